@@ -1,0 +1,65 @@
+"""Every error that palate raises on purpose.
+
+    PalateError                 exit 1: something failed; the message is one line that names the remedy
+    ├── UsageError              exit 2: the command line is wrong
+    │   └── ConfigError         exit 2: a config key or value is wrong
+    ├── DataError               a dataset cannot be read, or nothing usable is left in it
+    ├── ModelError              a model, adapter or tokenizer cannot be loaded or does not fit the task
+    ├── ArtifactError           a run directory, checkpoint or cache is missing, damaged or in the way
+    ├── TrainingError           a run went wrong while it trained
+    │   └── NonFiniteError      a loss or gradient was NaN or infinite; the weights were not touched
+    └── Stopped                 exit 130 or 143: a signal ended the run after a resumable checkpoint
+
+`cli` prints the message of a PalateError as a single line and exits with its code. Everything else is a bug and
+shows its traceback.
+"""
+
+from __future__ import annotations
+
+
+class PalateError(Exception):
+    """Base of all expected failures. `str(error)` is one line fit for a person."""
+
+    exit_code: int = 1
+
+
+class UsageError(PalateError):
+    """The command line asks for something that does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A config key is unknown, has a wrong value, or does not apply to the chosen method."""
+
+
+class DataError(PalateError):
+    """A dataset cannot be read, is not recognised, or has nothing usable in it."""
+
+
+class ModelError(PalateError):
+    """A model, adapter or tokenizer cannot be loaded, or cannot do what is asked of it."""
+
+
+class ArtifactError(PalateError):
+    """A run directory, checkpoint or cache file is missing, damaged, foreign or in the way."""
+
+
+class TrainingError(PalateError):
+    """A run went wrong while it trained."""
+
+
+class NonFiniteError(TrainingError):
+    """A loss or a gradient was not finite. Raised before the optimiser touches the weights."""
+
+
+class Stopped(PalateError):
+    """A signal asked the run to stop; a resumable checkpoint was written first.
+
+    Attributes:
+        exit_code: 128 + the signal's number (130 for Ctrl-C, 143 for SIGTERM).
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

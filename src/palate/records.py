@@ -1,0 +1,172 @@
+"""The nouns that cross rooms: conversations, records to learn from, and the protocols of what one room lends another.
+
+Nothing here imports anything of ours but `errors`, and nothing imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation.
+
+    Attributes:
+        role: who speaks. Only `assistant` turns of a completion are ever trained on.
+        content: what is said; a tool call is the assistant's text, a tool's result has the role `tool`.
+    """
+
+    role: Role
+    content: str
+
+
+Messages: TypeAlias = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What every training record has.
+
+    Attributes:
+        id: where the row came from, `file.jsonl:17` (1-based line or row), unique within a run.
+        prompt: the conversation so far; may be empty only for plain text.
+        source: name of the dataset the row belongs to, for counts and mixtures.
+        weight: how much the row counts in the loss, above 0.
+        tools: JSON list of tool specifications that the chat template is given, if any.
+        extra: columns that palate does not know, kept as they were.
+    """
+
+    id: str
+    prompt: Messages
+    source: str = ""
+    weight: float = 1.0
+    tools: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration(Record):
+    """A prompt and the one answer to imitate (SFT)."""
+
+    completion: Messages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledCompletion(Record):
+    """A prompt, one answer, and whether that answer is wanted (KTO)."""
+
+    completion: Messages
+    desirable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredCompletion(Record):
+    """A prompt, one answer and its score in [0, 1] (reward regression)."""
+
+    completion: Messages
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferencePair(Record):
+    """A prompt with a better and a worse answer (the DPO family).
+
+    Attributes:
+        margin: by how much chosen is better, in the source's own units, where the source says so.
+        dimensions: per named dimension the scores (chosen, rejected), for multi-objective losses.
+    """
+
+    chosen: Messages
+    rejected: Messages
+    margin: float | None = None
+    dimensions: Mapping[str, tuple[float, float]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking(Record):
+    """A prompt with K ≥ 2 answers, best first (Plackett–Luce)."""
+
+    completions: tuple[Messages, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollouts(Record):
+    """A prompt with the answers sampled for it and the reward of each (PPO, GRPO, RLOO)."""
+
+    completions: tuple[Messages, ...]
+    rewards: tuple[float, ...]
+
+
+AnyRecord: TypeAlias = Demonstration | LabelledCompletion | ScoredCompletion | PreferencePair | Ranking | Rollouts
+
+
+def completions_of(record: AnyRecord) -> tuple[Messages, ...]:
+    """The K completions of a record in training order (a pair: chosen first; a ranking: best first)."""
+    if isinstance(record, PreferencePair):
+        return (record.chosen, record.rejected)
+    if isinstance(record, Ranking | Rollouts):
+        return record.completions
+    return (record.completion,)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A row that is not trained on, and why.
+
+    Attributes:
+        id: the row's id as in `Record.id`.
+        reason: a short stable name that counts are made by (`empty_chosen`, `equal`, `too_long` …).
+        detail: what was seen, for a person.
+    """
+
+    id: str
+    reason: str
+    detail: str = ""
+
+
+class TokenCounter(Protocol):
+    """Counts tokens of texts the way a model's tokenizer does; lent to `data` by whoever has a tokenizer."""
+
+    def __call__(self, texts: Sequence[str]) -> list[int]: ...
+
+
+class Sampler(Protocol):
+    """Generates answers: lent to `data.augment`, the demo and online training by whoever has a model."""
+
+    def sample(self, prompts: Sequence[Messages], k: int, *, seed: int) -> list[list[str]]:
+        """K answers for each prompt, in the order of the prompts."""
+        ...
+
+
+class RewardFunction(Protocol):
+    """Scores answers: a reward model, a rule, or a judge's scalar. Higher is better."""
+
+    def __call__(self, prompts: Sequence[Messages], completions: Sequence[str]) -> list[float]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge says of two answers shown as left and right.
+
+    Attributes:
+        outcome: the side that is better, `tie`, or `unparsed` when the judge's words could not be read.
+        reason: the judge's own words, or the rule's name.
+        probability_left: the judge's own probability that left is better, where it gives one.
+    """
+
+    outcome: Literal["left", "right", "tie", "unparsed"]
+    reason: str = ""
+    probability_left: float | None = None
+
+
+class Judge(Protocol):
+    """Compares two answers to the same prompt."""
+
+    name: str
+
+    def compare(self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str]) -> list[Verdict]: ...

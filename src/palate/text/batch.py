@@ -1,0 +1,221 @@
+"""Groups become one `Batch`: packed with every prompt once and no padding, or padded rows for models that need them.
+
+```
+input_ids     [ p p p p c c c r r r | p p c c c c r r | … ]      prompt once, completions after it
+position_ids  [ 0 1 2 3 4 5 6 4 5 6 | 0 1 2 3 4 5 2 3 | … ]      each completion continues its prompt
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from palate.text.encode import EncodedGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where one group lies in a packed row.
+
+    Attributes:
+        start: index of the prompt's first token.
+        prompt: number of prompt tokens.
+        completions: number of tokens of each completion, in order; they follow the prompt without gaps.
+    """
+
+    start: int
+    prompt: int
+    completions: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        return self.start + self.prompt + sum(self.completions)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The tree structure of a packed row, passed to the model's forward and on to the attention function."""
+
+    spans: tuple[Span, ...]
+
+    @property
+    def tokens(self) -> int:
+        return self.spans[-1].end if self.spans else 0
+
+
+class Batch(Mapping[str, Any]):
+    """What one forward pass scores: T tokens, M trained targets, C completions, G groups.
+
+    Attributes:
+        groups: the G encoded groups, in order.
+        input_ids: int64 [1, T] packed, or [C, L] padded.
+        position_ids: int64, the shape of input_ids.
+        attention_mask: bool [1, T] of ones when packed; [C, L] when padded.
+        layout: the packed row's tree; None when padded.
+        target_index: int64 [M], positions in the flattened input_ids whose hidden state predicts a trained token.
+        target_ids: int64 [M], the trained tokens.
+        completion_of: int64 [M], which of the C completions each target belongs to; ascending.
+        group_of: int64 [C], which of the G groups each completion belongs to; ascending.
+        weights: float32 [G].
+
+    It is a Mapping of the tensors because transformers' Trainer treats inputs as one; it has no "labels".
+    """
+
+    _tensors = (
+        "input_ids",
+        "position_ids",
+        "attention_mask",
+        "target_index",
+        "target_ids",
+        "completion_of",
+        "group_of",
+        "weights",
+    )
+
+    def __init__(
+        self,
+        groups: Sequence[EncodedGroup],
+        *,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        layout: Layout | None,
+        target_index: torch.Tensor,
+        target_ids: torch.Tensor,
+        completion_of: torch.Tensor,
+        group_of: torch.Tensor,
+        weights: torch.Tensor,
+    ) -> None:
+        self.groups = tuple(groups)
+        self.input_ids = input_ids
+        self.position_ids = position_ids
+        self.attention_mask = attention_mask
+        self.layout = layout
+        self.target_index = target_index
+        self.target_ids = target_ids
+        self.completion_of = completion_of
+        self.group_of = group_of
+        self.weights = weights
+
+    @property
+    def completions(self) -> int:
+        """Number C of completions."""
+        return self.group_of.numel()
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
+        """The same batch with its tensors on `device`."""
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in self._tensors}
+        return Batch(self.groups, layout=self.layout, **moved)
+
+    def model_inputs(self) -> dict[str, Any]:
+        """The arguments of the scoring forward (`models.logprobs`)."""
+        return {
+            "input_ids": self.input_ids,
+            "position_ids": self.position_ids,
+            "attention_mask": self.attention_mask,
+            "layout": self.layout,
+            "target_index": self.target_index,
+            "target_ids": self.target_ids,
+        }
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._tensors:
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def pack(groups: Sequence[EncodedGroup]) -> Batch:
+    """One packed row of all groups, each prompt once.
+
+    A completion's first token is predicted by the prompt's last; with an empty prompt nothing predicts it, so it is
+    context only.
+    """
+    ids: list[np.ndarray] = []
+    positions: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
+    trained_ids: list[np.ndarray] = []
+    owners: list[np.ndarray] = []
+    group_of: list[int] = []
+    spans: list[Span] = []
+    start = 0
+    for number, group in enumerate(groups):
+        prompt = len(group.prompt_ids)
+        ids.append(group.prompt_ids)
+        positions.append(np.arange(prompt))
+        offset = start + prompt
+        for completion in group.completions:
+            n = len(completion.ids)
+            ids.append(completion.ids)
+            positions.append(np.arange(prompt, prompt + n))
+            where = np.flatnonzero(completion.trained)
+            if prompt == 0:
+                where = where[where > 0]
+            # The state before a token predicts it; before a completion's first token stands the prompt's last.
+            targets.append(np.where(where > 0, offset + where - 1, start + prompt - 1))
+            trained_ids.append(completion.ids[where])
+            owners.append(np.full(len(where), len(group_of)))
+            group_of.append(number)
+            offset += n
+        spans.append(Span(start, prompt, tuple(len(c.ids) for c in group.completions)))
+        start = offset
+    return Batch(
+        groups,
+        input_ids=_long(ids)[None],
+        position_ids=_long(positions)[None],
+        attention_mask=torch.ones(1, start, dtype=torch.bool),
+        layout=Layout(tuple(spans)),
+        target_index=_long(targets),
+        target_ids=_long(trained_ids),
+        completion_of=_long(owners),
+        group_of=torch.tensor(group_of),
+        weights=torch.tensor([group.weight for group in groups], dtype=torch.float32),
+    )
+
+
+def pad(groups: Sequence[EncodedGroup], pad_id: int = 0) -> Batch:
+    """One right-padded row per completion, its prompt repeated: for models that tree attention cannot express."""
+    rows = [(number, group, completion) for number, group in enumerate(groups) for completion in group.completions]
+    width = max(len(group.prompt_ids) + len(completion.ids) for _, group, completion in rows)
+    input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=bool)
+    targets: list[np.ndarray] = []
+    trained_ids: list[np.ndarray] = []
+    owners: list[np.ndarray] = []
+    for row, (_, group, completion) in enumerate(rows):
+        prompt, n = len(group.prompt_ids), len(completion.ids)
+        input_ids[row, :prompt] = group.prompt_ids
+        input_ids[row, prompt : prompt + n] = completion.ids
+        mask[row, : prompt + n] = True
+        where = np.flatnonzero(completion.trained)
+        if prompt == 0:
+            where = where[where > 0]
+        targets.append(row * width + prompt + where - 1)
+        trained_ids.append(completion.ids[where])
+        owners.append(np.full(len(where), row))
+    return Batch(
+        groups,
+        input_ids=torch.from_numpy(input_ids),
+        position_ids=torch.arange(width).expand(len(rows), width).contiguous(),
+        attention_mask=torch.from_numpy(mask),
+        layout=None,
+        target_index=_long(targets),
+        target_ids=_long(trained_ids),
+        completion_of=_long(owners),
+        group_of=torch.tensor([number for number, _, _ in rows]),
+        weights=torch.tensor([group.weight for group in groups], dtype=torch.float32),
+    )
+
+
+def _long(parts: Sequence[np.ndarray]) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(parts).astype(np.int64)) if parts else torch.zeros(0, dtype=torch.int64)
