@@ -1,0 +1,51 @@
+"""What is trained on, and how rows become tokens."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from palate.config.base import Fields
+from palate.config.values import Dataset
+
+
+class DataFields(Fields):
+    """Datasets, their columns, template and length."""
+
+    dataset: Dataset = Field(
+        description="What to train on: a file, folder, hub id, built-in name or a name in dataset_info.json; a list "
+        "(or names with commas) of them; or a mapping of each to its weight in the mixture.",
+    )
+    dataset_dir: str | None = Field(None, description="Folder whose dataset_info.json names datasets.")
+    eval_dataset: Dataset | None = Field(None, description="Held-out data, in the same forms as dataset.")
+    columns: dict[str, str] | None = Field(
+        None, description="Own column names, as known name: column, e.g. {prompt: question, chosen: good}."
+    )
+    template: str | None = Field(
+        None, description="Chat template by name (qwen, chatml, llama3, …). Absent: the tokenizer's own."
+    )
+    cutoff_len: int = Field(2048, ge=2, description="Longest prompt + completion, in tokens.")
+    truncation: Literal["auto", "drop"] = Field(
+        "auto",
+        description="What happens to longer rows: auto removes the oldest turns, then the start of the prompt, and "
+        "drops rows whose completions still do not fit; drop drops them at once.",
+    )
+    max_samples: int | None = Field(None, ge=1, description="Use only the first n rows of each dataset.")
+    val_size: float = Field(
+        0.0, ge=0, description="Held-out part of dataset, split by prompt: a share below 1, or a number of rows."
+    )
+    max_dropped: float = Field(
+        0.5, ge=0, le=1, description="Largest share of rows that may be unusable before the run is refused."
+    )
+    preprocessing_num_workers: int = Field(1, ge=1, description="Processes that turn rows into tokens.")
+
+    @model_validator(mode="after")
+    def _one_source_of_held_out_rows(self) -> Any:
+        if self.val_size and self.eval_dataset is not None:
+            raise ValueError("val_size and eval_dataset both name held-out rows; keep one of them")
+        if self.val_size >= 1 and self.val_size != int(self.val_size):
+            raise ValueError(f"val_size must be a share below 1 or a whole number of rows, not {self.val_size}")
+        if isinstance(self.dataset, dict) and not any(weight > 0 for weight in self.dataset.values()):
+            raise ValueError("dataset: the weights of a mixture must be above 0")
+        return self

@@ -1,0 +1,71 @@
+"""Which model is trained, in which precision, and which of its parameters."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from palate.config.base import Fields
+from palate.config.values import LoraTarget, Names
+
+
+class ModelFields(Fields):
+    """The model, its reference and its precision."""
+
+    model_name_or_path: str = Field(min_length=1, description="Folder or hub id of the model to train.")
+    model_revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    adapter_name_or_path: str | None = Field(
+        None, description="Folder or hub id of a LoRA adapter that training continues from."
+    )
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with the model. Off unless asked for."
+    )
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="Number format of the computation; auto is bf16 where the hardware has it, else fp32."
+    )
+    attention: Literal["auto", "tree", "padded"] = Field(
+        "auto",
+        description="tree computes each prompt once for all its completions; padded computes separate rows; "
+        "auto is tree unless the model fails the check at load.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: less memory, more time."
+    )
+
+
+class TuningFields(Fields):
+    """What is trained: everything, LoRA matrices, or the last layers."""
+
+    finetuning_type: Literal["full", "lora", "freeze"] = Field(
+        "full", description="full trains all weights, lora adds low-rank matrices, freeze trains the last layers only."
+    )
+    lora_target: LoraTarget = Field(
+        "all", description="Modules that get LoRA matrices: all linear ones, or a list of names."
+    )
+    lora_rank: int = Field(8, ge=1, description="Rank of the LoRA matrices.")
+    lora_alpha: int = Field(
+        default_factory=lambda data: 2 * data["lora_rank"] if "lora_rank" in data else 16,
+        gt=0,
+        description="LoRA scaling numerator.",
+        json_schema_extra={"default": "2 × lora_rank"},
+    )
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of the LoRA matrices.")
+    use_dora: bool = Field(False, description="Weight-decomposed LoRA (DoRA).")
+    use_rslora: bool = Field(False, description="Rank-stabilised LoRA scaling.")
+    quantization_bit: Literal[4, 8] | None = Field(
+        None, description="Load the frozen base weights in 4 or 8 bits (QLoRA; needs lora and a CUDA device)."
+    )
+    freeze_trainable_layers: int = Field(2, ge=1, description="How many of the last decoder layers freeze trains.")
+    freeze_extra_modules: Names = Field(
+        [], description="Modules that freeze trains besides the layers, e.g. lm_head, embed_tokens, norm."
+    )
+
+    @model_validator(mode="after")
+    def _quantized_weights_cannot_train(self) -> Any:
+        if self.quantization_bit is not None and self.finetuning_type != "lora":
+            raise ValueError(
+                f"quantization_bit: {self.quantization_bit} needs finetuning_type: lora (quantized weights cannot be "
+                f"trained); it is {self.finetuning_type}"
+            )
+        return self

@@ -1,0 +1,91 @@
+"""When a run logs, evaluates and saves, where to, and on which devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from palate.config.base import Fields
+from palate.config.values import Trackers, When
+
+
+class OutputFields(Fields):
+    """Where the run directory goes."""
+
+    output_dir: str = Field(min_length=1, description="The run directory: model, metrics, samples, report.")
+    overwrite_output_dir: bool = Field(False, description="Replace a run directory that is already there.")
+    resume_from_checkpoint: bool | str | None = Field(
+        None, description="true resumes from the newest complete checkpoint in output_dir, a path from that one."
+    )
+
+
+class LogFields(Fields):
+    """What is logged, and where it is sent."""
+
+    logging_steps: int = Field(10, ge=1, description="Steps between two lines on the terminal and in the trackers.")
+    report_to: Trackers = Field(
+        ["tensorboard"], description="tensorboard, wandb, both or none. metrics.jsonl is always written."
+    )
+    wandb_project: str | None = Field(None, description="Project name in W&B.")
+    run_name: str | None = Field(None, description="Name of the run in the trackers.")
+
+
+class EvaluationFields(Fields):
+    """Evaluation while training, and saving."""
+
+    eval_strategy: When = Field("no", description="Evaluate every eval_steps, at each epoch's end, or only at the end.")
+    eval_steps: int = Field(
+        default_factory=lambda data: data.get("logging_steps", 10),
+        ge=1,
+        description="Steps between two evaluations.",
+        json_schema_extra={"default": "logging_steps"},
+    )
+    save_strategy: When = Field(
+        "steps", description="Write checkpoints every save_steps, at each epoch's end, or none."
+    )
+    save_steps: int = Field(500, ge=1, description="Steps between two checkpoints.")
+    save_total_limit: int | None = Field(None, ge=1, description="Keep only the newest n checkpoints.")
+    save_only_model: bool = Field(
+        False, description="Leave optimiser and data position out of checkpoints: smaller, but not resumable."
+    )
+    load_best_model_at_end: bool = Field(False, description="End with the checkpoint that evaluated best.")
+    metric_for_best_model: str | None = Field(
+        None, description="Metric that best means.", json_schema_extra={"default": "loss"}
+    )
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="Stop after this many evaluations without a better one."
+    )
+
+    @model_validator(mode="after")
+    def _best_needs_evaluations(self) -> Any:
+        for name in ("load_best_model_at_end", "early_stopping_patience"):
+            if getattr(self, name) and self.eval_strategy == "no":
+                raise ValueError(f"{name} compares evaluations, but eval_strategy is no: set eval_strategy: steps")
+        if self.load_best_model_at_end and self.save_strategy != self.eval_strategy:
+            raise ValueError(
+                "load_best_model_at_end needs a checkpoint for each evaluation, but eval_strategy is "
+                f"{self.eval_strategy} and save_strategy is {self.save_strategy}: make them equal"
+            )
+        if self.load_best_model_at_end and self.eval_strategy == "steps" and self.save_steps % self.eval_steps:
+            raise ValueError(
+                f"load_best_model_at_end needs save_steps ({self.save_steps}) to be a multiple of eval_steps "
+                f"({self.eval_steps})"
+            )
+        return self
+
+
+class DeviceFields(Fields):
+    """Workers, processes and sharding."""
+
+    dataloader_num_workers: int = Field(0, ge=0, description="Processes that prepare batches ahead.")
+    ddp_timeout: int = Field(1800, ge=1, description="Seconds a process waits for the others.")
+    deepspeed: str | dict[str, Any] | None = Field(None, description="DeepSpeed config: a JSON file or a mapping.")
+    fsdp: bool | str | list[str] | None = Field(None, description="Fully sharded data parallel, as in transformers.")
+    fsdp_config: str | dict[str, Any] | None = Field(None, description="FSDP config: a JSON file or a mapping.")
+
+    @model_validator(mode="after")
+    def _one_way_to_shard(self) -> Any:
+        if self.deepspeed and self.fsdp:
+            raise ValueError("deepspeed and fsdp both shard the model; keep one of them")
+        return self

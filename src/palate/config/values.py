@@ -1,0 +1,53 @@
+"""The few value types that YAML users write in more than one way."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BeforeValidator
+
+
+def _split(value: Any) -> Any:
+    """`a, b` and `[a, b]` are the same list."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _all_or_list(value: Any) -> Any:
+    return "all" if value in ("all", ["all"]) else _split(value)
+
+
+def _word(true: str | None, false: str) -> BeforeValidator:
+    """YAML 1.1 reads a bare `no` or `off` as false and `yes` or `on` as true; give the word back."""
+
+    def words(value: Any) -> Any:
+        if value is False:
+            return false
+        if value is True and true is not None:
+            return true
+        return value
+
+    return BeforeValidator(words)
+
+
+def _trackers(value: Any) -> Any:
+    if value is None or value is False or value in ("none", ["none"]):
+        return []
+    return _split(value)
+
+
+def _dataset(value: Any) -> Any:
+    """LLaMA-Factory lists datasets with commas; a single one stays a plain string."""
+    if isinstance(value, str) and "," in value:
+        return _split(value)
+    return value
+
+
+Names: TypeAlias = Annotated[list[str], BeforeValidator(_split)]
+LoraTarget: TypeAlias = Annotated[Literal["all"] | list[str], BeforeValidator(_all_or_list)]
+Dataset: TypeAlias = Annotated[str | list[str] | dict[str, float], BeforeValidator(_dataset)]
+Trackers: TypeAlias = Annotated[list[Literal["tensorboard", "wandb"]], BeforeValidator(_trackers)]
+When: TypeAlias = Annotated[Literal["no", "steps", "epoch"], _word("steps", "no")]
+AutoOrOff: TypeAlias = Annotated[Literal["auto", "off"], _word("auto", "off")]
+AutoOffOrPath: TypeAlias = Annotated[str, _word("auto", "off")]
