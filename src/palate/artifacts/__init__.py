@@ -1,0 +1,49 @@
+"""What lies on disk: atomic files, JSON lines, run directories, sealed checkpoints.
+
+Everything is written under a temporary name in the same folder, synced, renamed, and the folder synced, so a reader
+sees the old content or the new, never half of it. A folder of many files (a checkpoint) counts once its seal, written
+last, lists every file with size and hash. A failing disk is told as one `ArtifactError` line with path and remedy.
+"""
+
+from __future__ import annotations
+
+from palate.artifacts.files import PathLike, plain, read_json, write_bytes, write_errors, write_json, write_text
+from palate.artifacts.folders import (
+    SEAL,
+    atomic_folder,
+    checkpoints,
+    content_hash,
+    file_hash,
+    folder_manifest,
+    newest_complete,
+    remove_leftovers,
+    seal_folder,
+    verify_folder,
+)
+from palate.artifacts.jsonl import JsonlWriter, read_jsonl
+from palate.artifacts.run_dir import RunDir, Status, now
+
+__all__ = [
+    "SEAL",
+    "JsonlWriter",
+    "PathLike",
+    "RunDir",
+    "Status",
+    "atomic_folder",
+    "checkpoints",
+    "content_hash",
+    "file_hash",
+    "folder_manifest",
+    "newest_complete",
+    "now",
+    "plain",
+    "read_json",
+    "read_jsonl",
+    "remove_leftovers",
+    "seal_folder",
+    "verify_folder",
+    "write_bytes",
+    "write_errors",
+    "write_json",
+    "write_text",
+]

@@ -1,0 +1,153 @@
+"""One file at a time: atomic durable writes, strict JSON, and a failing disk told in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import math
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from palate.errors import ArtifactError
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+_DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY}
+# How libraries that swallow the OSError put it: safetensors (Rust), torch.save's zip writer.
+_DISK_FULL_WORDS = re.compile(
+    r"no space left|file too large|quota exceeded|disk (is )?full|StorageFull|unexpected pos \d+ vs \d+"
+    r"|file write failed|os error (27|28|122)\b",
+    re.IGNORECASE,
+)
+
+
+@contextlib.contextmanager
+def write_errors(path: PathLike) -> Iterator[None]:
+    """Around anything that writes to `path`, own code or a library's: its failure becomes one `ArtifactError` line.
+
+    Recognised: a full disk, quota or file size limit (also inside `SafetensorError` and torch's `RuntimeError`),
+    missing permission, a read-only disk, a file where a folder must be. Any other exception passes unchanged.
+    """
+    try:
+        yield
+    except ArtifactError:
+        raise
+    except OSError as error:
+        raise ArtifactError(_explain(error, Path(path))) from error
+    except Exception as error:
+        if _DISK_FULL_WORDS.search(str(error)):
+            raise ArtifactError(_disk_full(Path(path))) from error
+        raise
+
+
+def _explain(error: OSError, path: Path) -> str:
+    if error.errno in _DISK_FULL or (error.errno is None and _DISK_FULL_WORDS.search(str(error))):
+        return _disk_full(path)
+    reason = error.strerror or str(error)
+    if error.errno in _REFUSED:
+        return f"{path}: cannot be written ({reason}); take write permission or choose another folder"
+    if error.errno in _IN_THE_WAY:
+        return f"{path}: cannot be written, a file or folder of another kind is in the way ({reason}); move it away"
+    return f"{path}: cannot be written ({reason}); check the path and the disk"
+
+
+def _disk_full(path: Path) -> str:
+    return (
+        f"{path}: the disk is full, or the file is larger than the disk, a quota or `ulimit -f` allows; "
+        "free space or choose another folder and run again (what was complete before is untouched)"
+    )
+
+
+def write_bytes(path: PathLike, content: bytes) -> Path:
+    """Writes a file atomically and durably; missing parent folders are made. Returns the path."""
+    path = Path(path)
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = beside(path, "tmp")
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    return path
+
+
+def write_text(path: PathLike, text: str) -> Path:
+    """`write_bytes` of UTF-8 text; lone surrogates, which broken input may hold, become U+FFFD."""
+    return write_bytes(path, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode())
+
+
+def write_json(path: PathLike, value: Any, *, indent: int | None = 2) -> Path:
+    """`write_text` of `plain(value)` as strict JSON (NaN and infinities become null)."""
+    return write_text(path, json.dumps(plain(value), ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+
+
+def read_bytes(path: PathLike) -> bytes:
+    """The content of a file; missing or unreadable is one `ArtifactError` line."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_json(path: PathLike) -> Any:
+    """The value of a JSON file; missing or broken is one `ArtifactError` line."""
+    content = read_bytes(path)
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        at = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise ArtifactError(f"{path}: not valid JSON{at}; the file is damaged: restore it or delete it") from error
+
+
+def plain(value: Any) -> Any:
+    """What strict JSON can hold: non-finite floats become None; paths, arrays, dataclasses, sets become plain."""
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain(item) for item in value), key=repr)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "tolist"):  # NumPy and torch scalars and arrays
+        return plain(value.tolist())
+    return str(value)
+
+
+def beside(path: Path, kind: str) -> Path:
+    """A fresh hidden name in the same folder, so that a rename stays on one disk."""
+    return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(6)}")
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames inside `folder` durable."""
+    if sys.platform == "win32":  # a folder cannot be synced there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,153 @@
+"""Folders of many files: content hashes, the seal that makes a folder complete, and atomic replacement."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from palate.artifacts.files import PathLike, beside, read_json, sync_folder, write_errors, write_json
+from palate.errors import ArtifactError
+
+SEAL = "complete.json"
+"""The marker that `seal_folder` writes last."""
+
+_CHECKPOINT = re.compile(r"checkpoint-(\d+)\Z")
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp|old)-[0-9a-f]{12}\Z")
+
+
+def file_hash(path: PathLike) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_manifest(folder: PathLike) -> dict[str, dict[str, int | str]]:
+    """`{relative/posix/name: {"size": bytes, "sha256": hex}}` of all files below, seal and leftovers aside."""
+    folder = Path(folder)
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL and not _LEFTOVER.match(p.name))
+    return {p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": file_hash(p)} for p in paths}
+
+
+def content_hash(path: PathLike) -> str:
+    """SHA-256 in hex of a file's bytes, or of a folder's names and contents, whatever their order or dates."""
+    path = Path(path)
+    if not path.exists():
+        raise ArtifactError(f"{path}: no such file or folder")
+    if path.is_file():
+        return file_hash(path)
+    lines = [f"{entry['sha256']}  {name}\n" for name, entry in folder_manifest(path).items()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def seal_folder(folder: PathLike) -> Path:
+    """Marks a folder complete: syncs every file, then writes the seal, which lists them with sizes and hashes."""
+    folder = Path(folder)
+    with write_errors(folder):
+        (folder / SEAL).unlink(missing_ok=True)
+        _sync_tree(folder)
+        files = folder_manifest(folder)
+    if not files:
+        raise ArtifactError(f"{folder}: nothing to seal, the folder is empty")
+    return write_json(folder / SEAL, {"files": files})
+
+
+def verify_folder(folder: PathLike) -> list[str]:
+    """What is wrong with a sealed folder, one line each; empty when every listed file is there, byte for byte."""
+    folder = Path(folder)
+    if not (folder / SEAL).is_file():
+        return [f"{SEAL} is missing: the folder was not finished"]
+    try:
+        files = {
+            str(name): (entry["size"], entry["sha256"]) for name, entry in read_json(folder / SEAL)["files"].items()
+        }
+    except (ArtifactError, KeyError, TypeError, AttributeError):
+        return [f"{SEAL} is damaged"]
+    problems = []
+    for name, (size, sha256) in files.items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            problems.append(f"{name} points outside the folder")
+        elif not path.is_file():
+            problems.append(f"{name} is missing")
+        elif path.stat().st_size != size:
+            problems.append(f"{name} has {path.stat().st_size} bytes instead of {size}")
+        elif file_hash(path) != sha256:
+            problems.append(f"{name} has changed since it was written")
+    return problems
+
+
+def checkpoints(run_dir: PathLike) -> list[Path]:
+    """The `checkpoint-N` folders of a run, latest step first."""
+    found = [(int(match[1]), p) for p in Path(run_dir).glob("checkpoint-*") if (match := _CHECKPOINT.match(p.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def newest_complete(run_dir: PathLike) -> tuple[Path | None, list[tuple[Path, str]]]:
+    """The latest checkpoint that verifies, and the later ones that were passed over, each with its reason."""
+    skipped: list[tuple[Path, str]] = []
+    for path in checkpoints(run_dir):
+        problems = verify_folder(path)
+        if not problems:
+            return path, skipped
+        skipped.append((path, "; ".join(problems)))
+    return None, skipped
+
+
+@contextlib.contextmanager
+def atomic_folder(path: PathLike) -> Iterator[Path]:
+    """Gives an empty sibling folder to fill; when the block ends well it is synced and takes the name `path`.
+
+    A folder that had the name before is replaced; when the block fails nothing changes. A process killed between the
+    two renames of a replacement leaves the old folder under a hidden name: `remove_leftovers` puts it back.
+    """
+    path = Path(path)
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary, old = beside(path, "tmp"), beside(path, "old")
+        temporary.mkdir()
+        try:
+            yield temporary
+            _sync_tree(temporary)
+            if path.exists():
+                path.rename(old)
+            temporary.rename(path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                old.rename(path)
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_leftovers(folder: PathLike) -> None:
+    """Deletes what a killed process left half-written in `folder`, and puts back a folder it was about to replace."""
+    with write_errors(folder):
+        for path in sorted(Path(folder).iterdir()):
+            match = _LEFTOVER.match(path.name)
+            if match and match["kind"] == "old" and not path.with_name(match["name"]).exists():
+                path.rename(path.with_name(match["name"]))
+            elif match:
+                remove(path)
+
+
+def remove(path: Path) -> None:
+    """Deletes a file, a link (never what it points to) or a whole folder; missing is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        if path.is_dir():
+            sync_folder(path)
+        elif path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

@@ -1,0 +1,82 @@
+"""JSON lines that a killed process cannot spoil."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from palate.artifacts.files import PathLike, plain, read_bytes, write_errors
+from palate.errors import ArtifactError
+
+
+class JsonlWriter:
+    """Appends one JSON object a line; every line is with the operating system when `write` returns.
+
+    A torn last line that a killed run left behind is cut off on opening, so that the next row starts a line.
+    """
+
+    def __init__(self, path: PathLike, *, append: bool = True, sync: bool = False) -> None:
+        self.path = Path(path)
+        self._sync = sync
+        with write_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if append and self.path.exists():
+                _cut_torn_tail(self.path)
+            self._file: IO[bytes] = self.path.open("ab" if append else "wb", buffering=0)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Appends `row`; with `sync=True` it survives a power cut once this returns."""
+        line = json.dumps(plain(row), allow_nan=False).encode() + b"\n"
+        with write_errors(self.path):
+            while line:  # an unbuffered write may be short, as when the disk fills up
+                line = line[self._file.write(line) :]
+            if self._sync:
+                os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Syncs and closes; closing twice is fine."""
+        if not self._file.closed:
+            with write_errors(self.path), self._file:
+                os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def read_jsonl(path: PathLike) -> list[dict[str, Any]]:
+    """The rows of a JSONL file. A torn last line is left out; a broken one elsewhere is an `ArtifactError`."""
+    lines = [(number, line) for number, line in enumerate(read_bytes(path).split(b"\n"), 1) if line.strip()]
+    rows: list[dict[str, Any]] = []
+    for number, line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            if number == lines[-1][0]:
+                break
+            raise ArtifactError(f"{path}:{number}: not valid JSON; the file is damaged there") from error
+        if not isinstance(row, dict):
+            raise ArtifactError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+        rows.append(row)
+    return rows
+
+
+def _cut_torn_tail(path: Path) -> None:
+    with path.open("rb+") as file:
+        end = position = file.seek(0, os.SEEK_END)
+        while position > 0:
+            start = max(0, position - 65536)
+            file.seek(start)
+            newline = file.read(position - start).rfind(b"\n")
+            if newline >= 0:
+                position = start + newline + 1
+                break
+            position = start
+        if position < end:
+            file.truncate(position)

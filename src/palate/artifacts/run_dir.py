@@ -1,0 +1,205 @@
+"""A run directory: who may write into it, what lies where, and when it is complete.
+
+run.json          status, resolved config, versions, hashes, counts, timings, final metrics
+metrics.jsonl     one object per logged step        data.json        the pre-flight report
+samples.jsonl     outputs as training went on       accuracy.json    preference accuracy, once evaluated
+runs/             TensorBoard events                checkpoint-*/    sealed, resumable
+report.html       and the model's own files
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from palate.artifacts.files import PathLike, read_json, write_errors, write_json
+from palate.artifacts.folders import checkpoints, newest_complete, remove, remove_leftovers
+from palate.errors import ArtifactError
+
+if sys.platform != "win32":
+    import fcntl
+
+Status: TypeAlias = Literal["running", "completed", "stopped", "failed"]
+
+REQUIRED = ("metrics.jsonl", "data.json", "*.safetensors", "config.json|adapter_config.json")
+"""What must lie beside run.json before it may say `completed`; `|` separates alternatives."""
+
+# What a run writes, and so what `overwrite` may delete. Anything else in the folder is somebody else's.
+_WRITTEN = (
+    *("metrics.jsonl", "data.json", "samples.jsonl", "accuracy.json", "report.html", "runs", "checkpoint-*"),
+    *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
+    *("README.md", "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json"),
+)
+
+_held: dict[Path, int] = {}
+
+
+class RunDir:
+    """The paths of one run and its `run.json`.
+
+    Attributes:
+        path: the directory.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def open(cls, path: PathLike) -> RunDir:
+        """A run that exists, to read from; a folder without `run.json` is refused in one line."""
+        run = cls(path)
+        if not run.path.is_dir():
+            raise ArtifactError(f"{run.path}: no such run directory")
+        if not run.run_json.is_file():
+            raise ArtifactError(f"{run.path}: not a run directory, it has no run.json")
+        return run
+
+    @classmethod
+    def claim(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> RunDir:
+        """Takes a directory for writing and leaves a `run.json` that says `running`.
+
+        A new or empty directory is taken as it is. One that holds a run is taken with `resume` (everything stays) or
+        `overwrite` (what a run writes is deleted, all else stays); one that holds only other files is always refused,
+        and so is one that another process is writing to. `resume` on an empty directory starts anew.
+        """
+        run = cls(path)
+        with write_errors(run.path):
+            run.path.mkdir(parents=True, exist_ok=True)
+            run._hold()
+        try:
+            run._take(resume=resume, overwrite=overwrite)
+        except BaseException:
+            run.release()
+            raise
+        return run
+
+    def _take(self, *, resume: bool, overwrite: bool) -> None:
+        remove_leftovers(self.path)
+        entries = sorted(p.name for p in self.path.iterdir())
+        is_run = self.run_json.is_file() or "trainer_state.json" in entries or bool(checkpoints(self.path))
+        if entries and not is_run:
+            shown = ", ".join(entries[:3]) + (" …" if len(entries) > 3 else "")
+            raise ArtifactError(f"{self.path}: holds files that are no run ({shown}); choose another output_dir")
+        if entries and not (resume or overwrite):
+            raise ArtifactError(
+                f"{self.path}: already holds a run ({self._told_status()}); continue it with resume_from_checkpoint: "
+                "true, replace it with overwrite_output_dir: true, or choose another output_dir"
+            )
+        fresh = not (resume and self.run_json.is_file())
+        before = {} if fresh else self.read()
+        # First the status, then the deleting: a kill in between must not leave an old `completed` over half a run.
+        write_json(self.run_json, {**before, "status": "running", "started": before.get("started", now())})
+        if overwrite and not resume:
+            with write_errors(self.path):
+                for pattern in _WRITTEN:
+                    for old in self.path.glob(pattern):
+                        remove(old)
+
+    def _told_status(self) -> str:
+        try:
+            return str(self.read().get("status", "status unknown"))
+        except ArtifactError:
+            return "status unknown"
+
+    def _hold(self) -> None:
+        """Locks the directory for this process, until `release` or its end; another process is refused."""
+        if sys.platform == "win32":
+            return
+        self.release()
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise ArtifactError(
+                f"{self.path}: another process is writing to this run; wait for it or choose another output_dir"
+            ) from error
+        except OSError:  # a network disk without locks: go without
+            os.close(descriptor)
+            return
+        _held[self.path.resolve()] = descriptor
+
+    def release(self) -> None:
+        """Lets other processes claim the directory; without a claim nothing happens."""
+        descriptor = _held.pop(self.path.resolve(), None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    @property
+    def run_json(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.json"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.jsonl"
+
+    @property
+    def accuracy(self) -> Path:
+        return self.path / "accuracy.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "runs"
+
+    def newest_checkpoint(self) -> tuple[Path | None, list[tuple[Path, str]]]:
+        """The latest checkpoint that verifies, and the later ones passed over with their reasons."""
+        return newest_complete(self.path)
+
+    def read(self) -> dict[str, Any]:
+        """`run.json` as a dict."""
+        value = read_json(self.run_json)
+        if not isinstance(value, dict):
+            raise ArtifactError(f"{self.run_json}: expected a JSON object, found {type(value).__name__}")
+        return value
+
+    def update(self, **fields: Any) -> dict[str, Any]:
+        """Sets fields of `run.json` in one atomic write and returns the whole; `status` is set by `finish` alone."""
+        if "status" in fields:
+            raise ValueError("the status of a run is set by finish()")
+        value = {**(self.read() if self.run_json.exists() else {"status": "running"}), **fields}
+        write_json(self.run_json, value)
+        return value
+
+    def missing(self, required: Sequence[str] = REQUIRED) -> list[str]:
+        """The patterns of `required` that match no non-empty file here."""
+
+        def there(pattern: str) -> bool:
+            matches = [p for one in pattern.split("|") for p in self.path.glob(one)]
+            return any(p.is_dir() or p.stat().st_size > 0 for p in matches)
+
+        return [pattern for pattern in required if not there(pattern)]
+
+    def finish(self, status: Status, *, required: Sequence[str] = REQUIRED, **fields: Any) -> dict[str, Any]:
+        """Ends the run: the last write to `run.json`, with the status, the end time and `fields`; then `release`.
+
+        `completed` is refused while anything in `required` is missing, so whoever reads it can rely on the rest.
+        """
+        missing = self.missing(required) if status == "completed" else []
+        if missing:
+            raise ArtifactError(f"{self.path}: cannot be completed, missing {', '.join(missing)}")
+        value = {**self.read(), **fields, "status": status, "finished": now()}
+        write_json(self.run_json, value)
+        self.release()
+        return value
+
+
+def now() -> str:
+    """The present moment as ISO 8601 in UTC, to the second: `2026-01-31T12:00:00Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
