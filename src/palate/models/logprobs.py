@@ -1,0 +1,255 @@
+"""Log-probabilities where something is trained, and nowhere else.
+
+`install` replaces the model's own forward, before PEFT, accelerate and Trainer wrap it: given `target_index` it returns
+`TokenLogps` instead of logits. Hidden states at the targets go through the LM head in chunks, so no
+[tokens, vocabulary] tensor outlives a chunk, in either direction; log-sum-exp is float32 whatever the precision.
+"""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from palate.text.batch import Batch, Layout
+
+# Rows of [chunk, vocabulary] that exist at a time: large enough for the matmul's peak, small against the caches.
+CHUNK_ELEMENTS = 1 << 23
+
+
+class TokenLogps(NamedTuple):
+    """log π of each trained token: float32 [M], in the order of `Batch.target_ids`."""
+
+    logps: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Logps:
+    """Per-completion log-probabilities.
+
+    Attributes:
+        sums: float32 [C], Σ log π over the completion's trained tokens.
+        tokens: float32 [C], how many trained tokens that is.
+        token_logps: float32 [M], the terms of the sums.
+    """
+
+    sums: torch.Tensor
+    tokens: torch.Tensor
+    token_logps: torch.Tensor
+
+    @property
+    def means(self) -> torch.Tensor:
+        """float32 [C], per-token means; 0 where nothing is trained."""
+        return self.sums / self.tokens.clamp(min=1)
+
+    def detach(self) -> Logps:
+        return Logps(self.sums.detach(), self.tokens, self.token_logps.detach())
+
+
+def per_completion(tokens: TokenLogps, batch: Batch) -> Logps:
+    """Sum token log-probabilities [M] into their completions [C]."""
+    zeros = tokens.logps.new_zeros(batch.completions)
+    counts = zeros.index_add(0, batch.completion_of, torch.ones_like(tokens.logps))
+    return Logps(zeros.index_add(0, batch.completion_of, tokens.logps), counts, tokens.logps)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How an architecture turns the last hidden state into logits: softcap(scale · (W h + b)).
+
+    Attributes:
+        scale: factor on the logits (Granite divides by `logits_scaling`, Cohere multiplies by `logit_scale` …).
+        softcap: c in c·tanh(logits / c) (Gemma 2), or None.
+        stock: True where this form was not exact for the model: its own forward computes the logits instead.
+    """
+
+    scale: float = 1.0
+    softcap: float | None = None
+    stock: bool = False
+
+
+def head_of(model: Any) -> Head:
+    """The transform that the model's config describes. `models.probe` checks it against the model's own logits."""
+    config = model.config.get_text_config()
+    scale = 1.0
+    if getattr(config, "logits_scaling", None):
+        # Granite divides and HyperCLOVAX multiplies under the same key.
+        value = float(config.logits_scaling)
+        scale = value if "hyperclovax" in config.model_type else 1.0 / value
+    for key in ("logit_scale", "lm_head_multiplier"):
+        if isinstance(getattr(config, key, None), int | float):
+            scale *= float(getattr(config, key))
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return Head(scale=scale, softcap=float(softcap) if softcap else None)
+
+
+def install(model: Any, head: Head) -> None:
+    """Give the causal LM the scoring forward. Calls without `target_index` still reach the stock forward.
+
+    Args:
+        model: a causal LM of transformers, unwrapped.
+        head: how its logits come about.
+    """
+    if not hasattr(model, "stock_forward"):
+        model.stock_forward = model.forward
+    model.head = head
+    model.forward = types.MethodType(_scoring_forward, model)
+
+
+def uninstall(model: nn.Module) -> None:
+    """Give the stock forward back."""
+    if "stock_forward" in model.__dict__:
+        del model.__dict__["stock_forward"], model.__dict__["head"], model.__dict__["forward"]
+
+
+def _scoring_forward(
+    self: Any,
+    input_ids: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
+    attention_mask: torch.Tensor | None = None,
+    layout: Layout | None = None,
+    target_index: torch.Tensor | None = None,
+    target_ids: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Score targets, or behave like the stock forward when there are none to score."""
+    if target_index is None or target_ids is None:
+        return self.stock_forward(
+            input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, **kwargs
+        )
+    # PEFT fills in its own keywords; only those that were really given may reach the decoder.
+    given = {name: value for name, value in kwargs.items() if value is not None}
+    if layout is not None:
+        given["layout"] = layout
+    inputs = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": attention_mask, **given}
+    if self.head.stock:
+        logits = self.stock_forward(**inputs, use_cache=False).logits
+        return TokenLogps(dense_logps(logits.flatten(0, 1)[target_index], target_ids))
+    hidden = self.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[target_index]
+    output = self.get_output_embeddings()
+    if type(output) is nn.Linear:
+        return TokenLogps(
+            head_logps(hidden, output.weight, output.bias, target_ids, scale=self.head.scale, softcap=self.head.softcap)
+        )
+    # A wrapped head (an adapter on it) computes its own logits.
+    return TokenLogps(dense_logps(_transform(output(hidden).float(), self.head.scale, self.head.softcap), target_ids))
+
+
+def dense_logps(logits: torch.Tensor, target_ids: torch.Tensor) -> torch.Tensor:
+    """log softmax(logits)[target] per row: float32 [M] from logits [M, V]. The definition, without chunks."""
+    return F.log_softmax(logits.float(), dim=-1).gather(-1, target_ids[:, None]).squeeze(-1)
+
+
+def head_logps(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    target_ids: torch.Tensor,
+    *,
+    scale: float = 1.0,
+    softcap: float | None = None,
+) -> torch.Tensor:
+    """log softmax(softcap(scale · (h Wᵀ + b)))[target], in chunks.
+
+    Args:
+        hidden: [M, H].
+        weight: [V, H].
+        bias: [V] or None.
+        target_ids: int64 [M].
+        scale: factor on the logits.
+        softcap: bound of the logits.
+
+    Returns:
+        float32 [M].
+    """
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device):
+        compute = torch.get_autocast_dtype(device)
+    else:
+        compute = torch.promote_types(hidden.dtype, weight.dtype)
+    return _HeadLogps.apply(hidden, weight, bias, target_ids, scale, softcap, compute)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _HeadLogps(torch.autograd.Function):
+    """Recomputes each chunk's logits in backward: the saved state is the log-sum-exp [M]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        target_ids: torch.Tensor,
+        scale: float,
+        softcap: float | None,
+        compute: torch.dtype,
+    ) -> torch.Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            h, w = hidden.to(compute), weight.to(compute)
+            b = None if bias is None else bias.to(compute)
+            lse = hidden.new_empty(len(h), dtype=torch.float32)
+            logps = torch.empty_like(lse)
+            for rows in _chunks(len(h), weight.shape[0]):
+                logits = _transform(F.linear(h[rows], w, b).float(), scale, softcap)
+                lse[rows] = logits.logsumexp(dim=-1)
+                logps[rows] = logits.gather(-1, target_ids[rows, None]).squeeze(-1) - lse[rows]
+        ctx.save_for_backward(h, w, b, target_ids, lse)
+        ctx.transform = (scale, softcap)
+        ctx.dtypes = (hidden.dtype, weight.dtype, bias.dtype if bias is not None else None)
+        return logps
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        h, w, b, target_ids, lse = ctx.saved_tensors
+        scale, softcap = ctx.transform
+        need_h, need_w, need_b = ctx.needs_input_grad[:3]
+        grad_h = torch.empty_like(h) if need_h else None
+        # Sums over chunks are kept in float32; each chunk's own product is in the compute precision.
+        grad_w = torch.zeros(w.shape, dtype=torch.float32, device=w.device) if need_w else None
+        grad_b = torch.zeros(w.shape[0], dtype=torch.float32, device=w.device) if need_b else None
+        with torch.autocast(h.device.type, enabled=False):
+            for rows in _chunks(len(h), w.shape[0]):
+                logits = _transform(F.linear(h[rows], w, b).float(), scale, softcap)
+                bend = None if softcap is None else 1 - (logits / softcap).square()
+                # d logp / d logits = onehot(target) − softmax
+                d = logits.sub_(lse[rows, None]).exp_().neg_()
+                d.scatter_add_(-1, target_ids[rows, None], torch.ones_like(lse[rows, None]))
+                d.mul_(grad[rows, None] * scale)
+                if bend is not None:
+                    d.mul_(bend)
+                d = d.to(h.dtype)
+                if grad_h is not None:
+                    grad_h[rows] = d @ w
+                if grad_w is not None:
+                    grad_w += d.T @ h[rows]
+                if grad_b is not None:
+                    grad_b += d.sum(0, dtype=torch.float32)
+        hidden_dtype, weight_dtype, bias_dtype = ctx.dtypes
+        return (
+            grad_h.to(hidden_dtype) if grad_h is not None else None,
+            grad_w.to(weight_dtype) if grad_w is not None else None,
+            grad_b.to(bias_dtype) if grad_b is not None else None,
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+def _transform(logits: torch.Tensor, scale: float, softcap: float | None) -> torch.Tensor:
+    if scale != 1.0:
+        logits = logits * scale
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return logits
+
+
+def _chunks(rows: int, vocabulary: int) -> list[slice]:
+    """Even slices of at most CHUNK_ELEMENTS / vocabulary rows (at least one)."""
+    size = max(1, CHUNK_ELEMENTS // vocabulary)
+    count = -(-rows // size)
+    return [slice(rows * i // count, rows * (i + 1) // count) for i in range(count)]

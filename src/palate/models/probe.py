@@ -1,0 +1,146 @@
+"""A probe at load: does this architecture compute the same in a packed row as in separate rows?
+
+Reading an architecture's code cannot answer that for every model there is; scoring one random group both ways can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AttentionInterface
+
+from palate.models.attention import TREE, tree_attention
+from palate.models.logprobs import Head, dense_logps, head_of, install
+from palate.text.batch import Batch, pack, pad
+from palate.text.encode import EncodedCompletion, EncodedGroup
+
+_PROMPT, _COMPLETIONS = 9, (6, 4, 7)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What the probe found.
+
+    Attributes:
+        packed: True where tree attention in a packed row equals separate rows.
+        reason: why not, in a few words; empty where packed.
+        head: the head transform that equals the model's own logits.
+        difference: the largest |Δ log π| seen between packed and separate rows; inf where packed could not run.
+    """
+
+    packed: bool
+    reason: str
+    head: Head
+    difference: float
+
+
+def probe(model: Any, *, want_packed: bool = True) -> Probe:
+    """Score one random group by tree and by separate rows, and the head against the model's own logits.
+
+    Leaves the model with the scoring forward installed and, where `packed`, the tree attention selected.
+
+    Args:
+        model: a causal LM of transformers, unwrapped, in its final dtype and on its device.
+        want_packed: False skips the tree and keeps the padded path.
+    """
+    stock = _stock_attention(model)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return _probe(model, stock, want_packed)
+    finally:
+        model.train(was_training)
+
+
+def _probe(model: Any, stock: str, want_packed: bool) -> Probe:
+    device = next(model.parameters()).device
+    group = _random_group(model.config.get_text_config().vocab_size)
+    rows = pad([group]).to(device)
+    tolerance = _tolerance(next(model.parameters()).dtype)
+    expected = torch.cat([_stock_logps(model, row) for row in _separate_rows(group, device)])
+
+    head = head_of(model)
+    install(model, head)
+    padded = model(**rows.model_inputs()).logps
+    if not torch.allclose(padded, expected, atol=tolerance):
+        head = replace(head, stock=True)
+        install(model, head)
+    if not want_packed:
+        return Probe(False, "attention: padded was asked for", head, float("inf"))
+
+    calls, difference, reason = 0, float("inf"), ""
+    try:
+        model.set_attn_implementation(TREE)
+        with _counting() as counter:
+            packed = model(**pack([group]).to(device).model_inputs()).logps
+        calls = counter[0]
+        difference = float((packed - expected).abs().max())
+    # Any architecture may break in its own way on a mask that is no tensor; the padded path is the answer to all.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    if not reason and calls == 0:
+        reason = "its attention does not dispatch through transformers' attention interface"
+    if not reason and not difference <= tolerance:
+        reason = f"packed and separate rows differ by {difference:.3g} in log-probability"
+    if reason:
+        model.set_attn_implementation(stock)
+        return Probe(False, reason, head, difference)
+    return Probe(True, "", head, difference)
+
+
+def _stock_attention(model: Any) -> str:
+    name = model.config._attn_implementation
+    return str(name) if name and name != TREE else "sdpa"
+
+
+def _random_group(vocabulary: int) -> EncodedGroup:
+    """One prompt with three completions, all tokens different enough that a leak between completions shows."""
+    random = np.random.default_rng(0)
+    # Low ids are often special tokens with meanings of their own.
+    low = min(64, vocabulary // 2)
+
+    def ids(n: int) -> np.ndarray:
+        return random.integers(low, vocabulary, n).astype(np.int32)
+
+    return EncodedGroup(
+        id="probe",
+        prompt_ids=ids(_PROMPT),
+        completions=tuple(EncodedCompletion(ids(n), np.ones(n, dtype=bool)) for n in _COMPLETIONS),
+    )
+
+
+def _separate_rows(group: EncodedGroup, device: torch.device) -> list[Batch]:
+    return [pad([replace(group, completions=(completion,))]).to(device) for completion in group.completions]
+
+
+def _stock_logps(model: Any, row: Batch) -> torch.Tensor:
+    stock: Any = getattr(model, "stock_forward", model.forward)
+    logits = stock(input_ids=row.input_ids, attention_mask=row.attention_mask.long(), use_cache=False).logits
+    return dense_logps(logits[0, row.target_index], row.target_ids)
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    """Rounding moves a log-probability by far less than this, a leaked or lost token by far more."""
+    return 2e-3 if dtype == torch.float32 else 0.25
+
+
+@contextlib.contextmanager
+def _counting() -> Iterator[list[int]]:
+    """Counts the calls of our attention function while the probe runs."""
+    calls = [0]
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        return tree_attention(*args, **kwargs)
+
+    AttentionInterface.register(TREE, counted)
+    try:
+        yield calls
+    finally:
+        AttentionInterface.register(TREE, tree_attention)

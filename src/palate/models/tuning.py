@@ -1,0 +1,146 @@
+"""What of a model trains: everything, low-rank adapters, an adapter that goes on, or the last layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from palate.errors import ConfigError, ModelError
+
+
+def train_all(model: nn.Module) -> nn.Module:
+    """Full fine-tuning."""
+    model.requires_grad_(True)
+    return model
+
+
+def add_lora(
+    model: nn.Module,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float = 0.0,
+    target: str | Sequence[str] = "all",
+    dora: bool = False,
+    rslora: bool = False,
+) -> nn.Module:
+    """Freeze the model and add LoRA matrices (2106.09685) to its linear layers; the LM head is none of them.
+
+    Args:
+        target: `all` for every linear layer, or the names of the modules.
+    """
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules="all-linear" if target == "all" else list(target),
+        use_dora=dora,
+        use_rslora=rslora,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise ConfigError(f"lora_target: {str(error).splitlines()[0]}") from error
+
+
+def continue_adapter(model: nn.Module, adapter: str) -> nn.Module:
+    """Load an earlier adapter and go on training it."""
+    return _load_adapter(model, adapter, trainable=True)  # type: ignore[no-any-return]
+
+
+def merge_adapter(model: nn.Module, adapter: str) -> nn.Module:
+    """Fold an earlier adapter into the weights."""
+    return _load_adapter(model, adapter, trainable=False).merge_and_unload()  # type: ignore[no-any-return]
+
+
+def _load_adapter(model: nn.Module, adapter: str, *, trainable: bool) -> Any:
+    folder = Path(adapter)
+    if folder.exists() and not (folder / "adapter_config.json").exists():
+        raise ModelError(f"{adapter}: not an adapter folder, adapter_config.json is missing")
+    if folder.exists() and not (folder / "adapter_model.safetensors").exists():
+        raise ModelError(f"{adapter}: the adapter has no weights (adapter_model.safetensors)")
+    try:
+        return PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{adapter}: the adapter could not be loaded: {str(error).splitlines()[0]}") from error
+
+
+def train_last_layers(model: Any, layers: int, extra_modules: Sequence[str] = ()) -> nn.Module:
+    """Freeze all but the last decoder layers and the named modules.
+
+    A tied LM head that is named is untied first, and the config says so, else loading would tie it again.
+
+    Args:
+        layers: how many of the last decoder layers train.
+        extra_modules: module names such as `lm_head`, `norm` or `embed_tokens`; a name stands for every module that
+            ends in it.
+
+    Raises:
+        ConfigError: more layers than there are, or a name that no module has.
+    """
+    stack = decoder_layers(model)
+    if layers > len(stack):
+        raise ConfigError(f"freeze_trainable_layers: {layers}, but the model has {len(stack)} decoder layers")
+    if "lm_head" in extra_modules:
+        untie_head(model)
+    model.requires_grad_(False)
+    for layer in stack[len(stack) - layers :]:
+        layer.requires_grad_(True)
+    for name in extra_modules:
+        named = [m for full, m in model.named_modules() if full == name or full.endswith(f".{name}")]
+        own = [m for m in named if any(True for _ in m.parameters())]
+        if name == "lm_head" and not own:
+            own = [model.get_output_embeddings()]
+        if not own:
+            raise ConfigError(f"freeze_extra_modules: the model has no module named {name}")
+        for module in own:
+            module.requires_grad_(True)
+    return model  # type: ignore[no-any-return]
+
+
+def untie_head(model: Any) -> None:
+    """Give the LM head weights of its own, equal to the embedding's."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head.weight is embedding.weight:
+        head.weight = nn.Parameter(embedding.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+    model.config.get_text_config().tie_word_embeddings = False
+
+
+def decoder_layers(model: Any) -> nn.ModuleList:
+    """The decoder's stack of layers.
+
+    Raises:
+        ModelError: no module list of that length is there.
+    """
+    count = model.config.get_text_config().num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise ModelError(f"{type(model).__name__}: its {count} decoder layers were not found")
+
+
+def final_norm_trains(model: Any) -> bool:
+    """Whether the norm between the last layer and the head is among what trains."""
+    decoder = model.get_decoder()
+    last = [m for m in decoder.children() if "norm" in type(m).__name__.lower()]
+    return any(p.requires_grad for m in last for p in m.parameters())
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """(trainable, all) parameters; a tied one counts once."""
+    parameters = list({id(p): p for p in model.parameters()}.values())
+    return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
+
+
+def upcast_trainable(model: nn.Module) -> None:
+    """Master weights in float32: what an optimiser updates must not be rounded to bf16 between steps."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.float()
