@@ -46,6 +46,4 @@ class DataFields(Fields):
             raise ValueError("val_size and eval_dataset both name held-out rows; keep one of them")
         if self.val_size >= 1 and self.val_size != int(self.val_size):
             raise ValueError(f"val_size must be a share below 1 or a whole number of rows, not {self.val_size}")
-        if isinstance(self.dataset, dict) and not any(weight > 0 for weight in self.dataset.values()):
-            raise ValueError("dataset: the weights of a mixture must be above 0")
         return self

@@ -2,57 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from palate.config.base import Fields
+from palate.config.objectives import OPTIONS, objective, resolve_options
 from palate.config.values import AutoOffOrPath, AutoOrOff
+from palate.errors import ConfigError
 
-# Said of every option below that is left out.
-OBJECTIVE = {"default": "the objective's"}
+
+def _option(key: str) -> Any:
+    """A field for an objective's option: None leaves the value to the objective, whose table has all about it."""
+    return Field(None, description=OPTIONS[key].doc, json_schema_extra={"default": "the objective's"})
+
+
+def _own_name(name: str) -> str:
+    return objective(name).name
+
+
+ObjectiveName: TypeAlias = Annotated[str, AfterValidator(_own_name)]
 
 
 class ObjectiveFields(Fields):
     """The loss and its options. An option that the chosen loss does not use is refused."""
 
-    pref_loss: str = Field("sigmoid", description="The objective; `palate objectives` lists them.")
-    pref_beta: float | None = Field(
-        None, description="β: how strongly the reference holds; larger stays closer to it.", json_schema_extra=OBJECTIVE
-    )
-    dpo_label_smoothing: float | None = Field(
-        None, description="ε: the share of labels taken to be wrong.", json_schema_extra=OBJECTIVE
-    )
-    simpo_gamma: float | None = Field(None, description="γ: the margin of simpo.", json_schema_extra=OBJECTIVE)
-    ipo_logps: Literal["mean", "sum"] | None = Field(
-        None, description="ipo on per-token means or on sums.", json_schema_extra=OBJECTIVE
-    )
-    dpop_lambda: float | None = Field(None, description="λ: dpop's penalty.", json_schema_extra=OBJECTIVE)
-    rdpo_alpha: float | None = Field(None, description="α: r_dpo's price of a token.", json_schema_extra=OBJECTIVE)
-    cpo_alpha: float | None = Field(None, description="α: cpo's SFT weight.", json_schema_extra=OBJECTIVE)
-    orpo_lambda: float | None = Field(None, description="λ: orpo's odds-ratio weight.", json_schema_extra=OBJECTIVE)
-    discopop_tau: float | None = Field(None, description="τ: discopop's temperature.", json_schema_extra=OBJECTIVE)
-    kto_chosen_weight: float | None = Field(
-        None, description="λ_D: weight of wanted completions.", json_schema_extra=OBJECTIVE
-    )
-    kto_rejected_weight: float | None = Field(
-        None, description="λ_U: weight of unwanted completions.", json_schema_extra=OBJECTIVE
-    )
-    pref_ftx: float | None = Field(None, description="Weight of an added SFT term.", json_schema_extra=OBJECTIVE)
-    kl_coef: float | None = Field(None, description="Weight of an added KL penalty.", json_schema_extra=OBJECTIVE)
-    pref_bco_weight: float | None = Field(None, description="Weight of bco_pair mixed in.", json_schema_extra=OBJECTIVE)
-    f_divergence_type: str | None = Field(
-        None, description="reverse_kl, forward_kl, js or alpha.", json_schema_extra=OBJECTIVE
-    )
-    f_alpha_divergence_coef: float | None = Field(
-        None, description="α of the alpha divergence.", json_schema_extra=OBJECTIVE
-    )
-    ld_alpha: float | None = Field(
-        None, description="Weight of the tokens beyond the shorter completion's length.", json_schema_extra=OBJECTIVE
-    )
-    use_weighting: bool | None = Field(
-        None, description="Weigh pairs by the policy's own probability (WPO).", json_schema_extra=OBJECTIVE
-    )
+    pref_loss: ObjectiveName = Field("sigmoid", description="The objective; `palate objectives` lists them.")
+    pref_beta: float | None = _option("pref_beta")
+    dpo_label_smoothing: float | None = _option("dpo_label_smoothing")
+    simpo_gamma: float | None = _option("simpo_gamma")
+    ipo_logps: Literal["mean", "sum"] | None = _option("ipo_logps")
+    dpop_lambda: float | None = _option("dpop_lambda")
+    rdpo_alpha: float | None = _option("rdpo_alpha")
+    cpo_alpha: float | None = _option("cpo_alpha")
+    orpo_lambda: float | None = _option("orpo_lambda")
+    discopop_tau: float | None = _option("discopop_tau")
+    kto_chosen_weight: float | None = _option("kto_chosen_weight")
+    kto_rejected_weight: float | None = _option("kto_rejected_weight")
+    dimension_weights: dict[str, float] | None = _option("dimension_weights")
+    dimension_temperature: float | None = _option("dimension_temperature")
+    dimension: str | None = _option("dimension")
+    pref_ftx: float | None = _option("pref_ftx")
+    kl_coef: float | None = _option("kl_coef")
+    pref_bco_weight: float | None = _option("pref_bco_weight")
+    f_divergence_type: str | None = _option("f_divergence_type")
+    f_alpha_divergence_coef: float | None = _option("f_alpha_divergence_coef")
+    ld_alpha: float | None = _option("ld_alpha")
+    use_weighting: bool | None = _option("use_weighting")
+
+    @property
+    def objective_options(self) -> dict[str, Any]:
+        """Every option that the chosen objective reads, by key, its defaults filled in."""
+        return resolve_options(self.pref_loss, {key: getattr(self, key) for key in OBJECTIVE_KEYS})
+
+    @model_validator(mode="after")
+    def _objective_fits(self) -> Any:
+        family = objective(self.pref_loss).family
+        if family not in ("paired", "ranked"):
+            raise ConfigError(
+                f"pref_loss: {self.pref_loss} learns from {family} rows; stage dpo from pairs and rankings"
+            )
+        _ = self.objective_options  # raises ConfigError where an option does not belong to the objective
+        return self
+
+
+OBJECTIVE_KEYS = tuple(name for name in ObjectiveFields.model_fields if name != "pref_loss")
 
 
 class ReferenceFields(Fields):

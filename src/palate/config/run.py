@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from palate.config.data import DataFields
 from palate.config.model import ModelFields, TuningFields
 from palate.config.optimisation import LearningRate, OptimisationFields
-from palate.config.preference import ObjectiveFields, ReferenceFields, SampleFields
+from palate.config.preference import OBJECTIVE_KEYS, ObjectiveFields, ReferenceFields, SampleFields
 from palate.config.trainer import DeviceFields, EvaluationFields, LogFields, OutputFields
 
 
@@ -31,6 +31,10 @@ class Run(
             )
         return self
 
+    def resolved(self) -> dict[str, Any]:
+        """Every key with the value that holds, as plain JSON values: what `run.json` and `palate plan` show."""
+        return self.model_dump(mode="json")
+
 
 class SftConfig(Run):
     """Supervised fine-tuning on demonstrations; pairs count as demonstrations of their chosen side."""
@@ -44,6 +48,15 @@ class DpoConfig(SampleFields, ReferenceFields, ObjectiveFields, Run):
 
     stage: Literal["dpo"] = Field("dpo", description="Which kind of training this is.")
     learning_rate: LearningRate = 5e-7
+
+    def resolved(self) -> dict[str, Any]:
+        """As for every stage; of the objectives' options those that the chosen one reads, with their values."""
+        options = self.objective_options
+        return {
+            key: options.get(key, value)
+            for key, value in super().resolved().items()
+            if key in options or key not in OBJECTIVE_KEYS
+        }
 
 
 RunConfig: TypeAlias = SftConfig | DpoConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator
@@ -40,7 +41,15 @@ def _trackers(value: Any) -> Any:
 def _dataset(value: Any) -> Any:
     """LLaMA-Factory lists datasets with commas; a single one stays a plain string."""
     if isinstance(value, str) and "," in value:
-        return _split(value)
+        value = _split(value)
+    if isinstance(value, dict):
+        for name, weight in value.items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < inf:
+                raise ValueError(f"the weight of dataset {name} must be a number above 0, not {weight}")
+    if value in ({}, [], ""):
+        raise ValueError("dataset is empty; name a file, folder, hub id or built-in set")
+    if not isinstance(value, str | dict) and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+        raise ValueError(f"dataset must be a name, a list of names, or a mapping of name to weight, not {value}")
     return value
 
 

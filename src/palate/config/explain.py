@@ -1,0 +1,82 @@
+"""pydantic's findings as one line that a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from palate.config.reader import Entry, as_yaml
+
+
+def explain(error: ValidationError, entries: Mapping[str, Entry], model: type[BaseModel], origin: str) -> str:
+    """The first wrong key with its place, what it must be and what it is; further wrong keys by name."""
+    by_key: dict[str, list[ErrorDetails]] = {}
+    for found in error.errors(include_url=False):
+        if found["type"] == "default_factory_not_called":  # only because the key it follows is wrong
+            continue
+        by_key.setdefault(str(found["loc"][0]) if found["loc"] else "", []).append(found)
+    key, details = next(iter(by_key.items()))
+    where = entries[key].where if key in entries else origin
+    others = [other for other in by_key if other and other != key]
+    also = f" (also wrong: {', '.join(others)})" if others else ""
+    return f"{where}: {_say(key, details, model)}{also}"
+
+
+def _say(key: str, details: list[ErrorDetails], model: type[BaseModel]) -> str:
+    first = details[0]
+    if first["type"] == "missing":
+        meaning = (model.model_fields[key].description or "").split(".")[0]
+        return f"{key} is missing: {meaning[:1].lower()}{meaning[1:]}"
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    value = first["input"]
+    demands = list(dict.fromkeys(_demand(found) for found in details if len(found["loc"]) == len(first["loc"])))
+    close = _nearest(value, details)
+    return f"{key} must be {' or '.join(demands)}, not {as_yaml(value)}" + (f"; did you mean {close}?" if close else "")
+
+
+# pydantic's error type → what the value must be, with the bound or the choices filled in
+DEMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "literal_error": "{expected}",
+        "greater_than": "above {gt:g}",
+        "greater_than_equal": "at least {ge:g}",
+        "less_than": "below {lt:g}",
+        "less_than_equal": "at most {le:g}",
+        "string_too_short": "not empty",
+        "finite_number": "a finite number",
+        "int_from_float": "a whole number",
+        "int_parsing": "a whole number",
+        "int_type": "a whole number",
+        "float_parsing": "a number",
+        "float_type": "a number",
+        "bool_parsing": "true or false",
+        "bool_type": "true or false",
+        "string_type": "text",
+        "list_type": "a list",
+        "dict_type": "a mapping",
+    }
+)
+
+
+def _demand(found: ErrorDetails) -> str:
+    """`Input should be greater than 0` and its like, in the words of a config file."""
+    if found["type"] in DEMANDS:
+        return DEMANDS[found["type"]].format(**found.get("ctx", {})).replace("'", "")
+    message = found["msg"].removeprefix("Input should be ")
+    return message[:1].lower() + message[1:]
+
+
+def _nearest(value: Any, details: list[ErrorDetails]) -> str | None:
+    allowed = [
+        word.strip(" '")
+        for found in details
+        if found["type"] == "literal_error"
+        for word in str(found["ctx"]["expected"]).replace(" or ", ", ").split(",")
+    ]
+    return next(iter(get_close_matches(str(value), allowed, n=1, cutoff=0.6)), None)

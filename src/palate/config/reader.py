@@ -1,0 +1,149 @@
+"""YAML as its users write it: line numbers kept, duplicate keys refused, `5e-7` a number.
+
+PyYAML follows YAML 1.1, where `5e-7` is text for want of a dot, `1:30` is ninety, `010` is eight and a bare date is a
+date. Here a number is what a person takes for one, and everything else is text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from palate.errors import ConfigError
+
+INT = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
+FLOAT = re.compile(
+    r"""^(?:[-+]?(?:[0-9][0-9_]*)?\.[0-9]+(?:[eE][-+]?[0-9]+)?
+         |[-+]?[0-9][0-9_]*\.(?:[eE][-+]?[0-9]+)?
+         |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+
+         |[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key's value and where it was written.
+
+    Attributes:
+        value: plain Python value as YAML gives it.
+        where: `config.yaml:12` (1-based line) or `--set`, for messages.
+    """
+
+    value: Any
+    where: str
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with the number rules above and no duplicate keys at any depth."""
+
+    # A copy without YAML 1.1's numbers and dates; `add_implicit_resolver` below fills it.
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own class attribute
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float", ":timestamp"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        refuse_duplicates(node)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", INT, list("-+0123456789"))
+
+
+def refuse_duplicates(node: yaml.MappingNode) -> None:
+    """Raise where a mapping names a key twice: YAML would silently keep the last."""
+    first_line: dict[Any, int] = {}
+    for key_node, _ in node.value:
+        if not isinstance(key_node, yaml.ScalarNode) or key_node.value == "<<":
+            continue
+        key, line = key_node.value, key_node.start_mark.line + 1
+        if key in first_line:
+            raise yaml.constructor.ConstructorError(
+                problem=f"{key} is given twice, first on line {first_line[key]}; keep one of them",
+                problem_mark=key_node.start_mark,
+            )
+        first_line[key] = line
+
+
+def read_config_file(path: str | Path) -> dict[str, Entry]:
+    """The top-level keys of a YAML file, each with its line. Raises ConfigError naming file and line."""
+    text = _read_text(Path(path))
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            raise ConfigError(
+                f"{path}: the file is empty; a config names at least stage, model, dataset and output_dir"
+            )
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{path}:{node.start_mark.line + 1}: a config is a list of `key: value` lines")
+        refuse_duplicates(node)
+        loader.flatten_mapping(node)
+        return {
+            str(loader.construct_object(key, deep=True)): Entry(
+                loader.construct_object(value, deep=True), f"{path}:{key.start_mark.line + 1}"
+            )
+            for key, value in node.value
+        }
+    except yaml.YAMLError as error:
+        raise ConfigError(_one_line(path, error)) from error
+    finally:
+        loader.dispose()
+
+
+def read_override(text: str) -> tuple[str, Entry]:
+    """`key=value` of one `--set`, the value read by the same rules as in a file."""
+    key, separator, value = text.partition("=")
+    key = key.strip()
+    if not separator or not key:
+        raise ConfigError(f"--set {text}: write --set key=value")
+    loader = _Loader(value)
+    try:
+        return key, Entry(loader.get_single_data(), "--set")
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"--set {text}: the value is not valid YAML ({problem}); quote it") from error
+    finally:
+        loader.dispose()
+
+
+def as_yaml(value: Any) -> str:
+    """A value as it would stand in the file, at most 60 characters of it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        folder = path.parent
+        names = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
+        close = get_close_matches(path.name, names, n=1, cutoff=0.6)
+        hint = f"; did you mean {folder / close[0]}?" if close else ""
+        raise ConfigError(f"{path}: there is no such config file{hint}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder, not a config file") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _one_line(path: str | Path, error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    if "\\t" in problem:
+        problem = "a tab stands where spaces must; indent with spaces"
+    return f"{where}: {problem}"
