@@ -1,0 +1,74 @@
+"""Losses for pairs that are scored on several dimensions (helpfulness, safety …) with a weight for each.
+
+A score that a row lacks is NaN. For the soft label its weight goes to the dimensions that the row has; a row with none
+keeps its own order (p = 1). For the margin form a missing difference counts 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from palate.objectives.paired import PairLogps, log_ratios
+
+__all__ = ["decided", "multi_margin", "multi_soft", "preference"]
+
+
+def preference(
+    chosen_scores: Tensor, rejected_scores: Tensor, *, weights: Sequence[float], temperature: float | None = None
+) -> Tensor:
+    """p that chosen is better, all dimensions weighed, [n]; scores [n, D], weights D numbers that sum to 1.
+
+    Without a temperature p = Σ w_k·[1, ½ or 0 as chosen is better, equal or worse in k]; with one
+    p = σ(Σ w_k(c_k − r_k)/T), T in units of score.
+    """
+    difference = chosen_scores - rejected_scores
+    known = ~torch.isnan(difference)
+    difference = torch.where(known, difference, 0.0)
+    weight = known * difference.new_tensor(list(weights))
+    total = weight.sum(-1)
+    share = weight / total.clamp(min=torch.finfo(total.dtype).tiny)[:, None]
+    if temperature is None:
+        p = (share * 0.5 * (1.0 + difference.sign())).sum(-1)
+    else:
+        p = torch.sigmoid((share * difference).sum(-1) / temperature)
+    return torch.where(total > 0, p, 1.0)
+
+
+def multi_soft(pairs: PairLogps, *, beta: float, weights: Sequence[float], temperature: float | None = None) -> Tensor:
+    """DPO with the soft label of all dimensions: p·(−log σ(βΔ)) + (1−p)·(−log σ(−βΔ)), [n]."""
+    chosen_scores, rejected_scores = _scores(pairs)
+    p = preference(chosen_scores, rejected_scores, weights=weights, temperature=temperature)
+    chosen, rejected = log_ratios(pairs)
+    logits = beta * (chosen - rejected)
+    return -p * logsigmoid(logits) - (1.0 - p) * logsigmoid(-logits)
+
+
+def multi_margin(pairs: PairLogps, *, beta: float, weights: Sequence[float], dimension: int) -> Tensor:
+    """MODPO (2310.03708): −log σ((1/w_k)[βΔ − Σ_{j≠k} w_j(s_j(chosen) − s_j(rejected))]), [n], ordered by dimension k.
+
+    A pair whose k prefers rejected is read the other way round; a tie in k, or no score of it, gives a loss of 0 with
+    no gradient (`decided` tells which to weigh 0). Scores are in units of reward, so put them on one scale first.
+    """
+    chosen_scores, rejected_scores = _scores(pairs)
+    difference = torch.nan_to_num(chosen_scores - rejected_scores, nan=0.0)
+    order = difference[:, dimension].sign()
+    others = difference.new_tensor([0.0 if j == dimension else weight for j, weight in enumerate(weights)])
+    chosen, rejected = log_ratios(pairs)
+    logits = order * (beta * (chosen - rejected) - difference @ others) / weights[dimension]
+    return -logsigmoid(logits) * order.abs()
+
+
+def decided(pairs: PairLogps, *, dimension: int) -> Tensor:
+    """Which pairs dimension k orders, bool [n]: those with both scores, and different ones."""
+    chosen_scores, rejected_scores = _scores(pairs)
+    return torch.nan_to_num(chosen_scores - rejected_scores, nan=0.0)[:, dimension] != 0
+
+
+def _scores(pairs: PairLogps) -> tuple[Tensor, Tensor]:
+    if pairs.chosen_scores is None or pairs.rejected_scores is None:
+        raise ValueError("this objective weighs dimensions, and the pairs carry no scores")
+    return pairs.chosen_scores, pairs.rejected_scores

@@ -1,0 +1,143 @@
+"""Online objectives: advantages, clipped policy and value losses, KL estimates and their controller.
+
+Token tensors are [n, T], n completions padded to T tokens with a bool `mask` [n, T]; losses are per token, and
+`masked_mean` or `completion_mean` reduces them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "adapted_kl_coefficient",
+    "clipped_policy_loss",
+    "clipped_value_loss",
+    "completion_mean",
+    "generalised_advantages",
+    "grpo_advantages",
+    "kl_k1",
+    "kl_k2",
+    "kl_k3",
+    "masked_mean",
+    "rloo_advantages",
+    "shaped_rewards",
+    "whitened",
+]
+
+# A log-ratio of one token beyond this is noise of the estimate; e^20 keeps ratios and their products finite.
+_LARGEST_LOG_RATIO = 20.0
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over all masked-in tokens of the batch, scalar."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def completion_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over each completion's tokens, [n]; 0 where it has none."""
+    return torch.where(mask, values, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def whitened(values: Tensor, mask: Tensor) -> Tensor:
+    """Masked-in values with mean 0 and (population) variance 1 over the batch, 0 elsewhere, [n, T]."""
+    centred = values - masked_mean(values, mask)
+    deviation = masked_mean(centred.square(), mask).sqrt()
+    return torch.where(mask, centred / (deviation + 1e-8), 0.0)
+
+
+def kl_k1(logps: Tensor, ref_logps: Tensor) -> Tensor:
+    """log π − log π_ref per token, in nats: unbiased for KL(π‖π_ref) on samples of π, but of either sign."""
+    return logps - ref_logps
+
+
+def kl_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
+    """½(log π − log π_ref)² per token: biased, never negative; its gradient is the KL's in expectation."""
+    return 0.5 * (logps - ref_logps).square()
+
+
+def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
+    """e^(−x) − 1 + x per token, x = log π − log π_ref: unbiased and never negative. GRPO's penalty (2402.03300)."""
+    log_ratio = (logps - ref_logps).clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
+    return torch.expm1(-log_ratio) + log_ratio
+
+
+def adapted_kl_coefficient(coefficient: float, observed: float, *, target: float, horizon: float, rows: int) -> float:
+    """The KL coefficient after `rows` rollouts with mean KL `observed`, in nats per completion (1909.08593).
+
+    coefficient·(1 + e·rows/horizon), e = observed/target − 1 clipped to ±0.2.
+    """
+    error = min(max(observed / target - 1.0, -0.2), 0.2)
+    return coefficient * (1.0 + error * rows / horizon)
+
+
+def shaped_rewards(scores: Tensor, kl: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
+    """PPO's reward of each token, [n, T]: −kl_coef·kl everywhere, plus the completion's score at its last token.
+
+    scores [n]; kl [n, T] per token (`kl_k1`), detached here; a completion without tokens gets nothing.
+    """
+    rewards = torch.where(mask, -kl_coef * kl.detach(), 0.0)
+    later = mask.flip(-1).cumsum(-1).flip(-1)
+    return rewards + torch.where(mask & (later == 1), scores[:, None], 0.0)
+
+
+def generalised_advantages(
+    rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float = 1.0, lam: float = 0.95
+) -> tuple[Tensor, Tensor]:
+    """GAE (1506.02438): advantages and returns (advantages + values), each [n, T], detached.
+
+    A_t = Σ_l (γλ)^l δ_{t+l}, δ_t = r_t + γV_{t+1} − V_t, V = 0 after the last token. The mask's tokens are contiguous
+    within a row; padding on either side stays 0.
+    """
+    rewards, values = (torch.where(mask, tensor.detach(), 0.0) for tensor in (rewards, values))
+    advantages = torch.zeros_like(rewards)
+    following = rewards.new_zeros(rewards.shape[0])
+    next_value = torch.zeros_like(following)
+    for t in reversed(range(rewards.shape[1])):
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        following = torch.where(mask[:, t], delta + gamma * lam * following, 0.0)
+        advantages[:, t] = following
+        next_value = values[:, t]
+    return advantages, torch.where(mask, advantages + values, 0.0)
+
+
+def rloo_advantages(rewards: Tensor) -> Tensor:
+    """Leave-one-out (2402.14740): each reward less the mean of its group's others; rewards, result [n, G], G ≥ 2."""
+    group = rewards.shape[1]
+    if group < 2:
+        raise ValueError("rloo compares completions of one prompt: it needs at least 2 of each")
+    return (rewards - rewards.mean(-1, keepdim=True)) * (group / (group - 1))
+
+
+def grpo_advantages(rewards: Tensor, *, scale: Literal["group", "batch", "none"] = "group") -> Tensor:
+    """Rewards centred on their group's mean (2402.03300); rewards, result [n, G], G ≥ 2.
+
+    Divided by the sample deviation of the group, of the whole batch, or not at all (Dr. GRPO, 2503.20783). A group of
+    equal rewards gets 0.
+    """
+    if rewards.shape[1] < 2:
+        raise ValueError("grpo compares completions of one prompt: it needs at least 2 of each")
+    centred = rewards - rewards.mean(-1, keepdim=True)
+    if scale == "none":
+        return centred
+    deviation = rewards.std() if scale == "batch" else rewards.std(-1, keepdim=True)
+    return centred / (deviation + 1e-4)
+
+
+def clipped_policy_loss(
+    logps: Tensor, old_logps: Tensor, advantages: Tensor, *, clip_low: float = 0.2, clip_high: float = 0.2
+) -> Tensor:
+    """PPO (1707.06347) per token: max(−A·ρ, −A·clip(ρ, 1−clip_low, 1+clip_high)), ρ = π/π_old, any shape."""
+    log_ratio = (logps - old_logps.detach()).clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
+    ratio = torch.exp(log_ratio)
+    advantages = advantages.detach()
+    return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1.0 - clip_low, 1.0 + clip_high))
+
+
+def clipped_value_loss(values: Tensor, old_values: Tensor, returns: Tensor, *, clip: float = 0.2) -> Tensor:
+    """½·max((V − R)², (V_clipped − R)²) per token, V_clipped within ±clip of the value at sampling time, any shape."""
+    old_values, returns = old_values.detach(), returns.detach()
+    clipped = old_values + (values - old_values).clamp(-clip, clip)
+    return 0.5 * torch.maximum((values - returns).square(), (clipped - returns).square())

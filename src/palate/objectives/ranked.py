@@ -1,0 +1,73 @@
+"""Losses on rankings of K ≥ 2 completions of one prompt, best first; K may differ from row to row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["RankedLogps", "plackett_luce", "plackett_luce_nll", "rrhf"]
+
+
+@dataclass(frozen=True, slots=True)
+class RankedLogps:
+    """Log-probabilities of n rankings of up to K completions, float32, best first, padded on the right.
+
+    Attributes:
+        logps: [n, K], sum of log π(token) over the trained tokens of each completion; 0 where there is none.
+        tokens: [n, K], how many trained tokens each sums over.
+        present: bool [n, K], which completions there are; each row's come first.
+        ref_logps: [n, K], the sums under the reference; None for reference-free objectives.
+    """
+
+    logps: Tensor
+    tokens: Tensor
+    present: Tensor
+    ref_logps: Tensor | None = None
+
+    @classmethod
+    def from_flat(cls, logps: Tensor, tokens: Tensor, group_of: Tensor, ref_logps: Tensor | None = None) -> RankedLogps:
+        """Rankings from C completions in a row: logps, tokens, ref_logps [C], group_of [C] ascending from 0."""
+        sizes = torch.bincount(group_of)
+        first = sizes.cumsum(0) - sizes
+        place = torch.arange(len(group_of), device=group_of.device) - first[group_of]
+        shape = (len(sizes), int(sizes.max()) if len(sizes) else 0)
+
+        def padded(values: Tensor) -> Tensor:
+            return values.new_zeros(shape).index_put((group_of, place), values)
+
+        present = padded(torch.ones_like(group_of, dtype=torch.bool))
+        return cls(padded(logps), padded(tokens), present, None if ref_logps is None else padded(ref_logps))
+
+
+def plackett_luce_nll(scores: Tensor, present: Tensor) -> Tensor:
+    """−Σ_k [s_k − logsumexp_{j ≥ k} s_j], [n]: −log-probability of the order 1, 2, …, K; scores, present [n, K]."""
+    scores = torch.where(present, scores, 0.0)
+    places = torch.arange(scores.shape[1], device=scores.device)
+    itself = places[:, None] == places
+    rivals = (places[:, None] < places) & present[:, None, :]
+    # [n, K, K]: row k holds what was still to choose from. A padded place has only itself, so it adds s − s = 0.
+    remaining = scores[:, None, :].masked_fill(~(rivals | itself), -torch.inf)
+    return (torch.logsumexp(remaining, dim=-1) - scores).sum(-1)
+
+
+def plackett_luce(rows: RankedLogps, *, beta: float) -> Tensor:
+    """DPO on rankings (2305.18290, appendix A.3): the Plackett–Luce loss of the rewards βu, [n].
+
+    u is the log-ratio of one completion. Equals `paired.sigmoid` at K = 2.
+    """
+    if rows.ref_logps is None:
+        raise ValueError(
+            "plackett_luce compares with a reference, and the rankings carry no reference log-probabilities"
+        )
+    return plackett_luce_nll(beta * (rows.logps - rows.ref_logps), rows.present)
+
+
+def rrhf(rows: RankedLogps) -> Tensor:
+    """RRHF (2304.05302): Σ max(0, s_worse − s_better) over all pairs − s_best, [n]; s in nats per token."""
+    scores = rows.logps / rows.tokens.clamp(min=1)
+    places = torch.arange(scores.shape[1], device=scores.device)
+    better_then_worse = (places[:, None] < places) & rows.present[:, None, :]
+    gaps = torch.relu(scores[:, None, :] - scores[:, :, None])
+    return torch.where(better_then_worse, gaps, 0.0).sum((-1, -2)) - scores[:, 0]
