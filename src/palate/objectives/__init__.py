@@ -11,9 +11,8 @@ from types import MappingProxyType
 from torch import Tensor
 
 from palate.objectives import distribution, multi, paired, ranked, reference_free, reward, separate, unpaired
-from palate.objectives.implicit import accuracy, implicit_reward, implicit_rewards
 from palate.objectives.modifiers import Modifiers, Term, paired_loss, ranked_loss, unpaired_loss
-from palate.objectives.paired import PairLogps
+from palate.objectives.paired import PairLogps, accuracy, implicit_reward, implicit_rewards
 from palate.objectives.ranked import RankedLogps
 from palate.objectives.separate import RunningMean
 from palate.objectives.unpaired import UnpairedLogps
