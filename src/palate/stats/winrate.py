@@ -1,0 +1,127 @@
+"""Win rates of a candidate against an incumbent, from verdicts in both orders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from palate.stats.intervals import Floats, Interval, rate_interval, wilson
+from palate.stats.significance import binomial_exact, binomial_midp
+
+
+@dataclass(frozen=True, slots=True)
+class WinRate:
+    """What the verdicts say of the candidate.
+
+    Attributes:
+        rate: mean item score, a tie or a contradiction being ½; None when no item was judged.
+        wins: items with a score above ½.
+        ties: items called a tie in every order.
+        inconsistent: items whose two orders contradict each other and cancel out.
+        losses: items with a score below ½.
+        unparsed: items without a readable verdict in every order; they count nowhere else.
+        decided: wins among wins and losses, the rate with ties dropped, as a check on how ties are counted.
+        p_value: mid-p of the sign test of wins against losses.
+        both_orders: False when each item was judged in one order only; a judge's position bias is then in `rate`.
+    """
+
+    rate: Interval | None
+    wins: int
+    ties: int
+    inconsistent: int
+    losses: int
+    unparsed: int
+    decided: Interval | None
+    p_value: float
+    both_orders: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PositionReport:
+    """How much a judge's verdict depends on which answer it reads first.
+
+    Attributes:
+        consistency: share of items with the same verdict in both orders.
+        first_slot: how often the answer shown first wins, ties ½; ½ is unbiased.
+        first_both: items where the first slot won both times.
+        second_both: items where the second slot won both times.
+        p_value: exact binomial test of the two counts against each other.
+    """
+
+    consistency: Interval
+    first_slot: float
+    first_both: int
+    second_both: int
+    p_value: float
+
+
+def win_rate(
+    shown_first: Floats,
+    shown_second: Floats | None = None,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+) -> WinRate:
+    """The candidate's win rate over n items.
+
+    Args:
+        shown_first: per item the verdict for the candidate when it was shown first: 1 win, ½ tie, 0 loss, values in
+            between from soft judges, NaN when the verdict could not be read.
+        shown_second: the same with the candidate shown second; leave out only where no order exists (a length rule).
+        clusters: per item the group of items it belongs to (topic, conversation), when items depend on each other.
+
+    An item's score is the mean of its two orders, so "inconsistent" counts as a tie and (win, tie) as 0.75.
+    """
+    first = _verdicts(shown_first)
+    second = first if shown_second is None else _verdicts(shown_second)
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} verdicts shown first but {len(second)} shown second")
+    read = np.isfinite(first) & np.isfinite(second)
+    groups = None if clusters is None else [name for name, kept in zip(clusters, read, strict=True) if kept]
+    first, second = first[read], second[read]
+    scores = (first + second) / 2
+    wins, losses = int((scores > 0.5).sum()), int((scores < 0.5).sum())
+    even = scores == 0.5
+    ties = int((even & (first == second)).sum())
+    return WinRate(
+        rate=rate_interval(scores, clusters=groups, level=level) if len(scores) else None,
+        wins=wins,
+        ties=ties,
+        inconsistent=int(even.sum()) - ties,
+        losses=losses,
+        unparsed=int((~read).sum()),
+        decided=wilson(wins, wins + losses, level=level) if wins + losses else None,
+        p_value=binomial_midp(wins, wins + losses),
+        both_orders=shown_second is not None,
+    )
+
+
+def position_report(shown_first: Floats, shown_second: Floats, *, level: float = 0.95) -> PositionReport:
+    """A judge's position bias from verdicts for the candidate in both orders (Shi et al. 2024, 2406.07791).
+
+    Items without a readable verdict in both orders are left out.
+    """
+    first, second = _verdicts(shown_first), _verdicts(shown_second)
+    read = np.isfinite(first) & np.isfinite(second)
+    first, second = first[read], second[read]
+    if len(first) == 0:
+        raise ValueError("no item was judged in both orders")
+    first_both, second_both = int(((first > 0.5) & (second < 0.5)).sum()), int(((first < 0.5) & (second > 0.5)).sum())
+    return PositionReport(
+        consistency=wilson(int((first == second).sum()), len(first), level=level),
+        first_slot=float(((first + 1 - second) / 2).mean()),
+        first_both=first_both,
+        second_both=second_both,
+        p_value=binomial_exact(first_both, first_both + second_both),
+    )
+
+
+def _verdicts(values: Floats) -> npt.NDArray[np.float64]:
+    array = np.asarray([math.nan if value is None else value for value in values], dtype=np.float64)
+    if ((array < 0) | (array > 1)).any():
+        raise ValueError("verdicts lie in [0, 1]: 1 win, 0.5 tie, 0 loss")
+    return array
