@@ -15,12 +15,10 @@ Schedule: TypeAlias = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
 ]
 
-# Of transformers' optimisers, those that need neither further arguments nor a special model.
+# Of transformers' optimisers, those that need no further arguments; the 8-bit and paged ones need bitsandbytes.
 Optimiser: TypeAlias = Literal[
     "adamw_torch",
     "adamw_torch_fused",
-    "adamw_torch_4bit",
-    "adamw_torch_8bit",
     "adamw_bnb_8bit",
     "adamw_8bit",
     "paged_adamw_32bit",
@@ -30,9 +28,6 @@ Optimiser: TypeAlias = Literal[
     "paged_lion_32bit",
     "paged_lion_8bit",
     "adafactor",
-    "ademamix",
-    "ademamix_8bit",
-    "stable_adamw",
     "rmsprop",
     "adagrad",
     "sgd",

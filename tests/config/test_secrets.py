@@ -1,0 +1,55 @@
+"""A config with a literal secret is refused, and the message does not repeat it."""
+
+from __future__ import annotations
+
+import pytest
+
+from palate.config.reader import Entry
+from palate.config.secrets import refuse_secrets
+from palate.errors import ConfigError
+
+CANARY = "CANARY-123"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hf_hub_token", CANARY),
+        ("wandb_api_key", CANARY),
+        ("api_key", CANARY),
+        ("swanlab_lark_secret", CANARY),
+        ("password", CANARY),
+        ("token", CANARY),
+        ("deepspeed", {"tracker": {"api_key": CANARY}}),
+        ("dataset", ["a", f"https://user:{CANARY}@host/data.json"]),
+        ("model_name_or_path", "hf_" + "CANARY123" * 4),
+        ("run_name", "sk-" + CANARY * 3),
+    ],
+)
+def test_a_secret_is_refused_without_being_shown(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=r"run\.yaml:3: .* holds a secret.*environment variable") as caught:
+        refuse_secrets({key: Entry(value, "run.yaml:3")})
+    assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_tokens_per_batch", 4096),
+        ("sample_max_new_tokens", 128),
+        ("hub_token", None),
+        ("api_key", ""),
+        ("dataset", "https://host/data.json"),
+        ("model_name_or_path", "sk-learn/model"),
+        ("run_name", "token-study"),
+    ],
+)
+def test_what_is_no_secret_passes(key: str, value: object) -> None:
+    refuse_secrets({key: Entry(value, "run.yaml:3")})
+
+
+def test_the_right_variable_is_named() -> None:
+    with pytest.raises(ConfigError, match="WANDB_API_KEY"):
+        refuse_secrets({"wandb_api_key": Entry(CANARY, "run.yaml:1")})
+    with pytest.raises(ConfigError, match="HF_TOKEN"):
+        refuse_secrets({"hf_hub_token": Entry(CANARY, "run.yaml:1")})

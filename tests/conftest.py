@@ -1,0 +1,46 @@
+"""What every test relies on: no network, few threads, and real data beside the checkout where there is some."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Before anything imports transformers or a tracker: these read the environment once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """`shared_data("preference/x.json")` is that file of ../shared/data; the test skips where it is absent."""
+
+    def find(name: str) -> Path:
+        path = SHARED / "data" / name
+        if not path.exists():
+            pytest.skip(f"../shared/data/{name} is not there")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared_configs() -> Path:
+    """The folder ../shared/configs; the test skips where it is absent."""
+    path = SHARED / "configs"
+    if not path.exists():
+        pytest.skip("../shared/configs is not there")
+    return path
