@@ -1,56 +1,240 @@
-"""Records become token ids: one prompt, K completions, and which tokens are trained."""
+"""Records become token ids: one prompt, K completions, and which tokens are trained.
+
+All K renderings of all records of a chunk are tokenised in one batched call. The prompt of a group is the longest
+token prefix that its completions share and that ends at or before the place where generation would begin; a token
+across that place belongs to each completion and is trained. Masks come from where the turns lie in the text, never
+from token ids.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
+from palate.errors import DataError
+from palate.records import AnyRecord, Dropped, Message, Messages, completions_of
+from palate.text.groups import Cut, Encoded, EncodedCompletion, EncodedGroup, EncodingStats
+from palate.text.rendering import Renderer, Rendering
+from palate.text.template import Template
+from palate.text.tokens import make_group
+from palate.text.truncate import cut_left, without_oldest_turn
+
+__all__ = [
+    "Cut",
+    "Encoded",
+    "EncodedCompletion",
+    "EncodedGroup",
+    "Encoder",
+    "EncodingStats",
+    "Truncation",
+    "encode_record",
+    "encode_records",
+]
+
+Truncation = Literal["auto", "drop"]
+
+_CHUNK = 256
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedCompletion:
-    """One completion of a prompt.
+def encode_records(
+    records: Iterable[AnyRecord],
+    template: Template,
+    *,
+    cutoff_len: int | None = None,
+    truncation: Truncation = "auto",
+    workers: int = 1,
+) -> Encoded:
+    """Encode records of any kind by a chat template.
 
-    Attributes:
-        ids: int32 [n], the tokens that follow the prompt.
-        trained: bool [n], True where the token is the assistant's own (its end-of-turn token included).
+    Args:
+        records: rows in training order.
+        template: from `load_template`.
+        cutoff_len: most tokens of prompt + completion; None for no limit.
+        truncation: what happens to a longer row. `auto` removes the oldest whole turns of the prompt (system text
+            stays), then prompt tokens from the left (BOS stays), and drops the row if an answer still does not fit;
+            `drop` drops it at once. No answer is ever shortened.
+        workers: processes; more than one pays off above some ten thousand rows, and gives the same result.
     """
+    chunks = _chunks(records)
+    if workers > 1:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, _start_worker, (template, cutoff_len, truncation)) as pool:
+            parts = list(pool.map(_encode_in_worker, chunks))
+    else:
+        parts = list(map(Encoder(template, cutoff_len, truncation), chunks))
+    return Encoded(
+        [group for part in parts for group in part.groups],
+        [row for part in parts for row in part.dropped],
+        [cut for part in parts for cut in part.cuts],
+        sum((part.stats for part in parts), EncodingStats()),
+    )
 
-    ids: npt.NDArray[np.int32]
-    trained: npt.NDArray[np.bool_]
+
+def encode_record(
+    record: AnyRecord, template: Template, *, cutoff_len: int | None = None, truncation: Truncation = "auto"
+) -> EncodedGroup | Dropped:
+    """Encode one record, as `encode_records` would."""
+    encoded = Encoder(template, cutoff_len, truncation)([record])
+    return encoded.groups[0] if encoded.groups else encoded.dropped[0]
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedGroup:
-    """A prompt and its K completions in tokens: the one shape that every method trains on.
+class Encoder:
+    """Encodes chunks of records; what it learns of the template's shapes is kept from one chunk to the next."""
 
-    Attributes:
-        id: the record's id.
-        prompt_ids: int32 [p]; may be empty.
-        completions: K of them, in the record's order (a pair: chosen first; a ranking: best first).
-        weight: how much the group counts in the loss; 0 for a row repeated only to even out ranks.
-        source: the record's source.
-        labels: per completion what the method needs beside the tokens (KTO 1/0, a score, a reward), else empty.
-        extra: numbers a method may need (margin, dimensions), never read by text or models.
+    def __init__(self, template: Template, cutoff_len: int | None, truncation: Truncation) -> None:
+        self.template = template
+        self.cutoff_len = cutoff_len
+        self.truncation = truncation
+        self._renderer = Renderer(template)
+        self._ends = tuple({template.end_of_turn, str(template.tokenizer.eos_token or template.end_of_turn)})
+        self._special = template.special_text()
+
+    def __call__(self, records: Sequence[AnyRecord]) -> Encoded:
+        """Encode one chunk."""
+        cleaned = [_without_ends(completions_of(record), self._ends) for record in records]
+        answers = [completions for completions, _ in cleaned]
+        rows = self._encode([(record, record.prompt, mine) for record, mine in zip(records, answers, strict=True)])
+        results = [result for result, _ in rows]
+        over = [i for i, row in enumerate(results) if isinstance(row, EncodedGroup) and self._too_long(row)]
+        cuts = self._shorten(records, answers, results, over)
+        stats = EncodingStats(
+            records=len(records),
+            over_length=len(over),
+            ends_removed=sum(removed for _, removed in cleaned),
+            rewritten=sum(rewritten for _, rewritten in rows),
+            control_text=sum(self._spells_special(record, mine) for record, mine in zip(records, answers, strict=True)),
+        )
+        return Encoded(
+            [row for row in results if isinstance(row, EncodedGroup)],
+            [row for row in results if isinstance(row, Dropped)],
+            cuts,
+            stats,
+        )
+
+    def _too_long(self, group: EncodedGroup) -> bool:
+        return self.cutoff_len is not None and group.longest_row > self.cutoff_len
+
+    def _spells_special(self, record: AnyRecord, completions: Sequence[Messages]) -> bool:
+        return any(
+            self._special.search(message.content) for messages in (record.prompt, *completions) for message in messages
+        )
+
+    def _encode(
+        self, rows: Sequence[tuple[AnyRecord, Messages, Sequence[Messages]]]
+    ) -> list[tuple[EncodedGroup | Dropped, int]]:
+        """Each (record, prompt, completions) as a group of any length, or why not, and how many were rewritten."""
+        rendered: list[list[Rendering] | Dropped] = []
+        for record, prompt, completions in rows:
+            try:
+                rendered.append([self._renderer(prompt, completion, record.tools) for completion in completions])
+            except DataError as error:
+                rendered.append(Dropped(record.id, "template_refused", str(error)))
+        texts = [one.text for row in rendered if isinstance(row, list) for one in row]
+        encodings = iter(self.template.tokenize(texts))
+        results: list[tuple[EncodedGroup | Dropped, int]] = []
+        for (record, _, _), row in zip(rows, rendered, strict=True):
+            if isinstance(row, Dropped):
+                results.append((row, 0))
+            else:
+                group = make_group(record, row, list(islice(encodings, len(row))))
+                results.append((group, sum(one.rewritten for one in row)))
+        return results
+
+    def _shorten(
+        self,
+        records: Sequence[AnyRecord],
+        answers: Sequence[Sequence[Messages]],
+        results: list[EncodedGroup | Dropped],
+        over: Sequence[int],
+    ) -> list[Cut]:
+        """Make the rows of `over` fit, or drop them, in `results`; says what was cut."""
+        before = {i: row.longest_row for i in over if isinstance(row := results[i], EncodedGroup)}
+        turns = dict.fromkeys(over, 0)
+        if self.truncation == "auto":
+            self._remove_turns(records, answers, results, turns)
+        cuts = []
+        for i in over:
+            group = results[i]
+            if isinstance(group, EncodedGroup) and self._too_long(group):
+                results[i] = group = self._cut_prompt(group)
+            if isinstance(group, EncodedGroup):
+                cuts.append(Cut(group.id, before[i] - group.longest_row, turns[i]))
+        return cuts
+
+    def _remove_turns(
+        self,
+        records: Sequence[AnyRecord],
+        answers: Sequence[Sequence[Messages]],
+        results: list[EncodedGroup | Dropped],
+        turns: dict[int, int],
+    ) -> None:
+        """Take the oldest turn from every row of `turns` that is too long, again and again; counts them in `turns`."""
+        prompts = {i: records[i].prompt for i in turns}
+        waiting = list(turns)
+        while waiting:
+            shorter = {i: prompt for i in waiting if (prompt := without_oldest_turn(prompts[i])) is not None}
+            waiting = []
+            rows = self._encode([(records[i], prompt, answers[i]) for i, prompt in shorter.items()])
+            for (i, prompt), (row, _) in zip(shorter.items(), rows, strict=True):
+                if isinstance(row, EncodedGroup):
+                    results[i], prompts[i], turns[i] = row, prompt, turns[i] + 1
+                    if self._too_long(row):
+                        waiting.append(i)
+
+    def _cut_prompt(self, group: EncodedGroup) -> EncodedGroup | Dropped:
+        """The group with as much of its prompt's end as fits, or `too_long`."""
+        limit = self.cutoff_len or 0
+        longest = max(len(completion.ids) for completion in group.completions)
+        if self.truncation == "auto":
+            ids = cut_left(group.prompt_ids, limit - longest, self.template.tokenizer.bos_token_id)
+            if ids is not None:
+                return replace(group, prompt_ids=ids)
+        seen = f"prompt {len(group.prompt_ids)} + longest completion {longest} tokens, cutoff_len {limit}"
+        return Dropped(group.id, "too_long", seen)
+
+
+def _chunks(records: Iterable[AnyRecord]) -> Iterator[list[AnyRecord]]:
+    rows = iter(records)
+    while chunk := list(islice(rows, _CHUNK)):
+        yield chunk
+
+
+def _without_ends(completions: Sequence[Messages], ends: Sequence[str]) -> tuple[list[Messages], int]:
+    """The completions without an end-of-turn text at the end of an answer, and how many of those there were.
+
+    Some data sets carry the markup of the model that wrote them; the template would write it a second time.
     """
+    cleaned = []
+    removed = 0
+    for completion in completions:
+        messages = []
+        for message in completion:
+            content = message.content
+            while message.role == "assistant" and content.rstrip().endswith(tuple(ends)):
+                end = next(end for end in ends if content.rstrip().endswith(end))
+                content = content.rstrip().removesuffix(end)
+                removed += 1
+            messages.append(message if content is message.content else Message(message.role, content))
+        cleaned.append(tuple(messages))
+    return cleaned, removed
 
-    id: str
-    prompt_ids: npt.NDArray[np.int32]
-    completions: tuple[EncodedCompletion, ...]
-    weight: float = 1.0
-    source: str = ""
-    labels: tuple[float, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def packed_tokens(self) -> int:
-        """Tokens that the group takes in a packed batch: the prompt once."""
-        return len(self.prompt_ids) + sum(len(c.ids) for c in self.completions)
+_in_worker: Encoder | None = None
 
-    @property
-    def longest_row(self) -> int:
-        """Tokens of the longest prompt + completion."""
-        return len(self.prompt_ids) + max(len(c.ids) for c in self.completions)
+
+def _start_worker(template: Template, cutoff_len: int | None, truncation: Truncation) -> None:
+    """Runs once in a new process: its tokenizer works on one core, as there is a process per core."""
+    global _in_worker
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    _in_worker = Encoder(template, cutoff_len, truncation)
+
+
+def _encode_in_worker(records: Sequence[AnyRecord]) -> Encoded:
+    if _in_worker is None:
+        raise RuntimeError("the worker was not started by encode_records")
+    return _in_worker(records)

@@ -1,0 +1,226 @@
+"""Where the turns of a conversation lie in its one rendering.
+
+A prompt and its completion are rendered together, once, because a template may write the same prompt differently when
+an answer follows (thinking blocks, default system texts, headers). Where each turn lies in that text is learnt from a
+second rendering of the same *shape* (the roles and tools) whose contents are marks that cannot occur in data; shapes
+are few, so this costs nothing. The text between the marks must then be found between the real contents. Where it is
+not, because the template rewrites what it is given (it strips a thinking block, say), the turns of that conversation
+are found by rendering it again with one content at a time replaced by a mark.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from palate.errors import DataError
+from palate.records import Message, Messages
+from palate.text.template import Template
+
+_SHAPES_KEPT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A prompt with one completion as text.
+
+    Attributes:
+        text: the rendered chat, ending with the last trained character.
+        boundary: where the prompt ends and the completion begins, in characters: where generation would begin.
+        trained: spans [start, end) of `text`, in characters, that the assistant itself wrote in the completion.
+        rewritten: whether the template changed a content, so that the turns had to be searched for.
+    """
+
+    text: str
+    boundary: int
+    trained: tuple[tuple[int, int], ...]
+    rewritten: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What surrounds one assistant turn: the text before its content, after it, and how it begins and ends.
+
+    `generation` is the text after which a model would write this turn; None where that is no prefix of the chat.
+    """
+
+    before: str
+    after: str
+    generation: str | None
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """The fixed text of all conversations with the same roles and tools: n + 1 literals around n contents."""
+
+    literals: tuple[str, ...]
+    frames: dict[int, _Frame]
+
+
+class Renderer:
+    """Renders conversations by one template and finds the assistant's turns in them."""
+
+    def __init__(self, template: Template) -> None:
+        self.template = template
+        self._shapes: dict[tuple[tuple[str, ...], int, str | None], _Shape | None] = {}
+
+    def __call__(self, prompt: Messages, completion: Messages, tools: str | None = None) -> Rendering:
+        """Render a prompt with one of its completions.
+
+        What counts as the assistant's own: its content and whatever the template writes between the generation prompt
+        and the end-of-turn token, that token included; not the header of a turn, not white space after its end. Text
+        after the last such turn is cut off. A template without an end-of-turn token gets the tokenizer's EOS after a
+        final assistant turn.
+
+        Raises:
+            DataError: the template refuses the conversation, or `tools` is not a JSON list.
+        """
+        messages = (*prompt, *completion)
+        listed = parse_tools(tools)
+        text = self.template.render(messages, tools=listed)
+        shape = self._shape(messages, len(prompt), tools, listed)
+        contents = _match(text, shape.literals, messages) if shape else None
+        turns = [i for i in range(len(prompt), len(messages)) if messages[i].role == "assistant"]
+        if shape and contents is not None:
+            spans = [_span_matched(contents[i], shape.frames[i]) for i in turns]
+            boundary = spans[0][0] if turns[:1] == [len(prompt)] else _start(contents, len(prompt), len(text))
+        else:
+            spans = [_span_searched(text, self._frame(messages, i, listed, _MARK)) for i in turns]
+            boundary = spans[0][0] if spans else len(text)
+        if turns and turns[-1] == len(messages) - 1:
+            text, spans[-1] = self._closed(text, spans[-1], shape, turns[-1])
+        elif spans:
+            text = text[: spans[-1][1]]
+        return Rendering(text, boundary, tuple(spans), contents is None)
+
+    def _closed(self, text: str, span: tuple[int, int], shape: _Shape | None, turn: int) -> tuple[str, tuple[int, int]]:
+        """`text` up to the end of its final assistant turn, with EOS where the template ends a turn by nothing."""
+        start, end = span
+        text = text[:end]
+        ends = shape.frames[turn].end if shape else self.template.end_of_turn
+        if not ends or not text.endswith(ends):
+            eos = str(self.template.tokenizer.eos_token or "")
+            text += "" if text.endswith(eos) else eos
+        return text, (start, len(text))
+
+    def _shape(self, messages: Messages, first: int, tools: str | None, listed: Sequence[Any] | None) -> _Shape | None:
+        """The shape of a conversation whose completion begins at message `first`; None where contents are not kept."""
+        key = (tuple(message.role for message in messages), first, tools)
+        if key not in self._shapes:
+            if len(self._shapes) >= _SHAPES_KEPT:
+                self._shapes.clear()
+            self._shapes[key] = self._learn(key[0], first, listed)
+        return self._shapes[key]
+
+    def _learn(self, roles: tuple[str, ...], first: int, tools: Sequence[Any] | None) -> _Shape | None:
+        marks = [_mark(i) for i in range(len(roles))]
+        messages = tuple(Message(role, mark) for role, mark in zip(roles, marks, strict=True))  # type: ignore[arg-type]
+        text = self.template.render(messages, tools=tools)
+        places = [text.find(mark) for mark in marks]
+        once = all(text.count(mark) == 1 for mark in marks)
+        if not once or any(left >= right for left, right in pairwise(places)):
+            return None
+        edges = [0, *(edge for place, mark in zip(places, marks) for edge in (place, place + len(mark))), len(text)]
+        literals = tuple(text[edges[i] : edges[i + 1]] for i in range(0, len(edges), 2))
+        turns = [i for i in range(first, len(roles)) if roles[i] == "assistant"]
+        frames = {i: self._frame(messages, i, tools, marks[i]) for i in turns}
+        return _Shape(literals, frames)
+
+    def _frame(self, messages: Messages, turn: int, tools: Sequence[Any] | None, mark: str) -> _Frame:
+        """The surroundings of one assistant turn, with `mark` as its content."""
+        marked = (*messages[:turn], Message("assistant", mark), *messages[turn + 1 :])
+        before, _, after = self.template.render(marked, tools=tools).partition(mark)
+        alone = after
+        if turn + 1 < len(messages):
+            try:
+                alone = self.template.render(marked[: turn + 1], tools=tools).partition(mark)[2]
+            except DataError:
+                alone = ""
+        end = after[: _common(alone, after)].rstrip()
+        return _Frame(before, after, self._generation(messages[:turn], before, tools), end)
+
+    def _generation(self, prompt: Messages, before: str, tools: Sequence[Any] | None) -> str | None:
+        """The generation prompt after `prompt`, if it is what stands `before` the answer or the beginning of that."""
+        try:
+            text = self.template.render(prompt, tools=tools, generation=True)
+            bare = self.template.render(prompt, tools=tools)
+        except DataError:
+            return None
+        rest = before[len(text) :]
+        # A template that ignores the wish for a generation prompt leaves the answer's header out of it.
+        return text if before.startswith(text) and (text != bare or not rest.strip()) else None
+
+
+def parse_tools(tools: str | None) -> list[Any] | None:
+    """A record's tool specifications as objects.
+
+    Raises:
+        DataError: the text is not a JSON list.
+    """
+    if not tools:
+        return None
+    try:
+        listed = json.loads(tools)
+    except json.JSONDecodeError as error:
+        raise DataError(f"tools is not JSON: {error}") from error
+    if not isinstance(listed, list):
+        raise DataError("tools is not a JSON list")
+    return listed or None
+
+
+# Private-use characters, around a number that no template takes for text of its own.
+_MARK = "\ue0f1turn\ue0f2"
+
+
+def _mark(number: int) -> str:
+    return f"\ue0f1{number}\ue0f2"
+
+
+def _match(text: str, literals: Sequence[str], messages: Messages) -> list[tuple[int, int]] | None:
+    """Spans of the contents in `text`, if it is the literals with the contents, perhaps trimmed, between them."""
+    if not text.startswith(literals[0]):
+        return None
+    at = len(literals[0])
+    spans = []
+    for message, literal in zip(messages, literals[1:], strict=True):
+        content = message.content
+        for shown in (content, content.strip(), content.rstrip(), content.lstrip()):
+            if text.startswith(shown, at) and text.startswith(literal, at + len(shown)):
+                break
+        else:
+            return None
+        spans.append((at, at + len(shown)))
+        at += len(shown) + len(literal)
+    return spans if at == len(text) else None
+
+
+def _start(spans: Sequence[tuple[int, int]], index: int, otherwise: int) -> int:
+    return spans[index][0] if index < len(spans) else otherwise
+
+
+def _span_matched(content: tuple[int, int], frame: _Frame) -> tuple[int, int]:
+    """The assistant's own text around a content whose place is known."""
+    lead = len(frame.before) - len(frame.generation) if frame.generation is not None else 0
+    return content[0] - lead, content[1] + len(frame.end)
+
+
+def _span_searched(text: str, frame: _Frame) -> tuple[int, int]:
+    """The assistant's own text in a rendering that differs from the frame's only between `before` and `after`."""
+    start = _common(text, frame.before)
+    if frame.generation is not None and text.startswith(frame.generation):
+        start = len(frame.generation)
+    end = len(text) - _common(text[start:][::-1], frame.after[::-1])
+    return start, end + len(frame.end) if text.startswith(frame.end, end) else end
+
+
+def _common(left: str, right: str) -> int:
+    """Length of the longest common prefix."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if left[low:middle] == right[low:middle] else (low, middle - 1)
+    return low

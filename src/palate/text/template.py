@@ -1,0 +1,175 @@
+"""A chat template with the tokenizer that it belongs to: conversations become text, text becomes token ids and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from palate.errors import ConfigError, DataError, ModelError
+from palate.records import Message, Messages
+from palate.text.named import NamedTemplate, find_template
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+    from transformers import PreTrainedTokenizerBase
+
+_DATE = re.compile(r"strftime_now")
+
+
+@dataclass(frozen=True)
+class Template:
+    """How conversations are written for one tokenizer.
+
+    Attributes:
+        tokenizer: a fast tokenizer; its `chat_template` is the one that this object renders.
+        name: a name of `text.named`, or `tokenizer` for the tokenizer's own.
+        variables: what the chat template is given beside the messages (`enable_thinking`, `date_string` …).
+        notices: lines that a person should see once: markup that is plain text to this tokenizer, and the like.
+
+    Text is always tokenised without special tokens being added: whatever BOS a model expects is part of the template,
+    as it is for transformers' `apply_chat_template`.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    name: str = "tokenizer"
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+    def render(self, messages: Messages, *, tools: Sequence[Any] | None = None, generation: bool = False) -> str:
+        """The conversation as text; with `generation`, up to where the assistant's next answer begins.
+
+        Raises:
+            DataError: the chat template refuses the conversation (roles out of order, a role that it does not know).
+        """
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                [{"role": message.role, "content": message.content} for message in messages],
+                tools=list(tools) if tools else None,
+                tokenize=False,
+                add_generation_prompt=generation,
+                **self.variables,
+            )
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+            raise DataError(f"the chat template refuses the conversation: {' '.join(str(error).split())}") from error
+        return text
+
+    def tokenize(self, texts: Sequence[str]) -> list[Encoding]:
+        """One encoding (ids and character offsets) per text, in one batched call and without added special tokens."""
+        encodings: list[Encoding] = self.tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        return encodings
+
+    def generation_prompt(self, messages: Messages, *, tools: Sequence[Any] | None = None) -> list[int]:
+        """The token ids after which a model writes its answer to `messages`."""
+        text = self.render(messages, tools=tools, generation=True)
+        ids: list[int] = self.tokenize([text])[0].ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The answer that generated ids spell: up to the end of the turn, without the markup around it."""
+        kept = list(ids)
+        for position, token in enumerate(kept):
+            if token in self.stop_ids:
+                kept = kept[:position]
+                break
+        text: str = self.tokenizer.decode(kept, skip_special_tokens=True)
+        lead, end = self._frame
+        if end.strip() and end.strip() in text:
+            text = text[: text.index(end.strip())]
+        return text.removeprefix(lead) if lead.isspace() else text
+
+    @property
+    def end_of_turn(self) -> str:
+        """What ends an assistant turn, such as `<|im_end|>`: the last trained text of a completion."""
+        return self._frame[1].strip() or str(self.tokenizer.eos_token or "")
+
+    def special_text(self) -> re.Pattern[str]:
+        """Matches the text of any of the tokenizer's special tokens."""
+        tokens = [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        return re.compile("|".join(map(re.escape, tokens)) or "(?!)")
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Token ids at which generation stops: the end of the turn, where that is one token, and EOS."""
+        ids = self.tokenize([self.end_of_turn])[0].ids
+        stops = {ids[0]} if len(ids) == 1 else set()
+        if self.tokenizer.eos_token_id is not None:
+            stops.add(self.tokenizer.eos_token_id)
+        return tuple(sorted(stops))
+
+    @cached_property
+    def _frame(self) -> tuple[str, str]:
+        """What stands between generation prompt and answer, and what follows the answer, in the simplest chat."""
+        asked = (Message("user", "\ue0f1"),)
+        prompt = self.render(asked, generation=True)
+        head, _, tail = self.render((*asked, Message("assistant", "\ue0f2"))).partition("\ue0f2")
+        return (head[len(prompt) :] if head.startswith(prompt) else ""), tail.rstrip()
+
+
+def load_template(
+    tokenizer: PreTrainedTokenizerBase, name: str | None = None, *, variables: Mapping[str, Any] | None = None
+) -> Template:
+    """The template of a run: the tokenizer's own where `name` is None, else the named one.
+
+    A named template is written into `tokenizer.chat_template`, so that the tokenizer that is saved with the model
+    renders, in transformers and in any engine, exactly what was trained.
+
+    Raises:
+        ConfigError: no template has that name, or none is named and the tokenizer has none.
+        ModelError: the tokenizer has no fast version, or no token that ends an answer.
+    """
+    label = getattr(tokenizer, "name_or_path", "") or "the tokenizer"
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{label}: palate needs a fast tokenizer (tokenizer.json); convert it with transformers")
+    named = find_template(name) if name else None
+    if named is None:
+        template = _own(tokenizer, label, name, variables or {})
+    else:
+        template = _named(tokenizer, label, named, variables or {})
+    if not template.end_of_turn:
+        raise ModelError(f"{label}: neither the template nor the tokenizer ends an answer; set tokenizer.eos_token")
+    return template
+
+
+def _own(tokenizer: PreTrainedTokenizerBase, label: str, name: str | None, variables: Mapping[str, Any]) -> Template:
+    if not tokenizer.chat_template:
+        said = f"template: {name} stands for the tokenizer's own, but " if name else ""
+        raise ConfigError(f"{said}{label} has no chat template; name one, for example `template: chatml`")
+    template = Template(tokenizer, variables=variables)
+    notices = []
+    if name:
+        notices.append(f"template {name}: the tokenizer's own chat template is used")
+    text = template.render((Message("user", "x"),))
+    bos = tokenizer.bos_token
+    if bos and _adds_bos(tokenizer) and not text.startswith(bos):
+        notices.append(f"the chat template does not write {bos}, which {label} adds to plain text; kept as it is")
+    if _DATE.search(str(tokenizer.chat_template)) and "date_string" not in variables:
+        notices.append("the chat template may write today's date: tokens can differ from day to day")
+    return replace(template, notices=tuple(notices))
+
+
+def _named(
+    tokenizer: PreTrainedTokenizerBase, label: str, named: NamedTemplate, variables: Mapping[str, Any]
+) -> Template:
+    jinja = named.jinja
+    notices = []
+    known = tokenizer.get_vocab()
+    missing = [token for token in named.tokens if token not in known]
+    if missing:
+        notices.append(f"template {named.name}: {label} has no {' or '.join(missing)}; it is plain text to this model")
+    tokenizer.chat_template = jinja
+    template = Template(tokenizer, named.name, variables)
+    if _adds_bos(tokenizer) and not template.render((Message("user", "x"),)).startswith(tokenizer.bos_token):
+        # The model has seen BOS before every text, and chats are tokenised without added tokens.
+        tokenizer.chat_template = "{{- bos_token -}}" + jinja
+    return replace(template, notices=tuple(notices))
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer puts BOS before plain text by itself."""
+    ids = tokenizer.backend_tokenizer.encode("x", add_special_tokens=True).ids
+    return tokenizer.bos_token_id is not None and bool(ids) and ids[0] == tokenizer.bos_token_id
