@@ -24,7 +24,7 @@ class Option:
         low_open, high_open: the bound itself is not allowed.
         choices: the words that a str may be; empty for any.
         synonyms: (other spelling, choice).
-        optional: may stay None; otherwise None in a config means the default.
+        required: there is no default that could be right, so the key must be given.
     """
 
     default: Any
@@ -37,7 +37,7 @@ class Option:
     high_open: bool = False
     choices: tuple[str, ...] = ()
     synonyms: tuple[tuple[str, str], ...] = ()
-    optional: bool = False
+    required: bool = False
 
     @property
     def range(self) -> str:
@@ -103,18 +103,8 @@ def number(
     low_open: bool = False,
     high_open: bool = False,
 ) -> Option:
-    """A float option; `default=None` makes it optional."""
-    return Option(
-        default,
-        float,
-        doc,
-        argument,
-        low=low,
-        high=high,
-        low_open=low_open,
-        high_open=high_open,
-        optional=default is None,
-    )
+    """A float option."""
+    return Option(default, float, doc, argument, low=low, high=high, low_open=low_open, high_open=high_open)
 
 
 BETA = number(0.1, "beta", "β: how strongly the reference holds; larger stays closer to it", 0.0, low_open=True)
@@ -136,11 +126,11 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         "discopop_tau": number(0.05, "tau", "τ: temperature of the blend", 0.0, 1.0, low_open=True),
         "kto_chosen_weight": WANTED,
         "kto_rejected_weight": UNWANTED,
-        "dimension_weights": Option(None, dict, "weight of each dimension; they sum to 1", "weights", optional=True),
+        "dimension_weights": Option(None, dict, "weight of each dimension; they sum to 1", "weights", required=True),
         "dimension_temperature": number(
             None, "temperature", "T of p = σ(Σ w(c − r)/T); absent: p counts the dimensions won", 0.0, low_open=True
         ),
-        "dimension": Option(None, str, "the dimension that orders the pair", "dimension", optional=True),
+        "dimension": Option(None, str, "the dimension that orders the pair", "dimension", required=True),
         "center_rewards_coefficient": number(
             0.0, "centring", "weight of the pull of r_c + r_r to zero; 0.01 where on", 0.0
         ),

@@ -1,181 +1,146 @@
-"""One row for each objective: formula, options, needs, known loss at step 0, source, and which peer's option it is.
+"""The one table of objectives: formula, options, needs, known loss at step 0, source, and which peer's option each is.
 
 In the formulas `a, b` are sums of log π over the trained tokens of chosen and rejected, `a0, b0` the same under the
 reference, `nc, nr` the token counts, `ā = a/nc`; Δc = a − a0, Δr = b − b0, Δ = Δc − Δr; lσ is log-sigmoid, ε the label
-smoothing, u the log-ratio of one completion.
+smoothing, u the log-ratio of one completion, r a reward head's output.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
 
-from palate.config.objective_options import OPTIONS, Option
+from palate.config.objective_row import LOG2, Objective, Options, own
+from palate.config.objective_table_paired import PAIRED_ROWS
 
-Family: TypeAlias = Literal["paired", "ranked", "unpaired", "reward"]
-Options: TypeAlias = Mapping[str, Any]
-
-LOG2 = math.log(2.0)
+__all__ = ["OBJECTIVES", "Objective"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Objective:
-    """What is known of a loss without computing it.
-
-    Attributes:
-        name: the value of `pref_loss`.
-        family: which records it reads: pairs, rankings, labelled completions, or pairs for a reward head.
-        formula: the loss of one example.
-        summary: one line for people.
-        options: the config keys that it reads, its modifiers' keys not among them.
-        modifiers: the keys of the modifiers that it admits.
-        needs_reference: whether it reads reference log-probabilities.
-        couples_batch: whether one example's loss depends on the others of the step.
-        length_normalised: whether it reads per-token means (`averages` asks with the options known).
-        state: arguments of the function that the caller carries from step to step.
-        start: the loss of the bare objective at step 0, or how it follows from options and number of completions;
-            None where it depends on the data.
-        source: arXiv id.
-        reproduces: whose option of which name this equals, and where peers differ.
-        when_to_use: one line of advice.
-    """
-
-    name: str
-    family: Family
-    formula: str
-    summary: str
-    options: Mapping[str, Option]
-    modifiers: tuple[str, ...]
-    needs_reference: bool = True
-    couples_batch: bool = False
-    length_normalised: bool = False
-    state: tuple[str, ...] = ()
-    start: float | Callable[[Options, int], float] | None
-    source: str
-    reproduces: str
-    when_to_use: str
-
-    @property
-    def all_options(self) -> dict[str, Option]:
-        """Its own options and then those of its modifiers, by config key."""
-        return {**self.options, **{key: OPTIONS[key] for key in self.modifiers}}
-
-    def arguments(self, options: Options) -> dict[str, Any]:
-        """The keyword arguments of the loss function for resolved `options`, modifiers left out."""
-        values = {option.argument: options[key] for key, option in self.options.items()}
-        if "weights" in values:
-            if "dimension" in values:
-                values["dimension"] = list(values["weights"]).index(values["dimension"])
-            values["weights"] = tuple(values["weights"].values())
-        return values
-
-    def modifier_arguments(self, options: Options) -> dict[str, Any]:
-        """The fields of `objectives.modifiers.Modifiers` for resolved `options`."""
-        return {OPTIONS[key].argument: options[key] for key in self.modifiers}
-
-    def averages(self, options: Options) -> bool:
-        """Whether the loss, so its rewards too, is in nats per token and not per completion."""
-        return self.length_normalised if "ipo_logps" not in self.options else options["ipo_logps"] == "mean"
-
-    def token_level(self, options: Options) -> bool:
-        """Whether the reference must be known token by token, not only summed (`ld_alpha` below 1)."""
-        return bool(options.get("ld_alpha", 1.0) != 1.0)
-
-    def reward_scale(self, options: Options) -> float:
-        """β of the reported rewards: the objective's own β, orpo's λ, or 1 where there is none."""
-        return float(options.get("pref_beta", options.get("orpo_lambda", 1.0)))
-
-    def loss_at_start(self, options: Options, *, completions: int = 2) -> float | None:
-        """The loss when the policy still equals the reference; None where it depends on the data.
-
-        `completions` is the length of a ranking.
-        """
-        if options.get("pref_ftx", 0.0) > 0.0 or options.get("use_weighting", False):
-            return None
-        bare = self.start(options, completions) if callable(self.start) else self.start
-        bco = options.get("pref_bco_weight", 0.0)
-        return None if bare is None else (bare + bco * 2.0 * LOG2) / (1.0 + bco)
+def _kto_start(options: Options, _: int) -> float | None:
+    wanted, unwanted = options["kto_chosen_weight"], options["kto_rejected_weight"]
+    return 0.5 * wanted if wanted == unwanted else None
 
 
-def _own(*keys: str, **changed: Option) -> Mapping[str, Option]:
-    return MappingProxyType({key: changed.get(key, OPTIONS[key]) for key in (*keys, *(k for k in changed))})
+def _bco_start(options: Options, _: int) -> float | None:
+    wanted, unwanted = options["kto_chosen_weight"], options["kto_rejected_weight"]
+    return LOG2 * wanted if wanted == unwanted else None
 
 
-BETA = OPTIONS["pref_beta"]
-
-# Which modifiers an objective admits. A loss of the difference admits all; one that treats each completion by
-# itself has no use for an f-divergence; one that divides by length has no tail to discount.
-ADDED = ("pref_ftx", "kl_coef", "pref_bco_weight", "use_weighting")
-SUMMED = (*ADDED, "ld_alpha")
-DIFFERENCE = ("f_divergence_type", "f_alpha_divergence_coef")
-
-_ROWS = (
+RANKED_ROWS = (
     Objective(
-        name="sigmoid",
-        family="paired",
-        formula="−(1−ε)·lσ(βΔ) − ε·lσ(−βΔ)",
-        summary="DPO; with label smoothing, conservative DPO",
-        options=_own("pref_beta", "dpo_label_smoothing"),
-        modifiers=(*SUMMED, *DIFFERENCE),
-        start=LOG2,
+        name="plackett_luce",
+        family="ranked",
+        formula="−Σ_k [βu_k − log Σ_{j≥k} exp(βu_j)], best first",
+        summary="DPO on ranked lists of any length; sigmoid at K = 2",
+        options=own("pref_beta"),
+        modifiers=("pref_ftx", "kl_coef"),
+        start=lambda _, completions: math.log(math.factorial(completions)),
         source="2305.18290",
-        reproduces="TRL, LLaMA-Factory and OpenRLHF `sigmoid`; ε as LLaMA-Factory, OpenRLHF and torchtune (cDPO); TRL "
-        "≥ 0.29 ignores it here",
-        when_to_use="the default; ε when some labels are wrong",
+        reproduces="The paper's appendix A.3; no peer has it.",
+        when_to_use="Rows that rank K ≥ 3 answers: more signal than the pairs cut from them.",
     ),
     Objective(
-        name="robust",
-        family="paired",
-        formula="[−(1−ε)·lσ(βΔ) + ε·lσ(−βΔ)] / (1−2ε)",
-        summary="DPO made unbiased under a known share of flipped labels",
-        options=_own("pref_beta", "dpo_label_smoothing"),
-        modifiers=(*SUMMED, *DIFFERENCE),
-        start=LOG2,
-        source="2403.00409",
-        reproduces="TRL and LLaMA-Factory `robust`",
-        when_to_use="noisy labels whose rate you know; ε is that rate",
-    ),
-    Objective(
-        name="hinge",
-        family="paired",
-        formula="max(0, 1 − βΔ)",
-        summary="SLiC's hinge on the implied reward margin",
-        options=_own("pref_beta"),
-        modifiers=(*SUMMED, *DIFFERENCE),
-        start=1.0,
-        source="2309.06657",
-        reproduces="TRL and LLaMA-Factory `hinge`; the loss itself is SLiC (2305.10425)",
-        when_to_use="pairs that are already well separated should stop pulling",
-    ),
-    Objective(
-        name="ipo",
-        family="paired",
-        formula="(δ − 1/(2β))², δ = Δc/nc − Δr/nr (mean) or Δ (sum)",
-        summary="identity preference optimisation: regress the margin to a fixed value",
-        options=_own("pref_beta", "ipo_logps"),
-        modifiers=(*ADDED, *DIFFERENCE),
+        name="rrhf",
+        family="ranked",
+        formula="Σ max(0, s_worse − s_better) − s_best, s = per-token mean log π",
+        summary="rank responses: a hinge on every pair of the list and an SFT term, no reference",
+        options=own(),
+        modifiers=(),
+        needs_reference=False,
         length_normalised=True,
-        start=lambda options, _: (0.5 / options["pref_beta"]) ** 2,
-        source="2310.12036",
-        reproduces="mean: TRL, LLaMA-Factory and HALOs `ipo`; sum: the paper's formula and OpenRLHF `--ipo`",
-        when_to_use="few, deterministic preferences that sigmoid would push without end",
-    ),
-    Objective(
-        name="sigmoid_norm",
-        family="paired",
-        formula="−(1−ε)·lσ(βδ) − ε·lσ(−βδ), δ = Δc/nc − Δr/nr",
-        summary="length-normalised DPO, on per-token means",
-        options=_own("dpo_label_smoothing", pref_beta=replace(BETA, default=5.0)),
-        modifiers=(*ADDED, *DIFFERENCE),
-        length_normalised=True,
-        start=LOG2,
-        source="2411.15124",
-        reproduces="TRL `sigmoid_norm`, open-instruct `dpo_norm`; TRL ignores ε here",
-        when_to_use="answers grow longer under sigmoid, or lengths within pairs differ much",
+        start=None,
+        source="2304.05302",
+        reproduces="The paper, its SFT term per token.",
+        when_to_use="Ranked lists and no memory for a reference.",
     ),
 )
 
-OBJECTIVES: Mapping[str, Objective] = MappingProxyType({row.name: row for row in _ROWS})
+UNPAIRED_ROWS = (
+    Objective(
+        name="kto",
+        family="unpaired",
+        formula="wanted: λ_D(1 − σ(βu − z)); unwanted: λ_U(1 − σ(z − βu)); z = max(0, β·KL estimate)",
+        summary="Kahneman–Tversky optimisation",
+        options=own("pref_beta", "kto_chosen_weight", "kto_rejected_weight"),
+        modifiers=("pref_ftx", "kl_coef"),
+        couples_batch=True,
+        start=_kto_start,
+        source="2402.01306",
+        reproduces="`kto` of TRL and LLaMA-Factory; here the KL is the whole step's, and no row meets itself.",
+        when_to_use="Thumbs up and down, no pairs.",
+    ),
+    Objective(
+        name="apo_zero_unpaired",
+        family="unpaired",
+        formula="wanted: λ_D(1 − σ(βu)); unwanted: λ_U·σ(βu)",
+        summary="APO-zero without pairs, and without a KL term",
+        options=own("pref_beta", "kto_chosen_weight", "kto_rejected_weight"),
+        modifiers=("pref_ftx", "kl_coef"),
+        start=_kto_start,
+        source="2408.06266",
+        reproduces="`apo_zero_unpaired` of TRL's KTO trainer.",
+        when_to_use="As kto, where the KL estimate is too noisy (small steps).",
+    ),
+    Objective(
+        name="bco",
+        family="unpaired",
+        formula="wanted: −λ_D·lσ(βu − δ); unwanted: −λ_U·lσ(δ − βu); δ the running mean of all βu",
+        summary="binary classifier optimisation",
+        options=own("pref_beta", "kto_chosen_weight", "kto_rejected_weight"),
+        modifiers=("pref_ftx", "kl_coef"),
+        couples_batch=True,
+        inputs=("delta",),
+        start=_bco_start,
+        source="2404.04656",
+        reproduces="The paper without its density-ratio weights.",
+        when_to_use="Thumbs up and down whose strength should not saturate.",
+    ),
+)
+
+REWARD_ROWS = (
+    Objective(
+        name="bradley_terry",
+        family="reward",
+        formula="−lσ(r_c − r_r − margin) + c·(r_c + r_r)²",
+        summary="a reward model from choices",
+        options=own("center_rewards_coefficient"),
+        modifiers=(),
+        needs_reference=False,
+        inputs=("margin",),
+        start=None,
+        source="2203.02155",
+        reproduces="The reward trainers of TRL (margin and centring too) and LLaMA-Factory.",
+        when_to_use="Pairs, and a later PPO, best-of-n or gate that needs a score.",
+    ),
+    Objective(
+        name="reward_plackett_luce",
+        family="reward",
+        formula="−Σ_k [r_k − log Σ_{j≥k} exp(r_j)] + c·(Σ_k r_k)², best first",
+        summary="a reward model from rankings",
+        options=own("center_rewards_coefficient"),
+        modifiers=(),
+        needs_reference=False,
+        start=None,
+        source="2203.02155",
+        reproduces="No peer has it; bradley_terry at K = 2.",
+        when_to_use="Rows that rank K ≥ 3 answers.",
+    ),
+    Objective(
+        name="reward_regression",
+        family="reward",
+        formula="(σ(r) − score)²",
+        summary="a reward model from scores in [0, 1]",
+        options=own(),
+        modifiers=(),
+        needs_reference=False,
+        start=None,
+        source="2406.08673",
+        reproduces="No peer's by name; HelpSteer-style regression with a bounded head.",
+        when_to_use="Rated answers without a comparison.",
+    ),
+)
+
+OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
+    {row.name: row for row in (*PAIRED_ROWS, *RANKED_ROWS, *UNPAIRED_ROWS, *REWARD_ROWS)}
+)

@@ -7,11 +7,21 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from palate.config.objective_docs import markdown_table
 from palate.config.objective_options import OPTIONS, Option
 from palate.config.objective_table import OBJECTIVES, Objective
 from palate.errors import ConfigError
 
-__all__ = ["OBJECTIVES", "OPTIONS", "Objective", "Option", "objective", "resolve_options"]
+__all__ = [
+    "OBJECTIVES",
+    "OPTIONS",
+    "Objective",
+    "Option",
+    "markdown_table",
+    "objective",
+    "resolve_mixture",
+    "resolve_options",
+]
 
 # What users know an objective by elsewhere.
 ALIASES: Mapping[str, str] = MappingProxyType(
@@ -19,10 +29,32 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "dpo": "sigmoid",
         "cdpo": "sigmoid",
         "robust_dpo": "robust",
+        "rdpo": "r_dpo",
+        "slic": "hinge",
         "dpo_norm": "sigmoid_norm",
+        "exo": "exo_pair",
+        "nca": "nca_pair",
+        "sppo": "sppo_hard",
+        "dpo_positive": "dpop",
+        "listwise": "plackett_luce",
+        "modpo": "multi_margin",
     }
 )
 OPTION_ALIASES: Mapping[str, str] = MappingProxyType({"label_smoothing": "dpo_label_smoothing", "beta": "pref_beta"})
+
+# Names that are known elsewhere and are not an objective here, with what to write instead.
+ELSEWHERE: Mapping[str, str] = MappingProxyType(
+    {
+        "ipo_sum": "write pref_loss: ipo and ipo_logps: sum",
+        "ipo_mean": "write pref_loss: ipo and ipo_logps: mean",
+        "sft": "an SFT term beside any objective is pref_ftx: WEIGHT; SFT alone is stage: sft",
+        "wpo": "WPO is use_weighting: true beside an objective",
+        "ld_dpo": "LD-DPO is ld_alpha: 0.5 beside an objective",
+        "ppo": "it is a stage: write stage: ppo",
+        "grpo": "it is a stage: write stage: grpo",
+        "rloo": "it is a setting of stage: grpo",
+    }
+)
 
 
 def objective(name: str) -> Objective:
@@ -31,8 +63,10 @@ def objective(name: str) -> Objective:
     word = ALIASES.get(word, word)
     if word in OBJECTIVES:
         return OBJECTIVES[word]
-    near = difflib.get_close_matches(word, [*OBJECTIVES, *ALIASES], n=1)
-    hint = f"did you mean {near[0]}?" if near else "`palate objectives` lists them"
+    hint = ELSEWHERE.get(word)
+    if hint is None:
+        near = difflib.get_close_matches(word, [*OBJECTIVES, *ALIASES], n=1)
+        hint = f"did you mean {near[0]}?" if near else "`palate objectives` lists them"
     raise ConfigError(f"pref_loss: there is no objective {name!r}; {hint}")
 
 
@@ -44,19 +78,34 @@ def resolve_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     chosen = objective(name)
     values = _canonical(given)
-    if chosen.name == "orpo":
-        values = _orpo_weight(values)
-    known = chosen.all_options
     for key, value in values.items():
-        if key not in known and OPTIONS[key].read(key, value) != OPTIONS[key].default:
-            raise ConfigError(
-                f"{key}: {value} has no effect on pref_loss: {chosen.name}; {_users(key)}, or remove the key"
-            )
-    resolved = {
-        key: option.read(key, values[key]) if key in values else option.default for key, option in known.items()
-    }
-    _check_together(values, resolved)
-    return resolved
+        if not _applies(key, value, chosen):
+            raise ConfigError(f"{key}: {value} has no effect on pref_loss: {chosen.name}; {_users(key)}")
+    return _resolved(chosen, values)
+
+
+def resolve_mixture(weights: Mapping[str, float], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options of each objective of a mixture, by name; `weights` maps names to their weights in the sum.
+
+    An objective's own option must be read by at least one member; a modifier must be admitted by all of them, because
+    it acts on the mixture as a whole.
+    """
+    members = [objective(name) for name in weights]
+    if len({member.name for member in members}) < len(members):
+        raise ConfigError(f"pref_loss: an objective stands twice in {', '.join(weights)}; add up its weights")
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise ConfigError(f"pref_loss: the weight of {name}, {weight!r}, must be a number above 0")
+    single = [member.name for member in members if member.family != "paired"]
+    if single:
+        raise ConfigError(f"pref_loss: only objectives on pairs can be mixed, and {single[0]} is not one of them")
+    values = _canonical(given)
+    modifiers = {key for row in OBJECTIVES.values() for key in row.modifiers}
+    for key, value in values.items():
+        unread = [member.name for member in members if not _applies(key, value, member)]
+        if unread and (key in modifiers or len(unread) == len(members)):
+            raise ConfigError(f"{key}: {value} has no effect on pref_loss: {unread[0]}; {_users(key)}")
+    return {member.name: _resolved(member, values) for member in members}
 
 
 def _canonical(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,29 +124,53 @@ def _canonical(given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _orpo_weight(values: dict[str, Any]) -> dict[str, Any]:
-    """orpo has no β; peers put its λ there, so pref_beta is read as orpo_lambda."""
-    beta = values.get("pref_beta")
-    rest = {key: value for key, value in values.items() if key != "pref_beta"}
-    if beta is not None and rest.setdefault("orpo_lambda", beta) != beta:
-        raise ConfigError(
-            f"pref_beta: {beta} means orpo's λ, and orpo_lambda: {rest['orpo_lambda']} says otherwise; keep one"
-        )
-    return rest
+def _applies(key: str, value: Any, chosen: Objective) -> bool:
+    """Whether `chosen` reads the option, or the option's value changes nothing anyway."""
+    if key in chosen.all_options or (key == "pref_beta" and chosen.name == "orpo"):
+        return True
+    return bool(OPTIONS[key].read(key, value) == OPTIONS[key].default)
 
 
 def _users(key: str) -> str:
     names = [row.name for row in OBJECTIVES.values() if key in row.all_options]
-    return f"it is used by {', '.join(names)}"
+    return f"remove the key, or take an objective that uses it: {', '.join(names)}"
 
 
-def _check_together(given: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
-    """Values that are each in range and make no sense together."""
-    alpha = "f_alpha_divergence_coef"
-    if (
-        resolved.get("f_divergence_type") != "alpha"
-        and resolved.get(alpha, OPTIONS[alpha].default) != OPTIONS[alpha].default
-    ):
+def _resolved(chosen: Objective, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option of `chosen`, read, checked and filled in."""
+    values = _orpo_weight(given) if chosen.name == "orpo" else given
+    resolved: dict[str, Any] = {}
+    for key, option in chosen.all_options.items():
+        resolved[key] = option.read(key, values[key]) if key in values else option.default
+        if option.required and resolved[key] is None:
+            raise ConfigError(f"{key}: pref_loss: {chosen.name} needs it, {option.doc}")
+    _check_divergence(resolved)
+    _check_dimension(resolved)
+    return resolved
+
+
+def _orpo_weight(given: Mapping[str, Any]) -> dict[str, Any]:
+    """orpo has no β; peers put its λ there, so pref_beta is read as orpo_lambda."""
+    values = dict(given)
+    beta = values.pop("pref_beta", None)
+    if beta is not None and values.setdefault("orpo_lambda", beta) != beta:
+        own = values["orpo_lambda"]
+        raise ConfigError(f"pref_beta: {beta} means λ for orpo, and orpo_lambda: {own} says otherwise; keep one")
+    return values
+
+
+def _check_divergence(resolved: Mapping[str, Any]) -> None:
+    key = "f_alpha_divergence_coef"
+    if resolved.get("f_divergence_type", "alpha") != "alpha" and resolved[key] != OPTIONS[key].default:
         raise ConfigError(
-            f"{alpha}: {given[alpha]} has no effect without f_divergence_type: alpha; set that or remove the key"
+            f"{key}: {resolved[key]} has no effect without f_divergence_type: alpha; set it or remove the key"
         )
+
+
+def _check_dimension(resolved: Mapping[str, Any]) -> None:
+    if "dimension" not in resolved:
+        return
+    name, weights = resolved["dimension"], resolved["dimension_weights"]
+    if not weights.get(name):
+        positive = ", ".join(key for key, weight in weights.items() if weight)
+        raise ConfigError(f"dimension: {name} has no weight above 0 in dimension_weights; choose one of {positive}")
