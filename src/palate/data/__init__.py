@@ -1,0 +1,30 @@
+"""Any dataset as records: found, read, recognised, converted, split, and every row accounted for.
+
+load_records("pairs.jsonl", kind=PreferencePair)  →  LoadedData(records, dropped, sources)
+split_by_prompt(records, val_size=0.1, seed=42)   →  (train, validation)
+"""
+
+from palate.data.formats import FORMATS, Format, Recognised
+from palate.data.load import DatasetSpec, LoadedData, SourceReader, SourceReport, load_records
+from palate.data.messages import Tags
+from palate.data.rows import RatedAnswers, Reading
+from palate.data.sources import BUILTIN, Source, open_source
+from palate.data.split import split_by_prompt
+
+__all__ = [
+    "BUILTIN",
+    "FORMATS",
+    "DatasetSpec",
+    "Format",
+    "LoadedData",
+    "RatedAnswers",
+    "Reading",
+    "Recognised",
+    "Source",
+    "SourceReader",
+    "SourceReport",
+    "Tags",
+    "load_records",
+    "open_source",
+    "split_by_prompt",
+]

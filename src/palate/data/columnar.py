@@ -1,0 +1,92 @@
+"""The rows of Parquet and Arrow files and of folders written by `Dataset.save_to_disk`, a batch at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from palate.errors import DataError
+
+_BATCH = 1000
+
+
+def parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """`(number, row)` of a Parquet file, numbers from 1."""
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_BATCH):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(_damaged(path, "Parquet", number, error)) from None
+
+
+def arrow_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """`(number, row)` of an Arrow IPC file, in the stream format (what `datasets` writes) or the file format."""
+    number = 0
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            for batch in _batches(mapped):
+                for start in range(0, batch.num_rows, _BATCH):
+                    for row in batch.slice(start, _BATCH).to_pylist():
+                        number += 1
+                        yield number, row
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(_damaged(path, "Arrow", number, error)) from None
+
+
+def is_saved_dataset(path: Path) -> bool:
+    """Whether a folder was written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
+    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+
+
+def saved_dataset_files(path: Path, split: str | None) -> list[Path]:
+    """The Arrow files of a saved dataset, in order; of a saved dictionary those of `split`, by default `train`."""
+    if (path / "dataset_dict.json").is_file():
+        splits = _listed(path / "dataset_dict.json", "splits")
+        wanted = split or ("train" if "train" in splits or len(splits) != 1 else str(splits[0]))
+        if wanted not in splits:
+            raise DataError(f"{path}: has no split {wanted!r}; it has {', '.join(map(str, splits)) or 'none'}")
+        path = path / wanted
+    files = _listed(path / "state.json", "_data_files")
+    found = [path / str(entry.get("filename")) for entry in files if isinstance(entry, dict)]
+    missing = next((file for file in found if not file.is_file()), None)
+    if missing is not None or not found:
+        raise DataError(
+            f"{path}: the saved dataset is not whole: {missing.name if missing else 'no Arrow file'} missing"
+        )
+    return found
+
+
+def _batches(mapped: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
+    try:
+        stream = pa.ipc.open_stream(mapped)
+    except pa.ArrowInvalid:
+        mapped.seek(0)
+        file = pa.ipc.open_file(mapped)
+        for index in range(file.num_record_batches):
+            yield file.get_batch(index)
+        return
+    yield from stream
+
+
+def _listed(path: Path, key: str) -> list[Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        value = None
+    if not isinstance(value, list):
+        raise DataError(f"{path}: the saved dataset is damaged: no list {key!r} in it")
+    return value
+
+
+def _damaged(path: Path, kind: str, number: int, error: Exception) -> str:
+    where = f"after row {number}" if number else "at its start"
+    return f"{path}: not a whole {kind} file ({where}): {' '.join(str(error).split())[:120]}"

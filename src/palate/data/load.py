@@ -1,0 +1,285 @@
+"""A dataset, or a mixture of several, becomes records: every row used, or dropped with its reason."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+
+from palate.data.formats import SAMPLE, Recognised, recognise
+from palate.data.kinds import as_kind
+from palate.data.messages import USUAL_TAGS, RowError, excerpt
+from palate.data.mix import NOT_DRAWN, draw
+from palate.data.rows import Origin, Reading
+from palate.data.sources import Source, distinct_labels, open_source
+from palate.errors import DataError
+from palate.records import Dropped, Record
+
+R = TypeVar("R", bound=Record)
+
+DatasetSpec: TypeAlias = str | Sequence[str] | Mapping[str, float]
+"""A dataset as a config names it: one name, several (also with commas), or a mixture with weights."""
+
+CHOICES = frozenset({"tie", "no_label", "labels_disagree", "undesirable", NOT_DRAWN})
+"""Reasons that are the row's own verdict or the user's choice, not a fault: they do not count towards `max_dropped`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """What became of one source.
+
+    Attributes:
+        name, path: as in `Source`.
+        format: the recognised format's name.
+        confidence: share of the rows looked at that have it.
+        rows_read: rows read.
+        used: rows that records were made of.
+        records: records made; more than `used` where a row makes several.
+        dropped_by_reason: rows that are not used, by reason; used + dropped = rows_read.
+        unknown_columns: columns that palate does not know; they are kept in `extra`.
+        notices: what was left out of rows that are used all the same, by name (`repeated_answer` …).
+    """
+
+    name: str
+    path: str
+    format: str
+    confidence: float
+    rows_read: int
+    used: int
+    records: int
+    dropped_by_reason: Mapping[str, int]
+    unknown_columns: tuple[str, ...]
+    notices: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedData(Generic[R]):
+    """Records ready to train on, and an account of every row that is not among them."""
+
+    records: list[R]
+    dropped: list[Dropped]
+    sources: list[SourceReport]
+
+    @property
+    def rows_read(self) -> int:
+        """Rows read from all sources."""
+        return sum(source.rows_read for source in self.sources)
+
+
+class SourceReader(Generic[R]):
+    """Reads one source row by row: iterate once, then ask for the `report`. Holds no more than the first rows."""
+
+    def __init__(
+        self,
+        source: Source,
+        kind: type[R] | None,
+        *,
+        columns: Mapping[str, str] | None = None,
+        max_samples: int | None = None,
+        reading: Reading | None = None,
+    ) -> None:
+        self.source = source
+        self._kind = kind
+        reading = reading or Reading()
+        self._reading = reading if source.tags == USUAL_TAGS else replace(reading, tags=source.tags)
+        self._columns = {**source.columns, **(columns or {})}
+        rows = islice(source.rows(), max_samples)
+        head = list(islice(rows, SAMPLE))
+        self._rows = chain(head, rows)
+        self._recognised = self._recognise(head)
+        self._known = self._recognised.format.columns
+        self._read = self._used = self._records = 0
+        self._dropped: Counter[str] = Counter()
+        self._unknown: dict[str, None] = {}
+        self._notices: Counter[str] = Counter()
+
+    @property
+    def format(self) -> Recognised:
+        """The source's format."""
+        return self._recognised
+
+    def __iter__(self) -> Iterator[R | Dropped]:
+        for row_id, row in self._rows:
+            self._read += 1
+            try:
+                made = self._records_of(row_id, row)
+            except RowError as bad:
+                self._dropped[bad.reason] += 1
+                yield Dropped(row_id, bad.reason, bad.detail)
+                continue
+            self._used += 1
+            self._records += len(made)
+            yield from made
+
+    def report(self) -> SourceReport:
+        """What became of the rows read so far."""
+        return SourceReport(
+            name=self.source.name,
+            path=self.source.path,
+            format=self._recognised.format.name,
+            confidence=self._recognised.confidence,
+            rows_read=self._read,
+            used=self._used,
+            records=self._records,
+            dropped_by_reason=dict(self._dropped.most_common()),
+            unknown_columns=tuple(self._unknown),
+            notices=dict(self._notices.most_common()),
+        )
+
+    def _records_of(self, row_id: str, row: Any) -> list[R]:
+        if isinstance(row, RowError):
+            raise row
+        if not isinstance(row, Mapping):
+            raise RowError("not_an_object", f"the row is {excerpt(row)}")
+        row, extra = self._renamed(row)
+        extra.update((name, value) for name, value in row.items() if name not in self._known)
+        if extra:
+            self._unknown.update(dict.fromkeys(extra))
+        origin = Origin(row_id, self.source.name, row, extra)
+        record = self._recognised.format.read(row, origin, self._reading)
+        self._notices.update(origin.notices)
+        return cast("list[R]", [record] if self._kind is None else as_kind(record, self._kind, self._reading))
+
+    def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
+        """The row under palate's column names, and the columns that a mapping keeps from being read."""
+        if not self._columns:
+            return row, {}
+        taken = set(self._columns.values())
+        renamed = {name: row[column] for name, column in self._columns.items() if column in row}
+        rest = {name: value for name, value in row.items() if name not in taken}
+        if self.source.only_mapped:
+            return renamed, rest
+        hidden = {name: value for name, value in rest.items() if name in self._columns}
+        return {**{name: value for name, value in rest.items() if name not in hidden}, **renamed}, hidden
+
+    def _recognise(self, head: Sequence[tuple[str, Any]]) -> Recognised:
+        rows = [row for _, row in head if isinstance(row, Mapping)]
+        if not head:
+            raise DataError(f"{self.source.path}: there is no row in it")
+        for name, column in self._columns.items():
+            if rows and not any(column in row for row in rows):
+                found = list(dict.fromkeys(str(key) for row in rows for key in row))
+                near = difflib.get_close_matches(column, found, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise DataError(
+                    f"{self.source.path}: columns maps {name} to {column!r}, which no row has{hint}; "
+                    f"columns found: {', '.join(found[:12])}"
+                )
+        return recognise([self._renamed(row)[0] for row in rows], self._reading, self.source.path, self._kind)
+
+
+def load_records(
+    dataset: DatasetSpec,
+    *,
+    kind: type[R],
+    dataset_dir: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    subset: str | None = None,
+    max_samples: int | None = None,
+    max_dropped: float = 0.5,
+    temperature: float | None = None,
+    caps: Mapping[str, int] | None = None,
+    seed: int = 0,
+    reading: Reading | None = None,
+) -> LoadedData[R]:
+    """Reads a dataset or a mixture as records of one kind.
+
+    Args:
+        dataset: a file, folder, hub id, registered or built-in name; a list of them; or a mapping of them to weights.
+        kind: the record to make: pairs become demonstrations (of chosen), and so on, where that is possible.
+        dataset_dir: folder with `dataset_info.json`; relative paths are looked for there too.
+        columns: palate's column name → the file's, for files with names of their own.
+        split, subset: of hub datasets and folders with splits.
+        max_samples: rows to take from the start of each source.
+        max_dropped: share of a source's rows, 0 … 1, that may be faulty before it is refused.
+        temperature: without weights, sources are drawn in proportion to size^(1/temperature); None takes all.
+        caps: most records to draw per source name.
+        seed: of the draw.
+        reading: choices that formats leave open.
+
+    Raises:
+        DataError: in one line, if a source is missing, unreadable, not recognised, or left with too few rows.
+    """
+    weights = dataset if isinstance(dataset, Mapping) else None
+    names = _names(dataset, dataset_dir)
+    found = [open_source(name, dataset_dir=dataset_dir, split=split, subset=subset) for name in names]
+    sources = distinct_labels(_distinct_names(found))
+    per_source: list[list[R]] = []
+    dropped: list[Dropped] = []
+    reports: list[SourceReport] = []
+    for source in sources:
+        reader = SourceReader(source, kind, columns=columns, max_samples=max_samples, reading=reading)
+        records: list[R] = []
+        lost: list[Dropped] = []
+        for item in reader:
+            if isinstance(item, Dropped):
+                lost.append(item)
+            else:
+                records.append(item)
+        reports.append(reader.report())
+        _check(reports[-1], lost, max_dropped)
+        per_source.append(records)
+        dropped += lost
+    shares = None if weights is None else [float(weights[name]) for name in names]
+    limits = None if caps is None else _caps(caps, sources)
+    drawn, left_out = draw(per_source, shares, temperature=temperature, caps=limits, seed=seed)
+    reports = [_after_draw(report, len(kept), len(rest)) for report, kept, rest in zip(reports, drawn, left_out)]
+    dropped += [Dropped(record.id, NOT_DRAWN, "left out by the mixture") for rest in left_out for record in rest]
+    return LoadedData([record for kept in drawn for record in kept], dropped, reports)
+
+
+def _names(dataset: DatasetSpec, dataset_dir: str | Path | None) -> list[str]:
+    if isinstance(dataset, str):
+        whole = Path(dataset).exists() or (dataset_dir is not None and (Path(dataset_dir) / dataset).exists())
+        names = [dataset] if whole else [part.strip() for part in dataset.split(",")]
+    else:
+        names = list(dataset)
+    names = [name for name in names if name]
+    if not names:
+        raise DataError("dataset is empty: name a file, a folder, a hub id or a dataset of dataset_info.json")
+    return names
+
+
+def _distinct_names(sources: Sequence[Source]) -> list[Source]:
+    """Sources of one name (`a/train.jsonl`, `b/train.jsonl`) are counted under their paths."""
+    count = Counter(source.name for source in sources)
+    return [source if count[source.name] == 1 else replace(source, name=source.path) for source in sources]
+
+
+def _caps(caps: Mapping[str, int], sources: Sequence[Source]) -> list[int | None]:
+    known = {source.name for source in sources} | {source.path for source in sources}
+    for name in caps:
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; sources are {', '.join(sorted(known))}"
+            raise DataError(f"caps names {name!r}, which is no source{hint}")
+    return [caps.get(source.name, caps.get(source.path)) for source in sources]
+
+
+def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float) -> None:
+    """Refuses a source of which nothing, or too little, is left."""
+    reasons = report.dropped_by_reason
+    first = {drop.reason: drop for drop in reversed(dropped)}
+    top = ", ".join(f"{reason} {count} (first: {first[reason].id})" for reason, count in list(reasons.items())[:3])
+    if report.records == 0:
+        example = f"; {dropped[0].id}: {dropped[0].detail}" if dropped and dropped[0].detail else ""
+        raise DataError(f"{report.path}: none of its {report.rows_read} rows can be used: {top}{example}")
+    faulty = sum(count for reason, count in reasons.items() if reason not in CHOICES)
+    if faulty > max_dropped * report.rows_read:
+        raise DataError(
+            f"{report.path}: {faulty} of {report.rows_read} rows are faulty ({faulty / report.rows_read:.0%}, allowed "
+            f"{max_dropped:.0%}): {top}; mend them, or raise max_dropped"
+        )
+
+
+def _after_draw(report: SourceReport, kept: int, left_out: int) -> SourceReport:
+    """The report with what the mixture left out; rows that make several records are counted as they were."""
+    if not left_out:
+        return report
+    reasons = {**report.dropped_by_reason, NOT_DRAWN: left_out}
+    return replace(report, used=report.used - left_out, records=kept, dropped_by_reason=reasons)

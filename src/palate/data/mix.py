@@ -1,0 +1,80 @@
+"""How many records each source of a mixture gives, and which: none twice, reproducible, whatever the order of rows."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+from palate.errors import DataError
+from palate.records import Record
+
+R = TypeVar("R", bound=Record)
+
+NOT_DRAWN = "not_drawn"
+"""Reason of records that a mixture leaves out."""
+
+
+def counts(
+    sizes: Sequence[int],
+    weights: Sequence[float] | None = None,
+    *,
+    temperature: float | None = None,
+    caps: Sequence[int | None] | None = None,
+) -> list[int]:
+    """Records to take from each source: as many as possible in the wanted proportions, none twice.
+
+    Args:
+        sizes: records each source has.
+        weights: wanted proportions; they need not sum to 1.
+        temperature: instead of weights, proportions size^(1/temperature): 1 as they are, large: evenly.
+        caps: most to take from each source; None for no limit.
+    """
+    limits = [size if cap is None else min(size, cap) for size, cap in zip(sizes, caps or [None] * len(sizes))]
+    if weights is None and temperature is None:
+        return limits
+    if weights is not None and temperature is not None:
+        raise DataError("a mixture has weights or a temperature, not both")
+    if weights is None:
+        if temperature is None or not temperature > 0:
+            raise DataError(f"temperature is {temperature}; it must be above 0")
+        weights = [size ** (1 / temperature) for size in sizes]
+    bad = next((weight for weight in weights if not (math.isfinite(weight) and weight > 0)), None)
+    if bad is not None:
+        raise DataError(f"a weight of the mixture is {bad}; weights must be above 0 (leave a source out instead)")
+    # The source that runs out first limits all others.
+    scale = min(limit / weight for limit, weight in zip(limits, weights))
+    return [min(limit, round(scale * weight)) for limit, weight in zip(limits, weights)]
+
+
+def draw(
+    sources: Sequence[Sequence[R]],
+    weights: Sequence[float] | None = None,
+    *,
+    temperature: float | None = None,
+    caps: Sequence[int | None] | None = None,
+    seed: int = 0,
+) -> tuple[list[list[R]], list[list[R]]]:
+    """(taken, left out) of each source, both in the source's order.
+
+    A record is drawn by the hash of seed and id, so that more rows in one source change nothing in another.
+    """
+    wanted = counts([len(records) for records in sources], weights, temperature=temperature, caps=caps)
+    taken: list[list[R]] = []
+    left_out: list[list[R]] = []
+    for records, count in zip(sources, wanted):
+        if count >= len(records):
+            taken.append(list(records))
+            left_out.append([])
+            continue
+        order = sorted(range(len(records)), key=lambda index: drawn_key(seed, records[index].id))
+        chosen = set(order[:count])
+        taken.append([record for index, record in enumerate(records) if index in chosen])
+        left_out.append([record for index, record in enumerate(records) if index not in chosen])
+    return taken, left_out
+
+
+def drawn_key(seed: int, text: str) -> bytes:
+    """A pseudo-random key of a text: the same on every machine, whatever stands beside it."""
+    return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=8).digest()

@@ -1,0 +1,244 @@
+"""Formats whose rows have one answer (to imitate, with a label, with a score), none, or a list of them."""
+
+# ruff: noqa: ARG001  (all of one table's functions have one signature, whether they use it or not)
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from palate.data.messages import (
+    RowError,
+    assistant,
+    excerpt,
+    is_turns,
+    parsed_list,
+    read_turns,
+    role_of,
+    text,
+    with_system,
+)
+from palate.data.paired_formats import CONVERSATION_NAMES, alpaca_prompt
+from palate.data.rows import (
+    COMPLETION_NAMES,
+    PROMPT_NAMES,
+    Origin,
+    RatedAnswers,
+    Reading,
+    Row,
+    cell,
+    checked_completion,
+    checked_prompt,
+    conversation,
+    demonstration,
+    labelled,
+    number,
+    present,
+    prompt_of,
+    ranking,
+    scored,
+    soft_number,
+)
+from palate.records import Demonstration, LabelledCompletion, Messages, Ranking, Record, Rollouts, ScoredCompletion
+
+LABEL_NAMES = ("label", "kto_tag", "desirable")
+SCORE_NAMES = ("score", "reward")
+ANSWER_LIST_NAMES = ("completions", "responses", "answers", "outputs")
+ANSWER_NAMES = ("response", "completion", "text", "content", "output")
+RATING_NAMES = ("overall_score", "score", "rating", "fine-grained_score")
+
+
+def has_prompt(row: Row) -> bool:
+    return present(row, PROMPT_NAMES) is not None
+
+
+def has_answer(row: Row) -> bool:
+    return has_prompt(row) and any(isinstance(row.get(name), str | list | Mapping) for name in COMPLETION_NAMES)
+
+
+def has_conversation(row: Row, reading: Reading) -> bool:
+    return any(is_turns(row.get(name), reading.tags) for name in CONVERSATION_NAMES)
+
+
+def is_messages(row: Row, reading: Reading) -> bool:
+    """A conversation that ends with an answer."""
+    turns = next((row[name] for name in CONVERSATION_NAMES if is_turns(row.get(name), reading.tags)), None)
+    return turns is not None and isinstance(turns[-1], Mapping) and role_of(turns[-1], reading.tags) == "assistant"
+
+
+def read_messages(row: Row, origin: Origin, reading: Reading) -> Demonstration:
+    """`{messages}` or `{conversations}`: every answer after the first user turn is to be imitated."""
+    turns = _conversation(row, reading)
+    starts = [
+        number
+        for number, message in enumerate(turns)
+        if message.role == "assistant" and any(before.role in ("user", "tool") for before in turns[:number])
+    ]
+    if not starts:
+        raise RowError("no_assistant_turn", "no answer follows a user turn")
+    return demonstration(origin, turns[: starts[0]], turns[starts[0] :])
+
+
+def is_alpaca(row: Row, reading: Reading) -> bool:
+    return "instruction" in row and isinstance(row.get("output"), str)
+
+
+def read_alpaca(row: Row, origin: Origin, reading: Reading) -> Demonstration:
+    """`{instruction, input, output}` with `history` and `system` where a row has them."""
+    answer = conversation(cell(row, "output"), "completion", "assistant", reading)
+    return demonstration(origin, alpaca_prompt(row, reading), answer)
+
+
+def is_prompt_completion(row: Row, reading: Reading) -> bool:
+    return has_answer(row)
+
+
+def read_prompt_completion(row: Row, origin: Origin, reading: Reading) -> Demonstration:
+    """`{prompt, completion}`, or `response`, `answer`, `output`."""
+    return demonstration(origin, *_exchange(row, reading))
+
+
+def is_text(row: Row, reading: Reading) -> bool:
+    return isinstance(row.get("text"), str) and not has_prompt(row)
+
+
+def read_text(row: Row, origin: Origin, reading: Reading) -> Demonstration:
+    """`{text}`: plain text to go on training a base model, without a prompt."""
+    completion = checked_completion(assistant(text(cell(row, "text"), "text")), "text")
+    return Demonstration(**origin.fields(), prompt=(), completion=completion)
+
+
+def is_labelled(row: Row, reading: Reading) -> bool:
+    label = present(row, LABEL_NAMES)
+    return label is not None and (has_conversation(row, reading) or has_answer(row))
+
+
+def read_labelled(row: Row, origin: Origin, reading: Reading) -> LabelledCompletion:
+    """`{messages, label}` or `{prompt, completion, label}`; the label is that of the last answer."""
+    label = cell(row, *LABEL_NAMES)
+    if present(row, CONVERSATION_NAMES) is None:
+        return labelled(origin, *_exchange(row, reading), label)
+    turns = _conversation(row, reading)
+    return labelled(origin, turns[:-1], turns[-1:], label)
+
+
+def is_scored(row: Row, reading: Reading) -> bool:
+    return present(row, SCORE_NAMES) is not None and (has_answer(row) or has_conversation(row, reading))
+
+
+def read_scored(row: Row, origin: Origin, reading: Reading) -> ScoredCompletion:
+    """`{prompt, response, score}` with the score in 0 … 1."""
+    score = cell(row, *SCORE_NAMES)
+    if present(row, CONVERSATION_NAMES) is None:
+        return scored(origin, *_exchange(row, reading), score)
+    turns = _conversation(row, reading)
+    return scored(origin, turns[:-1], turns[-1:], score)
+
+
+def is_prompt(row: Row, reading: Reading) -> bool:
+    return has_prompt(row) or has_conversation(row, reading)
+
+
+def read_prompt(row: Row, origin: Origin, reading: Reading) -> Record:
+    """A prompt alone, for training that samples its own answers. A conversation loses its last answer."""
+    if present(row, CONVERSATION_NAMES) is None:
+        name = present(row, PROMPT_NAMES)
+        if name == "instruction":
+            return Record(**origin.fields(), prompt=alpaca_prompt(row, reading))
+        return Record(**origin.fields(), prompt=prompt_of(row, cell(row, *PROMPT_NAMES), "prompt", reading))
+    turns = _conversation(row, reading)
+    asked = turns[:-1] if turns and turns[-1].role == "assistant" else turns
+    return Record(**origin.fields(), prompt=checked_prompt(asked))
+
+
+def is_ranked(row: Row, reading: Reading) -> bool:
+    """A list of answers that are plain, so that only their order says which is better."""
+    name = present(row, ("output", *ANSWER_LIST_NAMES))
+    answers = row[name] if name else None
+    return has_prompt(row) and isinstance(answers, list) and bool(answers) and not _is_rated_answer(answers[0])
+
+
+def read_ranked(row: Row, origin: Origin, reading: Reading) -> Ranking:
+    """`{instruction, input, output: [best, …, worst], history}` or `{prompt, completions: [best, …, worst]}`."""
+    prompt = alpaca_prompt(row, reading) if "instruction" in row else _prompt(row, reading)
+    return ranking(origin, prompt, _answers(row, reading))
+
+
+def is_rated(row: Row, reading: Reading) -> bool:
+    answers: list[Any] = next((row[name] for name in ANSWER_LIST_NAMES if isinstance(row.get(name), list)), [])
+    return has_prompt(row) and bool(answers) and _is_rated_answer(answers[0])
+
+
+def read_rated(row: Row, origin: Origin, reading: Reading) -> RatedAnswers:
+    """UltraFeedback as rated: `{instruction, completions: [{response, overall_score, annotations, …}]}`."""
+    kept: list[tuple[Messages, float, dict[str, float]]] = []
+    for index, answer in enumerate(parsed_list(cell(row, *ANSWER_LIST_NAMES), "completions")):
+        name = f"completions[{index}]"
+        if not isinstance(answer, Mapping):
+            raise RowError("not_an_object", f"{name} is {excerpt(answer)}")
+        said = conversation(cell(answer, *ANSWER_NAMES), name, "assistant", reading)
+        score = next((found for key in RATING_NAMES if (found := soft_number(answer.get(key))) is not None), None)
+        if score is None or not said[-1].content.strip():
+            origin.notices.append("unrated_answer" if score is None else "empty_answer")
+        else:
+            kept.append((said, score, _aspects(answer.get("annotations"))))
+    if len(kept) < 2:
+        raise RowError("too_few_answers", f"{len(kept)} answers with a text and a score; a comparison needs 2")
+    return RatedAnswers(
+        **origin.fields(),
+        prompt=_prompt(row, reading),
+        completions=tuple(said for said, _, _ in kept),
+        scores=tuple(score for _, score, _ in kept),
+        dimensions=tuple(aspects for _, _, aspects in kept),
+        highest=10.0 if any("overall_score" in answer for answer in cell(row, *ANSWER_LIST_NAMES)) else None,
+    )
+
+
+def is_rollouts(row: Row, reading: Reading) -> bool:
+    return is_ranked(row, reading) and isinstance(row.get("rewards", row.get("scores")), list)
+
+
+def read_rollouts(row: Row, origin: Origin, reading: Reading) -> Rollouts:
+    """`{prompt, completions, rewards}`: sampled answers, each with its reward."""
+    answers = tuple(checked_completion(answer, "answer") for answer in _answers(row, reading))
+    rewards = [number(value, "reward") for value in parsed_list(cell(row, "rewards", "scores"), "rewards")]
+    if len(rewards) != len(answers) or None in rewards:
+        raise RowError("bad_rewards", f"{len(answers)} answers, rewards {excerpt(rewards)}")
+    values = tuple(math.nan if value is None else value for value in rewards)
+    return Rollouts(**origin.fields(), prompt=_prompt(row, reading), completions=answers, rewards=values)
+
+
+def _conversation(row: Row, reading: Reading) -> Messages:
+    turns = read_turns(cell(row, *CONVERSATION_NAMES), "messages", reading.tags)
+    return with_system(row.get("system"), turns)
+
+
+def _prompt(row: Row, reading: Reading) -> Messages:
+    return prompt_of(row, cell(row, *PROMPT_NAMES), "prompt", reading)
+
+
+def _exchange(row: Row, reading: Reading) -> tuple[Messages, Messages]:
+    """Prompt and answer; an instruction may bring its input."""
+    prompt = alpaca_prompt(row, reading) if "instruction" in row and "prompt" not in row else _prompt(row, reading)
+    return prompt, conversation(cell(row, *COMPLETION_NAMES), "completion", "assistant", reading)
+
+
+def _answers(row: Row, reading: Reading) -> list[Messages]:
+    values = parsed_list(cell(row, "output", *ANSWER_LIST_NAMES), "answers")
+    # An empty list of turns is an answer that says nothing; the ranking leaves it out.
+    return [() if value == [] else conversation(value, "answer", "assistant", reading) for value in values]
+
+
+def _is_rated_answer(answer: Any) -> bool:
+    if not isinstance(answer, Mapping):
+        return False
+    return present(answer, ANSWER_NAMES) is not None and present(answer, RATING_NAMES) is not None
+
+
+def _aspects(annotations: Any) -> dict[str, float]:
+    """UltraFeedback's ratings by aspect; one that is "N/A" is left out."""
+    if not isinstance(annotations, Mapping):
+        return {}
+    ratings = {name: soft_number(note.get("Rating")) for name, note in annotations.items() if isinstance(note, Mapping)}
+    return {name: rating for name, rating in ratings.items() if rating is not None}

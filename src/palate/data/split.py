@@ -1,0 +1,71 @@
+"""Held-out data, split by prompt: no prompt is ever on both sides."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TypeVar
+
+from palate.data.mix import drawn_key
+from palate.errors import DataError
+from palate.records import Messages, Record
+
+R = TypeVar("R", bound=Record)
+
+
+def prompt_key(prompt: Messages) -> str:
+    """What makes two prompts the same: roles and texts, Unicode form, letter case and white space aside."""
+    said = (f"{message.role}\x1f{plain_text(message.content)}" for message in prompt)
+    return "\x1e".join(said)
+
+
+def split_by_prompt(records: Sequence[R], val_size: float, *, seed: int = 0) -> tuple[list[R], list[R]]:
+    """(train, validation), each in the order given.
+
+    Which prompts are held out depends on the seed and the prompts alone, not on the order of rows.
+
+    Args:
+        records: what to split; plain texts without a prompt are told apart by their own id.
+        val_size: below 1 a share of the records, from 1 on a number of them; 0 holds nothing out.
+        seed: another seed, another split.
+    """
+    if val_size < 0 or (val_size >= 1 and val_size != int(val_size)):
+        raise DataError(f"val_size is {val_size:g}; give a share below 1 or a whole number of rows")
+    wanted = round(val_size * len(records)) if val_size < 1 else int(val_size)
+    if val_size > 0:
+        wanted = max(1, wanted)
+    if wanted == 0:
+        return list(records), []
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, record in enumerate(records):
+        groups[prompt_key(record.prompt) or f"\0{record.id}"].append(index)
+    if wanted >= len(records) or len(groups) < 2:
+        raise DataError(
+            f"val_size {val_size:g} would leave nothing to train on: "
+            f"{len(records)} rows with {len(groups)} different prompts"
+        )
+    held_out: set[int] = set()
+    # Prompts in an order of their own; one with more rows than are still wanted is passed over for a smaller one.
+    ordered = sorted(groups, key=lambda key: drawn_key(seed, key))
+    for key in ordered:
+        if len(held_out) + len(groups[key]) <= wanted:
+            held_out.update(groups[key])
+        if len(held_out) == wanted:
+            break
+    if not held_out:
+        smallest = min(ordered, key=lambda key: len(groups[key]))
+        held_out.update(groups[smallest])
+    train = [record for index, record in enumerate(records) if index not in held_out]
+    return train, [record for index, record in enumerate(records) if index in held_out]
+
+
+_SPACE = re.compile(r"\s+")
+
+
+def plain_text(text: str) -> str:
+    """A text as comparisons read it: Unicode compatibility form, lower case, single spaces."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return _SPACE.sub(" ", text.lower()).strip()
