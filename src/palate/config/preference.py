@@ -25,7 +25,7 @@ ObjectiveName: TypeAlias = Annotated[str, AfterValidator(_own_name)]
 
 
 class ObjectiveFields(Fields):
-    """The loss and its options; objectives.md has their defaults and ranges. One that the loss does not use is refused."""
+    """The loss and its options; objectives.md has their defaults and ranges. The others are refused."""
 
     pref_loss: ObjectiveName = Field("sigmoid", description="The objective; `palate objectives` lists them.")
     pref_beta: float | None = _option("pref_beta")

@@ -1,0 +1,90 @@
+"""The `palate` command: parse, call a room, print. One file for each verb.
+
+Exit codes: 0 done; 1 failed, with one clear line on stderr; 2 wrong usage or a wrong config; 130 and 143 stopped by a
+signal. A traceback means a bug in palate.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Annotated, NoReturn
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from palate import __version__
+from palate.cli import plan, train
+from palate.cli.console import complain, process_rank
+from palate.errors import PalateError, UsageError
+
+# In the order of the help page. Each module has a `command` function, or an `app` of sub-commands, and imports the
+# heavy rooms inside its functions, so that `palate --help` answers at once.
+VERBS: tuple[ModuleType, ...] = (train, plan)
+
+app = typer.Typer(
+    help="Teach language models from comparisons.",
+    epilog="Each verb has its own --help and its page in docs/.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"palate {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
+
+
+for _verb in VERBS:
+    _name = _verb.__name__.rpartition(".")[2]
+    if hasattr(_verb, "app"):
+        app.add_typer(_verb.app, name=_name)
+    else:
+        app.command(_name)(_verb.command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; expected failures become one line on stderr."""
+    try:
+        code = app(args=None if arguments is None else list(arguments), prog_name="palate", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except PalateError as error:
+        # A wrong config is wrong in every process alike; what failed in one process only is said by that one.
+        if not isinstance(error, UsageError) or process_rank() == 0:
+            complain(str(error))
+        return error.exit_code
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "palate"
+        complain(f"{error.format_message()} (see `{path} --help`)")
+        return error.exit_code
+    except (KeyboardInterrupt, Abort):
+        complain("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader has had enough, as in `palate … | head`. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def run() -> NoReturn:
+    """Entry point of the `palate` script and of `python -m palate`."""
+    sys.exit(main())

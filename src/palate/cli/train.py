@@ -1,0 +1,53 @@
+"""`palate train`: from a config to a run directory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
+from palate.cli.console import result, result_json
+
+if TYPE_CHECKING:
+    from palate.training.run import RunResult
+
+# What the summary shows of the final metrics, where they are there.
+SUMMARY = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
+
+
+def command(
+    words: Words = None, config_file: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False
+) -> None:
+    """Train a model as a config says, and leave a run directory with model, metrics, samples and report."""
+    path, changes = config_and_overrides(words, config_file, overrides)
+
+    from palate.config.load import load_config
+
+    loaded = load_config(path, changes)  # a wrong config is said before torch is imported
+
+    from palate.training.run import train
+
+    done = train(loaded.config, notices=loaded.notices)
+    if as_json:
+        result_json(
+            {
+                "status": done.status,
+                "output_dir": str(done.output_dir),
+                "report": None if done.report is None else str(done.report),
+                "metrics": dict(done.metrics),
+            }
+        )
+    else:
+        result(summary(done))
+
+
+def summary(done: RunResult) -> str:
+    """The few lines that a person wants at the end of a run."""
+    lines = [f"{'status':<20} {done.status}", f"{'run directory':<20} {done.output_dir}"]
+    if done.report is not None:
+        lines.append(f"{'report':<20} {done.report}")
+    for prefix, name in (("", ""), ("eval_", "held-out ")):
+        for key in SUMMARY:
+            value = done.metrics.get(f"{prefix}{key}")
+            if isinstance(value, int | float):
+                lines.append(f"{name + key:<20} {value:.4f}")
+    return "\n".join(lines)

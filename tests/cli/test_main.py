@@ -1,0 +1,171 @@
+"""The command as a process sees it: exit codes, one line for each failure, a quick start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from palate import __version__
+from palate.cli import main as cli
+from palate.cli import plan
+from palate.errors import ConfigError, DataError, Stopped
+
+
+@pytest.fixture
+def fails_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
+    """Run `palate plan x.yaml` where reading the config raises what is given."""
+
+    def run(error: BaseException) -> int:
+        def load_config(*_: object) -> None:
+            raise error
+
+        fake = ModuleType("palate.config.load")
+        fake.load_config = load_config  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "palate.config.load", fake)
+        return cli.main(["plan", "x.yaml"])
+
+    return run
+
+
+def palate(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "palate", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def test_the_version() -> None:
+    done = palate("--version")
+    assert (done.returncode, done.stdout.strip()) == (0, f"palate {__version__}")
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    code = (
+        "import sys\nfrom palate.cli.main import main\nassert main(['--help']) == 0\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'scipy', 'pydantic'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    # The best of three: a busy machine is not what is measured.
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout
+    assert min(seconds) < 1.0
+
+
+@pytest.mark.parametrize("verb", [verb.__name__.rpartition(".")[2] for verb in cli.VERBS])
+def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([verb, "--help"]) == 0
+    assert f"palate {verb}" in capsys.readouterr().out
+
+
+def test_every_verb_is_listed_and_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    page = capsys.readouterr().out
+    for verb in cli.VERBS:
+        name = verb.__name__.rpartition(".")[2]
+        assert name in page
+        assert hasattr(verb, "command") or hasattr(verb, "app"), f"cli/{name}.py has neither command nor app"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], "Did you mean 'train'?"),
+        (["plan", "a.yaml", "--sett", "x=1"], "--set"),
+        (["plan"], "no config file is named"),
+        (["plan", "a.yaml", "b.yaml"], "one config file at a time, not a.yaml, b.yaml"),
+        (["plan", "a.yaml", "--config_file", "b.yaml"], "one config file at a time"),
+        (["plan", "no-such-file.yaml"], "no such config file"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("palate: error: ")
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DataError("pairs.jsonl:3: broken"), 1),
+        (ConfigError("run.yaml:3: wrong"), 2),
+        (Stopped("stopped after step 3", 15), 143),
+    ],
+)
+def test_an_expected_failure_is_one_line(
+    fails_with: Callable[[BaseException], int], error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fails_with(error) == code
+    assert capsys.readouterr().err == f"palate: error: {error}\n"
+
+
+def test_a_message_of_several_lines_becomes_one(
+    fails_with: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails_with(DataError("first [bold]\n  second"))
+    assert capsys.readouterr().err == "palate: error: first [bold] second\n"
+
+
+def test_ctrl_c_is_130(fails_with: Callable[[BaseException], int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert fails_with(KeyboardInterrupt()) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_bug_shows_its_traceback(fails_with: Callable[[BaseException], int]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        fails_with(ZeroDivisionError("a bug"))
+
+
+def test_of_several_processes_one_complains_about_the_config() -> None:
+    assert palate("plan", "none.yaml", RANK="0").stderr.startswith("palate: error: none.yaml")
+    second = palate("plan", "none.yaml", RANK="1")
+    assert (second.returncode, second.stderr) == (2, "")
+
+
+def test_what_fails_in_one_process_only_is_said_with_its_rank(
+    fails_with: Callable[[BaseException], int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "3")
+    assert fails_with(DataError("no space left")) == 1
+    assert capsys.readouterr().err == "palate: error (process 3): no space left\n"
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    code = (
+        "import sys\nfrom palate.cli import main, plan\n"
+        "def endless(*_, **__):\n"
+        "    while True:\n        sys.stdout.write('x' * 65536)\n"
+        "plan.config_and_overrides = endless\n"
+        "sys.exit(main.main(['plan', 'x.yaml']))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        error = process.stderr.read()
+        assert process.wait(timeout=30) == 1
+    assert error == b""
+
+
+def test_plan_is_the_module_that_the_fixture_breaks() -> None:
+    assert plan in cli.VERBS

@@ -1,0 +1,55 @@
+"""`import palate`: quick, without torch, and every public name is there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import palate
+
+
+def test_importing_palate_is_quick_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, palate\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'scipy', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+    assert min(seconds) < 1.0
+
+
+@pytest.mark.parametrize("room", ["config.load", "records", "errors", "data", "stats", "artifacts"])
+def test_rooms_that_start_fast_load_no_torch(room: str) -> None:
+    code = (
+        f"import sys, palate.{room}\n"
+        "heavy = {'torch', 'transformers'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", palate.__all__)
+def test_every_public_name_resolves(name: str) -> None:
+    assert getattr(palate, name) is not None
+    assert name in dir(palate)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = palate.trian
+
+
+def test_the_version_is_that_of_the_package(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert palate.__version__ == project["version"]
