@@ -1,7 +1,7 @@
 """Any dataset as records: found, read, recognised, converted, split, and every row accounted for.
 
 load_records("pairs.jsonl", kind=PreferencePair)  →  LoadedData(records, dropped, sources)
-split_by_prompt(records, val_size=0.1, seed=42)   →  (train, validation)
+split_records(records, val_size=0.1, seed=42)   →  (train, validation)
 """
 
 from palate.data.formats import FORMATS, Format, Recognised
@@ -9,7 +9,7 @@ from palate.data.load import DatasetSpec, LoadedData, SourceReader, SourceReport
 from palate.data.messages import Tags
 from palate.data.rows import RatedAnswers, Reading
 from palate.data.sources import BUILTIN, Source, open_source
-from palate.data.split import split_by_prompt
+from palate.data.split import split_records
 
 __all__ = [
     "BUILTIN",
@@ -26,5 +26,5 @@ __all__ = [
     "Tags",
     "load_records",
     "open_source",
-    "split_by_prompt",
+    "split_records",
 ]

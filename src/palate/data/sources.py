@@ -17,7 +17,11 @@ from palate.data.messages import Tags
 from palate.data.readers import Numbered, file_type, read_rows
 from palate.errors import DataError
 
-BUILTIN: Mapping[str, str] = {"palate-demo": "demo_train.jsonl", "palate-demo-heldout": "demo_heldout.jsonl"}
+BUILTIN: Mapping[str, str] = {
+    "palate-demo": "demo_train.jsonl",
+    "palate-demo-heldout": "demo_heldout.jsonl",
+    "palate-demo-prompts": "demo_prompts.jsonl",
+}
 """Datasets that come with palate: name → file in `palate/data/builtin`."""
 
 _SPLIT_OF = re.compile(r"(?:^|[-_.])(train|training|test|testing|validation|valid|val|dev|eval|heldout)(?=[-_.]|$)")

@@ -21,7 +21,7 @@ def prompt_key(prompt: Messages) -> str:
     return "\x1e".join(said)
 
 
-def split_by_prompt(records: Sequence[R], val_size: float, *, seed: int = 0) -> tuple[list[R], list[R]]:
+def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tuple[list[R], list[R]]:
     """(train, validation), each in the order given.
 
     Which prompts are held out depends on the seed and the prompts alone, not on the order of rows.
