@@ -119,6 +119,11 @@ class Encoder:
     def _too_long(self, group: EncodedGroup) -> bool:
         return self.cutoff_len is not None and group.longest_row > self.cutoff_len
 
+    def _answers_fit(self, row: EncodedGroup | Dropped) -> bool:
+        """Whether a shorter prompt can help: every completion leaves room for at least one token before it."""
+        longest = row.longest_row - len(row.prompt_ids) if isinstance(row, EncodedGroup) else 0
+        return self.cutoff_len is None or longest < self.cutoff_len
+
     def _spells_special(self, record: AnyRecord, completions: Sequence[Messages]) -> bool:
         return any(
             self._special.search(message.content) for messages in (record.prompt, *completions) for message in messages
@@ -128,22 +133,33 @@ class Encoder:
         self, rows: Sequence[tuple[AnyRecord, Messages, Sequence[Messages]]]
     ) -> list[tuple[EncodedGroup | Dropped, int]]:
         """Each (record, prompt, completions) as a group of any length, or why not, and how many were rewritten."""
-        rendered: list[list[Rendering] | Dropped] = []
+        rendered: list[tuple[str, list[Rendering]] | Dropped] = []
         for record, prompt, completions in rows:
             try:
-                rendered.append([self._renderer(prompt, completion, record.tools) for completion in completions])
+                one = [self._renderer(prompt, completion, record.tools) for completion in completions]
+                rendered.append(self._split(one))
             except DataError as error:
                 rendered.append(Dropped(record.id, "template_refused", str(error)))
-        texts = [one.text for row in rendered if isinstance(row, list) for one in row]
+        texts = [text for row in rendered if isinstance(row, tuple) for text in (row[0], *(one.text for one in row[1]))]
         encodings = iter(self.template.tokenize(texts))
         results: list[tuple[EncodedGroup | Dropped, int]] = []
         for (record, _, _), row in zip(rows, rendered, strict=True):
             if isinstance(row, Dropped):
                 results.append((row, 0))
             else:
-                group = make_group(record, row, list(islice(encodings, len(row))))
-                results.append((group, sum(one.rewritten for one in row)))
+                stem = next(encodings)
+                group = make_group(record, stem, row[1], list(islice(encodings, len(row[1]))))
+                results.append((group, sum(one.rewritten for one in row[1])))
         return results
+
+    def _split(self, renderings: list[Rendering]) -> tuple[str, list[Rendering]]:
+        """The beginning that the renderings of one record share and that is tokenised once for all, and their rests."""
+        first = renderings[0]
+        stem = self.template.stem(first.text, first.boundary) if len(renderings) > 1 else 0
+        shared = first.text[:stem]
+        if any(one.boundary < stem or not one.text.startswith(shared) for one in renderings):
+            return "", renderings
+        return shared, [one.after(stem) for one in renderings]
 
     def _shorten(
         self,
@@ -154,7 +170,7 @@ class Encoder:
     ) -> list[Cut]:
         """Make the rows of `over` fit, or drop them, in `results`; says what was cut."""
         before = {i: row.longest_row for i in over if isinstance(row := results[i], EncodedGroup)}
-        turns = dict.fromkeys(over, 0)
+        turns = {i: 0 for i in over if self._answers_fit(results[i])}
         if self.truncation == "auto":
             self._remove_turns(records, answers, results, turns)
         cuts = []

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +38,11 @@ class Rendering:
     boundary: int
     trained: tuple[tuple[int, int], ...]
     rewritten: bool = False
+
+    def after(self, stem: int) -> Rendering:
+        """The same without its first `stem` characters, which end at or before the boundary."""
+        spans = tuple((start - stem, end - stem) for start, end in self.trained)
+        return replace(self, text=self.text[stem:], boundary=self.boundary - stem, trained=spans)
 
 
 @dataclass(frozen=True, slots=True)

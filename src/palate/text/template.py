@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
     from transformers import PreTrainedTokenizerBase
 
-_DATE = re.compile(r"strftime_now")
+_DATE = "strftime_now"
+# How far before a completion its turn's header may begin, in characters.
+_NEAR = 200
+# Beginnings of text by which tokenizers differ: prefix spaces, white space, normalisation, digits.
+_PIECES = ("x y", " x", "\n", "\n\nx", "  x", "assistant\nx", "\u00e9 e\u0301 \ufb01", "12 345", "\u4e2d\u6587", "'s")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,16 @@ class Template:
         encodings: list[Encoding] = self.tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return encodings
 
+    def stem(self, text: str, limit: int) -> int:
+        """How much of the beginning of `text`, at most `limit` characters, can be tokenised on its own.
+
+        That is everything up to the last special token before `limit` that a tokenizer treats as a wall: the ids of
+        the text are those of the stem followed by those of the rest. 0 where there is no such token near.
+        """
+        start = max(0, limit - _NEAR)
+        walls = [match for match in self._added.finditer(text, start, limit) if self._is_wall(match.group())]
+        return walls[-1].end() if walls else 0
+
     def generation_prompt(self, messages: Messages, *, tools: Sequence[Any] | None = None) -> list[int]:
         """The token ids after which a model writes its answer to `messages`."""
         text = self.render(messages, tools=tools, generation=True)
@@ -100,6 +114,31 @@ class Template:
         if self.tokenizer.eos_token_id is not None:
             stops.add(self.tokenizer.eos_token_id)
         return tuple(sorted(stops))
+
+    @cached_property
+    def _added(self) -> re.Pattern[str]:
+        """Matches any added token, the longest where several begin at one place."""
+        tokens = sorted(
+            (token.content for token in self.tokenizer.added_tokens_decoder.values()), key=len, reverse=True
+        )
+        return re.compile("|".join(map(re.escape, tokens)) or "(?!)")
+
+    @cached_property
+    def _walls(self) -> dict[str, bool]:
+        return {}
+
+    def _is_wall(self, token: str) -> bool:
+        """Whether text after `token` is tokenised as if it stood alone; tried out, once per token."""
+        if token not in self._walls:
+            added = next(a for a in self.tokenizer.added_tokens_decoder.values() if a.content == token)
+            within = any(token in other and token != other for other in self.tokenizer.added_tokens_encoder)
+            loose = added.lstrip or added.rstrip or added.normalized or added.single_word or within
+            tries = [] if loose else self.tokenize([token, *_PIECES, *(f"x{token}{piece}" for piece in _PIECES)])
+            ids = [encoding.ids for encoding in tries]
+            n = len(_PIECES)
+            before = self.tokenize(["x"])[0].ids + ids[0] if ids else []
+            self._walls[token] = bool(ids) and all(ids[1 + n + i] == before + ids[1 + i] for i in range(n))
+        return self._walls[token]
 
     @cached_property
     def _frame(self) -> tuple[str, str]:
@@ -147,7 +186,7 @@ def _own(tokenizer: PreTrainedTokenizerBase, label: str, name: str | None, varia
     bos = tokenizer.bos_token
     if bos and _adds_bos(tokenizer) and not text.startswith(bos):
         notices.append(f"the chat template does not write {bos}, which {label} adds to plain text; kept as it is")
-    if _DATE.search(str(tokenizer.chat_template)) and "date_string" not in variables:
+    if _DATE in str(tokenizer.chat_template) and "date_string" not in variables:
         notices.append("the chat template may write today's date: tokens can differ from day to day")
     return replace(template, notices=tuple(notices))
 

@@ -25,9 +25,19 @@ if TYPE_CHECKING:
 
 
 def make_group(
-    record: AnyRecord, renderings: Sequence[Rendering], encodings: Sequence[Encoding]
+    record: AnyRecord, stem: Encoding, renderings: Sequence[Rendering], encodings: Sequence[Encoding]
 ) -> EncodedGroup | Dropped:
-    """The encodings of one record's K renderings, with what they share of the prompt taken out once."""
+    """One record's group.
+
+    Args:
+        record: where the group's id, weight, labels and extra numbers come from.
+        stem: the beginning of all its renderings, tokenised once; may be empty.
+        renderings: the K renderings after the stem.
+        encodings: the same, tokenised.
+
+    Returns the group, or why it cannot be trained on.
+    """
+    begun = np.array(stem.ids, dtype=np.int32)
     ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
     masks = [trained_tokens(rendering, encoding) for rendering, encoding in zip(renderings, encodings, strict=True)]
     shared = min(
@@ -36,7 +46,7 @@ def make_group(
     for other in ids[1:]:
         differing = np.flatnonzero(ids[0][:shared] != other[:shared])
         shared = int(differing[0]) if len(differing) else shared
-    if shared == 0:
+    if len(begun) + shared == 0:
         # Nothing stands before a first token to predict it from.
         for mask in masks:
             mask[:1] = False
@@ -45,9 +55,8 @@ def make_group(
     completions = tuple(EncodedCompletion(row[shared:], mask[shared:]) for row, mask in zip(ids, masks, strict=True))
     if isinstance(record, PreferencePair | Ranking) and _any_equal(completions):
         return Dropped(record.id, "equal_after_encoding", "two completions have the same tokens")
-    return EncodedGroup(
-        record.id, ids[0][:shared], completions, record.weight, record.source, _labels(record), _extra(record)
-    )
+    prompt = np.concatenate([begun, ids[0][:shared]])
+    return EncodedGroup(record.id, prompt, completions, record.weight, record.source, _labels(record), _extra(record))
 
 
 def token_at(encoding: Encoding, start: int, end: int) -> int:
