@@ -149,3 +149,20 @@ def test_open_wants_a_run(tmp_path: Path) -> None:
     write_json(tmp_path / "run.json", [1])
     with pytest.raises(ArtifactError, match="expected a JSON object, found list"):
         RunDir.open(tmp_path).read()
+
+
+def test_check_refuses_like_claim_and_touches_nothing(tmp_path: Path) -> None:
+    RunDir.check(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArtifactError, match="is a file"):
+        RunDir.check(tmp_path / "file")
+    with pytest.raises(ArtifactError, match="no run"):
+        RunDir.check(tmp_path, overwrite=True)
+    finished_run(tmp_path / "run")
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    with pytest.raises(ArtifactError, match="already holds a run"):
+        RunDir.check(tmp_path / "run")
+    RunDir.check(tmp_path / "run", overwrite=True)
+    RunDir.check(tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before

@@ -7,7 +7,16 @@ last, lists every file with size and hash. A failing disk is told as one `Artifa
 
 from __future__ import annotations
 
-from palate.artifacts.files import PathLike, plain, read_json, write_bytes, write_errors, write_json, write_text
+from palate.artifacts.files import (
+    PathLike,
+    plain,
+    read_json,
+    sync_folder,
+    write_bytes,
+    write_errors,
+    write_json,
+    write_text,
+)
 from palate.artifacts.folders import (
     SEAL,
     atomic_folder,
@@ -41,6 +50,7 @@ __all__ = [
     "read_jsonl",
     "remove_leftovers",
     "seal_folder",
+    "sync_folder",
     "verify_folder",
     "write_bytes",
     "write_errors",

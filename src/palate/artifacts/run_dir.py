@@ -78,9 +78,19 @@ class RunDir:
             raise
         return run
 
-    def _take(self, *, resume: bool, overwrite: bool) -> None:
-        remove_leftovers(self.path)
-        entries = sorted(p.name for p in self.path.iterdir())
+    @classmethod
+    def check(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> None:
+        """Raises what `claim` would raise for what lies in the directory, and touches nothing."""
+        run = cls(path)
+        if run.path.exists() and not run.path.is_dir():
+            raise ArtifactError(f"{run.path}: is a file; choose another output_dir")
+        if run.path.is_dir():
+            run._refuse(run._entries(), resume=resume, overwrite=overwrite)
+
+    def _entries(self) -> list[str]:
+        return sorted(p.name for p in self.path.iterdir())
+
+    def _refuse(self, entries: list[str], *, resume: bool, overwrite: bool) -> None:
         is_run = self.run_json.is_file() or "trainer_state.json" in entries or bool(checkpoints(self.path))
         if entries and not is_run:
             shown = ", ".join(entries[:3]) + (" …" if len(entries) > 3 else "")
@@ -90,6 +100,10 @@ class RunDir:
                 f"{self.path}: already holds a run ({self._told_status()}); continue it with resume_from_checkpoint: "
                 "true, replace it with overwrite_output_dir: true, or choose another output_dir"
             )
+
+    def _take(self, *, resume: bool, overwrite: bool) -> None:
+        remove_leftovers(self.path)
+        self._refuse(self._entries(), resume=resume, overwrite=overwrite)
         fresh = not (resume and self.run_json.is_file())
         before = {} if fresh else self.read()
         # First the status, then the deleting: a kill in between must not leave an old `completed` over half a run.
