@@ -53,12 +53,16 @@ def config_file(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("form", [[], ["--config_file"], ["--config-file"]])
 def test_both_forms_of_the_command_run(
-    calls: list[tuple[RunConfig, tuple[str, ...]]], config_file: str, form: list[str]
+    calls: list[tuple[RunConfig, tuple[str, ...]]],
+    config_file: str,
+    form: list[str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["train", *form, config_file, "--set", "seed=7", "--set", "learning_rate=5e-7"]) == 0
     ((config, notices),) = calls
     assert (config.seed, config.learning_rate, config.precision) == (7, 5e-7, "bf16")
     assert notices == ("bf16: true is read as precision: bf16",)
+    assert capsys.readouterr().err == "palate: note: bf16: true is read as precision: bf16\n"
 
 
 def test_overrides_may_stand_alone(calls: list[tuple[RunConfig, tuple[str, ...]]], config_file: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
-from palate.cli.console import result, result_json
+from palate.cli.console import note, result, result_json
 
 if TYPE_CHECKING:
     from palate.training.run import RunResult
@@ -23,6 +23,8 @@ def command(
     from palate.config.load import load_config
 
     loaded = load_config(path, changes)  # a wrong config is said before torch is imported
+    for line in loaded.notices:
+        note(line)
 
     from palate.training.run import train
 

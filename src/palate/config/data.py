@@ -17,7 +17,9 @@ class DataFields(Fields):
         description="What to train on: a file, folder, hub id, built-in name or a name in dataset_info.json; a list "
         "(or names with commas) of them; or a mapping of each to its weight in the mixture.",
     )
-    dataset_dir: str | None = Field(None, description="Folder whose dataset_info.json names datasets.")
+    dataset_dir: str | None = Field(
+        "data", description="Folder whose dataset_info.json, where there is one, names datasets; also of their files."
+    )
     eval_dataset: Dataset | None = Field(None, description="Held-out data, in the same forms as dataset.")
     columns: dict[str, str] | None = Field(
         None, description="Own column names, as known name: column, e.g. {prompt: question, chosen: good}."

@@ -39,9 +39,7 @@ def _trackers(value: Any) -> Any:
 
 
 def _dataset(value: Any) -> Any:
-    """LLaMA-Factory lists datasets with commas; a single one stays a plain string."""
-    if isinstance(value, str) and "," in value:
-        value = _split(value)
+    """A name, names with commas (the data room parts them: a path may have a comma), a list, or weights by name."""
     if isinstance(value, dict):
         for name, weight in value.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < inf:
