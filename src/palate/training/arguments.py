@@ -1,0 +1,79 @@
+"""The config's words become transformers' `TrainingArguments`; what transformers 5 renamed is mapped here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from palate.config.run import RunConfig
+from palate.models.precision import Precision
+
+
+def training_arguments(
+    config: RunConfig, folder: Path, precision: Precision, device: torch.device
+) -> TrainingArguments:
+    """Arguments for `PalateTrainer`.
+
+    Args:
+        config: a resolved run.
+        folder: the run directory; checkpoints and TensorBoard events go below it.
+        precision: already resolved for the device, so that fp16 never trains on a CPU.
+    """
+    stepwise: dict[str, Any] = {}
+    if config.eval_strategy == "steps":
+        stepwise["eval_steps"] = config.eval_steps
+    if config.save_strategy == "steps":
+        stepwise["save_steps"] = config.save_steps
+    metric = config.metric_for_best_model or "loss"
+    return TrainingArguments(
+        output_dir=str(folder),
+        use_cpu=device.type == "cpu",
+        bf16=precision.autocast is torch.bfloat16,
+        fp16=precision.autocast is torch.float16,
+        per_device_train_batch_size=config.per_device_train_batch_size,
+        per_device_eval_batch_size=config.per_device_eval_batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        learning_rate=config.learning_rate,
+        num_train_epochs=config.num_train_epochs,
+        max_steps=config.max_steps,
+        lr_scheduler_type=config.lr_scheduler_type,
+        # A share of the steps is written as a number below 1 since transformers 5.
+        warmup_steps=config.warmup_steps or config.warmup_ratio,
+        optim=config.optim,
+        weight_decay=config.weight_decay,
+        adam_beta1=config.adam_beta1,
+        adam_beta2=config.adam_beta2,
+        adam_epsilon=config.adam_epsilon,
+        max_grad_norm=config.max_grad_norm,
+        activation_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
+        seed=config.seed,
+        data_seed=config.data_seed,
+        logging_steps=config.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        eval_strategy=config.eval_strategy,
+        save_strategy=config.save_strategy,
+        save_total_limit=config.save_total_limit,
+        save_only_model=config.save_only_model,
+        load_best_model_at_end=config.load_best_model_at_end,
+        metric_for_best_model=metric,
+        greater_is_better=not metric.endswith(("loss", "nll")),
+        report_to=config.report_to or "none",
+        project=config.wandb_project or "palate",
+        run_name=config.run_name,
+        dataloader_num_workers=config.dataloader_num_workers,
+        dataloader_pin_memory=False,
+        ddp_timeout=config.ddp_timeout,
+        deepspeed=config.deepspeed,
+        fsdp=config.fsdp,
+        fsdp_config=config.fsdp_config,
+        remove_unused_columns=False,
+        average_tokens_across_devices=False,
+        disable_tqdm=True,
+        log_level="error",
+        **stepwise,
+    )

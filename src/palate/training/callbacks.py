@@ -1,0 +1,180 @@
+"""When things run: metrics at each step's end, signals, and what the terminal shows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class StepMetrics(TrainerCallback):  # type: ignore[misc]
+    """Closes the step's books before anything logs, evaluates or saves."""
+
+    def __init__(self, finish_step: Callable[[], Mapping[str, float]]) -> None:
+        self._finish_step = finish_step
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        del args, state, control
+        self._finish_step()
+
+
+class EvaluationLog(TrainerCallback):  # type: ignore[misc]
+    """Each evaluation as a row of metrics.jsonl, under the names that training uses."""
+
+    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
+        self._write = write
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: Mapping[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        del args, control
+        values = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items() if name != "epoch"}
+        self._write({"step": state.global_step, "split": "eval", "epoch": state.epoch, **values})
+
+
+class StopOnSignal(TrainerCallback):  # type: ignore[misc]
+    """Ctrl-C and SIGTERM save a resumable checkpoint at the end of the step and stop; a second Ctrl-C stops at once.
+
+    The flag is agreed over all ranks at each step's end, so that they stop at the same step whoever got the signal.
+
+    Attributes:
+        stopped_by: the signal's number once the run stops for it, else 0.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._caught = 0
+        self._previous: dict[int, Any] = {}
+        self.stopped_by = 0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        del args, state, control
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._catch)
+
+    def _catch(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self._caught:
+            self.restore()
+            raise KeyboardInterrupt
+        self._caught = number
+        if os.environ.get("RANK", "0") == "0":
+            print("\npalate: stopping after this step, with a checkpoint; once more to stop at once", file=sys.stderr)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        caught = self._caught
+        if args.world_size > 1:
+            flag = torch.tensor(caught, device=self._device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            caught = int(flag)
+        if caught:
+            self.stopped_by = caught
+            # The last step needs no stop: the run is about to end well anyway.
+            control.should_save = state.global_step < state.max_steps
+            control.should_evaluate = False
+            control.should_training_stop = True
+
+    def restore(self) -> None:
+        """Give the signals back to whoever had them."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+
+class TerminalProgress(TrainerCallback):  # type: ignore[misc]
+    """A bar with the time left on stderr, and a line of numbers at each log; plain lines where there is no terminal."""
+
+    _shown = ("loss", "rewards/accuracies", "rewards/margins", "grad_norm", "learning_rate")
+    _short: Mapping[str, str] = {"rewards/accuracies": "accuracy", "rewards/margins": "margin", "learning_rate": "lr"}
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._started = 0.0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        del control
+        self._started = time.monotonic()
+        if not state.is_world_process_zero or not self._console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task = self._bar.add_task("training", total=state.max_steps, completed=state.global_step)
+        self._bar.start()
+        del args
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        del args, control
+        if self._bar is not None:
+            self._bar.update(self._task, completed=state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        del args, control
+        if not state.is_world_process_zero or not logs or "train_runtime" in logs:
+            return
+        prefix = "eval_" if "eval_loss" in logs else ""
+        parts = [
+            f"{self._short.get(name, name)} {_number(name, logs[prefix + name])}"
+            for name in self._shown
+            if prefix + name in logs
+        ]
+        if not parts:
+            return
+        kind = "eval " if prefix else "train"
+        left = "" if self._bar is not None else f"  {self._left(state)}"
+        self._console.print(
+            f"{kind} {state.global_step}/{state.max_steps}  " + "  ".join(parts) + left, highlight=False, markup=False
+        )
+
+    def _left(self, state: TrainerState) -> str:
+        if not state.global_step:
+            return ""
+        seconds = (time.monotonic() - self._started) / state.global_step * (state.max_steps - state.global_step)
+        return f"left {int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+    def close(self) -> None:
+        """Leave the terminal as it was, however the run ended."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        del args, state, control
+        self.close()
+
+
+def _number(name: str, value: float) -> str:
+    if name == "rewards/accuracies":
+        return f"{100 * value:.1f}%"
+    return f"{value:.2e}" if name == "learning_rate" else f"{value:.4f}"

@@ -1,0 +1,53 @@
+"""What a run's numbers depend on beside its config: seeds, versions, the machine, and how much memory it took."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import random
+import resource
+import sys
+
+import numpy as np
+import torch
+
+_PACKAGES = ("palate", "torch", "transformers", "accelerate", "peft", "safetensors", "tokenizers", "numpy")
+
+
+def is_main_process() -> bool:
+    """Rank 0, or the only process."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of each package that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine(device: torch.device) -> dict[str, str | int]:
+    """Kind of device, threads and world size; no host name."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    return {"device": device.type, "name": name, "threads": torch.get_num_threads(), "processes": world}
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most memory that this process has held: of the GPU's allocator, or resident memory on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    # Linux counts kibibytes, macOS bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

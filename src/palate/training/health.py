@@ -1,0 +1,153 @@
+"""What goes wrong in preference training, seen while it happens, each with its name and its remedy."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from palate.errors import TrainingError
+
+_START_TOLERANCE = 1e-2
+_WINDOW = 20
+_FALL_NATS_PER_PAIR = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was seen.
+
+    Attributes:
+        step: when.
+        name: a stable name (`loss_spike`, `chosen_falls` …).
+        severity: `warning` or `error`.
+        message: what was seen, with numbers.
+        remedy: what to do about it.
+    """
+
+    step: int
+    name: str
+    severity: str
+    message: str
+    remedy: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Health:
+    """Looks on at every step's metrics.
+
+    Args:
+        starts_equal: the reference is the policy as it starts and nothing random is on, so the first margins are 0.
+        start_loss: the objective's known loss then, or None.
+        fresh: False for a resumed run, whose first step is not the start.
+        diagnose_still: called when Δ is exactly 0 after an update: says what did not move, in one line, and whether
+            that is an error.
+        tell: shows a finding to the user.
+    """
+
+    def __init__(
+        self,
+        *,
+        starts_equal: bool,
+        start_loss: float | None,
+        fresh: bool,
+        diagnose_still: Callable[[], tuple[str, bool]],
+        tell: Callable[[Finding], None],
+    ) -> None:
+        self.findings: list[Finding] = []
+        self._starts_equal = starts_equal
+        self._start_loss = start_loss
+        self._fresh = fresh
+        self._diagnose_still = diagnose_still
+        self._tell = tell
+        self._steps_seen = 0
+        self._updated = False
+        self._moved = not (starts_equal and fresh)
+        self._losses: deque[float] = deque(maxlen=_WINDOW)
+        self._drift: deque[float] = deque(maxlen=_WINDOW)
+
+    def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Check one step. `metrics` were computed before the step's update.
+
+        Raises:
+            TrainingError: the reference is not the starting policy, or the policy does not move.
+        """
+        if self._steps_seen == 0 and self._fresh and self._starts_equal:
+            self._check_start(step, metrics)
+        elif not self._moved and self._updated:
+            self._check_moved(step, metrics)
+        self._updated = self._updated or metrics.get("learning_rate", 0.0) > 0.0
+        self._check_spike(step, metrics["loss"])
+        self._check_chosen(step, metrics)
+        self._steps_seen += 1
+
+    def _check_start(self, step: int, metrics: Mapping[str, float]) -> None:
+        margin = metrics.get("rewards/margins", 0.0)
+        if abs(margin) > _START_TOLERANCE:
+            raise TrainingError(
+                f"step {step}: the reference is the starting policy, so the first margin must be 0, but it is "
+                f"{margin:.4f}: policy and reference are scored differently; please report the model's architecture"
+            )
+        known = self._start_loss
+        if known is not None and not math.isclose(metrics["loss"], known, rel_tol=_START_TOLERANCE, abs_tol=1e-6):
+            raise TrainingError(
+                f"step {step}: the first loss must be {known:.4f} for this objective, but it is {metrics['loss']:.4f}"
+            )
+
+    def _check_moved(self, step: int, metrics: Mapping[str, float]) -> None:
+        still = metrics.get("rewards/chosen", 1.0) == 0.0 and metrics.get("rewards/rejected", 1.0) == 0.0
+        if not still:
+            self._moved = True
+            return
+        reason, is_error = self._diagnose_still()
+        if is_error:
+            raise TrainingError(f"step {step}: policy and reference still agree exactly after an update: {reason}")
+        self._moved = True
+        self._find(
+            step,
+            "invisible_update",
+            f"policy and reference still agree exactly after an update: {reason}",
+            "raise learning_rate (LoRA usually wants 10 to 100 times that of full fine-tuning), or precision: fp32",
+        )
+
+    def _check_spike(self, step: int, loss: float) -> None:
+        seen = self._losses
+        if len(seen) == _WINDOW:
+            centre, spread = statistics.median(seen), statistics.pstdev(seen)
+            if loss > centre + 6 * spread and loss > 1.5 * abs(centre) + 0.1:
+                self._find(
+                    step,
+                    "loss_spike",
+                    f"loss {loss:.3f} after a median of {centre:.3f} over {_WINDOW} steps",
+                    "learning_rate: 1e-7, pref_beta: 0.2, max_grad_norm: 0.5; look at the rows of this step",
+                )
+        seen.append(loss)
+
+    def _check_chosen(self, step: int, metrics: Mapping[str, float]) -> None:
+        if "ref_logps/chosen" not in metrics:
+            return
+        self._drift.append(metrics["logps/chosen"] - metrics["ref_logps/chosen"])
+        if len(self._drift) < _WINDOW or self._has("chosen_falls"):
+            return
+        drift = statistics.fmean(self._drift)
+        if drift < -_FALL_NATS_PER_PAIR:
+            self._find(
+                step,
+                "chosen_falls",
+                f"log-probability of the chosen answers is {-drift:.1f} nats below the reference over {_WINDOW} steps: "
+                "the margin grows because rejected falls faster",
+                "pref_ftx: 0.1 (an SFT term), pref_loss: dpop, a higher pref_beta, or fewer steps",
+            )
+
+    def _has(self, name: str) -> bool:
+        return any(finding.name == name for finding in self.findings)
+
+    def _find(self, step: int, name: str, message: str, remedy: str) -> None:
+        finding = Finding(step, name, "warning", message, remedy)
+        self.findings.append(finding)
+        self._tell(finding)

@@ -1,0 +1,272 @@
+"""One run: config in, run directory out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import EarlyStoppingCallback
+from transformers.trainer_callback import PrinterCallback
+
+from palate.artifacts import JsonlWriter, RunDir, write_json
+from palate.config.run import DpoConfig, RunConfig
+from palate.errors import ArtifactError, Stopped
+from palate.models.reference import Reference
+from palate.training.arguments import training_arguments
+from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
+from palate.training.environment import is_main_process, machine, peak_memory_bytes, versions
+from palate.training.health import Finding, Health
+from palate.training.publish import publish
+from palate.training.samples import SampleWriter
+from palate.training.session import Session, prepare
+from palate.training.stillness import Stillness
+from palate.training.trainer import PalateTrainer
+
+DEFAULT_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run left behind.
+
+    Attributes:
+        output_dir: the run directory.
+        status: `completed`; a run that a signal ended raises `Stopped` instead.
+        metrics: the last step's metrics, and evaluation's with the prefix `eval_`.
+        report: report.html where it was written.
+    """
+
+    output_dir: Path
+    status: str
+    metrics: dict[str, float]
+    report: Path | None = None
+
+
+def train(config: RunConfig, *, notices: Sequence[str] = ()) -> RunResult:
+    """Train as the config says and leave a complete run directory.
+
+    Args:
+        config: a resolved run.
+        notices: lines about the config that the user has seen already; they go into run.json.
+
+    Raises:
+        PalateError: with one line that names the remedy. What was complete before stays as it was.
+        Stopped: a signal ended the run, after a checkpoint to resume from.
+    """
+    resuming = bool(config.resume_from_checkpoint)
+    RunDir.check(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
+    session = prepare(config, notices)
+    if not is_main_process():
+        return _Training(session, RunDir(config.output_dir)).run()
+    folder = RunDir.claim(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
+    training = _Training(session, folder)
+    try:
+        return training.run()
+    except Stopped:
+        raise
+    except BaseException as error:
+        with contextlib.suppress(ArtifactError):
+            folder.finish("failed", error=_one_line(error), **training.outcome({}))
+        raise
+
+
+class _Training:
+    """The life of one run in its directory."""
+
+    def __init__(self, session: Session, folder: RunDir) -> None:
+        self.session = session
+        self.folder = folder
+        self.main = is_main_process()
+        self.findings: list[Finding] = []
+        self.last: dict[str, float] = {}
+        self._observers: list[Callable[[int, Mapping[str, float]], None]] = []
+
+    def run(self) -> RunResult:
+        session, config = self.session, self.session.config
+        checkpoint = self._checkpoint()
+        if self.main:
+            self._check_reference(checkpoint)
+            write_json(self.folder.data, session.data.report)
+            self.folder.update(**_facts(session))
+        with contextlib.ExitStack() as stack:
+            metrics_file = stack.enter_context(JsonlWriter(self.folder.metrics)) if self.main else None
+            samples = self._samples(stack)
+            trainer = self._trainer()
+            stop = StopOnSignal(session.device)
+            progress = TerminalProgress(session.voice.console)
+            stack.callback(stop.restore)
+            stack.callback(progress.close)
+            for callback in (StepMetrics(trainer.finish_step), stop, progress):
+                trainer.add_callback(callback)
+            if metrics_file is not None:
+                trainer.add_callback(EvaluationLog(metrics_file.write))
+            self._observe(trainer, metrics_file, fresh=checkpoint is None)
+            if samples is not None and checkpoint is None:
+                samples.write(0, session.policy.model, session.reference)
+            with session.voice.timed("train"):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            if stop.stopped_by and trainer.state.global_step < trainer.state.max_steps:
+                raise self._stopped(trainer, stop.stopped_by)
+            evaluated = self._evaluate(trainer)
+            if samples is not None:
+                samples.write(trainer.state.global_step, session.policy.model, session.reference)
+        final = {**self.last, **evaluated}
+        with session.voice.timed("save"):
+            publish(self.folder.path, trainer, session, final)
+        if self.main:
+            self.folder.finish("completed", **self.outcome(final))
+        return RunResult(Path(config.output_dir), "completed", final)
+
+    # ---- parts
+
+    def _trainer(self) -> PalateTrainer:
+        session, config = self.session, self.session.config
+        budget = DEFAULT_TOKENS if config.max_tokens_per_batch == "auto" else int(config.max_tokens_per_batch)
+        trainer = PalateTrainer(
+            model=session.policy.model,
+            method=session.method,
+            reference=session.reference,
+            train_groups=session.data.train,
+            eval_groups=session.data.evaluation,
+            collate=session.policy.collate,
+            packed=session.policy.probe.packed,
+            token_budget=budget,
+            on_step=self._on_step,
+            args=training_arguments(config, self.folder.path, session.precision, session.device),
+            processing_class=session.template.tokenizer,
+        )
+        trainer.remove_callback(PrinterCallback)
+        if config.early_stopping_patience is not None:
+            trainer.add_callback(EarlyStoppingCallback(config.early_stopping_patience))
+        return trainer
+
+    def _observe(self, trainer: PalateTrainer, metrics_file: JsonlWriter | None, *, fresh: bool) -> None:
+        """Who looks at every step: the log first, so that a run that health ends has its last numbers on disk."""
+        session = self.session
+        if metrics_file is not None:
+            self._observers.append(
+                lambda step, metrics: metrics_file.write(
+                    {"step": step, "split": "train", "epoch": trainer.state.epoch, **metrics}
+                )
+            )
+        starts_equal = session.starts_equal
+        diagnose = None
+        if starts_equal and fresh and session.reference is not None:
+            batch = session.policy.collate(session.data.train[:1]).to(session.device)
+            diagnose = Stillness(session.policy.model, session.reference, batch).diagnose
+        health = Health(
+            starts_equal=starts_equal,
+            start_loss=session.method.start_loss,
+            fresh=fresh,
+            diagnose_still=diagnose or (lambda: ("", False)),
+            tell=lambda finding: session.voice.say(f"warning: {finding.message}; try {finding.remedy}", keep=False),
+        )
+        self.findings = health.findings
+        self._observers.append(health.on_step)
+
+    def _on_step(self, step: int, metrics: dict[str, float]) -> None:
+        self.last = metrics
+        for observe in self._observers:
+            observe(step, metrics)
+
+    def _samples(self, stack: contextlib.ExitStack) -> SampleWriter | None:
+        session, config = self.session, self.session.config
+        if not self.main or not isinstance(config, DpoConfig) or not config.sample_prompts:
+            return None
+        return SampleWriter(
+            session.data.prompts[: config.sample_prompts],
+            session.template,
+            session.precision,
+            config.sample_max_new_tokens,
+            stack.enter_context(JsonlWriter(self.folder.samples)),
+        )
+
+    def _evaluate(self, trainer: PalateTrainer) -> dict[str, float]:
+        """One evaluation always at the end, where anything is held out."""
+        if not self.session.data.evaluation:
+            return {}
+        with self.session.voice.timed("evaluate"):
+            values = trainer.evaluate()
+        return {name: float(value) for name, value in values.items() if name.startswith("eval_")}
+
+    def _checkpoint(self) -> Path | None:
+        """The checkpoint to resume from; those passed over are said."""
+        wanted = self.session.config.resume_from_checkpoint
+        if not wanted:
+            return None
+        if isinstance(wanted, str):
+            return Path(wanted)
+        newest, skipped = self.folder.newest_checkpoint()
+        for path, reason in skipped:
+            self.session.voice.say(f"{path.name} is passed over: {reason}")
+        where = f"resuming from {newest.name}" if newest else "no complete checkpoint yet: starting from the beginning"
+        self.session.voice.say(where)
+        return newest
+
+    def _check_reference(self, checkpoint: Path | None) -> None:
+        """A resumed run must be compared with what it was compared with before."""
+        if checkpoint is None or self.session.reference is None:
+            return
+        before = self.folder.read().get("reference") or {}
+        if before and before.get("identity") != self.session.reference.identity:
+            raise ArtifactError(
+                f"{self.folder.path}: the run was started against the reference {before.get('identity')}, the config "
+                f"now gives {self.session.reference.identity}; put model and ref_model back, or start a new run"
+            )
+
+    def _stopped(self, trainer: PalateTrainer, signal_number: int) -> Stopped:
+        step, of = trainer.state.global_step, trainer.state.max_steps
+        if self.main:
+            self.folder.finish("stopped", **self.outcome(self.last))
+        return Stopped(
+            f"stopped at step {step} of {of} with a checkpoint; go on with: --set resume_from_checkpoint=true",
+            signal_number,
+        )
+
+    def outcome(self, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """What run.json says of how it went."""
+        voice = self.session.voice
+        return {
+            "final_metrics": dict(metrics),
+            "health": [finding.to_json() for finding in self.findings],
+            "notices": voice.lines,
+            "timings": voice.timings,
+            "peak_memory_bytes": peak_memory_bytes(self.session.device),
+        }
+
+
+def _facts(session: Session) -> dict[str, Any]:
+    """What run.json says from the first moment on."""
+    config, policy, data = session.config, session.policy, session.data
+    return {
+        "schema": 1,
+        "stage": config.stage,
+        "config": config.resolved(),
+        "versions": versions(),
+        "machine": machine(session.device),
+        "precision": session.precision.name,
+        "attention": "tree" if policy.probe.packed else f"padded: {policy.probe.reason}",
+        "model": {
+            "name": config.model_name_or_path,
+            "identity": policy.identity,
+            "trainable_parameters": policy.trainable,
+            "total_parameters": policy.total,
+        },
+        "reference": _reference_facts(session.reference),
+        "objective": session.method.name,
+        "data": {"train_groups": len(data.train), "eval_groups": len(data.evaluation)},
+    }
+
+
+def _reference_facts(reference: Reference | None) -> dict[str, Any]:
+    if reference is None:
+        return {"kind": "none", "identity": None}
+    return {"kind": reference.kind, "identity": reference.identity, "is_start": reference.is_start}
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

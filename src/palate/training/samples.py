@@ -1,0 +1,68 @@
+"""Answers of policy and reference to the same few prompts, as training goes on: `samples.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from palate.artifacts import JsonlWriter
+from palate.models.generate import Decoding, generate
+from palate.models.precision import Precision
+from palate.models.reference import Reference
+from palate.records import Messages
+from palate.text.template import Template
+
+
+class SampleWriter:
+    """Greedy answers to fixed prompts; the reference answers once, because it does not move.
+
+    Args:
+        prompts: conversations that end before the assistant's turn.
+        max_new_tokens: longest answer.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Messages],
+        template: Template,
+        precision: Precision,
+        max_new_tokens: int,
+        writer: JsonlWriter,
+    ) -> None:
+        self._prompts = list(prompts)
+        self._template = template
+        self._precision = precision
+        self._decoding = Decoding(max_new_tokens=max_new_tokens)
+        self._writer = writer
+        self._reference: list[str] | None = None
+
+    def write(self, step: int, policy: Any, reference: Reference | None) -> None:
+        """Append one row per prompt. Without a reference the row has the policy's answer only."""
+        if not self._prompts:
+            return
+        answers = self._answers(policy)
+        if self._reference is None and reference is not None:
+            if reference.is_start and step == 0:
+                self._reference = answers
+            else:
+                with reference.active() as model:
+                    self._reference = self._answers(model)
+        for number, (prompt, answer) in enumerate(zip(self._prompts, answers)):
+            self._writer.write(
+                {
+                    "step": step,
+                    "prompt": [{"role": message.role, "content": message.content} for message in prompt],
+                    "policy": answer,
+                    "reference": self._reference[number] if self._reference is not None else None,
+                }
+            )
+
+    def _answers(self, model: Any) -> list[str]:
+        ids = generate(
+            model,
+            [self._template.generation_prompt(prompt) for prompt in self._prompts],
+            self._decoding,
+            stop_ids=self._template.stop_ids,
+            precision=self._precision,
+        )
+        return [self._template.decode(answer) for answer in ids]

@@ -1,0 +1,114 @@
+"""Everything that a run is made of, built in the order in which a user's mistakes are cheapest to find."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from rich.console import Console
+
+from palate.config.run import RunConfig
+from palate.models.load import load_tokenizer, resolve_name
+from palate.models.precision import Precision, default_device
+from palate.models.precision import resolve as resolve_precision
+from palate.models.reference import Reference
+from palate.text.template import Template, load_template
+from palate.training.build import Policy, build_policy, build_reference
+from palate.training.dataset import RunData, build_data
+from palate.training.environment import is_main_process, seed_everything
+from palate.training.methods import Method, build_method
+
+
+@dataclass
+class Voice:
+    """Lines for the person at the terminal, on stderr and from the main process only; kept for `run.json`.
+
+    Attributes:
+        lines: what was said, and before that the notices that the config's reader had.
+        timings: phase → seconds.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def say(self, line: str, *, keep: bool = True) -> None:
+        if keep:
+            self.lines.append(line)
+        if is_main_process():
+            self.console.print(line, highlight=False, markup=False)
+
+    @contextlib.contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self.timings[phase] = round(time.monotonic() - begin, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The parts of a run, ready to train.
+
+    Attributes:
+        config: the resolved config.
+        voice: where lines for the user go.
+        device: of this process.
+        precision: resolved for the device.
+        method: the loss.
+        template: chat template and tokenizer.
+        data: encoded groups and the pre-flight report.
+        policy: the model that trains.
+        reference: what it is compared with, or None.
+    """
+
+    config: RunConfig
+    voice: Voice
+    device: torch.device
+    precision: Precision
+    method: Method
+    template: Template
+    data: RunData
+    policy: Policy
+    reference: Reference | None
+
+    @property
+    def starts_equal(self) -> bool:
+        """The first margins must be 0: the reference is the starting policy and nothing random is on."""
+        random = self.config.dropout > 0 or (self.config.finetuning_type == "lora" and self.config.lora_dropout > 0)
+        return self.reference is not None and self.reference.is_start and not random
+
+
+def prepare(config: RunConfig, notices: Sequence[str] = ()) -> Session:
+    """Build a session: text first, because it is quick and most mistakes are in it; then the model.
+
+    Raises:
+        PalateError: whatever is wrong with data, template, model or config, in one line.
+    """
+    voice = Voice(list(notices))
+    if config.torch_threads:
+        torch.set_num_threads(config.torch_threads)
+    seed_everything(config.seed)
+    device = default_device()
+    precision = resolve_precision(config.precision, device)
+    if precision.notice:
+        voice.say(precision.notice)
+    method = build_method(config)
+    resolve_name(config.model_name_or_path)
+    with voice.timed("data"):
+        tokenizer = load_tokenizer(
+            config.model_name_or_path, revision=config.model_revision, trust_remote_code=config.trust_remote_code
+        )
+        template = load_template(tokenizer, config.template)
+        data = build_data(config, method.record, template)
+    for line in template.notices:
+        voice.say(line)
+    voice.say(data.summary, keep=False)
+    with voice.timed("model"):
+        policy = build_policy(config, precision, device)
+        reference = build_reference(config, method, policy, precision, device)
+    for line in policy.notices:
+        voice.say(line)
+    return Session(config, voice, device, precision, method, template, data, policy, reference)

@@ -1,0 +1,288 @@
+"""The one Trainer subclass: groups in, an exact weighted mean over the global step, and nothing about any method.
+
+What transformers' Trainer keeps: the loop, optimisers, schedules, clipping, accumulation, accelerate, trackers. What
+is different: a step's groups are split into packed micro-batches by token budget, the loss is Σ w·loss / Σ w over the
+whole step and all ranks, metrics are means over examples, and a checkpoint counts only once it is sealed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
+
+from palate.artifacts import seal_folder, write_errors
+from palate.errors import NonFiniteError
+from palate.models.logprobs import Logps, TokenLogps, per_completion
+from palate.models.reference import Reference
+from palate.text.batch import Batch
+from palate.text.encode import EncodedGroup
+from palate.training.meters import Meter
+from palate.training.methods.base import LossOutput, Method
+from palate.training.steps import Groups, StepOrder, micro_batches
+
+
+class PalateTrainer(Trainer):  # type: ignore[misc]
+    """Trains any `Method` on encoded groups.
+
+    Args:
+        model: a causal LM with the scoring forward (`models.logprobs.install`), maybe under PEFT.
+        method: the loss.
+        reference: None where the method needs none.
+        train_groups: what is trained on.
+        eval_groups: what is evaluated on, or None.
+        collate: `text.batch.pack`, or `pad` for models that need separate rows.
+        packed: which of the two it is.
+        token_budget: tokens of one forward pass.
+        on_step: called after every optimiser step with the step's metrics, on every rank.
+        args: transformers' arguments, with `logging_nan_inf_filter` off.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: torch.nn.Module,
+        method: Method,
+        reference: Reference | None,
+        train_groups: Sequence[EncodedGroup],
+        eval_groups: Sequence[EncodedGroup] | None,
+        collate: Callable[[Sequence[EncodedGroup]], Batch],
+        packed: bool,
+        token_budget: int,
+        on_step: Callable[[int, dict[str, float]], None],
+        args: TrainingArguments,
+        **kwargs: Any,
+    ) -> None:
+        self.method = method
+        self.reference = reference
+        self._split: Callable[[Sequence[EncodedGroup]], list[Batch]] = lambda groups: micro_batches(
+            groups, token_budget, collate, packed=packed
+        )
+        self._on_step = on_step
+        self._step_groups: list[EncodedGroup] = []
+        self._step_losses: list[torch.Tensor] = []
+        self._grad_norm = self._step_learning_rate = float("nan")
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=list,
+            train_dataset=Groups(train_groups),
+            eval_dataset=Groups(eval_groups) if eval_groups else None,
+            **kwargs,
+        )
+        self._step_meter = Meter(self.args.device)
+        self._log_meter = Meter(self.args.device)
+
+    # ---- which groups form a step
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> StepOrder:
+        dataset = train_dataset if train_dataset is not None else self.train_dataset
+        seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
+        return self._order(len(dataset), self.args.train_batch_size, seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> StepOrder:
+        return self._order(len(eval_dataset), self.args.eval_batch_size, None)
+
+    def _order(self, rows: int, batch: int, seed: int | None) -> StepOrder:
+        # One process needs no filling: its last batch is simply shorter.
+        multiple = batch * self.args.world_size if self.args.world_size > 1 else 1
+        return StepOrder(rows, multiple, seed)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        sampler = _sampler_of(kwargs["train_dataloader"])
+        sampler.set_epoch(kwargs["epoch"])
+        super()._run_epoch(*args, **kwargs)
+
+    # ---- one step
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
+        """Σ w over the step's groups on all ranks: what the step's loss is divided by."""
+        self._begin_step()
+        total = sum(self.method.weight(group) for groups in batch_samples for group in groups)
+        return self._sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
+
+    def _begin_step(self) -> None:
+        self._step_groups, self._step_losses = [], []
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: list[EncodedGroup], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Score, compare, go backward, one micro-batch at a time. Returns this batch's share of the step's loss."""
+        model.train()
+        assert isinstance(num_items_in_batch, torch.Tensor)
+        batches = [batch.to(self.args.device) for batch in self._split(inputs)]
+        references = self._reference_logps(batches)
+        # DDP averages gradients over ranks; the mean over the global step is a sum over them.
+        scale = (self.args.world_size / num_items_in_batch).float()
+        total = torch.zeros((), device=self.args.device)
+        for number, (batch, reference) in enumerate(zip(batches, references)):
+            last = number == len(batches) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                output, weights = self._loss(model, batch, reference)
+                loss = (output.loss * weights).sum() * scale
+                self._record(batch, output, weights)
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _reference_logps(self, batches: Sequence[Batch]) -> list[Logps | None]:
+        if self.reference is None:
+            return [None] * len(batches)
+        return [per_completion(tokens, batch) for tokens, batch in zip(self.reference.logps(batches), batches)]
+
+    def _loss(self, model: torch.nn.Module, batch: Batch, reference: Logps | None) -> tuple[LossOutput, torch.Tensor]:
+        tokens: TokenLogps = model(**batch.model_inputs())
+        output = self.method.loss(per_completion(tokens, batch), reference, batch)
+        weights = torch.tensor([self.method.weight(group) for group in batch.groups], device=batch.weights.device)
+        # A repeated row must not count even where its loss is not finite.
+        loss = torch.where(weights > 0, output.loss, torch.zeros_like(output.loss))
+        return LossOutput(loss, output.metrics), weights
+
+    def _record(self, batch: Batch, output: LossOutput, weights: torch.Tensor) -> None:
+        losses = output.loss.detach()
+        self._step_groups.extend(batch.groups)
+        self._step_losses.append(losses)
+        self._step_meter.add({"loss": losses, **output.metrics}, weights)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        """The last look before the optimiser: raise on what is not finite, while the weights are still good."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        losses = torch.cat(self._step_losses)
+        value = norm.item() if isinstance(norm, torch.Tensor) else float(norm)
+        # A gradient scaler (fp16) meets infinite gradients on purpose and skips such steps itself.
+        gradient_bad = not torch.isfinite(torch.tensor(value)) and self.accelerator.scaler is None
+        finite = torch.isfinite(losses)
+        if gradient_bad or not bool(finite.all()):
+            rows = [group.id for group, ok in zip(self._step_groups, finite.tolist()) if not ok]
+            raise NonFiniteError(self._explain(rows, value))
+        self._grad_norm = value
+        # The rate of this very update; the schedule has moved on by the time the step is reported.
+        self._step_learning_rate = float(self._get_learning_rate())
+        return norm
+
+    def _explain(self, rows: list[str], norm: float) -> str:
+        where = f"step {self.state.global_step + 1}"
+        kept = "the weights were not touched and the last checkpoint is good"
+        remedy = "try learning_rate: 1e-7, pref_beta: 0.2, max_grad_norm: 0.5, or precision: fp32"
+        if rows:
+            return f"{where}: the loss is not finite for {', '.join(rows[:5])}; {kept}; {remedy}"
+        seen = ", ".join(group.id for group in self._step_groups[:5])
+        return f"{where}: the gradient norm is {norm} (rows {seen}); {kept}; {remedy}"
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not estimated: transformers' formula counts padded tokens through every parameter."""
+        del inputs
+        return 0
+
+    # ---- metrics
+
+    def finish_step(self) -> dict[str, float]:
+        """The metrics of the optimiser step that just ended, over all ranks; called by `callbacks.StepMetrics`."""
+        metrics = self._step_meter.means(self._sum_over_ranks)
+        metrics |= {"grad_norm": self._grad_norm, "learning_rate": self._step_learning_rate}
+        self._log_meter.merge(self._step_meter)
+        self._step_meter.reset()
+        self._on_step(self.state.global_step, metrics)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Training lines carry the means over all examples since the last line."""
+        if "loss" in logs:
+            logs |= self._log_meter.means(self._sum_over_ranks)
+            self._log_meter.reset()
+        super().log(logs, start_time)
+
+    def _sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Means over examples, never over batches; repeated rows weigh 0."""
+        del description, prediction_loss_only, ignore_keys
+        prepared = bool(self.accelerator._models)
+        model = self.model_wrapped if prepared else self.accelerator.prepare_model(self.model, evaluation_mode=True)
+        model.eval()
+        meter = Meter(self.args.device)
+        with torch.no_grad():
+            for groups in dataloader:
+                batches = [batch.to(self.args.device) for batch in self._split(groups)]
+                for batch, reference in zip(batches, self._reference_logps(batches)):
+                    output, weights = self._loss(model, batch, reference)
+                    meter.add({"loss": output.loss, **output.metrics}, weights)
+                self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in meter.means(self._sum_over_ranks).items()}
+        rows = len(dataloader.dataset)  # type: ignore[arg-type]
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
+
+    # ---- checkpoints
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write, seal, and only then let go of older ones."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            if self.args.should_save and folder.exists():
+                shutil.rmtree(folder)
+            with write_errors(folder):
+                super()._save_checkpoint(model, trial)
+        except BaseException:
+            if self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            seal_folder(folder)
+            rotate_checkpoints(
+                output_dir=self.args.output_dir,
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Model and tokenizer, loadable by transformers and PEFT as they are; no pickled arguments beside them."""
+        folder = output_dir if output_dir is not None else self.args.output_dir
+        with _inference_config(self.model):
+            self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+
+def _sampler_of(dataloader: Any) -> StepOrder:
+    """The StepOrder under whatever accelerate wrapped around it."""
+    batch_sampler = dataloader.batch_sampler
+    while not isinstance(getattr(batch_sampler, "sampler", None), StepOrder):
+        batch_sampler = batch_sampler.batch_sampler
+    order: StepOrder = batch_sampler.sampler
+    return order
+
+
+@contextlib.contextmanager
+def _inference_config(model: Any) -> Iterator[None]:
+    """Save with the cache switched on, as the model came; Trainer switches it off to train."""
+    config = model.config
+    before = config.use_cache if hasattr(config, "use_cache") else None
+    if before is not None:
+        config.use_cache = True
+    try:
+        yield
+    finally:
+        if before is not None:
+            config.use_cache = before

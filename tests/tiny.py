@@ -1,0 +1,134 @@
+"""Tiny random models, tokenizers and groups: what unit tests run on, in seconds and without files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from palate.text.encode import EncodedCompletion, EncodedGroup
+
+VOCABULARY = 199
+_BASE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 2,
+}
+_SMALL_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+
+PACKED: dict[str, dict[str, Any]] = {
+    "llama": {**_BASE, "tie_word_embeddings": True},
+    "qwen2": _BASE,
+    "gpt2": {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512, **_SMALL_IDS},
+    "mistral": {**_BASE, "sliding_window": 5},
+    "gemma2": {**_BASE, "head_dim": 8, "sliding_window": 6},
+    "phi": {**_BASE, "num_key_value_heads": 4},
+}
+"""What tree attention expresses: Llama-, Qwen- and GPT-2-like models, two with a sliding window, one softcapped."""
+
+PADDED: dict[str, dict[str, Any]] = {
+    "bloom": {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4, **_SMALL_IDS},
+    "qwen3_5_text": {
+        **_BASE,
+        "head_dim": 8,
+        "num_hidden_layers": 2,
+        "layer_types": ["linear_attention", "full_attention"],
+    },
+}
+"""Architectures that it cannot: one with ALiBi, one hybrid with a recurrent layer."""
+
+
+def tiny_model(kind: str = "llama", *, seed: int = 0, std: float = 0.2) -> Any:
+    """A random causal LM in eval mode with weights large enough that its outputs differ from token to token."""
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(kind, **{**PACKED, **PADDED}[kind])
+    model = AutoModelForCausalLM.from_config(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, std, generator=generator)
+    for part in (model.config, model.config.get_text_config()):
+        for name in ("attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "hidden_dropout"):
+            if hasattr(part, name):
+                setattr(part, name, 0.0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model.eval()
+
+
+def random_groups(
+    count: int,
+    completions: int = 2,
+    *,
+    seed: int = 0,
+    prompt: tuple[int, int] = (3, 12),
+    answer: tuple[int, int] = (2, 9),
+) -> list[EncodedGroup]:
+    """Groups of random tokens; in some completions a few tokens in the middle are not trained."""
+    random = np.random.default_rng(seed)
+
+    def ids(low: int, high: int) -> np.ndarray:
+        return random.integers(3, VOCABULARY, int(random.integers(low, high + 1))).astype(np.int32)
+
+    def completion() -> EncodedCompletion:
+        tokens = ids(*answer)
+        trained = np.ones(len(tokens), dtype=bool)
+        if len(tokens) > 4 and random.random() < 0.5:
+            trained[1:3] = False
+        return EncodedCompletion(tokens, trained)
+
+    return [
+        EncodedGroup(f"row:{i + 1}", ids(*prompt), tuple(completion() for _ in range(completions)))
+        for i in range(count)
+    ]
+
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def tiny_tokenizer(*, template: bool = True) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer of a few hundred tokens that can spell any text."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(
+        ["the answer is that it is not, and this is a question of what was said"] * 4, trainer
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    if template:
+        fast.chat_template = CHATML
+    return fast
+
+
+def save_tiny(folder: Path, kind: str = "llama", *, seed: int = 0, template: bool = True, **changed: Any) -> Path:
+    """A model folder as a user has one: config, safetensors, tokenizer."""
+    tokenizer = tiny_tokenizer(template=template)
+    ids = {"bos_token_id": 1, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    values = {**{**PACKED, **PADDED}[kind], "vocab_size": len(tokenizer), **ids, **changed}
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **values))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
