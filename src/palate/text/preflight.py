@@ -1,0 +1,264 @@
+"""What will really be trained: every row read, used, dropped or cut, and the tokens that are left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from palate.errors import DataError
+from palate.records import AnyRecord, Dropped
+from palate.text.groups import Encoded, EncodedGroup
+from palate.text.template import Template
+
+
+class SourceCounts(Protocol):
+    """What the reader of a data source says of it: as many rows as it read, it used or dropped."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def rows_read(self) -> int: ...
+    @property
+    def used(self) -> int: ...
+    @property
+    def records(self) -> int: ...
+    @property
+    def dropped_by_reason(self) -> Mapping[str, int]: ...
+
+
+def preflight_report(
+    sources: Sequence[SourceCounts],
+    dropped: Sequence[Dropped],
+    records: Sequence[AnyRecord],
+    encoded: Mapping[str, Encoded],
+    template: Template,
+    *,
+    cutoff_len: int | None = None,
+) -> dict[str, Any]:
+    """The contents of `data.json`.
+
+    Args:
+        sources: counts of each source as it was read.
+        dropped: the rows that became no record.
+        records: the records that were encoded, those of all splits.
+        encoded: what became of them, by split (`train`, `eval`).
+        template: what they were encoded by.
+        cutoff_len: as it was given to the encoding.
+
+    Raises:
+        DataError: a row or a record is neither used nor dropped; nothing may go missing unseen.
+    """
+    _check_balance(sources, records, encoded)
+    source_of = {record.id: record.source for record in records}
+    lost = [row for part in encoded.values() for row in part.dropped]
+    cuts = [cut for part in encoded.values() for cut in part.cuts]
+    over = sum(part.stats.over_length for part in encoded.values())
+    groups = [group for part in encoded.values() for group in part.groups]
+    return {
+        "rows": {
+            "read": sum(source.rows_read for source in sources),
+            "used": sum(source.used for source in sources),
+            "dropped": sum(sum(source.dropped_by_reason.values()) for source in sources),
+        },
+        "records": {
+            "made": sum(source.records for source in sources),
+            "not_selected": sum(source.records for source in sources) - len(records),
+            "used": len(groups),
+            "dropped": len(lost),
+            "cut": len(cuts),
+        },
+        "sources": {source.name: _source(source, lost, cuts, source_of) for source in sources},
+        "dropped_by_reason": _reasons(sources, lost),
+        "cutoff_len": cutoff_len,
+        "over_length": {"records": over, "share": over / len(records) if records else 0.0},
+        "tokens": {split: token_statistics(part.groups) for split, part in encoded.items()},
+        "template": _template(template, encoded),
+        "example": example(groups[0], template) if groups else None,
+        "cuts": [
+            {"id": cut.id, "tokens_removed": cut.tokens_removed, "turns_removed": cut.turns_removed} for cut in cuts
+        ],
+        "dropped": [
+            {"id": row.id, "reason": row.reason, "detail": row.detail, "stage": stage}
+            for stage, rows in (("data", dropped), ("text", lost))
+            for row in rows
+        ],
+    }
+
+
+def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> None:
+    """Stop a run whose data is mostly gone.
+
+    Args:
+        report: from `preflight_report`.
+        max_dropped: share of the records, 0 … 1, that encoding may drop.
+
+    Raises:
+        DataError: nothing is left, or more than `max_dropped` of the records were dropped.
+    """
+    used, lost = report["records"]["used"], report["records"]["dropped"]
+    counts = Counter(row["reason"] for row in report["dropped"] if row["stage"] == "text")
+    reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+    remedy = f"; raise cutoff_len (now {report['cutoff_len']})" if counts["too_long"] * 2 >= lost > 0 else ""
+    if not used:
+        raise DataError(f"nothing is left to train on: {lost} records were dropped ({reasons or 'none'}){remedy}")
+    if lost > max_dropped * (used + lost):
+        raise DataError(
+            f"{lost} of {used + lost} records were dropped ({reasons}), more than max_dropped {max_dropped:g} allows"
+            f"{remedy or '; data.json lists them'}"
+        )
+
+
+def token_statistics(groups: Sequence[EncodedGroup]) -> dict[str, Any]:
+    """Lengths in tokens (min, median, p95, max, total) of prompts and completions, and what is trained and saved.
+
+    `packed` is what a batch holds with every prompt once, `repeated` with a prompt per completion.
+    """
+    if not groups:
+        return {"groups": 0}
+    names = ("chosen", "rejected") if all(len(group.completions) == 2 for group in groups) else ()
+    completions = {
+        name: _lengths(len(group.completions[i].ids) for group in groups) for i, name in enumerate(names)
+    } or {"completion": _lengths(len(completion.ids) for group in groups for completion in group.completions)}
+    packed = sum(group.packed_tokens for group in groups)
+    repeated = packed + sum(len(group.prompt_ids) * (len(group.completions) - 1) for group in groups)
+    return {
+        "groups": len(groups),
+        "prompt": _lengths(len(group.prompt_ids) for group in groups),
+        **completions,
+        "row": _lengths(group.longest_row for group in groups),
+        "trained": int(sum(completion.trained.sum() for group in groups for completion in group.completions)),
+        "packed": packed,
+        "repeated": repeated,
+        "saved_by_shared_prompt": 1 - packed / repeated,
+    }
+
+
+def example(group: EncodedGroup, template: Template, *, around: int = 12) -> dict[str, Any]:
+    """One row as it is trained: its texts, and token by token what stands around the boundary.
+
+    Each completion's `start` and `end` list (token text, trained) for its first and last tokens.
+    """
+
+    def pieces(ids: Iterable[int]) -> list[str]:
+        return [str(template.tokenizer.decode([token])) for token in ids]
+
+    def marked(ids: Sequence[int], trained: Sequence[bool]) -> list[list[Any]]:
+        return [[text, bool(flag)] for text, flag in zip(pieces(ids), trained, strict=True)]
+
+    prompt = group.prompt_ids.tolist()
+    return {
+        "id": group.id,
+        "prompt": str(template.tokenizer.decode(prompt)),
+        "prompt_end": pieces(prompt[-around:]),
+        "completions": [
+            {
+                "text": str(template.tokenizer.decode(one.ids.tolist())),
+                "start": marked(one.ids[:around].tolist(), one.trained[:around].tolist()),
+                "end": marked(one.ids[-4:].tolist(), one.trained[-4:].tolist()),
+            }
+            for one in group.completions
+        ],
+    }
+
+
+def render_preflight(report: Mapping[str, Any]) -> str:
+    """A report as a dozen lines for a terminal."""
+    rows, records = report["rows"], report["records"]
+    lines = [
+        f"rows      {rows['read']} read = {rows['used']} used + {rows['dropped']} dropped",
+        f"records   {records['used']} used, {records['dropped']} dropped, {records['cut']} with a shortened prompt",
+    ]
+    if report["dropped_by_reason"]:
+        lines.append("dropped   " + ", ".join(f"{name} {n}" for name, n in report["dropped_by_reason"].items()))
+    if report["cutoff_len"]:
+        over = report["over_length"]
+        lines.append(f"too long  {over['records']} over cutoff_len {report['cutoff_len']} ({over['share']:.1%})")
+    lines += [_tokens_line(split, tokens) for split, tokens in report["tokens"].items() if tokens["groups"]]
+    lines.append(f"template  {report['template']['name']}, an answer ends with {report['template']['end_of_turn']!r}")
+    lines += [f"note      {notice}" for notice in report["template"]["notices"]]
+    if report["example"]:
+        lines += _example_lines(report["example"])
+    return "\n".join(lines)
+
+
+def _check_balance(
+    sources: Sequence[SourceCounts], records: Sequence[AnyRecord], encoded: Mapping[str, Encoded]
+) -> None:
+    for source in sources:
+        missing = source.rows_read - source.used - sum(source.dropped_by_reason.values())
+        if missing:
+            raise DataError(f"{source.name}: {missing} of {source.rows_read} rows are neither used nor dropped")
+    seen = sum(len(part.groups) + len(part.dropped) for part in encoded.values())
+    if seen != len(records):
+        raise DataError(f"{len(records)} records were given, but {seen} were encoded or dropped")
+
+
+def _source(
+    source: SourceCounts, lost: Sequence[Dropped], cuts: Iterable[Any], source_of: Mapping[str, str]
+) -> dict[str, Any]:
+    mine = Counter(row.reason for row in lost if source_of.get(row.id) == source.name)
+    return {
+        "rows_read": source.rows_read,
+        "rows_used": source.used,
+        "records": source.records,
+        "dropped_by_reason": dict(Counter(source.dropped_by_reason) + mine),
+        "cut": sum(source_of.get(cut.id) == source.name for cut in cuts),
+    }
+
+
+def _reasons(sources: Sequence[SourceCounts], lost: Sequence[Dropped]) -> dict[str, int]:
+    total = Counter(row.reason for row in lost)
+    for source in sources:
+        total.update(source.dropped_by_reason)
+    return dict(total.most_common())
+
+
+def _template(template: Template, encoded: Mapping[str, Encoded]) -> dict[str, Any]:
+    stats = [part.stats for part in encoded.values()]
+    notices = list(template.notices)
+    for count, said in (
+        (sum(one.ends_removed for one in stats), "answers ended in an end-of-turn text of their own; it was taken off"),
+        (sum(one.rewritten for one in stats), "renderings in which the template rewrote a content (thinking blocks?)"),
+        (sum(one.control_text for one in stats), "records spell a special token in their text; it is that token"),
+    ):
+        if count:
+            notices.append(f"{count} {said}")
+    return {"name": template.name, "end_of_turn": template.end_of_turn, "notices": notices}
+
+
+def _lengths(values: Iterable[int]) -> dict[str, float]:
+    """Summary of token counts."""
+    array = np.fromiter(values, dtype=np.int64)
+    return {
+        "min": int(array.min()),
+        "median": float(np.median(array)),
+        "p95": float(np.percentile(array, 95)),
+        "max": int(array.max()),
+        "total": int(array.sum()),
+    }
+
+
+def _tokens_line(split: str, tokens: Mapping[str, Any]) -> str:
+    parts = [
+        f"{name} {tokens[name]['min']}/{tokens[name]['median']:g}/{tokens[name]['p95']:.0f}/{tokens[name]['max']}"
+        for name in ("prompt", "chosen", "rejected", "completion")
+        if name in tokens
+    ]
+    saved = f"; {tokens['saved_by_shared_prompt']:.0%} saved" if tokens["saved_by_shared_prompt"] else ""
+    return (
+        f"{split:<9} {' · '.join(parts)} tokens (min/median/p95/max); "
+        f"{tokens['trained']} of {tokens['packed']} trained{saved}"
+    )
+
+
+def _example_lines(example: Mapping[str, Any]) -> list[str]:
+    """The boundary of one row, a token between bars, trained ones marked by a star."""
+    lines = [f"example   {example['id']}", f"  prompt  … {'|'.join(map(repr, example['prompt_end'][-6:]))}"]
+    for completion in example["completions"]:
+        start, end = completion["start"][:6], completion["end"][-2:]
+        shown = ["|".join(f"{text!r}{'*' if trained else ''}" for text, trained in part) for part in (start, end)]
+        lines.append(f"  answer  {shown[0]} … {shown[1]}   (* trained)")
+    return lines
