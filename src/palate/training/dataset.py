@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.config.run import RunConfig
-from palate.data import LoadedData, load_records, split_by_prompt
-from palate.errors import DataError
+from palate.data import LoadedData, load_records, split_records
 from palate.records import AnyRecord, Messages, Record
 from palate.text.encode import Encoded, EncodedGroup, encode_records
-from palate.text.preflight import preflight_report
+from palate.text.preflight import check_preflight, preflight_report, render_preflight
 from palate.text.template import Template
 
 
@@ -31,6 +30,11 @@ class RunData:
     prompts: list[Messages]
     report: dict[str, Any]
 
+    @property
+    def summary(self) -> str:
+        """The report as a dozen lines for a terminal."""
+        return render_preflight(self.report)
+
 
 def build_data(config: RunConfig, record: type[Record], template: Template) -> RunData:
     """Load and encode the config's datasets for a method that reads `record`.
@@ -38,27 +42,26 @@ def build_data(config: RunConfig, record: type[Record], template: Template) -> R
     Raises:
         DataError: a dataset cannot be read, or too little of it is left; one line with the counts.
     """
-    loaded = _load(config, config.dataset, record)
-    train_records, eval_records = loaded.records, []
-    held_out: LoadedData[Any] | None = None
+    loaded = [_load(config, config.dataset, record)]
+    train_records, eval_records = loaded[0].records, []
     if config.eval_dataset is not None:
-        held_out = _load(config, config.eval_dataset, record)
-        eval_records = held_out.records
+        loaded.append(_load(config, config.eval_dataset, record))
+        eval_records = loaded[1].records
     elif config.val_size:
-        train_records, eval_records = split_by_prompt(loaded.records, config.val_size, seed=config.seed)
+        train_records, eval_records = split_records(train_records, config.val_size, seed=config.seed)
     train = _encode(config, train_records, template)
     evaluation = _encode(config, eval_records, template)
-    _refuse_loss(config, loaded, train)
     report = preflight_report(
-        sources=[*loaded.sources, *(held_out.sources if held_out else [])],
-        dropped=[*loaded.dropped, *(held_out.dropped if held_out else [])],
-        train=train,
-        evaluation=evaluation,
-        template=template,
+        [source for part in loaded for source in part.sources],
+        [row for part in loaded for row in part.dropped],
+        [*train_records, *eval_records],
+        {"train": train, "eval": evaluation} if eval_records else {"train": train},
+        template,
         cutoff_len=config.cutoff_len,
     )
+    check_preflight(report, max_dropped=config.max_dropped)
     asked = eval_records or train_records
-    return RunData(train.groups, evaluation.groups, [r.prompt for r in asked if r.prompt], report)
+    return RunData(train.groups, evaluation.groups, [row.prompt for row in asked if row.prompt], report)
 
 
 def _load(config: RunConfig, dataset: Any, record: type[Record]) -> LoadedData[Any]:
@@ -81,17 +84,3 @@ def _encode(config: RunConfig, records: Sequence[AnyRecord], template: Template)
         truncation=config.truncation,
         workers=config.preprocessing_num_workers,
     )
-
-
-def _refuse_loss(config: RunConfig, loaded: LoadedData[Any], train: Encoded) -> None:
-    """Refuse when encoding left nothing, or dropped more than the config allows."""
-    reasons = ", ".join(sorted({row.reason for row in train.dropped}))
-    if not train.groups:
-        raise DataError(f"no rows are left to train on: all {len(loaded.records)} were dropped ({reasons})")
-    read = len(loaded.records) + len(loaded.dropped)
-    lost = len(loaded.dropped) + len(train.dropped)
-    if lost > config.max_dropped * read:
-        raise DataError(
-            f"{lost} of {read} rows were dropped ({reasons}), more than max_dropped: {config.max_dropped} allows; "
-            f"raise cutoff_len ({config.cutoff_len}) or max_dropped, or mend the rows"
-        )

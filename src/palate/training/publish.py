@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from palate.artifacts import sync_folder, write_errors, write_text
+from palate.artifacts import write_errors, write_text
+from palate.artifacts.files import sync_folder
 from palate.training.card import model_card
 from palate.training.session import Session
 from palate.training.trainer import PalateTrainer
