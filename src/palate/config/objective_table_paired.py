@@ -111,7 +111,7 @@ DIFFERENCE = (
         start=0.5 * (1.0 + LOG2),
         source="2406.08414",
         reproduces="`discopop` of TRL.",
-        when_to_use="An alternative to sigmoid that lets go of hopeless pairs.",
+        when_to_use="Experiments: it is not convex, and at margin 0 its slope points the wrong way.",
     ),
     Objective(
         name="dpop",

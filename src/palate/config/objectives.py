@@ -143,7 +143,7 @@ def _resolved(chosen: Objective, given: Mapping[str, Any]) -> dict[str, Any]:
     for key, option in chosen.all_options.items():
         resolved[key] = option.read(key, values[key]) if key in values else option.default
         if option.required and resolved[key] is None:
-            raise ConfigError(f"{key}: pref_loss: {chosen.name} needs it, {option.doc}")
+            raise ConfigError(f"{key}: missing; pref_loss: {chosen.name} needs it ({option.doc})")
     _check_divergence(resolved)
     _check_dimension(resolved)
     return resolved

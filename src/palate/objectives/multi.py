@@ -25,7 +25,7 @@ def preference(
     Without a temperature p = Σ w_k·[1, ½ or 0 as chosen is better, equal or worse in k]; with one
     p = σ(Σ w_k(c_k − r_k)/T), T in units of score.
     """
-    difference = chosen_scores - rejected_scores
+    difference = (chosen_scores - rejected_scores).float()
     known = ~torch.isnan(difference)
     difference = torch.where(known, difference, 0.0)
     weight = known * difference.new_tensor(list(weights))
@@ -53,8 +53,7 @@ def multi_margin(pairs: PairLogps, *, beta: float, weights: Sequence[float], dim
     A pair whose k prefers rejected is read the other way round; a tie in k, or no score of it, gives a loss of 0 with
     no gradient (`decided` tells which to weigh 0). Scores are in units of reward, so put them on one scale first.
     """
-    chosen_scores, rejected_scores = _scores(pairs)
-    difference = torch.nan_to_num(chosen_scores - rejected_scores, nan=0.0)
+    difference = _differences(pairs)
     order = difference[:, dimension].sign()
     others = difference.new_tensor([0.0 if j == dimension else weight for j, weight in enumerate(weights)])
     chosen, rejected = log_ratios(pairs)
@@ -64,8 +63,13 @@ def multi_margin(pairs: PairLogps, *, beta: float, weights: Sequence[float], dim
 
 def decided(pairs: PairLogps, *, dimension: int) -> Tensor:
     """Which pairs dimension k orders, bool [n]: those with both scores, and different ones."""
+    return _differences(pairs)[:, dimension] != 0
+
+
+def _differences(pairs: PairLogps) -> Tensor:
+    """Scores of chosen less those of rejected, float32 [n, D], 0 where either is missing; whole-number scores too."""
     chosen_scores, rejected_scores = _scores(pairs)
-    return torch.nan_to_num(chosen_scores - rejected_scores, nan=0.0)[:, dimension] != 0
+    return torch.nan_to_num((chosen_scores - rejected_scores).float(), nan=0.0)
 
 
 def _scores(pairs: PairLogps) -> tuple[Tensor, Tensor]:
