@@ -1,0 +1,147 @@
+"""What is evaluated: a model folder, a hub id, an adapter, or a run with the reference it was trained against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from palate.artifacts import RunDir
+from palate.errors import ArtifactError, ModelError
+from palate.models.generate import Decoding, generate
+from palate.models.load import load_model, load_tokenizer
+from palate.models.logprobs import Logps, per_completion
+from palate.models.precision import Precision
+from palate.models.probe import probe
+from palate.models.tuning import merge_adapter
+from palate.records import Messages
+from palate.text.batch import pack, pad
+from palate.text.encode import EncodedGroup
+from palate.text.template import Template, load_template
+from palate.training.steps import micro_batches
+
+_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Where a model comes from.
+
+    Attributes:
+        name: what people call it, in tables.
+        model: folder, hub id or built-in name.
+        adapters: adapter folders that are merged into it, in order.
+        template: chat template by name; None for the tokenizer's own.
+    """
+
+    name: str
+    model: str
+    adapters: tuple[str, ...] = ()
+    template: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """A finished run: the policy it made, the reference it was compared with, and how its rows were made.
+
+    Attributes:
+        path: the run directory.
+        config: the resolved config, as run.json has it.
+        policy: the trained model.
+        reference: what it started from, or its separate `ref_model`.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    policy: ModelSpec
+    reference: ModelSpec
+
+
+def read_run(path: str | Path) -> RunSpec:
+    """What a run directory says of itself.
+
+    Raises:
+        ArtifactError: it is no run, or the run has not completed.
+    """
+    folder = RunDir.open(path)
+    facts = folder.read()
+    if facts.get("status") != "completed":
+        status = facts.get("status", "of unknown status")
+        raise ArtifactError(f"{path}: the run is {status}, only a completed one has a model")
+    config = facts["config"]
+    base, earlier, template = config["model_name_or_path"], config.get("adapter_name_or_path"), config.get("template")
+    before = (earlier,) if earlier else ()
+    name = Path(path).name
+    if (Path(path) / "adapter_config.json").exists():
+        # A continued adapter is saved whole, so it replaces the one that it came from.
+        policy = ModelSpec(name, base, (str(path),), template)
+    else:
+        policy = ModelSpec(name, str(path), (), template)
+    separate = config.get("ref_model")
+    start = ModelSpec("reference", base, before, template)
+    reference = ModelSpec("reference", separate, (), template) if separate else start
+    return RunSpec(Path(path), config, policy, reference)
+
+
+def is_run(path: str | Path) -> bool:
+    return (Path(path) / "run.json").is_file()
+
+
+def model_spec(name: str, *, template: str | None = None) -> ModelSpec:
+    """A model by whatever a user calls it: a run, an adapter folder, a model folder, a hub id or a built-in name."""
+    path = Path(name)
+    if is_run(path):
+        return read_run(path).policy
+    if (path / "adapter_config.json").exists():
+        raise ModelError(f"{name}: an adapter alone has no base; evaluate the run directory that it lies in")
+    return ModelSpec(path.name if path.exists() else name, name, (), template)
+
+
+class Subject:
+    """A loaded model that scores and answers.
+
+    Attributes:
+        spec: where it came from.
+        template: its chat template and tokenizer.
+    """
+
+    def __init__(self, spec: ModelSpec, precision: Precision, device: torch.device) -> None:
+        self.spec = spec
+        self._precision = precision
+        self._device = device
+        model: Any = load_model(spec.model, device=device)
+        for adapter in spec.adapters:
+            model = merge_adapter(model, adapter)
+        self._packed = probe(model).packed
+        self.model: nn.Module = model.eval().requires_grad_(False)
+        self.template: Template = load_template(load_tokenizer(spec.model), spec.template)
+
+    def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:
+        """Per group its completions' Σ log π and numbers of trained tokens, in the order of the groups."""
+        scores: dict[int, tuple[list[float], list[int]]] = {}
+        collate = pack if self._packed else pad
+        with torch.no_grad(), self._precision.context(self._device):
+            for batch in micro_batches(groups, _TOKENS, collate, packed=self._packed):
+                moved = batch.to(self._device)
+                logps: Logps = per_completion(self.model(**moved.model_inputs()), moved)
+                sums, tokens, start = logps.sums.tolist(), [int(n) for n in logps.tokens.tolist()], 0
+                for group in batch.groups:
+                    end = start + len(group.completions)
+                    scores[id(group)] = (sums[start:end], tokens[start:end])
+                    start = end
+        return [scores[id(group)] for group in groups]
+
+    def answer(self, prompts: Sequence[Messages], decoding: Decoding) -> list[str]:
+        """One answer per conversation."""
+        ids = generate(
+            self.model,
+            [self.template.generation_prompt(prompt) for prompt in prompts],
+            decoding,
+            stop_ids=self.template.stop_ids,
+            precision=self._precision,
+        )
+        return [self.template.decode(answer) for answer in ids]

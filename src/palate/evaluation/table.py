@@ -1,0 +1,170 @@
+"""Before and after, side by side: the same prompts answered by trained models and by their reference."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from palate.artifacts import RunDir, read_jsonl, write_text
+from palate.errors import ArtifactError
+from palate.records import Message, Messages, Role
+
+INDEX, PROMPT, MODEL, REFERENCE = "index", "Prompt", "DPO Model Output", "Reference Model Output"
+_ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one run's model says to a prompt.
+
+    Attributes:
+        prompt: the conversation so far.
+        policy: the latest answer of the trained model.
+        reference: the reference's answer; None where the run has no reference.
+        step: the step that `policy` was sampled at.
+        earlier: (step, answer) of the samples before it.
+    """
+
+    prompt: Messages
+    policy: str
+    reference: str | None
+    step: int
+    earlier: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """One prompt and the answers of one or several runs.
+
+    Attributes:
+        prompt: the conversation so far.
+        outputs: run name → its answer; None where a run did not answer this prompt.
+        reference: the reference's answer, None where there is none.
+    """
+
+    prompt: Messages
+    outputs: Mapping[str, str | None]
+    reference: str | None
+
+
+def answers(samples: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    """Per prompt, in the order of first appearance, the latest of the rows of `samples.jsonl`.
+
+    A row is `{"step": n, "prompt": [{"role", "content"}, …] or text, "policy": text, "reference": text or null}`.
+    """
+    by_prompt: dict[Messages, list[Mapping[str, Any]]] = {}
+    for row in samples:
+        by_prompt.setdefault(_messages(row.get("prompt")), []).append(row)
+    found = []
+    for prompt, rows in by_prompt.items():
+        ordered = sorted(rows, key=_step)
+        reference = next((str(row["reference"]) for row in reversed(ordered) if row.get("reference") is not None), None)
+        earlier = tuple((_step(row), _text(row.get("policy"))) for row in ordered[:-1])
+        found.append(Answer(prompt, _text(ordered[-1].get("policy")), reference, _step(ordered[-1]), earlier))
+    return found
+
+
+def read_answers(run_dir: Path | str) -> list[Answer]:
+    """The latest answers of a run, from its `samples.jsonl`.
+
+    Raises:
+        ArtifactError: no such run, or it sampled nothing.
+    """
+    run = RunDir.open(run_dir)
+    if not run.samples.exists():
+        raise ArtifactError(
+            f"{run.path}: no samples.jsonl; train with sample_prompts above 0 to have answers to compare"
+        )
+    return answers(read_jsonl(run.samples))
+
+
+def side_by_side(runs: Mapping[str, Sequence[Answer]]) -> list[SideBySide]:
+    """Joins the answers of runs by prompt, each prompt once, in the order of the first run that has it.
+
+    The reference's answer is that of the first run that has one: runs side by side start from the same model.
+    """
+    prompts = dict.fromkeys(answer.prompt for given in runs.values() for answer in given)
+    tables = {name: {answer.prompt: answer for answer in given} for name, given in runs.items()}
+    rows = []
+    for prompt in prompts:
+        found = {name: table.get(prompt) for name, table in tables.items()}
+        reference = next((one.reference for one in found.values() if one and one.reference is not None), None)
+        rows.append(SideBySide(prompt, {name: one.policy if one else None for name, one in found.items()}, reference))
+    return rows
+
+
+def columns(rows: Sequence[SideBySide], *, stage: str = "dpo") -> list[str]:
+    """The column names: with one run `index, Prompt, DPO Model Output, Reference Model Output`, else a column a run."""
+    names = list(rows[0].outputs) if rows else [MODEL]
+    model = f"{stage.upper()} Model Output"
+    return [INDEX, PROMPT, *([model] if len(names) == 1 else names), REFERENCE]
+
+
+def cells(rows: Sequence[SideBySide]) -> list[list[str]]:
+    """The table's rows as plain text, in the order of `columns`."""
+    return [
+        [str(index), prompt_text(row.prompt), *(_text(one) for one in row.outputs.values()), _text(row.reference)]
+        for index, row in enumerate(rows)
+    ]
+
+
+def rich_table(rows: Sequence[SideBySide], *, stage: str = "dpo") -> Table:
+    """The table for a terminal; texts are shown as they are, never read as markup."""
+    table = Table(box=box.ROUNDED, show_lines=True, header_style="bold", expand=True)
+    for name in columns(rows, stage=stage):
+        narrow = name == INDEX
+        table.add_column(name, justify="right" if narrow else "left", ratio=None if narrow else 1, overflow="fold")
+    for index, row in enumerate(cells(rows)):
+        table.add_row(*(Text(printable(text), style="" if text else "dim") for text in (str(index), *row[1:])))
+    return table
+
+
+def write_csv(rows: Sequence[SideBySide], path: Path | str, *, stage: str = "dpo") -> Path:
+    """The table as a CSV file that spreadsheets open."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns(rows, stage=stage))
+    writer.writerows([_harmless(text) for text in row] for row in cells(rows))
+    return write_text(path, buffer.getvalue())
+
+
+def prompt_text(prompt: Messages) -> str:
+    """A prompt as one text: a lone user turn as it is, otherwise each turn after its role."""
+    if len(prompt) == 1 and prompt[0].role == "user":
+        return prompt[0].content
+    return "\n".join(f"{message.role}: {message.content}" for message in prompt)
+
+
+def printable(text: str) -> str:
+    """Text without the control characters that could steer a terminal; newlines and tabs stay."""
+    return "".join(
+        character for character in text if character in "\n\t" or character.isprintable() or character == " "
+    )
+
+
+def _harmless(text: str) -> str:
+    # A spreadsheet would run a cell that begins like a formula.
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _messages(prompt: Any) -> Messages:
+    turns: Iterable[Any] = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+    found = [turn if isinstance(turn, Mapping) else {"content": turn} for turn in turns]
+    return tuple(Message(_ROLES.get(str(turn.get("role")), "user"), _text(turn.get("content"))) for turn in found)
+
+
+def _step(row: Mapping[str, Any]) -> int:
+    step = row.get("step")
+    return int(step) if isinstance(step, int | float) else 0
+
+
+def _text(item: Any) -> str:
+    return "" if item is None else str(item)
