@@ -47,6 +47,17 @@ def test_its_output_is_a_config_that_means_the_same(
     assert load_config(again).config.resolved() == load_config(config_file, [change]).config.resolved()
 
 
+def test_every_key_has_its_line(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(config_file), "--set", "stage=sft", "--set", "columns={prompt: q, completion: a}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "stage: sft" in lines
+    assert "columns: {prompt: q, completion: a}" in lines
+    assert "# report_to: [tensorboard]" in lines
+    assert "# eval_strategy: 'no'" in lines
+    written = {line.removeprefix("# ").partition(":")[0] for line in lines}
+    assert set(load_config(config_file, ["stage=sft"]).config.resolved()) <= written
+
+
 def test_for_machines(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--config_file", str(config_file), "seed=7", "--json"]) == 0
     captured = capsys.readouterr()

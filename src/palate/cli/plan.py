@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
 from palate.cli.console import note, result, result_json
@@ -47,17 +48,18 @@ def facts(loaded: LoadedConfig) -> dict[str, str]:
 
 def as_config(loaded: LoadedConfig) -> str:
     """YAML that `palate train` reads: what was given, and above and below it, as comments, facts and defaults."""
-    import yaml
-
     given = loaded.config.model_fields_set
     values = loaded.config.resolved()
-    chosen = {"stage": values.pop("stage")} | {key: value for key, value in values.items() if key in given}
-    rest = {key: value for key, value in values.items() if key not in given}
-    text, defaults = (
-        yaml.safe_dump(part, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
-        for part in (chosen, rest)
-    )
-    return "\n".join(
-        [*(f"# {name}: {fact}" for name, fact in facts(loaded).items()), "", text, "# Defaults:"]
-        + [f"# {line}" for line in defaults.splitlines()]
-    )
+    lines = [f"# {name}: {fact}" for name, fact in facts(loaded).items()]
+    lines += ["", _line("stage", values.pop("stage"))]
+    lines += [_line(key, value) for key, value in values.items() if key in given]
+    lines += ["", "# Defaults:"]
+    lines += [f"# {_line(key, value)}" for key, value in values.items() if key not in given]
+    return "\n".join(lines)
+
+
+def _line(key: str, value: Any) -> str:
+    import yaml
+
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=inf, default_flow_style=True)
+    return f"{key}: {text.removesuffix('...\n').strip()}"
