@@ -11,6 +11,9 @@ from palate.cli.console import note, result, result_json
 if TYPE_CHECKING:
     from palate.config.load import LoadedConfig
 
+# What PyYAML adds to a bare scalar.
+END_OF_DOCUMENT = "...\n"
+
 
 def command(
     words: Words = None, config_file: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False
