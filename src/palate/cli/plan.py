@@ -65,4 +65,4 @@ def _line(key: str, value: Any) -> str:
     import yaml
 
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=inf, default_flow_style=True)
-    return f"{key}: {text.removesuffix('...\n').strip()}"
+    return f"{key}: " + text.removesuffix(END_OF_DOCUMENT).strip()
