@@ -94,7 +94,8 @@ class Renderer:
             spans = [_span_matched(contents[i], shape.frames[i]) for i in turns]
             boundary = spans[0][0] if turns[:1] == [len(prompt)] else _start(contents, len(prompt), len(text))
         else:
-            spans = [_span_searched(text, self._frame(messages, i, listed, _MARK)) for i in turns]
+            mark = _absent_mark(messages)
+            spans = [_span_searched(text, self._frame(messages, i, listed, mark)) for i in turns]
             boundary = spans[0][0] if spans else len(text)
         if turns and turns[-1] == len(messages) - 1:
             text, spans[-1] = self._closed(text, spans[-1], shape, turns[-1])
@@ -139,14 +140,18 @@ class Renderer:
         """The surroundings of one assistant turn, with `mark` as its content."""
         marked = (*messages[:turn], Message("assistant", mark), *messages[turn + 1 :])
         before, _, after = self.template.render(marked, tools=tools).partition(mark)
-        alone = after
-        if turn + 1 < len(messages):
-            try:
-                alone = self.template.render(marked[: turn + 1], tools=tools).partition(mark)[2]
-            except DataError:
-                alone = ""
-        end = after[: _common(alone, after)].rstrip()
-        return _Frame(before, after, self._generation(messages[:turn], before, tools), end)
+        generation = self._generation(messages[:turn], before, tools)
+        if turn + 1 == len(messages):
+            return _Frame(before, after, generation, after.rstrip())
+        # What follows the turn both at the end of a chat and before another turn, whatever that one says.
+        following = replace(messages[turn + 1], content=f"next{mark}")
+        between = self.template.render((*marked[: turn + 1], following, *messages[turn + 2 :]), tools=tools)
+        try:
+            alone = self.template.render(marked[: turn + 1], tools=tools).partition(mark)[2]
+        except DataError:
+            alone = ""
+        then = between.partition(mark)[2]
+        return _Frame(before, after, generation, then[: _common(alone, then)].rstrip())
 
     def _generation(self, prompt: Messages, before: str, tools: Sequence[Any] | None) -> str | None:
         """The generation prompt after `prompt`, if it is what stands `before` the answer or the beginning of that."""
@@ -177,12 +182,17 @@ def parse_tools(tools: str | None) -> list[Any] | None:
     return listed or None
 
 
-# Private-use characters, around a number that no template takes for text of its own.
-_MARK = "\ue0f1turn\ue0f2"
-
-
 def _mark(number: int) -> str:
+    """Private-use characters, around a number: no template takes that for text of its own."""
     return f"\ue0f1{number}\ue0f2"
+
+
+def _absent_mark(messages: Messages) -> str:
+    """A mark that none of the contents has."""
+    mark = "\ue0f1turn\ue0f2"
+    while any(mark in message.content for message in messages):
+        mark += "\ue0f2"
+    return mark
 
 
 def _match(text: str, literals: Sequence[str], messages: Messages) -> list[tuple[int, int]] | None:

@@ -92,8 +92,10 @@ class Template:
                 break
         text: str = self.tokenizer.decode(kept, skip_special_tokens=True)
         lead, end = self._frame
-        if end.strip() and end.strip() in text:
-            text = text[: text.index(end.strip())]
+        marker = end.strip()
+        text = text.partition(marker)[0] if marker else text
+        # White space between the answer and its markup (" </s>") is the template's, not the answer's.
+        text = text.removesuffix(end.partition(marker)[0] if marker else "")
         return text.removeprefix(lead) if lead.isspace() else text
 
     @property
