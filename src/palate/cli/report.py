@@ -1,0 +1,46 @@
+"""`palate report`: one HTML file that tells what a run did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.arguments import AsJson
+from palate.cli.console import note, result, result_json
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, finished or not.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Where to write; RUN/report.html by default.")
+]
+
+
+def command(run: RunPath, output: Output = None, as_json: AsJson = False) -> None:
+    """Write the report of a run: curves and their directions, health, data, samples, config, in one HTML file."""
+    from palate.report.contents import read_contents
+    from palate.report.directions import directions, verdict
+    from palate.report.run import write_run_report
+
+    contents = read_contents(run)
+    path = write_run_report(run, output)
+    judged = directions(contents)
+    kind, line = verdict(judged)
+    if as_json:
+        moves = [{"metric": one.metric, "split": one.split, "verdict": one.verdict} for one in judged]
+        result_json(
+            {
+                "report": str(path),
+                "run": str(run),
+                "status": contents.status,
+                "verdict": kind,
+                "directions": moves,
+                "problems": list(contents.problems),
+            }
+        )
+        return
+    for problem in contents.problems:
+        note(problem)
+    if kind == "wrong":
+        note(line)
+    result(str(path))

@@ -1,0 +1,109 @@
+"""Runs beside each other: the same prompts answered by each, and what differs in how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from palate.artifacts import write_text
+from palate.errors import ArtifactError
+from palate.evaluation.table import SideBySide, answers, columns, side_by_side
+from palate.report.blocks import Table, exact
+from palate.report.charts import estimate
+from palate.report.contents import RunContents, read_contents
+from palate.report.headline import cards, contract
+from palate.report.page import redacted, render, value
+from palate.report.svg import Estimate, interval_chart
+
+_NOT_A_DIFFERENCE = {"output_dir", "run_name", "overwrite_output_dir", "resume_from_checkpoint"}
+_COLOURS = ("a", "b", "c")
+
+
+def compare_runs(run_dirs: Sequence[Path | str], path: Path | str) -> Path:
+    """Reads runs and writes the comparison of them to `path`.
+
+    Raises:
+        ArtifactError: a directory is no run, or no run sampled any answers and none was evaluated.
+    """
+    runs = [read_contents(Path(run_dir)) for run_dir in run_dirs]
+    names = unique_names(runs)
+    rows = side_by_side({name: answers(run.samples) for name, run in zip(names, runs, strict=True)})
+    if not rows and not any(run.accuracy for run in runs):
+        raise ArtifactError(
+            f"{', '.join(map(str, run_dirs))}: neither samples.jsonl nor accuracy.json; nothing to compare"
+        )
+    return write_compare_report(rows, runs, path)
+
+
+def write_compare_report(rows: Sequence[SideBySide], runs: Sequence[RunContents], path: Path | str) -> Path:
+    """Writes the side-by-side page: the accuracy of each run, what differs between them, and the answers.
+
+    Args:
+        rows: one per prompt; `outputs` in the order of `runs`. One run gives the columns index, Prompt,
+            DPO Model Output, Reference Model Output; several give a column each.
+        runs: what was compared, from `read_contents`; may be empty when only answers are at hand.
+        path: the HTML file.
+    """
+    names = unique_names(runs)
+    stage = str(runs[0].find("stage", "config.stage", default="dpo")) if len(runs) == 1 else "dpo"
+    page = render(
+        "compare.html",
+        title=" · ".join(names) if names else Path(path).stem,
+        runs=len(runs),
+        accuracy=_accuracy(names, runs),
+        table=run_table(names, runs) if runs else None,
+        columns=columns(rows, stage=stage),
+        rows=rows,
+        problems=[f"{name}: {line}" for name, run in zip(names, runs, strict=True) for line in run.problems],
+    )
+    return write_text(path, page)
+
+
+def unique_names(runs: Sequence[RunContents]) -> list[str]:
+    """The runs' directory names, with as much of the path before them as tells them apart."""
+    paths = [run.path.resolve() for run in runs]
+    for depth in range(1, max((len(path.parts) for path in paths), default=1) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{path.name} ({number})" for number, path in enumerate(paths, 1)]
+
+
+def run_table(names: Sequence[str], runs: Sequence[RunContents]) -> Table:
+    """A column a run: objective, key figures, and every config key in which the runs differ."""
+    lines: list[list[str]] = [["status", *(run.status for run in runs)]]
+    lines.append(["objective", *(value(contract(run)) for run in runs)])
+    figures = [
+        {card.label: f"{card.figure} ({card.note})" if card.note else card.figure for card in cards(run)}
+        for run in runs
+    ]
+    for name in dict.fromkeys(name for found in figures for name in found):
+        lines.append([name.lower(), *(found.get(name, "–") for found in figures)])
+    lines += [[key, *(exact(redacted(key, one)) for one in values)] for key, values in differences(runs)]
+    return Table(["", *names], lines)
+
+
+def differences(runs: Sequence[RunContents]) -> list[tuple[str, list[Any]]]:
+    """(key, value per run) of every config key whose value is not the same in all runs."""
+    configs = [config if isinstance(config := run.run.get("config"), Mapping) else {} for run in runs]
+    keys = dict.fromkeys(key for config in configs for key in config if key not in _NOT_A_DIFFERENCE)
+    found = [(key, [config.get(key) for config in configs]) for key in keys]
+    return [(key, values) for key, values in found if any(one != values[0] for one in values)]
+
+
+def _accuracy(names: Sequence[str], runs: Sequence[RunContents]) -> Markup | None:
+    """Preference accuracy of every run after training, the reference's of the first run on top."""
+    found: list[Estimate] = []
+    for number, (name, run) in enumerate(zip(names, runs, strict=True)):
+        if number == 0 or run.accuracy.get("reference") != runs[0].accuracy.get("reference"):
+            found += estimate(
+                "reference" if number == 0 else f"reference of {name}", run.accuracy.get("reference"), "d"
+            )
+        found += estimate(name, run.accuracy.get("policy"), _COLOURS[number % len(_COLOURS)])
+    if not found:
+        return None
+    told = "; ".join(f"{one.label} {100 * one.value:.1f} %" for one in found)
+    return interval_chart("chart-accuracy", "Preference accuracy", f"{told}.", found, level=(0.5, "chance"))

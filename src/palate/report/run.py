@@ -1,0 +1,119 @@
+"""The report of one run: a single HTML file made from its artifacts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from palate.artifacts import RunDir, write_text
+from palate.evaluation.table import answers
+from palate.report.blocks import Block, Table, block, settings
+from palate.report.charts import accuracy_chart, charts
+from palate.report.contents import Row, RunContents, read_contents
+from palate.report.directions import by_metric, directions, verdict
+from palate.report.headline import cards, facts, subtitle
+from palate.report.page import render, value
+from palate.report.scales import number
+
+_SHOWN_ELSEWHERE = {
+    *(
+        "schema",
+        "status",
+        "stage",
+        "config",
+        "versions",
+        "machine",
+        "health",
+        "notices",
+        "error",
+        "started",
+        "finished",
+    ),
+    *("model", "reference", "objective", "precision", "attention", "timings", "peak_memory_bytes", "data"),
+}
+_METRICS = (
+    *("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
+    *("logps/chosen", "logps/rejected", "grad_norm", "learning_rate"),
+)
+_LAST_EVALUATIONS = 12
+
+
+def write_run_report(run_dir: Path | str, output: Path | str | None = None) -> Path:
+    """Writes the report of a run, complete or not, and returns its path.
+
+    Args:
+        run_dir: a run directory with a `run.json`; whatever else is missing is left out of the report or named in it.
+        output: where to write; `report.html` in the run directory unless given.
+
+    Raises:
+        ArtifactError: the directory is no run, its `run.json` is damaged, or the report cannot be written.
+    """
+    contents = read_contents(Path(run_dir))
+    return write_text(output or RunDir(contents.path).report, run_report(contents))
+
+
+def run_report(contents: RunContents) -> str:
+    """The HTML of a run's report."""
+    judged = directions(contents)
+    kind, line = verdict(judged)
+    return render(
+        "run.html",
+        title=contents.name,
+        subtitle=subtitle(contents),
+        status=contents.status,
+        error=contents.find("error"),
+        cards=cards(contents),
+        facts=facts(contents),
+        verdict=kind,
+        verdict_line=line,
+        directions=by_metric(judged),
+        health=[finding for finding in contents.run.get("health") or () if isinstance(finding, Mapping)],
+        notices=[*contents.problems, *(contents.run.get("notices") or ())],
+        charts=charts(contents),
+        accuracy=accuracy_chart(contents.accuracy),
+        accuracy_pairs=contents.accuracy.get("n"),
+        metrics=metric_table(contents),
+        samples=answers(contents.samples),
+        stage=str(contents.find("stage", "config.stage", default="policy")).upper(),
+        data=_part({key: item for key, item in contents.data.items() if key != "example"}),
+        example=_example(contents.data.get("example")),
+        config=settings(config) if (config := _mapping(contents.run.get("config"))) else None,
+        versions=_part({**_mapping(contents.run.get("versions")), **_mapping(contents.run.get("machine"))}),
+        others=_part({key: item for key, item in contents.run.items() if key not in _SHOWN_ELSEWHERE}),
+    )
+
+
+def metric_table(contents: RunContents) -> Table | None:
+    """First and last training row and the latest evaluations, a metric a column."""
+    rows: list[tuple[str, Row]] = [("train", row) for row in [*contents.train[:1], *contents.train[1:][-1:]]]
+    rows += [("held-out", row) for row in contents.evaluations[-_LAST_EVALUATIONS:]]
+    columns = [name for name in _METRICS if any(name in row for _, row in rows)]
+    if not columns:
+        return None
+    lines = [[where, number(row["step"]), *(_cell(row, name) for name in columns)] for where, row in rows]
+    more = max(0, len(contents.evaluations) - _LAST_EVALUATIONS)
+    return Table(["split", "step", *columns], lines, more, numeric=frozenset(range(1, len(columns) + 2)))
+
+
+def _cell(row: Row, name: str) -> str:
+    item = row.get(name)
+    if name in row and not isinstance(item, int | float):
+        return "not finite"
+    return value(item)
+
+
+def _example(item: Any) -> Mapping[str, Any] | None:
+    """The row of the pre-flight report that is shown token by token, if it is whole."""
+    completions = _mapping(item).get("completions")
+    if not isinstance(completions, list) or not all({"start", "end"} <= set(_mapping(one)) for one in completions):
+        return None
+    return _mapping(item)
+
+
+def _mapping(item: Any) -> Mapping[str, Any]:
+    return item if isinstance(item, Mapping) else {}
+
+
+def _part(content: Any) -> Block | None:
+    return block("", content) if isinstance(content, Mapping) and content else None
