@@ -44,6 +44,14 @@ def test_every_public_name_resolves(name: str) -> None:
     assert name in dir(palate)
 
 
+def test_load_preferences_gives_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"prompt": "p", "chosen": "yes", "rejected": "no"}\n', encoding="utf-8")
+    (pair,) = palate.load_preferences(str(path)).records
+    assert isinstance(pair, palate.PreferencePair)
+    assert (pair.chosen[-1].content, pair.rejected[-1].content) == ("yes", "no")
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = palate.trian

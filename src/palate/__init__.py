@@ -14,17 +14,48 @@ if TYPE_CHECKING:
     from palate.config.load import load_config as load_config
     from palate.config.run import DpoConfig as DpoConfig
     from palate.config.run import SftConfig as SftConfig
+    from palate.data.load import DatasetSpec, LoadedData
+    from palate.data.load import load_records as load_records
     from palate.errors import PalateError as PalateError
+    from palate.records import PreferencePair as PreferencePair
+    from palate.training.run import RunResult as RunResult
+    from palate.training.run import train as train
 
-# name → module that has it
+# public name → the module that has it
 _HOME = {
     "DpoConfig": "palate.config.run",
     "PalateError": "palate.errors",
+    "PreferencePair": "palate.records",
+    "RunResult": "palate.training.run",
     "SftConfig": "palate.config.run",
     "load_config": "palate.config.load",
+    "load_records": "palate.data.load",
+    "train": "palate.training.run",
 }
 
-__all__ = ["DpoConfig", "PalateError", "SftConfig", "__version__", "load_config"]
+__all__ = [
+    "DpoConfig",
+    "PalateError",
+    "PreferencePair",
+    "RunResult",
+    "SftConfig",
+    "__version__",
+    "load_config",
+    "load_preferences",
+    "load_records",
+    "train",
+]
+
+
+def load_preferences(dataset: DatasetSpec, **choices: Any) -> LoadedData[PreferencePair]:
+    """Comparisons as pairs, from any source that palate reads; `choices` are those of `load_records`.
+
+    `load_preferences("pairs.jsonl").records[0].chosen`
+    """
+    loaded: LoadedData[PreferencePair] = import_module("palate.data.load").load_records(
+        dataset, kind=import_module("palate.records").PreferencePair, **choices
+    )
+    return loaded
 
 
 def __getattr__(name: str) -> Any:

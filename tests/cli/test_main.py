@@ -88,6 +88,7 @@ def test_every_verb_is_listed_and_says_what_it_does(capsys: pytest.CaptureFixtur
         (["trian"], "Did you mean 'train'?"),
         (["plan", "a.yaml", "--sett", "x=1"], "--set"),
         (["plan"], "no config file is named"),
+        (["plan", "a.yaml", "--set"], "--set"),
         (["plan", "a.yaml", "b.yaml"], "one config file at a time, not a.yaml, b.yaml"),
         (["plan", "a.yaml", "--config_file", "b.yaml"], "one config file at a time"),
         (["plan", "no-such-file.yaml"], "no such config file"),
@@ -102,6 +103,13 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert captured.err.startswith("palate: error: ")
     assert words in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_a_verb_of_verbs_alone_says_that_one_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in cli.VERBS:
+        if hasattr(verb, "app"):
+            assert cli.main([verb.__name__.rpartition(".")[2]]) == 2
+            assert capsys.readouterr().err.startswith("palate: error: no command is named (see `palate ")
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "palate"
-        complain(f"{error.format_message()} (see `{path} --help`)")
+        complain(f"{error.format_message() or 'no command is named'} (see `{path} --help`)")
         return error.exit_code
     except (KeyboardInterrupt, Abort):
         complain("interrupted")
