@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from palate.config.objective_options import OPTIONS, Option
@@ -120,3 +122,17 @@ def _users(key: str) -> list[str]:
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+BEGIN, END = "<!-- from config/objectives: begin -->", "<!-- from config/objectives: end -->"
+
+
+def with_table(page: str) -> str:
+    """`page` with what stands between its two markers replaced by the current table."""
+    before, after = page.split(BEGIN)[0], page.split(END)[1]
+    return f"{before}{BEGIN}\n\n{markdown_table()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    _page = Path(sys.argv[1])
+    _page.write_text(with_table(_page.read_text(encoding="utf-8")), encoding="utf-8")
