@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -82,6 +82,8 @@ def test_any_contents(templates: dict[tuple[str, str], Template], pair: Pair, ki
     @settings(max_examples=25, deadline=None)
     @given(prompt=TEXT, chosen=TEXT, rejected=TEXT)
     def check(prompt: str, chosen: str, rejected: str) -> None:
+        # An end of turn in the data is taken off, which has its own test.
+        assume(not any(text.rstrip().endswith(("|>", "</s>")) for text in (chosen, rejected)))
         record = pair((Message("user", prompt),), chosen, rejected)
         result = encode_record(record, template)
         if isinstance(result, Dropped):
