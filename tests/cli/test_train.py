@@ -74,11 +74,16 @@ def test_the_summary(
     calls: list[tuple[RunConfig, tuple[str, ...]]], config_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", config_file]) == 0
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert lines["status"] == "completed"
-    assert lines["report"] == "runs/a/report.html"
-    assert lines["rewards/accuracies"] == "0.7500"
-    assert "other" not in lines
+    lines = capsys.readouterr().out.splitlines()
+    shown = {line[:30].strip(): line[30:] for line in lines}
+    assert shown == {
+        "status": "completed",
+        "run directory": "runs/a",
+        "report": "runs/a/report.html",
+        "last step loss": "0.5000",
+        "last step rewards/accuracies": "0.7500",
+        "held-out rewards/accuracies": "0.7000",
+    }
 
 
 def test_the_result_for_machines(

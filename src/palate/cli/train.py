@@ -44,12 +44,12 @@ def command(
 
 def summary(done: RunResult) -> str:
     """The few lines that a person wants at the end of a run."""
-    lines = [f"{'status':<20} {done.status}", f"{'run directory':<20} {done.output_dir}"]
+    rows = [("status", done.status), ("run directory", str(done.output_dir))]
     if done.report is not None:
-        lines.append(f"{'report':<20} {done.report}")
-    for prefix, name in (("", ""), ("eval_", "held-out ")):
+        rows.append(("report", str(done.report)))
+    for prefix, where in (("", "last step"), ("eval_", "held-out")):
         for key in SUMMARY:
             value = done.metrics.get(f"{prefix}{key}")
             if isinstance(value, int | float):
-                lines.append(f"{name + key:<20} {value:.4f}")
-    return "\n".join(lines)
+                rows.append((f"{where} {key}", f"{value:.4f}"))
+    return "\n".join(f"{name:<29} {text}" for name, text in rows)
