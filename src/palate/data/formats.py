@@ -288,7 +288,8 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
     if best[1] >= 0.5:
         return Recognised(*best)
     columns = ", ".join(_columns(sample)[:12]) or "none"
-    other = max(fits, key=lambda fit: fit[1])
+    # Whatever has a prompt could be read as prompts alone; that says less than what is missing.
+    other = max((fit for fit in fits if fit[0].kind is not Record), key=lambda fit: fit[1])
     if kind is not None and other[1] >= 0.5:
         raise DataError(
             f"{where}: its rows are {other[0].shape} ({KIND_NAMES[other[0].kind]}), "
@@ -301,7 +302,11 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
 def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row]) -> str:
     """Names the missing key where a known shape is near, else the known shapes."""
     found = set(_columns(sample))
-    near = max(wanted, key=lambda form: sum(bool(found.intersection(names)) for names in form.needs) / len(form.needs))
+    # Of shapes that are equally near the most general one is named: the table runs from particular to general.
+    near = max(
+        reversed(wanted),
+        key=lambda form: sum(bool(found.intersection(names)) for names in form.needs) / len(form.needs),
+    )
     missing = [names[0] for names in near.needs if not found.intersection(names)]
     have = len(near.needs) - len(missing)
     if have and missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -30,13 +31,14 @@ class JsonReader:
             line: number of the text's first line, for complaints.
             ended: whether a line end follows, so that nothing can be missing.
         """
+        text = text.rstrip(_BLANK)
         start = len(text) - len(text.lstrip(_BLANK))
         try:
             value, end = self.decode(text, start, line)
         except json.JSONDecodeError as error:
             cut = not ended and _at_the_end(error, text)
             raise self.broken(error.msg, line + error.lineno - 1, cut) from None
-        if text[end:].strip(_BLANK):
+        if end < len(text):
             raise self.broken("something follows the value", line + text.count("\n", 0, end))
         return value
 
@@ -143,13 +145,21 @@ class _Window:
         if self._ended:
             return False
         chunk = self._stream.read(size)
-        self._ended = not chunk
+        if not chunk:
+            self._ended = True
+            return False
         self._line += self._text.count("\n", 0, self._at)
         self._text = self._text[self._at :] + chunk
         self._at = 0
-        return bool(chunk)
+        return True
+
+
+# What may stand at the very end of a text that was cut in the middle of a literal, a number or an escape.
+_HALF = re.compile(r"t(ru?)?|f(a(ls?)?)?|n(ul?)?|N(aN?)?|-?I(n(f(i(n(it?)?)?)?)?)?|-|\.|[eE][+-]?")
 
 
 def _at_the_end(error: json.JSONDecodeError, text: str) -> bool:
-    """Whether the complaint may be that the text stops too early: 16 characters hold any half literal or escape."""
-    return error.msg.startswith("Unterminated") or error.pos + 16 >= len(text.rstrip(_BLANK))
+    """Whether the complaint is that the text stops too early."""
+    rest = text[error.pos : error.pos + 16].rstrip(_BLANK)
+    half = not rest or bool(_HALF.fullmatch(rest)) or (error.msg.startswith("Invalid") and len(rest) < 8)
+    return error.msg.startswith("Unterminated") or half

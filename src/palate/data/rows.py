@@ -142,6 +142,11 @@ _YES = {"true", "1", "1.0", "yes", "good", "desirable", "chosen", "+1", "thumbs_
 _NO = {"false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable", "rejected", "thumbs_down", "👎"}
 
 
+def is_yes_or_no(value: Any) -> bool:
+    """Whether `yes_or_no` understands a label."""
+    return str(value).strip().lower() in _YES | _NO
+
+
 def yes_or_no(value: Any, name: str) -> bool:
     """A label as a truth value: true/false, 1/0, 1/-1, or one of a few words."""
     said = str(value).strip().lower()

@@ -32,6 +32,7 @@ from palate.data.rows import (
     checked_prompt,
     conversation,
     demonstration,
+    is_yes_or_no,
     labelled,
     number,
     present,
@@ -62,7 +63,9 @@ def has_conversation(row: Row, reading: Reading) -> bool:
 
 
 def is_messages(row: Row, reading: Reading) -> bool:
-    """A conversation that ends with an answer."""
+    """A conversation that ends with an answer, and nothing says whether the answer is wanted."""
+    if is_labelled(row, reading):
+        return False
     turns = next((row[name] for name in CONVERSATION_NAMES if is_turns(row.get(name), reading.tags)), None)
     return turns is not None and isinstance(turns[-1], Mapping) and role_of(turns[-1], reading.tags) == "assistant"
 
@@ -81,7 +84,7 @@ def read_messages(row: Row, origin: Origin, reading: Reading) -> Demonstration:
 
 
 def is_alpaca(row: Row, reading: Reading) -> bool:
-    return "instruction" in row and isinstance(row.get("output"), str)
+    return "instruction" in row and isinstance(row.get("output"), str) and not is_labelled(row, reading)
 
 
 def read_alpaca(row: Row, origin: Origin, reading: Reading) -> Demonstration:
@@ -91,7 +94,7 @@ def read_alpaca(row: Row, origin: Origin, reading: Reading) -> Demonstration:
 
 
 def is_prompt_completion(row: Row, reading: Reading) -> bool:
-    return has_answer(row)
+    return has_answer(row) and not is_labelled(row, reading)
 
 
 def read_prompt_completion(row: Row, origin: Origin, reading: Reading) -> Demonstration:
@@ -110,8 +113,9 @@ def read_text(row: Row, origin: Origin, reading: Reading) -> Demonstration:
 
 
 def is_labelled(row: Row, reading: Reading) -> bool:
-    label = present(row, LABEL_NAMES)
-    return label is not None and (has_conversation(row, reading) or has_answer(row))
+    """A label column may also name a topic, so the label must be one that can be understood."""
+    name = present(row, LABEL_NAMES)
+    return name is not None and is_yes_or_no(row[name]) and (has_conversation(row, reading) or has_answer(row))
 
 
 def read_labelled(row: Row, origin: Origin, reading: Reading) -> LabelledCompletion:

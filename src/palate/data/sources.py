@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -97,15 +98,13 @@ def open_source(
 
 def distinct_labels(sources: Sequence[Source]) -> list[Source]:
     """The same sources with unique row ids: files of one name get as much of their path as tells them apart."""
-    seen: dict[Path, str] = {}
-    for source in sources:
-        for path in source.files:
-            if (before := seen.setdefault(path.resolve(), source.name)) != source.name or source.files.count(path) > 1:
-                raise DataError(f"{path} is in the dataset twice, as {before!r} and {source.name!r}; leave one out")
+    paths = [path.resolve() for source in sources for path in source.files]
+    twice = next((path for path, count in Counter(paths).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{twice} is in the dataset twice; leave one out")
     labels = [label for source in sources for label in source.labels]
     if len(set(labels)) == len(labels):
         return list(sources)
-    paths = [path.resolve() for source in sources for path in source.files]
     depth = 2
     while len({path.parts[-depth:] for path in paths}) < len(paths):
         depth += 1

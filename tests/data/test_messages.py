@@ -1,0 +1,102 @@
+"""Cells as text and turns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from palate.data.messages import RowError, Tags, merged, read_transcript, read_turn, read_turns, text, with_system
+from palate.records import Message
+
+
+def test_speakers_of_every_house() -> None:
+    turns = [
+        {"from": "system", "value": "s"},
+        {"from": "human", "value": "h"},
+        {"from": "function_call", "value": '{"name": "f"}'},
+        {"from": "observation", "value": "o"},
+        {"role": "Assistant", "content": "a"},
+        {"role": "developer", "content": "d"},
+        {"from": "gpt", "text": "g"},
+    ]
+    assert [message.role for message in read_turns(turns, "messages")] == [
+        "system", "user", "assistant", "tool", "assistant", "system", "assistant",
+    ]  # fmt: skip
+
+
+def test_own_tags() -> None:
+    tags = Tags(role="who", content="says", roles={"mensch": "user"})
+    assert read_turn({"who": "Mensch", "says": "x"}, "m", tags) == Message("user", "x")
+
+
+def test_content_in_parts() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "value": "b"}, "c"]
+    assert read_turn({"role": "user", "content": parts}, "m").content == "abc"
+
+
+def test_tool_calls_become_the_assistants_text() -> None:
+    call = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    turn = {"role": "assistant", "content": None, "tool_calls": [call, {"name": "half", "arguments": '{"a":'}]}
+    assert read_turn(turn, "m") == Message(
+        "assistant", '{"name": "add", "arguments": {"a": 1}}\n{"name": "half", "arguments": "{\\"a\\":"}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("turn", "reason"),
+    [
+        ({"role": "user"}, "bad_turn"),
+        ("user: hi", "bad_turn"),
+        ({"role": "narrator", "content": "x"}, "unknown_role"),
+        ({"role": None, "content": "x"}, "unknown_role"),
+        ({"role": "user", "content": None}, "not_text"),
+        ({"role": "user", "content": 3}, "not_text"),
+        ({"role": "user", "content": [{"type": "image", "url": "u"}]}, "not_text"),
+        ({"role": "user", "content": "half \ud83d"}, "not_text"),
+        ({"role": "assistant", "content": "", "tool_calls": [{"arguments": "{}"}]}, "bad_turn"),
+    ],
+)
+def test_a_turn_that_is_none(turn: Any, reason: str) -> None:
+    with pytest.raises(RowError) as caught:
+        read_turn(turn, "messages[0]")
+    assert caught.value.reason == reason
+    assert caught.value.detail.startswith("messages[0]")
+
+
+def test_text_names_what_it_found() -> None:
+    with pytest.raises(RowError, match="chosen is null"):
+        text(None, "chosen")
+    with pytest.raises(RowError, match="chosen is int 42"):
+        text(42, "chosen")
+
+
+def test_transcripts() -> None:
+    turns = read_transcript("\n\nHuman: a\n\nb\n\nAssistant:  c \n\nHuman: Human: d\n\nAssistant: ", "chosen")
+    assert turns == (
+        Message("user", "a\n\nb"),
+        Message("assistant", "c"),
+        Message("user", "Human: d"),
+        Message("assistant", ""),
+    )
+    with pytest.raises(RowError, match="does not start with 'Human:'"):
+        read_transcript("Hello.\n\nHuman: a", "chosen")
+
+
+def test_neighbours_are_merged_and_tool_results_are_not() -> None:
+    turns = [
+        Message("user", "a"),
+        Message("user", ""),
+        Message("user", "b"),
+        Message("tool", "1"),
+        Message("tool", "2"),
+    ]
+    assert merged(tuple(turns)) == (Message("user", "a\n\nb"), Message("tool", "1"), Message("tool", "2"))
+
+
+def test_system_text_is_put_in_front_once() -> None:
+    asked = (Message("user", "q"),)
+    assert with_system("be kind", asked) == (Message("system", "be kind"), *asked)
+    assert with_system(" ", asked) == with_system(None, asked) == asked
+    own = (Message("system", "own"), *asked)
+    assert with_system("other", own) == own
