@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palate.errors import ModelError
+from palate.models.save import quiet, save_pretrained
 
 SMOLLM2 = "smollm2-135m-instruct"
 _VERSION = "1"  # of the conversion; a change makes a new cache folder
@@ -54,7 +55,8 @@ def _convert(source: Path, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         target = Path(scratch) / folder.name
-        model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
         # The dequantised model still calls itself quantised and would refuse to be saved.
         model.hf_quantizer = None
         for flag in ("is_quantized", "quantization_method"):
@@ -63,7 +65,7 @@ def _convert(source: Path, folder: Path) -> None:
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
         # The model was trained in bfloat16; four-bit values do not need more.
-        model.to(torch.bfloat16).save_pretrained(target)
+        save_pretrained(model.to(torch.bfloat16), target)
         AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)
         try:
             target.rename(folder)

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging as hf_logging
 
 from palate.errors import ModelError
 from palate.models.builtin import SMOLLM2, smollm2
 from palate.models.precision import Precision
+from palate.models.save import quiet
 
 _PICKLES = ("*.bin", "*.pth", "*.pt", "*.ckpt")
 _DROPOUTS = (
@@ -93,7 +93,7 @@ def load_tokenizer(
     """
     place = resolve_name(name)
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise ModelError(f"{name}: no tokenizer could be loaded: {_first_line(error)}") from error
@@ -130,7 +130,7 @@ def load_model(
         config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
         _set_dropout(config, dropout)
         extra = _quantised(quantization_bit, device)
-        with _quiet():
+        with quiet():
             model = AutoModelForCausalLM.from_pretrained(
                 place,
                 config=config,
@@ -204,21 +204,6 @@ def store_frozen_in(model: nn.Module, precision: Precision) -> int:
                 parameter.data = small
                 saved += small.numel() * 2
     return saved
-
-
-class _quiet:  # noqa: N801 - reads as a verb at its use
-    """Loading reports of the library go to nobody; what matters is raised."""
-
-    def __enter__(self) -> None:
-        self._level = hf_logging.get_verbosity()
-        self._bars = hf_logging.is_progress_bar_enabled()
-        hf_logging.set_verbosity_error()
-        hf_logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        hf_logging.set_verbosity(self._level)
-        if self._bars:
-            hf_logging.enable_progress_bar()
 
 
 def _first_line(error: BaseException) -> str:

@@ -62,8 +62,8 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         self._previous: dict[int, Any] = {}
         self.stopped_by = 0
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state, control
+    def install(self) -> None:
+        """Take the signals over, until `restore`; one that comes before the first step stops the run after it."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._catch)

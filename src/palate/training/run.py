@@ -20,6 +20,7 @@ from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, 
 from palate.training.environment import is_main_process, machine, peak_memory_bytes, versions
 from palate.training.health import Finding, Health
 from palate.training.publish import publish
+from palate.training.resume import check_resumable, rewind, step_of
 from palate.training.samples import SampleWriter
 from palate.training.session import Session, prepare
 from palate.training.stillness import Stillness
@@ -57,7 +58,10 @@ def train(config: RunConfig, *, notices: Sequence[str] = ()) -> RunResult:
         Stopped: a signal ended the run, after a checkpoint to resume from.
     """
     resuming = bool(config.resume_from_checkpoint)
-    RunDir.check(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
+    if is_main_process():  # the others may come when it has begun to write there
+        RunDir.check(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
+    if isinstance(config.resume_from_checkpoint, str):
+        check_resumable(Path(config.resume_from_checkpoint))
     session = prepare(config, notices)
     if not is_main_process():
         return _Training(session, RunDir(config.output_dir)).run()
@@ -91,12 +95,14 @@ class _Training:
             self._check_reference(checkpoint)
             write_json(self.folder.data, session.data.report)
             self.folder.update(**_facts(session))
+            self._rewind(checkpoint)
         with contextlib.ExitStack() as stack:
             metrics_file = stack.enter_context(JsonlWriter(self.folder.metrics)) if self.main else None
             samples = self._samples(stack)
             trainer = self._trainer()
             stop = StopOnSignal(session.device)
             progress = TerminalProgress(session.voice.console)
+            stop.install()
             stack.callback(stop.restore)
             stack.callback(progress.close)
             for callback in (StepMetrics(trainer.finish_step), stop, progress):
@@ -185,11 +191,16 @@ class _Training:
         )
 
     def _evaluate(self, trainer: PalateTrainer) -> dict[str, float]:
-        """One evaluation always at the end, where anything is held out."""
+        """The evaluation of the weights that the run ends with; made now unless the last step's or the best's was."""
         if not self.session.data.evaluation:
             return {}
+        state = trainer.state
+        ends_with = state.global_step
+        if trainer.args.load_best_model_at_end and state.best_model_checkpoint:
+            ends_with = state.best_global_step
+        done = [row for row in state.log_history if "eval_loss" in row and row["step"] == ends_with]
         with self.session.voice.timed("evaluate"):
-            values = trainer.evaluate()
+            values = done[-1] if done else trainer.evaluate()
         return {name: float(value) for name, value in values.items() if name.startswith("eval_")}
 
     def _checkpoint(self) -> Path | None:
@@ -200,6 +211,8 @@ class _Training:
         if isinstance(wanted, str):
             return Path(wanted)
         newest, skipped = self.folder.newest_checkpoint()
+        if newest is not None:
+            check_resumable(newest)
         for path, reason in skipped:
             self.session.voice.say(f"{path.name} is passed over: {reason}")
         where = f"resuming from {newest.name}" if newest else "no complete checkpoint yet: starting from the beginning"
@@ -216,6 +229,16 @@ class _Training:
                 f"{self.folder.path}: the run was started against the reference {before.get('identity')}, the config "
                 f"now gives {self.session.reference.identity}; put model and ref_model back, or start a new run"
             )
+
+    def _rewind(self, checkpoint: Path | None) -> None:
+        """What was logged after the checkpoint will be logged again; the last row before it is the last so far."""
+        if checkpoint is None:
+            return
+        step = step_of(checkpoint)
+        rewind(self.folder.samples, step)
+        rows = [row for row in rewind(self.folder.metrics, step) if row["split"] == "train"]
+        if rows:
+            self.last = {name: value for name, value in rows[-1].items() if name not in ("step", "split", "epoch")}
 
     def _stopped(self, trainer: PalateTrainer, signal_number: int) -> Stopped:
         step, of = trainer.state.global_step, trainer.state.max_steps

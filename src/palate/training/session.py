@@ -33,7 +33,7 @@ class Voice:
 
     lines: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
-    console: Console = field(default_factory=lambda: Console(stderr=True))
+    console: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True))
 
     def say(self, line: str, *, keep: bool = True) -> None:
         if keep:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from palate.artifacts import seal_folder, write_errors
 from palate.errors import NonFiniteError
 from palate.models.logprobs import Logps, TokenLogps, per_completion
 from palate.models.reference import Reference
+from palate.models.save import save_pretrained
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.meters import Meter
@@ -259,8 +260,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Model and tokenizer, loadable by transformers and PEFT as they are; no pickled arguments beside them."""
         folder = output_dir if output_dir is not None else self.args.output_dir
-        with _inference_config(self.model):
-            self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
+        save_pretrained(self.accelerator.unwrap_model(self.model), str(folder), state_dict=state_dict)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
 
@@ -272,17 +272,3 @@ def _sampler_of(dataloader: Any) -> StepOrder:
         batch_sampler = batch_sampler.batch_sampler
     order: StepOrder = batch_sampler.sampler
     return order
-
-
-@contextlib.contextmanager
-def _inference_config(model: Any) -> Iterator[None]:
-    """Save with the cache switched on, as the model came; Trainer switches it off to train."""
-    config = model.config
-    before = config.use_cache if hasattr(config, "use_cache") else None
-    if before is not None:
-        config.use_cache = True
-    try:
-        yield
-    finally:
-        if before is not None:
-            config.use_cache = before

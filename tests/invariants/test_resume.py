@@ -1,0 +1,62 @@
+"""Invariance 8: a run that was interrupted and resumed ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from runs import metrics, run, run_json, weights
+
+# Five steps an epoch: checkpoint 4 lies within the first epoch, 6 within the second.
+SHAPE: dict[str, Any] = {"rows": 10, "per_device_train_batch_size": 2, "num_train_epochs": 2}
+KINDS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "dropout": {"dropout": 0.1, "lr_scheduler_type": "cosine", "warmup_steps": 2},
+    "lora": {"finetuning_type": "lora", "lora_rank": 4, "lora_dropout": 0.2, "learning_rate": 1e-2},
+    "freeze": {"finetuning_type": "freeze", "freeze_trainable_layers": 1, "freeze_extra_modules": ["lm_head"]},
+    "accumulated": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "weight_decay": 0.1},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("after", [4, 6])
+def test_resumed_equals_uninterrupted(model: Path, tmp_path: Path, kind: str, after: int) -> None:
+    changed = {**SHAPE, **KINDS[kind], "save_strategy": "steps", "save_steps": 2}
+    run(model, tmp_path / "whole", **changed)
+    # What a kill between two checkpoints leaves: the older checkpoints and a log that is further than they are.
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    for step in range(after + 2, 11, 2):
+        shutil.rmtree(tmp_path / "again" / f"checkpoint-{step}")
+    run(model, tmp_path / "again", **changed, resume_from_checkpoint=True)
+
+    expected, got = weights(tmp_path / "whole"), weights(tmp_path / "again")
+    assert expected.keys() == got.keys()
+    for name in expected:
+        assert torch.equal(expected[name], got[name]), name
+    assert metrics(tmp_path / "again") == metrics(tmp_path / "whole")
+    assert [row["step"] for row in metrics(tmp_path / "again")] == list(range(1, 11))
+    assert run_json(tmp_path / "again")["final_metrics"] == run_json(tmp_path / "whole")["final_metrics"]
+
+
+def test_a_run_that_is_complete_resumes_to_itself(model: Path, tmp_path: Path) -> None:
+    changed = {**SHAPE, "save_strategy": "steps", "save_steps": 5}
+    run(model, tmp_path / "run", **changed)
+    before, final = weights(tmp_path / "run"), run_json(tmp_path / "run")["final_metrics"]
+    run(model, tmp_path / "run", **changed, resume_from_checkpoint=True)
+    assert all(torch.equal(before[name], value) for name, value in weights(tmp_path / "run").items())
+    assert run_json(tmp_path / "run")["final_metrics"] == final
+
+
+def test_a_longer_schedule_goes_on_from_a_named_checkpoint(model: Path, tmp_path: Path) -> None:
+    """Constant rate: three epochs are two epochs and one more, also from a checkpoint of another run directory."""
+    changed = {**SHAPE, "save_strategy": "epoch"}
+    run(model, tmp_path / "short", **changed)
+    run(model, tmp_path / "long", **{**changed, "num_train_epochs": 3})
+    named = str(tmp_path / "short" / "checkpoint-10")
+    run(model, tmp_path / "more", **{**changed, "num_train_epochs": 3}, resume_from_checkpoint=named)
+    expected = weights(tmp_path / "long")
+    assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "more").items())
