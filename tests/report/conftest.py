@@ -122,7 +122,7 @@ def run_facts() -> dict[str, Any]:
 
 @pytest.fixture
 def make_run() -> Callable[..., Path]:
-    """`make_run(path, steps=80, evaluate_every=20)` writes a run directory; keyword `run` changes fields of run.json."""
+    """`make_run(path, steps=80, evaluate_every=20)` writes a run; keyword `run` changes fields of run.json."""
 
     def make(path: Path, *, steps: int = 80, evaluate_every: int = 20, seed: int = 0, run: Any = None) -> Path:
         noise = random.Random(seed)

@@ -49,13 +49,13 @@ def block(title: str, content: Mapping[str, Any]) -> Block:
 
     Mappings beside each other with the same keys become the rows of one table; a few numbers stay on one line.
     """
+    content = redacted(content)
     alike = _alike(content)
     facts: list[tuple[str, str]] = []
     texts: list[tuple[str, str]] = []
     parts: list[Block] = []
     for key, item in content.items():
         name = label(key)
-        item = redacted(key, item)
         if key in alike or item is None or item in ({}, []):
             continue
         if isinstance(item, Mapping) and not _is_line(key, item):
@@ -74,7 +74,7 @@ def block(title: str, content: Mapping[str, Any]) -> Block:
 
 def settings(content: Mapping[str, Any]) -> Block:
     """A config as it could be written down again: keys and values exactly as they are, secrets hidden."""
-    return Block("", facts=[(visible(key), exact(redacted(str(key), item))) for key, item in content.items()])
+    return Block("", facts=[(visible(key), exact(item)) for key, item in redacted(content).items()])
 
 
 def exact(item: Any) -> str:

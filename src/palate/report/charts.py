@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from palate.report.contents import Row, RunContents, values_of
+from palate.report.page import visible
 from palate.report.scales import number
 from palate.report.svg import Chart, Estimate, Series, interval_chart, line_chart
 
@@ -65,7 +66,7 @@ def estimate(label: str, interval: Any, colour: str) -> list[Estimate]:
     if not isinstance(interval, Mapping):
         return []
     ends = [float(end) for key in ("estimate", "low", "high") if isinstance(end := interval.get(key), int | float)]
-    return [Estimate(label, ends[0], ends[1], ends[2], colour)] if len(ends) == 3 else []
+    return [Estimate(visible(label), ends[0], ends[1], ends[2], colour)] if len(ends) == 3 else []
 
 
 def describe(title: str, series: Sequence[Series]) -> str:

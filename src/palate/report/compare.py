@@ -82,7 +82,7 @@ def run_table(names: Sequence[str], runs: Sequence[RunContents]) -> Table:
     ]
     for name in dict.fromkeys(name for found in figures for name in found):
         lines.append([name.lower(), *(found.get(name, "–") for found in figures)])
-    lines += [[key, *(exact(redacted(key, one)) for one in values)] for key, values in differences(runs)]
+    lines += [[key, *(exact(one) for one in values)] for key, values in differences(runs)]
     return Table(["", *names], lines)
 
 
@@ -91,7 +91,8 @@ def differences(runs: Sequence[RunContents]) -> list[tuple[str, list[Any]]]:
     configs = [config if isinstance(config := run.run.get("config"), Mapping) else {} for run in runs]
     keys = dict.fromkeys(key for config in configs for key in config if key not in _NOT_A_DIFFERENCE)
     found = [(key, [config.get(key) for config in configs]) for key in keys]
-    return [(key, values) for key, values in found if any(one != values[0] for one in values)]
+    shown = [redacted(config) for config in configs]
+    return [(key, [one.get(key) for one in shown]) for key, values in found if any(v != values[0] for v in values)]
 
 
 def _accuracy(names: Sequence[str], runs: Sequence[RunContents]) -> Markup | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -37,10 +38,11 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("palate.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda item: item if isinstance(item, Markup) else visible(item),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "visible": visible, "duration": duration, "size": size, "value": value}
+    environment.filters |= {"number": number, "duration": duration, "size": size, "value": value}
     return environment
 
 
@@ -73,9 +75,11 @@ def value(item: object) -> str:
     return visible(item)
 
 
-def redacted(key: str, item: Any) -> Any:
-    """The value of a config key, unless the key names a secret."""
-    return "(hidden)" if _SECRET.search(key) and item else item
+def redacted(item: Any) -> Any:
+    """The same JSON value with whatever stands under a key that names a secret hidden, at any depth."""
+    if isinstance(item, Mapping):
+        return {key: "(hidden)" if one and _SECRET.search(str(key)) else redacted(one) for key, one in item.items()}
+    return [redacted(one) for one in item] if isinstance(item, list | tuple) else item
 
 
 def duration(seconds: float | None) -> str:

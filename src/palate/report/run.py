@@ -68,8 +68,8 @@ def run_report(contents: RunContents) -> str:
         verdict=kind,
         verdict_line=line,
         directions=by_metric(judged),
-        health=[finding for finding in contents.run.get("health") or () if isinstance(finding, Mapping)],
-        notices=[*contents.problems, *(contents.run.get("notices") or ())],
+        health=_findings(contents.run.get("health")),
+        notices=[*contents.problems, *_lines(contents.run.get("notices"))],
         charts=charts(contents),
         accuracy=accuracy_chart(contents.accuracy),
         accuracy_pairs=contents.accuracy.get("n"),
@@ -101,6 +101,17 @@ def _cell(row: Row, name: str) -> str:
     if name in row and not isinstance(item, int | float):
         return "not finite"
     return value(item)
+
+
+def _findings(items: Any) -> list[dict[str, str]]:
+    """Health findings with every field there, as text."""
+    names = {"name": "finding", "severity": "warning", "step": "?", "message": "", "remedy": ""}
+    found = [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+    return [{key: str(item.get(key) or default) for key, default in names.items()} for item in found]
+
+
+def _lines(items: Any) -> list[str]:
+    return [str(item) for item in items if item] if isinstance(items, list) else []
 
 
 def _example(item: Any) -> Mapping[str, Any] | None:

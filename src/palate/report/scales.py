@@ -81,6 +81,7 @@ def steps(values: Sequence[float], start: float, end: float, *, most: int = 6) -
     if low == high:
         low, high = low - 1, high + 1
     step = max(1.0, nice_step(high - low, most))
+    step = 5.0 if step == 2.5 else step
     ticks = tuple(number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1))
     return Scale(low, high, start, end, ticks)
 

@@ -1,0 +1,97 @@
+"""Which charts a run gets, and that none hides a gap or a spike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from palate.report.charts import accuracy_chart, binned, charts, describe
+from palate.report.contents import RunContents, read_contents
+from palate.report.svg import Series
+
+ALL = [
+    "Loss",
+    "Rewards",
+    "Reward margin",
+    "Pairs ranked as labelled",
+    "Log-probability against the start",
+    "Gradient norm before clipping",
+    "Learning rate",
+]
+
+
+def contents_of(path: Path, rows: list[dict[str, object]]) -> RunContents:
+    path.mkdir(exist_ok=True)
+    (path / "run.json").write_text("{}")
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_contents(path)
+
+
+def test_a_whole_run_has_all_charts(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    drawn = charts(read_contents(make_run(tmp_path)))
+    assert [title for title, _ in drawn] == ALL
+    ids = [ElementTree.fromstring(svg)[0].get("id") for _, svg in drawn]
+    assert len(set(ids)) == len(ids)
+
+
+def test_only_what_was_logged_is_drawn(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"step": n, "split": "train", "loss": 1 / n} for n in (1, 2, 3)]
+    assert [title for title, _ in charts(contents_of(tmp_path, rows))] == ["Loss"]
+    assert charts(contents_of(tmp_path, [])) == []
+
+
+def test_drift_is_against_the_reference_or_else_the_start(tmp_path: Path) -> None:
+    with_reference: list[dict[str, object]] = [
+        {"step": n, "logps/chosen": -50.0 - n, "ref_logps/chosen": -60.0} for n in (1, 2)
+    ]
+    (drift,) = [svg for title, svg in charts(contents_of(tmp_path / "a", with_reference)) if "start" in title]
+    assert "chosen goes from 9 at step 1 to 8 at step 2" in drift
+    without: list[dict[str, object]] = [{"step": n, "logps/chosen": -50.0 - n} for n in (1, 2)]
+    (drift,) = [svg for title, svg in charts(contents_of(tmp_path / "b", without)) if "start" in title]
+    assert "chosen goes from 0 at step 1 to −1 at step 2" in drift
+
+
+def test_a_resumed_step_counts_once(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"step": 1, "loss": 5.0}, {"step": 2, "loss": 4.0}, {"step": 1, "loss": 3.0}]
+    contents = contents_of(tmp_path, rows)
+    assert [(row["step"], row["loss"]) for row in contents.train] == [(1, 3.0), (2, 4.0)]
+
+
+def test_long_runs_are_binned_with_their_extremes_in_sight() -> None:
+    points: list[tuple[float, float | None]] = [(float(n), 1.0) for n in range(1000)]
+    points[500] = (500.0, 9.0)
+    series = binned(points, "train", "a", most=100)
+    assert len(series.x) == 100
+    assert series.name == "train (mean of 10 steps)"
+    assert series.high is not None
+    assert max(value for value in series.high if value is not None) == 9.0
+    assert series.y[50] == pytest.approx(1.8)
+
+
+def test_a_bin_with_a_nan_is_a_gap_and_no_average() -> None:
+    points: list[tuple[float, float | None]] = [(float(n), 1.0) for n in range(20)]
+    points[13] = (13.0, None)
+    assert binned(points, "train", "a", most=4).y == [1.0, 1.0, None, 1.0]
+
+
+def test_descriptions_tell_the_curve() -> None:
+    told = describe(
+        "Loss", [Series("train", [1, 9], [0.5, 0.25]), Series("held-out", [9], [0.3]), Series("x", [1], [None])]
+    )
+    assert told == (
+        "Loss: train goes from 0.5 at step 1 to 0.25 at step 9; held-out is 0.3 at step 9; x has no finite value."
+    )
+
+
+def test_accuracy_needs_intervals() -> None:
+    whole = {"estimate": 0.5, "low": 0.4, "high": 0.6}
+    assert accuracy_chart({}) is None
+    assert accuracy_chart({"policy": {"estimate": 0.5}}) is None
+    assert accuracy_chart({"policy": 0.5}) is None
+    chart = accuracy_chart({"reference": whole, "policy": {"estimate": 0.9, "low": 0.8, "high": 0.95}})
+    assert chart is not None
+    assert "After (policy) 90.0 % (80.0 to 95.0)" in chart

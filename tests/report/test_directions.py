@@ -1,0 +1,97 @@
+"""A curve that goes the wrong way is named; noise is not taken for a direction."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from palate.artifacts import read_jsonl
+from palate.report.contents import read_contents
+from palate.report.directions import by_metric, directions, judge, verdict
+
+
+@pytest.mark.parametrize(
+    ("values", "should", "expected"),
+    [
+        ([0.0, 0.5], 1, "right"),
+        ([0.0, 0.5], -1, "wrong"),
+        ([0.0, -0.5], -1, "right"),
+        ([0.0, 0.0], 1, "unclear"),
+        ([0.3], 1, "unknown"),
+        ([], 1, "unknown"),
+        ([*range(50)], 1, "right"),
+        ([*range(50)], -1, "wrong"),
+    ],
+)
+def test_verdicts(values: list[float], should: int, expected: str) -> None:
+    assert judge(values, should)[2] == expected  # type: ignore[arg-type]
+
+
+def test_pure_noise_is_rarely_called_a_direction() -> None:
+    noise = random.Random(0)
+    called = sum(judge([noise.gauss(0, 1) for _ in range(100)], 1)[2] != "unclear" for _ in range(1_000))
+    assert called <= 80
+
+
+def test_start_and_end_are_the_outer_fifths() -> None:
+    assert judge([1.0] * 10 + [9.0] * 30 + [3.0] * 10, 1)[:2] == (1.0, 3.0)
+
+
+def test_a_healthy_run(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    judged = directions(read_contents(make_run(tmp_path)))
+    assert {one.verdict for one in judged} == {"right"}
+    assert len(by_metric(judged)) == 5
+    kind, line = verdict(judged)
+    assert kind == "right"
+    assert line.startswith("As it should be on held-out pairs: loss fell, reward of chosen rose")
+
+
+def rewrite(run: Path, change: Callable[[dict[str, float]], None]) -> None:
+    import json
+
+    rows = read_jsonl(run / "metrics.jsonl")
+    for row in rows:
+        change(row)
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_falling_chosen_reward_is_named_with_its_remedy(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    rewrite(run, lambda row: row.update({"rewards/chosen": -row["rewards/chosen"]}))
+    judged = directions(read_contents(run))
+    wrong = [one for one in judged if one.verdict == "wrong"]
+    assert {(one.metric, one.split) for one in wrong} == {("rewards/chosen", "train"), ("rewards/chosen", "eval")}
+    assert "pref_ftx" in wrong[0].advice
+    assert verdict(judged) == ("wrong", "Not as it should be on held-out pairs: reward of chosen fell.")
+
+
+def test_held_out_rows_decide(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    """Overfitting: training goes well while the held-out loss rises."""
+    run = make_run(tmp_path)
+
+    def overfit(row: dict[str, float]) -> None:
+        if row["split"] == "eval":
+            row["loss"] = 0.69 + 0.01 * row["step"]
+
+    rewrite(run, overfit)
+    judged = directions(read_contents(run))
+    assert {one.verdict for one in judged if one.split == "train"} == {"right"}
+    assert verdict(judged) == ("wrong", "Not as it should be on held-out pairs: loss rose.")
+
+
+def test_one_evaluation_is_compared_with_the_start_that_is_known(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    judged = directions(read_contents(make_run(tmp_path, evaluate_every=80)))
+    held_out = {one.metric: one for one in judged if one.split == "eval"}
+    assert held_out["rewards/chosen"].start == 0.0
+    assert held_out["rewards/chosen"].verdict == "right"
+    assert held_out["loss"].verdict == "unknown"  # where held-out loss began, nothing says
+
+
+def test_nothing_logged(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = make_run(tmp_path, steps=1)
+    assert verdict(directions(read_contents(run)))[0] == "unknown"
+    (run / "metrics.jsonl").unlink()
+    assert directions(read_contents(run)) == []
