@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -293,13 +292,10 @@ def split_off_prompt(chosen: Messages, rejected: Messages) -> tuple[Messages, Me
     return chosen[:shared], left, right
 
 
-_SPACE = re.compile(r"\s+")
-
-
 def _plain(content: str) -> str:
     if not content.isascii():
         content = unicodedata.normalize("NFKC", content)
-    return _SPACE.sub(" ", content).strip(" .。")
+    return " ".join(content.split()).strip(" .。")
 
 
 def _tools(value: Any) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
@@ -61,11 +60,8 @@ def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tu
     return train, [record for index, record in enumerate(records) if index in held_out]
 
 
-_SPACE = re.compile(r"\s+")
-
-
 def plain_text(text: str) -> str:
     """A text as comparisons read it: Unicode compatibility form, lower case, single spaces."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    return _SPACE.sub(" ", text.lower()).strip()
+    return " ".join(text.lower().split())
