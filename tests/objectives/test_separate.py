@@ -37,16 +37,16 @@ def test_value_derived_by_hand(
 
 
 def test_no_gradient_flows_through_a_shift(random_pairs: Callable[..., PairLogps]) -> None:
-    pairs = random_pairs(n=1)
+    pairs = random_pairs(n=3)  # with one pair the share of the shift would cancel
+    assert pairs.ref_chosen is not None
+    assert pairs.ref_rejected is not None
     bco_pair(pairs, beta=0.5).sum().backward()
-    assert pairs.chosen.grad is not None
-    reward_chosen, reward_rejected = (
-        0.5 * (pairs.chosen - pairs.ref_chosen).detach(),
-        0.5 * (pairs.rejected - pairs.ref_rejected).detach(),
-    )
-    delta = 0.5 * (reward_chosen + reward_rejected)
-    # d/dΔc of −log σ(βΔc − δ) with δ held fast
-    torch.testing.assert_close(pairs.chosen.grad, -0.5 * torch.sigmoid(delta - reward_chosen))
+    chosen = 0.5 * (pairs.chosen - pairs.ref_chosen).detach()
+    rejected = 0.5 * (pairs.rejected - pairs.ref_rejected).detach()
+    delta = torch.cat([chosen, rejected]).mean()
+    # d/dΔc of −log σ(βΔc − δ) and d/dΔr of −log σ(δ − βΔr), δ held fast
+    torch.testing.assert_close(pairs.chosen.grad, -0.5 * torch.sigmoid(delta - chosen))
+    torch.testing.assert_close(pairs.rejected.grad, 0.5 * torch.sigmoid(rejected - delta))
 
 
 def test_kto_pair_couples_the_halves() -> None:
