@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 
@@ -55,3 +55,9 @@ def result_json(value: Mapping[str, Any]) -> None:
     """The result for a machine: one JSON object on stdout."""
     if speaks():
         sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def show(renderable: RenderableType) -> None:
+    """A table for a person, on stdout."""
+    if speaks():
+        Console().print(renderable)

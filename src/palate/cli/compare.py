@@ -1,0 +1,67 @@
+"""`palate compare`: what runs answer to the same prompts, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.arguments import AsJson
+from palate.cli.console import result, result_json, say, show
+
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs.")]
+Prompts = Annotated[
+    str | None,
+    typer.Option("--prompts", help="Answer these prompts now; without it, the samples that the runs took."),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Page; RUN/compare.html of the first run.")
+]
+Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE.csv", help="Also write the table as CSV.")]
+Tokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
+
+
+def command(
+    runs: Runs,
+    prompts: Prompts = None,
+    output: Output = None,
+    csv: Csv = None,
+    max_new_tokens: Tokens = 128,
+    as_json: AsJson = False,
+) -> None:
+    """A table of prompts, the runs' answers and the reference's, and a page with accuracies and differing configs."""
+    from palate.evaluation.answers import answer_prompts
+    from palate.evaluation.subject import read_run
+    from palate.evaluation.table import read_answers, rich_table, side_by_side, write_csv
+    from palate.report.compare import unique_names, write_compare_report
+    from palate.report.contents import read_contents
+
+    specs = [read_run(run) for run in runs]
+    contents = [read_contents(run) for run in runs]
+    names = unique_names(contents)
+    if prompts is None:
+        rows = side_by_side({name: read_answers(run) for name, run in zip(names, runs)})
+    else:
+        rows = answer_prompts(dict(zip(names, specs)), prompts, max_new_tokens=max_new_tokens, say=say)
+    page = write_compare_report(rows, contents, output or runs[0] / "compare.html")
+    stage = str(specs[0].config["stage"])
+    if csv is not None:
+        write_csv(rows, csv, stage=stage)
+    if as_json:
+        result_json(
+            {
+                "page": str(page),
+                "rows": [
+                    {
+                        "prompt": [{"role": turn.role, "content": turn.content} for turn in row.prompt],
+                        "outputs": dict(row.outputs),
+                        "reference": row.reference,
+                    }
+                    for row in rows
+                ],
+            }
+        )
+        return
+    show(rich_table(rows, stage=stage))
+    result(str(page))

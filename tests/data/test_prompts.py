@@ -1,0 +1,48 @@
+"""Prompts of rows of any shape."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from palate.data.prompts import load_prompts
+from palate.errors import DataError
+from palate.records import Message
+
+
+def write(path: Path, *rows: object) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_every_shape_ends_before_the_answer(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "p.jsonl",
+        {"prompt": "a?"},
+        {"prompt": "b?", "system": "be brief"},
+        {"conversations": [{"from": "human", "value": "c?"}, {"from": "gpt", "value": "no"}]},
+        {"instruction": "d", "input": "e"},
+        {"prompt": "\n\nHuman: f?\n\nAssistant: yes"},
+        {"unrelated": 1},
+    )
+    prompts, dropped = load_prompts(path)
+    assert [messages for _, messages in prompts] == [
+        (Message("user", "a?"),),
+        (Message("system", "be brief"), Message("user", "b?")),
+        (Message("user", "c?"),),
+        (Message("user", "d\ne"),),
+        (Message("user", "f?"),),
+    ]
+    assert prompts[0][0].endswith("p.jsonl:1")
+    assert [row.reason for row in dropped] == ["missing_prompt"]
+
+
+def test_the_demo_has_six_prompts() -> None:
+    assert len(load_prompts("palate-demo-prompts")[0]) == 6
+
+
+def test_no_prompt_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no row has a prompt"):
+        load_prompts(write(tmp_path / "p.jsonl", {"x": 1}))
