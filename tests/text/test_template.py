@@ -150,3 +150,12 @@ def test_a_stem_tokenises_on_its_own(make_tokenizer: Make, chat: Chat, kind: str
     assert whole == first + rest
     # Where the first word of a text gets a ▁ that a word after a special token does not, nothing is a wall.
     assert (stem == 0) == (kind == "sentence_piece")
+
+
+def test_padding_and_truncation_left_in_the_tokenizer_do_no_harm(plain_bytes: Any, chat: Chat) -> None:
+    template = load_template(plain_bytes, "chatml")
+    alone = template.generation_prompt(chat("u: hi"))
+    plain_bytes(["a", "a longer text"], padding=True, truncation=True, max_length=2)
+    assert plain_bytes.backend_tokenizer.truncation is not None
+    assert template.generation_prompt(chat("u: hi")) == alone
+    assert template.count_tokens(["", "the the"]) == [0, len(plain_bytes("the the")["input_ids"])]

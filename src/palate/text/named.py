@@ -288,7 +288,6 @@ ALIASES: Mapping[str, str] = {
     "hh_rlhf": "hh",
     "anthropic": "hh",
     "empty": "plain",
-    "none": "plain",
     "raw": "plain",
 }
 
