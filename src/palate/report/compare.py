@@ -29,13 +29,8 @@ def compare_runs(run_dirs: Sequence[Path | str], path: Path | str) -> Path:
         ArtifactError: a directory is no run, or no run sampled any answers and none was evaluated.
     """
     runs = [read_contents(Path(run_dir)) for run_dir in run_dirs]
-    names = unique_names(runs)
-    rows = side_by_side({name: answers(run.samples) for name, run in zip(names, runs, strict=True)})
-    if not rows and not any(run.accuracy for run in runs):
-        raise ArtifactError(
-            f"{', '.join(map(str, run_dirs))}: neither samples.jsonl nor accuracy.json; nothing to compare"
-        )
-    return write_compare_report(rows, runs, path)
+    samples = zip(unique_names(runs), runs, strict=True)
+    return write_compare_report(side_by_side({name: answers(run.samples) for name, run in samples}), runs, path)
 
 
 def write_compare_report(rows: Sequence[SideBySide], runs: Sequence[RunContents], path: Path | str) -> Path:
@@ -46,8 +41,14 @@ def write_compare_report(rows: Sequence[SideBySide], runs: Sequence[RunContents]
             DPO Model Output, Reference Model Output; several give a column each.
         runs: what was compared, from `read_contents`; may be empty when only answers are at hand.
         path: the HTML file.
+
+    Raises:
+        ArtifactError: there are neither answers nor accuracies, or the page cannot be written.
     """
     names = unique_names(runs)
+    if not rows and not any(run.accuracy for run in runs):
+        where = ", ".join(str(run.path) for run in runs) or str(path)
+        raise ArtifactError(f"{where}: neither samples.jsonl nor accuracy.json; there is nothing to compare")
     stage = str(runs[0].find("stage", "config.stage", default="dpo")) if len(runs) == 1 else "dpo"
     page = render(
         "compare.html",

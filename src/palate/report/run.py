@@ -72,7 +72,7 @@ def run_report(contents: RunContents) -> str:
         notices=[*contents.problems, *_lines(contents.run.get("notices"))],
         charts=charts(contents),
         accuracy=accuracy_chart(contents.accuracy),
-        accuracy_pairs=contents.accuracy.get("n"),
+        accuracy_note=accuracy_note(contents.accuracy),
         metrics=metric_table(contents),
         samples=answers(contents.samples),
         stage=str(contents.find("stage", "config.stage", default="policy")).upper(),
@@ -82,6 +82,19 @@ def run_report(contents: RunContents) -> str:
         versions=_part({**_mapping(contents.run.get("versions")), **_mapping(contents.run.get("machine"))}),
         others=_part({key: item for key, item in contents.run.items() if key not in _SHOWN_ELSEWHERE}),
     )
+
+
+def accuracy_note(accuracy: Mapping[str, Any]) -> str:
+    """What the accuracies count: how many pairs, which log-probability, and the margin beside them."""
+    parts = [f"{value(accuracy['n'])} held-out pairs" if accuracy.get("n") else "held-out pairs"]
+    if average := {"mean": "per token", "sum": "of whole answers"}.get(str(accuracy.get("average"))):
+        parts.append(f"own log-probabilities {average}")
+    parts.append("95 % intervals")
+    margin = _mapping(accuracy.get("margin"))
+    if {"estimate", "low", "high"} <= set(margin):
+        mean, low, high = (value(margin[key]) for key in ("estimate", "low", "high"))
+        parts.append(f"mean margin log π/π_ref {mean} nats ({low} to {high})")
+    return ", ".join(parts)
 
 
 def metric_table(contents: RunContents) -> Table | None:
