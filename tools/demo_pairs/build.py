@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ import yaml
 PARTS = Path(__file__).parent / "parts"
 BUILTIN = Path(__file__).parents[2] / "src" / "palate" / "data" / "builtin"
 COPIES = {"train": 2, "heldout": 1}  # how often a part is asked; held-out pairs stay independent of each other
-LONGEST_TO_SHORTEST = 1.15  # characters of the longer answer by those of the shorter one, where the parts allow it
+LONGEST_TO_SHORTEST = 1.15  # length of the longer answer by that of the shorter one, where the parts allow it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,7 @@ class Part:
         ask: the question, or the claim that completes "Is it true that …?".
         good: the clause or the sentences that the chosen answer contains.
         bad: the sentences that the rejected answer contains.
-        offers: sentences of which one ends the chosen answer; empty for myths.
-        tails: sentences of which one may end the rejected answer; empty for myths.
+        offers: sentences of which one may end the chosen answer; none for myths.
     """
 
     topic: str
@@ -47,23 +47,21 @@ class Part:
     good: str
     bad: str
     offers: tuple[str, ...] = ("",)
-    tails: tuple[str, ...] = ("",)
 
 
 def read_parts(split: str) -> list[Part]:
     """All parts of `train` or `heldout`, in the order of the files."""
     parts: list[Part] = []
     for topic, entry in _read(f"self_{split}").items():
-        offers, tails = tuple(entry["offers"]), ("", *entry["tails"])
-        for item in entry["questions"]:
-            parts.append(Part(topic, "self", item["q"], item["ai"], item["human"], offers, tails))
+        offers = ("", *entry["offers"])
+        parts.extend(Part(topic, "self", item["q"], item["ai"], item["human"], offers) for item in entry["questions"])
     for topic, items in _read(f"myths_{split}").items():
         parts.extend(Part(topic, "myth", item["claim"], item["truth"], item["error"]) for item in items)
     return parts
 
 
 def compose(part: Part, copies: int) -> Iterator[dict[str, Any]]:
-    """The pairs of one part in format B2; no two of them share a prompt, an opening or a last sentence."""
+    """The pairs of one part in format B2; no two of them share a prompt or a wording."""
     wording = _read("wording")[part.kind]
     for copy in range(copies):
 
@@ -73,13 +71,10 @@ def compose(part: Part, copies: int) -> Iterator[dict[str, Any]]:
         prompt = _fill(dealt(wording["prompts"], "prompt")[0], part.ask)
         chosen, rejected = balanced(
             [
-                _end(_fill(opening, part.good), offer)
-                for opening, offer in product(dealt(wording["chosen"], "chosen"), dealt(part.offers, "offer"))
+                f"{_fill(frame, part.good)} {offer}".rstrip()
+                for frame, offer in product(dealt(wording["chosen"], "chosen"), dealt(part.offers, "offer"))
             ],
-            [
-                _end(_fill(opening, part.bad), tail)
-                for opening, tail in product(dealt(wording["rejected"], "rejected"), dealt(part.tails, "tail"))
-            ],
+            [_fill(frame, part.bad) for frame in dealt(wording["rejected"], "rejected")],
             chosen_longer=_hash(f"{part.ask} {copy} longer") % 2 == 0,
         )
         yield {
@@ -96,11 +91,17 @@ def balanced(chosen: Sequence[str], rejected: Sequence[str], *, chosen_longer: b
 
     Length must not tell a model which answer is wanted.
     """
-    for good, bad in product(chosen, rejected):
-        longer, shorter = (good, bad) if chosen_longer else (bad, good)
-        if len(shorter) < len(longer) <= LONGEST_TO_SHORTEST * len(shorter):
+    pairs = [*product(chosen, rejected)]
+    for good, bad in pairs:
+        longer, shorter = (length(good), length(bad)) if chosen_longer else (length(bad), length(good))
+        if shorter < longer <= LONGEST_TO_SHORTEST * shorter:
             return good, bad
-    return min(product(chosen, rejected), key=lambda pair: abs(len(pair[0]) - len(pair[1])))
+    return min(pairs, key=lambda pair: abs(length(pair[0]) - length(pair[1])))
+
+
+def length(text: str) -> int:
+    """Words, endings such as 'm and punctuation marks: near a tokenizer's count, and needs no tokenizer."""
+    return len(re.findall(r"'?\w+|[^\w\s]", text))
 
 
 def shuffled(options: Iterable[str], key: str) -> list[str]:
@@ -130,10 +131,6 @@ def _fill(frame: str, text: str) -> str:
     if frame.endswith(": {}"):
         text = text[0].lower() + text[1:]
     return frame.format(text)
-
-
-def _end(answer: str, last: str) -> str:
-    return f"{answer} {last}" if last else answer
 
 
 def _line(row: dict[str, Any]) -> str:
