@@ -19,7 +19,7 @@ app.command()(command)
 def small_run(path: Path, last_margin: float = 0.5) -> Path:
     path.mkdir()
     (path / "run.json").write_text(json.dumps({"status": "stopped", "stage": "dpo"}))
-    rows = [{"step": n, "rewards/margins": last_margin * n} for n in range(3)]
+    rows = [{"step": n, "rewards/margins": last_margin * n} for n in range(9)]
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 

@@ -189,6 +189,17 @@ def test_a_failed_run_says_why(make_run: MakeRun, tmp_path: Path) -> None:
     assert "The run failed: step 3: the loss of pairs.jsonl:7 is not finite" in page(run).text
 
 
+def test_long_prompts_are_folded_and_blank_answers_named(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    prompt = [{"role": "user", "content": "x" * 600 + "y" * 600}]
+    row = {"step": 1, "prompt": prompt, "policy": "\n\n \n", "reference": ""}
+    (run / "samples.jsonl").write_text(json.dumps(row) + "\n")
+    text = page(run).text
+    assert "x" * 500 + " … all 1,200 characters " + "x" * 600 + "y" * 600 in text
+    assert "only white space, 4 characters" in text
+    assert "empty" in text
+
+
 def test_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"it has no run\.json"):
         write_run_report(tmp_path)

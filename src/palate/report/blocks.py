@@ -68,7 +68,7 @@ def block(title: str, content: Mapping[str, Any]) -> Block:
             facts.append((name, f"{value(item[:_ROWS])} … and {len(item) - _ROWS} more"))
         else:
             facts.append((name, value(item)))
-    table = _table([{"": label(key), **content[key]} for key in alike]) if alike else None
+    table = _table([{"": visible(key), **content[key]} for key in alike]) if alike else None
     return Block(title, facts=facts, table=table, texts=texts, parts=parts)
 
 

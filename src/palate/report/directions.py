@@ -8,9 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from scipy import special
+
 from palate.report.contents import RunContents, values_of
 
 Verdict: TypeAlias = Literal["right", "wrong", "unclear", "unknown"]
+
+_LEAST = 3
+"""Training steps in each of the two means that are compared."""
 
 _EXPECTED: dict[str, tuple[str, Literal[-1, 1], str]] = {
     "loss": ("Loss", -1, "lower learning_rate, or look at the data: the labels may contradict each other"),
@@ -48,7 +53,7 @@ class Direction:
         label: its name for people.
         should: +1 should rise, −1 should fall.
         split: `train` or `eval`.
-        start: mean over the first fifth of the rows (one row at least).
+        start: mean over the first fifth of the rows.
         end: mean over the last fifth.
         verdict: `unclear` when the change is within its own noise, `unknown` when there is nothing to compare.
         advice: what to do when the verdict is `wrong`.
@@ -74,7 +79,7 @@ def directions(contents: RunContents) -> list[Direction]:
                 continue
             if len(values) == 1 and split == "eval" and _started_at_zero(contents, metric):
                 values = [0.0, *values]  # rewards are 0 by definition where the policy starts as its reference
-            start, end, verdict = judge(values, should)
+            start, end, verdict = judge(values, should, noisy=split == "train")
             found.append(Direction(metric, label, should, split, start, end, verdict, advice))
     return found
 
@@ -105,21 +110,25 @@ def verdict(judged: Sequence[Direction]) -> tuple[Verdict, str]:
     return "right", f"As it should be {where}: {moves}."
 
 
-def judge(values: Sequence[float], should: Literal[-1, 1]) -> tuple[float | None, float | None, Verdict]:
+def judge(
+    values: Sequence[float], should: Literal[-1, 1], *, noisy: bool = True
+) -> tuple[float | None, float | None, Verdict]:
     """Start, end and verdict of a series that should rise (+1) or fall (−1).
 
-    Start and end are the means of the first and last fifth. The change counts when it is above twice its standard
-    error (from the spread inside the two fifths, where they hold three values or more).
+    Start and end are the means of the first and last fifth. `noisy` values (a training step sees other pairs each time)
+    need three at least in each, and count as a change beyond a two-sided t test at 5 % between the two; others
+    (evaluation sees the same pairs each time) count as they are.
     """
-    if len(values) < 2:
-        only = values[0] if values else None
-        return only, only, "unknown"
-    window = max(1, len(values) // 5)
+    least = _LEAST if noisy else 1
+    if len(values) < 2 * least:
+        return values[0] if values else None, values[-1] if values else None, "unknown"
+    window = max(least, len(values) // 5)
     first, last = values[:window], values[-window:]
     start, end = statistics.fmean(first), statistics.fmean(last)
     noise = 0.0
-    if window >= 3:
-        noise = 2 * math.sqrt((statistics.variance(first) + statistics.variance(last)) / window)
+    if noisy:
+        error = math.sqrt((statistics.variance(first) + statistics.variance(last)) / window)
+        noise = float(special.stdtrit(2 * (window - 1), 0.975)) * error
     change = should * (end - start)
     if abs(change) <= max(noise, 1e-6 * max(1.0, abs(start))):
         return start, end, "unclear"

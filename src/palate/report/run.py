@@ -89,10 +89,10 @@ def accuracy_note(accuracy: Mapping[str, Any]) -> str:
     parts = [f"{value(accuracy['n'])} held-out pairs" if accuracy.get("n") else "held-out pairs"]
     if average := {"mean": "per token", "sum": "of whole answers"}.get(str(accuracy.get("average"))):
         parts.append(f"own log-probabilities {average}")
-    parts.append("95 % intervals")
+    parts.append("95\N{NO-BREAK SPACE}% intervals")
     margin = _mapping(accuracy.get("margin"))
     if {"estimate", "low", "high"} <= set(margin):
-        mean, low, high = (value(margin[key]) for key in ("estimate", "low", "high"))
+        mean, low, high = (number(margin[key], 3) for key in ("estimate", "low", "high"))
         parts.append(f"mean margin log π/π_ref {mean} nats ({low} to {high})")
     return ", ".join(parts)
 
