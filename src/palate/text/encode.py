@@ -58,7 +58,8 @@ def encode_records(
         truncation: what happens to a longer row. `auto` removes the oldest whole turns of the prompt (system text
             stays), then prompt tokens from the left (BOS stays), and drops the row if an answer still does not fit;
             `drop` drops it at once. No answer is ever shortened.
-        workers: processes; more than one pays off above some ten thousand rows, and gives the same result.
+        workers: processes, with the same result. One already tokenises on all cores and only renders on one, so more
+            pay off where there are more than a few cores and some ten thousand rows.
     """
     chunks = _chunks(records)
     if workers > 1:
