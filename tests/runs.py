@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from palate.config.load import config_from_values
 from palate.config.run import RunConfig
 from palate.training.run import RunResult, train
 
-WORDS = "the answer is that it was not a question of what they said and this is why we go on with it".split()
+WORDS = re.findall(r"\w+", "the answer is that it was not a question of what they said and this is why we go on")
 BASE: dict[str, Any] = {
     "stage": "dpo",
     "learning_rate": 5e-3,
@@ -76,17 +77,21 @@ def config_file(path: Path, given: dict[str, Any]) -> Path:
     return path
 
 
-def palate(*arguments: str | Path, processes: int = 1, **options: Any) -> subprocess.Popen[str]:
-    """`palate …` as a process of its own, or as several under torchrun, with one thread each."""
+def command(*arguments: str | Path, processes: int = 1) -> dict[str, Any]:
+    """What `subprocess` needs for `palate …` as one process, or as several under torchrun, with one thread each."""
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    return subprocess.Popen(
-        [sys.executable, *launch, "-m", "palate", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
-        **options,
-    )
+    return {
+        "args": [sys.executable, *launch, "-m", "palate", *map(str, arguments)],
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "env": {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+    }
+
+
+def palate(*arguments: str | Path, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    """`palate …` to its end."""
+    return subprocess.run(**command(*arguments, processes=processes), timeout=300, check=False)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from palate.errors import ConfigError, ModelError
 
@@ -41,6 +42,8 @@ def add_lora(
         target_modules="all-linear" if target == "all" else list(target),
         use_dora=dora,
         use_rslora=rslora,
+        # GPT-2's linear layers keep their weights transposed.
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type="CAUSAL_LM",
     )
     try:

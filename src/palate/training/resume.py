@@ -41,7 +41,7 @@ def step_of(checkpoint: Path) -> int:
 
 
 def rewind(log: Path, step: int) -> list[dict[str, Any]]:
-    """Take the rows of steps after `step` out of a JSON lines log, because they will be made again; returns the rest."""
+    """Take the rows of steps after `step` out of a JSON lines log, to be made again; returns the rest."""
     if not log.exists():
         return []
     rows = read_jsonl(log)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from palate.config.objectives import objective
+from palate.config.objectives import Objective, objective
+from palate.errors import ConfigError
 from palate.models.logprobs import Logps
 from palate.objectives import PAIRED, Modifiers, PairLogps, Term, accuracy, implicit_rewards, paired_loss
 from palate.objectives.modifiers import length_discount, sum_by_completion
@@ -29,6 +30,9 @@ class Dpo:
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         row = objective(name)
+        reason = untrainable(row, options)
+        if reason:
+            raise ConfigError(f"pref_loss: {row.name} {reason}, which stage dpo cannot train with")
         self.name = row.name
         self.needs_reference = row.needs_reference
         self.couples_batch = row.couples_batch
@@ -69,6 +73,22 @@ class Dpo:
         if pairs.ref_chosen is not None and pairs.ref_rejected is not None:
             metrics |= {"ref_logps/chosen": pairs.ref_chosen, "ref_logps/rejected": pairs.ref_rejected}
         return {name: value.detach() for name, value in metrics.items()}
+
+
+def untrainable(row: Objective, options: Mapping[str, Any]) -> str:
+    """What an objective with these options reads that a pair's two log-probabilities do not give; empty for nothing.
+
+    Computing it from less would train something else under the objective's name.
+    """
+    if row.family != "paired":
+        return f"learns from {row.family} rows"
+    if row.couples(options):
+        return "compares all pairs of a step with each other"
+    if "dimension_weights" in row.options:
+        return "reads a score for each dimension"
+    if options.get("use_weighting", False):
+        return "with use_weighting: true reads the probabilities of the whole vocabulary"
+    return ""
 
 
 def pair_logps(policy: Logps, reference: Logps | None) -> PairLogps:
