@@ -46,14 +46,14 @@ class Part:
     ask: str
     good: str
     bad: str
-    offers: tuple[str, ...] = ("",)
+    offers: tuple[str, ...] = ()
 
 
 def read_parts(split: str) -> list[Part]:
     """All parts of `train` or `heldout`, in the order of the files."""
     parts: list[Part] = []
     for topic, entry in _read(f"self_{split}").items():
-        offers = ("", *entry["offers"])
+        offers = tuple(entry["offers"])
         parts.extend(Part(topic, "self", item["q"], item["ai"], item["human"], offers) for item in entry["questions"])
     for topic, items in _read(f"myths_{split}").items():
         parts.extend(Part(topic, "myth", item["claim"], item["truth"], item["error"]) for item in items)
@@ -66,13 +66,13 @@ def compose(part: Part, copies: int) -> Iterator[dict[str, Any]]:
     for copy in range(copies):
 
         def dealt(options: Sequence[str], name: str, copy: int = copy) -> list[str]:
-            return shuffled(options, f"{part.ask} {name}")[copy::copies] or list(options)
+            return shuffled(options, f"{part.ask} {name}")[copy::copies]
 
         prompt = _fill(dealt(wording["prompts"], "prompt")[0], part.ask)
         chosen, rejected = balanced(
             [
                 f"{_fill(frame, part.good)} {offer}".rstrip()
-                for frame, offer in product(dealt(wording["chosen"], "chosen"), dealt(part.offers, "offer"))
+                for frame, offer in product(dealt(wording["chosen"], "chosen"), ["", *dealt(part.offers, "offer")])
             ],
             [_fill(frame, part.bad) for frame in dealt(wording["rejected"], "rejected")],
             chosen_longer=_hash(f"{part.ask} {copy} longer") % 2 == 0,
