@@ -129,6 +129,21 @@ class Dropped:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model or an engine wrote to one prompt.
+
+    Attributes:
+        text: the answer without markup.
+        finish_reason: `stop` where the model ended its turn, `length` where it was cut off.
+        tokens: how many it took, the end of the turn included; None where an engine does not say.
+    """
+
+    text: str
+    finish_reason: Literal["stop", "length"]
+    tokens: int | None = None
+
+
 class TokenCounter(Protocol):
     """Counts tokens of texts the way a model's tokenizer does; lent to `data` by whoever has a tokenizer."""
 

@@ -18,7 +18,7 @@ from palate.models.logprobs import Logps, per_completion
 from palate.models.precision import Precision
 from palate.models.probe import probe
 from palate.models.tuning import merge_adapter
-from palate.records import Messages
+from palate.records import Answer, Messages
 from palate.text.batch import pack, pad
 from palate.text.encode import EncodedGroup
 from palate.text.template import Template, load_template
@@ -137,11 +137,22 @@ class Subject:
 
     def answer(self, prompts: Sequence[Messages], decoding: Decoding) -> list[str]:
         """One answer per conversation."""
+        return [answer.text for answer in self.answers(prompts, decoding)]
+
+    def answers(
+        self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int] | None = None
+    ) -> list[Answer]:
+        """One answer per conversation, sampled by its own seed where some are given."""
+        stop_ids = self.template.stop_ids
         ids = generate(
             self.model,
             [self.template.generation_prompt(prompt) for prompt in prompts],
             decoding,
-            stop_ids=self.template.stop_ids,
+            stop_ids=stop_ids,
             precision=self._precision,
+            seeds=seeds,
         )
-        return [self.template.decode(answer) for answer in ids]
+        return [
+            Answer(self.template.decode(one), "stop" if one and one[-1] in stop_ids else "length", len(one))
+            for one in ids
+        ]
