@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
 
 from palate.errors import ModelError
+from palate.models.span_attention import tree_span_attention
 from palate.text.batch import Layout, Span
 
 TREE = "palate_tree"
@@ -117,6 +118,11 @@ def tree_attention(
         raise ModelError(
             f"{type(module).__name__} replaced the attention mask by its own {type(attention_mask).__name__}"
         )
+    if scaling is None:
+        scaling = query.shape[-1] ** -0.5
+    plain = attention_mask is None and not dropout and softcap is None and s_aux is None
+    if plain and query.device.type == "cpu" and query.dtype == key.dtype == value.dtype:
+        return tree_span_attention(query[0], key[0], value[0], layout, scaling)[None], None
     repeat = query.shape[1] // key.shape[1]
     if repeat > 1:
         key = key.repeat_interleave(repeat, dim=1)
@@ -162,7 +168,7 @@ def _attend(
     allowed: torch.Tensor | None,
     *,
     dropout: float,
-    scaling: float | None,
+    scaling: float,
     softcap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
@@ -171,7 +177,7 @@ def _attend(
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=allowed, dropout_p=dropout, scale=scaling, is_causal=allowed is None
         )
-    scores = (query @ key.transpose(2, 3)).float() * (scaling if scaling is not None else query.shape[-1] ** -0.5)
+    scores = (query @ key.transpose(2, 3)).float() * scaling
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if allowed is None:

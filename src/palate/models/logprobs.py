@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from palate.models.head_kernel import plain_head_logps
+from palate.models.trunk import TrunkRun
 from palate.text.batch import Batch, Layout
 
 # Rows of [chunk, vocabulary] that exist at a time: large enough for the matmul's peak, small against the caches.
@@ -114,6 +117,7 @@ def _scoring_forward(
     layout: Layout | None = None,
     target_index: torch.Tensor | None = None,
     target_ids: torch.Tensor | None = None,
+    trunk: TrunkRun | None = None,
     **kwargs: Any,
 ) -> Any:
     """Score targets, or behave like the stock forward when there are none to score."""
@@ -129,7 +133,8 @@ def _scoring_forward(
     if self.head.stock:
         logits = self.stock_forward(**inputs, use_cache=False).logits
         return TokenLogps(dense_logps(logits.flatten(0, 1)[target_index], target_ids))
-    hidden = self.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[target_index]
+    with trunk.installed() if trunk is not None else contextlib.nullcontext():
+        hidden = self.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[target_index]
     output = self.get_output_embeddings()
     if type(output) is nn.Linear:
         return TokenLogps(
@@ -171,6 +176,8 @@ def head_logps(
         compute = torch.get_autocast_dtype(device)
     else:
         compute = torch.promote_types(hidden.dtype, weight.dtype)
+    if device == "cpu" and scale == 1.0 and softcap is None:
+        return plain_head_logps(hidden, weight, bias, target_ids, compute)
     return _HeadLogps.apply(hidden, weight, bias, target_ids, scale, softcap, compute)  # type: ignore[no-any-return,no-untyped-call]
 
 

@@ -7,7 +7,7 @@
 | model    | a separate model                                                    | a model                |
 | none     | nothing, for objectives that need none                              | none                   |
 
-Stored values stand in front of any of them (`models.reference_store`).
+Stored values stand in front of any of them (`models.stored`): then a copy is not even made.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from torch import nn
 from palate.errors import ModelError
 from palate.models.logprobs import TokenLogps
 from palate.models.precision import Precision
+from palate.models.trunk import TrunkCache
 from palate.text.batch import Batch
 
 
@@ -46,17 +47,63 @@ class Reference(Protocol):
         """A model that generates as the reference does, inside the context."""
         ...
 
+    def release(self) -> None:
+        """Training is about to start: let go of what only the start needed."""
+        ...
+
 
 class _Scoring:
     """What the live kinds share: the one scorer, under the run's autocast, without gradient."""
 
-    def __init__(self, precision: Precision, device: torch.device) -> None:
+    def __init__(self, precision: Precision, device: torch.device, trunk: TrunkCache | None = None) -> None:
         self._precision = precision
         self._device = device
+        self._trunk = trunk
 
     def _score(self, call: Callable[..., TokenLogps], batches: Sequence[Batch]) -> list[TokenLogps]:
         with torch.no_grad(), self._precision.context(self._device):
-            return [TokenLogps(call(**batch.model_inputs()).logps.float()) for batch in batches]
+            return [TokenLogps(score(call, batch, self._trunk).logps.float()) for batch in batches]
+
+    def release(self) -> None:
+        """A live reference is needed to the end."""
+
+
+def score(call: Callable[..., TokenLogps], batch: Batch, trunk: TrunkCache | None) -> TokenLogps:
+    """One forward pass; what frozen layers compute is taken from the trunk, or left there for the next pass."""
+    if not trunk:
+        return call(**batch.model_inputs())
+    run = trunk.run(batch)
+    tokens = call(**batch.model_inputs(), trunk=run)
+    trunk.keep(batch, run)
+    return tokens
+
+
+class PolicyAtStart(_Scoring):
+    """The policy itself, before its first step: what fills a store, so that no copy is needed."""
+
+    kind = "start"
+    is_start = True
+
+    def __init__(
+        self,
+        policy: nn.Module,
+        precision: Precision,
+        device: torch.device,
+        identity: str,
+        trunk: TrunkCache | None = None,
+    ) -> None:
+        super().__init__(precision, device, trunk)
+        self.identity = identity
+        self._policy = policy
+
+    def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
+        with self.active() as model:
+            return self._score(model, batches)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        with _evaluating(self._policy):
+            yield self._policy
 
 
 class AdapterOff(_Scoring):
@@ -90,8 +137,15 @@ class FrozenCopy(_Scoring):
     kind = "copy"
     is_start = True
 
-    def __init__(self, policy: nn.Module, precision: Precision, device: torch.device, identity: str) -> None:
-        super().__init__(precision, device)
+    def __init__(
+        self,
+        policy: nn.Module,
+        precision: Precision,
+        device: torch.device,
+        identity: str,
+        trunk: TrunkCache | None = None,
+    ) -> None:
+        super().__init__(precision, device, trunk)
         self.identity = identity
         self._policy = policy
         linear_only = _linear_only(policy)

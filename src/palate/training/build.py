@@ -9,17 +9,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from palate.config.run import DpoConfig, RunConfig
+from palate.config.run import RunConfig
 from palate.errors import ConfigError
 from palate.models import tuning
+from palate.models.fused import apply_fused
 from palate.models.identity import model_hash, weights_hash
-from palate.models.load import load_model, resolve_name, store_frozen_in
+from palate.models.load import load_model, store_frozen_in
 from palate.models.precision import Precision
 from palate.models.probe import Probe, probe
-from palate.models.reference import AdapterOff, FrozenCopy, Reference, SeparateModel, check_separate
+from palate.models.trunk import TrunkCache
 from palate.text.batch import Batch, pack, pad
 from palate.text.encode import EncodedGroup
-from palate.training.methods.base import Method
+from palate.training.environment import available_memory_bytes
+
+# Of the memory that is free at the start, how much stored trunk states may take.
+_TRUNK_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Policy:
         identity: content hash of the weights as the run starts, whatever of them trains.
         trainable: number of parameters that train.
         total: number of parameters.
+        trunk: what the frozen bottom layers computed, or None where nothing can be kept.
         notices: lines for a person.
     """
 
@@ -40,6 +45,7 @@ class Policy:
     identity: str
     trainable: int
     total: int
+    trunk: TrunkCache | None
     notices: tuple[str, ...]
 
     @property
@@ -63,6 +69,8 @@ def build_policy(config: RunConfig, precision: Precision, device: torch.device) 
     )
     identity = model_hash(model)
     found = probe(model, want_packed=config.attention != "padded")
+    if found.packed:
+        apply_fused(model)
     if config.attention == "tree" and not found.packed:
         raise ConfigError(f"attention: tree does not work with {config.model_name_or_path}: {found.reason}")
     notices = []
@@ -76,7 +84,16 @@ def build_policy(config: RunConfig, precision: Precision, device: torch.device) 
     store_frozen_in(model, precision)
     trainable, total = tuning.count_parameters(model)
     notices.append(f"training {trainable:,} of {total:,} parameters ({100 * trainable / total:.1f} %)")
-    return Policy(model, found, identity, trainable, total, tuple(notices))
+    return Policy(model, found, identity, trainable, total, _trunk(model, config, found), tuple(notices))
+
+
+def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | None:
+    """A trunk cache where bottom layers are frozen, rows are packed and nothing below the top is random."""
+    wanted = getattr(config, "trunk_cache", "auto") != "off"
+    if not wanted or config.finetuning_type != "freeze" or not found.packed or config.dropout > 0:
+        return None
+    trunk = TrunkCache(model, limit_bytes=int(_TRUNK_SHARE * available_memory_bytes()))
+    return trunk if trunk else None
 
 
 def _tune(model: Any, config: RunConfig) -> tuple[nn.Module, list[str], str]:
@@ -109,46 +126,3 @@ def _tune(model: Any, config: RunConfig) -> tuple[nn.Module, list[str], str]:
         rslora=config.use_rslora,
     )
     return tuned, notices, ""
-
-
-def build_reference(
-    config: RunConfig, method: Method, policy: Policy, precision: Precision, device: torch.device
-) -> Reference | None:
-    """The reference of the run: none, a separate model, the base under a new adapter, or a copy of what trains.
-
-    Raises:
-        ModelError: `ref_model` cannot be loaded, or shares storage with what trains.
-    """
-    if not method.needs_reference:
-        return None
-    reference = _reference(config, policy, precision, device)
-    check_separate(policy.model, reference)
-    return reference
-
-
-def _reference(config: RunConfig, policy: Policy, precision: Precision, device: torch.device) -> Reference:
-    separate = config.ref_model if isinstance(config, DpoConfig) else None
-    if separate is not None and not _is_the_policy(config, separate):
-        model = load_model(separate, device=device, trust_remote_code=config.trust_remote_code)
-        identity = model_hash(model)
-        # The same weights are the starting policy: no second model is needed to be the reference.
-        if identity != policy.identity:
-            probe(model, want_packed=policy.probe.packed)
-            model.requires_grad_(False)
-            store_frozen_in(model, precision)
-            return SeparateModel(model, precision, device, identity, is_start=False)
-        del model
-    if config.finetuning_type == "lora" and not config.adapter_name_or_path and _zero_start(config):
-        return AdapterOff(policy.model, precision, device, policy.identity)
-    return FrozenCopy(policy.model, precision, device, policy.identity)
-
-
-def _is_the_policy(config: RunConfig, separate: str) -> bool:
-    """The same folder or hub id, and nothing merged into it: no need to load it to find it equal."""
-    same = resolve_name(separate) == resolve_name(config.model_name_or_path)
-    return same and config.model_revision is None and config.adapter_name_or_path is None
-
-
-def _zero_start(config: RunConfig) -> bool:
-    """Whether a new adapter adds exactly nothing. DoRA's magnitudes normalise the weights, which rounds."""
-    return not config.use_dora

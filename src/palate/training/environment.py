@@ -8,6 +8,7 @@ import platform
 import random
 import resource
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -51,3 +52,14 @@ def peak_memory_bytes(device: torch.device) -> int:
     # Linux counts kibibytes, macOS bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def available_memory_bytes() -> int:
+    """Main memory that is free for use now; where the system does not say, half of what there is."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

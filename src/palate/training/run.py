@@ -20,6 +20,7 @@ from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, 
 from palate.training.environment import is_main_process, machine, peak_memory_bytes, versions
 from palate.training.health import Finding, Health
 from palate.training.publish import publish
+from palate.training.references import fill_reference
 from palate.training.resume import check_resumable, rewind, step_of
 from palate.training.samples import SampleWriter
 from palate.training.session import Session, prepare
@@ -109,16 +110,15 @@ class _Training:
                 trainer.add_callback(callback)
             if metrics_file is not None:
                 trainer.add_callback(EvaluationLog(metrics_file.write))
+            self._before_the_first_step(trainer, samples, fresh=checkpoint is None)
             self._observe(trainer, metrics_file, fresh=checkpoint is None)
-            if samples is not None and checkpoint is None:
-                samples.write(0, session.policy.model, session.reference)
             with session.voice.timed("train"):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             if stop.stopped_by and trainer.state.global_step < trainer.state.max_steps:
                 raise self._stopped(trainer, stop.stopped_by)
             evaluated = self._evaluate(trainer)
             if samples is not None:
-                samples.write(trainer.state.global_step, session.policy.model, session.reference)
+                samples.write(trainer.state.global_step, session.policy.model)
         final = {**self.last, **evaluated}
         with session.voice.timed("save"):
             publish(self.folder.path, trainer, session, final)
@@ -127,6 +127,24 @@ class _Training:
         return RunResult(Path(config.output_dir), "completed", final)
 
     # ---- parts
+
+    def _before_the_first_step(self, trainer: PalateTrainer, samples: SampleWriter | None, *, fresh: bool) -> None:
+        """What only the start can do: fill the reference store and let policy and reference answer."""
+        session = self.session
+        with session.voice.timed("reference"):
+            fill_reference(
+                session.reference,
+                [*session.data.train, *session.data.evaluation],
+                trainer.split,
+                precision=session.precision,
+                device=session.device,
+                say=session.voice.say,
+                main=self.main,
+            )
+        if samples is not None:
+            samples.write_start(session.policy.model, session.reference, write=fresh)
+        if session.reference is not None:
+            session.reference.release()
 
     def _trainer(self) -> PalateTrainer:
         session, config = self.session, self.session.config
@@ -140,6 +158,7 @@ class _Training:
             collate=session.policy.collate,
             packed=session.policy.probe.packed,
             token_budget=budget,
+            trunk=session.policy.trunk,
             on_step=self._on_step,
             args=training_arguments(config, self.folder.path, session.precision, session.device),
             processing_class=session.template.tokenizer,

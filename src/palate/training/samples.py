@@ -36,18 +36,32 @@ class SampleWriter:
         self._writer = writer
         self._reference: list[str] | None = None
 
-    def write(self, step: int, policy: Any, reference: Reference | None) -> None:
-        """Append one row per prompt. Without a reference the row has the policy's answer only."""
+    def write_start(self, policy: Any, reference: Reference | None, *, write: bool) -> None:
+        """Let the reference answer while it is there, and write the rows of step 0.
+
+        Args:
+            policy: as it starts.
+            reference: None for a method without one.
+            write: False for a resumed run, whose rows of step 0 exist.
+        """
         if not self._prompts:
             return
-        answers = self._answers(policy)
-        if self._reference is None and reference is not None:
-            if reference.is_start and step == 0:
-                self._reference = answers
-            else:
-                with reference.active() as model:
-                    self._reference = self._answers(model)
-        for number, (prompt, answer) in enumerate(zip(self._prompts, answers)):
+        before = self._answers(policy) if write or (reference is not None and reference.is_start) else []
+        if reference is not None and reference.is_start:
+            self._reference = before
+        elif reference is not None:
+            with reference.active() as model:
+                self._reference = self._answers(model)
+        if write:
+            self._append(0, before)
+
+    def write(self, step: int, policy: Any) -> None:
+        """Append one row per prompt. Without a reference the row has the policy's answer only."""
+        if self._prompts:
+            self._append(step, self._answers(policy))
+
+    def _append(self, step: int, answers: Sequence[str]) -> None:
+        for number, (prompt, answer) in enumerate(zip(self._prompts, answers, strict=True)):
             self._writer.write(
                 {
                     "step": step,

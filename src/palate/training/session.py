@@ -11,15 +11,17 @@ import torch
 from rich.console import Console
 
 from palate.config.run import RunConfig
+from palate.models.allocator import keep_freed_memory
 from palate.models.load import load_tokenizer, resolve_name
 from palate.models.precision import Precision, default_device
 from palate.models.precision import resolve as resolve_precision
 from palate.models.reference import Reference
 from palate.text.template import Template, load_template
-from palate.training.build import Policy, build_policy, build_reference
+from palate.training.build import Policy, build_policy
 from palate.training.dataset import RunData, build_data
 from palate.training.environment import is_main_process, seed_everything
 from palate.training.methods import Method, build_method
+from palate.training.references import build_reference
 
 
 @dataclass
@@ -88,6 +90,7 @@ def prepare(config: RunConfig, notices: Sequence[str] = ()) -> Session:
         PalateError: whatever is wrong with data, template, model or config, in one line.
     """
     voice = Voice(list(notices))
+    keep_freed_memory()
     if config.torch_threads:
         torch.set_num_threads(config.torch_threads)
     seed_everything(config.seed)

@@ -20,9 +20,11 @@ from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
 from palate.artifacts import seal_folder, write_errors
 from palate.errors import NonFiniteError
-from palate.models.logprobs import Logps, TokenLogps, per_completion
-from palate.models.reference import Reference
+from palate.models.casts import reuse_casts
+from palate.models.logprobs import Logps, per_completion
+from palate.models.reference import Reference, score
 from palate.models.save import save_pretrained
+from palate.models.trunk import TrunkCache
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.meters import Meter
@@ -42,6 +44,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         collate: `text.batch.pack`, or `pad` for models that need separate rows.
         packed: which of the two it is.
         token_budget: tokens of one forward pass.
+        trunk: what frozen bottom layers computed, or None.
         on_step: called after every optimiser step with the step's metrics, on every rank.
         args: transformers' arguments, with `logging_nan_inf_filter` off.
     """
@@ -57,18 +60,21 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         collate: Callable[[Sequence[EncodedGroup]], Batch],
         packed: bool,
         token_budget: int,
+        trunk: TrunkCache | None = None,
         on_step: Callable[[int, dict[str, float]], None],
         args: TrainingArguments,
         **kwargs: Any,
     ) -> None:
         self.method = method
         self.reference = reference
-        self._split: Callable[[Sequence[EncodedGroup]], list[Batch]] = lambda groups: micro_batches(
+        self.split: Callable[[Sequence[EncodedGroup]], list[Batch]] = lambda groups: micro_batches(
             groups, token_budget, collate, packed=packed
         )
+        self._trunk = trunk
         self._on_step = on_step
         self._step_groups: list[EncodedGroup] = []
         self._step_losses: list[torch.Tensor] = []
+        self._step_scope = contextlib.ExitStack()
         self._grad_norm = self._step_learning_rate = float("nan")
         super().__init__(
             model=model,
@@ -111,6 +117,9 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def _begin_step(self) -> None:
         self._step_groups, self._step_losses = [], []
+        # Weights do not change within a step, so each is cast to the compute precision once.
+        self._step_scope.close()
+        self._step_scope.enter_context(reuse_casts())
 
     def training_step(
         self, model: torch.nn.Module, inputs: list[EncodedGroup], num_items_in_batch: torch.Tensor | int | None = None
@@ -118,7 +127,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         """Score, compare, go backward, one micro-batch at a time. Returns this batch's share of the step's loss."""
         model.train()
         assert isinstance(num_items_in_batch, torch.Tensor)
-        batches = [batch.to(self.args.device) for batch in self._split(inputs)]
+        batches = [batch.to(self.args.device) for batch in self.split(inputs)]
         references = self._reference_logps(batches)
         # DDP averages gradients over ranks; the mean over the global step is a sum over them.
         scale = (self.args.world_size / num_items_in_batch).float()
@@ -139,7 +148,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         return [per_completion(tokens, batch) for tokens, batch in zip(self.reference.logps(batches), batches)]
 
     def _loss(self, model: torch.nn.Module, batch: Batch, reference: Logps | None) -> tuple[LossOutput, torch.Tensor]:
-        tokens: TokenLogps = model(**batch.model_inputs())
+        tokens = score(model, batch, self._trunk)
         output = self.method.loss(per_completion(tokens, batch), reference, batch)
         weights = torch.tensor([self.method.weight(group) for group in batch.groups], device=batch.weights.device)
         # A repeated row must not count even where its loss is not finite.
@@ -154,6 +163,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """The last look before the optimiser: raise on what is not finite, while the weights are still good."""
+        self._step_scope.close()
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         losses = torch.cat(self._step_losses)
         value = norm.item() if isinstance(norm, torch.Tensor) else float(norm)
@@ -219,9 +229,9 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         model = self.model_wrapped if prepared else self.accelerator.prepare_model(self.model, evaluation_mode=True)
         model.eval()
         meter = Meter(self.args.device)
-        with torch.no_grad():
+        with torch.no_grad(), reuse_casts():
             for groups in dataloader:
-                batches = [batch.to(self.args.device) for batch in self._split(groups)]
+                batches = [batch.to(self.args.device) for batch in self.split(groups)]
                 for batch, reference in zip(batches, self._reference_logps(batches)):
                     output, weights = self._loss(model, batch, reference)
                     meter.add({"loss": output.loss, **output.metrics}, weights)

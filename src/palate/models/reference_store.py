@@ -1,0 +1,139 @@
+"""Reference log-probabilities on disk, keyed by what was scored: they outlive a change of anything else.
+
+A value belongs to (weights, precision) and to a group's token ids and trained mask, never to a position in a dataset.
+So a file serves any learning rate, β, loss, seed, adapter, row order, and a dataset with rows added. It holds
+token-level values, because some objectives weigh tokens.
+
+One file per reference, in safetensors: `keys` uint8 [N, 16], `lengths` int64 [N], `logps` float32 [Σ lengths].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from palate.artifacts import write_bytes
+from palate.errors import ArtifactError
+from palate.text.encode import EncodedGroup
+
+_FORMAT = "palate reference log-probabilities 1"
+
+
+def group_key(group: EncodedGroup) -> bytes:
+    """16 bytes that stand for the group's tokens and masks, and for nothing else about it."""
+    digest = hashlib.sha256()
+    for part in (group.prompt_ids, *(array for one in group.completions for array in (one.ids, one.trained))):
+        digest.update(f"{part.dtype.str}{len(part)}:".encode())
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.digest()[:16]
+
+
+class ReferenceStore:
+    """Token log-probabilities of groups under one reference.
+
+    Attributes:
+        identity: content hash of the reference's weights, with the precision that it scored in.
+        path: the file.
+    """
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path = path
+        self.identity = identity
+        self._values: dict[bytes, npt.NDArray[np.float32]] = {}
+        self._saved = 0
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], identity: str) -> ReferenceStore:
+        """Read a file, or begin an empty store where there is none.
+
+        Raises:
+            ArtifactError: the file is damaged, is something else, or belongs to another reference.
+        """
+        store = cls(Path(path), identity)
+        if store.path.exists():
+            store._read()
+        return store
+
+    def _read(self) -> None:
+        if not self.path.is_file():
+            raise ArtifactError(f"{self.path}: reference_cache must name a file, this is a folder")
+        try:
+            with safe_open(str(self.path), framework="numpy") as file:
+                facts = file.metadata() or {}
+                if facts.get("format") != _FORMAT:
+                    raise ArtifactError(f"{self.path}: is no reference cache; name another file as reference_cache")
+                tensors = {name: file.get_tensor(name) for name in ("keys", "lengths", "logps")}
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise ArtifactError(
+                f"{self.path}: the reference cache is damaged ({str(error).splitlines()[0]}); delete it, it is rebuilt"
+            ) from error
+        if facts.get("identity") != self.identity:
+            raise ArtifactError(
+                f"{self.path}: belongs to the reference {facts.get('identity')}, this run's is {self.identity}; "
+                "name another file, or reference_cache: auto"
+            )
+        if facts.get("checksum") != _checksum(tensors):
+            raise ArtifactError(f"{self.path}: the reference cache is damaged (checksum); delete it, it is rebuilt")
+        ends = np.cumsum(tensors["lengths"])
+        for key, end, length in zip(tensors["keys"], ends, tensors["lengths"], strict=True):
+            self._values[key.tobytes()] = tensors["logps"][end - length : end]
+        self._saved = len(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._values
+
+    def get(self, key: bytes) -> npt.NDArray[np.float32]:
+        """float32 [trained tokens of the group], completions one after the other."""
+        return self._values[key]
+
+    def put(self, key: bytes, logps: npt.NDArray[np.float32]) -> None:
+        self._values[key] = np.asarray(logps, dtype=np.float32)
+
+    def missing(self, groups: Iterable[EncodedGroup]) -> list[EncodedGroup]:
+        """The groups that have no values yet, each content once."""
+        wanted: Mapping[bytes, EncodedGroup] = {group_key(group): group for group in groups}
+        return [group for key, group in wanted.items() if key not in self._values]
+
+    def gather(self) -> None:
+        """Exchange values between ranks, so that each has them all. Nothing happens in a single process."""
+        if not dist.is_initialized():
+            return
+        parts: list[dict[bytes, npt.NDArray[np.float32]]] = [{} for _ in range(dist.get_world_size())]
+        dist.all_gather_object(parts, self._values)
+        for part in parts:
+            self._values |= part
+
+    def save(self) -> None:
+        """Write the file atomically if anything was added."""
+        if self._saved == len(self._values):
+            return
+        keys = sorted(self._values)
+        tensors: dict[str, npt.NDArray[np.generic]] = {
+            "keys": np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 16),
+            "lengths": np.array([len(self._values[key]) for key in keys], dtype=np.int64),
+            "logps": np.concatenate([self._values[key] for key in keys]).astype(np.float32),
+        }
+        facts = {"format": _FORMAT, "identity": self.identity, "checksum": _checksum(tensors)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(self.path, save(tensors, metadata=facts))
+        self._saved = len(self._values)
+
+
+def _checksum(tensors: Mapping[str, npt.NDArray[np.generic]]) -> str:
+    digest = hashlib.sha256()
+    for name in ("keys", "lengths", "logps"):
+        digest.update(json.dumps([name, list(tensors[name].shape)]).encode())
+        digest.update(np.ascontiguousarray(tensors[name]).tobytes())
+    return digest.hexdigest()

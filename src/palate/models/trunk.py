@@ -1,0 +1,121 @@
+"""Frozen bottom layers are computed once: for policy and reference together, and for all epochs.
+
+When only the last layers train, what the layers below them compute never changes. Its result, the hidden state that
+enters the first trainable layer, is kept per group and replayed: the layers pass through, the last of them hands out
+the stored state, and the model's own forward runs around it, so no architecture's forward is copied here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from palate.models.reference_store import group_key
+from palate.models.tuning import decoder_layers
+from palate.text.batch import Batch
+from palate.text.encode import EncodedGroup
+
+
+def first_trainable_layer(model: Any) -> int:
+    """How many bottom layers are frozen, 0 where something below the layers (the embedding) trains as well."""
+    if any(p.requires_grad for p in model.get_input_embeddings().parameters()):
+        return 0
+    for index, layer in enumerate(decoder_layers(model)):
+        if any(p.requires_grad for p in layer.parameters()):
+            return index
+    return 0
+
+
+class TrunkCache:
+    """Hidden states of groups after the frozen layers, bounded in bytes.
+
+    Args:
+        model: the unwrapped causal LM.
+        limit_bytes: what may be kept; groups beyond it are computed each time.
+    """
+
+    def __init__(self, model: Any, limit_bytes: int) -> None:
+        self.layers = list(decoder_layers(model))[: first_trainable_layer(model)]
+        self._limit = limit_bytes
+        self._states: dict[bytes, torch.Tensor] = {}
+        self.bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.layers)
+
+    def estimate(self, groups: Sequence[EncodedGroup], width: int, itemsize: int = 4) -> int:
+        """Bytes that the states of all `groups` take."""
+        return sum(group.packed_tokens for group in groups) * width * itemsize
+
+    def run(self, batch: Batch) -> TrunkRun:
+        """What a forward of this packed batch needs: the stored states, or a place to record them."""
+        if batch.layout is None:
+            return TrunkRun((), None)
+        keys = [group_key(group) for group in batch.groups]
+        if all(key in self._states for key in keys):
+            states = [self._states[key] for key in keys]
+            return TrunkRun(self.layers, torch.cat(states)[None].to(batch.input_ids.device))
+        return TrunkRun(self.layers, None)
+
+    def keep(self, batch: Batch, run: TrunkRun) -> None:
+        """Store what a recording run saw, as far as the limit allows."""
+        if run.recorded is None or batch.layout is None:
+            return
+        for group, span in zip(batch.groups, batch.layout.spans, strict=True):
+            key = group_key(group)
+            size = (span.end - span.start) * run.recorded.shape[-1] * run.recorded.element_size()
+            if key not in self._states and self.bytes + size <= self._limit:
+                self._states[key] = run.recorded[0, span.start : span.end].to("cpu", copy=True)
+                self.bytes += size
+
+
+class TrunkRun:
+    """One forward over the trunk: replays a given state, or records the one that is computed.
+
+    Attributes:
+        recorded: [1, T, H] after a recording forward.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], state: torch.Tensor | None) -> None:
+        self._layers = layers
+        self._state = state
+        self.recorded: torch.Tensor | None = None
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """The frozen layers behave so inside the context."""
+        if not self._layers:
+            yield
+            return
+        changed = self._layers if self._state is not None else self._layers[-1:]
+        for layer in changed[:-1]:
+            layer.forward = _pass_through
+        last: Any = changed[-1]
+        last.forward = self._hand_out if self._state is not None else self._recording(last.forward)
+        try:
+            yield
+        finally:
+            for layer in changed:
+                del layer.__dict__["forward"]
+
+    def _hand_out(self, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        assert self._state is not None
+        return self._state.to(hidden.dtype)
+
+    def _recording(self, forward: Any) -> Any:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
+            # Architectures whose layers return more than the hidden state are recorded never, and so run live.
+            if isinstance(output, torch.Tensor):
+                self.recorded = output.detach()
+            return output
+
+        return run
+
+
+def _pass_through(hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    return hidden

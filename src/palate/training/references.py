@@ -1,0 +1,127 @@
+"""The run's reference: which of the kinds it is, and the store that stands in front of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from palate.config.run import DpoConfig, RunConfig
+from palate.errors import ArtifactError
+from palate.models.builtin import cache_root
+from palate.models.identity import model_hash
+from palate.models.load import load_model, resolve_name, store_frozen_in
+from palate.models.precision import Precision
+from palate.models.probe import probe
+from palate.models.reference import AdapterOff, FrozenCopy, PolicyAtStart, Reference, SeparateModel, check_separate
+from palate.models.reference_store import ReferenceStore
+from palate.models.stored import StoredReference, fill, share, verify
+from palate.text.batch import Batch
+from palate.text.encode import EncodedGroup
+from palate.training.build import Policy
+from palate.training.methods.base import Method
+
+Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
+
+
+def build_reference(
+    config: RunConfig, method: Method, policy: Policy, precision: Precision, device: torch.device
+) -> Reference | None:
+    """None, a separate model, the base under a new adapter, a copy of what trains, or stored values of one of these.
+
+    Raises:
+        ModelError: `ref_model` cannot be loaded, or shares storage with what trains.
+        ArtifactError: `reference_cache` names a file that is damaged or belongs to another reference.
+    """
+    if not method.needs_reference:
+        return None
+    cache = config.reference_cache if isinstance(config, DpoConfig) else "off"
+    live = _live(config, policy, precision, device, stored=cache != "off")
+    check_separate(policy.model, live)
+    if cache == "off":
+        return live
+    # The same weights give other values in another precision.
+    identity = f"{live.identity}-{precision.name}"
+    if cache != "auto":
+        return StoredReference(ReferenceStore.open(cache, identity), live)
+    try:
+        store = ReferenceStore.open(references_root() / f"{identity}.safetensors", identity)
+    except ArtifactError:
+        # Nobody named this file: begin it again.
+        (references_root() / f"{identity}.safetensors").unlink(missing_ok=True)
+        store = ReferenceStore(references_root() / f"{identity}.safetensors", identity)
+    return StoredReference(store, live)
+
+
+def references_root() -> Path:
+    """Where `reference_cache: auto` keeps its files: `$PALATE_REFERENCES`, else the cache folder."""
+    named = os.environ.get("PALATE_REFERENCES")
+    return Path(named) if named else cache_root() / "references"
+
+
+def fill_reference(
+    reference: Reference | None,
+    groups: Sequence[EncodedGroup],
+    split: Split,
+    *,
+    precision: Precision,
+    device: torch.device,
+    say: Callable[[str], None],
+    main: bool,
+) -> None:
+    """Give a stored reference its values: check a sample of those it has, compute those it lacks, save.
+
+    Ranks share the work and end with the same values; the main process writes the file.
+
+    Raises:
+        ArtifactError: stored values are not the reference's.
+    """
+    if not isinstance(reference, StoredReference) or reference.live is None:
+        return
+    store, live = reference.store, reference.live
+    # Ranks opened the file each at its own moment; from here on they agree on what is missing.
+    store.gather()
+    known = len(groups) - len(store.missing(groups))
+    verify(store, live, groups, split, device, precision.name)
+    missing = store.missing(groups)
+    if missing:
+        say(f"reference: scoring {len(missing)} groups once ({known} are stored already)")
+        fill(store, live, share(missing), split, device)
+        store.gather()
+        if main:
+            store.save()
+    else:
+        say(f"reference: all {known} groups are stored already, {store.path}")
+
+
+def _live(
+    config: RunConfig, policy: Policy, precision: Precision, device: torch.device, *, stored: bool
+) -> AdapterOff | FrozenCopy | PolicyAtStart | SeparateModel:
+    separate = config.ref_model if isinstance(config, DpoConfig) else None
+    if separate is not None and not _is_the_policy(config, separate):
+        model = load_model(separate, device=device, trust_remote_code=config.trust_remote_code)
+        identity = model_hash(model)
+        # The same weights are the starting policy: no second model is needed to be the reference.
+        if identity != policy.identity:
+            probe(model, want_packed=policy.probe.packed)
+            model.requires_grad_(False)
+            store_frozen_in(model, precision)
+            return SeparateModel(model, precision, device, identity, is_start=False)
+        del model
+    if config.finetuning_type == "lora" and not config.adapter_name_or_path and _zero_start(config):
+        return AdapterOff(policy.model, precision, device, policy.identity)
+    kind = PolicyAtStart if stored else FrozenCopy
+    return kind(policy.model, precision, device, policy.identity, policy.trunk)
+
+
+def _is_the_policy(config: RunConfig, separate: str) -> bool:
+    """The same folder or hub id, and nothing merged into it: no need to load it to find it equal."""
+    same = resolve_name(separate) == resolve_name(config.model_name_or_path)
+    return same and config.model_revision is None and config.adapter_name_or_path is None
+
+
+def _zero_start(config: RunConfig) -> bool:
+    """Whether a new adapter adds exactly nothing. DoRA's magnitudes normalise the weights, which rounds."""
+    return not config.use_dora
