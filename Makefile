@@ -58,6 +58,7 @@ bench: install
 
 docs: install
 	$(BIN)/python -m palate.config.docs docs/config.md
+	$(BIN)/python -m palate.text.docs docs/templates.md
 	$(BIN)/python -m palate.config.objective_docs docs/objectives.md
 
 clean:

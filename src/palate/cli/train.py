@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
-from palate.cli.console import note, result, result_json
+from palate.cli.console import note, result, result_json, speaks
+from palate.errors import Stopped
 
 if TYPE_CHECKING:
     from palate.training.run import RunResult
@@ -26,9 +28,17 @@ def command(
     for line in loaded.notices:
         note(line)
 
+    from palate.report.run import write_run_report
     from palate.training.run import train
 
-    done = train(loaded.config, notices=loaded.notices)
+    try:
+        done = train(loaded.config, notices=loaded.notices)
+    except Stopped:
+        if speaks():
+            write_run_report(loaded.config.output_dir)
+        raise
+    if speaks():
+        done = replace(done, report=write_run_report(done.output_dir))
     if as_json:
         result_json(
             {
