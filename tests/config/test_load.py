@@ -146,7 +146,7 @@ def test_what_is_missing_is_said_with_its_meaning(write: Callable[[str], Path]) 
         ConfigError, match=r"run\.yaml: dataset is missing: what to train on.* \(also wrong: output_dir\)"
     ):
         load_config(path)
-    with pytest.raises(ConfigError, match=r"stage is missing; add `stage: dpo` \(one of sft, dpo\)"):
+    with pytest.raises(ConfigError, match=r"stage is missing; add `stage: dpo` \(one of sft, .*dpo"):
         load_config(write("dataset: a\n"))
 
 
@@ -158,10 +158,10 @@ def test_a_null_is_a_key_left_out(write: Callable[[str], Path]) -> None:
 def test_stages_own_their_keys(write: Callable[[str], Path]) -> None:
     sft = BASE.replace("dpo", "sft")
     with pytest.raises(
-        ConfigError, match=r"run\.yaml:5: pref_beta belongs to stage dpo, but this config says stage: sft"
+        ConfigError, match=r"run\.yaml:5: dpop_lambda belongs to stage dpo, but this config says stage: sft"
     ):
-        load_config(write(sft + "pref_beta: 0.1\n"))
-    with pytest.raises(ConfigError, match=r"run\.yaml:1: stage must be one of sft, dpo, not pt"):
+        load_config(write(sft + "dpop_lambda: 3\n"))
+    with pytest.raises(ConfigError, match=r"run\.yaml:1: stage must be one of sft, .*, not pt"):
         load_config(write(BASE.replace("dpo", "pt")))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -15,3 +17,7 @@ class Fields(BaseModel):
         coerce_numbers_to_str=True,  # `run_name: 2024` means the text
         protected_namespaces=(),  # model_name_or_path is the field's name everywhere
     )
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with the value that holds, as plain JSON values: what `run.json` and `palate plan` show."""
+        return self.model_dump(mode="json")

@@ -12,12 +12,14 @@ from pydantic.fields import FieldInfo
 
 from palate.config.base import Fields
 from palate.config.data import DataFields
+from palate.config.kto import UnpairedObjectiveFields
 from palate.config.load import PIPELINE_KEYS
 from palate.config.model import ModelFields, TuningFields
 from palate.config.optimisation import OptimisationFields
 from palate.config.peers import FIXED, NO_EFFECT, RENAMED
 from palate.config.preference import ObjectiveFields, ReferenceFields, SampleFields
 from palate.config.reader import as_yaml
+from palate.config.rm import RewardObjectiveFields
 from palate.config.run import STAGES
 from palate.config.trainer import DeviceFields, EvaluationFields, LogFields, OutputFields
 
@@ -26,6 +28,8 @@ TOPICS: tuple[tuple[str, type[Fields]], ...] = (
     ("What is trained", TuningFields),
     ("Data", DataFields),
     ("Objective", ObjectiveFields),
+    ("Objective on single answers", UnpairedObjectiveFields),
+    ("Objective of a reward model", RewardObjectiveFields),
     ("Reference", ReferenceFields),
     ("Optimisation", OptimisationFields),
     ("Output", OutputFields),

@@ -47,7 +47,7 @@ class Option:
         if self.type is bool:
             return "true | false"
         if self.type is not float:
-            return {str: "a name", dict: "name: weight, …"}[self.type]
+            return "a name" if self.type is str else "name: weight, …"
         left = "(" if self.low_open or self.low is None else "["
         right = ")" if self.high_open or self.high is None else "]"
         low = "−∞" if self.low is None else f"{self.low:g}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -12,7 +14,7 @@ from palate.config.values import AutoOffOrPath, AutoOrOff
 from palate.errors import ConfigError
 
 
-def _option(key: str) -> Any:
+def option_field(key: str) -> Any:
     """A field for an objective's option: None leaves the value to the objective, whose table has all about it."""
     return Field(None, description=OPTIONS[key].doc, json_schema_extra={"default": "the objective's"})
 
@@ -24,49 +26,84 @@ def _own_name(name: str) -> str:
 ObjectiveName: TypeAlias = Annotated[str, AfterValidator(_own_name)]
 
 
-class ObjectiveFields(Fields):
-    """The loss and its options; objectives.md has their defaults and ranges. The others are refused."""
+# What a family of objectives learns from, and the stage that trains with it.
+STAGE_OF: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "paired": ("pairs", "dpo"),
+        "ranked": ("rankings", "dpo"),
+        "unpaired": ("single labelled answers", "kto"),
+        "reward": ("a reward head", "rm"),
+    }
+)
 
-    pref_loss: ObjectiveName = Field("sigmoid", description="The objective; `palate objectives` lists them.")
-    pref_beta: float | None = _option("pref_beta")
-    dpo_label_smoothing: float | None = _option("dpo_label_smoothing")
-    simpo_gamma: float | None = _option("simpo_gamma")
-    ipo_logps: Literal["mean", "sum"] | None = _option("ipo_logps")
-    dpop_lambda: float | None = _option("dpop_lambda")
-    rdpo_alpha: float | None = _option("rdpo_alpha")
-    cpo_alpha: float | None = _option("cpo_alpha")
-    orpo_lambda: float | None = _option("orpo_lambda")
-    discopop_tau: float | None = _option("discopop_tau")
-    kto_chosen_weight: float | None = _option("kto_chosen_weight")
-    kto_rejected_weight: float | None = _option("kto_rejected_weight")
-    dimension_weights: dict[str, float] | None = _option("dimension_weights")
-    dimension_temperature: float | None = _option("dimension_temperature")
-    dimension: str | None = _option("dimension")
-    pref_ftx: float | None = _option("pref_ftx")
-    kl_coef: float | None = _option("kl_coef")
-    pref_bco_weight: float | None = _option("pref_bco_weight")
-    f_divergence_type: str | None = _option("f_divergence_type")
-    f_alpha_divergence_coef: float | None = _option("f_alpha_divergence_coef")
-    ld_alpha: float | None = _option("ld_alpha")
-    use_weighting: bool | None = _option("use_weighting")
+
+class ObjectiveChoice(Fields):
+    """An objective and those of its options that the stage's class has as fields.
+
+    Attributes:
+        families: the families of objectives that the stage trains with.
+    """
+
+    families: ClassVar[tuple[str, ...]] = ()
+
+    pref_loss: ObjectiveName
+
+    @classmethod
+    def objective_keys(cls) -> tuple[str, ...]:
+        """The fields that are options of objectives."""
+        return tuple(name for name in cls.model_fields if name in OPTIONS)
 
     @property
     def objective_options(self) -> dict[str, Any]:
         """Every option that the chosen objective reads, by key, its defaults filled in."""
-        return resolve_options(self.pref_loss, {key: getattr(self, key) for key in OBJECTIVE_KEYS})
+        return resolve_options(self.pref_loss, {key: getattr(self, key) for key in self.objective_keys()})
+
+    def resolved(self) -> dict[str, Any]:
+        """As for every stage; of the objectives' options those that the chosen one reads, with their values."""
+        options, keys = self.objective_options, self.objective_keys()
+        values = super().resolved()
+        return {key: options.get(key, value) for key, value in values.items() if key in options or key not in keys}
 
     @model_validator(mode="after")
     def _objective_fits(self) -> Any:
         family = objective(self.pref_loss).family
-        if family not in ("paired", "ranked"):
-            raise ConfigError(
-                f"pref_loss: {self.pref_loss} learns from {family} rows; stage dpo from pairs and rankings"
-            )
+        if family not in self.families:
+            rows, stage = STAGE_OF[family]
+            raise ConfigError(f"pref_loss: {self.pref_loss} learns from {rows}; write stage: {stage}")
         _ = self.objective_options  # raises ConfigError where an option does not belong to the objective
         return self
 
 
-OBJECTIVE_KEYS = tuple(name for name in ObjectiveFields.model_fields if name != "pref_loss")
+class ObjectiveFields(ObjectiveChoice):
+    """The loss and its options; objectives.md has their defaults and ranges. The others are refused."""
+
+    families = ("paired", "ranked")
+
+    pref_loss: ObjectiveName = Field("sigmoid", description="The objective; `palate objectives` lists them.")
+    pref_beta: float | None = option_field("pref_beta")
+    dpo_label_smoothing: float | None = option_field("dpo_label_smoothing")
+    simpo_gamma: float | None = option_field("simpo_gamma")
+    ipo_logps: Literal["mean", "sum"] | None = option_field("ipo_logps")
+    dpop_lambda: float | None = option_field("dpop_lambda")
+    rdpo_alpha: float | None = option_field("rdpo_alpha")
+    cpo_alpha: float | None = option_field("cpo_alpha")
+    orpo_lambda: float | None = option_field("orpo_lambda")
+    discopop_tau: float | None = option_field("discopop_tau")
+    kto_chosen_weight: float | None = option_field("kto_chosen_weight")
+    kto_rejected_weight: float | None = option_field("kto_rejected_weight")
+    dimension_weights: dict[str, float] | None = option_field("dimension_weights")
+    dimension_temperature: float | None = option_field("dimension_temperature")
+    dimension: str | None = option_field("dimension")
+    pref_ftx: float | None = option_field("pref_ftx")
+    kl_coef: float | None = option_field("kl_coef")
+    pref_bco_weight: float | None = option_field("pref_bco_weight")
+    f_divergence_type: str | None = option_field("f_divergence_type")
+    f_alpha_divergence_coef: float | None = option_field("f_alpha_divergence_coef")
+    ld_alpha: float | None = option_field("ld_alpha")
+    use_weighting: bool | None = option_field("use_weighting")
+
+
+OBJECTIVE_KEYS = ObjectiveFields.objective_keys()
 
 
 class ReferenceFields(Fields):
