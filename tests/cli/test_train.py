@@ -23,7 +23,7 @@ class Done:
     metrics: dict[str, float] = field(
         default_factory=lambda: {"loss": 0.5, "rewards/accuracies": 0.75, "eval_rewards/accuracies": 0.7, "other": 1.0}
     )
-    report: Path | None = Path("runs/a/report.html")
+    report: Path | None = None
 
 
 @pytest.fixture
@@ -38,6 +38,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, tuple[str, .
     room: Any = ModuleType("palate.training.run")
     room.train = train
     monkeypatch.setitem(sys.modules, "palate.training.run", room)
+    report: Any = ModuleType("palate.report.run")
+    report.write_run_report = lambda run: Path(run) / "report.html"
+    monkeypatch.setitem(sys.modules, "palate.report.run", report)
     return seen
 
 
