@@ -6,6 +6,7 @@
     ├── DataError               a dataset cannot be read, or nothing usable is left in it
     ├── ModelError              a model, adapter or tokenizer cannot be loaded or does not fit the task
     ├── ArtifactError           a run directory, checkpoint or cache is missing, damaged or in the way
+    ├── EngineError             an engine over the network does not answer, or not with what was asked for
     ├── TrainingError           a run went wrong while it trained
     │   └── NonFiniteError      a loss or gradient was NaN or infinite; the weights were not touched
     └── Stopped                 exit 130 or 143: a signal ended the run after a resumable checkpoint
@@ -43,6 +44,10 @@ class ModelError(PalateError):
 
 class ArtifactError(PalateError):
     """A run directory, checkpoint or cache file is missing, damaged, foreign or in the way."""
+
+
+class EngineError(PalateError):
+    """An OpenAI-compatible engine cannot be reached, refuses, or answers with something else than was asked for."""
 
 
 class TrainingError(PalateError):

@@ -135,12 +135,12 @@ class Answer:
 
     Attributes:
         text: the answer without markup.
-        finish_reason: `stop` where the model ended its turn, `length` where it was cut off.
+        finish_reason: `stop` where the model ended its turn, `length` where it was cut off, else the engine's own word.
         tokens: how many it took, the end of the turn included; None where an engine does not say.
     """
 
     text: str
-    finish_reason: Literal["stop", "length"]
+    finish_reason: str
     tokens: int | None = None
 
 

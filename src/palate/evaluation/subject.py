@@ -13,6 +13,7 @@ from torch import nn
 from palate.artifacts import RunDir
 from palate.errors import ArtifactError, ModelError
 from palate.models.generate import Decoding, generate
+from palate.models.identity import model_hash
 from palate.models.load import load_model, load_tokenizer
 from palate.models.logprobs import Logps, per_completion
 from palate.models.precision import Precision
@@ -106,6 +107,8 @@ class Subject:
 
     Attributes:
         spec: where it came from.
+        name: what people call it.
+        identity: content hash of its weights, adapters merged.
         template: its chat template and tokenizer.
     """
 
@@ -116,6 +119,8 @@ class Subject:
         model: Any = load_model(spec.model, device=device)
         for adapter in spec.adapters:
             model = merge_adapter(model, adapter)
+        self.name = spec.name
+        self.identity: str | None = model_hash(model)
         self._packed = probe(model).packed
         self.model: nn.Module = model.eval().requires_grad_(False)
         self.template: Template = load_template(load_tokenizer(spec.model), spec.template)

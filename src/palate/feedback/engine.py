@@ -1,0 +1,135 @@
+"""Any OpenAI-compatible engine (vLLM, llama.cpp, a hosted one) as something that answers prompts."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from palate.errors import EngineError
+from palate.models.generate import Decoding
+from palate.records import Answer, Messages
+
+KEY_VARIABLES = ("PALATE_API_KEY", "OPENAI_API_KEY")
+# What a busy or restarting engine says; everything else will not get better by asking again.
+_PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
+_LONGEST_WAIT = 60.0
+
+
+class Engine:
+    """A chat engine at a base URL.
+
+    Args:
+        base_url: up to and including `/v1`.
+        model: the engine's name for the model.
+        timeout: seconds to wait for one answer.
+        attempts: how often a request is sent while the engine is busy or away.
+        workers: requests under way at a time.
+        transport: in place of the network, for tests.
+        sleep: waits between attempts.
+
+    The key, where the engine wants one, comes from the environment (PALATE_API_KEY or OPENAI_API_KEY) and goes nowhere
+    but into the request.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        timeout: float = 300.0,
+        attempts: int = 6,
+        workers: int = 8,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if not base_url.startswith(("http://", "https://")):
+            raise EngineError(f"--base-url {base_url}: must begin with http:// or https://")
+        self.name = model
+        self.identity: str | None = None
+        self._url = f"{base_url.rstrip('/')}/chat/completions"
+        self._attempts = attempts
+        self._workers = workers
+        self._sleep = sleep
+        key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(headers=headers, timeout=timeout, transport=transport)
+
+    def answers(self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int]) -> list[Answer]:
+        """One answer per conversation, each sampled by its own seed as far as the engine honours one.
+
+        Raises:
+            EngineError: the engine cannot be reached, refuses, or answers with something else.
+        """
+        with ThreadPoolExecutor(self._workers) as pool:
+            return list(pool.map(lambda prompt, seed: self._answer(prompt, decoding, seed), prompts, seeds))
+
+    def _answer(self, prompt: Messages, decoding: Decoding, seed: int) -> Answer:
+        reply = self._post(
+            {
+                "model": self.name,
+                "messages": [{"role": message.role, "content": message.content} for message in prompt],
+                "max_tokens": decoding.max_new_tokens,
+                "temperature": decoding.temperature,
+                "top_p": decoding.top_p,
+                "seed": seed & 0x7FFFFFFF,  # engines differ in how long a seed may be
+            }
+        )
+        try:
+            choice = reply["choices"][0]
+            text, reason = choice["message"]["content"], choice.get("finish_reason")
+        except (KeyError, IndexError, TypeError) as error:
+            raise EngineError(f"{self._url}: the reply has no choices[0].message.content") from error
+        if text is not None and not isinstance(text, str):
+            raise EngineError(f"{self._url}: the reply's content is a {type(text).__name__}, not text")
+        usage = reply.get("usage")
+        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        return Answer(text or "", str(reason or "stop"), tokens if isinstance(tokens, int) else None)
+
+    def _post(self, body: dict[str, Any]) -> Any:
+        """The reply's JSON; waits and asks again while the engine is busy, as long as it asks for or ever longer."""
+        problem, wait = "", 0.0
+        for attempt in range(self._attempts):
+            if attempt:
+                self._sleep(wait)
+            wait = min(_LONGEST_WAIT, 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries
+            try:
+                reply = self._client.post(self._url, json=body)
+            except httpx.TransportError as error:
+                problem = f"cannot be reached ({type(error).__name__}: {' '.join(str(error).split())})"
+                continue
+            if reply.status_code in _PASSING:
+                problem = f"answered {reply.status_code}"
+                wait = _retry_after(reply, wait)
+                continue
+            if reply.status_code != 200:
+                raise EngineError(f"{self._url}: {_refusal(reply)}")
+            try:
+                return reply.json()
+            except ValueError:
+                problem = "answered with something that is not JSON"
+        raise EngineError(f"{self._url}: {problem}, {self._attempts} times; run again later, finished rows are kept")
+
+
+def _retry_after(reply: httpx.Response, wait: float) -> float:
+    asked = reply.headers.get("retry-after", "")
+    return min(_LONGEST_WAIT, float(asked)) if asked.replace(".", "", 1).isdigit() else wait
+
+
+def _refusal(reply: httpx.Response) -> str:
+    """One line for a request that will never be served."""
+    if reply.status_code in (401, 403):
+        return f"refused the key ({reply.status_code}); set {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]}"
+    try:
+        body = reply.json()
+        found = body.get("error", body) if isinstance(body, dict) else body
+        said = str(found.get("message", found) if isinstance(found, dict) else found)
+    except ValueError:
+        said = reply.text
+    hint = "; does the base URL end in /v1, and does the engine serve this model?" if reply.status_code == 404 else ""
+    return f"refused the request ({reply.status_code}): {' '.join(said.split())[:200]}{hint}"

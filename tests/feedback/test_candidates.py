@@ -1,0 +1,99 @@
+"""Candidates on disk: resumed after a kill, independent of neighbours, refused when made otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from palate.artifacts import read_jsonl
+from palate.errors import ArtifactError, DataError
+from palate.feedback.candidates import read_candidates, write_candidates
+from palate.models.generate import Decoding
+from palate.records import Answer, Message, Messages
+
+PROMPTS: list[tuple[str, Messages]] = [(f"p.jsonl:{n}", (Message("user", f"prompt {n}"),)) for n in range(1, 41)]
+HOW = Decoding(max_new_tokens=4, temperature=1.0, seed=3)
+
+
+class Echo:
+    """Answers with the prompt and the seed; may be killed at the n-th call."""
+
+    name, identity = "echo", "hash"
+
+    def __init__(self, dies_at: int = -1) -> None:
+        self.calls = 0
+        self._dies_at = dies_at
+
+    def answers(self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int]) -> list[Answer]:
+        if self.calls == self._dies_at:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return [Answer(f"{prompt[-1].content} {seed}", "stop", 2) for prompt, seed in zip(prompts, seeds)]
+
+
+def test_a_killed_file_is_finished_and_equals_an_unbroken_one(tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    assert write_candidates(PROMPTS, Echo(), 4, HOW, path=whole) == 40
+    with pytest.raises(KeyboardInterrupt):
+        write_candidates(PROMPTS, Echo(dies_at=1), 4, HOW, path=broken)
+    kept = len(read_jsonl(broken))
+    assert 0 < kept < 40
+    with broken.open("a") as file:
+        file.write('{"id": "torn')
+    assert write_candidates(PROMPTS, Echo(), 4, HOW, path=broken) == 40 - kept
+    assert broken.read_bytes() == whole.read_bytes()
+
+
+def test_what_is_sampled_depends_on_prompt_seed_and_number_alone(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    write_candidates(PROMPTS, Echo(), 4, HOW, path=first)
+    write_candidates([("other.jsonl:9", PROMPTS[7][1])], Echo(), 2, HOW, path=second)
+    four, two = (row["completions"] for row in (read_jsonl(first)[7], read_jsonl(second)[0]))
+    assert four[:2] == two
+    assert len({one["text"] for one in four}) == 4
+
+
+def test_a_row_says_all_there_is_to_know(tmp_path: Path) -> None:
+    write_candidates(PROMPTS[:1], Echo(), 1, HOW, path=tmp_path / "c.jsonl")
+    (row,) = read_jsonl(tmp_path / "c.jsonl")
+    text = row["completions"][0]["text"]
+    assert row == {
+        "id": "p.jsonl:1",
+        "prompt": [{"role": "user", "content": "prompt 1"}],
+        "completions": [{"text": text, "finish_reason": "stop", "tokens": 2}],
+        "model": "echo",
+        "identity": "hash",
+        "seed": 3,
+        "decoding": {"max_new_tokens": 4, "temperature": 1.0, "top_p": 1.0},
+    }
+    (read,) = read_candidates(tmp_path / "c.jsonl")
+    assert read.prompt == PROMPTS[0][1]
+    assert read.completions == (Answer(text, "stop", 2),)
+
+
+@pytest.mark.parametrize("how", [Decoding(4, 0.5, seed=3), Decoding(4, 1.0, seed=4), Decoding(5, 1.0, seed=3)])
+def test_other_settings_are_not_mixed_into_a_file(tmp_path: Path, how: Decoding) -> None:
+    path = tmp_path / "c.jsonl"
+    write_candidates(PROMPTS[:2], Echo(), 2, HOW, path=path)
+    with pytest.raises(ArtifactError, match="name another --out"):
+        write_candidates(PROMPTS, Echo(), 2, how, path=path)
+    with pytest.raises(ArtifactError, match="made with k 2, not 3"):
+        write_candidates(PROMPTS, Echo(), 3, HOW, path=path)
+    with pytest.raises(ArtifactError, match="another prompt"):
+        write_candidates([("p.jsonl:1", PROMPTS[5][1])], Echo(), 2, HOW, path=path)
+
+
+def test_plain_texts_are_candidates_too_and_bad_rows_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text(json.dumps({"prompt": "q", "completions": ["a", "b"]}) + "\n")
+    (row,) = read_candidates(path)
+    assert (row.id, [one.text for one in row.completions]) == ("c.jsonl:1", ["a", "b"])
+    path.write_text(json.dumps({"prompt": "q"}) + "\n")
+    with pytest.raises(DataError, match=r"c\.jsonl:1: has no list of completions"):
+        read_candidates(path)
+    path.write_text("")
+    with pytest.raises(DataError, match="no candidates"):
+        read_candidates(path)
