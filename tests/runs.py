@@ -29,6 +29,7 @@ BASE: dict[str, Any] = {
     "save_strategy": "no",
     "report_to": "none",
     "sample_prompts": 0,
+    "reference_cache": "off",
     "torch_threads": 1,
 }
 
@@ -59,7 +60,7 @@ def values(model: Path, folder: Path, *, rows: int = 8, **changed: Any) -> dict[
         write_rows(data, pairs(rows))
     named = {"model_name_or_path": str(model), "dataset": str(data), "output_dir": str(folder)}
     if changed.get("stage") == "sft":
-        changed = {"sample_prompts": None, **changed}
+        changed = {"sample_prompts": None, "reference_cache": None, **changed}
     return {key: value for key, value in {**BASE, **named, **changed}.items() if value is not None}
 
 
