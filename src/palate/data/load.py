@@ -41,7 +41,8 @@ class SourceReport:
         records: records made; more than `used` where a row makes several.
         dropped_by_reason: rows that are not used, by reason; used + dropped = rows_read.
         unknown_columns: columns that palate does not know; they are kept in `extra`.
-        notices: what was left out of rows that are used all the same, by name (`repeated_answer` …).
+        notices: what is worth knowing of rows that are used, by name and count: answers left out of a ranking
+            (`repeated_answer`, `empty_answer`), which of two answers won (`first_won`, `second_won`).
     """
 
     name: str
@@ -205,10 +206,7 @@ def load_records(
     Raises:
         DataError: in one line, if a source is missing, unreadable, not recognised, or left with too few rows.
     """
-    weights = dataset if isinstance(dataset, Mapping) else None
-    names = _names(dataset, dataset_dir)
-    found = [open_source(name, dataset_dir=dataset_dir, split=split, subset=subset) for name in names]
-    sources = distinct_labels(_distinct_names(found))
+    sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
     per_source: list[list[R]] = []
     dropped: list[Dropped] = []
     reports: list[SourceReport] = []
@@ -225,12 +223,25 @@ def load_records(
         _check(reports[-1], lost, max_dropped)
         per_source.append(records)
         dropped += lost
-    shares = None if weights is None else [float(weights[name]) for name in names]
+    shares = [float(weight) for weight in dataset.values()] if isinstance(dataset, Mapping) else None
     limits = None if caps is None else _caps(caps, sources)
     drawn, left_out = draw(per_source, shares, temperature=temperature, caps=limits, seed=seed)
     reports = [_after_draw(report, len(kept), len(rest)) for report, kept, rest in zip(reports, drawn, left_out)]
     dropped += [Dropped(record.id, NOT_DRAWN, "left out by the mixture") for rest in left_out for record in rest]
     return LoadedData([record for kept in drawn for record in kept], dropped, reports)
+
+
+def find_sources(
+    dataset: DatasetSpec,
+    *,
+    dataset_dir: str | Path | None = None,
+    split: str | None = None,
+    subset: str | None = None,
+) -> list[Source]:
+    """The sources that a dataset specification names, in its order, with names and row ids of their own."""
+    names = _names(dataset, dataset_dir)
+    found = [open_source(name, dataset_dir=dataset_dir, split=split, subset=subset) for name in names]
+    return distinct_labels(_distinct_names(found))
 
 
 def _names(dataset: DatasetSpec, dataset_dir: str | Path | None) -> list[str]:

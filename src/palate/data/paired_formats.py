@@ -198,6 +198,7 @@ def read_safety_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePa
     if len(set(wanted)) > 1:
         raise RowError("labels_disagree", f"response_{better} is more helpful, response_{safer} is safer")
     best = int(wanted[0] or 0)
+    origin.notices.append("second_won" if best else "first_won")
     dimensions = {
         name: (1.0, 0.0) if label == best else (0.0, 1.0)
         for name, label in (("helpfulness", better), ("safety", safer))
@@ -230,6 +231,7 @@ def read_two_answers(row: Row, origin: Origin, reading: Reading) -> PreferencePa
     if verdict is None or not 1 <= verdict <= 2 or verdict == 1.5:
         raise RowError("tie" if verdict in (0, 1.5) else "no_label", f"the choice is {cell(row, *VERDICT_NAMES)!r}")
     best, worst = names if verdict < 1.5 else names[::-1]
+    origin.notices.append("first_won" if verdict < 1.5 else "second_won")
     prompt = prompt_of(row, cell(row, *PROMPT_NAMES, "input"), "prompt", reading)
     return _graded(row, origin, prompt, *_answers(cell(row, best), cell(row, worst), reading))
 
@@ -244,6 +246,7 @@ def read_arena(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
     if winner not in ("model_a", "model_b", "a", "b"):
         raise RowError("tie" if "tie" in winner else "no_label", f"winner is {cell(row, 'winner')!r}")
     names = ("conversation_a", "conversation_b") if winner.endswith("a") else ("conversation_b", "conversation_a")
+    origin.notices.append("first_won" if winner.endswith("a") else "second_won")
     best, worst = (read_turns(cell(row, name), name, reading.tags) for name in names)
     return pair(origin, *split_off_prompt(best, worst))
 

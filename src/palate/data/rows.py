@@ -80,7 +80,7 @@ class RatedAnswers(Record):
 class Origin:
     """What a row's record carries whatever its format: id, source and unread columns; the shared cells are read here.
 
-    `notices` collects short names of what was left out of a row that is used all the same.
+    `notices` collects short names of what is worth counting about a row that is used all the same.
     """
 
     id: str

@@ -1,0 +1,35 @@
+"""The texts of evaluation data, to keep them out of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from palate.data.load import DatasetSpec, find_sources
+from palate.data.measures.leaks import EvaluationTexts
+
+_SHORTEST = 20
+
+
+def evaluation_texts(dataset: DatasetSpec, dataset_dir: str | Path | None = None) -> EvaluationTexts:
+    """Every text of 20 characters or more in some files, whatever shape their rows have."""
+
+    def texts() -> Iterator[tuple[str, str]]:
+        for source in find_sources(dataset, dataset_dir=dataset_dir):
+            for row_id, row in source.rows():
+                yield from ((row_id, text) for text in _texts_in(row))
+
+    return EvaluationTexts(texts())
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        if len(value) >= _SHORTEST:
+            yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts_in(inner)
+    elif isinstance(value, Sequence) and not isinstance(value, bytes):
+        for inner in value:
+            yield from _texts_in(inner)

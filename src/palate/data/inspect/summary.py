@@ -1,0 +1,89 @@
+"""An inspection for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from palate.data.inspect.inspection import Inspection, Spread
+from palate.stats import Interval
+
+_WIDTH = 110
+
+
+def as_text(found: Inspection, *, samples: int = 2) -> str:
+    """The inspection in lines of at most 110 characters or so; `samples` rows are shown for each problem."""
+    return "\n".join([*_sources(found), "", *_numbers(found), "", *_problems(found, samples)]) + "\n"
+
+
+def _sources(found: Inspection) -> Iterator[str]:
+    for source in found.sources:
+        yield f"{source.path}: {source.format} ({source.confidence:.0%} sure), {source.rows_read:,} rows"
+        dropped = sum(source.dropped_by_reason.values())
+        if dropped:
+            reasons = ", ".join(f"{reason} {count:,}" for reason, count in source.dropped_by_reason.items())
+            yield f"  {dropped:,} cannot be used: {reasons}"
+        if source.unknown_columns:
+            yield f"  columns kept unread: {', '.join(source.unknown_columns)}"
+
+
+def _numbers(found: Inspection) -> Iterator[str]:
+    kinds = ", ".join(f"{count:,} {name}" for name, count in found.kinds.items())
+    yield _line("records", f"{kinds or 'none'}, {found.prompts:,} different prompts")
+    yield _line("languages", _counts(found.languages.items(), found.records))
+    yield _line("prompt turns", _counts(found.turns.items(), found.records))
+    if found.different_systems:
+        yield _line("system texts", f"{found.different_systems:,} different; commonest: {next(iter(found.systems))!r}")
+    for name, spread in found.characters.items():
+        yield _line(f"{name} length", f"{_spread(spread)} characters")
+    if found.tokens is not None and found.tokens.row is not None:
+        over = f"{found.tokens.over:,} over cutoff_len {found.tokens.cutoff_len:,}"
+        yield _line("row length", f"{_spread(found.tokens.row)} tokens, {over}; {found.tokens.total:,} in all")
+    if found.labels:
+        yield _line("labels", _counts(found.labels.items(), found.records))
+    if found.longer_is_chosen is not None:
+        yield _line("longer is chosen", _interval(found.longer_is_chosen))
+    if found.first_won is not None:
+        yield _line("shown first won", _interval(found.first_won))
+    if found.margins is not None:
+        yield _line("stated margins", _spread(found.margins, 2))
+    if found.overlap is not None:
+        yield _line("word overlap", _spread(found.overlap, 2))
+    if found.improvements:
+        yield _line("chosen is better in", _counts(found.improvements.items(), sum(found.improvements.values())))
+    for number, cluster in enumerate(found.clusters[:6]):
+        yield _line("" if number else "prompts are about", f"{cluster.share:4.0%}  {', '.join(cluster.words)}")
+    for number, gap in enumerate(found.gaps[:6]):
+        yield _line("" if number else "gaps", gap)
+
+
+def _problems(found: Inspection, samples: int) -> Iterator[str]:
+    if not found.problems:
+        yield "no problem found"
+        return
+    yield "problems"
+    for problem in found.problems:
+        yield f"  {problem.count:>8,}  {problem.share:6.1%}  {problem.title} ({problem.name})"
+        for sample in problem.samples[:samples]:
+            yield f"{'':20}{sample.id} {sample.detail}"[:_WIDTH].rstrip()
+        if problem.remedy:
+            yield f"{'':20}→ {problem.remedy}"
+
+
+def _line(name: str, value: str) -> str:
+    return f"{name:<20}{value}"
+
+
+def _counts(items: Iterable[tuple[object, int]], of: int) -> str:
+    shown = [f"{name} {count / of:.0%}" if of else str(name) for name, count in list(items)[:8]]
+    return ", ".join(shown) or "none"
+
+
+def _spread(spread: Spread, digits: int = 0) -> str:
+    low, median, high, top = (
+        f"{value:,.{digits}f}" for value in (spread.low, spread.median, spread.high, spread.largest)
+    )
+    return f"median {median}, 5–95 % {low} … {high}, largest {top}"
+
+
+def _interval(share: Interval) -> str:
+    return f"{share.estimate:.1%} of {share.n:,.0f} (95 % interval {share.low:.1%} … {share.high:.1%})"

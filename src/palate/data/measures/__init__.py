@@ -1,0 +1,1 @@
+"""What can be measured of texts and pairs offline: language, words, similarity, personal data, toxicity."""

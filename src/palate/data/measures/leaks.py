@@ -1,0 +1,81 @@
+"""Whether training text is in evaluation data: shared runs of 13 words, and near-duplicates."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from palate.data.measures.similarity import Signature, band_keys, estimate, ngram_hashes, signature, tokens
+
+RUN = 13
+"""Words in a run, as in the GPT-3 paper's own check."""
+_SHORT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A text that is in the evaluation data.
+
+    Attributes:
+        where: id of the evaluation text.
+        how: `same`, `run` (13 words in common) or `near`.
+    """
+
+    where: str
+    how: str
+
+
+class EvaluationTexts:
+    """Texts that must not be trained on."""
+
+    def __init__(self, texts: Iterable[tuple[str, str]], threshold: float = 0.8) -> None:
+        """Args:
+        texts: (id, text) of every evaluation prompt and answer.
+        threshold: Jaccard similarity from which a text is a near-duplicate.
+        """
+        self._threshold = threshold
+        self._runs: dict[bytes, str] = {}
+        self._whole: dict[str, str] = {}
+        self._signatures: list[tuple[str, Signature]] = []
+        self._bands: dict[bytes, list[int]] = defaultdict(list)
+        for where, text in texts:
+            words = tokens(text)
+            if len(words) < _SHORT:  # too short to mean anything but as a whole
+                self._whole.setdefault(" ".join(words), where)
+                continue
+            if len(words) >= RUN:
+                for run in ngram_hashes(text, RUN):
+                    self._runs.setdefault(run, where)
+            else:
+                self._whole.setdefault(" ".join(words), where)
+            found = signature(text)
+            for key in band_keys(found):
+                self._bands[key].append(len(self._signatures))
+            self._signatures.append((where, found))
+
+    def __len__(self) -> int:
+        return len(self._signatures) + len(self._whole)
+
+    def find(self, text: str) -> Leak | None:
+        """The first evaluation text that this text gives away; None for a clean text."""
+        words = tokens(text)
+        if (where := self._whole.get(" ".join(words))) is not None and words:
+            return Leak(where, "same")
+        if len(words) >= RUN:
+            for run in ngram_hashes(text, RUN):
+                if (where := self._runs.get(run)) is not None:
+                    return Leak(where, "run")
+        if len(words) >= _SHORT:
+            return self._near(signature(text))
+        return None
+
+    def _near(self, found: Signature) -> Leak | None:
+        candidates = sorted({index for key in band_keys(found) for index in self._bands.get(key, ())})
+        for index in candidates:
+            where, other = self._signatures[index]
+            if estimate(np.asarray(other), found) >= self._threshold:
+                return Leak(where, "near")
+        return None
