@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList
+import torch.nn.functional as F
 
 from palate.models.attention import TREE
+from palate.models.decode import Choose, decode, linear_weights_in
 from palate.models.precision import Precision
 
 
@@ -55,58 +57,82 @@ def generate(
 
     Args:
         model: a causal LM, with or without the scoring forward, maybe under PEFT.
-        prompts: token ids, each ending where the answer begins; for K answers a prompt is named K times.
+        prompts: token ids, each ending where the answer begins; for K answers a prompt is named K times, one after
+            the other, and is then read once for all of them.
         stop_ids: token ids that end an answer; the one that did is the answer's last.
-        batch_size: prompts that are decoded at a time.
+        batch_size: answers that are decoded at a time.
         seeds: one for each prompt; made of `decoding.seed` and the prompt's place where absent.
 
     Returns:
         The new token ids of each answer.
     """
-    device = next(model.parameters()).device
     if seeds is None:
         seeds = [sampling_seed(decoding.seed, place) for place in range(len(prompts))]
     answers: list[list[int]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     was_training = model.training
     model.eval()
+    device = next(model.parameters()).device
     try:
-        with torch.no_grad(), stock_attention(model), precision.context(device):
-            for start in range(0, len(order), batch_size):
-                chunk = order[start : start + batch_size]
-                draw = Draw([seeds[i] for i in chunk], decoding) if decoding.temperature else None
-                decoded = _decode(model, [prompts[i] for i in chunk], decoding, list(stop_ids), device, draw)
-                for i, ids in zip(chunk, decoded):
+        with (
+            torch.no_grad(),
+            stock_attention(model),
+            linear_weights_in(model, precision.autocast),
+            precision.context(device),
+        ):
+            for copies, places in _batches(prompts, batch_size):
+                decoded = decode(
+                    model,
+                    [prompts[i] for i in places[::copies]],
+                    copies,
+                    max_new_tokens=decoding.max_new_tokens,
+                    stop_ids=stop_ids,
+                    choose=_chooser(decoding, [seeds[i] for i in places], device),
+                )
+                for i, ids in zip(places, decoded, strict=True):
                     answers[i] = ids
     finally:
         model.train(was_training)
     return answers
 
 
-class Draw:
-    """Samples the next token of each row by inverting the cumulative distribution at the row's own uniform number.
+def _batches(prompts: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[int, list[int]]]:
+    """(copies, places) of each batch: prompts of like length and equally many copies together, longest first."""
+    runs: list[list[int]] = []
+    for i, prompt in enumerate(prompts):
+        if runs and prompts[runs[-1][0]] == prompt and len(runs[-1]) < batch_size:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    runs.sort(key=lambda places: (-len(places), -len(prompts[places[0]])))
+    current: list[list[int]] = []
+    for run in runs:
+        if current and (len(run) != len(current[0]) or (len(current) + 1) * len(run) > batch_size):
+            yield len(current[0]), [i for places in current for i in places]
+            current = []
+        current.append(run)
+    if current:
+        yield len(current[0]), [i for places in current for i in places]
 
-    A logits processor: it leaves the drawn token's score finite and all others −∞, so that greedy decoding takes it.
-    """
 
-    def __init__(self, seeds: Sequence[int], decoding: Decoding) -> None:
-        self._temperature = decoding.temperature
-        self._top_p = decoding.top_p
-        self._uniform = torch.stack(
-            [
-                torch.rand(decoding.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-                for seed in seeds
-            ]
-        )
-        self._step = 0
+def _chooser(decoding: Decoding, seeds: Sequence[int], device: torch.device) -> Choose:
+    """Greedy, or by inverting the cumulative distribution at each row's own uniform number."""
+    if not decoding.temperature:
+        return _likeliest
+    numbers = [
+        torch.rand(decoding.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        for seed in seeds
+    ]
+    uniform = torch.stack(numbers).to(device)
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """scores [rows, vocabulary]."""
-        del input_ids
-        uniform = self._uniform[:, self._step, None].to(scores.device)
-        self._step += 1
-        tokens = draw_tokens(scores / self._temperature, uniform, self._top_p)
-        return torch.full_like(scores, -torch.inf).scatter_(-1, tokens, 0.0)
+    def choose(logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
+        return draw_tokens(logits / decoding.temperature, uniform[rows, step, None], decoding.top_p).squeeze(-1)
+
+    return choose
+
+
+def _likeliest(logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
+    del rows, step
+    return logits.argmax(-1)
 
 
 def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -117,7 +143,7 @@ def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, top_p: float) -> to
         uniform: float64 [rows, 1] in [0, 1).
         top_p: only the likeliest tokens, as many as it takes to reach this probability.
     """
-    probabilities = torch.softmax(scores.double(), dim=-1)
+    probabilities = torch.softmax(scores.float(), dim=-1)
     if top_p >= 1.0:
         return _invert(probabilities, uniform)
     ordered, tokens = probabilities.sort(dim=-1, descending=True)
@@ -126,62 +152,17 @@ def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, top_p: float) -> to
 
 
 def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    cumulative = probabilities.cumsum(-1)
-    place = torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)
-    return place.clamp_(max=probabilities.shape[-1] - 1)
-
-
-def _decode(
-    model: Any,
-    prompts: list[Sequence[int]],
-    decoding: Decoding,
-    stop_ids: list[int],
-    device: torch.device,
-    draw: Draw | None,
-) -> list[list[int]]:
-    width = max(len(prompt) for prompt in prompts)
-    pad = stop_ids[0] if stop_ids else 0
-    # Left padding: all answers begin in the same column.
-    input_ids = torch.full((len(prompts), width), pad, dtype=torch.long)
-    mask = torch.zeros((len(prompts), width), dtype=torch.long)
-    for row, prompt in enumerate(prompts):
-        input_ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
-        mask[row, width - len(prompt) :] = 1
-    output = model.generate(
-        input_ids=input_ids.to(device),
-        attention_mask=mask.to(device),
-        generation_config=_plain_config(decoding, stop_ids, pad),
-        logits_processor=LogitsProcessorList([draw] if draw else []),
-    )
-    return [_until_stop(row.tolist(), stop_ids) for row in output[:, width:]]
-
-
-def _plain_config(decoding: Decoding, stop_ids: list[int], pad: int) -> GenerationConfig:
-    """Greedy over what `Draw` leaves; whatever a model's own generation_config.json would add is switched off here.
-
-    With a repetition penalty or a top-k that came with the model, answers would not be samples of its distribution.
-    """
-    return GenerationConfig(
-        max_new_tokens=decoding.max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=50,  # transformers' own default, which says that it is not used
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        min_new_tokens=0,
-        eos_token_id=stop_ids or None,
-        pad_token_id=pad,
-        use_cache=True,
-    )
-
-
-def _until_stop(ids: list[int], stop_ids: Sequence[int]) -> list[int]:
-    for position, token in enumerate(ids):
-        if token in stop_ids:
-            return ids[: position + 1]
-    return ids
+    """In two levels, so that no running sum over the whole vocabulary is formed: first the block, then the token."""
+    rows, vocabulary = probabilities.shape
+    width = math.isqrt(vocabulary) + 1
+    blocks = F.pad(probabilities, (0, -vocabulary % width)).view(rows, -1, width)
+    ends = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    target = uniform * ends[:, -1:]
+    block = torch.searchsorted(ends, target, right=True).clamp_(max=ends.shape[1] - 1)
+    before = torch.where(block > 0, ends.gather(-1, (block - 1).clamp(min=0)), 0.0)
+    inside = blocks[torch.arange(rows, device=block.device), block.squeeze(-1)].double().cumsum(-1)
+    place = torch.searchsorted(inside, target - before, right=True).clamp_(max=width - 1)
+    return (block * width + place).clamp_(max=vocabulary - 1)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,173 @@
+"""Token by token: each prompt is read once for all its samples, finished rows leave the batch, nothing is copied twice.
+
+Three things make transformers' own loop slow where many answers are wanted: a prompt is prefilled for every sample, the
+cache is copied whole at every token, and float32 weights are cast anew at every token under autocast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+# Tokens by which a cache buffer grows when it is full.
+_GROWTH = 64
+
+Choose = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+"""(logits float32 [rows, V], numbers of the rows int64 [rows], step) → tokens int64 [rows]."""
+
+
+class GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    """A cache layer that writes new tokens into a buffer with room to spare, instead of concatenating."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._key_buffer: torch.Tensor | None = None
+        self._value_buffer: torch.Tensor | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append [rows, heads, n, d] and return all keys and values so far, as views of the buffers."""
+        del args, kwargs
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        if self._key_buffer is None or self._value_buffer is None or end > self._key_buffer.shape[2]:
+            self._key_buffer = _grown(self.keys if start else None, key_states, end + _GROWTH)
+            self._value_buffer = _grown(self.values if start else None, value_states, end + _GROWTH)
+        self._key_buffer[:, :, start:end] = key_states
+        self._value_buffer[:, :, start:end] = value_states
+        self.keys, self.values = self._key_buffer[:, :, :end], self._value_buffer[:, :, :end]
+        return self.keys, self.values
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self._key_buffer = self._value_buffer = None
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._key_buffer = self._value_buffer = None
+
+
+def _grown(old: torch.Tensor | None, new: torch.Tensor, length: int) -> torch.Tensor:
+    buffer = new.new_empty(new.shape[0], new.shape[1], length, new.shape[3])
+    if old is not None:
+        buffer[:, :, : old.shape[2]] = old
+    return buffer
+
+
+def decode(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    copies: int,
+    *,
+    max_new_tokens: int,
+    stop_ids: Sequence[int],
+    choose: Choose,
+) -> list[list[int]]:
+    """Answers to one batch of prompts, `copies` of each, in order: prompt 0's first.
+
+    Args:
+        model: a causal LM with its stock attention selected, in eval mode; gradient must be off.
+        prompts: token ids.
+        copies: answers to each prompt.
+        max_new_tokens: longest answer.
+        stop_ids: token ids that end an answer.
+        choose: picks the next tokens from logits; rows are numbered as the answers are returned.
+    """
+    device = next(model.parameters()).device
+    cache = _growing_cache(model)
+    # Recurrent layers have no rows to select or repeat: their batch stays what it was.
+    movable = all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
+    if not movable:
+        prompts, copies = [prompt for prompt in prompts for _ in range(copies)], 1
+    input_ids, mask = _left_padded(prompts, device)
+    positions = (mask.cumsum(-1) - 1).clamp_(min=0)
+    logits = _logits(model, input_ids, mask, positions, cache)
+    if copies > 1:
+        cache.batch_repeat_interleave(copies)
+        logits, mask = logits.repeat_interleave(copies, 0), mask.repeat_interleave(copies, 0)
+        positions = positions.repeat_interleave(copies, 0)
+    rows = torch.arange(len(prompts) * copies, device=device)
+    place = positions[:, -1:]
+    stops = torch.tensor(list(stop_ids), device=device)
+    answers: list[list[int]] = [[] for _ in range(len(rows))]
+    alive = torch.ones(len(rows), dtype=torch.bool, device=device)
+    for step in range(max_new_tokens):
+        tokens = choose(logits, rows, step)
+        for row, token, open_ in zip(rows.tolist(), tokens.tolist(), alive.tolist(), strict=True):
+            if open_:
+                answers[row].append(token)
+        alive &= ~torch.isin(tokens, stops)
+        living = int(alive.sum())
+        if living == 0 or step == max_new_tokens - 1:
+            break
+        if movable and living <= 0.75 * len(rows):
+            kept = alive.nonzero().squeeze(-1)
+            cache.batch_select_indices(kept)
+            rows, tokens, mask, place, alive = rows[kept], tokens[kept], mask[kept], place[kept], alive[kept]
+        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+        place = place + 1
+        logits = _logits(model, tokens[:, None], mask, place, cache)
+    return answers
+
+
+def _logits(
+    model: Any, input_ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
+) -> torch.Tensor:
+    output = model(
+        input_ids=input_ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    logits: torch.Tensor = output.logits[:, -1].float()
+    return logits
+
+
+def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask [prompts, longest]; all answers begin in the same column."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.zeros((len(prompts), width), dtype=torch.long)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
+        mask[row, width - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+def _growing_cache(model: Any) -> DynamicCache:
+    """The architecture's own kind of cache, with growing buffers where its layers keep everything."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+@contextlib.contextmanager
+def linear_weights_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """Linear layers hold their weights in the autocast dtype inside, so that a token does not cast them all again.
+
+    A head that is tied to the embedding gets a copy of its own; the embedding stays as it is.
+    """
+    swapped: list[tuple[Any, torch.Tensor]] = []
+    try:
+        if dtype is not None:
+            for module in model.modules():
+                if type(module) is nn.Linear and module.weight.dtype != dtype:
+                    swapped.append((module, module.weight))
+                    module.weight = nn.Parameter(module.weight.detach().to(dtype), requires_grad=False)
+        yield
+    finally:
+        for module, weight in swapped:
+            module.weight = weight
