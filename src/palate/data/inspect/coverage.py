@@ -81,9 +81,7 @@ def prompt_clusters(texts: list[str]) -> tuple[PromptCluster, ...]:
     return tuple(found)
 
 
-def gaps(
-    improvements: Mapping[str, int], clusters: tuple[PromptCluster, ...], languages: Mapping[str, int]
-) -> list[str]:
+def gaps(improvements: Mapping[str, int], clusters: tuple[PromptCluster, ...]) -> list[str]:
     """What hardly occurs: kinds of improvement under 5 %, subjects under 2 %."""
     found = []
     total = sum(improvements.values())
