@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 WANDB_MODE=offline TOKENIZERS_PARALLELISM=false
 PYTEST := $(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_FLAGS)
 
-.PHONY: help install demo test check bench docs clean
+.PHONY: help install demo test check bench oracle docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make test     every test, the slow ones too"
 	@echo "make check    style, types, import contracts, fast tests"
 	@echo "make bench    speed and memory"
+	@echo "make oracle   losses and gradients beside TRL's, in an environment of their own"
 	@echo "make docs     write the generated pages of docs/ again"
 	@echo "make install  make .venv; the others do it by themselves"
 	@echo "make clean    remove .venv and what tools left behind"
@@ -56,11 +57,19 @@ test: install
 bench: install
 	@for script in benchmarks/*.py; do echo "== $$script"; $(OFFLINE) $(BIN)/python $$script || exit 1; done
 
+# An environment of its own: palate itself needs no TRL, and its tests skip this folder without it.
+oracle:
+	test -x .trl-venv/bin/python || $(PYTHON) -m venv .trl-venv
+	.trl-venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_FLAGS) torch
+	.trl-venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e . trl==1.16.0 pytest pytest-timeout
+	$(OFFLINE) OMP_NUM_THREADS=1 .trl-venv/bin/python -m pytest -W ignore tests/oracle
+
 docs: install
 	$(BIN)/python -m palate.config.docs docs/config.md
 	$(BIN)/python -m palate.text.docs docs/templates.md
 	$(BIN)/python -m palate.config.objective_docs docs/objectives.md
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .trl-venv build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
