@@ -1,0 +1,72 @@
+"""A user's own function, named `module:function` or `file.py:function` in a config or on the command line."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from palate.errors import ConfigError
+
+
+def names_function(name: str) -> bool:
+    """Whether a text has the form `module:function` or `file.py:function`."""
+    module, colon, function = name.rpartition(":")
+    form = module.endswith(".py") or all(part.isidentifier() for part in module.split("."))
+    return bool(colon and module and form and function.isidentifier())
+
+
+def load_function(name: str, key: str) -> Callable[..., Any]:
+    """The function that `name` stands for; modules are also looked for in the folder in which the command runs.
+
+    Args:
+        name: `module:function` or `path/to/file.py:function`.
+        key: the config key or option, for messages.
+
+    Raises:
+        ConfigError: there is no such module or function, or the module fails when it is imported.
+    """
+    if not names_function(name):
+        raise ConfigError(f"{key}: {name}: write module:function or file.py:function")
+    place, _, attribute = name.rpartition(":")
+    module = _file(place, key) if place.endswith(".py") else _module(place, key)
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        known = [other for other in vars(module) if callable(getattr(module, other)) and not other.startswith("_")]
+        has = f"; it has {', '.join(sorted(known)[:8])}" if known else ""
+        raise ConfigError(f"{key}: {place} has no function {attribute}{has}")
+    found: Callable[..., Any] = function
+    return found
+
+
+def _module(name: str, key: str) -> ModuleType:
+    here = str(Path.cwd())
+    # The `palate` script, unlike `python -m`, does not look into the current folder by itself.
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # a boundary: a user's module may fail in any way while it is imported
+        raise ConfigError(f"{key}: {name} cannot be imported: {_said(error)}") from error
+
+
+def _file(path: str, key: str) -> ModuleType:
+    if not Path(path).is_file():
+        raise ConfigError(f"{key}: there is no file {path}")
+    spec = importlib.util.spec_from_file_location(f"palate_user_{Path(path).stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the same boundary
+        raise ConfigError(f"{key}: {path} cannot be imported: {_said(error)}") from error
+    return module
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

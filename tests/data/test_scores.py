@@ -1,0 +1,65 @@
+"""Rules that score answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate.data.scores import checked_scores, length_score, lexicon_score, rule_score
+from palate.errors import ConfigError
+from palate.records import Message, Messages
+
+PROMPT: Messages = (Message("user", "q"),)
+
+
+def scores(rule: Any, *texts: str) -> list[float]:
+    return checked_scores("rule", rule, [PROMPT] * len(texts), texts)
+
+
+def test_length() -> None:
+    assert scores(length_score("longer", "k"), " ab ", "abcd") == [2.0, 4.0]
+    assert scores(length_score("shorter", "k"), "ab", "abcd") == [-2.0, -4.0]
+    with pytest.raises(ConfigError, match="length:wider is not one of"):
+        length_score("wider", "k")
+
+
+def test_words_count_whole_and_in_any_case() -> None:
+    rule = lexicon_score("thank you, please, -damn", "k")
+    assert scores(rule, "Thank you please", "pleased", "Damn it all now", "") == [2 / 3, 0.0, -0.25, 0.0]
+
+
+def test_a_file_gives_weights(tmp_path: Path) -> None:
+    path = tmp_path / "words.tsv"
+    path.write_text("# kind words\nsorry\nglad\t2.5\nnever ever\t-1\n")
+    assert scores(lexicon_score(str(path), "k"), "glad sorry", "never ever again x") == [1.75, -0.25]
+    path.write_text("glad\tvery\n")
+    with pytest.raises(ConfigError, match="a weight is no number"):
+        lexicon_score(str(path), "k")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        lexicon_score(str(tmp_path / "none.txt"), "k")
+    with pytest.raises(ConfigError, match="has no word"):
+        lexicon_score(" , ", "k")
+
+
+def test_a_specification_names_its_rule(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def last(prompts, completions):\n    return [ord(c[-1]) for c in completions]\n")
+    for spec, expected in (("length:longer", 2.0), ("lexicon:ab", 1.0), (f"{tmp_path}/own.py:last", 98.0)):
+        rule = rule_score(spec, "k")
+        assert rule is not None
+        assert scores(rule, "ab") == [expected]
+    assert rule_score("runs/rm", "k") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [([1.0], "gave 1 scores for 2 answers"), ([1.0, float("nan")], "finite number"), ([1.0, "high"], "finite number")],
+)
+def test_what_a_users_function_gives_is_checked(given: list[Any], said: str) -> None:
+    def rule(prompts: Sequence[Messages], completions: Sequence[str]) -> list[Any]:
+        return given
+
+    with pytest.raises(ConfigError, match=said):
+        scores(rule, "a", "b")

@@ -1,0 +1,60 @@
+"""Judges that score: their verdicts, and a judge as a reward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from palate.errors import ConfigError
+from palate.feedback.judges import ScoreJudge, WinShare, load_judge
+from palate.records import Message, Messages, Verdict
+
+A: Messages = (Message("user", "a"),)
+B: Messages = (Message("user", "b"),)
+
+
+def test_a_rule_compares() -> None:
+    judge = load_judge("length:shorter")
+    verdicts = judge.compare([A, A, B], ["abc", "a", "abc"], ["a", "abc", "xyz"])
+    assert [verdict.outcome for verdict in verdicts] == ["right", "left", "tie"]
+    assert judge.name == "length:shorter"
+    assert verdicts[0].reason == "-3 against -1"
+    assert verdicts[0].probability_left is None
+
+
+def test_a_difference_in_log_odds_becomes_a_probability() -> None:
+    judge = ScoreJudge("rm", lambda prompts, texts: [float(text) for text in texts], log_odds=True)
+    (verdict,) = judge.compare([A], ["1.5"], ["0.5"])
+    assert verdict.outcome == "left"
+    assert verdict.probability_left == pytest.approx(1 / (1 + math.exp(-1)))
+    assert judge.compare([A], ["9999"], ["0"])[0].probability_left == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("spec", ["length:wider", "lexicon:", "nobody", "no/such/folder"])
+def test_what_is_no_judge_is_said(spec: str) -> None:
+    with pytest.raises(ConfigError, match="--judge"):
+        load_judge(spec)
+
+
+def test_the_share_of_rivals_that_an_answer_beats() -> None:
+    reward = WinShare(load_judge("length:longer"))
+    # Within a: lengths 1, 2, 2; within b: one answer, which has nobody to beat.
+    assert reward([A, B, A, A], ["x", "whatever", "yy", "zz"]) == [0.0, 0.5, 0.75, 0.75]
+
+
+class FirstWins:
+    """A judge that likes whatever stands on the left, or cannot be read."""
+
+    def __init__(self, outcome: str) -> None:
+        self.name = "first"
+        self._outcome = outcome
+
+    def compare(self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str]) -> list[Verdict]:
+        return [Verdict(self._outcome) for _ in prompts]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("outcome", ["left", "right", "tie", "unparsed"])
+def test_a_judge_with_a_favourite_place_rewards_nobody(outcome: str) -> None:
+    assert WinShare(FirstWins(outcome))([A, A, A], ["x", "y", "z"]) == [0.5, 0.5, 0.5]

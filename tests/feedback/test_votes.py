@@ -1,0 +1,48 @@
+"""Votes on disk, and what they say about a judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from palate.artifacts import JsonlWriter
+from palate.errors import DataError
+from palate.feedback.votes import Shown, Vote, read_votes, summarise
+
+
+def vote(outcome: str, shown: Shown = "left_first", item: str = "a") -> Vote:
+    return Vote(item, 0, 1, outcome, "judge", "2026-01-31T12:00:00Z", shown)  # type: ignore[arg-type]
+
+
+def test_votes_survive_the_disk(tmp_path: Path) -> None:
+    votes = [vote("left"), vote("tie", "right_first")]
+    with JsonlWriter(tmp_path / "v.jsonl") as file:
+        for one in votes:
+            file.write(one.to_json())
+    assert read_votes(tmp_path / "v.jsonl") == votes
+
+
+@pytest.mark.parametrize("changed", [{"outcome": "best"}, {"shown": "top"}, {"colour": "red"}])
+def test_what_is_no_vote_is_named(tmp_path: Path, changed: dict[str, str]) -> None:
+    with JsonlWriter(tmp_path / "v.jsonl") as file:
+        file.write({**vote("left").to_json(), **changed})
+    with pytest.raises(DataError, match=r"v\.jsonl:1"):
+        read_votes(tmp_path / "v.jsonl")
+
+
+def test_a_preference_for_a_place_shows() -> None:
+    # a: left both times; b: the first both times; c: tie, then unparsed.
+    votes = [
+        vote("left"),
+        vote("left", "right_first"),
+        vote("left", item="b"),
+        vote("right", "right_first", item="b"),
+        vote("tie", item="c"),
+        vote("unparsed", "right_first", item="c"),
+    ]
+    summary = summarise(votes)
+    assert (summary.votes, summary.ties, summary.unparsed) == (6, 1, 1)
+    assert (summary.questions, summary.consistent) == (3, 1)
+    assert summary.first_won == 0.75
+    assert summarise([]).first_won is None
