@@ -16,7 +16,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, demo, generate, judge, objectives, plan, report, train
+from palate.cli import compare, demo, generate, judge, model, objectives, plan, report, train
 from palate.cli import eval as evaluate
 from palate.cli.console import complain, process_rank
 from palate.errors import PalateError, UsageError

@@ -14,10 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from palate.errors import ModelError
 from palate.models.builtin import SMOLLM2, smollm2
+from palate.models.convert import PICKLES, pickled_weights
 from palate.models.precision import Precision
 from palate.models.save import quiet
 
-_PICKLES = ("*.bin", "*.pth", "*.pt", "*.ckpt")
 _DROPOUTS = (
     "attention_dropout",
     "hidden_dropout",
@@ -49,7 +49,8 @@ def resolve_name(name: str) -> str:
         _check_folder(path)
         return str(path)
     if path.is_file():
-        raise ModelError(f"{name}: a model is a folder with config.json and *.safetensors, this is a file")
+        hint = f"; a pickle is converted once, offline: {_conversion(path.parent)}" if path.suffix in PICKLES else ""
+        raise ModelError(f"{name}: a model is a folder with config.json and *.safetensors, this is a file{hint}")
     looks_local = (
         name.startswith((".", "/", "~")) or name.count("/") > 1 or (path.parent.is_dir() and path.parent != Path())
     )
@@ -68,13 +69,17 @@ def _check_folder(path: Path) -> None:
         raise ModelError(f"{path}: not a model folder, {hint}")
     if any(path.glob("*.safetensors")):
         return
-    pickles = sorted(p.name for pattern in _PICKLES for p in path.glob(pattern) if p.name != "training_args.bin")
+    pickles = pickled_weights(path)
     if pickles:
         raise ModelError(
-            f"{path}: {pickles[0]} is a pickle, which can run code when loaded; convert it once, offline: "
-            f"palate model convert {path} {path}-safetensors"
+            f"{path}: {pickles[0].name} is a pickle, which can run code when loaded; convert it once, offline: "
+            f"{_conversion(path)}"
         )
     raise ModelError(f"{path}: config.json is there, but no weights (*.safetensors)")
+
+
+def _conversion(folder: Path) -> str:
+    return f"palate model convert {folder} {folder}-safetensors"
 
 
 def _nearest(path: Path) -> str:

@@ -24,7 +24,7 @@ def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, 
     with quiet(), _as_for_inference(model.config):
         model.save_pretrained(folder, state_dict=state_dict)
     for path in folder.glob("*.safetensors"):
-        _follow_umask(path)
+        follow_umask(path)
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def _as_for_inference(config: Any) -> Iterator[None]:
             config.use_cache = before
 
 
-def _follow_umask(path: Path) -> None:
+def follow_umask(path: Path) -> None:
     """safetensors makes its files readable by their owner alone; give them the mode of any other new file."""
     umask = os.umask(0o077)
     os.umask(umask)
