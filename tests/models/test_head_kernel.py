@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,7 @@ from palate.models.head_kernel import plain_head_logps
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("kept_bytes", [0, 1 << 20])
+@pytest.mark.parametrize("kept_bytes", [0, 13 * 50 * 4, 1 << 20])
 @pytest.mark.parametrize("rows", [1, 7, 40])
 def test_equals_the_definition(monkeypatch: pytest.MonkeyPatch, rows: int, kept_bytes: int, bias: bool) -> None:
     monkeypatch.setattr(head_kernel, "KEPT_BYTES", kept_bytes)
@@ -77,3 +79,18 @@ def test_no_rows() -> None:
     assert logps.shape == (0,)
     assert weight.grad is not None
     assert not weight.grad.any()
+
+
+def test_without_gradient_no_gradient_is_formed(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight = torch.randn(5, 8), torch.randn(50, 8, requires_grad=True)
+    wanted: list[bool] = []
+    score = head_kernel._score
+
+    def watched(*args: Any) -> torch.Tensor:
+        wanted.append(args[-1])
+        return score(*args)
+
+    monkeypatch.setattr(head_kernel, "_score", watched)
+    with torch.no_grad():
+        plain_head_logps(hidden, weight, None, torch.arange(5), torch.float32)
+    assert wanted == [False]

@@ -26,12 +26,13 @@ Grads = tuple[torch.Tensor | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """What attention needs beside tensors that may train."""
+    """What attention needs beside tensors that may train; `keep` where a backward may come."""
 
     cos: torch.Tensor
     sin: torch.Tensor
     parts: Sequence[Segment]
     scaling: float
+    keep: bool
 
 
 def attention_half(
@@ -55,7 +56,7 @@ def attention_half(
     """
     weights = [layer.weight for layer in linear]
     biases = [layer.bias for layer in linear]
-    tree = _Tree(cos, sin, parts, scaling)
+    tree = _Tree(cos, sin, parts, scaling, torch.is_grad_enabled())
     dtype = compute_dtype(x, weights[0])
     return _AttentionHalf.apply(x, norm, *weights, *biases, eps, tree, dtype)  # type: ignore[no-any-return,no-untyped-call]
 
@@ -77,7 +78,7 @@ class _AttentionHalf(torch.autograd.Function):
             n = kernels.rms_norm(x, scale, norm, dtype)
             q, k, v = (_linear(n, w, b, dtype) for w, b in zip(weights[:3], biases[:3]))
             q, k, v = _heads(q, k, v, tree)
-            out, kept = tree_forward(q, k, v, tree.parts, tree.scaling, any(ctx.needs_input_grad))
+            out, kept = tree_forward(q, k, v, tree.parts, tree.scaling, tree.keep)
             out = out.flatten(1)
             y = x + _linear(out, weights[3], biases[3], dtype)
         ctx.save_for_backward(x, norm, scale, q, k, v, out, *weights, *kept)
@@ -204,7 +205,7 @@ def attention_pieces(
     """`attention_half` around linear layers that are called as modules."""
     n = _normed(x, norm, eps, plain_norm)
     q, k, v = (layer(n) for layer in linear[:3])
-    out = _RotarySpans.apply(q, k, v, _Tree(cos, sin, parts, scaling))  # type: ignore[no-untyped-call]
+    out = _RotarySpans.apply(q, k, v, _Tree(cos, sin, parts, scaling, torch.is_grad_enabled()))  # type: ignore[no-untyped-call]
     return x + linear[3](out)
 
 
@@ -248,7 +249,7 @@ class _RotarySpans(torch.autograd.Function):
     def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tree: _Tree) -> torch.Tensor:
         with torch.autocast("cpu", enabled=False):
             q, k, v = _heads(q, k, v, tree)
-            out, kept = tree_forward(q, k, v, tree.parts, tree.scaling, any(ctx.needs_input_grad))
+            out, kept = tree_forward(q, k, v, tree.parts, tree.scaling, tree.keep)
         ctx.save_for_backward(q, k, v, *kept)
         ctx.tree = tree
         return out.flatten(1)

@@ -2,8 +2,8 @@
 
 The gradient with respect to h needs nothing that is unknown in forward except one factor per token, so it is formed
 there, while the probabilities are still at hand: backward multiplies by that factor, and a frozen head costs two
-products instead of four. A head that trains keeps `softmax − onehot` in the compute precision where it fits in
-KEPT_BYTES, and computes it again where it does not. Sums of exponentials are float32 whatever the precision.
+products instead of four. A head that trains keeps `softmax − onehot` in the compute precision for as many rows as
+fit in KEPT_BYTES, and computes it again for the others. Sums of exponentials are float32 whatever the precision.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ def plain_head_logps(
     Returns:
         float32 [M].
     """
+    if not torch.is_grad_enabled():
+        # A Function's needs_input_grad does not know, and would have gradients formed for nobody.
+        hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
     return _PlainHead.apply(hidden, weight, bias, target_ids, dtype)  # type: ignore[no-any-return,no-untyped-call]
 
 
@@ -64,17 +67,18 @@ class _PlainHead(torch.autograd.Function):
         h, w = hidden.detach().to(dtype), cast(weight, dtype)
         b = None if bias is None else cast(bias, dtype)
         rows, vocabulary = len(h), len(w)
-        keep = (need_w or need_b) and rows * vocabulary * h.element_size() <= KEPT_BYTES
-        errors = h.new_empty(rows if keep else min(rows, _ROWS), vocabulary)
+        kept = min(rows, KEPT_BYTES // (vocabulary * h.element_size())) if need_w or need_b else 0
+        errors = h.new_empty(kept, vocabulary)
+        scratch = h.new_empty(min(rows - kept, _ROWS), vocabulary)
         d_hidden = torch.empty_like(h) if need_h else None
         logps = hidden.new_empty(rows, dtype=torch.float32)
         with torch.autocast(h.device.type, enabled=False):
-            for part in _slices(rows, _ROWS):
-                error = errors[part] if keep else errors[: part.stop - part.start]
-                logps[part] = _score(h[part], w, b, target_ids[part], error, need_h or keep)
+            for part in (*_slices(0, kept), *_slices(kept, rows)):
+                error = errors[part] if part.stop <= kept else scratch[: part.stop - part.start]
+                logps[part] = _score(h[part], w, b, target_ids[part], error, need_h or part.stop <= kept)
                 if d_hidden is not None:
                     torch.mm(error, w, out=d_hidden[part])
-        ctx.save_for_backward(h, w, b, target_ids, d_hidden, errors if keep else None)
+        ctx.save_for_backward(h, w, b, target_ids, d_hidden, errors)
         ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         return logps
 
@@ -90,17 +94,17 @@ class _PlainHead(torch.autograd.Function):
             return grad_h, None, None, None, None
         scaled = (h.float() * factor).to(h.dtype)
         with torch.autocast(h.device.type, enabled=False):
-            grad_w = grad_b = None
-            for part in _slices(len(h), len(h) if errors is not None else _ROWS):
-                error = errors[part] if errors is not None else h.new_empty(part.stop - part.start, len(w))
-                if errors is None:
-                    _score(h[part], w, b, target_ids[part], error, True)
-                if need_w:
-                    product = error.T @ scaled[part]
-                    grad_w = product if grad_w is None else grad_w.float().add_(product)
-                if need_b:
-                    product = error.T @ factor[part, 0].to(error.dtype)
-                    grad_b = product if grad_b is None else grad_b.float().add_(product)
+            # The kept rows in one product, even where they are none: it then gives the zeros to add to.
+            kept = slice(0, len(errors))
+            grad_w = errors.T @ scaled[kept] if need_w else None
+            grad_b = errors.T @ factor[kept, 0].to(errors.dtype) if need_b else None
+            for part in _slices(kept.stop, len(h)):
+                error = h.new_empty(part.stop - part.start, len(w))
+                _score(h[part], w, b, target_ids[part], error, True)
+                if grad_w is not None:
+                    grad_w = grad_w.float().add_(error.T @ scaled[part])
+                if grad_b is not None:
+                    grad_b = grad_b.float().add_(error.T @ factor[part, 0].to(error.dtype))
         return (
             grad_h,
             grad_w.to(w_dtype) if grad_w is not None else None,
@@ -123,7 +127,7 @@ def _score(
     if b is not None:
         error.add_(b)
     logps = h.new_empty(len(h), dtype=torch.float32)
-    for part in _slices(len(h), max(1, _ELEMENTS // len(w))):
+    for part in _slices(0, len(h), max(1, _ELEMENTS // len(w))):
         targets = target_ids[part, None]
         logits = error[part]
         p = torch.softmax(logits, dim=-1, dtype=torch.float32)
@@ -140,8 +144,8 @@ def _score(
     return logps
 
 
-def _slices(rows: int, size: int) -> Iterator[slice]:
-    """Even slices of at most `size` rows; one empty slice of no rows."""
-    count = max(1, -(-rows // max(1, size)))
+def _slices(first: int, last: int, size: int | None = None) -> Iterator[slice]:
+    """Even slices of first … last, of at most `size` rows each (_ROWS)."""
+    rows, count = last - first, -(-(last - first) // (size or _ROWS))
     for i in range(count):
-        yield slice(rows * i // count, rows * (i + 1) // count)
+        yield slice(first + rows * i // count, first + rows * (i + 1) // count)

@@ -168,8 +168,9 @@ class _SpanAttention(torch.autograd.Function):
         value: torch.Tensor,
         parts: Sequence[Segment],
         scaling: float,
+        keep: bool,
     ) -> torch.Tensor:
-        out, kept = tree_forward(query, key, value, parts, scaling, any(ctx.needs_input_grad))
+        out, kept = tree_forward(query, key, value, parts, scaling, keep)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.parts, ctx.scaling = parts, scaling
         return out
@@ -178,7 +179,7 @@ class _SpanAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
         query, key, value, *kept = ctx.saved_tensors
         d_query, d_key, d_value = tree_backward(grad, query, key, value, ctx.parts, ctx.scaling, kept)
-        return d_query, d_key.to(key.dtype), d_value.to(value.dtype), None, None
+        return d_query, d_key.to(key.dtype), d_value.to(value.dtype), None, None, None
 
 
 def tree_span_attention(
@@ -188,8 +189,8 @@ def tree_span_attention(
 
     All three in one dtype; grouped heads are folded, never repeated.
     """
-    out: torch.Tensor = _SpanAttention.apply(query, key, value, segments(layout), scaling)  # type: ignore[no-untyped-call]
-    return out
+    keep = torch.is_grad_enabled()
+    return _SpanAttention.apply(query, key, value, segments(layout), scaling, keep)  # type: ignore[no-any-return,no-untyped-call]
 
 
 def span_attention(
