@@ -72,12 +72,12 @@ class Entry:
 
 def dataset_names(dataset_dir: Path) -> list[str]:
     """Names in the register of a folder; none where it has no register."""
-    return list(_register(dataset_dir))
+    return list(read_register(dataset_dir))
 
 
 def find_entry(name: str, dataset_dir: Path) -> Entry | None:
     """The entry of that name, None where the folder has no register or the register no such name."""
-    entry = _register(dataset_dir).get(name)
+    entry = read_register(dataset_dir).get(name)
     if entry is None:
         return None
     where = f"{dataset_dir / 'dataset_info.json'}, dataset {name!r}"
@@ -105,7 +105,8 @@ def find_entry(name: str, dataset_dir: Path) -> Entry | None:
     )
 
 
-def _register(dataset_dir: Path) -> dict[str, Any]:
+def read_register(dataset_dir: Path) -> dict[str, Any]:
+    """All entries of a folder's register; none where it has no register."""
     path = dataset_dir / "dataset_info.json"
     if not path.is_file():
         return {}

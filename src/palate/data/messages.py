@@ -71,7 +71,10 @@ USUAL_TAGS = Tags()
 
 def excerpt(value: Any, width: int = 60) -> str:
     """A value as a person may see it in a message: one short line."""
-    line = " ".join(str(value)[: 2 * width].split())
+    try:
+        line = " ".join(str(value)[: 2 * width].split())
+    except RecursionError:
+        line = f"a deeply nested {type(value).__name__}"
     return line if len(line) <= width else line[: width - 1] + "…"
 
 

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from palate.data.messages import (
@@ -18,6 +20,7 @@ from palate.data.messages import (
     parsed_list,
     read_transcript,
     read_turns,
+    role_of,
     text,
     with_system,
 )
@@ -105,9 +108,11 @@ def read_transcript_prompt_pair(row: Row, origin: Origin, reading: Reading) -> P
 
 def is_conversation_pair(row: Row, reading: Reading) -> bool:
     name = present(row, CONVERSATION_NAMES)
-    if name is None or "chosen" not in row or "rejected" not in row:
+    if name is None or "chosen" not in row or "rejected" not in row or not is_turns(row[name], reading.tags):
         return False
-    return not is_whole_conversation(row["chosen"], reading)
+    # Some sets repeat the chosen conversation in `messages`; then the prompt is elsewhere.
+    answered = role_of(row[name][-1], reading.tags) == "assistant" if is_turn(row[name][-1], reading.tags) else False
+    return not answered and not is_whole_conversation(row["chosen"], reading)
 
 
 def read_conversation_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
@@ -150,6 +155,9 @@ def is_openai_pair(row: Row, reading: Reading) -> bool:
 def read_openai_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
     """`{input: {messages, tools}, preferred_output, non_preferred_output}`, OpenAI's preference fine-tuning."""
     asked = cell(row, "input")
+    if isinstance(asked, str):  # a Parquet or CSV file holds the object as JSON text
+        with suppress(ValueError, RecursionError):
+            asked = json.loads(asked)
     if not isinstance(asked, Mapping):
         raise RowError("not_an_object", f"input is {excerpt(asked)}")
     prompt = checked_prompt(read_turns(cell(asked, "messages"), "input.messages", reading.tags))
@@ -278,7 +286,10 @@ def _margin(row: Row) -> float | None:
 def _dimensions(row: Row) -> dict[str, tuple[float, float]] | None:
     """`{helpfulness: {chosen: 5, rejected: 3}, …}`, or two numbers each; a dimension with a null is left out."""
     given = row.get("dimensions")
-    if given is None:
+    if isinstance(given, str):  # CSV has no other way to write them
+        with suppress(ValueError, RecursionError):
+            given = json.loads(given)
+    if given is None or given == "":
         return None
     if not isinstance(given, Mapping):
         raise RowError("bad_dimensions", f"dimensions is {excerpt(given)}")

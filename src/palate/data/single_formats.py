@@ -158,8 +158,7 @@ def read_prompt(row: Row, origin: Origin, reading: Reading) -> Record:
 
 def is_ranked(row: Row, reading: Reading) -> bool:
     """A list of answers that are plain, so that only their order says which is better."""
-    name = present(row, ("output", *ANSWER_LIST_NAMES))
-    answers = row[name] if name else None
+    answers = row["output"] if "output" in row else _list_of_answers(row)
     return has_prompt(row) and isinstance(answers, list) and bool(answers) and not _is_rated_answer(answers[0])
 
 
@@ -170,7 +169,7 @@ def read_ranked(row: Row, origin: Origin, reading: Reading) -> Ranking:
 
 
 def is_rated(row: Row, reading: Reading) -> bool:
-    answers: list[Any] = next((row[name] for name in ANSWER_LIST_NAMES if isinstance(row.get(name), list)), [])
+    answers = _list_of_answers(row)
     return has_prompt(row) and bool(answers) and _is_rated_answer(answers[0])
 
 
@@ -195,12 +194,12 @@ def read_rated(row: Row, origin: Origin, reading: Reading) -> RatedAnswers:
         completions=tuple(said for said, _, _ in kept),
         scores=tuple(score for _, score, _ in kept),
         dimensions=tuple(aspects for _, _, aspects in kept),
-        highest=10.0 if any("overall_score" in answer for answer in cell(row, *ANSWER_LIST_NAMES)) else None,
+        highest=10.0 if any("overall_score" in answer for answer in _list_of_answers(row)) else None,
     )
 
 
 def is_rollouts(row: Row, reading: Reading) -> bool:
-    return is_ranked(row, reading) and isinstance(row.get("rewards", row.get("scores")), list)
+    return is_ranked(row, reading) and ("rewards" in row or "scores" in row)
 
 
 def read_rollouts(row: Row, origin: Origin, reading: Reading) -> Rollouts:
@@ -232,6 +231,15 @@ def _answers(row: Row, reading: Reading) -> list[Messages]:
     values = parsed_list(cell(row, "output", *ANSWER_LIST_NAMES), "answers")
     # An empty list of turns is an answer that says nothing; the ranking leaves it out.
     return [() if value == [] else conversation(value, "answer", "assistant", reading) for value in values]
+
+
+def _list_of_answers(row: Row) -> list[Any]:
+    """The column that lists answers; CSV writes it as JSON text."""
+    name = present(row, ANSWER_LIST_NAMES)
+    try:
+        return parsed_list(row[name], name) if name else []
+    except RowError:
+        return []
 
 
 def _is_rated_answer(answer: Any) -> bool:

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from palate.data.card import rows_file
 from palate.data.columnar import arrow_rows, is_saved_dataset, saved_dataset_files
 from palate.data.dataset_info import Entry, dataset_names, find_entry
 from palate.data.messages import Tags
@@ -128,7 +129,7 @@ def _registered(entry: Entry, split: str | None, subset: str | None) -> Source:
 
 def _from_path(path: Path, split: str | None, name: str | None = None) -> Source:
     if path.is_dir():
-        files = saved_dataset_files(path, split) if is_saved_dataset(path) else _files_of_folder(path, split)
+        files = _files_of_folder(path, split)
         labels = tuple(file.relative_to(path).as_posix() for file in files)
     elif path.is_file():
         if file_type(path) is None:
@@ -145,12 +146,18 @@ def _stem(path: Path) -> str:
 
 def _files_of_folder(folder: Path, split: str | None) -> list[Path]:
     """The data files of a folder and its subfolders, sorted; where their names speak of splits, only those of one."""
+    if is_saved_dataset(folder):
+        return saved_dataset_files(folder, split)
+    rows = rows_file(folder)
+    if rows is not None and split is None:
+        return [rows]
     names = dataset_names(folder)
     if names:
         raise DataError(
             f"{folder} is a folder of datasets: set dataset_dir to it and dataset to one of {', '.join(names[:8])}"
         )
     files = sorted(path for path in folder.rglob("*") if path.is_file() and file_type(path) is not None)
+    files = [path for path in files if not path.name.endswith("data.json")]
     files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not files:
         raise DataError(f"{folder}: no data file in it (.jsonl, .json, .csv, .tsv, .parquet, .arrow, also .gz, .zst)")

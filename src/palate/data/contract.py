@@ -1,0 +1,59 @@
+"""`data.json`: what a dataset that palate wrote contains, what it was made of, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from palate.artifacts.files import write_json
+from palate.artifacts.folders import file_hash
+from palate.data.card import SCHEMA
+from palate.data.sources import Source
+
+
+def lineage(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """Name, path and SHA-256 of every file that a dataset is made of; a hub dataset by its id."""
+    return [
+        {
+            "name": source.name,
+            "path": source.path,
+            "split": source.split,
+            "files": {label: file_hash(file) for file, label in zip(source.files, source.labels, strict=True)},
+        }
+        for source in sources
+    ]
+
+
+def write_contract(
+    path: Path,
+    *,
+    how: str,
+    files: Mapping[str, Path],
+    counts: Mapping[str, Any],
+    sources: Sequence[Source],
+    options: Mapping[str, Any],
+    reports: Sequence[Any] = (),
+) -> Path:
+    """Writes `data.json`.
+
+    Args:
+        path: where to.
+        how: the command that made the dataset, as `curate`.
+        files: the dataset's files by what they are; `rows` is the one to train on.
+        counts: numbers of rows by name.
+        sources: what it was made of.
+        options: the settings that were used.
+        reports: what became of each source.
+    """
+    content = {
+        "schema": SCHEMA,
+        "made_by": how,
+        "files": {name: {"name": file.name, "sha256": file_hash(file)} for name, file in files.items()},
+        "counts": dict(counts),
+        "lineage": lineage(sources),
+        "options": dict(options),
+        "sources": [asdict(report) for report in reports],
+    }
+    return write_json(path, content)

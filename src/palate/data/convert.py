@@ -1,0 +1,242 @@
+"""One dataset in another format: every row written or listed, and what the format cannot hold said by name."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from palate.artifacts.files import write_json
+from palate.data.contract import write_contract
+from palate.data.dataset_info import read_register
+from palate.data.kinds import KIND_NAMES, as_kind, can_become
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
+from palate.data.messages import RowError
+from palate.data.readers import file_type
+from palate.data.rows import Reading, same_text
+from palate.data.sources import Source
+from palate.data.split import prompt_key
+from palate.data.targets import TARGETS, NotHeldError, Target, dataset_info_entry
+from palate.data.writers import write_rows
+from palate.errors import DataError, UsageError
+from palate.records import Dropped, LabelledCompletion, PreferencePair, Record
+
+KINDS: Mapping[str, type[Record]] = {name.replace(" ", "_"): kind for kind, name in KIND_NAMES.items()}
+"""Names of kinds as options write them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a conversion did.
+
+    Attributes:
+        output: the file.
+        to: name of the target format.
+        written: rows written.
+        kinds: records written by kind.
+        left_out: rows that are not in the output, each with its reason; rows read = rows used + left out.
+        loses: what the format has no place for, by name, with the number of rows that had it.
+        sources: what was read.
+        beside: further files written.
+    """
+
+    output: Path
+    to: str
+    written: int
+    kinds: Mapping[str, int]
+    left_out: tuple[Dropped, ...]
+    loses: Mapping[str, int]
+    sources: tuple[SourceReport, ...]
+    beside: tuple[Path, ...]
+
+
+def convert(
+    dataset: DatasetSpec,
+    output: str | Path,
+    *,
+    to: str = "palate",
+    kind: str | None = None,
+    dataset_dir: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    subset: str | None = None,
+    max_samples: int | None = None,
+    reading: Reading | None = None,
+) -> Conversion:
+    """Writes a dataset in another format.
+
+    Args:
+        dataset, dataset_dir, columns, split, subset, max_samples, reading: as in `load_records`.
+        output: the file to write; its name says whether it is .jsonl, .json, .csv, .tsv, .parquet or .arrow.
+        to: a name of `TARGETS`.
+        kind: a name of `KINDS`: the records to write, where the rows can become them. Without it they stay what they
+            are if the target can hold them.
+    """
+    target, path = _target(to), Path(output)
+    sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
+    run = _Run(target, _kind(kind), Counter(), Counter(), [], [])
+    readers = (
+        SourceReader[Record](source, None, columns=columns, max_samples=max_samples, reading=reading)
+        for source in sources
+    )
+    rows = run.rows(readers, reading or Reading())
+    written = write_rows(path, rows)
+    if not written:
+        path.unlink(missing_ok=True)
+        reasons = ", ".join(f"{reason} {count}" for reason, count in run.reasons().most_common(3))
+        raise DataError(f"{sources[0].path}: nothing to write as {to}: {reasons}")
+    beside = _write_beside(path, target, run, sources)
+    return Conversion(
+        output=path,
+        to=to,
+        written=written,
+        kinds=dict(run.kinds),
+        left_out=tuple(run.left_out),
+        loses=dict(run.loses.most_common()),
+        sources=tuple(run.reports),
+        beside=beside,
+    )
+
+
+def pair_up(records: Iterable[LabelledCompletion]) -> Iterator[PreferencePair | Dropped]:
+    """Labelled completions as pairs: every wanted answer with an unwanted one to the same prompt, in the order read.
+
+    Each record is used once; one that finds no partner is dropped with the reason `no_partner`.
+    """
+    by_prompt: dict[str, tuple[list[LabelledCompletion], list[LabelledCompletion]]] = defaultdict(lambda: ([], []))
+    for record in records:
+        by_prompt[prompt_key(record.prompt)][not record.desirable].append(record)
+    for wanted, unwanted in by_prompt.values():
+        for good, bad in zip(wanted, unwanted, strict=False):
+            if same_text(good.completion, bad.completion):
+                yield Dropped(good.id, "equal", f"the same answer has both labels, see {bad.id}")
+                yield Dropped(bad.id, "equal", f"the same answer has both labels, see {good.id}")
+                continue
+            yield PreferencePair(
+                id=good.id,
+                prompt=good.prompt,
+                source=good.source,
+                weight=good.weight,
+                tools=good.tools,
+                extra=good.extra,
+                chosen=good.completion,
+                rejected=bad.completion,
+            )
+        shorter = min(len(wanted), len(unwanted))
+        for alone in (*wanted[shorter:], *unwanted[shorter:]):
+            label = "wanted" if alone.desirable else "unwanted"
+            yield Dropped(
+                alone.id, "no_partner", f"no other answer to its prompt is left to pair this {label} one with"
+            )
+
+
+@dataclass(slots=True)
+class _Run:
+    """What a conversion counts while its rows go by."""
+
+    target: Target
+    kind: type[Record] | None
+    kinds: Counter[str]
+    loses: Counter[str]
+    left_out: list[Dropped]
+    reports: list[SourceReport]
+    columns: dict[str, None] | None = None
+    last_kind: type[Record] = Record
+
+    def rows(self, readers: Iterable[SourceReader[Record]], reading: Reading) -> Iterator[dict[str, Any]]:
+        for reader in readers:
+            natural = reader.format.format.kind
+            wanted = self._wanted(natural, reader.source)
+            if natural is LabelledCompletion and wanted is PreferencePair:
+                yield from self._written(pair_up(self._labelled(reader)))
+            else:
+                yield from self._written(self._turned(reader, wanted, reading))
+            self.reports.append(reader.report())
+
+    def reasons(self) -> Counter[str]:
+        return Counter(drop.reason for drop in self.left_out)
+
+    def _wanted(self, natural: type[Record], source: Source) -> type[Record]:
+        wanted = self.kind or (natural if natural in self.target.kinds else None)
+        if wanted is None:
+            wanted = next((kind for kind in self.target.kinds if can_become(natural, kind)), self.target.kinds[0])
+        if wanted not in self.target.kinds:
+            held = ", ".join(KIND_NAMES[kind] for kind in self.target.kinds)
+            raise UsageError(f"{self.target.name} holds {held}, not {KIND_NAMES[wanted]}")
+        if not can_become(natural, wanted) and (natural, wanted) != (LabelledCompletion, PreferencePair):
+            raise DataError(f"{source.path}: {KIND_NAMES[natural]} cannot become {KIND_NAMES[wanted]}")
+        return wanted
+
+    def _labelled(self, reader: SourceReader[Record]) -> Iterator[LabelledCompletion]:
+        for item in reader:
+            if isinstance(item, Dropped):
+                self.left_out.append(item)
+            elif isinstance(item, LabelledCompletion):
+                yield item
+
+    def _turned(
+        self, reader: SourceReader[Record], wanted: type[Record], reading: Reading
+    ) -> Iterator[Record | Dropped]:
+        for item in reader:
+            if isinstance(item, Dropped):
+                yield item
+                continue
+            try:
+                yield from as_kind(item, wanted, reading)
+            except RowError as error:
+                yield Dropped(item.id, error.reason, error.detail)
+
+    def _written(self, items: Iterable[Record | Dropped]) -> Iterator[dict[str, Any]]:
+        for item in items:
+            if isinstance(item, Dropped):
+                self.left_out.append(item)
+                continue
+            try:
+                row = self.target.row(item)
+            except NotHeldError as error:
+                self.left_out.append(Dropped(item.id, "not_held", f"{self.target.name}: {error}"))
+                continue
+            self.kinds[KIND_NAMES[type(item)]] += 1
+            self.last_kind = type(item)
+            self.loses.update(self.target.loses(item))
+            self.columns = {**(self.columns or {}), **dict.fromkeys(row)}
+            yield row
+
+
+def _write_beside(path: Path, target: Target, run: _Run, sources: list[Source]) -> tuple[Path, ...]:
+    beside = []
+    if file_type(path) in ("csv", "tsv"):
+        run.loses["types of other columns (they are text in CSV)"] = sum(run.kinds.values())
+    if target.name == "llamafactory":
+        register = path.parent / "dataset_info.json"
+        entries = read_register(path.parent) if register.exists() else {}
+        entry = dataset_info_entry(path.name, run.last_kind, run.columns or {})
+        beside.append(write_json(register, {**entries, path.name.split(".")[0]: entry}))
+    card = path.with_name(f"{path.name}.data.json")
+    left_out = dict(run.reasons())
+    beside.append(
+        write_contract(
+            card,
+            how="convert",
+            files={"rows": path},
+            counts={"written": sum(run.kinds.values()), "left_out": left_out},
+            sources=sources,
+            options={"to": target.name, "loses": dict(run.loses)},
+            reports=[replace(report) for report in run.reports],
+        )
+    )
+    return tuple(beside)
+
+
+def _target(name: str) -> Target:
+    if name not in TARGETS:
+        raise UsageError(f"palate does not write {name!r}; it writes {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def _kind(name: str | None) -> type[Record] | None:
+    if name is not None and name not in KINDS:
+        raise UsageError(f"unknown kind {name!r}; known are {', '.join(KINDS)}")
+    return None if name is None else KINDS[name]
