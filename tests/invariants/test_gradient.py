@@ -76,7 +76,7 @@ def test_a_pair_that_is_told_apart_well_pulls_less(policy: Any, reference: Any) 
         with torch.no_grad():
             fixed = scored(reference, [one])
         loss = method().loss(scored(policy, [one]), fixed, pack([one])).loss[0]
-        norms.append((float(loss), torch.cat([g.flatten() for g in gradient(policy, loss).values()]).norm().item()))
+        norms.append((loss.item(), torch.cat([g.flatten() for g in gradient(policy, loss).values()]).norm().item()))
     (low, weak), (high, strong) = sorted(norms)
     # L = −log σ(x), so σ(−x) = 1 − e^(−L)
     assert weak / strong == pytest.approx(math.expm1(-low) / math.expm1(-high), rel=1e-3)

@@ -11,6 +11,9 @@ from palate.cli.console import note, result, result_json
 if TYPE_CHECKING:
     from palate.config.load import LoadedConfig
 
+# What the loss is taken of, by the family of the objective.
+ROWS = {"paired": "a pair", "ranked": "a ranking", "unpaired": "an answer", "reward": "a row"}
+
 # What PyYAML adds to a bare scalar.
 END_OF_DOCUMENT = "...\n"
 
@@ -35,17 +38,19 @@ def command(
 def facts(loaded: LoadedConfig) -> dict[str, str]:
     """What follows from the config without reading model or data, by name."""
     from palate.config.objectives import objective
-    from palate.config.run import DpoConfig
+    from palate.config.preference import ObjectiveChoice, ReferenceFields
 
     config = loaded.config
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
     found = {"examples to a step": f"{batch} on each device"}
-    if isinstance(config, DpoConfig):
+    if isinstance(config, ObjectiveChoice):
         row = objective(config.pref_loss)
         start = row.loss_at_start(config.objective_options)
-        found["loss of a pair"] = row.formula
+        found[f"loss of {ROWS[row.family]}"] = row.formula
         found["loss at step 0"] = "depends on the data" if start is None else f"{start:.4f}"
-        found["reference"] = (config.ref_model or "the policy as it starts") if row.needs_reference else "none needed"
+        if isinstance(config, ReferenceFields):
+            reference = config.ref_model or "the policy as it starts"
+            found["reference"] = reference if row.needs_reference else "none needed"
     return found
 
 

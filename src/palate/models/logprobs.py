@@ -10,24 +10,31 @@ from __future__ import annotations
 import contextlib
 import types
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from palate.models.casts import compute_dtype
 from palate.models.head_kernel import plain_head_logps
 from palate.models.trunk import TrunkRun
-from palate.text.batch import Batch, Layout
+from palate.text.batch import Layout
 
 # Rows of [chunk, vocabulary] that exist at a time: large enough for the matmul's peak, small against the caches.
 CHUNK_ELEMENTS = 1 << 23
 
 
 class TokenLogps(NamedTuple):
-    """log π of each trained token: float32 [M], in the order of `Batch.target_ids`."""
+    """What a model says of each trained token, float32 [M], in the order of `Batch.target_ids`.
+
+    Attributes:
+        logps: log π of the token.
+        log_square_sums: log Σ_v π(v)² over the vocabulary at its place, without gradient; None unless asked for.
+    """
 
     logps: torch.Tensor
+    log_square_sums: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +45,13 @@ class Logps:
         sums: float32 [C], Σ log π over the completion's trained tokens.
         tokens: float32 [C], how many trained tokens that is.
         token_logps: float32 [M], the terms of the sums.
+        log_square_sums: float32 [M], log Σ_v π(v)² at each of those tokens; None unless asked for.
     """
 
     sums: torch.Tensor
     tokens: torch.Tensor
     token_logps: torch.Tensor
+    log_square_sums: torch.Tensor | None = None
 
     @property
     def means(self) -> torch.Tensor:
@@ -50,14 +59,25 @@ class Logps:
         return self.sums / self.tokens.clamp(min=1)
 
     def detach(self) -> Logps:
-        return Logps(self.sums.detach(), self.tokens, self.token_logps.detach())
+        return Logps(self.sums.detach(), self.tokens, self.token_logps.detach(), self.log_square_sums)
 
 
-def per_completion(tokens: TokenLogps, batch: Batch) -> Logps:
+class Owners(Protocol):
+    """Whose each trained token is: a `Batch` says so, and so does a whole step of them."""
+
+    @property
+    def completion_of(self) -> torch.Tensor: ...
+
+    @property
+    def completions(self) -> int: ...
+
+
+def per_completion(tokens: TokenLogps, batch: Owners) -> Logps:
     """Sum token log-probabilities [M] into their completions [C]."""
     zeros = tokens.logps.new_zeros(batch.completions)
     counts = zeros.index_add(0, batch.completion_of, torch.ones_like(tokens.logps))
-    return Logps(zeros.index_add(0, batch.completion_of, tokens.logps), counts, tokens.logps)
+    sums = zeros.index_add(0, batch.completion_of, tokens.logps)
+    return Logps(sums, counts, tokens.logps, tokens.log_square_sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +138,10 @@ def _scoring_forward(
     target_index: torch.Tensor | None = None,
     target_ids: torch.Tensor | None = None,
     trunk: TrunkRun | None = None,
+    square_sums: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Score targets, or behave like the stock forward when there are none to score."""
+    """Score targets, or behave like the stock forward when there are none to score; with `square_sums`, those too."""
     if target_index is None or target_ids is None:
         return self.stock_forward(
             input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, **kwargs
@@ -131,17 +152,24 @@ def _scoring_forward(
         given["layout"] = layout
     inputs = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": attention_mask, **given}
     if self.head.stock:
-        logits = self.stock_forward(**inputs, use_cache=False).logits
-        return TokenLogps(dense_logps(logits.flatten(0, 1)[target_index], target_ids))
+        logits = self.stock_forward(**inputs, use_cache=False).logits.flatten(0, 1)[target_index]
+        return _dense(logits, target_ids, square_sums)
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
         hidden = self.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[target_index]
     output = self.get_output_embeddings()
+    scale, softcap = self.head.scale, self.head.softcap
     if type(output) is nn.Linear:
-        return TokenLogps(
-            head_logps(hidden, output.weight, output.bias, target_ids, scale=self.head.scale, softcap=self.head.softcap)
-        )
+        logps = head_logps(hidden, output.weight, output.bias, target_ids, scale=scale, softcap=softcap)
+        squares = None
+        if square_sums:
+            squares = head_square_sums(hidden, output.weight, output.bias, scale=scale, softcap=softcap)
+        return TokenLogps(logps, squares)
     # A wrapped head (an adapter on it) computes its own logits.
-    return TokenLogps(dense_logps(_transform(output(hidden).float(), self.head.scale, self.head.softcap), target_ids))
+    return _dense(_transform(output(hidden).float(), scale, softcap), target_ids, square_sums)
+
+
+def _dense(logits: torch.Tensor, target_ids: torch.Tensor, square_sums: bool) -> TokenLogps:
+    return TokenLogps(dense_logps(logits, target_ids), _square_sums(logits.detach().float()) if square_sums else None)
 
 
 def dense_logps(logits: torch.Tensor, target_ids: torch.Tensor) -> torch.Tensor:
@@ -171,14 +199,38 @@ def head_logps(
     Returns:
         float32 [M].
     """
-    device = hidden.device.type
-    if torch.is_autocast_enabled(device):
-        compute = torch.get_autocast_dtype(device)
-    else:
-        compute = torch.promote_types(hidden.dtype, weight.dtype)
-    if device == "cpu" and scale == 1.0 and softcap is None:
+    compute = compute_dtype(hidden, weight)
+    if hidden.device.type == "cpu" and scale == 1.0 and softcap is None:
         return plain_head_logps(hidden, weight, bias, target_ids, compute)
     return _HeadLogps.apply(hidden, weight, bias, target_ids, scale, softcap, compute)  # type: ignore[no-any-return,no-untyped-call]
+
+
+@torch.no_grad()
+def head_square_sums(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    *,
+    scale: float = 1.0,
+    softcap: float | None = None,
+) -> torch.Tensor:
+    """log Σ_v p_v² of the distribution at each row, float32 [M], in chunks and without gradient.
+
+    Args: as of `head_logps`. It is a product of its own, for the one modifier that reads it (WPO).
+    """
+    compute = compute_dtype(hidden, weight)
+    sums = hidden.new_empty(len(hidden), dtype=torch.float32)
+    with torch.autocast(hidden.device.type, enabled=False):
+        h, w = hidden.to(compute), weight.to(compute)
+        b = None if bias is None else bias.to(compute)
+        for rows in _chunks(len(h), weight.shape[0]):
+            sums[rows] = _square_sums(_transform(F.linear(h[rows], w, b).float(), scale, softcap))
+    return sums
+
+
+def _square_sums(logits: torch.Tensor) -> torch.Tensor:
+    """log Σ softmax(logits)² per row, [M] from float32 [M, V]."""
+    return (2.0 * logits).logsumexp(-1) - 2.0 * logits.logsumexp(-1)
 
 
 class _HeadLogps(torch.autograd.Function):

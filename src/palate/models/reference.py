@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -24,6 +24,8 @@ from palate.models.logprobs import TokenLogps
 from palate.models.precision import Precision
 from palate.models.trunk import TrunkCache
 from palate.text.batch import Batch
+
+T = TypeVar("T")
 
 
 class Reference(Protocol):
@@ -68,14 +70,14 @@ class _Scoring:
         """A live reference is needed to the end."""
 
 
-def score(call: Callable[..., TokenLogps], batch: Batch, trunk: TrunkCache | None) -> TokenLogps:
+def score(call: Callable[..., T], batch: Batch, trunk: TrunkCache | None) -> T:
     """One forward pass; what frozen layers compute is taken from the trunk, or left there for the next pass."""
     if not trunk:
         return call(**batch.model_inputs())
     run = trunk.run(batch)
-    tokens = call(**batch.model_inputs(), trunk=run)
+    output = call(**batch.model_inputs(), trunk=run)
     trunk.keep(batch, run)
-    return tokens
+    return output
 
 
 class PolicyAtStart(_Scoring):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from palate.config.run import RunConfig
 from palate.data import LoadedData, load_records, split_records
-from palate.records import AnyRecord, Messages, Record
+from palate.records import AnyRecord, Dropped, Messages, Record
 from palate.text.encode import Encoded, EncodedGroup, encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
 from palate.text.template import Template
+from palate.training.methods.base import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +37,21 @@ class RunData:
         return render_preflight(self.report)
 
 
-def build_data(config: RunConfig, record: type[Record], template: Template) -> RunData:
-    """Load and encode the config's datasets for a method that reads `record`.
+def build_data(config: RunConfig, method: Method[Any], template: Template) -> RunData:
+    """Load and encode the config's datasets as the method trains on them.
 
     Raises:
         DataError: a dataset cannot be read, or too little of it is left; one line with the counts.
     """
-    loaded = [_load(config, config.dataset, record)]
+    loaded = [_load(config, config.dataset, method.record)]
     train_records, eval_records = loaded[0].records, []
     if config.eval_dataset is not None:
-        loaded.append(_load(config, config.eval_dataset, record))
+        loaded.append(_load(config, config.eval_dataset, method.record))
         eval_records = loaded[1].records
     elif config.val_size:
         train_records, eval_records = split_records(train_records, config.val_size, seed=config.seed)
-    train = _encode(config, train_records, template)
-    evaluation = _encode(config, eval_records, template)
+    train = _encode(config, train_records, template, method)
+    evaluation = _encode(config, eval_records, template, method)
     report = preflight_report(
         [source for part in loaded for source in part.sources],
         [row for part in loaded for row in part.dropped],
@@ -61,7 +62,8 @@ def build_data(config: RunConfig, record: type[Record], template: Template) -> R
     )
     check_preflight(report, max_dropped=config.max_dropped)
     asked = eval_records or train_records
-    return RunData(train.groups, evaluation.groups, [row.prompt for row in asked if row.prompt], report)
+    groups, held_out = (method.arrange(part.groups, seed=config.seed) for part in (train, evaluation))
+    return RunData(groups, held_out, [row.prompt for row in asked if row.prompt], report)
 
 
 def _load(config: RunConfig, dataset: Any, record: type[Record]) -> LoadedData[Any]:
@@ -76,11 +78,14 @@ def _load(config: RunConfig, dataset: Any, record: type[Record]) -> LoadedData[A
     )
 
 
-def _encode(config: RunConfig, records: Sequence[AnyRecord], template: Template) -> Encoded:
-    return encode_records(
-        records,
+def _encode(config: RunConfig, records: Sequence[AnyRecord], template: Template, method: Method[Any]) -> Encoded:
+    admitted = [method.admit(record) for record in records]
+    encoded = encode_records(
+        [record for record in admitted if not isinstance(record, Dropped)],
         template,
         cutoff_len=config.cutoff_len,
         truncation=config.truncation,
         workers=config.preprocessing_num_workers,
     )
+    refused = [record for record in admitted if isinstance(record, Dropped)]
+    return replace(encoded, dropped=[*refused, *encoded.dropped]) if refused else encoded

@@ -22,15 +22,16 @@ class Meter:
         """Add one value per example.
 
         Args:
-            values: name → float [G].
+            values: name → float [G]; NaN where an example has no such value. The loss is a number for every example,
+                so a NaN there stays one.
             weights: float [G]; an example of weight 0 does not count, whatever its value.
         """
-        counted = weights > 0
+        zero = torch.zeros((), device=self._device, dtype=torch.float64)
         for name, value in values.items():
-            zero = torch.zeros((), device=self._device, dtype=torch.float64)
+            counted = weights > 0 if name == "loss" else (weights > 0) & ~value.isnan()
             terms = torch.where(counted, value.detach().double() * weights.double(), zero)
             self._sums[name] = self._sums.get(name, zero) + terms.sum()
-            self._weights[name] = self._weights.get(name, zero) + weights.double().sum()
+            self._weights[name] = self._weights.get(name, zero) + torch.where(counted, weights.double(), zero).sum()
 
     def merge(self, other: Meter) -> None:
         """Add what another meter holds."""

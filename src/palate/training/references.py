@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from palate.config.run import DpoConfig, RunConfig
+from palate.config.preference import ReferenceFields
+from palate.config.run import RunConfig
 from palate.errors import ArtifactError
 from palate.models.builtin import cache_root
 from palate.models.identity import model_hash
@@ -27,7 +29,7 @@ Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
 
 
 def build_reference(
-    config: RunConfig, method: Method, policy: Policy, precision: Precision, device: torch.device
+    config: RunConfig, method: Method[Any], policy: Policy, precision: Precision, device: torch.device
 ) -> Reference | None:
     """None, a separate model, the base under a new adapter, a copy of what trains, or stored values of one of these.
 
@@ -37,7 +39,7 @@ def build_reference(
     """
     if not method.needs_reference:
         return None
-    cache = config.reference_cache if isinstance(config, DpoConfig) else "off"
+    cache = config.reference_cache if isinstance(config, ReferenceFields) else "off"
     live = _live(config, policy, precision, device, stored=cache != "off")
     check_separate(policy.model, live)
     if cache == "off":
@@ -99,7 +101,7 @@ def fill_reference(
 def _live(
     config: RunConfig, policy: Policy, precision: Precision, device: torch.device, *, stored: bool
 ) -> AdapterOff | FrozenCopy | PolicyAtStart | SeparateModel:
-    separate = config.ref_model if isinstance(config, DpoConfig) else None
+    separate = config.ref_model if isinstance(config, ReferenceFields) else None
     if separate is not None and not _is_the_policy(config, separate):
         model = load_model(separate, device=device, trust_remote_code=config.trust_remote_code)
         identity = model_hash(model)

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -70,7 +71,7 @@ class Session:
     voice: Voice
     device: torch.device
     precision: Precision
-    method: Method
+    method: Method[Any]
     template: Template
     data: RunData
     policy: Policy
@@ -105,7 +106,7 @@ def prepare(config: RunConfig, notices: Sequence[str] = ()) -> Session:
             config.model_name_or_path, revision=config.model_revision, trust_remote_code=config.trust_remote_code
         )
         template = load_template(tokenizer, config.template)
-        data = build_data(config, method.record, template)
+        data = build_data(config, method, template)
     for line in template.notices:
         voice.say(line)
     voice.say(data.summary, keep=False)

@@ -8,7 +8,9 @@ whole step and all ranks, metrics are means over examples, and a checkpoint coun
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
-from palate.artifacts import seal_folder, write_errors
+from palate.artifacts import read_json, seal_folder, write_errors, write_json
 from palate.errors import NonFiniteError
 from palate.models.casts import reuse_casts
 from palate.models.logprobs import Logps, per_completion
@@ -27,9 +29,13 @@ from palate.models.save import save_pretrained
 from palate.models.trunk import TrunkCache
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
+from palate.training.coupled import CoupledBatch, CoupledLoss
 from palate.training.meters import Meter
 from palate.training.methods.base import LossOutput, Method
 from palate.training.steps import Groups, StepOrder, micro_batches
+
+# What a method carries from step to step, in a checkpoint.
+METHOD_STATE = "method_state.json"
 
 
 class PalateTrainer(Trainer):  # type: ignore[misc]
@@ -53,7 +59,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         self,
         *,
         model: torch.nn.Module,
-        method: Method,
+        method: Method[Any],
         reference: Reference | None,
         train_groups: Sequence[EncodedGroup],
         eval_groups: Sequence[EncodedGroup] | None,
@@ -74,6 +80,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         self._on_step = on_step
         self._step_groups: list[EncodedGroup] = []
         self._step_losses: list[torch.Tensor] = []
+        self._step_lists: list[list[EncodedGroup]] = []
+        self._step_scored: deque[CoupledBatch] = deque()
         self._step_scope = contextlib.ExitStack()
         self._grad_norm = self._step_learning_rate = float("nan")
         super().__init__(
@@ -84,6 +92,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             eval_dataset=Groups(eval_groups) if eval_groups else None,
             **kwargs,
         )
+        self._coupled = CoupledLoss(method, self._forward, reference, self.split, self.args.device)
         self._step_meter = Meter(self.args.device)
         self._log_meter = Meter(self.args.device)
 
@@ -102,6 +111,15 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         multiple = batch * self.args.world_size if self.args.world_size > 1 else 1
         return StepOrder(rows, multiple, seed)
 
+    def groups_of_run(self) -> list[EncodedGroup]:
+        """The training groups that the run will meet: all, or the first of the order where max_steps ends it sooner."""
+        groups = self.train_dataset.groups
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        wanted = self.args.max_steps * step if self.args.max_steps > 0 else len(groups)
+        if wanted >= len(groups):
+            return list(groups)
+        return [groups[index] for index in list(self._get_train_sampler())[:wanted]]
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         sampler = _sampler_of(kwargs["train_dataloader"])
         sampler.set_epoch(kwargs["epoch"])
@@ -111,12 +129,13 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
         """Σ w over the step's groups on all ranks: what the step's loss is divided by."""
-        self._begin_step()
+        self._begin_step(batch_samples)
         total = sum(self.method.weight(group) for groups in batch_samples for group in groups)
         return self._sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
 
-    def _begin_step(self) -> None:
-        self._step_groups, self._step_losses = [], []
+    def _begin_step(self, lists: list[list[EncodedGroup]]) -> None:
+        self._step_groups, self._step_losses, self._step_lists = [], [], lists
+        self._step_scored.clear()
         # Weights do not change within a step, so each is cast to the compute precision once.
         self._step_scope.close()
         self._step_scope.enter_context(reuse_casts())
@@ -127,20 +146,40 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         """Score, compare, go backward, one micro-batch at a time. Returns this batch's share of the step's loss."""
         model.train()
         assert isinstance(num_items_in_batch, torch.Tensor)
-        batches = [batch.to(self.args.device) for batch in self.split(inputs)]
-        references = self._reference_logps(batches)
         # DDP averages gradients over ranks; the mean over the global step is a sum over them.
         scale = (self.args.world_size / num_items_in_batch).float()
+        if self.method.couples_batch:
+            return self._coupled_step(model, scale)
+        batches = [batch.to(self.args.device) for batch in self.split(inputs)]
+        references = self._reference_logps(batches)
         total = torch.zeros((), device=self.args.device)
         for number, (batch, reference) in enumerate(zip(batches, references)):
-            last = number == len(batches) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+            with self._sync_at(model, last=number == len(batches) - 1):
                 output, weights = self._loss(model, batch, reference)
                 loss = (output.loss * weights).sum() * scale
-                self._record(batch, output, weights)
+                self._record(batch.groups, output, weights)
                 self.accelerator.backward(loss)
             total += loss.detach()
         return total
+
+    def _coupled_step(self, model: torch.nn.Module, scale: torch.Tensor) -> torch.Tensor:
+        """The same for a loss of the whole step, which is scored when its first batch comes up."""
+        if not self._step_scored:
+            self._step_scored.extend(self._coupled.step(model, self._step_lists))
+        scored = self._step_scored.popleft()
+        for number, one in enumerate(scored.passes):
+            with self._sync_at(model, last=number == len(scored.passes) - 1):
+                logps = self._forward(model, one.batch).logps
+                self.accelerator.backward((logps * one.gradient).sum() * self.args.world_size)
+        self._record(scored.groups, scored.output, scored.weights)
+        return (scored.output.loss * scored.weights).sum() * scale
+
+    def _sync_at(self, model: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Ranks exchange gradients in a batch's last pass only."""
+        return contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+
+    def _forward(self, model: torch.nn.Module, batch: Batch) -> Any:
+        return score(functools.partial(model, **self.method.inputs(batch)), batch, self._trunk)
 
     def _reference_logps(self, batches: Sequence[Batch]) -> list[Logps | None]:
         if self.reference is None:
@@ -148,16 +187,16 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         return [per_completion(tokens, batch) for tokens, batch in zip(self.reference.logps(batches), batches)]
 
     def _loss(self, model: torch.nn.Module, batch: Batch, reference: Logps | None) -> tuple[LossOutput, torch.Tensor]:
-        tokens = score(model, batch, self._trunk)
-        output = self.method.loss(per_completion(tokens, batch), reference, batch)
+        policy = self.method.read(self._forward(model, batch), batch)
+        output = self.method.loss(policy, reference, batch)
         weights = torch.tensor([self.method.weight(group) for group in batch.groups], device=batch.weights.device)
         # A repeated row must not count even where its loss is not finite.
         loss = torch.where(weights > 0, output.loss, torch.zeros_like(output.loss))
         return LossOutput(loss, output.metrics), weights
 
-    def _record(self, batch: Batch, output: LossOutput, weights: torch.Tensor) -> None:
+    def _record(self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
         losses = output.loss.detach()
-        self._step_groups.extend(batch.groups)
+        self._step_groups.extend(groups)
         self._step_losses.append(losses)
         self._step_meter.add({"loss": losses, **output.metrics}, weights)
 
@@ -196,7 +235,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def finish_step(self) -> dict[str, float]:
         """The metrics of the optimiser step that just ended, over all ranks; called by `callbacks.StepMetrics`."""
-        metrics = self._step_meter.means(self._sum_over_ranks)
+        metrics = self._means(self._step_meter)
         metrics |= {"grad_norm": self._grad_norm, "learning_rate": self._step_learning_rate}
         self._log_meter.merge(self._step_meter)
         self._step_meter.reset()
@@ -206,9 +245,12 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Training lines carry the means over all examples since the last line."""
         if "loss" in logs:
-            logs |= self._log_meter.means(self._sum_over_ranks)
+            logs |= self._means(self._log_meter)
             self._log_meter.reset()
         super().log(logs, start_time)
+
+    def _means(self, meter: Meter) -> dict[str, float]:
+        return self.method.summarise(meter.means(self._sum_over_ranks))
 
     def _sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.args.world_size > 1:
@@ -229,14 +271,21 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         model = self.model_wrapped if prepared else self.accelerator.prepare_model(self.model, evaluation_mode=True)
         model.eval()
         meter = Meter(self.args.device)
+        held_out: list[EncodedGroup] = []
         with torch.no_grad(), reuse_casts():
             for groups in dataloader:
+                if self.method.couples_batch:
+                    held_out.extend(groups)
+                    continue
                 batches = [batch.to(self.args.device) for batch in self.split(groups)]
                 for batch, reference in zip(batches, self._reference_logps(batches)):
                     output, weights = self._loss(model, batch, reference)
                     meter.add({"loss": output.loss, **output.metrics}, weights)
                 self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in meter.means(self._sum_over_ranks).items()}
+            if held_out:
+                output, weights = self._coupled.evaluate(model, held_out)
+                meter.add({"loss": output.loss, **output.metrics}, weights)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._means(meter).items()}
         rows = len(dataloader.dataset)  # type: ignore[arg-type]
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
 
@@ -251,6 +300,9 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
                 shutil.rmtree(folder)
             with write_errors(folder):
                 super()._save_checkpoint(model, trial)
+                state = self.method.state()
+                if state and self.args.should_save:
+                    write_json(folder / METHOD_STATE, state)
         except BaseException:
             if self.args.should_save:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -266,6 +318,11 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
                 best_model_checkpoint=self.state.best_model_checkpoint,
                 use_mtime=True,
             )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and (Path(checkpoint) / METHOD_STATE).exists():
+            self.method.restore(read_json(Path(checkpoint) / METHOD_STATE))
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Model and tokenizer, loadable by transformers and PEFT as they are; no pickled arguments beside them."""

@@ -1,66 +1,98 @@
-"""Preference training on pairs, K = 2: every paired objective, by name."""
+"""Preference training on pairs, K = 2: every paired objective, by name, or a weighted mixture of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from palate.config.objectives import Objective, objective
-from palate.errors import ConfigError
 from palate.models.logprobs import Logps
-from palate.objectives import PAIRED, Modifiers, PairLogps, Term, accuracy, implicit_rewards, paired_loss
-from palate.objectives.modifiers import length_discount, sum_by_completion
+from palate.objectives import PAIRED, Modifiers, PairLogps, RunningMean, Term, accuracy, implicit_rewards, paired_loss
+from palate.objectives.modifiers import length_discount, sum_by_completion, wpo_weights
+from palate.objectives.paired import log_ratios
 from palate.records import PreferencePair, Record
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
-from palate.training.methods.base import LossOutput
+from palate.training.methods.base import LogpsMethod, LossOutput, Rows
+
+LOG2 = math.log(2.0)
 
 
-class Dpo:
-    """A paired objective with its options; rewards, margins and accuracies are the same code for all of them.
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One objective of a mixture.
+
+    Attributes:
+        row: what the table says of it.
+        options: resolved, by config key.
+        weight: in the sum.
+    """
+
+    row: Objective
+    options: Mapping[str, Any]
+    weight: float = 1.0
+
+
+class Dpo(LogpsMethod):
+    """Paired objectives with their options; rewards, margins and accuracies are the same code for all of them.
 
     Args:
         name: an objective of the paired family.
         options: its resolved options, by config key (`config.objectives.resolve_options`).
+        weight: of the objective in a mixture.
+        others: the other members of a mixture. Rewards are in the units of the first. Modifiers act on the sum, so all
+            members have the same ones.
     """
 
     record: type[Record] = PreferencePair
 
-    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, name: str, options: Mapping[str, Any], *, weight: float = 1.0, others: Sequence[Member] = ()
+    ) -> None:
         row = objective(name)
-        reason = untrainable(row, options)
-        if reason:
-            raise ConfigError(f"pref_loss: {row.name} {reason}, which stage dpo cannot train with")
-        self.name = row.name
-        self.needs_reference = row.needs_reference
-        self.couples_batch = row.couples_batch
-        self.start_loss = row.loss_at_start(options)
-        self._term = Term(PAIRED[row.name], row.arguments(options))
+        self.members = (Member(row, options, weight), *others)
+        self.name = " + ".join(f"{one.weight:g} {one.row.name}" for one in self.members) if others else row.name
+        self.needs_reference = any(one.row.needs_reference for one in self.members)
+        self.couples_batch = any(one.row.couples(one.options) for one in self.members)
+        self.start_loss = self._loss_at_start()
         self._modifiers = Modifiers(**row.modifier_arguments(options))
         self._average = row.averages(options)
+        self._reference_free = not row.needs_reference
         self._beta = row.reward_scale(options)
+        self._running = RunningMean()
 
-    def weight(self, group: EncodedGroup) -> float:
-        return group.weight
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        del batch
+        return {"square_sums": True} if self._modifiers.weighting else {}
 
-    def loss(self, policy: Logps, reference: Logps | None, batch: Batch) -> LossOutput:
-        pairs = pair_logps(policy, reference)
-        discounted = None
-        if self._modifiers.ld_alpha != 1.0:
-            alpha = self._modifiers.ld_alpha
-            discounted = pair_logps(
-                _discount(policy, batch, alpha), None if reference is None else _discount(reference, batch, alpha)
-            )
-        loss = paired_loss(pairs, [self._term], self._modifiers, discounted=discounted)
+    def pairs(self, policy: Logps, reference: Logps | None, rows: Rows) -> PairLogps:
+        """The pairs as the objectives read them."""
+        del rows
+        return pair_logps(policy, reference)
+
+    def loss(self, policy: Logps, reference: Logps | None, rows: Rows) -> LossOutput:
+        pairs = self.pairs(policy, reference, rows)
+        delta = self._running.mean if self._running.count else None
+        loss = paired_loss(
+            pairs,
+            [_term(member, delta) for member in self.members],
+            self._modifiers,
+            discounted=self._discounted(policy, reference, rows),
+            weights=self._weights(policy, rows),
+            delta=delta,
+        )
         with torch.no_grad():
-            metrics = self._metrics(pairs)
-        return LossOutput(loss, metrics)
+            metrics = self.metrics(pairs, rows)
+        return LossOutput(loss, {name: value.detach() for name, value in metrics.items()})
 
-    def _metrics(self, pairs: PairLogps) -> dict[str, torch.Tensor]:
+    def metrics(self, pairs: PairLogps, rows: Rows) -> dict[str, torch.Tensor]:
+        """What is logged of each pair, [n]."""
+        del rows
         chosen, rejected = implicit_rewards(
-            pairs, beta=self._beta, average=self._average, reference_free=not self.needs_reference
+            pairs, beta=self._beta, average=self._average, reference_free=self._reference_free
         )
         metrics = {
             "rewards/chosen": chosen,
@@ -72,23 +104,65 @@ class Dpo:
         }
         if pairs.ref_chosen is not None and pairs.ref_rejected is not None:
             metrics |= {"ref_logps/chosen": pairs.ref_chosen, "ref_logps/rejected": pairs.ref_rejected}
-        return {name: value.detach() for name, value in metrics.items()}
+        return metrics
+
+    def observe(self, policy: Logps, reference: Logps | None, rows: Rows) -> None:
+        """BCO's reward shift is the mean of all rewards so far, this step's included."""
+        beta = self._shifted_beta()
+        if beta is not None:
+            pairs = self._discounted(policy, reference, rows) or pair_logps(policy, reference)
+            self._running = self._running.updated(beta * torch.cat(log_ratios(pairs)))
+
+    def state(self) -> dict[str, float]:
+        running = self._running
+        return {"rewards_seen": running.count, "reward_mean": running.mean} if running.count else {}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        self._running = RunningMean(int(state["rewards_seen"]), state["reward_mean"])
+
+    def _shifted_beta(self) -> float | None:
+        """β of the rewards whose running mean is kept; None where no objective reads it."""
+        for member in self.members:
+            if "delta" in member.row.inputs or self._modifiers.bco:
+                return float(member.options["pref_beta"])
+        return None
+
+    def _discounted(self, policy: Logps, reference: Logps | None, rows: Rows) -> PairLogps | None:
+        """LD-DPO: tokens beyond the pair's shorter completion count α, in policy and reference."""
+        alpha = self._modifiers.ld_alpha
+        if alpha == 1.0:
+            return None
+        partner = policy.tokens.view(-1, 2).flip(1).flatten()
+        weights = length_discount(rows.completion_of, policy.tokens, partner, alpha=alpha)
+
+        def discounted(logps: Logps) -> Logps:
+            sums = sum_by_completion(logps.token_logps * weights, rows.completion_of, rows.completions)
+            return replace(logps, sums=sums)
+
+        return self.pairs(discounted(policy), None if reference is None else discounted(reference), rows)
+
+    def _weights(self, policy: Logps, rows: Rows) -> torch.Tensor | None:
+        """WPO's weight of each pair, [n]."""
+        if not self._modifiers.weighting or policy.log_square_sums is None:
+            return None
+        weights = wpo_weights(policy.token_logps, policy.log_square_sums, rows.completion_of, policy.tokens)
+        return weights[0::2] * weights[1::2]
+
+    def _loss_at_start(self) -> float | None:
+        """Of the sum: the members' bare losses added up, and then what BCO mixed in makes of them."""
+        total, bco = 0.0, 0.0
+        for member in self.members:
+            bare = member.row.loss_at_start({**member.options, "pref_bco_weight": 0.0})
+            if bare is None:
+                return None
+            total += member.weight * bare
+            bco = member.options.get("pref_bco_weight", 0.0)
+        return (total + bco * 2.0 * LOG2) / (1.0 + bco)
 
 
-def untrainable(row: Objective, options: Mapping[str, Any]) -> str:
-    """What an objective with these options reads that a pair's two log-probabilities do not give; empty for nothing.
-
-    Computing it from less would train something else under the objective's name.
-    """
-    if row.family != "paired":
-        return f"learns from {row.family} rows"
-    if row.couples(options):
-        return "compares all pairs of a step with each other"
-    if "dimension_weights" in row.options:
-        return "reads a score for each dimension"
-    if options.get("use_weighting", False):
-        return "with use_weighting: true reads the probabilities of the whole vocabulary"
-    return ""
+def _term(member: Member, delta: float | None) -> Term:
+    shift = {"delta": delta} if "delta" in member.row.inputs else {}
+    return Term(PAIRED[member.row.name], {**member.row.arguments(member.options), **shift}, member.weight)
 
 
 def pair_logps(policy: Logps, reference: Logps | None) -> PairLogps:
@@ -101,11 +175,3 @@ def pair_logps(policy: Logps, reference: Logps | None) -> PairLogps:
         ref_chosen=None if reference is None else reference.sums[0::2],
         ref_rejected=None if reference is None else reference.sums[1::2],
     )
-
-
-def _discount(logps: Logps, batch: Batch, alpha: float) -> Logps:
-    """LD-DPO: tokens beyond the pair's shorter completion count α."""
-    partner = logps.tokens.view(-1, 2).flip(1).flatten()
-    weights = length_discount(batch.completion_of, logps.tokens, partner, alpha=alpha)
-    sums = sum_by_completion(logps.token_logps * weights, batch.completion_of, batch.completions)
-    return Logps(sums, logps.tokens, logps.token_logps)

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from palate.models.logprobs import Logps
 from palate.records import Demonstration, Record
-from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
-from palate.training.methods.base import LossOutput
+from palate.training.methods.base import LogpsMethod, LossOutput, Rows
 
 
-class Sft:
+class Sft(LogpsMethod):
     """Mean NLL per trained token over the whole step: a group weighs as many times as it has trained tokens."""
 
     name = "sft"
     record: type[Record] = Demonstration
-    needs_reference = False
-    couples_batch = False
-    start_loss: float | None = None
 
     def weight(self, group: EncodedGroup) -> float:
         return group.weight * sum(int(completion.trained.sum()) for completion in group.completions)
 
-    def loss(self, policy: Logps, reference: Logps | None, batch: Batch) -> LossOutput:
-        del reference, batch
+    def loss(self, policy: Logps, reference: Logps | None, rows: Rows) -> LossOutput:
+        del reference, rows
         nll = -policy.means
         return LossOutput(nll, {"logps/chosen": policy.sums.detach(), "nll": nll.detach()})

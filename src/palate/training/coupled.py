@@ -1,0 +1,190 @@
+"""Objectives that compare the groups of a step with each other: it is scored first, then each batch goes backward.
+
+Such a loss is a function of the log-probabilities of the whole step, all micro-batches, accumulation batches and ranks
+(aot sorts them, kto and bco average them). So they are computed once without gradient and gathered, the loss and
+dL/dlogp are taken on the gathered values, and each micro-batch then backs Σ logp · stopgrad(dL/dlogp). The result is
+the exact gradient of the step's loss, however the step is split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from palate.models.logprobs import Logps, TokenLogps
+from palate.models.reference import Reference
+from palate.text.batch import Batch
+from palate.text.encode import EncodedGroup
+from palate.training.methods.base import LossOutput, Method
+from palate.training.parts import Part, gathered
+
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    """One forward pass to back.
+
+    Attributes:
+        batch: what to score again, with gradient.
+        gradient: float32 [M], d(the step's mean loss)/dlogp of its trained tokens.
+    """
+
+    batch: Batch
+    gradient: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class CoupledBatch:
+    """One DataLoader batch of a coupled step, ready for its backward passes.
+
+    Attributes:
+        groups: in the order of `output` and `weights`.
+        output: losses and metrics of the groups; 0 and NaN for those of weight 0.
+        weights: float32 [G].
+        passes: what to back; never empty, because ranks go backward together.
+    """
+
+    groups: tuple[EncodedGroup, ...]
+    output: LossOutput
+    weights: torch.Tensor
+    passes: list[Backward]
+
+
+class CoupledLoss:
+    """Takes a method's loss over all groups of a step, or of an evaluation.
+
+    Args:
+        method: with `couples_batch`.
+        forward: the policy's token log-probabilities of a batch.
+        reference: None where the method needs none.
+        split: groups into batches within the token budget.
+        device: of this rank.
+    """
+
+    def __init__(
+        self,
+        method: Method[Logps],
+        forward: Callable[[nn.Module, Batch], TokenLogps],
+        reference: Reference | None,
+        split: Callable[[Sequence[EncodedGroup]], list[Batch]],
+        device: torch.device,
+    ) -> None:
+        self._method = method
+        self._forward = forward
+        self._reference = reference
+        self._split = split
+        self._device = device
+
+    def step(self, model: nn.Module, lists: Sequence[Sequence[EncodedGroup]]) -> list[CoupledBatch]:
+        """Score this rank's DataLoader batches of a step, and say what each has to back.
+
+        Every rank calls it at the same time.
+        """
+        before = _random_state(self._device)
+        batches = [[batch.to(self._device) for batch in self._split(groups)] for groups in lists]
+        part = self._scored(model, [batch for group in batches for batch in group])
+        random = _random_state(self._device) != before
+        # Dropout must fall on the same places when the same batches are scored with gradient.
+        _set_random_state(before, self._device)
+        output, gradient = self._over(part, training=True)
+        pieces = iter(torch.split(gradient, [batch.target_ids.numel() for group in batches for batch in group]))
+        found: list[CoupledBatch] = []
+        start = 0
+        for group in batches:
+            passes = [Backward(batch, next(pieces)) for batch in group]
+            groups = tuple(one for batch in group for one in batch.groups)
+            here = slice(start, start + len(groups))
+            metrics = {name: value[here] for name, value in output.metrics.items()}
+            own = LossOutput(output.loss[here], metrics)
+            found.append(CoupledBatch(groups, own, part.weights[here], passes if random else self._trimmed(passes)))
+            start = here.stop
+        return found
+
+    def evaluate(self, model: nn.Module, groups: Sequence[EncodedGroup]) -> tuple[LossOutput, torch.Tensor]:
+        """Losses, metrics and weights of this rank's held-out groups, over those of all ranks."""
+        part = self._scored(model, [batch.to(self._device) for batch in self._split(groups)])
+        return self._over(part, training=False)[0], part.weights
+
+    def _scored(self, model: nn.Module, batches: Sequence[Batch]) -> Part:
+        with torch.no_grad():
+            policy = [self._forward(model, batch) for batch in batches]
+        reference = self._reference.logps(batches) if self._reference is not None else [None] * len(batches)
+        weights = [
+            torch.tensor([self._method.weight(group) for group in batch.groups], device=self._device)
+            for batch in batches
+        ]
+        return Part.joined(map(Part.of, batches, weights, policy, reference))
+
+    def _over(self, part: Part, *, training: bool) -> tuple[LossOutput, torch.Tensor]:
+        """Losses and metrics of this rank's groups, and d(mean loss)/dlogp [M] of their tokens, in the part's order.
+
+        The loss is taken over the groups of all ranks; those of weight 0 get loss 0 and no gradient.
+        """
+        parts, rank = gathered(part.counted())
+        whole = Part.joined(parts).to(self._device)
+        with torch.enable_grad():
+            leaf = whole.logps.clone().requires_grad_()
+            policy, reference = whole.policy_logps(leaf), whole.reference_logps()
+            if training:
+                self._method.observe(policy.detach(), reference, whole)
+            output = self._method.loss(policy, reference, whole)
+            mean = (output.loss * whole.weights).sum() / whole.weights.sum()
+            [gradient] = torch.autograd.grad(mean, leaf)
+        first_group = sum(len(one.groups) for one in parts[:rank])
+        first_token = sum(one.logps.numel() for one in parts[:rank])
+        groups = slice(first_group, first_group + len(parts[rank].groups))
+        tokens = slice(first_token, first_token + parts[rank].logps.numel())
+        counts = part.weights > 0
+        metrics = {name: _spread(value[groups], counts, torch.nan) for name, value in output.metrics.items()}
+        return (
+            LossOutput(_spread(output.loss.detach()[groups], counts, 0.0), metrics),
+            _spread(gradient[tokens], counts[part.group_of][part.completion_of], 0.0),
+        )
+
+    def _trimmed(self, passes: list[Backward]) -> list[Backward]:
+        """The passes without completions that have no gradient (kto's mismatched ones), packed anew."""
+        kept: list[EncodedGroup] = []
+        gradients: dict[int, torch.Tensor] = {}
+        dropped = False
+        for one in passes:
+            owner, completions = one.batch.completion_of, one.batch.completions
+            pieces = iter(torch.split(one.gradient, torch.bincount(owner, minlength=completions).tolist()))
+            size = one.gradient.new_zeros(completions).index_add(0, owner, one.gradient.abs())
+            touched = iter((size > 0).tolist())
+            for group in one.batch.groups:
+                rows = [(completion, next(pieces), next(touched)) for completion in group.completions]
+                wanted = [(completion, gradient) for completion, gradient, needed in rows if needed]
+                dropped = dropped or len(wanted) < len(rows)
+                if wanted:
+                    trimmed = replace(group, completions=tuple(completion for completion, _ in wanted))
+                    kept.append(trimmed)
+                    gradients[id(trimmed)] = torch.cat([gradient for _, gradient in wanted])
+        if not dropped:
+            return passes
+        if not kept:
+            return passes[:1]
+        batches = [batch.to(self._device) for batch in self._split(kept)]
+        return [Backward(batch, torch.cat([gradients[id(group)] for group in batch.groups])) for batch in batches]
+
+
+def _spread(values: torch.Tensor, where: torch.Tensor, rest: float) -> torch.Tensor:
+    """`values` at the places where `where` is true, `rest` elsewhere."""
+    full = torch.full(where.shape, rest, dtype=values.dtype, device=values.device)
+    full[where] = values
+    return full
+
+
+def _random_state(device: torch.device) -> list[bytes]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return [state.numpy().tobytes() for state in states]
+
+
+def _set_random_state(state: Sequence[bytes], device: torch.device) -> None:
+    tensors = [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in state]
+    torch.set_rng_state(tensors[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(tensors[1], device)
