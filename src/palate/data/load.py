@@ -84,6 +84,8 @@ class SourceReader(Generic[R]):
         reading: Reading | None = None,
     ) -> None:
         self.source = source
+        self.row: Any = None
+        """The raw row that the current item was made of."""
         self._kind = kind
         reading = reading or Reading()
         self._reading = reading if source.tags == USUAL_TAGS else replace(reading, tags=source.tags)
@@ -106,6 +108,7 @@ class SourceReader(Generic[R]):
     def __iter__(self) -> Iterator[R | Dropped]:
         for row_id, row in self._rows:
             self._read += 1
+            self.row = row
             try:
                 made = self._records_of(row_id, row)
             except RowError as bad:

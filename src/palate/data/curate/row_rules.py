@@ -1,0 +1,278 @@
+"""Rules that look at one row: length, difference, wording, language, safety."""
+
+# ruff: noqa: ARG002  (all rules have one signature, whether they use it or not)
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from difflib import SequenceMatcher
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from palate.data.curate.base import RowRule
+from palate.data.measures.pairs import Measures, completions, said
+from palate.data.measures.similarity import tokens
+from palate.data.measures.tagger import noun_and_verb_counts
+from palate.records import PreferencePair, Record
+
+Sides = Literal["chosen", "rejected", "both", "any"]
+
+WEAK_PHRASES = (
+    "i think", "i guess", "i believe", "i suppose", "i'm not sure", "i am not sure", "not really sure", "i don't know",
+    "i do not know", "i have no idea", "maybe", "perhaps", "possibly", "probably", "sort of", "kind of", "it depends",
+    "hard to say", "as an ai", "as a language model",
+)  # fmt: skip
+
+
+class MinLength(RowRule):
+    """Every answer has more characters than this."""
+
+    name: ClassVar[str] = "min_length"
+    characters: int = Field(60, ge=0, description="an answer must be longer than this")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        shortest = min(measures.characters, default=0)
+        return f"an answer has {shortest} characters" if shortest <= self.characters else ""
+
+
+class MaxLength(RowRule):
+    """No answer has more characters than this."""
+
+    name: ClassVar[str] = "max_length"
+    characters: int = Field(8000, ge=1, description="no answer may be longer than this")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        longest = max(measures.characters, default=0)
+        return f"an answer has {longest} characters" if longest > self.characters else ""
+
+
+class LengthDifference(RowRule):
+    """The lengths of the answers differ by at least this."""
+
+    name: ClassVar[str] = "length_difference"
+    characters: int = Field(10, ge=0, description="at least so many characters apart")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        gap = max(measures.characters, default=0) - min(measures.characters, default=0)
+        return f"lengths differ by {gap} characters" if gap < self.characters else ""
+
+
+class LengthRatio(RowRule):
+    """The longer answer is at most so many times as long as the shorter."""
+
+    name: ClassVar[str] = "length_ratio"
+    largest: float = Field(4.0, ge=1, description="longest over shortest answer, in characters")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        shortest, longest = min(measures.characters, default=0), max(measures.characters, default=0)
+        ratio = longest / max(1, shortest)
+        return f"one answer is {ratio:.1f} times as long" if ratio > self.largest else ""
+
+
+class EditDifference(RowRule):
+    """The answers differ in at least this share of their words."""
+
+    name: ClassVar[str] = "edit_difference"
+    smallest: float = Field(0.4, ge=0, le=1, description="share of words that are not in matching runs")
+    words: int = Field(300, ge=1, description="words of each answer that are looked at")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        if not isinstance(record, PreferencePair):
+            return ""
+        left, right = (tokens(said(answer))[: self.words] for answer in (record.chosen, record.rejected))
+        matcher = SequenceMatcher(None, left, right, autojunk=False)
+        # Two upper bounds of the ratio are cheap; most pairs differ so much that they settle it.
+        if 1 - matcher.real_quick_ratio() >= self.smallest or 1 - matcher.quick_ratio() >= self.smallest:
+            return ""
+        difference = 1 - matcher.ratio()
+        return f"{difference:.0%} of the words differ" if difference < self.smallest else ""
+
+
+class VectorDifference(RowRule):
+    """The answers' vectors of character trigrams differ: 1 − cosine is at least this."""
+
+    name: ClassVar[str] = "vector_difference"
+    smallest: float = Field(0.2, ge=0, le=1, description="1 − cosine of the trigram counts")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        if not isinstance(record, PreferencePair):
+            return ""
+        left, right = (_trigrams(said(answer)) for answer in (record.chosen, record.rejected))
+        dot = sum(count * right[gram] for gram, count in left.items())
+        norms = math.sqrt(sum(c * c for c in left.values())) * math.sqrt(sum(c * c for c in right.values()))
+        difference = 1 - dot / norms if norms else 1.0
+        return f"1 − cosine is {difference:.2f}" if difference < self.smallest else ""
+
+
+class Overlap(RowRule):
+    """The sets of words of the answers have little in common."""
+
+    name: ClassVar[str] = "overlap"
+    largest: float = Field(0.5, ge=0, le=1, description="Jaccard similarity of the sets of words")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        pair = measures.pair
+        return f"word overlap {pair.overlap:.2f}" if pair is not None and pair.overlap > self.largest else ""
+
+
+class StopWords(RowRule):
+    """The share of small words in the chosen answer is that of prose: neither a list of words nor empty talk."""
+
+    name: ClassVar[str] = "stop_words"
+    smallest: float = Field(0.2, ge=0, le=1, description="least share of small words")
+    largest: float = Field(0.7, ge=0, le=1, description="largest share of small words")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        share = measures.stop_words[0] if measures.stop_words else None
+        if share is None or self.smallest <= share <= self.largest:
+            return ""
+        return f"{share:.0%} of the words of the chosen answer are small words"
+
+
+class MoreNounsAndVerbs(RowRule):
+    """The chosen answer has more nouns and verbs than the rejected one. English only; other rows pass."""
+
+    name: ClassVar[str] = "more_nouns_and_verbs"
+    more: int = Field(1, ge=0, description="by at least so many")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        if not isinstance(record, PreferencePair) or any(name not in ("en", "und") for name in measures.languages):
+            return ""
+        chosen, rejected = (sum(noun_and_verb_counts(said(answer))) for answer in (record.chosen, record.rejected))
+        return f"{chosen} nouns and verbs against {rejected}" if chosen - rejected < self.more else ""
+
+
+class WeakPhrases(RowRule):
+    """The chosen answer has none of these phrases."""
+
+    name: ClassVar[str] = "weak_phrases"
+    phrases: tuple[str, ...] = Field(WEAK_PHRASES, description="looked for in lower case, as whole words")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        answers = completions(record)[:1]
+        text = said(answers[0]).lower().replace("’", "'") if answers else ""
+        found = next((phrase for phrase in self.phrases if re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text)), None)
+        return f"says {found!r}" if found is not None else ""
+
+
+class Languages(RowRule):
+    """Prompt and chosen answer are in one of these languages."""
+
+    name: ClassVar[str] = "languages"
+    keep: tuple[str, ...] = Field(("en",), description="ISO 639-1 codes")
+    unknown: bool = Field(True, description="keep rows whose language cannot be told")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        keep = {*self.keep, *(("und",) if self.unknown else ())}
+        found = next((name for name in (measures.language, *measures.languages[:1]) if name not in keep), None)
+        return f"in {found}" if found is not None else ""
+
+
+class SameLanguage(RowRule):
+    """All answers are in one language."""
+
+    name: ClassVar[str] = "same_language"
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        known = sorted({name for name in measures.languages if name != "und"})
+        return f"answers in {' and '.join(known)}" if len(known) > 1 else ""
+
+
+class FormattingOnly(RowRule):
+    """The answers differ in more than formatting."""
+
+    name: ClassVar[str] = "formatting_only"
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        return "the same words in both answers" if measures.pair is not None and measures.pair.formatting_only else ""
+
+
+class LengthOnly(RowRule):
+    """The answers differ in more than length: neither is the other cut short or repeated."""
+
+    name: ClassVar[str] = "length_only"
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        same = measures.pair is not None and measures.pair.length_only
+        return "one answer is the other cut short or repeated" if same else ""
+
+
+class OffTopic(RowRule):
+    """The rejected answer is about what was asked."""
+
+    name: ClassVar[str] = "off_topic"
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        return "the rejected answer is about something else" if measures.pair and measures.pair.off_topic else ""
+
+
+class Refusals(RowRule):
+    """The answers do not all decline (or, as asked, the chosen one does not)."""
+
+    name: ClassVar[str] = "refusals"
+    side: Sides = Field("both", description="which answers must not decline: both together, chosen, rejected or any")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        return f"declines ({self.side})" if _on(self.side, measures.refusals) else ""
+
+
+class Toxicity(RowRule):
+    """No insult, slur or threat of the word list in the chosen answer (or where asked)."""
+
+    name: ClassVar[str] = "toxicity"
+    side: Sides = Field("chosen", description="where to look: chosen, rejected, any answer, or both at once")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        if not _on(self.side, tuple(bool(words) for words in measures.toxic)):
+            return ""
+        return ", ".join([word for words in measures.toxic for word in words][:3])
+
+
+class PersonalData(RowRule):
+    """No personal data and no secret anywhere in the row."""
+
+    name: ClassVar[str] = "personal_data"
+    kinds: tuple[str, ...] = Field(
+        ("key", "email", "phone", "iban", "card", "ssn", "ip"), description="what is looked for"
+    )
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        found = [f"{finding.kind} {finding.masked}" for finding in measures.private if finding.kind in self.kinds]
+        return ", ".join(found[:3])
+
+
+class Margin(RowRule):
+    """The stated margin is at least this; rows without one pass or not, as asked."""
+
+    name: ClassVar[str] = "margin"
+    smallest: float = Field(0.5, description="in the source's own units")
+    without: bool = Field(True, description="keep rows that state no margin")
+
+    def fails(self, record: Record, measures: Measures) -> str:
+        if not isinstance(record, PreferencePair):
+            return ""
+        if record.margin is None:
+            return "" if self.without else "states no margin"
+        return f"margin {record.margin:g}" if record.margin < self.smallest else ""
+
+
+def _on(side: str, flags: tuple[bool, ...]) -> bool:
+    """Whether flags of the answers (chosen first) hold on the side asked about."""
+    if not flags:
+        return False
+    return {"chosen": flags[0], "rejected": flags[-1], "both": all(flags), "any": any(flags)}[side]
+
+
+def _trigrams(text: str) -> Counter[str]:
+    text = " ".join(text.lower().split())
+    return Counter(text[start : start + 3] for start in range(max(1, len(text) - 2)))
+
+
+ROW_RULES: tuple[type[RowRule], ...] = (
+    MinLength, MaxLength, LengthDifference, LengthRatio, EditDifference, VectorDifference, Overlap, StopWords,
+    MoreNounsAndVerbs, WeakPhrases, Languages, SameLanguage, FormattingOnly, LengthOnly, OffTopic, Refusals, Toxicity,
+    PersonalData, Margin,
+)  # fmt: skip

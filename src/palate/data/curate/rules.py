@@ -1,0 +1,42 @@
+"""What a rule is, and the table of all of them with their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from palate.data.curate.base import RowRule, Rule, SetRule
+from palate.data.curate.file_rules import FILE_RULES
+from palate.data.curate.row_rules import ROW_RULES
+from palate.data.curate.set_rules import SET_RULES
+
+__all__ = ["PRESETS", "RULES", "RowRule", "Rule", "SetRule"]
+
+RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in (*ROW_RULES, *FILE_RULES, *SET_RULES)}
+"""Every rule by its name in a YAML file."""
+
+PRESETS: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {
+    # Pairs whose difference is large and plainly worded, as in the known recipes of a thousand strong pairs.
+    "strong": (
+        {"exact_duplicates": {}},
+        {"contradictions": {}},
+        {"min_length": {}},
+        {"length_difference": {}},
+        {"edit_difference": {}},
+        {"overlap": {}},
+        {"stop_words": {}},
+        {"more_nouns_and_verbs": {}},
+        {"weak_phrases": {}},
+    ),
+    # Nothing but what nobody wants to train on.
+    "clean": (
+        {"exact_duplicates": {}},
+        {"near_duplicates": {}},
+        {"contradictions": {}},
+        {"formatting_only": {}},
+        {"length_only": {}},
+        {"toxicity": {}},
+        {"personal_data": {}},
+    ),
+}
+"""Named lists of rules, in the order they are applied."""

@@ -1,0 +1,206 @@
+"""A dataset as training and held-out files: split by clusters of alike prompts, never by row, in every source alike."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate.artifacts.folders import atomic_folder
+from palate.data.card import rows_file
+from palate.data.contract import write_contract
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
+from palate.data.measures.similarity import Signature, near_duplicates, signature
+from palate.data.mix import drawn_key
+from palate.data.rows import Reading
+from palate.data.split import prompt_key
+from palate.data.targets import palate_row
+from palate.data.writers import write_rows
+from palate.errors import DataError
+from palate.records import Dropped, Record
+
+
+@dataclass(frozen=True, slots=True)
+class SplitFiles:
+    """What a split did.
+
+    Attributes:
+        output: the folder.
+        counts: rows of every part by source.
+        clusters: groups of alike prompts.
+        left_out: rows that could not be read; they are in none of the parts.
+        sources: what was read.
+    """
+
+    output: Path
+    counts: Mapping[str, Mapping[str, int]]
+    clusters: int
+    left_out: tuple[Dropped, ...]
+    sources: tuple[SourceReport, ...]
+
+
+def split_files(
+    dataset: DatasetSpec,
+    output: str | Path,
+    sizes: Mapping[str, float],
+    *,
+    threshold: float = 0.8,
+    seed: int = 0,
+    dataset_dir: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    max_samples: int | None = None,
+    reading: Reading | None = None,
+) -> SplitFiles:
+    """Writes `train.jsonl` and one file for each held-out part.
+
+    Args:
+        dataset, dataset_dir, columns, max_samples, reading: as in `load_records`.
+        output: folder to write; one that palate wrote is replaced, any other is refused.
+        sizes: share (below 1) or number of rows of each held-out part, as `{"validation": 0.05, "test": 500}`.
+        threshold: estimated Jaccard similarity from which two prompts are alike and stay together.
+        seed: another seed, another split.
+    """
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and rows_file(output) is None)):
+        raise DataError(f"{output} is there already and was not written by palate data; choose another name")
+    bad = next((name for name in sizes if name == "train" or not name.isidentifier()), None)
+    if bad is not None or not sizes:
+        raise DataError(f"the held-out parts need names of their own, not {bad!r}" if sizes else "no part is held out")
+    sources = find_sources(dataset, dataset_dir=dataset_dir)
+    read = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])
+    keys, names, signatures = read.prompts()
+    clusters = prompt_clusters(keys, signatures, threshold)
+    part_of = assign(clusters, keys, names, sizes, seed)
+    again = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    rows = again.parts(part_of, counts)
+    with atomic_folder(output) as folder:
+        files = _write_parts(folder, ["train", *sizes], rows)
+        write_contract(
+            folder / "data.json",
+            how="split",
+            files={"rows": files["train"], **{name: files[name] for name in sizes}},
+            counts={part: dict(by_source) for part, by_source in counts.items()},
+            sources=sources,
+            options={"sizes": dict(sizes), "threshold": threshold, "seed": seed},
+            reports=again.reports,
+        )
+    return SplitFiles(
+        output, {p: dict(c) for p, c in counts.items()}, len(set(clusters)), tuple(read.dropped), tuple(again.reports)
+    )
+
+
+def prompt_clusters(keys: Sequence[str], signatures: Sequence[Signature], threshold: float) -> list[int]:
+    """Per row the index of the first row whose prompt is the same or alike."""
+    if not keys:
+        return []
+    groups = near_duplicates(np.stack(list(signatures)), threshold)
+    # Equal prompts have equal signatures, except that two short ones may collide in the bands; make sure of both.
+    first: dict[str, int] = {}
+    parent = list(range(len(keys)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    for index, (key, group) in enumerate(zip(keys, groups, strict=True)):
+        for other in (first.setdefault(key, index), group):
+            low, high = sorted((root(index), root(other)))
+            parent[high] = low
+    return [root(index) for index in range(len(keys))]
+
+
+def assign(
+    clusters: Sequence[int], keys: Sequence[str], sources: Sequence[str], sizes: Mapping[str, float], seed: int
+) -> list[str]:
+    """The part of every row: whole clusters, in every source about the wanted share, drawn by seed and prompt alone.
+
+    Raises:
+        DataError: nothing would be left to train on.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for index, cluster in enumerate(clusters):
+        members[cluster].append(index)
+    total = len(clusters)
+    shares = {part: size if size < 1 else size / max(1, total) for part, size in sizes.items()}
+    if min(shares.values()) <= 0 or sum(shares.values()) >= 1 or len(members) <= len(sizes):
+        raise DataError(
+            f"{', '.join(f'{part} {size:g}' for part, size in sizes.items())} of {total} rows in {len(members)} "
+            "clusters of prompts would leave nothing to train on"
+        )
+    of_source = Counter(sources)
+    wanted = {part: {name: share * count for name, count in of_source.items()} for part, share in shares.items()}
+    # A cluster goes by the lowest hash of its prompts, so that its rank does not depend on the order of rows.
+    ranked = sorted(members.values(), key=lambda rows: min(drawn_key(seed, keys[index]) for index in rows))
+    part_of = ["train"] * total
+    filled: dict[str, Counter[str]] = {part: Counter() for part in sizes}
+    for rows in ranked:
+        needs = Counter(sources[index] for index in rows)
+        for part in sizes:
+            # Rounded up by half a row, so that small shares of small sources are met on average.
+            if all(filled[part][name] + count <= wanted[part][name] + 0.5 for name, count in needs.items()):
+                filled[part].update(needs)
+                for index in rows:
+                    part_of[index] = part
+                break
+    empty = [part for part in sizes if not filled[part]]
+    if empty:
+        raise DataError(f"{', '.join(empty)} would be empty: ask for more than {total} rows × its share gives")
+    return part_of
+
+
+class _Rows:
+    """The records of some readers in order, and what became of the rest."""
+
+    def __init__(self, readers: list[SourceReader[Record]]) -> None:
+        self._readers = readers
+        self.dropped: list[Dropped] = []
+        self.reports: list[SourceReport] = []
+
+    def __iter__(self) -> Iterator[Record]:
+        for reader in self._readers:
+            for item in reader:
+                if isinstance(item, Dropped):
+                    self.dropped.append(item)
+                else:
+                    yield item
+            self.reports.append(reader.report())
+
+    def prompts(self) -> tuple[list[str], list[str], list[Signature]]:
+        """Per record its prompt's key, its source and its prompt's signature."""
+        keys, names, signatures = [], [], []
+        for record in self:
+            text = record.prompt[-1].content if record.prompt else record.id
+            keys.append(prompt_key(record.prompt) or record.id)
+            names.append(record.source)
+            signatures.append(signature(text))
+        return keys, names, signatures
+
+    def parts(self, part_of: Sequence[str], counts: dict[str, Counter[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for record, part in zip(self, part_of, strict=True):
+            counts[part][record.source] += 1
+            yield part, palate_row(record) | {"origin": record.id}
+
+
+def _write_parts(folder: Path, parts: list[str], rows: Iterator[tuple[str, dict[str, Any]]]) -> dict[str, Path]:
+    """One file a part; rows of a part wait in memory only as long as another part is being written."""
+    waiting: dict[str, list[dict[str, Any]]] = defaultdict(list)
+
+    def train() -> Iterator[dict[str, Any]]:
+        for part, row in rows:
+            if part == "train":
+                yield row
+            else:
+                waiting[part].append(row)  # held-out parts are small
+
+    files = {part: folder / f"{part}.jsonl" for part in parts}
+    write_rows(files["train"], train())
+    for part in parts[1:]:
+        write_rows(files[part], waiting[part])
+    return files
