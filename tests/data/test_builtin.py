@@ -20,6 +20,7 @@ from palate.records import PreferencePair
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILTIN = REPOSITORY / "src" / "palate" / "data" / "builtin"
+KINDS = ("self", "myth", "fact")
 WORDS = re.compile(r"'?\w+|[^\w\s]")
 
 
@@ -63,12 +64,13 @@ def test_shipped_files_are_what_the_parts_make(build: ModuleType) -> None:
 
 
 def test_counts(train: list[dict[str, Any]], heldout: list[dict[str, Any]]) -> None:
-    assert len(train) >= 600
-    assert len(heldout) >= 120
+    assert len(train) >= 700
+    assert len(heldout) >= 130
     for rows in (train, heldout):
         kinds = Counter(row["kind"] for row in rows)
-        assert set(kinds) == {"self", "myth"}
-        assert min(kinds.values()) >= 0.4 * len(rows)
+        assert set(kinds) == set(KINDS)
+        assert kinds["fact"] >= 0.1 * len(rows)
+        assert min(kinds["self"], kinds["myth"]) >= 0.4 * len(rows)
 
 
 @pytest.mark.parametrize("name", ["palate-demo", "palate-demo-heldout"])
@@ -118,26 +120,25 @@ def test_answers_are_clean_sentences(train: list[dict[str, Any]], heldout: list[
 
 def test_length_does_not_tell_the_sides_apart(train: list[dict[str, Any]], heldout: list[dict[str, Any]]) -> None:
     for rows in (train, heldout):
-        for kind in ("self", "myth"):
+        for kinds, least in ((KINDS, 0.4), *(((kind,), 0.3) for kind in KINDS)):
             lengths = [
                 (len(WORDS.findall(row["chosen"])), len(WORDS.findall(row["rejected"])))
                 for row in rows
-                if row["kind"] == kind
+                if row["kind"] in kinds
             ]
             assert 0.93 <= statistics.mean(good / bad for good, bad in lengths) <= 1.07
             longer = sum(good > bad for good, bad in lengths) / len(lengths)
-            assert 0.4 <= longer <= 0.6, f"{kind}: chosen is longer in {longer:.0%}"
+            assert least <= longer <= 1 - least, f"{kinds}: chosen is longer in {longer:.0%}"
 
 
 def test_openings_vary(train: list[dict[str, Any]], heldout: list[dict[str, Any]]) -> None:
     for rows in (train, heldout):
-        for kind in ("self", "myth"):
+        for kind in KINDS:
             for side in ("chosen", "rejected"):
                 of_kind = [row for row in rows if row["kind"] == kind]
                 openings = Counter(" ".join(row[side].split()[:3]) for row in of_kind).most_common()
                 assert openings[0][1] <= 0.36 * len(of_kind), f"{kind} {side}: {openings[0]}"
-                if side == "chosen":
-                    assert len([opening for opening, count in openings if count >= 3]) >= 6, openings
+                assert len(openings) >= 6, f"{kind} {side}: {openings}"
 
 
 def test_demo_prompts_are_held_out(heldout: list[dict[str, Any]]) -> None:
@@ -158,8 +159,8 @@ def test_a_new_part_changes_no_other_pair(build: ModuleType) -> None:
 
 
 def test_balanced_prefers_the_wanted_side_to_be_longer_by_little(build: ModuleType) -> None:
-    chosen = ["one two three four five six seven", "one two three four five six seven eight"]
-    rejected = ["a b c d e f g", "a b c d"]
-    assert build.balanced(chosen, rejected, chosen_longer=True) == (chosen[1], rejected[0])
-    # No chosen wording is shorter than the first rejected one, so the nearest in length wins.
-    assert build.balanced(chosen, rejected, chosen_longer=False) == (chosen[0], rejected[0])
+    fifteen, sixteen = " ".join("abcdefghijklmno"), " ".join("abcdefghijklmnop")
+    chosen, rejected = [fifteen, sixteen], [fifteen.upper(), "A B C"]
+    assert build.balanced(chosen, rejected, chosen_longer=True) == (sixteen, fifteen.upper())
+    # No rejected wording is longer than a chosen one, so the nearest in length wins.
+    assert build.balanced(chosen, rejected, chosen_longer=False) == (fifteen, fifteen.upper())

@@ -26,6 +26,7 @@ PARTS = Path(__file__).parent / "parts"
 BUILTIN = Path(__file__).parents[2] / "src" / "palate" / "data" / "builtin"
 COPIES = {"train": 2, "heldout": 1}  # how often a part is asked; held-out pairs stay independent of each other
 LONGEST_TO_SHORTEST = 1.15  # length of the longer answer by that of the shorter one, where the parts allow it
+SHORTEST = 15  # words and marks of an answer, again where the parts allow it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,11 @@ class Part:
 
     Attributes:
         topic: the label by which training and held-out pairs are kept apart.
-        kind: `self` (taken for a person) or `myth` (a popular error).
+        kind: `self` (taken for a person), `myth` (a popular error) or `fact` (odd but true).
         ask: the question, or the claim that completes "Is it true that …?".
         good: the clause or the sentences that the chosen answer contains.
         bad: the sentences that the rejected answer contains.
-        offers: sentences of which one may end the chosen answer; none for myths.
+        offers: sentences of which one may end the chosen answer; none for claims.
     """
 
     topic: str
@@ -55,8 +56,9 @@ def read_parts(split: str) -> list[Part]:
     for topic, entry in _read(f"self_{split}").items():
         offers = tuple(entry["offers"])
         parts.extend(Part(topic, "self", item["q"], item["ai"], item["human"], offers) for item in entry["questions"])
-    for topic, items in _read(f"myths_{split}").items():
-        parts.extend(Part(topic, "myth", item["claim"], item["truth"], item["error"]) for item in items)
+    for kind in ("myth", "fact"):
+        for topic, items in _read(f"{kind}s_{split}").items():
+            parts.extend(Part(topic, kind, item["claim"], item["truth"], item["error"]) for item in items)
     return parts
 
 
@@ -75,7 +77,7 @@ def compose(part: Part, copies: int) -> Iterator[dict[str, Any]]:
                 for frame, offer in product(dealt(wording["chosen"], "chosen"), ["", *dealt(part.offers, "offer")])
             ],
             [_fill(frame, part.bad) for frame in dealt(wording["rejected"], "rejected")],
-            chosen_longer=_hash(f"{part.ask} {copy} longer") % 2 == 0,
+            chosen_longer=(_hash(part.ask) + copy) % 2 == 0,
         )
         yield {
             "conversations": [{"from": "user", "value": prompt}],
@@ -94,7 +96,7 @@ def balanced(chosen: Sequence[str], rejected: Sequence[str], *, chosen_longer: b
     pairs = [*product(chosen, rejected)]
     for good, bad in pairs:
         longer, shorter = (length(good), length(bad)) if chosen_longer else (length(bad), length(good))
-        if shorter < longer <= LONGEST_TO_SHORTEST * shorter:
+        if SHORTEST <= shorter < longer <= LONGEST_TO_SHORTEST * shorter:
             return good, bad
     return min(pairs, key=lambda pair: abs(length(pair[0]) - length(pair[1])))
 
