@@ -12,9 +12,10 @@ from torch import nn
 
 from palate.artifacts import RunDir
 from palate.errors import ArtifactError, ModelError
+from palate.models.fused import apply_fused
 from palate.models.generate import Decoding, generate
 from palate.models.identity import model_hash
-from palate.models.load import load_model, load_tokenizer
+from palate.models.load import load_model, load_tokenizer, store_frozen_in
 from palate.models.logprobs import Logps, per_completion
 from palate.models.precision import Precision
 from palate.models.probe import probe
@@ -122,7 +123,10 @@ class Subject:
         self.name = spec.name
         self.identity: str | None = model_hash(model)
         self._packed = probe(model).packed
+        if self._packed:
+            apply_fused(model)
         self.model: nn.Module = model.eval().requires_grad_(False)
+        store_frozen_in(self.model, precision)
         self.template: Template = load_template(load_tokenizer(spec.model), spec.template)
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:

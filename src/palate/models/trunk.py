@@ -41,15 +41,16 @@ class TrunkCache:
     def __init__(self, model: Any, limit_bytes: int) -> None:
         self.layers = list(decoder_layers(model))[: first_trainable_layer(model)]
         self._limit = limit_bytes
+        self._width = model.config.get_text_config().hidden_size
         self._states: dict[bytes, torch.Tensor] = {}
         self.bytes = 0
 
     def __bool__(self) -> bool:
         return bool(self.layers)
 
-    def estimate(self, groups: Sequence[EncodedGroup], width: int, itemsize: int = 4) -> int:
-        """Bytes that the states of all `groups` take."""
-        return sum(group.packed_tokens for group in groups) * width * itemsize
+    def estimate(self, groups: Sequence[EncodedGroup]) -> int:
+        """Bytes that the cache will grow to for these groups: float32 residuals, within the limit."""
+        return int(min(self._limit, sum(group.packed_tokens for group in groups) * self._width * 4))
 
     def run(self, batch: Batch) -> TrunkRun:
         """What a forward of this packed batch needs: the stored states, or a place to record them."""

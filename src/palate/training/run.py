@@ -12,22 +12,27 @@ from transformers import EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback
 
 from palate.artifacts import JsonlWriter, RunDir, write_json
-from palate.config.run import DpoConfig, RunConfig
+from palate.config.preference import SampleFields
+from palate.config.rollout import RolloutFields
+from palate.config.run import RunConfig
 from palate.errors import ArtifactError, Stopped
+from palate.models.generate import Decoding
 from palate.models.reference import Reference
 from palate.training.arguments import training_arguments
 from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
 from palate.training.environment import is_main_process, machine, peak_memory_bytes, versions
 from palate.training.health import Finding, Health
+from palate.training.memory import largest_batch, plan_memory
+from palate.training.methods.online import OnlineMethod
 from palate.training.publish import publish
 from palate.training.references import fill_reference
 from palate.training.resume import check_resumable, rewind, step_of
+from palate.training.rewards import JudgeRewards
+from palate.training.rollouts import Sampler
 from palate.training.samples import SampleWriter
 from palate.training.session import Session, prepare
 from palate.training.stillness import Stillness
 from palate.training.trainer import PalateTrainer
-
-DEFAULT_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +52,13 @@ class RunResult:
     report: Path | None = None
 
 
-def train(config: RunConfig, *, notices: Sequence[str] = ()) -> RunResult:
+def train(config: RunConfig, *, notices: Sequence[str] = (), judges: JudgeRewards | None = None) -> RunResult:
     """Train as the config says and leave a complete run directory.
 
     Args:
         config: a resolved run.
         notices: lines about the config that the user has seen already; they go into run.json.
+        judges: makes a judge that `rewards` names into a reward; `palate train` gives one.
 
     Raises:
         PalateError: with one line that names the remedy. What was complete before stays as it was.
@@ -63,7 +69,7 @@ def train(config: RunConfig, *, notices: Sequence[str] = ()) -> RunResult:
         RunDir.check(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
     if isinstance(config.resume_from_checkpoint, str):
         check_resumable(Path(config.resume_from_checkpoint))
-    session = prepare(config, notices)
+    session = prepare(config, notices, judges=judges)
     if not is_main_process():
         return _Training(session, RunDir(config.output_dir)).run()
     folder = RunDir.claim(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
@@ -87,6 +93,7 @@ class _Training:
         self.main = is_main_process()
         self.findings: list[Finding] = []
         self.last: dict[str, float] = {}
+        self._resumes = bool(session.config.resume_from_checkpoint)
         self._observers: list[Callable[[int, Mapping[str, float]], None]] = []
 
     def run(self) -> RunResult:
@@ -134,7 +141,7 @@ class _Training:
         with session.voice.timed("reference"):
             fill_reference(
                 session.reference,
-                [*session.data.train, *session.data.evaluation],
+                [*trainer.groups_of_run(), *session.data.evaluation],
                 trainer.split,
                 precision=session.precision,
                 device=session.device,
@@ -148,17 +155,18 @@ class _Training:
 
     def _trainer(self) -> PalateTrainer:
         session, config = self.session, self.session.config
-        budget = DEFAULT_TOKENS if config.max_tokens_per_batch == "auto" else int(config.max_tokens_per_batch)
+        budget = self._token_budget()
         trainer = PalateTrainer(
             model=session.policy.model,
             method=session.method,
-            reference=session.reference,
+            reference=session.reference if session.rewards is None else None,
             train_groups=session.data.train,
             eval_groups=session.data.evaluation,
             collate=session.policy.collate,
             packed=session.policy.probe.packed,
             token_budget=budget,
             trunk=session.policy.trunk,
+            sampler=self._sampler(),
             on_step=self._on_step,
             args=training_arguments(config, self.folder.path, session.precision, session.device),
             processing_class=session.template.tokenizer,
@@ -167,6 +175,48 @@ class _Training:
         if config.early_stopping_patience is not None:
             trainer.add_callback(EarlyStoppingCallback(config.early_stopping_patience))
         return trainer
+
+    def _sampler(self) -> Sampler | None:
+        """What online methods answer prompts with."""
+        session, config = self.session, self.session.config
+        if session.rewards is None or session.reference is None:
+            return None
+        assert isinstance(config, RolloutFields)
+        assert isinstance(session.method, OnlineMethod)
+        return Sampler(
+            session.policy.model,
+            session.reference,
+            session.method,
+            session.rewards,
+            session.template,
+            Decoding(config.max_new_tokens, config.temperature, config.top_p, config.seed),
+            session.precision,
+            session.device,
+        )
+
+    def _token_budget(self) -> int:
+        """Tokens of a forward pass: as configured, as the run began with, or what fits into free memory."""
+        session, config = self.session, self.session.config
+        before = self.folder.read().get("memory", {}).get("tokens") if self.main and self._resumes else None
+        given = before if config.max_tokens_per_batch == "auto" else int(config.max_tokens_per_batch)
+        groups = session.method.sized(session.data.train)
+        trunk = session.policy.trunk
+        batch = session.policy.collate(groups[:1]).to(session.device)
+        plan = plan_memory(
+            session.policy.model,
+            batch,
+            precision=session.precision,
+            optimiser=config.optim,
+            tokens=given,
+            largest=largest_batch([g.packed_tokens for g in groups], config.per_device_train_batch_size),
+            trunk=trunk.estimate(groups) if trunk else 0,
+            device=session.device,
+            inputs=session.method.inputs(batch),
+        )
+        session.voice.say(plan.line())
+        if self.main:
+            self.folder.update(memory=plan.to_json())
+        return plan.tokens
 
     def _observe(self, trainer: PalateTrainer, metrics_file: JsonlWriter | None, *, fresh: bool) -> None:
         """Who looks at every step: the log first, so that a run that health ends has its last numbers on disk."""
@@ -180,7 +230,7 @@ class _Training:
         starts_equal = session.starts_equal
         diagnose = None
         if starts_equal and fresh and session.reference is not None:
-            batch = session.policy.collate(session.data.train[:1]).to(session.device)
+            batch = session.policy.collate(trainer.groups_of_run()[:1]).to(session.device)
             diagnose = Stillness(session.policy.model, session.reference, batch).diagnose
         health = Health(
             starts_equal=starts_equal,
@@ -199,7 +249,7 @@ class _Training:
 
     def _samples(self, stack: contextlib.ExitStack) -> SampleWriter | None:
         session, config = self.session, self.session.config
-        if not self.main or not isinstance(config, DpoConfig) or not config.sample_prompts:
+        if not self.main or not isinstance(config, SampleFields) or not config.sample_prompts:
             return None
         return SampleWriter(
             session.data.prompts[: config.sample_prompts],

@@ -12,6 +12,7 @@ import functools
 import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledBatch, CoupledLoss
 from palate.training.meters import Meter
 from palate.training.methods.base import LossOutput, Method
+from palate.training.rollouts import Rollouts, Sampler
 from palate.training.steps import Groups, StepOrder, micro_batches
 
 # What a method carries from step to step, in a checkpoint.
@@ -51,6 +53,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: which of the two it is.
         token_budget: tokens of one forward pass.
         trunk: what frozen bottom layers computed, or None.
+        sampler: answers the prompts of each step before it is made, for online methods; these compare with the
+            reference themselves.
         on_step: called after every optimiser step with the step's metrics, on every rank.
         args: transformers' arguments, with `logging_nan_inf_filter` off.
     """
@@ -67,6 +71,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: bool,
         token_budget: int,
         trunk: TrunkCache | None = None,
+        sampler: Sampler | None = None,
         on_step: Callable[[int, dict[str, float]], None],
         args: TrainingArguments,
         **kwargs: Any,
@@ -77,6 +82,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             groups, token_budget, collate, packed=packed
         )
         self._trunk = trunk
+        self._rollouts = Rollouts(sampler, self.split, self._sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
         self._step_groups: list[EncodedGroup] = []
         self._step_losses: list[torch.Tensor] = []
@@ -101,6 +107,9 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Any = None) -> StepOrder:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
+        if self._rollouts is not None and self._rollouts.updates > 1:
+            step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+            return StepOrder(len(dataset), step, seed, repeats=self._rollouts.updates)
         return self._order(len(dataset), self.args.train_batch_size, seed)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> StepOrder:
@@ -126,6 +135,14 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         super()._run_epoch(*args, **kwargs)
 
     # ---- one step
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        """The step's lists of groups, answered where the method samples, and what its loss is divided by."""
+        if self._rollouts is None:
+            found: tuple[list[Any], Any] = super().get_batch_samples(epoch_iterator, num_batches, device)
+            return found
+        lists = self._rollouts.fill(list(islice(epoch_iterator, num_batches)), self.state.global_step)
+        return lists, self._get_num_items_in_batch(lists, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
         """Σ w over the step's groups on all ranks: what the step's loss is divided by."""
@@ -274,6 +291,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         held_out: list[EncodedGroup] = []
         with torch.no_grad(), reuse_casts():
             for groups in dataloader:
+                if self._rollouts is not None:
+                    groups = self._rollouts.held_out(groups)
                 if self.method.couples_batch:
                     held_out.extend(groups)
                     continue
@@ -303,6 +322,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
                 state = self.method.state()
                 if state and self.args.should_save:
                     write_json(folder / METHOD_STATE, state)
+                if self._rollouts is not None:
+                    self._rollouts.save(folder, self.args.process_index, main=self.args.should_save)
         except BaseException:
             if self.args.should_save:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -323,6 +344,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and (Path(checkpoint) / METHOD_STATE).exists():
             self.method.restore(read_json(Path(checkpoint) / METHOD_STATE))
+        if checkpoint is not None and self._rollouts is not None:
+            self._rollouts.restore(Path(checkpoint), self.args.process_index)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Model and tokenizer, loadable by transformers and PEFT as they are; no pickled arguments beside them."""

@@ -1,0 +1,45 @@
+"""Reference and policy of the demo run, each loaded once: accuracy on held-out topics, answers to their questions."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+
+from palate.artifacts import JsonlWriter, RunDir, write_json
+from palate.data.prompts import load_prompts
+from palate.evaluation.accuracy import Accuracy, preference_accuracy
+from palate.evaluation.held_out import encode_pairs, held_out_pairs
+from palate.evaluation.subject import RunSpec, Subject
+from palate.evaluation.table import SideBySide
+from palate.models.generate import Decoding
+from palate.models.precision import default_device, resolve
+
+_PROMPTS = "palate-demo-prompts"
+
+
+def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list[SideBySide]]:
+    """Writes accuracy.json and samples.jsonl into the run directory, so that its report shows them."""
+    device = default_device()
+    precision = resolve("auto", device)
+    pairs = held_out_pairs(run)
+    prompts = [messages for _, messages in load_prompts(_PROMPTS)[0]]
+    scores, answers = [], []
+    for name, spec in (("reference", run.reference), ("policy", run.policy)):
+        say(f"{name}: scoring {len(pairs)} held-out pairs and answering {len(prompts)} questions")
+        subject = Subject(spec, precision, device)
+        scores.append(subject.score(encode_pairs(pairs, subject.template, int(run.config["cutoff_len"]))))
+        answers.append(subject.answer(prompts, Decoding(max_new_tokens=64)))
+        del subject
+        gc.collect()
+    accuracy = preference_accuracy(*scores)
+    folder = RunDir.open(run.path)
+    write_json(folder.accuracy, accuracy.to_json())
+    step = int(run.config["max_steps"])
+    with JsonlWriter(folder.samples, append=False) as samples:
+        for prompt, before, after in zip(prompts, *answers, strict=True):
+            asked = [{"role": message.role, "content": message.content} for message in prompt]
+            samples.write({"step": step, "prompt": asked, "policy": after, "reference": before})
+    rows = [
+        SideBySide(prompt, {"policy": after}, before) for prompt, before, after in zip(prompts, *answers, strict=True)
+    ]
+    return accuracy, rows
