@@ -61,7 +61,8 @@ class ReferenceMargin(RowRule):
         found: dict[str, float] = {}
         number = 0
         try:
-            for number, line in enumerate(Path(self.file).read_text(encoding="utf-8").splitlines(), 1):
+            for line in Path(self.file).read_text(encoding="utf-8").splitlines():
+                number += 1
                 if line.strip():
                     row = json.loads(line)
                     found[str(row["id"])] = float(row["margin"])

@@ -10,7 +10,7 @@ from palate.data.curate.file_rules import FILE_RULES
 from palate.data.curate.row_rules import ROW_RULES
 from palate.data.curate.set_rules import SET_RULES
 
-__all__ = ["PRESETS", "RULES", "RowRule", "Rule", "SetRule"]
+__all__ = ["PRESETS", "RULES", "RowRule", "Rule", "SetRule", "rules_help"]
 
 RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in (*ROW_RULES, *FILE_RULES, *SET_RULES)}
 """Every rule by its name in a YAML file."""
@@ -40,3 +40,25 @@ PRESETS: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {
     ),
 }
 """Named lists of rules, in the order they are applied."""
+
+
+def rules_help() -> str:
+    """Every rule with what it asks, its thresholds and their defaults."""
+    lines = []
+    for name, rule in RULES.items():
+        first = (rule.__doc__ or "").splitlines()[0]
+        lines.append(f"{name}\n    {first}")
+        for key, field in rule.model_fields.items():
+            default = "required" if field.is_required() else _shown(field.default)
+            lines.append(f"    {key}: {default}    {field.description}")
+    lines.append("")
+    for name, rules in PRESETS.items():
+        lines.append(f"preset {name}: {', '.join(key for entry in rules for key in entry)}")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        shown = ", ".join(map(str, value[:4]))
+        return f"[{shown}{', …' if len(value) > 4 else ''}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,297 @@
+"""`palate data`: know and shape what is trained on, before it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.arguments import AsJson
+from palate.cli.console import note, result, result_json
+from palate.errors import UsageError
+
+if TYPE_CHECKING:
+    from palate.data.rows import Reading
+
+app = typer.Typer(
+    help="Inspect, convert, curate, split and augment datasets.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Datasets = Annotated[
+    list[str], typer.Argument(metavar="DATASET...", help="Files, folders, hub ids, registered or built-in names.")
+]
+DatasetDir = Annotated[str | None, typer.Option("--dataset-dir", help="Folder whose dataset_info.json names datasets.")]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", metavar="NAME=COLUMN", help="A column of your own, as prompt=question.")
+]
+Split = Annotated[str | None, typer.Option("--split", help="Split of a hub dataset or of a folder with splits.")]
+Subset = Annotated[str | None, typer.Option("--subset", help="Subset of a hub dataset.")]
+MaxSamples = Annotated[int | None, typer.Option("--max-samples", min=1, help="Read only the first rows of each.")]
+Prefer = Annotated[
+    str, typer.Option("--prefer", help="With two labels, which decides: better, safer, or both where they agree.")
+]
+Ratings = Annotated[
+    str, typer.Option("--ratings", help="Rated answers as pairs: best_worst, best_random or all_pairs.")
+]
+MinMargin = Annotated[float, typer.Option("--min-margin", help="Least difference of two ratings to make a pair.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes; the result is the same with any number.")]
+
+
+def chosen_reading(prefer: str, ratings: str, min_margin: float, seed: int = 0) -> Reading:
+    """The choices that formats leave open, checked."""
+    from palate.data.rows import Reading
+
+    for option, value, allowed in (
+        ("--prefer", prefer, ("better", "safer", "both")),
+        ("--ratings", ratings, ("best_worst", "best_random", "all_pairs")),
+    ):
+        if value not in allowed:
+            raise UsageError(f"{option} {value}: is not one of {', '.join(allowed)}")
+    return Reading(prefer=prefer, ratings=ratings, min_margin=min_margin, seed=seed)  # type: ignore[arg-type]
+
+
+def chosen_columns(pairs: list[str] | None) -> dict[str, str] | None:
+    """`--column prompt=question` as a mapping."""
+    found: dict[str, str] = {}
+    for pair in pairs or []:
+        name, sign, column = pair.partition("=")
+        if not sign or not name or not column:
+            raise UsageError(f"--column {pair}: write NAME=COLUMN, as prompt=question")
+        found[name.strip()] = column.strip()
+    return found or None
+
+
+@app.command("inspect")
+def inspect_command(
+    datasets: Datasets,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Model or run whose tokenizer counts tokens.")
+    ] = None,
+    template: Annotated[str | None, typer.Option("--template", help="Chat template by name.")] = None,
+    cutoff_len: Annotated[int, typer.Option("--cutoff-len", min=2, help="Longest row of training, in tokens.")] = 2048,
+    against: Annotated[
+        list[str] | None, typer.Option("--against", help="Evaluation data that must not be trained on.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE.html", help="Also write a page.")] = None,
+    samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show for each problem.")] = 2,
+    dataset_dir: DatasetDir = None,
+    column: Columns = None,
+    split: Split = None,
+    subset: Subset = None,
+    max_samples: MaxSamples = None,
+    prefer: Prefer = "better",
+    ratings: Ratings = "best_worst",
+    min_margin: MinMargin = 0.0,
+    workers: Workers = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a dataset holds and what is wrong with it: shape, languages, lengths, biases, duplicates, leaks."""
+    reading = chosen_reading(prefer, ratings, min_margin)
+
+    from palate.data.inspect import as_page, as_text, inspect_dataset
+
+    count_tokens = render = None
+    if model is not None:
+        count_tokens, render = _counting(model, template)
+    found = inspect_dataset(
+        datasets,
+        dataset_dir=dataset_dir,
+        columns=chosen_columns(column),
+        split=split,
+        subset=subset,
+        max_samples=max_samples,
+        reading=reading,
+        count_tokens=count_tokens,
+        render=render,
+        cutoff_len=cutoff_len,
+        against=against or None,
+        workers=workers,
+        samples=max(samples, 5),
+    )
+    if html is not None:
+        from palate.artifacts import write_text
+
+        write_text(html, as_page(found, ", ".join(datasets)))
+    if as_json:
+        result_json(found.as_json())
+    else:
+        result(as_text(found, samples=samples) + (f"\npage                {html}\n" if html else ""))
+
+
+def _counting(model: str, template: str | None) -> tuple[Any, Any]:
+    """How a model's tokenizer counts, and how its template renders."""
+    from palate.models.load import load_tokenizer
+    from palate.text.template import load_template
+
+    rendering = load_template(load_tokenizer(model), template)
+    return lambda texts: [len(encoding.ids) for encoding in rendering.tokenize(texts)], rendering.render
+
+
+@app.command("convert")
+def convert_command(
+    datasets: Datasets,
+    output: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FILE", help=".jsonl, .json, .csv, .tsv (.gz, .zst), .parquet, .arrow."),
+    ],
+    to: Annotated[str, typer.Option("--to", help="palate, trl, llamafactory, openai, kto or ranked.")] = "palate",
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="pairs, demonstrations, labelled_completions, rankings …")
+    ] = None,
+    dataset_dir: DatasetDir = None,
+    column: Columns = None,
+    split: Split = None,
+    subset: Subset = None,
+    max_samples: MaxSamples = None,
+    prefer: Prefer = "better",
+    ratings: Ratings = "best_worst",
+    min_margin: MinMargin = 0.0,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write a dataset in another format; every row is written or listed, and what does not fit is named."""
+    reading = chosen_reading(prefer, ratings, min_margin, seed)
+
+    from palate.data.convert import convert
+
+    done = convert(
+        datasets,
+        output,
+        to=to,
+        kind=kind,
+        dataset_dir=dataset_dir,
+        columns=chosen_columns(column),
+        split=split,
+        subset=subset,
+        max_samples=max_samples,
+        reading=reading,
+    )
+    if as_json:
+        from dataclasses import asdict
+
+        result_json(asdict(done))
+        return
+    kinds = ", ".join(f"{count:,} {name}" for name, count in done.kinds.items())
+    lines = [f"{done.output}: {kinds} as {done.to}"]
+    for drop in done.left_out[:5]:
+        lines.append(f"  left out  {drop.id}: {drop.reason}{': ' if drop.detail else ''}{drop.detail}")
+    if len(done.left_out) > 5:
+        lines.append(f"  left out  {len(done.left_out):,} rows in all; --json lists every one")
+    for name, rows in done.loses.items():
+        note(f"{done.to} has no place for {name} ({rows:,} rows had it)")
+    result("\n".join(lines))
+
+
+@app.command("curate")
+def curate_command(
+    datasets: Annotated[list[str] | None, typer.Argument(metavar="DATASET...", help="As for inspect.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="For kept.jsonl, rejected.jsonl, funnel.svg.")
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option("--rules", metavar="RULES.yaml", help="preset:, without: and rules: with thresholds.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="strong or clean.")] = None,
+    list_rules: Annotated[bool, typer.Option("--list-rules", help="Print every rule with its defaults.")] = False,
+    dataset_dir: DatasetDir = None,
+    column: Columns = None,
+    split: Split = None,
+    subset: Subset = None,
+    max_samples: MaxSamples = None,
+    prefer: Prefer = "better",
+    ratings: Ratings = "best_worst",
+    min_margin: MinMargin = 0.0,
+    workers: Workers = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Keep the rows worth training on, by rules; nothing is lost: what is left out lies beside, with its reason."""
+    reading = chosen_reading(prefer, ratings, min_margin)
+
+    from palate.data.curate import curate, read_rules
+    from palate.data.curate.funnel import funnel_table
+    from palate.data.curate.rules import rules_help
+
+    if list_rules:
+        result(rules_help())
+        return
+    if not datasets or output is None:
+        raise UsageError("name a dataset and --out FOLDER (or --list-rules)")
+    done = curate(
+        datasets,
+        output,
+        read_rules(rules, preset=preset),
+        dataset_dir=dataset_dir,
+        columns=chosen_columns(column),
+        split=split,
+        subset=subset,
+        max_samples=max_samples,
+        reading=reading,
+        workers=workers,
+    )
+    if as_json:
+        from dataclasses import asdict
+
+        result_json(asdict(done))
+        return
+    result(f"{funnel_table(done.steps)}\n{done.kept:,} rows kept in {done.output / 'kept.jsonl'}, the others beside\n")
+
+
+@app.command("split")
+def split_command(
+    datasets: Datasets,
+    output: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="For train.jsonl and the parts.")],
+    parts: Annotated[
+        list[str] | None,
+        typer.Option("--part", metavar="NAME=SIZE", help="A held-out part: a share below 1, or a number of rows."),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", min=0.1, max=1, help="Similarity from which two prompts stay together.")
+    ] = 0.8,
+    seed: Seed = 0,
+    dataset_dir: DatasetDir = None,
+    column: Columns = None,
+    max_samples: MaxSamples = None,
+    prefer: Prefer = "better",
+    ratings: Ratings = "best_worst",
+    min_margin: MinMargin = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Hold data out by clusters of alike prompts, so that no prompt is on both sides, in every source alike."""
+    reading = chosen_reading(prefer, ratings, min_margin, seed)
+    sizes: dict[str, float] = {}
+    for part in parts or ["validation=0.05"]:
+        name, _, size = part.partition("=")
+        try:
+            sizes[name.strip()] = float(size)
+        except ValueError:
+            raise UsageError(f"--part {part}: write NAME=SIZE, as validation=0.05 or test=500") from None
+
+    from palate.data.split_files import split_files
+
+    done = split_files(
+        datasets,
+        output,
+        sizes,
+        threshold=threshold,
+        seed=seed,
+        dataset_dir=dataset_dir,
+        columns=chosen_columns(column),
+        max_samples=max_samples,
+        reading=reading,
+    )
+    if as_json:
+        from dataclasses import asdict
+
+        result_json(asdict(done))
+        return
+    lines = [f"{done.clusters:,} clusters of prompts"]
+    for name, by_source in done.counts.items():
+        rows = ", ".join(f"{source} {count:,}" for source, count in by_source.items())
+        lines.append(f"{sum(by_source.values()):>9,}  {done.output / (name + '.jsonl')}  ({rows})")
+    if done.left_out:
+        lines.append(f"{len(done.left_out):>9,}  rows cannot be used; --json lists them")
+    result("\n".join(lines))
