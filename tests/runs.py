@@ -59,7 +59,7 @@ def values(model: Path, folder: Path, *, rows: int = 8, **changed: Any) -> dict[
     if not data.exists():
         write_rows(data, pairs(rows))
     named = {"model_name_or_path": str(model), "dataset": str(data), "output_dir": str(folder)}
-    if changed.get("stage") == "sft":
+    if changed.get("stage") in ("sft", "rm"):
         changed = {"sample_prompts": None, "reference_cache": None, **changed}
     return {key: value for key, value in {**BASE, **named, **changed}.items() if value is not None}
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 import difflib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 
 from palate.errors import ModelError
 from palate.models.builtin import SMOLLM2, smollm2
@@ -118,31 +125,38 @@ def load_model(
     trust_remote_code: bool = False,
     dropout: float = 0.0,
     quantization_bit: int | None = None,
+    head: str = "lm",
 ) -> nn.Module:
-    """A causal LM with all dropout set to `dropout`, on `device`.
+    """A model with all dropout set to `dropout`, on `device`.
 
     Args:
         name: built-in name, folder or hub id.
         dtype: of the parameters; float32 for whatever trains.
         dropout: probability for every dropout that the architecture has.
         quantization_bit: 4 or 8 loads the weights quantised (QLoRA), which needs bitsandbytes and a GPU.
+        head: `lm` for a causal LM, `reward` for a sequence classifier with one output; a head that the files lack
+            starts at 0.
 
     Raises:
-        ModelError: the model cannot be loaded, or is no causal LM.
+        ModelError: the model cannot be loaded, or has no such head.
     """
     place = resolve_name(name)
+    loader = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
     try:
         config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
         _set_dropout(config, dropout)
+        if head == "reward":
+            config.num_labels = 1
         extra = _quantised(quantization_bit, device)
         with quiet():
-            model = AutoModelForCausalLM.from_pretrained(
+            model, loading = loader.from_pretrained(
                 place,
                 config=config,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
                 dtype=dtype,
                 use_safetensors=True,
+                output_loading_info=True,
                 **extra,
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
@@ -153,6 +167,8 @@ def load_model(
             raise
         raise ModelError(f"{name}: its weights are damaged: {_first_line(error)}") from error
     _refuse_missing(name, model)
+    if head == "reward":
+        _begin_head(name, model, loading["missing_keys"])
     if not extra:
         model.to(device)
     return model  # type: ignore[no-any-return]
@@ -162,6 +178,16 @@ def _refuse_missing(name: str, model: nn.Module) -> None:
     """A parameter that no file filled is random: that is never what a user of a pretrained model wants."""
     if any(parameter.device.type == "meta" for parameter in model.parameters()):
         raise ModelError(f"{name}: some weights are missing from its files")
+
+
+def _begin_head(name: str, model: nn.Module, missing: Iterable[str]) -> None:
+    """A reward head that no file filled starts at 0: the first rewards are equal. Nothing else may be missing."""
+    lost = sorted(key for key in missing if not key.startswith("score."))
+    if lost:
+        raise ModelError(f"{name}: some weights are missing from its files, e.g. {lost[0]}")
+    if missing:
+        for parameter in model.get_submodule("score").parameters():
+            nn.init.zeros_(parameter)
 
 
 def _set_dropout(config: Any, dropout: float) -> None:

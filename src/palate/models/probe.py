@@ -6,7 +6,7 @@ Reading an architecture's code cannot answer that for every model there is; scor
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,7 +48,7 @@ def probe(model: Any, *, want_packed: bool = True) -> Probe:
         model: a causal LM of transformers, unwrapped, in its final dtype and on its device.
         want_packed: False skips the tree and keeps the padded path.
     """
-    stock = _stock_attention(model)
+    stock = stock_attention(model)
     was_training = model.training
     model.eval()
     try:
@@ -60,10 +60,10 @@ def probe(model: Any, *, want_packed: bool = True) -> Probe:
 
 def _probe(model: Any, stock: str, want_packed: bool) -> Probe:
     device = next(model.parameters()).device
-    group = _random_group(model.config.get_text_config().vocab_size)
+    group = random_group(model.config.get_text_config().vocab_size)
     rows = pad([group]).to(device)
-    tolerance = _tolerance(next(model.parameters()).dtype)
-    expected = torch.cat([_stock_logps(model, row) for row in _separate_rows(group, device)])
+    tolerance = tolerance_of(next(model.parameters()).dtype)
+    expected = torch.cat([_stock_logps(model, row) for row in separate_rows(group, device)])
 
     head = head_of(model)
     install(model, head)
@@ -74,11 +74,36 @@ def _probe(model: Any, stock: str, want_packed: bool) -> Probe:
     if not want_packed:
         return Probe(False, "attention: padded was asked for", head, float("inf"))
 
+    def score(batch: Batch) -> torch.Tensor:
+        logps: torch.Tensor = model(**batch.model_inputs()).logps
+        return logps
+
+    reason, difference = try_tree(model, stock, group, score, expected, tolerance)
+    return Probe(not reason, reason, head, difference)
+
+
+def try_tree(
+    model: Any,
+    stock: str,
+    group: EncodedGroup,
+    score: Callable[[Batch], torch.Tensor],
+    expected: torch.Tensor,
+    tolerance: float,
+) -> tuple[str, float]:
+    """Score `group` packed, and keep tree attention if that gives what separate rows gave.
+
+    Args:
+        stock: name of the attention to go back to.
+        score: of a batch, in the order of its completions.
+        expected: the same from separate rows.
+
+    Returns the reason why not, empty where it does, and the largest difference seen.
+    """
     calls, difference, reason = 0, float("inf"), ""
     try:
         model.set_attn_implementation(TREE)
         with _counting() as counter:
-            packed = model(**pack([group]).to(device).model_inputs()).logps
+            packed = score(pack([group]).to(expected.device))
         calls = counter[0]
         difference = float((packed - expected).abs().max())
     # Any architecture may break in its own way on a mask that is no tensor; the padded path is the answer to all.
@@ -90,16 +115,16 @@ def _probe(model: Any, stock: str, want_packed: bool) -> Probe:
         reason = f"packed and separate rows differ by {difference:.3g} in log-probability"
     if reason:
         model.set_attn_implementation(stock)
-        return Probe(False, reason, head, difference)
-    return Probe(True, "", head, difference)
+    return reason, difference
 
 
-def _stock_attention(model: Any) -> str:
+def stock_attention(model: Any) -> str:
+    """The attention that the model came with."""
     name = model.config._attn_implementation
     return str(name) if name and name != TREE else "sdpa"
 
 
-def _random_group(vocabulary: int) -> EncodedGroup:
+def random_group(vocabulary: int) -> EncodedGroup:
     """One prompt with three completions, all tokens different enough that a leak between completions shows."""
     random = np.random.default_rng(0)
     # Low ids are often special tokens with meanings of their own.
@@ -115,7 +140,8 @@ def _random_group(vocabulary: int) -> EncodedGroup:
     )
 
 
-def _separate_rows(group: EncodedGroup, device: torch.device) -> list[Batch]:
+def separate_rows(group: EncodedGroup, device: torch.device) -> list[Batch]:
+    """Each completion with its prompt as a batch of its own."""
     return [pad([replace(group, completions=(completion,))]).to(device) for completion in group.completions]
 
 
@@ -125,7 +151,7 @@ def _stock_logps(model: Any, row: Batch) -> torch.Tensor:
     return dense_logps(logits[0, row.target_index], row.target_ids)
 
 
-def _tolerance(dtype: torch.dtype) -> float:
+def tolerance_of(dtype: torch.dtype) -> float:
     """Rounding moves a log-probability by far less than this, a leaked or lost token by far more."""
     return 2e-3 if dtype == torch.float32 else 0.25
 

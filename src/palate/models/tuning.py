@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -29,11 +29,13 @@ def add_lora(
     target: str | Sequence[str] = "all",
     dora: bool = False,
     rslora: bool = False,
+    task: str = "CAUSAL_LM",
 ) -> nn.Module:
-    """Freeze the model and add LoRA matrices (2106.09685) to its linear layers; the LM head is none of them.
+    """Freeze the model and add LoRA matrices (2106.09685) to its linear layers; the head is none of them.
 
     Args:
         target: `all` for every linear layer, or the names of the modules.
+        task: PEFT's name of what the model does; with `SEQ_CLS` the scalar head trains as a whole.
     """
     config = LoraConfig(
         r=rank,
@@ -44,7 +46,7 @@ def add_lora(
         use_rslora=rslora,
         # GPT-2's linear layers keep their weights transposed.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
-        task_type="CAUSAL_LM",
+        task_type=task,
     )
     try:
         return get_peft_model(model, config)  # type: ignore[no-any-return]
@@ -52,24 +54,27 @@ def add_lora(
         raise ConfigError(f"lora_target: {str(error).splitlines()[0]}") from error
 
 
-def continue_adapter(model: nn.Module, adapter: str) -> nn.Module:
+def continue_adapter(model: nn.Module, adapter: str, *, task: str = "CAUSAL_LM") -> nn.Module:
     """Load an earlier adapter and go on training it."""
-    return _load_adapter(model, adapter, trainable=True)  # type: ignore[no-any-return]
+    return _load_adapter(model, adapter, task, trainable=True)  # type: ignore[no-any-return]
 
 
-def merge_adapter(model: nn.Module, adapter: str) -> nn.Module:
+def merge_adapter(model: nn.Module, adapter: str, *, task: str = "CAUSAL_LM") -> nn.Module:
     """Fold an earlier adapter into the weights."""
-    return _load_adapter(model, adapter, trainable=False).merge_and_unload()  # type: ignore[no-any-return]
+    return _load_adapter(model, adapter, task, trainable=False).merge_and_unload()  # type: ignore[no-any-return]
 
 
-def _load_adapter(model: nn.Module, adapter: str, *, trainable: bool) -> Any:
+def _load_adapter(model: nn.Module, adapter: str, task: str, *, trainable: bool) -> Any:
     folder = Path(adapter)
     if folder.exists() and not (folder / "adapter_config.json").exists():
         raise ModelError(f"{adapter}: not an adapter folder, adapter_config.json is missing")
     if folder.exists() and not (folder / "adapter_model.safetensors").exists():
         raise ModelError(f"{adapter}: the adapter has no weights (adapter_model.safetensors)")
     try:
-        return PeftModel.from_pretrained(model, adapter, is_trainable=trainable)
+        config = PeftConfig.from_pretrained(adapter)
+        # A language model's adapter may be where a reward model starts.
+        config.task_type, config.inference_mode = task, not trainable
+        return PeftModel.from_pretrained(model, adapter, is_trainable=trainable, config=config)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{adapter}: the adapter could not be loaded: {str(error).splitlines()[0]}") from error
 

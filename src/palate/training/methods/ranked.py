@@ -56,27 +56,27 @@ class Ranked(LogpsMethod):
 
     def _metrics(self, ranked: RankedLogps) -> dict[str, torch.Tensor]:
         rewards = implicit_reward(ranked.logps, ranked.tokens, ranked.ref_logps, beta=self._beta, average=self._average)
-        others = ranked.present.clone()
-        others[:, 0] = False
-
-        def mean_of_others(values: torch.Tensor) -> torch.Tensor:
-            return torch.where(others, values, 0.0).sum(-1) / others.sum(-1)
-
-        chosen, rejected = rewards[:, 0], mean_of_others(rewards)
+        chosen, rejected = rewards[:, 0], of_others(rewards, ranked.present)
         metrics = {
             "rewards/chosen": chosen,
             "rewards/rejected": rejected,
             "rewards/margins": chosen - rejected,
             "rewards/accuracies": ordered_share(rewards, ranked.present),
             "logps/chosen": ranked.logps[:, 0],
-            "logps/rejected": mean_of_others(ranked.logps),
+            "logps/rejected": of_others(ranked.logps, ranked.present),
         }
         if ranked.ref_logps is not None:
             metrics |= {
                 "ref_logps/chosen": ranked.ref_logps[:, 0],
-                "ref_logps/rejected": mean_of_others(ranked.ref_logps),
+                "ref_logps/rejected": of_others(ranked.ref_logps, ranked.present),
             }
         return metrics
+
+
+def of_others(values: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+    """The mean over all answers of a ranking but the best, [n]; values, present [n, K], best first."""
+    others = present[:, 1:]
+    return torch.where(others, values[:, 1:], 0.0).sum(-1) / others.sum(-1)
 
 
 def ordered_share(scores: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
