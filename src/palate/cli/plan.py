@@ -37,20 +37,21 @@ def command(
 
 def facts(loaded: LoadedConfig) -> dict[str, str]:
     """What follows from the config without reading model or data, by name."""
-    from palate.config.objectives import objective
+    from palate.config.objectives import loss_at_start
     from palate.config.preference import ObjectiveChoice, ReferenceFields
 
     config = loaded.config
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
     found = {"examples to a step": f"{batch} on each device"}
     if isinstance(config, ObjectiveChoice):
-        row = objective(config.pref_loss)
-        start = row.loss_at_start(config.objective_options)
-        found[f"loss of {ROWS[row.family]}"] = row.formula
+        members = config.objectives
+        start = loss_at_start(members)
+        formulas = [one.row.formula if len(members) == 1 else f"{one.weight:g}·[{one.row.formula}]" for one in members]
+        found[f"loss of {ROWS[members[0].row.family]}"] = " + ".join(formulas)
         found["loss at step 0"] = "depends on the data" if start is None else f"{start:.4f}"
         if isinstance(config, ReferenceFields):
             reference = config.ref_model or "the policy as it starts"
-            found["reference"] = reference if row.needs_reference else "none needed"
+            found["reference"] = reference if any(one.row.needs_reference for one in members) else "none needed"
     return found
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from palate.config.objective_docs import markdown_table
 from palate.config.objective_options import OPTIONS, Option
+from palate.config.objective_row import LOG2
 from palate.config.objective_table import OBJECTIVES, Objective
 from palate.errors import ConfigError
 
 __all__ = [
     "OBJECTIVES",
     "OPTIONS",
+    "Member",
     "Objective",
     "Option",
+    "loss_at_start",
     "markdown_table",
     "objective",
     "resolve_mixture",
@@ -70,6 +74,36 @@ def objective(name: str) -> Objective:
     raise ConfigError(f"pref_loss: there is no objective {name!r}; {hint}")
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One objective of a run's loss, alone or in a mixture.
+
+    Attributes:
+        row: what the table says of it.
+        options: resolved, by config key.
+        weight: in the sum.
+    """
+
+    row: Objective
+    options: Mapping[str, Any]
+    weight: float = 1.0
+
+
+def loss_at_start(members: Iterable[Member]) -> float | None:
+    """The loss of their sum while the policy still equals the reference; None where it depends on the data.
+
+    What BCO adds acts on the sum, not on each of them.
+    """
+    total = bco = 0.0
+    for member in members:
+        bare = member.row.loss_at_start({**member.options, "pref_bco_weight": 0.0})
+        if bare is None:
+            return None
+        total += member.weight * bare
+        bco = member.options.get("pref_bco_weight", 0.0)
+    return (total + bco * 2.0 * LOG2) / (1.0 + bco)
+
+
 def resolve_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """All options of objective `name`, its modifiers' included, by config key: those given, defaults for the rest.
 
@@ -99,6 +133,9 @@ def resolve_mixture(weights: Mapping[str, float], given: Mapping[str, Any]) -> d
     single = [member.name for member in members if member.family != "paired"]
     if single:
         raise ConfigError(f"pref_loss: only objectives on pairs can be mixed, and {single[0]} is not one of them")
+    scored = [member.name for member in members if "dimension_weights" in member.options]
+    if scored and len(members) > 1:
+        raise ConfigError(f"pref_loss: {scored[0]} weighs dimensions already and cannot be mixed with other objectives")
     values = _canonical(given)
     modifiers = {key for row in OBJECTIVES.values() for key in row.modifiers}
     for key, value in values.items():

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import AfterValidator, Field, model_validator
 
 from palate.config.base import Fields
-from palate.config.objectives import OPTIONS, objective, resolve_options
+from palate.config.objectives import OPTIONS, Member, objective, resolve_mixture, resolve_options
 from palate.config.values import AutoOffOrPath, AutoOrOff
 from palate.errors import ConfigError
 
@@ -23,7 +23,18 @@ def _own_name(name: str) -> str:
     return objective(name).name
 
 
+def _own_names(chosen: str | dict[str, float]) -> str | dict[str, float]:
+    if isinstance(chosen, str):
+        return _own_name(chosen)
+    if not chosen:
+        raise ConfigError("pref_loss: an empty mixture; name an objective, or several with weights")
+    if len(set(map(_own_name, chosen))) < len(chosen):
+        raise ConfigError(f"pref_loss: an objective stands twice in {', '.join(chosen)}; add up its weights")
+    return {_own_name(name): weight for name, weight in chosen.items()}
+
+
 ObjectiveName: TypeAlias = Annotated[str, AfterValidator(_own_name)]
+Mixture: TypeAlias = Annotated[str | dict[str, float], AfterValidator(_own_names)]
 
 
 # What a family of objectives learns from, and the stage that trains with it.
@@ -46,7 +57,7 @@ class ObjectiveChoice(Fields):
 
     families: ClassVar[tuple[str, ...]] = ()
 
-    pref_loss: ObjectiveName
+    pref_loss: Mixture
 
     @classmethod
     def objective_keys(cls) -> tuple[str, ...]:
@@ -54,9 +65,22 @@ class ObjectiveChoice(Fields):
         return tuple(name for name in cls.model_fields if name in OPTIONS)
 
     @property
+    def objectives(self) -> tuple[Member, ...]:
+        """The chosen objective, or the members of the mixture, with every option that each reads."""
+        given = {key: getattr(self, key) for key in self.objective_keys()}
+        if isinstance(self.pref_loss, str):
+            return (Member(objective(self.pref_loss), resolve_options(self.pref_loss, given)),)
+        options = resolve_mixture(self.pref_loss, given)
+        return tuple(Member(objective(name), options[name], weight) for name, weight in self.pref_loss.items())
+
+    @property
     def objective_options(self) -> dict[str, Any]:
-        """Every option that the chosen objective reads, by key, its defaults filled in."""
-        return resolve_options(self.pref_loss, {key: getattr(self, key) for key in self.objective_keys()})
+        """Every option that is read, by key; None where the members of a mixture have different defaults for it."""
+        found: dict[str, Any] = {}
+        for member in self.objectives:
+            for key, value in member.options.items():
+                found[key] = value if found.get(key, value) == value else None
+        return found
 
     def resolved(self) -> dict[str, Any]:
         """As for every stage; of the objectives' options those that the chosen one reads, with their values."""
@@ -66,11 +90,12 @@ class ObjectiveChoice(Fields):
 
     @model_validator(mode="after")
     def _objective_fits(self) -> Any:
-        family = objective(self.pref_loss).family
-        if family not in self.families:
-            rows, stage = STAGE_OF[family]
-            raise ConfigError(f"pref_loss: {self.pref_loss} learns from {rows}; write stage: {stage}")
-        _ = self.objective_options  # raises ConfigError where an option does not belong to the objective
+        for name in [self.pref_loss] if isinstance(self.pref_loss, str) else self.pref_loss:
+            family = objective(name).family
+            if family not in self.families:
+                rows, stage = STAGE_OF[family]
+                raise ConfigError(f"pref_loss: {name} learns from {rows}; write stage: {stage}")
+        _ = self.objectives  # raises ConfigError where an option does not belong to the objective
         return self
 
 
@@ -79,7 +104,11 @@ class ObjectiveFields(ObjectiveChoice):
 
     families = ("paired", "ranked")
 
-    pref_loss: ObjectiveName = Field("sigmoid", description="The objective; `palate objectives` lists them.")
+    pref_loss: Mixture = Field(
+        "sigmoid",
+        description="The objective; `palate objectives` lists them. Objectives on pairs can be mixed, by a mapping of "
+        "each to its weight in the sum.",
+    )
     pref_beta: float | None = option_field("pref_beta")
     dpo_label_smoothing: float | None = option_field("dpo_label_smoothing")
     simpo_gamma: float | None = option_field("simpo_gamma")

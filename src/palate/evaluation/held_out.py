@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from palate.config.load import config_from_values
 from palate.data import load_records, split_records
+from palate.data.split import prompt_key
 from palate.errors import DataError, UsageError
 from palate.evaluation.subject import RunSpec
 from palate.records import PreferencePair
 from palate.text.encode import EncodedGroup, encode_records
 from palate.text.template import Template
+from palate.training.methods import build_method
 
 
 def load_pairs(dataset: Any, **how: Any) -> list[PreferencePair]:
@@ -18,7 +21,9 @@ def load_pairs(dataset: Any, **how: Any) -> list[PreferencePair]:
 
 
 def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
-    """What the run evaluated on, split as it was then.
+    """What the run evaluated on, split as it was then, as pairs.
+
+    A run on other rows (rankings, labelled answers) split those; of their held-out prompts the pairs are taken.
 
     Raises:
         UsageError: the run held nothing out.
@@ -29,8 +34,13 @@ def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
     if config["eval_dataset"]:
         return load_pairs(config["eval_dataset"], **common)
     if config["val_size"]:
-        records = load_pairs(config["dataset"], **common)
-        return split_records(records, config["val_size"], seed=config["seed"])[1]
+        kind = build_method(config_from_values(config, origin=str(run.path)).config).record
+        records = load_records(config["dataset"], kind=kind, **common).records
+        held_out = split_records(records, config["val_size"], seed=config["seed"])[1]
+        if kind is PreferencePair:
+            return cast("list[PreferencePair]", held_out)
+        prompts = {prompt_key(record.prompt) for record in held_out}
+        return [pair for pair in load_pairs(config["dataset"], **common) if prompt_key(pair.prompt) in prompts]
     raise UsageError(f"{run.path}: the run held nothing out; name pairs with --dataset")
 
 

@@ -53,6 +53,7 @@ def accuracy_chart(accuracy: Mapping[str, Any], *, key: str = "chart-accuracy") 
         ("reference", "Before (reference)", "d"),
         ("policy", "After (policy)", "a"),
         ("implied", "Implied reward", "b"),
+        ("reward", "Reward model", "a"),
     )
     found = [one for kind, label, colour in kinds for one in estimate(label, accuracy.get(kind), colour)]
     if not found:

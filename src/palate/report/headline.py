@@ -37,6 +37,8 @@ def cards(contents: RunContents) -> list[Card]:
     after, before = (_share(contents.accuracy.get(kind)) for kind in ("policy", "reference"))
     if after:
         found.append(Card("Held-out accuracy", after, f"before: {before}" if before else "own log-probability"))
+    if own := _share(contents.accuracy.get("reward")):
+        found.append(Card("Held-out accuracy", own, "of the reward model"))
     rows, where = (contents.evaluations, "held-out") if contents.evaluations else (contents.train, "training")
     ranked, margin = (_last(values_of(rows, f"rewards/{name}")) for name in ("accuracies", "margins"))
     if ranked is not None:

@@ -93,7 +93,9 @@ def accuracy_note(accuracy: Mapping[str, Any]) -> str:
     margin = _mapping(accuracy.get("margin"))
     if {"estimate", "low", "high"} <= set(margin):
         mean, low, high = (number(margin[key], 3) for key in ("estimate", "low", "high"))
-        parts.append(f"mean margin log π/π_ref {mean} nats ({low} to {high})")
+        margin_of = "of rewards" if accuracy.get("reward") else "log π/π_ref"
+        unit = "" if accuracy.get("reward") else " nats"
+        parts.append(f"mean margin {margin_of} {mean}{unit} ({low} to {high})")
     return ", ".join(parts)
 
 

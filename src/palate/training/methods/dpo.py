@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from palate.config.objectives import Objective, objective
+from palate.config.objectives import Member, loss_at_start, objective
 from palate.models.logprobs import Logps
 from palate.objectives import PAIRED, Modifiers, PairLogps, RunningMean, Term, accuracy, implicit_rewards, paired_loss
 from palate.objectives.modifiers import length_discount, sum_by_completion, wpo_weights
@@ -17,23 +16,6 @@ from palate.objectives.paired import log_ratios
 from palate.records import PreferencePair, Record
 from palate.text.batch import Batch
 from palate.training.methods.base import LogpsMethod, LossOutput, Rows
-
-LOG2 = math.log(2.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One objective of a mixture.
-
-    Attributes:
-        row: what the table says of it.
-        options: resolved, by config key.
-        weight: in the sum.
-    """
-
-    row: Objective
-    options: Mapping[str, Any]
-    weight: float = 1.0
 
 
 class Dpo(LogpsMethod):
@@ -57,7 +39,7 @@ class Dpo(LogpsMethod):
         self.name = " + ".join(f"{one.weight:g} {one.row.name}" for one in self.members) if others else row.name
         self.needs_reference = any(one.row.needs_reference for one in self.members)
         self.couples_batch = any(one.row.couples(one.options) for one in self.members)
-        self.start_loss = self._loss_at_start()
+        self.start_loss = loss_at_start(self.members)
         self._modifiers = Modifiers(**row.modifier_arguments(options))
         self._average = row.averages(options)
         self._reference_free = not row.needs_reference
@@ -147,17 +129,6 @@ class Dpo(LogpsMethod):
             return None
         weights = wpo_weights(policy.token_logps, policy.log_square_sums, rows.completion_of, policy.tokens)
         return weights[0::2] * weights[1::2]
-
-    def _loss_at_start(self) -> float | None:
-        """Of the sum: the members' bare losses added up, and then what BCO mixed in makes of them."""
-        total, bco = 0.0, 0.0
-        for member in self.members:
-            bare = member.row.loss_at_start({**member.options, "pref_bco_weight": 0.0})
-            if bare is None:
-                return None
-            total += member.weight * bare
-            bco = member.options.get("pref_bco_weight", 0.0)
-        return (total + bco * 2.0 * LOG2) / (1.0 + bco)
 
 
 def _term(member: Member, delta: float | None) -> Term:

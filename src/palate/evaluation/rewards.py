@@ -1,0 +1,105 @@
+"""A reward model's accuracy: how often it gives the chosen answer the higher reward."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from palate.evaluation.subject import ModelSpec
+from palate.models.fused import apply_fused
+from palate.models.load import load_model, load_tokenizer, store_frozen_in
+from palate.models.precision import Precision
+from palate.models.reward_head import end_index, probe_rewards
+from palate.models.tuning import merge_adapter
+from palate.stats import Interval, mean_interval, wilson
+from palate.text.batch import pack, pad
+from palate.text.encode import EncodedGroup
+from palate.text.template import Template, load_template
+from palate.training.steps import micro_batches
+
+_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RewardAccuracy:
+    """Of n held-out pairs, each figure with its 95 % interval.
+
+    Attributes:
+        n: pairs.
+        reward: share of pairs where r of chosen exceeds r of rejected; a tie counts ½. Wilson.
+        margin: mean of r chosen − r rejected, in log-odds. Student t.
+    """
+
+    n: int
+    reward: Interval
+    margin: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        share, margin = self.reward, self.margin
+        return [
+            f"Reward Accuracy: {100 * share.estimate:.1f}% (95 % {100 * share.low:.1f} to {100 * share.high:.1f})",
+            f"Margin r_chosen − r_rejected: {margin.estimate:+.3f} (95 % {margin.low:+.3f} to {margin.high:+.3f})",
+            f"on {self.n} held-out pairs",
+        ]
+
+
+def reward_accuracy(rewards: Sequence[Sequence[float]]) -> RewardAccuracy:
+    """From the rewards (chosen, rejected) of each pair."""
+    margins = [chosen - rejected for chosen, rejected in rewards]
+    wins = sum(0.5 if margin == 0 else float(margin > 0) for margin in margins)
+    return RewardAccuracy(len(margins), wilson(wins, len(margins)), mean_interval(margins))
+
+
+def is_reward_model(spec: ModelSpec) -> bool:
+    """Whether what the spec names was saved with a reward head, whole or as an adapter."""
+    for folder in (*spec.adapters, spec.model):
+        adapter, config = Path(folder) / "adapter_config.json", Path(folder) / "config.json"
+        if adapter.is_file():
+            return bool(json.loads(adapter.read_text(encoding="utf-8")).get("task_type") == "SEQ_CLS")
+        if config.is_file():
+            architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+            return any("SequenceClassification" in name for name in architectures)
+    return False
+
+
+class RewardSubject:
+    """A loaded reward model that scores groups, prompts shared.
+
+    Attributes:
+        template: its chat template and tokenizer.
+    """
+
+    def __init__(self, spec: ModelSpec, precision: Precision, device: torch.device) -> None:
+        self._precision = precision
+        self._device = device
+        model: Any = load_model(spec.model, device=device, head="reward")
+        for adapter in spec.adapters:
+            model = merge_adapter(model, adapter, task="SEQ_CLS")
+        self._packed = probe_rewards(model).packed
+        if self._packed:
+            apply_fused(model)
+        self._model: nn.Module = model.eval().requires_grad_(False)
+        store_frozen_in(self._model, precision)
+        self.template: Template = load_template(load_tokenizer(spec.model), spec.template)
+
+    def score(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
+        """Per group the rewards of its completions, in the order of the groups."""
+        scores: dict[int, list[float]] = {}
+        collate = pack if self._packed else pad
+        with torch.no_grad(), self._precision.context(self._device):
+            for batch in micro_batches(groups, _TOKENS, collate, packed=self._packed):
+                moved = batch.to(self._device)
+                rewards = iter(self._model(**moved.model_inputs(), end_index=end_index(moved)).rewards.tolist())
+                for group in batch.groups:
+                    scores[id(group)] = [next(rewards) for _ in group.completions]
+        return [scores[id(group)] for group in groups]
