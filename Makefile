@@ -17,18 +17,24 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 WANDB_MODE=offline TOKENIZERS_PARALLELISM=false
 PYTEST := $(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_FLAGS)
 
-.PHONY: help install demo test check bench oracle docs clean
+# The peer of the speed benchmark has an environment of its own; PALATE_TRL_PYTHON names another one.
+TRL_VENV := .trl-venv
+TRL_STAMP := $(TRL_VENV)/.installed
+TRL_PIP := $(TRL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
+MEASURE := $(OFFLINE) $(BIN)/python benchmarks
+
+.PHONY: help install demo test check bench bench-env oracle docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     teach a small real model from comparisons, offline, in a few minutes"
 	@echo "make test     every test, the slow ones too"
 	@echo "make check    style, types, import contracts, fast tests"
-	@echo "make bench    speed and memory"
+	@echo "make bench    speed and memory beside TRL; takes hours, wants a quiet machine, writes docs/performance.md"
 	@echo "make oracle   losses and gradients beside TRL's, in an environment of their own"
 	@echo "make docs     write the generated pages of docs/ again"
 	@echo "make install  make .venv; the others do it by themselves"
-	@echo "make clean    remove .venv and what tools left behind"
+	@echo "make clean    remove .venv, .trl-venv and what tools left behind"
 
 install: $(STAMP)
 
@@ -54,8 +60,28 @@ check: install
 test: install
 	$(PYTEST)
 
-bench: install
-	@for script in benchmarks/*.py; do echo "== $$script"; $(OFFLINE) $(BIN)/python $$script || exit 1; done
+bench-env: $(TRL_STAMP)
+
+$(TRL_STAMP): constraints.txt
+	test -x $(TRL_VENV)/bin/python || $(PYTHON) -m venv $(TRL_VENV)
+	$(TRL_PIP) -c constraints.txt $(TORCH_FLAGS) torch
+	$(TRL_PIP) -c constraints.txt trl==1.16.0 peft
+	touch $@
+
+bench: install $(if $(PALATE_TRL_PYTHON),,bench-env)
+	$(MEASURE)/train_speed.py
+	$(MEASURE)/train_speed.py --epochs 3
+	$(MEASURE)/train_speed.py --epochs 3 --warm-store
+	$(MEASURE)/train_speed.py --mode lora
+	$(MEASURE)/train_speed.py --mode last --epochs 3
+	$(MEASURE)/train_speed.py --prompt-ratio 3
+	$(MEASURE)/train_speed.py --precision fp32 --rounds 1
+	$(MEASURE)/train_speed.py --precision fp32 --rounds 1 --mode lora
+	$(MEASURE)/train_speed.py --precision fp32 --rounds 1 --mode last
+	$(MEASURE)/roofline.py
+	$(MEASURE)/generation.py
+	$(MEASURE)/scaling.py
+	$(MEASURE)/tables.py docs/performance.md
 
 # An environment of its own: palate itself needs no TRL, and its tests skip this folder without it.
 oracle:

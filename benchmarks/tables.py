@@ -1,0 +1,192 @@
+"""Results as Markdown: `python benchmarks/tables.py` prints every table, `… docs/performance.md` writes them there.
+
+A page has a pair of comments for each table, `<!-- table NAME -->` and `<!-- end NAME -->`; what stands between them is
+replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from _measure import RESULTS
+
+Result = dict[str, Any]
+GIGABYTE = 1e9
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Render benchmark results as Markdown.")
+    parser.add_argument("page", type=Path, nargs="?", help="page whose tables are replaced; absent: print them")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of JSON results")
+    options = parser.parse_args()
+    tables = render_all(options.results)
+    if options.page is None:
+        print("\n\n".join(f"## {name}\n\n{text}" for name, text in tables.items()))
+        return 0
+    options.page.write_text(fill(options.page.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    return 0
+
+
+def render_all(folder: Path) -> dict[str, str]:
+    """Table name → Markdown, for every table; one without a result says so."""
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    tables = {}
+    for name, render in TABLES.items():
+        mine = [result for result in results if result["benchmark"] == name]
+        tables[name] = render(mine) if mine else "Not measured yet."
+    return tables
+
+
+def fill(page: str, tables: dict[str, str]) -> str:
+    """The page with every table that it has a place for."""
+    for name, text in tables.items():
+        block = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        page = block.sub(lambda found, text=text: f"{found[1]}\n{text}\n\n{found[2]}", page)  # type: ignore[misc]
+    return page
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table; the first column reads, the others count."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def train_speed_table(results: Sequence[Result]) -> str:
+    rows = []
+    for result in sorted(results, key=_train_speed_order):
+        ours, theirs, ratios = result["palate"], result["trl"], result["ratios"]
+        rows.append(
+            [
+                _train_speed_name(result["settings"]),
+                f"{ours['pairs_per_second']:.3f}",
+                f"{theirs['pairs_per_second']:.3f}",
+                f"**{ratios['pairs_per_second']:.2f}×**",
+                f"{ours['useful_tokens_per_second']:.0f}",
+                f"{theirs['useful_tokens_per_second']:.0f}",
+                f"{ours['peak_bytes']['median'] / GIGABYTE:.2f}",
+                f"{theirs['peak_bytes']['median'] / GIGABYTE:.2f}",
+                f"**{ratios['peak_memory']:.2f}×**",
+                _largest_difference(result),
+                "yes" if all(result["checks"].values()) else "NO",
+            ]
+        )
+    header = [
+        "run",
+        "pairs/s palate",
+        "TRL",
+        "ratio",
+        "useful tokens/s palate",
+        "TRL",
+        "peak GB palate",
+        "TRL",
+        "ratio",
+        "largest loss difference",
+        "all checks hold",
+    ]
+    return markdown(header, rows)
+
+
+def _train_speed_order(result: Result) -> tuple[Any, ...]:
+    chosen = result["settings"]
+    modes = ["full", "lora", "last"]
+    return (
+        chosen["precision"],
+        chosen["prompt_ratio"],
+        modes.index(chosen["mode"]),
+        chosen["epochs"],
+        chosen["warm_store"],
+    )
+
+
+def _train_speed_name(chosen: Result) -> str:
+    modes = {"full": "full", "lora": "LoRA r = 16", "last": "last 5 layers + untied head"}
+    parts = [modes[chosen["mode"]], f"{chosen['epochs']} epoch" + "s" * (chosen["epochs"] > 1), chosen["precision"]]
+    if chosen["prompt_ratio"]:
+        parts.append(f"prompt {chosen['prompt_ratio']:g}× the answer")
+    if chosen["warm_store"]:
+        parts.append("reference stored before")
+    return ", ".join(parts)
+
+
+def _largest_difference(result: Result) -> str:
+    return f"{max(abs(step['palate']['loss'] - step['trl']['loss']) for step in result['steps']):.1e}"
+
+
+def roofline_table(results: Sequence[Result]) -> str:
+    return "\n\n".join(_roofline(result) for result in results)
+
+
+def _roofline(result: Result) -> str:
+    header = ["part", "share of the time", "GFLOP needed", "GFLOP/s", "of the peak"]
+    rows = []
+    for part in result["parts"]:
+        counted = part["flops"] > 0
+        rows.append(
+            [
+                part["name"],
+                f"{100 * part['share']:.1f} %",
+                f"{part['flops'] / 1e9:.0f}" if counted else "",
+                f"{part['flops_per_second'] / 1e9:.0f}" if counted else "",
+                f"{100 * part['of_peak']:.0f} %" if counted else "",
+            ]
+        )
+    for name in ("step", "reference", "whole"):
+        part = result[name]
+        rows.append(
+            [
+                f"**{part['name']}**, {part['seconds']:.2f} s",
+                "",
+                f"{part['flops'] / 1e9:.0f}",
+                f"{part['flops_per_second'] / 1e9:.0f}",
+                f"**{100 * part['of_peak']:.0f} %**",
+            ]
+        )
+    peak = ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in result["peak"].items())
+    return f"Measured matrix-product peak: {peak}. Precision of the run: {result['precision']}.\n\n" + markdown(
+        header, rows
+    )
+
+
+def scaling_table(results: Sequence[Result]) -> str:
+    return "\n\n".join(_scaling(result) for result in sorted(results, key=lambda result: result["series"]))
+
+
+def _scaling(result: Result) -> str:
+    rows = [[row.get(name, "") for name in result["columns"]] for row in result["rows"]]
+    formatted = [[f"{value:.4g}" if isinstance(value, float) else value for value in row] for row in rows]
+    return f"**{result['title']}**\n\n{markdown(result['columns'], formatted)}"
+
+
+def generation_table(results: Sequence[Result]) -> str:
+    rows = [
+        [
+            f"{result['settings']['prompts']} prompts × {result['settings']['samples']} samples, "
+            f"{result['settings']['max_new_tokens']} tokens each",
+            f"{result['palate']['tokens_per_second']:.0f}",
+            f"{result['plain']['tokens_per_second']:.0f}",
+            f"**{result['ratio']:.2f}×**",
+            f"{result['palate']['peak_bytes']['median'] / GIGABYTE:.2f}",
+            f"{result['plain']['peak_bytes']['median'] / GIGABYTE:.2f}",
+            "yes" if all(result["checks"].values()) else "NO",
+        ]
+        for result in results
+    ]
+    header = ["run", "tokens/s palate", "plain generate", "ratio", "peak GB palate", "plain", "greedy answers equal"]
+    return markdown(header, rows)
+
+
+TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
+    "train_speed": train_speed_table,
+    "roofline": roofline_table,
+    "scaling": scaling_table,
+    "generation": generation_table,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

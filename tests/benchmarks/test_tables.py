@@ -1,0 +1,48 @@
+"""Results become Markdown, and only between a page's comments."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import tables
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def test_fill_replaces_between_the_comments_only() -> None:
+    page = "before\n<!-- table a -->\nold\n<!-- end a -->\nafter <!-- table b -->\n<!-- end b -->\n"
+    assert tables.fill(page, {"a": r"new \1", "c": "lost"}) == (
+        "before\n<!-- table a -->\n\nnew \\1\n\n<!-- end a -->\nafter <!-- table b -->\n<!-- end b -->\n"
+    )
+
+
+def test_filling_twice_changes_nothing() -> None:
+    page = "<!-- table a -->\n<!-- end a -->\n"
+    once = tables.fill(page, {"a": "x"})
+    assert tables.fill(once, {"a": "x"}) == once
+
+
+def test_the_page_has_a_place_for_every_table() -> None:
+    page = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
+    filled = tables.fill(page, {name: f"here is {name}" for name in tables.TABLES})
+    for name in tables.TABLES:
+        assert f"here is {name}\n" in filled
+
+
+def test_a_table_without_results_says_so(tmp_path: Path) -> None:
+    assert tables.render_all(tmp_path) == dict.fromkeys(tables.TABLES, "Not measured yet.")
+
+
+def test_a_series_is_rendered_with_its_own_columns(tmp_path: Path) -> None:
+    result = {
+        "benchmark": "scaling",
+        "series": "length",
+        "title": "Length",
+        "columns": ["tokens", "s per group", "of TRL's"],
+        "rows": [{"tokens": 128, "s per group": 0.123456, "of TRL's": ""}, {"tokens": 256}],
+    }
+    (tmp_path / "scaling-length.json").write_text(json.dumps(result), encoding="utf-8")
+    assert tables.render_all(tmp_path)["scaling"] == (
+        "**Length**\n\n| tokens | s per group | of TRL's |\n| --- | ---: | ---: |\n| 128 | 0.1235 |  |\n| 256 |  |  |"
+    )
