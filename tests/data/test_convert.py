@@ -174,8 +174,8 @@ def test_nothing_is_lost_silently(tmp_path: Path) -> None:
 def test_llama_factory_gets_its_register(tmp_path: Path) -> None:
     out = tmp_path / "lf" / "taste.json"
     convert(written(tmp_path, [{**GOOD, "system": "be kind"}]), out, to="llamafactory")
-    convert(written(tmp_path, [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}]),
-            tmp_path / "lf" / "imitate.json", to="llamafactory")  # fmt: skip
+    talk = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    convert(written(tmp_path, [{"messages": talk}]), tmp_path / "lf" / "imitate.json", to="llamafactory")
     register = json.loads((tmp_path / "lf" / "dataset_info.json").read_text())
     assert register["taste"] == {
         "file_name": "taste.json",

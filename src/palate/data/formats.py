@@ -284,6 +284,9 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
         raise DataError(f"{where}: none of its first rows is an object with named columns")
     fits = [(form, sum(form.matches(row, reading) for row in sample) / len(sample)) for form in FORMATS]
     usable = [(form, share) for form, share in fits if kind is None or can_become(form.kind, kind)]
+    if kind is None and any(share >= 0.5 and form.kind is not Record for form, share in usable):
+        # Rows with answers are more than prompts, also where a few of them lack a key.
+        usable = [(form, share) for form, share in usable if form.kind is not Record]
     best = max(usable, key=lambda fit: (fit[1], kind is not None and fit[0].kind is kind))
     if best[1] >= 0.5:
         return Recognised(*best)

@@ -31,8 +31,8 @@ PRESETS: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {
     # Nothing but what nobody wants to train on.
     "clean": (
         {"exact_duplicates": {}},
-        {"near_duplicates": {}},
         {"contradictions": {}},
+        {"near_duplicates": {}},
         {"formatting_only": {}},
         {"length_only": {}},
         {"toxicity": {}},

@@ -101,7 +101,7 @@ class _Look:
     wins: dict[bytes, str] = field(default_factory=dict)
     chosen_of: dict[bytes, str] = field(default_factory=dict)
     rejected_of: dict[bytes, str] = field(default_factory=dict)
-    duplicates: set[int] = field(default_factory=set)
+    told: set[int] = field(default_factory=set)  # rows named already, which are no news as near-duplicates
     label_order: list[bool] = field(default_factory=list)
     sample: PromptSample = field(default_factory=PromptSample)
 
@@ -173,7 +173,7 @@ class _Look:
         earlier = self.rows_by_hash.setdefault(key, record.id)
         if earlier != record.id:
             self.problems.add("duplicate", record.id, f"as {earlier}")
-            self.duplicates.add(len(self.ids))
+            self.told.add(len(self.ids))
         self.ids.append(record.id)
         self.signatures.append(measures.signature)
 
@@ -222,6 +222,7 @@ class _Look:
         earlier = self.wins.get(prompt + worst + best)
         if earlier is not None:
             self.problems.add("contradiction", record.id, f"{both}, against {earlier}")
+            self.told.add(len(self.ids) - 1)
         self.wins.setdefault(prompt + best + worst, record.id)
         self.wins.setdefault(prompt, record.id)
         against = self.rejected_of.get(prompt + best) or self.chosen_of.get(prompt + worst)
@@ -244,7 +245,7 @@ class _Look:
         if not self.signatures:
             return
         for index, first in enumerate(near_duplicates(np.stack(self.signatures))):
-            if first != index and index not in self.duplicates:
+            if first != index and index not in self.told:
                 self.problems.add("near_duplicate", self.ids[index], f"like {self.ids[first]}")
 
     def _longer_is_chosen(self) -> Interval | None:

@@ -116,7 +116,7 @@ def measure(record: Record) -> Measures:
         private=tuple(find_private(whole)),
         toxic=tuple(tuple(toxic_words(*pair)) for pair in zip(answers, words, strict=True)),
         stop_words=tuple(stop_word_share(found, name) for found, name in zip(words, languages, strict=True)),
-        pair=_compare(record, asked, answers, words) if isinstance(record, PreferencePair) else None,
+        pair=_compare(record, asked, answers, words, languages) if isinstance(record, PreferencePair) else None,
         prompt_hash=text_hash(prompt_key(record.prompt)),
         completion_hashes=tuple(text_hash(plain_text(answer)) for answer in answers),
         signature=signature("\n".join((record.prompt[-1].content if record.prompt else "", *answers))),
@@ -148,13 +148,19 @@ def completions(record: Record) -> tuple[Messages, ...]:
 
 
 def _compare(
-    record: PreferencePair, asked: str, answers: Sequence[str], words: Sequence[Sequence[str]]
+    record: PreferencePair,
+    asked: str,
+    answers: Sequence[str],
+    words: Sequence[Sequence[str]],
+    languages: Sequence[str],
 ) -> PairMeasures:
     chosen, rejected = set(words[0]), set(words[1])
     shared = overlap(chosen, rejected)
     formatting_only = shared > 0.8 and _same_but_marked(answers)
     length_only = not formatting_only and _same_but_longer(words[0], words[1], answers)
-    off_topic = shared < 0.1 and not refuses(answers[1]) and _off_topic(tokens(asked), chosen, rejected)
+    # Of two languages no word is shared, whatever they say.
+    comparable = len({name for name in languages if name != "und"}) < 2 and not refuses(answers[1])
+    off_topic = shared < 0.1 and comparable and _off_topic(tokens(asked), chosen, rejected)
     toxic = [bool(toxic_words(*side)) for side in zip(answers, words, strict=True)]
     improvement: Improvement
     if formatting_only or length_only:
@@ -175,7 +181,9 @@ def _same_but_longer(left: Sequence[str], right: Sequence[str], answers: Sequenc
     short, long = sorted((left, right), key=len)
     if not short or len(short) == len(long):
         return False
-    if list(long[: len(short)]) == list(short):
+    # The last word of a text that was cut may be half a word.
+    *whole, last = short
+    if list(long[: len(whole)]) == whole and long[len(whole)].startswith(last):
         return True
     if set(short) != set(long):
         return False

@@ -1,0 +1,251 @@
+"""Rules keep what they should, every row left out has its reason, and nothing depends on processes or order."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate.data import load_records
+from palate.data.curate import PRESETS, RULES, curate, read_rules
+from palate.data.curate.funnel import funnel_table
+from palate.errors import ConfigError, DataError
+from palate.records import PreferencePair
+
+WORDS = ["apple", "river", "stone", "cloud", "paper", "music", "ocean", "green", "table", "light", "horse", "bread"]
+HOTEL = "Breakfast, swimming pools, saunas, massages, tennis courts, luggage storage, shuttles, laundry rooms."
+TALK = "It is what it is and so it is, and that is that, is it not, or is it so? It is the."
+GERMAN = "Das weiß ich leider nicht, aber du kannst einen anderen fragen, der es weiß."
+GERMAN_PROMPT = "Wie koche ich die Kartoffeln, und wie lange muss ich auf sie warten?"
+GOOD = {
+    "prompt": "How do I boil potatoes?",
+    "chosen": "Wash the potatoes, put them into cold water, add salt and boil them for twenty minutes on the stove.",
+    "rejected": "You could go and ask somebody else about that, because it is not so very easy at all, is it?",
+}
+
+
+def written(folder: Path, rows: list[dict[str, Any]], name: str = "set.jsonl") -> str:
+    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder / name)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def left_out(folder: Path, rows: list[dict[str, Any]], rules: Any) -> list[tuple[str, str]]:
+    """(row id, rule) of the rows that rules leave out."""
+    curate(written(folder, rows), folder / "out", read_rules({"rules": rules}))
+    return [(row["origin"], row["rejected_by"]) for row in lines(folder / "out" / "rejected.jsonl")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings", "bad"),
+    [
+        ("min_length", {}, {"chosen": "x" * 60}),
+        ("max_length", {"characters": 150}, {"rejected": "word " * 31}),
+        ("length_difference", {"characters": 1}, {"rejected": "z" * len(GOOD["chosen"])}),
+        ("length_ratio", {"largest": 2}, {"rejected": "No, that is it."}),
+        ("edit_difference", {}, {"rejected": GOOD["chosen"].replace("twenty", "ten")}),
+        ("vector_difference", {}, {"rejected": GOOD["chosen"].replace("twenty", "ten")}),
+        ("overlap", {}, {"rejected": " ".join(reversed(GOOD["chosen"].split()))}),
+        ("stop_words", {}, {"chosen": TALK}),
+        ("more_nouns_and_verbs", {}, {"chosen": GOOD["rejected"], "rejected": GOOD["chosen"]}),
+        ("weak_phrases", {}, {"chosen": "I’m not sure. " + GOOD["chosen"]}),
+        ("weak_phrases", {"phrases": ["cold water"]}, {}),
+        ("languages", {}, {"prompt": GERMAN_PROMPT}),
+        ("same_language", {}, {"rejected": GERMAN}),
+        ("formatting_only", {}, {"rejected": "# " + GOOD["chosen"].upper()}),
+        ("length_only", {}, {"rejected": GOOD["chosen"][:60]}),
+        ("off_topic", {}, {"prompt": "How do I boil potatoes in cold water with salt?", "rejected": HOTEL}),
+        ("refusals", {}, {"chosen": "I'm sorry, I cannot help.", "rejected": "I am unable to answer this."}),
+        ("toxicity", {}, {"chosen": GOOD["chosen"] + " Bitch."}),
+        ("toxicity", {"side": "rejected"}, {"rejected": "Bitch."}),
+        ("personal_data", {}, {"prompt": "Mail jane.roe@mailbox.org how to boil potatoes."}),
+        ("margin", {}, {"margin": 0.2}),
+        ("margin", {"without": False}, {}),
+    ],
+)  # fmt: skip
+def test_each_row_rule(tmp_path: Path, rule: str, settings: dict[str, Any], bad: dict[str, Any]) -> None:
+    passing = {**GOOD, "margin": 2.0, "chosen": GOOD["chosen"].replace("cold water", "water")}
+    rows = [passing, {**GOOD, **bad}]
+    assert left_out(tmp_path, rows, [{rule: settings}]) == [("set.jsonl:2", rule)]
+    detail = lines(tmp_path / "out" / "rejected.jsonl")[0]["detail"]
+    assert detail
+
+
+def test_duplicates_contradictions_and_caps(tmp_path: Path) -> None:
+    other = {**GOOD, "prompt": "How do I fry an egg?"}
+    near = {**GOOD, "chosen": GOOD["chosen"].replace("twenty", "thirty")}
+    rows = [GOOD, other, {**GOOD, "chosen": GOOD["chosen"].upper()}, near,
+            {**other, "chosen": other["rejected"], "rejected": other["chosen"]}]  # fmt: skip
+    assert left_out(tmp_path, rows, ["exact_duplicates"]) == [("set.jsonl:3", "exact_duplicates")]
+    assert left_out(tmp_path, rows, ["contradictions"]) == [
+        ("set.jsonl:2", "contradictions"), ("set.jsonl:5", "contradictions")
+    ]  # fmt: skip
+    three = [GOOD, rows[2], near]
+    assert left_out(tmp_path, three, ["exact_duplicates", "near_duplicates"]) == [
+        ("set.jsonl:2", "exact_duplicates"), ("set.jsonl:3", "near_duplicates")
+    ]  # fmt: skip
+    assert left_out(tmp_path, rows, [{"exact_duplicates": {"of": "prompt"}}]) == [
+        (f"set.jsonl:{n}", "exact_duplicates") for n in (3, 4, 5)
+    ]
+    margins = [{**GOOD, "chosen": f"{GOOD['chosen']} {n}", "margin": n} for n in (1, 3, 2)]
+    assert left_out(tmp_path, margins, [{"cap_per_prompt": {"rows": 2}}]) == [("set.jsonl:1", "cap_per_prompt")]
+
+
+def varied(count: int, start: int = 0) -> list[dict[str, Any]]:
+    chance = random.Random(1)
+    return [
+        {
+            "prompt": f"question {n} about {' '.join(chance.sample(WORDS, 4))}",
+            "chosen": f"The answer {n} is {' '.join(chance.choices(WORDS, k=12))}",
+            "rejected": f"It has {' '.join(chance.choices(WORDS, k=9))} {n}",
+        }
+        for n in range(start, start + count)
+    ]
+
+
+def test_balance_and_sample_do_not_depend_on_order(tmp_path: Path) -> None:
+    small, large = written(tmp_path, varied(5), "small.jsonl"), written(tmp_path, varied(20, 5), "large.jsonl")
+    rules = read_rules({"rules": [{"balance_sources": {"largest_ratio": 2}}]})
+    for dataset in ([small, large], [large, small]):
+        done = curate(dataset, tmp_path / "out", rules)
+        kept = {row["origin"] for row in lines(tmp_path / "out" / "kept.jsonl")}
+        assert (done.kept, sum(name.startswith("small") for name in kept)) == (15, 5)
+        if dataset == [small, large]:
+            first = kept
+    assert kept == first
+    rules = read_rules({"rules": [{"sample": {"rows": 7, "by": "overlap"}}]})
+    assert curate(large, tmp_path / "out", rules).kept == 7
+
+
+def test_decontamination_and_reference_margins(tmp_path: Path) -> None:
+    rows = varied(6)
+    evaluation = written(tmp_path, [{"Question": rows[2]["prompt"]}], "eval.jsonl")
+    assert left_out(tmp_path, rows, [{"decontaminate": {"against": [evaluation]}}]) == [
+        ("set.jsonl:3", "decontaminate")
+    ]
+    margins = [{"id": f"set.jsonl:{n}", "margin": margin} for n, margin in enumerate((3, 0.2, -4, 1.0, -0.9), 1)]
+    written(tmp_path, margins, "margins.jsonl")
+    rule = {"reference_margin": {"file": str(tmp_path / "margins.jsonl"), "keep": ["hard"]}}
+    assert left_out(tmp_path, rows, [rule]) == [(f"set.jsonl:{n}", "reference_margin") for n in (1, 3, 4)]
+    (tmp_path / "margins.jsonl").write_text('{"id": "x"}\n')
+    with pytest.raises(DataError, match=r"margins.jsonl, line 1: is not \{id, margin\}"):
+        left_out(tmp_path, rows, [rule])
+
+
+def test_nothing_is_lost(tmp_path: Path) -> None:
+    bad: list[Any] = [{**GOOD, "chosen": "short"}, {**GOOD, "rejected": GOOD["chosen"]}, {"prompt": "q"}, ["list"]]
+    rows = [GOOD, *bad, {**GOOD, "note": "kept"}]
+    done = curate(written(tmp_path, rows), tmp_path / "out", read_rules({"rules": ["min_length"]}))
+    kept, rejected = lines(tmp_path / "out" / "kept.jsonl"), lines(tmp_path / "out" / "rejected.jsonl")
+    assert {row["origin"] for row in kept} | {row["origin"] for row in rejected} == {
+        f"set.jsonl:{n}" for n in range(1, 7)
+    }
+    assert len(kept) + len(rejected) == 6
+    assert rejected[1] == {
+        "origin": "set.jsonl:3",
+        "rejected_by": "equal",
+        "detail": f"chosen and rejected are equal: {GOOD['chosen'][:59]}…",
+        "row": rows[2],
+    }
+    assert [(step.rule, step.before, step.left_out) for step in done.steps] == [("read", 6, 3), ("min_length", 3, 1)]
+    assert kept[1]["note"] == "kept"
+    card = json.loads((tmp_path / "out" / "data.json").read_text())
+    assert card["counts"] == {"kept": 2, "left_out": {"read": 3, "min_length": 1}}
+    assert card["options"] == {"rules": [{"min_length": {"characters": 60}}]}
+    assert "min_length" in (tmp_path / "out" / "funnel.svg").read_text()
+    assert "min_length" in funnel_table(done.steps)
+    # The folder is a dataset: its kept rows, and only they.
+    loaded = load_records(str(tmp_path / "out"), kind=PreferencePair)
+    assert [record.extra["origin"] for record in loaded.records] == ["set.jsonl:1", "set.jsonl:6"]
+
+
+def test_the_first_rule_that_fails_is_the_reason_and_order_matters(tmp_path: Path) -> None:
+    rows = [GOOD, {**GOOD, "prompt": "other", "chosen": "Bitch."}]
+    assert left_out(tmp_path, rows, ["toxicity", "min_length"]) == [("set.jsonl:2", "toxicity")]
+    assert left_out(tmp_path, rows, ["min_length", "toxicity"]) == [("set.jsonl:2", "min_length")]
+
+
+def test_any_number_of_processes_gives_the_same_bytes(tmp_path: Path) -> None:
+    rows = varied(600) + [{**row, "chosen": "short"} for row in varied(50)]
+    path = written(tmp_path, rows)
+    rules = read_rules(preset="clean")
+    curate(path, tmp_path / "one", rules, workers=1)
+    curate(path, tmp_path / "two", rules, workers=2)
+    for name in ("kept.jsonl", "rejected.jsonl", "funnel.svg", "data.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_presets_can_be_changed_rule_by_rule() -> None:
+    rules = read_rules({"preset": "strong", "without": ["weak_phrases"], "rules": [{"min_length": {"characters": 9}}]})
+    names = [rule.name for rule in rules]
+    assert "weak_phrases" not in names
+    assert names.index("min_length") == 2  # replaced in its place
+    assert rules[2].model_dump() == {"characters": 9}
+    assert [rule.name for rule in read_rules(preset="clean")] == [name for entry in PRESETS["clean"] for name in entry]
+
+
+def test_rules_from_yaml(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(
+        "preset: clean\nwithout: near_duplicates\nrules:\n  - min_length:\n      characters: 5\n"
+    )
+    assert [rule.name for rule in read_rules(tmp_path / "rules.yaml")][-1] == "min_length"
+    (tmp_path / "list.yaml").write_text("- min_length\n- overlap: {largest: 0.3}\n")
+    assert [rule.model_dump() for rule in read_rules(tmp_path / "list.yaml")] == [{"characters": 60}, {"largest": 0.3}]
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"rules": ["min_lenght"]}, "there is no rule 'min_lenght'; did you mean min_length"),
+        ({"rules": [{"min_length": {"chars": 3}}]}, "min_length has no threshold 'chars'; it has characters"),
+        ({"rules": [{"min_length": {"characters": "many"}}]}, "min_length.characters: Input should be a valid integer"),
+        ({"rules": [{"min_length": 60}]}, "min_length must be followed by"),
+        ({"rules": [{"a": 1, "b": 2}]}, "a rule is a name or one name"),
+        ({"rules": "min_length"}, "rules must be a list"),
+        ({"presets": "strong"}, "unknown key 'presets'"),
+        ({"preset": "stronger"}, "unknown preset 'stronger'"),
+        ({"preset": "clean", "without": ["overlap"]}, "without names 'overlap', which is not among the rules"),
+        ({}, "no rules; name a preset"),
+        ({"rules": [{"decontaminate": {}}]}, "decontaminate.against: Field required"),
+    ],
+)
+def test_a_wrong_config_is_one_line(config: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught:
+        read_rules(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
+    path = written(tmp_path, [GOOD])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("precious")
+    with pytest.raises(DataError, match="was not written by palate data"):
+        curate(path, tmp_path / "mine", read_rules(preset="clean"))
+    with pytest.raises(DataError, match=r"no row is kept; most were left out by min_length \(1 of 1\)"):
+        curate(path, tmp_path / "out", read_rules({"rules": [{"min_length": {"characters": 999}}]}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_rule_has_a_name_and_help() -> None:
+    for name, rule in RULES.items():
+        assert (rule.__doc__ or "").strip()
+        assert name == rule.name
+        assert all(field.description for field in rule.model_fields.values())
+
+
+def test_hh_to_strong_pairs(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+    source = str(shared_data("preference/hh_harmless_base_test.jsonl.gz"))
+    done = curate(source, tmp_path / "out", read_rules(preset="strong"))
+    assert done.steps[0].before == 2312
+    assert done.steps[0].left_out == 9
+    assert [before.after == after.before for before, after in zip(done.steps, done.steps[1:])]
+    assert 250 < done.kept < 450
+    kept = load_records(str(tmp_path / "out"), kind=PreferencePair).records
+    assert all(len(pair.chosen[0].content) > 60 < len(pair.rejected[0].content) for pair in kept)

@@ -1,0 +1,43 @@
+"""Languages are told apart by script and small words; what cannot be told is und."""
+
+from __future__ import annotations
+
+import pytest
+
+from palate.data.measures.language import language
+
+
+@pytest.mark.parametrize(
+    ("expected", "text"),
+    [
+        ("en", "The quick brown fox jumps over the lazy dog, and it is happy."),
+        ("en", "What should I cook for dinner if I have only eggs?"),
+        ("de", "Wie geht es dir? Ich habe heute nichts vor und bin sehr froh."),
+        ("fr", "Bonjour, comment allez-vous ? Je suis content de vous voir dans la ville."),
+        ("es", "¿Dónde está la biblioteca? No lo sé, pero quiero ir con mis amigos."),
+        ("it", "Non so dove sia la stazione, ma posso chiedere alla polizia."),
+        ("pt", "Não sei onde fica a estação, mas posso perguntar para você."),
+        ("nl", "Hoe gaat het met je? Ik heb een vraag over de fiets van mijn broer."),
+        ("sv", "Jag vill inte gå till skolan, men det är bra att lära sig och att läsa."),
+        ("pl", "Nie wiem, czy to jest dobre, ale jak się masz?"),
+        ("zh", "今天天气怎么样？我想出去走走。"),
+        ("zh", "Python 是一种编程语言，用途广泛。"),
+        ("ja", "これは日本語の文章です。東京に行きました。"),
+        ("ko", "오늘 날씨가 어때요?"),
+        ("ru", "Привет, как дела? Я хочу пойти домой."),
+        ("uk", "Привіт, як твої справи? Я хочу їсти."),
+        ("ar", "كيف حالك اليوم؟"),
+        ("fa", "چطور می‌توانم کمک کنم؟ پرسش شما چیست؟"),
+        ("hi", "आज मौसम कैसा है?"),
+        ("und", "biodiversity"),
+        ("und", "42"),
+        ("und", "def f(x): return x + 1"),
+        ("und", ""),
+    ],
+)
+def test_language(expected: str, text: str) -> None:
+    assert language(text) == expected
+
+
+def test_curly_quotes_do_not_make_a_text_foreign() -> None:
+    assert language("“I don’t know,” she said, “but it’s not what you think — is it?”") == "en"

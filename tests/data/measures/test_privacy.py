@@ -1,0 +1,55 @@
+"""Personal data and secrets are found, look-alikes are not, and nothing found is shown in full."""
+
+from __future__ import annotations
+
+import pytest
+
+from palate.data.measures.privacy import find_private
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("write to jane.roe@mailbox.org today", ["email"]),
+        ("call +49 170 1234567 after six", ["phone"]),
+        ("call (415) 867-5309", ["phone"]),
+        ("call 415-867-5309", ["phone"]),
+        ("card 4111 1111 1111 1111, thanks", ["card"]),
+        ("card 4111111111111111", ["card"]),
+        ("IBAN DE89 3704 0044 0532 0130 00", ["iban"]),
+        ("GB82WEST12345698765432", ["iban"]),
+        ("ssn 123-45-6789", ["ssn"]),
+        ("server 8.8.8.8 is down", ["ip"]),
+        ("key AKIAIOSFODNN7EXAMPLE", ["key"]),
+        ("-----BEGIN RSA PRIVATE KEY-----", ["key"]),
+        ("token ghp_" + "a1B2" * 9, ["key"]),
+        ("sk-proj-" + "aB3_" * 8, ["key"]),
+        ("hf_" + "aBcDeFgHiJ" * 4, ["key"]),
+    ],
+)
+def test_found(text: str, kinds: list[str]) -> None:
+    found = find_private(text)
+    assert [finding.kind for finding in found] == kinds
+    assert all(len(finding.masked) <= 5 for finding in found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user@example.com and a@b.example",
+        "card 4111 1111 1111 1112",
+        "DE89 3704 0044 0532 0130 01",
+        "pi is 3.14159265358979",
+        "version v1.2.3.4 and 1.2.3.4.5",
+        "localhost is 127.0.0.1, routers are 192.168.1.1, examples 192.0.2.5",
+        "on 2024-03-15 at 10:30, from 1990-2000",
+        "the area is 1,234,567.89 square metres",
+        "call 555-0123",
+        "ISBN 978-3-16-148410-0",
+        "1 2 3 4 5 6 7 8 9 10",
+        "sum([1, 2, 3]) == 6; x = 0000000000",
+        "see arXiv 2305.18290 and doi 10.1000/182",
+    ],
+)
+def test_not_found(text: str) -> None:
+    assert find_private(text) == []
