@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,19 +103,21 @@ CHATML = (
 )
 
 
-def tiny_tokenizer(*, template: bool = True) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer of a few hundred tokens that can spell any text."""
+def tiny_tokenizer(
+    *, template: bool = True, texts: Sequence[str] | None = None, size: int = 320
+) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer that can spell any text, learnt from `texts`: the more tokens, the shorter their rows."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=320,
+        vocab_size=size,
         special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(
-        ["the answer is that it is not, and this is a question of what was said"] * 4, trainer
+        texts or ["the answer is that it is not, and this is a question of what was said"] * 4, trainer
     )
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     if template:
@@ -122,9 +125,17 @@ def tiny_tokenizer(*, template: bool = True) -> PreTrainedTokenizerFast:
     return fast
 
 
-def save_tiny(folder: Path, kind: str = "llama", *, seed: int = 0, template: bool = True, **changed: Any) -> Path:
+def save_tiny(
+    folder: Path,
+    kind: str = "llama",
+    *,
+    seed: int = 0,
+    template: bool = True,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    **changed: Any,
+) -> Path:
     """A model folder as a user has one: config, safetensors, tokenizer."""
-    tokenizer = tiny_tokenizer(template=template)
+    tokenizer = tokenizer or tiny_tokenizer(template=template)
     ids = {"bos_token_id": 1, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     values = {**{**PACKED, **PADDED}[kind], "vocab_size": len(tokenizer), **ids, **changed}
     torch.manual_seed(seed)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.utils import logging as hf_logging
+
+from palate.models.value_head import value_head_aside
 
 
 def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
@@ -21,7 +24,7 @@ def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, 
         state_dict: what to write instead of the model's own tensors (gathered ones, where they are sharded).
     """
     folder = Path(folder)
-    with quiet(), _as_for_inference(model.config):
+    with quiet(), _as_for_inference(model.config), value_head_aside(model):
         model.save_pretrained(folder, state_dict=state_dict)
     for path in folder.glob("*.safetensors"):
         follow_umask(path)
@@ -34,7 +37,10 @@ def quiet() -> Iterator[None]:
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # What one library has deprecated and another still calls is not the user's to mend.
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         hf_logging.set_verbosity(level)
         if bars:

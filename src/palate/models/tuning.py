@@ -12,6 +12,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from palate.errors import ConfigError, ModelError
+from palate.models.save import quiet
 
 
 def train_all(model: nn.Module) -> nn.Module:
@@ -49,7 +50,8 @@ def add_lora(
         task_type=task,
     )
     try:
-        return get_peft_model(model, config)  # type: ignore[no-any-return]
+        with quiet():
+            return get_peft_model(model, config)  # type: ignore[no-any-return]
     except ValueError as error:
         raise ConfigError(f"lora_target: {str(error).splitlines()[0]}") from error
 
@@ -74,7 +76,8 @@ def _load_adapter(model: nn.Module, adapter: str, task: str, *, trainable: bool)
         config = PeftConfig.from_pretrained(adapter)
         # A language model's adapter may be where a reward model starts.
         config.task_type, config.inference_mode = task, not trainable
-        return PeftModel.from_pretrained(model, adapter, is_trainable=trainable, config=config)
+        with quiet():
+            return PeftModel.from_pretrained(model, adapter, is_trainable=trainable, config=config)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{adapter}: the adapter could not be loaded: {str(error).splitlines()[0]}") from error
 
