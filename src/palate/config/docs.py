@@ -15,11 +15,13 @@ from palate.config.data import DataFields
 from palate.config.kto import UnpairedObjectiveFields
 from palate.config.load import PIPELINE_KEYS
 from palate.config.model import ModelFields, TuningFields
+from palate.config.online import GrpoFields, PpoFields
 from palate.config.optimisation import OptimisationFields
 from palate.config.peers import FIXED, NO_EFFECT, RENAMED
 from palate.config.preference import ObjectiveFields, ReferenceFields, SampleFields
 from palate.config.reader import as_yaml
 from palate.config.rm import RewardObjectiveFields
+from palate.config.rollout import RolloutFields
 from palate.config.run import STAGES
 from palate.config.trainer import DeviceFields, EvaluationFields, LogFields, OutputFields
 
@@ -30,6 +32,9 @@ TOPICS: tuple[tuple[str, type[Fields]], ...] = (
     ("Objective", ObjectiveFields),
     ("Objective on single answers", UnpairedObjectiveFields),
     ("Objective of a reward model", RewardObjectiveFields),
+    ("Answers sampled in training", RolloutFields),
+    ("PPO", PpoFields),
+    ("GRPO and RLOO", GrpoFields),
     ("Reference", ReferenceFields),
     ("Optimisation", OptimisationFields),
     ("Output", OutputFields),

@@ -17,6 +17,8 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "evaluation_strategy": "eval_strategy",
         "label_smoothing": "dpo_label_smoothing",
         "activation_checkpointing": "gradient_checkpointing",
+        "reward_model": "rewards",
+        "num_ppo_epochs": "ppo_epochs",
     }
 )
 

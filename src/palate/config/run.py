@@ -12,12 +12,23 @@ from typing import Literal, TypeAlias
 from pydantic import Field
 
 from palate.config.kto import KtoConfig
+from palate.config.online import GrpoConfig, PpoConfig
 from palate.config.optimisation import LearningRate
 from palate.config.preference import ObjectiveFields, ReferenceFields, SampleFields
 from palate.config.rm import RmConfig
 from palate.config.stage import Run
 
-__all__ = ["STAGES", "DpoConfig", "KtoConfig", "RmConfig", "Run", "RunConfig", "SftConfig"]
+__all__ = [
+    "STAGES",
+    "DpoConfig",
+    "GrpoConfig",
+    "KtoConfig",
+    "PpoConfig",
+    "RmConfig",
+    "Run",
+    "RunConfig",
+    "SftConfig",
+]
 
 
 class SftConfig(Run):
@@ -34,8 +45,8 @@ class DpoConfig(SampleFields, ReferenceFields, ObjectiveFields, Run):
     learning_rate: LearningRate = 5e-7
 
 
-RunConfig: TypeAlias = SftConfig | RmConfig | DpoConfig | KtoConfig
+RunConfig: TypeAlias = SftConfig | RmConfig | DpoConfig | KtoConfig | PpoConfig | GrpoConfig
 
 STAGES: Mapping[str, type[RunConfig]] = MappingProxyType(
-    {"sft": SftConfig, "rm": RmConfig, "dpo": DpoConfig, "kto": KtoConfig}
+    {"sft": SftConfig, "rm": RmConfig, "dpo": DpoConfig, "kto": KtoConfig, "ppo": PpoConfig, "grpo": GrpoConfig}
 )

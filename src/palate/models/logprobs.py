@@ -19,6 +19,7 @@ from torch import nn
 from palate.models.casts import compute_dtype
 from palate.models.head_kernel import plain_head_logps
 from palate.models.trunk import TrunkRun
+from palate.models.value_head import values_of
 from palate.text.batch import Layout
 
 # Rows of [chunk, vocabulary] that exist at a time: large enough for the matmul's peak, small against the caches.
@@ -31,10 +32,12 @@ class TokenLogps(NamedTuple):
     Attributes:
         logps: log π of the token.
         log_square_sums: log Σ_v π(v)² over the vocabulary at its place, without gradient; None unless asked for.
+        values: of the state in which the token was chosen; None without a value head (`models.value_head`).
     """
 
     logps: torch.Tensor
     log_square_sums: torch.Tensor | None = None
+    values: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,7 @@ def _scoring_forward(
         return _dense(logits, target_ids, square_sums)
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
         hidden = self.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[target_index]
+    values = values_of(self, hidden)
     output = self.get_output_embeddings()
     scale, softcap = self.head.scale, self.head.softcap
     if type(output) is nn.Linear:
@@ -163,9 +167,10 @@ def _scoring_forward(
         squares = None
         if square_sums:
             squares = head_square_sums(hidden, output.weight, output.bias, scale=scale, softcap=softcap)
-        return TokenLogps(logps, squares)
+        return TokenLogps(logps, squares, values)
     # A wrapped head (an adapter on it) computes its own logits.
-    return _dense(_transform(output(hidden).float(), scale, softcap), target_ids, square_sums)
+    dense = _dense(_transform(output(hidden).float(), scale, softcap), target_ids, square_sums)
+    return dense._replace(values=values)
 
 
 def _dense(logits: torch.Tensor, target_ids: torch.Tensor, square_sums: bool) -> TokenLogps:

@@ -32,7 +32,8 @@ class EncodedGroup:
     Attributes:
         id: the record's id.
         prompt_ids: int32 [p]; may be empty.
-        completions: K of them, in the record's order (a pair: chosen first; a ranking: best first).
+        completions: K of them, in the record's order (a pair: chosen first; a ranking: best first); none of a prompt
+            that is yet to be answered.
         weight: how much the group counts in the loss; 0 for a row repeated only to even out ranks.
         source: the record's source.
         labels: per completion what the method needs beside the tokens (KTO 1/0, a score, a reward), else empty.
@@ -55,7 +56,7 @@ class EncodedGroup:
     @property
     def longest_row(self) -> int:
         """Tokens of the longest prompt + completion."""
-        return len(self.prompt_ids) + max(len(c.ids) for c in self.completions)
+        return len(self.prompt_ids) + max((len(c.ids) for c in self.completions), default=0)
 
 
 @dataclass(frozen=True, slots=True)

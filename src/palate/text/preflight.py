@@ -119,11 +119,12 @@ def token_statistics(groups: Sequence[EncodedGroup]) -> dict[str, Any]:
     if not groups:
         return {"groups": 0}
     names = ("chosen", "rejected") if all(len(group.completions) == 2 for group in groups) else ()
-    completions = {
-        name: _lengths(len(group.completions[i].ids) for group in groups) for i, name in enumerate(names)
-    } or {"completion": _lengths(len(completion.ids) for group in groups for completion in group.completions)}
+    completions = {name: _lengths(len(group.completions[i].ids) for group in groups) for i, name in enumerate(names)}
+    lengths = [len(completion.ids) for group in groups for completion in group.completions]
+    if lengths and not completions:
+        completions = {"completion": _lengths(lengths)}
     packed = sum(group.packed_tokens for group in groups)
-    repeated = packed + sum(len(group.prompt_ids) * (len(group.completions) - 1) for group in groups)
+    repeated = packed + sum(len(group.prompt_ids) * max(len(group.completions) - 1, 0) for group in groups)
     return {
         "groups": len(groups),
         "prompt": _lengths(len(group.prompt_ids) for group in groups),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
 from palate.errors import ConfigError
 from palate.models import tuning
@@ -17,6 +18,7 @@ from palate.models.identity import model_hash, weights_hash
 from palate.models.load import load_model, store_frozen_in
 from palate.models.precision import Precision
 from palate.models.probe import Probe, probe
+from palate.models.reward_head import probe_rewards
 from palate.models.trunk import TrunkCache
 from palate.text.batch import Batch, pack, pad
 from palate.text.encode import EncodedGroup
@@ -53,8 +55,11 @@ class Policy:
         return pack if self.probe.packed else pad
 
 
-def build_policy(config: RunConfig, precision: Precision, device: torch.device) -> Policy:
+def build_policy(config: RunConfig, precision: Precision, device: torch.device, *, head: str = "lm") -> Policy:
     """Load the model, check how it computes, and decide what of it trains.
+
+    Args:
+        head: what stands on top of it, see `methods.base.Method`.
 
     Raises:
         ModelError: it cannot be loaded. ConfigError: the config asks for layers or modules that it does not have.
@@ -66,9 +71,10 @@ def build_policy(config: RunConfig, precision: Precision, device: torch.device) 
         trust_remote_code=config.trust_remote_code,
         dropout=config.dropout,
         quantization_bit=config.quantization_bit,
+        head=head,
     )
     identity = model_hash(model)
-    found = probe(model, want_packed=config.attention != "padded")
+    found = (probe if head == "lm" else probe_rewards)(model, want_packed=config.attention != "padded")
     if found.packed:
         apply_fused(model)
     if config.attention == "tree" and not found.packed:
@@ -76,7 +82,7 @@ def build_policy(config: RunConfig, precision: Precision, device: torch.device) 
     notices = []
     if not found.packed and config.attention == "auto":
         notices.append(f"attention: padded rows, because {found.reason}")
-    model, notices_of_tuning, adapter_hash = _tune(model, config)
+    model, notices_of_tuning, adapter_hash = _tune(model, config, head)
     notices += notices_of_tuning
     if adapter_hash:
         identity = f"{identity}+{adapter_hash}"
@@ -89,18 +95,20 @@ def build_policy(config: RunConfig, precision: Precision, device: torch.device) 
 
 def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | None:
     """A trunk cache where bottom layers are frozen, rows are packed and nothing below the top is random."""
-    wanted = getattr(config, "trunk_cache", "auto") != "off"
+    # Sampled answers are new at every step: nothing would ever be asked for again.
+    wanted = getattr(config, "trunk_cache", "auto") != "off" and not isinstance(config, RolloutFields)
     if not wanted or config.finetuning_type != "freeze" or not found.packed or config.dropout > 0:
         return None
     trunk = TrunkCache(model, limit_bytes=int(_TRUNK_SHARE * available_memory_bytes()))
     return trunk if trunk else None
 
 
-def _tune(model: Any, config: RunConfig) -> tuple[nn.Module, list[str], str]:
+def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str], str]:
     """The model with its trainable part chosen, lines about it, and the hash of an adapter that training continues."""
     notices: list[str] = []
+    task = "CAUSAL_LM" if head == "lm" else "SEQ_CLS"
     if config.adapter_name_or_path and config.finetuning_type != "lora":
-        model = tuning.merge_adapter(model, config.adapter_name_or_path)
+        model = tuning.merge_adapter(model, config.adapter_name_or_path, task=task)
         notices.append(f"adapter {config.adapter_name_or_path}: merged into the model before training")
         merged = weights_hash(model.state_dict())
     else:
@@ -108,12 +116,13 @@ def _tune(model: Any, config: RunConfig) -> tuple[nn.Module, list[str], str]:
     if config.finetuning_type == "full":
         return tuning.train_all(model), notices, merged
     if config.finetuning_type == "freeze":
-        tuned: Any = tuning.train_last_layers(model, config.freeze_trainable_layers, config.freeze_extra_modules)
+        extra = [*config.freeze_extra_modules, *(["score"] if head == "reward" else [])]
+        tuned: Any = tuning.train_last_layers(model, config.freeze_trainable_layers, extra)
         norm = "trains" if tuning.final_norm_trains(tuned) else "is frozen"
         notices.append(f"the last {config.freeze_trainable_layers} decoder layers train; the final norm {norm}")
         return tuned, notices, merged
     if config.adapter_name_or_path:
-        tuned = tuning.continue_adapter(model, config.adapter_name_or_path)
+        tuned = tuning.continue_adapter(model, config.adapter_name_or_path, task=task)
         adapter = {name: p for name, p in tuned.named_parameters() if p.requires_grad}
         return tuned, notices, weights_hash(adapter)
     tuned = tuning.add_lora(
@@ -124,5 +133,6 @@ def _tune(model: Any, config: RunConfig) -> tuple[nn.Module, list[str], str]:
         target=config.lora_target,
         dora=config.use_dora,
         rslora=config.use_rslora,
+        task=task,
     )
     return tuned, notices, ""

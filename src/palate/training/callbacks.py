@@ -100,7 +100,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
 class TerminalProgress(TrainerCallback):  # type: ignore[misc]
     """A bar with the time left on stderr, and a line of numbers at each log; plain lines where there is no terminal."""
 
-    _shown = ("loss", "rewards/accuracies", "rewards/margins", "grad_norm", "learning_rate")
+    _shown = ("loss", "reward", "kl", "rewards/accuracies", "rewards/margins", "grad_norm", "learning_rate")
     _short: Mapping[str, str] = {"rewards/accuracies": "accuracy", "rewards/margins": "margin", "learning_rate": "lr"}
 
     def __init__(self, console: Console) -> None:

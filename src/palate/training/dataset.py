@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
 from palate.data import LoadedData, load_records, split_records
 from palate.records import AnyRecord, Dropped, Messages, Record
 from palate.text.encode import Encoded, EncodedGroup, encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
+from palate.text.prompts import encode_prompts
 from palate.text.template import Template
 from palate.training.methods.base import Method
 
@@ -79,6 +81,9 @@ def _load(config: RunConfig, dataset: Any, record: type[Record]) -> LoadedData[A
 
 
 def _encode(config: RunConfig, records: Sequence[AnyRecord], template: Template, method: Method[Any]) -> Encoded:
+    if isinstance(config, RolloutFields):
+        room = config.cutoff_len - config.max_new_tokens
+        return encode_prompts(records, template, limit=room, truncation=config.truncation)
     admitted = [method.admit(record) for record in records]
     encoded = encode_records(
         [record for record in admitted if not isinstance(record, Dropped)],

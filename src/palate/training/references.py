@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from palate.config.preference import ReferenceFields
+from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
 from palate.errors import ArtifactError
 from palate.models.builtin import cache_root
@@ -101,7 +102,7 @@ def fill_reference(
 def _live(
     config: RunConfig, policy: Policy, precision: Precision, device: torch.device, *, stored: bool
 ) -> AdapterOff | FrozenCopy | PolicyAtStart | SeparateModel:
-    separate = config.ref_model if isinstance(config, ReferenceFields) else None
+    separate = config.ref_model if isinstance(config, ReferenceFields | RolloutFields) else None
     if separate is not None and not _is_the_policy(config, separate):
         model = load_model(separate, device=device, trust_remote_code=config.trust_remote_code)
         identity = model_hash(model)

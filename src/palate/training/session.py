@@ -11,18 +11,23 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
 from palate.models.allocator import keep_freed_memory
 from palate.models.load import load_tokenizer, resolve_name
 from palate.models.precision import Precision, default_device
 from palate.models.precision import resolve as resolve_precision
 from palate.models.reference import Reference
+from palate.models.reward_head import give_pad_token
+from palate.models.value_head import add_value_head
 from palate.text.template import Template, load_template
 from palate.training.build import Policy, build_policy
 from palate.training.dataset import RunData, build_data
 from palate.training.environment import is_main_process, seed_everything
 from palate.training.methods import Method, build_method
+from palate.training.methods.online import OnlineMethod
 from palate.training.references import build_reference
+from palate.training.rewards import JudgeRewards, WeightedRewards, build_rewards
 
 
 @dataclass
@@ -65,6 +70,7 @@ class Session:
         data: encoded groups and the pre-flight report.
         policy: the model that trains.
         reference: what it is compared with, or None.
+        rewards: of sampled answers, for online stages; else None.
     """
 
     config: RunConfig
@@ -76,16 +82,24 @@ class Session:
     data: RunData
     policy: Policy
     reference: Reference | None
+    rewards: WeightedRewards | None = None
 
     @property
     def starts_equal(self) -> bool:
         """The first margins must be 0: the reference is the starting policy and nothing random is on."""
+        if self.rewards is not None:
+            return False  # online methods have no margins
         random = self.config.dropout > 0 or (self.config.finetuning_type == "lora" and self.config.lora_dropout > 0)
         return self.reference is not None and self.reference.is_start and not random
 
 
-def prepare(config: RunConfig, notices: Sequence[str] = ()) -> Session:
+def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewards | None = None) -> Session:
     """Build a session: text first, because it is quick and most mistakes are in it; then the model.
+
+    Args:
+        config: a resolved run.
+        notices: lines about the config that the user has seen already.
+        judges: makes a judge that `rewards` names into a reward.
 
     Raises:
         PalateError: whatever is wrong with data, template, model or config, in one line.
@@ -101,6 +115,9 @@ def prepare(config: RunConfig, notices: Sequence[str] = ()) -> Session:
         voice.say(precision.notice)
     method = build_method(config)
     resolve_name(config.model_name_or_path)
+    rewards = None
+    if isinstance(config, RolloutFields):
+        rewards = build_rewards(config.rewards, judges=judges, precision=precision)
     with voice.timed("data"):
         tokenizer = load_tokenizer(
             config.model_name_or_path, revision=config.model_revision, trust_remote_code=config.trust_remote_code
@@ -111,8 +128,12 @@ def prepare(config: RunConfig, notices: Sequence[str] = ()) -> Session:
         voice.say(line)
     voice.say(data.summary, keep=False)
     with voice.timed("model"):
-        policy = build_policy(config, precision, device)
+        policy = build_policy(config, precision, device, head=method.head)
+        if method.head == "reward":
+            give_pad_token(policy.model, tokenizer, template.stop_ids)
         reference = build_reference(config, method, policy, precision, device)
+        if isinstance(method, OnlineMethod) and method.value_head:
+            add_value_head(policy.model)
     for line in policy.notices:
         voice.say(line)
-    return Session(config, voice, device, precision, method, template, data, policy, reference)
+    return Session(config, voice, device, precision, method, template, data, policy, reference, rewards)

@@ -43,19 +43,22 @@ class StepOrder(Sampler[int]):
         rows: number of groups.
         multiple: rows of one DataLoader batch over all ranks; the order's length is a multiple of it.
         seed: of the permutations; None keeps the order of the dataset.
+        repeats: how often each `multiple` rows come, one time after the other, before the next.
     """
 
-    def __init__(self, rows: int, multiple: int, seed: int | None) -> None:
+    def __init__(self, rows: int, multiple: int, seed: int | None, *, repeats: int = 1) -> None:
         self._rows = rows
+        self._multiple = multiple
         self._length = -(-rows // multiple) * multiple
         self._seed = seed
+        self._repeats = repeats
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self._length
+        return self._length * self._repeats
 
     def __iter__(self) -> Iterator[int]:
         if self._seed is None:
@@ -63,7 +66,9 @@ class StepOrder(Sampler[int]):
         else:
             generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.epoch)
             order = torch.randperm(self._rows, generator=generator).tolist()
-        return iter(order + list(range(self._rows, self._length)))
+        order += range(self._rows, self._length)
+        blocks = (order[start : start + self._multiple] for start in range(0, self._length, self._multiple))
+        return (index for block in blocks for _ in range(self._repeats) for index in block)
 
 
 def micro_batches(

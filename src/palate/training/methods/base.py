@@ -92,6 +92,10 @@ class Method(ABC, Generic[S]):
         del seed
         return list(groups)
 
+    def sized(self, groups: Sequence[EncodedGroup]) -> list[EncodedGroup]:
+        """The groups as large as a step may meet them: what memory is planned for."""
+        return list(groups)
+
     def weight(self, group: EncodedGroup) -> float:
         """How much the group counts in the step's mean."""
         return group.weight

@@ -1,0 +1,61 @@
+"""Prompts alone become groups without completions: what online stages sample answers to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from palate.errors import DataError
+from palate.records import Dropped, Messages, Record
+from palate.text.groups import Cut, Encoded, EncodedGroup, EncodingStats
+from palate.text.template import Template
+from palate.text.truncate import cut_left, without_oldest_turn
+
+CONVERSATION = "conversation"
+"""Key of the prompt's messages in a group's `extra`."""
+
+
+def encode_prompts(records: Sequence[Record], template: Template, *, limit: int, truncation: str = "auto") -> Encoded:
+    """Each record's conversation up to where an answer begins, in at most `limit` tokens.
+
+    Args:
+        truncation: `auto` shortens longer prompts as for other stages (oldest turns first, then from the left);
+            `drop` drops them.
+    """
+    groups: list[EncodedGroup] = []
+    dropped: list[Dropped] = []
+    cuts: list[Cut] = []
+    over = 0
+    for record in records:
+        try:
+            ids = template.generation_prompt(record.prompt)
+            long = len(ids) > limit
+            over += long
+            if long and truncation == "auto":
+                ids, turns = _shortened(record.prompt, ids, template, limit)
+                cuts.append(Cut(record.id, len(template.generation_prompt(record.prompt)) - len(ids), turns))
+        except DataError as error:
+            dropped.append(Dropped(record.id, "template_refused", str(error)))
+            continue
+        if len(ids) > limit:
+            dropped.append(
+                Dropped(record.id, "too_long", f"prompt {len(ids)} tokens, {limit} leave room for an answer")
+            )
+            continue
+        extra = {CONVERSATION: record.prompt}
+        prompt = np.array(ids, dtype=np.int32)
+        groups.append(EncodedGroup(record.id, prompt, (), record.weight, record.source, extra=extra))
+    return Encoded(groups, dropped, cuts, EncodingStats(records=len(records), over_length=over))
+
+
+def _shortened(prompt: Messages, ids: list[int], template: Template, limit: int) -> tuple[list[int], int]:
+    """The ids of what fits, and how many turns were taken from the beginning."""
+    turns = 0
+    while len(ids) > limit and (shorter := without_oldest_turn(prompt)) is not None:
+        prompt, turns = shorter, turns + 1
+        ids = template.generation_prompt(prompt)
+    if len(ids) > limit:
+        cut = cut_left(np.array(ids, dtype=np.int32), limit, template.tokenizer.bos_token_id)
+        ids = ids if cut is None else cut.tolist()
+    return ids, turns

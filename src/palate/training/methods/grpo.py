@@ -1,0 +1,100 @@
+"""GRPO (2402.03300) and RLOO (2402.14740): answers to one prompt are compared with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from palate.config.online import GrpoConfig
+from palate.models.logprobs import Logps, TokenLogps, per_completion
+from palate.objectives.policy_gradient import clipped_policy_loss, grpo_advantages, kl_k3, rloo_advantages
+from palate.text.batch import Batch
+from palate.text.encode import EncodedGroup
+from palate.training.methods.base import LossOutput, Rows
+from palate.training.methods.online import (
+    OnlineMethod,
+    Sampled,
+    Total,
+    global_mean,
+    mean_by_group,
+    tokens_of,
+)
+
+
+class Grpo(OnlineMethod[Logps]):
+    """Clipped policy loss with one advantage for all tokens of an answer, averaged as `grpo_loss` says.
+
+    The KL to the reference is a penalty on every token (grpo, the k3 estimate) or part of the reward (rloo).
+    """
+
+    def __init__(self, config: GrpoConfig) -> None:
+        self.name = config.advantage_estimator
+        self.generations = config.num_generations
+        self.updates = config.num_iterations
+        self.longest = config.max_new_tokens
+        self._config = config
+        self._high = config.cliprange if config.cliprange_high is None else config.cliprange_high
+
+    def weight(self, group: EncodedGroup) -> float:
+        if self._config.grpo_loss == "dapo":
+            return group.weight * sum(int(completion.trained.sum()) for completion in group.completions)
+        return group.weight
+
+    def read(self, output: TokenLogps, batch: Batch) -> Logps:
+        return per_completion(output, batch)
+
+    def prepare(self, sampled: Sampled, total: Total, *, training: bool) -> Mapping[str, Tensor]:
+        del training
+        scores = sampled.scores - self._config.missing_eos_penalty * (~sampled.ended).float()
+        if self.name == "rloo":
+            scores = scores - self._config.kl_coef * sampled.kl
+        return {
+            "old_logps": sampled.logps,
+            "ref_logps": sampled.ref_logps,
+            "advantages": self._advantages(scores.view(-1, self.generations), sampled.counted, total).flatten(),
+        }
+
+    def _advantages(self, scores: Tensor, counted: Tensor, total: Total) -> Tensor:
+        """Scores and advantages [groups, K]; the deviation of a whole batch is that of all ranks."""
+        if self.name == "rloo":
+            return rloo_advantages(scores)
+        scale = self._config.scale_rewards
+        if scale != "batch":
+            return grpo_advantages(scores, scale=scale)
+        flat = scores.flatten()
+        n = float(total(counted.double().sum()))
+        variance = global_mean((flat - global_mean(flat, counted, total)).square(), counted, total)
+        deviation = (variance * n / max(n - 1, 1)).sqrt()
+        return grpo_advantages(scores, scale="none") / (deviation + 1e-4)
+
+    def loss(self, policy: Logps, reference: Logps | None, rows: Rows) -> LossOutput:
+        del reference  # its log-probabilities were kept with the answers
+        config, logps = self._config, policy.token_logps
+        given = {name: tokens_of(rows.groups, name, logps.device) for name in ("old_logps", "ref_logps", "advantages")}
+        # The first step on new answers starts from the very policy that sampled them: its ratio is 1.
+        old = given["old_logps"] if self.updates > 1 else logps.detach()
+        tokens = clipped_policy_loss(logps, old, given["advantages"], clip_low=config.cliprange, clip_high=self._high)
+        if self.name == "grpo" and config.kl_coef:
+            tokens = tokens + config.kl_coef * kl_k3(logps, given["ref_logps"])
+        with torch.no_grad():
+            ratio = (logps - old).exp()
+            clipped = (ratio > 1 + self._high) | (ratio < 1 - config.cliprange)
+            metrics = {
+                "clip_fraction": mean_by_group(clipped.float(), rows),
+                "entropy": mean_by_group(-logps, rows),
+            }
+        return LossOutput(self._reduced(tokens, rows), {**metrics, **self.seen(rows.groups, logps.device)})
+
+    def _reduced(self, tokens: Tensor, rows: Rows) -> Tensor:
+        """Token losses [M] as one loss of each group [G]."""
+        if self._config.grpo_loss == "dapo":
+            return mean_by_group(tokens, rows)
+        zeros = tokens.new_zeros(rows.completions)
+        sums = zeros.index_add(0, rows.completion_of, tokens)
+        if self._config.grpo_loss == "grpo":
+            sums = sums / zeros.index_add(0, rows.completion_of, torch.ones_like(tokens)).clamp(min=1)
+        else:
+            sums = sums / self._config.max_new_tokens
+        return tokens.new_zeros(len(rows.groups)).index_add(0, rows.group_of, sums) / self.generations

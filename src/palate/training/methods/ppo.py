@@ -1,0 +1,154 @@
+"""PPO (1707.06347) on sampled answers: shaped rewards, a value head, GAE, clipped policy and value losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from palate.config.online import PpoConfig
+from palate.models.logprobs import Logps, TokenLogps, per_completion
+from palate.objectives.policy_gradient import (
+    adapted_kl_coefficient,
+    clipped_policy_loss,
+    clipped_value_loss,
+    generalised_advantages,
+    shaped_rewards,
+)
+from palate.text.batch import Batch
+from palate.text.encode import EncodedGroup
+from palate.training.methods.base import LossOutput, Rows
+from palate.training.methods.online import (
+    OnlineMethod,
+    Sampled,
+    Total,
+    global_mean,
+    global_whitened,
+    mean_by_group,
+    tokens_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What PPO reads off a forward pass: log-probabilities, and the value of each trained token's state, [M]."""
+
+    logps: Logps
+    values: Tensor
+
+
+class Ppo(OnlineMethod[Scored]):
+    """The mean over all tokens of the step of the clipped policy loss and `vf_coef` times the clipped value loss.
+
+    The coefficient of the KL in the reward adapts itself where the config names a target, and rewards are divided by
+    their running deviation where it asks for that; both are kept in checkpoints.
+    """
+
+    name = "ppo"
+    value_head = True
+
+    def __init__(self, config: PpoConfig) -> None:
+        self.generations = config.num_generations
+        self.updates = config.ppo_epochs
+        self.longest = config.max_new_tokens
+        self._config = config
+        self.kl_coef = config.kl_coef
+        # Running count, mean and sum of squared deviations of the rewards (Welford).
+        self._count, self._mean, self._squares = 0.0, 0.0, 0.0
+
+    def weight(self, group: EncodedGroup) -> float:
+        return group.weight * sum(int(completion.trained.sum()) for completion in group.completions)
+
+    def read(self, output: TokenLogps, batch: Batch) -> Scored:
+        assert output.values is not None
+        return Scored(per_completion(output, batch), output.values)
+
+    def prepare(self, sampled: Sampled, total: Total, *, training: bool) -> Mapping[str, Tensor]:
+        assert sampled.values is not None
+        config = self._config
+        scores = sampled.scores - config.missing_eos_penalty * (~sampled.ended).float()
+        if config.ppo_score_norm:
+            scores = self._normalised(scores, sampled.counted, total, training)
+        per_token = sampled.logps - sampled.ref_logps
+        rewards = shaped_rewards(scores, per_token, sampled.mask, kl_coef=self.kl_coef)
+        if config.ppo_whiten_rewards:
+            rewards = global_whitened(rewards, sampled.counted_mask, total, centre=False)
+        advantages, returns = generalised_advantages(
+            rewards, sampled.values, sampled.mask, gamma=config.gamma, lam=config.lam
+        )
+        coefficient = torch.full_like(scores, self.kl_coef)
+        if training and config.ppo_target is not None:
+            rows = int(total(sampled.counted.double().sum()))
+            observed = float(global_mean(sampled.kl, sampled.counted, total))
+            self.kl_coef = adapted_kl_coefficient(
+                self.kl_coef, observed, target=config.ppo_target, horizon=config.kl_horizon, rows=rows
+            )
+        return {
+            "old_logps": sampled.logps,
+            "old_values": sampled.values,
+            "returns": returns,
+            "advantages": global_whitened(advantages, sampled.counted_mask, total),
+            "kl_coef": coefficient,
+        }
+
+    def loss(self, policy: Scored, reference: Logps | None, rows: Rows) -> LossOutput:
+        del reference  # its part is in the rewards
+        config, device = self._config, policy.values.device
+        given = {
+            name: tokens_of(rows.groups, name, device)
+            for name in ("old_logps", "old_values", "returns", "advantages", "kl_coef")
+        }
+        logps = policy.logps.token_logps
+        policy_loss = clipped_policy_loss(
+            logps, given["old_logps"], given["advantages"], clip_low=config.cliprange, clip_high=config.cliprange
+        )
+        value_loss = clipped_value_loss(
+            policy.values, given["old_values"], given["returns"], clip=config.cliprange_value
+        )
+        loss = mean_by_group(policy_loss + config.vf_coef * value_loss, rows)
+        with torch.no_grad():
+            clipped = ((logps - given["old_logps"]).exp() - 1).abs() > config.cliprange
+            tokens = {
+                "policy_loss": policy_loss,
+                "value_loss": value_loss,
+                "clip_fraction": clipped.float(),
+                "entropy": -logps,
+                "values": policy.values,
+                "kl_coef": given["kl_coef"],
+            }
+            metrics = {name: mean_by_group(value, rows) for name, value in tokens.items()}
+        return LossOutput(loss, {**metrics, **self.seen(rows.groups, device)})
+
+    def _normalised(self, scores: Tensor, counted: Tensor, total: Total, training: bool) -> Tensor:
+        if training:
+            n, mean, squares = total(
+                torch.stack(
+                    [
+                        counted.double().sum(),
+                        torch.where(counted, scores, 0.0).double().sum(),
+                        torch.where(counted, scores.square(), 0.0).double().sum(),
+                    ]
+                )
+            ).tolist()
+            self._learn(n, mean / max(n, 1.0), squares)
+        deviation = (self._squares / max(self._count - 1, 1)) ** 0.5 if self._count > 1 else 1.0
+        return (scores - self._mean) / max(deviation, 1e-8)
+
+    def _learn(self, count: float, mean: float, sum_of_squares: float) -> None:
+        """Merge a batch into the running mean and deviation (Chan et al.)."""
+        if count == 0:
+            return
+        squares = max(0.0, sum_of_squares - count * mean * mean)
+        both, difference = self._count + count, mean - self._mean
+        self._squares += squares + difference * difference * self._count * count / both
+        self._mean += difference * count / both
+        self._count = both
+
+    def state(self) -> dict[str, float]:
+        return {"kl_coef": self.kl_coef, "count": self._count, "mean": self._mean, "squares": self._squares}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        self.kl_coef = state["kl_coef"]
+        self._count, self._mean, self._squares = state["count"], state["mean"], state["squares"]

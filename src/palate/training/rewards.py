@@ -1,0 +1,81 @@
+"""What rewards sampled answers: a weighted sum of rules, users' functions, reward models and judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from palate.config.rollout import RewardTerm
+from palate.data.scores import checked_scores, rule_score
+from palate.errors import ConfigError
+from palate.models.precision import Precision
+from palate.models.reward_model import RewardModel
+from palate.records import Messages, RewardFunction
+
+JudgeRewards: TypeAlias = Callable[[str], RewardFunction]
+"""Makes a judge's specification into a reward; lent by whoever may know judges (`cli`, `loop`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """The rewards of n answers.
+
+    Attributes:
+        total: Σ weight · reward, [n].
+        terms: name → the term's own reward before its weight, [n].
+    """
+
+    total: list[float]
+    terms: Mapping[str, list[float]]
+
+
+class WeightedRewards:
+    """Σ weight · reward over named terms.
+
+    Args:
+        terms: (name, weight, function) of each.
+    """
+
+    def __init__(self, terms: Sequence[tuple[str, float, RewardFunction]]) -> None:
+        self._terms = list(terms)
+
+    def __call__(self, prompts: Sequence[Messages], completions: Sequence[str]) -> Rewarded:
+        found = {
+            name: checked_scores(f"rewards: {name}", function, prompts, completions)
+            for name, _, function in self._terms
+        }
+        total = [0.0] * len(completions)
+        for name, weight, _ in self._terms:
+            total = [sum_ + weight * value for sum_, value in zip(total, found[name])]
+        return Rewarded(total, found)
+
+
+def build_rewards(
+    terms: Sequence[RewardTerm], *, judges: JudgeRewards | None = None, precision: Precision
+) -> WeightedRewards:
+    """The rewards that a config names.
+
+    Raises:
+        ConfigError: a term is neither rule, function nor folder, or a judge is named where none can be had.
+        ModelError: a folder holds no reward model.
+    """
+    return WeightedRewards([(term.name, term.weight, _function(term, judges, precision)) for term in terms])
+
+
+def _function(term: RewardTerm, judges: JudgeRewards | None, precision: Precision) -> RewardFunction:
+    if term.judge is not None:
+        if judges is None:
+            raise ConfigError(f"rewards: judge {term.judge}: pass judges= to train(), as `palate train` does")
+        return judges(term.judge)
+    spec = term.reward or ""
+    if Path(spec).is_dir():
+        return RewardModel(spec, precision=precision)
+    found = rule_score(spec, "rewards")
+    if found is None:
+        raise ConfigError(
+            f"rewards: {spec} is no reward: write module:function, file.py:function, lexicon:…, length:…, or the "
+            "folder of a reward model"
+        )
+    return found
