@@ -1,0 +1,33 @@
+"""Prompts alone as groups, within what leaves room for an answer."""
+
+from __future__ import annotations
+
+from palate.records import Message, Record
+from palate.text.prompts import CONVERSATION, encode_prompts
+from palate.text.template import load_template
+from tiny import tiny_tokenizer
+
+
+def test_a_group_is_the_prompt_up_to_the_answer() -> None:
+    template = load_template(tiny_tokenizer())
+    record = Record(id="a:1", prompt=(Message("user", "what is it"),), weight=2.0, source="a")
+    encoded = encode_prompts([record], template, limit=64)
+    (group,) = encoded.groups
+    assert group.prompt_ids.tolist() == template.generation_prompt(record.prompt)
+    assert (group.id, group.weight, group.source, group.completions) == ("a:1", 2.0, "a", ())
+    assert group.extra[CONVERSATION] == record.prompt
+
+
+def test_long_prompts_lose_old_turns_then_their_beginning_or_are_dropped() -> None:
+    template = load_template(tiny_tokenizer())
+    turns = [Message("user", "old " * 30), Message("assistant", "yes"), Message("user", "what is it")]
+    record = Record(id="a:1", prompt=tuple(turns))
+    last = template.generation_prompt(tuple(turns[2:]))
+    shortened = encode_prompts([record], template, limit=len(last))
+    assert shortened.groups[0].prompt_ids.tolist() == last
+    assert (shortened.cuts[0].turns_removed, shortened.stats.over_length) == (1, 1)
+    cut = encode_prompts([record], template, limit=len(last) - 3)
+    assert cut.groups[0].prompt_ids.tolist() == last[3:]
+    dropped = encode_prompts([record], template, limit=len(last), truncation="drop")
+    assert [row.reason for row in dropped.dropped] == ["too_long"]
+    assert not dropped.groups
