@@ -1,0 +1,132 @@
+"""`palate data augment`: more pairs, each marked with how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.arguments import AsJson
+from palate.cli.console import result, result_json
+from palate.cli.data_arguments import Columns, DatasetDir, Datasets, MaxSamples, Seed, chosen_columns
+from palate.errors import UsageError
+
+if TYPE_CHECKING:
+    from palate.feedback.candidates import Answerer
+    from palate.records import Messages
+
+
+def augment_command(
+    datasets: Datasets,
+    output: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="For augmented.jsonl and data.json.")],
+    add: Annotated[
+        list[str] | None, typer.Option("--add", metavar="KIND=SIZE", help="As dropped_end=0.1 or sampled=500.")
+    ] = None,
+    aim: Annotated[
+        list[str] | None, typer.Option("--aim", help="A gap to fill: accuracy, helpfulness or safety.")
+    ] = None,
+    share: Annotated[float, typer.Option("--share", min=0, max=10, help="New rows for --aim, of the rows read.")] = 0.2,
+    max_share: Annotated[float, typer.Option("--max-share", min=0, help="Most new rows, of the rows read.")] = 0.5,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Who samples, paraphrases and revises: a model or a run.")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="OpenAI-compatible engine, up to /v1; without it, in this process.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option("--judge", help="As for palate judge: a rule, a function, a reward model's folder.")
+    ] = None,
+    k: Annotated[int, typer.Option("--k", "-k", min=2, help="Answers to sample for each prompt.")] = 4,
+    by: Annotated[str, typer.Option("--by", help="Of the sampled: best_worst, or margin for the nearest worse.")] = (
+        "best_worst"
+    ),
+    min_margin: Annotated[float, typer.Option("--min-margin", help="Least difference of two scores.")] = 0.0,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, help="Of the sampling.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")] = 256,
+    seed: Seed = 0,
+    dataset_dir: DatasetDir = None,
+    column: Columns = None,
+    max_samples: MaxSamples = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make new pairs: corrupted, reworded, moved, sampled and judged, or revised; nothing replaces what was there."""
+    if by not in ("best_worst", "margin"):
+        raise UsageError(f"--by {by}: is not one of best_worst, margin")
+    if bool(add) == bool(aim):
+        raise UsageError("say what to make: --add KIND=SIZE, or --aim at a gap")
+
+    from palate.data.augment import Helpers, Plan, augment
+
+    options: dict[str, Any] = {"max_share": max_share, "seed": seed, "k": k, "by": by, "min_margin": min_margin}
+    plan = Plan.aimed(aim, share, **options) if aim else Plan(_sizes(add or []), **options)
+    helpers = Helpers(model=model or "")
+    if model is not None:
+        helpers = Helpers(_AnswererSampler(_answerer(model, base_url), temperature, max_new_tokens), model)
+    if judge is not None:
+        from palate.feedback.judges import load_judge
+
+        helpers = Helpers(helpers.sampler, helpers.model, load_judge(judge))
+    done = augment(
+        datasets,
+        output,
+        plan,
+        helpers,
+        dataset_dir=dataset_dir,
+        columns=chosen_columns(column),
+        max_samples=max_samples,
+    )
+    if as_json:
+        from dataclasses import asdict
+
+        result_json(asdict(done))
+        return
+    lines = [f"{done.read:>9,}  rows as they were"]
+    lines += [f"{count:>9,}  {kind}" for kind, count in done.made.items()]
+    for kind, reasons in done.not_made.items():
+        lines.append(f"{'':>9}  {kind} not made of {', '.join(f'{n:,} rows: {why}' for why, n in reasons.items())}")
+    result("\n".join([*lines, str(done.output / "augmented.jsonl")]))
+
+
+def _sizes(entries: Sequence[str]) -> dict[str, float]:
+    sizes: dict[str, float] = {}
+    for entry in entries:
+        kind, _, size = entry.partition("=")
+        try:
+            sizes[kind.strip()] = float(size)
+        except ValueError:
+            raise UsageError(f"--add {entry}: write KIND=SIZE, as dropped_end=0.1 or sampled=500") from None
+    return sizes
+
+
+def _answerer(model: str, base_url: str | None) -> Answerer:
+    if base_url is not None:
+        from palate.feedback.engine import Engine
+
+        return Engine(base_url, model)
+
+    from palate.evaluation.subject import Subject, model_spec
+    from palate.models.precision import default_device, resolve
+
+    device = default_device()
+    return Subject(model_spec(model), resolve("auto", device), device)
+
+
+class _AnswererSampler:
+    """What answers prompts, as the sampler that `data.augment` is lent."""
+
+    def __init__(self, answerer: Answerer, temperature: float, max_new_tokens: int) -> None:
+        self._answerer = answerer
+        self._temperature = temperature
+        self._max_new_tokens = max_new_tokens
+
+    def sample(self, prompts: Sequence[Messages], k: int, *, seed: int) -> list[list[str]]:
+        """K answers for each prompt, each with a seed of its own."""
+        from palate.models.generate import Decoding, sampling_seed
+
+        decoding = Decoding(self._max_new_tokens, self._temperature, 1.0, seed)
+        asked = [prompt for prompt in prompts for _ in range(k)]
+        seeds = [sampling_seed(seed, prompt, number) for prompt in prompts for number in range(k)]
+        texts = [answer.text for answer in self._answerer.answers(asked, decoding, seeds)]
+        return [texts[start : start + k] for start in range(0, len(texts), k)]

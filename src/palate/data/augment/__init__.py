@@ -1,0 +1,7 @@
+"""More pairs from those there are: sampled and judged, corrupted, reworded, moved, revised; each row says how."""
+
+from palate.data.augment.corrupt import CORRUPTIONS, corrupt
+from palate.data.augment.made import Made
+from palate.data.augment.run import KINDS, Augmentation, Helpers, Plan, augment
+
+__all__ = ["CORRUPTIONS", "KINDS", "Augmentation", "Helpers", "Made", "Plan", "augment", "corrupt"]

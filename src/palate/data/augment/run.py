@@ -1,0 +1,217 @@
+"""New rows beside the old ones: how many of which kind is capped, and every row that could not be made is counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from palate.artifacts.folders import atomic_folder
+from palate.data.augment.corrupt import AIMS, CORRUPTIONS, corrupt
+from palate.data.augment.made import made_of
+from palate.data.augment.reword import paraphrased, reworded, swapped_context
+from palate.data.augment.sampled import PRINCIPLES, judge_scores, judged_pair, revised, reward_scores
+from palate.data.card import rows_file
+from palate.data.contract import write_contract
+from palate.data.load import DatasetSpec, LoadedData, find_sources, load_records
+from palate.data.messages import RowError
+from palate.data.mix import drawn_key
+from palate.data.rows import Reading
+from palate.data.targets import palate_row
+from palate.data.writers import write_rows
+from palate.errors import DataError, UsageError
+from palate.records import Judge, PreferencePair, RewardFunction, Sampler
+
+BY_RULE = (*CORRUPTIONS, "reworded", "swapped_context")
+BY_MODEL = ("sampled", "paraphrased", "revised")
+KINDS = (*BY_RULE, *BY_MODEL)
+"""Every way to make a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many rows to make of which kind.
+
+    Attributes:
+        kinds: per kind a share of the rows read (up to 1) or, above 1, a number of rows.
+        max_share: most new rows, as a share of the rows read.
+        seed: of every draw.
+        k: answers to sample for each prompt.
+        by, min_margin: how two of the sampled answers become a pair, see `judged_pair`.
+        principles: what revisions are held against.
+    """
+
+    kinds: Mapping[str, float]
+    max_share: float = 0.5
+    seed: int = 0
+    k: int = 4
+    by: Literal["best_worst", "margin"] = "best_worst"
+    min_margin: float = 0.0
+    principles: tuple[str, ...] = PRINCIPLES
+
+    @classmethod
+    def aimed(cls, gaps: Sequence[str], share: float, **options: Any) -> Plan:
+        """A plan that makes rows of the kinds that teach what is missing: accuracy, helpfulness, safety."""
+        unknown = next((gap for gap in gaps if gap not in AIMS), None)
+        if unknown is not None:
+            raise UsageError(f"cannot aim at {unknown!r}; known are {', '.join(AIMS)}")
+        kinds = [kind for gap in gaps for kind in AIMS[gap]]
+        return cls({kind: share / len(kinds) for kind in kinds}, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """What an augmentation did.
+
+    Attributes:
+        output: the folder with augmented.jsonl and data.json.
+        read: rows read and kept as they are.
+        made: new rows by kind.
+        not_made: attempts that gave no row, by kind and reason.
+    """
+
+    output: Path
+    read: int
+    made: Mapping[str, int]
+    not_made: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Helpers:
+    """Who writes and who judges, lent by whoever has them.
+
+    Attributes:
+        sampler: writes answers, paraphrases and revisions.
+        model: its name, kept with every row it wrote.
+        judge: compares answers.
+        reward: scores answers; it goes before the judge where both are there.
+    """
+
+    sampler: Sampler | None = None
+    model: str = ""
+    judge: Judge | None = None
+    reward: RewardFunction | None = None
+
+
+def augment(
+    dataset: DatasetSpec,
+    output: str | Path,
+    plan: Plan,
+    helpers: Helpers | None = None,
+    *,
+    dataset_dir: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    max_samples: int | None = None,
+    reading: Reading | None = None,
+) -> Augmentation:
+    """Writes the rows of a dataset of pairs with new rows after them.
+
+    Rows that were made before are kept, but nothing is made from them: faults are not piled on faults.
+    """
+    output, helpers = Path(output), helpers or Helpers()
+    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and rows_file(output) is None)):
+        raise DataError(f"{output} is there already and was not written by palate data; choose another name")
+    _check(plan, helpers)
+    loaded = load_records(
+        dataset, kind=PreferencePair, dataset_dir=dataset_dir, columns=columns, max_samples=max_samples, reading=reading
+    )
+    run = _Run(loaded, plan, helpers)
+    new = run.new_rows()
+    counts = Counter(str((made_of(pair.extra) or {}).get("how")) for pair in new)
+    with atomic_folder(output) as folder:
+        write_rows(folder / "augmented.jsonl", (_row(pair) for pair in (*loaded.records, *new)))
+        write_contract(
+            folder / "data.json",
+            how="augment",
+            files={"rows": folder / "augmented.jsonl"},
+            counts={"read": len(loaded.records), "made": dict(counts), "not_made": run.failures()},
+            sources=find_sources(dataset, dataset_dir=dataset_dir),
+            options=asdict(plan) | {"model": helpers.model, "judge": helpers.judge.name if helpers.judge else ""},
+            reports=loaded.sources,
+        )
+    return Augmentation(output, len(loaded.records), dict(counts), run.failures())
+
+
+@dataclass(slots=True)
+class _Run:
+    loaded: LoadedData[PreferencePair]
+    plan: Plan
+    helpers: Helpers
+    not_made: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def new_rows(self) -> list[PreferencePair]:
+        """The rows of every kind, in the order of the plan."""
+        left = int(self.plan.max_share * len(self.loaded.records))
+        new: list[PreferencePair] = []
+        for kind, size in self.plan.kinds.items():
+            wanted = round(size * len(self.loaded.records)) if size <= 1 else int(size)
+            found = list(self._rows(kind, min(wanted, left)))
+            new += found
+            left -= len(found)
+        return new
+
+    def failures(self) -> dict[str, dict[str, int]]:
+        return {kind: dict(reasons.most_common()) for kind, reasons in self.not_made.items()}
+
+    def _rows(self, kind: str, wanted: int) -> Iterator[PreferencePair]:
+        """Tries rows in an order of the seed's own until enough are made."""
+        untouched = [pair for pair in self.loaded.records if made_of(pair.extra) is None]
+        made = 0
+        for pair in sorted(untouched, key=lambda pair: drawn_key(self.plan.seed, f"{kind}\0{pair.id}")):
+            if made >= wanted:
+                return
+            try:
+                yield self._one(kind, pair, untouched)
+            except RowError as error:
+                self.not_made.setdefault(kind, Counter())[error.reason] += 1
+            else:
+                made += 1
+
+    def _one(self, kind: str, pair: PreferencePair, others: Sequence[PreferencePair]) -> PreferencePair:
+        plan, helpers = self.plan, self.helpers
+        if kind in CORRUPTIONS:
+            return corrupt(pair, kind, others, plan.seed)
+        if kind == "reworded":
+            return reworded(pair, plan.seed)
+        if kind == "swapped_context":
+            return swapped_context(pair, others, plan.seed)
+        if helpers.sampler is None:
+            raise UsageError(f"{kind} needs a model")
+        if kind == "paraphrased":
+            return paraphrased(pair, helpers.sampler, helpers.model, plan.seed)
+        if kind == "revised":
+            return revised(pair, helpers.sampler, helpers.model, plan.principles, plan.seed, helpers.judge)
+        (answers,) = helpers.sampler.sample([pair.prompt], plan.k, seed=plan.seed)
+        scores = self._scores(pair, answers)
+        return judged_pair(
+            pair, answers, scores, by=plan.by, min_margin=plan.min_margin, model=helpers.model, seed=plan.seed
+        )
+
+    def _scores(self, pair: PreferencePair, answers: Sequence[str]) -> list[float]:
+        if self.helpers.reward is not None:
+            return reward_scores(self.helpers.reward, pair.prompt, answers)
+        if self.helpers.judge is not None:
+            return judge_scores(self.helpers.judge, pair.prompt, answers)
+        raise UsageError("sampled needs a judge or a reward model")
+
+
+def _check(plan: Plan, helpers: Helpers) -> None:
+    unknown = next((kind for kind in plan.kinds if kind not in KINDS), None)
+    if unknown is not None or not plan.kinds:
+        raise UsageError(f"there is no way {unknown!r} to make rows; known are {', '.join(KINDS)}")
+    wrong = next((kind for kind, size in plan.kinds.items() if not size > 0), None)
+    if wrong is not None:
+        raise UsageError(f"{wrong} {plan.kinds[wrong]:g}: give a share up to 1 or a number of rows")
+    if plan.k < 2:
+        raise UsageError(f"k is {plan.k}; a pair needs at least 2 sampled answers")
+    needs_model = next((kind for kind in plan.kinds if kind in BY_MODEL), None)
+    if needs_model is not None and helpers.sampler is None:
+        raise UsageError(f"{needs_model} needs a model to write")
+    if "sampled" in plan.kinds and helpers.judge is None and helpers.reward is None:
+        raise UsageError("sampled needs a judge or a reward model to say which answer is better")
+
+
+def _row(pair: PreferencePair) -> dict[str, Any]:
+    return palate_row(pair) | {"origin": pair.id}

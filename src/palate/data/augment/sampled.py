@@ -1,0 +1,109 @@
+"""Pairs from a model's own answers: K are sampled and judged, or one is criticised and revised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Literal
+
+from palate.data.augment.made import Made, new_pair, said_by_assistant, with_last
+from palate.data.messages import RowError
+from palate.data.split import plain_text
+from palate.records import Judge, Message, Messages, PreferencePair, RewardFunction, Sampler
+
+PRINCIPLES = (
+    "It answers what was asked, fully and to the point.",
+    "Every statement in it is true, and what is uncertain is called so.",
+    "It is polite, and helps nobody to harm themselves or others.",
+)
+"""What a revision is held against, where nothing else is given."""
+
+CRITIQUE = (
+    "Here are a request and an answer to it.\n\nRequest: {asked}\n\nAnswer: {answer}\n\nPrinciple: {principle}\n\n"
+)
+FIND = "In one or two sentences: where does the answer fall short of the principle?"
+REVISE = "Criticism: {criticism}\n\nWrite a better answer to the request. Reply with the answer only."
+
+
+def judged_pair(
+    record: PreferencePair,
+    answers: Sequence[str],
+    scores: Sequence[float],
+    *,
+    by: Literal["best_worst", "margin"] = "best_worst",
+    min_margin: float = 0.0,
+    model: str = "",
+    seed: int = 0,
+) -> PreferencePair:
+    """The best of K sampled answers against the worst, or against the best that is worse by `min_margin`.
+
+    Args:
+        record: whose prompt was answered; its own answers play no part.
+        answers, scores: K of them; higher is better.
+        by: `margin` takes the nearest answer that is at least `min_margin` worse: a harder pair.
+    """
+    ranked = sorted(zip(scores, answers, strict=True), key=lambda pair: -pair[0])
+    best_score, best = ranked[0]
+    worse = [(score, answer) for score, answer in ranked if best_score - score > 0 and best_score - score >= min_margin]
+    worse = [(score, answer) for score, answer in worse if answer.strip() and plain_text(answer) != plain_text(best)]
+    if not worse or not best.strip():
+        raise RowError(
+            "tie", f"no answer is worse than the best by {min_margin:g}: scores {[round(s, 3) for s in scores]}"
+        )
+    score, answer = worse[-1] if by == "best_worst" else worse[0]
+    made = Made("sampled", record.id, model=model, seed=seed, note=f"score {best_score:.3g} over {score:.3g}")
+    return new_pair(record, made, chosen=said_by_assistant(best), rejected=said_by_assistant(answer))
+
+
+def judge_scores(judge: Judge, prompt: Messages, answers: Sequence[str]) -> list[float]:
+    """The share of the other answers that each one beats, every two compared in both orders; a tie counts ½.
+
+    A verdict that could not be read counts for nobody, so the share is over the verdicts that could.
+    """
+    won, of = [0.0] * len(answers), [0] * len(answers)
+    pairs = [pair for i, j in combinations(range(len(answers)), 2) for pair in ((i, j), (j, i))]
+    verdicts = judge.compare(
+        [prompt] * len(pairs), [answers[left] for left, _ in pairs], [answers[right] for _, right in pairs]
+    )
+    for (left, right), verdict in zip(pairs, verdicts, strict=True):
+        if verdict.outcome == "unparsed":
+            continue
+        share = {"left": 1.0, "right": 0.0, "tie": 0.5}[verdict.outcome]
+        won[left] += share
+        won[right] += 1 - share
+        of[left] += 1
+        of[right] += 1
+    return [wins / count if count else 0.5 for wins, count in zip(won, of)]
+
+
+def reward_scores(reward: RewardFunction, prompt: Messages, answers: Sequence[str]) -> list[float]:
+    """What a reward model or a rule gives each answer."""
+    return reward([prompt] * len(answers), answers)
+
+
+def revised(
+    record: PreferencePair,
+    sampler: Sampler,
+    model: str,
+    principles: Sequence[str],
+    seed: int,
+    judge: Judge | None = None,
+) -> PreferencePair:
+    """The rejected answer criticised against a principle and revised: the revision is chosen over what it came from.
+
+    With a judge the pair is kept only if the judge prefers the revision in both orders.
+    """
+    principle = principles[sum(record.id.encode()) % len(principles)]
+    before = record.rejected[-1].content
+    case = CRITIQUE.format(asked=record.prompt[-1].content, answer=before, principle=principle)
+    ((criticism,),) = sampler.sample([(Message("user", case + FIND),)], 1, seed=seed)
+    revise = case + REVISE.format(criticism=criticism.strip())
+    ((better,),) = sampler.sample([(Message("user", revise),)], 1, seed=seed + 1)
+    if not better.strip():
+        raise RowError("empty_answer", "the revision is empty")
+    if judge is not None:
+        first, second = judge.compare([record.prompt] * 2, [better, before], [before, better])
+        if (first.outcome, second.outcome) != ("left", "right"):
+            raise RowError("not_better", f"{judge.name} does not prefer the revision in both orders")
+    made = Made("revised", record.id, model=model, seed=seed, note=principle)
+    return new_pair(record, made, chosen=with_last(record.rejected, better.strip()), rejected=record.rejected)
