@@ -1,0 +1,181 @@
+"""What goes wrong is seen, named and answered with its remedy; what is well is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from palate.errors import TrainingError
+from palate.models.logprobs import TokenLogps
+from palate.models.precision import FP32
+from palate.models.probe import probe
+from palate.models.reference import FrozenCopy, SeparateModel
+from palate.text.batch import pack
+from palate.training.health import Finding, Health
+from palate.training.stillness import Stillness
+from tiny import random_groups, tiny_model
+
+CPU = torch.device("cpu")
+LOG2 = 0.6931472
+
+
+def step(**changed: float) -> dict[str, float]:
+    names = {"margins": "rewards/margins", "chosen": "rewards/chosen", "rejected": "rewards/rejected"}
+    row = {
+        "loss": LOG2,
+        "learning_rate": 1e-3,
+        "rewards/margins": 0.0,
+        "rewards/chosen": 0.0,
+        "rewards/rejected": 0.0,
+        "logps/chosen": -20.0,
+        "ref_logps/chosen": -20.0,
+    }
+    return {**row, **{names.get(name, name): value for name, value in changed.items()}}
+
+
+@pytest.fixture
+def told() -> list[Finding]:
+    return []
+
+
+@pytest.fixture
+def health(told: list[Finding]) -> Callable[..., Health]:
+    def make(**changed: Any) -> Health:
+        given: dict[str, Any] = {
+            "starts_equal": True,
+            "start_loss": LOG2,
+            "fresh": True,
+            "diagnose_still": lambda: ("a reason", False),
+            "tell": told.append,
+        }
+        return Health(**{**given, **changed})
+
+    return make
+
+
+def test_a_first_margin_that_is_not_0_is_an_error(health: Callable[..., Health]) -> None:
+    with pytest.raises(TrainingError, match=r"first margin must be 0, but it is 0.2500"):
+        health().on_step(1, step(margins=0.25, loss=0.57))
+
+
+def test_a_first_loss_that_is_not_the_known_one_is_an_error(health: Callable[..., Health]) -> None:
+    with pytest.raises(TrainingError, match=r"first loss must be 0.6931 for this objective, but it is 1.0000"):
+        health().on_step(1, step(loss=1.0))
+
+
+@pytest.mark.parametrize("changed", [{"fresh": False}, {"starts_equal": False}])
+def test_a_resumed_run_and_another_reference_may_start_anywhere(
+    health: Callable[..., Health], changed: dict[str, bool], told: list[Finding]
+) -> None:
+    health(**changed).on_step(1, step(margins=0.9, loss=0.3))
+    assert told == []
+
+
+def test_stillness_is_asked_about_only_after_a_rate_above_0(health: Callable[..., Health]) -> None:
+    asked: list[int] = []
+
+    def diagnose() -> tuple[str, bool]:
+        asked.append(len(asked))
+        return "nothing moves", True
+
+    watch = health(diagnose_still=diagnose)
+    watch.on_step(1, step(learning_rate=0.0))  # warm-up: nothing can have moved
+    watch.on_step(2, step())
+    assert asked == []
+    with pytest.raises(TrainingError, match=r"step 3: .* nothing moves"):
+        watch.on_step(3, step())
+
+
+def test_stillness_by_rounding_warns_once(health: Callable[..., Health], told: list[Finding]) -> None:
+    watch = health()
+    for number in range(1, 5):
+        watch.on_step(number, step())
+    assert [finding.name for finding in told] == ["invisible_update"]
+    assert told == watch.findings
+
+
+def test_a_policy_that_moves_is_never_asked(health: Callable[..., Health], told: list[Finding]) -> None:
+    watch = health(diagnose_still=lambda: pytest.fail("asked"))
+    watch.on_step(1, step())
+    watch.on_step(2, step(chosen=1e-6))
+    watch.on_step(3, step())
+    assert told == []
+
+
+def test_a_spike_is_named_and_noise_is_not(health: Callable[..., Health], told: list[Finding]) -> None:
+    watch = health(starts_equal=False)
+    for number in range(1, 41):
+        watch.on_step(number, step(loss=0.6 + 0.05 * (-1) ** number))
+    assert told == []
+    watch.on_step(41, step(loss=4.0))
+    assert [(finding.name, finding.step) for finding in told] == [("loss_spike", 41)]
+    assert "learning_rate: 1e-7" in told[0].remedy
+
+
+def test_chosen_that_falls_is_named_once(health: Callable[..., Health], told: list[Finding]) -> None:
+    watch = health(starts_equal=False)
+    for number in range(1, 80):
+        watch.on_step(number, step(**{"logps/chosen": -20.0 - number * 0.5}))
+    assert [finding.name for finding in told] == ["chosen_falls"]
+    assert "pref_ftx" in told[0].remedy
+    assert told[0].to_json()["severity"] == "warning"
+
+
+def test_chosen_that_rises_is_well(health: Callable[..., Health], told: list[Finding]) -> None:
+    watch = health(starts_equal=False)
+    for number in range(1, 60):
+        watch.on_step(number, step(**{"logps/chosen": -20.0 + number}))
+    assert told == []
+
+
+class Policy:
+    """A tiny policy with a frozen copy of itself as reference, and one batch."""
+
+    def __init__(self) -> None:
+        self.model: Any = tiny_model("llama", seed=3)
+        assert probe(self.model).packed
+        self.batch = pack(random_groups(1, seed=3))
+        self.reference = FrozenCopy(self.model, FP32, CPU, "start")
+
+    def move(self, amount: float) -> None:
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                parameter.add_(amount)
+
+
+def test_a_reference_that_moves_with_the_policy_is_recognised() -> None:
+    policy = Policy()
+    shared = SeparateModel(policy.model, FP32, CPU, "shared", is_start=True)
+    policy.model.requires_grad_(True)
+    stillness = Stillness(policy.model, shared, policy.batch)
+    policy.move(0.01)
+    reason, is_error = stillness.diagnose()
+    assert is_error
+    assert "the reference moved" in reason
+
+
+def test_an_optimiser_that_does_not_reach_the_policy_is_recognised() -> None:
+    policy = Policy()
+    reason, is_error = Stillness(policy.model, policy.reference, policy.batch).diagnose()
+    assert is_error
+    assert "no trainable weight changed" in reason
+
+
+def test_an_update_below_the_precision_is_no_error() -> None:
+    policy = Policy()
+    stillness = Stillness(policy.model, policy.reference, policy.batch)
+    with torch.no_grad():
+        policy.model.model.norm.weight[0] += 1e-6
+    reason, is_error = stillness.diagnose()
+    assert not is_error
+    assert "less than the run's precision" in reason
+
+
+def test_a_reference_scores_as_token_logps() -> None:
+    policy = Policy()
+    (scored,) = policy.reference.logps([policy.batch])
+    assert isinstance(scored, TokenLogps)
+    assert scored.logps.shape == policy.batch.target_ids.shape
