@@ -58,7 +58,7 @@ class NonFiniteError(TrainingError):
     """A loss or a gradient was not finite. Raised before the optimiser touches the weights."""
 
 
-class Stopped(PalateError):
+class Stopped(PalateError):  # noqa: N818 - stopping is no error
     """A signal asked the run to stop; a resumable checkpoint was written first.
 
     Attributes:
