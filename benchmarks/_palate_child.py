@@ -192,6 +192,10 @@ def _ids(group: EncodedGroup) -> dict[str, Any]:
 TASKS: dict[str, Callable[[Job], Report]] = {
     "make_pairs": make_pairs,
     "make_rows": make_rows,
+    "make_many": make_many,
+    "make_tiny": make_tiny,
+    "make_enlarged": make_enlarged,
+    "locate": locate,
     "describe": describe,
     "train": train_once,
     "prepare_rows": prepare_rows,

@@ -40,8 +40,12 @@ TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 # Mean log-probabilities of a step's answers: tens or hundreds of nats that differ from row to row, so that equal ones
 # show that the same rows met in the step.
 LOGPS_TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2}
-# Large enough that losses move within a few steps: equal losses that all stay at log 2 would prove little.
-LEARNING_RATE = {"full": 5e-6, "lora": 2e-4, "last": 2e-5}
+# In fp32 large enough that losses move far within a few steps: equal losses that all stay at log 2 would prove little.
+# In bf16 a weight that moves is rounded anew, and that noise alone moves losses apart; rates are those of real runs.
+LEARNING_RATE = {
+    "fp32": {"full": 5e-6, "lora": 2e-4, "last": 2e-5},
+    "bf16": {"full": 5e-7, "lora": 2e-5, "last": 2e-6},
+}
 
 
 def main() -> int:
@@ -74,7 +78,7 @@ def parse() -> argparse.Namespace:
     model_and_source(parser)
     results_option(parser)
     options = parser.parse_args()
-    options.learning_rate = options.learning_rate or LEARNING_RATE[options.mode]
+    options.learning_rate = options.learning_rate or LEARNING_RATE[options.precision][options.mode]
     return options
 
 
