@@ -6,9 +6,12 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from palate.data.measures.similarity import (
     band_keys,
+    common_subsequence,
     estimate,
     near_duplicates,
     ngram_hashes,
@@ -100,3 +103,12 @@ def test_runs_of_words() -> None:
     assert ngram_hashes(" ", 13) == set()
     assert overlap({"a", "b"}, {"b", "c"}) == pytest.approx(1 / 3)
     assert overlap(set(), set()) == 0
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=30), st.lists(st.sampled_from("abcd"), max_size=30))
+def test_the_common_subsequence_is_that_of_the_table(left: list[str], right: list[str]) -> None:
+    table = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
+    for i, one in enumerate(left, 1):
+        for j, other in enumerate(right, 1):
+            table[i][j] = table[i - 1][j - 1] + 1 if one == other else max(table[i - 1][j], table[i][j - 1])
+    assert common_subsequence(left, right) == table[-1][-1]

@@ -7,14 +7,13 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from difflib import SequenceMatcher
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from palate.data.curate.base import RowRule
 from palate.data.measures.pairs import Measures, completions, said
-from palate.data.measures.similarity import tokens
+from palate.data.measures.similarity import common_subsequence, tokens
 from palate.data.measures.tagger import noun_and_verb_counts
 from palate.records import PreferencePair, Record
 
@@ -76,18 +75,14 @@ class EditDifference(RowRule):
     """The answers differ in at least this share of their words."""
 
     name: ClassVar[str] = "edit_difference"
-    smallest: float = Field(0.4, ge=0, le=1, description="share of words that are not in matching runs")
+    smallest: float = Field(0.4, ge=0, le=1, description="share of words that are in no common subsequence")
     words: int = Field(300, ge=1, description="words of each answer that are looked at")
 
     def fails(self, record: Record, measures: Measures) -> str:
         if not isinstance(record, PreferencePair):
             return ""
         left, right = (tokens(said(answer))[: self.words] for answer in (record.chosen, record.rejected))
-        matcher = SequenceMatcher(None, left, right, autojunk=False)
-        # Two upper bounds of the ratio are cheap; most pairs differ so much that they settle it.
-        if 1 - matcher.real_quick_ratio() >= self.smallest or 1 - matcher.quick_ratio() >= self.smallest:
-            return ""
-        difference = 1 - matcher.ratio()
+        difference = 1 - 2 * common_subsequence(left, right) / max(1, len(left) + len(right))
         return f"{difference:.0%} of the words differ" if difference < self.smallest else ""
 
 

@@ -118,3 +118,19 @@ def overlap(left: set[str], right: set[str]) -> float:
     """Jaccard similarity of two sets of words, 0 … 1; of two empty sets 0."""
     union = len(left | right)
     return len(left & right) / union if union else 0.0
+
+
+def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
+    """Length of the longest common subsequence, a row of the usual table at a time as the bits of one integer.
+
+    Hyyrö 2004: a hundred times as fast as the table for answers of some hundred words.
+    """
+    places: dict[str, int] = {}
+    for index, word in enumerate(left):
+        places[word] = places.get(word, 0) | 1 << index
+    full = (1 << len(left)) - 1
+    row = full
+    for word in right:
+        matched = row & places.get(word, 0)
+        row = (row + matched | row - matched) & full
+    return len(left) - row.bit_count()
