@@ -46,7 +46,7 @@ def command(output_dir: Output = Path("runs/demo"), steps: Steps = 75, as_json: 
         {**CONFIG, "max_steps": steps, "output_dir": str(output_dir)}, origin="the demo's config"
     ).config
     begin = time.monotonic()
-    say("palate demo: SmolLM2-135M-Instruct learns from 600 comparisons; held out are topics that it is not taught")
+    say("palate demo: SmolLM2-135M-Instruct learns from comparisons; held out are topics that it is not taught")
 
     from palate.evaluation.demo import measure
     from palate.evaluation.subject import read_run
