@@ -176,6 +176,12 @@ def test_an_unknown_shape_lists_the_known_ones() -> None:
         recognise([{"x": 1, "y": 2}], Reading(), "f", PreferencePair)
 
 
+def test_a_column_name_cannot_break_the_line() -> None:
+    with pytest.raises(DataError) as caught:
+        recognise([{"a\nb": None}], Reading(), "f")
+    assert str(caught.value).endswith("columns found: a b")
+
+
 def test_a_shape_of_another_kind_is_named() -> None:
     with pytest.raises(DataError, match=r"rows are \{messages.*\(demonstrations\), which cannot become pairs"):
         recognise([{"messages": [USER, BOT]}], Reading(), "f", PreferencePair)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from palate.data import paired_formats as paired
 from palate.data import single_formats as single
 from palate.data.kinds import KIND_NAMES, can_become
+from palate.data.messages import excerpt
 from palate.data.rows import COMPLETION_NAMES, PROMPT_NAMES, SHARED_COLUMNS, Origin, RatedAnswers, Reading, Row
 from palate.errors import DataError
 from palate.records import (
@@ -290,7 +291,7 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
     best = max(usable, key=lambda fit: (fit[1], kind is not None and fit[0].kind is kind))
     if best[1] >= 0.5:
         return Recognised(*best)
-    columns = ", ".join(_columns(sample)[:12]) or "none"
+    columns = ", ".join(excerpt(name, 40) for name in _columns(sample)[:12]) or "none"
     # Whatever has a prompt could be read as prompts alone; that says less than what is missing.
     other = max((fit for fit in fits if fit[0].kind is not Record), key=lambda fit: fit[1])
     if kind is not None and other[1] >= 0.5:

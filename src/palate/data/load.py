@@ -171,7 +171,7 @@ class SourceReader(Generic[R]):
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise DataError(
                     f"{self.source.path}: columns maps {name} to {column!r}, which no row has{hint}; "
-                    f"columns found: {', '.join(found[:12])}"
+                    f"columns found: {', '.join(excerpt(key, 40) for key in found[:12])}"
                 )
         return recognise([self._renamed(row)[0] for row in rows], self._reading, self.source.path, self._kind)
 

@@ -70,7 +70,7 @@ USUAL_TAGS = Tags()
 
 
 def excerpt(value: Any, width: int = 60) -> str:
-    """A value as a person may see it in a message: one short line."""
+    """A value as a person may see it in a message: one short line, whatever line ends are in it."""
     try:
         line = " ".join(str(value)[: 2 * width].split())
     except RecursionError:
