@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ def training_arguments(
         stepwise["eval_steps"] = config.eval_steps
     if config.save_strategy == "steps":
         stepwise["save_steps"] = config.save_steps
+    if config.wandb_project and "wandb" in config.report_to:
+        # The only way in which transformers' W&B callback can be told a project.
+        os.environ["WANDB_PROJECT"] = config.wandb_project
     metric = config.metric_for_best_model or "loss"
     return TrainingArguments(
         output_dir=str(folder),
@@ -63,7 +67,6 @@ def training_arguments(
         metric_for_best_model=metric,
         greater_is_better=not metric.endswith(("loss", "nll")),
         report_to=config.report_to or "none",
-        project=config.wandb_project or "palate",
         run_name=config.run_name,
         dataloader_num_workers=config.dataloader_num_workers,
         dataloader_pin_memory=False,
