@@ -349,6 +349,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Model and tokenizer, loadable by transformers and PEFT as they are; no pickled arguments beside them."""
+        if not self.args.should_save:
+            return
         folder = output_dir if output_dir is not None else self.args.output_dir
         save_pretrained(self.accelerator.unwrap_model(self.model), str(folder), state_dict=state_dict)
         if self.processing_class is not None:
