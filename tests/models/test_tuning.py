@@ -1,0 +1,112 @@
+"""What trains: the last layers with an untied head, and an adapter that goes on; each saved and loaded equal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from palate.errors import ConfigError, ModelError
+from palate.models import tuning
+from runs import metrics, run, run_json, weights
+from tiny import save_tiny, tiny_model
+
+LORA = {"finetuning_type": "lora", "lora_rank": 4, "learning_rate": 2e-2, "per_device_train_batch_size": 4}
+TOKENS = torch.arange(3, 20)[None]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama with a tied head."""
+    return save_tiny(tmp_path_factory.mktemp("tuning") / "llama", initializer_range=0.2)
+
+
+@pytest.fixture(scope="module")
+def adapter(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapter") / "run"
+    run(model, folder, **LORA)
+    return folder
+
+
+def logits(folder: Path, adapter: Path | None = None) -> torch.Tensor:
+    loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if adapter is not None:
+        loaded = PeftModel.from_pretrained(loaded, adapter)
+    with torch.no_grad():
+        return loaded.eval()(TOKENS).logits
+
+
+def test_a_tied_head_that_trains_is_untied_saved_and_loaded_equal(model: Path, tmp_path: Path) -> None:
+    run(
+        model,
+        tmp_path / "run",
+        finetuning_type="freeze",
+        freeze_trainable_layers=1,
+        freeze_extra_modules=["lm_head"],
+        per_device_train_batch_size=4,
+    )
+    start, end = weights(model), weights(tmp_path / "run")
+    assert "lm_head.weight" not in start
+    changed = {name for name in start if not torch.equal(start[name], end[name])}
+    assert changed
+    assert all(".layers.2." in name for name in changed), changed
+    assert not torch.equal(end["lm_head.weight"], end["model.embed_tokens.weight"])
+    assert torch.equal(end["model.embed_tokens.weight"], start["model.embed_tokens.weight"])
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["tie_word_embeddings"] is False
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "run")
+    assert torch.equal(loaded.lm_head.weight, end["lm_head.weight"])
+    assert any("final norm is frozen" in line for line in run_json(tmp_path / "run")["notices"])
+
+
+def test_an_adapter_goes_on_against_itself_as_it_started(model: Path, adapter: Path, tmp_path: Path) -> None:
+    run(model, tmp_path / "run", **LORA, adapter_name_or_path=str(adapter))
+    first, second = metrics(tmp_path / "run")
+    assert first["rewards/margins"] == 0.0
+    assert first["ref_logps/chosen"] == first["logps/chosen"]
+    assert second["rewards/margins"] != 0.0
+    assert run_json(tmp_path / "run")["reference"]["kind"] == "copy"
+    # Not the base: the adapter has moved the answers away from it.
+    assert first["ref_logps/chosen"] != pytest.approx(metrics(adapter)[0]["ref_logps/chosen"], abs=0.1)
+    assert weights(tmp_path / "run").keys() == weights(adapter).keys()
+
+
+def test_a_merged_adapter_is_the_start_of_full_training(model: Path, adapter: Path, tmp_path: Path) -> None:
+    shape = {"per_device_train_batch_size": 4, "learning_rate": 1e-9}
+    run(model, tmp_path / "run", **shape, adapter_name_or_path=str(adapter))
+    record = run_json(tmp_path / "run")
+    assert any("merged into the model before training" in line for line in record["notices"])
+    assert metrics(tmp_path / "run")[0]["rewards/margins"] == 0.0
+    assert not (tmp_path / "run" / "adapter_config.json").exists()
+    expected = logits(model, adapter)
+    torch.testing.assert_close(logits(tmp_path / "run"), expected, atol=1e-3, rtol=1e-3)
+    assert float((logits(model) - expected).abs().max()) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [("adapter_config.json", "not an adapter folder"), ("adapter_model.safetensors", "the adapter has no weights")],
+)
+def test_an_adapter_that_is_not_whole_is_refused(adapter: Path, tmp_path: Path, missing: str, words: str) -> None:
+    shutil.copytree(adapter, tmp_path / "adapter", ignore=shutil.ignore_patterns("checkpoint-*", missing))
+    with pytest.raises(ModelError, match=words):
+        tuning.continue_adapter(tiny_model("llama"), str(tmp_path / "adapter"))
+
+
+def test_what_is_not_there_cannot_train() -> None:
+    with pytest.raises(ConfigError, match="3 decoder layers"):
+        tuning.train_last_layers(tiny_model("llama"), 4)
+    with pytest.raises(ConfigError, match="no module named head"):
+        tuning.train_last_layers(tiny_model("llama"), 1, ["head"])
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "phi"])
+def test_lora_leaves_the_head_alone(kind: str) -> None:
+    tuned = tuning.add_lora(tiny_model(kind), rank=2, alpha=4)
+    trains = [name for name, parameter in tuned.named_parameters() if parameter.requires_grad]
+    assert trains
+    assert all("lora_" in name and "lm_head" not in name for name in trains)
