@@ -33,6 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "lora_rank": 4,
         "learning_rate": 1e-2,
     },
+    "full, coupled": {"per_device_train_batch_size": 4, "pref_loss": "aot", "reference_cache": "off"},
 }
 
 
