@@ -31,7 +31,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, tuple[str, .
     """A training room of two lines, and what it was asked."""
     seen: list[tuple[RunConfig, tuple[str, ...]]] = []
 
-    def train(config: RunConfig, *, notices: Sequence[str] = ()) -> Done:
+    def train(config: RunConfig, *, notices: Sequence[str] = (), judges: Any = None) -> Done:
         seen.append((config, tuple(notices)))
         return Done()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
-from palate.cli.console import note, result, result_json, speaks
+from palate.cli.console import note, result, result_json, say, speaks
 from palate.errors import Stopped
 
 if TYPE_CHECKING:
@@ -23,16 +25,23 @@ def command(
     path, changes = config_and_overrides(words, config_file, overrides)
 
     from palate.config.load import load_config
+    from palate.config.pipeline import is_pipeline
 
+    if is_pipeline(path):
+        _pipeline(path, changes, as_json=as_json)
+        return
     loaded = load_config(path, changes)  # a wrong config is said before torch is imported
     for line in loaded.notices:
         note(line)
 
+    from palate.feedback.judges import WinShare, load_judge
     from palate.report.run import write_run_report
     from palate.training.run import train
 
     try:
-        done = train(loaded.config, notices=loaded.notices)
+        done = train(
+            loaded.config, notices=loaded.notices, judges=lambda spec: WinShare(load_judge(spec, key="rewards"))
+        )
     except Stopped:
         if speaks():
             write_run_report(loaded.config.output_dir)
@@ -50,6 +59,41 @@ def command(
         )
     else:
         result(summary(done))
+
+
+def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
+    """Several runs, each from the one before."""
+    from palate.config.pipeline import load_pipeline
+
+    pipeline = load_pipeline(path, changes)
+    for line in pipeline.notices:
+        note(line)
+
+    from palate.feedback.judges import WinShare, load_judge
+    from palate.loop.pipeline import run_pipeline
+    from palate.report.run import write_run_report
+
+    def finished(run: Path) -> None:
+        if speaks():
+            write_run_report(run)
+
+    done = run_pipeline(
+        pipeline, judges=lambda spec: WinShare(load_judge(spec, key="rewards")), say=say, finished=finished
+    )
+    if as_json:
+        result_json(
+            {
+                "status": "completed",
+                "output_dir": str(done.output_dir),
+                "runs": [str(run) for run in done.runs],
+                "model": str(done.model),
+                "drift": done.drift,
+            }
+        )
+    else:
+        result(
+            "\n".join(["status    completed", *(f"run       {run}" for run in done.runs), f"model     {done.model}"])
+        )
 
 
 def summary(done: RunResult) -> str:

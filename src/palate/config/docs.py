@@ -13,11 +13,11 @@ from pydantic.fields import FieldInfo
 from palate.config.base import Fields
 from palate.config.data import DataFields
 from palate.config.kto import UnpairedObjectiveFields
-from palate.config.load import PIPELINE_KEYS
 from palate.config.model import ModelFields, TuningFields
 from palate.config.online import GrpoFields, PpoFields
 from palate.config.optimisation import OptimisationFields
 from palate.config.peers import FIXED, NO_EFFECT, RENAMED
+from palate.config.pipeline import DriftFields, RoundFields, SamplingFields
 from palate.config.preference import ObjectiveFields, ReferenceFields, SampleFields
 from palate.config.reader import as_yaml
 from palate.config.rm import RewardObjectiveFields
@@ -75,6 +75,7 @@ def config_page() -> str:
         stages = [name for name, config_class in STAGES.items() if issubclass(config_class, topic)]
         only = "" if len(stages) == len(STAGES) else f" (stage {' or '.join(stages)})"
         parts.append(f"## {title}{only}\n\n{topic.__doc__}\n\n{_field_table(topic.model_fields.items())}")
+    parts.append(_pipelines())
     parts.append(_peers())
     return "\n".join(parts)
 
@@ -138,6 +139,15 @@ def _cell(text: str | None) -> str:
     return (text or "").replace("|", "\\|")
 
 
+def _pipelines() -> str:
+    head = (
+        "## Pipelines\n\n`stages` and `rounds` put several runs into one file: see [pipelines](pipelines.md). "
+        "Beside them stand:\n\n"
+    )
+    topics = (DriftFields, RoundFields, SamplingFields)
+    return head + "\n".join(f"{topic.__doc__}\n\n{_field_table(topic.model_fields.items())}" for topic in topics)
+
+
 def _peers() -> str:
     rows = [
         "| `bf16`, `fp16` | read as `precision`; `bf16: false` alone is `fp32` |",
@@ -145,12 +155,9 @@ def _peers() -> str:
         *(f"| `{key}` | `{as_yaml(not agrees)}` has no effect: {why} |" for key, (agrees, why) in FIXED.items()),
         *(f"| `{key}` | no effect: {why} |" for key, why in NO_EFFECT.items()),
     ]
-    pipeline = " and ".join(f"`{key}`" for key in PIPELINE_KEYS)
     return (
         "## Keys of other trainers\n\nEach is accepted with one line that says what became of it.\n\n"
-        "| key | here |\n|---|---|\n"
-        + "\n".join(rows)
-        + f"\n\n{pipeline} (several stages in one file) are refused: give each stage its own file.\n"
+        "| key | here |\n|---|---|\n" + "\n".join(rows) + "\n"
     )
 
 

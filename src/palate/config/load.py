@@ -42,19 +42,30 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> LoadedConfig
 
     Raises ConfigError with one line that names the file and line (or `--set`), the key, and the remedy.
     """
-    entries, notices = translate(_checked(read_config_file(path)))
-    for text in overrides:
-        key, entry = read_override(text)
-        override, said = translate(_checked({key: entry}))
-        entries |= override
-        notices += said
+    entries, notices = overridden(read_config_file(path), overrides)
     return _build(entries, notices, str(path))
 
 
 def config_from_values(values: Mapping[str, object], *, origin: str = "config") -> LoadedConfig:
     """The same for values that are already in memory; `origin` is what messages call them."""
-    entries, notices = translate(_checked({key: Entry(value, origin) for key, value in values.items()}))
+    return config_from_entries({key: Entry(value, origin) for key, value in values.items()}, origin=origin)
+
+
+def config_from_entries(given: Mapping[str, Entry], *, origin: str) -> LoadedConfig:
+    """The same for values that know where they were written."""
+    entries, notices = translate(_checked(given))
     return _build(entries, notices, origin)
+
+
+def overridden(given: Mapping[str, Entry], overrides: Sequence[str]) -> tuple[dict[str, Entry], list[str]]:
+    """Entries of a file under palate's own keys, `key=value` overrides applied, and what is to be said of them."""
+    entries, notices = translate(_checked(given))
+    for text in overrides:
+        key, entry = read_override(text)
+        override, said = translate(_checked({key: entry}))
+        entries |= override
+        notices += said
+    return entries, notices
 
 
 def _checked(entries: Mapping[str, Entry]) -> Mapping[str, Entry]:
@@ -94,8 +105,7 @@ def _refuse_unknown(entries: Mapping[str, Entry]) -> None:
     for key, entry in entries.items():
         if key in PIPELINE_KEYS:
             raise ConfigError(
-                f"{entry.where}: {key} is not a key of this version; give each stage its own config and run them "
-                "one after another"
+                f"{entry.where}: {key} makes a pipeline, which `palate train` runs; this takes the config of one stage"
             )
         if key in known:
             continue

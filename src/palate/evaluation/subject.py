@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,7 +23,7 @@ from palate.models.probe import probe
 from palate.models.tuning import merge_adapter
 from palate.records import Answer, Messages
 from palate.text.batch import pack, pad
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.text.template import Template, load_template
 from palate.training.steps import micro_batches
 
@@ -143,6 +144,21 @@ class Subject:
                     scores[id(group)] = (sums[start:end], tokens[start:end])
                     start = end
         return [scores[id(group)] for group in groups]
+
+    def sampled(self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int]) -> list[EncodedGroup]:
+        """Prompts with one sampled answer each, token by token as it was sampled, to be scored."""
+        asked = [self.template.generation_prompt(prompt) for prompt in prompts]
+        found = generate(
+            self.model, asked, decoding, stop_ids=self.template.stop_ids, precision=self._precision, seeds=seeds
+        )
+        return [
+            EncodedGroup(
+                str(place),
+                np.array(prompt, dtype=np.int32),
+                (EncodedCompletion(np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.bool_)),),
+            )
+            for place, (prompt, ids) in enumerate(zip(asked, found))
+        ]
 
     def answer(self, prompts: Sequence[Messages], decoding: Decoding) -> list[str]:
         """One answer per conversation."""

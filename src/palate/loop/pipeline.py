@@ -1,0 +1,184 @@
+"""A pipeline's runs, each from the one before: finished ones are not run again, interrupted ones go on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palate.artifacts import RunDir, plain, read_json, remove_leftovers, write_json
+from palate.config.pipeline import Pipeline, PlannedRun
+from palate.config.run import RunConfig
+from palate.data import load_records
+from palate.data.prompts import load_prompts
+from palate.errors import ArtifactError, Stopped
+from palate.evaluation.held_out import held_out_pairs
+from palate.evaluation.subject import RunSpec
+from palate.loop.drift import Drift, measure_drift
+from palate.loop.models import starting_model, trained_model
+from palate.loop.sampling import make_pairs
+from palate.records import Messages, PreferencePair, Record
+from palate.training.rewards import JudgeRewards
+from palate.training.run import train
+
+# Keys of a run that say how it is carried out, not what it makes.
+_NOT_COMPARED = ("resume_from_checkpoint", "overwrite_output_dir", "report_to", "run_name", "wandb_project")
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineResult:
+    """What a pipeline left behind.
+
+    Attributes:
+        output_dir: of the whole; `pipeline.json` in it has all of this.
+        runs: the run directories, in order.
+        model: the last policy's run directory.
+        drift: per run that made a policy its drift against the first model, as JSON values.
+    """
+
+    output_dir: Path
+    runs: list[Path]
+    model: Path
+    drift: dict[str, dict[str, Any]]
+
+
+def run_pipeline(
+    pipeline: Pipeline,
+    *,
+    judges: JudgeRewards | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+    finished: Callable[[Path], None] = lambda _run: None,
+) -> PipelineResult:
+    """Make every run that is not there yet.
+
+    Args:
+        judges: as `training.run.train` takes it.
+        say: lines for a person.
+        finished: called with the directory of each run that was made now.
+
+    Raises:
+        ArtifactError: a finished run was made by another config; names the key.
+        Stopped: a signal ended a run; the same call goes on with it.
+    """
+    folder = pipeline.output_dir
+    if (folder / "run.json").exists():
+        raise ArtifactError(f"{folder}: is a run, not a pipeline; choose another output_dir")
+    if pipeline.overwrite:
+        _remove(pipeline)
+    state = folder / "pipeline.json"
+    drift: dict[str, dict[str, Any]] = read_json(state).get("drift", {}) if state.exists() else {}
+    for planned in pipeline.runs:
+        if _is_finished(planned):
+            say(f"{planned.name}: finished already, {planned.config.output_dir}")
+        else:
+            _write(pipeline, "running", drift)
+            _make(planned, judges, say)
+            finished(Path(planned.config.output_dir))
+        if planned.name not in drift and planned.config.stage != "rm" and pipeline.drift.drift_samples:
+            measured = _drift(pipeline, planned)
+            say(f"{planned.name}: {measured.line()}")
+            drift[planned.name] = plain(measured.to_json())
+            _write(pipeline, "running", drift)
+    _write(pipeline, "completed", drift)
+    runs = [Path(planned.config.output_dir) for planned in pipeline.runs]
+    policies = [Path(planned.config.output_dir) for planned in pipeline.runs if planned.config.stage != "rm"]
+    return PipelineResult(folder, runs, policies[-1] if policies else runs[-1], drift)
+
+
+def _make(planned: PlannedRun, judges: JudgeRewards | None, say: Callable[[str], None]) -> None:
+    if planned.sampling is not None:
+        make_pairs(planned.name, planned.config, planned.sampling, say=say)
+    folder = Path(planned.config.output_dir)
+    if folder.is_dir():
+        remove_leftovers(folder)  # a kill within the very first write leaves nothing that looks like a run
+    say(f"{planned.name}: stage {planned.config.stage}, {folder}")
+    try:
+        # In a new directory this starts from the beginning.
+        train(planned.config.model_copy(update={"resume_from_checkpoint": True}), judges=judges)
+    except Stopped as stopped:
+        said = str(stopped).partition(";")[0]
+        raise Stopped(
+            f"{planned.name}: {said}; run the same command again to go on", stopped.exit_code - 128
+        ) from stopped
+
+
+def _is_finished(planned: PlannedRun) -> bool:
+    """Whether the run is there, made by the same config."""
+    run = RunDir(planned.config.output_dir)
+    if not run.run_json.exists():
+        return False
+    facts = run.read()
+    made = facts.get("config")
+    if isinstance(made, dict):
+        wanted = planned.config.resolved()
+        changed = [key for key in wanted if key not in _NOT_COMPARED and plain(wanted[key]) != made.get(key)]
+        if changed:
+            key = changed[0]
+            raise ArtifactError(
+                f"{run.path}: was begun with {key}: {made.get(key)}, the pipeline now says {wanted[key]}; put it back, "
+                "choose another output_dir, or begin anew with overwrite_output_dir: true"
+            )
+    return facts.get("status") == "completed"
+
+
+def _remove(pipeline: Pipeline) -> None:
+    for planned in pipeline.runs:
+        run = Path(planned.config.output_dir)
+        if (run / "run.json").exists():
+            shutil.rmtree(run)
+        if planned.sampling is not None:
+            shutil.rmtree(Path(str(planned.config.dataset)).parent, ignore_errors=True)
+    (pipeline.output_dir / "pipeline.json").unlink(missing_ok=True)
+
+
+def _write(pipeline: Pipeline, status: str, drift: dict[str, dict[str, Any]]) -> None:
+    runs = [
+        {"name": planned.name, "stage": planned.config.stage, "output_dir": planned.config.output_dir}
+        for planned in pipeline.runs
+    ]
+    write_json(pipeline.output_dir / "pipeline.json", {"schema": 1, "status": status, "runs": runs, "drift": drift})
+
+
+# ---- drift
+
+
+def _drift(pipeline: Pipeline, planned: PlannedRun) -> Drift:
+    first, settings = pipeline.runs[0].config, pipeline.drift
+    pairs = _fixed_pairs(pipeline)
+    return measure_drift(
+        starting_model(first),
+        trained_model(planned.config),
+        _fixed_prompts(pipeline, pairs)[: settings.drift_samples],
+        pairs,
+        precision=first.precision,
+        max_new_tokens=settings.drift_max_new_tokens,
+        cutoff_len=first.cutoff_len,
+        seed=first.seed,
+    )
+
+
+def _fixed_pairs(pipeline: Pipeline) -> list[PreferencePair]:
+    """What the first run on pairs held out; for rounds that make their own pairs, the first round's."""
+    for planned in pipeline.runs:
+        config = planned.config
+        if config.stage == "dpo" and (config.eval_dataset is not None or config.val_size):
+            if planned.sampling is not None and not Path(str(config.dataset)).exists():
+                continue
+            start = starting_model(config)
+            return held_out_pairs(RunSpec(Path(config.output_dir), config.resolved(), start, start))
+    return []
+
+
+def _fixed_prompts(pipeline: Pipeline, pairs: list[PreferencePair]) -> list[Messages]:
+    first: RunConfig = pipeline.runs[0].config
+    named = pipeline.drift.drift_prompts
+    sampling = pipeline.runs[0].sampling
+    if named is None and pairs:
+        return [pair.prompt for pair in pairs]
+    if named is None and sampling is None:
+        loaded = load_records(first.dataset, kind=Record, dataset_dir=first.dataset_dir, columns=first.columns)
+        return [record.prompt for record in loaded.records if record.prompt]
+    source = named if named is not None or sampling is None else sampling.prompts
+    return [messages for _, messages in load_prompts(source or "", dataset_dir=first.dataset_dir)[0]]

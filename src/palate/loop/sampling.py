@@ -1,0 +1,65 @@
+"""The pairs of an online round: the policy as it is answers prompts, a judge compares, votes become pairs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from palate.artifacts import write_text
+from palate.config.pipeline import SamplingFields
+from palate.config.run import RunConfig
+from palate.data.mix import drawn_key
+from palate.data.prompts import load_prompts
+from palate.errors import DataError
+from palate.evaluation.subject import Subject
+from palate.feedback.candidates import read_candidates, write_candidates
+from palate.feedback.judges import load_judge
+from palate.feedback.judging import collect_votes, questions
+from palate.feedback.pairs import pairs_from_votes
+from palate.loop.models import starting_model
+from palate.models.generate import Decoding
+from palate.models.precision import default_device, resolve
+
+
+def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: Callable[[str], None]) -> int:
+    """Write the round's pairs where its config looks for them; returns how many there are.
+
+    `candidates.jsonl` and `votes.jsonl` beside them grow, so that a killed round goes on where it stopped.
+
+    Args:
+        name: of the round; other rounds sample other answers.
+
+    Raises:
+        DataError: the judge told no two answers apart.
+    """
+    path = Path(str(config.dataset))
+    if path.exists():
+        return len(path.read_text(encoding="utf-8").splitlines())
+    prompts, _ = load_prompts(sampling.prompts, dataset_dir=config.dataset_dir)
+    if sampling.prompts_per_round is not None:
+        # Drawn by the hash of seed, round and row, and kept in the order of the file.
+        key = {row: drawn_key(config.seed, f"{name}\0{row}") for row, _ in prompts}
+        drawn = set(sorted(key, key=key.__getitem__)[: sampling.prompts_per_round])
+        prompts = [(row, messages) for row, messages in prompts if row in drawn]
+    judge = load_judge(sampling.judge, key="judge")
+    device = default_device()
+    subject = Subject(starting_model(config), resolve(config.precision, device), device)
+    decoding = Decoding(
+        sampling.candidate_max_new_tokens,
+        sampling.candidate_temperature,
+        seed=config.seed + int.from_bytes(drawn_key(config.seed, name)[:4], "big"),
+    )
+    candidates = path.with_name("candidates.jsonl")
+    write_candidates(prompts, subject, sampling.candidates, decoding, path=candidates)
+    say(f"{name}: {len(prompts)} prompts with {sampling.candidates} answers each")
+    rows = read_candidates(candidates)
+    votes = collect_votes(questions(rows), judge, path.with_name("votes.jsonl"))
+    pairs = pairs_from_votes(rows, votes, select=sampling.select)
+    if not pairs:
+        raise DataError(
+            f"{name}: judge {sampling.judge} told no two answers apart; raise candidates or the temperature"
+        )
+    write_text(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
+    say(f"{name}: {len(pairs)} pairs by {sampling.judge}")
+    return len(pairs)
