@@ -16,14 +16,14 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, demo, generate, judge, model, objectives, plan, report, train
+from palate.cli import compare, data, demo, generate, judge, model, objectives, plan, report, train
 from palate.cli import eval as evaluate
 from palate.cli.console import complain, process_rank
 from palate.errors import PalateError, UsageError
 
 # In the order of the help page. Each module has a `command` function, or an `app` of sub-commands, and imports the
 # heavy rooms inside its functions, so that `palate --help` answers at once.
-VERBS: tuple[ModuleType, ...] = (demo, train, generate, judge, evaluate, compare, report, model, objectives, plan)
+VERBS: tuple[ModuleType, ...] = (demo, train, data, generate, judge, evaluate, compare, report, model, objectives, plan)
 
 app = typer.Typer(
     help="Teach language models from comparisons.",
