@@ -232,7 +232,9 @@ def _preparation(
         "rows/s": reports[0]["rows"] / seconds,
         "of TRL's": ratio,
         "reading, s": reading,
-        "peak MiB": round(spread([report["peak_bytes"] for report in reports])["median"] / MEBIBYTE),
+        "peak MiB of the main process": round(
+            spread([report["peak_bytes"] for report in reports])["median"] / MEBIBYTE
+        ),
     }
 
 
