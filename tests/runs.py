@@ -112,6 +112,12 @@ def metrics(folder: Path, split: str = "train") -> list[dict[str, Any]]:
     return [row for row in read_jsonl(folder / "metrics.jsonl") if row["split"] == split]
 
 
+def logged(folder: Path, split: str = "train") -> list[dict[str, Any]]:
+    """The same without what the clock says."""
+    clocks = ("runtime", "samples_per_second", "steps_per_second")
+    return [{name: row[name] for name in row if name not in clocks} for row in metrics(folder, split)]
+
+
 def run_json(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     return found

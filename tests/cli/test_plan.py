@@ -9,6 +9,7 @@ import pytest
 
 from palate.cli.main import main
 from palate.config.load import load_config
+from palate.config.pipeline import load_pipeline
 
 CONFIG = (
     "stage: dpo\nmodel_name_or_path: model\ndataset: pairs.jsonl\noutput_dir: runs/a\nfp16: true\n"
@@ -71,3 +72,62 @@ def test_for_machines(config_file: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_stage_without_a_reference_has_none(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(config_file), "--set", "stage=sft"]) == 0
     assert "reference" not in capsys.readouterr().out.partition("\n\n")[0]
+
+
+STAGES = """
+model_name_or_path: base
+output_dir: runs/p
+finetuning_type: lora
+drift_samples: 5
+stages:
+  - {stage: sft, dataset: d.jsonl}
+  - {stage: dpo, dataset: p.jsonl, pref_beta: 0.2}
+  - {stage: ppo, dataset: q.jsonl, rewards: [{reward: "length:longer", weight: 0.5}, {judge: "lexicon:thanks"}]}
+"""
+ROUNDS = """
+stage: dpo
+model_name_or_path: base
+output_dir: runs/p
+rounds: [{prompts_per_round: 8}, {learning_rate: 1.0e-6}]
+reference: first
+prompts: q.jsonl
+judge: length:longer
+"""
+
+
+@pytest.mark.parametrize("text", [STAGES, ROUNDS], ids=["stages", "rounds"])
+def test_a_pipelines_plan_is_a_pipeline_that_means_the_same(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, again = tmp_path / "given.yaml", tmp_path / "again.yaml"
+    given.write_text(text, encoding="utf-8")
+    assert main(["plan", str(given), "seed=7"]) == 0
+    again.write_text(capsys.readouterr().out, encoding="utf-8")
+    first, second = load_pipeline(given, ["seed=7"]), load_pipeline(again)
+    assert (first.kind, first.output_dir, first.drift) == (second.kind, second.output_dir, second.drift)
+    for one, other in zip(first.runs, second.runs, strict=True):
+        assert (one.name, one.sampling) == (other.name, other.sampling)
+        assert one.config.resolved() == other.config.resolved()
+
+
+def test_a_pipelines_plan_says_what_each_run_starts_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(STAGES, encoding="utf-8")
+    assert main(["plan", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  # 2-dpo, in runs/p/2-dpo" in lines
+    assert "    adapter_name_or_path: runs/p/1-sft" in lines
+    assert "  # reward: 0.5·[length:longer] + 1·[lexicon:thanks]" in lines
+    assert main(["plan", str(path), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert [run["name"] for run in plan["runs"]] == ["1-sft", "2-dpo", "3-ppo"]
+    assert plan["runs"][1]["config"]["pref_beta"] == 0.2
+    assert plan["drift"]["drift_samples"] == 5
+    assert plan["notices"] == []
+
+
+def test_a_mistake_in_a_pipeline_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(STAGES.replace("pref_beta", "pref_bta"), encoding="utf-8")
+    assert main(["plan", str(path)]) != 0
+    assert "unknown key pref_bta" in capsys.readouterr().err

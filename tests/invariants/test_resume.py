@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from runs import metrics, run, run_json, weights
+from palate.artifacts import read_jsonl
+from runs import logged, metrics, run, run_json, weights
 
 # Five steps an epoch: checkpoint 4 lies within the first epoch, 6 within the second.
 SHAPE: dict[str, Any] = {"rows": 10, "per_device_train_batch_size": 2, "num_train_epochs": 2}
@@ -49,6 +50,31 @@ def test_a_run_that_is_complete_resumes_to_itself(model: Path, tmp_path: Path) -
     run(model, tmp_path / "run", **changed, resume_from_checkpoint=True)
     assert all(torch.equal(before[name], value) for name, value in weights(tmp_path / "run").items())
     assert run_json(tmp_path / "run")["final_metrics"] == final
+
+
+def test_a_run_killed_behind_its_last_step_makes_no_other(model: Path, tmp_path: Path) -> None:
+    """Its last step lies within an epoch; what is made after it is made again, and logged once."""
+    held_out = {"eval_dataset": str(tmp_path / "pairs10.jsonl"), "sample_prompts": 1, "sample_max_new_tokens": 2}
+    changed = {**SHAPE, "save_strategy": "steps", "save_steps": 1, "max_steps": 3, **held_out}
+    run(model, tmp_path / "whole", **changed)
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    (tmp_path / "again" / "model.safetensors").unlink()
+    run(model, tmp_path / "again", **changed, resume_from_checkpoint=True)
+    assert all(torch.equal(weights(tmp_path / "whole")[k], value) for k, value in weights(tmp_path / "again").items())
+    for split, rows in (("train", 3), ("eval", 1)):
+        assert logged(tmp_path / "again", split) == logged(tmp_path / "whole", split)
+        assert len(logged(tmp_path / "again", split)) == rows
+    samples = [read_jsonl(tmp_path / name / "samples.jsonl") for name in ("whole", "again")]
+    assert samples[0] == samples[1]
+    assert [row["step"] for row in samples[0]] == [0, 3]
+
+
+def test_a_run_killed_before_its_first_checkpoint_logs_each_step_once(model: Path, tmp_path: Path) -> None:
+    changed = {**SHAPE, "max_steps": 3, "sample_prompts": 1, "sample_max_new_tokens": 2}
+    run(model, tmp_path / "run", **changed)
+    expected = metrics(tmp_path / "run"), read_jsonl(tmp_path / "run" / "samples.jsonl")
+    run(model, tmp_path / "run", **changed, resume_from_checkpoint=True)
+    assert (metrics(tmp_path / "run"), read_jsonl(tmp_path / "run" / "samples.jsonl")) == expected
 
 
 def test_a_longer_schedule_goes_on_from_a_named_checkpoint(model: Path, tmp_path: Path) -> None:

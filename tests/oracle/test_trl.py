@@ -56,7 +56,8 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "sigmoid, LD": ({"ld_alpha": 0.3}, {"ld_alpha": 0.3}),
     "hinge, LD": ({"ld_alpha": 0.7}, {"ld_alpha": 0.7}),
 }
-# Not among the losses of TRL's DPO trainer; TRL's bco_pair has δ = 0, see tests/oracle/test_coupled.py.
+# Not among the losses of TRL's DPO trainer. Its CPO and ORPO trainers' are met in tests/objectives/test_against_trl.py,
+# and its bco_pair has δ = 0, see below.
 PEERLESS = {"dpop", "r_dpo", "simpo", "orpo", "cpo", "kto_pair", "bco_pair"}
 
 Gradients = dict[str, torch.Tensor]

@@ -136,6 +136,16 @@ def remove_leftovers(folder: PathLike) -> None:
                 remove(path)
 
 
+def remove_folder(folder: PathLike) -> None:
+    """Deletes a folder as one step: a kill leaves it whole or gone, at most with a leftover. Missing is fine."""
+    folder = Path(folder)
+    if folder.is_dir():
+        with write_errors(folder):
+            hidden = beside(folder, "tmp")
+            folder.rename(hidden)
+            shutil.rmtree(hidden)
+
+
 def remove(path: Path) -> None:
     """Deletes a file, a link (never what it points to) or a whole folder; missing is fine."""
     if path.is_dir() and not path.is_symlink():

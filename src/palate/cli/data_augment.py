@@ -102,7 +102,7 @@ def _sizes(entries: Sequence[str]) -> dict[str, float]:
 
 def _answerer(model: str, base_url: str | None) -> Answerer:
     if base_url is not None:
-        from palate.feedback.engine import Engine
+        from palate.models.engine import Engine
 
         return Engine(base_url, model)
 

@@ -83,7 +83,7 @@ def command(
 
 def _answerer(model: str, base_url: str | None, template: str | None, precision: str) -> Answerer:
     if base_url is not None:
-        from palate.feedback.engine import Engine
+        from palate.models.engine import Engine
 
         return Engine(base_url, model)
 

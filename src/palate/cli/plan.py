@@ -10,6 +10,8 @@ from palate.cli.console import note, result, result_json
 
 if TYPE_CHECKING:
     from palate.config.load import LoadedConfig
+    from palate.config.pipeline import Pipeline, PlannedRun
+    from palate.config.run import RunConfig
 
 # What the loss is taken of, by the family of the objective.
 ROWS = {"paired": "a pair", "ranked": "a ranking", "unpaired": "an answer", "reward": "a row"}
@@ -25,22 +27,30 @@ def command(
     path, changes = config_and_overrides(words, config_file, overrides)
 
     from palate.config.load import load_config
+    from palate.config.pipeline import is_pipeline, load_pipeline
 
-    loaded = load_config(path, changes)
+    notices: tuple[str, ...]
+    if is_pipeline(path):
+        pipeline = load_pipeline(path, changes)
+        notices, text, plain = pipeline.notices, as_pipeline(pipeline), _plain(pipeline)
+    else:
+        loaded = load_config(path, changes)
+        notices, text = loaded.notices, as_config(loaded)
+        plain = {"config": loaded.config.resolved(), "facts": facts(loaded.config)}
     if as_json:
-        result_json({"config": loaded.config.resolved(), "notices": list(loaded.notices), "facts": facts(loaded)})
+        result_json({**plain, "notices": list(notices)})
         return
-    for line in loaded.notices:
+    for line in notices:
         note(line)
-    result(as_config(loaded))
+    result(text)
 
 
-def facts(loaded: LoadedConfig) -> dict[str, str]:
+def facts(config: RunConfig) -> dict[str, str]:
     """What follows from the config without reading model or data, by name."""
     from palate.config.objectives import loss_at_start
+    from palate.config.online import GrpoConfig, PpoConfig
     from palate.config.preference import ObjectiveChoice, ReferenceFields
 
-    config = loaded.config
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
     found = {"examples to a step": f"{batch} on each device"}
     if isinstance(config, ObjectiveChoice):
@@ -52,6 +62,10 @@ def facts(loaded: LoadedConfig) -> dict[str, str]:
         if isinstance(config, ReferenceFields):
             reference = config.ref_model or "the policy as it starts"
             found["reference"] = reference if any(one.row.needs_reference for one in members) else "none needed"
+    if isinstance(config, PpoConfig | GrpoConfig):
+        found["answers to a step"] = f"{batch * config.num_generations} on each device"
+        found["reward"] = " + ".join(f"{term.weight:g}·[{term.name}]" for term in config.rewards)
+        found["KL taken to"] = config.ref_model or "the policy as it starts"
     return found
 
 
@@ -59,12 +73,58 @@ def as_config(loaded: LoadedConfig) -> str:
     """YAML that `palate train` reads: what was given, and above and below it, as comments, facts and defaults."""
     given = loaded.config.model_fields_set
     values = loaded.config.resolved()
-    lines = [f"# {name}: {fact}" for name, fact in facts(loaded).items()]
+    lines = [f"# {name}: {fact}" for name, fact in facts(loaded.config).items()]
     lines += ["", _line("stage", values.pop("stage"))]
     lines += [_line(key, value) for key, value in values.items() if key in given]
     lines += ["", "# Defaults:"]
     lines += [f"# {_line(key, value)}" for key, value in values.items() if key not in given]
     return "\n".join(lines)
+
+
+def as_pipeline(pipeline: Pipeline) -> str:
+    """The same for a pipeline: each run with what it starts from written out; its defaults are left out."""
+    first = pipeline.runs[0].config
+    lines = [f"# {len(pipeline.runs)} runs, each from the one before; --json shows the defaults of each"]
+    lines += ["", _line("output_dir", str(pipeline.output_dir))]
+    lines += [_line(key, value) for key, value in pipeline.drift.model_dump(mode="json").items() if value is not None]
+    if pipeline.kind == "rounds":
+        lines.append(_line("stage", first.stage))
+    lines.append(f"{pipeline.kind}:")
+    for planned in pipeline.runs:
+        lines += [f"  # {planned.name}, in {planned.config.output_dir}"]
+        lines += [f"  # {name}: {fact}" for name, fact in facts(planned.config).items()]
+        keys = [_line(key, value) for key, value in _given(planned).items()]
+        lines += [f"  {'-' if number == 0 else ' '} {line}" for number, line in enumerate(keys)]
+    return "\n".join(lines)
+
+
+def _given(planned: PlannedRun) -> dict[str, Any]:
+    """What a run's part of the file says, with what the loader knows of it: which model it starts from."""
+    config = planned.config
+    values = {
+        key: value
+        for key, value in config.resolved().items()
+        if key == "stage" or (key in config.model_fields_set and key != "output_dir")
+    }
+    if planned.sampling is None:
+        return values
+    sampling = planned.sampling.model_dump(mode="json")
+    del values["dataset"]  # made by the round itself
+    return {**values, **{key: value for key, value in sampling.items() if value is not None}}
+
+
+def _plain(pipeline: Pipeline) -> dict[str, Any]:
+    runs = [
+        {
+            "name": planned.name,
+            "config": planned.config.resolved(),
+            "sampling": None if planned.sampling is None else planned.sampling.model_dump(mode="json"),
+            "facts": facts(planned.config),
+        }
+        for planned in pipeline.runs
+    ]
+    drift = pipeline.drift.model_dump(mode="json")
+    return {"kind": pipeline.kind, "output_dir": str(pipeline.output_dir), "drift": drift, "runs": runs}
 
 
 def _line(key: str, value: Any) -> str:

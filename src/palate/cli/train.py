@@ -80,6 +80,9 @@ def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
     done = run_pipeline(
         pipeline, judges=lambda spec: WinShare(load_judge(spec, key="rewards")), say=say, finished=finished
     )
+    for run in done.runs:
+        if not (run / "report.html").exists():  # killed after its last step
+            finished(run)
     if as_json:
         result_json(
             {

@@ -71,6 +71,7 @@ class Pipeline:
     """Runs in their order.
 
     Attributes:
+        kind: `stages` or `rounds`, as written.
         output_dir: of the whole; runs lie below it.
         runs: each from the one before.
         drift: what is measured after each.
@@ -78,6 +79,7 @@ class Pipeline:
         notices: lines about the config for a person.
     """
 
+    kind: str
     output_dir: Path
     runs: tuple[PlannedRun, ...]
     drift: DriftFields
@@ -121,7 +123,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     else:
         runs, said = _rounds(parts, common, folder, own["RoundFields"].reference, origin)
     overwrite = bool(entries["overwrite_output_dir"].value) if "overwrite_output_dir" in entries else False
-    return Pipeline(folder, tuple(runs), own["DriftFields"], overwrite, (*notices, *dict.fromkeys(said)))
+    return Pipeline(kind, folder, tuple(runs), own["DriftFields"], overwrite, (*notices, *dict.fromkeys(said)))
 
 
 def _parts(entry: Entry) -> list[dict[str, Entry]]:

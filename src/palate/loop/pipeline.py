@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.artifacts import RunDir, plain, read_json, remove_leftovers, write_json
+from palate.artifacts import RunDir, plain, read_json, remove_folder, remove_leftovers, write_json
 from palate.config.pipeline import Pipeline, PlannedRun
 from palate.config.run import RunConfig
 from palate.data import load_records
@@ -65,6 +64,8 @@ def run_pipeline(
     folder = pipeline.output_dir
     if (folder / "run.json").exists():
         raise ArtifactError(f"{folder}: is a run, not a pipeline; choose another output_dir")
+    if folder.is_dir():
+        remove_leftovers(folder)
     if pipeline.overwrite:
         _remove(pipeline)
     state = folder / "pipeline.json"
@@ -124,13 +125,14 @@ def _is_finished(planned: PlannedRun) -> bool:
 
 
 def _remove(pipeline: Pipeline) -> None:
+    """Begin anew. What was measured of the old runs goes first, and each run at once: a kill leaves no half run."""
+    (pipeline.output_dir / "pipeline.json").unlink(missing_ok=True)
     for planned in pipeline.runs:
         run = Path(planned.config.output_dir)
         if (run / "run.json").exists():
-            shutil.rmtree(run)
+            remove_folder(run)
         if planned.sampling is not None:
-            shutil.rmtree(Path(str(planned.config.dataset)).parent, ignore_errors=True)
-    (pipeline.output_dir / "pipeline.json").unlink(missing_ok=True)
+            remove_folder(Path(str(planned.config.dataset)).parent)
 
 
 def _write(pipeline: Pipeline, status: str, drift: dict[str, dict[str, Any]]) -> None:

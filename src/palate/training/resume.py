@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,31 @@ def check_resumable(checkpoint: Path) -> None:
         )
 
 
-def step_of(checkpoint: Path) -> int:
-    """The optimiser step after which a checkpoint was written."""
-    return int(read_json(checkpoint / "trainer_state.json")["global_step"])
+def rewind_metrics(log: Path, checkpoint: Path | None) -> list[dict[str, Any]]:
+    """Take what will be logged again out of metrics.jsonl: all of it without a checkpoint; returns the rest.
+
+    At the checkpoint's own step its evaluation stays only where the checkpoint knows of it: the one that ends a run is
+    made after the last checkpoint.
+    """
+    if checkpoint is None:
+        return _keep(log, lambda _row: False)
+    state = read_json(checkpoint / "trainer_state.json")
+    step = int(state["global_step"])
+    evaluated = any("eval_loss" in row and row["step"] == step for row in state["log_history"])
+    last = ("train", "eval") if evaluated else ("train",)
+    return _keep(log, lambda row: row["step"] < step or (row["step"] == step and row["split"] in last))
 
 
-def rewind(log: Path, step: int) -> list[dict[str, Any]]:
-    """Take the rows of steps after `step` out of a JSON lines log, to be made again; returns the rest."""
+def rewind_samples(log: Path, checkpoint: Path | None) -> None:
+    """Take out of samples.jsonl what will be written again: the end's rows, without a checkpoint the start's too."""
+    _keep(log, lambda row: checkpoint is not None and row["step"] == 0)
+
+
+def _keep(log: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> list[dict[str, Any]]:
     if not log.exists():
         return []
     rows = read_jsonl(log)
-    kept = [row for row in rows if row["step"] <= step]
+    kept = [row for row in rows if wanted(row)]
     if len(kept) < len(rows):
         write_text(log, "".join(json.dumps(row) + "\n" for row in kept))
     return kept

@@ -26,7 +26,7 @@ from palate.training.memory import largest_batch, plan_memory
 from palate.training.methods.online import OnlineMethod
 from palate.training.publish import publish
 from palate.training.references import fill_reference
-from palate.training.resume import check_resumable, rewind, step_of
+from palate.training.resume import check_resumable, rewind_metrics, rewind_samples
 from palate.training.rewards import JudgeRewards
 from palate.training.rollouts import Sampler
 from palate.training.samples import SampleWriter
@@ -301,11 +301,8 @@ class _Training:
 
     def _rewind(self, checkpoint: Path | None) -> None:
         """What was logged after the checkpoint will be logged again; the last row before it is the last so far."""
-        if checkpoint is None:
-            return
-        step = step_of(checkpoint)
-        rewind(self.folder.samples, step)
-        rows = [row for row in rewind(self.folder.metrics, step) if row["split"] == "train"]
+        rewind_samples(self.folder.samples, checkpoint)
+        rows = [row for row in rewind_metrics(self.folder.metrics, checkpoint) if row["split"] == "train"]
         if rows:
             self.last = {name: value for name, value in rows[-1].items() if name not in ("step", "split", "epoch")}
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from palate.errors import EngineError
-from palate.feedback.engine import Engine
+from palate.models.engine import Engine
 from palate.models.generate import Decoding
 from palate.records import Answer, Message
 
