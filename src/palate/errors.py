@@ -11,6 +11,9 @@
     │   └── NonFiniteError      a loss or gradient was NaN or infinite; the weights were not touched
     └── Stopped                 exit 130 or 143: a signal ended the run after a resumable checkpoint
 
+    KeyboardInterrupt
+    └── Interrupted             exit 130 or 143: a second signal, which ends the run where it is
+
 `cli` prints the message of a PalateError as a single line and exits with its code. Everything else is a bug and
 shows its traceback.
 """
@@ -67,4 +70,16 @@ class Stopped(PalateError):  # noqa: N818 - stopping is no error
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+class Interrupted(KeyboardInterrupt):
+    """A second signal, before the first had its step's end: stop at once. No `except Exception` on its way keeps it.
+
+    Attributes:
+        exit_code: 128 + the signal's number.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("a second signal ended the run at once")
         self.exit_code = 128 + signal_number

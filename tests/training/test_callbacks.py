@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from palate.artifacts import checkpoints, verify_folder
+from palate.cli.main import main
+from palate.training.callbacks import StopOnSignal
 from runs import command, config_file, distance, metrics, run, run_json, values
 
 # Long enough to be met while it runs, short enough to be run to its end.
@@ -62,6 +66,28 @@ def test_a_signal_stops_after_the_step_and_a_resume_ends_alike(
     assert run_json(folder)["status"] == "completed"
     assert distance(folder, whole) == 0.0
     assert metrics(folder) == metrics(whole)
+
+
+def test_a_second_signal_stops_at_once_with_that_signals_code(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def training() -> None:
+        stop = StopOnSignal(torch.device("cpu"))
+        stop.install()
+        try:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.05)
+        finally:
+            stop.restore()
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("palate.cli.main.app", lambda **_: training())
+    assert main(["train", "run.yaml"]) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    first, last = capfd.readouterr().err.strip().splitlines()
+    assert "stopping after this step" in first
+    assert last == "palate: error: a second signal ended the run at once"
 
 
 def test_a_kill_leaves_a_run_that_resumes(model: Path, tmp_path: Path, whole: Path) -> None:

@@ -19,7 +19,7 @@ from palate import __version__
 from palate.cli import compare, data, demo, generate, judge, model, objectives, plan, report, train
 from palate.cli import eval as evaluate
 from palate.cli.console import complain, process_rank
-from palate.errors import PalateError, UsageError
+from palate.errors import Interrupted, PalateError, UsageError
 
 # In the order of the help page. Each module has a `command` function, or an `app` of sub-commands, and imports the
 # heavy rooms inside its functions, so that `palate --help` answers at once.
@@ -77,9 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = context.command_path if context is not None else "palate"
         complain(f"{error.format_message() or 'no command is named'} (see `{path} --help`)")
         return error.exit_code
-    except (KeyboardInterrupt, Abort):
-        complain("interrupted")
-        return 130
+    except (KeyboardInterrupt, Abort) as error:
+        complain(str(error) or "interrupted")
+        return error.exit_code if isinstance(error, Interrupted) else 130
     except BrokenPipeError:
         # The reader has had enough, as in `palate … | head`. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

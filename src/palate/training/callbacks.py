@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from palate.errors import Interrupted
+
 
 class StepMetrics(TrainerCallback):  # type: ignore[misc]
     """Closes the step's books before anything logs, evaluates or saves."""
@@ -48,7 +50,7 @@ class EvaluationLog(TrainerCallback):  # type: ignore[misc]
 
 
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
-    """Ctrl-C and SIGTERM save a resumable checkpoint at the end of the step and stop; a second Ctrl-C stops at once.
+    """Ctrl-C and SIGTERM save a resumable checkpoint at the end of the step and stop; a second signal stops at once.
 
     The flag is agreed over all ranks at each step's end, so that they stop at the same step whoever got the signal.
 
@@ -72,7 +74,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         del frame
         if self._caught:
             self.restore()
-            raise KeyboardInterrupt
+            raise Interrupted(number)
         self._caught = number
         if os.environ.get("RANK", "0") == "0":
             print("\npalate: stopping after this step, with a checkpoint; once more to stop at once", file=sys.stderr)

@@ -12,6 +12,9 @@ from palate.training.card import model_card
 from palate.training.session import Session
 from palate.training.trainer import PalateTrainer
 
+# One name for all ranks, and one that `artifacts.remove_leftovers` knows, should a kill leave it behind.
+_SCRATCH = ".model.tmp-000000000000"
+
 
 def publish(folder: Path, trainer: PalateTrainer, session: Session, metrics: dict[str, float]) -> None:
     """Save model (or adapter), tokenizer and model card into the run directory.
@@ -22,7 +25,7 @@ def publish(folder: Path, trainer: PalateTrainer, session: Session, metrics: dic
     Raises:
         ArtifactError: the disk is full or the folder cannot be written to.
     """
-    scratch = folder / ".model.tmp"
+    scratch = folder / _SCRATCH
     with write_errors(folder):
         if trainer.is_world_process_zero():
             shutil.rmtree(scratch, ignore_errors=True)
