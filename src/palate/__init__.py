@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from palate.data.load import DatasetSpec, LoadedData
     from palate.data.load import load_records as load_records
     from palate.errors import PalateError as PalateError
+    from palate.evaluation.answers import compare as compare
+    from palate.records import Judge as Judge
     from palate.records import PreferencePair as PreferencePair
     from palate.training.run import RunResult as RunResult
     from palate.training.run import train as train
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
 # public name → the module that has it
 _HOME = {
     "DpoConfig": "palate.config.run",
+    "Judge": "palate.records",
     "PalateError": "palate.errors",
     "PreferencePair": "palate.records",
     "RunResult": "palate.training.run",
     "SftConfig": "palate.config.run",
+    "compare": "palate.evaluation.answers",
     "load_config": "palate.config.load",
     "load_records": "palate.data.load",
     "train": "palate.training.run",
@@ -35,11 +39,13 @@ _HOME = {
 
 __all__ = [
     "DpoConfig",
+    "Judge",
     "PalateError",
     "PreferencePair",
     "RunResult",
     "SftConfig",
     "__version__",
+    "compare",
     "load_config",
     "load_preferences",
     "load_records",

@@ -31,19 +31,15 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """A table of prompts, the runs' answers and the reference's, and a page with accuracies and differing configs."""
-    from palate.evaluation.answers import answer_prompts
+    from palate.evaluation.answers import compare
     from palate.evaluation.subject import read_run
-    from palate.evaluation.table import read_answers, rich_table, side_by_side, write_csv
-    from palate.report.compare import unique_names, write_compare_report
+    from palate.evaluation.table import rich_table, write_csv
+    from palate.report.compare import write_compare_report
     from palate.report.contents import read_contents
 
-    specs = [read_run(run) for run in runs]
+    specs = [read_run(run) for run in runs]  # refuses what is no finished run, before anything is computed
     contents = [read_contents(run) for run in runs]
-    names = unique_names(contents)
-    if prompts is None:
-        rows = side_by_side({name: read_answers(run) for name, run in zip(names, runs)})
-    else:
-        rows = answer_prompts(dict(zip(names, specs)), prompts, max_new_tokens=max_new_tokens, say=say)
+    rows = compare(runs, prompts, max_new_tokens=max_new_tokens, say=say)
     page = write_compare_report(rows, contents, output or runs[0] / "compare.html")
     stage = str(specs[0].config["stage"])
     if csv is not None:

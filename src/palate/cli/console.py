@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from palate.artifacts import plain
+
 
 def process_rank() -> int:
     """Which of the processes that torchrun or accelerate started this is; 0 for the only one."""
@@ -52,9 +54,9 @@ def result(text: str) -> None:
 
 
 def result_json(value: Mapping[str, Any]) -> None:
-    """The result for a machine: one JSON object on stdout."""
+    """The result for a machine: one JSON object on stdout, strict: what is not finite is null."""
     if speaks():
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+        sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def show(renderable: RenderableType) -> None:

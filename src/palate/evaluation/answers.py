@@ -1,15 +1,43 @@
-"""Fresh answers of runs and their references to prompts from a file."""
+"""What runs and their references answer to the same prompts: the samples that they took, or fresh answers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from palate.data.prompts import load_prompts
-from palate.evaluation.subject import ModelSpec, RunSpec, Subject
-from palate.evaluation.table import SideBySide
+from palate.evaluation.subject import ModelSpec, RunSpec, Subject, read_run
+from palate.evaluation.table import SideBySide, distinct_names, read_answers, side_by_side
 from palate.models.generate import Decoding
 from palate.models.precision import default_device, resolve
 from palate.records import Messages
+
+
+def compare(
+    runs: Sequence[str | Path],
+    prompts: str | None = None,
+    *,
+    max_new_tokens: int = 128,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[SideBySide]:
+    """What finished runs answer to the same prompts, and what the first run's reference does.
+
+    `compare(["runs/a", "runs/b"])[0].outputs["b"]`
+
+    Args:
+        runs: run directories; `outputs` has them under their names.
+        prompts: a dataset with prompts to answer now; without it, the samples that the runs took.
+        max_new_tokens: longest answer, where they answer now.
+        say: told before each model is loaded, and of rows without a prompt.
+
+    Raises:
+        ArtifactError: a directory is no finished run, or has no samples.
+    """
+    names = distinct_names(runs)
+    if prompts is None:
+        return side_by_side({name: read_answers(run) for name, run in zip(names, runs, strict=True)})
+    specs = {name: read_run(run) for name, run in zip(names, runs, strict=True)}
+    return answer_prompts(specs, prompts, max_new_tokens=max_new_tokens, say=say)
 
 
 def answer_prompts(
@@ -20,9 +48,12 @@ def answer_prompts(
     Args:
         runs: name → run.
         prompts: a dataset with prompts, as `data.prompts` reads it.
-        say: told before each model is loaded.
+        say: told before each model is loaded, and of rows without a prompt.
     """
-    asked = [messages for _, messages in load_prompts(prompts)[0]]
+    found, dropped = load_prompts(prompts)
+    asked = [messages for _, messages in found]
+    if dropped:
+        say(f"{len(dropped)} rows have no prompt and are left out, first {dropped[0].id}: {dropped[0].reason}")
     first = next(iter(runs.values()))
     say(f"answering {len(asked)} prompts with the reference, {first.reference.model}")
     reference = _answers(first.reference, asked, max_new_tokens)

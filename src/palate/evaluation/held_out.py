@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, cast
 
 from palate.config.load import config_from_values
@@ -45,12 +46,14 @@ def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
 
 
 def encode_pairs(pairs: list[PreferencePair], template: Template, cutoff_len: int) -> list[EncodedGroup]:
-    """Pairs as groups; those that do not fit are left out.
+    """Pairs as groups; those that cannot be scored (too long, refused by the template) are left out.
 
     Raises:
-        DataError: none fits.
+        DataError: all of them are, with the reasons.
     """
     encoded = encode_records(pairs, template, cutoff_len=cutoff_len)
     if not encoded.groups:
-        raise DataError(f"none of the {len(pairs)} pairs fits into {cutoff_len} tokens")
+        reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(row.reason for row in encoded.dropped).items())
+        remedy = f"; raise --cutoff-len (now {cutoff_len})" if "too_long" in reasons else ""
+        raise DataError(f"none of the {len(pairs)} pairs can be scored: {reasons or 'there are none'}{remedy}")
     return encoded.groups

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from palate.artifacts import read_json
+from palate.errors import ArtifactError
 from palate.evaluation.subject import ModelSpec
 from palate.models.fused import apply_fused
 from palate.models.load import load_model, load_tokenizer, store_frozen_in
@@ -65,11 +66,20 @@ def is_reward_model(spec: ModelSpec) -> bool:
     for folder in (*spec.adapters, spec.model):
         adapter, config = Path(folder) / "adapter_config.json", Path(folder) / "config.json"
         if adapter.is_file():
-            return bool(json.loads(adapter.read_text(encoding="utf-8")).get("task_type") == "SEQ_CLS")
+            return bool(_facts(adapter).get("task_type") == "SEQ_CLS")
         if config.is_file():
-            architectures = json.loads(config.read_text(encoding="utf-8")).get("architectures") or []
+            architectures = _facts(config).get("architectures") or []
             return any("SequenceClassification" in name for name in architectures)
     return False
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What a model's own JSON file says; one that says nothing readable is refused when the model is loaded."""
+    try:
+        facts = read_json(path)
+    except ArtifactError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 class RewardSubject:
@@ -82,7 +92,7 @@ class RewardSubject:
     def __init__(self, spec: ModelSpec, precision: Precision, device: torch.device) -> None:
         self._precision = precision
         self._device = device
-        model: Any = load_model(spec.model, device=device, head="reward")
+        model: Any = load_model(spec.model, device=device, head="reward", **spec.origin)
         for adapter in spec.adapters:
             model = merge_adapter(model, adapter, task="SEQ_CLS")
         self._packed = probe_rewards(model).packed
@@ -90,7 +100,7 @@ class RewardSubject:
             apply_fused(model)
         self._model: nn.Module = model.eval().requires_grad_(False)
         store_frozen_in(self._model, precision)
-        self.template: Template = load_template(load_tokenizer(spec.model), spec.template)
+        self.template: Template = load_template(load_tokenizer(spec.model, **spec.origin), spec.template)
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
         """Per group the rewards of its completions, in the order of the groups."""

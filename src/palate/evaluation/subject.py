@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,21 @@ class ModelSpec:
         model: folder, hub id or built-in name.
         adapters: adapter folders that are merged into it, in order.
         template: chat template by name; None for the tokenizer's own.
+        revision: branch, tag or commit of a hub model.
+        trust_remote_code: whether code that comes with the model may run.
     """
 
     name: str
     model: str
     adapters: tuple[str, ...] = ()
     template: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """How its files are asked for: arguments of `models.load.load_model` and `load_tokenizer`."""
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +85,23 @@ def read_run(path: str | Path) -> RunSpec:
         status = facts.get("status", "of unknown status")
         raise ArtifactError(f"{path}: the run is {status}, only a completed one has a model")
     config = facts["config"]
-    base, earlier, template = config["model_name_or_path"], config.get("adapter_name_or_path"), config.get("template")
-    before = (earlier,) if earlier else ()
-    name = Path(path).name
+    earlier = config.get("adapter_name_or_path")
+    base = ModelSpec(
+        "reference",
+        config["model_name_or_path"],
+        (earlier,) if earlier else (),
+        config.get("template"),
+        config.get("model_revision"),
+        bool(config.get("trust_remote_code")),
+    )
+    name = Path(path).resolve().name
     if (Path(path) / "adapter_config.json").exists():
         # A continued adapter is saved whole, so it replaces the one that it came from.
-        policy = ModelSpec(name, base, (str(path),), template)
+        policy = replace(base, name=name, adapters=(str(path),))
     else:
-        policy = ModelSpec(name, str(path), (), template)
+        policy = replace(base, name=name, model=str(path), adapters=(), revision=None)
     separate = config.get("ref_model")
-    start = ModelSpec("reference", base, before, template)
-    reference = ModelSpec("reference", separate, (), template) if separate else start
+    reference = replace(base, model=separate, adapters=(), revision=None) if separate else base
     return RunSpec(Path(path), config, policy, reference)
 
 
@@ -118,7 +133,7 @@ class Subject:
         self.spec = spec
         self._precision = precision
         self._device = device
-        model: Any = load_model(spec.model, device=device)
+        model: Any = load_model(spec.model, device=device, **spec.origin)
         for adapter in spec.adapters:
             model = merge_adapter(model, adapter)
         self.name = spec.name
@@ -128,7 +143,7 @@ class Subject:
             apply_fused(model)
         self.model: nn.Module = model.eval().requires_grad_(False)
         store_frozen_in(self.model, precision)
-        self.template: Template = load_template(load_tokenizer(spec.model), spec.template)
+        self.template: Template = load_template(load_tokenizer(spec.model, **spec.origin), spec.template)
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:
         """Per group its completions' Σ log π and numbers of trained tokens, in the order of the groups."""

@@ -101,6 +101,16 @@ def side_by_side(runs: Mapping[str, Sequence[Answer]]) -> list[SideBySide]:
     return rows
 
 
+def distinct_names(paths: Sequence[Path | str]) -> list[str]:
+    """The names of directories, with as much of the path before them as tells them apart."""
+    found = [Path(path).resolve() for path in paths]
+    for depth in range(1, max((len(path.parts) for path in found), default=1) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in found]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{path.name} ({number})" for number, path in enumerate(found, 1)]
+
+
 def columns(rows: Sequence[SideBySide], *, stage: str = "dpo") -> list[str]:
     """The column names: with one run `index, Prompt, DPO Model Output, Reference Model Output`, else a column a run."""
     names = list(rows[0].outputs) if rows else [MODEL]

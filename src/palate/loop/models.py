@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from palate.config.run import RunConfig
 from palate.evaluation.subject import ModelSpec
 
@@ -9,11 +11,19 @@ from palate.evaluation.subject import ModelSpec
 def starting_model(config: RunConfig) -> ModelSpec:
     """What a run starts from."""
     adapters = (config.adapter_name_or_path,) if config.adapter_name_or_path else ()
-    return ModelSpec("start", config.model_name_or_path, adapters, config.template)
+    return ModelSpec(
+        "start",
+        config.model_name_or_path,
+        adapters,
+        config.template,
+        config.model_revision,
+        config.trust_remote_code,
+    )
 
 
 def trained_model(config: RunConfig) -> ModelSpec:
     """What a finished run left behind: a whole model, or an adapter on its base."""
+    start = starting_model(config)
     if config.finetuning_type == "lora":
-        return ModelSpec("policy", config.model_name_or_path, (config.output_dir,), config.template)
-    return ModelSpec("policy", config.output_dir, (), config.template)
+        return replace(start, name="policy", adapters=(config.output_dir,))
+    return replace(start, name="policy", model=config.output_dir, adapters=(), revision=None)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from palate.artifacts import write_text
 from palate.errors import ArtifactError
-from palate.evaluation.table import SideBySide, answers, columns, side_by_side
+from palate.evaluation.table import SideBySide, answers, columns, distinct_names, side_by_side
 from palate.report.blocks import Table, exact
 from palate.report.charts import estimate
 from palate.report.contents import RunContents, read_contents
@@ -65,12 +65,7 @@ def write_compare_report(rows: Sequence[SideBySide], runs: Sequence[RunContents]
 
 def unique_names(runs: Sequence[RunContents]) -> list[str]:
     """The runs' directory names, with as much of the path before them as tells them apart."""
-    paths = [run.path.resolve() for run in runs]
-    for depth in range(1, max((len(path.parts) for path in paths), default=1) + 1):
-        names = ["/".join(path.parts[-depth:]) for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{path.name} ({number})" for number, path in enumerate(paths, 1)]
+    return distinct_names([run.path for run in runs])
 
 
 def run_table(names: Sequence[str], runs: Sequence[RunContents]) -> Table:

@@ -1,0 +1,41 @@
+"""Where a run's models come from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from palate.config.load import config_from_values
+from palate.evaluation.rewards import is_reward_model
+from palate.evaluation.subject import ModelSpec, read_run
+from palate.loop.models import starting_model, trained_model
+
+
+def test_a_run_remembers_where_its_base_came_from(tmp_path: Path) -> None:
+    """An adapter belongs on the revision that it was trained on, not on whatever the hub has today."""
+    config = {"model_name_or_path": "owner/name", "model_revision": "abc", "trust_remote_code": True}
+    (tmp_path / "run.json").write_text(json.dumps({"status": "completed", "config": config}))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    run = read_run(tmp_path)
+    assert run.policy.adapters == (str(tmp_path),)
+    for spec in (run.policy, run.reference):
+        assert (spec.model, spec.revision, spec.trust_remote_code) == ("owner/name", "abc", True)
+    (tmp_path / "adapter_config.json").unlink()
+    whole = read_run(tmp_path).policy
+    assert (whole.model, whole.revision, whole.trust_remote_code) == (str(tmp_path), None, True)
+
+
+def test_so_does_a_stage_of_a_pipeline() -> None:
+    given = {"stage": "dpo", "model_name_or_path": "owner/name", "model_revision": "abc", "dataset": "d.jsonl"}
+    adapter = config_from_values({**given, "output_dir": "out", "finetuning_type": "lora"}).config
+    assert starting_model(adapter).revision == "abc"
+    assert (trained_model(adapter).model, trained_model(adapter).revision) == ("owner/name", "abc")
+    whole = config_from_values({**given, "output_dir": "out"}).config
+    assert (trained_model(whole).model, trained_model(whole).revision) == ("out", None)
+
+
+def test_a_damaged_config_is_left_to_whoever_loads_the_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": [')
+    assert not is_reward_model(ModelSpec("model", str(tmp_path)))
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForSequenceClassification"]}')
+    assert is_reward_model(ModelSpec("model", str(tmp_path)))
