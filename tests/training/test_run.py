@@ -56,6 +56,18 @@ def test_a_checkpoint_without_optimiser_state_is_not_resumed(model: Path, tmp_pa
         run(model, tmp_path / "run", **SHAPE, resume_from_checkpoint=True)
 
 
+def test_a_resume_on_other_rows_says_so(
+    model: Path, tmp_path: Path, finished: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    assert len(run_json(folder)["data"]["identity"]) == 16
+    run(model, folder, **SHAPE, resume_from_checkpoint=True)
+    assert "not the rows that the run began with" not in capfd.readouterr().err
+    run(model, folder, **SHAPE, rows=10, resume_from_checkpoint=True)
+    assert "not the rows that the run began with" in capfd.readouterr().err
+
+
 def test_a_resume_against_another_reference_is_refused(model: Path, tmp_path: Path, finished: Path) -> None:
     folder, other = tmp_path / "run", tmp_path / "other"
     shutil.copytree(finished, folder)
@@ -139,7 +151,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_checkpoint(model: Path, 
     assert "Traceback" not in done.stderr
     assert run_json(folder)["status"] == "failed"
     assert not list(folder.glob("*.safetensors"))
-    assert not (folder / ".model.tmp").exists()
+    assert not list(folder.glob(".model.tmp*"))
     assert [path.name for path in checkpoints(folder)] == ["checkpoint-2", "checkpoint-1"]
     assert verify_folder(folder / "checkpoint-2") == []
 

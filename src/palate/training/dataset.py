@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
 from palate.data import LoadedData, load_records, split_records
+from palate.models.reference_store import group_key
 from palate.records import AnyRecord, Dropped, Messages, Record
 from palate.text.encode import Encoded, EncodedGroup, encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
@@ -37,6 +39,17 @@ class RunData:
     def summary(self) -> str:
         """The report as a dozen lines for a terminal."""
         return render_preflight(self.report)
+
+    @property
+    def identity(self) -> str:
+        """16 hexadecimal digits over what is trained and evaluated on, token for token and in its order."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.evaluation):
+            digest.update(f"{len(part)}:".encode())
+            for group in part:
+                digest.update(group_key(group))
+                digest.update(repr((group.weight, group.labels)).encode())
+        return digest.hexdigest()[:16]
 
 
 def build_data(config: RunConfig, method: Method[Any], template: Template) -> RunData:

@@ -289,10 +289,19 @@ class _Training:
         return newest
 
     def _check_reference(self, checkpoint: Path | None) -> None:
-        """A resumed run must be compared with what it was compared with before."""
-        if checkpoint is None or self.session.reference is None:
+        """A resumed run must be compared with what it was compared with before; that its rows are others is said."""
+        if checkpoint is None:
             return
-        before = self.folder.read().get("reference") or {}
+        began = self.folder.read()
+        rows = (began.get("data") or {}).get("identity")
+        if rows not in (None, self.session.data.identity):
+            self.session.voice.say(
+                "warning: these are not the rows that the run began with: it goes on with what it would draw of the "
+                "new ones at this step, and ends elsewhere than an unbroken run"
+            )
+        if self.session.reference is None:
+            return
+        before = began.get("reference") or {}
         if before and before.get("identity") != self.session.reference.identity:
             raise ArtifactError(
                 f"{self.folder.path}: the run was started against the reference {before.get('identity')}, the config "
@@ -346,7 +355,11 @@ def _facts(session: Session) -> dict[str, Any]:
         },
         "reference": _reference_facts(session.reference),
         "objective": session.method.name,
-        "data": {"train_groups": len(data.train), "eval_groups": len(data.evaluation)},
+        "data": {
+            "train_groups": len(data.train),
+            "eval_groups": len(data.evaluation),
+            "identity": data.identity,
+        },
     }
 
 
