@@ -49,15 +49,11 @@ class TreeMask:
 
     def __init__(self, rule: MaskFunction) -> None:
         self._rule = rule
-        self._blocks: dict[tuple[int, int, int], torch.Tensor | None] = {}
+        self._blocks: dict[tuple[int, int], torch.Tensor | None] = {}
 
-    def block(self, prompt: int, queries: int, keys: int, device: torch.device) -> torch.Tensor | None:
-        """What the last `queries` of `keys` logical positions may see: bool [queries, keys], or None for plain causal.
-
-        Args:
-            prompt: number of prompt tokens, part of the memory key only where the queries begin after it.
-        """
-        known = (prompt, queries, keys)
+    def block(self, queries: int, keys: int, device: torch.device) -> torch.Tensor | None:
+        """What the last `queries` of `keys` logical positions see: bool [queries, keys], or None for plain causal."""
+        known = (queries, keys)
         if known not in self._blocks:
             q = torch.arange(keys - queries, keys, device=device)[:, None]
             k = torch.arange(keys, device=device)[None, :]
@@ -142,7 +138,7 @@ def _blocks(
     first = span.prompt + span.completions[0]
     end = span.start + first
     inside = slice(span.start, end)
-    allowed = mask.block(0, first, first, query.device) if mask is not None else None
+    allowed = mask.block(first, first, query.device) if mask is not None else None
     yield query[:, :, inside], key[:, :, inside], value[:, :, inside], allowed
     prompt = slice(span.start, span.start + span.prompt)
     for n in span.completions[1:]:
@@ -150,7 +146,7 @@ def _blocks(
         end += n
         k = torch.cat([key[:, :, prompt], key[:, :, own]], dim=2)
         v = torch.cat([value[:, :, prompt], value[:, :, own]], dim=2)
-        allowed = mask.block(span.prompt, n, span.prompt + n, query.device) if mask is not None else None
+        allowed = mask.block(n, span.prompt + n, query.device) if mask is not None else None
         if allowed is None and span.prompt:
             allowed = _offset_causal(n, span.prompt, query.device)
         yield query[:, :, own], k, v, allowed

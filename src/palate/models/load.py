@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def _check_folder(path: Path) -> None:
 
 
 def _conversion(folder: Path) -> str:
-    return f"palate model convert {folder} {folder}-safetensors"
+    return shlex.join(["palate", "model", "convert", str(folder), f"{folder}-safetensors"])
 
 
 def _nearest(path: Path) -> str:

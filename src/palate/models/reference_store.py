@@ -126,7 +126,6 @@ class ReferenceStore:
             "logps": np.concatenate([self._values[key] for key in keys]).astype(np.float32),
         }
         facts = {"format": _FORMAT, "identity": self.identity, "checksum": _checksum(tensors)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(self.path, save(tensors, metadata=facts))
         self._saved = len(self._values)
 

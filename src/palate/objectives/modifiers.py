@@ -92,7 +92,7 @@ def transform_log_ratio(log_ratio: Tensor, divergence: Divergence, *, alpha: flo
 
 
 def diverged(pairs: PairLogps, modifiers: Modifiers) -> PairLogps:
-    """The pairs as a loss of the difference sees them: log-ratios transformed, reference 0. Rewards come from these."""
+    """The pairs as a loss of the difference sees them: log-ratios transformed, reference 0."""
     if modifiers.f_divergence == "reverse_kl":
         return pairs
     chosen, rejected = log_ratios(pairs)
