@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.pool
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import TypeVar
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-_CHUNK = 256
+CHUNK = 256
+"""Items that a process takes at a time."""
+_WORTH_A_PROCESS = 8
+
+
+def all_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ordered_map(function: Callable[[T], U], items: Iterable[T], workers: int = 1) -> Iterator[tuple[T, U]]:
@@ -19,22 +29,57 @@ def ordered_map(function: Callable[[T], U], items: Iterable[T], workers: int = 1
 
     With several workers `function` and the items are pickled, so `function` must be one of a module.
     """
-    if workers <= 1:
-        for item in items:
-            yield item, function(item)
+    for chunk, results in ordered_chunks(_Each(function), items, workers):
+        yield from zip(chunk, results, strict=True)
+
+
+def ordered_chunks(
+    function: Callable[[Sequence[T]], U], items: Iterable[T], workers: int = 1
+) -> Iterator[tuple[list[T], U]]:
+    """(chunk, function(chunk)) of `CHUNK` items each, in order.
+
+    The chunks are the same for any number of workers. `function` goes to each process once, the items chunk by chunk;
+    for a few chunks no process is started.
+    """
+    source = iter(items)
+    chunks = iter(lambda: list(islice(source, CHUNK)), [])
+    first = list(islice(chunks, _WORTH_A_PROCESS))
+    chunks = chain(first, chunks)
+    if workers <= 1 or len(first) < _WORTH_A_PROCESS:
+        for chunk in chunks:
+            yield chunk, function(chunk)
         return
     # Spawned, not forked: the caller may hold threads (torch, Arrow) that a fork would leave locked.
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        waiting: list[tuple[list[T], multiprocessing.pool.AsyncResult[list[U]]]] = []
-        source = iter(items)
+    with multiprocessing.get_context("spawn").Pool(workers, _prepare, (function,)) as pool:
+        waiting: deque[tuple[list[T], multiprocessing.pool.AsyncResult[U]]] = deque()
         while True:
-            while len(waiting) < 2 * workers and (chunk := list(islice(source, _CHUNK))):
-                waiting.append((chunk, pool.apply_async(_each, (function, chunk))))
+            while len(waiting) < 2 * workers and (chunk := next(chunks, [])):
+                waiting.append((chunk, pool.apply_async(_run, (chunk,))))
             if not waiting:
                 return
-            chunk, result = waiting.pop(0)
-            yield from zip(chunk, result.get(), strict=True)
+            chunk, result = waiting.popleft()
+            yield chunk, result.get()
 
 
-def _each(function: Callable[[T], U], items: list[T]) -> list[U]:
-    return [function(item) for item in items]
+class _Each:
+    """A function of one item as a function of many."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+
+    def __call__(self, items: Sequence[Any]) -> list[Any]:
+        return [self._function(item) for item in items]
+
+
+_function: Callable[[Sequence[Any]], Any] = len
+
+
+def _prepare(function: Callable[[Sequence[Any]], Any]) -> None:
+    """In a new process: what it is to do. Ctrl-C is for the process that started it, which ends this one."""
+    global _function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _function = function
+
+
+def _run(chunk: Sequence[Any]) -> Any:
+    return _function(chunk)

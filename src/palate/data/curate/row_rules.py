@@ -13,8 +13,9 @@ from pydantic import Field
 
 from palate.data.curate.base import RowRule
 from palate.data.measures.pairs import Measures, completions, said
-from palate.data.measures.similarity import common_subsequence, tokens
+from palate.data.measures.similarity import common_subsequence
 from palate.data.measures.tagger import noun_and_verb_counts
+from palate.data.measures.words import tokens
 from palate.records import PreferencePair, Record
 
 Sides = Literal["chosen", "rejected", "both", "any"]

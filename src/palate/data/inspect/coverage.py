@@ -12,10 +12,11 @@ import numpy as np
 from palate.data.inspect.inspection import PromptCluster
 from palate.data.measures.language import STOP_WORDS
 from palate.data.measures.pairs import IMPROVEMENTS
-from palate.data.measures.similarity import tokens
+from palate.data.measures.words import tokens
 
 _VOCABULARY = 2000
 _ROUNDS = 15
+_LOOKED_AT = 2000  # characters of a prompt
 _SMALL_WORDS = frozenset().union(*STOP_WORDS.values())
 
 
@@ -27,16 +28,16 @@ class PromptSample:
         self._heap: list[tuple[int, str]] = []
         self._seen: set[int] = set()
 
-    def add(self, prompt_hash: bytes, text: str) -> None:
+    def add(self, prompt_hash: int, text: str) -> None:
         """Offers a prompt; a prompt that was offered before changes nothing."""
-        key = -int.from_bytes(prompt_hash)
-        if key in self._seen or (len(self._heap) == self._size and key <= self._heap[0][0]):
+        if (len(self._heap) == self._size and -prompt_hash <= self._heap[0][0]) or prompt_hash in self._seen:
             return
-        self._seen.add(key)
+        self._seen.add(prompt_hash)
+        text = text[:_LOOKED_AT]
         if len(self._heap) < self._size:
-            heapq.heappush(self._heap, (key, text))
+            heapq.heappush(self._heap, (-prompt_hash, text))
         else:
-            self._seen.discard(heapq.heapreplace(self._heap, (key, text))[0])
+            self._seen.discard(-heapq.heapreplace(self._heap, (-prompt_hash, text))[0])
 
     def texts(self) -> list[str]:
         """The sample, in the order of the hashes."""
@@ -45,7 +46,7 @@ class PromptSample:
 
 def prompt_clusters(texts: list[str]) -> tuple[PromptCluster, ...]:
     """Groups of prompts with words in common, largest first: spherical k-means over TF-IDF, always the same result."""
-    documents = [Counter(word for word in tokens(text[:2000]) if _tells(word)) for text in texts]
+    documents = [Counter(word for word in tokens(text) if _tells(word)) for text in texts]
     frequency = Counter(word for document in documents for word in document)
     vocabulary = sorted(
         (word for word, count in frequency.items() if count > 1), key=lambda word: (-frequency[word], word)

@@ -61,11 +61,18 @@ class Collector:
         if len(kept) < self._samples:
             kept.append(Sample(row_id, detail))
 
+    def absorb(self, later: Collector) -> None:
+        """Adds what another found in the rows that follow."""
+        self._counts.update(later._counts)
+        for name, samples in later._first.items():
+            kept = self._first.setdefault(name, [])
+            kept.extend(samples[: self._samples - len(kept)])
+
     def problems(self, rows: int) -> tuple[Problem, ...]:
         """What was found, most frequent first."""
         return tuple(
             Problem(name, *self._title(name, count, rows), tuple(self._first[name]), self._remedy(name))
-            for name, count in self._counts.most_common()
+            for name, count in sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
         )
 
     def _title(self, name: str, count: int, rows: int) -> tuple[str, int, float]:

@@ -27,7 +27,7 @@ class TokenLooker:
         self._render = render or said
         self._cutoff_len = cutoff_len
         self._waiting: list[Record] = []
-        self._prompts, self._completions, self._rows = array("L"), array("L"), array("L")
+        self._prompts, self._completions, self._rows = array("I"), array("I"), array("I")
         self._hopeless = 0
         self._over: list[str] = []
 

@@ -9,6 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+from palate.data.measures.words import tokens
+
 # ruff: noqa: E501
 _SMALL_WORDS: Mapping[str, str] = {
     "en": "the of and to in is you that it he was for on are as with his they at be this have from or had by but not what all were we when your can said there use an each which she do how their if will up other about out many then them these so some her would make like him into has more could go see no than been its who now did get",
@@ -51,12 +53,10 @@ _LANGUAGES_OF: Mapping[str, tuple[str, ...]] = {
     for words in STOP_WORDS.values()
     for word in words
 }
+_KNOWN = frozenset(_LANGUAGES_OF)
 _UKRAINIAN = re.compile("[іїєґ]")
 _PERSIAN = re.compile("[پچژگ]")
 _LOOKED_AT = 800
-
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
-"""A word: letters and digits, with an apostrophe inside."""
 
 
 def language(text: str) -> str:
@@ -66,12 +66,14 @@ def language(text: str) -> str:
         found = _by_script(text)
         if found is not None:
             return found
-    words = WORD.findall(text.lower())
+    words = tokens(text)
+    counts = Counter(words)
     votes: Counter[str] = Counter()
-    for word in words:
+    for word in _KNOWN.intersection(counts):
         # A word that several languages have says less about each.
-        for name in (shared := _LANGUAGES_OF.get(word, ())):
-            votes[name] += 12 // len(shared)
+        shared = _LANGUAGES_OF[word]
+        for name in shared:
+            votes[name] += counts[word] * (12 // len(shared))
     if not votes:
         return "und"
     (best, score), (_, second) = [*votes.most_common(2), ("und", 0)][:2]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate.data.measures.similarity import Signature, band_keys, estimate, ngram_hashes, signature, tokens
+from palate.data.measures.similarity import Signature, band_keys, estimate, ngram_hashes, signature
+from palate.data.measures.words import tokens
 
 RUN = 13
 """Words in a run, as in the GPT-3 paper's own check."""

@@ -10,8 +10,9 @@ from typing import Literal, TypeAlias
 
 from palate.data.measures.language import STOP_WORDS, language
 from palate.data.measures.privacy import Finding, find_private
-from palate.data.measures.similarity import Signature, overlap, signature, tokens
+from palate.data.measures.similarity import Signature, overlap, plain_signature
 from palate.data.measures.toxicity import toxic_words
+from palate.data.measures.words import tokens
 from palate.data.split import plain_text, prompt_key
 from palate.records import AnyRecord, Messages, PreferencePair, Record, completions_of
 
@@ -97,30 +98,46 @@ def said(messages: Messages) -> str:
 
 def measure(record: Record) -> Measures:
     """Everything that is measured of one record."""
-    answers = [said(completion) for completion in completions(record)]
     asked = said(record.prompt)
-    words = [tokens(answer) for answer in answers]
+    answers = [_answer(said(completion)) for completion in completions(record)]
+    whole = "\n".join((asked, *(answer.text for answer in answers)))
     language_of_prompt = language(asked)
-    languages = tuple(language(answer) for answer in answers)
-    whole = "\n".join((asked, *answers))
+    question = plain_text(record.prompt[-1].content) if record.prompt else ""
     return Measures(
         id=record.id,
         source=record.source,
         turns=len(record.prompt),
         system=record.prompt[0].content if record.prompt and record.prompt[0].role == "system" else "",
-        characters=tuple(len(answer) for answer in answers),
-        words=tuple(len(found) for found in words),
+        characters=tuple(len(answer.text) for answer in answers),
+        words=tuple(len(answer.words) for answer in answers),
         language=language_of_prompt if language_of_prompt != "und" else language(whole),
-        languages=languages,
-        refusals=tuple(refuses(answer) for answer in answers),
+        languages=tuple(answer.language for answer in answers),
+        refusals=tuple(answer.refuses for answer in answers),
         private=tuple(find_private(whole)),
-        toxic=tuple(tuple(toxic_words(*pair)) for pair in zip(answers, words, strict=True)),
-        stop_words=tuple(stop_word_share(found, name) for found, name in zip(words, languages, strict=True)),
-        pair=_compare(record, asked, answers, words, languages) if isinstance(record, PreferencePair) else None,
+        toxic=tuple(answer.toxic for answer in answers),
+        stop_words=tuple(stop_word_share(answer.words, answer.language) for answer in answers),
+        pair=_compare(record, asked, *answers) if isinstance(record, PreferencePair) else None,
         prompt_hash=text_hash(prompt_key(record.prompt)),
-        completion_hashes=tuple(text_hash(plain_text(answer)) for answer in answers),
-        signature=signature("\n".join((record.prompt[-1].content if record.prompt else "", *answers))),
+        completion_hashes=tuple(text_hash(answer.plain) for answer in answers),
+        signature=plain_signature(" ".join((question, *(answer.plain for answer in answers)))),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One completion, looked at once."""
+
+    text: str
+    plain: str
+    words: list[str]
+    language: str
+    refuses: bool
+    toxic: tuple[str, ...]
+
+
+def _answer(text: str) -> _Answer:
+    words = tokens(text)
+    return _Answer(text, plain_text(text), words, language(text), refuses(text), tuple(toxic_words(text, words)))
 
 
 def refuses(answer: str) -> bool:
@@ -131,7 +148,7 @@ def refuses(answer: str) -> bool:
 def stop_word_share(words: Sequence[str], name: str) -> float | None:
     """The share of small words of the language, 0 … 1; None without a list or without words."""
     known = STOP_WORDS.get(name)
-    return sum(word in known for word in words) / len(words) if known and words else None
+    return sum(map(known.__contains__, words)) / len(words) if known and words else None
 
 
 def text_hash(text: str) -> bytes:
@@ -147,26 +164,20 @@ def completions(record: Record) -> tuple[Messages, ...]:
     return tuple(getattr(record, "completions", ()))
 
 
-def _compare(
-    record: PreferencePair,
-    asked: str,
-    answers: Sequence[str],
-    words: Sequence[Sequence[str]],
-    languages: Sequence[str],
-) -> PairMeasures:
-    chosen, rejected = set(words[0]), set(words[1])
-    shared = overlap(chosen, rejected)
-    formatting_only = shared > 0.8 and _same_but_marked(answers)
-    length_only = not formatting_only and _same_but_longer(words[0], words[1], answers)
+def _compare(record: PreferencePair, asked: str, chosen: _Answer, rejected: _Answer) -> PairMeasures:
+    of_chosen, of_rejected = set(chosen.words), set(rejected.words)
+    shared = overlap(of_chosen, of_rejected)
+    formatting_only = shared > 0.8 and _same_but_marked((chosen.text, rejected.text))
+    length_only = not formatting_only and _same_but_longer(chosen, rejected)
     # Of two languages no word is shared, whatever they say.
-    comparable = len({name for name in languages if name != "und"}) < 2 and not refuses(answers[1])
-    off_topic = shared < 0.1 and comparable and _off_topic(tokens(asked), chosen, rejected)
-    toxic = [bool(toxic_words(*side)) for side in zip(answers, words, strict=True)]
+    comparable = "und" in (chosen.language, rejected.language) or chosen.language == rejected.language
+    comparable = comparable and not rejected.refuses
+    off_topic = shared < 0.1 and comparable and _off_topic(set(tokens(asked)), of_chosen, of_rejected)
     improvement: Improvement
     if formatting_only or length_only:
         improvement = "format" if formatting_only else "length"
     else:
-        improvement = _improvement(record, answers, toxic, shared, off_topic)
+        improvement = _improvement(record, chosen, rejected, shared, off_topic)
     return PairMeasures(shared, formatting_only, length_only, off_topic, improvement)
 
 
@@ -176,18 +187,18 @@ def _same_but_marked(answers: Sequence[str]) -> bool:
     return bool(bare[0]) and bare[0] == bare[1]
 
 
-def _same_but_longer(left: Sequence[str], right: Sequence[str], answers: Sequence[str]) -> bool:
+def _same_but_longer(left: _Answer, right: _Answer) -> bool:
     """Whether the shorter is how the longer begins, or the longer says the shorter's sentences again."""
-    short, long = sorted((left, right), key=len)
+    short, long = sorted((left.words, right.words), key=len)
     if not short or len(short) == len(long):
         return False
     # The last word of a text that was cut may be half a word.
     *whole, last = short
-    if list(long[: len(whole)]) == whole and long[len(whole)].startswith(last):
+    if long[: len(whole)] == whole and long[len(whole)].startswith(last):
         return True
     if set(short) != set(long):
         return False
-    sentences = [{part for part in _SENTENCE_END.split(plain_text(answer)) if len(part) > 3} for answer in answers]
+    sentences = [{part for part in _SENTENCE_END.split(side.plain) if len(part) > 3} for side in (left, right)]
     return bool(sentences[0]) and sentences[0] == sentences[1]
 
 
@@ -195,20 +206,22 @@ _SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s*")
 _SMALL_WORDS = frozenset().union(*STOP_WORDS.values())
 
 
-def _off_topic(asked: Sequence[str], chosen: set[str], rejected: set[str]) -> bool:
+def _off_topic(asked: set[str], chosen: set[str], rejected: set[str]) -> bool:
     """No word of content in common with prompt and chosen, though chosen has some with the prompt."""
+    if any(len(word) > 3 and word not in _SMALL_WORDS for word in rejected & (asked | chosen)):
+        return False  # most rows are through here, before any word is cut
     topic, instead = _content(asked), _content(rejected)
     known = topic | _content(chosen)
     return len(topic) >= 3 and len(instead) >= 8 and bool(topic & _content(chosen)) and not instead & known
 
 
-def _content(words: Sequence[str] | set[str]) -> set[str]:
+def _content(words: set[str]) -> set[str]:
     """Words that say what a text is about, cut to five letters so that their endings do not matter."""
     return {word[:5] for word in words if word not in _SMALL_WORDS and (len(word) > 3 or not word.isascii())}
 
 
 def _improvement(
-    record: PreferencePair, answers: Sequence[str], toxic: Sequence[bool], shared: float, off_topic: bool
+    record: PreferencePair, chosen: _Answer, rejected: _Answer, shared: float, off_topic: bool
 ) -> Improvement:
     """The row's own dimensions if it has them, else signs: refusals and insults, changed facts, more said."""
     if record.dimensions:
@@ -220,16 +233,24 @@ def _improvement(
         if any(sign in widest for sign in ("help", "instruct", "relevan", "complete")):
             return "helpfulness"
         return "style"
-    chosen, rejected = answers
-    if refuses(chosen) != refuses(rejected) or toxic[0] != toxic[1]:
+    if chosen.refuses != rejected.refuses or bool(chosen.toxic) != bool(rejected.toxic):
         return "safety"
-    facts = set(_NUMBER.findall(chosen)) != set(_NUMBER.findall(rejected))
-    denies = bool(_NEGATION.search(chosen[:120])) != bool(_NEGATION.search(rejected[:120]))
-    if shared > 0.3 and (facts or denies):
+    texts = (chosen.text, rejected.text)
+    if shared > 0.3 and any(len(set(map(sign, texts))) > 1 for sign in (_facts, _denies)):
         return "accuracy"
-    if off_topic or len(chosen) > 1.3 * len(rejected):
+    if off_topic or len(chosen.text) > 1.3 * len(rejected.text):
         return "helpfulness"
     return "style"
+
+
+def _facts(text: str) -> frozenset[str]:
+    """The numbers a text states."""
+    return frozenset(_NUMBER.findall(text))
+
+
+def _denies(text: str) -> bool:
+    """Whether a text starts by saying no."""
+    return bool(_NEGATION.search(text[:120]))
 
 
 def _gap(record: PreferencePair, name: str) -> float:

@@ -61,10 +61,20 @@ def _always(found: str) -> bool:
     return bool(found)
 
 
-# Most texts have no @, no long digits and no key prefix; one quick look spares them every pattern.
-_QUICK: Final = re.compile(
-    r"@|\d[\d .()-]{6}|\d\.\d+\.|-----BEGIN|AKIA|ASIA|gh[opsu]_|xox|sk-|AIza|hf_|eyJ|[A-Z]{2}\d\d"
-)
+# What a text must have before a slow pattern is tried: most texts have none of it. Each starts with what can be scanned
+# for quickly, and lets through whatever its pattern could match.
+_KEY_PARTS: Final = (
+    "PRIVATE KEY", "AKIA", "ASIA", "ghp_", "gho_", "ghs_", "ghu_", "xox", "sk-", "AIza", "hf_", "eyJ"
+)  # fmt: skip
+_HINTS: Final[Mapping[str, re.Pattern[str]]] = {
+    "iban": re.compile(r"[A-Z][A-Z]\d\d ?[0-9A-Z]{4}"),
+    "card": re.compile(r"\d(?:[ -]?\d){12}"),
+    "ssn": re.compile(r"\d\d\d-\d\d-\d{4}"),
+    "ip": re.compile(r"\d\.\d{1,3}\.\d{1,3}\.\d"),
+    "phone": re.compile(r"\d(?:[ .()-]{0,3}\d){8}"),
+}
+# Whatever has enough digits, in one scan; the hints then look at that alone.
+_NUMBERS = re.compile(r"\d[\d .()-]{6,}")
 _PATTERNS: Mapping[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
     "key": (
         re.compile(
@@ -96,11 +106,17 @@ _PATTERNS: Mapping[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
 
 def find_private(text: str) -> list[Finding]:
     """Everything in a text that looks like personal data or a secret, in the order of `_PATTERNS`."""
-    if not _QUICK.search(text):
-        return []
+    numbers = "\n".join(_NUMBERS.findall(text))
     found = []
     for kind, (pattern, confirmed) in _PATTERNS.items():
-        found += [Finding(kind, _masked(match[0])) for match in pattern.finditer(text) if confirmed(match[0])]
+        if kind == "key":
+            possible = any(part in text for part in _KEY_PARTS)
+        elif kind == "email":
+            possible = "@" in text
+        else:
+            possible = bool(_HINTS[kind].search(text if kind == "iban" else numbers))
+        if possible:
+            found += [Finding(kind, _masked(match[0])) for match in pattern.finditer(text) if confirmed(match[0])]
     return found
 
 

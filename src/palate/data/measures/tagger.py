@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Literal, TypeAlias
 
-from palate.data.measures.language import WORD
+from palate.data.measures.words import WORD
 
 # ruff: noqa: E501
 Tag: TypeAlias = Literal["noun", "verb", "other"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from palate.data.measures.similarity import tokens
+from palate.data.measures.words import tokens
 
 # Stems are matched with their usual endings. Words that are mostly used harmlessly ("stupid", "damn", "die") are not in
 # the list, since a list that cries at everything is read by nobody.
@@ -18,22 +18,33 @@ _STEMS = " ".join(
         "puta cabrón maricón gilipollas hijoputa pendejo stronzo vaffanculo puttana frocio caralho viado",
     )
 ).split()
-_PHRASES = (
-    r"kill (?:your|him|her|them)sel(?:f|ves)",
-    r"(?:i|we)(?:'ll| will| am going to|'m going to) (?:kill|rape|stab|shoot|beat up) (?:you|him|her|them)",
-    r"you (?:should|deserve to) (?:die|be (?:killed|raped|shot))",
-    r"(?:gas|exterminate|lynch) (?:the|all) \w+",
-    r"go back to your (?:own )?country",
-    r"sub-?human (?:scum|filth|trash)",
-    r"(?:worthless|disgusting|filthy) (?:piece of (?:shit|trash|garbage)|pigs?|vermin|animals?)",
+# Each phrase with words of which a text must have one from either group before the slow pattern is tried.
+_PHRASES = tuple(
+    (frozenset(first.split()), frozenset(second.split()), re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE))
+    for first, second, pattern in (
+        (
+            "kill",
+            "yourself yourselves himself himselves herself herselves themself themselves",
+            r"kill (?:your|him|her|them)sel(?:f|ves)",
+        ),
+        (
+            "kill rape stab shoot beat",
+            "i i'll i'm we we'll we'm",
+            r"(?:i|we)(?:'ll| will| am going to|'m going to) (?:kill|rape|stab|shoot|beat up) (?:you|him|her|them)",
+        ),
+        ("die killed raped shot", "should deserve", r"you (?:should|deserve to) (?:die|be (?:killed|raped|shot))"),
+        ("gas exterminate lynch", "the all", r"(?:gas|exterminate|lynch) (?:the|all) \w+"),
+        ("country", "back", r"go back to your (?:own )?country"),
+        ("subhuman human", "scum filth trash", r"sub-?human (?:scum|filth|trash)"),
+        (
+            "worthless disgusting filthy",
+            "piece pig pigs vermin animal animals",
+            r"(?:worthless|disgusting|filthy) (?:piece of (?:shit|trash|garbage)|pigs?|vermin|animals?)",
+        ),
+    )
 )
 _ENDINGS = ("", "s", "es", "er", "ers", "ed", "ing", "in", "y", "face", "head", "n", "en")
 _FORMS = frozenset(stem + ending for stem in _STEMS for ending in _ENDINGS)
-_PHRASE = re.compile(rf"\b(?:{'|'.join(_PHRASES)})\b", re.IGNORECASE)
-# No phrase matches a text without one of these words, so the pattern need not look.
-_IN_EVERY_PHRASE = frozenset(
-    ["kill", "rape", "stab", "shoot", "beat", "die", "killed", "raped", "shot", "gas", "exterminate", "lynch"]
-).union(["country", "subhuman", "human", "worthless", "disgusting", "filthy"])
 
 
 def toxic_words(text: str, words: Collection[str] | None = None) -> list[str]:
@@ -44,7 +55,8 @@ def toxic_words(text: str, words: Collection[str] | None = None) -> list[str]:
         words: its `tokens`, where they are at hand.
     """
     words = tokens(text) if words is None else words
-    found = [word for word in words if word in _FORMS]
-    if not _IN_EVERY_PHRASE.isdisjoint(words):
-        found += [match[0].lower() for match in _PHRASE.finditer(text)]
+    found = [] if _FORMS.isdisjoint(words) else [word for word in words if word in _FORMS]
+    for first, second, pattern in _PHRASES:
+        if not first.isdisjoint(words) and not second.isdisjoint(words):
+            found += [match[0].lower() for match in pattern.finditer(text)]
     return found
