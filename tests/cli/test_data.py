@@ -69,6 +69,17 @@ def test_curate(pairs: str, tmp_path: Path) -> None:
     assert "characters: 60" in run("curate", "--list-rules")
 
 
+def test_mix(pairs: str, tmp_path: Path) -> None:
+    (tmp_path / "other.jsonl").write_text("".join(json.dumps({**row, "prompt": "other"}) + "\n" for row in ROWS[:6]))
+    words = ["mix", pairs, str(tmp_path / "other.jsonl"), "-o", str(tmp_path / "m")]
+    text = run(*words, "--weight", "pairs.jsonl=2", "--weight", "other.jsonl=1")
+    assert "12   66.7%  pairs (18 not drawn, 1 unusable, see left_out.jsonl)" in text
+    assert "6   33.3%  other\n" in text
+    done = json.loads(run(*words, "--cap", "pairs.jsonl=3", "--as", "parquet", "--json"))
+    assert done["taken"] == {"pairs": 3, "other": 6}
+    assert (tmp_path / "m" / "mixed.parquet").is_file()
+
+
 def test_split(pairs: str, tmp_path: Path) -> None:
     run("split", pairs, "--out", str(tmp_path / "s"), "--part", "test=5", "--threshold", "1")
     assert len((tmp_path / "s" / "test.jsonl").read_text().splitlines()) == 5
@@ -93,6 +104,9 @@ def test_augment(pairs: str, tmp_path: Path) -> None:
         (["curate", "PAIRS"], UsageError, "name a dataset and --out"),
         (["curate", "PAIRS", "-o", "OUT"], ConfigError, "no rules; name a preset"),
         (["split", "PAIRS", "-o", "OUT", "--part", "test"], UsageError, "--part test: write NAME=SIZE"),
+        (["mix", "PAIRS", "-o", "OUT", "--weight", "2"], UsageError, "--weight 2: write SOURCE=NUMBER"),
+        (["mix", "PAIRS", "-o", "OUT", "--weight", "a=1", "--temperature", "2"], UsageError, "keep one of them"),
+        (["convert", "PAIRS", "-o", "PAIRS"], UsageError, "is what is read"),
         (["augment", "PAIRS", "-o", "OUT"], UsageError, "say what to make"),
         (["augment", "PAIRS", "-o", "OUT", "--add", "dropped_end"], UsageError, "write KIND=SIZE"),
         (["augment", "PAIRS", "-o", "OUT", "--add", "sampled=3"], UsageError, "sampled needs a model"),
@@ -109,6 +123,8 @@ def test_a_mistake_is_one_line(
 
 def test_every_verb_has_help() -> None:
     command = typer.main.get_command(app)
-    assert sorted(command.commands) == ["augment", "convert", "curate", "inspect", "split"]  # type: ignore[attr-defined]
+    assert sorted(command.commands) == [  # type: ignore[attr-defined]
+        "augment", "convert", "curate", "inspect", "margins", "mix", "split"
+    ]  # fmt: skip
     for verb in command.commands.values():  # type: ignore[attr-defined]
         assert verb.help

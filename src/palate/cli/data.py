@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,10 +26,15 @@ from palate.cli.data_arguments import (
     chosen_reading,
 )
 from palate.cli.data_augment import augment_command
+from palate.cli.data_margins import margins_command
+from palate.cli.data_mix import mix_command
 from palate.errors import UsageError
 
+if TYPE_CHECKING:
+    from palate.data.curate import Embedder, Rule
+
 app = typer.Typer(
-    help="Inspect, convert, curate, split and augment datasets.",
+    help="Inspect, convert, curate, split, mix and augment datasets.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -55,13 +61,14 @@ def inspect_command(
     prefer: Prefer = "better",
     ratings: Ratings = "best_worst",
     min_margin: MinMargin = 0.0,
-    workers: Workers = 1,
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a dataset holds and what is wrong with it: shape, languages, lengths, biases, duplicates, leaks."""
     reading = chosen_reading(prefer, ratings, min_margin)
 
     from palate.data.inspect import as_page, as_text, inspect_dataset
+    from palate.data.parallel import all_cores
 
     count_tokens = render = None
     if model is not None:
@@ -78,7 +85,7 @@ def inspect_command(
         render=render,
         cutoff_len=cutoff_len,
         against=against or None,
-        workers=workers,
+        workers=workers or all_cores(),
         samples=max(samples, 5),
     )
     if html is not None:
@@ -174,7 +181,7 @@ def curate_command(
     prefer: Prefer = "better",
     ratings: Ratings = "best_worst",
     min_margin: MinMargin = 0.0,
-    workers: Workers = 1,
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Keep the rows worth training on, by rules; nothing is lost: what is left out lies beside, with its reason."""
@@ -183,23 +190,26 @@ def curate_command(
     from palate.data.curate import curate, read_rules
     from palate.data.curate.funnel import funnel_table
     from palate.data.curate.rules import rules_help
+    from palate.data.parallel import all_cores
 
     if list_rules:
         result(rules_help())
         return
     if not datasets or output is None:
         raise UsageError("name a dataset and --out FOLDER (or --list-rules)")
+    chosen_rules = read_rules(rules, preset=preset)
     done = curate(
         datasets,
         output,
-        read_rules(rules, preset=preset),
+        chosen_rules,
         dataset_dir=dataset_dir,
         columns=chosen_columns(column),
         split=split,
         subset=subset,
         max_samples=max_samples,
         reading=reading,
-        workers=workers,
+        workers=workers or all_cores(),
+        embed=_embedder(chosen_rules),
     )
     if as_json:
         from dataclasses import asdict
@@ -207,6 +217,18 @@ def curate_command(
         result_json(asdict(done))
         return
     result(f"{funnel_table(done.steps)}\n{done.kept:,} rows kept in {done.output / 'kept.jsonl'}, the others beside\n")
+
+
+def _embedder(rules: Sequence[Rule]) -> Embedder | None:
+    """What makes sentence vectors, if a rule asks for any."""
+    from palate.data.curate import EmbeddingDifference
+
+    asking = next((rule for rule in rules if isinstance(rule, EmbeddingDifference)), None)
+    if asking is None:
+        return None
+    from palate.models.embeddings import SentenceEmbedder
+
+    return SentenceEmbedder(asking.model or None)
 
 
 @app.command("split")
@@ -267,3 +289,5 @@ def split_command(
 
 
 app.command("augment")(augment_command)
+app.command("mix")(mix_command)
+app.command("margins")(margins_command)

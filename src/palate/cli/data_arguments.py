@@ -29,7 +29,10 @@ Ratings = Annotated[
 ]
 MinMargin = Annotated[float, typer.Option("--min-margin", help="Least difference of two ratings to make a pair.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes; the result is the same with any number.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes, by default one a core; the result is the same with any number."),
+]
 
 
 def chosen_reading(prefer: str, ratings: str, min_margin: float, seed: int = 0) -> Reading:

@@ -11,7 +11,7 @@ from typing import Any
 from palate.artifacts.files import write_json
 from palate.data.contract import write_contract
 from palate.data.dataset_info import read_register
-from palate.data.kinds import KIND_NAMES, as_kind, can_become
+from palate.data.kinds import KIND_NAMES, as_kind, can_become, record_kind
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.messages import RowError
 from palate.data.readers import file_type
@@ -22,9 +22,6 @@ from palate.data.targets import TARGETS, NotHeldError, Target, dataset_info_entr
 from palate.data.writers import write_rows
 from palate.errors import DataError, UsageError
 from palate.records import Dropped, LabelledCompletion, PreferencePair, Record
-
-KINDS: Mapping[str, type[Record]] = {name.replace(" ", "_"): kind for kind, name in KIND_NAMES.items()}
-"""Names of kinds as options write them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +73,21 @@ def convert(
     """
     target, path = _target(to), Path(output)
     sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
-    run = _Run(target, _kind(kind), Counter(), Counter(), [], [])
+    run = _Run(target, None if kind is None else record_kind(kind), Counter(), Counter(), [], [])
     readers = (
         SourceReader[Record](source, None, columns=columns, max_samples=max_samples, reading=reading)
         for source in sources
     )
-    rows = run.rows(readers, reading or Reading())
-    written = write_rows(path, rows)
-    if not written:
-        path.unlink(missing_ok=True)
-        reasons = ", ".join(f"{reason} {count}" for reason, count in run.reasons().most_common(3))
-        raise DataError(f"{sources[0].path}: nothing to write as {to}: {reasons}")
+    if any(file.exists() and path.exists() and file.samefile(path) for source in sources for file in source.files):
+        raise UsageError(f"{path}: is what is read; name another file to write")
+
+    def rows() -> Iterator[dict[str, Any]]:
+        yield from run.rows(readers, reading or Reading())
+        if not run.kinds:  # raised before the file is in its place, so that one that was there stays
+            reasons = ", ".join(f"{reason} {count}" for reason, count in run.reasons().most_common(3))
+            raise DataError(f"{sources[0].path}: nothing to write as {to}: {reasons}")
+
+    written = write_rows(path, rows())
     beside = _write_beside(path, target, run, sources)
     return Conversion(
         output=path,
@@ -234,9 +235,3 @@ def _target(name: str) -> Target:
     if name not in TARGETS:
         raise UsageError(f"palate does not write {name!r}; it writes {', '.join(TARGETS)}")
     return TARGETS[name]
-
-
-def _kind(name: str | None) -> type[Record] | None:
-    if name is not None and name not in KINDS:
-        raise UsageError(f"unknown kind {name!r}; known are {', '.join(KINDS)}")
-    return None if name is None else KINDS[name]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from palate.data.messages import RowError
 from palate.data.rows import RatedAnswers, Reading, same_text
+from palate.errors import UsageError
 from palate.records import (
     Demonstration,
     LabelledCompletion,
@@ -35,6 +36,17 @@ KIND_NAMES: Mapping[type[Record], str] = {
     Rollouts: "rollouts",
     Record: "prompts",
 }
+
+
+KINDS: Mapping[str, type[Record]] = {name.replace(" ", "_"): kind for kind, name in KIND_NAMES.items()}
+"""Kinds by the names that options use."""
+
+
+def record_kind(name: str) -> type[Record]:
+    """The kind of an option's name; raises `UsageError` for any other."""
+    if name not in KINDS:
+        raise UsageError(f"unknown kind {name!r}; known are {', '.join(KINDS)}")
+    return KINDS[name]
 
 
 def can_become(kind: type[Record], wanted: type[Record]) -> bool:

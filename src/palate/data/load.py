@@ -227,7 +227,8 @@ def load_records(
         per_source.append(records)
         dropped += lost
     shares = [float(weight) for weight in dataset.values()] if isinstance(dataset, Mapping) else None
-    limits = None if caps is None else _caps(caps, sources)
+    capped = for_sources(caps, sources, "caps")
+    limits = None if capped is None else [None if cap is None else int(cap) for cap in capped]
     drawn, left_out = draw(per_source, shares, temperature=temperature, caps=limits, seed=seed)
     reports = [_after_draw(report, len(kept), len(rest)) for report, kept, rest in zip(reports, drawn, left_out)]
     dropped += [Dropped(record.id, NOT_DRAWN, "left out by the mixture") for rest in left_out for record in rest]
@@ -265,14 +266,22 @@ def _distinct_names(sources: Sequence[Source]) -> list[Source]:
     return [source if count[source.name] == 1 else replace(source, name=source.path) for source in sources]
 
 
-def _caps(caps: Mapping[str, int], sources: Sequence[Source]) -> list[int | None]:
-    known = {source.name for source in sources} | {source.path for source in sources}
-    for name in caps:
+def for_sources(given: Mapping[str, float] | None, sources: Sequence[Source], what: str) -> list[float | None] | None:
+    """Numbers by a source's name, path or file name in the order of the sources; None where none is given.
+
+    Raises:
+        DataError: a name is no source's; `what` says whose names they are.
+    """
+    if given is None:
+        return None
+    names = [(source.name, source.path, Path(source.path).name) for source in sources]
+    known = {name for of_source in names for name in of_source}
+    for name in given:
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; sources are {', '.join(sorted(known))}"
-            raise DataError(f"caps names {name!r}, which is no source{hint}")
-    return [caps.get(source.name, caps.get(source.path)) for source in sources]
+            hint = f"; did you mean {near[0]!r}?" if near else f"; sources are {', '.join(of[0] for of in names)}"
+            raise DataError(f"{what} names {name!r}, which is no source{hint}")
+    return [next((given[name] for name in of_source if name in given), None) for of_source in names]
 
 
 def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float) -> None:

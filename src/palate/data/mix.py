@@ -22,6 +22,7 @@ def counts(
     *,
     temperature: float | None = None,
     caps: Sequence[int | None] | None = None,
+    total: int | None = None,
 ) -> list[int]:
     """Records to take from each source: as many as possible in the wanted proportions, none twice.
 
@@ -30,22 +31,35 @@ def counts(
         weights: wanted proportions; they need not sum to 1.
         temperature: instead of weights, proportions size^(1/temperature): 1 as they are, large: evenly.
         caps: most to take from each source; None for no limit.
+        total: most to take in all, in the same proportions (those of the limits without weights and temperature).
     """
     limits = [size if cap is None else min(size, cap) for size, cap in zip(sizes, caps or [None] * len(sizes))]
     if weights is None and temperature is None:
-        return limits
+        if total is None or total >= sum(limits):
+            return limits
+        weights = limits
     if weights is not None and temperature is not None:
         raise DataError("a mixture has weights or a temperature, not both")
     if weights is None:
         if temperature is None or not temperature > 0:
             raise DataError(f"temperature is {temperature}; it must be above 0")
         weights = [size ** (1 / temperature) for size in sizes]
+    empty = next((place for place, limit in enumerate(limits) if limit == 0), None)
+    if empty is not None:
+        raise DataError(f"source {empty + 1} of the mixture has no row to give")
     bad = next((weight for weight in weights if not (math.isfinite(weight) and weight > 0)), None)
     if bad is not None:
         raise DataError(f"a weight of the mixture is {bad}; weights must be above 0 (leave a source out instead)")
     # The source that runs out first limits all others.
     scale = min(limit / weight for limit, weight in zip(limits, weights))
-    return [min(limit, round(scale * weight)) for limit, weight in zip(limits, weights)]
+    if total is None or scale * sum(weights) <= total:
+        return [min(limit, round(scale * weight)) for limit, weight in zip(limits, weights)]
+    exact = [total * weight / sum(weights) for weight in weights]
+    taken = [math.floor(share) for share in exact]
+    # What rounding down left over goes where most was cut off.
+    for place in sorted(range(len(taken)), key=lambda place: taken[place] - exact[place])[: total - sum(taken)]:
+        taken[place] += 1
+    return taken
 
 
 def draw(

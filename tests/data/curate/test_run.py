@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from palate.data import load_records
@@ -132,11 +134,34 @@ def test_decontamination_and_reference_margins(tmp_path: Path) -> None:
     ]
     margins = [{"id": f"set.jsonl:{n}", "margin": margin} for n, margin in enumerate((3, 0.2, -4, 1.0, -0.9), 1)]
     written(tmp_path, margins, "margins.jsonl")
-    rule = {"reference_margin": {"file": str(tmp_path / "margins.jsonl"), "keep": ["hard"]}}
+    rule: dict[str, dict[str, Any]] = {"reference_margin": {"file": str(tmp_path / "margins.jsonl"), "keep": ["hard"]}}
+    assert left_out(tmp_path, rows, [rule]) == [(f"set.jsonl:{n}", "reference_margin") for n in (1, 3, 4, 6)]
+    rule["reference_margin"]["without"] = True  # row 6 is not in the file
     assert left_out(tmp_path, rows, [rule]) == [(f"set.jsonl:{n}", "reference_margin") for n in (1, 3, 4)]
     (tmp_path / "margins.jsonl").write_text('{"id": "x"}\n')
     with pytest.raises(DataError, match=r"margins.jsonl, line 1: is not \{id, margin\}"):
         left_out(tmp_path, rows, [rule])
+
+
+def test_answers_that_mean_the_same_are_left_out(tmp_path: Path) -> None:
+    rows = [{**GOOD, "prompt": f"{n}?", "rejected": f"{GOOD['rejected']} {n}"} for n in range(4)]
+    rows[1]["chosen"], rows[3]["chosen"] = "short", f"{GOOD['chosen']} like {rows[3]['rejected']}"
+    asked: list[str] = []
+
+    def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Answers about somebody else point one way, all others another way."""
+        asked.extend(texts)
+        ways = [[0.0, 1.0] if "somebody else" in text else [1.0, 0.0] for text in texts]
+        return np.array(ways, dtype=np.float32)
+
+    path = written(tmp_path, rows)
+    rules = read_rules({"rules": ["min_length", "embedding_difference"]})
+    curate(path, tmp_path / "out", rules, embed=embed)
+    assert [(row["origin"], row["rejected_by"]) for row in lines(tmp_path / "out" / "rejected.jsonl")] == [
+        ("set.jsonl:2", "min_length"),
+        ("set.jsonl:4", "embedding_difference"),
+    ]
+    assert len(asked) == 6  # two answers of each row that the earlier rule let through
 
 
 def test_nothing_is_lost(tmp_path: Path) -> None:

@@ -45,6 +45,10 @@ class RowRule(Rule):
         """Why the row is left out, for a person; "" if it stays."""
         raise NotImplementedError
 
+    def fail_which(self, records: Sequence[Record], measures: Sequence[Measures]) -> list[str]:
+        """`fails` of many rows, for rules that are faster on many at once."""
+        return [self.fails(record, one) for record, one in zip(records, measures, strict=True)]
+
 
 class SetRule(Rule):
     """Looks at all rows that earlier rules have left."""

@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from palate.data.curate.base import RowRule
+from palate.data.curate.embedding import EmbeddingDifference
 from palate.data.held_out import evaluation_texts
 from palate.data.measures.leaks import EvaluationTexts
 from palate.data.measures.pairs import Measures, completions
@@ -51,10 +52,10 @@ class ReferenceMargin(RowRule):
 
     heavy: ClassVar[bool] = True
     name: ClassVar[str] = "reference_margin"
-    file: str = Field(description="JSON Lines of {id, margin}, ids as in the dataset")
+    file: str = Field(description="what palate data margins wrote: JSON Lines of {id, margin}, ids as in the dataset")
     keep: tuple[Literal["easy", "hard", "contradictory"], ...] = Field(("easy", "hard"), description="which stay")
     easy: float = Field(1.0, gt=0, description="margin from which a pair is easy, in the file's units")
-    without: bool = Field(True, description="keep rows that the file does not name")
+    without: bool = Field(False, description="keep rows that the file does not name")
 
     @cached_property
     def _margins(self) -> dict[str, float]:
@@ -80,4 +81,4 @@ class ReferenceMargin(RowRule):
         return "" if kind in self.keep else f"{kind}: reference margin {margin:.2f}"
 
 
-FILE_RULES: tuple[type[RowRule], ...] = (Decontaminate, ReferenceMargin)
+FILE_RULES: tuple[type[RowRule], ...] = (Decontaminate, ReferenceMargin, EmbeddingDifference)

@@ -4,33 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import yaml
-from pydantic import ValidationError
 
 from palate.artifacts.files import write_text
 from palate.artifacts.folders import atomic_folder
 from palate.data.card import rows_file
 from palate.data.contract import write_contract
 from palate.data.curate.base import Candidate, RowRule, Rule, SetRule
+from palate.data.curate.embedding import Embedder, EmbeddingDifference
 from palate.data.curate.funnel import Step, funnel_figure
-from palate.data.curate.rules import PRESETS, RULES
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.measures.pairs import Measures, measure
-from palate.data.parallel import ordered_map
+from palate.data.parallel import ordered_chunks
 from palate.data.rows import RatedAnswers, Reading
 from palate.data.sources import Source
 from palate.data.targets import palate_row
 from palate.data.writers import write_rows
-from palate.errors import ConfigError, DataError
+from palate.errors import DataError
 from palate.records import Dropped, PreferencePair, Record
 
 KEPT, REJECTED = "kept.jsonl", "rejected.jsonl"
-_KEYS = ("preset", "without", "rules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +56,7 @@ def curate(
     max_samples: int | None = None,
     reading: Reading | None = None,
     workers: int = 1,
+    embed: Embedder | None = None,
 ) -> Curation:
     """Applies rules in order and writes what is kept and what is not.
 
@@ -70,8 +65,13 @@ def curate(
         output: folder to write; one that an earlier curation wrote is replaced, any other is refused.
         rules: as `read_rules` gives them.
         workers: processes that measure rows.
+        embed: makes vectors of texts, for the rules that compare meaning.
+
+    Raises:
+        ConfigError: a rule needs vectors and there is nothing to make them.
     """
     output = Path(output)
+    rules = [rule.lent(embed) if isinstance(rule, EmbeddingDifference) else rule for rule in rules]
     if output.exists() and (not output.is_dir() or (any(output.iterdir()) and rows_file(output) is None)):
         raise DataError(f"{output} is there already and was not written by palate data; choose another name")
     sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
@@ -98,32 +98,6 @@ def curate(
             reports=reports,
         )
     return Curation(output, tuple(steps), kept, tuple(reports))
-
-
-def read_rules(config: str | Path | Mapping[str, Any] | None = None, *, preset: str | None = None) -> list[Rule]:
-    """Rules of a YAML file (or its content), of a preset, or of both.
-
-    The file has `preset:` to start from, `without:` rules of it to leave out, and `rules:`, a list of names or of
-    `name: {threshold: value}`; a rule that the preset has already is replaced in its place.
-    """
-    where, content = _content(config)
-    unknown = next((key for key in content if key not in _KEYS), None)
-    if unknown is not None:
-        raise ConfigError(f"{where}: unknown key {unknown!r}; known are {', '.join(_KEYS)}")
-    chosen = content.get("preset") or preset
-    if chosen is not None and chosen not in PRESETS:
-        raise ConfigError(f"{where}: unknown preset {chosen!r}; known are {', '.join(PRESETS)}")
-    found: dict[str, Rule] = {}
-    for entry in [*(PRESETS[chosen] if chosen else ()), *_entries(content.get("rules"), where)]:
-        ((name, settings),) = entry.items()
-        found[name] = _rule(name, settings, where)
-    for name in _names(content.get("without"), where):
-        if name not in found:
-            raise ConfigError(f"{where}: without names {name!r}, which is not among the rules")
-        del found[name]
-    if not found:
-        raise ConfigError(f"{where}: no rules; name a preset ({', '.join(PRESETS)}) or list rules")
-    return list(found.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,23 +149,36 @@ def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[
 
     verdicts: list[_Verdict] = []
     candidates: list[Candidate] = []
-    for record, (measures, verdict) in ordered_map(partial(_judge, tuple(light)), records(), workers):
+    for chunk, judged in ordered_chunks(_Judge(tuple(light)), records(), workers):
+        measures, found = [one for one, _ in judged], [verdict for _, verdict in judged]
         for index, rule in heavy:
-            if verdict[0] < 0 or index < verdict[0]:
-                detail = rule.fails(record, measures)
-                verdict = (index, detail) if detail else verdict
-        verdicts.append(verdict)
-        candidates.append(Candidate(measures, record.margin if isinstance(record, PreferencePair) else None))
+            # A row that an earlier rule leaves out is not this one's to look at.
+            open_ = [place for place, (first, _) in enumerate(found) if first < 0 or index < first]
+            details = rule.fail_which([chunk[place] for place in open_], [measures[place] for place in open_])
+            for place, detail in zip(open_, details, strict=True):
+                if detail:
+                    found[place] = (index, detail)
+        verdicts += found
+        margins = (record.margin if isinstance(record, PreferencePair) else None for record in chunk)
+        candidates += [Candidate(one, margin) for one, margin in zip(measures, margins)]
     return verdicts, candidates, unread
 
 
-def _judge(rules: tuple[tuple[int, RowRule], ...], record: Record) -> tuple[Measures, _Verdict]:
-    measures = measure(record)
-    for index, rule in rules:
-        detail = rule.fails(record, measures)
-        if detail:
-            return measures, (index, detail)
-    return measures, (-1, "")
+class _Judge:
+    """Measures rows and finds the first rule that each fails, in whatever process."""
+
+    def __init__(self, rules: tuple[tuple[int, RowRule], ...]) -> None:
+        self._rules = rules
+
+    def __call__(self, records: Sequence[Record]) -> list[tuple[Measures, _Verdict]]:
+        return [(measures, self._verdict(record, measures)) for record in records for measures in (measure(record),)]
+
+    def _verdict(self, record: Record, measures: Measures) -> _Verdict:
+        for index, rule in self._rules:
+            detail = rule.fails(record, measures)
+            if detail:
+                return index, detail
+        return -1, ""
 
 
 def _apply(
@@ -244,67 +231,3 @@ def _settings(rule: Rule) -> str:
 
 def _value(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _content(config: str | Path | Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any]]:
-    if config is None or isinstance(config, Mapping):
-        return "rules", config or {}
-    path = Path(config)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:160]}") from None
-    if isinstance(content, list):
-        content = {"rules": content}
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"{path}: must have preset: or rules:")
-    return str(path), content
-
-
-def _entries(rules: Any, where: str) -> list[Mapping[str, Any]]:
-    if rules is None:
-        return []
-    if isinstance(rules, Mapping):
-        return [{name: settings} for name, settings in rules.items()]
-    if not isinstance(rules, list):
-        raise ConfigError(f"{where}: rules must be a list of names or of name: {{threshold: value}}")
-    entries: list[Mapping[str, Any]] = []
-    for rule in rules:
-        if isinstance(rule, str):
-            entries.append({rule: {}})
-        elif isinstance(rule, Mapping) and len(rule) == 1:
-            entries.append(rule)
-        else:
-            raise ConfigError(f"{where}: a rule is a name or one name: {{threshold: value}}, not {rule!r}")
-    return entries
-
-
-def _names(names: Any, where: str) -> list[str]:
-    if names is None:
-        return []
-    if isinstance(names, str):
-        return [names]
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{where}: without must be a list of rules")
-    return list(names)
-
-
-def _rule(name: Any, settings: Any, where: str) -> Rule:
-    kind = RULES.get(name)
-    if kind is None:
-        near = get_close_matches(str(name), RULES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(RULES)}"
-        raise ConfigError(f"{where}: there is no rule {name!r}{hint}")
-    if settings is not None and not isinstance(settings, Mapping):
-        raise ConfigError(f"{where}: {name} must be followed by {{threshold: value}}, not {settings!r}")
-    try:
-        return kind(**{str(key): value for key, value in (settings or {}).items()})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(kind.model_fields) or "no thresholds"
-            raise ConfigError(f"{where}: {name} has no threshold {key!r}; it has {known}") from None
-        raise ConfigError(f"{where}: {name}.{key}: {first['msg']}") from None

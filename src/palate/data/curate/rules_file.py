@@ -1,0 +1,107 @@
+"""Rules as a YAML file states them, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from palate.data.curate.base import Rule
+from palate.data.curate.rules import PRESETS, RULES
+from palate.errors import ConfigError
+
+_KEYS = ("preset", "without", "rules")
+
+
+def read_rules(config: str | Path | Mapping[str, Any] | None = None, *, preset: str | None = None) -> list[Rule]:
+    """Rules of a YAML file (or its content), of a preset, or of both.
+
+    The file has `preset:` to start from, `without:` rules of it to leave out, and `rules:`, a list of names or of
+    `name: {threshold: value}`; a rule that the preset has already is replaced in its place.
+    """
+    where, content = _content(config)
+    unknown = next((key for key in content if key not in _KEYS), None)
+    if unknown is not None:
+        raise ConfigError(f"{where}: unknown key {unknown!r}; known are {', '.join(_KEYS)}")
+    chosen = content.get("preset") or preset
+    if chosen is not None and chosen not in PRESETS:
+        raise ConfigError(f"{where}: unknown preset {chosen!r}; known are {', '.join(PRESETS)}")
+    found: dict[str, Rule] = {}
+    for entry in [*(PRESETS[chosen] if chosen else ()), *_entries(content.get("rules"), where)]:
+        ((name, settings),) = entry.items()
+        found[name] = _rule(name, settings, where)
+    for name in _names(content.get("without"), where):
+        if name not in found:
+            raise ConfigError(f"{where}: without names {name!r}, which is not among the rules")
+        del found[name]
+    if not found:
+        raise ConfigError(f"{where}: no rules; name a preset ({', '.join(PRESETS)}) or list rules")
+    return list(found.values())
+
+
+def _content(config: str | Path | Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any]]:
+    if config is None or isinstance(config, Mapping):
+        return "rules", config or {}
+    path = Path(config)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:160]}") from None
+    if isinstance(content, list):
+        content = {"rules": content}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path}: must have preset: or rules:")
+    return str(path), content
+
+
+def _entries(rules: Any, where: str) -> list[Mapping[str, Any]]:
+    if rules is None:
+        return []
+    if isinstance(rules, Mapping):
+        return [{name: settings} for name, settings in rules.items()]
+    if not isinstance(rules, list):
+        raise ConfigError(f"{where}: rules must be a list of names or of name: {{threshold: value}}")
+    entries: list[Mapping[str, Any]] = []
+    for rule in rules:
+        if isinstance(rule, str):
+            entries.append({rule: {}})
+        elif isinstance(rule, Mapping) and len(rule) == 1:
+            entries.append(rule)
+        else:
+            raise ConfigError(f"{where}: a rule is a name or one name: {{threshold: value}}, not {rule!r}")
+    return entries
+
+
+def _names(names: Any, where: str) -> list[str]:
+    if names is None:
+        return []
+    if isinstance(names, str):
+        return [names]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{where}: without must be a list of rules")
+    return list(names)
+
+
+def _rule(name: Any, settings: Any, where: str) -> Rule:
+    kind = RULES.get(name)
+    if kind is None:
+        near = get_close_matches(str(name), RULES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(RULES)}"
+        raise ConfigError(f"{where}: there is no rule {name!r}{hint}")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(f"{where}: {name} must be followed by {{threshold: value}}, not {settings!r}")
+    try:
+        return kind(**{str(key): value for key, value in (settings or {}).items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.model_fields) or "no thresholds"
+            raise ConfigError(f"{where}: {name} has no threshold {key!r}; it has {known}") from None
+        raise ConfigError(f"{where}: {name}.{key}: {first['msg']}") from None
