@@ -107,6 +107,14 @@ def test_palate_rows_are_read_back_as_they_were(kind: type[Record], data: st.Dat
         assert [record.extra for record in again] == [record.extra for record in records]
 
 
+def test_a_carriage_return_in_a_cell_survives_csv() -> None:
+    texts = ["x\r0", "\r", "x\r\ny"]
+    asked, better, worse = (Message("user", "q"),), (Message("assistant", "a"),), (Message("assistant", "b"),)
+    fields = {"prompt": asked, "chosen": better, "rejected": worse}
+    records = [PreferencePair(id="x", **fields, extra={"lang": text}) for text in texts]
+    assert [record.extra["lang"] for record in round_trip(records, PreferencePair, "a.csv")] == texts
+
+
 @settings(max_examples=40, deadline=None)
 @given(records=st.lists(PAIR, min_size=1, max_size=4))
 def test_pairs_in_parquet_arrow_and_csv(records: list[PreferencePair]) -> None:

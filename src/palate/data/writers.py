@@ -112,10 +112,13 @@ def _write_cells(stream: TextIO, rows: Iterable[Mapping[str, Any]], delimiter: s
     """The header needs all columns, so rows wait in memory; CSV is not for files larger than that."""
     kept = list(rows)
     names = list(dict.fromkeys(name for row in kept for name in row))
-    writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(names)
-    for row in kept:
-        writer.writerow([_cell(row.get(name)) for name in names])
+    plain, quoted = (
+        csv.writer(stream, delimiter=delimiter, lineterminator="\n", quoting=quoting)
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+    )
+    for cells in (names, *([_cell(row.get(name)) for name in names] for row in kept)):
+        # A lone carriage return ends a line for readers, but csv sees no need to quote it.
+        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
     return len(kept)
 
 
