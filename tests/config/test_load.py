@@ -198,3 +198,9 @@ def test_values_in_memory_load_the_same_way() -> None:
     assert loaded.notices == ("bf16: true is read as precision: bf16",)
     with pytest.raises(ConfigError, match=r"^demo: unknown key sed"):
         config_from_values({**values, "sed": 1}, origin="demo")
+
+
+@pytest.mark.parametrize("key", ["seed", "learning_rate", "max_tokens_per_batch", "pref_beta", "save_total_limit"])
+def test_true_is_no_number(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"config: {key} must be a number, not true"):
+        config_from_values({"stage": "dpo", "model_name_or_path": "m", "dataset": "d", "output_dir": "o", key: True})

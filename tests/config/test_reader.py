@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,16 @@ def test_an_override_keeps_what_stands_after_the_first_equals_sign() -> None:
 def test_values_are_shown_as_they_stand_in_the_file() -> None:
     assert [as_yaml(value) for value in (None, True, False, "text", 0.5)] == ["null", "true", "false", "text", "0.5"]
     assert len(as_yaml("x" * 1000)) == 58
+
+
+def test_a_few_lines_that_stand_for_billions_of_values_are_refused_at_once(tmp_path: Path) -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in pairwise("abcdefghi")]
+    with pytest.raises(ConfigError, match=r"run\.yaml:1: its anchors and aliases stand for more than 100,000 values"):
+        read(tmp_path, "\n".join(lines))
+    assert read(tmp_path, "a: &a [1, 2]\nb: *a\n") == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_a_deep_nest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nested too deep"):
+        read(tmp_path, "a: " + "[" * 5000)

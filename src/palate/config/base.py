@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 class Fields(BaseModel):
@@ -18,6 +19,20 @@ class Fields(BaseModel):
         protected_namespaces=(),  # model_name_or_path is the field's name everywhere
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, field: ValidationInfo) -> Any:
+        """Python counts true as 1, and `seed: true` is a mistake."""
+        if isinstance(value, bool) and _is_number(cls.model_fields[str(field.field_name)].annotation):
+            raise ValueError(f"{field.field_name} must be a number, not {str(value).lower()}")
+        return value
+
     def resolved(self) -> dict[str, Any]:
         """Every key with the value that holds, as plain JSON values: what `run.json` and `palate plan` show."""
         return self.model_dump(mode="json")
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a field takes numbers and no truth values."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return bool({int, float} & set(kinds)) and bool not in kinds

@@ -30,7 +30,7 @@ def explain(error: ValidationError, entries: Mapping[str, Entry], model: type[Ba
 def _say(key: str, details: list[ErrorDetails], model: type[BaseModel]) -> str:
     first = details[0]
     if first["type"] == "missing":
-        meaning = (model.model_fields[key].description or "").split(".")[0]
+        meaning = (model.model_fields[key].description or "").split(". ")[0].rstrip(".")
         return f"{key} is missing: {meaning[:1].lower()}{meaning[1:]}"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])

@@ -27,6 +27,10 @@ FLOAT = re.compile(
 )
 
 
+# Far more than any config has.
+MOST_VALUES = 100_000
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One key's value and where it was written.
@@ -49,6 +53,15 @@ class _Loader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and expanded_size(node, {}) > MOST_VALUES:
+            raise yaml.constructor.ConstructorError(
+                problem=f"its anchors and aliases stand for more than {MOST_VALUES:,} values; write out what is meant",
+                problem_mark=node.start_mark,
+            )
+        return node
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         refuse_duplicates(node)
         return super().construct_mapping(node, deep=deep)
@@ -56,6 +69,16 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", INT, list("-+0123456789"))
+
+
+def expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for with every alias written out: few lines of YAML can stand for billions."""
+    if id(node) not in known:
+        known[id(node)] = 0  # an alias to itself ends here; the constructor refuses it
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for item in inner for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(expanded_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def refuse_duplicates(node: yaml.MappingNode) -> None:
@@ -95,6 +118,8 @@ def read_config_file(path: str | Path) -> dict[str, Entry]:
         }
     except yaml.YAMLError as error:
         raise ConfigError(_one_line(path, error)) from error
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deep for a config") from None
     finally:
         loader.dispose()
 
