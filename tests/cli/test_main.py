@@ -158,6 +158,12 @@ def test_what_fails_in_one_process_only_is_said_with_its_rank(
     assert capsys.readouterr().err == "palate: error (process 3): no space left\n"
 
 
+def test_a_terminal_that_cannot_show_greek_gets_escapes() -> None:
+    done = palate("objectives", "sigmoid", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "lσ(βΔ)".encode("ascii", "backslashreplace").decode() in done.stdout
+
+
 def test_a_closed_pipe_is_quiet() -> None:
     code = (
         "import sys\nfrom palate.cli import main, plan\n"

@@ -6,6 +6,7 @@ signal. A traceback means a bug in palate.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -88,4 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> NoReturn:
     """Entry point of the `palate` script and of `python -m palate`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show β gets \u03b2, not a traceback.
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main())
