@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,15 @@ class DataFields(Fields):
         "drops rows whose completions still do not fit; drop drops them at once.",
     )
     max_samples: int | None = Field(None, ge=1, description="Use only the first n rows of each dataset.")
+    mix_temperature: float | None = Field(
+        None,
+        gt=0,
+        description="Draw from several datasets in proportion to size^(1/T) instead of by weights: 1 as they are, large "
+        "evenly. Absent: by the weights of dataset, or all rows.",
+    )
+    mix_caps: dict[str, Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="Most records to draw from a dataset, by its name or path, e.g. {hh.jsonl: 5000}."
+    )
     val_size: float = Field(
         0.0, ge=0, description="Held-out part of dataset, split by prompt: a share below 1, or a number of rows."
     )
@@ -41,6 +50,12 @@ class DataFields(Fields):
         0.5, ge=0, le=1, description="Largest share of rows that may be unusable before the run is refused."
     )
     preprocessing_num_workers: int = Field(1, ge=1, description="Processes that turn rows into tokens.")
+
+    @model_validator(mode="after")
+    def _one_way_to_mix(self) -> Any:
+        if self.mix_temperature is not None and isinstance(self.dataset, dict):
+            raise ValueError("mix_temperature and the weights of dataset both set the shares; keep one of them")
+        return self
 
     @model_validator(mode="after")
     def _one_source_of_held_out_rows(self) -> Any:

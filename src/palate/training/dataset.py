@@ -58,7 +58,8 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     Raises:
         DataError: a dataset cannot be read, or too little of it is left; one line with the counts.
     """
-    loaded = [_load(config, config.dataset, method.record)]
+    mixture = {"temperature": config.mix_temperature, "caps": config.mix_caps}
+    loaded = [_load(config, config.dataset, method.record, **mixture)]
     train_records, eval_records = loaded[0].records, []
     if config.eval_dataset is not None:
         loaded.append(_load(config, config.eval_dataset, method.record))
@@ -81,7 +82,7 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     return RunData(groups, held_out, [row.prompt for row in asked if row.prompt], report)
 
 
-def _load(config: RunConfig, dataset: Any, record: type[Record]) -> LoadedData[Any]:
+def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any) -> LoadedData[Any]:
     return load_records(
         dataset,
         kind=record,
@@ -90,6 +91,7 @@ def _load(config: RunConfig, dataset: Any, record: type[Record]) -> LoadedData[A
         max_samples=config.max_samples,
         max_dropped=config.max_dropped,
         seed=config.seed,
+        **mixture,
     )
 
 
