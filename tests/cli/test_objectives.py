@@ -9,7 +9,9 @@ import typer
 from typer.testing import CliRunner
 
 from palate.cli.objectives import command
+from palate.config.objective_table_online import ONLINE_OBJECTIVES
 from palate.config.objectives import OBJECTIVES
+from palate.config.run import STAGES
 from palate.errors import ConfigError
 
 app = typer.Typer()
@@ -28,6 +30,29 @@ def test_all_are_listed_with_their_summary() -> None:
         assert any(line.split() == [row.name, *row.summary.split()] for line in lines)
 
 
+def test_the_list_has_formula_reference_and_options() -> None:
+    lines = [line.strip() for line in output().splitlines()]
+    for row in (*OBJECTIVES.values(), *ONLINE_OBJECTIVES.values()):
+        assert row.formula in lines
+    assert "needs a reference; pref_beta 2, simpo_gamma 1" not in lines
+    assert "needs no reference; pref_beta 2, simpo_gamma 1" in lines
+    assert "needs no reference; no options of its own" in lines  # rrhf
+
+
+def test_the_full_list_is_each_of_them() -> None:
+    text = output("--full")
+    for name in (*OBJECTIVES, *ONLINE_OBJECTIVES):
+        assert output(name).strip() in text
+
+
+def test_the_online_ones_name_options_of_their_stage() -> None:
+    for row in ONLINE_OBJECTIVES.values():
+        stage = STAGES["ppo" if row.name == "ppo" else "grpo"]
+        assert set(row.options) <= set(stage.model_fields)
+        assert row.choice in output(row.name)
+        assert json.loads(output(row.name, "--json"))["options"] == list(row.options)
+
+
 def test_one_is_shown_with_formula_options_and_start() -> None:
     text = output("exo")
     assert text.startswith("exo_pair: ")
@@ -44,7 +69,9 @@ def test_each_can_be_shown(name: str) -> None:
 
 
 def test_json_of_all() -> None:
-    assert [row["name"] for row in json.loads(output("--json"))["objectives"]] == list(OBJECTIVES)
+    rows = json.loads(output("--json"))["objectives"]
+    assert [row["name"] for row in rows] == [*OBJECTIVES, *ONLINE_OBJECTIVES]
+    assert rows[-1]["family"] == "online"
 
 
 def test_an_unknown_name_is_an_error_that_the_command_line_prints() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from palate.errors import ConfigError
 from palate.feedback.judges import ScoreJudge, WinShare, load_judge
+from palate.models.reward_model import RewardModel
 from palate.records import Message, Messages, Verdict
+from runs import pairs, run
+from tiny import save_tiny
 
 A: Messages = (Message("user", "a"),)
 B: Messages = (Message("user", "b"),)
@@ -36,6 +40,22 @@ def test_a_difference_in_log_odds_becomes_a_probability() -> None:
 def test_what_is_no_judge_is_said(spec: str) -> None:
     with pytest.raises(ConfigError, match="--judge"):
         load_judge(spec)
+
+
+def test_a_reward_models_folder_is_a_judge(tmp_path: Path) -> None:
+    """It prefers what the model rewards more, with the probability that Bradley and Terry give."""
+    model = save_tiny(tmp_path / "llama", initializer_range=0.2)
+    run(model, tmp_path / "rm", stage="rm", learning_rate=1e-2, num_train_epochs=4, per_device_train_batch_size=8)
+    folder = str(tmp_path / "rm")
+    judge, rewards = load_judge(folder), RewardModel(folder)
+    assert judge.name == folder
+    rows = pairs(6, seed=3)
+    asked = [(Message("user", row["prompt"]),) for row in rows]
+    left, right = ([row[side] for row in rows] for side in ("rejected", "chosen"))
+    margins = [a - b for a, b in zip(rewards(asked, left), rewards(asked, right), strict=True)]
+    for verdict, margin in zip(judge.compare(asked, left, right), margins, strict=True):
+        assert verdict.outcome == ("left" if margin > 0 else "right")
+        assert verdict.probability_left == pytest.approx(1 / (1 + math.exp(-margin)), abs=1e-4)
 
 
 def test_the_share_of_rivals_that_an_answer_beats() -> None:

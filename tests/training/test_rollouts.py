@@ -111,6 +111,22 @@ def test_a_judge_is_a_reward_where_one_is_lent(model: Path, tmp_path: Path) -> N
     assert row["reward"] == pytest.approx(1.0)
 
 
+def test_a_reward_model_and_a_rule_are_weighed_and_each_is_logged(model: Path, tmp_path: Path) -> None:
+    """The reward model is the folder that stage rm left; held-out answers get the same rewards as trained ones do."""
+    judge = tmp_path / "rm"
+    run(model, judge, stage="rm", learning_rate=1e-2, num_train_epochs=4, per_device_train_batch_size=8)
+    terms = [{"reward": str(judge), "weight": 0.5}, {"reward": "length:longer", "weight": -0.1}]
+    keys = online(tmp_path / "data", "grpo", max_steps=2, rewards=terms, num_generations=4, val_size=2)
+    run(model, tmp_path / "run", **keys)
+    rows = [*metrics(tmp_path / "run"), *metrics(tmp_path / "run", "eval")]
+    assert len(rows) == 3
+    for row in rows:
+        learned, length = row[f"rewards/{judge}"], row["rewards/length:longer"]
+        assert learned != 0
+        assert row["reward"] == pytest.approx(0.5 * learned - 0.1 * length, rel=1e-4)
+        assert "kl" in row
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

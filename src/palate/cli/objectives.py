@@ -9,35 +9,72 @@ import typer
 
 from palate.cli.arguments import AsJson
 from palate.cli.console import result, result_json
-from palate.config.objective_docs import HEADINGS, default_text, plain, start_text
+from palate.config.objective_docs import HEADINGS, ONLINE_HEADING, default_text, plain, plain_online, start_text
+from palate.config.objective_table_online import ONLINE_OBJECTIVES, OnlineObjective
 from palate.config.objectives import OBJECTIVES, OPTIONS, Objective, Option, objective
 
 Name: TypeAlias = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="One objective, with its options; all when left out.")
 ]
 
+Full: TypeAlias = Annotated[bool, typer.Option("--full", help="All of them as one is shown.")]
 
-def command(name: Name = None, as_json: AsJson = False) -> None:
+SYMBOLS = (
+    "a, b: sums of log π of chosen and rejected, a0, b0 under the reference, nc, nr their tokens, ā = a/nc;\n"
+    "Δc = a − a0, Δr = b − b0, Δ = Δc − Δr; lσ: log-sigmoid; ε: label smoothing; u: the log-ratio of one answer;\n"
+    "r: a reward; A: advantage; ρ: π over π at sampling; c, k, v: cliprange, kl_coef, vf_coef; V, R: value, return.\n"
+    "`palate objectives NAME` (or --full) has modifiers, sources, whose option each reproduces, and when to take it."
+)
+
+
+def command(name: Name = None, full: Full = False, as_json: AsJson = False) -> None:
     """List the objectives, or show one: its loss, options, loss at step 0, source, and whose option it equals."""
-    if name is not None:
+    if name is not None and name.strip().lower() in ONLINE_OBJECTIVES:
+        online = ONLINE_OBJECTIVES[name.strip().lower()]
+        if as_json:
+            result_json(plain_online(online))
+        else:
+            result(one_online(online))
+    elif name is not None:
         row = objective(name)
         if as_json:
             result_json(plain(row))
         else:
             result(one(row))
     elif as_json:
-        result_json({"objectives": [plain(row) for row in OBJECTIVES.values()]})
+        online_rows = [plain_online(row) for row in ONLINE_OBJECTIVES.values()]
+        result_json({"objectives": [*(plain(row) for row in OBJECTIVES.values()), *online_rows]})
+    elif full:
+        shown = [*map(one, OBJECTIVES.values()), *map(one_online, ONLINE_OBJECTIVES.values())]
+        result("\n\n".join(shown))
     else:
         result(everything())
 
 
 def everything() -> str:
-    """All objectives by family, a line each."""
+    """All objectives by family: what each is, its formula, whether it needs a reference, its own options."""
     parts = []
     for family, heading in HEADINGS.items():
-        rows = [(row.name, row.summary) for row in OBJECTIVES.values() if row.family == family]
-        parts.append("\n".join([f"{heading}:", *_columns(rows)]))
-    return "\n\n".join([*parts, "`palate objectives NAME` shows one with its formula and options."])
+        lines: list[tuple[str, str]] = []
+        for row in OBJECTIVES.values():
+            if row.family == family:
+                lines += [(row.name, row.summary), ("", row.formula), ("", _needs(row))]
+        parts.append("\n".join([f"{heading}:", *_columns(lines)]))
+    lines = [
+        line
+        for row in ONLINE_OBJECTIVES.values()
+        for line in ((row.name, row.summary), ("", row.formula), ("", f"needs a reference; {', '.join(row.options)}"))
+    ]
+    parts.append("\n".join([f"{ONLINE_HEADING}:", *_columns(lines)]))
+    return "\n\n".join([*parts, SYMBOLS])
+
+
+def _needs(row: Objective) -> str:
+    options = ", ".join(f"{key} {default_text(option)}" for key, option in row.options.items())
+    needs = [options or "no options of its own"]
+    if row.family != "reward":
+        needs.insert(0, "needs a reference" if row.needs_reference else "needs no reference")
+    return "; ".join(needs)
 
 
 def one(row: Objective) -> str:
@@ -64,6 +101,21 @@ def one(row: Objective) -> str:
     return "\n\n".join(parts)
 
 
+def one_online(row: OnlineObjective) -> str:
+    """One of the online stages' objectives."""
+    facts = [
+        ("loss", row.formula),
+        ("chosen by", row.choice),
+        ("reads", "prompts, answered by the policy"),
+        ("reference", "needed"),
+        ("options", ", ".join(row.options)),
+        ("source", f"arXiv:{row.source}"),
+        ("equals", row.reproduces),
+        ("use it when", row.when_to_use),
+    ]
+    return "\n".join([f"{row.name}: {row.summary}", *_columns(facts)])
+
+
 def _option_lines(options: Mapping[str, Option]) -> list[tuple[str, str]]:
     return [(key, f"{default_text(option)}, in {option.range}: {option.doc}") for key, option in options.items()]
 
@@ -71,4 +123,4 @@ def _option_lines(options: Mapping[str, Option]) -> list[tuple[str, str]]:
 def _columns(rows: Iterable[tuple[str, str]]) -> list[str]:
     rows = list(rows)
     width = max(len(left) for left, _ in rows)
-    return [f"  {left:<{width}}  {right}" for left, right in rows]
+    return [f"  {left:<{width}}  {right}".rstrip() for left, right in rows]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from palate.config.objective_options import OPTIONS, Option
 from palate.config.objective_table import OBJECTIVES, Objective
+from palate.config.objective_table_online import ONLINE_OBJECTIVES, OnlineObjective
 
+ONLINE_HEADING = "On answers that the policy samples (stages, no values of pref_loss)"
 HEADINGS = {
     "paired": "On pairs (chosen, rejected)",
     "ranked": "On rankings, best first",
@@ -24,6 +27,7 @@ def markdown_table() -> str:
     for family, heading in HEADINGS.items():
         rows = [row for row in OBJECTIVES.values() if row.family == family]
         parts.append(f"## {heading}\n\n{_losses(rows)}\n\n{_advice(rows)}")
+    parts.append(f"## {ONLINE_HEADING}\n\n{_online()}")
     parts.append(f"## Options\n\n{_options()}")
     return "\n\n".join(parts) + "\n"
 
@@ -46,6 +50,11 @@ def plain(row: Objective) -> dict[str, Any]:
         "reproduces": row.reproduces,
         "when_to_use": row.when_to_use,
     }
+
+
+def plain_online(row: OnlineObjective) -> dict[str, Any]:
+    """The same of an online one."""
+    return {**asdict(row), "family": "online", "source": f"arXiv:{row.source}", "needs_reference": True}
 
 
 def default_text(option: Option) -> str:
@@ -81,6 +90,34 @@ def _losses(rows: Iterable[Objective]) -> str:
                 f"[{row.source}](https://arxiv.org/abs/{row.source})",
             )
             for row in rows
+        ),
+    )
+
+
+def _online() -> str:
+    header = (
+        "name",
+        "chosen by",
+        "loss of one token",
+        "options",
+        "what it is",
+        "when to use it",
+        "whose it reproduces",
+    )
+    return _table(
+        (*header, "source"),
+        (
+            (
+                f"`{row.name}`",
+                f"`{row.choice}`",
+                row.formula,
+                ", ".join(f"`{key}`" for key in row.options),
+                row.summary,
+                row.when_to_use,
+                row.reproduces,
+                f"[{row.source}](https://arxiv.org/abs/{row.source})",
+            )
+            for row in ONLINE_OBJECTIVES.values()
         ),
     )
 

@@ -17,6 +17,8 @@ from palate.errors import DataError
 from palate.evaluation.rewards import RewardSubject, is_reward_model
 from palate.evaluation.subject import ModelSpec, read_run
 from palate.models.precision import FP32
+from palate.models.reward_model import RewardModel
+from palate.records import Message
 from palate.text.batch import pack
 from palate.training.dataset import build_data
 from palate.training.methods import build_method
@@ -26,6 +28,7 @@ from runs import config, metrics, pairs, palate, run, run_json, weights, write_r
 from tiny import random_groups, save_tiny
 
 CPU = torch.device("cpu")
+SIDES = ("chosen", "rejected")
 
 
 def lσ(x: float) -> float:
@@ -77,11 +80,14 @@ def test_transformers_scores_with_the_run_alone(model: Path, tmp_path: Path, kin
     assert tokenizer.pad_token_id == alone.config.pad_token_id != tokenizer.eos_token_id
     rewards = []
     for row in pairs(5, seed=9):
-        asked = {"role": "user", "content": row["prompt"]}
-        turns = [[asked, {"role": "assistant", "content": row[side]}] for side in ("chosen", "rejected")]
+        question = {"role": "user", "content": row["prompt"]}
+        turns = [[question, {"role": "assistant", "content": row[side]}] for side in SIDES]
         texts = [tokenizer.apply_chat_template(one, tokenize=False).rstrip("\n") for one in turns]
         with torch.no_grad():
             rewards.append(alone(**tokenizer(texts, padding=True, return_tensors="pt")).logits[:, 0].tolist())
+    asked = [(Message("user", row["prompt"]),) for row in pairs(5, seed=9)]
+    ours = [RewardModel(tmp_path / "run", device=CPU)(asked, [row[side] for row in pairs(5, seed=9)]) for side in SIDES]
+    assert pytest.approx(np.array(rewards), abs=1e-5) == np.array(ours).T
     [evaluated] = metrics(tmp_path / "run", "eval")
     chosen, rejected = np.array(rewards).T
     assert evaluated["rewards/chosen"] == pytest.approx(chosen.mean(), abs=1e-5)
