@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,8 +30,15 @@ def augment_command(
     ] = None,
     share: Annotated[float, typer.Option("--share", min=0, max=10, help="New rows for --aim, of the rows read.")] = 0.2,
     max_share: Annotated[float, typer.Option("--max-share", min=0, help="Most new rows, of the rows read.")] = 0.5,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Who samples, paraphrases and revises: a model or a run.")
+    plan_file: Annotated[
+        Path | None, typer.Option("--plan", metavar="PLAN.yaml", help="kinds: and all other settings, from a file.")
+    ] = None,
+    max_of_kind: Annotated[
+        float, typer.Option("--max-of-kind", min=0, max=1, help="Most of the new rows that may be of one kind.")
+    ] = 1.0,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="Who samples; the first also paraphrases and revises: models or runs."),
     ] = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", help="OpenAI-compatible engine, up to /v1; without it, in this process.")
@@ -54,20 +62,28 @@ def augment_command(
     """Make new pairs: corrupted, reworded, moved, sampled and judged, or revised; nothing replaces what was there."""
     if by not in ("best_worst", "margin"):
         raise UsageError(f"--by {by}: is not one of best_worst, margin")
-    if bool(add) == bool(aim):
-        raise UsageError("say what to make: --add KIND=SIZE, or --aim at a gap")
+    if sum(map(bool, (add, aim, plan_file))) != 1:
+        raise UsageError("say what to make: --add KIND=SIZE, --aim at a gap, or --plan PLAN.yaml")
 
-    from palate.data.augment import Helpers, Plan, augment
+    from palate.data.augment import Helpers, Plan, augment, read_plan
 
-    options: dict[str, Any] = {"max_share": max_share, "seed": seed, "k": k, "by": by, "min_margin": min_margin}
-    plan = Plan.aimed(aim, share, **options) if aim else Plan(_sizes(add or []), **options)
-    helpers = Helpers(model=model or "")
-    if model is not None:
-        helpers = Helpers(_AnswererSampler(_answerer(model, base_url), temperature, max_new_tokens), model)
+    options: dict[str, Any] = {"max_share": max_share, "max_of_kind": max_of_kind, "seed": seed}
+    options |= {"k": k, "by": by, "min_margin": min_margin}
+    if plan_file is not None:
+        plan = read_plan(plan_file)
+    else:
+        plan = Plan.aimed(aim, share, **options) if aim else Plan(_sizes(add or []), **options)
+    helpers = Helpers()
+    if models:
+        samplers = {
+            model: _AnswererSampler(_answerer(model, base_url), temperature, max_new_tokens) for model in models
+        }
+        others = {model: sampler for model, sampler in samplers.items() if model != models[0]}
+        helpers = Helpers(samplers[models[0]], models[0], others=others)
     if judge is not None:
         from palate.feedback.judges import load_judge
 
-        helpers = Helpers(helpers.sampler, helpers.model, load_judge(judge))
+        helpers = replace(helpers, judge=load_judge(judge))
     done = augment(
         datasets,
         output,

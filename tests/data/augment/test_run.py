@@ -97,6 +97,12 @@ def test_what_the_corruptions_do() -> None:
     assert text_of("other_topic") == POTATOES.chosen[0].content
 
 
+@pytest.mark.parametrize("number", ["20000000000000000000", "9" * 5000])
+def test_a_number_too_long_to_count_with_changes_in_one_digit(number: str) -> None:
+    changed = corrupt(pair(9, number), "swapped_numbers", OTHERS, 0).rejected[0].content
+    assert sum(old != new for old, new in zip(number, changed, strict=True)) == 1
+
+
 def test_an_ignored_system_text_takes_what_another_one_called_for() -> None:
     brief = pair(3, "Yes.", prompt="Is it?", system="Answer in one word.")
     long = pair(4, "Well, let me tell you all about it.", prompt="Is it?", system="Tell long stories.")
@@ -234,6 +240,8 @@ def test_made_rows_are_not_made_worse_again(tmp_path: Path) -> None:
 def test_the_share_of_new_rows_is_capped(tmp_path: Path) -> None:
     done = augment(written(tmp_path, 40), tmp_path / "out", Plan({"dropped_end": 1, "repetition": 1}, max_share=0.6))
     assert done.made == {"dropped_end": 24}
+    plan = Plan({"dropped_end": 1, "repetition": 1}, max_share=0.6, max_of_kind=0.25)
+    assert augment(written(tmp_path, 40), tmp_path / "out", plan).made == {"dropped_end": 6, "repetition": 6}
 
 
 def test_aiming_at_a_gap_makes_what_teaches_it(tmp_path: Path) -> None:
@@ -255,6 +263,16 @@ def test_sampling_through_the_whole_run(tmp_path: Path) -> None:
     assert {row["made"]["model"] for row in rows} == {"writer"}
 
 
+def test_answers_of_several_models_are_judged_together(tmp_path: Path) -> None:
+    brief, long = Echo("a", "bb"), Echo("the longest answer of all", "quite a long answer")
+    helpers = Helpers(brief, "brief", LongerWins(), others={"long": long})
+    augment(written(tmp_path, 1), tmp_path / "out", Plan({"sampled": 1}, k=2, max_share=1), helpers)
+    row = json.loads((tmp_path / "out" / "augmented.jsonl").read_text().splitlines()[-1])
+    assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("the longest answer of all", "a")
+    assert row["made"]["model"] == "long over brief"
+    assert json.loads((tmp_path / "out" / "data.json").read_text())["options"]["model"] == "brief, long"
+
+
 @pytest.mark.parametrize(
     ("plan", "says"),
     [
@@ -262,6 +280,7 @@ def test_sampling_through_the_whole_run(tmp_path: Path) -> None:
         (Plan({"sampled": 1}), "sampled needs a model to write"),
         (Plan({"dropped_end": 0}), "give a share up to 1 or a number of rows"),
         (Plan({"dropped_end": 1}, k=1), "k is 1"),
+        (Plan({"dropped_end": 1}, max_of_kind=2), "max_of_kind is 2; it must be a share"),
         (Plan({}), "there is no way"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from palate.data.augment.corrupt import CORRUPTIONS, corrupt
 from palate.data.augment.made import Made
-from palate.data.augment.run import KINDS, Augmentation, Helpers, Plan, augment
+from palate.data.augment.plan import KINDS, Plan, read_plan
+from palate.data.augment.run import Augmentation, Helpers, augment
 
-__all__ = ["CORRUPTIONS", "KINDS", "Augmentation", "Helpers", "Made", "Plan", "augment", "corrupt"]
+__all__ = ["CORRUPTIONS", "KINDS", "Augmentation", "Helpers", "Made", "Plan", "augment", "corrupt", "read_plan"]

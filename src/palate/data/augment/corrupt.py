@@ -45,13 +45,13 @@ def swapped_numbers(
 
     def other(match: re.Match[str]) -> str:
         said = match[0]
-        if said.isdigit():
+        if said.isdecimal() and len(said) < 16:
             value = int(said)
             near = range(1, 10) if 1500 <= value <= 2100 else range(1, max(2, value // 2) + 1)
             changed = str(max(0, value + chance.choice((-1, 1)) * chance.choice(near)))
             changed = changed if changed != said else str(value + 1)
         else:
-            # A decimal keeps its form: one of its digits changes.
+            # A decimal, or a number too long to count with, keeps its form: one of its digits changes.
             place = chance.choice([index for index, character in enumerate(said) if character.isdigit()])
             digit = str((int(said[place]) + chance.randint(1, 9)) % 10)
             changed = said[:place] + digit + said[place + 1 :]

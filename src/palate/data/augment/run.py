@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from palate.artifacts.folders import atomic_folder
-from palate.data.augment.corrupt import AIMS, CORRUPTIONS, corrupt
+from palate.data.augment.corrupt import CORRUPTIONS, corrupt
 from palate.data.augment.made import made_of
+from palate.data.augment.plan import BY_MODEL, KINDS, Plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
-from palate.data.augment.sampled import PRINCIPLES, judge_scores, judged_pair, revised, reward_scores
+from palate.data.augment.sampled import judge_scores, judged_pair, revised, reward_scores
 from palate.data.card import rows_file
 from palate.data.contract import write_contract
 from palate.data.load import DatasetSpec, LoadedData, find_sources, load_records
@@ -23,42 +24,6 @@ from palate.data.targets import palate_row
 from palate.data.writers import write_rows
 from palate.errors import DataError, UsageError
 from palate.records import Judge, PreferencePair, RewardFunction, Sampler
-
-BY_RULE = (*CORRUPTIONS, "reworded", "swapped_context")
-BY_MODEL = ("sampled", "paraphrased", "revised")
-KINDS = (*BY_RULE, *BY_MODEL)
-"""Every way to make a row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How many rows to make of which kind.
-
-    Attributes:
-        kinds: per kind a share of the rows read (up to 1) or, above 1, a number of rows.
-        max_share: most new rows, as a share of the rows read.
-        seed: of every draw.
-        k: answers to sample for each prompt.
-        by, min_margin: how two of the sampled answers become a pair, see `judged_pair`.
-        principles: what revisions are held against.
-    """
-
-    kinds: Mapping[str, float]
-    max_share: float = 0.5
-    seed: int = 0
-    k: int = 4
-    by: Literal["best_worst", "margin"] = "best_worst"
-    min_margin: float = 0.0
-    principles: tuple[str, ...] = PRINCIPLES
-
-    @classmethod
-    def aimed(cls, gaps: Sequence[str], share: float, **options: Any) -> Plan:
-        """A plan that makes rows of the kinds that teach what is missing: accuracy, helpfulness, safety."""
-        unknown = next((gap for gap in gaps if gap not in AIMS), None)
-        if unknown is not None:
-            raise UsageError(f"cannot aim at {unknown!r}; known are {', '.join(AIMS)}")
-        kinds = [kind for gap in gaps for kind in AIMS[gap]]
-        return cls({kind: share / len(kinds) for kind in kinds}, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +50,7 @@ class Helpers:
     Attributes:
         sampler: writes answers, paraphrases and revisions.
         model: its name, kept with every row it wrote.
+        others: further models by name, which sample answers too: K each, all judged together.
         judge: compares answers.
         reward: scores answers; it goes before the judge where both are there.
     """
@@ -93,6 +59,7 @@ class Helpers:
     model: str = ""
     judge: Judge | None = None
     reward: RewardFunction | None = None
+    others: Mapping[str, Sampler] = field(default_factory=dict)
 
 
 def augment(
@@ -128,7 +95,11 @@ def augment(
             files={"rows": folder / "augmented.jsonl"},
             counts={"read": len(loaded.records), "made": dict(counts), "not_made": run.failures()},
             sources=find_sources(dataset, dataset_dir=dataset_dir),
-            options=asdict(plan) | {"model": helpers.model, "judge": helpers.judge.name if helpers.judge else ""},
+            options=asdict(plan)
+            | {
+                "model": ", ".join((helpers.model, *helpers.others)),
+                "judge": helpers.judge.name if helpers.judge else "",
+            },
             reports=loaded.sources,
         )
     return Augmentation(output, len(loaded.records), dict(counts), run.failures())
@@ -144,10 +115,11 @@ class _Run:
     def new_rows(self) -> list[PreferencePair]:
         """The rows of every kind, in the order of the plan."""
         left = int(self.plan.max_share * len(self.loaded.records))
+        most = int(self.plan.max_of_kind * left)
         new: list[PreferencePair] = []
         for kind, size in self.plan.kinds.items():
             wanted = round(size * len(self.loaded.records)) if size <= 1 else int(size)
-            found = list(self._rows(kind, min(wanted, left)))
+            found = list(self._rows(kind, min(wanted, left, most)))
             new += found
             left -= len(found)
         return new
@@ -183,10 +155,14 @@ class _Run:
             return paraphrased(pair, helpers.sampler, helpers.model, plan.seed)
         if kind == "revised":
             return revised(pair, helpers.sampler, helpers.model, plan.principles, plan.seed, helpers.judge)
-        (answers,) = helpers.sampler.sample([pair.prompt], plan.k, seed=plan.seed)
+        answers, writers = [], []
+        for name, sampler in {helpers.model: helpers.sampler, **helpers.others}.items():
+            (written,) = sampler.sample([pair.prompt], plan.k, seed=plan.seed)
+            answers += written
+            writers += [name] * len(written)
         scores = self._scores(pair, answers)
         return judged_pair(
-            pair, answers, scores, by=plan.by, min_margin=plan.min_margin, model=helpers.model, seed=plan.seed
+            pair, answers, scores, by=plan.by, min_margin=plan.min_margin, writers=writers, seed=plan.seed
         )
 
     def _scores(self, pair: PreferencePair, answers: Sequence[str]) -> list[float]:
@@ -204,6 +180,9 @@ def _check(plan: Plan, helpers: Helpers) -> None:
     wrong = next((kind for kind, size in plan.kinds.items() if not size > 0), None)
     if wrong is not None:
         raise UsageError(f"{wrong} {plan.kinds[wrong]:g}: give a share up to 1 or a number of rows")
+    for name, share in (("max_share", plan.max_share), ("max_of_kind", plan.max_of_kind)):
+        if share < 0 or (name == "max_of_kind" and share > 1):
+            raise UsageError(f"{name} is {share:g}; it must be a share")
     if plan.k < 2:
         raise UsageError(f"k is {plan.k}; a pair needs at least 2 sampled answers")
     needs_model = next((kind for kind in plan.kinds if kind in BY_MODEL), None)

@@ -32,7 +32,7 @@ def judged_pair(
     *,
     by: Literal["best_worst", "margin"] = "best_worst",
     min_margin: float = 0.0,
-    model: str = "",
+    writers: Sequence[str] = (),
     seed: int = 0,
 ) -> PreferencePair:
     """The best of K sampled answers against the worst, or against the best that is worse by `min_margin`.
@@ -40,17 +40,20 @@ def judged_pair(
     Args:
         record: whose prompt was answered; its own answers play no part.
         answers, scores: K of them; higher is better.
+        writers: per answer who wrote it, where that is known.
         by: `margin` takes the nearest answer that is at least `min_margin` worse: a harder pair.
     """
-    ranked = sorted(zip(scores, answers, strict=True), key=lambda pair: -pair[0])
-    best_score, best = ranked[0]
-    worse = [(score, answer) for score, answer in ranked if best_score - score > 0 and best_score - score >= min_margin]
-    worse = [(score, answer) for score, answer in worse if answer.strip() and plain_text(answer) != plain_text(best)]
+    named = writers or [""] * len(answers)
+    ranked = sorted(zip(scores, answers, named, strict=True), key=lambda found: -found[0])
+    best_score, best, best_by = ranked[0]
+    worse = [found for found in ranked if best_score - found[0] > 0 and best_score - found[0] >= min_margin]
+    worse = [found for found in worse if found[1].strip() and plain_text(found[1]) != plain_text(best)]
     if not worse or not best.strip():
         raise RowError(
             "tie", f"no answer is worse than the best by {min_margin:g}: scores {[round(s, 3) for s in scores]}"
         )
-    score, answer = worse[-1] if by == "best_worst" else worse[0]
+    score, answer, worse_by = worse[-1] if by == "best_worst" else worse[0]
+    model = best_by if best_by == worse_by else f"{best_by} over {worse_by}"
     made = Made("sampled", record.id, model=model, seed=seed, note=f"score {best_score:.3g} over {score:.3g}")
     return new_pair(record, made, chosen=said_by_assistant(best), rejected=said_by_assistant(answer))
 

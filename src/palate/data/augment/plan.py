@@ -1,0 +1,78 @@
+"""How many rows to make of which kind, from options or from a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from palate.data.augment.corrupt import AIMS, CORRUPTIONS
+from palate.data.augment.sampled import PRINCIPLES
+from palate.errors import ConfigError, UsageError
+
+BY_RULE = (*CORRUPTIONS, "reworded", "swapped_context")
+BY_MODEL = ("sampled", "paraphrased", "revised")
+KINDS = (*BY_RULE, *BY_MODEL)
+"""Every way to make a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many rows to make of which kind.
+
+    Attributes:
+        kinds: per kind a share of the rows read (up to 1) or, above 1, a number of rows.
+        max_share: most new rows, as a share of the rows read.
+        max_of_kind: most of those that may be of one kind, as a share of `max_share`.
+        seed: of every draw.
+        k: answers to sample for each prompt.
+        by, min_margin: how two of the sampled answers become a pair, see `judged_pair`.
+        principles: what revisions are held against.
+    """
+
+    kinds: Mapping[str, float]
+    max_share: float = 0.5
+    max_of_kind: float = 1.0
+    seed: int = 0
+    k: int = 4
+    by: Literal["best_worst", "margin"] = "best_worst"
+    min_margin: float = 0.0
+    principles: tuple[str, ...] = PRINCIPLES
+
+    @classmethod
+    def aimed(cls, gaps: Sequence[str], share: float, **options: Any) -> Plan:
+        """A plan that makes rows of the kinds that teach what is missing: accuracy, helpfulness, safety."""
+        unknown = next((gap for gap in gaps if gap not in AIMS), None)
+        if unknown is not None:
+            raise UsageError(f"cannot aim at {unknown!r}; known are {', '.join(AIMS)}")
+        kinds = [kind for gap in gaps for kind in AIMS[gap]]
+        return cls({kind: share / len(kinds) for kind in kinds}, **options)
+
+
+def read_plan(path: str | Path) -> Plan:
+    """The plan that a YAML file states: `kinds: {dropped_end: 0.1}` and any further field of `Plan`.
+
+    Raises:
+        ConfigError: in one line, if the file cannot be read, or a key or value is wrong.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:160]}") from None
+    known = [field.name for field in fields(Plan)]
+    if not isinstance(content, dict) or "kinds" not in content:
+        raise ConfigError(f"{path}: must have kinds:, a mapping of each to its share or number of rows")
+    unknown = next((key for key in content if key not in known), None)
+    if unknown is not None:
+        raise ConfigError(f"{path}: unknown key {unknown!r}; known are {', '.join(known)}")
+    try:
+        return TypeAdapter(Plan).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
