@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 
 from palate.models.attention import TREE
@@ -118,6 +119,69 @@ def test_under_lora(target: Any, autocast: bool) -> None:
     assert trained
     assert all("lora_" in name for name in trained)
     assert_same(outcomes[1], outcomes[0], *((0.1, 0.1) if autocast else (1e-4, 1e-4)))
+
+
+def adapted(model: Any, **given: Any) -> Any:
+    torch.manual_seed(0)
+    wanted = {"r": 4, "target_modules": "all-linear", "init_lora_weights": False, **given}
+    return get_peft_model(model, LoraConfig(**wanted))
+
+
+def test_adapters_run_inside_the_fused_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, packed = scoring_model(), batch()
+    apply_fused(model)
+    peft = adapted(model)
+    monkeypatch.setattr(LoraLinear, "forward", _refuse)
+    score(peft, packed)
+    with peft.disable_adapter():
+        peft(**packed.model_inputs())
+
+
+def test_an_adapter_keeps_nothing_of_a_token_that_the_layer_does_not_keep_anyway() -> None:
+    def kept(wrap: bool) -> int:
+        model, packed = scoring_model(), batch()
+        apply_fused(model)
+        whole = adapted(model) if wrap else model
+        own = {p.untyped_storage().data_ptr() for p in whole.parameters()}
+        sizes: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.untyped_storage().data_ptr() not in own:
+                sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            logps = whole(**packed.model_inputs()).logps
+        assert logps.requires_grad
+        return sum(sizes.values())
+
+    assert kept(wrap=True) <= kept(wrap=False)
+
+
+@pytest.mark.parametrize("case", ["dropout", "dora", "two adapters", "merged", "rslora", "evaluated with dropout"])
+def test_every_kind_of_adapter_equals_the_stock_layers(case: str) -> None:
+    given = {
+        "dropout": {"lora_dropout": 0.5},
+        "dora": {"use_dora": True},
+        "rslora": {"use_rslora": True},
+        "evaluated with dropout": {"lora_dropout": 0.5},
+    }.get(case, {})
+    packed, outcomes = batch(), []
+    for fuse in (False, True):
+        model = scoring_model(std=0.1)
+        if fuse:
+            apply_fused(model)
+        peft = adapted(model, **given)
+        if case == "two adapters":
+            peft.add_adapter("other", LoraConfig(r=2, target_modules=["v_proj", "up_proj"], init_lora_weights=False))
+            peft.base_model.set_adapter(["default", "other"])
+        if case == "merged":
+            peft.merge_adapter()
+            peft.requires_grad_(True)  # else nothing would have a gradient to compare
+        peft.train(case == "dropout")
+        torch.manual_seed(7)
+        outcomes.append(score(peft, packed))
+    assert_same(outcomes[1], outcomes[0], 1e-4)
 
 
 def test_frozen_weights_get_no_gradient() -> None:

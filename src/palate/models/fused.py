@@ -5,7 +5,8 @@ gradients on random input, so an architecture with a twist of its own (a scaled 
 without positions) keeps its stock forward. Modules, parameter names and checkpoints stay what they are; only the
 layer's class gains a `forward` that runs packed rows on a CPU and leaves every other call to the stock one.
 
-Where a linear layer is wrapped (LoRA), its half of the layer runs piece by piece, through the wrapped module.
+LoRA's adapters run inside the fused halves; where a linear layer is wrapped in anything else, or dropout stands before
+an adapter, that half of the layer runs piece by piece, through the wrapped module.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import nn
 
 from palate.models.fused_halves import attention_half, attention_pieces, mlp_half, mlp_pieces
+from palate.models.projection import hooked, projection_of
 from palate.models.span_attention import segments
 from palate.text.batch import Layout, Span
 
@@ -128,20 +130,11 @@ def _runs_fused(layer: Any, hidden: torch.Tensor, kwargs: dict[str, Any]) -> boo
 
 
 def _untouched(module: Any, parts: tuple[str, ...]) -> bool:
-    return not _hooked(module) and all(part in module._modules for part in parts)
-
-
-def _hooked(module: Any) -> bool:
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks) or "forward" in module.__dict__
-
-
-def _plain(module: Any) -> bool:
-    return type(module) is nn.Linear and not _hooked(module)
+    return not hooked(module) and all(part in module._modules for part in parts)
 
 
 def _plain_norm(norm: Any) -> bool:
-    return _eps(norm) is not None and set(norm._parameters) == {"weight"} and not norm._modules and not _hooked(norm)
+    return _eps(norm) is not None and set(norm._parameters) == {"weight"} and not norm._modules and not hooked(norm)
 
 
 def _fused_forward(
@@ -153,14 +146,16 @@ def _fused_forward(
     x = hidden[0]
     norm = layer.input_layernorm
     linear = [getattr(attention, name) for name in _ATTENTION]
-    if _plain_norm(norm) and all(map(_plain, linear)):
-        x = attention_half(x, norm.weight, _eps(norm) or 0.0, linear, cos, sin, parts, attention.scaling)
+    maps = [one for one in map(projection_of, linear) if one is not None]
+    if _plain_norm(norm) and len(maps) == len(linear):
+        x = attention_half(x, norm.weight, _eps(norm) or 0.0, maps, cos, sin, parts, attention.scaling)
     else:
         x = attention_pieces(x, norm, _eps(norm), _plain_norm(norm), linear, cos, sin, parts, attention.scaling)
     norm = layer.post_attention_layernorm
     linear = [getattr(mlp, name) for name in _MLP]
-    if _plain_norm(norm) and all(map(_plain, linear)):
-        x = mlp_half(x, norm.weight, _eps(norm) or 0.0, linear)
+    maps = [one for one in map(projection_of, linear) if one is not None]
+    if _plain_norm(norm) and len(maps) == len(linear):
+        x = mlp_half(x, norm.weight, _eps(norm) or 0.0, maps)
     else:
         x = mlp_pieces(x, norm, _eps(norm), _plain_norm(norm), linear)
     return x[None]

@@ -2,7 +2,7 @@
 
 `attention_half` and `mlp_half` are one autograd node each: they save the residual stream and the projections, compute
 the norm and the activation again in backward, and give no gradient to what is frozen. `attention_pieces` and
-`mlp_pieces` compute the same around linear layers that are modules of their own (LoRA's).
+`mlp_pieces` compute the same around linear layers that must be called as modules (`models.projection` says which).
 
 Under autocast, matrix products run in its dtype and the residual stream keeps its own, as in the stock layers.
 """
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from palate.models import kernels
-from palate.models.casts import cast, compute_dtype
+from palate.models.casts import compute_dtype
+from palate.models.projection import TENSORS, Projection, flatten, input_gradient, unflatten
 from palate.models.span_attention import Segment, tree_backward, tree_forward
 
 Grads = tuple[torch.Tensor | None, ...]
@@ -39,7 +39,7 @@ def attention_half(
     x: torch.Tensor,
     norm: torch.Tensor,
     eps: float,
-    linear: Sequence[nn.Linear],
+    linear: Sequence[Projection],
     cos: torch.Tensor,
     sin: torch.Tensor,
     parts: Sequence[Segment],
@@ -49,119 +49,142 @@ def attention_half(
 
     Args:
         norm: [d], RMSNorm's weight, with its `eps`.
-        linear: the layers q, k, v and o.
+        linear: the maps q, k, v and o.
         cos, sin: float32 [T, head width].
         parts: the packed row's segments.
         scaling: factor of the scores.
     """
-    weights = [layer.weight for layer in linear]
-    biases = [layer.bias for layer in linear]
     tree = _Tree(cos, sin, parts, scaling, torch.is_grad_enabled())
-    dtype = compute_dtype(x, weights[0])
-    return _AttentionHalf.apply(x, norm, *weights, *biases, eps, tree, dtype)  # type: ignore[no-any-return,no-untyped-call]
+    rest = (eps, tree, compute_dtype(x, linear[0].weight), [part.scale for part in linear])
+    return _AttentionHalf.apply(x, norm, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
 
 
-def mlp_half(x: torch.Tensor, norm: torch.Tensor, eps: float, linear: Sequence[nn.Linear]) -> torch.Tensor:
+def mlp_half(x: torch.Tensor, norm: torch.Tensor, eps: float, linear: Sequence[Projection]) -> torch.Tensor:
     """x + down(silu(gate) · up) of the norm of x: [T, d] from [T, d]; `linear` are gate, up and down."""
-    weights = [layer.weight for layer in linear]
-    biases = [layer.bias for layer in linear]
-    dtype = compute_dtype(x, weights[0])
-    return _MlpHalf.apply(x, norm, *weights, *biases, eps, dtype)  # type: ignore[no-any-return,no-untyped-call]
+    rest = (eps, compute_dtype(x, linear[0].weight), [part.scale for part in linear])
+    return _MlpHalf.apply(x, norm, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
 
 
 class _AttentionHalf(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, norm: torch.Tensor, *rest: Any) -> torch.Tensor:
-        weights, biases, (eps, tree, dtype) = rest[:4], rest[4:8], rest[8:]
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        norm: torch.Tensor,
+        eps: float,
+        tree: _Tree,
+        dtype: torch.dtype,
+        scales: Sequence[float],
+        *tensors: torch.Tensor | None,
+    ) -> torch.Tensor:
+        *inner, outer = unflatten(tensors, scales)
         with torch.autocast("cpu", enabled=False):
             scale = kernels.rms_scale(x, eps)
             n = kernels.rms_norm(x, scale, norm, dtype)
-            q, k, v = (_linear(n, w, b, dtype) for w, b in zip(weights[:3], biases[:3]))
+            q, k, v = (part.forward(n, dtype) for part in inner)
             q, k, v = _heads(q, k, v, tree)
             out, kept = tree_forward(q, k, v, tree.parts, tree.scaling, tree.keep)
             out = out.flatten(1)
-            y = x + _linear(out, weights[3], biases[3], dtype)
-        ctx.save_for_backward(x, norm, scale, q, k, v, out, *weights, *kept)
-        ctx.rest = (tree, dtype)
+            y = x + outer.forward(out, dtype)
+        ctx.save_for_backward(x, norm, scale, q, k, v, out, *tensors, *kept)
+        ctx.rest = (tree, dtype, scales)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Grads:
+        tree, dtype, scales = ctx.rest
         x, norm, scale, q, k, v, out, *more = ctx.saved_tensors
-        weights, kept = more[:4], more[4:]
-        tree, dtype = ctx.rest
+        count = TENSORS * len(scales)
+        *inner, outer = unflatten(more[:count], scales)
         needs_x, needs_norm = ctx.needs_input_grad[:2]
-        trains_w, trains_b = ctx.needs_input_grad[2:6], ctx.needs_input_grad[6:10]
+        needs = ctx.needs_input_grad[-count:]
         with torch.autocast("cpu", enabled=False):
             dy = grad.to(dtype)
-            d_out = dy @ cast(weights[3], dtype)
-            heads = d_out.view(len(d_out), *_head_shape(q))
-            grads = _unheads(*tree_backward(heads, q, k, v, tree.parts, tree.scaling, kept), tree, dtype)
-            n = kernels.rms_norm(x, scale, norm, dtype) if any(trains_w[:3]) else None
-            outer, inner = (*grads, dy), (n, n, n, out)
-            d_weights = [_outer(g, a, need) for g, a, need in zip(outer, inner, trains_w)]
-            d_biases = [g.sum(0) if need else None for g, need in zip(outer, trains_b)]
-            dx, d_norm = _norm_backward(grads, weights[:3], dtype, (x, scale, norm), grad, needs_x, needs_norm)
-        return dx, d_norm, *d_weights, *d_biases, None, None, None
+            low = outer.lowered(dy, dtype)
+            heads = input_gradient([outer], [dy], [low], dtype).view(len(dy), *_head_shape(q))
+            grads = _unheads(*tree_backward(heads, q, k, v, tree.parts, tree.scaling, more[count:]), tree, dtype)
+            d_outer = outer.gradients(dy, low, out, needs[-TENSORS:], dtype)
+            saved = (x, scale, norm)
+            d_x, d_norm, d_inner = _inputs_backward(inner, grads, saved, grad, (needs_x, needs_norm), needs, dtype)
+        return d_x, d_norm, None, None, None, None, *d_inner, *d_outer
 
 
 class _MlpHalf(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, norm: torch.Tensor, *rest: Any) -> torch.Tensor:
-        weights, biases, (eps, dtype) = rest[:3], rest[3:6], rest[6:]
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        norm: torch.Tensor,
+        eps: float,
+        dtype: torch.dtype,
+        scales: Sequence[float],
+        *tensors: torch.Tensor | None,
+    ) -> torch.Tensor:
+        *inner, outer = unflatten(tensors, scales)
         with torch.autocast("cpu", enabled=False):
             scale = kernels.rms_scale(x, eps)
             n = kernels.rms_norm(x, scale, norm, dtype)
-            gate, up = (_linear(n, w, b, dtype) for w, b in zip(weights[:2], biases[:2]))
+            gate, up = (part.forward(n, dtype) for part in inner)
             del n
-            y = x + _linear(kernels.swiglu(gate, up), weights[2], biases[2], dtype)
-        ctx.save_for_backward(x, norm, scale, gate, up, *weights)
-        ctx.dtype = dtype
+            y = x + outer.forward(kernels.swiglu(gate, up), dtype)
+        ctx.save_for_backward(x, norm, scale, gate, up, *tensors)
+        ctx.rest = (dtype, scales)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> Grads:
-        x, norm, scale, gate, up, *weights = ctx.saved_tensors
-        dtype = ctx.dtype
+        dtype, scales = ctx.rest
+        x, norm, scale, gate, up, *tensors = ctx.saved_tensors
+        *inner, outer = unflatten(tensors, scales)
         needs_x, needs_norm = ctx.needs_input_grad[:2]
-        trains_w, trains_b = ctx.needs_input_grad[2:5], ctx.needs_input_grad[5:8]
+        needs = ctx.needs_input_grad[-len(tensors) :]
         with torch.autocast("cpu", enabled=False):
             dy = grad.to(dtype)
-            hidden, d_gate, d_up = kernels.swiglu_backward(dy @ cast(weights[2], dtype), gate, up)
-            n = kernels.rms_norm(x, scale, norm, dtype) if any(trains_w[:2]) else None
-            outer, inner = (d_gate, d_up, dy), (n, n, hidden)
-            d_weights = [_outer(g, a, need) for g, a, need in zip(outer, inner, trains_w)]
-            d_biases = [g.sum(0) if need else None for g, need in zip(outer, trains_b)]
-            dx, d_norm = _norm_backward(outer[:2], weights[:2], dtype, (x, scale, norm), grad, needs_x, needs_norm)
-        return dx, d_norm, *d_weights, *d_biases, None, None
+            low = outer.lowered(dy, dtype)
+            d_hidden = input_gradient([outer], [dy], [low], dtype)
+            hidden, *grads = kernels.swiglu_backward(d_hidden, gate, up)
+            d_outer = outer.gradients(dy, low, hidden, needs[-TENSORS:], dtype)
+            del hidden
+            saved = (x, scale, norm)
+            d_x, d_norm, d_inner = _inputs_backward(inner, grads, saved, grad, (needs_x, needs_norm), needs, dtype)
+        return d_x, d_norm, None, None, None, *d_inner, *d_outer
 
 
-def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
-    return F.linear(x, cast(weight, dtype), None if bias is None else cast(bias, dtype))
-
-
-def _outer(grad: torch.Tensor, x: torch.Tensor | None, needed: bool) -> torch.Tensor | None:
-    """A linear layer's weight gradient, where it trains."""
-    return grad.T @ x if needed and x is not None else None
-
-
-def _norm_backward(
+def _inputs_backward(
+    projections: Sequence[Projection],
     grads: Sequence[torch.Tensor],
-    weights: Sequence[torch.Tensor],
-    dtype: torch.dtype,
     saved: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     residual: torch.Tensor,
-    needs_x: bool,
-    needs_norm: bool,
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Back through the linear layers that read the norm, the norm, and the residual beside it."""
-    if not needs_x and not needs_norm:
-        return None, None
-    d_normed = grads[0] @ cast(weights[0], dtype)
-    for g, w in zip(grads[1:], weights[1:]):
-        d_normed.addmm_(g, cast(w, dtype))
-    dx, d_norm = kernels.rms_norm_backward(d_normed, *saved, needs_norm)
-    return (dx.add_(residual).to(saved[0].dtype) if needs_x else None), d_norm
+    needs_norm: tuple[bool, bool],
+    needs: Sequence[bool],
+    dtype: torch.dtype,
+) -> tuple[torch.Tensor | None, torch.Tensor | None, list[torch.Tensor | None]]:
+    """Back through the maps that read the norm, the norm, and the residual beside it.
+
+    Args:
+        projections: the maps, with the gradients of their outputs, [T, out] each.
+        saved: x, scale and weight of the norm.
+        residual: gradient of the half's output.
+        needs_norm: whether x and the norm's weight need gradients.
+        needs: the same for the maps' tensors, TENSORS for each.
+
+    Returns:
+        Gradients of x, of the norm's weight, and of the maps' tensors.
+    """
+    x, scale, norm = saved
+    lows = [part.lowered(grad, dtype) for part, grad in zip(projections, grads, strict=True)]
+    needs = needs[: TENSORS * len(projections)]
+    n = kernels.rms_norm(x, scale, norm, dtype) if any(needs) else None
+    own = [
+        tensor
+        for i, part in enumerate(projections)
+        for tensor in part.gradients(grads[i], lows[i], n, needs[i * TENSORS : (i + 1) * TENSORS], dtype)
+    ]
+    if not any(needs_norm):
+        return None, None, own
+    d_normed = input_gradient(projections, grads, lows, dtype)
+    d_x, d_norm = kernels.rms_norm_backward(d_normed, x, scale, norm, needs_norm[1])
+    return (d_x.add_(residual).to(x.dtype) if needs_norm[0] else None), d_norm, own
 
 
 def _heads(

@@ -1,0 +1,133 @@
+"""A linear map as the fused layers see it: a weight, and perhaps an adapter of low rank beside it.
+
+y = x Wᵀ + b + scale · (x Aᵀ) Bᵀ, LoRA's form (https://arxiv.org/abs/2106.09685). Of the adapter only x is needed again
+in backward, and the layer has that or computes it anew: nothing is kept for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from peft.tuners.lora import Linear as LoraLinear
+from torch import nn
+
+from palate.models.casts import cast
+
+TENSORS = 4
+"""How many tensors a projection has, absent ones counted."""
+
+
+class Projection(NamedTuple):
+    """Tensors of one linear map.
+
+    Attributes:
+        weight: W [out, in].
+        bias: b [out], or None.
+        down: the adapter's A [r, in], or None where there is no adapter.
+        up: the adapter's B [out, r], or None.
+        scale: of the adapter.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+    down: torch.Tensor | None = None
+    up: torch.Tensor | None = None
+    scale: float = 1.0
+
+    def forward(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """[T, out] from [T, in], both in `dtype`."""
+        y = F.linear(x, cast(self.weight, dtype), None if self.bias is None else cast(self.bias, dtype))
+        if self.down is not None and self.up is not None:
+            y.addmm_(F.linear(x, cast(self.down, dtype)), cast(self.up, dtype).T, alpha=self.scale)
+        return y
+
+    def lowered(self, grad: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
+        """What the adapter's A sees of the gradient: scale · grad B [T, r]; None where there is no adapter."""
+        return None if self.up is None else (grad @ cast(self.up, dtype)).mul_(self.scale)
+
+    def gradients(
+        self,
+        grad: torch.Tensor,
+        low: torch.Tensor | None,
+        x: torch.Tensor | None,
+        needs: Sequence[bool],
+        dtype: torch.dtype,
+    ) -> tuple[torch.Tensor | None, ...]:
+        """Gradients of weight, bias, A and B, each where it is needed.
+
+        Args:
+            grad: of the output, [T, out].
+            low: `lowered(grad)`.
+            x: the input [T, in]; may be None where only the bias trains.
+            needs: which of the four train.
+        """
+        d_weight = grad.T @ x if needs[0] and x is not None else None
+        d_bias = grad.sum(0) if needs[1] else None
+        d_down = low.T @ x if needs[2] and low is not None and x is not None else None
+        d_up = None
+        if needs[3] and self.down is not None and x is not None:
+            d_up = grad.T @ F.linear(x, cast(self.down, dtype)).mul_(self.scale)
+        return d_weight, d_bias, d_down, d_up
+
+
+def input_gradient(
+    projections: Sequence[Projection],
+    grads: Sequence[torch.Tensor],
+    lows: Sequence[torch.Tensor | None],
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """Gradient [T, in] of an input that all the projections read."""
+    total = grads[0] @ cast(projections[0].weight, dtype)
+    for grad, projection in zip(grads[1:], projections[1:], strict=True):
+        total.addmm_(grad, cast(projection.weight, dtype))
+    for low, projection in zip(lows, projections, strict=True):
+        if low is not None and projection.down is not None:
+            total.addmm_(low, cast(projection.down, dtype))
+    return total
+
+
+def flatten(projections: Iterable[Projection]) -> list[torch.Tensor | None]:
+    """The tensors one after the other, as an autograd Function wants them."""
+    return [tensor for part in projections for tensor in (part.weight, part.bias, part.down, part.up)]
+
+
+def unflatten(tensors: Sequence[Any], scales: Sequence[float]) -> list[Projection]:
+    """The projections again."""
+    starts = range(0, TENSORS * len(scales), TENSORS)
+    return [Projection(*tensors[i : i + TENSORS], scale=scale) for i, scale in zip(starts, scales, strict=True)]
+
+
+def projection_of(module: Any) -> Projection | None:
+    """The map that calling the module computes now, or None where it is more than such a map.
+
+    More are: hooks, dropout before an adapter, several adapters at once, DoRA and its like, and other wrappers.
+    """
+    if type(module) is nn.Linear:
+        return None if hooked(module) else Projection(module.weight, module.bias)
+    if type(module) is not LoraLinear or hooked(module):
+        return None
+    base = module.base_layer
+    if type(base) is not nn.Linear or hooked(base) or module.merged:
+        return None
+    adapters = [name for name in module.active_adapters if name in module.lora_A]
+    if module.disable_adapters or not adapters:
+        return Projection(base.weight, base.bias)
+    return _adapted(module, base, adapters[0]) if len(adapters) == 1 else None
+
+
+def _adapted(module: Any, base: nn.Linear, adapter: str) -> Projection | None:
+    down, up, dropout = module.lora_A[adapter], module.lora_B[adapter], module.lora_dropout[adapter]
+    drops = isinstance(dropout, nn.Dropout) and dropout.training and dropout.p > 0
+    plain = all(type(part) is nn.Linear and part.bias is None and not hooked(part) for part in (down, up))
+    if drops or not isinstance(dropout, nn.Dropout | nn.Identity) or not plain or adapter in module.lora_variant:
+        return None
+    return Projection(base.weight, base.bias, down.weight, up.weight, float(module.scaling[adapter]))
+
+
+def hooked(module: Any) -> bool:
+    """Whether calling the module does more than its class's forward."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks) or "forward" in module.__dict__
