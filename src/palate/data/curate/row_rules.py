@@ -150,7 +150,8 @@ class WeakPhrases(RowRule):
     def fails(self, record: Record, measures: Measures) -> str:
         answers = completions(record)[:1]
         text = said(answers[0]).lower().replace("’", "'") if answers else ""
-        found = next((phrase for phrase in self.phrases if re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text)), None)
+        said_somewhere = (phrase for phrase in self.phrases if phrase in text)
+        found = next((one for one in said_somewhere if re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text)), None)
         return f"says {found!r}" if found is not None else ""
 
 

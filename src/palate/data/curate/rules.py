@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from palate.data.curate.base import RowRule, Rule, SetRule
+from palate.data.curate.base import BatchRule, RowRule, Rule, SetRule
 from palate.data.curate.file_rules import FILE_RULES
 from palate.data.curate.row_rules import ROW_RULES
 from palate.data.curate.set_rules import SET_RULES
 
-__all__ = ["PRESETS", "RULES", "RowRule", "Rule", "SetRule", "rules_help"]
+__all__ = ["PRESETS", "RULES", "BatchRule", "RowRule", "Rule", "SetRule", "rules_help"]
 
 RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in (*ROW_RULES, *FILE_RULES, *SET_RULES)}
 """Every rule by its name in a YAML file."""

@@ -11,7 +11,7 @@ from palate.artifacts.files import write_text
 from palate.artifacts.folders import atomic_folder
 from palate.data.card import rows_file
 from palate.data.contract import write_contract
-from palate.data.curate.base import Candidate, RowRule, Rule, SetRule
+from palate.data.curate.base import BatchRule, Candidate, RowRule, Rule, SetRule
 from palate.data.curate.embedding import Embedder, EmbeddingDifference
 from palate.data.curate.funnel import Step, funnel_figure
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
@@ -135,8 +135,8 @@ _Verdict = tuple[int, str]
 
 
 def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[_Verdict], list[Candidate], int]:
-    light = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, RowRule) and not rule.heavy]
-    heavy = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, RowRule) and rule.heavy]
+    alone = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, RowRule)]
+    together = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, BatchRule)]
     unread = 0
 
     def records() -> Iterator[Record]:
@@ -149,18 +149,17 @@ def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[
 
     verdicts: list[_Verdict] = []
     candidates: list[Candidate] = []
-    for chunk, judged in ordered_chunks(_Judge(tuple(light)), records(), workers):
-        measures, found = [one for one, _ in judged], [verdict for _, verdict in judged]
-        for index, rule in heavy:
+    for chunk, judged in ordered_chunks(_Judge(tuple(alone)), records(), workers):
+        found = [verdict for _, verdict in judged]
+        for index, rule in together:
             # A row that an earlier rule leaves out is not this one's to look at.
             open_ = [place for place, (first, _) in enumerate(found) if first < 0 or index < first]
-            details = rule.fail_which([chunk[place] for place in open_], [measures[place] for place in open_])
+            details = rule.fail_which([chunk[place] for place in open_])
             for place, detail in zip(open_, details, strict=True):
                 if detail:
                     found[place] = (index, detail)
         verdicts += found
-        margins = (record.margin if isinstance(record, PreferencePair) else None for record in chunk)
-        candidates += [Candidate(one, margin) for one, margin in zip(measures, margins)]
+        candidates += [candidate for candidate, _ in judged]
     return verdicts, candidates, unread
 
 
@@ -170,8 +169,9 @@ class _Judge:
     def __init__(self, rules: tuple[tuple[int, RowRule], ...]) -> None:
         self._rules = rules
 
-    def __call__(self, records: Sequence[Record]) -> list[tuple[Measures, _Verdict]]:
-        return [(measures, self._verdict(record, measures)) for record in records for measures in (measure(record),)]
+    def __call__(self, records: Sequence[Record]) -> list[tuple[Candidate, _Verdict]]:
+        measured = [(record, measure(record)) for record in records]
+        return [(Candidate.of(*one), self._verdict(*one)) for one in measured]
 
     def _verdict(self, record: Record, measures: Measures) -> _Verdict:
         for index, rule in self._rules:

@@ -24,10 +24,9 @@ class ExactDuplicates(SetRule):
         first: dict[bytes, str] = {}
         out: dict[int, str] = {}
         for index, row in enumerate(rows):
-            measures = row.measures
-            answers = measures.completion_hashes if self.of == "row" else ()
-            earlier = first.setdefault(b"".join((measures.prompt_hash, *answers)), measures.id)
-            if earlier != measures.id:
+            key = row.prompt_hash + row.answers_hash if self.of == "row" else row.prompt_hash
+            earlier = first.setdefault(key, row.id)
+            if earlier != row.id:
                 out[index] = f"as {earlier}"
         return out
 
@@ -41,8 +40,8 @@ class NearDuplicates(SetRule):
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
         if not rows:
             return {}
-        groups = near_duplicates(np.stack([row.measures.signature for row in rows]), self.threshold)
-        return {index: f"like {rows[first].measures.id}" for index, first in enumerate(groups) if first != index}
+        groups = near_duplicates(np.stack([row.signature for row in rows]), self.threshold)
+        return {index: f"like {rows[first].id}" for index, first in enumerate(groups) if first != index}
 
 
 class Contradictions(SetRule):
@@ -53,14 +52,13 @@ class Contradictions(SetRule):
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
         where: dict[bytes, list[int]] = defaultdict(list)
         for index, row in enumerate(rows):
-            if row.measures.pair is not None:
-                where[b"".join((row.measures.prompt_hash, *row.measures.completion_hashes))].append(index)
+            if row.overlap is not None:
+                where[row.prompt_hash + row.answers_hash].append(index)
         out: dict[int, str] = {}
         for index, row in enumerate(rows):
-            if row.measures.pair is not None:
-                reversed_ = b"".join((row.measures.prompt_hash, *row.measures.completion_hashes[::-1]))
-                if reversed_ in where:
-                    out[index] = f"against {rows[where[reversed_][0]].measures.id}"
+            exchanged = row.prompt_hash + row.exchanged_hash
+            if row.overlap is not None and exchanged in where:
+                out[index] = f"against {rows[where[exchanged][0]].id}"
         return out
 
 
@@ -73,7 +71,7 @@ class CapPerPrompt(SetRule):
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
         by_prompt: dict[bytes, list[int]] = defaultdict(list)
         for index, row in enumerate(rows):
-            by_prompt[row.measures.prompt_hash].append(index)
+            by_prompt[row.prompt_hash].append(index)
         out: dict[int, str] = {}
         for indices in by_prompt.values():
             ordered = sorted(indices, key=lambda index: (-(rows[index].margin or 0.0), index))
@@ -89,14 +87,14 @@ class BalanceSources(SetRule):
     seed: int = Field(0, description="of the draw")
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
-        counts = Counter(row.measures.source for row in rows)
+        counts = Counter(row.source for row in rows)
         allowed = int(self.largest_ratio * min(counts.values(), default=0))
         by_source: dict[str, list[int]] = defaultdict(list)
         for index, row in enumerate(rows):
-            by_source[row.measures.source].append(index)
+            by_source[row.source].append(index)
         out: dict[int, str] = {}
         for source, indices in by_source.items():
-            drawn = sorted(indices, key=lambda index: drawn_key(self.seed, rows[index].measures.id))
+            drawn = sorted(indices, key=lambda index: drawn_key(self.seed, rows[index].id))
             out.update((index, f"{source} has {len(indices)} rows, {allowed} stay") for index in drawn[allowed:])
         return out
 
@@ -113,11 +111,11 @@ class SampleRows(SetRule):
         def rank(index: int) -> tuple[float, bytes]:
             row = rows[index]
             score = 0.0
-            if self.by == "overlap" and row.measures.pair is not None:
-                score = row.measures.pair.overlap
+            if self.by == "overlap" and row.overlap is not None:
+                score = row.overlap
             elif self.by == "margin":
                 score = -(row.margin or 0.0)
-            return score, drawn_key(self.seed, row.measures.id)
+            return score, drawn_key(self.seed, row.id)
 
         ordered = sorted(range(len(rows)), key=rank)
         return dict.fromkeys(ordered[self.rows :], f"{self.rows} rows were asked for")

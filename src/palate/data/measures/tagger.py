@@ -6,8 +6,8 @@ recall above 0.8; other languages are not tagged at all.
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Literal, TypeAlias
+from functools import lru_cache
+from typing import Literal, NamedTuple, TypeAlias
 
 from palate.data.measures.words import WORD
 
@@ -87,8 +87,8 @@ _VERB_ENDINGS = ("ize", "ise", "ify", "ate")
 
 def noun_and_verb_counts(text: str) -> tuple[int, int]:
     """(nouns, verbs) of an English text."""
-    counts = Counter(tag for _, tag in tagged(text))
-    return counts["noun"], counts["verb"]
+    tags = [tag for _, tag in tagged(text)]
+    return tags.count("noun"), tags.count("verb")
 
 
 def tagged(text: str) -> list[tuple[str, Tag]]:
@@ -103,36 +103,64 @@ def tagged(text: str) -> list[tuple[str, Tag]]:
     return found
 
 
-def _tag(word: str, lower: str, before: str, before_tag: str) -> Tag:
+class _Look(NamedTuple):
+    """What can be said of a word whatever stands before it."""
+
+    closed: Tag | None
+    listed_adjective: bool
+    adjective: bool
+    adverb: bool
+    verb: bool
+    noun_ending: bool
+    verb_ending: bool
+
+
+@lru_cache(maxsize=1 << 16)
+def _look(lower: str) -> _Look:
+    closed: Tag | None = None
     if lower in _AUXILIARIES:
-        return "verb"
-    if lower in _MODALS:
-        return "verb" if lower.startswith(("do", "did")) else "other"
-    if lower in _DETERMINERS or lower in _PRONOUNS or lower in _FUNCTION or lower[0].isdigit():
-        return "other"
+        closed = "verb"
+    elif lower in _MODALS:
+        closed = "verb" if lower.startswith(("do", "did")) else "other"
+    elif lower in _DETERMINERS or lower in _PRONOUNS or lower in _FUNCTION or lower[0].isdigit():
+        closed = "other"
+    return _Look(
+        closed=closed,
+        listed_adjective=lower in _ADJECTIVES,
+        adjective=_adjective(lower),
+        adverb=_adverb(lower),
+        verb=_verb_stem(lower) is not None,
+        noun_ending=lower in _IRREGULAR_NOUNS or lower.endswith(_NOUN_ENDINGS),
+        verb_ending=lower.endswith(_VERB_ENDINGS) or (lower.endswith(("ed", "ing")) and len(lower) > 5),
+    )
+
+
+def _tag(word: str, lower: str, before: str, before_tag: str) -> Tag:
+    look = _look(lower)
+    if look.closed is not None:
+        return look.closed
     # "Berlin", "Marie": a capital inside a sentence is a name; at its start nothing can be told from it.
-    if word[0].isupper() and before not in (".", "i") and len(word) > 1 and lower not in _ADJECTIVES:
+    if word[0].isupper() and before not in (".", "i") and len(word) > 1 and not look.listed_adjective:
         return "noun"
     if before in _MODALS:
         return "noun" if before == "to" and lower in _IRREGULAR_NOUNS else "verb"
-    stem = _verb_stem(lower)
     if before in _DETERMINERS or before in _ADJECTIVES:
-        return "other" if lower in _ADJECTIVES or _adjective(lower) else "noun"
+        return "other" if look.listed_adjective or look.adjective else "noun"
     if before in _PRONOUNS or (before == "and" and before_tag == "verb"):
-        return "other" if _adverb(lower) or lower in _ADJECTIVES else "verb"
-    if stem is not None:
+        return "other" if look.adverb or look.listed_adjective else "verb"
+    if look.verb:
         return "verb"
-    if _adverb(lower) or lower in _ADJECTIVES:
+    if look.adverb or look.listed_adjective:
         return "other"
     if before in _AUXILIARIES:
         if lower.endswith(("ing", "ed", "en")):
             return "verb"
-        return "other" if _adjective(lower) else "noun"
-    if lower in _IRREGULAR_NOUNS or lower.endswith(_NOUN_ENDINGS):
+        return "other" if look.adjective else "noun"
+    if look.noun_ending:
         return "noun"
-    if lower.endswith(_VERB_ENDINGS) or (lower.endswith(("ed", "ing")) and len(lower) > 5):
+    if look.verb_ending:
         return "verb"
-    return "other" if _adjective(lower) else "noun"
+    return "other" if look.adjective else "noun"
 
 
 def _adverb(lower: str) -> bool:
