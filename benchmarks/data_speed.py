@@ -1,50 +1,29 @@
 """Rows per second and peak memory of loading, inspecting, curating and tokenising pairs.
 
-    python benchmarks/data_speed.py --rows 1000 10000 100000 --workers 2 --out data_speed.json
+    python benchmarks/data_speed.py ../shared/data/preference/ultrafeedback_1k_train.jsonl \\
+        ../shared/data/preference/hh_harmless_base_test.jsonl.gz --model smollm2-135m-instruct --out data_speed.json
 
-Each measurement runs in a process of its own, so that one's memory is not the other's. The pairs are synthetic, about
-1,100 characters each (the size of UltraFeedback's median prompt and answers together is twice that), with 2 % planted
-duplicates. Tokenising needs --model, a folder with a fast tokenizer.
+Each measurement runs in a process of its own, so that one's memory is not the other's; memory is that of the process
+and all of its workers together, sampled ten times a second as PSS where the system tells it (what processes share is
+counted once). The pairs are the datasets' own sentences recombined (`_recombined.py`), 2.0 kB of text a pair with these
+two, with near and exact duplicates. Without --model nothing is tokenised.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
-import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from _recombined import write_recombined
+
 TASKS = ("load", "inspect", "curate", "tokenise")
-
-
-def write_pairs(path: Path, rows: int) -> None:
-    """Pairs of words drawn with the frequencies of language: the nth word in proportion to 1/n."""
-    chance = random.Random(0)
-    syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
-    words = ["".join(chance.choices(syllables, k=chance.randint(1, 4))) for _ in range(20_000)]
-    weights = [1 / rank for rank in range(1, len(words) + 1)]
-    small = ["the", "of", "and", "to", "is", "in", "that", "it", "for", "you"]
-
-    def text(count: int) -> str:
-        drawn = chance.choices(words, weights, k=count)
-        return " ".join(chance.choice(small) if place % 3 == 0 else word for place, word in enumerate(drawn)) + "."
-
-    with path.open("w") as file:
-        last: dict[str, str] = {}
-        for number in range(rows):
-            if number % 50 or not last:
-                last = {
-                    "prompt": text(30),
-                    "chosen": text(chance.randint(40, 120)),
-                    "rejected": text(chance.randint(40, 120)),
-                }
-            file.write(json.dumps(last) + "\n")
 
 
 def run_task(task: str, path: str, workers: int, model: str | None) -> dict[str, Any]:
@@ -66,14 +45,12 @@ def run_task(task: str, path: str, workers: int, model: str | None) -> dict[str,
             result = curate(path, Path(folder) / "out", read_rules(preset="strong"), workers=workers)
         done = result.steps[0].before
     else:
-        done = _tokenise(path, str(model), workers)
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    seconds = time.perf_counter() - start
-    return {"rows": done, "seconds": seconds, "rows_per_second": done / seconds, "peak_mib": (used + children) / 1024}
+        return _tokenise(path, str(model), workers)
+    return {"rows": done, "seconds": time.perf_counter() - start}
 
 
-def _tokenise(path: str, model: str, workers: int) -> int:
+def _tokenise(path: str, model: str, workers: int) -> dict[str, Any]:
+    """Records to token ids and target masks, as training does it; reading the file and the tokenizer is not counted."""
     from palate.data import load_records
     from palate.models.load import load_tokenizer
     from palate.records import PreferencePair
@@ -81,15 +58,65 @@ def _tokenise(path: str, model: str, workers: int) -> int:
     from palate.text.template import load_template
 
     records = load_records(path, kind=PreferencePair).records
-    encoded = encode_records(records, load_template(load_tokenizer(model)), cutoff_len=2048, workers=workers)
-    return len(encoded.groups) + len(encoded.dropped)
+    template = load_template(load_tokenizer(model))
+    start = time.perf_counter()
+    encoded = encode_records(records, template, cutoff_len=2048, workers=workers)
+    return {"rows": len(encoded.groups) + len(encoded.dropped), "seconds": time.perf_counter() - start}
+
+
+def measured(command: list[str]) -> dict[str, Any]:
+    """What a measuring process prints, with the peak memory of it and its children, MiB."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    peak = 0.0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.1):
+            peak = max(peak, _memory(process.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    printed, _ = process.communicate()
+    done.set()
+    watcher.join()
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed")
+    figures = json.loads(printed.splitlines()[-1])
+    return {**figures, "rows_per_second": figures["rows"] / figures["seconds"], "peak_mib": peak}
+
+
+def _memory(pid: int) -> float:
+    """PSS of a process and its descendants, MiB."""
+    total = 0.0
+    for process in [pid, *_descendants(pid)]:
+        try:
+            rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+    return total / 1024
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in task.read_text().split()]
+        except OSError:
+            continue
+        for child in children:
+            found += [child, *_descendants(child)]
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("datasets", nargs="*", default=["palate-demo"], help="whose sentences the pairs are made of")
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--model", help="folder with a tokenizer; without it nothing is tokenised")
+    parser.add_argument("--only", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--model", help="whose tokenizer tokenises: a folder or a name")
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
     parser.add_argument("--file", help=argparse.SUPPRESS)
@@ -97,32 +124,23 @@ def main() -> None:
     if options.task:
         print(json.dumps(run_task(options.task, options.file, options.workers, options.model)))
         return
-    found = []
-    tasks = [task for task in TASKS if task != "tokenise" or options.model]
+    found: list[dict[str, Any]] = []
+    tasks = [task for task in options.only if task != "tokenise" or options.model]
     with tempfile.TemporaryDirectory() as folder:
         for rows in options.rows:
             path = Path(folder) / f"pairs_{rows}.jsonl"
-            write_pairs(path, rows)
+            write_recombined(path, options.datasets, rows)
             for task in tasks:
-                command = [
-                    sys.executable,
-                    __file__,
-                    "--task",
-                    task,
-                    "--file",
-                    str(path),
-                    "--workers",
-                    str(options.workers),
-                ]
-                command += ["--model", options.model] if options.model else []
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                figures = {"task": task, **json.loads(done.stdout.splitlines()[-1])}
+                command = [sys.executable, __file__, "--task", task, "--file", str(path)]
+                command += ["--workers", str(options.workers), *(["--model", options.model] if options.model else [])]
+                figures = {"task": task, **measured(command)}
                 found.append(figures)
                 print(
                     f"{task:<10}{figures['rows']:>9,} rows{figures['seconds']:>9.1f} s"
                     f"{figures['rows_per_second']:>10,.0f} rows/s{figures['peak_mib']:>8,.0f} MiB",
                     flush=True,
                 )
+            path.unlink()
     if options.out:
         options.out.write_text(json.dumps({"workers": options.workers, "figures": found}, indent=2) + "\n")
 
