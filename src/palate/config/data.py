@@ -37,8 +37,8 @@ class DataFields(Fields):
     mix_temperature: float | None = Field(
         None,
         gt=0,
-        description="Draw from several datasets in proportion to size^(1/T) instead of by weights: 1 as they are, large "
-        "evenly. Absent: by the weights of dataset, or all rows.",
+        description="Draw from several datasets in proportion to size^(1/T) instead of by weights: 1 as they are, "
+        "large evenly. Absent: by the weights of dataset, or all rows.",
     )
     mix_caps: dict[str, Annotated[int, Field(ge=1)]] | None = Field(
         None, description="Most records to draw from a dataset, by its name or path, e.g. {hh.jsonl: 5000}."
