@@ -151,6 +151,16 @@ def test_open_wants_a_run(tmp_path: Path) -> None:
         RunDir.open(tmp_path).read()
 
 
+def test_check_finds_out_early_that_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtifactError, match="file is a file; choose another output_dir"):
+        RunDir.check(tmp_path / "file" / "below" / "run")
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # the superuser may write everywhere
+    with pytest.raises(ArtifactError, match="cannot be written to"):
+        RunDir.check(tmp_path / "new" / "run")
+    assert not (tmp_path / "new").exists()
+
+
 def test_check_refuses_like_claim_and_touches_nothing(tmp_path: Path) -> None:
     RunDir.check(tmp_path / "new")
     assert not (tmp_path / "new").exists()

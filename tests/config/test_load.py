@@ -200,6 +200,13 @@ def test_values_in_memory_load_the_same_way() -> None:
         config_from_values({**values, "sed": 1}, origin="demo")
 
 
+@pytest.mark.parametrize("value", [2**31, "99999999999999999999"])
+@pytest.mark.parametrize("key", ["seed", "per_device_train_batch_size", "max_tokens_per_batch", "save_total_limit"])
+def test_a_whole_number_has_an_end(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"config: {key} must be at most 2147483647, not "):
+        config_from_values({"stage": "dpo", "model_name_or_path": "m", "dataset": "d", "output_dir": "o", key: value})
+
+
 @pytest.mark.parametrize("key", ["seed", "learning_rate", "max_tokens_per_batch", "pref_beta", "save_total_limit"])
 def test_true_is_no_number(key: str) -> None:
     with pytest.raises(ConfigError, match=f"config: {key} must be a number, not true"):

@@ -84,6 +84,12 @@ class RunDir:
         run = cls(path)
         if run.path.exists() and not run.path.is_dir():
             raise ArtifactError(f"{run.path}: is a file; choose another output_dir")
+        # What would fail at the first write is said now, before data and model are loaded.
+        above = next(place for place in (run.path, *run.path.absolute().parents) if place.exists())
+        if not above.is_dir():
+            raise ArtifactError(f"{run.path}: {above} is a file; choose another output_dir")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise ArtifactError(f"{run.path}: {above} cannot be written to; take permission or choose another folder")
         if run.path.is_dir():
             run._refuse(run._entries(), resume=resume, overwrite=overwrite)
 

@@ -7,6 +7,9 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
+# The largest whole number that numpy takes as a seed and every library as a length.
+MOST = 2**31 - 1
+
 
 class Fields(BaseModel):
     """A topic of a run's config. A stage is a class that inherits the topics it uses."""
@@ -25,6 +28,14 @@ class Fields(BaseModel):
         """Python counts true as 1, and `seed: true` is a mistake."""
         if isinstance(value, bool) and _is_number(cls.model_fields[str(field.field_name)].annotation):
             raise ValueError(f"{field.field_name} must be a number, not {str(value).lower()}")
+        return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _whole_numbers_are_countable(cls, value: Any, field: ValidationInfo) -> Any:
+        """Beyond this, seeds and lengths overflow in the middle of a run."""
+        if isinstance(value, int) and abs(value) > MOST:
+            raise ValueError(f"{field.field_name} must be at most {MOST}, not {value}")
         return value
 
     def resolved(self) -> dict[str, Any]:
