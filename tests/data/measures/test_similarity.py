@@ -17,7 +17,6 @@ from palate.data.measures.similarity import (
     ngram_hashes,
     overlap,
     signature,
-    tokens,
 )
 
 WORDS = [f"{a}{b}{c}" for a in "bdfklmn" for b in "aeiou" for c in ("r", "st", "nd", "")]
@@ -87,12 +86,6 @@ def test_similar_texts_share_a_band() -> None:
     right = changed(left, 0.02, 5)
     assert set(band_keys(signature(left))) & set(band_keys(signature(right)))
     assert not set(band_keys(signature(left))) & set(band_keys(signature(text(6, 200))))
-
-
-def test_tokens() -> None:
-    assert tokens("Don't stop -- it's 3.5 °C, 'quoted'") == ["don't", "stop", "it's", "3", "5", "c", "quoted"]
-    assert tokens("Don’t") == ["don't"]
-    assert tokens("Hello 你好 World") == ["hello", "你", "好", "world"]
 
 
 def test_runs_of_words() -> None:

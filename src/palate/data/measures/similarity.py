@@ -83,17 +83,21 @@ def near_duplicates(signatures: Sequence[Signature] | npt.NDArray[np.uint8], thr
         return list(range(len(table)))
     wanted = (threshold * (1 - _BY_CHANCE) + _BY_CHANCE) * PLACES
     bands = np.ascontiguousarray(table).view(np.uint32).reshape(len(table), _BANDS)
-    found = [_alike(table, np.ascontiguousarray(bands[:, band]), wanted) for band in range(_BANDS)]
-    edges = np.unique(np.concatenate(found), axis=0)
-    graph = coo_array((np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1])), shape=(len(table),) * 2)
-    _, group = connected_components(graph, directed=False)
+    group = np.arange(len(table))
+    for band in range(_BANDS):
+        edges = group[_alike(table, np.ascontiguousarray(bands[:, band]), wanted, group)]
+        if len(edges):
+            graph = coo_array((np.ones(len(edges), dtype=np.int8), tuple(edges.T)), shape=(len(table),) * 2)
+            group = connected_components(graph, directed=False)[1].astype(np.int64)[group]
     first = np.full(group.max() + 1, len(table), dtype=np.int64)
     np.minimum.at(first, group, np.arange(len(table)))
     return [int(index) for index in first[group]]
 
 
-def _alike(table: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint32], wanted: float) -> npt.NDArray[np.int64]:
-    """int64 [edges, 2]: rows of one band key that agree in `wanted` places or more."""
+def _alike(
+    table: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint32], wanted: float, group: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """int64 [edges, 2]: rows of one band key, not of one group yet, that agree in `wanted` places or more."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     place = np.arange(len(order))
@@ -103,6 +107,7 @@ def _alike(table: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint32], wanted: f
     for other in (place - 1, place - 2, start):
         of_one_key = (other >= start) & (other < place)
         candidates = np.stack([order[other[of_one_key]], order[of_one_key]], axis=1)
+        candidates = candidates[group[candidates[:, 0]] != group[candidates[:, 1]]]
         for at in range(0, len(candidates), _COMPARED):
             block = candidates[at : at + _COMPARED]
             agree = np.count_nonzero(table[block[:, 0]] == table[block[:, 1]], axis=1)
