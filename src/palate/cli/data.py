@@ -91,7 +91,7 @@ def inspect_command(
     if html is not None:
         from palate.artifacts import write_text
 
-        write_text(html, as_page(found, ", ".join(datasets)))
+        write_text(html, as_page(found, ", ".join(Path(name).name for name in datasets)))
     if as_json:
         result_json(found.as_json())
     else:

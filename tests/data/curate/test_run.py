@@ -197,7 +197,8 @@ def test_the_first_rule_that_fails_is_the_reason_and_order_matters(tmp_path: Pat
     assert left_out(tmp_path, rows, ["min_length", "toxicity"]) == [("set.jsonl:2", "min_length")]
 
 
-def test_any_number_of_processes_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_any_number_of_processes_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palate.data.parallel._WORTH_A_PROCESS", 1)
     rows = varied(600) + [{**row, "chosen": "short"} for row in varied(50)]
     path = written(tmp_path, rows)
     rules = read_rules(preset="clean")

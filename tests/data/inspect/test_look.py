@@ -127,9 +127,14 @@ def test_a_clean_file_has_no_problem(tmp_path: Path) -> None:
     assert "no problem found" in as_text(found)
 
 
-def test_processes_do_not_change_the_result(tmp_path: Path) -> None:
+def test_processes_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = planted(tmp_path)
-    assert inspect_dataset(path, workers=2).as_json() == inspect_dataset(path).as_json()
+    against = tmp_path / "eval.jsonl"
+    against.write_text(json.dumps({"question": clean_pair(7)["prompt"]}) + "\n")
+    monkeypatch.setattr("palate.data.parallel._WORTH_A_PROCESS", 1)
+    one = inspect_dataset(path, against=str(against))
+    assert inspect_dataset(path, against=str(against), workers=2).as_json() == one.as_json()
+    assert one.problem("leak") is not None
 
 
 def test_leaks_into_evaluation(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from palate.data.measures.words import tokens
 _VOCABULARY = 2000
 _ROUNDS = 15
 _LOOKED_AT = 2000  # characters of a prompt
+_SHORT_FORMS = ("'s", "'m", "'re", "'ve", "'ll", "'d", "n't")
 _SMALL_WORDS = frozenset().union(*STOP_WORDS.values())
 
 
@@ -98,7 +99,8 @@ def gaps(improvements: Mapping[str, int], clusters: tuple[PromptCluster, ...]) -
 
 def _tells(word: str) -> bool:
     """Whether a word says what a text is about."""
-    return word not in _SMALL_WORDS and (len(word) > 2 or not word.isascii()) and not word.isdigit()
+    plain = (len(word) > 2 or not word.isascii()) and not word.isdigit()
+    return plain and word not in _SMALL_WORDS and not word.endswith(_SHORT_FORMS)
 
 
 def _first_centres(table: np.ndarray, k: int) -> np.ndarray:

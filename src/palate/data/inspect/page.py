@@ -12,7 +12,7 @@ _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1c2330;background:#fff}
 h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2.2rem;border-bottom:1px solid #d5dae3}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .7rem .3rem 0;vertical-align:top}
-th{font-weight:600}td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+th{font-weight:600}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 tr+tr>*{border-top:1px solid #e8ebf1}code,.id{font:13px ui-monospace,monospace;color:#44506a;overflow-wrap:anywhere}
 .remedy{color:#44506a}svg{display:block;max-width:100%}summary{cursor:pointer}
 @media(prefers-color-scheme:dark){body{background:#12161d;color:#e6eaf2}h2,tr+tr>*{border-color:#2b3342}
@@ -77,7 +77,8 @@ def _problems(problems: Sequence[Problem]) -> str:
             f"{escape(problem.title)} <code>{escape(problem.name)}</code></summary>{samples}</details>"
             f'<div class="remedy">{escape(problem.remedy)}</div></td></tr>'
         )
-    return f"<table><tr><th>rows</th><th>share</th><th>problem</th></tr>{''.join(rows)}</table>"
+    head = '<th class="n">rows</th><th class="n">share</th><th>problem</th>'
+    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
 def _numbers(found: Inspection) -> str:
@@ -118,10 +119,14 @@ def _interval(share: Interval) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    listed = list(rows)
+    if not listed:
+        return ""
+    names = "".join(f"<th{_right(cell)}>{escape(name)}</th>" for name, cell in zip(head, listed[0], strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{_right(cell)}>{escape(_shown(cell))}</td>" for cell in row) + "</tr>" for row in rows
+        "<tr>" + "".join(f"<td{_right(cell)}>{escape(_shown(cell))}</td>" for cell in row) + "</tr>" for row in listed
     )
-    return f"<table><tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>{body}</table>" if body else ""
+    return f"<table><tr>{names}</tr>{body}</table>"
 
 
 def _right(cell: object) -> str:
