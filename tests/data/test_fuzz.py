@@ -21,10 +21,14 @@ from hypothesis import strategies as st
 
 from palate.data import SourceReader, open_source
 from palate.data.convert import convert
+from palate.data.curate import curate, read_rules
 from palate.data.inspect import inspect_dataset
+from palate.data.mix_files import mix_files
+from palate.data.split_files import split_files
 from palate.errors import PalateError
 from palate.records import Dropped, PreferencePair, Record
 
+RULES = read_rules({"rules": ["exact_duplicates", "near_duplicates", "min_length"]})
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NAMES = st.sampled_from(
@@ -116,6 +120,53 @@ def test_inspect_and_convert_never_fail_on_what_can_be_read(rows: list[Any]) -> 
                 assert "nothing to write" in str(error)
             else:
                 assert done.written + len(done.left_out) == len(rows)
+
+
+def curated(path: str, out: Path) -> int:
+    done = curate(path, out, RULES)
+    return done.kept + sum(step.left_out for step in done.steps)
+
+
+def mixed(path: str, out: Path) -> int:
+    done = mix_files([path], out, kind="demonstrations")
+    return sum(done.taken.values()) + sum(done.unusable.values())
+
+
+def divided(path: str, out: Path) -> int:
+    done = split_files(path, out, {"held": 1.0})
+    return sum(sum(part.values()) for part in done.counts.values()) + len(done.left_out)
+
+
+@settings(QUICK, max_examples=25)
+@given(rows=SHAPED)
+def test_every_verb_accounts_for_every_row_that_can_be_read(rows: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = Path(folder) / "a.jsonl", Path(folder) / "out"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for count in (curated, mixed, divided):
+            try:
+                seen = count(str(path), out)
+            except PalateError as error:
+                assert "\n" not in str(error)
+            else:
+                assert seen >= len(rows)  # a row may make several records, never none without a word
+
+
+@settings(QUICK, max_examples=25)
+@given(text=st.text(max_size=30), mark=st.booleans(), ends=st.sampled_from(["\n", "\r\n"]), bad=st.booleans())
+def test_marks_line_ends_and_broken_utf_8(text: str, mark: bool, ends: str, bad: bool) -> None:
+    rows = [{"prompt": f"q{n} {text}", "chosen": "a", "rejected": "b"} for n in range(3)]
+    content = "".join(json.dumps(row, ensure_ascii=False) + ends for row in rows).encode("utf-8", "surrogatepass")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jsonl"
+        path.write_bytes((b"\xef\xbb\xbf" if mark else b"") + content + (b'{"prompt": "\xff"}' if bad else b""))
+        seen = outcome(path, PreferencePair)
+        if bad:
+            assert isinstance(seen, str)
+            assert "not UTF-8" in seen
+            assert "line 4" in seen
+        else:
+            assert seen == (3, 3, 0)
 
 
 @QUICK
