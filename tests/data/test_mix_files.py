@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
 from palate.artifacts import write_text
 from palate.data import load_records
@@ -87,6 +88,9 @@ def test_training_reads_the_folder(sources: list[str], tmp_path: Path, form: str
     assert card["schema"] == "palate.data/1"
     assert card["counts"]["taken"] == {"a": 38, "b": 12}
     assert [set(source["files"]) for source in card["lineage"]] == [{"a.jsonl"}, {"b.jsonl"}]
+    if form == "arrow":  # what `datasets` maps into memory as it is
+        mapped = Dataset.from_file(str(tmp_path / "out" / "mixed.arrow"))
+        assert mapped[49]["origin"] == loaded.records[49].extra["origin"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from palate.data.measures.words import tokens
 
@@ -57,16 +57,22 @@ _KNOWN = frozenset(_LANGUAGES_OF)
 _UKRAINIAN = re.compile("[іїєґ]")
 _PERSIAN = re.compile("[پچژگ]")
 _LOOKED_AT = 800
+_WORDS = 150
 
 
-def language(text: str) -> str:
-    """The ISO 639-1 code of a text's language, `und` where it cannot be told. Looks at the first 800 characters."""
+def language(text: str, words: Sequence[str] | None = None) -> str:
+    """The ISO 639-1 code of a text's language, `und` where it cannot be told, by its first 800 characters or 150 words.
+
+    Args:
+        text: to look at.
+        words: its `tokens`, where they are at hand.
+    """
     text = text[:_LOOKED_AT]
     if not text.isascii() and _foreign(text) > 0.15 * len(text):
         found = _by_script(text)
         if found is not None:
             return found
-    words = tokens(text)
+    words = tokens(text) if words is None else words[:_WORDS]
     counts = Counter(words)
     votes: Counter[str] = Counter()
     for word in _KNOWN.intersection(counts):

@@ -137,7 +137,7 @@ class _Answer:
 
 def _answer(text: str) -> _Answer:
     words = tokens(text)
-    return _Answer(text, plain_text(text), words, language(text), refuses(text), tuple(toxic_words(text, words)))
+    return _Answer(text, plain_text(text), words, language(text, words), refuses(text), tuple(toxic_words(text, words)))
 
 
 def refuses(answer: str) -> bool:
