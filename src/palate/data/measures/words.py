@@ -27,7 +27,7 @@ def tokens(text: str) -> list[str]:
             return _by_pattern(text)
     found = text.encode().translate(_LETTERS).decode()
     if "'" in found:
-        found = f" {found} "
+        found = f" {found} ".replace("''", " ")
         while " '" in found or "' " in found:  # a quotation mark, not an apostrophe
             found = found.replace(" '", " ").replace("' ", " ")
     return found.split()
