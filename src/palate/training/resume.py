@@ -10,6 +10,31 @@ from typing import Any
 from palate.artifacts import read_json, read_jsonl, verify_folder, write_text
 from palate.errors import ArtifactError
 
+# What decides which tensors a checkpoint holds, and what its optimiser brings along whatever the config says.
+_HELD = (
+    *("stage", "finetuning_type", "lora_rank", "lora_target", "use_dora", "freeze_trainable_layers"),
+    *("freeze_extra_modules", "optim", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"),
+)
+_PLACES = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint")
+
+
+def changed_settings(run: Path, began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A line for a person about the keys in which a resumed run's config differs from what it began with.
+
+    Raises:
+        ArtifactError: a key has changed that the checkpoint holds: the new value would be recorded and never used.
+    """
+    changed = [key for key in now if key in began and began[key] != now[key] and key not in _PLACES]
+    held = next((key for key in changed if key in _HELD), None)
+    if held is not None:
+        raise ArtifactError(
+            f"{run}: the run began with {held}: {began[held]}, the config now says {now[held]}, and a checkpoint "
+            "cannot change it; put it back, or start a new run from the checkpoint's model"
+        )
+    if not changed:
+        return []
+    return ["goes on with " + ", ".join(f"{key}: {now[key]} (began with {began[key]})" for key in changed)]
+
 
 def check_resumable(checkpoint: Path) -> None:
     """Refuse a checkpoint that is not there, not whole, or has no optimiser state: going on would end elsewhere.

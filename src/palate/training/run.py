@@ -26,7 +26,7 @@ from palate.training.memory import largest_batch, plan_memory
 from palate.training.methods.online import OnlineMethod
 from palate.training.publish import publish
 from palate.training.references import fill_reference
-from palate.training.resume import check_resumable, rewind_metrics, rewind_samples
+from palate.training.resume import changed_settings, check_resumable, rewind_metrics, rewind_samples
 from palate.training.rewards import JudgeRewards
 from palate.training.rollouts import Sampler
 from palate.training.samples import SampleWriter
@@ -289,10 +289,12 @@ class _Training:
         return newest
 
     def _check_reference(self, checkpoint: Path | None) -> None:
-        """A resumed run must be compared with what it was compared with before; that its rows are others is said."""
+        """A resumed run keeps its reference and what its checkpoint holds; other settings and other rows are said."""
         if checkpoint is None:
             return
         began = self.folder.read()
+        for line in changed_settings(self.folder.path, began.get("config") or {}, self.session.config.resolved()):
+            self.session.voice.say(line)
         rows = (began.get("data") or {}).get("identity")
         if rows not in (None, self.session.data.identity):
             self.session.voice.say(
