@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from palate.artifacts import write_errors
 from palate.errors import ModelError
 from palate.models.save import quiet, save_pretrained
 
@@ -33,10 +34,12 @@ def smollm2() -> Path:
 
     Raises:
         ModelError: the package that ships the weights, or the GGUF reader, is not installed.
+        ArtifactError: the cache folder cannot be written to.
     """
     folder = cache_root() / "models" / f"{SMOLLM2}-{_VERSION}"
     if not (folder / "config.json").exists():
-        _convert(_gguf_file(), folder)
+        with write_errors(folder):
+            _convert(_gguf_file(), folder)
     return folder
 
 

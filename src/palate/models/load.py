@@ -44,6 +44,10 @@ _DROPOUTS = (
 )
 
 
+# One of these is there wherever a tokenizer is.
+_TOKENIZERS = ("tokenizer*", "*.model", "vocab*", "spiece*", "merges.txt")
+
+
 def resolve_name(name: str) -> str:
     """The folder or hub id that a model's name stands for.
 
@@ -105,6 +109,10 @@ def load_tokenizer(
         ModelError: there is none, or it is not a fast one (offsets are needed).
     """
     place = resolve_name(name)
+    if Path(place).is_dir() and not any(any(Path(place).glob(pattern)) for pattern in _TOKENIZERS):
+        raise ModelError(
+            f"{name}: no tokenizer is in this folder (tokenizer.json); copy it there from the model that it came from"
+        )
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
@@ -161,32 +169,33 @@ def load_model(
                 **extra,
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        if "ignore_mismatched_sizes" in str(error):
+            raise ModelError(f"{name}: its weights have other shapes than its config.json says") from error
         raise ModelError(f"{name}: the model could not be loaded: {_first_line(error)}") from error
     except Exception as error:
         # safetensors raises its own type for a damaged file.
         if type(error).__name__ != "SafetensorError":
             raise
         raise ModelError(f"{name}: its weights are damaged: {_first_line(error)}") from error
-    _refuse_missing(name, model)
+    _refuse_missing(name, loading["missing_keys"], head=head)
     if head == "reward":
-        _begin_head(name, model, loading["missing_keys"])
+        _begin_head(model, loading["missing_keys"])
     if not extra:
         model.to(device)
     return model  # type: ignore[no-any-return]
 
 
-def _refuse_missing(name: str, model: nn.Module) -> None:
+def _refuse_missing(name: str, missing: Iterable[str], *, head: str) -> None:
     """A parameter that no file filled is random: that is never what a user of a pretrained model wants."""
-    if any(parameter.device.type == "meta" for parameter in model.parameters()):
-        raise ModelError(f"{name}: some weights are missing from its files")
-
-
-def _begin_head(name: str, model: nn.Module, missing: Iterable[str]) -> None:
-    """A reward head that no file filled starts at 0: the first rewards are equal. Nothing else may be missing."""
-    lost = sorted(key for key in missing if not key.startswith("score."))
+    lost = sorted(key for key in missing if head == "lm" or not key.startswith("score."))
     if lost:
-        raise ModelError(f"{name}: some weights are missing from its files, e.g. {lost[0]}")
-    if missing:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise ModelError(f"{name}: weights are missing from its files: {lost[0]}{more}; download or save it again")
+
+
+def _begin_head(model: nn.Module, missing: Iterable[str]) -> None:
+    """A reward head that no file filled starts at 0: the first rewards are equal."""
+    if any(key.startswith("score.") for key in missing):
         for parameter in model.get_submodule("score").parameters():
             nn.init.zeros_(parameter)
 
