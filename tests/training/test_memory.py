@@ -111,3 +111,9 @@ def test_a_run_says_and_records_what_it_foresees(
     parts = record["memory"]
     assert parts["peak"] == parts["base"] + parts["training"] + parts["trunk"] + parts["per_token"] * parts["tokens"]
     assert record["peak_memory_bytes"] > parts["base"]
+
+
+def test_what_will_not_fit_is_said_with_what_to_do() -> None:
+    sizes = {"base": 2**30, "training": 2**32, "per_token": 2**20, "trunk": 0, "tokens": 1024}
+    assert "are free" not in MemoryPlan(**sizes, available=2**33).line()
+    assert "only 4.0 GiB are free: try gradient_checkpointing: true" in MemoryPlan(**sizes, available=2**32).line()

@@ -65,7 +65,13 @@ class MemoryPlan:
             f"{_gb(self.per_token * self.tokens)} activations of {self.tokens} tokens"
         )
         trunk = f", {_gb(self.trunk)} trunk cache" if self.trunk else ""
-        return f"memory    about {_gb(self.peak)} at the peak: {parts}{trunk}"
+        line = f"memory    about {_gb(self.peak)} at the peak: {parts}{trunk}"
+        if self.peak - self.base > self.available:
+            line += (
+                f"; only {_gb(self.available)} are free: try gradient_checkpointing: true, finetuning_type: lora, or "
+                "a smaller cutoff_len"
+            )
+        return line
 
     def to_json(self) -> dict[str, int]:
         return {
