@@ -89,6 +89,13 @@ def test_no_end_of_answer_at_all_is_refused(plain_bytes: Any) -> None:
         load_template(plain_bytes, "plain")
 
 
+@pytest.mark.parametrize("broken", ["{{ raise_exception('never') }}", "{% for %}", "{{ messages[7].content }}"])
+def test_a_template_that_renders_nothing_names_the_remedy(plain_bytes: Any, broken: str) -> None:
+    plain_bytes.chat_template = broken
+    with pytest.raises(ModelError, match=r"the chat template refuses .*; mend chat_template, or name another"):
+        load_template(plain_bytes)
+
+
 def test_a_slow_tokenizer_is_refused() -> None:
     class Slow:
         is_fast = False

@@ -171,17 +171,24 @@ def load_template(
 
     Raises:
         ConfigError: no template has that name, or none is named and the tokenizer has none.
-        ModelError: the tokenizer has no fast version, or no token that ends an answer.
+        ModelError: the tokenizer has no fast version, or no token that ends an answer, or its template is broken.
     """
     label = getattr(tokenizer, "name_or_path", "") or "the tokenizer"
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{label}: palate needs a fast tokenizer (tokenizer.json); convert it with transformers")
     named = find_template(name) if name else None
-    if named is None:
-        template = _own(tokenizer, label, name, variables or {})
-    else:
-        template = _named(tokenizer, label, named, variables or {})
-    if not template.end_of_turn:
+    try:
+        if named is None:
+            template = _own(tokenizer, label, name, variables or {})
+        else:
+            template = _named(tokenizer, label, named, variables or {})
+        ends = template.end_of_turn
+    except DataError as error:
+        raise ModelError(
+            f"{label}: {error} (a question with its answer, nothing more); mend chat_template, or name another one, "
+            "for example `template: chatml`"
+        ) from error
+    if not ends:
         raise ModelError(f"{label}: neither the template nor the tokenizer ends an answer; set tokenizer.eos_token")
     return template
 
