@@ -321,7 +321,15 @@ def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row]) -> str:
         )
     if have:
         return f"the columns are those of {near.shape} but what they hold is not"
-    return f"the format is not recognised; known are {', '.join(form.shape for form in wanted)}"
+    usual = [form.shape for form in wanted if form.name in _USUAL] or [form.shape for form in wanted[:4]]
+    more = f" and {len(wanted) - len(usual)} more (see docs/data.md)" if len(wanted) > len(usual) else ""
+    return (
+        f"the format is not recognised; known are {', '.join(usual)}{more}; "
+        "name columns of your own as columns: {prompt: YOUR_COLUMN}, for palate data --column prompt=YOUR_COLUMN"
+    )
+
+
+_USUAL = ("prompt-pairs", "implicit-prompt", "conversations-pairs", "ranked", "labelled", "messages")
 
 
 def _columns(sample: Sequence[Row]) -> list[str]:
