@@ -3,6 +3,7 @@
 run.json          status, resolved config, versions, hashes, counts, timings, final metrics
 metrics.jsonl     one object per logged step        data.json        the pre-flight report
 samples.jsonl     outputs as training went on       accuracy.json    preference accuracy, once evaluated
+health.json       sampled answers before training
 runs/             TensorBoard events                checkpoint-*/    sealed, resumable
 report.html       and the model's own files
 """
@@ -30,7 +31,8 @@ REQUIRED = ("metrics.jsonl", "data.json", "*.safetensors", "config.json|adapter_
 
 # What a run writes, and so what `overwrite` may delete. Anything else in the folder is somebody else's.
 _WRITTEN = (
-    *("metrics.jsonl", "data.json", "samples.jsonl", "accuracy.json", "report.html", "runs", "checkpoint-*"),
+    *("metrics.jsonl", "data.json", "samples.jsonl", "accuracy.json", "health.json", "report.html"),
+    *("runs", "checkpoint-*"),
     *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
     *("README.md", "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json"),
@@ -169,6 +171,10 @@ class RunDir:
     @property
     def accuracy(self) -> Path:
         return self.path / "accuracy.json"
+
+    @property
+    def vitals(self) -> Path:
+        return self.path / "health.json"
 
     @property
     def report(self) -> Path:

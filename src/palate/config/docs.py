@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from palate.config.base import Fields
 from palate.config.data import DataFields
+from palate.config.health import HealthFields
 from palate.config.kto import UnpairedObjectiveFields
 from palate.config.model import ModelFields, TuningFields
 from palate.config.online import GrpoFields, PpoFields
@@ -41,6 +42,7 @@ TOPICS: tuple[tuple[str, type[Fields]], ...] = (
     ("Evaluation and saving", EvaluationFields),
     ("Logging", LogFields),
     ("Samples", SampleFields),
+    ("Health", HealthFields),
     ("Devices", DeviceFields),
 )
 

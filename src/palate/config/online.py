@@ -7,13 +7,14 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from palate.config.base import Fields
+from palate.config.health import HealthFields
 from palate.config.optimisation import LearningRate
 from palate.config.preference import SampleFields
 from palate.config.rollout import RolloutFields
 from palate.config.stage import Run
 
 
-class OnlineRun(SampleFields, RolloutFields, Run):
+class OnlineRun(HealthFields, SampleFields, RolloutFields, Run):
     """What both online stages have."""
 
     @model_validator(mode="after")

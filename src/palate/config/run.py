@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
+from palate.config.health import HealthFields
 from palate.config.kto import KtoConfig
 from palate.config.online import GrpoConfig, PpoConfig
 from palate.config.optimisation import LearningRate
@@ -38,7 +39,7 @@ class SftConfig(Run):
     learning_rate: LearningRate = 1e-5
 
 
-class DpoConfig(SampleFields, ReferenceFields, ObjectiveFields, Run):
+class DpoConfig(HealthFields, SampleFields, ReferenceFields, ObjectiveFields, Run):
     """Preference training on pairs and rankings: DPO and its family, by pref_loss."""
 
     stage: Literal["dpo"] = Field("dpo", description="Which kind of training this is.")

@@ -96,7 +96,7 @@ class PolicyAtStart(_Scoring):
     ) -> None:
         super().__init__(precision, device, trunk)
         self.identity = identity
-        self._policy = policy
+        self.policy = policy
 
     def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
         with self.active() as model:
@@ -104,8 +104,8 @@ class PolicyAtStart(_Scoring):
 
     @contextlib.contextmanager
     def active(self) -> Iterator[nn.Module]:
-        with _evaluating(self._policy):
-            yield self._policy
+        with _evaluating(self.policy):
+            yield self.policy
 
 
 class AdapterOff(_Scoring):
@@ -182,17 +182,29 @@ class FrozenCopy(_Scoring):
 
 
 class SeparateModel(_Scoring):
-    """A model of its own, loaded from `ref_model`."""
+    """A model of its own, loaded from `ref_model`.
+
+    Attributes:
+        reload: reads the same model again, for whoever needs it after this one is gone; None where nobody can.
+    """
 
     kind = "model"
 
     def __init__(
-        self, model: nn.Module, precision: Precision, device: torch.device, identity: str, *, is_start: bool
+        self,
+        model: nn.Module,
+        precision: Precision,
+        device: torch.device,
+        identity: str,
+        *,
+        is_start: bool,
+        reload: Callable[[], nn.Module] | None = None,
     ) -> None:
         super().__init__(precision, device)
         self.model = model.eval().requires_grad_(False)
         self.identity = identity
         self.is_start = is_start
+        self.reload = reload
 
     def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
         return self._score(self.model, batches)

@@ -29,6 +29,7 @@ class RunContents:
         data: `data.json`, the pre-flight report; empty when there is none.
         samples: rows of `samples.jsonl`.
         accuracy: `accuracy.json`; empty when the run was not evaluated.
+        vitals: `health.json`, what sampled answers were before training; empty when nobody looked.
         problems: one line for each file that could not be read.
     """
 
@@ -39,6 +40,7 @@ class RunContents:
     data: Mapping[str, Any]
     samples: Sequence[Row]
     accuracy: Mapping[str, Any]
+    vitals: Mapping[str, Any]
     problems: Sequence[str]
 
     @property
@@ -91,6 +93,7 @@ def read_contents(run_dir: Path) -> RunContents:
         data=attempt(run_dir_.data, read_json, dict, {}),
         samples=attempt(run_dir_.samples, read_jsonl, list, []),
         accuracy=attempt(run_dir_.accuracy, read_json, dict, {}),
+        vitals=attempt(run_dir_.vitals, read_json, dict, {}),
         problems=problems,
     )
 

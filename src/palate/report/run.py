@@ -15,6 +15,7 @@ from palate.report.directions import by_metric, directions, verdict
 from palate.report.headline import cards, facts, subtitle
 from palate.report.page import render, value
 from palate.report.scales import number
+from palate.report.vitals import vitals_charts, vitals_table
 
 _SHOWN_ELSEWHERE = {
     *(
@@ -69,6 +70,9 @@ def run_report(contents: RunContents) -> str:
         verdict_line=line,
         directions=by_metric(judged),
         health=_findings(contents.run.get("health")),
+        vitals=vitals_table(contents),
+        vitals_charts=vitals_charts(contents),
+        unremarkable=_unremarkable(contents),
         notices=[*contents.problems, *_lines(contents.run.get("notices"))],
         charts=charts(contents),
         accuracy=accuracy_chart(contents.accuracy),
@@ -123,6 +127,14 @@ def _findings(items: Any) -> list[dict[str, str]]:
     names = {"name": "finding", "severity": "warning", "step": "?", "message": "", "remedy": ""}
     found = [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
     return [{key: str(item.get(key) or default) for key, default in names.items()} for item in found]
+
+
+def _unremarkable(contents: RunContents) -> str:
+    """What a run without findings says of how it was watched; empty where nothing is known of it."""
+    if "health" not in contents.run or contents.run["health"] or contents.status == "failed":
+        return ""
+    looks = [f"{len(contents.train):,} steps", f"{len(contents.evaluations):,} evaluations"]
+    return f"Nothing wrong was seen in {' and '.join(looks[: 1 + bool(contents.evaluations)])}."
 
 
 def _lines(items: Any) -> list[str]:

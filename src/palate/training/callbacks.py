@@ -49,6 +49,22 @@ class EvaluationLog(TrainerCallback):  # type: ignore[misc]
         self._write({"step": state.global_step, "split": "eval", "epoch": state.epoch, **values})
 
 
+class StopOnSigns(TrainerCallback):  # type: ignore[misc]
+    """Ends the run after an evaluation that showed something wrong, where the config wants that."""
+
+    def __init__(self, must_stop: Callable[[], bool]) -> None:
+        self._must_stop = must_stop
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        del args, state
+        control.should_training_stop = control.should_training_stop or self._must_stop()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """A run that is resumed from the checkpoint at which it was to end makes no further step."""
+        del args, state
+        control.should_training_stop = control.should_training_stop or self._must_stop()
+
+
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
     """Ctrl-C and SIGTERM save a resumable checkpoint at the end of the step and stop; a second signal stops at once.
 

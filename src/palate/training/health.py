@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from palate.config.health import DEFAULT_LIMITS, HealthFields
 from palate.errors import TrainingError
+from palate.training.degradation import Sign
 
 _START_TOLERANCE = 1e-2
 _WINDOW = 20
-_FALL_NATS_PER_PAIR = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Health:
         diagnose_still: called when Δ is exactly 0 after an update: says what did not move, in one line, and whether
             that is an error.
         tell: shows a finding to the user.
+        limits: what is too much.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Health:
         fresh: bool,
         diagnose_still: Callable[[], tuple[str, bool]],
         tell: Callable[[Finding], None],
+        limits: HealthFields = DEFAULT_LIMITS,
     ) -> None:
         self.findings: list[Finding] = []
         self._starts_equal = starts_equal
@@ -65,6 +68,7 @@ class Health:
         self._fresh = fresh
         self._diagnose_still = diagnose_still
         self._tell = tell
+        self._limits = limits
         self._steps_seen = 0
         self._updated = False
         self._moved = not (starts_equal and fresh)
@@ -119,7 +123,7 @@ class Health:
         seen = self._losses
         if len(seen) == _WINDOW:
             centre, spread = statistics.median(seen), statistics.pstdev(seen)
-            if loss > centre + 6 * spread and loss > 1.5 * abs(centre) + 0.1:
+            if loss > centre + self._limits.health_loss_spike * spread and loss > 1.5 * abs(centre) + 0.1:
                 self._find(
                     step,
                     "loss_spike",
@@ -135,7 +139,7 @@ class Health:
         if len(self._drift) < _WINDOW or self._has("chosen_falls"):
             return
         drift = statistics.fmean(self._drift)
-        if drift < -_FALL_NATS_PER_PAIR:
+        if drift < -self._limits.health_max_chosen_fall:
             self._find(
                 step,
                 "chosen_falls",
@@ -143,6 +147,11 @@ class Health:
                 "the margin grows because rejected falls faster",
                 "pref_ftx: 0.1 (an SFT term), pref_loss: dpop, a higher pref_beta, or fewer steps",
             )
+
+    def notice(self, step: int, sign: Sign) -> None:
+        """A sign that an evaluation showed; each is told once."""
+        if not self._has(sign.name):
+            self._find(step, sign.name, sign.message, sign.remedy)
 
     def _has(self, name: str) -> bool:
         return any(finding.name == name for finding in self.findings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from palate.config.preference import ReferenceFields
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
-from palate.errors import ArtifactError
+from palate.errors import ArtifactError, ModelError
 from palate.models.builtin import cache_root
 from palate.models.identity import model_hash
 from palate.models.load import load_model, resolve_name, store_frozen_in
@@ -104,14 +105,25 @@ def _live(
 ) -> AdapterOff | FrozenCopy | PolicyAtStart | SeparateModel:
     separate = config.ref_model if isinstance(config, ReferenceFields | RolloutFields) else None
     if separate is not None and not _is_the_policy(config, separate):
-        model = load_model(separate, device=device, trust_remote_code=config.trust_remote_code)
+        load = functools.partial(load_model, separate, device=device, trust_remote_code=config.trust_remote_code)
+        model = load()
         identity = model_hash(model)
-        # The same weights are the starting policy: no second model is needed to be the reference.
-        if identity != policy.identity:
+
+        def frozen(model: Any) -> Any:
             probe(model, want_packed=policy.probe.packed)
             model.requires_grad_(False)
             store_frozen_in(model, precision)
-            return SeparateModel(model, precision, device, identity, is_start=False)
+            return model
+
+        def reload() -> Any:
+            again = load()
+            if model_hash(again) != identity:
+                raise ModelError(f"ref_model: {separate} has changed since the run began")
+            return frozen(again).eval()
+
+        # The same weights are the starting policy: no second model is needed to be the reference.
+        if identity != policy.identity:
+            return SeparateModel(frozen(model), precision, device, identity, is_start=False, reload=reload)
         del model
     if config.finetuning_type == "lora" and not config.adapter_name_or_path and _zero_start(config):
         return AdapterOff(policy.model, precision, device, policy.identity)

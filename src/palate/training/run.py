@@ -21,7 +21,6 @@ from palate.models.reference import Reference
 from palate.training.arguments import training_arguments
 from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
 from palate.training.environment import is_main_process, machine, peak_memory_bytes, versions
-from palate.training.health import Finding, Health
 from palate.training.memory import largest_batch, plan_memory
 from palate.training.methods.online import OnlineMethod
 from palate.training.publish import publish
@@ -31,8 +30,8 @@ from palate.training.rewards import JudgeRewards
 from palate.training.rollouts import Sampler
 from palate.training.samples import SampleWriter
 from palate.training.session import Session, prepare
-from palate.training.stillness import Stillness
 from palate.training.trainer import PalateTrainer
+from palate.training.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +90,9 @@ class _Training:
         self.session = session
         self.folder = folder
         self.main = is_main_process()
-        self.findings: list[Finding] = []
         self.last: dict[str, float] = {}
+        self._watch: Watch | None = None
+        self._before: list[dict[str, Any]] = []
         self._resumes = bool(session.config.resume_from_checkpoint)
         self._observers: list[Callable[[int, Mapping[str, float]], None]] = []
 
@@ -105,6 +105,7 @@ class _Training:
             self.folder.update(**_facts(session))
             self._rewind(checkpoint)
         with contextlib.ExitStack() as stack:
+            stack.callback(lambda: self._watch.end() if self._watch else None)
             metrics_file = stack.enter_context(JsonlWriter(self.folder.metrics)) if self.main else None
             samples = self._samples(stack)
             trainer = self._trainer()
@@ -118,7 +119,7 @@ class _Training:
             if metrics_file is not None:
                 trainer.add_callback(EvaluationLog(metrics_file.write))
             self._before_the_first_step(trainer, samples, fresh=checkpoint is None)
-            self._observe(trainer, metrics_file, fresh=checkpoint is None)
+            self._observe(trainer, metrics_file)
             with session.voice.timed("train"):
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             if stop.stopped_by and trainer.state.global_step < trainer.state.max_steps:
@@ -150,6 +151,8 @@ class _Training:
             )
         if samples is not None:
             samples.write_start(session.policy.model, session.reference, write=fresh)
+        self._watch = Watch(session, trainer, fresh=fresh, main=self.main)
+        self._watch.begin(self.folder, self._before)
         if session.reference is not None:
             session.reference.release()
 
@@ -218,29 +221,16 @@ class _Training:
             self.folder.update(memory=plan.to_json())
         return plan.tokens
 
-    def _observe(self, trainer: PalateTrainer, metrics_file: JsonlWriter | None, *, fresh: bool) -> None:
+    def _observe(self, trainer: PalateTrainer, metrics_file: JsonlWriter | None) -> None:
         """Who looks at every step: the log first, so that a run that health ends has its last numbers on disk."""
-        session = self.session
         if metrics_file is not None:
             self._observers.append(
                 lambda step, metrics: metrics_file.write(
                     {"step": step, "split": "train", "epoch": trainer.state.epoch, **metrics}
                 )
             )
-        starts_equal = session.starts_equal
-        diagnose = None
-        if starts_equal and fresh and session.reference is not None:
-            batch = session.policy.collate(trainer.groups_of_run()[:1]).to(session.device)
-            diagnose = Stillness(session.policy.model, session.reference, batch).diagnose
-        health = Health(
-            starts_equal=starts_equal,
-            start_loss=session.method.start_loss,
-            fresh=fresh,
-            diagnose_still=diagnose or (lambda: ("", False)),
-            tell=lambda finding: session.voice.say(f"warning: {finding.message}; try {finding.remedy}", keep=False),
-        )
-        self.findings = health.findings
-        self._observers.append(health.on_step)
+        assert self._watch is not None
+        self._observers.append(self._watch.on_step)
 
     def _on_step(self, step: int, metrics: dict[str, float]) -> None:
         self.last = metrics
@@ -313,7 +303,8 @@ class _Training:
     def _rewind(self, checkpoint: Path | None) -> None:
         """What was logged after the checkpoint will be logged again; the last row before it is the last so far."""
         rewind_samples(self.folder.samples, checkpoint)
-        rows = [row for row in rewind_metrics(self.folder.metrics, checkpoint) if row["split"] == "train"]
+        self._before = rewind_metrics(self.folder.metrics, checkpoint)
+        rows = [row for row in self._before if row["split"] == "train"]
         if rows:
             self.last = {name: value for name, value in rows[-1].items() if name not in ("step", "split", "epoch")}
 
@@ -331,7 +322,7 @@ class _Training:
         voice = self.session.voice
         return {
             "final_metrics": dict(metrics),
-            "health": [finding.to_json() for finding in self.findings],
+            "health": [finding.to_json() for finding in (self._watch.findings if self._watch else ())],
             "notices": voice.lines,
             "timings": voice.timings,
             "peak_memory_bytes": peak_memory_bytes(self.session.device),

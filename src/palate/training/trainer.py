@@ -31,6 +31,7 @@ from palate.models.trunk import TrunkCache
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledBatch, CoupledLoss
+from palate.training.examination import Examination
 from palate.training.meters import Meter
 from palate.training.methods.base import LossOutput, Method
 from palate.training.rollouts import Rollouts, Sampler
@@ -57,6 +58,9 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             reference themselves.
         on_step: called after every optimiser step with the step's metrics, on every rank.
         args: transformers' arguments, with `logging_nan_inf_filter` off.
+
+    Attributes:
+        examination: looks on at every evaluation; None looks at nothing.
     """
 
     def __init__(
@@ -82,7 +86,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             groups, token_budget, collate, packed=packed
         )
         self._trunk = trunk
-        self._rollouts = Rollouts(sampler, self.split, self._sum_over_ranks) if sampler is not None else None
+        self.examination: Examination | None = None
+        self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
         self._step_groups: list[EncodedGroup] = []
         self._step_losses: list[torch.Tensor] = []
@@ -150,7 +155,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         """Σ w over the step's groups on all ranks: what the step's loss is divided by."""
         self._begin_step(batch_samples)
         total = sum(self.method.weight(group) for groups in batch_samples for group in groups)
-        return self._sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
+        return self.sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
 
     def _begin_step(self, lists: list[list[EncodedGroup]]) -> None:
         self._step_groups, self._step_losses, self._step_lists = [], [], lists
@@ -269,9 +274,10 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def _means(self, meter: Meter) -> dict[str, float]:
-        return self.method.summarise(meter.means(self._sum_over_ranks))
+        return self.method.summarise(meter.means(self.sum_over_ranks))
 
-    def _sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
+    def sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor, summed in place over all ranks."""
         if self.args.world_size > 1:
             torch.distributed.all_reduce(tensor)
         return tensor
@@ -302,13 +308,24 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
                 for batch, reference in zip(batches, self._reference_logps(batches)):
                     output, weights = self._loss(model, batch, reference)
                     meter.add({"loss": output.loss, **output.metrics}, weights)
+                    if self.examination is not None:
+                        self.examination.see(batch.groups, output)
                 self.callback_handler.on_prediction_step(self.args, self.state, self.control)
             if held_out:
                 output, weights = self._coupled.evaluate(model, held_out)
                 meter.add({"loss": output.loss, **output.metrics}, weights)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._means(meter).items()}
+        means = self._means(meter)
+        if self.examination is not None:
+            means |= self.examination.report(means)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         rows = len(dataloader.dataset)  # type: ignore[arg-type]
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """An evaluation at which health ends the run is not the best one, unless it is the only one."""
+        if self.examination is not None and self.examination.must_stop and self.state.best_metric is not None:
+            return False
+        return bool(super()._determine_best_metric(metrics, trial))
 
     # ---- checkpoints
 
