@@ -48,6 +48,17 @@ def test_inspect(pairs: str, tmp_path: Path) -> None:
     assert (found["rows"], found["records"]) == (31, 30)
 
 
+def test_a_long_run_says_how_far_it_is(
+    pairs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("palate.cli.data._SAID_EVERY", 20)
+    done = RUN.invoke(app, ["inspect", pairs, "--workers", "1", "--json"])
+    assert "30 rows looked at" in done.stderr + capfd.readouterr().err
+    assert json.loads(done.stdout)["rows"] == 31
+    done = RUN.invoke(app, ["curate", pairs, "-o", str(tmp_path / "o"), "--preset", "strong"])
+    assert "30 rows measured" in done.stderr + capfd.readouterr().err
+
+
 def test_convert(pairs: str, tmp_path: Path) -> None:
     text = run("convert", pairs, "--out", str(tmp_path / "o.parquet"), "--to", "trl")
     assert "30 pairs as trl" in text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ def curate(
     reading: Reading | None = None,
     workers: int = 1,
     embed: Embedder | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Curation:
     """Applies rules in order and writes what is kept and what is not.
 
@@ -66,6 +67,7 @@ def curate(
         rules: as `read_rules` gives them.
         workers: processes that measure rows.
         embed: makes vectors of texts, for the rules that compare meaning.
+        progress: told now and then how many rows are measured.
 
     Raises:
         ConfigError: a rule needs vectors and there is nothing to make them.
@@ -76,7 +78,7 @@ def curate(
         raise DataError(f"{output} is there already and was not written by palate data; choose another name")
     sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
     data = _Data(sources, columns, max_samples, reading or Reading())
-    verdicts, candidates, unread = _first_pass(data, rules, workers)
+    verdicts, candidates, unread = _first_pass(data, rules, workers, progress)
     steps = [Step("read", "", len(candidates) + unread, unread)]
     out = _apply(rules, verdicts, candidates, steps)
     kept = len(candidates) - len(out)
@@ -134,7 +136,9 @@ _Verdict = tuple[int, str]
 """Index of the first rule that a row fails and why; (-1, "") for none."""
 
 
-def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[_Verdict], list[Candidate], int]:
+def _first_pass(
+    data: _Data, rules: Sequence[Rule], workers: int, progress: Callable[[int], None] | None
+) -> tuple[list[_Verdict], list[Candidate], int]:
     alone = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, RowRule)]
     together = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, BatchRule)]
     unread = 0
@@ -160,6 +164,8 @@ def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[
                     found[place] = (index, detail)
         verdicts += found
         candidates += [candidate for candidate, _ in judged]
+        if progress is not None:
+            progress(len(candidates))
     return verdicts, candidates, unread
 
 
