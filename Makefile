@@ -89,7 +89,7 @@ oracle:
 	.trl-venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH_FLAGS) torch
 	.trl-venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		-e . trl==1.16.0 pytest pytest-timeout
-	$(OFFLINE) OMP_NUM_THREADS=1 .trl-venv/bin/python -m pytest -W ignore tests/oracle
+	$(OFFLINE) OMP_NUM_THREADS=1 .trl-venv/bin/python -m pytest -W ignore tests/oracle tests/objectives/test_against_trl.py
 
 docs: install
 	$(BIN)/python -m palate.config.docs docs/config.md

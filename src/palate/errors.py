@@ -7,6 +7,7 @@
     ├── ModelError              a model, adapter or tokenizer cannot be loaded or does not fit the task
     ├── ArtifactError           a run directory, checkpoint or cache is missing, damaged or in the way
     ├── EngineError             an engine over the network does not answer, or not with what was asked for
+    │   └── EngineRefused       it answered, and will not do it however often it is asked
     ├── TrainingError           a run went wrong while it trained
     │   └── NonFiniteError      a loss or gradient was NaN or infinite; the weights were not touched
     └── Stopped                 exit 130 or 143: a signal ended the run after a resumable checkpoint
@@ -51,6 +52,10 @@ class ArtifactError(PalateError):
 
 class EngineError(PalateError):
     """An OpenAI-compatible engine cannot be reached, refuses, or answers with something else than was asked for."""
+
+
+class EngineRefused(EngineError):
+    """An engine will not serve a request: the key, the model or the request itself is wrong."""
 
 
 class TrainingError(PalateError):

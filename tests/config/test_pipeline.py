@@ -13,6 +13,7 @@ from palate.config.pipeline import Pipeline, is_pipeline, load_pipeline
 from palate.config.run import DpoConfig
 from palate.errors import ConfigError
 
+ONLINE = {"stage": "dpo", "rounds": 2, "dataset": None, "prompts": "p", "judge": "length:longer"}
 COMMON = {"model_name_or_path": "base", "output_dir": "runs/p", "dataset": "d.jsonl"}
 
 
@@ -85,6 +86,12 @@ def test_overrides_hold_for_the_whole_file(tmp_path: Path) -> None:
         ({"stages": [{"stage": "sft"}], "reference": "first"}, "reference belongs to rounds"),
         ({"stage": "dpo", "rounds": 2, "reference": "second"}, "reference must be"),
         ({"stage": "dpo", "rounds": 2, "prompts": "p"}, "either a dataset or prompts"),
+        ({**ONLINE, "candidate_url": "http://e/v1"}, "candidate_url needs candidate_model beside it"),
+        ({**ONLINE, "candidate_sync": "none"}, "candidate_sync has no effect without candidate_url"),
+        (
+            {**ONLINE, "candidate_url": "http://e/v1", "candidate_model": "m", "candidate_sync": "push"},
+            "candidate_sync: push is not none, module:function",
+        ),
         (
             {"stage": "dpo", "rounds": 2, "reference": "first", "adapter_name_or_path": "a", "finetuning_type": "lora"},
             "starts from an adapter",

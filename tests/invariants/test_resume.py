@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from palate.artifacts import read_jsonl
-from runs import logged, metrics, run, run_json, weights
+from runs import logged, metrics, pairs, run, run_json, weights, write_rows
 
 # Five steps an epoch: checkpoint 4 lies within the first epoch, 6 within the second.
 SHAPE: dict[str, Any] = {"rows": 10, "per_device_train_batch_size": 2, "num_train_epochs": 2}
@@ -67,6 +67,26 @@ def test_a_run_killed_behind_its_last_step_makes_no_other(model: Path, tmp_path:
     samples = [read_jsonl(tmp_path / name / "samples.jsonl") for name in ("whole", "again")]
     assert samples[0] == samples[1]
     assert [row["step"] for row in samples[0]] == [0, 3]
+
+
+@pytest.mark.parametrize("behind", [True, False], ids=["behind its last checkpoint", "before it"])
+def test_a_run_that_stopped_early_stops_there_again(model: Path, tmp_path: Path, behind: bool) -> None:
+    often = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    early = {"early_stopping_patience": 2, "eval_dataset": str(tmp_path / "held_out.jsonl")}
+    # Every step makes held-out pairs worse: chosen and rejected are the other way round there.
+    changed = {**SHAPE, **often, **early, "learning_rate": 1e-2}
+    write_rows(tmp_path / "held_out.jsonl", [{**r, "chosen": r["rejected"], "rejected": r["chosen"]} for r in pairs(3)])
+    run(model, tmp_path / "whole", **changed)
+    last = metrics(tmp_path / "whole")[-1]["step"]
+    assert last < 10
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    (tmp_path / "again" / "model.safetensors").unlink()
+    if not behind:
+        shutil.rmtree(tmp_path / "again" / f"checkpoint-{last}")
+    run(model, tmp_path / "again", **changed, resume_from_checkpoint=True)
+    assert all(torch.equal(weights(tmp_path / "whole")[k], value) for k, value in weights(tmp_path / "again").items())
+    for split in ("train", "eval"):
+        assert logged(tmp_path / "again", split) == logged(tmp_path / "whole", split)
 
 
 def test_a_run_killed_before_its_first_checkpoint_logs_each_step_once(model: Path, tmp_path: Path) -> None:

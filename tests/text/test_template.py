@@ -166,3 +166,20 @@ def test_padding_and_truncation_left_in_the_tokenizer_do_no_harm(plain_bytes: An
     assert plain_bytes.backend_tokenizer.truncation is not None
     assert template.generation_prompt(chat("u: hi")) == alone
     assert template.count_tokens(["", "the the"]) == [0, len(plain_bytes("the the")["input_ids"])]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_answers_ids_are_what_stands_behind_the_generation_prompt(
+    tokenizer: PreTrainedTokenizerFast, chat: Chat, name: str, ended: bool
+) -> None:
+    """What an engine answered as text is scored as a training row with that answer would be."""
+    template = load_template(tokenizer, name)
+    ids = template.answer_ids(chat("u: hi"), "yes yes", ended=ended)
+    assert template.decode(ids) == "yes yes"
+    assert (ids[-1] in template.stop_ids) == ended
+    asked = template.generation_prompt(chat("u: hi"))
+    whole = template.tokenize([template.render(chat("u: hi", "a: yes yes"))])[0].ids
+    if whole[: len(asked)] == asked and len(template.tokenize([template.end_of_turn])[0].ids) == 1:
+        shared = len(ids) if ended else len(ids) - 1  # an answer that was cut may end within a token
+        assert whole[len(asked) :][:shared] == ids[:shared]

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from palate.config.base import Fields
 from palate.config.explain import explain
+from palate.config.functions import names_function
 from palate.config.load import PIPELINE_KEYS, config_from_entries, overridden
 from palate.config.reader import Entry, as_yaml, read_config_file
 from palate.config.run import STAGES, RunConfig
@@ -31,6 +32,32 @@ class SamplingFields(Fields):
     )
     candidate_max_new_tokens: int = Field(128, ge=1, description="Longest answer, in tokens.")
     candidate_temperature: float = Field(1.0, gt=0, description="Of the sampling.")
+    candidate_url: str | None = Field(
+        None,
+        description="OpenAI-compatible engine that answers in the policy's place, up to /v1.",
+        json_schema_extra={"default": "the policy answers, in this process"},
+    )
+    candidate_model: str | None = Field(
+        None, description="The engine's name for the policy.", json_schema_extra={"default": "none"}
+    )
+    candidate_sync: str | None = Field(
+        None,
+        description="How the engine gets the policy before each round: module:function or file.py:function, called "
+        "with the folder that the round starts from and candidate_model; or none, where it goes on with its own.",
+        json_schema_extra={"default": "none; needed with candidate_url"},
+    )
+
+    @model_validator(mode="after")
+    def _an_engine_is_told_whole(self) -> Any:
+        about = {"candidate_model": self.candidate_model, "candidate_sync": self.candidate_sync}
+        odd = next((key for key, value in about.items() if (value is None) != (self.candidate_url is None)), None)
+        if odd is not None and self.candidate_url is None:
+            raise ValueError(f"{odd} has no effect without candidate_url; add it, or remove the key")
+        if odd is not None:
+            raise ValueError(f"candidate_url needs {odd} beside it")
+        if self.candidate_sync not in (None, "none") and not names_function(str(self.candidate_sync)):
+            raise ValueError(f"candidate_sync: {self.candidate_sync} is not none, module:function or file.py:function")
+        return self
 
 
 class DriftFields(Fields):

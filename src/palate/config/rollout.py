@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator, Field, model_validator
 
 from palate.config.base import Fields
+from palate.config.functions import names_function
 
 
 class RewardTerm(Fields):
@@ -63,6 +64,21 @@ class RolloutFields(Fields):
         description="Folder or hub id of the model that the KL is taken to.",
         json_schema_extra={"default": "the policy as it starts"},
     )
+    rollout_url: str | None = Field(
+        None,
+        description="OpenAI-compatible engine that samples the answers, up to /v1.",
+        json_schema_extra={"default": "the policy samples, in this process"},
+    )
+    rollout_model: str | None = Field(
+        None, description="The engine's name for the policy.", json_schema_extra={"default": "none"}
+    )
+    rollout_sync: str | None = Field(
+        None,
+        description="How the engine gets the policy's weights before each batch of answers: lora (vLLM's run-time "
+        "adapters); module:function or file.py:function, called with a folder and rollout_model; or none, where it "
+        "goes on with its own.",
+        json_schema_extra={"default": "none; needed with rollout_url"},
+    )
     cliprange: float = Field(0.2, gt=0, lt=1, description="How far the probability ratio moves the loss, up and down.")
 
     @model_validator(mode="after")
@@ -71,4 +87,25 @@ class RolloutFields(Fields):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"rewards names {twice} twice; give it once, with the sum of the weights")
+        return self
+
+    @model_validator(mode="after")
+    def _an_engine_is_told_whole(self) -> Any:
+        about = {"rollout_model": self.rollout_model, "rollout_sync": self.rollout_sync}
+        if self.rollout_url is None:
+            idle = next((key for key, value in about.items() if value is not None), None)
+            if idle is not None:
+                raise ValueError(f"{idle} has no effect without rollout_url; add it, or remove the key")
+            return self
+        missing = next((key for key, value in about.items() if value is None), None)
+        if missing is not None:
+            raise ValueError(f"rollout_url needs {missing} beside it ({type(self).model_fields[missing].description})")
+        if not self.rollout_url.startswith(("http://", "https://")):
+            raise ValueError(f"rollout_url: {self.rollout_url} must begin with http:// or https://")
+        if self.rollout_sync == "lora" and getattr(self, "finetuning_type", "lora") != "lora":
+            raise ValueError("rollout_sync: lora sends an adapter; set finetuning_type: lora, or name a function")
+        if self.rollout_sync not in ("lora", "none") and not names_function(str(self.rollout_sync)):
+            raise ValueError(
+                f"rollout_sync: {self.rollout_sync} is not lora, none, module:function or file.py:function"
+            )
         return self

@@ -33,7 +33,7 @@ def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
     keys = ("dataset_dir", "columns", "max_samples", "max_dropped", "seed")
     common = {key: config[key] for key in keys}
     if config["eval_dataset"]:
-        return load_pairs(config["eval_dataset"], **common)
+        return _as_pairs(config["eval_dataset"], **common)
     if config["val_size"]:
         kind = build_method(config_from_values(config, origin=str(run.path)).config).record
         records = load_records(config["dataset"], kind=kind, **common).records
@@ -41,8 +41,15 @@ def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
         if kind is PreferencePair:
             return cast("list[PreferencePair]", held_out)
         prompts = {prompt_key(record.prompt) for record in held_out}
-        return [pair for pair in load_pairs(config["dataset"], **common) if prompt_key(pair.prompt) in prompts]
+        return [pair for pair in _as_pairs(config["dataset"], **common) if prompt_key(pair.prompt) in prompts]
     raise UsageError(f"{run.path}: the run held nothing out; name pairs with --dataset")
+
+
+def _as_pairs(dataset: Any, **how: Any) -> list[PreferencePair]:
+    try:
+        return load_pairs(dataset, **how)
+    except DataError as error:
+        raise DataError(f"{error}; name pairs with --dataset") from error
 
 
 def encode_pairs(pairs: list[PreferencePair], template: Template, cutoff_len: int) -> list[EncodedGroup]:

@@ -7,17 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from palate.artifacts import write_text
+from palate.config.functions import load_function
 from palate.config.pipeline import SamplingFields
 from palate.config.run import RunConfig
 from palate.data.mix import drawn_key
 from palate.data.prompts import load_prompts
 from palate.errors import DataError
 from palate.evaluation.subject import Subject
-from palate.feedback.candidates import read_candidates, write_candidates
+from palate.feedback.candidates import Answerer, read_candidates, write_candidates
 from palate.feedback.judges import load_judge
 from palate.feedback.judging import collect_votes, questions
 from palate.feedback.pairs import pairs_from_votes
 from palate.loop.models import starting_model
+from palate.models.engine import Engine
 from palate.models.generate import Decoding
 from palate.models.precision import default_device, resolve
 
@@ -43,15 +45,14 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
         drawn = set(sorted(key, key=key.__getitem__)[: sampling.prompts_per_round])
         prompts = [(row, messages) for row, messages in prompts if row in drawn]
     judge = load_judge(sampling.judge, key="judge")
-    device = default_device()
-    subject = Subject(starting_model(config), resolve(config.precision, device), device)
+    answerer = _answerer(config, sampling)
     decoding = Decoding(
         sampling.candidate_max_new_tokens,
         sampling.candidate_temperature,
         seed=config.seed + int.from_bytes(drawn_key(config.seed, name)[:4], "big"),
     )
     candidates = path.with_name("candidates.jsonl")
-    write_candidates(prompts, subject, sampling.candidates, decoding, path=candidates)
+    write_candidates(prompts, answerer, sampling.candidates, decoding, path=candidates)
     say(f"{name}: {len(prompts)} prompts with {sampling.candidates} answers each")
     rows = read_candidates(candidates)
     votes = collect_votes(questions(rows), judge, path.with_name("votes.jsonl"))
@@ -63,3 +64,18 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
     write_text(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
     say(f"{name}: {len(pairs)} pairs by {sampling.judge}")
     return len(pairs)
+
+
+def _answerer(config: RunConfig, sampling: SamplingFields) -> Answerer:
+    """The model that the round starts from, in this process or in an engine that is told of it first."""
+    start = starting_model(config)
+    if sampling.candidate_url is None:
+        device = default_device()
+        return Subject(start, resolve(config.precision, device), device)
+    name = str(sampling.candidate_model)
+    engine = Engine(sampling.candidate_url, name)
+    if sampling.candidate_sync != "none":
+        tell = load_function(str(sampling.candidate_sync), "candidate_sync")
+        place = Path((start.adapters or (start.model,))[-1])
+        tell(str(place.resolve() if place.exists() else place), name)
+    return engine

@@ -7,11 +7,12 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-from palate.errors import EngineError
+from palate.errors import EngineError, EngineRefused
 from palate.models.generate import Decoding
 from palate.records import Answer, Messages
 
@@ -49,10 +50,11 @@ class Engine:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not base_url.startswith(("http://", "https://")):
-            raise EngineError(f"--base-url {base_url}: must begin with http:// or https://")
+            raise EngineError(f"{base_url}: the engine's base URL must begin with http:// or https://")
         self.name = model
         self.identity: str | None = None
-        self._url = f"{base_url.rstrip('/')}/chat/completions"
+        self._base = base_url.rstrip("/")
+        self._url = f"{self._base}/chat/completions"
         self._attempts = attempts
         self._workers = workers
         self._sleep = sleep
@@ -69,8 +71,21 @@ class Engine:
         with ThreadPoolExecutor(self._workers) as pool:
             return list(pool.map(lambda prompt, seed: self._answer(prompt, decoding, seed), prompts, seeds))
 
+    def load_adapter(self, folder: str | Path) -> None:
+        """Serve the LoRA adapter in `folder`, which the engine must see under the same path, as this engine's model.
+
+        What vLLM does at run time when it is started with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.
+        """
+        wanted = {"lora_name": self.name, "lora_path": str(Path(folder).resolve())}
+        try:
+            self._post("load_lora_adapter", wanted)
+        except EngineRefused:  # the name is taken by the adapter of the step before, or of a run that was killed
+            self._post("unload_lora_adapter", {"lora_name": self.name})
+            self._post("load_lora_adapter", wanted)
+
     def _answer(self, prompt: Messages, decoding: Decoding, seed: int) -> Answer:
-        reply = self._post(
+        reply = self._post_for_json(
+            "chat/completions",
             {
                 "model": self.name,
                 "messages": [{"role": message.role, "content": message.content} for message in prompt],
@@ -78,7 +93,7 @@ class Engine:
                 "temperature": decoding.temperature,
                 "top_p": decoding.top_p,
                 "seed": seed & 0x7FFFFFFF,  # engines differ in how long a seed may be
-            }
+            },
         )
         try:
             choice = reply["choices"][0]
@@ -91,15 +106,25 @@ class Engine:
         tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
         return Answer(text or "", str(reason or "stop"), tokens if isinstance(tokens, int) else None)
 
-    def _post(self, body: dict[str, Any]) -> Any:
-        """The reply's JSON; waits and asks again while the engine is busy, as long as it asks for or ever longer."""
+    def _post_for_json(self, path: str, body: dict[str, Any]) -> Any:
+        return self._post(path, body, read=lambda reply: reply.json())
+
+    def _post(
+        self, path: str, body: dict[str, Any], *, read: Callable[[httpx.Response], Any] = lambda reply: reply.text
+    ) -> Any:
+        """What `read` makes of the reply; waits and asks again while the engine is busy, longer each time.
+
+        Raises:
+            EngineRefused: it will not serve the request. EngineError: it stays away.
+        """
+        url = f"{self._base}/{path}"
         problem, wait = "", 0.0
         for attempt in range(self._attempts):
             if attempt:
                 self._sleep(wait)
             wait = min(_LONGEST_WAIT, 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries
             try:
-                reply = self._client.post(self._url, json=body)
+                reply = self._client.post(url, json=body)
             except httpx.TransportError as error:
                 problem = f"cannot be reached ({type(error).__name__}: {' '.join(str(error).split())})"
                 continue
@@ -108,12 +133,12 @@ class Engine:
                 wait = _retry_after(reply, wait)
                 continue
             if reply.status_code != 200:
-                raise EngineError(f"{self._url}: {_refusal(reply)}")
+                raise EngineRefused(f"{url}: {_refusal(reply)}")
             try:
-                return reply.json()
+                return read(reply)
             except ValueError:
                 problem = "answered with something that is not JSON"
-        raise EngineError(f"{self._url}: {problem}, {self._attempts} times; run again later, finished rows are kept")
+        raise EngineError(f"{url}: {problem}, {self._attempts} times; run again later, what is finished is kept")
 
 
 def _retry_after(reply: httpx.Response, wait: float) -> float:

@@ -93,6 +93,22 @@ class Template:
         ids: list[int] = self.tokenize([text])[0].ids
         return ids
 
+    def answer_ids(self, prompt: Messages, text: str, *, ended: bool) -> list[int]:
+        """The token ids of an answer as a model writes it behind `generation_prompt(prompt)`; `decode` is the reverse.
+
+        Args:
+            ended: whether the answer ended its turn, so that what ends it belongs to it.
+        """
+        asked = self.render(prompt, generation=True)
+        lead, end = self._frame
+        one_token = len(self.tokenize([self.end_of_turn])[0].ids) == 1
+        answer = (lead if lead.isspace() else "") + text + (end if ended and one_token else "")
+        before, whole, alone = (one.ids for one in self.tokenize([asked, asked + answer, answer]))
+        # Where a token would reach across the border the model, which has read the prompt, writes the answer's own.
+        ids: list[int] = whole[len(before) :] if whole[: len(before)] == before else alone
+        eos = self.tokenizer.eos_token_id
+        return [*ids, int(eos)] if ended and not one_token and eos is not None else ids
+
     def decode(self, ids: Sequence[int]) -> str:
         """The answer that generated ids spell: up to the end of the turn, without the markup around it."""
         kept = list(ids)

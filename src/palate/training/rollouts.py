@@ -19,11 +19,13 @@ from palate.models.logprobs import TokenLogps
 from palate.models.precision import Precision
 from palate.models.reference import Reference, score
 from palate.models.value_head import load_value_head, save_value_head
+from palate.records import Messages
 from palate.text.batch import Batch
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.text.prompts import CONVERSATION
 from palate.text.template import Template
 from palate.training.methods.online import SEEN, TOKENS, OnlineMethod, Sampled, Total
+from palate.training.policy_engine import PolicyEngine
 from palate.training.rewards import Rewarded, WeightedRewards
 
 Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
@@ -42,6 +44,8 @@ class Sampler:
         decoding: how tokens are chosen; its seed is the run's.
         precision: of sampling and scoring.
         device: of this rank.
+        engine: samples in the policy's place, where one is named.
+        main: whether this process speaks for the policy.
     """
 
     policy: nn.Module
@@ -52,6 +56,8 @@ class Sampler:
     decoding: Decoding
     precision: Precision
     device: torch.device
+    engine: PolicyEngine | None = None
+    main: bool = True
 
 
 class Rollouts:
@@ -96,15 +102,9 @@ class Rollouts:
 
     def _filled(self, groups: Sequence[EncodedGroup], moment: object, *, training: bool) -> list[EncodedGroup]:
         sampler, k = self._sampler, self._sampler.method.generations
-        ids = generate(
-            sampler.policy,
-            [group.prompt_ids.tolist() for group in groups for _ in range(k)],
-            sampler.decoding,
-            stop_ids=sampler.template.stop_ids,
-            precision=sampler.precision,
-            seeds=[sampling_seed(sampler.decoding.seed, moment, g.id, number) for g in groups for number in range(k)],
-        )
         prompts = [group.extra[CONVERSATION] for group in groups for _ in range(k)]
+        seeds = [sampling_seed(sampler.decoding.seed, moment, g.id, number) for g in groups for number in range(k)]
+        ids = self._answers([group.prompt_ids.tolist() for group in groups for _ in range(k)], prompts, seeds)
         rewarded = sampler.rewards(prompts, [sampler.template.decode(one) for one in ids])
         answered = [
             replace(group, completions=tuple(_completion(one) for one in ids[place * k : (place + 1) * k]))
@@ -113,6 +113,23 @@ class Rollouts:
         sampled = self._scored(answered, ids, rewarded)
         kept = sampler.method.prepare(sampled, self._total, training=training)
         return self._with_numbers(answered, sampled, rewarded, kept)
+
+    def _answers(self, ids: list[list[int]], prompts: Sequence[Messages], seeds: Sequence[int]) -> list[list[int]]:
+        """One sampled answer to each prompt, given as token ids and as a conversation."""
+        sampler = self._sampler
+        if sampler.engine is None:
+            return generate(
+                sampler.policy,
+                ids,
+                sampler.decoding,
+                stop_ids=sampler.template.stop_ids,
+                precision=sampler.precision,
+                seeds=seeds,
+            )
+        if sampler.main:
+            sampler.engine.follow(sampler.policy)
+        self._total(torch.zeros(1, device=sampler.device))  # nobody asks before the engine has the weights
+        return sampler.engine.answers(prompts, sampler.template, sampler.decoding, seeds)
 
     def _scored(self, groups: Sequence[EncodedGroup], ids: Sequence[Sequence[int]], rewarded: Rewarded) -> Sampled:
         sampler, device = self._sampler, self._sampler.device

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback
 
-from palate.artifacts import JsonlWriter, RunDir, write_json
+from palate.artifacts import JsonlWriter, RunDir, remove_folder, write_json
 from palate.config.preference import SampleFields
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
@@ -20,9 +19,12 @@ from palate.models.generate import Decoding
 from palate.models.reference import Reference
 from palate.training.arguments import training_arguments
 from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
+from palate.training.early import StopEarly
 from palate.training.environment import is_main_process, machine, peak_memory_bytes, versions
 from palate.training.memory import largest_batch, plan_memory
 from palate.training.methods.online import OnlineMethod
+from palate.training.policy_engine import FOLDER as ROLLOUT_POLICY
+from palate.training.policy_engine import policy_engine
 from palate.training.publish import publish
 from palate.training.references import fill_reference
 from palate.training.resume import changed_settings, check_resumable, rewind_metrics, rewind_samples
@@ -131,6 +133,7 @@ class _Training:
         with session.voice.timed("save"):
             publish(self.folder.path, trainer, session, final)
         if self.main:
+            remove_folder(self.folder.path / ROLLOUT_POLICY)
             self.folder.finish("completed", **self.outcome(final))
         return RunResult(Path(config.output_dir), "completed", final)
 
@@ -176,7 +179,7 @@ class _Training:
         )
         trainer.remove_callback(PrinterCallback)
         if config.early_stopping_patience is not None:
-            trainer.add_callback(EarlyStoppingCallback(config.early_stopping_patience))
+            trainer.add_callback(StopEarly(config.early_stopping_patience))
         return trainer
 
     def _sampler(self) -> Sampler | None:
@@ -195,6 +198,8 @@ class _Training:
             Decoding(config.max_new_tokens, config.temperature, config.top_p, config.seed),
             session.precision,
             session.device,
+            policy_engine(config, self.folder.path, session.template.tokenizer),
+            self.main,
         )
 
     def _token_budget(self) -> int:

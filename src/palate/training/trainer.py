@@ -135,6 +135,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         return [groups[index] for index in list(self._get_train_sampler())[:wanted]]
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if self.control.should_training_stop:  # decided before the run was interrupted and resumed
+            return
         if self.state.global_step >= self.state.max_steps:
             return  # killed behind its last step: a resumed Trainer would make one more
         sampler = _sampler_of(kwargs["train_dataloader"])

@@ -1,0 +1,12 @@
+"""Trains each config file that is named, one after the other, in however many processes torchrun started."""
+
+from __future__ import annotations
+
+import sys
+
+from palate.config.load import load_config
+from palate.training.run import train
+
+if __name__ == "__main__":
+    for path in sys.argv[1:]:
+        train(load_config(path).config)
