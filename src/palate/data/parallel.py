@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.pool
 import os
 import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
 from typing import Any, TypeVar
+
+from palate.errors import DataError
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -50,15 +55,22 @@ def ordered_chunks(
             yield chunk, function(chunk)
         return
     # Spawned, not forked: the caller may hold threads (torch, Arrow) that a fork would leave locked.
-    with multiprocessing.get_context("spawn").Pool(workers, _prepare, (function,)) as pool:
-        waiting: deque[tuple[list[T], multiprocessing.pool.AsyncResult[U]]] = deque()
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _prepare, (function, os.getpid()))
+    waiting: deque[tuple[list[T], Future[U]]] = deque()
+    try:
         while True:
             while len(waiting) < 2 * workers and (chunk := next(chunks, [])):
-                waiting.append((chunk, pool.apply_async(_run, (chunk,))))
+                waiting.append((chunk, pool.submit(_run, chunk)))
             if not waiting:
                 return
             chunk, result = waiting.popleft()
-            yield chunk, result.get()
+            yield chunk, result.result()
+    except BrokenProcessPool:
+        raise DataError(
+            "a worker process was ended from outside, for want of memory perhaps: use fewer workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Each:
@@ -74,11 +86,19 @@ class _Each:
 _function: Callable[[Sequence[Any]], Any] = len
 
 
-def _prepare(function: Callable[[Sequence[Any]], Any]) -> None:
+def _prepare(function: Callable[[Sequence[Any]], Any], parent: int) -> None:
     """In a new process: what it is to do. Ctrl-C is for the process that started it, which ends this one."""
     global _function
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _function = function
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when the one that started it is gone, killed before it could say so."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _run(chunk: Sequence[Any]) -> Any:
