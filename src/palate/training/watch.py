@@ -7,6 +7,7 @@ from typing import Any
 
 from palate.artifacts import RunDir
 from palate.config.health import DEFAULT_LIMITS, HealthFields
+from palate.models.stored import StoredReference
 from palate.training.callbacks import StopOnSigns
 from palate.training.degradation import Sign
 from palate.training.examination import Examination, Patient
@@ -92,13 +93,14 @@ class Watch:
         diagnose = None
         if session.starts_equal and self._fresh and session.reference is not None:
             batch = session.policy.collate(self._trainer.groups_of_run()[:1]).to(session.device)
-            diagnose = Stillness(session.policy.model, session.reference, batch).diagnose
+            diagnose = Stillness(session.policy.model, session.reference, batch, session.precision).diagnose
         return Health(
             starts_equal=session.starts_equal,
             start_loss=session.method.start_loss,
             fresh=self._fresh,
-            diagnose_still=diagnose or (lambda: ("", False)),
+            diagnose_still=diagnose or (lambda: None),
             tell=self._tell,
+            exact=not isinstance(session.reference, StoredReference) or session.precision.autocast is None,
             limits=session.config if isinstance(session.config, HealthFields) else DEFAULT_LIMITS,
         )
 
