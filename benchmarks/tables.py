@@ -181,11 +181,29 @@ def generation_table(results: Sequence[Result]) -> str:
     return markdown(header, rows)
 
 
+def kernels_table(results: Sequence[Result]) -> str:
+    """What is in palate, and what is not because it did not help, each with the ratio of its times."""
+    rows = [row for result in results for row in result["rows"]]
+    header = ["change", "ms before", "after", "ratio"]
+    parts = []
+    for title, kept in (("In palate:", True), ("Tried and left out:", False)):
+        lines = [_kernels_row(row) for row in rows if row["kept"] == kept]
+        if lines:
+            parts.append(f"{title}\n\n{markdown(header, lines)}")
+    return "\n\n".join(parts)
+
+
+def _kernels_row(row: Result) -> list[str]:
+    before, after = (row[side]["median"] * 1e3 for side in ("before", "after"))
+    return [row["name"], f"{before:.1f}", f"{after:.1f}", f"**{row['ratio']:.2f}×**"]
+
+
 TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "train_speed": train_speed_table,
     "roofline": roofline_table,
     "scaling": scaling_table,
     "generation": generation_table,
+    "kernels": kernels_table,
 }
 
 if __name__ == "__main__":

@@ -46,3 +46,15 @@ def test_a_series_is_rendered_with_its_own_columns(tmp_path: Path) -> None:
     assert tables.render_all(tmp_path)["scaling"] == (
         "**Length**\n\n| tokens | s per group | of TRL's |\n| --- | ---: | ---: |\n| 128 | 0.1235 |  |\n| 256 |  |  |"
     )
+
+
+def test_what_helped_stands_apart_from_what_did_not(tmp_path: Path) -> None:
+    def row(name: str, kept: bool) -> dict[str, object]:
+        return {"name": name, "kept": kept, "before": {"median": 0.02}, "after": {"median": 0.01}, "ratio": 2.0}
+
+    result = {"benchmark": "kernels", "rows": [row("a → b", True), row("c → d", False)]}
+    (tmp_path / "kernels.json").write_text(json.dumps(result), encoding="utf-8")
+    kept, left_out = tables.render_all(tmp_path)["kernels"].split("Tried and left out:")
+    assert "| a → b | 20.0 | 10.0 | **2.00×** |" in kept
+    assert "c → d" in left_out
+    assert "a → b" not in left_out
