@@ -66,9 +66,7 @@ def ordered_chunks(
             chunk, result = waiting.popleft()
             yield chunk, result.result()
     except BrokenProcessPool:
-        raise DataError(
-            "a worker process was ended from outside, for want of memory perhaps: use fewer workers"
-        ) from None
+        raise DataError("a worker process was killed, perhaps for want of memory; use fewer workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
