@@ -81,7 +81,7 @@ bench: install $(if $(PALATE_TRL_PYTHON),,bench-env)
 	$(MEASURE)/roofline.py
 	$(MEASURE)/generation.py
 	$(MEASURE)/scaling.py
-	$(MEASURE)/kernels.py
+	$(MEASURE)/pieces.py
 	$(MEASURE)/tables.py docs/performance.md
 
 # An environment of its own: palate itself needs no TRL, and its tests skip this folder without it.

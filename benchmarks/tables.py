@@ -181,19 +181,19 @@ def generation_table(results: Sequence[Result]) -> str:
     return markdown(header, rows)
 
 
-def kernels_table(results: Sequence[Result]) -> str:
+def pieces_table(results: Sequence[Result]) -> str:
     """What is in palate, and what is not because it did not help, each with the ratio of its times."""
     rows = [row for result in results for row in result["rows"]]
     header = ["change", "ms before", "after", "ratio"]
     parts = []
     for title, kept in (("In palate:", True), ("Tried and left out:", False)):
-        lines = [_kernels_row(row) for row in rows if row["kept"] == kept]
+        lines = [_pieces_row(row) for row in rows if row["kept"] == kept]
         if lines:
             parts.append(f"{title}\n\n{markdown(header, lines)}")
     return "\n\n".join(parts)
 
 
-def _kernels_row(row: Result) -> list[str]:
+def _pieces_row(row: Result) -> list[str]:
     before, after = (row[side]["median"] * 1e3 for side in ("before", "after"))
     return [row["name"], f"{before:.1f}", f"{after:.1f}", f"**{row['ratio']:.2f}×**"]
 
@@ -203,7 +203,7 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "roofline": roofline_table,
     "scaling": scaling_table,
     "generation": generation_table,
-    "kernels": kernels_table,
+    "pieces": pieces_table,
 }
 
 if __name__ == "__main__":

@@ -52,9 +52,9 @@ def test_what_helped_stands_apart_from_what_did_not(tmp_path: Path) -> None:
     def row(name: str, kept: bool) -> dict[str, object]:
         return {"name": name, "kept": kept, "before": {"median": 0.02}, "after": {"median": 0.01}, "ratio": 2.0}
 
-    result = {"benchmark": "kernels", "rows": [row("a → b", True), row("c → d", False)]}
+    result = {"benchmark": "pieces", "rows": [row("a → b", True), row("c → d", False)]}
     (tmp_path / "kernels.json").write_text(json.dumps(result), encoding="utf-8")
-    kept, left_out = tables.render_all(tmp_path)["kernels"].split("Tried and left out:")
+    kept, left_out = tables.render_all(tmp_path)["pieces"].split("Tried and left out:")
     assert "| a → b | 20.0 | 10.0 | **2.00×** |" in kept
     assert "c → d" in left_out
     assert "a → b" not in left_out

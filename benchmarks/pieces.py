@@ -1,7 +1,7 @@
 """What each piece of a fast step brings on a CPU, and what did not help: one change at a time, both ways in turn.
 
-    python benchmarks/kernels.py                 every comparison
-    python benchmarks/kernels.py head attention  those whose name holds a word
+    python benchmarks/pieces.py                 every comparison
+    python benchmarks/pieces.py head attention  those whose name holds a word
 
 Shapes are SmolLM2-135M's, with the lengths of four real pairs. Every comparison computes the same thing twice, in the
 same dtype; medians of runs A B A B are divided. Equality is tested in tests/models, not here.
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from _measure import results_option, say, spread, write_result
 from peft import LoraConfig, get_peft_model
-from tables import kernels_table
+from tables import pieces_table
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palate.models import fused, head_kernel, span_attention
@@ -73,10 +73,10 @@ def main() -> int:
             continue
         rows.append(measure(comparison, options.rounds))
         say(f"{comparison.name}: {rows[-1]['ratio']:.2f}×")
-    result = {"benchmark": "kernels", "threads": torch.get_num_threads(), "rows": rows}
-    print(kernels_table([result]))
+    result = {"benchmark": "pieces", "threads": torch.get_num_threads(), "rows": rows}
+    print(pieces_table([result]))
     if not options.words:
-        say(f"written: {write_result('kernels', result, options.results)}")
+        say(f"written: {write_result('pieces', result, options.results)}")
     return 0
 
 
