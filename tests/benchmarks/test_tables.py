@@ -53,7 +53,7 @@ def test_what_helped_stands_apart_from_what_did_not(tmp_path: Path) -> None:
         return {"name": name, "kept": kept, "before": {"median": 0.02}, "after": {"median": 0.01}, "ratio": 2.0}
 
     result = {"benchmark": "pieces", "rows": [row("a → b", True), row("c → d", False)]}
-    (tmp_path / "kernels.json").write_text(json.dumps(result), encoding="utf-8")
+    (tmp_path / "pieces.json").write_text(json.dumps(result), encoding="utf-8")
     kept, left_out = tables.render_all(tmp_path)["pieces"].split("Tried and left out:")
     assert "| a → b | 20.0 | 10.0 | **2.00×** |" in kept
     assert "c → d" in left_out

@@ -91,7 +91,7 @@ def test_what_is_described_is_what_trains(
 ) -> None:
     monkeypatch.setattr(train_speed, "LAST_LAYERS", 1)
     options = argparse.Namespace(
-        mode=mode, epochs=2, precision="fp32", batch=2, cutoff_len=120, learning_rate=1e-3, pairs=5
+        mode=mode, epochs=2, precision="fp32", batch=2, cutoff_len=120, learning_rate=1e-3, beta=0.1, pairs=5
     )
     pairs = tmp_path / "pairs.jsonl"
     made = _palate_child.make_pairs(
