@@ -11,13 +11,8 @@ from palate.cli.console import result, result_json, say
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
-    import torch
-
-    from palate.evaluation.accuracy import Accuracy, Average
+    from palate.evaluation.accuracy import Accuracy
     from palate.evaluation.rewards import RewardAccuracy
-    from palate.evaluation.subject import ModelSpec
-    from palate.models.precision import Precision
-    from palate.records import PreferencePair
 
 app = typer.Typer(help="Measure models: preference accuracy of reference and policy.", no_args_is_help=True)
 
@@ -49,6 +44,7 @@ def accuracy(
 
     from palate.artifacts import RunDir, write_json
     from palate.evaluation.held_out import held_out_pairs, load_pairs
+    from palate.evaluation.measure import Scoring, accuracy_of_models, accuracy_of_rewards
     from palate.evaluation.rewards import is_reward_model
     from palate.evaluation.subject import is_run, model_spec, read_run
     from palate.models.precision import default_device, resolve
@@ -67,56 +63,16 @@ def accuracy(
     else:
         pairs = load_pairs(dataset, max_samples=max_samples)
     device = default_device()
-    how = (resolve(precision, device), device, cutoff_len)
+    scoring = Scoring(resolve(precision, device), device, cutoff_len, say)
     measured: Accuracy | RewardAccuracy
     if rewards:
-        measured = _of_rewards(spec, pairs, *how)
+        measured = accuracy_of_rewards(spec, pairs, scoring)
     else:
         against = run.reference if run and reference is None else model_spec(str(reference), template=template)
-        measured = _of_models(against, spec, pairs, *how, average="mean" if average == "mean" else "sum")
+        measured = accuracy_of_models(against, spec, pairs, scoring, average="mean" if average == "mean" else "sum")
     if run is not None and dataset is None and reference is None:
         write_json(RunDir.open(run.path).accuracy, measured.to_json())
     if as_json:
         result_json(measured.to_json())
     else:
         result("\n".join(measured.lines()))
-
-
-def _of_models(
-    reference: ModelSpec,
-    policy: ModelSpec,
-    pairs: list[PreferencePair],
-    precision: Precision,
-    device: torch.device,
-    cutoff_len: int,
-    *,
-    average: Average,
-) -> Accuracy:
-    """Both models' scores of the pairs that both can score, one model in memory at a time."""
-    from palate.evaluation.accuracy import preference_accuracy
-    from palate.evaluation.held_out import encode_pairs
-    from palate.evaluation.subject import Subject
-
-    scores = []
-    for name, spec in (("reference", reference), ("policy", policy)):
-        say(f"scoring {len(pairs)} pairs with the {name}, {spec.model}")
-        subject = Subject(spec, precision, device)
-        groups = encode_pairs(pairs, subject.template, cutoff_len)
-        scores.append(dict(zip((group.id for group in groups), subject.score(groups))))
-        del subject
-    # Two tokenizers may cut differently; only pairs that both could score are compared.
-    shared = [pair for pair in scores[0] if pair in scores[1]]
-    before, after = ([one[pair] for pair in shared] for one in scores)
-    return preference_accuracy(before, after, average=average)
-
-
-def _of_rewards(
-    spec: ModelSpec, pairs: list[PreferencePair], precision: Precision, device: torch.device, cutoff_len: int
-) -> RewardAccuracy:
-    """A reward model's rewards of the pairs."""
-    from palate.evaluation.held_out import encode_pairs
-    from palate.evaluation.rewards import RewardSubject, reward_accuracy
-
-    say(f"scoring {len(pairs)} pairs with the reward model, {spec.model}")
-    subject = RewardSubject(spec, precision, device)
-    return reward_accuracy(subject.score(encode_pairs(pairs, subject.template, cutoff_len)))

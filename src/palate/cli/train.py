@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
 from palate.cli.console import note, result, result_json, say, speaks
+from palate.cli.sweep import train_sweep
 from palate.errors import Stopped
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ def command(
 
     from palate.config.load import load_config
     from palate.config.pipeline import is_pipeline
+    from palate.config.sweep import is_sweep
 
+    if is_sweep(path, changes):
+        train_sweep(path, changes, as_json=as_json)
+        return
     if is_pipeline(path):
         _pipeline(path, changes, as_json=as_json)
         return

@@ -22,6 +22,7 @@ ONLY_WITH: Mapping[str, tuple[str, ...]] = {
     "freeze": ("freeze_trainable_layers", "freeze_extra_modules"),
 }
 PIPELINE_KEYS = ("stages", "rounds")
+SWEEP_KEY = "sweep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ def _refuse_unknown(entries: Mapping[str, Entry]) -> None:
             raise ConfigError(
                 f"{entry.where}: {key} makes a pipeline, which `palate train` runs; this takes the config of one stage"
             )
+        if key == SWEEP_KEY:
+            raise ConfigError(f"{entry.where}: sweep makes many runs, which `palate train` runs; this takes one config")
         if key in known:
             continue
         close = KNOWN_ELSEWHERE.get(key) or next(iter(get_close_matches(key, sorted(known), n=1, cutoff=0.6)), None)

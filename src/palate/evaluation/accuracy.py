@@ -6,8 +6,8 @@ policy alike), and does the *implied reward* β(log π − log π_ref), which is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from palate.stats import Interval, mean_interval, wilson
@@ -15,6 +15,23 @@ from palate.text.encode import EncodedGroup
 
 Average: TypeAlias = Literal["mean", "sum"]
 Scores: TypeAlias = Sequence[tuple[Sequence[float], Sequence[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class DimensionAccuracy:
+    """Of the pairs that one dimension decides, how many are ordered as it orders them. Wilson intervals.
+
+    Attributes:
+        n: pairs with two different scores in this dimension.
+        reference: by the reference's own log-probability.
+        policy: by the trained model's.
+        implied: by log π/π_ref of whole answers.
+    """
+
+    n: int
+    reference: Interval
+    policy: Interval
+    implied: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +45,7 @@ class Accuracy:
         policy: the same for the trained model. Wilson.
         implied: share where log π/π_ref is higher for chosen, whole answers. Wilson.
         margin: mean of log π/π_ref of chosen minus rejected, nats per answer pair (β not applied). Student t.
+        dimensions: of pairs that are scored on several, each dimension's accuracies.
     """
 
     n: int
@@ -36,9 +54,13 @@ class Accuracy:
     policy: Interval
     implied: Interval
     margin: Interval
+    dimensions: Mapping[str, DimensionAccuracy] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        found = asdict(self)
+        if not self.dimensions:
+            del found["dimensions"]
+        return found
 
     def lines(self) -> list[str]:
         """For a terminal: the two accuracies first."""
@@ -48,17 +70,28 @@ class Accuracy:
             f"Policy Accuracy: {_percent(self.policy)}",
             f"Implied-reward accuracy: {_percent(self.implied)}",
             f"Margin log π/π_ref: {margin.estimate:+.2f} nats (95 % {margin.low:+.2f} to {margin.high:+.2f})",
+            *(
+                f"{name}: policy {_percent(one.policy)}, implied reward {_percent(one.implied)}, {one.n} pairs"
+                for name, one in self.dimensions.items()
+            ),
             f"on {self.n} held-out pairs, log-probabilities {'per token' if self.average == 'mean' else 'summed'}",
         ]
 
 
-def preference_accuracy(reference: Scores, policy: Scores, *, average: Average = "mean") -> Accuracy:
+def preference_accuracy(
+    reference: Scores,
+    policy: Scores,
+    *,
+    average: Average = "mean",
+    dimensions: Sequence[Mapping[str, tuple[float, float]]] = (),
+) -> Accuracy:
     """Compare two models' scores of the same pairs.
 
     Args:
         reference: per pair (Σ log π of chosen and rejected), (trained tokens of each), under the reference.
         policy: the same under the policy, in the same order.
         average: how a model's own log-probability of an answer is taken.
+        dimensions: per pair the scores of chosen and rejected by dimension, where pairs are scored on some.
     """
     before = [_own(sums, tokens, average) for sums, tokens in reference]
     after = [_own(sums, tokens, average) for sums, tokens in policy]
@@ -71,7 +104,31 @@ def preference_accuracy(reference: Scores, policy: Scores, *, average: Average =
         policy=wilson(sum(map(_wins, after)), n),
         implied=wilson(sum(map(_wins, margins)), n),
         margin=mean_interval(margins),
+        dimensions=_by_dimension(before, after, margins, dimensions),
     )
+
+
+def _by_dimension(
+    before: Sequence[float],
+    after: Sequence[float],
+    margins: Sequence[float],
+    dimensions: Sequence[Mapping[str, tuple[float, float]]],
+) -> dict[str, DimensionAccuracy]:
+    """A pair that a dimension ties or lacks says nothing about it."""
+    found = {}
+    for name in dict.fromkeys(name for scores in dimensions for name in scores):
+        signs = [
+            (place, 1.0 if scores[name][0] > scores[name][1] else -1.0)
+            for place, scores in enumerate(dimensions)
+            if name in scores and scores[name][0] != scores[name][1]
+        ]
+        if signs:
+            rates = [
+                wilson(sum(_wins(sign * values[place]) for place, sign in signs), len(signs))
+                for values in (before, after, margins)
+            ]
+            found[name] = DimensionAccuracy(len(signs), *rates)
+    return found
 
 
 def pairs_only(groups: Sequence[EncodedGroup]) -> list[EncodedGroup]:

@@ -71,11 +71,11 @@ def run_pipeline(
     state = folder / "pipeline.json"
     drift: dict[str, dict[str, Any]] = read_json(state).get("drift", {}) if state.exists() else {}
     for planned in pipeline.runs:
-        if _is_finished(planned):
+        if is_finished(planned):
             say(f"{planned.name}: finished already, {planned.config.output_dir}")
         else:
             _write(pipeline, "running", drift)
-            _make(planned, judges, say)
+            make(planned, judges, say)
             finished(Path(planned.config.output_dir))
         if planned.name not in drift and planned.config.stage != "rm" and pipeline.drift.drift_samples:
             measured = _drift(pipeline, planned)
@@ -88,7 +88,8 @@ def run_pipeline(
     return PipelineResult(folder, runs, policies[-1] if policies else runs[-1], drift)
 
 
-def _make(planned: PlannedRun, judges: JudgeRewards | None, say: Callable[[str], None]) -> None:
+def make(planned: PlannedRun, judges: JudgeRewards | None, say: Callable[[str], None]) -> None:
+    """Train one run, from where an earlier try left it, on pairs of its own making where it has `sampling`."""
     if planned.sampling is not None:
         make_pairs(planned.name, planned.config, planned.sampling, say=say)
     folder = Path(planned.config.output_dir)
@@ -105,7 +106,7 @@ def _make(planned: PlannedRun, judges: JudgeRewards | None, say: Callable[[str],
         ) from stopped
 
 
-def _is_finished(planned: PlannedRun) -> bool:
+def is_finished(planned: PlannedRun) -> bool:
     """Whether the run is there, made by the same config."""
     run = RunDir(planned.config.output_dir)
     if not run.run_json.exists():
@@ -118,7 +119,7 @@ def _is_finished(planned: PlannedRun) -> bool:
         if changed:
             key = changed[0]
             raise ArtifactError(
-                f"{run.path}: was begun with {key}: {made.get(key)}, the pipeline now says {wanted[key]}; put it back, "
+                f"{run.path}: was begun with {key}: {made.get(key)}, the config now says {wanted[key]}; put it back, "
                 "choose another output_dir, or begin anew with overwrite_output_dir: true"
             )
     return facts.get("status") == "completed"

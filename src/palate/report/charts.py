@@ -56,6 +56,9 @@ def accuracy_chart(accuracy: Mapping[str, Any], *, key: str = "chart-accuracy") 
         ("reward", "Reward model", "a"),
     )
     found = [one for kind, label, colour in kinds for one in estimate(label, accuracy.get(kind), colour)]
+    dimensions = accuracy.get("dimensions")
+    for name, one in dimensions.items() if isinstance(dimensions, Mapping) else ():
+        found += estimate(f"Implied reward, {name}", one.get("implied") if isinstance(one, Mapping) else None, "c")
     if not found:
         return None
     told = "; ".join(f"{e.label} {100 * e.value:.1f} % ({100 * e.low:.1f} to {100 * e.high:.1f})" for e in found)

@@ -17,7 +17,7 @@ from palate.report.scales import Scale, linear, logarithmic, number, steps, tick
 T = TypeVar("T")
 
 WIDTH, HEIGHT = 560, 290
-_LEFT, _RIGHT, _BOTTOM, _LEGEND_ROW = 58, 14, 34, 20
+LEFT, RIGHT, BOTTOM, _LEGEND_ROW = 58, 14, 34, 20
 _CHARACTER = 6.3
 
 
@@ -88,17 +88,17 @@ def line_chart(chart: Chart) -> Markup:
     """The chart as an `<svg>` element, with a title and description for screen readers."""
     legend, top = _legend(chart.series)
     every = [value for series in chart.series for value in _all_values(series)] + [level for level, _ in chart.levels]
-    bottom = HEIGHT - _BOTTOM
+    bottom = HEIGHT - BOTTOM
     y = logarithmic(every, bottom, top) if chart.log else linear(every, bottom, top)
-    x = steps([value for series in chart.series for value in series.x], _LEFT, WIDTH - _RIGHT)
+    x = steps([value for series in chart.series for value in series.x], LEFT, WIDTH - RIGHT)
     parts = [_axes(chart, x, y), legend]
     for level, label in chart.levels:
         if y.shows(level):
             at = y(level)
-            parts.append(_tag("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=at, y2=at, class_="level"))
-            parts.append(_text(label, WIDTH - _RIGHT - 2, at - 4, "note", "end"))
+            parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="level"))
+            parts.append(label_at(label, WIDTH - RIGHT - 2, at - 4, "note", "end"))
     parts.extend(_series(series, x, y, percent=chart.percent) for series in chart.series)
-    return _svg(chart.key, chart.title, chart.description, HEIGHT, parts)
+    return drawing(chart.key, chart.title, chart.description, HEIGHT, parts)
 
 
 def interval_chart(
@@ -107,29 +107,29 @@ def interval_chart(
     """Shares with their intervals, one row each, on an axis from 0 to 100 %; `level` is a vertical line."""
     labels = [one.label if len(one.label) <= 36 else f"…{one.label[-35:]}" for one in estimates]
     left, row, top = 24 + _CHARACTER * max(map(len, labels), default=0), 34, 26
-    height = top + row * len(estimates) + _BOTTOM
-    x = Scale(0.0, 1.0, left, WIDTH - _RIGHT - 46, (0.0, 0.25, 0.5, 0.75, 1.0))
-    bottom = height - _BOTTOM
+    height = top + row * len(estimates) + BOTTOM
+    x = Scale(0.0, 1.0, left, WIDTH - RIGHT - 46, (0.0, 0.25, 0.5, 0.75, 1.0))
+    bottom = height - BOTTOM
     parts = []
     for tick, share in zip(x.ticks, tick_labels(x, percent=True), strict=True):
-        parts.append(_tag("line", x1=x(tick), x2=x(tick), y1=top - 6, y2=bottom, class_="grid"))
-        parts.append(_text(share, x(tick), bottom + 16, "tick", "middle"))
+        parts.append(tag("line", x1=x(tick), x2=x(tick), y1=top - 6, y2=bottom, class_="grid"))
+        parts.append(label_at(share, x(tick), bottom + 16, "tick", "middle"))
     if level is not None:
-        parts.append(_tag("line", x1=x(level[0]), x2=x(level[0]), y1=top - 6, y2=bottom, class_="level"))
-        parts.append(_text(level[1], x(level[0]), top - 12, "note", "middle"))
+        parts.append(tag("line", x1=x(level[0]), x2=x(level[0]), y1=top - 6, y2=bottom, class_="level"))
+        parts.append(label_at(level[1], x(level[0]), top - 12, "note", "middle"))
     for index, (estimate, label) in enumerate(zip(estimates, labels, strict=True)):
         at = top + row * (index + 0.5)
-        parts.append(_text(label, left - 12, at + 4, "name", "end"))
+        parts.append(label_at(label, left - 12, at + 4, "name", "end"))
         if math.isfinite(estimate.value):
             low, high = (x(min(1.0, max(0.0, end))) for end in (estimate.low, estimate.high))
-            parts.append(_tag("line", x1=low, x2=high, y1=at, y2=at, class_=f"whisker stroke-{estimate.colour}"))
+            parts.append(tag("line", x1=low, x2=high, y1=at, y2=at, class_=f"whisker stroke-{estimate.colour}"))
             for end in (low, high):
                 parts.append(
-                    _tag("line", x1=end, x2=end, y1=at - 5, y2=at + 5, class_=f"whisker stroke-{estimate.colour}")
+                    tag("line", x1=end, x2=end, y1=at - 5, y2=at + 5, class_=f"whisker stroke-{estimate.colour}")
                 )
-            parts.append(_tag("circle", cx=x(estimate.value), cy=at, r=5, class_=f"dot fill-{estimate.colour}"))
-            parts.append(_text(f"{100 * estimate.value:.1f} %", WIDTH - 4, at + 4, "name", "end"))
-    return _svg(key, title, description, height, parts)
+            parts.append(tag("circle", cx=x(estimate.value), cy=at, r=5, class_=f"dot fill-{estimate.colour}"))
+            parts.append(label_at(f"{100 * estimate.value:.1f} %", WIDTH - 4, at + 4, "name", "end"))
+    return drawing(key, title, description, height, parts)
 
 
 def _all_values(series: Series) -> list[float]:
@@ -138,35 +138,35 @@ def _all_values(series: Series) -> list[float]:
 
 
 def _axes(chart: Chart, x: Scale, y: Scale) -> Markup:
-    bottom = HEIGHT - _BOTTOM
+    bottom = HEIGHT - BOTTOM
     parts = []
     for tick, label in zip(y.ticks, tick_labels(y, percent=chart.percent), strict=True):
         kind = "zero" if tick == 0 and y.low < 0 else "grid"
-        parts.append(_tag("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y(tick), y2=y(tick), class_=kind))
-        parts.append(_text(label, _LEFT - 8, y(tick) + 4, "tick", "end"))
-    parts.append(_tag("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=bottom, y2=bottom, class_="axis"))
+        parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y(tick), y2=y(tick), class_=kind))
+        parts.append(label_at(label, LEFT - 8, y(tick) + 4, "tick", "end"))
+    parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=bottom, y2=bottom, class_="axis"))
     for tick, label in zip(x.ticks, tick_labels(x), strict=True):
-        parts.append(_tag("line", x1=x(tick), x2=x(tick), y1=bottom, y2=bottom + 4, class_="axis"))
-        parts.append(_text(label, x(tick), bottom + 17, "tick", "middle"))
-    parts.append(_text(chart.x_label, WIDTH - _RIGHT, bottom + 31, "note", "end"))
-    parts.append(_text(chart.unit, 4, bottom + 31, "note", "start"))
+        parts.append(tag("line", x1=x(tick), x2=x(tick), y1=bottom, y2=bottom + 4, class_="axis"))
+        parts.append(label_at(label, x(tick), bottom + 17, "tick", "middle"))
+    parts.append(label_at(chart.x_label, WIDTH - RIGHT, bottom + 31, "note", "end"))
+    parts.append(label_at(chart.unit, 4, bottom + 31, "note", "start"))
     return Markup("").join(parts)
 
 
 def _legend(series: Sequence[Series]) -> tuple[Markup, float]:
     """The legend's elements and the pixel where the plot may begin below it."""
     parts: list[Markup] = []
-    left, row = float(_LEFT), 0
+    left, row = float(LEFT), 0
     for one in series:
         width = 30 + _CHARACTER * len(one.name) + 16
-        if left + width - 16 > WIDTH and left > _LEFT:
-            left, row = float(_LEFT), row + 1
+        if left + width - 16 > WIDTH and left > LEFT:
+            left, row = float(LEFT), row + 1
         at = 12 + _LEGEND_ROW * row
         line = "line dashed" if one.points else "line"
-        parts.append(_tag("line", x1=left, x2=left + 22, y1=at, y2=at, class_=f"{line} stroke-{one.colour}"))
+        parts.append(tag("line", x1=left, x2=left + 22, y1=at, y2=at, class_=f"{line} stroke-{one.colour}"))
         if one.points:
-            parts.append(_tag("circle", cx=left + 11, cy=at, r=3.5, class_=f"dot fill-{one.colour}"))
-        parts.append(_text(one.name, left + 29, at + 4, "name", "start"))
+            parts.append(tag("circle", cx=left + 11, cy=at, r=3.5, class_=f"dot fill-{one.colour}"))
+        parts.append(label_at(one.name, left + 29, at + 4, "name", "start"))
         left += width
     return Markup("").join(parts), 12 + _LEGEND_ROW * row + 20
 
@@ -179,20 +179,20 @@ def _series(series: Series, x: Scale, y: Scale, *, percent: bool) -> Markup:
         parts.append(_band(series, ends, x, y) if series.band else _error_bars(series, ends, x, y))
     line = "line dashed" if series.points else "line"
     parts.extend(
-        _tag("path", d=_path(run), class_=f"{line} stroke-{series.colour}") for run in _unbroken(places) if len(run) > 1
+        tag("path", d=_path(run), class_=f"{line} stroke-{series.colour}") for run in _unbroken(places) if len(run) > 1
     )
     alone = {run[0] for run in _unbroken(places) if len(run) == 1}
     for place, at, value in zip(places, series.x, series.y, strict=True):
         if place is None:
-            bottom = HEIGHT - _BOTTOM
+            bottom = HEIGHT - BOTTOM
             cross = f"M{x(at) - 3:.1f} {bottom - 9}l6 6m0 -6l-6 6"
-            parts.append(_tag("path", tip=f"{series.name}, {number(at)}: not finite", d=cross, class_="broken"))
+            parts.append(tag("path", tip=f"{series.name}, {number(at)}: not finite", d=cross, class_="broken"))
         elif series.points or place in alone or len(places) <= 120:
             seen = series.points or place in alone
             shown = f"{100 * value:.1f} %" if percent and value is not None else number(value)
             class_ = f"dot fill-{series.colour}" if seen else "hover"
             parts.append(
-                _tag(
+                tag(
                     "circle",
                     tip=f"{series.name}, {number(at)}: {shown}",
                     cx=place[0],
@@ -209,7 +209,7 @@ def _band(series: Series, ends: Sequence[tuple[float, float | None, float | None
     for run in _unbroken([end if y.shows(end[1]) and y.shows(end[2]) else None for end in ends]):
         above = [(x(at), y(high)) for at, _, high in run if high is not None]
         below = [(x(at), y(low)) for at, low, _ in reversed(run) if low is not None]
-        parts.append(_tag("path", d=_path(above + below) + "Z", class_=f"band fill-{series.colour}"))
+        parts.append(tag("path", d=_path(above + below) + "Z", class_=f"band fill-{series.colour}"))
     return Markup("").join(parts)
 
 
@@ -219,7 +219,7 @@ def _error_bars(series: Series, ends: Sequence[tuple[float, float | None, float 
         if low is not None and high is not None and y.shows(low) and y.shows(high):
             left, foot, head = f"{x(at) - 4:.1f}", f"{y(low):.1f}", f"{y(high):.1f}"
             bar = f"M{left} {foot}h8M{left} {head}h8M{x(at):.1f} {foot}V{head}"
-            parts.append(_tag("path", d=bar, class_=f"whisker stroke-{series.colour}"))
+            parts.append(tag("path", d=bar, class_=f"whisker stroke-{series.colour}"))
     return Markup("").join(parts)
 
 
@@ -238,13 +238,14 @@ def _path(places: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{left:.1f} {top:.1f}" for left, top in places)
 
 
-def _text(text: str, x: float, y: float, class_: str, anchor: str) -> Markup:
+def label_at(text: str, x: float, y: float, class_: str, anchor: str) -> Markup:
+    """Text at a place, `anchor` start, middle or end."""
     return Markup('<text x="{}" y="{}" class="{}" text-anchor="{}">{}</text>').format(
         f"{x:.1f}", f"{y:.1f}", class_, anchor, text
     )
 
 
-def _tag(name: str, *, tip: str = "", **attributes: float | str) -> Markup:
+def tag(name: str, *, tip: str = "", **attributes: float | str) -> Markup:
     """One element; `tip` is shown when the pointer rests on it. Every value is escaped."""
     written = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_"), value if isinstance(value, str) else f"{value:.1f}")
@@ -255,7 +256,8 @@ def _tag(name: str, *, tip: str = "", **attributes: float | str) -> Markup:
     return Markup("<{}{}/>").format(name, written)
 
 
-def _svg(key: str, title: str, description: str, height: float, parts: Sequence[Markup]) -> Markup:
+def drawing(key: str, title: str, description: str, height: float, parts: Sequence[Markup]) -> Markup:
+    """The whole `<svg>`, named for screen readers."""
     head = Markup(
         '<svg viewBox="0 0 {w} {h}" role="img" aria-labelledby="{k}-title {k}-desc" class="chart">'
         '<title id="{k}-title">{title}</title><desc id="{k}-desc">{description}</desc>'

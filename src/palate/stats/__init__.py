@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from palate.stats.agreement import cohen_kappa, krippendorff_alpha
 from palate.stats.bootstrap import bootstrap_interval
+from palate.stats.front import on_front
 from palate.stats.intervals import (
     Interval,
     cluster_mean_interval,
@@ -36,6 +37,7 @@ __all__ = [
     "mcnemar_midp",
     "mean_interval",
     "newcombe_paired",
+    "on_front",
     "position_report",
     "rate_interval",
     "wilson",

@@ -1,0 +1,137 @@
+"""Many runs from one file: `sweep:` names keys and the values that each takes; all else stays the same."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palate.config.load import PIPELINE_KEYS, SWEEP_KEY, config_from_entries, overridden
+from palate.config.peers import translate
+from palate.config.reader import Entry, as_yaml, read_config_file, read_override
+from palate.config.run import RunConfig
+from palate.errors import ConfigError
+
+_NOT_SWEPT = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "stage")
+_LONGEST_NAME = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One run of a sweep.
+
+    Attributes:
+        name: its directory within the sweep's, made of its values: adding a value to the sweep renames no other point.
+        values: the swept keys, as they were written.
+        config: resolved.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    config: RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Runs that differ in a few keys.
+
+    Attributes:
+        output_dir: of the whole; runs lie below it.
+        keys: what differs, in the order in which it was written.
+        points: the runs, in order.
+        overwrite: begin anew, whatever lies there.
+        notices: lines about the config for a person.
+    """
+
+    output_dir: Path
+    keys: tuple[str, ...]
+    points: tuple[Point, ...]
+    overwrite: bool
+    notices: tuple[str, ...]
+
+
+def is_sweep(path: str | Path, overrides: Sequence[str] = ()) -> bool:
+    """Whether a config file, or an override, has `sweep`."""
+    return SWEEP_KEY in read_config_file(path) or any(read_override(text)[0] == SWEEP_KEY for text in overrides)
+
+
+def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a sweep, and resolve every run of it before the first one starts.
+
+    Raises:
+        ConfigError: one line that names the file and line, the point, the key, and the remedy.
+    """
+    entries, notices = overridden(read_config_file(path), overrides)
+    sweep = entries.pop(SWEEP_KEY)
+    for key in PIPELINE_KEYS:
+        if key in entries:
+            raise ConfigError(f"{sweep.where}: sweep and {key} cannot both be given; sweep one stage at a time")
+    if "output_dir" not in entries or entries["output_dir"].value is None:
+        raise ConfigError(f"{path}: output_dir is missing; the runs go below it")
+    folder = Path(str(entries["output_dir"].value))
+    overwrite = bool(entries["overwrite_output_dir"].value) if "overwrite_output_dir" in entries else False
+    base = {key: entry for key, entry in entries.items() if key not in _NOT_SWEPT or key == "stage"}
+    points: list[Point] = []
+    for number, values in enumerate(_combinations(sweep), 1):
+        given, said = translate({key: Entry(value, f"{sweep.where}, point {number}") for key, value in values.items()})
+        name = point_name(values)
+        if any(point.name == name for point in points):
+            raise ConfigError(f"{sweep.where}: point {number} ({_shown(values)}) is there twice; leave one out")
+        output = {"output_dir": Entry(str(folder / name), "output_dir")}
+        loaded = config_from_entries({**base, **given, **output}, origin=f"{sweep.where}, point {number}")
+        notices += [*said, *loaded.notices]
+        points.append(Point(name, values, loaded.config))
+    keys = tuple(dict.fromkeys(key for point in points for key in point.values))
+    return Sweep(folder, keys, tuple(points), overwrite, tuple(dict.fromkeys(notices)))
+
+
+def point_name(values: Mapping[str, Any]) -> str:
+    """`pref_beta-0.1_seed-2`: readable, safe as a folder's name, and a function of the values alone."""
+    text = "_".join(f"{key}-{_flat(value)}" for key, value in values.items())
+    safe = re.sub(r"[^\w.+-]+", "-", text, flags=re.ASCII).strip("-.")
+    if safe == text and len(safe) <= _LONGEST_NAME:
+        return safe
+    # Where characters were lost, two points could share a name.
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return f"{safe[:_LONGEST_NAME]}-{digest}"
+
+
+def _flat(value: Any) -> str:
+    """A value without brackets: `helpful-0.5-safe-0.5` of a mapping."""
+    if isinstance(value, Mapping):
+        return "-".join(f"{key}-{_flat(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "-".join(map(_flat, value))
+    return as_yaml(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def _combinations(entry: Entry) -> list[dict[str, Any]]:
+    """Of a mapping of lists every combination, the last key fastest; a list of mappings is the points themselves."""
+    given = entry.value
+    if isinstance(given, list) and given and all(isinstance(one, Mapping) and one for one in given):
+        points = [{str(key): value for key, value in one.items()} for one in given]
+    elif isinstance(given, Mapping) and given:
+        for key, values in given.items():
+            if not isinstance(values, list) or not values:
+                raise ConfigError(
+                    f"{entry.where}: sweep: {key} needs a list of values, e.g. {key}: [{as_yaml(values)}, …]"
+                )
+        points = [dict(zip(map(str, given), values)) for values in itertools.product(*given.values())]
+    else:
+        raise ConfigError(
+            f"{entry.where}: sweep takes keys with lists of values (`pref_beta: [0.05, 0.1]`) or a list of points "
+            f"(`- pref_beta: 0.1`), not {as_yaml(given)}"
+        )
+    for key in dict.fromkeys(key for point in points for key in point):
+        if key in (*_NOT_SWEPT, *PIPELINE_KEYS, SWEEP_KEY):
+            raise ConfigError(f"{entry.where}: sweep: {key} cannot be swept; every point is a run of one stage")
+    return points
+
+
+def _shown(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}: {as_yaml(value)}" for key, value in values.items())
