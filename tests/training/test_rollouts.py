@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM
 
+from palate.cli.main import main
 from palate.errors import ConfigError
 from palate.feedback.judges import WinShare, load_judge
 from palate.training.run import train
-from runs import config, distance, metrics, run, run_json, write_rows
+from runs import config, config_file, distance, metrics, run, run_json, values, write_rows
 
 SCORES = "def share_of_e(prompts, completions):\n    return [10 * c.count('e') / max(1, len(c)) for c in completions]\n"
 
@@ -90,6 +91,18 @@ def test_the_split_of_a_step_changes_nothing(model: Path, tmp_path: Path) -> Non
     split = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "max_tokens_per_batch": 64}
     run(model, tmp_path / "many", **{**keys, **split})
     assert distance(tmp_path / "one", tmp_path / "many") < 1e-5
+
+
+def test_the_command_line_sums_up_reward_and_kl(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """And an online run has no pairs to be measured on by itself."""
+    given = values(model, tmp_path / "run", **online(tmp_path, "grpo", max_steps=1, num_generations=2))
+    assert main(["train", str(config_file(tmp_path / "run.yaml", given))]) == 0
+    said = capfd.readouterr().out
+    row = metrics(tmp_path / "run")[-1]
+    assert f"last step reward              {row['reward']:.4f}" in said
+    assert f"last step kl                  {row['kl']:.4f}" in said
+    assert main(["eval", "accuracy", str(tmp_path / "run")]) == 2
+    assert "answered prompts and held out no pairs; name pairs with --dataset" in capfd.readouterr().err
 
 
 def test_held_out_prompts_are_answered_with_the_same_numbers_each_time(model: Path, tmp_path: Path) -> None:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from palate.training.run import RunResult
 
 # What the summary shows of the final metrics, where they are there.
-SUMMARY = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
+SUMMARY = (
+    *("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
+    *("reward", "kl", "absolute_error"),
+)
 
 
 def command(

@@ -30,6 +30,8 @@ def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
         UsageError: the run held nothing out.
     """
     config = run.config
+    if "rewards" in config:
+        raise UsageError(f"{run.path}: the run answered prompts and held out no pairs; name pairs with --dataset")
     keys = ("dataset_dir", "columns", "max_samples", "max_dropped", "seed")
     common = {key: config[key] for key in keys}
     if config["eval_dataset"]:

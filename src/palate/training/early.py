@@ -19,9 +19,10 @@ class StopEarly(EarlyStoppingCallback):  # type: ignore[misc]
         super().on_train_begin(args, state, control, **kwargs)
         name = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
         best: float | None = None
+        failed = 0
         for value in (float(row[name]) for row in state.log_history if name in row):
             better = best is None or (value > best if args.greater_is_better else value < best)
-            self.early_stopping_patience_counter = 0 if better else self.early_stopping_patience_counter + 1
-            best = value if better else best
-        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            failed, best = (0, value) if better else (failed + 1, best)
+        self.early_stopping_patience_counter = failed
+        if failed >= self.early_stopping_patience:
             control.should_training_stop = True
