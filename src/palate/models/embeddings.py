@@ -37,7 +37,7 @@ class SentenceEmbedder:
         try:
             with quiet():
                 self._tokenizer: Any = AutoTokenizer.from_pretrained(place, local_files_only=True)
-                self._model: Any = AutoModel.from_pretrained(place, local_files_only=True).eval()
+                self._model: Any = AutoModel.from_pretrained(place, local_files_only=True, use_safetensors=True).eval()
         except (OSError, ValueError, KeyError) as error:
             said = " ".join(str(error).split())[:160]
             raise ModelError(f"{place}: no sentence model could be loaded: {said}") from error
