@@ -95,3 +95,10 @@ def test_accuracy_needs_intervals() -> None:
     chart = accuracy_chart({"reference": whole, "policy": {"estimate": 0.9, "low": 0.8, "high": 0.95}})
     assert chart is not None
     assert "After (policy) 90.0 % (80.0 to 95.0)" in chart
+
+
+def test_dimensions_have_rows_of_their_own() -> None:
+    rate = {"estimate": 0.6, "low": 0.5, "high": 0.7}
+    drawn = accuracy_chart({"implied": rate, "dimensions": {"safe": {"n": 9, "implied": {**rate, "estimate": 0.8}}}})
+    assert drawn is not None
+    assert "Implied reward, safe 80.0 % (50.0 to 70.0)" in drawn
