@@ -56,8 +56,8 @@ def test_a_finished_point_is_not_run_again_and_a_new_one_joins_it(model: Path, t
 
 
 def test_an_interrupted_point_goes_on(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    saving = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3}
-    whole = swept(model, tmp_path / "whole", {"seed": [1, 2]}, **saving)
+    saving = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3, "val_size": None}
+    swept(model, tmp_path / "whole", {"seed": [2]}, **saving)
     made = loop.make
     trained: list[str] = []
 
@@ -77,11 +77,12 @@ def test_an_interrupted_point_goes_on(model: Path, tmp_path: Path, monkeypatch: 
         swept(model, tmp_path / "cut", {"seed": [1, 2]}, **saving)
     assert read_json(tmp_path / "cut" / "out" / "sweep.json")["status"] == "running"
     monkeypatch.setattr(loop, "make", made)
-    again = swept(model, tmp_path / "cut", {"seed": [1, 2]}, **saving)
+    said: list[str] = []
+    swept(model, tmp_path / "cut", {"seed": [1, 2]}, said, **saving)
     assert trained == ["seed-1", "seed-2"]
-    for point in again:
-        assert distance(tmp_path / "cut" / "out" / point["name"], tmp_path / "whole" / "out" / point["name"]) == 0.0
-    assert [point["accuracy"] for point in again] == [point["accuracy"] for point in whole]
+    assert any("point 1 of 2: finished already" in line for line in said)
+    assert len(metrics(tmp_path / "cut" / "out" / "seed-2")) == 3
+    assert distance(tmp_path / "cut" / "out" / "seed-2", tmp_path / "whole" / "out" / "seed-2") == 0.0
 
 
 def test_another_config_is_refused_and_overwriting_begins_anew(model: Path, tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def helpful_and_safe(path: Path, rows: int) -> list[dict[str, Any]]:
         sides = {"chosen": row["better_response_id"], "rejected": 1 - row["better_response_id"]}
         compliance = {side: 3 - int(row[f"response_{one}_label"][0]) for side, one in sides.items()}
         safety = {side: int(row[f"is_response_{one}_safe"]) for side, one in sides.items()}
-        answers = {side: row[f"response_{one}"][:160] for side, one in sides.items()}
+        answers = {side: row[f"response_{one}"][:80] for side, one in sides.items()}
         found.append({"prompt": row["prompt"], **answers, "dimensions": {"helpful": compliance, "safe": safety}})
     return found[:: max(1, len(found) // rows)][:rows]
 
@@ -128,7 +129,7 @@ def test_weights_of_dimensions_trade_one_for_the_other(
         "dataset": str(data),
         "val_size": 24,
         "per_device_train_batch_size": 14,
-        "max_steps": 8,
+        "max_steps": 6,
         "max_dropped": 1.0,
     }
     points = swept(model, tmp_path, {"dimension_weights": weights}, pref_loss="multi_soft", **shape)
