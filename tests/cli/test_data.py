@@ -63,6 +63,8 @@ def test_convert(pairs: str, tmp_path: Path) -> None:
     text = run("convert", pairs, "--out", str(tmp_path / "o.parquet"), "--to", "trl")
     assert "30 pairs as trl" in text
     assert "pairs.jsonl:31: empty_rejected" in text
+    listed = json.loads((tmp_path / "o.parquet.data.json").read_text())["left_out"]
+    assert listed == [{"id": "pairs.jsonl:31", "reason": "empty_rejected", "detail": "rejected is empty"}]
     done = json.loads(run("convert", pairs, "--out", str(tmp_path / "k.jsonl"), "--to", "kto", "--json"))
     assert done["written"] == 60
     assert done["left_out"] == [{"id": "pairs.jsonl:31", "reason": "empty_rejected", "detail": "rejected is empty"}]
@@ -95,6 +97,9 @@ def test_split(pairs: str, tmp_path: Path) -> None:
     run("split", pairs, "--out", str(tmp_path / "s"), "--part", "test=5", "--threshold", "1")
     assert len((tmp_path / "s" / "test.jsonl").read_text().splitlines()) == 5
     assert len((tmp_path / "s" / "train.jsonl").read_text().splitlines()) == 25
+    assert [row["id"] for row in json.loads((tmp_path / "s" / "data.json").read_text())["left_out"]] == [
+        "pairs.jsonl:31"
+    ]
 
 
 def test_augment(pairs: str, tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def convert_command(
     for drop in done.left_out[:5]:
         lines.append(f"  left out  {drop.id}: {drop.reason}{': ' if drop.detail else ''}{drop.detail}")
     if len(done.left_out) > 5:
-        lines.append(f"  left out  {len(done.left_out):,} rows in all; --json lists every one")
+        lines.append(f"  left out  {len(done.left_out):,} rows in all; {done.output}.data.json lists every one")
     for name, rows in done.loses.items():
         note(f"{done.to} has no place for {name} ({rows:,} rows had it)")
     result("\n".join(lines))
@@ -301,7 +301,7 @@ def split_command(
         rows = ", ".join(f"{source} {count:,}" for source, count in by_source.items())
         lines.append(f"{sum(by_source.values()):>9,}  {done.output / (name + '.jsonl')}  ({rows})")
     if done.left_out:
-        lines.append(f"{len(done.left_out):>9,}  rows cannot be used; --json lists them")
+        lines.append(f"{len(done.left_out):>9,}  rows cannot be used; data.json lists them")
     result("\n".join(lines))
 
 

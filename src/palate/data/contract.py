@@ -11,6 +11,7 @@ from palate.artifacts.files import write_json
 from palate.artifacts.folders import file_hash
 from palate.data.card import SCHEMA
 from palate.data.sources import Source
+from palate.records import Dropped
 
 
 def lineage(sources: Sequence[Source]) -> list[dict[str, Any]]:
@@ -35,6 +36,7 @@ def write_contract(
     sources: Sequence[Source],
     options: Mapping[str, Any],
     reports: Sequence[Any] = (),
+    left_out: Sequence[Dropped] = (),
 ) -> Path:
     """Writes `data.json`.
 
@@ -46,6 +48,7 @@ def write_contract(
         sources: what it was made of.
         options: the settings that were used.
         reports: what became of each source.
+        left_out: every row that is in none of the files, where no file beside them lists it.
     """
     content = {
         "schema": SCHEMA,
@@ -55,5 +58,6 @@ def write_contract(
         "lineage": lineage(sources),
         "options": dict(options),
         "sources": [asdict(report) for report in reports],
+        **({"left_out": [asdict(row) for row in left_out]} if left_out else {}),
     }
     return write_json(path, content)

@@ -226,6 +226,7 @@ def _write_beside(path: Path, target: Target, run: _Run, sources: list[Source]) 
             sources=sources,
             options={"to": target.name, "loses": dict(run.loses)},
             reports=[replace(report) for report in run.reports],
+            left_out=run.left_out,
         )
     )
     return tuple(beside)

@@ -88,6 +88,7 @@ def split_files(
             sources=sources,
             options={"sizes": dict(sizes), "threshold": threshold, "seed": seed},
             reports=again.reports,
+            left_out=read.dropped,
         )
     return SplitFiles(
         output, {p: dict(c) for p, c in counts.items()}, len(set(clusters)), tuple(read.dropped), tuple(again.reports)

@@ -101,6 +101,7 @@ def augment(
                 "judge": helpers.judge.name if helpers.judge else "",
             },
             reports=loaded.sources,
+            left_out=loaded.dropped,
         )
     return Augmentation(output, len(loaded.records), dict(counts), run.failures())
 
