@@ -22,7 +22,7 @@ from palate.models.reference import SeparateModel
 from palate.text.batch import pack
 from palate.training import examination
 from palate.training.examination import Examination, Patient
-from runs import WORDS, distance, metrics, run, run_json, write_rows
+from runs import WORDS, config_file, distance, metrics, palate, run, run_json, values, write_rows
 from tiny import VOCABULARY, save_tiny, tiny_model
 
 CPU = torch.device("cpu")
@@ -279,3 +279,31 @@ def exact_kl(p: Any, q: Any, prompt: list[int]) -> float:
     p1, q1 = first
     later = (second[0].exp() * (second[0] - second[1])).sum(-1)
     return float((p1.exp() * (p1 - q1 + later)).sum())
+
+
+# ---- other stages, and several processes
+
+
+def test_answers_of_an_online_stage_are_looked_at_too(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "scores.py").write_text("def short(prompts, completions):\n    return [-len(t) for t in completions]\n")
+    prompts = write_rows(tmp_path / "prompts.jsonl", [{"prompt": f"{i} what is it"} for i in range(12)])
+    given = {
+        **{"stage": "grpo", "dataset": str(prompts), "rewards": f"{tmp_path}/scores.py:short"},
+        **{"reference_cache": None, "num_generations": 2, "max_new_tokens": 6, "cutoff_len": 64},
+        **{"val_size": 4, "eval_strategy": "steps", "eval_steps": 2, "max_steps": 2, "health_max_new_tokens": 8},
+    }
+    run(model, tmp_path / "run", **given)
+    row = metrics(tmp_path / "run", "eval")[-1]
+    assert row["health/kl"] == pytest.approx(row["health/kl_per_token"] * row["health/length"], rel=1e-6)
+    assert "health/length_correlation" not in row, "nothing is held out in pairs"
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together(model: Path, tmp_path: Path) -> None:
+    changed = {**STOPPING, "health_max_kl": 1e-4, "val_size": 4, "eval_strategy": "steps", "eval_steps": 4}
+    path = config_file(tmp_path / "run.json", values(model, tmp_path / "run", rows=24, **changed))
+    done = palate("train", path, processes=2)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [(one["step"], one["name"]) for one in run_json(tmp_path / "run")["health"]] == [(4, "far_from_reference")]
+    assert len(metrics(tmp_path / "run")) == 4
+    assert distance(tmp_path / "run", tmp_path / "run" / "checkpoint-4") == 0.0
