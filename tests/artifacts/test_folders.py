@@ -12,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from palate.artifacts import SEAL, atomic_folder, content_hash, newest_complete, remove_leftovers, seal_folder
+from palate.artifacts import (
+    SEAL,
+    atomic_folder,
+    content_hash,
+    newest_complete,
+    remove_folder,
+    remove_leftovers,
+    seal_folder,
+)
 from palate.artifacts import verify_folder as verify
 from palate.errors import ArtifactError
 
@@ -145,3 +153,23 @@ with atomic_folder(r"{tmp_path}/model") as folder:
     remove_leftovers(tmp_path)
     assert (tmp_path / "model" / "a").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_is_removed_as_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the midst of it, nothing is left under its name, and what is left goes with the leftovers."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "a").write_text("a")
+
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("palate.artifacts.folders.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove_folder(run)
+    assert not run.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    remove_folder(run)  # missing is fine
