@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,9 @@ def fails_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int
         fake = ModuleType("palate.config.load")
         fake.load_config = load_config  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "palate.config.load", fake)
+        pipeline: Any = ModuleType("palate.config.pipeline")
+        pipeline.is_pipeline, pipeline.load_pipeline = (lambda _path: False), load_config
+        monkeypatch.setitem(sys.modules, "palate.config.pipeline", pipeline)
         return cli.main(["plan", "x.yaml"])
 
     return run
