@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from palate.data.load import load_records as load_records
     from palate.errors import PalateError as PalateError
     from palate.evaluation.answers import compare as compare
+    from palate.evaluation.evaluate import evaluate as evaluate
     from palate.records import Judge as Judge
     from palate.records import PreferencePair as PreferencePair
     from palate.training.run import RunResult as RunResult
@@ -32,6 +33,7 @@ _HOME = {
     "RunResult": "palate.training.run",
     "SftConfig": "palate.config.run",
     "compare": "palate.evaluation.answers",
+    "evaluate": "palate.evaluation.evaluate",
     "load_config": "palate.config.load",
     "load_records": "palate.data.load",
     "train": "palate.training.run",
@@ -46,6 +48,7 @@ __all__ = [
     "SftConfig",
     "__version__",
     "compare",
+    "evaluate",
     "load_config",
     "load_preferences",
     "load_records",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from palate.errors import DataError
 from palate.evaluation.accuracy import Accuracy, Average, preference_accuracy
 from palate.evaluation.held_out import encode_pairs, held_out_pairs
 from palate.evaluation.rewards import RewardAccuracy, RewardSubject, is_reward_model, reward_accuracy
@@ -35,7 +36,11 @@ class Scoring:
 def accuracy_of_models(
     reference: ModelSpec, policy: ModelSpec, pairs: list[PreferencePair], how: Scoring, *, average: Average = "mean"
 ) -> Accuracy:
-    """Both models' accuracies on the pairs that both can score; two tokenizers may cut differently."""
+    """Both models' accuracies on the pairs that both can score; two tokenizers may cut differently.
+
+    Raises:
+        DataError: there are no such pairs.
+    """
     scores = []
     for name, spec in (("reference", reference), ("policy", policy)):
         how.say(f"scoring {len(pairs)} pairs with the {name}, {spec.model}")
@@ -44,6 +49,9 @@ def accuracy_of_models(
         scores.append(dict(zip((group.id for group in groups), subject.score(groups))))
         del subject
     shared = [pair for pair in scores[0] if pair in scores[1]]
+    if not shared:
+        raise DataError(f"no pair fits {reference.model} and {policy.model} both; raise --cutoff-len")
+    _say_left_out(len(pairs) - len(shared), len(pairs), how)
     before, after = ([one[pair] for pair in shared] for one in scores)
     dimensions = {pair.id: pair.dimensions or {} for pair in pairs}
     return preference_accuracy(before, after, average=average, dimensions=[dimensions[pair] for pair in shared])
@@ -53,7 +61,14 @@ def accuracy_of_rewards(spec: ModelSpec, pairs: list[PreferencePair], how: Scori
     """How often a reward model gives the chosen answer more."""
     how.say(f"scoring {len(pairs)} pairs with the reward model, {spec.model}")
     subject = RewardSubject(spec, how.precision, how.device)
-    return reward_accuracy(subject.score(encode_pairs(pairs, subject.template, how.cutoff_len)))
+    groups = encode_pairs(pairs, subject.template, how.cutoff_len)
+    _say_left_out(len(pairs) - len(groups), len(pairs), how)
+    return reward_accuracy(subject.score(groups))
+
+
+def _say_left_out(left_out: int, pairs: int, how: Scoring) -> None:
+    if left_out:
+        how.say(f"{left_out} of {pairs} pairs are left out: longer than {how.cutoff_len} tokens, or not to be rendered")
 
 
 def accuracy_of_run(run: RunSpec, *, say: Callable[[str], None]) -> Accuracy | RewardAccuracy:

@@ -1,0 +1,105 @@
+"""Preference accuracy of runs and bare models, against log-probabilities that transformers computes row by row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from palate.cli.main import main
+from palate.data import load_records, split_records
+from palate.errors import ArtifactError, DataError, UsageError
+from palate.evaluation.accuracy import Accuracy
+from palate.evaluation.evaluate import evaluate
+from palate.records import PreferencePair
+from runs import pairs, write_rows
+
+
+def summed(model: Any, tokenizer: Any, pair: PreferencePair) -> list[tuple[float, int]]:
+    """(Σ log π, tokens) of chosen and rejected, from the whole logits of one row at a time."""
+    found = []
+    for answer in (pair.chosen, pair.rejected):
+        turns = [{"role": turn.role, "content": turn.content} for turn in (*pair.prompt, *answer)]
+        before = tokenizer.apply_chat_template(turns[:-1], tokenize=False, add_generation_prompt=True)
+        whole = before + turns[-1]["content"] + tokenizer.eos_token
+        start = len(tokenizer(before, add_special_tokens=False)["input_ids"])
+        ids = torch.tensor([tokenizer(whole, add_special_tokens=False)["input_ids"]])
+        with torch.no_grad():
+            logps = model(ids).logits[0, :-1].double().log_softmax(-1)
+        taken = logps.gather(-1, ids[0, 1:, None])[start - 1 :, 0]
+        found.append((float(taken.sum()), len(taken)))
+    return found
+
+
+@pytest.mark.parametrize("average", ["mean", "sum"])
+def test_a_run_is_enough(finished: Path, model: Path, average: Any) -> None:
+    config = json.loads((finished / "run.json").read_text())["config"]
+    records = load_records(config["dataset"], kind=PreferencePair).records
+    held_out = split_records(records, 0.5, seed=config["seed"])[1]
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    scores = []
+    for place in (model, finished):
+        scorer = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32).eval()
+        scores.append([summed(scorer, tokenizer, pair) for pair in held_out])
+
+    def share(rows: list[list[tuple[float, int]]]) -> float:
+        per = [[total / (tokens if average == "mean" else 1) for total, tokens in row] for row in rows]
+        return sum(chosen > rejected for chosen, rejected in per) / len(per)
+
+    margins = [(c[0] - c0[0]) - (r[0] - r0[0]) for (c0, r0), (c, r) in zip(*scores, strict=True)]
+    measured = evaluate(finished, average=average, precision="fp32")
+    assert isinstance(measured, Accuracy)
+    assert measured.n == len(held_out) == 8
+    assert measured.reference.estimate == share(scores[0])
+    assert measured.policy.estimate == share(scores[1])
+    assert measured.implied.estimate == sum(margin > 0 for margin in margins) / 8
+    assert measured.margin.estimate == pytest.approx(sum(margins) / 8, abs=1e-3)
+    assert abs(measured.margin.estimate) > 0.1  # the run moved: the two models are not mixed up
+
+
+def test_two_bare_models_are_compared_on_named_pairs(finished: Path, model: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "pairs.jsonl", pairs(6, seed=5))
+    there = evaluate(finished, rows.as_posix(), reference=model, precision="fp32")
+    back = evaluate(model, rows.as_posix(), reference=finished, precision="fp32")
+    assert isinstance(there, Accuracy)
+    assert isinstance(back, Accuracy)
+    assert (there.policy, there.reference) == (back.reference, back.policy)
+    assert there.margin.estimate == pytest.approx(-back.margin.estimate)
+
+
+def test_pairs_that_do_not_fit_are_counted_and_left_out(finished: Path, model: Path, tmp_path: Path) -> None:
+    long = {"prompt": "p", "chosen": "yes " * 400, "rejected": "no"}
+    rows = write_rows(tmp_path / "pairs.jsonl", [*pairs(3, seed=5), long])
+    said: list[str] = []
+    measured = evaluate(finished, str(rows), say=said.append)  # the run's own cutoff_len, 200
+    assert measured.n == 3
+    assert any("1 of 4 pairs are left out" in line and "200 tokens" in line for line in said)
+    with pytest.raises(DataError, match="none of the 4 pairs can be scored: too_long 4; raise --cutoff-len"):
+        evaluate(finished, str(rows), cutoff_len=2)
+
+
+def test_what_is_compared_must_be_said(model: Path, finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no run directory: name --dataset and --reference"):
+        evaluate(model)
+    (tmp_path / "run.json").write_text('{"status": "stopped"}')
+    with pytest.raises(ArtifactError, match="the run is stopped, only a completed one has a model"):
+        evaluate(tmp_path)
+
+
+def test_the_command_prints_and_records_a_runs_own_figure_only(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = finished / "accuracy.json"
+    assert main(["eval", "accuracy", str(finished), "--max-samples", "1", "--json"]) == 0
+    one = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (one["n"], one["margin"]["low"]) == (1, None)  # the interval of one pair is infinite
+    assert not record.exists()
+    assert main(["eval", "accuracy", str(finished)]) == 0
+    out = capsys.readouterr().out
+    assert "Reference Accuracy: " in out
+    assert "on 8 held-out pairs, log-probabilities per token" in out
+    assert json.loads(record.read_text())["n"] == 8
