@@ -26,6 +26,8 @@ from palate.errors import Interrupted, PalateError, UsageError
 # heavy rooms inside its functions, so that `palate --help` answers at once.
 VERBS: tuple[ModuleType, ...] = (demo, train, data, generate, judge, evaluate, compare, report, model, objectives, plan)
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     help="Teach language models from comparisons.",
     epilog="Each verb has its own --help and its page in docs/.",
@@ -67,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name="palate", standalone_mode=False)
         sys.stdout.flush()
+        if code == _INTERRUPTED:
+            complain("interrupted")  # Typer has made an exit code of Ctrl-C
         return code if isinstance(code, int) else 0
     except PalateError as error:
         # A wrong config is wrong in every process alike; what failed in one process only is said by that one.
@@ -80,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, Abort) as error:
         complain(str(error) or "interrupted")
-        return error.exit_code if isinstance(error, Interrupted) else 130
+        return error.exit_code if isinstance(error, Interrupted) else _INTERRUPTED
     except BrokenPipeError:
         # The reader has had enough, as in `palate … | head`. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

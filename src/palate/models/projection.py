@@ -96,8 +96,11 @@ def flatten(projections: Iterable[Projection]) -> list[torch.Tensor | None]:
 
 def unflatten(tensors: Sequence[Any], scales: Sequence[float]) -> list[Projection]:
     """The projections again."""
-    starts = range(0, TENSORS * len(scales), TENSORS)
-    return [Projection(*tensors[i : i + TENSORS], scale=scale) for i, scale in zip(starts, scales, strict=True)]
+    parts = []
+    for number, scale in enumerate(scales):
+        weight, bias, down, up = tensors[number * TENSORS : (number + 1) * TENSORS]
+        parts.append(Projection(weight, bias, down, up, scale))
+    return parts
 
 
 def projection_of(module: Any) -> Projection | None:
