@@ -8,6 +8,7 @@
     ├── ArtifactError           a run directory, checkpoint or cache is missing, damaged or in the way
     ├── EngineError             an engine over the network does not answer, or not with what was asked for
     │   └── EngineRefused       it answered, and will not do it however often it is asked
+    ├── FunctionError           a user's own function fails, or gives something else than was asked for
     ├── TrainingError           a run went wrong while it trained
     │   └── NonFiniteError      a loss or gradient was NaN or infinite; the weights were not touched
     └── Stopped                 exit 130 or 143: a signal ended the run after a resumable checkpoint
@@ -54,8 +55,12 @@ class EngineError(PalateError):
     """An OpenAI-compatible engine cannot be reached, refuses, or answers with something else than was asked for."""
 
 
-class EngineRefused(EngineError):
+class EngineRefused(EngineError):  # noqa: N818 - says what it did
     """An engine will not serve a request: the key, the model or the request itself is wrong."""
+
+
+class FunctionError(PalateError):
+    """A function that the config or the command line names fails, or gives something else than was asked for."""
 
 
 class TrainingError(PalateError):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from palate.config.functions import load_function, names_function
-from palate.errors import ConfigError
+from palate.errors import ConfigError, FunctionError, ModelError
 
 
 @pytest.mark.parametrize("name", ["rewards:brief", "my.rewards:brief", "some/where/rewards.py:brief"])
@@ -49,3 +49,17 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, source: str, name: st
         load_function(name.format(file), "--judge")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("--judge: ")
+
+
+def test_what_a_function_raises_is_one_line_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "scores.py"
+    file.write_text(
+        "from palate.errors import ModelError\n\ndef broken(a, b):\n    return a['x\\ny']\n\n"
+        "def known(a, b):\n    raise ModelError('no model')\n"
+    )
+    with pytest.raises(FunctionError) as caught:
+        load_function(f"{file}:broken", "rewards")({}, [])
+    assert str(caught.value) == rf"rewards: {file}:broken failed in scores.py:4: KeyError: 'x\ny'"
+    assert caught.value.exit_code == 1
+    with pytest.raises(ModelError, match="no model"):
+        load_function(f"{file}:known", "rewards")({}, [])

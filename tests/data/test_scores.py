@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from palate.data.scores import checked_scores, length_score, lexicon_score, rule_score
-from palate.errors import ConfigError
+from palate.errors import ConfigError, FunctionError
 from palate.records import Message, Messages
 
 PROMPT: Messages = (Message("user", "q"),)
@@ -55,11 +56,24 @@ def test_a_specification_names_its_rule(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [([1.0], "gave 1 scores for 2 answers"), ([1.0, float("nan")], "finite number"), ([1.0, "high"], "finite number")],
+    [
+        ([1.0], "gave 1 scores for 2 answers"),
+        ([1.0, float("nan")], "finite number"),
+        ([1.0, "high"], "finite number"),
+        (np.array([1.0, np.inf], np.float32), "finite number"),
+        (None, "gave None for 2 answers; it must give a list"),
+        (3.0, "gave 3.0 for 2 answers; it must give a list"),
+    ],
 )
-def test_what_a_users_function_gives_is_checked(given: list[Any], said: str) -> None:
-    def rule(prompts: Sequence[Messages], completions: Sequence[str]) -> list[Any]:
+def test_what_a_users_function_gives_is_checked(given: Any, said: str) -> None:
+    def rule(prompts: Sequence[Messages], completions: Sequence[str]) -> Any:
         return given
 
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(FunctionError, match=said):
         scores(rule, "a", "b")
+
+
+def test_numpys_numbers_are_scores() -> None:
+    given = np.array([0.5, 2.0], np.float32)
+    assert scores(lambda prompts, completions: given, "a", "b") == [0.5, 2.0]
+    assert scores(lambda prompts, completions: [np.int64(3), True], "a", "b") == [3.0, 1.0]

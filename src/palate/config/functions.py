@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from palate.errors import ConfigError
+from palate.errors import ConfigError, FunctionError, PalateError
 
 
 def names_function(name: str) -> bool:
@@ -27,6 +28,9 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
         name: `module:function` or `path/to/file.py:function`.
         key: the config key or option, for messages.
 
+    Returns:
+        The function; what it raises when it is called comes out as one FunctionError that names the line.
+
     Raises:
         ConfigError: there is no such module or function, or the module fails when it is imported.
     """
@@ -39,8 +43,21 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
         known = [other for other in vars(module) if callable(getattr(module, other)) and not other.startswith("_")]
         has = f"; it has {', '.join(sorted(known)[:8])}" if known else ""
         raise ConfigError(f"{key}: {place} has no function {attribute}{has}")
-    found: Callable[..., Any] = function
-    return found
+    return _guarded(function, name, key)
+
+
+def _guarded(function: Callable[..., Any], name: str, key: str) -> Callable[..., Any]:
+    def called(*given: Any) -> Any:
+        try:
+            return function(*given)
+        except PalateError:
+            raise
+        except Exception as error:  # a boundary: a user's function may fail in any way
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(last.filename).name}:{last.lineno}"
+            raise FunctionError(f"{key}: {name} failed in {where}: {_said(error)}") from error
+
+    return called
 
 
 def _module(name: str, key: str) -> ModuleType:

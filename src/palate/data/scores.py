@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from palate.config.functions import load_function, names_function
-from palate.errors import ConfigError
+from palate.errors import ConfigError, FunctionError
 from palate.records import Messages, RewardFunction
 
 
@@ -97,14 +98,21 @@ def checked_scores(
     """The scores of a reward function, which may be a user's: one finite number for each answer.
 
     Raises:
-        ConfigError: another count, or something that is no finite number.
+        FunctionError: another count, or something that is no finite number.
     """
-    scores = list(score(prompts, completions))
+    given = score(prompts, completions)
+    try:
+        scores = list(given)
+    except TypeError:
+        raise FunctionError(
+            f"{name} gave {str(given)[:60]} for {len(completions)} answers; it must give a list with a number for each"
+        ) from None
     if len(scores) != len(completions):
-        raise ConfigError(f"{name} gave {len(scores)} scores for {len(completions)} answers; it must give one for each")
+        raise FunctionError(
+            f"{name} gave {len(scores)} scores for {len(completions)} answers; it must give one for each"
+        )
     for value, completion in zip(scores, completions):
-        if isinstance(value, bool):
-            continue
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ConfigError(f"{name} gave {value!r} for the answer {completion[:60]!r}; a score is a finite number")
+        # numpy's numbers are real numbers too.
+        if not isinstance(value, numbers.Real) or not math.isfinite(value):
+            raise FunctionError(f"{name} gave {value!r} for the answer {completion[:60]!r}; a score is a finite number")
     return [float(value) for value in scores]
