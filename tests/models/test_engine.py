@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,13 @@ def test_broken_json_is_asked_for_again() -> None:
     assert answer.text == "ok"
 
 
-def test_a_base_url_must_be_one() -> None:
-    with pytest.raises(EngineError, match="http://"):
-        Engine("localhost:8000", "m")
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/v1", "http:///v1", "http://h:99999/v1", "http://h:x/v1"])
+def test_a_base_url_must_be_one(url: str) -> None:
+    with pytest.raises(EngineError, match=re.escape(f"{url}: the engine's base URL")):
+        Engine(url, "m")
+
+
+def test_a_reply_that_cannot_be_decoded_ends_in_one_line() -> None:
+    garbled = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip"))
+    with pytest.raises(EngineError, match=r"cannot be reached \(DecodingError"):
+        engine(lambda _: garbled, attempts=1).answers([PROMPT], HOW, [0])

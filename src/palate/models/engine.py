@@ -49,8 +49,7 @@ class Engine:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if not base_url.startswith(("http://", "https://")):
-            raise EngineError(f"{base_url}: the engine's base URL must begin with http:// or https://")
+        _check_url(base_url)
         self.name = model
         self.identity: str | None = None
         self._base = base_url.rstrip("/")
@@ -125,7 +124,7 @@ class Engine:
             wait = min(_LONGEST_WAIT, 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries
             try:
                 reply = self._client.post(url, json=body)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 problem = f"cannot be reached ({type(error).__name__}: {' '.join(str(error).split())})"
                 continue
             if reply.status_code in _PASSING:
@@ -139,6 +138,16 @@ class Engine:
             except ValueError:
                 problem = "answered with something that is not JSON"
         raise EngineError(f"{url}: {problem}, {self._attempts} times; run again later, what is finished is kept")
+
+
+def _check_url(base_url: str) -> None:
+    """Refuse what can never be asked, before it is asked again and again."""
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise EngineError(f"{base_url}: the engine's base URL cannot be read: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 1) < 65536:
+        raise EngineError(f"{base_url}: the engine's base URL must be http://host:port/v1 or https://host/v1")
 
 
 def _retry_after(reply: httpx.Response, wait: float) -> float:
