@@ -86,6 +86,10 @@ def test_overrides_hold_for_the_whole_file(tmp_path: Path) -> None:
         ({"stages": [{"stage": "sft"}], "reference": "first"}, "reference belongs to rounds"),
         ({"stage": "dpo", "rounds": 2, "reference": "second"}, "reference must be"),
         ({"stage": "dpo", "rounds": 2, "prompts": "p"}, "either a dataset or prompts"),
+        (
+            {"stage": "dpo", "rounds": 2, "overwrite_output_dir": "nein"},
+            "overwrite_output_dir: nein must be true or false",
+        ),
         ({**ONLINE, "candidate_url": "http://e/v1"}, "candidate_url needs candidate_model beside it"),
         ({**ONLINE, "candidate_sync": "none"}, "candidate_sync has no effect without candidate_url"),
         (

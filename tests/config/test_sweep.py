@@ -90,6 +90,7 @@ def test_a_config_is_swept_from_the_command_line(tmp_path: Path) -> None:
         ({"pref_beta": [0.1, -1]}, {}, "point 2"),
         ({"seed": [1]}, {"stages": [{"stage": "sft"}]}, "sweep and stages cannot both be given"),
         ({"seed": [1]}, {"output_dir": None}, "output_dir"),
+        ({"seed": [1]}, {"overwrite_output_dir": "nein"}, "overwrite_output_dir: nein must be true or false"),
     ],
 )
 def test_what_cannot_be_swept_is_said_in_one_line(

@@ -52,6 +52,16 @@ def config_from_values(values: Mapping[str, object], *, origin: str = "config") 
     return config_from_entries({key: Entry(value, origin) for key, value in values.items()}, origin=origin)
 
 
+def wants_overwriting(entries: Mapping[str, Entry]) -> bool:
+    """`overwrite_output_dir` of a file with several runs, which deletes them: true or false and no other word."""
+    entry = entries.get("overwrite_output_dir")
+    if entry is None or entry.value is None:
+        return False
+    if not isinstance(entry.value, bool):
+        raise ConfigError(f"{entry.where}: overwrite_output_dir: {as_yaml(entry.value)} must be true or false")
+    return entry.value
+
+
 def config_from_entries(given: Mapping[str, Entry], *, origin: str) -> LoadedConfig:
     """The same for values that know where they were written."""
     entries, notices = translate(_checked(given))

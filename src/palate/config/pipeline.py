@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from palate.config.base import Fields
 from palate.config.explain import explain
 from palate.config.functions import names_function
-from palate.config.load import PIPELINE_KEYS, config_from_entries, overridden
+from palate.config.load import PIPELINE_KEYS, config_from_entries, overridden, wants_overwriting
 from palate.config.reader import Entry, as_yaml, read_config_file
 from palate.config.run import STAGES, RunConfig
 from palate.errors import ConfigError
@@ -149,8 +149,8 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         runs, said = _stages(parts, common, folder)
     else:
         runs, said = _rounds(parts, common, folder, own["RoundFields"].reference, origin)
-    overwrite = bool(entries["overwrite_output_dir"].value) if "overwrite_output_dir" in entries else False
-    return Pipeline(kind, folder, tuple(runs), own["DriftFields"], overwrite, (*notices, *dict.fromkeys(said)))
+    notices = [*notices, *dict.fromkeys(said)]
+    return Pipeline(kind, folder, tuple(runs), own["DriftFields"], wants_overwriting(entries), tuple(notices))
 
 
 def _parts(entry: Entry) -> list[dict[str, Entry]]:

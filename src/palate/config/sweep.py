@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.config.load import PIPELINE_KEYS, SWEEP_KEY, config_from_entries, overridden
+from palate.config.load import PIPELINE_KEYS, SWEEP_KEY, config_from_entries, overridden, wants_overwriting
 from palate.config.peers import translate
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import RunConfig
@@ -74,7 +74,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     if "output_dir" not in entries or entries["output_dir"].value is None:
         raise ConfigError(f"{path}: output_dir is missing; the runs go below it")
     folder = Path(str(entries["output_dir"].value))
-    overwrite = bool(entries["overwrite_output_dir"].value) if "overwrite_output_dir" in entries else False
+    overwrite = wants_overwriting(entries)
     base = {key: entry for key, entry in entries.items() if key not in _NOT_SWEPT or key == "stage"}
     points: list[Point] = []
     for number, values in enumerate(_combinations(sweep), 1):
