@@ -82,7 +82,10 @@ drift_samples: 5
 stages:
   - {stage: sft, dataset: d.jsonl}
   - {stage: dpo, dataset: p.jsonl, pref_beta: 0.2}
-  - {stage: ppo, dataset: q.jsonl, rewards: [{reward: "length:longer", weight: 0.5}, {judge: "lexicon:thanks"}]}
+  - stage: ppo
+    dataset: q.jsonl
+    num_generations: 2
+    rewards: [{reward: "length:longer", weight: 0.5}, {judge: "lexicon:thanks"}]
 """
 ROUNDS = """
 stage: dpo

@@ -134,6 +134,15 @@ def test_every_key_says_what_it_means() -> None:
             assert field.description, f"{config_class.__name__}.{key} has no description"
 
 
+def test_a_judge_is_given_answers_to_compare() -> None:
+    given = {"model_name_or_path": "m", "dataset": "p.jsonl", "output_dir": "runs/a", "rewards": [{"judge": "gentle"}]}
+    with pytest.raises(ValidationError, match="judge gentle compares the answers to a prompt, and there is one"):
+        STAGES["ppo"](**given)
+    assert STAGES["ppo"](**given, num_generations=2).num_generations == 2  # type: ignore[attr-defined]
+    assert STAGES["ppo"](**{**given, "rewards": "gentle:score"}).num_generations == 1  # type: ignore[attr-defined]
+    assert STAGES["grpo"](**given).num_generations == 8  # type: ignore[attr-defined]
+
+
 def test_names_of_optimisers_and_schedules_are_those_of_transformers() -> None:
     from transformers.trainer_utils import SchedulerType
     from transformers.training_args import OptimizerNames

@@ -26,6 +26,15 @@ class OnlineRun(HealthFields, SampleFields, RolloutFields, Run):
         return self
 
     @model_validator(mode="after")
+    def _a_judge_has_two_answers_to_compare(self) -> Any:
+        judge = next((term.judge for term in self.rewards if term.judge is not None), None)
+        if judge is not None and getattr(self, "num_generations", 2) < 2:
+            raise ValueError(
+                f"rewards: judge {judge} compares the answers to a prompt, and there is one; set num_generations: 4"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_model_samples(self) -> Any:
         if self.fsdp or self.deepspeed:
             raise ValueError(
