@@ -46,9 +46,9 @@ def test_a_strong_correlation_is_a_sign(correlation: float | None, words: str | 
     assert all(str(words) in message for message in found)
 
 
-def told(*evaluations: tuple[float, float]) -> list[bool]:
+def told(*evaluations: tuple[float, float], **limits: float) -> list[bool]:
     """For each (training margin, held-out accuracy) whether it is a sign."""
-    watch, found = MarginsWithoutGain(), []
+    watch, found = MarginsWithoutGain(HealthFields.model_validate(limits)), []
     for margin, accuracy in evaluations:
         for _ in range(10):
             watch.on_step({"rewards/margins": margin})
@@ -59,6 +59,7 @@ def told(*evaluations: tuple[float, float]) -> list[bool]:
 def test_margins_without_gain() -> None:
     assert told((0.2, 0.5), (0.9, 0.51)) == [False, True], "chance is no gain"
     assert told((0.6, 0.7), (1.2, 0.7), (2.0, 0.7)) == [False, False, True], "three times the margin for nothing"
+    assert told((0.6, 0.7), (1.2, 0.7), (2.0, 0.7), health_margin_growth=1.5) == [False, True, True]
     assert told((0.6, 0.7), (2.0, 0.75), (3.0, 0.8)) == [False, False, False]
     assert told((0.6, 0.95), (9.0, 0.89)) == [False, True]
     assert told((0.6, 0.95), (9.0, 0.95)) == [False, False], "there is little left to gain"

@@ -52,6 +52,9 @@ class HealthFields(Fields):
     health_length_correlation: float = Field(
         0.7, gt=0, le=1, description="Correlation of held-out margins with length differences above this is a sign."
     )
+    health_margin_growth: float = Field(
+        3.0, gt=1, description="Growth of the training margin above this factor, without held-out gain, is a sign."
+    )
 
     @model_validator(mode="after")
     def _stopping_keeps_the_best(self) -> Any:

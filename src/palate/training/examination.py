@@ -85,7 +85,7 @@ class Examination:
         self._main = main
         self._samples = main and bool(patient.prompts)
         self._lengths = LengthCorrelation(total, patient.device)
-        self._gain = MarginsWithoutGain()
+        self._gain = MarginsWithoutGain(patient.limits)
         self._baseline: Vitals | None = None
         self._reference: Answering | None = None
         self.must_stop = False

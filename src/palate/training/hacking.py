@@ -17,8 +17,8 @@ from palate.training.degradation import Sign
 _FEWEST_PAIRS = 16
 # Training margins over which the present one is averaged.
 _WINDOW = 10
-# A margin this large, in the loss's units, and so many times what it was, without a gain in accuracy, is a sign.
-_LARGE_MARGIN, _GROWTH, _GAIN = 0.5, 3.0, 0.02
+# A smaller margin, in the loss's units, is no sign whatever its growth; a smaller rise of accuracy is no gain.
+_LARGE_MARGIN, _GAIN = 0.5, 0.02
 # Above this accuracy there is little left to gain.
 _GOOD_ACCURACY = 0.9
 
@@ -52,7 +52,8 @@ class LengthCorrelation:
 class MarginsWithoutGain:
     """Compares the growth of the training margin with held-out accuracy from evaluation to evaluation."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: HealthFields) -> None:
+        self._growth = limits.health_margin_growth
         self._margins: deque[float] = deque(maxlen=_WINDOW)
         # Before the first step policy and reference agree: accuracy is chance, the margin 0.
         self._best, self._margin_at_best = 0.5, 0.0
@@ -66,7 +67,7 @@ class MarginsWithoutGain:
         margin = sum(self._margins) / max(1, len(self._margins))
         if accuracy >= self._best + _GAIN:
             self._best, self._margin_at_best = accuracy, margin
-        elif accuracy < _GOOD_ACCURACY and margin > max(_LARGE_MARGIN, _GROWTH * self._margin_at_best):
+        elif accuracy < _GOOD_ACCURACY and margin > max(_LARGE_MARGIN, self._growth * self._margin_at_best):
             yield Sign(
                 "margin_without_gain",
                 f"the training margin has grown from {self._margin_at_best:.2f} to {margin:.2f}, but held-out accuracy "
