@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,4 +98,25 @@ def test_plain_texts_are_candidates_too_and_bad_rows_are_named(tmp_path: Path) -
         read_candidates(path)
     path.write_text("")
     with pytest.raises(DataError, match="no candidates"):
+        read_candidates(path)
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ({"id": "a", "prompt": "r", "completions": ["a", "b"]}, "the id a is another row's too"),
+        (
+            {"prompt": [{"role": "wizard", "content": "q"}], "completions": ["a"]},
+            "'wizard' is no role; ",
+        ),
+        ({"prompt": [], "completions": ["a"]}, "the prompt is empty"),
+    ],
+)
+def test_rows_that_would_be_misread_are_named(tmp_path: Path, second: dict[str, Any], said: str) -> None:
+    path = tmp_path / "c.jsonl"
+    first = {"id": "a", "prompt": "q", "completions": [{"text": "a", "tokens": "many"}, "b"]}
+    path.write_text(json.dumps(first) + "\n")
+    assert [row.completions[0].tokens for row in read_candidates(path)] == [None]
+    path.write_text("".join(json.dumps(row) + "\n" for row in (first, second)))
+    with pytest.raises(DataError, match=rf"c\.jsonl:2: {re.escape(said)}"):
         read_candidates(path)

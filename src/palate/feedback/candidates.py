@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from palate.artifacts import JsonlWriter, read_jsonl
 from palate.errors import ArtifactError, DataError
 from palate.models.generate import Decoding, sampling_seed
-from palate.records import Answer, Message, Messages
+from palate.records import Answer, Message, Messages, Role
 
 # Answers between two writes: what a kill can cost.
 _AT_A_TIME = 64
@@ -113,26 +113,26 @@ def read_candidates(path: str | Path) -> list[Candidates]:
     """The rows of a candidates file: `palate generate`'s, or any with `prompt` and a list of `completions`.
 
     Raises:
-        DataError: a row has no prompt or fewer than one completion; names the row.
+        DataError: a row has no prompt, fewer than one completion, or another row's id; names the row.
     """
-    found = []
+    found: dict[str, Candidates] = {}
     for number, row in enumerate(read_jsonl(path), 1):
         where = f"{path}:{number}"
         prompt, completions = row.get("prompt"), row.get("completions")
         if not isinstance(completions, list) or not completions:
             raise DataError(f"{where}: has no list of completions; `palate generate` writes candidates")
-        name = f"{Path(path).name}:{number}"
-        found.append(
-            Candidates(
-                str(row.get("id") or name),
-                _messages(prompt, where),
-                tuple(_answer(one, where) for one in completions),
-                str(row.get("model") or ""),
-            )
+        name = str(row.get("id") or f"{Path(path).name}:{number}")
+        if name in found:  # votes are told apart by it
+            raise DataError(f"{where}: the id {name} is another row's too; give each row its own, or none")
+        found[name] = Candidates(
+            name,
+            _messages(prompt, where),
+            tuple(_answer(one, where) for one in completions),
+            str(row.get("model") or ""),
         )
     if not found:
         raise DataError(f"{path}: the file has no candidates")
-    return found
+    return list(found.values())
 
 
 def _settings(answerer: Answerer, k: int, decoding: Decoding) -> dict[str, Any]:
@@ -161,9 +161,14 @@ def _messages(prompt: Any, where: str) -> Messages:
     if isinstance(prompt, str):
         return (Message("user", prompt),)
     try:
-        return tuple(Message(turn["role"], str(turn["content"])) for turn in prompt)
+        turns = tuple(Message(turn["role"], str(turn["content"])) for turn in prompt)
     except (TypeError, KeyError) as error:
         raise DataError(f"{where}: prompt must be text or a list of {{role, content}}") from error
+    strange = next((turn.role for turn in turns if turn.role not in get_args(Role)), None)
+    if strange is not None or not turns:
+        said = f"{strange!r} is no role" if turns else "the prompt is empty"
+        raise DataError(f"{where}: {said}; a prompt's turns are by {', '.join(get_args(Role))}")
+    return turns
 
 
 def _answer(value: Any, where: str) -> Answer:
@@ -171,5 +176,6 @@ def _answer(value: Any, where: str) -> Answer:
         return Answer(value, "stop")
     if isinstance(value, Mapping) and isinstance(value.get("text"), str):
         tokens = value.get("tokens")
-        return Answer(value["text"], str(value.get("finish_reason") or "stop"), int(tokens) if tokens else None)
+        known = tokens if isinstance(tokens, int) else None
+        return Answer(value["text"], str(value.get("finish_reason") or "stop"), known)
     raise DataError(f"{where}: a completion must be text or {{text, finish_reason, tokens}}")
