@@ -74,7 +74,9 @@ _ROWS = (
         summary="REINFORCE with the other answers as baseline, the KL in the reward",
         options=("num_generations", "num_iterations", "cliprange", "cliprange_high", "kl_coef", "grpo_loss"),
         source="2402.14740",
-        reproduces="The paper; TRL's RLOO trainer, whose advantage may also be normalised.",
+        reproduces="The paper, whose one action is the whole answer, with `grpo_loss: dr_grpo` (its loss over "
+        "max_new_tokens); the default averages over an answer's tokens. TRL's RLOO trainer clips the ratio of the "
+        "whole answer.",
         when_to_use="As grpo, where dividing by the group's deviation would blow up small differences.",
     ),
 )
