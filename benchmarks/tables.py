@@ -38,7 +38,7 @@ def render_all(folder: Path) -> dict[str, str]:
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     tables = {}
     for name, render in TABLES.items():
-        mine = [result for result in results if result["benchmark"] == name]
+        mine = [result for result in results if result.get("benchmark") == name]
         tables[name] = render(mine) if mine else "Not measured yet."
     return tables
 

@@ -34,6 +34,11 @@ def test_a_table_without_results_says_so(tmp_path: Path) -> None:
     assert tables.render_all(tmp_path) == dict.fromkeys(tables.TABLES, "Not measured yet.")
 
 
+def test_results_of_other_scripts_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text(json.dumps({"command": "x", "rows": []}), encoding="utf-8")
+    assert tables.render_all(tmp_path) == dict.fromkeys(tables.TABLES, "Not measured yet.")
+
+
 def test_a_series_is_rendered_with_its_own_columns(tmp_path: Path) -> None:
     result = {
         "benchmark": "scaling",
