@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,33 @@ def test_a_folder_of_files_in_order(tmp_path: Path) -> None:
     source = open_source(str(tmp_path / "set"))
     assert source.name == "set"
     assert [row_id for row_id, _ in source.rows()] == ["a.jsonl:1", "b.jsonl:1", "deep/c.jsonl:1"]
+
+
+def test_of_a_folder_only_palates_own_cards_are_no_data(tmp_path: Path) -> None:
+    for name in ("data.json", "train_data.json"):
+        (tmp_path / name).write_text('[{"prompt": "q"}]')
+    (tmp_path / "b.jsonl.data.json").write_text('{\n  "schema": "palate.data/1"\n}\n')
+    assert [row_id for row_id, _ in open_source(str(tmp_path)).rows()] == ["data.json:1", "train_data.json:1"]
+
+
+def test_a_folder_that_may_not_be_entered_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines(tmp_path, "set/a.jsonl")
+    (tmp_path / "set" / "locked").mkdir()
+    scandir = os.scandir
+
+    def locked(path: str) -> Any:
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", locked)
+    with pytest.raises(DataError, match="locked: cannot be read: Permission denied"):
+        open_source(str(tmp_path / "set"))
+
+
+def test_a_name_too_long_for_the_disk_is_one_line() -> None:
+    with pytest.raises(DataError, match="File name too long; check the path"):
+        open_source("a" * 300 + ".jsonl")
 
 
 def test_a_folder_with_splits_gives_one_of_them(tmp_path: Path) -> None:

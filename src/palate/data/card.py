@@ -1,4 +1,4 @@
-"""Which file of a folder that palate wrote is the one to train on."""
+"""The card of a dataset that palate wrote: which file is one, and which rows it names as the ones to train on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from palate.errors import DataError
 
 SCHEMA = "palate.data/1"
 """Stands in every `data.json` that describes a dataset."""
+
+
+def is_card(path: Path) -> bool:
+    """Whether a file is such a `data.json`, not a dataset of that name: its first key says so."""
+    if not path.name.endswith("data.json"):
+        return False
+    try:
+        with path.open("rb") as file:
+            return SCHEMA.encode() in file.read(64)
+    except OSError:
+        return False
 
 
 def rows_file(folder: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from palate.data.card import rows_file
+from palate.data.card import is_card, rows_file
 from palate.data.columnar import arrow_rows, is_saved_dataset, saved_dataset_files
 from palate.data.dataset_info import Entry, dataset_names, find_entry
 from palate.data.messages import Tags
@@ -90,8 +91,12 @@ def open_source(
         path = Path(str(resources.files("palate.data") / "builtin" / BUILTIN[dataset]))
         return _from_path(path, split, name=dataset)
     for path in (Path(dataset).expanduser(), *((folder / dataset,) if folder is not None else ())):
-        if path.exists():
-            return _from_path(path, split)
+        try:
+            if path.exists():
+                return _from_path(path, split)
+        except OSError as error:  # a folder that may not be entered, a name too long for the disk
+            where = error.filename or path
+            raise DataError(f"{where}: cannot be read: {error.strerror}; check the path and its permissions") from None
     if _HUB_ID.fullmatch(dataset) and file_type(Path(dataset)) is None and not dataset.startswith("."):
         return Source(name=dataset, path=dataset, hub_id=dataset, subset=subset, split=split)
     raise DataError(f"dataset {dataset!r} is not there{_nearest(dataset, folder)}")
@@ -156,8 +161,8 @@ def _files_of_folder(folder: Path, split: str | None) -> list[Path]:
         raise DataError(
             f"{folder} is a folder of datasets: set dataset_dir to it and dataset to one of {', '.join(names[:8])}"
         )
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and file_type(path) is not None)
-    files = [path for path in files if not path.name.endswith("data.json")]
+    files = sorted(path for path in _below(folder) if path.is_file() and file_type(path) is not None)
+    files = [path for path in files if not is_card(path)]
     files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     if not files:
         raise DataError(f"{folder}: no data file in it (.jsonl, .json, .csv, .tsv, .parquet, .arrow, also .gz, .zst)")
@@ -171,6 +176,16 @@ def _files_of_folder(folder: Path, split: str | None) -> list[Path]:
     if not chosen:
         raise DataError(f"{folder}: no file of split {split!r}; its files speak of {', '.join(named) or 'no split'}")
     return chosen
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Every file of a folder and its subfolders; one that may not be entered is an `OSError`, not passed over."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for where, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(where, name) for name in names)
 
 
 def _split_of(path: Path) -> str | None:
