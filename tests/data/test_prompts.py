@@ -12,6 +12,15 @@ from palate.errors import DataError
 from palate.records import Message
 
 
+def test_half_a_surrogate_pair_is_no_prompt(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "p.jsonl", {"prompt": "a?"}, {"prompt": "b \ud83d?"}, {"instruction": "c", "input": "\ud83d"}
+    )
+    prompts, dropped = load_prompts(path)
+    assert [row_id for row_id, _ in prompts] == ["p.jsonl:1"]
+    assert [row.reason for row in dropped] == ["not_text"] * 2
+
+
 def write(path: Path, *rows: object) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)

@@ -26,7 +26,7 @@ def evaluation_texts(dataset: DatasetSpec, dataset_dir: str | Path | None = None
 def _texts_in(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         if len(value) >= _SHORTEST:
-            yield value
+            yield value.encode("utf-8", "replace").decode()  # half a surrogate pair has no bytes to compare
     elif isinstance(value, Mapping):
         for inner in value.values():
             yield from _texts_in(inner)

@@ -7,7 +7,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from palate.data.messages import RowError, is_transcript, is_turns, read_transcript, read_turns, user, with_system
+from palate.data.messages import (
+    RowError,
+    is_transcript,
+    is_turns,
+    read_transcript,
+    read_turns,
+    text,
+    user,
+    with_system,
+)
 from palate.data.sources import open_source
 from palate.errors import DataError
 from palate.records import Dropped, Message, Messages
@@ -56,15 +65,12 @@ def _prompt(row: Any) -> Messages:
 
 
 def _conversation(row: Mapping[str, Any], name: str) -> Messages:
-    value = row[name]
-    if is_turns(value):
-        return _before_answer(read_turns(value, name))
-    if not isinstance(value, str):
-        raise RowError("not_text", f"{name} is a {type(value).__name__}")
-    if is_transcript(value):
-        return _before_answer(read_transcript(value, name))
-    extra = row.get("input")
-    return user(f"{value}\n{extra}" if name == "instruction" and isinstance(extra, str) and extra else value)
+    if is_turns(row[name]):
+        return _before_answer(read_turns(row[name], name))
+    asked, extra = text(row[name], name), row.get("input")
+    if is_transcript(asked):
+        return _before_answer(read_transcript(asked, name))
+    return user(f"{asked}\n{text(extra, 'input')}" if name == "instruction" and extra else asked)
 
 
 def _before_answer(messages: Messages) -> Messages:

@@ -145,6 +145,14 @@ def test_leaks_into_evaluation(tmp_path: Path) -> None:
     assert ids(found, "leak") == {"train.jsonl:8", "train.jsonl:10"}
 
 
+def test_half_a_surrogate_in_evaluation_data_is_no_obstacle(tmp_path: Path) -> None:
+    row = {**clean_pair(1), "note": "half an emoji \ud83d in a text that nobody trains on, long enough to be compared"}
+    (tmp_path / "eval.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "train.jsonl").write_text(json.dumps(clean_pair(1)) + "\n")
+    found = inspect_dataset(str(tmp_path / "train.jsonl"), against=str(tmp_path / "eval.jsonl"))
+    assert ids(found, "leak") == {"train.jsonl:1"}
+
+
 def test_token_lengths_and_what_is_cut(tmp_path: Path) -> None:
     rows = [
         {"prompt": "a b", "chosen": "c " * 20, "rejected": "d"},
