@@ -217,6 +217,12 @@ def test_presets_can_be_changed_rule_by_rule() -> None:
     assert [rule.name for rule in read_rules(preset="clean")] == [name for entry in PRESETS["clean"] for name in entry]
 
 
+def test_two_presets_are_one_too_many() -> None:
+    assert read_rules({"preset": "clean"}, preset="clean") == read_rules(preset="clean")
+    with pytest.raises(ConfigError, match="names the preset 'clean', the command 'strong'; keep one of them"):
+        read_rules({"preset": "clean"}, preset="strong")
+
+
 def test_rules_from_yaml(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(
         "preset: clean\nwithout: near_duplicates\nrules:\n  - min_length:\n      characters: 5\n"
@@ -238,8 +244,11 @@ def test_rules_from_yaml(tmp_path: Path) -> None:
         ({"presets": "strong"}, "unknown key 'presets'"),
         ({"preset": "stronger"}, "unknown preset 'stronger'"),
         ({"preset": "clean", "without": ["overlap"]}, "without names 'overlap', which is not among the rules"),
+        ({"preset": ["clean"]}, r"unknown preset \['clean'\]"),
+        ({"rules": ["toxicity", {"toxicity": {"side": "any"}}]}, "rules names 'toxicity' twice"),
         ({}, "no rules; name a preset"),
         ({"rules": [{"decontaminate": {}}]}, "decontaminate.against: Field required"),
+        ({"rules": [{"decontaminate": {"against": "e.jsonl"}}]}, "decontaminate.against: Input should be a list"),
     ],
 )
 def test_a_wrong_config_is_one_line(config: dict[str, Any], says: str) -> None:

@@ -28,10 +28,17 @@ def read_rules(config: str | Path | Mapping[str, Any] | None = None, *, preset: 
     if unknown is not None:
         raise ConfigError(f"{where}: unknown key {unknown!r}; known are {', '.join(_KEYS)}")
     chosen = content.get("preset") or preset
-    if chosen is not None and chosen not in PRESETS:
+    if preset is not None and chosen != preset:
+        raise ConfigError(f"{where}: names the preset {chosen!r}, the command {preset!r}; keep one of them")
+    if chosen is not None and chosen not in list(PRESETS):
         raise ConfigError(f"{where}: unknown preset {chosen!r}; known are {', '.join(PRESETS)}")
     found: dict[str, Rule] = {}
-    for entry in [*(PRESETS[chosen] if chosen else ()), *_entries(content.get("rules"), where)]:
+    entries = _entries(content.get("rules"), where)
+    names = [name for entry in entries for name in entry]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{where}: rules names {twice!r} twice; keep one of them")
+    for entry in [*(PRESETS[chosen] if chosen else ()), *entries]:
         ((name, settings),) = entry.items()
         found[name] = _rule(name, settings, where)
     for name in _names(content.get("without"), where):
@@ -104,4 +111,5 @@ def _rule(name: Any, settings: Any, where: str) -> Rule:
         if first["type"] == "extra_forbidden":
             known = ", ".join(kind.model_fields) or "no thresholds"
             raise ConfigError(f"{where}: {name} has no threshold {key!r}; it has {known}") from None
-        raise ConfigError(f"{where}: {name}.{key}: {first['msg']}") from None
+        said = first["msg"].replace("a valid tuple", "a list")
+        raise ConfigError(f"{where}: {name}.{key}: {said}") from None
