@@ -172,6 +172,15 @@ def test_a_mixture_takes_what_the_weights_say(tmp_path: Path) -> None:
     assert ids != {record.id for record in load({first: 3, second: 1}, seed=8).records}
 
 
+def test_rows_of_which_one_record_is_drawn_are_used(tmp_path: Path) -> None:
+    first = written(tmp_path, [{**GOOD, "chosen": f"a{n}"} for n in range(10)], "first#1.jsonl")
+    loaded = load_records(first, kind=LabelledCompletion, caps={"first#1": 5}, seed=1)
+    (report,) = loaded.sources
+    rows = {record.id.rpartition("#")[0] for record in loaded.records}
+    assert (report.records, report.used) == (5, len(rows))
+    assert report.used + report.dropped_by_reason["not_drawn"] == report.rows_read == 10
+
+
 def test_caps_by_source(tmp_path: Path) -> None:
     rows = [{**GOOD, "chosen": f"a{n}"} for n in range(10)]
     first, second = written(tmp_path, rows, "first.jsonl"), written(tmp_path, rows, "second.jsonl")

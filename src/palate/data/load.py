@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,10 @@ DatasetSpec: TypeAlias = str | Sequence[str] | Mapping[str, float]
 
 CHOICES = frozenset({"tie", "no_label", "labels_disagree", "undesirable", NOT_DRAWN})
 """Reasons that are the row's own verdict or the user's choice, not a fault: they do not count towards `max_dropped`."""
+
+
+_RECORD_OF_ROW = re.compile(r"(?<=\d)(?:#[^#:]*)+\Z")
+"""What tells the records made of one row apart, at the end of their ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +235,7 @@ def load_records(
     capped = for_sources(caps, sources, "caps")
     limits = None if capped is None else [None if cap is None else int(cap) for cap in capped]
     drawn, left_out = draw(per_source, shares, temperature=temperature, caps=limits, seed=seed)
-    reports = [_after_draw(report, len(kept), len(rest)) for report, kept, rest in zip(reports, drawn, left_out)]
+    reports = [_after_draw(report, kept, rest) for report, kept, rest in zip(reports, drawn, left_out)]
     dropped += [Dropped(record.id, NOT_DRAWN, "left out by the mixture") for rest in left_out for record in rest]
     return LoadedData([record for kept in drawn for record in kept], dropped, reports)
 
@@ -300,9 +305,16 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
         )
 
 
-def _after_draw(report: SourceReport, kept: int, left_out: int) -> SourceReport:
-    """The report with what the mixture left out; rows that make several records are counted as they were."""
+def _after_draw(report: SourceReport, kept: Sequence[Record], left_out: Sequence[Record]) -> SourceReport:
+    """The report with the rows that the mixture left out; a row of which one record was drawn is used."""
     if not left_out:
         return report
-    reasons = {**report.dropped_by_reason, NOT_DRAWN: left_out}
-    return replace(report, used=report.used - left_out, records=kept, dropped_by_reason=reasons)
+    used = {_row_of(record) for record in kept}
+    unused = len({_row_of(record) for record in left_out} - used)
+    reasons = {**report.dropped_by_reason, **({NOT_DRAWN: unused} if unused else {})}
+    return replace(report, used=len(used), records=len(kept), dropped_by_reason=reasons)
+
+
+def _row_of(record: Record) -> str:
+    """The id of the row that a record was made of: `pairs.jsonl:17` of `pairs.jsonl:17#chosen`."""
+    return _RECORD_OF_ROW.sub("", record.id)
