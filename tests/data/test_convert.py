@@ -126,7 +126,13 @@ def test_pairs_in_parquet_arrow_and_csv(records: list[PreferencePair]) -> None:
             assert after.dimensions == before.dimensions
 
 
-@pytest.mark.parametrize(("kind", "to"), [(PreferencePair, "trl"), (LabelledCompletion, "trl"), (Ranking, "ranked")])
+@pytest.mark.parametrize(
+    ("kind", "to"),
+    [
+        (PreferencePair, "trl"), (LabelledCompletion, "trl"), (Demonstration, "trl"), (LabelledCompletion, "kto"),
+        (Ranking, "ranked"),
+    ],
+)  # fmt: skip
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_targets_that_hold_everything(kind: type[Record], to: str, data: st.DataObject) -> None:
@@ -194,6 +200,47 @@ def test_llama_factory_gets_its_register(tmp_path: Path) -> None:
     assert register["imitate"]["columns"] == {"messages": "conversations"}
     (pair,) = load_records("taste", kind=PreferencePair, dataset_dir=tmp_path / "lf").records
     assert pair.prompt == (Message("system", "be kind"), Message("user", "q"))
+
+
+def test_a_broken_register_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "dataset_info.json").write_text("{")
+    path = written(tmp_path, [GOOD])
+    for name, says in (("out.json", "dataset_info.json: cannot be read"), ("dataset_info.json", "name another file")):
+        with pytest.raises((DataError, UsageError), match=says):
+            convert(path, tmp_path / name, to="llamafactory")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["dataset_info.json", "in.jsonl"]
+    (tmp_path / "dataset_info.json").unlink()
+    for name in ("hh.train.jsonl", "hh.test.jsonl.gz"):
+        convert(path, tmp_path / name, to="llamafactory")
+    assert list(json.loads((tmp_path / "dataset_info.json").read_text())) == ["hh.train", "hh.test"]
+
+
+def test_earlier_answers_become_answers_to_imitate_in_llama_factory(tmp_path: Path) -> None:
+    talk = [{"role": role, "content": role} for role in ("user", "assistant", "user")]
+    path = written(tmp_path, [{**GOOD, "prompt": talk}, GOOD])
+    done = convert(path, tmp_path / "out.json", to="llamafactory", kind="demonstrations")
+    assert done.loses == {"answers of the prompt that are not to be imitated": 1}
+
+
+def test_one_file_holds_one_kind(tmp_path: Path) -> None:
+    pairs = written(tmp_path, [GOOD])
+    (tmp_path / "said.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
+    both = [pairs, str(tmp_path / "said.jsonl")]
+    with pytest.raises(UsageError, match="would become demonstrations, what was read before it pairs; one file"):
+        convert(both, tmp_path / "out.jsonl", to="trl")
+    assert not (tmp_path / "out.jsonl").exists()
+    assert convert(both, tmp_path / "out.jsonl", to="trl", kind="demonstrations").written == 2
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.arrow"])
+def test_columns_that_no_arrow_type_holds_are_json(tmp_path: Path, name: str) -> None:
+    columns = {"long": (2**53 + 1, 0.5), "count": (2**53 + 1, 1), "turn": ({"role": "user", "content": "\ud83d"}, None)}
+    rows = [{**GOOD, **{key: values[place] for key, values in columns.items()}} for place in (0, 1)]
+    convert(written(tmp_path, rows), tmp_path / name)
+    read = [row for _, row in open_source(str(tmp_path / name)).rows()]
+    assert [row["count"] for row in read] == [2**53 + 1, 1]
+    assert [json.loads(row["long"]) for row in read] == [2**53 + 1, 0.5]
+    assert json.loads(read[0]["turn"]) == columns["turn"][0]
 
 
 def test_paired_becomes_unpaired_and_back(tmp_path: Path) -> None:

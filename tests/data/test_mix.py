@@ -29,6 +29,7 @@ def test_temperature_evens_out() -> None:
     assert counts([1000, 10], temperature=1) == [1000, 10]
     assert counts([1000, 10], temperature=2) == [100, 10]
     assert counts([1000, 10], temperature=1e9) == [10, 10]
+    assert counts([1000, 10], temperature=1e-3) == [1000, 0]  # no power of a size overflows
 
 
 def test_nonsense_is_refused() -> None:
@@ -39,6 +40,8 @@ def test_nonsense_is_refused() -> None:
         counts([1], [1], temperature=1)
     with pytest.raises(DataError, match="temperature is 0"):
         counts([1], temperature=0)
+    with pytest.raises(DataError, match="a cap of the mixture is -5"):
+        counts([1], caps=[-5])
 
 
 @given(st.lists(st.tuples(st.integers(1, 500), st.floats(0.01, 100)), min_size=1, max_size=5))

@@ -57,6 +57,13 @@ def test_proportions(sources: list[str], tmp_path: Path, options: dict[str, Any]
     ]
 
 
+def test_a_source_column_of_the_rows_own_stays(tmp_path: Path) -> None:
+    row = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    write_text(tmp_path / "a.jsonl", json.dumps({**row, "source": "evol"}) + "\n" + json.dumps(row) + "\n")
+    mix_files([str(tmp_path / "a.jsonl")], tmp_path / "out")
+    assert [line["source"] for line in lines(tmp_path / "out" / "mixed.jsonl")] == ["evol", "a"]
+
+
 def test_any_stretch_of_it_is_the_mixture(sources: list[str], tmp_path: Path) -> None:
     mix_files(sources, tmp_path / "out", rows=200)
     rows = [row["source"] for row in lines(tmp_path / "out" / "mixed.jsonl")]

@@ -75,6 +75,12 @@ def test_the_folder_is_a_dataset(tmp_path: Path) -> None:
     assert card["counts"] == {"train": {"a": 45}, "test": {"a": 5}}
 
 
+def test_a_file_without_a_usable_row_says_why(tmp_path: Path) -> None:
+    bad = written(tmp_path, [{**row, "chosen": ""} for row in rows(3, 1)], "bad.jsonl")
+    with pytest.raises(DataError, match=r"bad\.jsonl: no row can be used: empty_chosen 3"):
+        split_files(bad, tmp_path / "out", {"test": 1})
+
+
 def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, rows(10, 1), "a.jsonl")
     for sizes, says in (

@@ -72,6 +72,11 @@ def inspect_command(
     from palate.data.inspect import as_page, as_text, inspect_dataset
     from palate.data.parallel import all_cores
 
+    if html is not None:
+        from palate.data.load import find_sources
+        from palate.data.outputs import check_output_file
+
+        check_output_file(html, find_sources(datasets, dataset_dir=dataset_dir, split=split, subset=subset))
     count_tokens = render = None
     if model is not None:
         count_tokens, render = _counting(model, template)
@@ -262,6 +267,8 @@ def split_command(
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    split: Split = None,
+    subset: Subset = None,
     max_samples: MaxSamples = None,
     prefer: Prefer = "better",
     ratings: Ratings = "best_worst",
@@ -288,6 +295,8 @@ def split_command(
         seed=seed,
         dataset_dir=dataset_dir,
         columns=chosen_columns(column),
+        split=split,
+        subset=subset,
         max_samples=max_samples,
         reading=reading,
     )

@@ -11,7 +11,16 @@ import typer
 
 from palate.cli.arguments import AsJson
 from palate.cli.console import result, result_json
-from palate.cli.data_arguments import Columns, DatasetDir, Datasets, MaxSamples, Seed, chosen_columns
+from palate.cli.data_arguments import (
+    Columns,
+    DatasetDir,
+    Datasets,
+    MaxSamples,
+    Seed,
+    Split,
+    Subset,
+    chosen_columns,
+)
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +37,7 @@ def augment_command(
     aim: Annotated[
         list[str] | None, typer.Option("--aim", help="A gap to fill: accuracy, helpfulness or safety.")
     ] = None,
-    share: Annotated[float, typer.Option("--share", min=0, max=10, help="New rows for --aim, of the rows read.")] = 0.2,
+    share: Annotated[float, typer.Option("--share", min=0, max=1, help="New rows for --aim, of the rows read.")] = 0.2,
     max_share: Annotated[float, typer.Option("--max-share", min=0, help="Most new rows, of the rows read.")] = 0.5,
     plan_file: Annotated[
         Path | None, typer.Option("--plan", metavar="PLAN.yaml", help="kinds: and all other settings, from a file.")
@@ -56,6 +65,8 @@ def augment_command(
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    split: Split = None,
+    subset: Subset = None,
     max_samples: MaxSamples = None,
     as_json: AsJson = False,
 ) -> None:
@@ -91,6 +102,8 @@ def augment_command(
         helpers,
         dataset_dir=dataset_dir,
         columns=chosen_columns(column),
+        split=split,
+        subset=subset,
         max_samples=max_samples,
     )
     if as_json:

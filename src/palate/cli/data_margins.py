@@ -10,7 +10,7 @@ import typer
 
 from palate.cli.arguments import AsJson
 from palate.cli.console import result, result_json, say
-from palate.cli.data_arguments import Columns, DatasetDir, Datasets, MaxSamples, chosen_columns
+from palate.cli.data_arguments import Columns, DatasetDir, Datasets, MaxSamples, Split, Subset, chosen_columns
 from palate.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def margins_command(
     precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")] = "auto",
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    split: Split = None,
+    subset: Subset = None,
     max_samples: MaxSamples = None,
     as_json: AsJson = False,
 ) -> None:
@@ -41,16 +43,21 @@ def margins_command(
 
     from palate.data.contract import write_contract
     from palate.data.load import find_sources, load_records
+    from palate.data.outputs import check_output_file
     from palate.data.writers import write_rows
     from palate.evaluation.subject import Subject, model_spec
     from palate.models.precision import default_device, resolve
     from palate.records import PreferencePair
 
+    sources = find_sources(datasets, dataset_dir=dataset_dir, split=split, subset=subset)
+    check_output_file(output, sources)
     loaded = load_records(
         datasets,
         kind=PreferencePair,
         dataset_dir=dataset_dir,
         columns=chosen_columns(column),
+        split=split,
+        subset=subset,
         max_samples=max_samples,
     )
     device = default_device()
@@ -66,7 +73,7 @@ def margins_command(
         how="margins",
         files={"margins": output},
         counts=counts,
-        sources=find_sources(datasets, dataset_dir=dataset_dir),
+        sources=sources,
         options={"model": model, "weights": subject.identity, "average": average, "cutoff_len": cutoff_len},
         reports=loaded.sources,
     )

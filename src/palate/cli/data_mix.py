@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,8 @@ from palate.cli.data_arguments import (
     Prefer,
     Ratings,
     Seed,
+    Split,
+    Subset,
     chosen_columns,
     chosen_reading,
 )
@@ -41,6 +44,8 @@ def mix_command(
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    split: Split = None,
+    subset: Subset = None,
     max_samples: MaxSamples = None,
     prefer: Prefer = "better",
     ratings: Ratings = "best_worst",
@@ -50,7 +55,7 @@ def mix_command(
     """Draw from several sources by weights, temperature and caps; evenly interleaved, no row twice, reproducible."""
     if weights and temperature is not None:
         raise UsageError("--weight and --temperature both set the shares; keep one of them")
-    by_source = {name: int(number) for name, number in _numbers("--cap", caps).items()}
+    by_source = {name: _row_count("--cap", name, number) for name, number in _numbers("--cap", caps).items()}
     reading = chosen_reading(prefer, ratings, min_margin, seed)
 
     from palate.data.mix_files import mix_files
@@ -67,6 +72,8 @@ def mix_command(
         seed=seed,
         dataset_dir=dataset_dir,
         columns=chosen_columns(column),
+        split=split,
+        subset=subset,
         max_samples=max_samples,
         reading=reading,
     )
@@ -94,6 +101,12 @@ def _numbers(option: str, entries: Sequence[str] | None) -> dict[str, float]:
             found[name.strip()] = float(number)
         except ValueError:
             name = ""
-        if not name:
+        if not name or not math.isfinite(found[name.strip()]):
             raise UsageError(f"{option} {entry}: write SOURCE=NUMBER, as {option} hh.jsonl=2")
     return found
+
+
+def _row_count(option: str, name: str, number: float) -> int:
+    if number < 0 or number != int(number):
+        raise UsageError(f"{option} {name}={number:g}: give a whole number of rows, 0 or more")
+    return int(number)

@@ -10,11 +10,12 @@ from typing import Any
 
 from palate.artifacts.files import write_json
 from palate.data.contract import write_contract
-from palate.data.dataset_info import read_register
+from palate.data.dataset_info import REGISTER, read_register
 from palate.data.kinds import KIND_NAMES, as_kind, can_become, record_kind
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.messages import RowError
-from palate.data.readers import file_type
+from palate.data.outputs import check_output_file
+from palate.data.readers import bare_name, file_type
 from palate.data.rows import Reading, same_text
 from palate.data.sources import Source
 from palate.data.split import prompt_key
@@ -78,8 +79,8 @@ def convert(
         SourceReader[Record](source, None, columns=columns, max_samples=max_samples, reading=reading)
         for source in sources
     )
-    if any(file.exists() and path.exists() and file.samefile(path) for source in sources for file in source.files):
-        raise UsageError(f"{path}: is what is read; name another file to write")
+    check_output_file(path, sources)
+    register = _register(path) if target.name == "llamafactory" else {}
 
     def rows() -> Iterator[dict[str, Any]]:
         yield from run.rows(readers, reading or Reading())
@@ -88,7 +89,7 @@ def convert(
             raise DataError(f"{sources[0].path}: nothing to write as {to}: {reasons}")
 
     written = write_rows(path, rows())
-    beside = _write_beside(path, target, run, sources)
+    beside = _write_beside(path, target, run, sources, register)
     return Conversion(
         output=path,
         to=to,
@@ -144,12 +145,18 @@ class _Run:
     left_out: list[Dropped]
     reports: list[SourceReport]
     columns: dict[str, None] | None = None
-    last_kind: type[Record] = Record
+    written_kind: type[Record] | None = None
 
     def rows(self, readers: Iterable[SourceReader[Record]], reading: Reading) -> Iterator[dict[str, Any]]:
         for reader in readers:
             natural = reader.format.format.kind
             wanted = self._wanted(natural, reader.source)
+            if self.written_kind is not None and self.written_kind is not wanted:
+                raise UsageError(
+                    f"{reader.source.path}: would become {KIND_NAMES[wanted]}, what was read before it "
+                    f"{KIND_NAMES[self.written_kind]}; one file holds one kind: give --kind, or convert them apart"
+                )
+            self.written_kind = wanted
             if natural is LabelledCompletion and wanted is PreferencePair:
                 yield from self._written(pair_up(self._labelled(reader)))
             else:
@@ -200,21 +207,27 @@ class _Run:
                 self.left_out.append(Dropped(item.id, "not_held", f"{self.target.name}: {error}"))
                 continue
             self.kinds[KIND_NAMES[type(item)]] += 1
-            self.last_kind = type(item)
             self.loses.update(self.target.loses(item))
             self.columns = {**(self.columns or {}), **dict.fromkeys(row)}
             yield row
 
 
-def _write_beside(path: Path, target: Target, run: _Run, sources: list[Source]) -> tuple[Path, ...]:
+def _register(path: Path) -> dict[str, Any]:
+    """The entries of the register beside a file, looked at before anything is written."""
+    if path.name == REGISTER:
+        raise UsageError(f"{path}: is the name of LLaMA-Factory's register; name another file to write")
+    return read_register(path.parent)
+
+
+def _write_beside(
+    path: Path, target: Target, run: _Run, sources: list[Source], register: Mapping[str, Any]
+) -> tuple[Path, ...]:
     beside = []
     if file_type(path) in ("csv", "tsv"):
         run.loses["types of other columns (they are text in CSV)"] = sum(run.kinds.values())
     if target.name == "llamafactory":
-        register = path.parent / "dataset_info.json"
-        entries = read_register(path.parent) if register.exists() else {}
-        entry = dataset_info_entry(path.name, run.last_kind, run.columns or {})
-        beside.append(write_json(register, {**entries, path.name.split(".")[0]: entry}))
+        entry = dataset_info_entry(path.name, run.written_kind or Record, run.columns or {})
+        beside.append(write_json(path.parent / REGISTER, {**register, bare_name(path): entry}))
     card = path.with_name(f"{path.name}.data.json")
     left_out = dict(run.reasons())
     beside.append(

@@ -12,6 +12,8 @@ from palate.data.messages import Tags
 from palate.errors import DataError
 from palate.records import Role
 
+REGISTER = "dataset_info.json"
+
 # LLaMA-Factory's name of a column → palate's, by its two kinds of formatting.
 _ALPACA = {
     "prompt": "instruction",
@@ -107,7 +109,7 @@ def find_entry(name: str, dataset_dir: Path) -> Entry | None:
 
 def read_register(dataset_dir: Path) -> dict[str, Any]:
     """All entries of a folder's register; none where it has no register."""
-    path = dataset_dir / "dataset_info.json"
+    path = dataset_dir / REGISTER
     if not path.is_file():
         return {}
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -33,6 +34,9 @@ def counts(
         caps: most to take from each source; None for no limit.
         total: most to take in all, in the same proportions (those of the limits without weights and temperature).
     """
+    bad_cap = next((cap for cap in caps or () if cap is not None and cap < 0), None)
+    if bad_cap is not None:
+        raise DataError(f"a cap of the mixture is {bad_cap}; it must be a number of rows")
     limits = [size if cap is None else min(size, cap) for size, cap in zip(sizes, caps or [None] * len(sizes))]
     if weights is None and temperature is None:
         if total is None or total >= sum(limits):
@@ -43,7 +47,8 @@ def counts(
     if weights is None:
         if temperature is None or not temperature > 0:
             raise DataError(f"temperature is {temperature}; it must be above 0")
-        weights = [size ** (1 / temperature) for size in sizes]
+        # Over the largest, so that no power of a size is too large for a float.
+        weights = [max((size / max(sizes)) ** (1 / temperature), sys.float_info.min) if size else 0.0 for size in sizes]
     empty = next((place for place, limit in enumerate(limits) if limit == 0), None)
     if empty is not None:
         raise DataError(f"source {empty + 1} of the mixture has no row to give")

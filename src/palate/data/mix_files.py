@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from palate.artifacts.folders import atomic_folder
-from palate.data.card import rows_file
 from palate.data.contract import write_contract
 from palate.data.kinds import record_kind
 from palate.data.load import SourceReader, SourceReport, find_sources, for_sources
 from palate.data.mix import NOT_DRAWN, counts, drawn_key
+from palate.data.outputs import check_output_folder
 from palate.data.rows import Reading
 from palate.data.sources import Source
 from palate.data.targets import palate_row
@@ -60,6 +60,8 @@ def mix_files(
     seed: int = 0,
     dataset_dir: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    subset: str | None = None,
     max_samples: int | None = None,
     reading: Reading | None = None,
 ) -> Mixture:
@@ -77,28 +79,25 @@ def mix_files(
         kind: what the rows become (`pairs`, `demonstrations` …), as for `palate data convert`.
         form: `jsonl`, `parquet` or `arrow`.
         seed: of the draw.
-        dataset_dir, columns, max_samples, reading: as in `load_records`.
+        dataset_dir, columns, split, subset, max_samples, reading: as in `load_records`.
     """
     output = Path(output)
-    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and rows_file(output) is None)):
-        raise DataError(f"{output} is there already and was not written by palate data; choose another name")
     if form not in FORMATS:
         raise DataError(f"cannot write a mixture as {form!r}; known are {', '.join(FORMATS)}")
-    sources = find_sources(list(datasets), dataset_dir=dataset_dir)
-    shares = for_sources(weights, sources, "weights")
+    sources = find_sources(list(datasets), dataset_dir=dataset_dir, split=split, subset=subset)
+    check_output_folder(output, sources)
+    shares = _weights(weights, sources)
     limits = for_sources(caps, sources, "caps")
-    if shares is not None and None in shares:
-        missing = sources[shares.index(None)].name
-        raise DataError(f"weights names no weight for {missing}; give every source one, or none")
     read = _Sources(sources, record_kind(kind), columns, max_samples, reading, seed)
     keys = [read.keys(place) for place in range(len(sources))]
     taken = counts(
         [len(found) for found in keys],
-        None if shares is None else [float(share) for share in shares if share is not None],
+        shares,
         temperature=temperature,
         caps=None if limits is None else [None if limit is None else int(limit) for limit in limits],
         total=rows,
     )
+    done = _mixture(output, sources, keys, taken, read)
     highest = [_highest(found, count) for found, count in zip(keys, taken, strict=True)]
     with atomic_folder(output) as folder:
         files = {"rows": folder / f"mixed.{form}", "left_out": folder / LEFT_OUT}
@@ -106,21 +105,43 @@ def mix_files(
         written = write_rows(files["rows"], _interleaved(read, taken, highest))
         if written != sum(taken):
             raise DataError(f"a source changed while it was read: {written:,} rows where {sum(taken):,} were drawn")
-        names = [source.name for source in sources]
-        left = {name: len(found) - count for name, found, count in zip(names, keys, taken, strict=True)}
-        unusable = {name: len(lost) for name, lost in zip(names, read.lost, strict=True)}
         write_contract(
             folder / "data.json",
             how="mix",
             files=files,
-            counts={"taken": dict(zip(names, taken)), NOT_DRAWN: left, "unusable": unusable},
+            counts={"taken": done.taken, NOT_DRAWN: done.not_drawn, "unusable": done.unusable},
             sources=sources,
             options={
                 "weights": weights, "temperature": temperature, "caps": caps, "rows": rows, "kind": kind, "seed": seed
             },
             reports=read.reports,
         )  # fmt: skip
-    return Mixture(output, dict(zip(names, taken)), left, unusable, tuple(read.reports))
+    return done
+
+
+def _mixture(
+    output: Path, sources: Sequence[Source], keys: Sequence[array[int]], taken: Sequence[int], read: _Sources
+) -> Mixture:
+    """What the mixture will hold; refuses one without a row."""
+    if not sum(taken):
+        reasons = Counter(row["reason"] for lost in read.lost for row in lost)
+        why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3)) or "the caps leave no row"
+        raise DataError(f"{sources[0].path}: the mixture would be empty: {why}")
+    names = [source.name for source in sources]
+    left = {name: len(found) - count for name, found, count in zip(names, keys, taken, strict=True)}
+    unusable = {name: len(lost) for name, lost in zip(names, read.lost, strict=True)}
+    return Mixture(output, dict(zip(names, taken, strict=True)), left, unusable, tuple(read.reports))
+
+
+def _weights(given: Mapping[str, float] | None, sources: Sequence[Source]) -> list[float] | None:
+    """The weight of each source, in order; None where none is given."""
+    shares = for_sources(given, sources, "weights")
+    if shares is None:
+        return None
+    missing = next((source.name for source, share in zip(sources, shares, strict=True) if share is None), None)
+    if missing is not None:
+        raise DataError(f"weights names no weight for {missing}; give every source one, or none")
+    return [float(share) for share in shares if share is not None]
 
 
 class _Sources:
@@ -162,7 +183,8 @@ class _Sources:
         for item in self._reader(place):
             if not isinstance(item, Dropped) and self._key(item.id) <= highest and given["rows"] < count:
                 given["rows"] += 1
-                yield palate_row(item) | {"origin": item.id, "source": item.source}
+                # A column of that name is the rows' own and stays.
+                yield {"source": item.source} | palate_row(item) | {"origin": item.id}
 
     def _reader(self, place: int) -> SourceReader[Record]:
         return SourceReader(self._sources[place], self._kind, **self._options)

@@ -40,6 +40,14 @@ def file_type(path: Path) -> str | None:
     return kind if "." in name and kind in READERS else None
 
 
+def bare_name(path: Path) -> str:
+    """A file's name without its type and compression: `hh.test` of `hh.test.jsonl.gz`."""
+    name = path.name
+    for suffix in COMPRESSIONS:
+        name = name.removesuffix(suffix)
+    return name.rpartition(".")[0] or name
+
+
 def read_rows(path: Path) -> Iterator[Numbered]:
     """The rows of a file, read as its name says."""
     kind = file_type(path)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from palate.artifacts.folders import atomic_folder
-from palate.data.card import rows_file
 from palate.data.contract import write_contract
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.measures.similarity import Signature, near_duplicates, signature
 from palate.data.mix import drawn_key
+from palate.data.outputs import check_output_folder
 from palate.data.rows import Reading
 from palate.data.split import prompt_key
 from palate.data.targets import palate_row
@@ -52,27 +52,32 @@ def split_files(
     seed: int = 0,
     dataset_dir: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    subset: str | None = None,
     max_samples: int | None = None,
     reading: Reading | None = None,
 ) -> SplitFiles:
     """Writes `train.jsonl` and one file for each held-out part.
 
     Args:
-        dataset, dataset_dir, columns, max_samples, reading: as in `load_records`.
+        dataset, dataset_dir, columns, split, subset, max_samples, reading: as in `load_records`.
         output: folder to write; one that palate wrote is replaced, any other is refused.
         sizes: share (below 1) or number of rows of each held-out part, as `{"validation": 0.05, "test": 500}`.
         threshold: estimated Jaccard similarity from which two prompts are alike and stay together.
         seed: another seed, another split.
     """
     output = Path(output)
-    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and rows_file(output) is None)):
-        raise DataError(f"{output} is there already and was not written by palate data; choose another name")
     bad = next((name for name in sizes if name == "train" or not name.isidentifier()), None)
     if bad is not None or not sizes:
         raise DataError(f"the held-out parts need names of their own, not {bad!r}" if sizes else "no part is held out")
-    sources = find_sources(dataset, dataset_dir=dataset_dir)
+    sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
+    check_output_folder(output, sources)
     read = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])
     keys, names, signatures = read.prompts()
+    if not keys:
+        reasons = Counter(drop.reason for drop in read.dropped)
+        why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
+        raise DataError(f"{sources[0].path}: no row can be used: {why}")
     clusters = prompt_clusters(keys, signatures, threshold)
     part_of = assign(clusters, keys, names, sizes, seed)
     again = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])

@@ -101,15 +101,6 @@ def _clashes(record: Record) -> list[str]:
     return [f"column {name!r}" for name, value in record.extra.items() if row.get(name) is not value]
 
 
-def _trl_row(record: Record) -> dict[str, Any]:
-    row = palate_row(record)
-    if "text" in row:
-        return row
-    if isinstance(record, Demonstration):
-        return {"messages": row.pop("prompt") + row.pop("completion"), **row}
-    return row
-
-
 def _openai_row(record: Record) -> dict[str, Any]:
     if not isinstance(record, PreferencePair):
         raise NotHeldError("only pairs")
@@ -160,6 +151,13 @@ def _llama_factory_row(record: Record) -> dict[str, Any]:
     return row
 
 
+def _llama_factory_loses(record: Record) -> list[str]:
+    lost = _clashes(record)
+    if isinstance(record, Demonstration) and any(message.role == "assistant" for message in record.prompt):
+        lost.append("answers of the prompt that are not to be imitated")
+    return lost
+
+
 def _alternating(messages: Messages, *, answered: bool) -> list[dict[str, str]]:
     """ShareGPT turns; LLaMA-Factory wants user and tool turns in the odd places, the assistant's in the even ones."""
     for place, message in enumerate(messages):
@@ -208,9 +206,9 @@ TARGETS: Mapping[str, Target] = {
         Target("palate", "{prompt, chosen, rejected, …} in messages", _ALL, palate_row, _clashes),
         Target(
             "trl",
-            "{prompt, chosen, rejected}, {prompt, completion, label} or {messages}",
+            "{prompt, chosen, rejected}, {prompt, completion, label} or {prompt, completion}",
             (PreferencePair, LabelledCompletion, Demonstration),
-            _trl_row,
+            palate_row,
             _clashes,
         ),
         Target(
@@ -218,7 +216,7 @@ TARGETS: Mapping[str, Target] = {
             "{conversations, chosen, rejected, system} with its dataset_info.json",
             (PreferencePair, LabelledCompletion, Demonstration),
             _llama_factory_row,
-            _clashes,
+            _llama_factory_loses,
         ),
         Target(
             "openai",

@@ -148,7 +148,7 @@ def _write_columns(path: Path, kind: str, rows: Iterable[Mapping[str, Any]]) -> 
     try:
         with lines.open("w", encoding="utf-8", errors=_UNWRITABLE) as stream:
             count = _write_lines(stream, noted())
-        fields = {name: pa.string() if found in (None, _MIXED) else found for name, found in types.items()}
+        fields = {name: _WRITTEN_AS.get(found, found) for name, found in types.items()}
         schema = pa.schema(list(fields.items()))
         batches = _batches(lines, schema, {name for name, found in types.items() if found == _MIXED})
         if kind == "parquet":
@@ -170,6 +170,10 @@ _TURNS = {
 }
 _MIXED = pa.null()
 """Marks a column that no plain type fits."""
+_LONG = pa.uint64()
+"""Marks a column of whole numbers of which one is too long for a float."""
+_WRITTEN_AS = {None: pa.string(), _MIXED: pa.string(), _LONG: pa.int64()}
+_LONGEST_EXACT = 2**53
 
 
 def _arrow_type(value: Any) -> pa.DataType | None:
@@ -179,13 +183,15 @@ def _arrow_type(value: Any) -> pa.DataType | None:
     if isinstance(value, bool):
         return pa.bool_()
     if isinstance(value, int):
-        return pa.int64() if -(2**63) <= value < 2**63 else _MIXED
+        if abs(value) <= _LONGEST_EXACT:
+            return pa.int64()
+        return _LONG if -(2**63) <= value < 2**63 else _MIXED
     if isinstance(value, float):
         return pa.float64()
     if isinstance(value, str):
-        return pa.string() if value == _writable(value) else _MIXED
+        return pa.string() if _is_plain_text(value) else _MIXED
     if isinstance(value, dict):
-        return _TURNS.get(frozenset(value), _MIXED) if all(isinstance(cell, str) for cell in value.values()) else _MIXED
+        return _TURNS.get(frozenset(value), _MIXED) if all(map(_is_plain_text, value.values())) else _MIXED
     if isinstance(value, list) and value:
         inner = {_arrow_type(element) for element in value}
         if len(inner) == 1 and (only := inner.pop()) is not None and pa.types.is_nested(only):
@@ -193,11 +199,17 @@ def _arrow_type(value: Any) -> pa.DataType | None:
     return _MIXED
 
 
+def _is_plain_text(value: Any) -> bool:
+    return isinstance(value, str) and value == _writable(value)
+
+
 def _common(left: pa.DataType | None, right: pa.DataType | None) -> pa.DataType | None:
     if left is None or right is None or left == right:
         return right if left is None else left
     if {left, right} == {pa.int64(), pa.float64()}:
         return pa.float64()
+    if {left, right} == {pa.int64(), _LONG}:
+        return _LONG
     return _MIXED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,15 +15,15 @@ from palate.data.augment.made import made_of
 from palate.data.augment.plan import BY_MODEL, KINDS, Plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judge_scores, judged_pair, revised, reward_scores
-from palate.data.card import rows_file
 from palate.data.contract import write_contract
 from palate.data.load import DatasetSpec, LoadedData, find_sources, load_records
 from palate.data.messages import RowError
 from palate.data.mix import drawn_key
+from palate.data.outputs import check_output_folder
 from palate.data.rows import Reading
 from palate.data.targets import palate_row
 from palate.data.writers import write_rows
-from palate.errors import DataError, UsageError
+from palate.errors import UsageError
 from palate.records import Judge, PreferencePair, RewardFunction, Sampler
 
 
@@ -70,6 +71,8 @@ def augment(
     *,
     dataset_dir: str | Path | None = None,
     columns: Mapping[str, str] | None = None,
+    split: str | None = None,
+    subset: str | None = None,
     max_samples: int | None = None,
     reading: Reading | None = None,
 ) -> Augmentation:
@@ -78,11 +81,12 @@ def augment(
     Rows that were made before are kept, but nothing is made from them: faults are not piled on faults.
     """
     output, helpers = Path(output), helpers or Helpers()
-    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and rows_file(output) is None)):
-        raise DataError(f"{output} is there already and was not written by palate data; choose another name")
+    where: dict[str, Any] = {"dataset_dir": dataset_dir, "split": split, "subset": subset}
+    sources = find_sources(dataset, **where)
+    check_output_folder(output, sources)
     _check(plan, helpers)
     loaded = load_records(
-        dataset, kind=PreferencePair, dataset_dir=dataset_dir, columns=columns, max_samples=max_samples, reading=reading
+        dataset, kind=PreferencePair, columns=columns, max_samples=max_samples, reading=reading, **where
     )
     run = _Run(loaded, plan, helpers)
     new = run.new_rows()
@@ -94,7 +98,7 @@ def augment(
             how="augment",
             files={"rows": folder / "augmented.jsonl"},
             counts={"read": len(loaded.records), "made": dict(counts), "not_made": run.failures()},
-            sources=find_sources(dataset, dataset_dir=dataset_dir),
+            sources=sources,
             options=asdict(plan)
             | {
                 "model": ", ".join((helpers.model, *helpers.others)),
@@ -178,11 +182,11 @@ def _check(plan: Plan, helpers: Helpers) -> None:
     unknown = next((kind for kind in plan.kinds if kind not in KINDS), None)
     if unknown is not None or not plan.kinds:
         raise UsageError(f"there is no way {unknown!r} to make rows; known are {', '.join(KINDS)}")
-    wrong = next((kind for kind, size in plan.kinds.items() if not size > 0), None)
+    wrong = next((kind for kind, size in plan.kinds.items() if not 0 < size < math.inf), None)
     if wrong is not None:
         raise UsageError(f"{wrong} {plan.kinds[wrong]:g}: give a share up to 1 or a number of rows")
     for name, share in (("max_share", plan.max_share), ("max_of_kind", plan.max_of_kind)):
-        if share < 0 or (name == "max_of_kind" and share > 1):
+        if not 0 <= share < math.inf or (name == "max_of_kind" and share > 1):
             raise UsageError(f"{name} is {share:g}; it must be a share")
     if plan.k < 2:
         raise UsageError(f"k is {plan.k}; a pair needs at least 2 sampled answers")

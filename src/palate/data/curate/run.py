@@ -9,13 +9,13 @@ from typing import Any
 
 from palate.artifacts.files import write_text
 from palate.artifacts.folders import atomic_folder
-from palate.data.card import rows_file
 from palate.data.contract import write_contract
 from palate.data.curate.base import BatchRule, Candidate, RowRule, Rule, SetRule
 from palate.data.curate.embedding import Embedder, EmbeddingDifference
 from palate.data.curate.funnel import Step, funnel_figure
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.measures.pairs import Measures, measure
+from palate.data.outputs import check_output_folder
 from palate.data.parallel import ordered_chunks
 from palate.data.rows import RatedAnswers, Reading
 from palate.data.sources import Source
@@ -74,9 +74,8 @@ def curate(
     """
     output = Path(output)
     rules = [rule.lent(embed) if isinstance(rule, EmbeddingDifference) else rule for rule in rules]
-    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and rows_file(output) is None)):
-        raise DataError(f"{output} is there already and was not written by palate data; choose another name")
     sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
+    check_output_folder(output, sources)
     data = _Data(sources, columns, max_samples, reading or Reading())
     verdicts, candidates, unread = _first_pass(data, rules, workers, progress)
     steps = [Step("read", "", len(candidates) + unread, unread)]

@@ -1,0 +1,29 @@
+"""Where a verb may write: neither over what it reads, nor over what palate did not write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from palate.artifacts.files import write_errors
+from palate.data.card import rows_file
+from palate.data.sources import Source
+from palate.errors import DataError, UsageError
+
+
+def check_output_file(path: Path, sources: Sequence[Source]) -> None:
+    """Refuses a file that is one of those read."""
+    with write_errors(path):
+        if path.exists() and any(file.exists() and file.samefile(path) for source in sources for file in source.files):
+            raise UsageError(f"{path}: is what is read; name another file to write")
+
+
+def check_output_folder(path: Path, sources: Sequence[Source]) -> None:
+    """Refuses a folder that is not empty unless palate wrote it, and one that holds a file that is read."""
+    with write_errors(path):
+        if path.exists() and (not path.is_dir() or (any(path.iterdir()) and rows_file(path) is None)):
+            raise DataError(f"{path} is there already and was not written by palate data; choose another name")
+    folder = path.resolve()
+    inside = next((file for source in sources for file in source.files if file.resolve().is_relative_to(folder)), None)
+    if inside is not None:
+        raise UsageError(f"{path}: holds {inside.name}, which is read; name another folder to write")

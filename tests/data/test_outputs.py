@@ -1,0 +1,59 @@
+"""No verb writes over what it reads, or over what palate did not write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate.data.augment import Plan, augment
+from palate.data.convert import convert
+from palate.data.curate import curate, read_rules
+from palate.data.mix_files import mix_files
+from palate.data.outputs import check_output_file
+from palate.data.sources import open_source
+from palate.data.split_files import split_files
+from palate.errors import UsageError
+
+VERBS: dict[str, Callable[[str, Path], Any]] = {
+    "curate": lambda data, out: curate(data, out, read_rules({"rules": ["exact_duplicates"]})),
+    "split": lambda data, out: split_files(data, out, {"validation": 5}),
+    "mix": lambda data, out: mix_files([data], out, rows=7),
+    "augment": lambda data, out: augment(data, out, Plan({"other_topic": 3})),
+}
+
+
+@pytest.fixture
+def curated(tmp_path: Path) -> Path:
+    """A folder that palate wrote."""
+    rows = [{"prompt": f"q {n}", "chosen": f"a {n}", "rejected": f"b {n}"} for n in range(20)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    VERBS["curate"](str(tmp_path / "in.jsonl"), tmp_path / "curated")
+    return tmp_path / "curated"
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_folder_that_is_read_is_not_replaced(verb: str, curated: Path, tmp_path: Path) -> None:
+    before = content(curated)
+    for dataset in (curated, curated / "kept.jsonl"):
+        with pytest.raises(UsageError, match=r"holds kept\.jsonl, which is read; name another folder"):
+            VERBS[verb](str(dataset), curated)
+    assert content(curated) == before
+    VERBS[verb](str(curated), tmp_path / "other")
+    VERBS[verb](str(curated), tmp_path / "other")  # what palate wrote, and is not read, is replaced
+    assert content(curated) == before
+
+
+def test_a_file_that_is_read_is_not_replaced_under_another_name(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "in.jsonl")
+    with pytest.raises(UsageError, match="is what is read; name another file"):
+        convert(str(tmp_path / "in.jsonl"), tmp_path / "link.jsonl")
+    check_output_file(tmp_path / "new.jsonl", [open_source(str(tmp_path / "in.jsonl"))])
