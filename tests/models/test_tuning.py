@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from palate.errors import ConfigError, ModelError
 from palate.models import tuning
+from palate.models.reward_model import RewardModel
+from palate.records import Message
 from runs import metrics, run, run_json, weights
 from tiny import save_tiny, tiny_model
 
@@ -85,6 +88,24 @@ def test_a_merged_adapter_is_the_start_of_full_training(model: Path, adapter: Pa
     expected = logits(model, adapter)
     torch.testing.assert_close(logits(tmp_path / "run"), expected, atol=1e-3, rtol=1e-3)
     assert float((logits(model) - expected).abs().max()) > 1e-2
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_a_policys_adapter_is_where_a_reward_model_starts(
+    model: Path, adapter: Path, tmp_path: Path, kind: str
+) -> None:
+    changed = {**(LORA if kind == "lora" else {"per_device_train_batch_size": 4}), "num_train_epochs": 4}
+    run(model, tmp_path / "rm", stage="rm", adapter_name_or_path=str(adapter), **{**changed, "learning_rate": 1e-2})
+    first, last = metrics(tmp_path / "rm")[0], metrics(tmp_path / "rm")[-1]
+    assert first["loss"] == pytest.approx(math.log(2)), "its head starts at 0"
+    assert last["loss"] < first["loss"]
+    prompts = [(Message("user", "what is it"),)] * 2
+    assert len(set(RewardModel(tmp_path / "rm")(prompts, ["yes it is", "no"]))) == 2
+    if kind == "lora":  # where nothing has moved, what is below the head is the policy's
+        still = tmp_path / "still"
+        run(model, still, stage="rm", adapter_name_or_path=str(adapter), **{**changed, "learning_rate": 1e-12})
+        before, after = weights(adapter), weights(still)
+        assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
 
 
 @pytest.mark.parametrize(

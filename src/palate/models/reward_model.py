@@ -1,4 +1,4 @@
-"""A reward model from disk: a sequence-classification model with one output, as `stage: rm` saves it."""
+"""A reward model from disk, as `stage: rm` saves it: a sequence-classification model with one output, or an adapter."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from palate.artifacts import read_json
 from palate.errors import ModelError
-from palate.models.load import load_tokenizer, resolve_name
+from palate.models.load import load_model, load_tokenizer, resolve_name
 from palate.models.precision import FP32, Precision, default_device
+from palate.models.reward_head import give_pad_token
 from palate.models.save import quiet
+from palate.models.tuning import merge_adapter
 from palate.records import Demonstration, Dropped, Message, Messages
 from palate.text.encode import encode_record
 from palate.text.template import Template, load_template
@@ -25,7 +28,7 @@ class RewardModel:
     """Scores answers: a `records.RewardFunction`. Higher is better; a difference is in log-odds of being preferred.
 
     Args:
-        folder: with config.json, safetensors and a tokenizer.
+        folder: with config.json (or adapter_config.json, whose base is loaded too), safetensors and a tokenizer.
         template: chat template by name; the tokenizer's own where absent.
         cutoff_len: longest prompt + answer in tokens; a longer one loses the beginning of its prompt.
 
@@ -46,8 +49,13 @@ class RewardModel:
         self._device = device or default_device()
         self._precision = precision
         self._cutoff_len = cutoff_len
-        self._model = _load(str(folder)).to(self._device).eval().requires_grad_(False)
-        self._template: Template = load_template(load_tokenizer(str(folder)), template)
+        base = _base_of(folder)
+        model = _load(str(folder)) if base is None else _load_adapted(str(folder), base)
+        self._model = model.to(self._device).eval().requires_grad_(False)
+        tokenizer = load_tokenizer(base or str(folder))
+        self._template: Template = load_template(tokenizer, template)
+        if base is not None:  # whose own padding may end an answer
+            give_pad_token(model, tokenizer, self._template.stop_ids)
 
     def __call__(self, prompts: Sequence[Messages], completions: Sequence[str]) -> list[float]:
         rows = [self._ids(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
@@ -96,3 +104,18 @@ def _load(folder: str) -> Any:
     if model.config.pad_token_id is None:
         raise ModelError(f"{folder}: config.json has no pad_token_id, so the end of an answer cannot be found")
     return model
+
+
+def _base_of(folder: str | Path) -> str | None:
+    """The model that the adapter in the folder names; None where it holds no adapter."""
+    path = Path(folder) / "adapter_config.json"
+    if not path.is_file():
+        return None
+    facts = read_json(path)
+    if not isinstance(facts, dict) or facts.get("task_type") != "SEQ_CLS" or not facts.get("base_model_name_or_path"):
+        raise ModelError(f"{folder}: its adapter is not a reward model's; train one with stage: rm")
+    return str(facts["base_model_name_or_path"])
+
+
+def _load_adapted(folder: str, base: str) -> Any:
+    return merge_adapter(load_model(base, device=torch.device("cpu"), head="reward"), folder, task="SEQ_CLS")

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
@@ -74,12 +75,20 @@ def _load_adapter(model: nn.Module, adapter: str, task: str, *, trainable: bool)
         raise ModelError(f"{adapter}: the adapter has no weights (adapter_model.safetensors)")
     try:
         config = PeftConfig.from_pretrained(adapter)
-        # A language model's adapter may be where a reward model starts.
-        config.task_type, config.inference_mode = task, not trainable
+        was, config.task_type, config.inference_mode = config.task_type, task, not trainable
         with quiet():
+            if task == "SEQ_CLS" and was != task:
+                return _with_new_head(model, adapter, config)
             return PeftModel.from_pretrained(model, adapter, is_trainable=trainable, config=config)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(f"{adapter}: the adapter could not be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _with_new_head(model: nn.Module, adapter: str, config: PeftConfig) -> Any:
+    """A language model's adapter where a reward model starts: it has no scalar head, so the model's own stays."""
+    adapted = get_peft_model(model, config)
+    set_peft_model_state_dict(adapted, {**get_peft_model_state_dict(adapted), **load_peft_weights(adapter, "cpu")})
+    return adapted
 
 
 def train_last_layers(model: Any, layers: int, extra_modules: Sequence[str] = ()) -> nn.Module:

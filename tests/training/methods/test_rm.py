@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from palate.config.objectives import resolve_options
-from palate.errors import DataError
+from palate.errors import DataError, ModelError
 from palate.evaluation.rewards import RewardSubject, is_reward_model
 from palate.evaluation.subject import ModelSpec, read_run
 from palate.models.precision import FP32
@@ -119,6 +119,16 @@ def test_an_adapter_carries_its_head(model: Path, tmp_path: Path) -> None:
     rewards = RewardSubject(spec, FP32, CPU).score(groups)
     assert np.mean([chosen > rejected for chosen, rejected in rewards]) == 1.0
     assert any("score" in name for name in weights(tmp_path / "run"))
+    # As a reward or a judge names it: by its folder alone.
+    asked = [((Message("user", row["prompt"]),), row[side]) for row in pairs(8) for side in ("chosen", "rejected")]
+    scores = RewardModel(tmp_path / "run")([prompt for prompt, _ in asked], [answer for _, answer in asked])
+    assert scores == pytest.approx(np.concatenate(rewards), abs=1e-4)
+
+
+def test_a_policys_adapter_is_no_reward_model(model: Path, tmp_path: Path) -> None:
+    run(model, tmp_path / "run", finetuning_type="lora", lora_rank=2, max_steps=1)
+    with pytest.raises(ModelError, match="its adapter is not a reward model's"):
+        RewardModel(tmp_path / "run")
 
 
 def test_eval_accuracy_knows_a_reward_model(model: Path, tmp_path: Path) -> None:
