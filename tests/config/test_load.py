@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,3 +212,17 @@ def test_a_whole_number_has_an_end(key: str, value: object) -> None:
 def test_true_is_no_number(key: str) -> None:
     with pytest.raises(ConfigError, match=f"config: {key} must be a number, not true"):
         config_from_values({"stage": "dpo", "model_name_or_path": "m", "dataset": "d", "output_dir": "o", key: True})
+
+
+@pytest.mark.parametrize(
+    ("rewards", "said"),
+    [
+        ([{"reward": "length:longer"}, {"reward": "a:b", "wieght": 1}], "rewards, number 2: wieght is no key here"),
+        ([{"reward": "length:longer", "weight": "much"}], "rewards, number 1: weight must be a number, not much"),
+        ([], "rewards must be not empty, not []"),
+    ],
+)
+def test_a_mistake_within_a_list_is_named_by_its_place(rewards: object, said: str) -> None:
+    given = {"stage": "grpo", "model_name_or_path": "m", "dataset": "d", "output_dir": "o", "rewards": rewards}
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        config_from_values(given)

@@ -34,6 +34,11 @@ def _say(key: str, details: list[ErrorDetails], model: type[BaseModel]) -> str:
         return f"{key} is missing: {meaning[:1].lower()}{meaning[1:]}"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
+    inner = first["loc"][1:]
+    if len(inner) == 2 and isinstance(inner[0], int):  # of a list of mappings: rewards
+        key = f"{key}, number {inner[0] + 1}: {inner[1]}"
+    if first["type"] == "extra_forbidden":
+        return f"{key} is no key here; remove it, or look for a slip in it"
     value = first["input"]
     demands = list(dict.fromkeys(_demand(found) for found in details if len(found["loc"]) == len(first["loc"])))
     close = _nearest(value, details)
@@ -49,6 +54,7 @@ DEMANDS: Mapping[str, str] = MappingProxyType(
         "less_than": "below {lt:g}",
         "less_than_equal": "at most {le:g}",
         "string_too_short": "not empty",
+        "too_short": "not empty",
         "finite_number": "a finite number",
         "int_from_float": "a whole number",
         "int_parsing": "a whole number",
