@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -90,6 +91,38 @@ def test_what_is_finished_is_not_run_again(model: Path, tmp_path: Path) -> None:
         run(tmp_path, keys)
     run(tmp_path, {**keys, "overwrite_output_dir": True})
     assert run_json(tmp_path / "out" / "2-dpo")["config"]["pref_beta"] == 0.5
+
+
+def test_what_came_from_a_deleted_run_does_not_pass_for_finished(model: Path, tmp_path: Path) -> None:
+    keys = given(model, tmp_path, stages=stages(tmp_path)[:2])
+    run(tmp_path, keys)
+    sft, dpo = (tmp_path / "out" / name for name in ("1-sft", "2-dpo"))
+    shutil.rmtree(sft)
+    with pytest.raises(ArtifactError, match=r"2-dpo: was made from .*1-sft, which is no longer there"):
+        run(tmp_path, keys)
+    assert not sft.exists(), "said before anything was made"
+    drift = read_json(tmp_path / "out" / "pipeline.json")["drift"]
+    shutil.rmtree(dpo)
+    keys["stages"][0]["learning_rate"] = 1e-2
+    done = run(tmp_path, keys)
+    assert all(done.drift[name]["kl"] != drift[name]["kl"] for name in ("1-sft", "2-dpo")), "measured anew"
+
+
+def test_a_round_goes_on_with_the_judge_it_began_with(model: Path, tmp_path: Path) -> None:
+    keys = given(
+        model,
+        tmp_path,
+        **{"stage": "dpo", "rounds": 1, "dataset": None, "prompts": str(tmp_path / "prompts.jsonl")},
+        **{"judge": f"{tmp_path}/scores.py:share_of_e", "candidate_max_new_tokens": 4, "sample_prompts": 0},
+        **{"drift_samples": 0, "max_steps": 1},
+    )
+    run(tmp_path, keys)
+    for folder in ("nothing", "round-1"):  # finished, and then with its pairs alone
+        shutil.rmtree(tmp_path / "out" / folder, ignore_errors=True)
+        with pytest.raises(ArtifactError, match=r"round-1-data: was begun with judge: .*now says length:longer"):
+            run(tmp_path, {**keys, "judge": "length:longer"})
+    run(tmp_path, {**keys, "judge": "length:longer", "overwrite_output_dir": True})
+    assert read_json(tmp_path / "out" / "round-1-data" / "sampling.json")["judge"] == "length:longer"
 
 
 def test_a_run_is_no_place_for_a_pipeline(model: Path, tmp_path: Path) -> None:

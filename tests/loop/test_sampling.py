@@ -23,7 +23,8 @@ def has_the(prompts, completions):
 
 
 def test_rounds_from_an_engine(model: Path, tmp_path: Path) -> None:
-    prompts = write_rows(tmp_path / "prompts.jsonl", [{"prompt": f"{i} what is it"} for i in range(4)])
+    prompts = write_rows(tmp_path / "prompts.jsonl", [{"prompt": f"{i} what is it"} for i in range(4)] + [{"x": 1}])
+    said: list[str] = []
     (tmp_path / "own.py").write_text(TELL.format(log=str(tmp_path / "told")))
     with serving() as server:
         given: dict[str, Any] = {
@@ -44,7 +45,8 @@ def test_rounds_from_an_engine(model: Path, tmp_path: Path) -> None:
             "per_device_train_batch_size": 4,
             "learning_rate": 5e-3,
         }
-        run_pipeline(load_pipeline(config_file(tmp_path / "p.yaml", given)))
+        run_pipeline(load_pipeline(config_file(tmp_path / "p.yaml", given)), say=said.append)
+    assert f"round-1: 1 rows of {prompts} have no prompt, prompts.jsonl:5 the first" in said
     assert (tmp_path / "told").read_text().splitlines() == [str(model), str(tmp_path / "out" / "round-1")]
     for number in (1, 2):
         pairs = read_jsonl(tmp_path / "out" / f"round-{number}-data" / "pairs.jsonl")

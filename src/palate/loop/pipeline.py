@@ -10,14 +10,15 @@ from typing import Any
 from palate.artifacts import RunDir, plain, read_json, remove_folder, remove_leftovers, write_json
 from palate.config.pipeline import Pipeline, PlannedRun
 from palate.config.run import RunConfig
-from palate.data import load_records
+from palate.data import load_records, open_source
 from palate.data.prompts import load_prompts
-from palate.errors import ArtifactError, Stopped
+from palate.errors import ArtifactError, DataError, Stopped
 from palate.evaluation.held_out import held_out_pairs
 from palate.evaluation.subject import RunSpec
 from palate.loop.drift import Drift, measure_drift
+from palate.loop.inputs import check_inputs
 from palate.loop.models import starting_model, trained_model
-from palate.loop.sampling import make_pairs
+from palate.loop.sampling import check_sampling, make_pairs
 from palate.records import Messages, PreferencePair, Record
 from palate.training.rewards import JudgeRewards
 from palate.training.run import train
@@ -58,7 +59,7 @@ def run_pipeline(
         finished: called with the directory of each run that was made now.
 
     Raises:
-        ArtifactError: a finished run was made by another config; names the key.
+        ArtifactError: a finished run was made by another config, or from a run that is gone; names key or run.
         Stopped: a signal ended a run; the same call goes on with it.
     """
     folder = pipeline.output_dir
@@ -70,10 +71,13 @@ def run_pipeline(
         _remove(pipeline)
     state = folder / "pipeline.json"
     drift: dict[str, dict[str, Any]] = read_json(state).get("drift", {}) if state.exists() else {}
+    check_inputs(_unfinished(pipeline))
+    _check_drift_prompts(pipeline)
     for planned in pipeline.runs:
         if is_finished(planned):
             say(f"{planned.name}: finished already, {planned.config.output_dir}")
         else:
+            drift.pop(planned.name, None)  # of a run that was deleted since
             _write(pipeline, "running", drift)
             make(planned, judges, say)
             finished(Path(planned.config.output_dir))
@@ -108,6 +112,8 @@ def make(planned: PlannedRun, judges: JudgeRewards | None, say: Callable[[str], 
 
 def is_finished(planned: PlannedRun) -> bool:
     """Whether the run is there, made by the same config."""
+    if planned.sampling is not None:
+        check_sampling(planned.config, planned.sampling)
     run = RunDir(planned.config.output_dir)
     if not run.run_json.exists():
         return False
@@ -123,6 +129,27 @@ def is_finished(planned: PlannedRun) -> bool:
                 "choose another output_dir, or begin anew with overwrite_output_dir: true"
             )
     return facts.get("status") == "completed"
+
+
+def _unfinished(pipeline: Pipeline) -> list[PlannedRun]:
+    """What is still to be made.
+
+    Raises:
+        ArtifactError: a finished run starts from one of them, which was deleted: it was made from another one.
+    """
+    missing: dict[str, PlannedRun] = {}
+    for planned in pipeline.runs:
+        config = planned.config
+        if not is_finished(planned):
+            missing[config.output_dir] = planned
+            continue
+        start = next((one for one in (config.model_name_or_path, config.adapter_name_or_path) if one in missing), None)
+        if start is not None:
+            raise ArtifactError(
+                f"{config.output_dir}: was made from {start}, which is no longer there; delete it too, or begin anew "
+                "with overwrite_output_dir: true"
+            )
+    return list(missing.values())
 
 
 def _remove(pipeline: Pipeline) -> None:
@@ -160,6 +187,16 @@ def _drift(pipeline: Pipeline, planned: PlannedRun) -> Drift:
         cutoff_len=first.cutoff_len,
         seed=first.seed,
     )
+
+
+def _check_drift_prompts(pipeline: Pipeline) -> None:
+    """They are read after the first run, and looked for before it."""
+    named = pipeline.drift.drift_prompts
+    if named is not None and pipeline.drift.drift_samples:
+        try:
+            open_source(named, dataset_dir=pipeline.runs[0].config.dataset_dir)
+        except DataError as error:
+            raise DataError(f"drift_prompts: {error}") from error
 
 
 def _fixed_pairs(pipeline: Pipeline) -> list[PreferencePair]:

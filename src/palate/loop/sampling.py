@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from palate.artifacts import write_text
+from palate.artifacts import read_json, write_json, write_text
 from palate.config.functions import load_function
 from palate.config.pipeline import SamplingFields
 from palate.config.run import RunConfig
 from palate.data.mix import drawn_key
 from palate.data.prompts import load_prompts
-from palate.errors import DataError
+from palate.errors import ArtifactError, DataError
 from palate.evaluation.subject import Subject
 from palate.feedback.candidates import Answerer, read_candidates, write_candidates
 from palate.feedback.judges import load_judge
@@ -22,6 +22,29 @@ from palate.loop.models import starting_model
 from palate.models.engine import Engine
 from palate.models.generate import Decoding
 from palate.models.precision import default_device, resolve
+
+SETTINGS = "sampling.json"
+
+# Where the answers come from, not what they are.
+_NOT_COMPARED = ("candidate_url", "candidate_sync")
+
+
+def check_sampling(config: RunConfig, sampling: SamplingFields) -> None:
+    """Refuse settings other than those that the round's answers, votes and pairs were begun with.
+
+    Raises:
+        ArtifactError: names the key.
+    """
+    path = Path(str(config.dataset)).with_name(SETTINGS)
+    made = read_json(path) if path.exists() else {}
+    wanted = sampling.resolved()
+    changed = [key for key in wanted if key in made and made[key] != wanted[key] and key not in _NOT_COMPARED]
+    if changed:
+        key = changed[0]
+        raise ArtifactError(
+            f"{path.parent}: was begun with {key}: {made[key]}, the config now says {wanted[key]}; put it back, "
+            "delete that folder and the run made of it, or begin anew with overwrite_output_dir: true"
+        )
 
 
 def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: Callable[[str], None]) -> int:
@@ -38,7 +61,9 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
     path = Path(str(config.dataset))
     if path.exists():
         return len(path.read_text(encoding="utf-8").splitlines())
-    prompts, _ = load_prompts(sampling.prompts, dataset_dir=config.dataset_dir)
+    prompts, dropped = load_prompts(sampling.prompts, dataset_dir=config.dataset_dir)
+    if dropped:
+        say(f"{name}: {len(dropped)} rows of {sampling.prompts} have no prompt, {dropped[0].id} the first")
     if sampling.prompts_per_round is not None:
         # Drawn by the hash of seed, round and row, and kept in the order of the file.
         key = {row: drawn_key(config.seed, f"{name}\0{row}") for row, _ in prompts}
@@ -51,6 +76,7 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
         sampling.candidate_temperature,
         seed=config.seed + int.from_bytes(drawn_key(config.seed, name)[:4], "big"),
     )
+    write_json(path.with_name(SETTINGS), sampling.resolved())
     candidates = path.with_name("candidates.jsonl")
     write_candidates(prompts, answerer, sampling.candidates, decoding, path=candidates)
     say(f"{name}: {len(prompts)} prompts with {sampling.candidates} answers each")

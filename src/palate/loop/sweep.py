@@ -13,6 +13,7 @@ from palate.config.sweep import Point, Sweep
 from palate.errors import ArtifactError
 from palate.evaluation.measure import accuracy_of_run
 from palate.evaluation.subject import read_run
+from palate.loop.inputs import check_inputs
 from palate.loop.pipeline import is_finished, make
 from palate.training.environment import is_main_process
 from palate.training.rewards import JudgeRewards
@@ -61,8 +62,9 @@ def run_sweep(
         remove_leftovers(folder)
     if sweep.overwrite and main:
         _remove(sweep)
-    for number, point in enumerate(sweep.points, 1):
-        planned = PlannedRun(point.name, point.config)
+    runs = [PlannedRun(point.name, point.config) for point in sweep.points]
+    check_inputs([planned for planned in runs if not is_finished(planned)])
+    for number, (point, planned) in enumerate(zip(sweep.points, runs, strict=True), 1):
         where = f"point {number} of {len(sweep.points)}"
         if is_finished(planned):
             say(f"{where}: finished already, {point.config.output_dir}")
