@@ -128,7 +128,14 @@ def test_a_spike_is_named_and_noise_is_not(health: Callable[..., Health], told: 
     assert told == []
     watch.on_step(41, step(loss=4.0))
     assert [(finding.name, finding.step) for finding in told] == [("loss_spike", 41)]
-    assert "learning_rate: 1e-7" in told[0].remedy
+    assert "learning_rate: 1e-7, pref_beta" in told[0].remedy
+
+
+def test_a_remedy_names_no_key_that_the_stage_lacks(health: Callable[..., Health], told: list[Finding]) -> None:
+    watch = health(starts_equal=False)
+    for number in range(1, 22):
+        watch.on_step(number, {"loss": 0.6 if number < 21 else 4.0, "learning_rate": 1e-5})
+    assert "learning_rate: 1e-7, max_grad_norm" in told[0].remedy
 
 
 def test_chosen_that_falls_is_named_once(health: Callable[..., Health], told: list[Finding]) -> None:

@@ -56,6 +56,9 @@ def test_a_model_with_a_nan_in_it_names_the_rows(model: Path, tmp_path: Path) ->
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(NonFiniteError, match=r"step 1: the loss is not finite for pairs2\.jsonl:[12], pairs2\.jsonl"):
         run(broken, tmp_path / "run", rows=2, per_device_train_batch_size=2)
+    with pytest.raises(NonFiniteError, match="learning_rate: 1e-7, max_grad_norm") as caught:
+        run(broken, tmp_path / "sft", stage="sft", rows=2, per_device_train_batch_size=2)
+    assert "pref_beta" not in str(caught.value), "a key that this stage would refuse"
 
 
 def test_only_the_newest_checkpoints_stay(model: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ class Health:
         elif not self._moved and self._updated:
             self._check_moved(step)
         self._updated = self._updated or metrics.get("learning_rate", 0.0) > 0.0
-        self._check_spike(step, metrics["loss"])
+        self._check_spike(step, metrics)
         self._check_chosen(step, metrics)
         self._steps_seen += 1
 
@@ -126,16 +126,17 @@ class Health:
             "raise learning_rate (LoRA usually wants 10 to 100 times that of full fine-tuning), or precision: fp32",
         )
 
-    def _check_spike(self, step: int, loss: float) -> None:
-        seen = self._losses
+    def _check_spike(self, step: int, metrics: Mapping[str, float]) -> None:
+        seen, loss = self._losses, metrics["loss"]
         if len(seen) == _WINDOW:
             centre, spread = statistics.median(seen), statistics.pstdev(seen)
             if loss > centre + self._limits.health_loss_spike * spread and loss > 1.5 * abs(centre) + 0.1:
+                beta = "pref_beta: 0.2, " if "ref_logps/chosen" in metrics else ""  # a key of losses with a reference
                 self._find(
                     step,
                     "loss_spike",
                     f"loss {loss:.3f} after a median of {centre:.3f} over {_WINDOW} steps",
-                    "learning_rate: 1e-7, pref_beta: 0.2, max_grad_norm: 0.5; look at the rows of this step",
+                    f"learning_rate: 1e-7, {beta}max_grad_norm: 0.5; look at the rows of this step",
                 )
         seen.append(loss)
 

@@ -246,7 +246,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def _explain(self, rows: list[str], norm: float) -> str:
         where = f"step {self.state.global_step + 1}"
         kept = "the weights were not touched and the last checkpoint is from before this step"
-        remedy = "try learning_rate: 1e-7, pref_beta: 0.2, max_grad_norm: 0.5, or precision: fp32"
+        beta = "pref_beta: 0.2, " if self.reference is not None else ""  # a key of losses with a reference
+        remedy = f"try learning_rate: 1e-7, {beta}max_grad_norm: 0.5, or precision: fp32"
         if rows:
             return f"{where}: the loss is not finite for {', '.join(rows[:5])}; {kept}; {remedy}"
         seen = ", ".join(group.id for group in self._step_groups[:5])
