@@ -153,6 +153,18 @@ def test_half_a_surrogate_in_evaluation_data_is_no_obstacle(tmp_path: Path) -> N
     assert ids(found, "leak") == {"train.jsonl:1"}
 
 
+def test_nothing_private_is_quoted(tmp_path: Path) -> None:
+    mail = "jane.roe@mailbox.org"
+    row = {"prompt": "Whom do I ask about it?", "chosen": f"Ask {mail} about it today.", "rejected": f"Ask {mail}"}
+    rows = [{**row, "system": f"You answer for {mail}."}, {**row, "rejected": f"ask {mail.upper()} about it, today!"}]
+    rows.append({**row, "rejected": row["chosen"]})
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = inspect_dataset(str(tmp_path / "set.jsonl"))
+    assert {"length_only", "formatting_only", "equal"} <= {problem.name for problem in found.problems}
+    assert found.systems == {"You answer for jane….": 1}
+    assert "mailbox" not in (as_text(found) + as_page(found, "page") + json.dumps(found.as_json())).lower()
+
+
 def test_token_lengths_and_what_is_cut(tmp_path: Path) -> None:
     rows = [
         {"prompt": "a b", "chosen": "c " * 20, "rejected": "d"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from palate.data.measures.privacy import find_private
+from palate.data.measures.privacy import find_private, hide_private
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,12 @@ def test_found(text: str, kinds: list[str]) -> None:
     found = find_private(text)
     assert [finding.kind for finding in found] == kinds
     assert all(len(finding.masked) <= 5 for finding in found)
+
+
+def test_what_is_found_is_hidden_and_the_rest_stays() -> None:
+    said = "Write to jane.roe@mailbox.org or a@b.example, or call (415) 867-5309."
+    assert hide_private(said) == "Write to jane… or a@b.example, or call (415…."
+    assert hide_private("pi is 3.14159265358979") == "pi is 3.14159265358979"
 
 
 @pytest.mark.parametrize(

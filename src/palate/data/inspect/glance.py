@@ -12,6 +12,7 @@ from palate.data.inspect.repeats import LABELLED, OTHER, PAIR, RowHashes
 from palate.data.kinds import KIND_NAMES
 from palate.data.measures.leaks import EvaluationTexts
 from palate.data.measures.pairs import Measures, measure, said, text_hash
+from palate.data.measures.privacy import hide_private
 from palate.data.messages import excerpt
 from palate.records import LabelledCompletion, PreferencePair, Record
 
@@ -43,7 +44,7 @@ class Glance:
         self.languages[measures.language] += 1
         self.turns[measures.turns] += 1
         if measures.system:
-            self.systems[excerpt(measures.system, 80)] += 1
+            self.systems[_quoted(measures.system, 80, measures)] += 1
             self.system_hashes.append(int.from_bytes(text_hash(measures.system)))
         self._note("prompt", sum(len(message.content) for message in record.prompt))
         names = ("chosen", "rejected") if measures.pair else ("completion",) * len(measures.characters)
@@ -127,9 +128,15 @@ class Glance:
             if record.margin <= 0:
                 found.append("equal_scores" if record.margin == 0 else "reversed_scores")
         if found:
-            both = f"{excerpt(said(record.chosen), 40)!r} over {excerpt(said(record.rejected), 40)!r}"
+            chosen, rejected = (_quoted(said(answer), 40, measures) for answer in (record.chosen, record.rejected))
+            both = f"{chosen!r} over {rejected!r}"
             for name in found:
                 self.problems.add(name, record.id, both)
+
+
+def _quoted(text: str, width: int, measures: Measures) -> str:
+    """How a text begins, fit for a report: what is private in it is masked."""
+    return excerpt(hide_private(text) if measures.private else text, width)
 
 
 class Glancer:

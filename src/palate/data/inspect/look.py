@@ -17,6 +17,7 @@ from palate.data.inspect.repeats import contradictions, crowded_prompts, duplica
 from palate.data.inspect.row_ids import RowIds
 from palate.data.inspect.tokens import TokenLooker
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
+from palate.data.measures.privacy import hide_private
 from palate.data.measures.similarity import near_duplicates
 from palate.data.parallel import ordered_chunks
 from palate.data.rows import Reading
@@ -66,7 +67,7 @@ def inspect_dataset(
             )
             for item in reader:
                 if isinstance(item, Dropped):
-                    look.all.problems.add(item.reason, item.id, item.detail)
+                    look.all.problems.add(item.reason, item.id, hide_private(item.detail))
                 else:
                     yield item
             reports.append(reader.report())

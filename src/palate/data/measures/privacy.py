@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 
@@ -106,8 +107,28 @@ _PATTERNS: Mapping[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
 
 def find_private(text: str) -> list[Finding]:
     """Everything in a text that looks like personal data or a secret, in the order of `_PATTERNS`."""
+    return [
+        Finding(kind, _masked(match[0]))
+        for kind, pattern, confirmed in _possible(text)
+        for match in pattern.finditer(text)
+        if confirmed(match[0])
+    ]
+
+
+def hide_private(text: str) -> str:
+    """The text with everything that `find_private` finds masked, fit for a report."""
+    for _, pattern, confirmed in list(_possible(text)):
+        text = pattern.sub(partial(_hidden, confirmed), text)
+    return text
+
+
+def _hidden(confirmed: Callable[[str], bool], match: re.Match[str]) -> str:
+    return _masked(match[0]) if confirmed(match[0]) else match[0]
+
+
+def _possible(text: str) -> Iterator[tuple[str, re.Pattern[str], Callable[[str], bool]]]:
+    """The kinds whose slow pattern is worth a try."""
     numbers = "\n".join(_NUMBERS.findall(text))
-    found = []
     for kind, (pattern, confirmed) in _PATTERNS.items():
         if kind == "key":
             possible = any(part in text for part in _KEY_PARTS)
@@ -116,8 +137,7 @@ def find_private(text: str) -> list[Finding]:
         else:
             possible = bool(_HINTS[kind].search(text if kind == "iban" else numbers))
         if possible:
-            found += [Finding(kind, _masked(match[0])) for match in pattern.finditer(text) if confirmed(match[0])]
-    return found
+            yield kind, pattern, confirmed
 
 
 def _masked(found: str) -> str:
