@@ -57,3 +57,13 @@ def test_a_file_that_is_read_is_not_replaced_under_another_name(tmp_path: Path) 
     with pytest.raises(UsageError, match="is what is read; name another file"):
         convert(str(tmp_path / "in.jsonl"), tmp_path / "link.jsonl")
     check_output_file(tmp_path / "new.jsonl", [open_source(str(tmp_path / "in.jsonl"))])
+
+
+@pytest.mark.parametrize("verb", ["curate", "split"])
+def test_one_dataset_holds_one_kind(verb: str, tmp_path: Path) -> None:
+    pairs, labels = tmp_path / "pairs.jsonl", tmp_path / "labels.jsonl"
+    pairs.write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n' * 9)
+    labels.write_text('{"prompt": "q", "completion": "a", "label": true}\n' * 9)
+    with pytest.raises(UsageError, match=r"labels\.jsonl: holds labelled completions, .*pairs\.jsonl pairs"):
+        VERBS[verb]([str(pairs), str(labels)], tmp_path / "out")  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()

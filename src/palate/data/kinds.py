@@ -49,6 +49,17 @@ def record_kind(name: str) -> type[Record]:
     return KINDS[name]
 
 
+def check_one_kind(kinds: Mapping[str, type[Record]]) -> None:
+    """Refuses sources, by path, of several kinds: of a file that held them all one kind alone would be read again."""
+    (first, kind), *others = kinds.items()
+    for path, other in others:
+        if other is not kind:
+            raise UsageError(
+                f"{path}: holds {KIND_NAMES[other]}, {first} {KIND_NAMES[kind]}; one dataset holds one kind: "
+                "make one of each, or convert them with --kind first"
+            )
+
+
 def can_become(kind: type[Record], wanted: type[Record]) -> bool:
     """Whether records of `kind` can be turned into `wanted`."""
     return kind is wanted or wanted is Record or (kind, wanted) in _WAYS

@@ -12,6 +12,7 @@ import numpy as np
 
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
+from palate.data.kinds import check_one_kind
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.measures.similarity import Signature, near_duplicates, signature
 from palate.data.mix import drawn_key
@@ -73,6 +74,7 @@ def split_files(
     sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
     check_output_folder(output, sources)
     read = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])
+    check_one_kind(read.kinds)
     keys, names, signatures = read.prompts()
     if not keys:
         reasons = Counter(drop.reason for drop in read.dropped)
@@ -168,6 +170,11 @@ class _Rows:
         self._readers = readers
         self.dropped: list[Dropped] = []
         self.reports: list[SourceReport] = []
+
+    @property
+    def kinds(self) -> dict[str, type[Record]]:
+        """The kind of each source, by its path."""
+        return {reader.source.path: reader.format.format.kind for reader in self._readers}
 
     def __iter__(self) -> Iterator[Record]:
         for reader in self._readers:

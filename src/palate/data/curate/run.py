@@ -13,6 +13,7 @@ from palate.data.contract import write_contract
 from palate.data.curate.base import BatchRule, Candidate, RowRule, Rule, SetRule
 from palate.data.curate.embedding import Embedder, EmbeddingDifference
 from palate.data.curate.funnel import Step, funnel_figure
+from palate.data.kinds import check_one_kind
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.measures.pairs import Measures, measure
 from palate.data.outputs import check_output_folder
@@ -77,6 +78,7 @@ def curate(
     sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
     check_output_folder(output, sources)
     data = _Data(sources, columns, max_samples, reading or Reading())
+    check_one_kind(data.kinds())
     verdicts, candidates, unread = _first_pass(data, rules, workers, progress)
     steps = [Step("read", "", len(candidates) + unread, unread)]
     out = _apply(rules, verdicts, candidates, steps)
@@ -109,6 +111,11 @@ class _Data:
     columns: Mapping[str, str] | None
     max_samples: int | None
     reading: Reading
+
+    def kinds(self) -> dict[str, type[Record]]:
+        """What the rows of each source become, by its path; rated answers become pairs."""
+        kinds = {source.path: self._reader(source).format.format.kind for source in self.sources}
+        return {path: PreferencePair if kind is RatedAnswers else kind for path, kind in kinds.items()}
 
     def items(self, reports: list[SourceReport] | None = None) -> Iterator[tuple[Record | Dropped, Any]]:
         """(record or dropped, the raw row) in the order of the files."""
