@@ -37,8 +37,8 @@ from tables import train_speed_table
 LAST_LAYERS = 5
 LORA_RANK = 16
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
-# Rounding to bf16 moves a pair's margin by about half a nat in either forward, whatever the learning rate: at β 0.1 that
-# is as much as the tolerance of a step of four pairs, at a fifth of that β it stays below.
+# Rounding to bf16 moves a pair's margin by about half a nat in either forward, whatever the learning rate.
+# At β 0.1 that is as much as the tolerance of a step of four pairs; at a fifth of it, it stays below.
 BETA = {"fp32": 0.1, "bf16": 0.02}
 # Mean log-probabilities of a step's answers: tens or hundreds of nats that differ from row to row, so that equal ones
 # show that the same rows met in the step.
