@@ -127,19 +127,21 @@ class Subject:
         name: what people call it.
         identity: content hash of its weights, adapters merged.
         template: its chat template and tokenizer.
+        packed: whether it reads packed batches, or padded ones.
+        precision, device: of its forward passes.
     """
 
     def __init__(self, spec: ModelSpec, precision: Precision, device: torch.device) -> None:
         self.spec = spec
-        self._precision = precision
-        self._device = device
+        self.precision = precision
+        self.device = device
         model: Any = load_model(spec.model, device=device, **spec.origin)
         for adapter in spec.adapters:
             model = merge_adapter(model, adapter)
         self.name = spec.name
         self.identity: str | None = model_hash(model)
-        self._packed = probe(model).packed
-        if self._packed:
+        self.packed = probe(model).packed
+        if self.packed:
             apply_fused(model)
         self.model: nn.Module = model.eval().requires_grad_(False)
         store_frozen_in(self.model, precision)
@@ -148,10 +150,10 @@ class Subject:
     def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:
         """Per group its completions' Σ log π and numbers of trained tokens, in the order of the groups."""
         scores: dict[int, tuple[list[float], list[int]]] = {}
-        collate = pack if self._packed else pad
-        with torch.no_grad(), self._precision.context(self._device):
-            for batch in micro_batches(groups, _TOKENS, collate, packed=self._packed):
-                moved = batch.to(self._device)
+        collate = pack if self.packed else pad
+        with torch.no_grad(), self.precision.context(self.device):
+            for batch in micro_batches(groups, _TOKENS, collate, packed=self.packed):
+                moved = batch.to(self.device)
                 logps: Logps = per_completion(self.model(**moved.model_inputs()), moved)
                 sums, tokens, start = logps.sums.tolist(), [int(n) for n in logps.tokens.tolist()], 0
                 for group in batch.groups:
@@ -164,7 +166,7 @@ class Subject:
         """Prompts with one sampled answer each, token by token as it was sampled, to be scored."""
         asked = [self.template.generation_prompt(prompt) for prompt in prompts]
         found = generate(
-            self.model, asked, decoding, stop_ids=self.template.stop_ids, precision=self._precision, seeds=seeds
+            self.model, asked, decoding, stop_ids=self.template.stop_ids, precision=self.precision, seeds=seeds
         )
         return [
             EncodedGroup(
@@ -189,7 +191,7 @@ class Subject:
             [self.template.generation_prompt(prompt) for prompt in prompts],
             decoding,
             stop_ids=stop_ids,
-            precision=self._precision,
+            precision=self.precision,
             seeds=seeds,
         )
         return [

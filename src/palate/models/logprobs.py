@@ -169,7 +169,7 @@ def _scoring_forward(
             squares = head_square_sums(hidden, output.weight, output.bias, scale=scale, softcap=softcap)
         return TokenLogps(logps, squares, values)
     # A wrapped head (an adapter on it) computes its own logits.
-    dense = _dense(_transform(output(hidden).float(), scale, softcap), target_ids, square_sums)
+    dense = _dense(transformed(output(hidden).float(), scale, softcap), target_ids, square_sums)
     return dense._replace(values=values)
 
 
@@ -228,8 +228,8 @@ def head_square_sums(
     with torch.autocast(hidden.device.type, enabled=False):
         h, w = hidden.to(compute), weight.to(compute)
         b = None if bias is None else bias.to(compute)
-        for rows in _chunks(len(h), weight.shape[0]):
-            sums[rows] = _square_sums(_transform(F.linear(h[rows], w, b).float(), scale, softcap))
+        for rows in row_chunks(len(h), weight.shape[0]):
+            sums[rows] = _square_sums(transformed(F.linear(h[rows], w, b).float(), scale, softcap))
     return sums
 
 
@@ -257,8 +257,8 @@ class _HeadLogps(torch.autograd.Function):
             b = None if bias is None else bias.to(compute)
             lse = hidden.new_empty(len(h), dtype=torch.float32)
             logps = torch.empty_like(lse)
-            for rows in _chunks(len(h), weight.shape[0]):
-                logits = _transform(F.linear(h[rows], w, b).float(), scale, softcap)
+            for rows in row_chunks(len(h), weight.shape[0]):
+                logits = transformed(F.linear(h[rows], w, b).float(), scale, softcap)
                 lse[rows] = logits.logsumexp(dim=-1)
                 logps[rows] = logits.gather(-1, target_ids[rows, None]).squeeze(-1) - lse[rows]
         ctx.save_for_backward(h, w, b, target_ids, lse)
@@ -276,8 +276,8 @@ class _HeadLogps(torch.autograd.Function):
         grad_w = torch.zeros(w.shape, dtype=torch.float32, device=w.device) if need_w else None
         grad_b = torch.zeros(w.shape[0], dtype=torch.float32, device=w.device) if need_b else None
         with torch.autocast(h.device.type, enabled=False):
-            for rows in _chunks(len(h), w.shape[0]):
-                logits = _transform(F.linear(h[rows], w, b).float(), scale, softcap)
+            for rows in row_chunks(len(h), w.shape[0]):
+                logits = transformed(F.linear(h[rows], w, b).float(), scale, softcap)
                 bend = None if softcap is None else 1 - (logits / softcap).square()
                 # d logp / d logits = onehot(target) − softmax
                 d = logits.sub_(lse[rows, None]).exp_().neg_()
@@ -304,7 +304,7 @@ class _HeadLogps(torch.autograd.Function):
         )
 
 
-def _transform(logits: torch.Tensor, scale: float, softcap: float | None) -> torch.Tensor:
+def transformed(logits: torch.Tensor, scale: float, softcap: float | None) -> torch.Tensor:
     if scale != 1.0:
         logits = logits * scale
     if softcap is not None:
@@ -312,7 +312,7 @@ def _transform(logits: torch.Tensor, scale: float, softcap: float | None) -> tor
     return logits
 
 
-def _chunks(rows: int, vocabulary: int) -> list[slice]:
+def row_chunks(rows: int, vocabulary: int) -> list[slice]:
     """Even slices of at most CHUNK_ELEMENTS / vocabulary rows (at least one)."""
     size = max(1, CHUNK_ELEMENTS // vocabulary)
     count = -(-rows // size)

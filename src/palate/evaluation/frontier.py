@@ -1,0 +1,253 @@
+"""True reward against KL to the reference: how much a method gains for how far it goes.
+
+The frontier of the DPO paper (https://arxiv.org/abs/2305.18290, section 6.1) and the over-optimisation curves of
+https://arxiv.org/abs/2210.10760: each model answers the same prompts, every answer is rewarded by what is known to be
+true (and, beside it, by what was learned), and the KL of the model to its reference is taken on the same answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from palate.data.scores import checked_scores
+from palate.errors import DataError, ModelError, UsageError
+from palate.evaluation.divergence import AnswerScore, score_answers
+from palate.evaluation.frontier_points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
+from palate.evaluation.subject import ModelSpec, Subject
+from palate.models.generate import Decoding, sampling_seed
+from palate.models.precision import Precision, default_device, resolve
+from palate.records import Messages, RewardFunction
+from palate.stats import Interval, mean_interval
+from palate.text.groups import EncodedGroup
+
+REFERENCE = "reference"
+
+
+def measure_frontier(
+    points: Sequence[FrontierModel],
+    reference: ModelSpec,
+    prompts: Sequence[Messages],
+    rewards: Mapping[str, RewardFunction],
+    *,
+    samples: int = 4,
+    max_new_tokens: int = 128,
+    temperature: float = 1.0,
+    seed: int = 42,
+    precision: str = "auto",
+    cutoff_len: int = 2048,
+    say: Callable[[str], None] = lambda _: None,
+) -> Frontier:
+    """Place models, and the reference itself, on the plane of reward and KL.
+
+    Two estimates of KL(π ‖ π_ref) of whole answers come from the same answers sampled from π. `kl_sampled` is the plain
+    Monte Carlo mean of log π(y|x) − log π_ref(y|x). `kl` sums, over the positions of an answer, the KL between the two
+    next-token distributions over the whole vocabulary: by the chain rule its mean over prefixes sampled from π is the
+    same KL, and it is Monte Carlo over prefixes only, so its variance is never larger (Rao-Blackwell,
+    https://arxiv.org/abs/2504.10637) and it is never negative. Answers are cut at `max_new_tokens`, and the KL is that
+    of the distributions of answers cut there.
+
+    The reference stays loaded and the points are loaded one after the other beside it. Sample k of prompt i is drawn by
+    the same random numbers for every point.
+
+    Args:
+        points: models to place; names must differ from each other and from `reference`.
+        reference: π_ref, which is also the first point, with KL 0.
+        prompts: conversations up to the answer; the unit of every interval.
+        rewards: name → reward; a learned one may stand beside the true one.
+        samples: answers to each prompt.
+        max_new_tokens: longest answer.
+        temperature: 1, since the KL is that of the distribution that is sampled.
+        seed: of the sampling.
+        precision: of the forward passes, as in a config.
+        cutoff_len: prompts that leave no room for a longest answer within it are left out, and counted.
+        say: a line before each model is loaded.
+
+    Raises:
+        UsageError: another temperature, no reward, or a name that is given twice.
+        DataError: no prompt is short enough.
+        ModelError: a model cannot be loaded, or its tokenizer or template is not the reference's.
+        FunctionError: a reward fails, or gives something else than a finite number for each answer.
+    """
+    _check(points, rewards, samples, temperature)
+    device = default_device()
+    how = resolve(precision, device)
+    say(f"loading the reference, {reference.model}")
+    before = Subject(reference, how, device)
+    rendered = [before.template.generation_prompt(prompt) for prompt in prompts]
+    kept = [place for place, ids in enumerate(rendered) if len(ids) + max_new_tokens <= cutoff_len]
+    if not kept:
+        raise DataError(
+            f"none of {len(prompts)} prompts leaves room for an answer of {max_new_tokens} tokens within "
+            f"{cutoff_len}; raise cutoff_len or lower max_new_tokens"
+        )
+    asked = [prompts[place] for place in kept]
+    taken = _Sampling(asked, [rendered[place] for place in kept], rewards, samples, max_new_tokens, seed)
+    first = FrontierModel(REFERENCE, reference)
+    found = [taken.measure(first, before, before)]
+    for number, point in enumerate(points, 1):
+        say(f"{number} of {len(points)}: {point.name}")
+        found.append(taken.measure(point, _subject(point, how, device), before))
+    return Frontier(
+        reference=REFERENCE,
+        points=[point for point, _ in found],
+        rewards=list(rewards),
+        prompts=len(kept),
+        left_out=len(prompts) - len(kept),
+        samples=samples,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        precision=how.name,
+        answers=[answer for _, answers in found for answer in answers],
+    )
+
+
+def _check(
+    points: Sequence[FrontierModel], rewards: Mapping[str, RewardFunction], samples: int, temperature: float
+) -> None:
+    if temperature != 1.0:
+        raise UsageError(
+            f"temperature {temperature:g}: KL is that of the distribution that is sampled, which is the model's own at "
+            "temperature 1 only"
+        )
+    if samples < 1:
+        raise UsageError(f"samples {samples}: at least one answer to each prompt is needed")
+    if not rewards:
+        raise UsageError("no reward is named, so nothing can stand against the KL")
+    names = [REFERENCE, *(point.name for point in points)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"two points are called {twice}; give each a name of its own")
+
+
+def _subject(point: FrontierModel, precision: Precision, device: torch.device) -> Subject:
+    return Subject(point.spec, precision, device)
+
+
+class _Sampling:
+    """Prompts and rewards that are the same for every point."""
+
+    def __init__(
+        self,
+        prompts: Sequence[Messages],
+        rendered: Sequence[Sequence[int]],
+        rewards: Mapping[str, RewardFunction],
+        samples: int,
+        max_new_tokens: int,
+        seed: int,
+    ) -> None:
+        self._prompts = prompts
+        self._rendered = rendered
+        self._rewards = rewards
+        self._samples = samples
+        self._decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
+        self._seeds = [
+            sampling_seed(seed, "frontier", place, sample) for place in range(len(prompts)) for sample in range(samples)
+        ]
+
+    def measure(
+        self, point: FrontierModel, policy: Subject, reference: Subject
+    ) -> tuple[FrontierPoint, list[FrontierAnswer]]:
+        if policy is not reference:
+            self._compare_tokens(point, policy, reference)
+        groups = self._sample(policy)
+        scores = [score for group in score_answers(policy, reference, groups) for score in group]
+        answers = self._answers(point.name, policy, groups, scores)
+        return self._point(point, policy, answers, reference=policy is reference), answers
+
+    def _compare_tokens(self, point: FrontierModel, policy: Subject, reference: Subject) -> None:
+        if policy.template.tokenizer.get_vocab() != reference.template.tokenizer.get_vocab():
+            raise ModelError(
+                f"{point.name}: its tokenizer is not that of the reference {reference.spec.model}, and a KL needs the "
+                "same tokens; name the model that it was trained from with --reference"
+            )
+        for prompt, ids in zip(self._prompts, self._rendered, strict=True):
+            if policy.template.generation_prompt(prompt) != ids:
+                raise ModelError(
+                    f"{point.name}: its chat template writes prompts in another way than that of the reference "
+                    f"{reference.spec.model}; name one template for both"
+                )
+
+    def _sample(self, policy: Subject) -> list[EncodedGroup]:
+        """A group for each prompt, its samples as completions."""
+        repeated = [prompt for prompt in self._prompts for _ in range(self._samples)]
+        single = policy.sampled(repeated, self._decoding, self._seeds)
+        return [
+            EncodedGroup(
+                str(place),
+                single[place * self._samples].prompt_ids,
+                tuple(one.completions[0] for one in single[place * self._samples : (place + 1) * self._samples]),
+            )
+            for place in range(len(self._prompts))
+        ]
+
+    def _answers(
+        self, name: str, policy: Subject, groups: Sequence[EncodedGroup], scores: Sequence[AnswerScore]
+    ) -> list[FrontierAnswer]:
+        stops = set(policy.template.stop_ids)
+        ids = [completion.ids.tolist() for group in groups for completion in group.completions]
+        texts = [policy.template.decode(one) for one in ids]
+        asked = [prompt for prompt in self._prompts for _ in range(self._samples)]
+        given = {
+            reward: checked_scores(f"reward {reward}", function, asked, texts)
+            for reward, function in self._rewards.items()
+        }
+        return [
+            FrontierAnswer(
+                point=name,
+                prompt=place // self._samples,
+                sample=place % self._samples,
+                text=text,
+                tokens=len(one),
+                ended=bool(one) and one[-1] in stops,
+                rewards={reward: values[place] for reward, values in given.items()},
+                logp=score.logp,
+                ref_logp=score.ref_logp,
+                kl=score.kl,
+            )
+            for place, (one, text, score) in enumerate(zip(ids, texts, scores, strict=True))
+        ]
+
+    def _point(
+        self, point: FrontierModel, policy: Subject, answers: Sequence[FrontierAnswer], *, reference: bool
+    ) -> FrontierPoint:
+        def over_prompts(values: Sequence[float]) -> Interval:
+            return mean_interval(self._prompt_means(values))
+
+        kl = [answer.kl for answer in answers]
+        sampled = [answer.logp - answer.ref_logp for answer in answers]
+        different = [
+            len({answer.text for answer in answers[start : start + self._samples]}) / self._samples
+            for start in range(0, len(answers), self._samples)
+        ]
+        return FrontierPoint(
+            name=point.name,
+            group=point.group,
+            method=point.method,
+            step=point.step,
+            model=point.spec.model,
+            identity=policy.identity,
+            reference=reference,
+            rewards={reward: over_prompts([answer.rewards[reward] for answer in answers]) for reward in self._rewards},
+            kl=over_prompts(kl),
+            kl_error=self._error(kl),
+            kl_sampled=over_prompts(sampled),
+            kl_sampled_error=self._error(sampled),
+            tokens=over_prompts([answer.tokens for answer in answers]),
+            ended=over_prompts([answer.ended for answer in answers]),
+            distinct=mean_interval(different),
+        )
+
+    def _prompt_means(self, values: Sequence[float]) -> list[float]:
+        n = self._samples
+        return [sum(values[start : start + n]) / n for start in range(0, len(values), n)]
+
+    def _error(self, values: Sequence[float]) -> float:
+        """Standard error of the mean, clustered by prompt: s/√n of the prompts' means; infinite for one prompt."""
+        means = self._prompt_means(values)
+        if len(means) < 2:
+            return math.inf
+        centre = sum(means) / len(means)
+        return math.sqrt(sum((mean - centre) ** 2 for mean in means) / (len(means) - 1) / len(means))
