@@ -24,10 +24,11 @@ class ModelFields(Fields):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="Number format of the computation; auto is bf16 where the hardware has it, else fp32."
     )
-    attention: Literal["auto", "tree", "padded"] = Field(
+    attention: Literal["auto", "tree", "flex", "padded"] = Field(
         "auto",
-        description="tree computes each prompt once for all its completions; padded computes separate rows; "
-        "auto is tree unless the model fails the check at load.",
+        description="tree computes each prompt once for all its completions; flex does so in one FlexAttention kernel "
+        "(CUDA, not measured yet); padded computes separate rows; auto is tree unless the model fails the check at "
+        "load.",
     )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, more time."

@@ -7,7 +7,7 @@ forward; it is never a global, because activation checkpointing replays layers a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ class TreeMask:
     """
 
     def __init__(self, rule: MaskFunction) -> None:
-        self._rule = rule
+        self.rule = rule
         self._blocks: dict[tuple[int, int], torch.Tensor | None] = {}
 
     def block(self, queries: int, keys: int, device: torch.device) -> torch.Tensor | None:
@@ -59,7 +59,7 @@ class TreeMask:
             k = torch.arange(keys, device=device)[None, :]
             zero = torch.zeros((), dtype=torch.long, device=device)
             causal = k <= q
-            allowed = self._rule(zero, zero, q, k) & causal
+            allowed = self.rule(zero, zero, q, k) & causal
             self._blocks[known] = None if torch.equal(allowed, causal) else allowed
         return self._blocks[known]
 
@@ -103,7 +103,29 @@ def tree_attention(
     Raises:
         ModelError: the layout is missing, or the architecture hands over a keyword whose meaning is unknown here.
     """
-    unknown = sorted(k for k, v in kwargs.items() if v is not None and v is not False and k not in _HARMLESS)
+    row = check_attention_call(module, attention_mask, layout, kwargs)
+    if scaling is None:
+        scaling = query.shape[-1] ** -0.5
+    plain = attention_mask is None and not dropout and softcap is None and s_aux is None
+    if plain and query.device.type == "cpu" and query.dtype == key.dtype == value.dtype:
+        return tree_span_attention(query[0], key[0], value[0], row, scaling)[None], None
+    repeat = query.shape[1] // key.shape[1]
+    if repeat > 1:
+        key = key.repeat_interleave(repeat, dim=1)
+        value = value.repeat_interleave(repeat, dim=1)
+    outputs = [
+        _attend(q, k, v, mask, dropout=dropout, scaling=scaling, softcap=softcap, sinks=s_aux)
+        for span in row.spans
+        for q, k, v, mask in _blocks(query, key, value, span, attention_mask)
+    ]
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def check_attention_call(
+    module: torch.nn.Module, attention_mask: object, layout: Layout | None, others: Mapping[str, Any]
+) -> Layout:
+    """The layout of a call of the attention function, if all that the architecture handed over is understood."""
+    unknown = sorted(k for k, v in others.items() if v is not None and v is not False and k not in _HARMLESS)
     if unknown:
         raise ModelError(
             f"{type(module).__name__} hands {', '.join(unknown)} to attention, which the tree path does not know"
@@ -114,21 +136,7 @@ def tree_attention(
         raise ModelError(
             f"{type(module).__name__} replaced the attention mask by its own {type(attention_mask).__name__}"
         )
-    if scaling is None:
-        scaling = query.shape[-1] ** -0.5
-    plain = attention_mask is None and not dropout and softcap is None and s_aux is None
-    if plain and query.device.type == "cpu" and query.dtype == key.dtype == value.dtype:
-        return tree_span_attention(query[0], key[0], value[0], layout, scaling)[None], None
-    repeat = query.shape[1] // key.shape[1]
-    if repeat > 1:
-        key = key.repeat_interleave(repeat, dim=1)
-        value = value.repeat_interleave(repeat, dim=1)
-    outputs = [
-        _attend(q, k, v, mask, dropout=dropout, scaling=scaling, softcap=softcap, sinks=s_aux)
-        for span in layout.spans
-        for q, k, v, mask in _blocks(query, key, value, span, attention_mask)
-    ]
-    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+    return layout
 
 
 def _blocks(

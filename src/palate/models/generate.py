@@ -12,9 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from palate.models.attention import TREE
 from palate.models.decode import Choose, decode, linear_weights_in
 from palate.models.precision import Precision
+from palate.models.probe import TREES
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +169,12 @@ def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 def stock_attention(model: Any) -> Iterator[None]:
     """Generation has no packed layout: give the architecture its own attention back inside the context."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if base.config._attn_implementation != TREE:
+    chosen = base.config._attn_implementation
+    if chosen not in TREES:
         yield
         return
     base.set_attn_implementation("sdpa")
     try:
         yield
     finally:
-        base.set_attn_implementation(TREE)
+        base.set_attn_implementation(chosen)

@@ -6,7 +6,7 @@ Reading an architecture's code cannot answer that for every model there is; scor
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,11 +15,15 @@ import torch
 from transformers import AttentionInterface
 
 from palate.models.attention import TREE, tree_attention
+from palate.models.flex_attention import FLEX, flex_tree_attention
 from palate.models.logprobs import Head, dense_logps, head_of, install
 from palate.text.batch import Batch, pack, pad
 from palate.text.encode import EncodedCompletion, EncodedGroup
 
 _PROMPT, _COMPLETIONS = 9, (6, 4, 7)
+
+# registered name → how a packed row's attention is computed
+TREES: Mapping[str, Callable[..., Any]] = {TREE: tree_attention, FLEX: flex_tree_attention}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Probe:
     difference: float
 
 
-def probe(model: Any, *, want_packed: bool = True) -> Probe:
+def probe(model: Any, *, want_packed: bool = True, tree: str = TREE) -> Probe:
     """Score one random group by tree and by separate rows, and the head against the model's own logits.
 
     Leaves the model with the scoring forward installed and, where `packed`, the tree attention selected.
@@ -47,18 +51,19 @@ def probe(model: Any, *, want_packed: bool = True) -> Probe:
     Args:
         model: a causal LM of transformers, unwrapped, in its final dtype and on its device.
         want_packed: False skips the tree and keeps the padded path.
+        tree: which of `TREES` computes packed rows.
     """
     stock = stock_attention(model)
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            return _probe(model, stock, want_packed)
+            return _probe(model, stock, want_packed, tree)
     finally:
         model.train(was_training)
 
 
-def _probe(model: Any, stock: str, want_packed: bool) -> Probe:
+def _probe(model: Any, stock: str, want_packed: bool, tree: str) -> Probe:
     device = next(model.parameters()).device
     group = random_group(model.config.get_text_config().vocab_size)
     rows = pad([group]).to(device)
@@ -78,7 +83,7 @@ def _probe(model: Any, stock: str, want_packed: bool) -> Probe:
         logps: torch.Tensor = model(**batch.model_inputs()).logps
         return logps
 
-    reason, difference = try_tree(model, stock, group, score, expected, tolerance)
+    reason, difference = try_tree(model, stock, group, score, expected, tolerance, tree)
     return Probe(not reason, reason, head, difference)
 
 
@@ -89,6 +94,7 @@ def try_tree(
     score: Callable[[Batch], torch.Tensor],
     expected: torch.Tensor,
     tolerance: float,
+    tree: str = TREE,
 ) -> tuple[str, float]:
     """Score `group` packed, and keep tree attention if that gives what separate rows gave.
 
@@ -96,13 +102,14 @@ def try_tree(
         stock: name of the attention to go back to.
         score: of a batch, in the order of its completions.
         expected: the same from separate rows.
+        tree: which of `TREES` is tried.
 
     Returns the reason why not, empty where it does, and the largest difference seen.
     """
     calls, difference, reason = 0, float("inf"), ""
     try:
-        model.set_attn_implementation(TREE)
-        with _counting() as counter:
+        model.set_attn_implementation(tree)
+        with _counting(tree) as counter:
             packed = score(pack([group]).to(expected.device))
         calls = counter[0]
         difference = float((packed - expected).abs().max())
@@ -121,7 +128,7 @@ def try_tree(
 def stock_attention(model: Any) -> str:
     """The attention that the model came with."""
     name = model.config._attn_implementation
-    return str(name) if name and name != TREE else "sdpa"
+    return str(name) if name and name not in TREES else "sdpa"
 
 
 def random_group(vocabulary: int) -> EncodedGroup:
@@ -157,16 +164,16 @@ def tolerance_of(dtype: torch.dtype) -> float:
 
 
 @contextlib.contextmanager
-def _counting() -> Iterator[list[int]]:
+def _counting(tree: str) -> Iterator[list[int]]:
     """Counts the calls of our attention function while the probe runs."""
     calls = [0]
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         calls[0] += 1
-        return tree_attention(*args, **kwargs)
+        return TREES[tree](*args, **kwargs)
 
-    AttentionInterface.register(TREE, counted)
+    AttentionInterface.register(tree, counted)
     try:
         yield calls
     finally:
-        AttentionInterface.register(TREE, tree_attention)
+        AttentionInterface.register(tree, TREES[tree])

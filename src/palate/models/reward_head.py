@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from palate.errors import ModelError
+from palate.models.attention import TREE
 from palate.models.logprobs import Head
 from palate.models.probe import Probe, random_group, separate_rows, stock_attention, tolerance_of, try_tree
 from palate.models.trunk import TrunkRun
@@ -60,7 +61,7 @@ def install_rewards(model: Any) -> None:
     model.forward = types.MethodType(_reward_forward, model)
 
 
-def probe_rewards(model: Any, *, want_packed: bool = True) -> Probe:
+def probe_rewards(model: Any, *, want_packed: bool = True, tree: str = TREE) -> Probe:
     """As `probe.probe`, for the states that rewards are read from; leaves the scoring forward installed."""
     stock = stock_attention(model)
     install_rewards(model)
@@ -82,6 +83,7 @@ def probe_rewards(model: Any, *, want_packed: bool = True) -> Probe:
                 lambda batch: _states(model, batch) / scale,
                 expected / scale,
                 tolerance_of(next(model.parameters()).dtype),
+                tree,
             )
             return Probe(not reason, reason, Head(), difference)
     finally:

@@ -13,6 +13,8 @@ from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
 from palate.errors import ConfigError
 from palate.models import tuning
+from palate.models.attention import TREE
+from palate.models.flex_attention import FLEX
 from palate.models.fused import apply_fused
 from palate.models.identity import model_hash, weights_hash
 from palate.models.load import load_model, store_frozen_in
@@ -64,6 +66,9 @@ def build_policy(config: RunConfig, precision: Precision, device: torch.device, 
     Raises:
         ModelError: it cannot be loaded. ConfigError: the config asks for layers or modules that it does not have.
     """
+    tree = tree_of(config)
+    if tree == FLEX and device.type != "cuda":
+        raise ConfigError(f"attention: flex has no backward on this {device.type}; use attention: tree")
     model: Any = load_model(
         config.model_name_or_path,
         device=device,
@@ -74,11 +79,13 @@ def build_policy(config: RunConfig, precision: Precision, device: torch.device, 
         head=head,
     )
     identity = model_hash(model)
-    found = (probe if head == "lm" else probe_rewards)(model, want_packed=config.attention != "padded")
+    found = (probe if head == "lm" else probe_rewards)(model, want_packed=config.attention != "padded", tree=tree)
     if found.packed:
         apply_fused(model)
-    if config.attention == "tree" and not found.packed:
-        raise ConfigError(f"attention: tree does not work with {config.model_name_or_path}: {found.reason}")
+    if config.attention in ("tree", "flex") and not found.packed:
+        raise ConfigError(
+            f"attention: {config.attention} does not work with {config.model_name_or_path}: {found.reason}"
+        )
     notices = []
     if not found.packed and config.attention == "auto":
         notices.append(f"attention: padded rows, because {found.reason}")
@@ -91,6 +98,11 @@ def build_policy(config: RunConfig, precision: Precision, device: torch.device, 
     trainable, total = tuning.count_parameters(model)
     notices.append(f"training {trainable:,} of {total:,} parameters ({100 * trainable / total:.1f} %)")
     return Policy(model, found, identity, trainable, total, _trunk(model, config, found), tuple(notices))
+
+
+def tree_of(config: RunConfig) -> str:
+    """The registered name of the attention that computes packed rows."""
+    return FLEX if config.attention == "flex" else TREE
 
 
 def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | None:

@@ -24,7 +24,7 @@ from palate.models.reference_store import ReferenceStore
 from palate.models.stored import StoredReference, fill, share, verify
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
-from palate.training.build import Policy
+from palate.training.build import Policy, tree_of
 from palate.training.methods.base import Method
 
 Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
@@ -110,7 +110,7 @@ def _live(
         identity = model_hash(model)
 
         def frozen(model: Any) -> Any:
-            probe(model, want_packed=policy.probe.packed)
+            probe(model, want_packed=policy.probe.packed, tree=tree_of(config))
             model.requires_grad_(False)
             store_frozen_in(model, precision)
             return model

@@ -337,6 +337,7 @@ class _Training:
 def _facts(session: Session) -> dict[str, Any]:
     """What run.json says from the first moment on."""
     config, policy, data = session.config, session.policy, session.data
+    tree_named = "flex" if config.attention == "flex" else "tree"
     return {
         "schema": 1,
         "stage": config.stage,
@@ -344,7 +345,7 @@ def _facts(session: Session) -> dict[str, Any]:
         "versions": versions(),
         "machine": machine(session.device),
         "precision": session.precision.name,
-        "attention": "tree" if policy.probe.packed else f"padded: {policy.probe.reason}",
+        "attention": tree_named if policy.probe.packed else f"padded: {policy.probe.reason}",
         "model": {
             "name": config.model_name_or_path,
             "identity": policy.identity,
