@@ -112,15 +112,47 @@ def machine() -> dict[str, Any]:
     }
 
 
+def _precision(name: str) -> str:
+    if name not in ("bf16", "fp32"):
+        raise argparse.ArgumentTypeError(f"{name} is neither bf16 nor fp32")
+    if name == "bf16" and not native_formats():
+        raise argparse.ArgumentTypeError(
+            "this processor has no bf16 products (avx512_bf16 or amx_bf16) and would emulate them for hours; use fp32"
+        )
+    return name
+
+
 def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
+    lines = _cpu_facts()
+    if not lines:
         return platform.processor() or platform.machine()
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
-    formats = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
-    return " ".join([name, *formats])
+    return " ".join([name, *native_formats()])
+
+
+def native_formats() -> list[str]:
+    """Instructions that multiply bf16, of those that PyTorch uses."""
+    flags = next((line.partition(":")[2].split() for line in _cpu_facts() if line.startswith("flags")), [])
+    return [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
+
+
+def _cpu_facts() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+
+
+def precision_option(parser: argparse.ArgumentParser) -> None:
+    """Of both sides; emulated bf16 would measure the emulation."""
+    default = "bf16" if native_formats() else "fp32"
+    parser.add_argument(
+        "--precision",
+        type=_precision,
+        metavar="{bf16,fp32}",
+        default=default,
+        help=f"absent: bf16 where the processor multiplies it, else fp32; here {default}",
+    )
 
 
 def write_result(name: str, result: Report, folder: Path = RESULTS) -> Path:

@@ -1,6 +1,6 @@
 """How near a full fine-tuning step comes to the machine's matrix products, and where the rest of its time goes.
 
-    python benchmarks/roofline.py                    bf16
+    python benchmarks/roofline.py                    bf16 where the processor multiplies it
     python benchmarks/roofline.py --precision fp32
 
 The peak is measured: the best rate over the shapes that the model multiplies, forward and backward, and over squares.
@@ -25,7 +25,7 @@ from unittest.mock import patch
 
 import torch
 from _flops import Flops, Shape, forward_flops, shape_of, training_flops
-from _measure import Report, model_and_source, results_option, say, write_result
+from _measure import Report, model_and_source, native_formats, precision_option, results_option, say, write_result
 from _pairs import short_pairs, write_jsonl
 from tables import roofline_table
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -65,7 +65,7 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Achieved FLOP/s of a training step against the measured peak.")
-    parser.add_argument("--precision", choices=list(DTYPES), default="bf16")
+    precision_option(parser)
     parser.add_argument("--pairs", type=int, default=16)
     parser.add_argument("--batch", type=int, default=4, help="pairs of an optimiser step")
     parser.add_argument("--epochs", type=int, default=2)
@@ -102,8 +102,9 @@ def product_shapes(model: Any) -> list[tuple[int, int]]:
 
 
 def peak(shapes: Sequence[tuple[int, int]], seconds: float, rows: int = 2048) -> dict[str, float]:
-    """Best FLOP/s by precision over x Wᵀ, its gradient for x and its gradient for W."""
-    return {name: max(_rate(o, i, rows, dtype, seconds) for o, i in shapes) for name, dtype in DTYPES.items()}
+    """Best FLOP/s by precision over x Wᵀ, its gradient for x and its gradient for W; of what the processor has."""
+    native = {name: dtype for name, dtype in DTYPES.items() if name == "fp32" or native_formats()}
+    return {name: max(_rate(o, i, rows, dtype, seconds) for o, i in shapes) for name, dtype in native.items()}
 
 
 def _rate(outputs: int, inputs: int, rows: int, dtype: torch.dtype, seconds: float) -> float:

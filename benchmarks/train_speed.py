@@ -1,6 +1,6 @@
 """palate and TRL in turn on the same model, pairs, order, schedule and optimiser: speed, memory, and equal losses.
 
-    python benchmarks/train_speed.py                               full fine-tuning, one epoch, bf16
+    python benchmarks/train_speed.py                               full fine-tuning, one epoch
     python benchmarks/train_speed.py --mode lora                   rank 16 on all linear layers
     python benchmarks/train_speed.py --mode last --epochs 3        the last 5 layers and an untied head
     python benchmarks/train_speed.py --prompt-ratio 3              long prompts, three times each answer
@@ -25,6 +25,7 @@ from _measure import (
     Report,
     model_and_source,
     palate_python,
+    precision_option,
     results_option,
     run_child,
     say,
@@ -70,7 +71,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Training speed and memory, palate and TRL in turn.")
     parser.add_argument("--mode", choices=["full", "lora", "last"], default="full")
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
+    precision_option(parser)
     parser.add_argument("--prompt-ratio", type=float, default=0.0, help="prompt tokens per token of the longer answer")
     parser.add_argument("--warm-store", action="store_true", help="palate finds the reference values of an earlier run")
     parser.add_argument("--rounds", type=int, default=3)
