@@ -6,16 +6,20 @@ from typing import Annotated
 
 import typer
 
+from palate.cli import eval_frontier
 from palate.cli.arguments import AsJson
 from palate.cli.console import result, result_json, say
 from palate.errors import UsageError
 
-app = typer.Typer(help="Measure models: preference accuracy of reference and policy.", no_args_is_help=True)
+app = typer.Typer(help="Measure models: preference accuracy, reward against KL.", no_args_is_help=True)
 
 
 @app.callback()
 def _root() -> None:
     """Measure models that exist."""
+
+
+app.command("frontier")(eval_frontier.command)
 
 
 @app.command("accuracy")

@@ -84,7 +84,7 @@ def measure_frontier(
             f"{cutoff_len}; raise cutoff_len or lower max_new_tokens"
         )
     asked = [prompts[place] for place in kept]
-    taken = _Sampling(asked, [rendered[place] for place in kept], rewards, samples, max_new_tokens, seed)
+    taken = _Sampling(kept, asked, [rendered[place] for place in kept], rewards, samples, max_new_tokens, seed)
     first = FrontierModel(REFERENCE, reference)
     found = [taken.measure(first, before, before)]
     for number, point in enumerate(points, 1):
@@ -131,6 +131,7 @@ class _Sampling:
 
     def __init__(
         self,
+        places: Sequence[int],
         prompts: Sequence[Messages],
         rendered: Sequence[Sequence[int]],
         rewards: Mapping[str, RewardFunction],
@@ -138,14 +139,13 @@ class _Sampling:
         max_new_tokens: int,
         seed: int,
     ) -> None:
+        self._places = places
         self._prompts = prompts
         self._rendered = rendered
         self._rewards = rewards
         self._samples = samples
         self._decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
-        self._seeds = [
-            sampling_seed(seed, "frontier", place, sample) for place in range(len(prompts)) for sample in range(samples)
-        ]
+        self._seeds = [sampling_seed(seed, "frontier", place, sample) for place in places for sample in range(samples)]
 
     def measure(
         self, point: FrontierModel, policy: Subject, reference: Subject
@@ -197,7 +197,7 @@ class _Sampling:
         return [
             FrontierAnswer(
                 point=name,
-                prompt=place // self._samples,
+                prompt=self._places[place // self._samples],
                 sample=place % self._samples,
                 text=text,
                 tokens=len(one),

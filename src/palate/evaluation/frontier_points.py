@@ -35,7 +35,7 @@ class FrontierAnswer:
 
     Attributes:
         point: name of the point that sampled it.
-        prompt: place of its prompt, from 0.
+        prompt: place of its prompt among those given, from 0.
         sample: which of the point's answers to that prompt, from 0.
         text: without what ends it.
         tokens: with what ends it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from palate.artifacts import RunDir
+from palate.artifacts import SEAL, RunDir
 from palate.errors import ArtifactError, ModelError
 from palate.models.fused import apply_fused
 from palate.models.generate import Decoding, generate
@@ -28,6 +29,7 @@ from palate.text.template import Template, load_template
 from palate.training.steps import micro_batches
 
 _TOKENS = 4096
+_CHECKPOINT = re.compile(r"checkpoint-\d+\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,27 @@ def read_run(path: str | Path) -> RunSpec:
     if facts.get("status") != "completed":
         status = facts.get("status", "of unknown status")
         raise ArtifactError(f"{path}: the run is {status}, only a completed one has a model")
-    config = facts["config"]
+    return _run_spec(Path(path), facts["config"], Path(path), Path(path).resolve().name)
+
+
+def read_checkpoint(path: str | Path) -> RunSpec:
+    """A checkpoint of a run as its policy, with the reference and config of the run, which need not have completed.
+
+    Raises:
+        ArtifactError: it was not finished, or its run cannot be read.
+    """
+    folder = Path(path)
+    if not (folder / SEAL).is_file():
+        raise ArtifactError(f"{path}: {SEAL} is missing: the checkpoint was not finished; name another one")
+    config = RunDir.open(folder.parent).read().get("config")
+    if not isinstance(config, dict):
+        raise ArtifactError(f"{folder.parent}: run.json has no config, so the checkpoint's model is not known")
+    whole = folder.resolve()
+    return _run_spec(folder.parent, config, folder, f"{whole.parent.name}/{whole.name}")
+
+
+def _run_spec(run: Path, config: dict[str, Any], files: Path, name: str) -> RunSpec:
+    """The specs of what was trained with `config` and saved in `files`."""
     earlier = config.get("adapter_name_or_path")
     base = ModelSpec(
         "reference",
@@ -94,26 +116,32 @@ def read_run(path: str | Path) -> RunSpec:
         config.get("model_revision"),
         bool(config.get("trust_remote_code")),
     )
-    name = Path(path).resolve().name
-    if (Path(path) / "adapter_config.json").exists():
+    if (files / "adapter_config.json").exists():
         # A continued adapter is saved whole, so it replaces the one that it came from.
-        policy = replace(base, name=name, adapters=(str(path),))
+        policy = replace(base, name=name, adapters=(str(files),))
     else:
-        policy = replace(base, name=name, model=str(path), adapters=(), revision=None)
+        policy = replace(base, name=name, model=str(files), adapters=(), revision=None)
     separate = config.get("ref_model")
     reference = replace(base, model=separate, adapters=(), revision=None) if separate else base
-    return RunSpec(Path(path), config, policy, reference)
+    return RunSpec(run, config, policy, reference)
 
 
 def is_run(path: str | Path) -> bool:
     return (Path(path) / "run.json").is_file()
 
 
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether the folder is a `checkpoint-N` in a run directory."""
+    return bool(_CHECKPOINT.match(Path(path).resolve().name)) and is_run(Path(path).resolve().parent)
+
+
 def model_spec(name: str, *, template: str | None = None) -> ModelSpec:
-    """A model by whatever a user calls it: a run, an adapter folder, a model folder, a hub id or a built-in name."""
+    """A model by whatever a user calls it: a run or one of its checkpoints, a model folder, a hub id or a built-in."""
     path = Path(name)
     if is_run(path):
         return read_run(path).policy
+    if is_checkpoint(path):
+        return read_checkpoint(path).policy
     if (path / "adapter_config.json").exists():
         raise ModelError(f"{name}: an adapter alone has no base; evaluate the run directory that it lies in")
     return ModelSpec(path.name if path.exists() else name, name, (), template)

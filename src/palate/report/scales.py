@@ -18,6 +18,7 @@ class Scale:
         end: pixel of `high`; below `start` for an axis that grows upwards.
         ticks: the values that are labelled.
         log: logarithmic; `low` is then above 0.
+        root: even in the square root; `low` is then at least 0.
     """
 
     low: float
@@ -26,17 +27,22 @@ class Scale:
     end: float
     ticks: tuple[float, ...]
     log: bool = False
+    root: bool = False
 
     def __call__(self, value: float) -> float:
         if self.log:
             share = math.log(value / self.low) / math.log(self.high / self.low)
+        elif self.root:
+            share = (math.sqrt(value) - math.sqrt(self.low)) / (math.sqrt(self.high) - math.sqrt(self.low))
         else:
             share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
     def shows(self, value: float | None) -> bool:
         """Whether a value has a place on the axis."""
-        return value is not None and math.isfinite(value) and (value > 0 or not self.log)
+        if value is None or not math.isfinite(value):
+            return False
+        return value > 0 if self.log else value >= 0 or not self.root
 
 
 def nice_step(span: float, most: int) -> float:
@@ -73,6 +79,15 @@ def logarithmic(values: Sequence[float], start: float, end: float) -> Scale:
     if below == above:
         above = below * 10
     return Scale(below, above, start, end, tuple(tick for tick in every if below <= tick <= above), log=True)
+
+
+def square_root(values: Sequence[float], start: float, end: float, *, most: int = 6) -> Scale:
+    """A scale from 0, even in √x, over the finite `values` that are not negative; ticks at squares of even steps."""
+    high = max((value for value in values if math.isfinite(value)), default=0.0)
+    step = nice_step(math.sqrt(high) if high > 0 else 1.0, most)
+    most_of = math.ceil((math.sqrt(high) if high > 0 else 1.0) / step - 1e-9)
+    ticks = tuple((number * step) ** 2 for number in range(most_of + 1))
+    return Scale(0.0, ticks[-1], start, end, ticks, root=True)
 
 
 def steps(values: Sequence[float], start: float, end: float, *, most: int = 6) -> Scale:

@@ -69,13 +69,27 @@ def _function(term: RewardTerm, judges: JudgeRewards | None, precision: Precisio
         if judges is None:
             raise ConfigError(f"rewards: judge {term.judge}: pass judges= to train(), as `palate train` does")
         return judges(term.judge)
-    spec = term.reward or ""
+    return reward_function(term.reward or "", precision=precision)
+
+
+def reward_function(spec: str, *, key: str = "rewards", precision: Precision) -> RewardFunction:
+    """The reward that a rule, a function or a reward model's folder stands for.
+
+    Args:
+        spec: `module:function`, `file.py:function`, `lexicon:…`, `length:…`, or a folder.
+        key: the config key or option, for messages.
+        precision: of a reward model's passes.
+
+    Raises:
+        ConfigError: it is none of these.
+        ModelError: a folder holds no reward model.
+    """
     if Path(spec).is_dir():
         return RewardModel(spec, precision=precision)
-    found = rule_score(spec, "rewards")
+    found = rule_score(spec, key)
     if found is None:
         raise ConfigError(
-            f"rewards: {spec} is no reward: write module:function, file.py:function, lexicon:…, length:…, or the "
+            f"{key}: {spec} is no reward: write module:function, file.py:function, lexicon:…, length:…, or the "
             "folder of a reward model"
         )
     return found
