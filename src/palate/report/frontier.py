@@ -217,7 +217,7 @@ def _labels(marks: Sequence[Mark], x: Scale, y: Scale, right: float) -> Markup:
     taken: list[tuple[float, float, float]] = []
     for mark in marks:
         text = visible(mark.label)
-        width = _CHARACTER * len(text)
+        width = _CHARACTER * len(text) + 6
         left, at = x(mark.x) + 8, y(mark.y) - 7
         if left + width > right:
             left -= width + 16

@@ -120,7 +120,7 @@ def frontier_table(facts: Mapping[str, Any]) -> Table:
     rows = [
         [
             str(point["name"]),
-            str(point["method"] or "–").replace(" ", "\u00a0"),
+            str(point["method"] or "–"),
             "–" if point["step"] is None else str(point["step"]),
             *(_interval(point["rewards"][reward]) for reward in rewards),
             _interval(point["kl"]),
