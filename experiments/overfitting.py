@@ -76,7 +76,7 @@ class Config(ExperimentConfig):
     held_out: int = Field(60, ge=2)
     questions: int = Field(60, ge=2)
     kl_prompts: int = Field(12, ge=2)
-    epochs: float = Field(4, gt=0)
+    epochs: float = Field(3, gt=0)
     batch: int = Field(4, ge=1)
     beta: float = Field(0.1, gt=0)
     full_lr: float = Field(2e-5, gt=0)

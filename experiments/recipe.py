@@ -60,8 +60,8 @@ class Config(ExperimentConfig):
     model: str = "smollm2-135m-instruct"
     data: str = "../shared/data"
     strong: int = Field(1000, ge=1)
-    pairs: int = Field(160, ge=2)
-    held_out: int = Field(80, ge=2)
+    pairs: int = Field(120, ge=2)
+    held_out: int = Field(72, ge=2)
     layers: int = Field(5, ge=1)
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
@@ -95,7 +95,6 @@ def runs(config: Config) -> dict[str, dict[str, Any]]:
         f"means, β {config.beta:g} (the recipe)": {**recipe, "pref_loss": "sigmoid_norm", "pref_beta": config.beta},
         f"means, β {config.small_beta:g}": {**recipe, "pref_loss": "sigmoid_norm", "pref_beta": config.small_beta},
         f"sums, β {config.beta:g}": {**recipe, "pref_loss": "sigmoid", "pref_beta": config.beta},
-        f"sums, β {config.small_beta:g}": {**recipe, "pref_loss": "sigmoid", "pref_beta": config.small_beta},
     }
 
 

@@ -73,12 +73,12 @@ class Config(ExperimentConfig):
     model: str = "smollm2-135m-instruct"
     data: str = "../shared/data"
     sets: dict[str, str] = Field(default_factory=lambda: dict(SETS))
-    pairs: int = Field(48, ge=2)
-    held_out: int = Field(60, ge=2)
-    set_pairs: int = Field(48, ge=2)
-    set_held_out: int = Field(24, ge=2)
+    pairs: int = Field(40, ge=2)
+    held_out: int = Field(48, ge=2)
+    set_pairs: int = Field(32, ge=2)
+    set_held_out: int = Field(16, ge=2)
     short_epochs: float = Field(1, gt=0)
-    longer_epochs: float = Field(6, gt=0)
+    longer_epochs: float = Field(4, gt=0)
     sft_lr: float = Field(1e-4, gt=0)
     epochs: float = Field(2, gt=0)
     set_epochs: float = Field(1, gt=0)
@@ -86,8 +86,8 @@ class Config(ExperimentConfig):
     beta: float = Field(0.1, gt=0)
     batch: int = Field(8, ge=1)
     layers: int = Field(5, ge=1)
-    kl_prompts: int = Field(12, ge=2)
-    cutoff_len: int = Field(256, ge=16)
+    kl_prompts: int = Field(8, ge=2)
+    cutoff_len: int = Field(320, ge=16)
     max_new_tokens: int = Field(48, ge=1)
 
 
