@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -65,8 +65,78 @@ def _grown(old: torch.Tensor | None, new: torch.Tensor, length: int) -> torch.Te
     return buffer
 
 
+class Reader(Protocol):
+    """A model that reads a batch of prompts and then a token at a time for each row."""
+
+    def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
+        """Logits float32 [prompts · copies, V] of the token after each prompt, copies side by side."""
+        ...
+
+    def next(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits float32 [rows, V] after one more token for each row, int64 [rows]."""
+        ...
+
+    def keep(self, kept: torch.Tensor) -> bool:
+        """Go on with these of the rows only, int64 numbers; False where rows cannot leave."""
+        ...
+
+
+class StockReader:
+    """The model's own forward with a cache of its own kind.
+
+    Args:
+        model: a causal LM with its stock attention selected, in eval mode; gradient must be off.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._device = next(model.parameters()).device
+
+    def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
+        """See Reader."""
+        self._cache = _growing_cache(self._model)
+        # Recurrent layers have no rows to select or repeat: their batch stays what it was.
+        self._movable = all(hasattr(layer, "batch_select_indices") for layer in self._cache.layers)
+        if not self._movable:
+            prompts, copies = [prompt for prompt in prompts for _ in range(copies)], 1
+        input_ids, self._mask = _left_padded(prompts, self._device)
+        positions = (self._mask.cumsum(-1) - 1).clamp_(min=0)
+        logits = self._logits(input_ids, positions)
+        self._place = positions[:, -1:]
+        if copies > 1:
+            self._cache.batch_repeat_interleave(copies)
+            logits, self._mask = logits.repeat_interleave(copies, 0), self._mask.repeat_interleave(copies, 0)
+            self._place = self._place.repeat_interleave(copies, 0)
+        return logits
+
+    def next(self, tokens: torch.Tensor) -> torch.Tensor:
+        """See Reader."""
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
+        self._place = self._place + 1
+        return self._logits(tokens[:, None], self._place)
+
+    def keep(self, kept: torch.Tensor) -> bool:
+        """See Reader."""
+        if self._movable:
+            self._cache.batch_select_indices(kept)
+            self._mask, self._place = self._mask[kept], self._place[kept]
+        return self._movable
+
+    def _logits(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        output = self._model(
+            input_ids=input_ids,
+            attention_mask=self._mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits
+
+
 def decode(
-    model: Any,
+    reader: Reader,
     prompts: Sequence[Sequence[int]],
     copies: int,
     *,
@@ -77,28 +147,16 @@ def decode(
     """Answers to one batch of prompts, `copies` of each, in order: prompt 0's first.
 
     Args:
-        model: a causal LM with its stock attention selected, in eval mode; gradient must be off.
+        reader: the model; gradient must be off.
         prompts: token ids.
         copies: answers to each prompt.
         max_new_tokens: longest answer.
         stop_ids: token ids that end an answer.
         choose: picks the next tokens from logits; rows are numbered as the answers are returned.
     """
-    device = next(model.parameters()).device
-    cache = _growing_cache(model)
-    # Recurrent layers have no rows to select or repeat: their batch stays what it was.
-    movable = all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
-    if not movable:
-        prompts, copies = [prompt for prompt in prompts for _ in range(copies)], 1
-    input_ids, mask = _left_padded(prompts, device)
-    positions = (mask.cumsum(-1) - 1).clamp_(min=0)
-    logits = _logits(model, input_ids, mask, positions, cache)
-    if copies > 1:
-        cache.batch_repeat_interleave(copies)
-        logits, mask = logits.repeat_interleave(copies, 0), mask.repeat_interleave(copies, 0)
-        positions = positions.repeat_interleave(copies, 0)
+    logits = reader.first(prompts, copies)
+    device = logits.device
     rows = torch.arange(len(prompts) * copies, device=device)
-    place = positions[:, -1:]
     stops = torch.tensor(list(stop_ids), device=device)
     answers: list[list[int]] = [[] for _ in range(len(rows))]
     alive = torch.ones(len(rows), dtype=torch.bool, device=device)
@@ -111,29 +169,12 @@ def decode(
         living = int(alive.sum())
         if living == 0 or step == max_new_tokens - 1:
             break
-        if movable and living <= 0.75 * len(rows):
+        if living <= 0.75 * len(rows):
             kept = alive.nonzero().squeeze(-1)
-            cache.batch_select_indices(kept)
-            rows, tokens, mask, place, alive = rows[kept], tokens[kept], mask[kept], place[kept], alive[kept]
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-        place = place + 1
-        logits = _logits(model, tokens[:, None], mask, place, cache)
+            if reader.keep(kept):
+                rows, tokens, alive = rows[kept], tokens[kept], alive[kept]
+        logits = reader.next(tokens)
     return answers
-
-
-def _logits(
-    model: Any, input_ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
-) -> torch.Tensor:
-    output = model(
-        input_ids=input_ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    logits: torch.Tensor = output.logits[:, -1].float()
-    return logits
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -106,12 +106,13 @@ def _recognised(layer: Any) -> bool:
     if not hasattr(attention, "scaling") or not hasattr(attention, "head_dim") or not hasattr(attention, "config"):
         return False
     norms = (layer.input_layernorm, layer.post_attention_layernorm)
-    if any(_eps(norm) is None or [n for n, _ in norm.named_parameters()] != ["weight"] for norm in norms):
+    if any(rms_eps(norm) is None or [n for n, _ in norm.named_parameters()] != ["weight"] for norm in norms):
         return False
     return all(p.device.type == "cpu" and p.dtype in (torch.float32, torch.bfloat16) for p in layer.parameters())
 
 
-def _eps(norm: Any) -> float | None:
+def rms_eps(norm: Any) -> float | None:
+    """What a norm adds to the mean square, or None where it does not say."""
     for name in ("variance_epsilon", "eps"):
         if isinstance(getattr(norm, name, None), float):
             return float(getattr(norm, name))
@@ -133,8 +134,9 @@ def _untouched(module: Any, parts: tuple[str, ...]) -> bool:
     return not hooked(module) and all(part in module._modules for part in parts)
 
 
-def _plain_norm(norm: Any) -> bool:
-    return _eps(norm) is not None and set(norm._parameters) == {"weight"} and not norm._modules and not hooked(norm)
+def untouched_norm(norm: Any) -> bool:
+    """Whether the norm is one weight and a number, with nothing hung to it."""
+    return rms_eps(norm) is not None and set(norm._parameters) == {"weight"} and not norm._modules and not hooked(norm)
 
 
 def _fused_forward(
@@ -147,17 +149,17 @@ def _fused_forward(
     norm = layer.input_layernorm
     linear = [getattr(attention, name) for name in _ATTENTION]
     maps = [one for one in map(projection_of, linear) if one is not None]
-    if _plain_norm(norm) and len(maps) == len(linear):
-        x = attention_half(x, norm.weight, _eps(norm) or 0.0, maps, cos, sin, parts, attention.scaling)
+    if untouched_norm(norm) and len(maps) == len(linear):
+        x = attention_half(x, norm.weight, rms_eps(norm) or 0.0, maps, cos, sin, parts, attention.scaling)
     else:
-        x = attention_pieces(x, norm, _eps(norm), _plain_norm(norm), linear, cos, sin, parts, attention.scaling)
+        x = attention_pieces(x, norm, rms_eps(norm), untouched_norm(norm), linear, cos, sin, parts, attention.scaling)
     norm = layer.post_attention_layernorm
     linear = [getattr(mlp, name) for name in _MLP]
     maps = [one for one in map(projection_of, linear) if one is not None]
-    if _plain_norm(norm) and len(maps) == len(linear):
-        x = mlp_half(x, norm.weight, _eps(norm) or 0.0, maps)
+    if untouched_norm(norm) and len(maps) == len(linear):
+        x = mlp_half(x, norm.weight, rms_eps(norm) or 0.0, maps)
     else:
-        x = mlp_pieces(x, norm, _eps(norm), _plain_norm(norm), linear)
+        x = mlp_pieces(x, norm, rms_eps(norm), untouched_norm(norm), linear)
     return x[None]
 
 

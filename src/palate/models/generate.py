@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from palate.models.decode import Choose, decode, linear_weights_in
+from palate.models.decode import Choose, Reader, StockReader, decode, linear_weights_in
+from palate.models.decode_step import step_decoder
 from palate.models.precision import Precision
 from palate.models.probe import TREES
 
@@ -73,15 +74,10 @@ def generate(
     model.eval()
     device = next(model.parameters()).device
     try:
-        with (
-            torch.no_grad(),
-            stock_attention(model),
-            linear_weights_in(model, precision.autocast),
-            precision.context(device),
-        ):
+        with torch.no_grad(), stock_attention(model), _reader(model, precision, batch_size) as reader:
             for copies, places in _batches(prompts, batch_size):
                 decoded = decode(
-                    model,
+                    reader,
                     [prompts[i] for i in places[::copies]],
                     copies,
                     max_new_tokens=decoding.max_new_tokens,
@@ -93,6 +89,17 @@ def generate(
     finally:
         model.train(was_training)
     return answers
+
+
+@contextlib.contextmanager
+def _reader(model: Any, precision: Precision, batch_size: int) -> Iterator[Reader]:
+    """The fast reader where the model has one, else its own forward with weights in the run's precision."""
+    fast = step_decoder(model, precision.autocast, batch_size)
+    if fast is not None:
+        yield fast
+        return
+    with linear_weights_in(model, precision.autocast), precision.context(next(model.parameters()).device):
+        yield StockReader(model)
 
 
 def _batches(prompts: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[int, list[int]]]:
