@@ -87,7 +87,7 @@ class Config(ExperimentConfig):
     batch: int = Field(8, ge=1)
     layers: int = Field(5, ge=1)
     kl_prompts: int = Field(8, ge=2)
-    cutoff_len: int = Field(320, ge=16)
+    cutoff_len: int = Field(384, ge=16)
     max_new_tokens: int = Field(48, ge=1)
 
 
