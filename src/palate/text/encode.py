@@ -1,9 +1,9 @@
 """Records become token ids: one prompt, K completions, and which tokens are trained.
 
-All K renderings of all records of a chunk are tokenised in one batched call. The prompt of a group is the longest
-token prefix that its completions share and that ends at or before the place where generation would begin; a token
-across that place belongs to each completion and is trained. Masks come from where the turns lie in the text, never
-from token ids.
+All K renderings of all records of a chunk are tokenised together, each word that is new once (`text.words`). The
+prompt of a group is the longest token prefix that its completions share and that ends at or before the place where
+generation would begin; a token across that place belongs to each completion and is trained. Masks come from where the
+turns lie in the text, never from token ids.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from palate.text.rendering import Renderer, Rendering
 from palate.text.template import Template
 from palate.text.tokens import make_group
 from palate.text.truncate import cut_left, without_oldest_turn
+from palate.text.words import Words
 
 __all__ = [
     "Cut",
@@ -92,6 +93,7 @@ class Encoder:
         self.cutoff_len = cutoff_len
         self.truncation = truncation
         self._renderer = Renderer(template)
+        self._words = Words(template)
         self._ends = tuple({template.end_of_turn, str(template.tokenizer.eos_token or template.end_of_turn)})
         self._special = template.special_text()
 
@@ -141,15 +143,20 @@ class Encoder:
                 rendered.append(self._split(one))
             except DataError as error:
                 rendered.append(Dropped(record.id, "template_refused", str(error)))
-        texts = [text for row in rendered if isinstance(row, tuple) for text in (row[0], *(one.text for one in row[1]))]
-        encodings = iter(self.template.tokenize(texts))
+        texts: list[str] = []
+        edges: list[set[int]] = []
+        for row in rendered:
+            if isinstance(row, tuple):
+                texts += (row[0], *(one.text for one in row[1]))
+                edges += (set(), *(one.edges for one in row[1]))
+        tokens = iter(self._words(texts, edges))
         results: list[tuple[EncodedGroup | Dropped, int]] = []
         for (record, _, _), row in zip(rows, rendered, strict=True):
             if isinstance(row, Dropped):
                 results.append((row, 0))
             else:
-                stem = next(encodings)
-                group = make_group(record, stem, row[1], list(islice(encodings, len(row[1]))))
+                stem = next(tokens)
+                group = make_group(record, stem, row[1], list(islice(tokens, len(row[1]))))
                 results.append((group, sum(one.rewritten for one in row[1])))
         return results
 

@@ -64,18 +64,25 @@ class Template:
 
     def tokenize(self, texts: Sequence[str]) -> list[Encoding]:
         """One encoding (ids and character offsets) per text, in one batched call and without added special tokens."""
+        encodings: list[Encoding] = self._backend().encode_batch(list(texts), add_special_tokens=False)
+        return encodings
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of `tokenize`, without the work of the offsets."""
+        return [one.ids for one in self._backend().encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def _backend(self) -> Any:
         backend = self.tokenizer.backend_tokenizer
         # A saved tokenizer, or an earlier call with padding, may have left these on.
         if backend.truncation is not None:
             backend.no_truncation()
         if backend.padding is not None:
             backend.no_padding()
-        encodings: list[Encoding] = backend.encode_batch(list(texts), add_special_tokens=False)
-        return encodings
+        return backend
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text by itself, without any markup: a `records.TokenCounter`."""
-        return [len(encoding.ids) for encoding in self.tokenize(texts)]
+        return [len(ids) for ids in self.token_ids(texts)]
 
     def stem(self, text: str, limit: int) -> int:
         """How much of the beginning of `text`, at most `limit` characters, can be tokenised on its own.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,11 @@ from palate.records import (
 )
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.text.rendering import Rendering
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
+from palate.text.words import Tokens
 
 
 def make_group(
-    record: AnyRecord, stem: Encoding, renderings: Sequence[Rendering], encodings: Sequence[Encoding]
+    record: AnyRecord, stem: Tokens, renderings: Sequence[Rendering], tokens: Sequence[Tokens]
 ) -> EncodedGroup | Dropped:
     """One record's group.
 
@@ -33,16 +31,14 @@ def make_group(
         record: where the group's id, weight, labels and extra numbers come from.
         stem: the beginning of all its renderings, tokenised once; may be empty.
         renderings: the K renderings after the stem.
-        encodings: the same, tokenised.
+        tokens: the same, tokenised, with places around the boundary and the ends of the trained spans.
 
     Returns the group, or why it cannot be trained on.
     """
-    begun = np.array(stem.ids, dtype=np.int32)
-    ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
-    masks = [trained_tokens(rendering, encoding) for rendering, encoding in zip(renderings, encodings, strict=True)]
-    shared = min(
-        token_at(encoding, one.boundary, len(one.text)) for one, encoding in zip(renderings, encodings, strict=True)
-    )
+    begun = stem.ids
+    ids = [row.ids for row in tokens]
+    masks = [trained_tokens(rendering, row) for rendering, row in zip(renderings, tokens, strict=True)]
+    shared = min(row.token_at(one.boundary, len(one.text)) for one, row in zip(renderings, tokens, strict=True))
     for other in ids[1:]:
         differing = np.flatnonzero(ids[0][:shared] != other[:shared])
         shared = int(differing[0]) if len(differing) else shared
@@ -59,25 +55,13 @@ def make_group(
     return EncodedGroup(record.id, prompt, completions, record.weight, record.source, _labels(record), _extra(record))
 
 
-def token_at(encoding: Encoding, start: int, end: int) -> int:
-    """Index of the first token over the characters [start, end); tokenizers may leave white space to no token."""
-    for character in range(start, end):
-        token: int | None = encoding.char_to_token(character)
-        if token is not None:
-            return token
-    return len(encoding.ids)
-
-
-def trained_tokens(rendering: Rendering, encoding: Encoding) -> npt.NDArray[np.bool_]:
+def trained_tokens(rendering: Rendering, tokens: Tokens) -> npt.NDArray[np.bool_]:
     """bool [n]: the tokens over at least one character that the assistant wrote."""
-    mask = np.zeros(len(encoding.ids), dtype=np.bool_)
+    mask = np.zeros(len(tokens.ids), dtype=np.bool_)
     for start, end in rendering.trained:
-        first = token_at(encoding, start, end)
-        last = token_at(encoding, end, len(rendering.text))
-        place = encoding.token_to_chars(last) if last < len(mask) else None
-        if place is not None and place[0] < end:
-            last += 1
-        mask[first:last] = True
+        first = tokens.token_at(start, end)
+        last = tokens.token_at(end, len(rendering.text))
+        mask[first : last + tokens.straddles(last, end)] = True
     return mask
 
 
