@@ -36,7 +36,7 @@ def place_points(
     frontier = measure_frontier(
         [FrontierModel(name, _spec(name, path), step=step) for name, path, step in points],
         _spec("sft", world / "sft"),
-        prompts[: config.held_out_prompts],
+        prompts[: config.measured_prompts],
         rewards,
         samples=1,
         max_new_tokens=config.max_new_tokens,

@@ -38,6 +38,7 @@ class ReviewConfig(WorldConfig):
         rollouts: answers that PPO and GRPO sample in all.
         rm_epochs: passes of the reward model over the pairs.
         checkpoints: of a run that are measured, its end included.
+        measured_prompts: held-out film prompts on which they are, at most `held_out_prompts`.
     """
 
     labels: int = Field(2048, ge=4)
@@ -51,7 +52,8 @@ class ReviewConfig(WorldConfig):
     group: int = Field(8, ge=2)
     rollouts: int = Field(4096, ge=2)
     rm_epochs: float = Field(2.0, gt=0)
-    checkpoints: int = Field(4, ge=1)
+    checkpoints: int = Field(3, ge=1)
+    measured_prompts: int = Field(200, ge=2)
 
     def shared(self, *keys: str) -> dict[str, Any]:
         """Settings of a cell: those that every run has, and the named ones."""

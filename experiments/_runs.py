@@ -101,7 +101,7 @@ def run_cell(
                 remove_folder(path)  # measured, and large
         return {**_identity(method, strength, seed, budget), **trained, "points": measured, "samples": texts}
 
-    keys = ["checkpoints", "held_out_prompts"]
+    keys = ["checkpoints", "measured_prompts"]
     keys += ["epochs"] if method in OFFLINE else ["epochs", "rounds"] if method == "online" else ["rollouts"]
     keys += ["group"] if method == "grpo" else ["ppo_epochs"] if method.startswith("ppo") else []
     settings = {

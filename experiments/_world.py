@@ -65,7 +65,7 @@ class WorldConfig(ExperimentConfig):
     sft_learning_rate: float = Field(3e-3, gt=0)
     sft_batch: int = Field(32, ge=1)
     train_prompts: int = Field(2048, ge=8)
-    held_out_prompts: int = Field(256, ge=4)
+    held_out_prompts: int = Field(200, ge=4)
     max_new_tokens: int = Field(48, ge=4)
 
     @property

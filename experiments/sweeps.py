@@ -113,7 +113,7 @@ def _run(config: Config, folder: Path, loss: str, beta: float, learning_rate: fl
         }
 
     settings = {
-        **config.shared("epochs", "held_out_prompts"),
+        **config.shared("epochs", "measured_prompts"),
         **setting,
         "own_beta": own,
         "smoothing": config.smoothing if loss in ("cdpo", "robust") else 0.0,

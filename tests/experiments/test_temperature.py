@@ -15,7 +15,7 @@ from tiny_world import result_of
 
 @pytest.fixture(scope="module")
 def result(played: Path) -> dict[str, Any]:
-    given = ["strengths={dpo: 0.1, ppo-learned: 0.05}", "temperatures=[0.0, 0.25]"]
+    given = ["checkpoints=1", "strengths={dpo: 0.1, ppo-learned: 0.05}", "temperatures=[0.0, 0.25]"]
     return result_of(temperature, "temperature", played, given)
 
 
