@@ -24,7 +24,7 @@ from palate.records import (
     Rollouts,
     ScoredCompletion,
 )
-from palate.text import encode
+from palate.text import processes
 from palate.text.encode import Cut, EncodedGroup, EncodingStats, encode_record, encode_records
 from palate.text.named import TEMPLATES
 from palate.text.template import Template, load_template
@@ -296,10 +296,13 @@ def assert_same(left: list[EncodedGroup], right: list[EncodedGroup]) -> None:
             np.testing.assert_array_equal(mine.trained, its.trained)
 
 
+@pytest.mark.parametrize("forked", [True, False], ids=["forked", "spawned"])
 def test_two_processes_give_the_same(
-    make_tokenizer: Make, chat: Chat, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    make_tokenizer: Make, chat: Chat, pair: Pair, monkeypatch: pytest.MonkeyPatch, forked: bool
 ) -> None:
-    monkeypatch.setattr(encode, "_CHUNK", 4)
+    monkeypatch.setattr(processes, "CHUNK", 4)
+    # The runner of these tests has threads of its own, which forked workers do not need.
+    monkeypatch.setattr(processes, "may_fork", lambda: forked)
     template = load_template(make_tokenizer("byte_level"), "chatml")
     records = [pair(chat("u: old", "a: old", f"u: {'x' * n}"), f"a{n}", f"b{n % 5}", id=f"f:{n}") for n in range(11)]
     records[3] = pair(chat("u: q"), "same", "same", id="f:3")

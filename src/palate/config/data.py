@@ -49,7 +49,12 @@ class DataFields(Fields):
     max_dropped: float = Field(
         0.5, ge=0, le=1, description="Largest share of rows that may be unusable before the run is refused."
     )
-    preprocessing_num_workers: int = Field(1, ge=1, description="Processes that turn rows into tokens.")
+    preprocessing_num_workers: int | None = Field(
+        None,
+        ge=1,
+        description="Processes that turn rows into tokens.",
+        json_schema_extra={"default": "as many as pay off for the number of rows"},
+    )
 
     @model_validator(mode="after")
     def _one_way_to_mix(self) -> Any:

@@ -8,10 +8,7 @@ turns lie in the text, never from token ids.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Literal
@@ -19,6 +16,7 @@ from typing import Literal
 from palate.errors import DataError
 from palate.records import AnyRecord, Dropped, Message, Messages, completions_of
 from palate.text.groups import Cut, Encoded, EncodedCompletion, EncodedGroup, EncodingStats
+from palate.text.processes import encode_chunks
 from palate.text.rendering import Renderer, Rendering
 from palate.text.template import Template
 from palate.text.tokens import make_group
@@ -39,8 +37,6 @@ __all__ = [
 
 Truncation = Literal["auto", "drop"]
 
-_CHUNK = 256
-
 
 def encode_records(
     records: Iterable[AnyRecord],
@@ -48,7 +44,7 @@ def encode_records(
     *,
     cutoff_len: int | None = None,
     truncation: Truncation = "auto",
-    workers: int = 1,
+    workers: int | None = None,
 ) -> Encoded:
     """Encode records of any kind by a chat template.
 
@@ -59,16 +55,9 @@ def encode_records(
         truncation: what happens to a longer row. `auto` removes the oldest whole turns of the prompt (system text
             stays), then prompt tokens from the left (BOS stays), and drops the row if an answer still does not fit;
             `drop` drops it at once. No answer is ever shortened.
-        workers: processes, with the same result. One already tokenises on all cores and only renders on one, so more
-            pay off where there are more than a few cores and some ten thousand rows.
+        workers: processes, with the same result; None for as many as pay off.
     """
-    chunks = _chunks(records)
-    if workers > 1:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _start_worker, (template, cutoff_len, truncation)) as pool:
-            parts = list(pool.map(_encode_in_worker, chunks))
-    else:
-        parts = list(map(Encoder(template, cutoff_len, truncation), chunks))
+    parts = encode_chunks(list(records), Encoder(template, cutoff_len, truncation), workers)
     return Encoded(
         [group for part in parts for group in part.groups],
         [row for part in parts for row in part.dropped],
@@ -222,12 +211,6 @@ class Encoder:
         return Dropped(group.id, "too_long", seen)
 
 
-def _chunks(records: Iterable[AnyRecord]) -> Iterator[list[AnyRecord]]:
-    rows = iter(records)
-    while chunk := list(islice(rows, _CHUNK)):
-        yield chunk
-
-
 def _without_ends(completions: Sequence[Messages], ends: Sequence[str]) -> tuple[list[Messages], int]:
     """The completions without an end-of-turn text at the end of an answer, and how many of those there were.
 
@@ -246,19 +229,3 @@ def _without_ends(completions: Sequence[Messages], ends: Sequence[str]) -> tuple
             messages.append(message if content is message.content else Message(message.role, content))
         cleaned.append(tuple(messages))
     return cleaned, removed
-
-
-_in_worker: Encoder | None = None
-
-
-def _start_worker(template: Template, cutoff_len: int | None, truncation: Truncation) -> None:
-    """Runs once in a new process: its tokenizer works on one core, as there is a process per core."""
-    global _in_worker
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _in_worker = Encoder(template, cutoff_len, truncation)
-
-
-def _encode_in_worker(records: Sequence[AnyRecord]) -> Encoded:
-    if _in_worker is None:
-        raise RuntimeError("the worker was not started by encode_records")
-    return _in_worker(records)

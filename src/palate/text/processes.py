@@ -1,0 +1,114 @@
+"""Chunks of records encoded by several processes, in order and with the same result as by one.
+
+Where this process may be forked, the others begin at once with the records and the tokenizer in memory, and only token
+ids are sent back. Elsewhere they are spawned: a new interpreter each, which takes seconds, and is sent all it needs.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeAlias
+
+from palate.errors import DataError
+from palate.records import AnyRecord
+from palate.text.groups import Encoded
+
+CHUNK = 256
+"""Records that are encoded together."""
+
+# Fewer records are encoded before a second process has paid for itself.
+_WORTH_FORKING = 2 * CHUNK
+_WORTH_SPAWNING = 64 * CHUNK
+
+Encode: TypeAlias = Callable[[Sequence[AnyRecord]], Encoded]
+
+_encode: Encode | None = None
+_inherited: Sequence[AnyRecord] = ()
+
+
+def worthwhile(records: int) -> int:
+    """Processes that pay off for so many records, where nobody says how many."""
+    if records < (_WORTH_FORKING if may_fork() else _WORTH_SPAWNING):
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, records // CHUNK)
+
+
+def may_fork() -> bool:
+    """Whether a copy of this process could only do what it is told: Linux, and no other thread of Python's runs.
+
+    Idle threads of numerical libraries do no harm, because nothing in a worker computes with them.
+    """
+    return sys.platform == "linux" and threading.active_count() == 1
+
+
+def encode_chunks(records: Sequence[AnyRecord], encode: Encode, workers: int | None = None) -> list[Encoded]:
+    """`encode` of each chunk of `CHUNK` records, in order.
+
+    Args:
+        encode: can be pickled; each process has one of its own.
+        workers: processes; None for as many as pay off. One chunk is never worth a second.
+
+    Raises:
+        DataError: a process was killed.
+    """
+    count = worthwhile(len(records)) if workers is None else workers
+    starts = range(0, len(records), CHUNK)
+    if count > 1 and len(starts) > 1:
+        return _encode_in_processes(records, encode, count, starts)
+    return [encode(records[start : start + CHUNK]) for start in starts]
+
+
+def _encode_in_processes(
+    records: Sequence[AnyRecord], encode: Encode, workers: int, starts: Sequence[int]
+) -> list[Encoded]:
+    global _encode, _inherited
+    _encode, _inherited = encode, records
+    try:
+        if may_fork():
+            with _pool("fork", workers, _begin, ()) as pool:
+                return list(pool.map(_encode_range, starts))
+        with _pool("spawn", workers, _begin_with, (encode,)) as pool:
+            return list(pool.map(_encode_rows, (records[start : start + CHUNK] for start in starts)))
+    except BrokenProcessPool:
+        raise DataError(
+            "a process that turns rows into tokens was killed, perhaps for want of memory; "
+            "set preprocessing_num_workers: 1"
+        ) from None
+    finally:
+        _encode, _inherited = None, ()
+
+
+def _pool(method: str, workers: int, begin: Callable[..., None], arguments: tuple[object, ...]) -> ProcessPoolExecutor:
+    with warnings.catch_warnings():
+        # Python 3.12 warns of any native thread; those of `may_fork` are known to be idle.
+        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+        return ProcessPoolExecutor(workers, multiprocessing.get_context(method), begin, arguments)
+
+
+def _begin() -> None:
+    """In a new process: its tokenizer works on one core, as there is a process per core."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _begin_with(encode: Encode) -> None:
+    global _encode
+    _begin()
+    _encode = encode
+
+
+def _encode_range(start: int) -> Encoded:
+    return _encode_rows(_inherited[start : start + CHUNK])
+
+
+def _encode_rows(records: Sequence[AnyRecord]) -> Encoded:
+    if _encode is None:
+        raise RuntimeError("the process was not started by encode_chunks")
+    return _encode(records)
