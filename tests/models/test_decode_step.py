@@ -8,11 +8,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from palate.models import decode_step, prepacked
-from palate.models.decode_step import StepDecoder, recognised, step_decoder
+from palate.models.decode_step import StepDecoder, step_decoder
 from palate.models.fused import apply_fused
 from palate.models.generate import Decoding, generate, stock_attention
+from palate.models.llama_like import recognised
 from palate.models.load import store_frozen_in
 from palate.models.logprobs import Head, install
 from palate.models.precision import BF16, FP32
@@ -180,3 +182,76 @@ def test_bf16_is_used_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch
         assert prepacked.step_dtype(BF16.autocast, torch.float32) == dtype
         assert prepacked.step_dtype(None, torch.bfloat16) == dtype
         assert prepacked.step_dtype(None, torch.float32) == torch.float32
+
+
+def twisted(kind: str, **changes: Any) -> Any:
+    """A tiny model of an architecture that differs from Llama's where eight tokens do not show it."""
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = AutoConfig.for_model(kind, vocab_size=199, num_key_value_heads=2, pad_token_id=2, **size, **changes)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@torch.no_grad()
+def test_queries_that_grow_beyond_a_length_keep_their_forward() -> None:
+    rope = {"rope_type": "default", "rope_theta": 1e4, "llama_4_scaling_beta": 0.5}
+    model = twisted(
+        "ministral3",
+        head_dim=8,
+        sliding_window=None,
+        rope_parameters={**rope, "original_max_position_embeddings": 16},
+    )
+    assert step_decoder(model, None, 2) is None
+    prompt = list(range(3, 40))
+    answer = generate(model, [prompt], Decoding(max_new_tokens=1), stop_ids=[], precision=FP32)[0]
+    assert answer == [int(stock_logits(model, prompt).argmax())]
+
+
+@torch.no_grad()
+def test_layers_without_positions_keep_their_forward() -> None:
+    assert not recognised(twisted("smollm3", no_rope_layers=[1, 0], use_sliding_window=False))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rope_type", ["dynamic", "longrope", {"full_attention": "default"}])
+def test_rotations_that_depend_on_the_length_keep_their_forward(rope_type: Any) -> None:
+    model = tiny_model()
+    model.model.rotary_emb.rope_type = rope_type
+    assert not recognised(model)
+
+
+@torch.no_grad()
+def test_ceilings_other_gates_and_foreign_tensors_keep_their_forward() -> None:
+    def ceiling(model: Any) -> None:
+        model.config.final_logit_softcapping = 30.0
+
+    def gate(model: Any) -> None:
+        model.model.layers[1].mlp.act_fn = nn.GELU()
+
+    def foreign(model: Any) -> None:
+        class Quantised(nn.Parameter):
+            pass
+
+        model.model.layers[1].mlp.up_proj.weight = Quantised(model.model.layers[1].mlp.up_proj.weight.data)
+
+    for change in (ceiling, gate, foreign):
+        model = tiny_model()
+        assert recognised(model)
+        change(model)
+        assert not recognised(model)
+
+
+@torch.no_grad()
+def test_no_second_copy_of_weights_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = tiny_model("qwen2").bfloat16()
+    models = [half, lora()]
+    assert all(step_decoder(model, None, 4) is not None for model in models)
+    monkeypatch.setattr(decode_step, "COPIED_BYTES", 1000)
+    assert all(step_decoder(model, None, 4) is None for model in models)
+    monkeypatch.setattr(decode_step, "step_dtype", lambda *_: torch.bfloat16)
+    assert step_decoder(tiny_model(), BF16.autocast, 4) is None
+    monkeypatch.setattr(decode_step, "step_dtype", lambda *_: torch.float32)
+    model = tiny_model()
+    decoder = step_decoder(model, None, 4)
+    assert decoder is not None
+    assert decoder._layers[0].down._weights[0].data_ptr() == model.model.layers[0].mlp.down_proj.weight.data_ptr()

@@ -4,8 +4,8 @@ A step of decoding has few rows, so what counts is how often weights are touched
 maps that read the same input are one product, on weights that were laid out once (`models.prepacked`), and the
 samples of a prompt share its keys and values. The residual stream, norms, rotations and attention are float32.
 
-A model is recognised by its parts and then tried: it is taken only if it gives the model's own logits on random
-tokens, after the prompt and after a step. Nothing of the model is changed.
+A model is recognised by its parts (`models.llama_like`) and then tried: it is taken only if it gives the model's own
+logits on random tokens, after the prompt and after a step. Nothing of the model is changed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,15 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from palate.models import kernels
-from palate.models.fused import rms_eps, untouched_norm
+from palate.models.fused import rms_eps
+from palate.models.llama_like import ATTENTION, MLP, base_of, recognised
 from palate.models.prepacked import StepMap, step_dtype
-from palate.models.projection import Projection, hooked, projection_of
+from palate.models.projection import Projection, projection_of
 from palate.models.prompt_cache import LayerCache, Slots
 from palate.models.span_attention import Segment, tree_forward
 
-_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-_MLP = ("gate_proj", "up_proj", "down_proj")
-_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
-# Kinds of rotary positions whose angles depend on nothing but the position.
-_FIXED_ROTATIONS = {"default", "linear", "llama3", "yarn"}
 _TOLERANCE = 1e-4
 # Weights are held a second time, laid out anew, up to this many bytes.
 COPIED_BYTES = 2 << 30
@@ -100,7 +95,7 @@ class StepDecoder:
     """
 
     def __init__(self, model: Any, dtype: torch.dtype, *, copy: bool, rows: int) -> None:
-        base = _base(model)
+        base = base_of(model)
         trunk = base.model
         self._embedding = trunk.embed_tokens.weight
         self._rotary = trunk.rotary_emb
@@ -181,65 +176,28 @@ def step_decoder(model: Any, autocast: torch.dtype | None, rows: int) -> StepDec
     """
     if not recognised(model):
         return None
+    parameters = list(base_of(model).parameters())
+    size = sum(p.numel() for p in parameters)
+    # The trial is in float32: of weights of another kind, and of weights with adapters, it holds a copy of its own.
+    derived = base_of(model) is not model or any(p.dtype != torch.float32 for p in parameters)
+    if derived and size * torch.float32.itemsize > COPIED_BYTES:
+        return None
+    dtype = step_dtype(autocast, parameters[0].dtype)
+    copy = size * dtype.itemsize <= COPIED_BYTES
+    if not copy and dtype != torch.float32:
+        return None
     plain = StepDecoder(model, torch.float32, copy=False, rows=rows)
     if not _gives_the_models_logits(plain, model, autocast):
         return None
     del plain
-    weight = next(_base(model).parameters()).dtype
-    dtype = step_dtype(autocast, weight)
-    size = sum(p.numel() for p in _base(model).parameters()) * dtype.itemsize
-    return StepDecoder(model, dtype, copy=size <= COPIED_BYTES, rows=rows)
-
-
-def recognised(model: Any) -> bool:
-    """Whether the model has the parts of Llama's, on a CPU, with nothing hung between them."""
-    base = _base(model)
-    trunk = getattr(base, "model", None)
-    if trunk is None or not {"model", "lm_head"} <= set(base._modules):
-        return False
-    if set(trunk._modules) != {"embed_tokens", "layers", "norm", "rotary_emb"}:
-        return False
-    if any(_has_hooks(module) for module in (model, base)) or any(map(hooked, trunk.modules())):
-        return False
-    if any(p.device.type != "cpu" or p.dtype not in (torch.float32, torch.bfloat16) for p in base.parameters()):
-        return False
-    if type(trunk.embed_tokens) is not nn.Embedding or projection_of(base.lm_head) is None:
-        return False
-    kind = getattr(trunk.rotary_emb, "rope_type", None)
-    if not _sees_all(base.config.get_text_config()) or kind not in _FIXED_ROTATIONS or not untouched_norm(trunk.norm):
-        return False
-    return len(trunk.layers) > 0 and all(map(_has_the_parts, trunk.layers))
-
-
-def _has_the_parts(layer: Any) -> bool:
-    if set(layer._modules) != _PARTS:
-        return False
-    attention, mlp = layer.self_attn, layer.mlp
-    for module, names, more in ((attention, _ATTENTION, set()), (mlp, _MLP, {"act_fn"})):
-        own = [name for name, _ in module.named_parameters(recurse=False)]
-        if own or not set(names) <= set(module._modules) <= {*names, *more}:
-            return False
-        if any(projection_of(getattr(module, name)) is None for name in names):
-            return False
-    if not all(map(untouched_norm, (layer.input_layernorm, layer.post_attention_layernorm))):
-        return False
-    return isinstance(getattr(attention, "scaling", None), float) and isinstance(
-        getattr(attention, "head_dim", None), int
-    )
-
-
-def _sees_all(config: Any) -> bool:
-    """Whether every token sees its whole past: a window shows only beyond its width, which the trial does not reach."""
-    windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
-    kinds = getattr(config, "layer_types", None) or []
-    return not any(windows) and all(kind == "full_attention" for kind in kinds)
+    return StepDecoder(model, dtype, copy=copy, rows=rows)
 
 
 def _parts(layer: Any) -> _Parts:
     attention, mlp = layer.self_attn, layer.mlp
     return _Parts(
-        tuple(_projections(getattr(attention, name) for name in _ATTENTION)),
-        tuple(_projections(getattr(mlp, name) for name in _MLP)),
+        tuple(_projections(getattr(attention, name) for name in ATTENTION)),
+        tuple(_projections(getattr(mlp, name) for name in MLP)),
         (_norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)),
         attention.scaling,
         attention.head_dim,
@@ -257,12 +215,12 @@ def _norm(module: Any) -> _Norm:
 def _gives_the_models_logits(decoder: StepDecoder, model: Any, autocast: torch.dtype | None) -> bool:
     """Two prompts of random tokens, read and gone on with, beside the model's own forward, in float32 where it can."""
     generator = torch.Generator().manual_seed(0)
-    vocabulary = _base(model).model.embed_tokens.num_embeddings
+    vocabulary = base_of(model).model.embed_tokens.num_embeddings
     ids = torch.randint(vocabulary, (2, 8), generator=generator)
     mask = torch.ones_like(ids)
     mask[1, :3] = 0
     positions = (mask.cumsum(-1) - 1).clamp_(min=0)
-    dtypes = {p.dtype for p in _base(model).parameters()}
+    dtypes = {p.dtype for p in base_of(model).parameters()}
     # Weights of several dtypes are multiplied under autocast only.
     mixed = autocast is not None and len(dtypes) > 1
     try:
@@ -288,11 +246,3 @@ def _chunks(prompts: Sequence[Sequence[int]]) -> Iterable[range]:
             start, tokens = i, 0
         tokens += len(prompt)
     yield range(start, len(prompts))
-
-
-def _base(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _has_hooks(module: Any) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
