@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import pre_tokenizers
+from tokenizers import AddedToken, pre_tokenizers
+from transformers import AutoTokenizer
 
 from palate.data import load_records
 from palate.records import AnyRecord, LabelledCompletion, Messages, PreferencePair, completions_of
@@ -35,54 +36,14 @@ FILES = (
     "ultrafeedback_1k_train.jsonl",
     "xstest_safety_pairs.jsonl",
 )
-PIECES = (
-    *(
-        "word",
-        "Words",
-        "don't",
-        "I'LL",
-        "it's",
-        "'s",
-        "'",
-        "x5",
-        "12 345",
-        "9",
-        "_",
-        "::",
-        "!=",
-        "~",
-        "https://a.b/c?d=1",
-    ),
-    *(
-        " ",
-        "  ",
-        "   ",
-        "\n",
-        "\n\n",
-        "\t",
-        "\r\n",
-        "\x0b",
-        "\x1c",
-        "\x1f ",
-        "\x7f",
-        "\x00",
-        "\xa0",
-        "\u2003",
-        "\u200b",
-    ),
-    *(
-        "caf\u00e9",
-        "e\u0301",
-        "\u00b2",
-        "\u0663",
-        "\u5317\u4eac",
-        "\U0001f642",
-        "\ufb01",
-        "\u201cquoted\u201d",
-        "\u2019s",
-    ),
-    *("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|im_", "end|>"),
-)
+WORDS = ["word", "Words", "don't", "I'LL", "it's", "'s", "x5", "12 345", "9", "https://a.b/c?d=1"]
+SIGNS = ["'", "_", "::", "!=", "~"]
+BLANKS = [" ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", "\x0b", "\xa0", "\u2003", "\u200b"]
+CONTROLS = ["\x1c", "\x1f ", "\x7f", "\x00"]
+OTHERS = ["caf\u00e9", "e\u0301", "\u00b2", "\u0663", "\u5317\u4eac", "\U0001f642", "\ufb01"]
+QUOTES = ["\u201cquoted\u201d", "\u2019s"]
+MARKUP = ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|im_", "end|>"]
+PIECES = [*WORDS, *SIGNS, *BLANKS, *CONTROLS, *OTHERS, *QUOTES, *MARKUP]
 TEXT = st.lists(st.sampled_from(PIECES) | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=14)
 
 
@@ -90,7 +51,7 @@ TEXT = st.lists(st.sampled_from(PIECES) | st.text(st.characters(exclude_categori
 def by_word(request: pytest.FixtureRequest, make_tokenizer: Callable[[str], Any]) -> Template:
     """Templates of the tokenizers whose words can be looked up."""
     if request.param == "smollm2":
-        return load_template(request.getfixturevalue("smollm2"))
+        return load_template(request.getfixturevalue("real"))
     tokenizer = make_tokenizer("byte_level")
     if request.param == "digits":
         steps = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -136,6 +97,16 @@ def test_memory_is_bounded(by_word: Template, monkeypatch: pytest.MonkeyPatch) -
         assert len(tokenize._words) <= 150
 
 
+def test_what_hardly_comes_again_is_not_remembered(by_word: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "_KEPT_PLACES", 3)
+    tokenize = Words(by_word)
+    for letter in "abcdefgh":
+        text = f"{letter} {letter * 5000}{letter.upper() * 5000} {'-' * 5000} {letter}{letter} ends"
+        assert tokenize([text], [[0, len(text) - 6]])[0].ids.tolist() == by_word.tokenize([text])[0].ids
+        assert len(tokenize._places) <= 3
+    assert max(len(part) for part in tokenize._parts) <= words._LONGEST_KEPT
+
+
 @pytest.mark.parametrize("kind", ["composing", "sentence_piece", "sentence_piece_always", "trimming"])
 def test_tokenizers_of_other_kinds_get_whole_texts(make_tokenizer: Callable[[str], Any], kind: str) -> None:
     assert not Words(load_template(make_tokenizer(kind), "chatml")).by_word
@@ -145,6 +116,26 @@ def test_an_added_token_over_a_cut_forbids_words(make_tokenizer: Callable[[str],
     tokenizer = make_tokenizer("byte_level")
     tokenizer.add_tokens(["two words"])
     assert not Words(load_template(tokenizer, "chatml")).by_word
+
+
+def test_added_tokens_that_are_looked_for_in_turn_forbid_words(make_tokenizer: Callable[[str], Any]) -> None:
+    # The special token is found first, although the other one begins before it.
+    tokenizer = make_tokenizer("byte_level")
+    tokenizer.add_tokens([AddedToken("x<|im", normalized=True)])
+    check_whole(load_template(tokenizer, "chatml"), "a bx<|im_end|>")
+
+
+def test_special_tokens_that_are_text_to_the_tokenizer_forbid_words(make_tokenizer: Callable[[str], Any]) -> None:
+    tokenizer = make_tokenizer("byte_level")
+    template = load_template(tokenizer, "chatml")
+    tokenizer.backend_tokenizer.encode_special_tokens = True
+    check_whole(template, "a <|im_end|> b")
+
+
+def check_whole(template: Template, text: str) -> None:
+    tokenize = Words(template)
+    assert tokenize([text], [()])[0].ids.tolist() == template.tokenize([text])[0].ids
+    assert not tokenize.by_word
 
 
 def slowly(template: Template, record: AnyRecord) -> tuple[list[int], list[tuple[list[int], list[bool]]]]:
@@ -174,6 +165,20 @@ def _closed(messages: Messages) -> Messages:
     )
 
 
+@pytest.fixture(scope="module")
+def real_tokenizer(smollm2_folder: Path) -> Any:
+    """SmolLM2's tokenizer, read once: reading it takes longer than the rows of a test."""
+    return AutoTokenizer.from_pretrained(smollm2_folder)
+
+
+@pytest.fixture
+def real(real_tokenizer: Any) -> Iterator[Any]:
+    """SmolLM2's tokenizer; a named template, which is written into it, is taken out again."""
+    own = real_tokenizer.chat_template
+    yield real_tokenizer
+    real_tokenizer.chat_template = own
+
+
 @cache
 def read(path: Path) -> list[Any]:
     """All records of a file, read once for all templates."""
@@ -196,15 +201,15 @@ def compare(template: Template, path: Path, rows: slice) -> None:
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("name", [None, *TEMPLATES])
 def test_real_rows_by_every_template(
-    smollm2: Any, shared_data: Callable[[str], Path], name: str | None, file: str
+    real: Any, shared_data: Callable[[str], Path], name: str | None, file: str
 ) -> None:
-    compare(load_template(smollm2, name), shared_data(f"preference/{file}"), slice(None, None, 150))
+    compare(load_template(real, name), shared_data(f"preference/{file}"), slice(None, None, 150))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES)
-def test_every_real_row(smollm2: Any, shared_data: Callable[[str], Path], file: str) -> None:
-    compare(load_template(smollm2), shared_data(f"preference/{file}"), slice(None))
+def test_every_real_row(real: Any, shared_data: Callable[[str], Path], file: str) -> None:
+    compare(load_template(real), shared_data(f"preference/{file}"), slice(None))
 
 
 def test_arrays_can_be_written_to(by_word: Template, pair: Callable[..., PreferencePair], chat: Any) -> None:

@@ -33,7 +33,9 @@ _DIGIT = re.compile("([0-9])")
 # Longer words (addresses, code without spaces) hardly ever come again.
 _LONGEST_KEPT = 40
 _KEPT = 1 << 18
-"""Words, and places with offsets, that are remembered: some 40 MB."""
+"""Words that are remembered, and parts of words: some 40 MB."""
+_KEPT_PLACES = 1 << 14
+"""Places with offsets that are remembered: they are larger, some 20 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,8 @@ class Words:
             ids = self._added.get(text)
             if ids is None:
                 ids = _bytes([token.id for token in self._model.tokenize(text.translate(self._table))])
-            self._parts[text] = ids
+            if len(text) <= _LONGEST_KEPT:
+                self._parts[text] = ids
         return ids
 
     def _joined(self, row: Sequence[_Piece], whole: dict[str, bytes]) -> Tokens:
@@ -195,8 +198,9 @@ class Words:
 
     def _forget(self) -> None:
         """Keeps memory flat: what is long hardly ever comes again, and a full memory begins anew."""
-        for kept in (self._words, self._parts, self._places):
-            if len(kept) > _KEPT:
+        memories = ((self._words, _KEPT), (self._parts, _KEPT), (self._places, _KEPT_PLACES))
+        for kept, most in memories:
+            if len(kept) > most:
                 kept.clear()
         for text in [text for text in self._places if len(text) > _LONGEST_KEPT]:
             del self._places[text]
@@ -255,8 +259,10 @@ def _kind(backend: Tokenizer, added: Iterable[Any]) -> tuple[bool, bool]:
     """Whether texts may be cut before spaces, and whether every digit is a word of its own (SmolLM2).
 
     Told from the tokenizer's own description: GPT-2's splitting with nothing before it, a model that has no chance in
-    it, offsets that leave nothing out, and added tokens that look at nothing around them and over no cut.
+    it, offsets that leave nothing out, and added tokens that are looked for all at once, look at nothing around them
+    and over no cut.
     """
+    added = list(added)
     model = backend.model
     steps = _steps(backend.pre_tokenizer)
     digits = len(steps) == 2 and steps[0] == {"type": "Digits", "individual_digits": True}
@@ -265,7 +271,9 @@ def _kind(backend: Tokenizer, added: Iterable[Any]) -> tuple[bool, bool]:
     trims = any(step.get("trim_offsets") for step in _steps(backend.post_processor))
     plain = isinstance(model, models.BPE) and not model.dropout and backend.normalizer is None and not trims
     loose = any(a.lstrip or a.rstrip or a.single_word or not a.content or re.search(r"\S ", a.content) for a in added)
-    return splitting and plain and not loose, digits
+    # Those that are not normalised are found before those that are; those that are text to it are never found.
+    at_once = len({a.normalized for a in added}) < 2 and not backend.encode_special_tokens
+    return splitting and plain and at_once and not loose, digits
 
 
 def _steps(part: Any) -> list[dict[str, Any]]:
