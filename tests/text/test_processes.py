@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +62,92 @@ def test_one_chunk_is_encoded_here() -> None:
 
     assert processes.encode_chunks([None] * 3, encode, 8) == [NOTHING]  # type: ignore[list-item]
     assert here == [os.getpid()]
+
+
+WAITING = """
+import os, time
+from palate.text import processes
+from palate.text.groups import Encoded, EncodingStats
+
+def slowly(records):
+    os.write(1, f"{os.getpid()}\\n".encode())
+    time.sleep(30.0 if os.environ["KILLED"] else 1.0)
+    return Encoded([], [], [], EncodingStats())
+
+processes.CHUNK = 1
+processes.may_fork = lambda: True
+try:
+    processes.encode_chunks([None, None], slowly, 3)
+except KeyboardInterrupt:
+    os.write(1, b"interrupted\\n")
+"""
+
+
+def waiting(killed: str) -> tuple[subprocess.Popen[str], list[int]]:
+    """A program with two busy processes and an idle one, in a group of its own, and the numbers of the busy ones."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(processes.__file__).parents[2]), "KILLED": killed}
+    program = subprocess.Popen(
+        [sys.executable, "-c", WAITING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment,
+    )
+    assert program.stdout is not None
+    return program, [int(program.stdout.readline()) for _ in range(2)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_ctrl_c_is_for_the_process_that_started_the_others() -> None:
+    program, _ = waiting("")
+    os.killpg(program.pid, signal.SIGINT)
+    out, err = program.communicate(timeout=60)
+    assert (out, err, program.returncode) == ("interrupted\n", "", 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_nothing_outlives_the_process_that_started_it() -> None:
+    program, _ = waiting("yes")
+    program.kill()
+    try:
+        # The pipes close with the last process that holds them.
+        program.communicate(timeout=20)
+    finally:
+        if any_left(program.pid):
+            os.killpg(program.pid, signal.SIGKILL)
+
+
+def any_left(group: int) -> bool:
+    """Whether a process of the group still runs."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+def test_pythons_warning_of_idle_threads_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = os.fork
+
+    def as_python_312_does() -> int:
+        warnings.warn("This process is multi-threaded, use of fork() may hang", DeprecationWarning, stacklevel=1)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", as_python_312_does)
+    monkeypatch.setattr(processes, "may_fork", lambda: True)
+    monkeypatch.setattr(processes, "CHUNK", 1)
+    assert processes.encode_chunks([None, None], lambda rows: NOTHING, 2) == [NOTHING] * 2  # type: ignore[list-item]
+
+
+def refuses(records: Sequence[AnyRecord]) -> Encoded:
+    del records
+    raise DataError("row 7: the chat template refuses the conversation")
+
+
+def test_an_error_of_a_process_is_that_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "CHUNK", 1)
+    monkeypatch.setattr(processes, "may_fork", lambda: True)
+    with pytest.raises(DataError, match=r"^row 7: the chat template refuses the conversation$"):
+        processes.encode_chunks([None, None], refuses, 2)  # type: ignore[list-item]

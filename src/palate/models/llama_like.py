@@ -97,7 +97,7 @@ def _names(module: nn.Module) -> set[str]:
     return _names_in(own)
 
 
-def _names_in(kind: type[nn.Module]) -> set[str]:
+def _names_in(kind: Any) -> set[str]:
     return set(inspect.unwrap(kind.forward).__code__.co_names)
 
 

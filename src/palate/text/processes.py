@@ -6,12 +6,14 @@ ids are sent back. Elsewhere they are spawned: a new interpreter each, which tak
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeAlias
@@ -74,7 +76,9 @@ def _encode_in_processes(
     try:
         if may_fork():
             with _pool("fork", workers, _begin, ()) as pool:
-                return list(pool.map(_encode_range, starts))
+                with _forking():
+                    encoded = pool.map(_encode_range, starts)
+                return list(encoded)
         with _pool("spawn", workers, _begin_with, (encode,)) as pool:
             return list(pool.map(_encode_rows, (records[start : start + CHUNK] for start in starts)))
     except BrokenProcessPool:
@@ -86,16 +90,44 @@ def _encode_in_processes(
         _encode, _inherited = None, ()
 
 
-def _pool(method: str, workers: int, begin: Callable[..., None], arguments: tuple[object, ...]) -> ProcessPoolExecutor:
-    with warnings.catch_warnings():
-        # Python 3.12 warns of any native thread; those of `may_fork` are known to be idle.
-        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
-        return ProcessPoolExecutor(workers, multiprocessing.get_context(method), begin, arguments)
+@contextlib.contextmanager
+def _pool(
+    method: str, workers: int, begin: Callable[..., None], arguments: tuple[object, ...]
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes that, after an error or Ctrl-C, are not given what is still waiting."""
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), begin, arguments)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _forking() -> Iterator[None]:
+    """All processes are forked inside: with the first task. Ctrl-C waits for the end of it, and never reaches them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of any native thread; those of `may_fork` are known to be idle.
+            warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:
-    """In a new process: its tokenizer works on one core, as there is a process per core."""
+    """In a new process: Ctrl-C is for the one that started it, and its tokenizer works on one core of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, killed before it could say so."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _begin_with(encode: Encode) -> None:
