@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from palate.models import decode_step, prepacked
+from palate.models.attention import TREE
 from palate.models.decode_step import StepDecoder, step_decoder
 from palate.models.fused import apply_fused
 from palate.models.generate import Decoding, generate, stock_attention
@@ -18,6 +19,7 @@ from palate.models.llama_like import recognised
 from palate.models.load import store_frozen_in
 from palate.models.logprobs import Head, install
 from palate.models.precision import BF16, FP32
+from palate.models.probe import probe
 from tiny import tiny_model
 
 PROMPTS = [[5, 9, 12], [7, 3, 30, 31, 8, 90, 14], [11]]
@@ -148,6 +150,24 @@ def test_the_model_is_left_as_it_was_also_after_an_error() -> None:
     for name, parameter in model.named_parameters():
         assert parameter is before[name][0]
         assert torch.equal(parameter, before[name][1])
+
+
+@pytest.mark.parametrize("method", ["eval", "set_attn_implementation"])
+def test_the_model_is_left_as_it_was_after_ctrl_c_on_the_way_in(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model().train()
+    probe(model)
+    changed = getattr(model, method)
+
+    def interrupted(*arguments: Any) -> None:
+        monkeypatch.undo()
+        changed(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, method, interrupted, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        generate(model, PROMPTS, GREEDY, stop_ids=[], precision=FP32)
+    assert all(module.training for module in model.modules())
+    assert model.config._attn_implementation == TREE
 
 
 def test_weights_that_change_between_calls_are_read_anew() -> None:

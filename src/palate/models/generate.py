@@ -71,9 +71,9 @@ def generate(
         seeds = [sampling_seed(decoding.seed, place) for place in range(len(prompts))]
     answers: list[list[int]] = [[] for _ in prompts]
     was_training = model.training
-    model.eval()
     device = next(model.parameters()).device
     try:
+        model.eval()
         with torch.no_grad(), stock_attention(model), _reader(model, precision, batch_size) as reader:
             for copies, places in _batches(prompts, batch_size):
                 decoded = decode(
@@ -180,8 +180,8 @@ def stock_attention(model: Any) -> Iterator[None]:
     if chosen not in TREES:
         yield
         return
-    base.set_attn_implementation("sdpa")
     try:
+        base.set_attn_implementation("sdpa")
         yield
     finally:
         base.set_attn_implementation(chosen)
