@@ -6,6 +6,8 @@ only what is new. What a cell depends on is hashed; a record made of something e
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -15,7 +17,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -56,7 +58,8 @@ class Workshop:
         cells: in an order in which each comes after those that it needs.
 
     Raises:
-        ValueError: a name stands twice, or a cell needs one that does not come before it.
+        CellError: a name stands twice.
+        ValueError: a cell needs one that does not come before it.
     """
 
     def __init__(self, folder: Path, cells: Sequence[Cell]) -> None:
@@ -64,9 +67,11 @@ class Workshop:
         self.cells = list(cells)
         self._digest: dict[str, str] = {}
         for cell in self.cells:
+            if cell.name in self._digest:
+                raise CellError(f"{cell.name}: would be made twice; the config gives one of its values twice")
             unknown = [name for name in cell.needs if name not in self._digest]
-            if unknown or cell.name in self._digest:
-                raise ValueError(f"cell {cell.name}: stands twice, or needs {unknown} before it is made")
+            if unknown:
+                raise ValueError(f"cell {cell.name}: needs {unknown} before it is made")
             inputs = [cell.name, dict(cell.settings), *(self._digest[name] for name in cell.needs)]
             self._digest[cell.name] = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -78,8 +83,12 @@ class Workshop:
         """Make what is missing, `workers` cells at a time with `threads` threads each.
 
         Raises:
-            CellError: names the cell and its log; what was made stays.
+            CellError: names the cell and its log, and what was made stays; or another process is at work in the folder.
         """
+        with held(self.folder, f"{self.folder}: another run, or a cell that one left behind, is still at work here"):
+            return self._make(workers, threads, say)
+
+    def _make(self, workers: int, threads: int, say: Callable[[str], None]) -> list[Record]:
         waiting = [cell for cell in self.cells if self._record(cell) is None]
         done = {cell.name for cell in self.cells} - {cell.name for cell in waiting}
         if done:
@@ -103,6 +112,7 @@ class Workshop:
         finally:
             for process in running.values():
                 process.kill()
+                process.join()
         return self.records()
 
     def place(self, name: str) -> Path:
@@ -157,6 +167,28 @@ class Workshop:
 
     def _log(self, name: str) -> Path:
         return self.place(name) / "log.txt"
+
+
+@contextlib.contextmanager
+def held(folder: Path, refusal: str = "") -> Iterator[None]:
+    """One process at a time in a folder, which is made where it is missing; the others wait, or are refused.
+
+    Processes forked inside hold the lock too: where a run is killed, its cells go on, and until they have ended nobody
+    may make the same ones beside them.
+
+    Raises:
+        CellError: with `refusal`, where one is given and another process is there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if refusal else 0))
+        except BlockingIOError as error:
+            raise CellError(refusal) from error
+        yield
+    finally:
+        os.close(lock)
 
 
 def place(folder: Path, name: str) -> Path:

@@ -158,7 +158,7 @@ def _one_run(
 
 
 def _first_pairs(folder: Path, at: Path, labels: int, most: int) -> Path:
-    """The pairs that the first `labels` comparisons gave, ties counted as comparisons."""
+    """As many of the first pairs as `labels` comparisons give on average, where `most` gave all: some are ties."""
     if labels >= most:
         return pairs_file(folder)
     rows = pairs_file(folder).read_text(encoding="utf-8").splitlines(keepends=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _cells import Cell, Record
+from _cells import Cell, Record, held
 from _config import ExperimentConfig
 from _reviews import Review, reviews
 from _reward import sentiment
@@ -80,13 +80,14 @@ def world_cell(config: WorldConfig, folder: Path) -> Cell:
 
     def make(_: Path) -> Record:
         place = world_place(config, folder)
-        if not (place / "world.json").exists():
-            if place.exists():
-                remove_folder(place)
-            place.mkdir(parents=True)
-            _write_reviews(config, place)
-            trained = train_run(sft_values(config, place), place / "sft")
-            write_json(place / "world.json", {**trained, **_described(config, place)})
+        with held(place.parent):  # of two experiments that begin together the second waits for the world of the first
+            if not (place / "world.json").exists():
+                if place.exists():
+                    remove_folder(place)
+                place.mkdir(parents=True)
+                _write_reviews(config, place)
+                trained = train_run(sft_values(config, place), place / "sft")
+                write_json(place / "world.json", {**trained, **_described(config, place)})
         return dict(read_json(place / "world.json"))
 
     return Cell("world", make, config.world)
@@ -121,7 +122,10 @@ def sft_values(config: WorldConfig, place: Path) -> dict[str, Any]:
 
 
 def _write_reviews(config: WorldConfig, place: Path) -> None:
-    """Reviews to learn from, and further ones whose prompts none of those begins with."""
+    """Reviews to learn from, and further ones with other prompts.
+
+    A short prompt of these may still begin a review that is learnt with a longer prompt; no text stands in both.
+    """
     films = reviews("films", config.films + config.train_prompts + config.held_out_prompts, config.seed)
     meals = reviews("meals", config.meals + config.held_out_prompts, config.seed)
     learnt = [*films[: config.films], *meals[: config.meals]]

@@ -2,7 +2,7 @@
 
     python experiments/run.py                                   the experiments
     python experiments/run.py sentiment                         at its default size
-    python experiments/run.py sentiment --set seeds=[1]         another one
+    python experiments/run.py online --set run_seeds=[1]        another one
     python experiments/publish.py                               figures and tables from the records
 
 The work lies in `runs/experiments/NAME`; the same command goes on after an interruption. When every cell is there, the
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -56,6 +57,8 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="folder of runs; absent: runs/experiments/NAME")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the record")
     options = parser.parse_args()
+    # A plain kill ends the cells too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.name is None:
         for name in NAMES:
             print(f"{name:12} {(experiment(name).__doc__ or '').splitlines()[0]}")

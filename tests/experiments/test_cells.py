@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from _cells import Cell, CellError, Record, Workshop, place
+from _cells import Cell, CellError, Record, Workshop, held, place
 
 
 def cells(folder: Path, *, factor: int = 2) -> list[Cell]:
@@ -65,3 +70,40 @@ def test_a_failure_names_the_cell_and_keeps_what_was_made(tmp_path: Path) -> Non
 def test_a_cell_that_comes_before_its_need_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="double"):
         Workshop(tmp_path, list(reversed(cells(tmp_path))))
+
+
+def test_a_name_that_stands_twice_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(CellError, match="the base: would be made twice"):
+        Workshop(tmp_path, [*cells(tmp_path), cells(tmp_path)[0]])
+
+
+def test_two_runs_do_not_make_the_same_cells(tmp_path: Path) -> None:
+    with held(tmp_path), pytest.raises(CellError, match="still at work here"):
+        make(tmp_path, cells(tmp_path))
+    assert not (tmp_path / "made.txt").exists()
+    assert len(make(tmp_path, cells(tmp_path))) == 2
+
+
+def test_a_cell_whose_run_was_killed_keeps_the_others_out_until_it_has_ended(tmp_path: Path) -> None:
+    def slow(at: Path) -> Record:
+        (at / "pid.txt").write_text(str(os.getpid()), encoding="utf-8")
+        until(lambda: (tmp_path / "go.txt").exists())
+        return {"number": 7}
+
+    def until(holds: Callable[[], bool]) -> None:
+        end = time.monotonic() + 30
+        while not holds() and time.monotonic() < end:
+            time.sleep(0.02)
+
+    run = multiprocessing.get_context("fork").Process(target=make, args=(tmp_path, [Cell("slow", slow)]))
+    run.start()
+    until((place(tmp_path, "slow") / "pid.txt").exists)
+    assert run.pid is not None
+    os.kill(run.pid, signal.SIGKILL)
+    run.join()
+    with pytest.raises(CellError, match="still at work here"):
+        make(tmp_path, [Cell("slow", slow)])
+    (tmp_path / "go.txt").touch()
+    with held(tmp_path):  # once the cell has ended
+        pass
+    assert [one["record"] for one in make(tmp_path, [Cell("slow", slow)])] == [{"number": 7}]
