@@ -58,4 +58,5 @@ def read_experiment_config(kind: type[Config], path: Path, overrides: Sequence[s
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else ""
         where = entries[key].where if key in entries else str(path)
-        raise ConfigError(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        what = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        raise ConfigError(f"{where}: {what}{first['msg'].removeprefix('Value error, ')}") from error

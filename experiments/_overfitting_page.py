@@ -30,7 +30,8 @@ def _accuracy_table(result: Mapping[str, Any]) -> str:
         "run", "lr", "β", "batch", "epochs", "own log-probability, training", "held out", "implied reward, training",
         "held out", "margin, training", "held out", "s",
     ]  # fmt: skip
-    rows = []
+    rows: list[list[Any]] = []
+    references: dict[str, list[Any]] = {}
     for name, cell in runs_of(result).items():
         run, accuracy = cell["settings"]["run"], cell["record"]["accuracy"]
         train, held_out = accuracy["train"], accuracy["held_out"]
@@ -47,10 +48,13 @@ def _accuracy_table(result: Mapping[str, Any]) -> str:
                 round(cell["seconds"]),
             ]
         )
-        if name == "full":
+        # The run with a template of its own has a reference of its own, as that template shows it the pairs.
+        template = run.get("template")
+        known = "reference" if template is None else f"reference, template {template}"
+        if known not in references:
             before = [interval(one["reference_mean"], 0, percent=True) for one in (train, held_out)]
-            rows.insert(0, ["reference", "", "", "", "", *before, "", "", "", "", ""])
-    return markdown(header, rows)
+            references[known] = [known, "", "", "", "", *before, "", "", "", "", ""]
+    return markdown(header, [*references.values(), *rows])
 
 
 def _answer_table(result: Mapping[str, Any]) -> str:

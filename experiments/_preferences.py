@@ -7,13 +7,13 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from _cells import Cell, Record, place
 from _reward import sentiment
 from _trained import logged, train_run
 from _world import PRECISION, TEMPLATE, WorldConfig, read_reviews, sampled, subject, world_place
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from palate.models.generate import sampling_seed
 from palate.records import Messages
@@ -41,7 +41,7 @@ class ReviewConfig(WorldConfig):
         measured_prompts: held-out film prompts on which they are, at most `held_out_prompts`.
     """
 
-    labels: int = Field(2048, ge=4)
+    labels: int = Field(1024, ge=4)
     held_out_labels: int = Field(256, ge=4)
     label_temperature: float = Field(0.0, ge=0)
     batch: int = Field(32, ge=2)
@@ -54,6 +54,16 @@ class ReviewConfig(WorldConfig):
     rm_epochs: float = Field(2.0, gt=0)
     checkpoints: int = Field(3, ge=1)
     measured_prompts: int = Field(200, ge=2)
+
+    @model_validator(mode="after")
+    def _there_are_prompts_for_all_labels(self) -> Self:
+        asked = self.labels + self.held_out_labels
+        if asked > self.train_prompts:
+            raise ValueError(
+                f"labels {self.labels} and held_out_labels {self.held_out_labels} need a prompt each, and there are "
+                f"{self.train_prompts}; raise train_prompts"
+            )
+        return self
 
     def shared(self, *keys: str) -> dict[str, Any]:
         """Settings of a cell: those that every run has, and the named ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,24 @@ def run_cell(
     needs = ("world", "pairs", *(("reward model",) if config_has_reward_model(config) else ()))
     suffix = "" if labels is None else f" labels {labels}"
     return Cell(cell_name(method, strength, seed) + suffix, make, settings, needs=needs)
+
+
+def check_methods(config: ReviewConfig, methods: Collection[str], *, reward_model: bool = False) -> None:
+    """For a config's own check: each method is one of `METHODS` and has its learning rate.
+
+    Args:
+        reward_model: whether the experiment trains one, `rm`.
+
+    Raises:
+        ValueError: one is not, or has none.
+    """
+    unknown = next((method for method in methods if method not in METHODS), None)
+    if unknown is not None:
+        raise ValueError(f"strengths: {unknown} is no method; there are {', '.join(METHODS)}")
+    trained = ["dpo" if method == "online" else method for method in methods] + ["rm"] * reward_model
+    missing = next((name for name in trained if name not in config.learning_rates), None)
+    if missing is not None:
+        raise ValueError(f"learning_rates: {missing} is missing")
 
 
 def cell_name(method: str, strength: float | None, seed: int) -> str:

@@ -74,8 +74,8 @@ def _answer_table(result: Mapping[str, Any]) -> str:
 
 def _set_table(result: Mapping[str, Any]) -> str:
     header = [
-        "set", "pairs", "held out", "accuracy before, by mean", "after", "before, by sum", "after", "implied reward",
-        "margin, nats", "KL on the built-in prompts", "s",
+        "set", "pairs", "epochs", "held out", "accuracy before, by mean", "after", "before, by sum", "after",
+        "implied reward", "margin, nats", "KL on the built-in prompts", "s",
     ]  # fmt: skip
     counts, rows = _cells(result)["pairs"]["record"], []
     for name, cell in _sets(result).items():
@@ -85,6 +85,7 @@ def _set_table(result: Mapping[str, Any]) -> str:
             [
                 name,
                 counts[name]["train"]["pairs"],
+                f"{cell['settings']['run']['num_train_epochs']:g}",
                 counts[name]["held-out"]["pairs"],
                 *(interval(accuracy[key], 1, percent=True) for key in keys),
                 interval(accuracy["margin"]),
@@ -96,7 +97,7 @@ def _set_table(result: Mapping[str, Any]) -> str:
 
 
 def _cross_table(result: Mapping[str, Any]) -> str:
-    """Implied-reward accuracy: which pairs each run moved in the labelled direction."""
+    """Implied-reward accuracy: which pairs each run moved in the labelled direction; sizes are in the table of sets."""
     sets = _sets(result)
     rows = [
         [name, *(interval(cell["record"]["on"][other]["implied"], 0, percent=True) for other in sets)]

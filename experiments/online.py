@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from _cells import Cell, Record
 from _fronts import mean, spread, told
 from _markdown import markdown
 from _places import end, records_of
 from _preferences import ReviewConfig, pairs_cell
-from _runs import run_cell
+from _runs import check_methods, run_cell
 from _world import world_cell
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from palate.report.frontier import Mark, frontier_svg, svg_file
 from palate.stats import mean_interval
@@ -38,6 +38,13 @@ class Config(ReviewConfig):
     budgets: list[int] = Field(min_length=1)
     beta: float = Field(0.1, gt=0)
     run_seeds: list[int] = Field([0, 1, 2], min_length=1)
+
+    @model_validator(mode="after")
+    def _no_budget_is_above_the_labels(self) -> Self:
+        check_methods(self, NAMES)
+        if max(self.budgets) > self.labels:
+            raise ValueError(f"budgets: {max(self.budgets)} is above labels {self.labels}; offline DPO has no more")
+        return self
 
 
 def cells(config: Config, folder: Path) -> list[Cell]:

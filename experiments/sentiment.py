@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from _cells import Cell
 from _fronts import front_marks, grouped, mean, reward_at_kl, spread, told
 from _markdown import interval, markdown
 from _places import end, records_of
 from _preferences import ReviewConfig, pairs_cell, reward_model_cell
-from _runs import METHODS, run_cell
+from _runs import METHODS, cell_name, check_methods, run_cell
 from _world import world_cell
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from palate.report.frontier import Mark, frontier_svg, svg_file
 
@@ -47,6 +47,14 @@ class Config(ReviewConfig):
     strengths: dict[str, list[float]]
     seeds: dict[str, list[int]]
     equal_kl: list[float] = Field([1.0, 3.0, 6.0], min_length=1)
+
+    @model_validator(mode="after")
+    def _every_method_is_known_and_has_seeds(self) -> Self:
+        check_methods(self, self.strengths, reward_model=True)
+        without = next((name for name in self.strengths if name not in self.seeds and "other" not in self.seeds), None)
+        if without is not None:
+            raise ValueError(f"seeds: {without} is missing, and there is no other")
+        return self
 
 
 def cells(config: Config, folder: Path) -> list[Cell]:
@@ -111,13 +119,14 @@ def _front_table(result: Result) -> str:
                 told([one["rewards"]["learned"] for one in ends]),
                 told([one["kl"] for one in ends]),
                 f"{mean([one['tokens'] for one in ends]):.1f}",
+                f"{100 * mean([one['ended'] for one in ends]):.0f} %",
             ]
         )
     first = records_of(result)[0]["points"][0]
     start = ["SFT model", "–", "–", interval(first["rewards"]["true"]), interval(first["rewards"]["learned"]), "0"]
     return markdown(
-        ["method", "β or KL coefficient", "seeds", "true reward", "learned reward", "KL, nats", "tokens"],
-        [[*start, f"{first['tokens']:.1f}"], *rows],
+        ["method", "β or KL coefficient", "seeds", "true reward", "learned reward", "KL, nats", "tokens", "ended"],
+        [[*start, f"{first['tokens']:.1f}", f"{100 * first['ended']:.0f} %"], *rows],
         text_columns=2,
     )
 
@@ -161,8 +170,13 @@ def _checkpoint_table(result: Result) -> str:
 
 
 def _cost_table(result: Result) -> str:
-    """Wall time, memory, spread and what a label or a sample bought, at each method's best strength."""
+    """Wall time, memory, spread and what a label or a sample bought, at each method's best strength.
+
+    Training is the run's own: PPO and GRPO sample within it, online DPO samples and judges between its rounds, and the
+    pairs and the reward model are made before any. The whole cell has all but the last, and measures the checkpoints.
+    """
     rows = []
+    seconds = {cell["name"]: cell["seconds"] for cell in result["cells"]}
     start = records_of(result)[0]["points"][0]["rewards"]["true"]["estimate"]
     best: dict[str, tuple[float, list[dict[str, Any]], float | None]] = {}
     for (method, strength), records in grouped(result).items():
@@ -177,6 +191,7 @@ def _cost_table(result: Result) -> str:
                 f"{METHODS[method]}{'' if strength is None else f' ({strength:g})'}",
                 _MODELS[method],
                 f"{mean([record['timings']['train'] for record in records]):.0f}",
+                f"{mean([seconds[cell_name(method, strength, record['run_seed'])] for record in records]):.0f}",
                 f"{mean([record['peak_memory'] for record in records]) / 2**20:.0f}",
                 f"{reward:.2f}",
                 f"{max(values) - min(values):.2f}" if len(values) > 1 else "one seed",
@@ -186,8 +201,13 @@ def _cost_table(result: Result) -> str:
                 f"{1000 * (reward - start) / generated:.2f}",
             ]
         )
-    header = ["method at its highest reward", "models in memory", "training, s", "peak memory, MiB", "true reward"]
-    header += [
+    header = [
+        "method at its highest reward",
+        "models in memory",
+        "training, s",
+        "whole cell, s",
+        "peak memory of the process, MiB",
+        "true reward",
         "largest − smallest seed",
         "labels",
         "answers sampled",

@@ -10,17 +10,17 @@ import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from _cells import Cell, Record
 from _fronts import mean, spread
 from _markdown import interval, markdown
 from _places import end, place_points, records_of
 from _preferences import ReviewConfig, pairs_cell, pairs_file, write_rows
-from _runs import offline_values
+from _runs import check_methods, offline_values
 from _trained import train_run
 from _world import PRECISION, TEMPLATE, world_cell, world_place
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from palate.artifacts import plain
 from palate.evaluation.evaluate import evaluate
@@ -59,6 +59,14 @@ class Config(ReviewConfig):
     sweep_learning_rates: list[float]
     noise: list[float]
     run_seeds: list[int] = Field([0], min_length=1)
+
+    @model_validator(mode="after")
+    def _every_loss_is_known(self) -> Self:
+        check_methods(self, ["dpo"])
+        unknown = next((loss for loss in self.losses if loss not in LOSSES), None)
+        if unknown is not None:
+            raise ValueError(f"losses: {unknown} is none of {', '.join(LOSSES)}")
+        return self
 
 
 def cells(config: Config, folder: Path) -> list[Cell]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from _cells import Cell, Record, place
 from _markdown import interval, markdown
 from _preferences import ReviewConfig, pairs_cell, reward_model_cell
 from _reward import sentiment
-from _runs import METHODS, run_cell
+from _runs import METHODS, check_methods, run_cell
 from _world import read_reviews, sampled, subject, world_cell, world_place
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from palate.records import Messages
 from palate.report.frontier import Mark, frontier_svg, svg_file
@@ -44,6 +44,11 @@ class Config(ReviewConfig):
     strengths: dict[str, float]
     temperatures: list[float] = Field([0.0, 0.25, 0.5, 0.75, 1.0], min_length=1)
     run_seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _every_method_is_known(self) -> Self:
+        check_methods(self, self.strengths, reward_model=True)
+        return self
 
 
 def cells(config: Config, folder: Path) -> list[Cell]:

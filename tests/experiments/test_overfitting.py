@@ -41,7 +41,9 @@ def test_two_steps_of_every_run_on_a_tiny_model(tmp_path: Path) -> None:
     assert cells[overfitting.TRUTHY]["settings"]["run"]["template"] == "phi2"
     assert not list((tmp_path / "work").rglob("run/*.safetensors"))
     tables = overfitting.tables(result)
-    check_table(tables["overfitting"], rows=9)
+    check_table(tables["overfitting"], rows=10)
+    starts = [line.split(" | ")[0] for line in tables["overfitting"].splitlines()[2:4]]
+    assert starts == ["| reference", "| reference, template phi2"]
     check_table(tables["overfitting_answers"], rows=10)
     check_table(tables["overfitting_knowledge"], rows=10)
     check_table(tables["overfitting_side_by_side"], rows=6)
