@@ -164,8 +164,15 @@ def test_what_cannot_be_compared_is_refused(policy: Path, model: Path, tmp_path:
     with pytest.raises(UsageError, match="two points are called a"):
         measure_frontier(twice, ModelSpec("r", str(model)), PROMPTS, LENGTH)
     other = save_tiny(tmp_path / "other", tokenizer=tiny_tokenizer(texts=["zebra quagga okapi"] * 9))
+    asked: list[str] = []
+
+    def reward(_: Sequence[Messages], completions: Sequence[str]) -> list[float]:
+        asked.extend(completions)
+        return [0.0] * len(completions)
+
     with pytest.raises(ModelError, match="policy: its tokenizer is not that of the reference"):
-        measured(other, model)
+        measured(other, model, rewards={"counted": reward})
+    assert not asked  # nothing was sampled before it was said, not even of the reference
     with pytest.raises(ModelError, match="chat template writes prompts in another way"):
         measure_frontier(
             [FrontierModel("a", ModelSpec("a", str(policy), template="alpaca"))],

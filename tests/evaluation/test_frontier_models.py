@@ -107,3 +107,9 @@ def test_what_makes_no_frontier(full: Path, finished: Path, model: Path, tmp_pat
         frontier_models([str(full), str(tmp_path / "rm")])
     assert is_checkpoint(full / "checkpoint-1")
     assert not is_checkpoint(full)
+
+
+def test_a_run_is_the_same_however_its_folder_is_written(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(full.parent)
+    points, _ = frontier_models([full.name, str(full)])
+    assert [point.name for point in points] == ["full", "full"]  # which measure_frontier refuses

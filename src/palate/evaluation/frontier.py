@@ -10,18 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
-
 from palate.data.scores import checked_scores
 from palate.errors import DataError, ModelError, UsageError
 from palate.evaluation.divergence import AnswerScore, score_answers
 from palate.evaluation.frontier_points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.generate import Decoding, sampling_seed
-from palate.models.precision import Precision, default_device, resolve
+from palate.models.load import load_tokenizer
+from palate.models.precision import default_device, resolve
 from palate.records import Messages, RewardFunction
 from palate.stats import Interval, mean_interval
 from palate.text.groups import EncodedGroup
+from palate.text.template import load_template
 
 REFERENCE = "reference"
 
@@ -85,11 +85,13 @@ def measure_frontier(
         )
     asked = [prompts[place] for place in kept]
     taken = _Sampling(kept, asked, [rendered[place] for place in kept], rewards, samples, max_new_tokens, seed)
+    for point in points:  # before anything is measured, which may take hours
+        taken.compare_tokens(point, before)
     first = FrontierModel(REFERENCE, reference)
     found = [taken.measure(first, before, before)]
     for number, point in enumerate(points, 1):
         say(f"{number} of {len(points)}: {point.name}")
-        found.append(taken.measure(point, _subject(point, how, device), before))
+        found.append(taken.measure(point, Subject(point.spec, how, device), before))
     return Frontier(
         reference=REFERENCE,
         points=[point for point, _ in found],
@@ -119,11 +121,10 @@ def _check(
     names = [REFERENCE, *(point.name for point in points)]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise UsageError(f"two points are called {twice}; give each a name of its own")
-
-
-def _subject(point: FrontierModel, precision: Precision, device: torch.device) -> Subject:
-    return Subject(point.spec, precision, device)
+        raise UsageError(
+            f"two points are called {twice}; name each model once, and none {REFERENCE}, which is what the others are "
+            "compared with: a point is called as its folder is"
+        )
 
 
 class _Sampling:
@@ -150,21 +151,25 @@ class _Sampling:
     def measure(
         self, point: FrontierModel, policy: Subject, reference: Subject
     ) -> tuple[FrontierPoint, list[FrontierAnswer]]:
-        if policy is not reference:
-            self._compare_tokens(point, policy, reference)
         groups = self._sample(policy)
         scores = [score for group in score_answers(policy, reference, groups) for score in group]
         answers = self._answers(point.name, policy, groups, scores)
         return self._point(point, policy, answers, reference=policy is reference), answers
 
-    def _compare_tokens(self, point: FrontierModel, policy: Subject, reference: Subject) -> None:
-        if policy.template.tokenizer.get_vocab() != reference.template.tokenizer.get_vocab():
+    def compare_tokens(self, point: FrontierModel, reference: Subject) -> None:
+        """Refuse a model that does not read the prompts as the reference does; only its tokenizer is loaded.
+
+        Raises:
+            ModelError: its tokenizer, or what its template makes of the prompts, is another one.
+        """
+        template = load_template(load_tokenizer(point.spec.model, **point.spec.origin), point.spec.template)
+        if template.tokenizer.get_vocab() != reference.template.tokenizer.get_vocab():
             raise ModelError(
                 f"{point.name}: its tokenizer is not that of the reference {reference.spec.model}, and a KL needs the "
                 "same tokens; name the model that it was trained from with --reference"
             )
         for prompt, ids in zip(self._prompts, self._rendered, strict=True):
-            if policy.template.generation_prompt(prompt) != ids:
+            if template.generation_prompt(prompt) != ids:
                 raise ModelError(
                     f"{point.name}: its chat template writes prompts in another way than that of the reference "
                     f"{reference.spec.model}; name one template for both"

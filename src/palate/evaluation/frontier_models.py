@@ -42,7 +42,7 @@ def frontier_models(
         ArtifactError: a run has not completed, or a checkpoint was not finished.
         ModelError: a name stands for nothing.
     """
-    homes = {name: Path(name).resolve().parent if is_checkpoint(name) else Path(name) for name in names}
+    homes = {name: _home(Path(name)) for name in names}
     places = list(dict.fromkeys(homes.values()))
     labels = dict(zip(places, distinct_names(places), strict=True))
     points: list[FrontierModel] = []
@@ -67,6 +67,13 @@ def frontier_models(
         if is_reward_model(point.spec):
             raise UsageError(f"{point.name}: is a reward model, which answers nothing; name it with --reward")
     return points, _reference(runs, reference, template)
+
+
+def _home(path: Path) -> Path:
+    """The run of a checkpoint, the folder itself of all else: the same however it is written."""
+    if is_checkpoint(path):
+        return path.resolve().parent
+    return path.resolve() if path.exists() else path
 
 
 def _points_of(run: RunSpec, label: str, *, with_checkpoints: bool) -> list[FrontierModel]:
