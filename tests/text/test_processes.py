@@ -32,6 +32,10 @@ def test_a_second_process_is_used_where_it_pays(monkeypatch: pytest.MonkeyPatch)
     assert [processes.worthwhile(n) for n in (300, 512, 768, 100_000)] == [1, 2, 3, 4]
     monkeypatch.setattr(processes, "may_fork", lambda: False)
     assert [processes.worthwhile(n) for n in (5_000, 100_000)] == [1, 4]
+    # The ranks of one machine, each of which encodes, share its cores.
+    for ranks, each in (("2", 2), ("8", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+        assert processes.worthwhile(100_000) == each
 
 
 def test_nothing_is_forked_beside_another_thread() -> None:

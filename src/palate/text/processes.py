@@ -36,11 +36,12 @@ _inherited: Sequence[AnyRecord] = ()
 
 
 def worthwhile(records: int) -> int:
-    """Processes that pay off for so many records, where nobody says how many."""
+    """Processes that pay off for so many records, where nobody says how many and torchrun's ranks share the cores."""
     if records < (_WORTH_FORKING if may_fork() else _WORTH_SPAWNING):
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, records // CHUNK)
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(max(cores // ranks, 1), records // CHUNK)
 
 
 def may_fork() -> bool:
