@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import sqrt
 from typing import Any
 
 from _markdown import interval
@@ -60,10 +61,14 @@ def front_marks(result: Mapping[str, Any]) -> dict[str, list[Mark]]:
 
 
 def reward_at_kl(records: Sequence[Mapping[str, Any]], target: float) -> float | None:
-    """The true reward at a KL, on the line from the reference through the ends of these runs by KL; None beyond it.
+    """The true reward at a KL, between the reference and the ends of these runs; None beyond the farthest.
+
+    Straight lines over √KL, along which reward grows about evenly at first (https://arxiv.org/abs/2210.10760): over KL
+    itself a line from the reference to a run far away would pass well below the runs of methods that ended nearer.
 
     Args:
         records: runs of one method and seed at different strengths.
+        target: nats.
     """
     start = records[0]["points"][0]
     places = sorted(
@@ -71,6 +76,6 @@ def reward_at_kl(records: Sequence[Mapping[str, Any]], target: float) -> float |
     )
     for (left, low), (right, high) in pairwise(places):
         if left <= target <= right:
-            share = (target - left) / (right - left) if right > left else 0.0
+            share = (sqrt(target) - sqrt(left)) / (sqrt(right) - sqrt(left)) if right > left else 0.0
             return float(low + share * (high - low))
     return None

@@ -17,6 +17,7 @@ from _markdown import interval, markdown
 from _places import end, records_of
 from _preferences import ReviewConfig, pairs_cell, reward_model_cell
 from _runs import METHODS, cell_name, check_methods, run_cell
+from _shown import ends as bar
 from _world import world_cell
 from pydantic import Field, model_validator
 
@@ -132,7 +133,7 @@ def _front_table(result: Result) -> str:
 
 
 def _equal_kl_table(result: Result) -> str:
-    """Rewards read off each method's front, its ends joined by straight lines from the SFT model on."""
+    """Rewards read off each method's front, its ends joined from the SFT model on by lines straight in √KL."""
     targets = result["config"]["equal_kl"]
     rows = []
     for method in METHODS:
@@ -231,7 +232,7 @@ def _sample_table(result: Result) -> str:
 
 def _front_figure(result: Result) -> str:
     start = records_of(result)[0]["points"][0]
-    series: dict[str, Sequence[Mark]] = {"SFT model": [Mark(0.0, None, None, *_bar(start["rewards"]["true"]))]}
+    series: dict[str, Sequence[Mark]] = {"SFT model": [Mark(0.0, None, None, *bar(start["rewards"]["true"]))]}
     series |= {METHODS[method]: marks for method, marks in front_marks(result).items()}
     return svg_file(
         frontier_svg(
@@ -239,6 +240,7 @@ def _front_figure(result: Result) -> str:
             key="sentiment-front",
             title="True reward against KL to the SFT model",
             y_label="true reward (VADER compound), mean over prompts",
+            x_scale="sqrt",
             muted=("SFT model",),
         )
     )
@@ -272,10 +274,6 @@ def _along_training(result: Result, kind: str, label: str) -> str:
             order="given",
         )
     )
-
-
-def _bar(value: Mapping[str, float]) -> tuple[float, float, float]:
-    return value["estimate"], value["low"], value["high"]
 
 
 def _cell(result: Result, name: str) -> dict[str, Any]:

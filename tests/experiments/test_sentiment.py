@@ -106,8 +106,10 @@ def test_reward_at_a_kl_is_read_off_the_line_between_runs() -> None:
         return {"points": [{"kl": {"estimate": kl}, "rewards": {"true": {"estimate": reward}}} for kl, reward in ends]}
 
     runs = [run((0, 0.1), (4.0, 0.9)), run((0, 0.1), (2.0, 0.5))]
-    assert reward_at_kl(runs, 1.0) == pytest.approx(0.3)
-    assert reward_at_kl(runs, 3.0) == pytest.approx(0.7)
+    # In √KL: 0 to √2 for 0.1 to 0.5, then to 2 for 0.9.
+    assert reward_at_kl(runs, 0.5) == pytest.approx(0.1 + 0.4 / 2)
+    assert reward_at_kl(runs, 1.5**2) == pytest.approx(0.5 + 0.4 * (1.5 - 2**0.5) / (2 - 2**0.5))
+    assert reward_at_kl(runs, 2.0) == pytest.approx(0.5)
     assert reward_at_kl(runs, 4.1) is None
 
 
