@@ -23,7 +23,7 @@ TRL_STAMP := $(TRL_VENV)/.installed
 TRL_PIP := $(TRL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 MEASURE := $(OFFLINE) $(BIN)/python benchmarks
 
-.PHONY: help install demo test check bench bench-env oracle docs clean
+.PHONY: help install demo test check bench bench-env experiments figures oracle docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -31,6 +31,8 @@ help:
 	@echo "make test     every test, the slow ones too"
 	@echo "make check    style, types, import contracts, fast tests"
 	@echo "make bench    speed and memory beside TRL; takes hours, wants a quiet machine, writes docs/performance.md"
+	@echo "make experiments  the published comparisons; takes hours, goes on where it stopped"
+	@echo "make figures  tables and figures of docs/experiments.md from the recorded results"
 	@echo "make oracle   losses and gradients beside TRL's, in an environment of their own"
 	@echo "make docs     write the generated pages of docs/ again"
 	@echo "make install  make .venv; the others do it by themselves"
@@ -83,6 +85,15 @@ bench: install $(if $(PALATE_TRL_PYTHON),,bench-env)
 	$(MEASURE)/scaling.py
 	$(MEASURE)/pieces.py
 	$(MEASURE)/tables.py docs/performance.md
+
+EXPERIMENTS := sentiment temperature overfitting recipe sweeps starts online
+
+experiments: install
+	set -e; for name in $(EXPERIMENTS); do $(OFFLINE) $(BIN)/python experiments/run.py $$name; done
+	$(MAKE) figures
+
+figures: install
+	$(OFFLINE) $(BIN)/python experiments/publish.py
 
 # An environment of its own: palate itself needs no TRL, and its tests skip this folder without it.
 oracle:

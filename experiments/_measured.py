@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from _cells import Record
-from _pairs import read_pairs
+from _real_pairs import read_pairs
 
 from palate.evaluation.accuracy import preference_accuracy
 from palate.evaluation.divergence import score_answers

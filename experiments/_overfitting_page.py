@@ -111,10 +111,12 @@ def _knowledge_table(result: Mapping[str, Any]) -> str:
 
 
 def _side_by_side(result: Mapping[str, Any]) -> str:
-    """The run with a template of its own has a reference of its own, so its answers are left to the record."""
+    """Full fine-tuning, LoRA and the last layers, as wide as a page; the other runs' answers are in the record."""
     reference = record_of(result, "reference")
-    own = {name: cell for name, cell in runs_of(result).items() if not cell["settings"]["run"].get("template")}
-    answers = {name: cell["record"]["answers"] for name, cell in own.items()}
+    shown = {
+        name: cell for name, cell in runs_of(result).items() if name.startswith(("LoRA", "last")) or name == "full"
+    }
+    answers = {name: cell["record"]["answers"] for name, cell in shown.items()}
     return side_by_side(reference["prompts"], answers, reference["answers"])
 
 

@@ -31,6 +31,7 @@ class ReviewConfig(WorldConfig):
             model, with probability 1 / (1 + exp(−Δ/T)).
         batch: pairs, or answers, to one optimiser step.
         epochs: passes over the pairs.
+        warmup_steps: of every run, and so of every round.
         learning_rates: of each method; `rm` is the reward model.
         rounds: of online DPO.
         ppo_epochs: optimiser steps on each batch of PPO's answers.
@@ -46,6 +47,7 @@ class ReviewConfig(WorldConfig):
     label_temperature: float = Field(0.0, ge=0)
     batch: int = Field(32, ge=2)
     epochs: float = Field(2.0, gt=0)
+    warmup_steps: int = Field(5, ge=0)
     learning_rates: dict[str, float]
     rounds: int = Field(4, ge=1)
     ppo_epochs: int = Field(4, ge=1)
@@ -67,7 +69,7 @@ class ReviewConfig(WorldConfig):
 
     def shared(self, *keys: str) -> dict[str, Any]:
         """Settings of a cell: those that every run has, and the named ones."""
-        common = ("seed", "max_steps", "max_new_tokens", "batch")
+        common = ("seed", "max_steps", "max_new_tokens", "batch", "warmup_steps")
         return {key: getattr(self, key) for key in (*common, *keys)}
 
 
@@ -170,7 +172,7 @@ def common_values(config: ReviewConfig, folder: Path, seed: int) -> dict[str, An
         "precision": PRECISION,
         "cutoff_len": 128,
         "lr_scheduler_type": "constant_with_warmup",
-        "warmup_steps": 5,
+        "warmup_steps": config.warmup_steps,
         "seed": seed,
         **config.cut,
     }

@@ -1,4 +1,4 @@
-"""Reviews that a small grammar writes: films to learn and to be judged on, meals as a domain that training never sees.
+"""Reviews that a small grammar writes: films to learn and be judged on, meals as a domain that no preference is about.
 
 The parts, written by hand, lie in `worlds/*.yaml`. A review has a tone (kind, unkind, mixed or indifferent) that its
 sentences mostly follow; negations and hedges make some of them say less than their words. Nothing here knows how a

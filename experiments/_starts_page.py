@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from _markdown import interval, markdown
-from _pairs import DEMO
+from _real_pairs import DEMO
 from _shown import ends, side_by_side
 
 from palate.report.frontier import Mark, frontier_svg, svg_file

@@ -15,7 +15,7 @@ from _config import ExperimentConfig
 from _knowledge import knowledge, knowledge_kept, multiple_choice, neutral_losses, read_questions
 from _measured import accuracies, answers, changed, drift, forget_weights, opened, pair_scores, policy_of
 from _overfitting_page import figures, tables
-from _pairs import (
+from _real_pairs import (
     DEMO,
     DEMO_HELD_OUT,
     demo_digest,

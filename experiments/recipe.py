@@ -15,7 +15,7 @@ from _cells import Cell, Record, place
 from _config import ExperimentConfig
 from _markdown import interval, markdown
 from _measured import accuracies, answers, changed, drift, forget_weights, opened, pair_scores, policy_of
-from _pairs import digest, drawn, read_pairs, shared_file, six_prompts, template_of, write_pairs
+from _real_pairs import digest, drawn, read_pairs, shared_file, six_prompts, template_of, write_pairs
 from _shown import ends, record_of, runs_of, side_by_side
 from _trained import train_run
 from pydantic import Field

@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
         raise CellError(f"{len(workshop.cells) - len(cells)} cells have no record")
     result = {
         "experiment": options.name,
-        "command": " ".join(["python", f"experiments/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": command(options),
         "config": config.resolved(),
         "machine": machine(torch.device("cpu")),
         "versions": versions(),
@@ -97,6 +97,13 @@ def run(options: argparse.Namespace) -> int:
     write_json(target, result, indent=1)
     _say(f"{target}: {len(cells)} cells, {time.monotonic() - begin:.0f} s now; publish.py draws them")
     return 0
+
+
+def command(options: argparse.Namespace) -> str:
+    """How to make the same record, from the root of the checkout; where the work lies is nobody else's business."""
+    config = ["--config", str(options.config)] if options.config else []
+    changed = [part for text in options.set for part in ("--set", text)]
+    return " ".join(["python", "experiments/run.py", options.name, *config, *changed])
 
 
 def _say(line: str) -> None:

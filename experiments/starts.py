@@ -14,7 +14,7 @@ from typing import Any
 from _cells import Cell, Record, place
 from _config import ExperimentConfig
 from _measured import accuracies, answers, changed, drift, forget_weights, opened, pair_scores, policy_of
-from _pairs import (
+from _real_pairs import (
     DEMO,
     DEMO_HELD_OUT,
     demo_digest,

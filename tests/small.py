@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from _cells import Cell, place
-from _pairs import DEMO, read_pairs
+from _real_pairs import DEMO, read_pairs
 
 from palate.records import PreferencePair
 from tiny import save_tiny, tiny_tokenizer

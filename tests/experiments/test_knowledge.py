@@ -17,7 +17,7 @@ from _knowledge import (
     read_questions,
 )
 from _measured import accuracies, changed, opened
-from _pairs import DEMO, drawn, read_pairs, template_of
+from _real_pairs import DEMO, drawn, read_pairs, template_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palate.errors import DataError
