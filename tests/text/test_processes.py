@@ -75,7 +75,7 @@ from palate.text.groups import Encoded, EncodingStats
 
 def slowly(records):
     os.write(1, f"{os.getpid()}\\n".encode())
-    time.sleep(30.0 if os.environ["KILLED"] else 1.0)
+    time.sleep(30.0 if os.environ["KILLED"] else 4.0)
     return Encoded([], [], [], EncodingStats())
 
 processes.CHUNK = 1
