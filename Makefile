@@ -28,7 +28,7 @@ MEASURE := $(OFFLINE) $(BIN)/python benchmarks
 
 help:
 	@echo "make demo     teach a small real model from comparisons, offline, in a few minutes"
-	@echo "make test     every test, the slow ones too"
+	@echo "make test     every test, the slow ones too; fast ones that make check just passed only with ALL=1"
 	@echo "make check    style, types, import contracts, fast tests"
 	@echo "make bench    speed and memory beside TRL; takes hours, wants a quiet machine, writes docs/performance.md"
 	@echo "make experiments  the published comparisons; takes hours, goes on where it stopped"
@@ -57,10 +57,13 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/passed.py begin
 	$(PYTEST) -m "not slow"
+	$(if $(PYTEST_FLAGS),,$(BIN)/python tools/passed.py note)
 
+# Fast tests that `make check` passed on the very same files are not repeated, unless ALL says so.
 test: install
-	$(PYTEST)
+	$(PYTEST) $(if $(ALL)$(PYTEST_FLAGS),,$$($(BIN)/python tools/passed.py ask))
 
 bench-env: $(TRL_STAMP)
 
