@@ -74,6 +74,8 @@ def train_speed_table(results: Sequence[Result]) -> str:
                 f"**{ratios['peak_memory']:.2f}×**",
                 _largest_difference(result),
                 "yes" if all(result["checks"].values()) else "NO",
+                result["settings"]["rounds"],
+                _processor(result),
             ]
         )
     header = [
@@ -88,8 +90,16 @@ def train_speed_table(results: Sequence[Result]) -> str:
         "ratio",
         "largest loss difference",
         "all checks hold",
+        "rounds",
+        "processor",
     ]
     return markdown(header, rows)
+
+
+def _processor(result: Result) -> str:
+    """What the figures were measured on, and whether it multiplies bf16."""
+    name: str = result["machine"]["cpu"]
+    return name if "bf16" in name else f"{name}, no bf16"
 
 
 def _train_speed_order(result: Result) -> tuple[Any, ...]:
@@ -148,9 +158,8 @@ def _roofline(result: Result) -> str:
             ]
         )
     peak = ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in result["peak"].items())
-    return f"Measured matrix-product peak: {peak}. Precision of the run: {result['precision']}.\n\n" + markdown(
-        header, rows
-    )
+    facts = f"{_processor(result)}. Measured matrix-product peak: {peak}. Precision of the run: {result['precision']}."
+    return f"{facts}\n\n{markdown(header, rows)}"
 
 
 def scaling_table(results: Sequence[Result]) -> str:
@@ -160,25 +169,27 @@ def scaling_table(results: Sequence[Result]) -> str:
 def _scaling(result: Result) -> str:
     rows = [[row.get(name, "") for name in result["columns"]] for row in result["rows"]]
     formatted = [[f"{value:.4g}" if isinstance(value, float) else value for value in row] for row in rows]
-    return f"**{result['title']}**\n\n{markdown(result['columns'], formatted)}"
+    return f"**{result['title']}** ({_processor(result)})\n\n{markdown(result['columns'], formatted)}"
 
 
 def generation_table(results: Sequence[Result]) -> str:
     rows = [
         [
             f"{result['settings']['prompts']} prompts × {result['settings']['samples']} samples, "
-            f"{result['settings']['max_new_tokens']} tokens each",
+            f"{result['settings']['max_new_tokens']} tokens each, {result['settings']['precision']}",
             f"{result['palate']['tokens_per_second']:.0f}",
             f"{result['plain']['tokens_per_second']:.0f}",
             f"**{result['ratio']:.2f}×**",
             f"{result['palate']['peak_bytes']['median'] / GIGABYTE:.2f}",
             f"{result['plain']['peak_bytes']['median'] / GIGABYTE:.2f}",
             "yes" if all(result["checks"].values()) else "NO",
+            result["settings"]["rounds"],
+            _processor(result),
         ]
         for result in results
     ]
     header = ["run", "tokens/s palate", "plain generate", "ratio", "peak GB palate", "plain", "greedy answers equal"]
-    return markdown(header, rows)
+    return markdown([*header, "rounds", "processor"], rows)
 
 
 def pieces_table(results: Sequence[Result]) -> str:
@@ -190,7 +201,7 @@ def pieces_table(results: Sequence[Result]) -> str:
         lines = [_pieces_row(row) for row in rows if row["kept"] == kept]
         if lines:
             parts.append(f"{title}\n\n{markdown(header, lines)}")
-    return "\n\n".join(parts)
+    return "\n\n".join([*dict.fromkeys(f"{_processor(result)}." for result in results), *parts])
 
 
 def _pieces_row(row: Result) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+MACHINE = {"machine": {"cpu": "Made Up"}}
 
 
 def test_fill_replaces_between_the_comments_only() -> None:
@@ -41,6 +42,7 @@ def test_results_of_other_scripts_are_passed_over(tmp_path: Path) -> None:
 
 def test_a_series_is_rendered_with_its_own_columns(tmp_path: Path) -> None:
     result = {
+        **MACHINE,
         "benchmark": "scaling",
         "series": "length",
         "title": "Length",
@@ -49,7 +51,8 @@ def test_a_series_is_rendered_with_its_own_columns(tmp_path: Path) -> None:
     }
     (tmp_path / "scaling-length.json").write_text(json.dumps(result), encoding="utf-8")
     assert tables.render_all(tmp_path)["scaling"] == (
-        "**Length**\n\n| tokens | s per group | of TRL's |\n| --- | ---: | ---: |\n| 128 | 0.1235 |  |\n| 256 |  |  |"
+        "**Length** (Made Up, no bf16)\n\n"
+        "| tokens | s per group | of TRL's |\n| --- | ---: | ---: |\n| 128 | 0.1235 |  |\n| 256 |  |  |"
     )
 
 
@@ -57,9 +60,10 @@ def test_what_helped_stands_apart_from_what_did_not(tmp_path: Path) -> None:
     def row(name: str, kept: bool) -> dict[str, object]:
         return {"name": name, "kept": kept, "before": {"median": 0.02}, "after": {"median": 0.01}, "ratio": 2.0}
 
-    result = {"benchmark": "pieces", "rows": [row("a → b", True), row("c → d", False)]}
+    result = {**MACHINE, "benchmark": "pieces", "rows": [row("a → b", True), row("c → d", False)]}
     (tmp_path / "pieces.json").write_text(json.dumps(result), encoding="utf-8")
     kept, left_out = tables.render_all(tmp_path)["pieces"].split("Tried and left out:")
+    assert kept.startswith("Made Up, no bf16.\n\nIn palate:")
     assert "| a → b | 20.0 | 10.0 | **2.00×** |" in kept
     assert "c → d" in left_out
     assert "a → b" not in left_out
