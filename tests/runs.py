@@ -8,6 +8,7 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,17 @@ def command(*arguments: str | Path, processes: int = 1) -> dict[str, Any]:
 def palate(*arguments: str | Path, processes: int = 1) -> subprocess.CompletedProcess[str]:
     """`palate …` to its end."""
     return subprocess.run(**command(*arguments, processes=processes), timeout=300, check=False)
+
+
+SEVERAL = Path(__file__).parent / "invariants" / "several.py"
+
+
+def train_several(configs: Sequence[Path]) -> None:
+    """Train each config in the same two processes, which start once."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    how = {**command(), "args": [*launch, str(SEVERAL), *map(str, configs)]}
+    done = subprocess.run(**how, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

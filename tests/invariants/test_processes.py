@@ -10,7 +10,7 @@ import pytest
 from palate.artifacts import verify_folder
 from palate.config.load import config_from_values
 from palate.training.run import train
-from runs import config_file, distance, metrics, palate, run_json, values, write_rows
+from runs import config_file, distance, metrics, palate, run_json, train_several, values, write_rows
 from runs import pairs as make_pairs
 
 # 11 rows: with two processes of two rows each the last step of an epoch lacks a row, and the evaluation's 3 do too.
@@ -44,28 +44,18 @@ def given(folder: Path, model: Path, kind: str, processes: int, **changed: Any) 
     return {**found, "per_device_train_batch_size": found["per_device_train_batch_size"] // processes}
 
 
-def both(folder: Path, model: Path, kind: str, **changed: Any) -> Path:
-    """Train in two processes."""
-    done = palate(
-        "train", config_file(folder.with_suffix(".json"), given(folder, model, kind, 2, **changed)), processes=2
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("status") == 1  # one of the two speaks
+@pytest.fixture(scope="module")
+def two(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All kinds trained in two processes, which start once."""
+    folder = tmp_path_factory.mktemp("processes") / "two"
+    folder.mkdir()
+    train_several([config_file(folder / f"{kind}.json", given(folder / kind, model, kind, 2)) for kind in KINDS])
     return folder
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def two(model: Path, kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return both(tmp_path_factory.mktemp("two") / "run", model, kind)
-
-
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_end_with_the_weights_of_one(model: Path, tmp_path: Path, kind: str, two: Path) -> None:
-    one = tmp_path / "one"
+    one, two = tmp_path / "one", two / kind
     train(config_from_values(given(one, model, kind, 1)).config)
     assert run_json(two)["machine"]["processes"] == 2
     moved = distance(model, one) if kind.startswith("full") else 1.0
@@ -82,7 +72,10 @@ def test_two_processes_end_with_the_weights_of_one(model: Path, tmp_path: Path, 
 
 
 # What differs between kinds is tested in one process.
-@pytest.mark.parametrize("kind", ["full, stored reference"], indirect=True)
-def test_a_run_of_two_processes_resumes(model: Path, tmp_path: Path, kind: str, two: Path) -> None:
-    again = both(tmp_path / "again", model, kind, resume_from_checkpoint=str(two / "checkpoint-3"))
-    assert distance(two, again) == 0.0
+def test_a_run_of_two_processes_resumes(model: Path, tmp_path: Path, two: Path) -> None:
+    kind = "full, stored reference"
+    again = given(tmp_path / "again", model, kind, 2, resume_from_checkpoint=str(two / kind / "checkpoint-3"))
+    done = palate("train", config_file(tmp_path / "again.json", again), processes=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("status") == 1  # one of the two speaks
+    assert distance(two / kind, tmp_path / "again") == 0.0

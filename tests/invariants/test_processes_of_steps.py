@@ -7,8 +7,6 @@ them.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,8 @@ import pytest
 
 from palate.config.load import config_from_values
 from palate.training.run import train
-from runs import command, config_file, distance, metrics, pairs, run_json, values, write_rows
+from runs import config_file, distance, metrics, pairs, run_json, train_several, values, write_rows
 
-SEVERAL = Path(__file__).with_name("several.py")
 ONLINE: dict[str, Any] = {
     "max_new_tokens": 6,
     "cutoff_len": 64,
@@ -69,9 +66,7 @@ def two(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes") / "two"
     folder.mkdir()
     files = [config_file(folder / f"{kind}.json", given(model, folder / kind, kind, 2)) for kind in KINDS]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(**{**command(), "args": [*launch, str(SEVERAL), *map(str, files)]}, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    train_several(files)
     return folder
 
 
