@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -69,7 +70,10 @@ def run_child(python: str, script: str, job: Job, folder: Path, environment: dic
     )
     wall = time.monotonic() - begin
     if done.returncode or not report_file.exists():
-        tail = "\n".join(done.stderr.strip().splitlines()[-15:])
+        lines = done.stderr.strip().splitlines()
+        if lines and (said := re.match(r"palate\.errors\.\w+: (.*)", lines[-1])):
+            sys.exit(f"{script}: {said[1]}")
+        tail = "\n".join(lines[-15:])
         sys.exit(f"{script} failed at {job['do']} with exit code {done.returncode}:\n{tail}")
     report: Report = json.loads(report_file.read_text(encoding="utf-8"))
     return {**report, "wall_seconds": wall}
@@ -155,18 +159,44 @@ def precision_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def located(result: Report) -> Report:
+    """The result with the command and the machine in front of its figures."""
+    return {"command": command_line(), "machine": machine(), **result}
+
+
 def write_result(name: str, result: Report, folder: Path = RESULTS) -> Path:
-    """Write `folder/name.json` with the command and the machine beside the figures."""
+    """Write `folder/name.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    whole = {"command": command_line(), "machine": machine(), **result}
-    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return path
 
 
+def positive(text: str) -> int:
+    """An option's whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    """An option's number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return value
+
+
 def command_line() -> str:
-    """How this script was called, from the root of the checkout."""
-    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    """How this script was called, from the root of the checkout; where the result went is left out."""
+    given = sys.argv[1:]
+    if "--results" in given:
+        place = given.index("--results")
+        given = given[:place] + given[place + 2 :]
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *given])
 
 
 def say(line: str) -> None:

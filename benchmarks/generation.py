@@ -1,6 +1,6 @@
 """Answers per second: `palate.models.generate` against transformers' own `generate`, in turn and each in a process.
 
-    python benchmarks/generation.py              64 prompts × 4 samples, 128 tokens each, in bf16
+    python benchmarks/generation.py              64 prompts × 4 samples, 128 tokens each
 
 Every answer is decoded to its full length, so that both sides write equally many tokens. Plain `generate` gets what its
 users give it: a model loaded in the precision itself, left padding, a batch of as many answers, `num_return_sequences`.
@@ -23,8 +23,11 @@ from _measure import (
     Job,
     Report,
     child_job,
+    located,
     model_and_source,
     palate_python,
+    positive,
+    precision_option,
     peak_bytes,
     results_option,
     run_child,
@@ -54,6 +57,7 @@ def main() -> int:
     options = parse()
     with tempfile.TemporaryDirectory(prefix="palate-bench-") as folder:
         result = compare(options, Path(folder))
+    result = located(result)
     path = write_result(f"generation-{options.precision}", result, options.results)
     print(generation_table([result]))
     say(f"written: {path}")
@@ -62,13 +66,13 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Tokens per second of generation.")
-    parser.add_argument("--prompts", type=int, default=64)
-    parser.add_argument("--samples", type=int, default=4)
-    parser.add_argument("--max-new-tokens", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=64, help="answers decoded at a time, on both sides")
-    parser.add_argument("--longest-prompt", type=int, default=256, help="prompts are cut to their last tokens")
-    parser.add_argument("--precision", choices=list(DTYPES), default="bf16")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--prompts", type=positive, default=64)
+    parser.add_argument("--samples", type=positive, default=4)
+    parser.add_argument("--max-new-tokens", type=positive, default=128)
+    parser.add_argument("--batch-size", type=positive, default=64, help="answers decoded at a time, on both sides")
+    parser.add_argument("--longest-prompt", type=positive, default=256, help="prompts are cut to their last tokens")
+    precision_option(parser)
+    parser.add_argument("--rounds", type=positive, default=3)
     model_and_source(parser)
     results_option(parser)
     return parser.parse_args()

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 # Two ways in turn meet more shapes than one run does, and must not drive each other's compiled kernels out.
@@ -25,7 +26,7 @@ os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = os.environ["LRU_CACHE_CAPACITY"]
 
 import numpy as np
 import torch
-from _measure import results_option, say, spread, write_result
+from _measure import located, positive, precision_option, results_option, say, spread, write_result
 from peft import LoraConfig, get_peft_model
 from tables import pieces_table
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -40,7 +41,7 @@ from palate.models.span_attention import Segment, segments, tree_backward, tree_
 from palate.text.batch import Batch, Layout, Span, pack
 from palate.text.encode import EncodedCompletion, EncodedGroup
 
-BF16 = torch.bfloat16
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 HEADS, KEY_HEADS, WIDTH, HIDDEN, INNER, VOCABULARY = 9, 3, 64, 576, 1536, 49152
 # Prompt and two answers of four pairs of a real conversation set.
 PAIRS = ((85, 266, 243), (80, 300, 200), (40, 457, 310), (248, 150, 444))
@@ -68,21 +69,25 @@ class Comparison:
 def main() -> int:
     parser = argparse.ArgumentParser(description="One change at a time, before and after in turn.")
     parser.add_argument("words", nargs="*", help="only comparisons whose name holds one of them")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=positive, default=9)
+    precision_option(parser)
     results_option(parser)
     options = parser.parse_args()
     keep_freed_memory()
     torch.manual_seed(0)
     rows = []
-    for comparison in comparisons():
+    for comparison in comparisons(DTYPES[options.precision]):
         if options.words and not any(word in comparison.name for word in options.words):
             continue
         rows.append(measure(comparison, options.rounds))
         say(f"{comparison.name}: {rows[-1]['ratio']:.2f}×")
-    result = {"benchmark": "pieces", "threads": torch.get_num_threads(), "rows": rows}
+    facts = {"precision": options.precision, "threads": torch.get_num_threads()}
+    if not rows:
+        sys.exit(f"no comparison's name holds {' or '.join(options.words)}")
+    result = located({"benchmark": "pieces", **facts, "rows": rows})
     print(pieces_table([result]))
     if not options.words:
-        say(f"written: {write_result('pieces', result, options.results)}")
+        say(f"written: {write_result(f'pieces-{options.precision}', result, options.results)}")
     return 0
 
 
@@ -108,14 +113,18 @@ def _seconds(call: Call) -> float:
     return time.perf_counter() - begin
 
 
-def comparisons() -> Iterator[Comparison]:
-    yield from attention()
-    yield from head()
-    yield from layers()
-    yield from products()
+def comparisons(dtype: torch.dtype) -> Iterator[Comparison]:
+    yield from attention(dtype)
+    yield from head(dtype)
+    yield from layers(dtype)
+    yield from products(dtype)
 
 
 # ---- attention
+
+
+def autocast(dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def layout() -> Layout:
@@ -126,10 +135,10 @@ def layout() -> Layout:
     return Layout(tuple(spans))
 
 
-def attention() -> Iterator[Comparison]:
+def attention(dtype: torch.dtype) -> Iterator[Comparison]:
     parts, tokens = segments(layout()), layout().tokens
-    q, k, v = (torch.randn(heads, tokens, WIDTH, dtype=BF16) for heads in (HEADS, KEY_HEADS, KEY_HEADS))
-    grad = torch.randn(tokens, HEADS, WIDTH, dtype=BF16)
+    q, k, v = (torch.randn(heads, tokens, WIDTH, dtype=dtype) for heads in (HEADS, KEY_HEADS, KEY_HEADS))
+    grad = torch.randn(tokens, HEADS, WIDTH, dtype=dtype)
     scaling = WIDTH**-0.5
 
     def blocks(some: Sequence[Segment] = parts) -> None:
@@ -192,18 +201,18 @@ def _with(name: str, value: int, call: Call, module: Any = span_attention) -> Ca
 # ---- head
 
 
-def head() -> Iterator[Comparison]:
+def head(dtype: torch.dtype) -> Iterator[Comparison]:
     hidden = torch.randn(TARGETS, HIDDEN).requires_grad_(True)
     weight = (torch.randn(VOCABULARY, HIDDEN) * 0.05).requires_grad_(True)
     targets = torch.randint(0, VOCABULARY, (TARGETS,))
     grad = torch.randn(TARGETS)
 
     def ours(*leaves: torch.Tensor) -> None:
-        logps = head_kernel.plain_head_logps(hidden, weight, None, targets, BF16)
+        logps = head_kernel.plain_head_logps(hidden, weight, None, targets, dtype)
         torch.autograd.grad(logps, leaves, grad)
 
     def dense(*leaves: torch.Tensor) -> None:
-        with torch.autocast("cpu", dtype=BF16):
+        with autocast(dtype):
             logits = hidden @ weight.T
         torch.autograd.grad(dense_logps(logits, targets), leaves, grad)
 
@@ -220,7 +229,7 @@ def head() -> Iterator[Comparison]:
     frozen = weight.detach()
 
     def only_hidden() -> None:
-        logps = head_kernel.plain_head_logps(hidden, frozen, None, targets, BF16)
+        logps = head_kernel.plain_head_logps(hidden, frozen, None, targets, dtype)
         torch.autograd.grad(logps, hidden, grad)
 
     yield Comparison("head: weight trains → weight is frozen (LoRA)", True, both, only_hidden)
@@ -229,23 +238,25 @@ def head() -> Iterator[Comparison]:
 # ---- layers
 
 
-def layers() -> Iterator[Comparison]:
+def layers(dtype: torch.dtype) -> Iterator[Comparison]:
+    run = partial(step, dtype=dtype)
     stock, ours = tiny_stack(fuse=False), tiny_stack(fuse=True)
-    yield Comparison("four layers, all weights: stock → fused", True, lambda: step(stock), lambda: step(ours))
-    yield Comparison(
-        "four layers, two passes a step: cast at each use → once",
-        True,
-        lambda: step(ours, passes=2, reuse=False),
-        lambda: step(ours, passes=2),
-    )
+    yield Comparison("four layers, all weights: stock → fused", True, lambda: run(stock), lambda: run(ours))
+    if dtype != torch.float32:
+        yield Comparison(
+            "four layers, two passes a step: cast at each use → once",
+            True,
+            lambda: run(ours, passes=2, reuse=False),
+            lambda: run(ours, passes=2),
+        )
     wrapped = _with_lora(tiny_stack(fuse=True))
     pieces = _with_lora(tiny_stack(fuse=True))
 
     def through_modules() -> None:
         with _no_projections():
-            step(pieces)
+            run(pieces)
 
-    yield Comparison("four layers, LoRA: through its modules → inside", True, through_modules, lambda: step(wrapped))
+    yield Comparison("four layers, LoRA: through its modules → inside", True, through_modules, lambda: run(wrapped))
 
 
 def tiny_stack(*, fuse: bool) -> Any:
@@ -270,12 +281,12 @@ def _with_lora(model: Any) -> Any:
     return get_peft_model(model, LoraConfig(r=16, target_modules="all-linear"))
 
 
-def step(model: Any, *, passes: int = 1, reuse: bool = True) -> None:
-    """Forward and backward of the pairs in bf16, as a training step runs them."""
+def step(model: Any, *, dtype: torch.dtype, passes: int = 1, reuse: bool = True) -> None:
+    """Forward and backward of the pairs in this precision, as a training step runs them."""
     batch = pairs()
     with reuse_casts() if reuse else nullcontext():
         for _ in range(passes):
-            with torch.autocast("cpu", dtype=BF16):
+            with autocast(dtype):
                 scores = model(**batch.model_inputs())
             scores.logps.sum().backward()
     model.zero_grad()
@@ -309,14 +320,14 @@ def _no_projections() -> Iterator[None]:
 # ---- products
 
 
-def products() -> Iterator[Comparison]:
-    x = torch.randn(layout().tokens, HIDDEN, dtype=BF16)
-    gate, up = (torch.randn(INNER, HIDDEN, dtype=BF16) for _ in range(2))
+def products(dtype: torch.dtype) -> Iterator[Comparison]:
+    x = torch.randn(layout().tokens, HIDDEN, dtype=dtype)
+    gate, up = (torch.randn(INNER, HIDDEN, dtype=dtype) for _ in range(2))
     both = torch.cat([gate, up])
     yield Comparison(
         "products: gate and up apart → as one", False, lambda: (x @ gate.T, x @ up.T), lambda: (x @ both.T).chunk(2, -1)
     )
-    q, k, v = (torch.randn(n * WIDTH, HIDDEN, dtype=BF16) for n in (HEADS, KEY_HEADS, KEY_HEADS))
+    q, k, v = (torch.randn(n * WIDTH, HIDDEN, dtype=dtype) for n in (HEADS, KEY_HEADS, KEY_HEADS))
     three = torch.cat([q, k, v])
     sizes = [len(q), len(k), len(v)]
     yield Comparison(

@@ -25,7 +25,17 @@ from unittest.mock import patch
 
 import torch
 from _flops import Flops, Shape, forward_flops, shape_of, training_flops
-from _measure import Report, model_and_source, native_formats, precision_option, results_option, say, write_result
+from _measure import (
+    Report,
+    located,
+    model_and_source,
+    native_formats,
+    positive,
+    precision_option,
+    results_option,
+    say,
+    write_result,
+)
 from _pairs import short_pairs, write_jsonl
 from tables import roofline_table
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -57,6 +67,7 @@ def main() -> int:
     options = parse()
     with tempfile.TemporaryDirectory(prefix="palate-bench-") as folder:
         result = measure(options, Path(folder))
+    result = located(result)
     path = write_result(f"roofline-{options.precision}", result, options.results)
     print(roofline_table([result]))
     say(f"written: {path}")
@@ -66,10 +77,10 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Achieved FLOP/s of a training step against the measured peak.")
     precision_option(parser)
-    parser.add_argument("--pairs", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=4, help="pairs of an optimiser step")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--cutoff-len", type=int, default=512)
+    parser.add_argument("--pairs", type=positive, default=16)
+    parser.add_argument("--batch", type=positive, default=4, help="pairs of an optimiser step")
+    parser.add_argument("--epochs", type=positive, default=2)
+    parser.add_argument("--cutoff-len", type=positive, default=512)
     parser.add_argument("--peak-seconds", type=float, default=0.5, help="time for each shape of the peak")
     model_and_source(parser)
     results_option(parser)

@@ -29,8 +29,11 @@ from typing import Any
 from _measure import (
     MEBIBYTE,
     Report,
+    located,
     model_and_source,
+    native_formats,
     palate_python,
+    positive,
     results_option,
     run_child,
     say,
@@ -124,31 +127,43 @@ def main() -> int:
                 for row in series.measure(bench, size):
                     rows.append({series.unit: size, **row})
                     say(f"{name}: {rows[-1]}")
-            result = {
-                "benchmark": "scaling",
-                "series": name,
-                "title": series.title,
-                "columns": list(dict.fromkeys(column for row in rows for column in row)),
-                "rows": rows,
-            }
-            path = write_result(f"scaling-{name}", result, options.results)
+            result = located(
+                {
+                    "benchmark": "scaling",
+                    "series": name,
+                    "title": series.title,
+                    "settings": {"model": options.model, "source": options.source.name, **counts(options)},
+                    "columns": list(dict.fromkeys(column for row in rows for column in row)),
+                    "rows": rows,
+                }
+            )
+            # Other sizes than the series' own are a result beside it.
+            measured = "-".join([name, *map(str, options.sizes or ())])
+            path = write_result(f"scaling-{measured}", result, options.results)
             print(scaling_table([result]), end="\n\n")
             say(f"written: {path}")
     return 0
 
 
+def counts(options: argparse.Namespace) -> dict[str, Any]:
+    """What else the figures hang on; a run's precision is what `auto` means here."""
+    return {"pairs": options.pairs, "rounds": options.rounds, "precision": "bf16" if native_formats() else "fp32"}
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Cost of a pair as things grow.")
     parser.add_argument("series", nargs="*", metavar="SERIES", help=f"of {', '.join(SERIES)}; all where none is named")
-    parser.add_argument("--sizes", type=int, nargs="+", help="other sizes than the series' own")
-    parser.add_argument("--pairs", type=int, default=16, help="pairs of a training measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of the data series, palate and TRL in turn")
+    parser.add_argument("--sizes", type=positive, nargs="+", help="other sizes than the series' own")
+    parser.add_argument("--pairs", type=positive, default=16, help="pairs of a training measurement")
+    parser.add_argument("--rounds", type=positive, default=3, help="rounds of the data series, palate and TRL in turn")
     model_and_source(parser)
     results_option(parser)
     options = parser.parse_args()
     unknown = sorted(set(options.series) - set(SERIES))
     if unknown:
         parser.error(f"unknown series {', '.join(unknown)}; there are {', '.join(SERIES)}")
+    if "data" in (options.series or SERIES):
+        trl_python()  # says at once that it is missing
     return options
 
 
@@ -184,7 +199,11 @@ def vocabulary_row(bench: Bench, size: int) -> list[Row]:
     return [_costs(report, bench.pairs, 2)]
 
 
-def _costs(report: Report, groups: int, completions: int) -> Row:
+def _costs(report: Report, asked: int, completions: int) -> Row:
+    """A row's columns; `asked` groups were to be trained on, of which palate may have dropped some equal ones."""
+    groups = min(asked, report["groups"])
+    if groups < 0.99 * asked:
+        sys.exit(f"{asked} rows were to be trained on, and {groups} were")
     return {
         "s per group": report["seconds"] / groups,
         "s per completion": report["seconds"] / groups / completions,

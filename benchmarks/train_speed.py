@@ -23,8 +23,11 @@ from typing import Any
 from _measure import (
     Job,
     Report,
+    above_zero,
+    located,
     model_and_source,
     palate_python,
+    positive,
     precision_option,
     results_option,
     run_child,
@@ -55,7 +58,7 @@ LEARNING_RATE = {
 def main() -> int:
     options = parse()
     with tempfile.TemporaryDirectory(prefix="palate-bench-") as folder:
-        result = compare(options, Path(folder))
+        result = located(compare(options, Path(folder)))
     name = f"train_speed-{options.mode}-{options.epochs}-{label(options)}-{options.precision}"
     path = write_result(name, result, options.results)
     print(train_speed_table([result]))
@@ -70,16 +73,16 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Training speed and memory, palate and TRL in turn.")
     parser.add_argument("--mode", choices=["full", "lora", "last"], default="full")
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--epochs", type=positive, default=1)
     precision_option(parser)
     parser.add_argument("--prompt-ratio", type=float, default=0.0, help="prompt tokens per token of the longer answer")
     parser.add_argument("--warm-store", action="store_true", help="palate finds the reference values of an earlier run")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pairs", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=4, help="pairs of an optimiser step")
-    parser.add_argument("--cutoff-len", type=int, default=512)
-    parser.add_argument("--learning-rate", type=float, default=None)
-    parser.add_argument("--beta", type=float, default=None, help="0.1 in fp32, 0.02 in bf16, whose rounding is noise")
+    parser.add_argument("--rounds", type=positive, default=3)
+    parser.add_argument("--pairs", type=positive, default=16)
+    parser.add_argument("--batch", type=positive, default=4, help="pairs of an optimiser step")
+    parser.add_argument("--cutoff-len", type=positive, default=512)
+    parser.add_argument("--learning-rate", type=above_zero)
+    parser.add_argument("--beta", type=above_zero, help="0.1 in fp32, 0.02 in bf16, whose rounding is noise")
     model_and_source(parser)
     results_option(parser)
     options = parser.parse_args()
