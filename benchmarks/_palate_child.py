@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from _measure import Job, Report, child_job, peak_bytes
 from _pairs import exact_rows, numbered_rows, short_pairs, small_tokenizer, write_jsonl
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from palate.artifacts import read_jsonl
@@ -157,6 +157,28 @@ def train_once(job: Job) -> Report:
     }
 
 
+def compare_ways(job: Job) -> Report:
+    """Cosine between the changes that two trainings made to the same weights.
+
+    `job` names where both started, palate's folder, and TRL's file, whose tensors are those that trained.
+    """
+    start, ours, theirs = (_tensors(Path(job[name])) for name in ("start", "ours", "theirs"))
+    product = squares = squares_of_theirs = 0.0
+    for name, end in theirs.items():
+        a, b = ((tensors[name].double() - start[name].double()).flatten() for tensors in (ours, {name: end}))
+        product += float(a @ b)
+        squares += float(a @ a)
+        squares_of_theirs += float(b @ b)
+    length = (squares * squares_of_theirs) ** 0.5
+    return {"tensors": len(theirs), "cosine": product / length if length else 0.0}
+
+
+def _tensors(place: Path) -> dict[str, torch.Tensor]:
+    """A file's tensors, or those of a folder's files; an adapter's under the names that it has when it is saved."""
+    files = [place] if place.is_file() else sorted(place.glob("*.safetensors"))
+    return {name.replace(".default.", "."): tensor for file in files for name, tensor in load_file(file).items()}
+
+
 def prepare_rows(job: Job) -> Report:
     """Rows of a file to token ids: seconds of reading and of encoding."""
     template = _template(job["model"])
@@ -198,6 +220,7 @@ TASKS: dict[str, Callable[[Job], Report]] = {
     "locate": locate,
     "describe": describe,
     "train": train_once,
+    "compare_ways": compare_ways,
     "prepare_rows": prepare_rows,
 }
 

@@ -18,7 +18,7 @@ import torch
 import transformers
 import trl
 from _measure import Job, Report, child_job, peak_bytes
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
@@ -90,10 +90,12 @@ def train_once(job: Job) -> Report:
     begin = time.monotonic()
     trainer.train()
     seconds = time.monotonic() - begin
+    peak = peak_bytes()
+    save_file({name: p.detach().contiguous() for name, p in names.items()}, job["end"])
     logged = [row for row in trainer.state.log_history if "logps/chosen" in row]
     return {
         "seconds": seconds,
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": peak,
         "steps": [
             {"loss": loss, **{name: row[name] for name in ("logps/chosen", "logps/rejected")}}
             for loss, row in zip(trainer.losses, logged, strict=True)

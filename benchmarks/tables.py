@@ -18,6 +18,7 @@ from _measure import RESULTS
 
 Result = dict[str, Any]
 GIGABYTE = 1e9
+NOTHING = "Not measured yet."
 
 
 def main() -> int:
@@ -25,7 +26,11 @@ def main() -> int:
     parser.add_argument("page", type=Path, nargs="?", help="page whose tables are replaced; absent: print them")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of JSON results")
     options = parser.parse_args()
+    if options.page is not None and not options.page.is_file():
+        parser.error(f"{options.page} is not there")
     tables = render_all(options.results)
+    if set(tables.values()) == {NOTHING}:
+        parser.error(f"{options.results} holds no benchmark's result; the page was left as it is")
     if options.page is None:
         print("\n\n".join(f"## {name}\n\n{text}" for name, text in tables.items()))
         return 0
@@ -39,7 +44,7 @@ def render_all(folder: Path) -> dict[str, str]:
     tables = {}
     for name, render in TABLES.items():
         mine = [result for result in results if result.get("benchmark") == name]
-        tables[name] = render(mine) if mine else "Not measured yet."
+        tables[name] = render(mine) if mine else NOTHING
     return tables
 
 

@@ -47,8 +47,12 @@ BETA = {"fp32": 0.1, "bf16": 0.02}
 # Mean log-probabilities of a step's answers: tens or hundreds of nats that differ from row to row, so that equal ones
 # show that the same rows met in the step.
 LOGPS_TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2}
+# Where both sides' weights went from where they started: least cosine of the two changes. Adam's first steps are about
+# the sign of a gradient, which rounding turns where it is near 0; a side that does not train the same scores 0.
+SAME_WAY = {"fp32": 0.9, "bf16": 0.5}
 # In fp32 large enough that losses move far within a few steps: equal losses that all stay at log 2 would prove little.
-# In bf16 a weight that moves is rounded anew, and that noise alone moves losses apart; rates are those of real runs.
+# In bf16 a weight that moves is rounded anew, and that noise alone moves losses apart; rates are those of real runs,
+# losses hardly move, and it is the weights that show that both sides trained alike.
 LEARNING_RATE = {
     "fp32": {"full": 5e-6, "lora": 2e-4, "last": 2e-5},
     "bf16": {"full": 5e-7, "lora": 2e-5, "last": 2e-6},
@@ -88,6 +92,7 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     options.learning_rate = options.learning_rate or LEARNING_RATE[options.precision][options.mode]
     options.beta = options.beta or BETA[options.precision]
+    trl_python()  # says at once that it is missing
     return options
 
 
@@ -127,6 +132,8 @@ def compare(options: argparse.Namespace, folder: Path) -> Report:
     )
     peer = trl_job(options, described, made["model"], start, folder)
     ours, theirs = measure(options, config, peer, folder)
+    ways = {"do": "compare_ways", "start": start or made["model"], "ours": str(folder / "run-0"), "theirs": peer["end"]}
+    way = run_child(palate_python(), "_palate_child.py", ways, folder)
     return {
         "benchmark": "train_speed",
         "settings": settings(options),
@@ -137,7 +144,8 @@ def compare(options: argparse.Namespace, folder: Path) -> Report:
         "threads": {"palate": ours[0]["threads"], "trl": theirs[0]["threads"]},
         **figures(ours, theirs, described, options),
         "steps": [{"palate": a, "trl": b} for a, b in zip(ours[0]["steps"], theirs[0]["steps"])],
-        "checks": checks(ours, theirs, described, options),
+        "cosine_of_changes": way["cosine"],
+        "checks": checks(ours, theirs, described, way, options),
     }
 
 
@@ -145,7 +153,7 @@ def palate_config(options: argparse.Namespace, model: str, pairs: Path) -> dict[
     """The run as a user would write it."""
     tunings: dict[str, dict[str, Any]] = {
         "full": {"finetuning_type": "full"},
-        "lora": {"finetuning_type": "lora", "lora_rank": LORA_RANK},
+        "lora": {"finetuning_type": "lora", "lora_rank": LORA_RANK, "lora_alpha": 2 * LORA_RANK},
         "last": {
             "finetuning_type": "freeze",
             "freeze_trainable_layers": LAST_LAYERS,
@@ -163,6 +171,10 @@ def palate_config(options: argparse.Namespace, model: str, pairs: Path) -> dict[
         "learning_rate": options.learning_rate,
         "pref_beta": options.beta,
         "optim": "adamw_torch_fused",
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
@@ -189,6 +201,7 @@ def trl_job(options: argparse.Namespace, described: Report, model: str, start: s
         "learning_rate": options.learning_rate,
         "beta": options.beta,
         "seed": 42,
+        "end": str(folder / "trl-end.safetensors"),
     }
 
 
@@ -266,11 +279,14 @@ def figures(ours: list[Report], theirs: list[Report], described: Report, options
     }
 
 
-def checks(ours: list[Report], theirs: list[Report], described: Report, options: argparse.Namespace) -> dict[str, bool]:
+def checks(
+    ours: list[Report], theirs: list[Report], described: Report, way: Report, options: argparse.Namespace
+) -> dict[str, bool]:
     """What must hold for the comparison to mean anything."""
     steps = [(a, b) for mine, other in zip(ours, theirs) for a, b in zip(mine["steps"], other["steps"])]
     expected = -(-len(described["rows"]) // options.batch) * options.epochs
     tolerance, logps = TOLERANCE[options.precision], LOGPS_TOLERANCE[options.precision]
+    same = SAME_WAY[options.precision]
     return {
         "every pair is trained on": len(described["rows"]) == options.pairs,
         "token ids are equal": all(run["rows"] == described["rows"] for run in theirs),
@@ -292,8 +308,17 @@ def checks(ours: list[Report], theirs: list[Report], described: Report, options:
             for a, b in steps
             for name in ("logps/chosen", "logps/rejected")
         ),
-        "losses moved": any(abs(a["loss"] - ours[0]["steps"][0]["loss"]) > 10 * TOLERANCE["fp32"] for a, _ in steps),
+        f"weights moved the same way, to a cosine of {same:g}": way["tensors"] > 0 and way["cosine"] >= same,
+        **moved(steps, options.precision),
     }
+
+
+def moved(steps: list[tuple[Report, Report]], precision: str) -> dict[str, bool]:
+    """In fp32: whether TRL's losses left the first one by so much that equal ones say something."""
+    if precision != "fp32":
+        return {}
+    first = steps[0][1]["loss"]
+    return {"losses moved": any(abs(b["loss"] - first) > 10 * TOLERANCE[precision] for _, b in steps)}
 
 
 def losses(result: Report) -> str:

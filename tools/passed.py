@@ -4,23 +4,27 @@
     python tools/passed.py note     they have passed: good for the files of `begin`, if these are unchanged
     python tools/passed.py ask      prints pytest's selection: the slow tests if that still holds, else nothing
 
-What counts is the content of every file of the checkout that git does not ignore, which installation of packages was
-used, and what lies in ../shared (names, sizes, times). Without git nothing is remembered.
+What counts is the content of every file of the checkout that git does not ignore, the installed packages, programs that
+tests look for, and what lies in ../shared (names, sizes, times). Without git, or with options for pytest in the
+environment, nothing is remembered.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGUN = ROOT / ".venv" / ".fast-tests-begun"
 NOTE = ROOT / ".venv" / ".fast-tests-passed"
-INSTALLED = ROOT / ".venv" / ".installed"
+# A test that needs one of these skips without it.
+PROGRAMS = ("chromium",)
 SHARED = ROOT.parent / "shared"
 
 
@@ -30,7 +34,7 @@ def main(call: str) -> int:
         NOTE.unlink(missing_ok=True)
         BEGUN.write_text(now or "", encoding="utf-8")
     elif call == "note":
-        if now and BEGUN.exists() and BEGUN.read_text(encoding="utf-8") == now:
+        if now and not os.environ.get("PYTEST_ADDOPTS") and BEGUN.exists() and BEGUN.read_text(encoding="utf-8") == now:
             BEGUN.rename(NOTE)
     elif now and NOTE.exists() and NOTE.read_text(encoding="utf-8") == now:
         print("make check passed the fast tests on these very files; make test ALL=1 repeats them", file=sys.stderr)
@@ -62,8 +66,10 @@ def digest() -> str | None:
 
 
 def facts() -> Iterator[str]:
-    """Name, size and time of what is not hashed."""
-    for path in (INSTALLED, *sorted(SHARED.rglob("*"))):
+    """What is not hashed: packages by version, programs by place, the files of ../shared by size and time."""
+    yield from sorted(f"{found.name}=={found.version}" for found in distributions())
+    yield from (f"{program}: {shutil.which(program)}" for program in PROGRAMS)
+    for path in sorted(SHARED.rglob("*")):
         if path.is_file():
             seen = path.stat()
             yield f"{path}\0{seen.st_size}\0{seen.st_mtime_ns}\0"

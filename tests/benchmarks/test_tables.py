@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import tables
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -33,6 +34,19 @@ def test_the_page_has_a_place_for_every_table() -> None:
 
 def test_a_table_without_results_says_so(tmp_path: Path) -> None:
     assert tables.render_all(tmp_path) == dict.fromkeys(tables.TABLES, "Not measured yet.")
+
+
+def test_a_folder_without_results_leaves_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table scaling -->\nmeasured\n<!-- end scaling -->\n")
+    for arguments, said in (([str(page), "--results", "nosuch"], "nosuch holds no"), (["no.md"], "no.md is not there")):
+        monkeypatch.setattr("sys.argv", ["tables.py", *arguments])
+        with pytest.raises(SystemExit, match="2"):
+            tables.main()
+        assert said in capsys.readouterr().err
+    assert "measured" in page.read_text()
 
 
 def test_results_of_other_scripts_are_passed_over(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 import _palate_child
 import pytest
+import torch
 import train_speed
 from _measure import run_child
+from safetensors.torch import save_file
 
 OPTIONS = argparse.Namespace(
     mode="full", epochs=1, precision="fp32", prompt_ratio=0.0, warm_store=False, pairs=2, batch=1, cutoff_len=8
@@ -23,6 +25,9 @@ STEPS = [
     {"loss": 0.6931, "logps/chosen": -30.0, "logps/rejected": -20.0},
     {"loss": 0.6800, "logps/chosen": -10.0, "logps/rejected": -50.0},
 ]
+
+
+WAY = {"tensors": 1, "cosine": 0.99}
 
 
 def sides() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -43,7 +48,7 @@ def sides() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
 def failed(change: Callable[[dict[str, Any], dict[str, Any], dict[str, Any]], None]) -> list[str]:
     described, ours, theirs = sides()
     change(described, ours, theirs)
-    return [name for name, ok in train_speed.checks([ours], [theirs], described, OPTIONS).items() if not ok]
+    return [name for name, ok in train_speed.checks([ours], [theirs], described, WAY, OPTIONS).items() if not ok]
 
 
 def test_equal_sides_pass() -> None:
@@ -67,6 +72,35 @@ def test_equal_sides_pass() -> None:
 )
 def test_each_difference_is_noticed(change: Callable[..., None], words: str) -> None:
     assert any(words in name for name in failed(change))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("way", [{"tensors": 4, "cosine": 0.0}, {"tensors": 4, "cosine": -0.9}, {"tensors": 0}])
+def test_a_side_that_trains_otherwise_is_noticed_in_either_precision(precision: str, way: dict[str, Any]) -> None:
+    described, ours, theirs = sides()
+    options = argparse.Namespace(**{**vars(OPTIONS), "precision": precision})
+    found = train_speed.checks([ours], [theirs], described, way, options)
+    assert [name for name, ok in found.items() if not ok] == [
+        f"weights moved the same way, to a cosine of {train_speed.SAME_WAY[precision]:g}"
+    ]
+
+
+def test_the_way_of_weights_is_that_of_their_changes(tmp_path: Path) -> None:
+    start = {"a.lora_A.default.weight": torch.ones(2), "b": torch.ones(2, 2)}
+    ends = {
+        "ours": {"a.lora_A.weight": torch.tensor([2.0, 1.0]), "b": torch.ones(2, 2), "unchanged": torch.ones(1)},
+        "same": {"a.lora_A.default.weight": torch.tensor([3.0, 1.0]), "b": torch.ones(2, 2)},
+        "across": {"a.lora_A.default.weight": torch.tensor([1.0, 3.0]), "b": torch.ones(2, 2)},
+        "nothing": start,
+    }
+    for name, tensors in {"start": start, **ends}.items():
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+    job = {name: str(tmp_path / f"{name}.safetensors") for name in ("start", "ours")}
+    found = [
+        _palate_child.compare_ways({**job, "theirs": str(tmp_path / f"{name}.safetensors")})
+        for name in ("same", "across", "nothing")
+    ]
+    assert found == [{"tensors": 2, "cosine": cosine} for cosine in (1.0, 0.0, 0.0)]
 
 
 def test_a_loss_that_is_no_number_is_no_equal_loss() -> None:

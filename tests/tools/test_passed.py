@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -48,13 +49,35 @@ def test_the_slow_ones_alone_as_long_as_no_file_changes(checkout: Path) -> None:
     assert passed(checkout, "ask") == ""
 
 
-@pytest.mark.parametrize("changed", ["checkout/.venv/.installed", "shared/data/rows.jsonl"])
-def test_other_packages_and_other_data_count(checkout: Path, changed: str) -> None:
+def test_other_data_counts(checkout: Path) -> None:
     passed(checkout, "begin")
     passed(checkout, "note")
-    path = checkout.parent / changed
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+    (checkout.parent / "shared" / "data").mkdir(parents=True)
+    (checkout.parent / "shared" / "data" / "rows.jsonl").touch()
+    assert passed(checkout, "ask") == ""
+
+
+@pytest.mark.parametrize("what", ["package", "program"])
+def test_what_is_installed_counts(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    passed(checkout, "begin")
+    passed(checkout, "note")
+    if what == "package":
+        folder = tmp_path / "packages" / "new-1.0.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: new\nVersion: 1.0\n")
+        monkeypatch.setenv("PYTHONPATH", str(folder.parent))
+    else:
+        program = tmp_path / "programs" / "chromium"
+        program.parent.mkdir()
+        program.touch(mode=0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    assert passed(checkout, "ask") == ""
+
+
+def test_a_selection_of_the_tests_is_no_pass(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed(checkout, "begin")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k one")
+    passed(checkout, "note")
     assert passed(checkout, "ask") == ""
 
 
