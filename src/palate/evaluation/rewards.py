@@ -13,6 +13,7 @@ from torch import nn
 from palate.artifacts import read_json
 from palate.errors import ArtifactError
 from palate.evaluation.subject import ModelSpec
+from palate.models.allocator import keep_freed_memory
 from palate.models.fused import apply_fused
 from palate.models.load import load_model, load_tokenizer, store_frozen_in
 from palate.models.precision import Precision
@@ -92,6 +93,7 @@ class RewardSubject:
     def __init__(self, spec: ModelSpec, precision: Precision, device: torch.device) -> None:
         self._precision = precision
         self._device = device
+        keep_freed_memory()
         model: Any = load_model(spec.model, device=device, head="reward", **spec.origin)
         for adapter in spec.adapters:
             model = merge_adapter(model, adapter, task="SEQ_CLS")

@@ -14,6 +14,7 @@ from torch import nn
 
 from palate.artifacts import SEAL, RunDir
 from palate.errors import ArtifactError, ModelError
+from palate.models.allocator import keep_freed_memory
 from palate.models.fused import apply_fused
 from palate.models.generate import Decoding, generate
 from palate.models.identity import model_hash
@@ -163,6 +164,7 @@ class Subject:
         self.spec = spec
         self.precision = precision
         self.device = device
+        keep_freed_memory()
         model: Any = load_model(spec.model, device=device, **spec.origin)
         for adapter in spec.adapters:
             model = merge_adapter(model, adapter)
