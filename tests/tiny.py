@@ -35,8 +35,19 @@ PACKED: dict[str, dict[str, Any]] = {
     "mistral": {**_BASE, "sliding_window": 5},
     "gemma2": {**_BASE, "head_dim": 8, "sliding_window": 6},
     "phi": {**_BASE, "num_key_value_heads": 4},
+    "deepseek_v3": {
+        **_BASE,
+        "num_key_value_heads": 4,
+        "q_lora_rank": None,
+        "kv_lora_rank": 16,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 12,
+        "first_k_dense_replace": 3,
+    },
 }
-"""What tree attention expresses: Llama-, Qwen- and GPT-2-like models, two with a sliding window, one softcapped."""
+"""What tree attention expresses: Llama-, Qwen- and GPT-2-like models, two with a sliding window, one softcapped, one
+whose values are narrower than its keys."""
 
 PADDED: dict[str, dict[str, Any]] = {
     "bloom": {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4, **_SMALL_IDS},

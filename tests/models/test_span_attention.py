@@ -35,9 +35,22 @@ def dense(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, sca
     return (p @ v.repeat_interleave(repeat, 0)).transpose(0, 1)
 
 
-def random_heads(tokens: int, heads: int = 4, key_heads: int = 2, width: int = 8) -> list[torch.Tensor]:
+def random_heads(tokens: int, heads: int = 4, key_heads: int = 2, value_width: int = 8) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(n, tokens, width, generator=generator).requires_grad_() for n in (heads, key_heads, key_heads)]
+    shapes = (heads, 8), (key_heads, 8), (key_heads, value_width)
+    return [torch.randn(n, tokens, width, generator=generator).requires_grad_() for n, width in shapes]
+
+
+def assert_equals_dense(layout: Layout, value_width: int = 8) -> None:
+    inputs = random_heads(layout.tokens, value_width=value_width)
+    upstream = torch.randn(layout.tokens, 4, value_width, generator=torch.Generator().manual_seed(1))
+    ours = tree_span_attention(*inputs, layout, 0.3)
+    want = dense(*inputs, layout, 0.3)
+    torch.testing.assert_close(ours, want, atol=1e-5, rtol=1e-5)
+    for got, expected in zip(
+        torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(want, inputs, upstream), strict=True
+    ):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kept", [0, 6, 1024])
@@ -46,16 +59,12 @@ def random_heads(tokens: int, heads: int = 4, key_heads: int = 2, width: int = 8
 def test_equals_dense_attention(monkeypatch: pytest.MonkeyPatch, name: str, block: int, kept: int) -> None:
     monkeypatch.setattr(blocks, "QUERY_BLOCK", block)
     monkeypatch.setattr(blocks, "KEPT_KEYS", kept)
-    layout = LAYOUTS[name]
-    inputs = random_heads(layout.tokens)
-    upstream = torch.randn(layout.tokens, 4, 8, generator=torch.Generator().manual_seed(1))
-    ours = tree_span_attention(*inputs, layout, 0.3)
-    want = dense(*inputs, layout, 0.3)
-    torch.testing.assert_close(ours, want, atol=1e-5, rtol=1e-5)
-    for got, expected in zip(
-        torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(want, inputs, upstream), strict=True
-    ):
-        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+    assert_equals_dense(LAYOUTS[name])
+
+
+@pytest.mark.parametrize("width", [5, 12])
+def test_values_may_have_a_width_of_their_own(width: int) -> None:
+    assert_equals_dense(LAYOUTS["two groups"], width)
 
 
 def test_one_group_is_the_same_by_its_lengths() -> None:

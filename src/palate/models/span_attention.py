@@ -66,16 +66,17 @@ def tree_forward(
     Args:
         query: [H, T, d].
         key: [Hkv, T, d]; H is a multiple of Hkv.
-        value: [Hkv, T, d].
+        value: [Hkv, T, d_v].
         parts: the row's segments, which cover it.
         scaling: factor of the scores.
         keep: whether backward will come and wants probabilities.
 
     Returns:
-        [T, H, d], and per block the probabilities [Hkv, G·n, keys] where they were kept.
+        [T, H, d_v], and per block the probabilities [Hkv, G·n, keys] where they were kept.
     """
-    heads, _, width = query.shape
-    out = query.new_empty(query.shape[1], heads, width)
+    heads, tokens, _ = query.shape
+    width = value.shape[-1]
+    out = query.new_empty(tokens, heads, width)
     grouped = query.view(key.shape[0], -1, *query.shape[1:])
     kept: list[torch.Tensor] = []
     for part in parts:
@@ -98,7 +99,10 @@ def tree_backward(
     scaling: float,
     kept: Sequence[torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients [H, T, d] in the query's dtype, and [Hkv, T, d] for key and value in float32, from `grad` [T, H, d]."""
+    """Gradients of query [H, T, d] in its dtype, of key [Hkv, T, d] and value [Hkv, T, d_v] in float32.
+
+    `grad` is that of the output, [T, H, d_v].
+    """
     heads, _, width = query.shape
     groups = key.shape[0]
     grouped = query.view(groups, -1, *query.shape[1:])
@@ -110,7 +114,7 @@ def tree_backward(
         k, v = _keys(key, part), _keys(value, part)
         for rows, seen in _blocks(part, k.shape[1]):
             p = next(saved) if seen <= KEPT_KEYS else _probabilities(grouped, k, rows, seen, scaling)
-            d_out = grad[rows].transpose(0, 1).reshape(groups, -1, width)
+            d_out = grad[rows].transpose(0, 1).reshape(groups, -1, value.shape[-1])
             d_p = torch.bmm(d_out, v[:, :seen].transpose(1, 2))
             d_scores = torch._softmax_backward_data(d_p, p, -1, p.dtype)
             d_q = torch.bmm(d_scores, k[:, :seen]).view(heads, -1, width)
@@ -122,7 +126,7 @@ def tree_backward(
 
 
 def _keys(tensor: torch.Tensor, part: Segment) -> torch.Tensor:
-    """[Hkv, keys, d] that the segment may see; a view unless a prefix stands apart from it."""
+    """[Hkv, keys, width] that the segment may see; a view unless a prefix stands apart from it."""
     own = tensor[:, part.start : part.end]
     first, last = part.prefix
     return own if first == last else torch.cat([tensor[:, first:last], own], dim=1)
@@ -185,7 +189,7 @@ class _SpanAttention(torch.autograd.Function):
 def tree_span_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float
 ) -> torch.Tensor:
-    """Tree attention of a packed row on a CPU: [T, H, d] from query [H, T, d], key and value [Hkv, T, d].
+    """Tree attention of a packed row on a CPU: [T, H, d_v] from query [H, T, d], key [Hkv, T, d], value [Hkv, T, d_v].
 
     All three in one dtype; grouped heads are folded, never repeated.
     """
