@@ -45,9 +45,20 @@ PACKED: dict[str, dict[str, Any]] = {
         "v_head_dim": 12,
         "first_k_dense_replace": 3,
     },
+    "gpt_oss": {
+        **_BASE,
+        "head_dim": 8,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "sliding_window": 6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+    },
 }
-"""What tree attention expresses: Llama-, Qwen- and GPT-2-like models, two with a sliding window, one softcapped, one
-whose values are narrower than its keys."""
+"""What tree attention expresses: Llama-, Qwen- and GPT-2-like models, three with a sliding window, one softcapped, one
+whose values are narrower than its keys, one with attention sinks."""
+
+EAGER = {"gemma2", "gpt_oss"}
+"""Those whose scores only their own attention computes."""
 
 PADDED: dict[str, dict[str, Any]] = {
     "bloom": {"vocab_size": VOCABULARY, "hidden_size": 32, "n_layer": 2, "n_head": 4, **_SMALL_IDS},

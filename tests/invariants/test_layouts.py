@@ -14,7 +14,7 @@ from palate.objectives import PairLogps
 from palate.objectives.paired import sigmoid
 from palate.text.batch import Batch, pack, pad
 from palate.text.encode import EncodedGroup
-from tiny import PACKED, PADDED, random_groups, tiny_model
+from tiny import EAGER, PACKED, PADDED, random_groups, tiny_model
 
 
 def loss_and_gradients(model: Any, batches: list[Batch]) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
@@ -48,7 +48,7 @@ def test_packed_padded_and_unshared_prefixes_agree(kind: str) -> None:
     groups = random_groups(4, seed=1)
     packed = loss_and_gradients(model, [pack(groups)])
     unshared = loss_and_gradients(model, [pack([one for group in groups for one in split(group)])])
-    model.set_attn_implementation("eager" if kind == "gemma2" else "sdpa")
+    model.set_attn_implementation("eager" if kind in EAGER else "sdpa")
     padded = loss_and_gradients(model, [pad(groups)])
     torch.testing.assert_close(packed[1], padded[1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(packed[1], unshared[1], atol=1e-4, rtol=1e-4)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from palate.models.generate import Decoding, draw_tokens, generate, sampling_seed
+from palate.models.generate import Decoding, draw_tokens, generate, sampling_seed, stock_attention
 from palate.models.precision import FP32
-from tiny import tiny_model
+from palate.models.probe import probe
+from tiny import PACKED, tiny_model
 
 PROMPTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13, 14], [5, 6, 7]]
 
@@ -68,3 +69,16 @@ def test_a_models_own_generation_settings_are_switched_off() -> None:
     model.generation_config.top_k = 1
     model.generation_config.temperature = 0.1
     assert (answer(model, PROMPTS), answer(model, PROMPTS, temperature=0.0)) == plain
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_packed_model_answers_by_the_attention_that_it_came_with(kind: str) -> None:
+    model = tiny_model(kind)
+    came_with = model.config._attn_implementation
+    before = answer(model, PROMPTS)
+    assert probe(model).packed
+    tree = model.config._attn_implementation
+    with stock_attention(model):
+        assert model.config._attn_implementation == came_with
+    assert answer(model, PROMPTS) == before
+    assert model.config._attn_implementation == tree

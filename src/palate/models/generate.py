@@ -174,14 +174,14 @@ def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def stock_attention(model: Any) -> Iterator[None]:
-    """Generation has no packed layout: give the architecture its own attention back inside the context."""
+    """Generation has no packed layout: give the model the attention that it came with inside the context."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     chosen = base.config._attn_implementation
     if chosen not in TREES:
         yield
         return
     try:
-        base.set_attn_implementation("sdpa")
+        base.set_attn_implementation(base.stock_attention)
         yield
     finally:
         base.set_attn_implementation(chosen)

@@ -46,24 +46,24 @@ class Probe:
 def probe(model: Any, *, want_packed: bool = True, tree: str = TREE) -> Probe:
     """Score one random group by tree and by separate rows, and the head against the model's own logits.
 
-    Leaves the model with the scoring forward installed and, where `packed`, the tree attention selected.
+    Leaves the model with the scoring forward installed and, where `packed`, the tree attention selected; the name of
+    its own attention is then its `stock_attention`.
 
     Args:
         model: a causal LM of transformers, unwrapped, in its final dtype and on its device.
         want_packed: False skips the tree and keeps the padded path.
         tree: which of `TREES` computes packed rows.
     """
-    stock = stock_attention(model)
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            return _probe(model, stock, want_packed, tree)
+            return _probe(model, want_packed, tree)
     finally:
         model.train(was_training)
 
 
-def _probe(model: Any, stock: str, want_packed: bool, tree: str) -> Probe:
+def _probe(model: Any, want_packed: bool, tree: str) -> Probe:
     device = next(model.parameters()).device
     group = random_group(model.config.get_text_config().vocab_size)
     rows = pad([group]).to(device)
@@ -83,13 +83,12 @@ def _probe(model: Any, stock: str, want_packed: bool, tree: str) -> Probe:
         logps: torch.Tensor = model(**batch.model_inputs()).logps
         return logps
 
-    reason, difference = try_tree(model, stock, group, score, expected, tolerance, tree)
+    reason, difference = try_tree(model, group, score, expected, tolerance, tree)
     return Probe(not reason, reason, head, difference)
 
 
 def try_tree(
     model: Any,
-    stock: str,
     group: EncodedGroup,
     score: Callable[[Batch], torch.Tensor],
     expected: torch.Tensor,
@@ -99,7 +98,6 @@ def try_tree(
     """Score `group` packed, and keep tree attention if that gives what separate rows gave.
 
     Args:
-        stock: name of the attention to go back to.
         score: of a batch, in the order of its completions.
         expected: the same from separate rows.
         tree: which of `TREES` is tried.
@@ -107,6 +105,8 @@ def try_tree(
     Returns the reason why not, empty where it does, and the largest difference seen.
     """
     calls, difference, reason = 0, float("inf"), ""
+    # Generation goes back to it: not every architecture has one of another name, or the same scores from that.
+    model.stock_attention = model.config._attn_implementation
     try:
         model.set_attn_implementation(tree)
         with _counting(tree) as counter:
@@ -121,14 +121,8 @@ def try_tree(
     if not reason and not difference <= tolerance:
         reason = f"packed and separate rows differ by {difference:.3g} in log-probability"
     if reason:
-        model.set_attn_implementation(stock)
+        model.set_attn_implementation(model.stock_attention)
     return reason, difference
-
-
-def stock_attention(model: Any) -> str:
-    """The attention that the model came with."""
-    name = model.config._attn_implementation
-    return str(name) if name and name not in TREES else "sdpa"
 
 
 def random_group(vocabulary: int) -> EncodedGroup:

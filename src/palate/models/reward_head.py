@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from palate.errors import ModelError
 from palate.models.attention import TREE
 from palate.models.logprobs import Head
-from palate.models.probe import Probe, random_group, separate_rows, stock_attention, tolerance_of, try_tree
+from palate.models.probe import Probe, random_group, separate_rows, tolerance_of, try_tree
 from palate.models.trunk import TrunkRun
 from palate.text.batch import Batch, Layout
 
@@ -63,7 +63,6 @@ def install_rewards(model: Any) -> None:
 
 def probe_rewards(model: Any, *, want_packed: bool = True, tree: str = TREE) -> Probe:
     """As `probe.probe`, for the states that rewards are read from; leaves the scoring forward installed."""
-    stock = stock_attention(model)
     install_rewards(model)
     was_training = model.training
     model.eval()
@@ -78,7 +77,6 @@ def probe_rewards(model: Any, *, want_packed: bool = True, tree: str = TREE) -> 
             scale = expected.abs().max().clamp(min=1e-6)
             reason, difference = try_tree(
                 model,
-                stock,
                 group,
                 lambda batch: _states(model, batch) / scale,
                 expected / scale,
