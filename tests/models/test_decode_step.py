@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -15,7 +17,7 @@ from palate.models.attention import TREE
 from palate.models.decode_step import StepDecoder, step_decoder
 from palate.models.fused import apply_fused
 from palate.models.generate import Decoding, generate, stock_attention
-from palate.models.llama_like import recognised
+from palate.models.llama_like import base_of, recognised
 from palate.models.load import store_frozen_in
 from palate.models.logprobs import Head, install
 from palate.models.precision import BF16, FP32
@@ -105,6 +107,25 @@ def test_what_training_makes_of_a_model_is_recognised() -> None:
         store_frozen_in(model.requires_grad_(False), BF16)
         assert step_decoder(model, BF16.autocast, 4) is not None
     assert step_decoder(lora(), None, 4) is not None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("installed", [False, True])
+@pytest.mark.parametrize("make", [tiny_model, lora])
+def test_a_model_that_accelerate_has_wrapped_in_autocast_is_recognised(make: Any, installed: bool) -> None:
+    model = make()
+    if installed:
+        install(base_of(model), Head())
+    wanted = [stock_logits(model, prompt) for prompt in PROMPTS]
+    try:
+        model = Accelerator(mixed_precision="bf16", cpu=True).prepare_model(model)
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert not torch.equal(stock_logits(model, PROMPTS[0]), wanted[0]), "autocast is on"
+    assert step_decoder(model, BF16.autocast, 4) is not None
+    decoder = step_decoder(model, None, 4)
+    assert decoder is not None
+    torch.testing.assert_close(decoder.first(PROMPTS, 1), torch.stack(wanted), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()

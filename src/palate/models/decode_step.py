@@ -221,11 +221,13 @@ def _gives_the_models_logits(decoder: StepDecoder, model: Any, autocast: torch.d
     mask[1, :3] = 0
     positions = (mask.cumsum(-1) - 1).clamp_(min=0)
     dtypes = {p.dtype for p in base_of(model).parameters()}
+    # accelerate wraps the forward of a model that trains in autocast, whose rounding would hide what is compared.
+    own = getattr(model, "_original_forward", model)
     # Weights of several dtypes are multiplied under autocast only.
     mixed = autocast is not None and len(dtypes) > 1
     try:
         with torch.autocast("cpu", dtype=autocast, enabled=mixed):
-            whole = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+            whole = own(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
             ours = decoder.first([ids[0, :-1].tolist(), ids[1, 3:-1].tolist()], 1), decoder.next(ids[:, -1])
     # A model of another make may refuse this call in any way it likes; it then decodes by its own forward.
     except Exception:
