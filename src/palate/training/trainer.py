@@ -141,7 +141,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             return  # killed behind its last step: a resumed Trainer would make one more
         sampler = _sampler_of(kwargs["train_dataloader"])
         sampler.set_epoch(kwargs["epoch"])
-        super()._run_epoch(*args, **kwargs)
+        with self._step_scope:  # nothing else closes it where a step raises
+            super()._run_epoch(*args, **kwargs)
 
     # ---- one step
 
