@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from palate.errors import DataError
 from palate.models.generate import Decoding, draw_tokens, generate, sampling_seed, stock_attention
 from palate.models.precision import FP32
 from palate.models.probe import probe
@@ -25,6 +26,14 @@ def test_an_answer_does_not_depend_on_its_neighbours() -> None:
     assert together == [answer(model, [prompt], [seed])[0] for prompt, seed in zip(PROMPTS, seeds)]
     assert together == answer(model, PROMPTS[::-1], seeds[::-1])[::-1]
     assert together[0] != together[3], "two seeds, two answers to the same prompt"
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("prompts", [[[]], [[5, 6], []], [[5, 6], [], [7]]])
+def test_an_empty_prompt_is_refused(kind: str, prompts: list[list[int]]) -> None:
+    number = prompts.index([]) + 1
+    with pytest.raises(DataError, match=f"^prompt {number} of {len(prompts)} has no tokens .*; leave it out or begin"):
+        answer(tiny_model(kind), prompts)
 
 
 def test_the_global_generator_is_left_alone() -> None:

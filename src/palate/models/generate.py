@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from palate.errors import DataError
 from palate.models.decode import Choose, Reader, StockReader, decode, linear_weights_in
 from palate.models.decode_step import step_decoder
 from palate.models.precision import Precision
@@ -58,15 +59,19 @@ def generate(
 
     Args:
         model: a causal LM, with or without the scoring forward, maybe under PEFT.
-        prompts: token ids, each ending where the answer begins; for K answers a prompt is named K times, one after
-            the other, and is then read once for all of them.
+        prompts: token ids, at least one each, ending where the answer begins; for K answers a prompt is named K
+            times, one after the other, and is then read once for all of them.
         stop_ids: token ids that end an answer; the one that did is the answer's last.
         batch_size: answers that are decoded at a time.
         seeds: one for each prompt; made of `decoding.seed` and the prompt's place where absent.
 
     Returns:
         The new token ids of each answer.
+
+    Raises:
+        DataError: a prompt is empty.
     """
+    _refuse_empty(prompts)
     if seeds is None:
         seeds = [sampling_seed(decoding.seed, place) for place in range(len(prompts))]
     answers: list[list[int]] = [[] for _ in prompts]
@@ -89,6 +94,16 @@ def generate(
     finally:
         model.train(was_training)
     return answers
+
+
+def _refuse_empty(prompts: Sequence[Sequence[int]]) -> None:
+    """Nothing predicts a first token: what a batch has in that place is of another prompt, or padding."""
+    for number, prompt in enumerate(prompts, 1):
+        if not len(prompt):
+            raise DataError(
+                f"prompt {number} of {len(prompts)} has no tokens that an answer could follow; leave it out or begin "
+                "it with the model's BOS token"
+            )
 
 
 @contextlib.contextmanager
