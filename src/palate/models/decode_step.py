@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 
 from palate.models import kernels
-from palate.models.fused import rms_eps
-from palate.models.llama_like import ATTENTION, MLP, base_of, recognised
+from palate.models.fused import ATTENTION, MLP, rms_eps
+from palate.models.llama_like import base_of, recognised
 from palate.models.prepacked import StepMap, step_dtype
 from palate.models.projection import Projection, projection_of
 from palate.models.prompt_cache import LayerCache, Slots

@@ -23,9 +23,9 @@ from palate.models.projection import hooked, projection_of
 from palate.models.span_attention import segments
 from palate.text.batch import Layout, Span
 
-_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
-_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-_MLP = ("gate_proj", "up_proj", "down_proj")
+PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
 _PROBE = Layout((Span(0, 13, ()),))
 _TOLERANCE = 1e-4
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
@@ -94,13 +94,13 @@ def _fused_class(stock: type[nn.Module]) -> type[nn.Module]:
 
 def _recognised(layer: Any) -> bool:
     """Whether the layer has exactly the parts of Llama's, all on the CPU and in a floating-point format."""
-    if set(dict(layer.named_children())) != _PARTS:
+    if set(dict(layer.named_children())) != PARTS:
         return False
     attention, mlp = layer.self_attn, layer.mlp
-    linear = [getattr(attention, n, None) for n in _ATTENTION] + [getattr(mlp, n, None) for n in _MLP]
+    linear = [getattr(attention, n, None) for n in ATTENTION] + [getattr(mlp, n, None) for n in MLP]
     if not all(type(part) is nn.Linear for part in linear):
         return False
-    expected = len(_ATTENTION), len(_MLP) + isinstance(getattr(mlp, "act_fn", None), nn.Module)
+    expected = len(ATTENTION), len(MLP) + isinstance(getattr(mlp, "act_fn", None), nn.Module)
     if (len(list(attention.children())), len(list(mlp.children()))) != expected:
         return False
     if not hasattr(attention, "scaling") or not hasattr(attention, "head_dim") or not hasattr(attention, "config"):
@@ -127,7 +127,7 @@ def _runs_fused(layer: Any, hidden: torch.Tensor, kwargs: dict[str, Any]) -> boo
     if layer.training and getattr(attention, "attention_dropout", 0.0):
         return False
     # An adapter that replaces a whole attention or MLP takes its linear layers out of sight.
-    return _untouched(attention, _ATTENTION) and _untouched(layer.mlp, _MLP)
+    return _untouched(attention, ATTENTION) and _untouched(layer.mlp, MLP)
 
 
 def _untouched(module: Any, parts: tuple[str, ...]) -> bool:
@@ -147,14 +147,14 @@ def _fused_forward(
     parts = segments(layout)
     x = hidden[0]
     norm = layer.input_layernorm
-    linear = [getattr(attention, name) for name in _ATTENTION]
+    linear = [getattr(attention, name) for name in ATTENTION]
     maps = [one for one in map(projection_of, linear) if one is not None]
     if untouched_norm(norm) and len(maps) == len(linear):
         x = attention_half(x, norm.weight, rms_eps(norm) or 0.0, maps, cos, sin, parts, attention.scaling)
     else:
         x = attention_pieces(x, norm, rms_eps(norm), untouched_norm(norm), linear, cos, sin, parts, attention.scaling)
     norm = layer.post_attention_layernorm
-    linear = [getattr(mlp, name) for name in _MLP]
+    linear = [getattr(mlp, name) for name in MLP]
     maps = [one for one in map(projection_of, linear) if one is not None]
     if untouched_norm(norm) and len(maps) == len(linear):
         x = mlp_half(x, norm.weight, rms_eps(norm) or 0.0, maps)

@@ -16,12 +16,9 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaDecoderLayer, LlamaMLP
 
-from palate.models.fused import FusedDecoderLayer, untouched_norm
+from palate.models.fused import ATTENTION, MLP, PARTS, FusedDecoderLayer, untouched_norm
 from palate.models.projection import hooked, projection_of
 
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-MLP = ("gate_proj", "up_proj", "down_proj")
-_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 # Kinds of rotary positions whose angles depend on nothing but the position.
 _FIXED_ROTATIONS = {"default", "linear", "llama3", "yarn"}
 
@@ -61,7 +58,7 @@ def _plain(parameter: nn.Parameter) -> bool:
 
 
 def _has_the_parts(layer: Any) -> bool:
-    if set(layer._modules) != _PARTS:
+    if set(layer._modules) != PARTS:
         return False
     attention, mlp = layer.self_attn, layer.mlp
     for module, names, more in ((attention, ATTENTION, set()), (mlp, MLP, {"act_fn"})):

@@ -12,13 +12,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from palate.models.precision import native_bf16
 from palate.models.projection import Projection
-
-
-def native_bf16() -> bool:
-    """Whether this CPU multiplies bf16; where it does not, float32 products are several times faster than bf16 ones."""
-    capable = torch.cpu.get_capabilities()
-    return bool(capable.get("avx512_bf16") or capable.get("amx_bf16"))
 
 
 def step_dtype(autocast: torch.dtype | None, weight: torch.dtype) -> torch.dtype:

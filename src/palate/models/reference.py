@@ -104,7 +104,7 @@ class PolicyAtStart(_Scoring):
 
     @contextlib.contextmanager
     def active(self) -> Iterator[nn.Module]:
-        with _evaluating(self.policy):
+        with evaluating(self.policy):
             yield self.policy
 
 
@@ -125,7 +125,7 @@ class AdapterOff(_Scoring):
 
     @contextlib.contextmanager
     def active(self) -> Iterator[nn.Module]:
-        with _evaluating(self._policy), self._policy.disable_adapter():
+        with evaluating(self._policy), self._policy.disable_adapter():
             yield self._policy
 
 
@@ -163,7 +163,7 @@ class FrozenCopy(_Scoring):
         def call(**inputs: Any) -> TokenLogps:
             return torch.func.functional_call(self._policy, self.copies, kwargs=inputs)  # type: ignore[no-any-return]
 
-        with _evaluating(self._policy):
+        with evaluating(self._policy):
             return self._score(call, batches)
 
     @contextlib.contextmanager
@@ -174,7 +174,7 @@ class FrozenCopy(_Scoring):
         try:
             for name, copy in self.copies.items():
                 parameters[name].data = copy.to(live[name].dtype)
-            with _evaluating(self._policy):
+            with evaluating(self._policy):
                 yield self._policy
         finally:
             for name, data in live.items():
@@ -225,8 +225,8 @@ def _linear_only(model: nn.Module) -> set[int]:
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """The reference has no dropout, whatever the policy trains with."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside, the model has no dropout, whatever it trains with."""
     training = model.training
     if training:
         model.eval()

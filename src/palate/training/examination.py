@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from palate.models.casts import reuse_casts
 from palate.models.generate import Decoding, generate, sampling_seed
 from palate.models.parked import Answering, parked
 from palate.models.precision import Precision
-from palate.models.reference import Reference, score
+from palate.models.reference import Reference, evaluating, score
 from palate.text.batch import Batch
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.training.degradation import Sign, Vitals, signs, vitals
@@ -187,7 +187,7 @@ class Examination:
         """log π of each answer, in the order of the groups; the trunk is left alone, these are seen once."""
         device = self._patient.device
         found: dict[str, float] = {}
-        with torch.no_grad(), reuse_casts(), _evaluating(model), self._patient.precision.context(device):
+        with torch.no_grad(), reuse_casts(), evaluating(model), self._patient.precision.context(device):
             for batch in (one.to(device) for one in self._split(groups)):
                 logps = score(model, batch, None).logps.float()
                 sums = logps.new_zeros(batch.completions).index_add(0, batch.completion_of, logps)
@@ -203,13 +203,3 @@ class Examination:
 def _group(place: int, prompt: Sequence[int], answer: Sequence[int]) -> EncodedGroup:
     completion = EncodedCompletion(np.array(answer, dtype=np.int32), np.ones(len(answer), dtype=np.bool_))
     return EncodedGroup(f"health:{place}", np.array(prompt, dtype=np.int32), (completion,))
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

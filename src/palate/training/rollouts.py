@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from palate.errors import ArtifactError
 from palate.models.generate import Decoding, generate, sampling_seed
 from palate.models.logprobs import TokenLogps
 from palate.models.precision import Precision
-from palate.models.reference import Reference, score
+from palate.models.reference import Reference, evaluating, score
 from palate.models.value_head import load_value_head, save_value_head
 from palate.records import Messages
 from palate.text.batch import Batch
@@ -134,7 +133,7 @@ class Rollouts:
     def _scored(self, groups: Sequence[EncodedGroup], ids: Sequence[Sequence[int]], rewarded: Rewarded) -> Sampled:
         sampler, device = self._sampler, self._sampler.device
         batches = [batch.to(device) for batch in self._split(groups)]
-        with torch.no_grad(), _evaluating(sampler.policy), sampler.precision.context(device):
+        with torch.no_grad(), evaluating(sampler.policy), sampler.precision.context(device):
             policy: list[TokenLogps] = [score(sampler.policy, batch, None) for batch in batches]
         reference = sampler.reference.logps(batches)
         lengths = torch.tensor([len(one) for one in ids], device=device)
@@ -242,13 +241,3 @@ def _from_json(row: Mapping[str, Any]) -> EncodedGroup:
         tuple(row["labels"]),
         {TOKENS: {name: np.array(v, dtype=np.float32) for name, v in row[TOKENS].items()}, SEEN: row[SEEN]},
     )
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
