@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -112,15 +112,17 @@ def test_what_training_makes_of_a_model_is_recognised() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("installed", [False, True])
 @pytest.mark.parametrize("make", [tiny_model, lora])
-def test_a_model_that_accelerate_has_wrapped_in_autocast_is_recognised(make: Any, installed: bool) -> None:
+def test_a_model_that_accelerate_has_wrapped_in_autocast_is_recognised(
+    make: Any, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What earlier trainings of this process left there would refuse another precision.
+    for state in (AcceleratorState, PartialState):
+        monkeypatch.setattr(state, "_shared_state", {})
     model = make()
     if installed:
         install(base_of(model), Head())
     wanted = [stock_logits(model, prompt) for prompt in PROMPTS]
-    try:
-        model = Accelerator(mixed_precision="bf16", cpu=True).prepare_model(model)
-    finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
+    model = Accelerator(mixed_precision="bf16", cpu=True).prepare_model(model)
     assert not torch.equal(stock_logits(model, PROMPTS[0]), wanted[0]), "autocast is on"
     assert step_decoder(model, BF16.autocast, 4) is not None
     decoder = step_decoder(model, None, 4)
