@@ -75,9 +75,10 @@ from palate.text.groups import Encoded, EncodingStats
 
 def slowly(records):
     os.write(1, f"{os.getpid()}\\n".encode())
-    time.sleep(30.0 if os.environ["KILLED"] else 4.0)
+    time.sleep(30.0) if os.environ["KILLED"] else os.read(gate, 1)
     return Encoded([], [], [], EncodingStats())
 
+gate = os.dup(0)  # a process that is forked loses its own standard input
 processes.CHUNK = 1
 processes.may_fork = lambda: True
 try:
@@ -88,10 +89,14 @@ except KeyboardInterrupt:
 
 
 def waiting(killed: str) -> tuple[subprocess.Popen[str], list[int]]:
-    """A program with two busy processes and an idle one, in a group of its own, and the numbers of the busy ones."""
+    """A program with two busy processes and an idle one, in a group of its own, and the numbers of the busy ones.
+
+    They are busy until its standard input is closed; for half a minute where it is to be killed.
+    """
     environment = {**os.environ, "PYTHONPATH": str(Path(processes.__file__).parents[2]), "KILLED": killed}
     program = subprocess.Popen(
         [sys.executable, "-c", WAITING],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
