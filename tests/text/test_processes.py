@@ -69,7 +69,7 @@ def test_one_chunk_is_encoded_here() -> None:
 
 
 WAITING = """
-import os, time
+import os, signal, time
 from palate.text import processes
 from palate.text.groups import Encoded, EncodingStats
 
@@ -78,6 +78,7 @@ def slowly(records):
     time.sleep(30.0) if os.environ["KILLED"] else os.read(gate, 1)
     return Encoded([], [], [], EncodingStats())
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs behind it with Ctrl-C ignored
 gate = os.dup(0)  # a process that is forked loses its own standard input
 processes.CHUNK = 1
 processes.may_fork = lambda: True
