@@ -14,6 +14,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -160,8 +161,10 @@ def precision_option(parser: argparse.ArgumentParser) -> None:
 
 
 def located(result: Report) -> Report:
-    """The result with the command and the machine in front of its figures."""
-    return {"command": command_line(), "machine": machine(), **result}
+    """The result with the command, the machine and the FLOP/s of its products in front of its figures."""
+    with tempfile.TemporaryDirectory(prefix="palate-bench-") as folder:
+        products = run_child(palate_python(), "_products.py", {"do": "products"}, Path(folder))["products"]
+    return {"command": command_line(), "machine": {**machine(), "products": products}, **result}
 
 
 def write_result(name: str, result: Report, folder: Path = RESULTS) -> Path:

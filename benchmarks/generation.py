@@ -35,6 +35,7 @@ from _measure import (
     spread,
     write_result,
 )
+from _products import DTYPES
 from tables import generation_table
 from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -45,7 +46,6 @@ from palate.models.load import load_model, load_tokenizer, resolve_name
 from palate.models.precision import resolve as resolve_precision
 from palate.records import PreferencePair
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 CPU = torch.device("cpu")
 GREEDY_PROMPTS, GREEDY_TOKENS = 8, 32
 

@@ -27,6 +27,7 @@ os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = os.environ["LRU_CACHE_CAPACITY"]
 import numpy as np
 import torch
 from _measure import located, positive, precision_option, results_option, say, spread, write_result
+from _products import DTYPES
 from peft import LoraConfig, get_peft_model
 from tables import pieces_table
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -41,7 +42,6 @@ from palate.models.span_attention import Segment, segments, tree_backward, tree_
 from palate.text.batch import Batch, Layout, Span, pack
 from palate.text.encode import EncodedCompletion, EncodedGroup
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 HEADS, KEY_HEADS, WIDTH, HIDDEN, INNER, VOCABULARY = 9, 3, 64, 576, 1536, 49152
 # Prompt and two answers of four pairs of a real conversation set.
 PAIRS = ((85, 266, 243), (80, 300, 200), (40, 457, 310), (248, 150, 444))

@@ -29,7 +29,6 @@ from _measure import (
     Report,
     located,
     model_and_source,
-    native_formats,
     positive,
     precision_option,
     results_option,
@@ -37,6 +36,7 @@ from _measure import (
     write_result,
 )
 from _pairs import short_pairs, write_jsonl
+from _products import SQUARE, peak
 from tables import roofline_table
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import TrainerCallback
@@ -51,7 +51,6 @@ from palate.text.template import load_template
 from palate.training.trainer import PalateTrainer
 
 PARTS = ("attention", "head", "optimiser", "data")
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _PRODUCTS = ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm")
 # Ranges that PyTorch itself names, by the part that they belong to.
 _KNOWN_RANGES = {
@@ -109,36 +108,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
 def product_shapes(model: Any) -> list[tuple[int, int]]:
     """(outputs, inputs) of every linear map, the head included, and squares for a fair peak."""
     weights = {m.weight.shape for m in model.modules() if isinstance(m, torch.nn.Linear)}
-    return sorted({(int(o), int(i)) for o, i in weights} | {(2048, 2048), (4096, 4096)})
-
-
-def peak(shapes: Sequence[tuple[int, int]], seconds: float, rows: int = 2048) -> dict[str, float]:
-    """Best FLOP/s by precision over x Wᵀ, its gradient for x and its gradient for W; of what the processor has."""
-    native = {name: dtype for name, dtype in DTYPES.items() if name == "fp32" or native_formats()}
-    return {name: max(_rate(o, i, rows, dtype, seconds) for o, i in shapes) for name, dtype in native.items()}
-
-
-def _rate(outputs: int, inputs: int, rows: int, dtype: torch.dtype, seconds: float) -> float:
-    x, w = torch.randn(rows, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
-    y = torch.randn(rows, outputs).to(dtype)
-    dx, dw = torch.empty_like(x), torch.empty_like(w)
-    calls: list[Callable[[], torch.Tensor]] = [
-        lambda: torch.mm(x, w.T, out=y),
-        lambda: torch.mm(y, w, out=dx),
-        lambda: torch.mm(y.T, x, out=dw),
-    ]
-    return 2 * rows * inputs * outputs / min(_least(call, seconds / len(calls)) for call in calls)
-
-
-def _least(call: Callable[[], torch.Tensor], seconds: float) -> float:
-    """The shortest of repeated calls: what the machine can do when nothing is in its way."""
-    call()
-    least, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end or least == float("inf"):
-        begin = time.perf_counter()
-        call()
-        least = min(least, time.perf_counter() - begin)
-    return least
+    return sorted({(int(o), int(i)) for o, i in weights} | {SQUARE, (4096, 4096)})
 
 
 # ---- the step

@@ -10,7 +10,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,11 @@ def main() -> int:
 
 
 def render_all(folder: Path) -> dict[str, str]:
-    """Table name → Markdown, for every table; one without a result says so."""
-    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    """Table name → Markdown, for every table; one without a result says so.
+
+    Folders within hold results of other machines, which a new run does not replace.
+    """
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.json"))]
     tables = {}
     for name, render in TABLES.items():
         mine = [result for result in results if result.get("benchmark") == name]
@@ -102,9 +105,10 @@ def train_speed_table(results: Sequence[Result]) -> str:
 
 
 def _processor(result: Result) -> str:
-    """What the figures were measured on, and whether it multiplies bf16."""
+    """What the figures were measured on, whether it multiplies bf16, and how fast it multiplies."""
     name: str = result["machine"]["cpu"]
-    return name if "bf16" in name else f"{name}, no bf16"
+    rates = [f"{format} {rate / 1e9:.0f}" for format, rate in result["machine"].get("products", {}).items()]
+    return (name if "bf16" in name else f"{name}, no bf16") + (f" ({', '.join(rates)} GFLOP/s)" if rates else "")
 
 
 def _train_speed_order(result: Result) -> tuple[Any, ...]:
@@ -199,14 +203,16 @@ def generation_table(results: Sequence[Result]) -> str:
 
 def pieces_table(results: Sequence[Result]) -> str:
     """What is in palate, and what is not because it did not help, each with the ratio of its times."""
-    rows = [row for result in results for row in result["rows"]]
+    return "\n\n".join(part for result in results for part in _pieces(result))
+
+
+def _pieces(result: Result) -> Iterator[str]:
+    yield f"{_processor(result)}."
     header = ["change", "ms before", "after", "ratio"]
-    parts = []
     for title, kept in (("In palate:", True), ("Tried and left out:", False)):
-        lines = [_pieces_row(row) for row in rows if row["kept"] == kept]
+        lines = [_pieces_row(row) for row in result["rows"] if row["kept"] == kept]
         if lines:
-            parts.append(f"{title}\n\n{markdown(header, lines)}")
-    return "\n\n".join([*dict.fromkeys(f"{_processor(result)}." for result in results), *parts])
+            yield f"{title}\n\n{markdown(header, lines)}"
 
 
 def _pieces_row(row: Result) -> list[str]:

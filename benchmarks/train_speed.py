@@ -49,7 +49,7 @@ BETA = {"fp32": 0.1, "bf16": 0.02}
 LOGPS_TOLERANCE = {"fp32": 1e-4, "bf16": 1e-2}
 # Where both sides' weights went from where they started: least cosine of the two changes. Adam's first steps are about
 # the sign of a gradient, which rounding turns where it is near 0; a side that does not train the same scores 0.
-SAME_WAY = {"fp32": 0.99, "bf16": 0.5}
+SAME_WAY = {"fp32": 0.99, "bf16": 0.95}
 # In fp32 large enough that losses move far within a few steps: equal losses that all stay at log 2 would prove little.
 # In bf16 a weight that moves is rounded anew, and that noise alone moves losses apart; rates are those of real runs,
 # losses hardly move, and it is the weights that show that both sides trained alike.

@@ -81,3 +81,23 @@ def test_what_helped_stands_apart_from_what_did_not(tmp_path: Path) -> None:
     assert "| a → b | 20.0 | 10.0 | **2.00×** |" in kept
     assert "c → d" in left_out
     assert "a → b" not in left_out
+
+
+def test_each_machine_stands_with_what_it_multiplies(tmp_path: Path) -> None:
+    result = {"benchmark": "pieces", "rows": []}
+    machines = {
+        ".": {"cpu": "Made Up avx512_bf16", "products": {"bf16": 440.4e9, "fp32": 206e9}},
+        "other": {"cpu": "Made Up", "products": {"fp32": 171e9}},
+    }
+    for folder, machine in machines.items():
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "pieces.json").write_text(json.dumps({"machine": machine, **result}), encoding="utf-8")
+    said = tables.render_all(tmp_path)["pieces"].split("\n\n")
+    assert sorted(said) == ["Made Up avx512_bf16 (bf16 440, fp32 206 GFLOP/s).", "Made Up, no bf16 (fp32 171 GFLOP/s)."]
+
+
+def test_every_recorded_result_says_what_its_machine_multiplies() -> None:
+    for path in (REPOSITORY / "benchmarks" / "results").rglob("*.json"):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if result.get("benchmark") in tables.TABLES:
+            assert result["machine"]["products"]["fp32"] > 0, path
