@@ -162,9 +162,15 @@ def precision_option(parser: argparse.ArgumentParser) -> None:
 
 def located(result: Report) -> Report:
     """The result with the command, the machine and the FLOP/s of its products in front of its figures."""
-    with tempfile.TemporaryDirectory(prefix="palate-bench-") as folder:
-        products = run_child(palate_python(), "_products.py", {"do": "products"}, Path(folder))["products"]
-    return {"command": command_line(), "machine": {**machine(), "products": products}, **result}
+    facts = machine()
+    try:
+        with tempfile.TemporaryDirectory(prefix="palate-bench-") as folder:
+            report = run_child(palate_python(), "_products.py", {"do": "products"}, Path(folder))
+        facts["products"] = report["products"]
+    except SystemExit as failed:
+        # Hours of measurement are not lost for one figure beside them.
+        say(f"how fast the machine multiplies is missing: {failed}")
+    return {"command": command_line(), "machine": facts, **result}
 
 
 def write_result(name: str, result: Report, folder: Path = RESULTS) -> Path:

@@ -17,7 +17,9 @@ SQUARE = (2048, 2048)
 
 
 def peak(shapes: Sequence[tuple[int, int]], seconds: float, rows: int = 2048) -> dict[str, float]:
-    """Best FLOP/s by precision over x Wᵀ, its gradient for x and its gradient for W; of what the processor has.
+    """Best FLOP/s by precision over x Wᵀ, its gradient for x and its gradient for W.
+
+    bf16 is there only where the processor multiplies it.
 
     Args:
         shapes: (outputs, inputs) of each W.

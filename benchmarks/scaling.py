@@ -132,7 +132,7 @@ def main() -> int:
                     "benchmark": "scaling",
                     "series": name,
                     "title": series.title,
-                    "settings": {"model": options.model, "source": options.source.name, **counts(options)},
+                    "settings": {"model": options.model, "source": options.source.name, **counts(name, options)},
                     "columns": list(dict.fromkeys(column for row in rows for column in row)),
                     "rows": rows,
                 }
@@ -145,9 +145,10 @@ def main() -> int:
     return 0
 
 
-def counts(options: argparse.Namespace) -> dict[str, Any]:
-    """What else the figures hang on; a run's precision is what `auto` means here."""
-    return {"pairs": options.pairs, "rounds": options.rounds, "precision": "bf16" if native_formats() else "fp32"}
+def counts(series: str, options: argparse.Namespace) -> dict[str, Any]:
+    """What else the figures hang on; a run's precision is what `auto` means here, and only `data` is repeated."""
+    rounds = options.rounds if series == "data" else 1
+    return {"pairs": options.pairs, "rounds": rounds, "precision": "bf16" if native_formats() else "fp32"}
 
 
 def parse() -> argparse.Namespace:

@@ -47,7 +47,7 @@ def render_all(folder: Path) -> dict[str, str]:
     tables = {}
     for name, render in TABLES.items():
         mine = [result for result in results if result.get("benchmark") == name]
-        tables[name] = render(mine) if mine else NOTHING
+        tables[name] = render(sorted(mine, key=_processor)) if mine else NOTHING
     return tables
 
 
@@ -107,7 +107,7 @@ def train_speed_table(results: Sequence[Result]) -> str:
 def _processor(result: Result) -> str:
     """What the figures were measured on, whether it multiplies bf16, and how fast it multiplies."""
     name: str = result["machine"]["cpu"]
-    rates = [f"{format} {rate / 1e9:.0f}" for format, rate in result["machine"].get("products", {}).items()]
+    rates = [f"{precision} {rate / 1e9:.0f}" for precision, rate in result["machine"].get("products", {}).items()]
     return (name if "bf16" in name else f"{name}, no bf16") + (f" ({', '.join(rates)} GFLOP/s)" if rates else "")
 
 

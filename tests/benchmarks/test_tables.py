@@ -83,21 +83,29 @@ def test_what_helped_stands_apart_from_what_did_not(tmp_path: Path) -> None:
     assert "a → b" not in left_out
 
 
-def test_each_machine_stands_with_what_it_multiplies(tmp_path: Path) -> None:
-    result = {"benchmark": "pieces", "rows": []}
+def test_rows_of_two_machines_stand_under_their_own(tmp_path: Path) -> None:
     machines = {
+        "slow": {"cpu": "Made Up", "products": {"fp32": 171e9}},
         ".": {"cpu": "Made Up avx512_bf16", "products": {"bf16": 440.4e9, "fp32": 206e9}},
-        "other": {"cpu": "Made Up", "products": {"fp32": 171e9}},
     }
     for folder, machine in machines.items():
+        row = {"name": folder, "kept": True, "before": {"median": 0.02}, "after": {"median": 0.01}, "ratio": 2.0}
+        result = {"benchmark": "pieces", "machine": machine, "rows": [row]}
         (tmp_path / folder).mkdir(exist_ok=True)
-        (tmp_path / folder / "pieces.json").write_text(json.dumps({"machine": machine, **result}), encoding="utf-8")
-    said = tables.render_all(tmp_path)["pieces"].split("\n\n")
-    assert sorted(said) == ["Made Up avx512_bf16 (bf16 440, fp32 206 GFLOP/s).", "Made Up, no bf16 (fp32 171 GFLOP/s)."]
+        (tmp_path / folder / "pieces.json").write_text(json.dumps(result), encoding="utf-8")
+    first, second = tables.render_all(tmp_path)["pieces"].split("Made Up")[1:]
+    assert first.startswith(" avx512_bf16 (bf16 440, fp32 206 GFLOP/s).")
+    assert "| . |" in first
+    assert "| slow |" not in first
+    assert second.startswith(", no bf16 (fp32 171 GFLOP/s).")
+    assert "| slow |" in second
 
 
 def test_every_recorded_result_says_what_its_machine_multiplies() -> None:
-    for path in (REPOSITORY / "benchmarks" / "results").rglob("*.json"):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if result.get("benchmark") in tables.TABLES:
-            assert result["machine"]["products"]["fp32"] > 0, path
+    paths = (REPOSITORY / "benchmarks" / "results").rglob("*.json")
+    recorded = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    machines = [result["machine"] for result in recorded if result.get("benchmark") in tables.TABLES]
+    assert machines
+    for machine in machines:
+        assert machine["products"]["fp32"] > 0
+        assert ("bf16" in machine["products"]) == ("bf16" in machine["cpu"])
