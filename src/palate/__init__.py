@@ -8,7 +8,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from palate.threads import choose_wait_policy
+
 __version__ = "0.1.0"
+
+choose_wait_policy()  # has no effect once torch is imported
 
 if TYPE_CHECKING:
     from palate.config.load import load_config as load_config

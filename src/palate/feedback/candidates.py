@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args
@@ -10,6 +10,7 @@ from typing import Any, Protocol, get_args
 from palate.artifacts import JsonlWriter, read_jsonl
 from palate.errors import ArtifactError, DataError
 from palate.models.generate import Decoding, sampling_seed
+from palate.progress import progress
 from palate.records import Answer, Message, Messages, Role
 
 # Answers between two writes: what a kill can cost.
@@ -54,7 +55,6 @@ def write_candidates(
     decoding: Decoding,
     *,
     path: Path,
-    told: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> int:
     """Append what is missing to the candidates file at `path`; returns how many rows were made now.
 
@@ -62,7 +62,6 @@ def write_candidates(
         prompts: (row id, conversation) of each row.
         k: answers to a prompt.
         decoding: its seed, the prompt and the answer's number decide what is sampled.
-        told: called with (rows done, rows wanted) as the file grows.
 
     Raises:
         ArtifactError: the file holds candidates made with other settings.
@@ -73,13 +72,14 @@ def write_candidates(
     changed = next((row for row, _ in waiting if row in done), None)
     if changed is not None:
         raise ArtifactError(f"{path}: {changed} has another prompt there; the prompts changed, name another --out")
-    made = 0
-    with JsonlWriter(path) as file:
+    before, made = len(prompts) - len(waiting), 0
+    answering = progress("prompts answered", len(prompts), done=before)
+    with JsonlWriter(path) as file, answering as answered:
         for rows in candidate_rows(waiting, answerer, k, decoding):
             for row in rows:
                 file.write(row)
             made += len(rows)
-            told(len(prompts) - len(waiting) + made, len(prompts))
+            answered.advance(len(rows))
     return made
 
 

@@ -92,10 +92,12 @@ def fill_reference(
     missing = store.missing(groups)
     if missing:
         say(f"reference: scoring {len(missing)} groups once ({known} are stored already)")
-        fill(store, live, share(missing), split, device)
-        store.gather()
-        if main:
-            store.save()
+        save = store.save if main else lambda: None
+        try:
+            fill(store, live, share(missing), split, device, save)
+            store.gather()
+        finally:  # Ctrl-C, or a model that fails on a row: what was scored is kept
+            save()
     else:
         say(f"reference: all {known} groups are stored already, {store.path}")
 
