@@ -12,8 +12,6 @@ from palate.threads import choose_wait_policy
 
 __version__ = "0.1.0"
 
-choose_wait_policy()  # has no effect once torch is imported
-
 if TYPE_CHECKING:
     from palate.config.load import load_config as load_config
     from palate.config.run import DpoConfig as DpoConfig
@@ -74,6 +72,7 @@ def load_preferences(dataset: DatasetSpec, **choices: Any) -> LoadedData[Prefere
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'palate' has no attribute {name!r}")
+    choose_wait_policy()  # before the first import of torch, after which it has no effect
     return getattr(import_module(_HOME[name]), name)
 
 

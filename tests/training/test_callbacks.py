@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from palate.artifacts import checkpoints, read_jsonl, verify_folder
 from palate.cli.main import main
-from palate.errors import BatchStop, Stopped
+from palate.errors import ArtifactError, BatchStop, Stopped
 from palate.models.reference import PolicyAtStart
 from palate.training.callbacks import StopOnSignal
 from palate.training.trainer import PalateTrainer
@@ -207,3 +207,15 @@ def test_a_kill_leaves_a_run_that_resumes(model: Path, tmp_path: Path, whole: Pa
     assert run_json(folder)["status"] == "completed"
     assert distance(folder, whole) == 0.0
     assert [row["step"] for row in metrics(folder)] == list(range(1, 121))
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_the_reference_is_scored(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scored(*_: Any) -> None:
+        pytest.fail("the reference was scored first")
+
+    monkeypatch.setattr(PolicyAtStart, "logps", scored)
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="cannot be written, a file or folder of another kind is in the way"):
+        run(model, tmp_path / "run", reference_cache=str(tmp_path / "file" / "reference.safetensors"))

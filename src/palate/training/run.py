@@ -32,6 +32,7 @@ from palate.training.rewards import JudgeRewards
 from palate.training.rollouts import Sampler
 from palate.training.samples import SampleWriter
 from palate.training.session import Session, prepare
+from palate.training.trackers import check_trackers
 from palate.training.trainer import PalateTrainer
 from palate.training.watch import Watch
 
@@ -70,6 +71,8 @@ def train(config: RunConfig, *, notices: Sequence[str] = (), judges: JudgeReward
         RunDir.check(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
     if isinstance(config.resume_from_checkpoint, str):
         check_resumable(Path(config.resume_from_checkpoint))
+    if is_main_process():
+        check_trackers(config.report_to)
     session = prepare(config, notices, judges=judges)
     if not is_main_process():
         return _Training(session, RunDir(config.output_dir)).run()
