@@ -106,6 +106,7 @@ class SourceReader(Generic[R]):
         head = list(islice(rows, SAMPLE))
         self._rows = chain(head, rows)
         self._as_text: frozenset[str] | None = None
+        self._columnar = source.columnar
         self._recognised = self._recognise(head)
         self._known = self._recognised.format.columns
         self._repeats_prompt = self._answers_repeat_prompts(head)
@@ -168,7 +169,7 @@ class SourceReader(Generic[R]):
         self, row_id: str, row: Mapping[str, Any], extra: Mapping[str, Any], reading: Reading, repeats_prompt: bool
     ) -> tuple[Record, list[str]]:
         """A row under palate's names as the record of its format, and what is worth noticing about it."""
-        row = without_padding(with_turns(row, self._as_text, self._known, reading.tags), columnar=self.source.columnar)
+        row = without_padding(with_turns(row, self._as_text, self._known, reading.tags), columnar=self._columnar)
         origin = Origin(row_id, self.source.name, row, extra, repeats_prompt=repeats_prompt)
         return self._recognised.format.read(row, origin, reading), origin.notices
 

@@ -44,13 +44,14 @@ def load_prompts(
     prompts: list[tuple[str, Messages]] = []
     dropped: list[Dropped] = []
     source = open_source(dataset, dataset_dir=dataset_dir)
+    columnar = source.columnar
     rows = islice(source.rows(), max_samples)
     head = list(islice(rows, SAMPLE))
     as_text = None if source.is_csv else columns_of_turns(row for _, row in head if isinstance(row, Mapping))
     for row_id, row in chain(head, rows):
         try:
             if isinstance(row, Mapping):
-                row = without_padding(with_turns(row, as_text, _READ), columnar=source.columnar)
+                row = without_padding(with_turns(row, as_text, _READ), columnar=columnar)
             prompts.append((row_id, _prompt(row)))
         except RowError as bad:
             dropped.append(Dropped(row_id, bad.reason, bad.detail))

@@ -43,6 +43,8 @@ PROMPT_REPEATED = "prompt_repeated"
 """Notice of a row whose answers began with the text of the prompt, which was taken off."""
 BEGINS_WITH_PROMPT = "answers_begin_with_prompt"
 """Notice of a row whose answers begin with the text of the prompt, in a source where most do not."""
+_NO_GREETING = 10
+"""Characters from which a prompt is no greeting, which an answer rightly begins with ("Hello")."""
 SHARED_COLUMNS = ("system", "tools", "weight")
 """Columns that mean the same in every format."""
 
@@ -236,8 +238,10 @@ def split_off_prompt(
         names: what messages call them.
     """
     prompt, answers, repeated = split_answers(prompt, answers, names, repeats_prompt=origin.repeats_prompt)
-    if repeated:
-        origin.notices.append(PROMPT_REPEATED if origin.repeats_prompt else BEGINS_WITH_PROMPT)
+    if repeated and origin.repeats_prompt:
+        origin.notices.append(PROMPT_REPEATED)
+    elif repeated and len(prompt[-1].content.strip()) >= _NO_GREETING:
+        origin.notices.append(BEGINS_WITH_PROMPT)
     return with_system(origin.row.get("system"), prompt), answers
 
 

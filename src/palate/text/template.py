@@ -59,7 +59,19 @@ class Template:
         try:
             return self._rendered(turns, tools, generation)
         except _REFUSALS as error:
-            raise DataError(f"the chat template refuses the conversation: {' '.join(str(error).split())}") from error
+            remedy = self._remedy(turns, tools, generation)
+            words = " ".join(str(error).split())
+            raise DataError(f"the chat template refuses the conversation: {words}{remedy}") from error
+
+    def _remedy(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, generation: bool) -> str:
+        """What to do about a refused conversation, where it is its system turn that is refused."""
+        if len(turns) < 2 or turns[0]["role"] != "system":
+            return ""
+        try:
+            self._rendered(turns[1:], tools, generation)
+        except _REFUSALS:
+            return ""
+        return "; it has no system turn: write the system text into the first user turn, or name a template that has one"
 
     def _rendered(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, generation: bool) -> str:
         text: str = self.tokenizer.apply_chat_template(
