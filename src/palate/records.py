@@ -73,7 +73,9 @@ class Message:
         """Reasoning, content and tool calls as one text, for comparisons; the content where there is nothing else."""
         if not (self.tool_calls or self.reasoning_content):
             return self.content
-        calls = (json.dumps({"name": call.name, "arguments": call.value}, ensure_ascii=False) for call in self.tool_calls)
+        calls = (
+            json.dumps({"name": call.name, "arguments": call.value}, ensure_ascii=False) for call in self.tool_calls
+        )
         return "\n".join(part for part in (self.reasoning_content, self.content, *calls) if part)
 
 

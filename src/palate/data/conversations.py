@@ -128,9 +128,7 @@ def _end_of_prompt(prompt: Messages, conversation: Messages) -> int | None:
         return None
     wanted, head = _turns(prompt), len(conversation) - len(_turns(conversation))
     places = range(len(conversation) - len(wanted), head - 1, -1)
-    fits = [
-        place for place in places if all(_alike(a, b) for a, b in zip(wanted, conversation[place:], strict=False))
-    ]
+    fits = [place for place in places if all(_alike(a, b) for a, b in zip(wanted, conversation[place:], strict=False))]
     if not fits:
         return None
     start = head if head in fits else fits[0]

@@ -154,7 +154,9 @@ def read_turn(turn: Any, name: str, tags: Tags = USUAL_TAGS) -> Message:
             parts.calls += read_calls(turn[calls], f"{name}.{calls}")
     reasoning = _reasoning(turn, parts, name)
     if role != "assistant" and (parts.calls or reasoning):
-        raise RowError("bad_turn", f"{name} is spoken by {role} and has tool calls or reasoning, which only answers have")
+        raise RowError(
+            "bad_turn", f"{name} is spoken by {role} and has tool calls or reasoning, which only answers have"
+        )
     return Message(
         role,
         "".join(parts.texts),
@@ -174,7 +176,9 @@ def read_turns(value: Any, name: str, tags: Tags = USUAL_TAGS) -> Messages:
         before = turns[-1] if turns else None
         if before is not None and before.role == message.role == "assistant" and _is_call(turn, tags):
             if before.trained != message.trained:
-                raise RowError("turn_weight", f"{name}[{number}] is a tool call of the turn before it, with another flag")
+                raise RowError(
+                    "turn_weight", f"{name}[{number}] is a tool call of the turn before it, with another flag"
+                )
             message = replace(before, tool_calls=before.tool_calls + message.tool_calls)
             turns.pop()
         turns.append(message)
@@ -278,7 +282,9 @@ def _parts(value: Any, name: str, may_be_null: bool) -> _Parts:
             said = part.get("value")
             parts.calls += calls_of_text(said, name) if said is not None else (read_call(part, name),)
         elif kind in _TEXT_PARTS | _REASONING_PARTS:
-            raise RowError("turn_not_held", f"{name} has {kind} after its text or tool calls; templates render it before")
+            raise RowError(
+                "turn_not_held", f"{name} has {kind} after its text or tool calls; templates render it before"
+            )
         else:
             seen = kind if kind is not None else type(part).__name__
             raise RowError("not_text", f"{name} has a part of type {seen!r}; palate reads text only")
@@ -320,5 +326,7 @@ def _trained(turn: Mapping[str, Any], role: Role, name: str) -> bool:
         raise RowError("turn_weight", f"{name} has flags that disagree: {flags}")
     flagged = next(iter(flags.values()), None)
     if flagged and role != "assistant":
-        raise RowError("turn_weight", f"{name} ({role}) is marked to be trained; palate trains the assistant's turns only")
+        raise RowError(
+            "turn_weight", f"{name} ({role}) is marked to be trained; palate trains the assistant's turns only"
+        )
     return flagged is not False or role != "assistant"

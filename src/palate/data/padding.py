@@ -85,7 +85,9 @@ def _in_turns(value: Any, declared: Mapping[str, frozenset[str]], padded: bool) 
         return [_in_turns(one, declared, padded) for one in value]
     if not isinstance(value, Mapping):
         return value
-    inner = {key: _in_turns(one, declared, padded) if isinstance(one, list | Mapping) else one for key, one in value.items()}
+    inner = {
+        key: _in_turns(one, declared, padded) if isinstance(one, list | Mapping) else one for key, one in value.items()
+    }
     calls = inner.get("tool_calls")
     if isinstance(calls, list):
         inner["tool_calls"] = [_call(call, declared, padded) for call in calls]

@@ -303,4 +303,3 @@ def _index(value: Any, name: str) -> int | None:
     if found not in (0, 1):
         raise RowError("bad_label", f"{name} is {excerpt(value)}; it must be 0 or 1")
     return int(found)
-

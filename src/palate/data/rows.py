@@ -216,7 +216,9 @@ def checked_completion(messages: Messages, name: str) -> Messages:
         only = " but for its reasoning" if messages[-1].reasoning_content else ""
         raise RowError(f"empty_{name}", f"{name} is empty{only}")
     if not any(message.trained for message in messages if message.role == "assistant"):
-        raise RowError("not_trained", f"{name} has no assistant turn that its flags (loss_weight, train …) leave to train")
+        raise RowError(
+            "not_trained", f"{name} has no assistant turn that its flags (loss_weight, train …) leave to train"
+        )
     return messages
 
 

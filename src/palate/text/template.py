@@ -71,7 +71,9 @@ class Template:
             self._rendered(turns[1:], tools, generation)
         except _REFUSALS:
             return ""
-        return "; it has no system turn: write the system text into the first user turn, or name a template that has one"
+        return (
+            "; it has no system turn: write the system text into the first user turn, or name a template that has one"
+        )
 
     def _rendered(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, generation: bool) -> str:
         text: str = self.tokenizer.apply_chat_template(
