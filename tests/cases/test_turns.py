@@ -1,5 +1,7 @@
 """Turns that are more than role and text, and answers that repeat their conversation: inputs that users brought."""
 
+# ruff: noqa: E501  (rows are easier to read on one line)
+
 from __future__ import annotations
 
 import json
@@ -7,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import chat_templates
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import chat_templates
 from palate.data import load_records
 from palate.errors import DataError
 from palate.records import (
@@ -113,7 +115,7 @@ def test_tool_calls_are_trained_as_the_template_writes_them(case: Cases, name: s
     assert chosen == f"{THINK}{call}<|im_end|>"
     assert rejected.startswith(f"{THINK}{'I think it is sunny' if name == 'toolcalls.jsonl' else 'no 0'}")
     if name == "toolcalls_arrow.parquet":  # padded: every tool has the parameters of all
-        assert first.tools is not None and "null" not in first.tools
+        assert "null" not in str(first.tools)
         assert '"arguments": {"zone": "X1"}}' in trained(second, chat)[0]
 
 
@@ -179,8 +181,8 @@ def test_what_a_template_leaves_out_is_refused(tmp_path: Path) -> None:
     assert [row.detail for row in refused if isinstance(row, Dropped)] == [
         "the chat template leaves out tool calls; name a template that has them (template: qwen), or write the calls "
         "into the text of the answers",
-        "the chat template leaves out the text of an answer that has tool calls; write it as a turn of its own, or leave "
-        "it out of the row",
+        "the chat template leaves out the text beside tool calls; take it out of the row, or name a template that renders "
+        "both (template: qwen)",
     ]
     assert trained(first, template("qwen"))[0].count("<tool_call>") == 2
     assert trained(second, template("qwen"))[0].startswith("Let me look.\n<tool_call>")
@@ -287,7 +289,7 @@ def test_padding_that_a_json_file_keeps(tmp_path: Path) -> None:
     row = {"tools": tools, "messages": [user("q")], "chosen": calls("f", {"a": 1, "b": None}), "rejected": says("no")}
     (record,) = pairs(written(tmp_path, [row]))
     assert record.chosen[0].tool_calls[0].value == {"a": 1}
-    assert record.tools is not None and "null" not in record.tools
+    assert "null" not in str(record.tools)
 
 
 # Reasoning
@@ -308,7 +310,7 @@ def test_pairs_that_differ_in_their_reasoning_only_are_pairs(case: Cases) -> Non
     assert len(records) == 4
     chosen, rejected = trained(records[0], template(chat_templates.QWEN3))
     assert chosen != rejected
-    assert chosen.endswith("</think>\n\n0<|im_end|>") and rejected.endswith("</think>\n\n0<|im_end|>")
+    assert all(answer.endswith("</think>\n\n0<|im_end|>") for answer in (chosen, rejected))
 
 
 @pytest.mark.parametrize("name", ["qwen", "llama3", "chatml", chat_templates.TEXT_ARGUMENTS])

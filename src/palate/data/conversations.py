@@ -41,7 +41,7 @@ def split_answers(
         shared, rests = _parted(answers, names)
         if not prompt or _holds(shared, prompt):
             return _with_system_of(prompt, shared), rests, False
-        raise _differs(prompt, shared, names[0])
+        raise _differs(prompt, names[0])
     if not prompt:
         if not all(whole):
             bare = names[whole.index(False)]
@@ -51,10 +51,10 @@ def split_answers(
         return conversation[:start], (conversation[start:],), False
     if len(answers) == 1:
         (conversation,) = answers
-        start = _end_of_prompt(prompt, conversation)
-        if start is None:
-            raise _differs(prompt, conversation, names[0])
-        return _with_system_of(prompt, conversation[:start]), (conversation[start:],), False
+        end = _end_of_prompt(prompt, conversation)
+        if end is None:
+            raise _differs(prompt, names[0])
+        return _with_system_of(prompt, conversation[:end]), (conversation[end:],), False
     rests = tuple(
         _after(prompt, answer, name) if is_whole else answer
         for answer, is_whole, name in zip(answers, whole, names, strict=True)
@@ -123,7 +123,7 @@ def _with_system_of(prompt: Messages, conversation: Messages) -> Messages:
 
 
 def _end_of_prompt(prompt: Messages, conversation: Messages) -> int | None:
-    """Where the answer begins in one whole conversation: behind the prompt's turns, at its start or last of its kind."""
+    """Where the answer begins in one conversation: behind the prompt's turns, at its start or else the last time."""
     if _systems_differ(prompt, conversation):
         return None
     wanted, head = _turns(prompt), len(conversation) - len(_turns(conversation))
@@ -146,11 +146,11 @@ def _last_answer(conversation: Messages) -> int:
 def _after(prompt: Messages, conversation: Messages, name: str) -> Messages:
     start = _end_of_prompt(prompt, conversation)
     if start is None or any(message.role in ("user", "system") for message in conversation[start:]):
-        raise _differs(prompt, conversation, name)
+        raise _differs(prompt, name)
     return conversation[start:]
 
 
-def _differs(prompt: Messages, conversation: Messages, name: str) -> RowError:
+def _differs(prompt: Messages, name: str) -> RowError:
     asked = excerpt(_turns(prompt)[-1].content if _turns(prompt) else "")
     return RowError("prompt_differs", f"{name} is a whole conversation without the prompt in it: {asked}")
 

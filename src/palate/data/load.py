@@ -169,7 +169,7 @@ class SourceReader(Generic[R]):
         self, row_id: str, row: Mapping[str, Any], extra: Mapping[str, Any], reading: Reading, repeats_prompt: bool
     ) -> tuple[Record, list[str]]:
         """A row under palate's names as the record of its format, and what is worth noticing about it."""
-        row = without_padding(with_turns(row, self._as_text, self._known, reading.tags), columnar=self._columnar)
+        row = with_turns(without_padding(row, columnar=self._columnar), self._as_text, self._known, reading.tags)
         origin = Origin(row_id, self.source.name, row, extra, repeats_prompt=repeats_prompt)
         return self._recognised.format.read(row, origin, reading), origin.notices
 

@@ -72,10 +72,11 @@ _READ_KEYS = frozenset(
 )
 # What some template renders, or what changes which text is trained, and a `Message` cannot hold.
 _REFUSED_KEYS = frozenset(
-    """
-    image images video videos audio audios files documents citations refusal channel prefix partial tools builtin_tools
-    tool_plan tool_results reasoning_details thinking_blocks train_detail training_detail loss_scale
-    """.split()
+    {
+        *("image", "images", "video", "videos", "audio", "audios", "files", "documents", "citations"),
+        *("refusal", "channel", "prefix", "partial", "tools", "builtin_tools", "tool_plan", "tool_results"),
+        *("reasoning_details", "thinking_blocks", "train_detail", "training_detail", "loss_scale"),
+    }
 )
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _REASONING_PARTS = frozenset({"reasoning", "thinking"})

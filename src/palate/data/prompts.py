@@ -7,6 +7,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from palate.data.formats import SAMPLE
 from palate.data.messages import (
     RowError,
     is_transcript,
@@ -17,7 +18,6 @@ from palate.data.messages import (
     user,
     with_system,
 )
-from palate.data.formats import SAMPLE
 from palate.data.padding import without_padding
 from palate.data.sources import open_source
 from palate.data.text_turns import columns_of_turns, with_turns
@@ -51,7 +51,7 @@ def load_prompts(
     for row_id, row in chain(head, rows):
         try:
             if isinstance(row, Mapping):
-                row = without_padding(with_turns(row, as_text, _READ), columnar=columnar)
+                row = with_turns(without_padding(row, columnar=columnar), as_text, _READ)
             prompts.append((row_id, _prompt(row)))
         except RowError as bad:
             dropped.append(Dropped(row_id, bad.reason, bad.detail))

@@ -100,6 +100,7 @@ class Encoder:
             ends_removed=sum(removed for _, removed in cleaned),
             rewritten=sum(rewritten for _, rewritten in rows),
             control_text=sum(self._spells_special(record, mine) for record, mine in zip(records, answers, strict=True)),
+            reasoning_differs=sum(map(_reasoning_differs, answers)),
         )
         return Encoded(
             [row for row in results if isinstance(row, EncodedGroup)],
@@ -209,6 +210,11 @@ class Encoder:
                 return replace(group, prompt_ids=ids)
         seen = f"prompt {len(group.prompt_ids)} + longest completion {longest} tokens, cutoff_len {limit}"
         return Dropped(group.id, "too_long", seen)
+
+
+def _reasoning_differs(completions: Sequence[Messages]) -> bool:
+    """Whether some of the answers have reasoning and others none: a template may write an empty block for those."""
+    return len({any(message.reasoning_content for message in completion) for completion in completions}) > 1
 
 
 def _without_ends(completions: Sequence[Messages], ends: Sequence[str]) -> tuple[list[Messages], int]:

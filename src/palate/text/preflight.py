@@ -232,6 +232,10 @@ def _template(template: Template, encoded: Mapping[str, Encoded]) -> dict[str, A
         (sum(one.ends_removed for one in stats), "answers ended in an end-of-turn text of their own; it was taken off"),
         (sum(one.rewritten for one in stats), "renderings in which the template rewrote a content (thinking blocks?)"),
         (sum(one.control_text for one in stats), "records spell a special token in their text; it is that token"),
+        (
+            sum(one.reasoning_differs for one in stats),
+            "records have reasoning in one answer and none in another, where the template may write an empty block",
+        ),
     ):
         if count:
             notices.append(f"{count} {said}")

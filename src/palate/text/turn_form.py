@@ -1,4 +1,4 @@
-"""How one chat template wants what a turn has beside its text: tool calls and reasoning, which templates spell apart."""
+"""How a chat template wants what a turn has beside its text: templates differ in tool calls and reasoning."""
 
 from __future__ import annotations
 
