@@ -67,7 +67,9 @@ RICH_PAIR = st.builds(
     st.one_of(st.tuples(turn("user")), st.tuples(turn("user"), RICH, RESULT)),
     st.one_of(st.just(()), st.tuples(RICH, RESULT)),
     st.one_of(st.none(), TEXT),
-    st.lists(TEXT.map(lambda text: f"{text} end"), min_size=2, max_size=2, unique_by=lambda text: " ".join(text.split())),
+    st.lists(
+        TEXT.map(lambda text: f"{text} end"), min_size=2, max_size=2, unique_by=lambda text: " ".join(text.split())
+    ),
 )
 ANSWER = st.one_of(
     st.tuples(turn("assistant")),
@@ -174,7 +176,10 @@ def test_what_other_formats_cannot_hold_is_named() -> None:
         ((Message("assistant", "a", reasoning_content="hm"),), {"openai": "reasoning", "llamafactory": "reasoning"}),
         ((Message("assistant", "a", trained=False), *plain), {"openai": "not trained", "llamafactory": "2 turns"}),
         ((Message("assistant", "", tool_calls=(call,)),), {"openai": "no id", "llamafactory": None}),
-        ((Message("assistant", "a", tool_calls=(replace(call, id="1"),)),), {"openai": None, "llamafactory": "text beside"}),
+        (
+            (Message("assistant", "a", tool_calls=(replace(call, id="1"),)),),
+            {"openai": None, "llamafactory": "text beside"},
+        ),
     ]
     for chosen, expected in cases:
         record = PreferencePair(id="x", prompt=asked, chosen=chosen, rejected=plain)
@@ -189,7 +194,9 @@ def test_what_other_formats_cannot_hold_is_named() -> None:
 
 def test_openai_rows_have_arguments_as_text() -> None:
     chosen = (Message("assistant", "", tool_calls=(ToolCall("f", '{"a": 1}', "c1"),)),)
-    record = PreferencePair(id="x", prompt=(Message("user", "q"),), chosen=chosen, rejected=(Message("assistant", "b"),))
+    record = PreferencePair(
+        id="x", prompt=(Message("user", "q"),), chosen=chosen, rejected=(Message("assistant", "b"),)
+    )
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     assert TARGETS["openai"].row(record)["preferred_output"][0]["tool_calls"] == [call]
 

@@ -73,8 +73,6 @@ def turns_of_text(value: Any, tags: Tags = USUAL_TAGS) -> Any:
     if not isinstance(value, str) or not _looks_like_turns(value, tags):
         return None
     found = literal(value)
-    if isinstance(found, list) and all(is_turn(turn, tags) for turn in found):
-        return found or None
     return found if is_turn(found, tags) or is_turns(found, tags) else None
 
 
