@@ -169,9 +169,14 @@ class SourceReader(Generic[R]):
         self, row_id: str, row: Mapping[str, Any], extra: Mapping[str, Any], reading: Reading, repeats_prompt: bool
     ) -> tuple[Record, list[str]]:
         """A row under palate's names as the record of its format, and what is worth noticing about it."""
-        row = with_turns(without_padding(row, columnar=self._columnar), self._as_text, self._known, reading.tags)
+        row = self._parsed(row, self._known)
         origin = Origin(row_id, self.source.name, row, extra, repeats_prompt=repeats_prompt)
         return self._recognised.format.read(row, origin, reading), origin.notices
+
+    def _parsed(self, row: Mapping[str, Any], read: frozenset[str] | None = None) -> Mapping[str, Any]:
+        """A row under palate's names with the turns that it has as text, and without the nulls of padding."""
+        row = without_padding(row, columnar=self._columnar)
+        return with_turns(row, self._as_text, read, self._reading.tags)
 
     def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """The row under palate's column names, and the columns that a mapping keeps from being read."""
@@ -204,7 +209,7 @@ class SourceReader(Generic[R]):
         shown = []
         for row in renamed:
             with suppress(RowError):  # reported when the row is read
-                row = with_turns(row, self._as_text, None, self._reading.tags)
+                row = self._parsed(row)
             shown.append(row)
         return recognise(shown, self._reading, self.source.path, self._kind)
 

@@ -229,7 +229,7 @@ def same_text(left: Messages, right: Messages) -> bool:
     return all(a.role == b.role and _plain(a.text) == _plain(b.text) for a, b in zip(left, right, strict=True))
 
 
-def split_off_prompt(
+def without_prompt(
     origin: Origin, prompt: Messages, answers: Sequence[Messages], names: Sequence[str] = ()
 ) -> tuple[Messages, tuple[Messages, ...]]:
     """The prompt and the answers without it, where they repeat it; every kind of record goes through here.
@@ -247,6 +247,12 @@ def split_off_prompt(
     return with_system(origin.row.get("system"), prompt), answers
 
 
+def split_off_prompt(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
+    """(prompt, chosen, rejected) of two whole conversations: they share all turns up to the answers compared."""
+    prompt, (chosen, rejected), _ = split_answers((), (chosen, rejected), ("chosen", "rejected"))
+    return prompt, chosen, rejected
+
+
 def pair(
     origin: Origin,
     prompt: Messages,
@@ -257,7 +263,7 @@ def pair(
     dimensions: Mapping[str, tuple[float, float]] | None = None,
 ) -> PreferencePair:
     """A checked preference pair; an answer that repeats the prompt loses it, and so everywhere below."""
-    prompt, (chosen, rejected) = split_off_prompt(origin, prompt, (chosen, rejected), ("chosen", "rejected"))
+    prompt, (chosen, rejected) = without_prompt(origin, prompt, (chosen, rejected), ("chosen", "rejected"))
     prompt = checked_prompt(prompt)
     chosen = checked_completion(chosen, "chosen")
     rejected = checked_completion(rejected, "rejected")
@@ -272,7 +278,7 @@ def pair(
 
 def demonstration(origin: Origin, prompt: Messages, completion: Messages) -> Demonstration:
     """A checked demonstration."""
-    prompt, (completion,) = split_off_prompt(origin, prompt, (completion,))
+    prompt, (completion,) = without_prompt(origin, prompt, (completion,))
     return Demonstration(
         **origin.fields(), prompt=checked_prompt(prompt), completion=checked_completion(completion, "completion")
     )
@@ -281,7 +287,7 @@ def demonstration(origin: Origin, prompt: Messages, completion: Messages) -> Dem
 def labelled(origin: Origin, prompt: Messages, completion: Messages, label: Any) -> LabelledCompletion:
     """A checked completion with its label."""
     desirable = yes_or_no(label, "label")
-    prompt, (completion,) = split_off_prompt(origin, prompt, (completion,))
+    prompt, (completion,) = without_prompt(origin, prompt, (completion,))
     completion = checked_completion(completion, "completion")
     return LabelledCompletion(
         **origin.fields(), prompt=checked_prompt(prompt), completion=completion, desirable=desirable
@@ -295,7 +301,7 @@ def scored(origin: Origin, prompt: Messages, completion: Messages, score: Any) -
         raise RowError("missing_score", "score is null")
     if not 0 <= value <= 1:
         raise RowError("score_out_of_range", f"score is {value:g}; bring scores to 0 … 1 first")
-    prompt, (completion,) = split_off_prompt(origin, prompt, (completion,))
+    prompt, (completion,) = without_prompt(origin, prompt, (completion,))
     completion = checked_completion(completion, "completion")
     return ScoredCompletion(**origin.fields(), prompt=checked_prompt(prompt), completion=completion, score=value)
 
@@ -303,7 +309,7 @@ def scored(origin: Origin, prompt: Messages, completion: Messages, score: Any) -
 def ranking(origin: Origin, prompt: Messages, answers: Sequence[Messages]) -> Ranking:
     """A checked ranking, best first. Empty answers and repetitions of a better one are left out of it."""
     kept: list[Messages] = []
-    prompt, answers = split_off_prompt(origin, prompt, answers)
+    prompt, answers = without_prompt(origin, prompt, answers)
     for answer in answers:
         if not answer or answer[-1].is_empty:
             origin.notices.append("empty_answer")

@@ -40,7 +40,7 @@ from palate.data.rows import (
     ranking,
     scored,
     soft_number,
-    split_off_prompt,
+    without_prompt,
 )
 from palate.records import Demonstration, LabelledCompletion, Messages, Ranking, Record, Rollouts, ScoredCompletion
 
@@ -189,7 +189,7 @@ def read_rated(row: Row, origin: Origin, reading: Reading) -> RatedAnswers:
             kept.append((said, score, _aspects(answer.get("annotations"))))
     if len(kept) < 2:
         raise RowError("too_few_answers", f"{len(kept)} answers with a text and a score; a comparison needs 2")
-    prompt, answers = split_off_prompt(origin, _prompt(row, reading), [said for said, _, _ in kept])
+    prompt, answers = without_prompt(origin, _prompt(row, reading), [said for said, _, _ in kept])
     return RatedAnswers(
         **origin.fields(),
         prompt=checked_prompt(prompt),
@@ -206,7 +206,7 @@ def is_rollouts(row: Row, reading: Reading) -> bool:
 
 def read_rollouts(row: Row, origin: Origin, reading: Reading) -> Rollouts:
     """`{prompt, completions, rewards}`: sampled answers, each with its reward."""
-    prompt, answers = split_off_prompt(origin, _prompt(row, reading), _answers(row, reading))
+    prompt, answers = without_prompt(origin, _prompt(row, reading), _answers(row, reading))
     answers = tuple(checked_completion(answer, "answer") for answer in answers)
     rewards = [number(value, "reward") for value in parsed_list(cell(row, "rewards", "scores"), "rewards")]
     if len(rewards) != len(answers) or None in rewards:
