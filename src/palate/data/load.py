@@ -5,17 +5,20 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from palate.data.formats import SAMPLE, Recognised, recognise
 from palate.data.kinds import as_kind
+from palate.data.labels import LabelCells, LabelCounts, find_coding
 from palate.data.messages import USUAL_TAGS, RowError, excerpt
 from palate.data.mix import NOT_DRAWN, draw
-from palate.data.rows import Origin, Reading
+from palate.data.rows import Origin, Reading, Row
 from palate.data.sources import Source, distinct_labels, open_source
 from palate.errors import DataError
 from palate.records import Dropped, Record
@@ -25,8 +28,8 @@ R = TypeVar("R", bound=Record)
 DatasetSpec: TypeAlias = str | Sequence[str] | Mapping[str, float]
 """A dataset as a config names it: one name, several (also with commas), or a mixture with weights."""
 
-CHOICES = frozenset({"tie", "no_label", "labels_disagree", "undesirable", NOT_DRAWN})
-"""Reasons that are the row's own verdict or the user's choice, not a fault: they do not count towards `max_dropped`."""
+CHOICES = frozenset({"labels_disagree", "undesirable", NOT_DRAWN})
+"""Reasons that are the user's choice, not a fault: they do not count towards `max_dropped`."""
 
 
 _RECORD_OF_ROW = re.compile(r"(?<=\d)(?:#[^#:]*)+\Z")
@@ -48,6 +51,8 @@ class SourceReport:
         unknown_columns: columns that palate does not know; they are kept in `extra`.
         notices: what is worth knowing of rows that are used, by name and count: answers left out of a ranking
             (`repeated_answer`, `empty_answer`), which of two answers won (`first_won`, `second_won`).
+        labels: what the label column was read as, with counts: `label: 0 → response_1 (6), 1 → response_2 (6)`; ""
+            where there is none.
     """
 
     name: str
@@ -60,6 +65,7 @@ class SourceReport:
     dropped_by_reason: Mapping[str, int]
     unknown_columns: tuple[str, ...]
     notices: Mapping[str, int]
+    labels: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +105,11 @@ class SourceReader(Generic[R]):
         head = list(islice(rows, SAMPLE))
         self._rows = chain(head, rows)
         self._recognised = self._recognise(head)
-        self._known = self._recognised.format.columns
         self._read = self._used = self._records = 0
         self._dropped: Counter[str] = Counter()
         self._unknown: dict[str, None] = {}
         self._notices: Counter[str] = Counter()
+        self._labels = LabelCounts()
 
     @property
     def format(self) -> Recognised:
@@ -126,6 +132,7 @@ class SourceReader(Generic[R]):
 
     def report(self) -> SourceReport:
         """What became of the rows read so far."""
+        coding = self.reading.coding
         return SourceReport(
             name=self.source.name,
             path=self.source.path,
@@ -137,7 +144,30 @@ class SourceReader(Generic[R]):
             dropped_by_reason=dict(self._dropped.most_common()),
             unknown_columns=tuple(self._unknown),
             notices=dict(self._notices.most_common()),
+            labels=coding.described(self._labels) if coding is not None and self._labels.rows else "",
         )
+
+    @cached_property
+    def reading(self) -> Reading:
+        """The reading with what the values of the label column mean in this source, found in one pass over all rows.
+
+        Raises:
+            DataError: the values fit no coding, or more than one.
+        """
+        cells = self._recognised.format.labels
+        if cells is None:
+            return self._reading
+        labels = {**self.source.meanings, **self._reading.labels}
+        coding = find_coding(self._label_cells(cells), labels, self.source.path, self._columns)
+        return replace(self._reading, coding=coding)
+
+    def _label_cells(self, cells: Callable[[Row, Reading], LabelCells | None]) -> Iterator[LabelCells]:
+        for _, row in self.source.rows():
+            if isinstance(row, Mapping):
+                with suppress(RowError):  # a row that cannot be read is listed when it is its turn
+                    found = cells(self._renamed(row)[0], self._reading)
+                    if found is not None:
+                        yield found
 
     def _records_of(self, row_id: str, row: Any) -> list[R]:
         if isinstance(row, RowError):
@@ -145,13 +175,21 @@ class SourceReader(Generic[R]):
         if not isinstance(row, Mapping):
             raise RowError("not_an_object", f"the row is {excerpt(row)}")
         row, extra = self._renamed(row)
-        extra.update((name, value) for name, value in row.items() if name not in self._known)
+        used = self._recognised.format.columns(row)
+        extra.update((name, value) for name, value in row.items() if name not in used)
         if extra:
             self._unknown.update(dict.fromkeys(extra))
         origin = Origin(row_id, self.source.name, row, extra)
-        record = self._recognised.format.read(row, origin, self._reading)
+        try:
+            read = self._recognised.format.read(row, origin, self.reading)
+        finally:
+            for label in origin.labels:
+                self._labels.add(label)
         self._notices.update(origin.notices)
-        return cast("list[R]", [record] if self._kind is None else as_kind(record, self._kind, self._reading))
+        records = [read] if isinstance(read, Record) else read
+        if self._kind is None:
+            return cast("list[R]", list(records))
+        return [made for record in records for made in as_kind(record, self._kind, self._reading)]
 
     def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """The row under palate's column names, and the columns that a mapping keeps from being read."""
