@@ -99,7 +99,10 @@ def test_csv_and_tsv(tmp_path: Path) -> None:
 def test_a_csv_row_with_missing_cells_is_a_row_fault(tmp_path: Path) -> None:
     bad, good = rows_of(written(tmp_path, "a.csv", "prompt,chosen\nonly\nq,a\n"))
     assert isinstance(bad, RowError)
-    assert (bad.reason, bad.detail) == ("wrong_cell_count", "1 cells under 2 columns")
+    assert (bad.reason, bad.detail) == (
+        "wrong_cell_count",
+        "1 cells under 2 columns, parted by ','; quote such cells",
+    )
     assert good == {"prompt": "q", "chosen": "a"}
 
 

@@ -15,11 +15,13 @@ from palate.cli.data_arguments import (
     Columns,
     DatasetDir,
     Datasets,
+    Labels,
     MaxSamples,
     Seed,
     Split,
     Subset,
     chosen_columns,
+    chosen_reading,
 )
 from palate.errors import UsageError
 
@@ -65,6 +67,7 @@ def augment_command(
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -105,6 +108,7 @@ def augment_command(
         split=split,
         subset=subset,
         max_samples=max_samples,
+        reading=chosen_reading(labels=label),
     )
     if as_json:
         from dataclasses import asdict

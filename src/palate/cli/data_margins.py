@@ -10,7 +10,18 @@ import typer
 
 from palate.cli.arguments import AsJson
 from palate.cli.console import result, result_json, say
-from palate.cli.data_arguments import Columns, DatasetDir, Datasets, MaxSamples, Split, Subset, chosen_columns
+from palate.cli.data_arguments import (
+    Columns,
+    DatasetDir,
+    Datasets,
+    Labels,
+    MaxSamples,
+    Split,
+    Subset,
+    chosen_columns,
+    chosen_reading,
+    say_labels,
+)
 from palate.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +41,7 @@ def margins_command(
     precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")] = "auto",
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -59,7 +71,9 @@ def margins_command(
         split=split,
         subset=subset,
         max_samples=max_samples,
+        reading=chosen_reading(labels=label),
     )
+    say_labels(loaded.sources)
     device = default_device()
     subject = Subject(model_spec(model, template=template), resolve(precision, device), device)
     say(f"scoring {len(loaded.records):,} pairs with {subject.name}")

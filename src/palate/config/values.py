@@ -51,9 +51,23 @@ def _dataset(value: Any) -> Any:
     return value
 
 
+def _meanings(value: Any) -> Any:
+    """Values of a label column as text: YAML reads 0 as a number and true as a truth value."""
+    if not isinstance(value, dict):
+        return value
+    words = {None: "none", True: "true", False: "false"}
+    return {
+        words[key] if key is None or isinstance(key, bool) else str(key): (
+            words[meaning] if meaning is None or isinstance(meaning, bool) else str(meaning)
+        )
+        for key, meaning in value.items()
+    }
+
+
 Names: TypeAlias = Annotated[list[str], BeforeValidator(_split)]
 LoraTarget: TypeAlias = Annotated[Literal["all"] | list[str], BeforeValidator(_all_or_list)]
 Dataset: TypeAlias = Annotated[str | list[str] | dict[str, float], BeforeValidator(_dataset)]
+Labels: TypeAlias = Annotated[dict[str, str], BeforeValidator(_meanings)]
 Trackers: TypeAlias = Annotated[list[Literal["tensorboard", "wandb"]], BeforeValidator(_trackers)]
 When: TypeAlias = Annotated[Literal["no", "steps", "epoch"], _word("steps", "no")]
 AutoOrOff: TypeAlias = Annotated[Literal["auto", "off"], _word("auto", "off")]

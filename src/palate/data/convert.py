@@ -12,7 +12,7 @@ from palate.artifacts.files import write_json
 from palate.data.contract import write_contract
 from palate.data.dataset_info import REGISTER, read_register
 from palate.data.kinds import KIND_NAMES, as_kind, can_become, record_kind
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, check_labels_used, find_sources
 from palate.data.messages import RowError
 from palate.data.outputs import check_output_file
 from palate.data.readers import bare_name, file_type
@@ -84,6 +84,7 @@ def convert(
 
     def rows() -> Iterator[dict[str, Any]]:
         yield from run.rows(readers, reading or Reading())
+        check_labels_used(run.reports, reading)
         if not run.kinds:  # raised before the file is in its place, so that one that was there stays
             reasons = ", ".join(f"{reason} {count}" for reason, count in run.reasons().most_common(3))
             raise DataError(f"{sources[0].path}: nothing to write as {to}: {reasons}")

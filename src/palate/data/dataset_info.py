@@ -159,7 +159,7 @@ def _tags(entry: Mapping[str, Any], where: str) -> Tags:
 def _labels(entry: Mapping[str, Any], where: str) -> dict[str, str]:
     labels = entry.get("labels", {})
     if not isinstance(labels, dict) or not all(isinstance(meaning, str) for meaning in labels.values()):
-        raise DataError(f"{where}: labels must be an object of meanings by value, as {{\"0\": \"response_1\"}}")
+        raise DataError(f'{where}: labels must be an object of meanings by value, as {{"0": "response_1"}}')
     return labels
 
 

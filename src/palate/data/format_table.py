@@ -219,7 +219,7 @@ FORMATS: tuple[Format, ...] = (
         "message-tree",
         "{prompt: {text, replies: [{text, rank, replies}]}}",
         Ranking,
-        (("prompt",),),
+        (("prompt",), ("message_tree_id", "tree_state")),
         listed.is_message_tree,
         listed.read_message_tree,
     ),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from palate.data.format_table import FORMATS, Format
 from palate.data.kinds import KIND_NAMES, can_become
+from palate.data.labels import LabelCounts, remedy
 from palate.data.messages import excerpt
 from palate.data.rows import Reading, Row
 from palate.errors import DataError
@@ -52,10 +53,10 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
             f"which cannot become {KIND_NAMES[kind]}; columns found: {columns}"
         )
     wanted = [form for form, _ in usable]
-    raise DataError(f"{where}: {_unrecognised(wanted, sample)}; columns found: {columns}")
+    raise DataError(f"{where}: {_unrecognised(wanted, sample, reading)}; columns found: {columns}")
 
 
-def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row]) -> str:
+def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row], reading: Reading) -> str:
     """Names the missing key where a known shape is near, else the known shapes."""
     found = set(_columns(sample))
     # Of shapes that are equally near the most general one is named: the table runs from particular to general.
@@ -71,6 +72,15 @@ def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row]) -> str:
             f"the rows lack {lacking} of {near.shape}; name the column that holds it, "
             f"columns: {{{missing[0]}: YOUR_COLUMN}}"
         )
+    if have and near.labels is not None:
+        cells = [found for row in sample if (found := near.labels(row, reading)) is not None]
+        counts = LabelCounts()
+        for cell in cells:
+            for value in cell.values:
+                counts.add(value)
+        if cells:
+            asked = remedy(counts, cells[0].scheme, cells[0].answers)
+            return f"the columns are those of {near.shape}, but {cells[0].column} holds {counts}{asked}"
     if have:
         return f"the columns are those of {near.shape} but what they hold is not"
     usual = [form.shape for form in wanted if form.name in _USUAL] or [form.shape for form in wanted[:4]]

@@ -21,15 +21,15 @@ Scheme: TypeAlias = Literal["pair", "index", "wanted", "one_is_first", "signed"]
 - `pair`: which of two answers is better; the coding is found from the set of values.
 - `index`: the place of an answer in a list, counted from 0 or from 1.
 - `wanted`: whether the one answer is wanted.
-- `one_is_first`: 1 where the first of two answers is better, 0 where the second is (the card of SHP).
-- `signed`: a strength, negative where the first is better, positive where the second is (the cards of HelpSteer2 and 3).
+- `one_is_first`: 1 where the first of two answers is better, 0 where the second is (card of SHP).
+- `signed`: a strength, negative where the first is better, positive where the second is (cards of HelpSteer2, 3).
 """
 
 _YES = frozenset({"true", "1", "yes", "good", "desirable", "chosen", "thumbs_up", "👍"})
 _NO = frozenset({"false", "0", "-1", "no", "bad", "undesirable", "rejected", "thumbs_down", "👎"})
 _TIES = frozenset(
-    "tie ties tied tie_bothbad tie_both_bad tie_bothgood both both_bad bothbad both_good bothgood equal equally_good "
-    "draw same neither".split()
+    {"tie", "ties", "tied", "tie_bothbad", "tie_both_bad", "tie_bothgood", "both", "both_bad", "bothbad", "both_good"}
+    | {"bothgood", "equal", "equally_good", "draw", "same", "neither"}
 )
 _SIDE = re.compile(
     r"(?:the_)?(?:model|response|answer|assistant|output|option|completion|candidate|conversation|summary|human_ref)?_?"
@@ -81,7 +81,9 @@ class LabelCounts:
         return sorted(found | ({self.lowest, self.highest} if self.lowest <= self.highest else set()))
 
     def __str__(self) -> str:
-        shown = [f"{excerpt(key or 'null', 30)} ({count:,})" for key, count in sorted(self.rows.items(), key=_by_number)]
+        shown = [
+            f"{excerpt(key or 'null', 30)} ({count:,})" for key, count in sorted(self.rows.items(), key=_by_number)
+        ]
         more = [f"and {len(shown) - 8} more"] if len(shown) > 9 else shown[8:]
         return ", ".join([*shown[:8], *more])
 
@@ -216,12 +218,14 @@ def find_coding(
         if not any(counts.rows) or any(found.says(key) for key in counts.rows):
             return found
         found = "none of these names an answer"
-    values = ", ".join(f"{excerpt(key, 30)}: …" for key in sorted(counts.rows, key=_as_number) if key)[:120]
-    allowed = " or ".join(_allowed(first.scheme, answers))
-    raise DataError(
-        f"{where}: {column} holds {counts}; {found}. Name what each value means, as labels: {{{values}}} "
-        f"(--label VALUE=MEANING for palate data) with {allowed} for each"
-    )
+    raise DataError(f"{where}: {column} holds {counts}; {found}{remedy(counts, first.scheme, answers)}")
+
+
+def remedy(counts: LabelCounts, scheme: Scheme, answers: Sequence[str]) -> str:
+    """How a user says what the values mean; no value is given a meaning here, so that a copy of it cannot be wrong."""
+    values = ", ".join(f"{excerpt(key, 30)}: …" for key in sorted(counts.rows, key=_as_number)[:8] if key)
+    allowed = " or ".join(_allowed(scheme, answers))
+    return f"; set labels: {{{values}}} (--label VALUE=… for palate data) with {allowed} for each value"
 
 
 def _fitting(coding: Coding, numbers: Sequence[float], longest: bool) -> Coding | str:

@@ -11,13 +11,12 @@ from itertools import product
 from typing import Any
 
 from palate.data.labels import TIE, Coding, LabelCells
-from palate.data.messages import RowError, assistant, excerpt, is_turns, parsed_list, role_of, text, user
+from palate.data.messages import RowError, assistant, excerpt, is_turns, parsed_list, role_of, text
 from palate.data.rows import (
     Origin,
     Reading,
     Row,
     cell,
-    checked_completion,
     conversation,
     pair,
     present,
@@ -165,9 +164,7 @@ def _asked_in(node: Mapping[str, Any], before: Messages) -> Iterator[tuple[Messa
         yield from _asked_in(reply, turns)
 
 
-def _by_rank(
-    answers: Sequence[Any], ranks: Sequence[Any], origin: Origin, reading: Reading
-) -> list[Messages]:
+def _by_rank(answers: Sequence[Any], ranks: Sequence[Any], origin: Origin, reading: Reading) -> list[Messages]:
     """The answers, best first. Of several with one rank the first stands for all, since a ranking has no ties."""
     kept: dict[float, Any] = {}
     for answer, value in zip(answers, ranks, strict=True):
@@ -231,8 +228,8 @@ def _pairs(
         except RowError as error:
             bad.append(error)
     if not made:
-        raise bad[0] if bad else RowError(
-            "too_few_answers", f"{len(chosen)} chosen and {len(rejected)} rejected answers"
+        raise (
+            bad[0] if bad else RowError("too_few_answers", f"{len(chosen)} chosen and {len(rejected)} rejected answers")
         )
     origin.notices.extend(error.reason for error in bad)
     if len(made) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from palate.data.messages import USUAL_TAGS, RowError, excerpt
 from palate.data.mix import NOT_DRAWN, draw
 from palate.data.rows import Origin, Reading, Row
 from palate.data.sources import Source, distinct_labels, open_source
+from palate.data.voted_formats import label_cells
 from palate.errors import DataError
 from palate.records import Dropped, Record
 
@@ -207,6 +209,9 @@ class SourceReader(Generic[R]):
         rows = [row for _, row in head if isinstance(row, Mapping)]
         if not head:
             raise DataError(f"{self.source.path}: there is no row in it")
+        unread = next(((row_id, row) for row_id, row in head if isinstance(row, RowError)), None)
+        if not rows and unread is not None:
+            raise DataError(f"{self.source.path}: none of its first rows can be read; {unread[0]}: {unread[1].detail}")
         for name, column in self._columns.items():
             if rows and not any(column in row for row in rows):
                 found = list(dict.fromkeys(str(key) for row in rows for key in row))
@@ -216,7 +221,19 @@ class SourceReader(Generic[R]):
                     f"{self.source.path}: columns maps {name} to {column!r}, which no row has{hint}; "
                     f"columns found: {', '.join(excerpt(key, 40) for key in found[:12])}"
                 )
+        self._check_label_is_read(rows)
         return recognise([self._renamed(row)[0] for row in rows], self._reading, self.source.path, self._kind)
+
+    def _check_label_is_read(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Refuses two answers mapped to chosen and rejected although a label says in each row which is better."""
+        mapped = {self._columns.get(name) for name in ("chosen", "rejected")}
+        for row in rows:
+            cells = label_cells(row, self._reading) if mapped <= row.keys() else None
+            if cells is not None and mapped == set(cells.answers):
+                raise DataError(
+                    f"{self.source.path}: columns maps chosen and rejected to {' and '.join(cells.answers)}, but "
+                    f"{cells.column} says in each row which of them is better; leave both out of columns"
+                )
 
 
 def load_records(
@@ -337,10 +354,19 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
         raise DataError(f"{report.path}: none of its {report.rows_read} rows can be used: {top}{example}")
     faulty = sum(count for reason, count in reasons.items() if reason not in CHOICES)
     if faulty > max_dropped * report.rows_read:
+        enough = math.ceil(100 * faulty / report.rows_read) / 100
+        ties = " (a tie says nothing about which answer is better)" if "tie" in reasons else ""
         raise DataError(
-            f"{report.path}: {faulty} of {report.rows_read} rows are faulty ({faulty / report.rows_read:.0%}, allowed "
-            f"{max_dropped:.0%}): {top}; mend them, or raise max_dropped"
+            f"{report.path}: {faulty} of {report.rows_read} rows cannot be used ({faulty / report.rows_read:.0%}, "
+            f"allowed {max_dropped:.0%}): {top}; correct them, or use the others with max_dropped: {enough:g}{ties}"
         )
+
+
+def check_labels_used(reports: Sequence[SourceReport], reading: Reading | None) -> None:
+    """Refuses meanings of labels where no source has a label column."""
+    if reading is not None and reading.labels and not any(report.labels for report in reports):
+        paths = ", ".join(report.path for report in reports)
+        raise DataError(f"{paths}: labels is set, but no label column is read there; remove it, or name the column")
 
 
 def _after_draw(report: SourceReport, kept: Sequence[Record], left_out: Sequence[Record]) -> SourceReport:

@@ -346,6 +346,8 @@ def _list_of_texts(value: Any) -> list[Any] | None:
         if isinstance(value, str) and not value.lstrip().startswith("["):
             return None
         found = parsed_list(value, "")
-        if any(isinstance(item, str) for item in found) and all(item is None or isinstance(item, str) for item in found):
+        if any(isinstance(item, str) for item in found) and all(
+            item is None or isinstance(item, str) for item in found
+        ):
             return found
     return None

@@ -16,7 +16,7 @@ from palate.data.augment.plan import BY_MODEL, KINDS, Plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judge_scores, judged_pair, revised, reward_scores
 from palate.data.contract import write_contract
-from palate.data.load import DatasetSpec, LoadedData, find_sources, load_records
+from palate.data.load import DatasetSpec, LoadedData, check_labels_used, find_sources, load_records
 from palate.data.messages import RowError
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder
@@ -88,6 +88,7 @@ def augment(
     loaded = load_records(
         dataset, kind=PreferencePair, columns=columns, max_samples=max_samples, reading=reading, **where
     )
+    check_labels_used(loaded.sources, reading)
     run = _Run(loaded, plan, helpers)
     new = run.new_rows()
     counts = Counter(str((made_of(pair.extra) or {}).get("how")) for pair in new)

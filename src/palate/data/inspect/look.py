@@ -16,7 +16,7 @@ from palate.data.inspect.problems import Collector
 from palate.data.inspect.repeats import contradictions, crowded_prompts, duplicates, inconsistencies
 from palate.data.inspect.row_ids import RowIds
 from palate.data.inspect.tokens import TokenLooker
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, check_labels_used, find_sources
 from palate.data.measures.privacy import hide_private
 from palate.data.measures.similarity import near_duplicates
 from palate.data.parallel import ordered_chunks
@@ -76,6 +76,7 @@ def inspect_dataset(
         look.take(chunk, glance)
         if progress is not None:
             progress(len(look.ids))
+    check_labels_used(reports, reading)
     return look.conclude(tuple(reports))
 
 
