@@ -45,6 +45,10 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
     if best[1] >= 0.5:
         return Recognised(*best)
     columns = ", ".join(excerpt(name, 40) for name in _columns(sample)[:12]) or "none"
+    for form in (form for form, _ in usable):
+        unclear = _unclear_label(form, sample, reading)
+        if unclear is not None:
+            raise DataError(f"{where}: the columns are those of {form.shape}, but {unclear}")
     # Whatever has a prompt could be read as prompts alone; that says less than what is missing.
     other = max((fit for fit in fits if fit[0].kind is not Record), key=lambda fit: fit[1])
     if kind is not None and other[1] >= 0.5:
@@ -53,10 +57,22 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
             f"which cannot become {KIND_NAMES[kind]}; columns found: {columns}"
         )
     wanted = [form for form, _ in usable]
-    raise DataError(f"{where}: {_unrecognised(wanted, sample, reading)}; columns found: {columns}")
+    raise DataError(f"{where}: {_unrecognised(wanted, sample)}; columns found: {columns}")
 
 
-def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row], reading: Reading) -> str:
+def _unclear_label(form: Format, sample: Sequence[Row], reading: Reading) -> str | None:
+    """What the label column of a format holds, where the rows have all its columns and are yet not recognised."""
+    columns = set(_columns(sample))
+    if form.labels is None or not all(columns.intersection(names) for names in form.needs):
+        return None
+    cells = [found for row in sample if (found := form.labels(row, reading)) is not None]
+    counts = LabelCounts()
+    for value in (value for cell in cells for value in cell.values):
+        counts.add(value)
+    return f"{cells[0].column} holds {counts}{remedy(counts, cells[0].scheme, cells[0].answers)}" if cells else None
+
+
+def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row]) -> str:
     """Names the missing key where a known shape is near, else the known shapes."""
     found = set(_columns(sample))
     # Of shapes that are equally near the most general one is named: the table runs from particular to general.
@@ -72,15 +88,6 @@ def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row], reading: Read
             f"the rows lack {lacking} of {near.shape}; name the column that holds it, "
             f"columns: {{{missing[0]}: YOUR_COLUMN}}"
         )
-    if have and near.labels is not None:
-        cells = [found for row in sample if (found := near.labels(row, reading)) is not None]
-        counts = LabelCounts()
-        for cell in cells:
-            for value in cell.values:
-                counts.add(value)
-        if cells:
-            asked = remedy(counts, cells[0].scheme, cells[0].answers)
-            return f"the columns are those of {near.shape}, but {cells[0].column} holds {counts}{asked}"
     if have:
         return f"the columns are those of {near.shape} but what they hold is not"
     usual = [form.shape for form in wanted if form.name in _USUAL] or [form.shape for form in wanted[:4]]

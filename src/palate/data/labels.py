@@ -179,6 +179,11 @@ def spelled(value: Any) -> str:
     return re.sub(r"[\s()\[\]\-]+", "_", str(value).strip().lower()).strip("_")
 
 
+def names_a_side(value: Any, answers: Sequence[str]) -> bool:
+    """Whether a label of two answers is a number or one of the usual words for a side or a tie."""
+    return soft_number(value) is not None or _word(spelled(value), answers, "pair") != UNLABELLED
+
+
 def is_yes_or_no(value: Any) -> bool:
     """Whether a label says that an answer is wanted or not, in one of the usual ways."""
     return spelled(value) in _YES | _NO

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from palate.data.labels import TIE, LabelCells
+from palate.data.labels import TIE, LabelCells, names_a_side
 from palate.data.messages import (
     RowError,
     assistant,
@@ -270,9 +270,11 @@ def _is_scalar(value: Any) -> bool:
 
 def _as_side(row: Row, answers: tuple[str, str], value: Any) -> Any:
     """The side that a label names by repeating the answer or the name of its model; any other label as it is."""
+    if not isinstance(value, str) or names_a_side(value, answers):
+        return value
     for first, second, sides in ((*answers, ("first", "second")), ("model_a", "model_b", ("model_a", "model_b"))):
         texts = (row.get(first), row.get(second))
-        if isinstance(value, str) and value in texts and texts[0] != texts[1]:
+        if value in texts and texts[0] != texts[1]:
             return sides[texts.index(value)]
     return value
 
