@@ -28,6 +28,10 @@ Labels = Annotated[
 Split = Annotated[str | None, typer.Option("--split", help="Split of a hub dataset or of a folder with splits.")]
 Subset = Annotated[str | None, typer.Option("--subset", help="Subset of a hub dataset.")]
 MaxSamples = Annotated[int | None, typer.Option("--max-samples", min=1, help="Read only the first rows of each.")]
+MaxDropped = Annotated[
+    float,
+    typer.Option("--max-dropped", min=0, max=1, help="Largest share of rows, ties included, that may be unusable."),
+]
 Prefer = Annotated[
     str, typer.Option("--prefer", help="With two labels, which decides: better, safer, or both where they agree.")
 ]

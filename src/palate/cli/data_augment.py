@@ -16,6 +16,7 @@ from palate.cli.data_arguments import (
     DatasetDir,
     Datasets,
     Labels,
+    MaxDropped,
     MaxSamples,
     Seed,
     Split,
@@ -71,6 +72,7 @@ def augment_command(
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
+    max_dropped: MaxDropped = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Make new pairs: corrupted, reworded, moved, sampled and judged, or revised; nothing replaces what was there."""
@@ -108,6 +110,7 @@ def augment_command(
         split=split,
         subset=subset,
         max_samples=max_samples,
+        max_dropped=max_dropped,
         reading=chosen_reading(labels=label),
     )
     if as_json:

@@ -15,6 +15,7 @@ from palate.cli.data_arguments import (
     DatasetDir,
     Datasets,
     Labels,
+    MaxDropped,
     MaxSamples,
     Split,
     Subset,
@@ -45,6 +46,7 @@ def margins_command(
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
+    max_dropped: MaxDropped = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Score every pair with a model: log π(chosen) − log π(rejected), for the rule reference_margin of curate."""
@@ -71,6 +73,7 @@ def margins_command(
         split=split,
         subset=subset,
         max_samples=max_samples,
+        max_dropped=max_dropped,
         reading=chosen_reading(labels=label),
     )
     say_labels(loaded.sources)

@@ -74,6 +74,7 @@ def augment(
     split: str | None = None,
     subset: str | None = None,
     max_samples: int | None = None,
+    max_dropped: float = 0.5,
     reading: Reading | None = None,
 ) -> Augmentation:
     """Writes the rows of a dataset of pairs with new rows after them.
@@ -86,7 +87,13 @@ def augment(
     check_output_folder(output, sources)
     _check(plan, helpers)
     loaded = load_records(
-        dataset, kind=PreferencePair, columns=columns, max_samples=max_samples, reading=reading, **where
+        dataset,
+        kind=PreferencePair,
+        columns=columns,
+        max_samples=max_samples,
+        max_dropped=max_dropped,
+        reading=reading,
+        **where,
     )
     check_labels_used(loaded.sources, reading)
     run = _Run(loaded, plan, helpers)
