@@ -132,6 +132,8 @@ def test_every_way_to_write_a_pair(name: str, row: dict[str, Any]) -> None:
         ("labelled", {"prompt": "q", "completion": "a", "label": "true"}, LabelledCompletion),
         ("labelled", {"instruction": "q", "input": "", "output": "a", "label": 1}, LabelledCompletion),
         ("scored", {"prompt": "q", "response": "a", "score": "0.25"}, ScoredCompletion),
+        ("helpsteer", {"prompt": "q", "response": "a", "helpfulness": 3, "correctness": 4, "coherence": 4},
+         ScoredCompletion),
         ("ranked", {"instruction": "q", "input": "", "output": ["a", "b"], "history": []}, Ranking),
         ("ranked", {"prompt": [USER], "completions": [[BOT], [WORSE]]}, Ranking),
         (
@@ -189,6 +191,7 @@ def test_every_format_is_tested_here() -> None:
         "rollouts",
         "ranked-answers",
         "message-tree",
+        "helpsteer",
     }
     assert {form.name for form in FORMATS} == {*PAIRS, *others, "rated", "prompts", "text"}
 

@@ -168,7 +168,7 @@ SETS = [
              "verbosity": 1}
             for n in range(3)
         ],
-        refused="which cannot become pairs",
+        refused="which cannot become pairs; palate data convert --kind pairs compares the rows of one prompt",
     ),
     PublicSet(
         "HelpSteer3",

@@ -268,6 +268,14 @@ FORMATS: tuple[Format, ...] = (
         labels=single.label_cells,
     ),
     Format(
+        "helpsteer",
+        "{prompt, response, helpfulness: 0 … 4, correctness, coherence, complexity, verbosity}",
+        ScoredCompletion,
+        (*_EXCHANGE, ("helpfulness",)),
+        single.is_helpsteer,
+        single.read_helpsteer,
+    ),
+    Format(
         "scored",
         "{prompt, response, score: 0 … 1}",
         ScoredCompletion,

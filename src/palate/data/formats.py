@@ -11,7 +11,7 @@ from palate.data.labels import LabelCounts, remedy
 from palate.data.messages import excerpt
 from palate.data.rows import Reading, Row
 from palate.errors import DataError
-from palate.records import Record
+from palate.records import LabelledCompletion, PreferencePair, Record, ScoredCompletion
 
 SAMPLE = 200
 """Rows looked at to recognise a format."""
@@ -52,9 +52,11 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
     # Whatever has a prompt could be read as prompts alone; that says less than what is missing.
     other = max((fit for fit in fits if fit[0].kind is not Record), key=lambda fit: fit[1])
     if kind is not None and other[1] >= 0.5:
+        alone = kind is PreferencePair and other[0].kind in (LabelledCompletion, ScoredCompletion)
+        how = "; palate data convert --kind pairs compares the rows of one prompt" if alone else ""
         raise DataError(
             f"{where}: its rows are {other[0].shape} ({KIND_NAMES[other[0].kind]}), "
-            f"which cannot become {KIND_NAMES[kind]}; columns found: {columns}"
+            f"which cannot become {KIND_NAMES[kind]}{how}; columns found: {columns}"
         )
     wanted = [form for form, _ in usable]
     raise DataError(f"{where}: {_unrecognised(wanted, sample)}; columns found: {columns}")

@@ -46,6 +46,7 @@ from palate.records import Demonstration, LabelledCompletion, Messages, Ranking,
 
 LABEL_NAMES = ("label", "kto_tag", "desirable")
 SCORE_NAMES = ("score", "reward")
+HELPSTEER_NAMES = ("helpfulness", "correctness", "coherence")
 ANSWER_LIST_NAMES = ("completions", "responses", "answers", "outputs")
 ANSWER_NAMES = ("response", "completion", "answer", "text", "content", "output")
 RATING_NAMES = ("overall_score", "score", "rating", "fine-grained_score")
@@ -155,6 +156,16 @@ def read_scored(row: Row, origin: Origin, reading: Reading) -> ScoredCompletion:
         return scored(origin, *_exchange(row, reading), score)
     turns = _conversation(row, reading)
     return scored(origin, turns[:-1], turns[-1:], score)
+
+
+def is_helpsteer(row: Row, reading: Reading) -> bool:
+    return has_answer(row) and all(soft_number(row.get(name)) is not None for name in HELPSTEER_NAMES)
+
+
+def read_helpsteer(row: Row, origin: Origin, reading: Reading) -> ScoredCompletion:
+    """HelpSteer and HelpSteer2: one answer a row with five ratings of 0 … 4; the score is helpfulness over 4."""
+    helpfulness = number(cell(row, "helpfulness"), "helpfulness")
+    return scored(origin, *_exchange(row, reading), None if helpfulness is None else helpfulness / 4)
 
 
 def is_prompt(row: Row, reading: Reading) -> bool:
