@@ -284,6 +284,15 @@ def test_a_column_map_leads_to_no_reversed_reading(tmp_path: Path) -> None:
     columns = {"prompt": "history", "chosen": "human_ref_A", "rejected": "human_ref_B"}
     with pytest.raises(DataError, match="columns maps chosen and rejected to human_ref_A and human_ref_B, but labels"):
         load(written(tmp_path, shp), columns=columns)
+    # A column of that name may say something else; then it gets another name, and the map is taken as it is.
+    assert sides(load(written(tmp_path, shp), columns={**columns, "topic": "labels"})) == [A, A]
+    topics = [{**row, "labels": "baking"} for row in shp]
+    assert sides(load(written(tmp_path, topics), columns=columns)) == [A, A]
+
+
+def test_an_explanation_is_no_label(tmp_path: Path) -> None:
+    why = "I would rather have the second one, because it answers the question."
+    assert sides(load(written(tmp_path, [answered(0, preference=why), answered(1, preference=why)]))) == [A, B]
 
 
 def test_the_hint_for_an_unknown_label_asks_for_the_label(tmp_path: Path) -> None:

@@ -310,6 +310,25 @@ SETS = [
         PLAIN,
     ),
     PublicSet(
+        "Vicuna reviews",
+        [
+            {"review_id": str(n), "question_id": n, "answer1_id": "a", "answer2_id": "b", "reviewer_id": 1,
+             "metadata": {}, "text": "8 6", "score": [8, 6]}
+            for n in range(3)
+        ],
+        refused="which cannot become pairs",
+    ),
+    PublicSet(
+        "Vicuna reviews, joined with questions and answers",
+        [
+            {"question": f"q{n}", "answer1": one, "answer2": two, "review": "r", "score": score}
+            for n, (one, two, score) in enumerate([("good 0", "bad 0", [8, 6]), ("bad 1", "good 1", [5, 9.5]), ("a", "b", [7, 7])])
+        ],
+        PLAIN[:2],
+        {"tie": 1},
+        margins=[2, 4.5],
+    ),
+    PublicSet(
         "alpaca_farm human preference",
         [
             {"instruction": f"q{n}", "input": "", "output_1": one, "output_2": two, "preference": better, "raw_preference": 1}

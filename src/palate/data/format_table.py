@@ -125,7 +125,7 @@ FORMATS: tuple[Format, ...] = (
         (voted.ASKED_NAMES, *_CHOSEN),
         listed.is_answer_lists,
         listed.read_answer_lists,
-        ("input",),
+        uses=lambda row: (*voted.asked_columns(row), "chosen", "rejected"),
     ),
     Format(
         "alpaca-pairs",
@@ -222,6 +222,7 @@ FORMATS: tuple[Format, ...] = (
         (("prompt",), ("message_tree_id", "tree_state")),
         listed.is_message_tree,
         listed.read_message_tree,
+        uses=lambda _: ("prompt",),
     ),
     Format(
         "rated",

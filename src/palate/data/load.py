@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from palate.data.formats import SAMPLE, Recognised, recognise
 from palate.data.kinds import as_kind
-from palate.data.labels import LabelCells, LabelCounts, find_coding
+from palate.data.labels import LabelCells, LabelCounts, find_coding, names_a_side
 from palate.data.messages import USUAL_TAGS, RowError, excerpt
 from palate.data.mix import NOT_DRAWN, draw
 from palate.data.rows import Origin, Reading, Row
@@ -112,6 +112,8 @@ class SourceReader(Generic[R]):
         self._unknown: dict[str, None] = {}
         self._notices: Counter[str] = Counter()
         self._labels = LabelCounts()
+        form = self._recognised.format
+        self._columns_used = form.columns({}) if form.uses is None else None
 
     @property
     def format(self) -> Recognised:
@@ -177,7 +179,7 @@ class SourceReader(Generic[R]):
         if not isinstance(row, Mapping):
             raise RowError("not_an_object", f"the row is {excerpt(row)}")
         row, extra = self._renamed(row)
-        used = self._recognised.format.columns(row)
+        used = self._columns_used or self._recognised.format.columns(row)
         extra.update((name, value) for name, value in row.items() if name not in used)
         if extra:
             self._unknown.update(dict.fromkeys(extra))
@@ -229,10 +231,13 @@ class SourceReader(Generic[R]):
         mapped = {self._columns.get(name) for name in ("chosen", "rejected")}
         for row in rows:
             cells = label_cells(row, self._reading) if mapped <= row.keys() else None
-            if cells is not None and mapped == set(cells.answers):
+            if cells is None or mapped != set(cells.answers) or cells.column in self._columns.values():
+                continue
+            if any(names_a_side(value, cells.answers) for value in cells.values):
                 raise DataError(
                     f"{self.source.path}: columns maps chosen and rejected to {' and '.join(cells.answers)}, but "
-                    f"{cells.column} says in each row which of them is better; leave both out of columns"
+                    f"{cells.column} says in each row which of them is better; leave both out of columns, or give "
+                    f"{cells.column} another name there if it says something else"
                 )
 
 

@@ -75,6 +75,7 @@ _SIDES = (("0", "1"), ("1", "2"), ("a", "b"))
 _RATING_LISTS = ("scores", "ratings", "rewards", "score", "rating")
 _ANNOTATOR = re.compile(r"annotator[ _-]?\d+", re.IGNORECASE)
 _ONE_HOT = re.compile(r"winner_(model_[ab]|[ab]|tie)")
+_LONGEST_WORD = 60
 _BODY_NAMES = ("full_text", "text", "post", "article", "body")
 
 
@@ -261,7 +262,14 @@ def asked(row: Row, reading: Reading) -> Messages:
 
 
 def _label_name(row: Row) -> str | None:
-    return next((name for name in LABEL_NAMES if name in row and _is_scalar(row[name])), None)
+    return next((name for name in LABEL_NAMES if name in row and _may_be_label(row, row[name])), None)
+
+
+def _may_be_label(row: Row, value: Any) -> bool:
+    """A long text is a reason or an explanation, unless it repeats one of the answers."""
+    if isinstance(value, str) and len(value) > _LONGEST_WORD:
+        return value in [row[name] for name in answer_columns(row) or ()]
+    return _is_scalar(value)
 
 
 def _is_scalar(value: Any) -> bool:
