@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from palate.data import LoadedData, Reading, load_records
+from palate.data.load import check_labels_used
 from palate.errors import DataError
 from palate.records import (
     Demonstration,
@@ -143,6 +144,17 @@ def test_ties_and_missing_labels_count_as_dropped(tmp_path: Path) -> None:
     loaded = load(path, max_dropped=0.8)
     assert [record.id for record in loaded.records] == ["pairs.jsonl:1"]
     assert loaded.sources[0].dropped_by_reason == {"tie": 3, "no_label": 1}
+
+
+def test_meanings_of_values_that_no_row_has(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "response_1": "a", "response_2": "b", "label": label} for label in (0, 1)]
+    path, reading = written(tmp_path, rows), Reading(labels={"A": "first", "B": "second"})
+    loaded = load(path, reading=reading)
+    assert loaded.sources[0].label_values == {"0": 1, "1": 1}
+    with pytest.raises(DataError) as caught:
+        check_labels_used(loaded.sources, reading)
+    assert str(caught.value) == f"{path}: labels says what A, B means, but the values are 0, 1"
+    check_labels_used(loaded.sources, Reading(labels={"0": "first", "2": "tie"}))
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from palate.data.formats import SAMPLE, Recognised, recognise
 from palate.data.kinds import as_kind
-from palate.data.labels import LabelCells, LabelCounts, find_coding, names_a_side
+from palate.data.labels import LabelCells, LabelCounts, find_coding, names_a_side, spelled
 from palate.data.messages import USUAL_TAGS, RowError, excerpt
 from palate.data.mix import NOT_DRAWN, draw
 from palate.data.rows import Origin, Reading, Row
@@ -55,6 +55,7 @@ class SourceReport:
             (`repeated_answer`, `empty_answer`), which of two answers won (`first_won`, `second_won`).
         labels: what the label column was read as, with counts: `label: 0 → response_1 (6), 1 → response_2 (6)`; ""
             where there is none.
+        label_values: rows by label value, of at most 256 different ones.
     """
 
     name: str
@@ -68,6 +69,7 @@ class SourceReport:
     unknown_columns: tuple[str, ...]
     notices: Mapping[str, int]
     labels: str = ""
+    label_values: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ class SourceReader(Generic[R]):
             unknown_columns=tuple(self._unknown),
             notices=dict(self._notices.most_common()),
             labels=coding.described(self._labels) if coding is not None and self._labels.rows else "",
+            label_values=dict(self._labels.rows.most_common()),
         )
 
     @cached_property
@@ -368,10 +371,16 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
 
 
 def check_labels_used(reports: Sequence[SourceReport], reading: Reading | None) -> None:
-    """Refuses meanings of labels where no source has a label column."""
-    if reading is not None and reading.labels and not any(report.labels for report in reports):
-        paths = ", ".join(report.path for report in reports)
+    """Refuses meanings of labels where no source has a label column, or none of the values."""
+    if reading is None or not reading.labels:
+        return
+    paths = ", ".join(report.path for report in reports)
+    found = list(dict.fromkeys(value for report in reports for value in report.label_values))
+    if not found:
         raise DataError(f"{paths}: labels is set, but no label column is read there; remove it, or name the column")
+    if not any(spelled(value) in found for value in reading.labels):
+        named, seen = ", ".join(reading.labels), ", ".join(value or "null" for value in found[:8])
+        raise DataError(f"{paths}: labels says what {named} means, but the values are {seen}")
 
 
 def _after_draw(report: SourceReport, kept: Sequence[Record], left_out: Sequence[Record]) -> SourceReport:
