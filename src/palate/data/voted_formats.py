@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from palate.data.labels import TIE, LabelCells, names_a_side
@@ -79,38 +81,61 @@ _LONGEST_WORD = 60
 _BODY_NAMES = ("full_text", "text", "post", "article", "body")
 
 
-def answer_columns(row: Row) -> tuple[str, str] | None:
-    """The columns of the two answers, first and second; None where there are none, or more than two."""
-    found: dict[str, dict[str, str]] = {}
-    for name in row:
-        match = _ANSWER.fullmatch(name) if isinstance(name, str) else None
-        if match:
-            found.setdefault(match[1].lower(), {})[match[2].lower()] = name
-    for sides in found.values():
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What the names of a row's columns say: the two answers, pairs of ratings, one-hot winners, annotators."""
+
+    answers: tuple[str, str] | None
+    ratings: tuple[tuple[str, str], ...]
+    one_hot: tuple[str, ...]
+    annotators: tuple[str, ...]
+
+
+@lru_cache(maxsize=1024)  # rows of one source have the same columns
+def _columns_of(names: tuple[str, ...]) -> _Columns:
+    answers: dict[str, dict[str, str]] = {}
+    ratings: dict[str, dict[str, str]] = {}
+    for name in names:
+        if match := _ANSWER.fullmatch(name):
+            answers.setdefault(match[1].lower(), {})[match[2].lower()] = name
+        if (match := _RATING.fullmatch(name)) and (side := match[1] or match[3]):
+            ratings.setdefault(f"{match[2]}{match[1] is None}".lower(), {})[side.lower()] = name
+    return _Columns(
+        next(iter(_pairs_of(answers)), None),
+        tuple(_pairs_of(ratings)),
+        tuple(name for name in names if _ONE_HOT.fullmatch(name)),
+        tuple(sorted(name for name in names if _ANNOTATOR.fullmatch(name))),
+    )
+
+
+def _pairs_of(groups: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, str]]:
+    """The groups of exactly two columns that are numbered or lettered as first and second."""
+    for sides in groups.values():
         for first, second in _SIDES:
             if sides.keys() == {first, second}:
-                return sides[first], sides[second]
-    return None
+                yield sides[first], sides[second]
+
+
+def _columns(row: Row) -> _Columns:
+    return _columns_of(tuple(map(str, row)))
+
+
+def answer_columns(row: Row) -> tuple[str, str] | None:
+    """The columns of the two answers, first and second; None where there are none, or more than two."""
+    return _columns(row).answers
 
 
 def two_ratings(row: Row) -> tuple[float, float] | None:
     """The ratings of the first and the second answer, in any spelling; None where the row does not rate both."""
-    found: dict[str, dict[str, float]] = {}
-    for name, value in row.items():
-        match = _RATING.fullmatch(name) if isinstance(name, str) else None
-        side = (match[1] or match[3]) if match else None
-        score = soft_number(value) if match and side else None
-        if match and side and score is not None:
-            found.setdefault(f"{match[2]}{match[1] is None}".lower(), {})[side.lower()] = score
-    for sides in found.values():
-        for first, second in _SIDES:
-            if sides.keys() == {first, second}:
-                return sides[first], sides[second]
+    found = [[row[first], row[second]] for first, second in _columns(row).ratings]
     for name in _RATING_LISTS:
-        with suppress(RowError):
-            scores = [soft_number(score) for score in parsed_list(row.get(name), name)]
-            if len(scores) == 2 and scores[0] is not None and scores[1] is not None:
-                return scores[0], scores[1]
+        if name in row:
+            with suppress(RowError):
+                found.append(parsed_list(row[name], name))
+    for pair_of in found:
+        scores = [soft_number(score) for score in pair_of]
+        if len(scores) == 2 and scores[0] is not None and scores[1] is not None:
+            return scores[0], scores[1]
     return None
 
 
@@ -125,11 +150,11 @@ def label_cells(row: Row, reading: Reading) -> LabelCells | None:
             return LabelCells(name, (value,), answers, "signed")
         human_ref = answers[0].lower().startswith("human_ref")
         return LabelCells(name, (value,), answers, "one_is_first" if human_ref else "pair")
-    one_hot = {name: soft_number(row[name]) for name in row if _ONE_HOT.fullmatch(str(name))}
-    if len(one_hot) > 1:
-        won = [name.removeprefix("winner_") for name, value in one_hot.items() if value == 1]
+    columns = _columns(row)
+    if len(columns.one_hot) > 1:
+        won = [name.removeprefix("winner_") for name in columns.one_hot if soft_number(row[name]) == 1]
         return LabelCells("winner", (won[0] if len(won) == 1 else None,), answers)
-    votes = sorted(name for name in row if _ANNOTATOR.fullmatch(str(name)) and _is_scalar(row[name]))
+    votes = [name for name in columns.annotators if _is_scalar(row[name])]
     if votes:
         return LabelCells("annotators", tuple(row[name] for name in votes), answers)
     return None
@@ -139,12 +164,10 @@ def used_columns(row: Row) -> Iterator[str]:
     """The columns that a row of two answers is read from."""
     yield from asked_columns(row)
     yield from answer_columns(row) or ()
-    name = _label_name(row)
-    ratings = two_ratings(row) is not None
-    for column in row:
-        label = column == name or (name is None and (_ONE_HOT.fullmatch(column) or _ANNOTATOR.fullmatch(column)))
-        if label or (ratings and (column in _RATING_LISTS or _RATING.fullmatch(column))):
-            yield column
+    name, columns = _label_name(row), _columns(row)
+    yield from (name,) if name is not None else (*columns.one_hot, *columns.annotators)
+    yield from _RATING_LISTS if two_ratings(row) is not None and not columns.ratings else ()
+    yield from (column for sides in columns.ratings for column in sides)
 
 
 def asked_columns(row: Row) -> Iterator[str]:
