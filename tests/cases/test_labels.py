@@ -354,6 +354,21 @@ def test_several_annotators_decide_by_majority(tmp_path: Path) -> None:
     assert loaded.dropped[0].detail == "1 votes for each answer, 1 for neither"
 
 
+def test_an_arena_set_with_ties_says_so_and_trains_on_the_others(tmp_path: Path) -> None:
+    def votes(ties: int) -> str:
+        winners = ["tie (bothbad)", *["tie"] * (ties - 1), *["model_a"] * (10 - ties)]
+        talks = {name: [{"role": "user", "content": "q"}, {"role": "assistant", "content": name}] for name in "AB"}
+        rows = [{"conversation_a": talks["A"], "conversation_b": talks["B"], "winner": winner} for winner in winners]
+        return written(tmp_path, rows)
+
+    loaded = load(votes(3))
+    assert (sides(loaded), report(loaded).dropped_by_reason) == ([A] * 7, {"tie": 3})
+    assert report(loaded).labels == "winner: model_a → conversation_a (7), tie → tie (2), tie_bothbad → tie (1)"
+    with pytest.raises(DataError, match=r"6 of 10 rows cannot be used \(60%, allowed 50%\): tie 6 .*max_dropped: 0.6"):
+        load(votes(6))
+    assert len(load(votes(6), max_dropped=0.6).records) == 4
+
+
 def test_annotations_of_label_studio(tmp_path: Path) -> None:
     def task(*selected: str | None, cancelled: str | None = None) -> dict[str, Any]:
         done = [{"result": [{"type": "pairwise", "value": {"selected": side}}]} for side in selected]
@@ -471,7 +486,7 @@ def test_labels_of_one_answer_that_are_not_certain(tmp_path: Path) -> None:
         ("mark.csv", "\ufeffprompt;chosen;rejected\r\nq;a, b;c\r\n"),
     ],
 )
-def test_what_parts_the_cells_is_found(tmp_path: Path, name: str, text: str) -> None:
+def test_the_delimiter_is_found(tmp_path: Path, name: str, text: str) -> None:
     path = tmp_path / name
     path.write_text(text, encoding="utf-8", newline="")
     assert sides(load(str(path))) == [("a, b", "c")]

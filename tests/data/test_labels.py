@@ -40,7 +40,7 @@ def coding(
     [
         (1, "1"), (1.0, "1"), ("1", "1"), (" 1.0 ", "1"), ("+1", "1"), (-3, "-3"), (1.25, "1.25"), (True, "true"),
         ("False", "false"), (None, ""), ("", ""), ("Model A", "model_a"), ("tie (bothbad)", "tie_bothbad"),
-        ("[[B]]", "b"),
+        ("[[B]]", "b"), ("null", ""), (float("nan"), ""),
     ],
 )  # fmt: skip
 def test_values_are_counted_under_one_name(value: Any, key: str) -> None:
@@ -131,6 +131,12 @@ def test_a_word_without_meaning_leaves_its_row_out() -> None:
     with pytest.raises(RowError) as caught:
         found.meaning("broken")
     assert (caught.value.reason, caught.value.detail) == ("no_label", "label is broken")
+
+
+def test_rows_that_name_answers_in_two_ways_are_refused() -> None:
+    cells = [LabelCells("label", (1,), NUMBERED), LabelCells("label", (0,), FROM_ZERO)]
+    with pytest.raises(DataError, match="some rows have label of response_1 and response_2, others label of answer_0"):
+        find_coding(cells, {}, "x", {})
 
 
 def test_no_label_at_all() -> None:

@@ -379,6 +379,13 @@ def test_a_tree_gives_a_ranking_for_each_question(tmp_path: Path) -> None:
     assert (loaded.sources[0].used, loaded.sources[0].records) == (1, 2)
 
 
+def test_a_tree_with_an_unknown_speaker_is_listed(tmp_path: Path) -> None:
+    replies = (tree("a", rank=0, role="moderator"), tree("b", rank=1))
+    rows = [{"message_tree_id": "0", "prompt": asked("q", *replies)}]
+    with pytest.raises(DataError, match=r"unknown_role 1.*a message of the tree is of moderator"):
+        load_records(written(tmp_path, rows), kind=Ranking)
+
+
 def test_the_messages_of_a_tree_are_no_texts_to_train_on(tmp_path: Path) -> None:
     rows = [{"message_id": "a", "parent_id": None, "text": "q", "role": "prompter"}]
     with pytest.raises(DataError, match=r"the columns are those of \{text\} but what they hold is not"):

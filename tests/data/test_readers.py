@@ -106,7 +106,7 @@ def test_csv_and_tsv(tmp_path: Path) -> None:
         ("a.csv", 'prompt,chosen\nq,"a, b"\n'),
     ],
 )
-def test_what_parts_the_cells(tmp_path: Path, name: str, text: str) -> None:
+def test_the_delimiter_is_found(tmp_path: Path, name: str, text: str) -> None:
     assert rows_of(written(tmp_path, name, text)) == [{"prompt": "q", "chosen": "a, b"}]
 
 
@@ -131,7 +131,7 @@ def test_a_csv_row_with_missing_cells_is_a_row_fault(tmp_path: Path) -> None:
     assert isinstance(bad, RowError)
     assert (bad.reason, bad.detail) == (
         "wrong_cell_count",
-        "1 cells under 2 columns, parted by ','; quote such cells",
+        "1 cells under 2 columns; the delimiter is ',', quote cells that hold it",
     )
     assert good == {"prompt": "q", "chosen": "a"}
 

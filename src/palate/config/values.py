@@ -55,10 +55,10 @@ def _meanings(value: Any) -> Any:
     """Values of a label column as text: YAML reads 0 as a number and true as a truth value."""
     if not isinstance(value, dict):
         return value
-    words = {None: "none", True: "true", False: "false"}
+    words = {True: "true", False: "false"}
     return {
-        words[key] if key is None or isinstance(key, bool) else str(key): (
-            words[meaning] if meaning is None or isinstance(meaning, bool) else str(meaning)
+        "null" if key is None else words[key] if isinstance(key, bool) else str(key): (
+            "none" if meaning is None else words[meaning] if isinstance(meaning, bool) else str(meaning)
         )
         for key, meaning in value.items()
     }

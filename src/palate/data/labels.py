@@ -176,7 +176,8 @@ def spelled(value: Any) -> str:
     number = None if isinstance(value, bool) else soft_number(value)
     if number is not None:
         return str(int(number)) if number.is_integer() else repr(number)
-    return re.sub(r"[\s()\[\]\-]+", "_", str(value).strip().lower()).strip("_")
+    word = re.sub(r"[\s()\[\]\-]+", "_", str(value).strip().lower()).strip("_")
+    return "" if word in ("null", "nan") else word
 
 
 def names_a_side(value: Any, answers: Sequence[str]) -> bool:
@@ -206,6 +207,9 @@ def find_coding(
     counts, longest, first = LabelCounts(), False, None
     for row in cells:
         first = first or row
+        if row.scheme != "index" and (row.column, row.answers) != (first.column, first.answers):
+            names = [f"{cells.column} of {' and '.join(cells.answers) or 'one answer'}" for cells in (first, row)]
+            raise DataError(f"{where}: some rows have {names[0]}, others {names[1]}; make one dataset of each")
         for value in row.values:
             counts.add(value)
             longest = longest or (row.scheme == "index" and soft_number(value) == len(row.answers))
@@ -215,9 +219,9 @@ def find_coding(
     answers = tuple(columns.get(name, name) for name in first.answers)
     if first.scheme == "index":
         answers = ()
-    said = {spelled(value): _said(value, meaning, first, answers, where) for value, meaning in labels.items()}
-    rest = [number for number in counts.numbers() if spelled(number) not in said]
-    coding = Coding(column, first.scheme, answers, said)
+    given = {spelled(value): _given_meaning(value, meaning, first, answers, where) for value, meaning in labels.items()}
+    rest = [number for number in counts.numbers() if spelled(number) not in given]
+    coding = Coding(column, first.scheme, answers, given)
     found = _fitting(coding, rest, longest)
     if isinstance(found, Coding):
         if not any(counts.rows) or any(found.says(key) for key in counts.rows):
@@ -307,7 +311,7 @@ def _with(
     return Coding(coding.column, coding.scheme, coding.answers, {**found, **coding.table}, scale, None, graded)
 
 
-def _said(value: Any, meaning: str, cells: LabelCells, answers: Sequence[str], where: str) -> int:
+def _given_meaning(value: Any, meaning: str, cells: LabelCells, answers: Sequence[str], where: str) -> int:
     """What the user says that a value means."""
     word = spelled(meaning)
     if word in ("none", "no_label"):

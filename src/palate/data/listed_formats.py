@@ -103,7 +103,9 @@ def read_best_of_list(row: Row, origin: Origin, reading: Reading) -> list[Prefer
         raise RowError("labels_disagree", f"answer {best + 1} is both the best and the worst")
     prompt = asked(row, reading)
     others = worst or [place for place in range(len(answers)) if place != best]
-    return _pairs(origin, prompt, [_said(answers[best], reading)], [_said(answers[other], reading) for other in others])
+    return _pairs(
+        origin, prompt, [_answer(answers[best], reading)], [_answer(answers[other], reading) for other in others]
+    )
 
 
 def used_columns(row: Row) -> Iterator[str]:
@@ -126,7 +128,7 @@ def is_answer_lists(row: Row, reading: Reading) -> bool:
 def read_answer_lists(row: Row, origin: Origin, reading: Reading) -> list[PreferencePair]:
     """`{prompt, chosen: [text, …], rejected: [text, …]}`: every chosen answer with every rejected one."""
     chosen, rejected = (
-        [assistant(text(said, name)) for said in ([value] if isinstance(value, str) else value)]
+        [assistant(text(answer, name)) for answer in ([value] if isinstance(value, str) else value)]
         for name, value in (("chosen", cell(row, "chosen")), ("rejected", cell(row, "rejected")))
     )
     return _pairs(origin, asked(row, reading), chosen, rejected)
@@ -156,7 +158,10 @@ def read_message_tree(row: Row, origin: Origin, reading: Reading) -> list[Rankin
 
 def _asked_in(node: Mapping[str, Any], before: Messages) -> Iterator[tuple[Messages, list[Mapping[str, Any]]]]:
     """Each turn of a user in a tree: the conversation up to it, and its replies that were not deleted."""
-    turns = (*before, Message(role_of(node) or "user", text(node.get("text"), "text")))
+    role = role_of(node) if "role" in node or before else "user"
+    if role is None:
+        raise RowError("unknown_role", f"a message of the tree is of {excerpt(node.get('role'))}")
+    turns = (*before, Message(role, text(node.get("text"), "text")))
     replies = [reply for reply in node.get("replies") or [] if isinstance(reply, Mapping) and not reply.get("deleted")]
     if turns[-1].role == "user":
         yield turns, replies
@@ -165,7 +170,7 @@ def _asked_in(node: Mapping[str, Any], before: Messages) -> Iterator[tuple[Messa
 
 
 def _by_rank(answers: Sequence[Any], ranks: Sequence[Any], origin: Origin, reading: Reading) -> list[Messages]:
-    """The answers, best first. Of several with one rank the first stands for all, since a ranking has no ties."""
+    """The answers, best first. Of several with one rank the first is kept, since a ranking has no ties."""
     kept: dict[float, Any] = {}
     for answer, value in zip(answers, ranks, strict=True):
         rank = soft_number(value)
@@ -179,7 +184,7 @@ def _by_rank(answers: Sequence[Any], ranks: Sequence[Any], origin: Origin, readi
     scores = [soft_number(answer.get("score")) if isinstance(answer, Mapping) else None for answer in best]
     if len(best) > 1 and scores[0] is not None and scores[-1] is not None and scores[0] < scores[-1]:
         raise RowError("scores_disagree", f"the best rank has the score {scores[0]:g}, the worst {scores[-1]:g}")
-    return [_said(answer, reading) for answer in best]
+    return [_answer(answer, reading) for answer in best]
 
 
 def _rank(answer: Any) -> Any:
@@ -187,7 +192,7 @@ def _rank(answer: Any) -> Any:
     return answer[name] if name is not None else None
 
 
-def _said(answer: Any, reading: Reading) -> Messages:
+def _answer(answer: Any, reading: Reading) -> Messages:
     """An answer of a list: a text, a turn, turns, or an object that holds one of these."""
     if isinstance(answer, Mapping) and role_of(answer, reading.tags) is None:
         name = present(answer, ITEM_NAMES)

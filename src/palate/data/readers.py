@@ -83,7 +83,7 @@ def json_rows(path: Path) -> Iterator[Numbered]:
 
 
 def csv_rows(path: Path) -> Iterator[Numbered]:
-    """A CSV file with a header line, its cells parted by commas, or by what parts the header if no comma does."""
+    """A CSV file with a header line; the delimiter is a comma, or one that splits the header if none does."""
     return _delimited(path, ",")
 
 
@@ -245,9 +245,9 @@ def _delimited(path: Path, delimiter: str) -> Iterator[Numbered]:
 
 
 def _delimiter(path: Path, usual: str) -> tuple[str, int]:
-    """What parts the cells of a file, and the number of lines before its header: Excel may write a line `sep=;`.
+    """The delimiter of a file, and the number of lines before its header: Excel may write a line `sep=;`.
 
-    It is the usual one, unless that leaves the header in one piece and another one does not.
+    It is the usual one, unless that does not split the header and another one does.
     """
     with open_text(path) as stream:
         first = stream.readline(_LONGEST_FIRST_LINE).rstrip("\r\n")
@@ -263,8 +263,8 @@ def _delimiter(path: Path, usual: str) -> tuple[str, int]:
 
 def _csv_row(header: list[str], row: list[str], delimiter: str) -> Any:
     if len(row) != len(header):
-        parted = f"parted by {delimiter!r}"
-        return RowError("wrong_cell_count", f"{len(row)} cells under {len(header)} columns, {parted}; quote such cells")
+        counts = f"{len(row)} cells under {len(header)} columns"
+        return RowError("wrong_cell_count", f"{counts}; the delimiter is {delimiter!r}, quote cells that hold it")
     return dict(zip(header, map(_csv_cell, row), strict=True))
 
 

@@ -365,10 +365,10 @@ def _texts_by_turn(row: Row, values: list[Any]) -> tuple[Messages, Messages] | N
     first, second = (
         tuple(
             turn
-            for question, answer in zip(prompts, said or (), strict=True)
+            for question, answer in zip(prompts, texts or (), strict=True)
             for turn in (*user(text(question, "prompt")), *assistant(text(answer, "the answer")))
         )
-        for said in answers
+        for texts in answers
     )
     return first, second
 
