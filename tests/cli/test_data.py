@@ -71,6 +71,35 @@ def test_convert(pairs: str, tmp_path: Path) -> None:
     assert done["left_out"] == [{"id": "pairs.jsonl:31", "reason": "empty_rejected", "detail": "rejected is empty"}]
 
 
+@pytest.fixture
+def votes(tmp_path: Path) -> str:
+    path = tmp_path / "votes.jsonl"
+    rows = [
+        {"prompt": row["prompt"], "response_a": row["chosen"], "response_b": row["rejected"], "label": n % 2}
+        for n, row in enumerate(ROWS)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_labels_are_said_and_can_be_named(votes: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"label holds 0 \(15\), 1 \(15\); which answer each value means is not certain"
+    ):
+        run("inspect", votes)
+    named = ("--label", "0=response_a", "--label", "1=response_b")
+    line = "label: 0 → response_a (15), 1 → response_b (15)"
+    assert line in run("inspect", votes, *named, "--html", str(tmp_path / "page.html"))
+    assert line in (tmp_path / "page.html").read_text()
+    done = RUN.invoke(app, ["convert", votes, *named, "-o", str(tmp_path / "o.jsonl")])
+    assert line in done.stderr
+    assert json.loads((tmp_path / "o.jsonl.data.json").read_text())["sources"][0]["labels"] == line
+    chosen = [json.loads(row)["chosen"][0]["content"] for row in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert chosen == [ROWS[n]["chosen" if n % 2 == 0 else "rejected"] for n in range(30)]
+    for verb, *more in (("curate", "--preset", "clean"), ("split",), ("mix",), ("augment", "--add", "dropped_end=2")):
+        run(verb, votes, *named, "-o", str(tmp_path / verb), *more)
+
+
 def test_curate(pairs: str, tmp_path: Path) -> None:
     text = run("curate", pairs, "--out", str(tmp_path / "out"), "--preset", "strong")
     assert "more_nouns_and_verbs" in text
@@ -137,7 +166,9 @@ def test_augment(pairs: str, tmp_path: Path) -> None:
     [
         (["inspect", "none.jsonl"], DataError, "none.jsonl' is not there"),
         (["inspect", "PAIRS", "--prefer", "nicer"], UsageError, "--prefer nicer: is not one of"),
-        (["inspect", "PAIRS", "--column", "prompt"], UsageError, "--column prompt: write NAME=COLUMN"),
+        (["inspect", "PAIRS", "--column", "prompt"], UsageError, "--column prompt: write it as prompt=question"),
+        (["inspect", "PAIRS", "--label", "0"], UsageError, "--label 0: write it as 0=response_1"),
+        (["inspect", "PAIRS", "--label", "0=first"], DataError, "labels is set, but no label column is read there"),
         (["convert", "PAIRS", "-o", "OUT", "--to", "xml"], UsageError, "palate does not write 'xml'"),
         (["curate", "PAIRS"], UsageError, "name a dataset and --out"),
         (["curate", "PAIRS", "-o", "OUT"], ConfigError, "no rules; name a preset"),

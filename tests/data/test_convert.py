@@ -344,6 +344,21 @@ def test_paired_becomes_unpaired_and_back(tmp_path: Path) -> None:
     ]
 
 
+def test_scored_answers_to_one_prompt_become_pairs(tmp_path: Path) -> None:
+    scores = {"q": (3, 1, 4), "p": (2, 2), "alone": (4,)}
+    rows = [
+        {"prompt": prompt, "response": f"{prompt}{n}", "helpfulness": score, "correctness": 3, "coherence": 4}
+        for prompt, given in scores.items()
+        for n, score in enumerate(given)
+    ]
+    done = convert(written(tmp_path, rows), tmp_path / "out.jsonl", kind="pairs")
+    (pair,) = load_records(str(tmp_path / "out.jsonl"), kind=PreferencePair).records
+    assert (pair.chosen[0].content, pair.rejected[0].content, pair.margin) == ("q2", "q1", 0.75)
+    assert [(drop.id, drop.reason) for drop in done.left_out] == [
+        ("in.jsonl:1", "not_compared"), ("in.jsonl:4", "tie"), ("in.jsonl:5", "tie"), ("in.jsonl:6", "no_partner"),
+    ]  # fmt: skip
+
+
 def test_an_answer_without_a_partner_is_listed(tmp_path: Path) -> None:
     rows = [
         {"prompt": "q", "completion": text, "label": label} for text, label in (("a", 1), ("b", 1), ("c", 0), ("d", 1))

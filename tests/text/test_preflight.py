@@ -30,6 +30,7 @@ class Counts:
     used: int
     records: int
     dropped_by_reason: Mapping[str, int] = field(default_factory=dict)
+    labels: str = ""
 
 
 @pytest.fixture

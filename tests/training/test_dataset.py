@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from palate.config.load import config_from_values
-from palate.errors import ConfigError
+from palate.errors import ConfigError, DataError
 from palate.models.load import load_tokenizer
 from palate.text.template import load_template
 from palate.training.dataset import RunData, build_data
@@ -40,6 +40,29 @@ def test_temperature_and_caps(model: Path, tmp_path: Path, changed: dict[str, An
     assert data.report["dropped_by_reason"].get("not_drawn", 0) == 24 - sum(used.values())
     again = built(model, tmp_path, **changed)
     assert [group.id for group in again.train] == [group.id for group in data.train]
+
+
+def votes(folder: Path) -> str:
+    rows = [
+        {"prompt": row["prompt"], "response_1": row["chosen"], "response_2": row["rejected"], "label": n % 2}
+        for n, row in enumerate(pairs(8, seed=3))
+    ]
+    return str(write_rows(folder / "votes.jsonl", rows))
+
+
+def test_what_labels_mean_is_in_the_report(model: Path, tmp_path: Path) -> None:
+    data = built(model, tmp_path, dataset=votes(tmp_path))
+    line = "label: 0 → response_1 (4), 1 → response_2 (4)"
+    assert data.report["sources"]["votes"]["labels"] == line
+    assert f"labels    votes: {line}" in data.summary
+    other = built(model, tmp_path, dataset=votes(tmp_path), labels={0: "response_2", 1: "response_1"})
+    assert other.report["sources"]["votes"]["labels"] == "label: 0 → response_2 (4), 1 → response_1 (4)"
+    assert other.identity != data.identity
+
+
+def test_meanings_of_labels_that_no_dataset_has(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="labels is set, but no label column is read there"):
+        built(model, tmp_path, labels={0: "response_2"})
 
 
 def test_two_ways_to_mix_are_refused(model: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from palate.cli.data_arguments import (
     Columns,
     DatasetDir,
     Datasets,
+    Labels,
     MaxSamples,
     MinMargin,
     Prefer,
@@ -24,6 +25,7 @@ from palate.cli.data_arguments import (
     Workers,
     chosen_columns,
     chosen_reading,
+    say_labels,
 )
 from palate.cli.data_augment import augment_command
 from palate.cli.data_margins import margins_command
@@ -55,6 +57,7 @@ def inspect_command(
     samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show for each problem.")] = 2,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -65,7 +68,7 @@ def inspect_command(
     as_json: AsJson = False,
 ) -> None:
     """Say what a dataset holds and what is wrong with it: shape, languages, lengths, biases, duplicates, leaks."""
-    reading = chosen_reading(prefer, ratings, min_margin)
+    reading = chosen_reading(prefer, ratings, min_margin, labels=label)
 
     from palate.data.inspect import as_page, as_text, inspect_dataset
     from palate.data.parallel import all_cores
@@ -125,6 +128,7 @@ def convert_command(
     ] = None,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -135,7 +139,7 @@ def convert_command(
     as_json: AsJson = False,
 ) -> None:
     """Write a dataset in another format; every row is written or listed, and what does not fit is named."""
-    reading = chosen_reading(prefer, ratings, min_margin, seed)
+    reading = chosen_reading(prefer, ratings, min_margin, seed, label)
 
     from palate.data.convert import convert
 
@@ -156,6 +160,7 @@ def convert_command(
 
         result_json(asdict(done))
         return
+    say_labels(done.sources)
     kinds = ", ".join(f"{count:,} {name}" for name, count in done.kinds.items())
     lines = [f"{done.output}: {kinds} as {done.to}"]
     for drop in done.left_out[:5]:
@@ -180,6 +185,7 @@ def curate_command(
     list_rules: Annotated[bool, typer.Option("--list-rules", help="Print every rule with its defaults.")] = False,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -190,7 +196,7 @@ def curate_command(
     as_json: AsJson = False,
 ) -> None:
     """Keep the rows worth training on, by rules; nothing is lost: what is left out lies beside, with its reason."""
-    reading = chosen_reading(prefer, ratings, min_margin)
+    reading = chosen_reading(prefer, ratings, min_margin, labels=label)
 
     from palate.data.curate import curate, read_rules
     from palate.data.curate.funnel import funnel_table
@@ -221,6 +227,7 @@ def curate_command(
 
         result_json(asdict(done))
         return
+    say_labels(done.sources)
     result(f"{funnel_table(done.steps)}\n{done.kept:,} rows kept in {done.output / 'kept.jsonl'}, the others beside\n")
 
 
@@ -250,6 +257,7 @@ def split_command(
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -259,7 +267,7 @@ def split_command(
     as_json: AsJson = False,
 ) -> None:
     """Hold data out by clusters of alike prompts, so that no prompt is on both sides, in every source alike."""
-    reading = chosen_reading(prefer, ratings, min_margin, seed)
+    reading = chosen_reading(prefer, ratings, min_margin, seed, label)
     sizes: dict[str, float] = {}
     for part in parts or ["validation=0.05"]:
         name, _, size = part.partition("=")
@@ -288,6 +296,7 @@ def split_command(
 
         result_json(asdict(done))
         return
+    say_labels(done.sources)
     lines = [f"{done.clusters:,} clusters of prompts"]
     for name, by_source in done.counts.items():
         rows = ", ".join(f"{source} {count:,}" for source, count in by_source.items())

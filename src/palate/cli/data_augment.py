@@ -15,11 +15,14 @@ from palate.cli.data_arguments import (
     Columns,
     DatasetDir,
     Datasets,
+    Labels,
+    MaxDropped,
     MaxSamples,
     Seed,
     Split,
     Subset,
     chosen_columns,
+    chosen_reading,
 )
 from palate.errors import UsageError
 
@@ -65,9 +68,11 @@ def augment_command(
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
+    max_dropped: MaxDropped = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Make new pairs: corrupted, reworded, moved, sampled and judged, or revised; nothing replaces what was there."""
@@ -105,6 +110,8 @@ def augment_command(
         split=split,
         subset=subset,
         max_samples=max_samples,
+        max_dropped=max_dropped,
+        reading=chosen_reading(labels=label),
     )
     if as_json:
         from dataclasses import asdict

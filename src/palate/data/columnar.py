@@ -21,6 +21,7 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
     number = 0
     try:
         with pq.ParquetFile(path) as file, progress(f"reading {path.name}", file.metadata.num_rows, delay=2.0) as rows:
+            _check_names(path, file.schema_arrow)
             for batch in file.iter_batches(batch_size=_BATCH):
                 rows.advance(batch.num_rows)
                 for row in batch.to_pylist():
@@ -40,6 +41,7 @@ def arrow_rows(path: Path) -> Iterator[tuple[int, Any]]:
         ):
             for batch in _batches(mapped):
                 read.advance(batch.nbytes / 1e6)
+                _check_names(path, batch.schema)
                 for start in range(0, batch.num_rows, _BATCH):
                     for row in batch.slice(start, _BATCH).to_pylist():
                         number += 1
@@ -81,6 +83,13 @@ def _batches(mapped: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
             yield file.get_batch(index)
         return
     yield from stream
+
+
+def _check_names(path: Path, schema: pa.Schema) -> None:
+    """Of two columns with one name rows would hold the last one only."""
+    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: the column {twice!r} occurs twice; rename one of them")
 
 
 def _listed(path: Path, key: str) -> list[Any]:

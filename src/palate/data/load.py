@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from palate.data.formats import SAMPLE, Recognised, recognise
 from palate.data.kinds import as_kind
+from palate.data.labels import LabelCells, LabelCounts, find_coding, names_a_side, spelled
 from palate.data.messages import USUAL_TAGS, RowError, excerpt
 from palate.data.mix import NOT_DRAWN, draw
 from palate.data.padding import without_padding
-from palate.data.rows import BEGINS_WITH_PROMPT, Origin, Reading
+from palate.data.rows import BEGINS_WITH_PROMPT, Origin, Reading, Row
 from palate.data.sources import Source, distinct_labels, open_source
 from palate.data.text_turns import columns_of_turns, with_turns
+from palate.data.voted_formats import label_cells
 from palate.errors import DataError
 from palate.records import Dropped, Record
 
@@ -28,8 +32,8 @@ R = TypeVar("R", bound=Record)
 DatasetSpec: TypeAlias = str | Sequence[str] | Mapping[str, float]
 """A dataset as a config names it: one name, several (also with commas), or a mixture with weights."""
 
-CHOICES = frozenset({"tie", "no_label", "labels_disagree", "undesirable", NOT_DRAWN})
-"""Reasons that are the row's own verdict or the user's choice, not a fault: they do not count towards `max_dropped`."""
+CHOICES = frozenset({"labels_disagree", "undesirable", NOT_DRAWN})
+"""Reasons that are the user's choice, not a fault: they do not count towards `max_dropped`."""
 
 
 _RECORD_OF_ROW = re.compile(r"(?<=\d)(?:#[^#:]*)+\Z")
@@ -53,6 +57,9 @@ class SourceReport:
             (`repeated_answer`, `empty_answer`), which of two answers won (`first_won`, `second_won`), answers that
             begin with their prompt (`prompt_repeated` where it was taken off, else `answers_begin_with_prompt`), and
             keys of turns that are not read (`turn key 'model' not read`).
+        labels: what the label column was read as, with counts: `label: 0 → response_1 (6), 1 → response_2 (6)`; ""
+            where there is none.
+        label_values: rows by label value, of at most 256 different ones.
     """
 
     name: str
@@ -65,6 +72,8 @@ class SourceReport:
     dropped_by_reason: Mapping[str, int]
     unknown_columns: tuple[str, ...]
     notices: Mapping[str, int]
+    labels: str = ""
+    label_values: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +117,14 @@ class SourceReader(Generic[R]):
         self._as_text: frozenset[str] | None = None
         self._columnar = source.columnar
         self._recognised = self._recognise(head)
-        self._known = self._recognised.format.columns
-        self._repeats_prompt = self._answers_repeat_prompts(head)
         self._read = self._used = self._records = 0
         self._dropped: Counter[str] = Counter()
         self._unknown: dict[str, None] = {}
         self._notices: Counter[str] = Counter()
+        self._labels = LabelCounts()
+        form = self._recognised.format
+        self._columns_used = form.columns({}) if form.uses is None else None
+        self._repeats_prompt = self._answers_repeat_prompts(head)
 
     @property
     def format(self) -> Recognised:
@@ -136,6 +147,7 @@ class SourceReader(Generic[R]):
 
     def report(self) -> SourceReport:
         """What became of the rows read so far."""
+        coding = self.reading.coding
         return SourceReport(
             name=self.source.name,
             path=self.source.path,
@@ -150,7 +162,31 @@ class SourceReader(Generic[R]):
                 **dict(self._notices.most_common()),
                 **{f"turn key {key!r} not read": count for key, count in self._unread.items()},
             },
+            labels=coding.described(self._labels) if coding is not None and self._labels.rows else "",
+            label_values=dict(self._labels.rows.most_common()),
         )
+
+    @cached_property
+    def reading(self) -> Reading:
+        """The reading with what the values of the label column mean in this source, found in one pass over all rows.
+
+        Raises:
+            DataError: the values fit no coding, or more than one.
+        """
+        cells = self._recognised.format.labels
+        if cells is None:
+            return self._reading
+        labels = {**self.source.meanings, **self._reading.labels}
+        coding = find_coding(self._label_cells(cells), labels, self.source.path, self._columns)
+        return replace(self._reading, coding=coding)
+
+    def _label_cells(self, cells: Callable[[Row, Reading], LabelCells | None]) -> Iterator[LabelCells]:
+        for _, row in self.source.rows():
+            if isinstance(row, Mapping):
+                with suppress(RowError):  # a row that cannot be read is listed when it is its turn
+                    found = cells(self._renamed(row)[0], self._reading)
+                    if found is not None:
+                        yield found
 
     def _records_of(self, row_id: str, row: Any) -> list[R]:
         if isinstance(row, RowError):
@@ -158,20 +194,21 @@ class SourceReader(Generic[R]):
         if not isinstance(row, Mapping):
             raise RowError("not_an_object", f"the row is {excerpt(row)}")
         row, extra = self._renamed(row)
-        extra.update((name, value) for name, value in row.items() if name not in self._known)
+        used = self._columns_used or self._recognised.format.columns(row)
+        extra.update((name, value) for name, value in row.items() if name not in used)
         if extra:
             self._unknown.update(dict.fromkeys(extra))
-        record, notices = self._record_of(row_id, row, extra, self._reading, self._repeats_prompt)
-        self._notices.update(notices)
-        return cast("list[R]", [record] if self._kind is None else as_kind(record, self._kind, self._reading))
-
-    def _record_of(
-        self, row_id: str, row: Mapping[str, Any], extra: Mapping[str, Any], reading: Reading, repeats_prompt: bool
-    ) -> tuple[Record, list[str]]:
-        """A row under palate's names as the record of its format, and what is worth noticing about it."""
-        row = self._parsed(row, self._known)
-        origin = Origin(row_id, self.source.name, row, extra, repeats_prompt=repeats_prompt)
-        return self._recognised.format.read(row, origin, reading), origin.notices
+        origin = Origin(row_id, self.source.name, self._parsed(row, used), extra, repeats_prompt=self._repeats_prompt)
+        try:
+            read = self._recognised.format.read(origin.row, origin, self.reading)
+        finally:
+            for label in origin.labels:
+                self._labels.add(label)
+        self._notices.update(origin.notices)
+        records = [read] if isinstance(read, Record) else read
+        if self._kind is None:
+            return cast("list[R]", list(records))
+        return [made for record in records for made in as_kind(record, self._kind, self._reading)]
 
     def _parsed(self, row: Mapping[str, Any], read: frozenset[str] | None = None) -> Mapping[str, Any]:
         """A row under palate's names with the turns that it has as text, and without the nulls of padding."""
@@ -194,6 +231,9 @@ class SourceReader(Generic[R]):
         rows = [row for _, row in head if isinstance(row, Mapping)]
         if not head:
             raise DataError(f"{self.source.path}: there is no row in it")
+        unread = next(((row_id, row) for row_id, row in head if isinstance(row, RowError)), None)
+        if not rows and unread is not None:
+            raise DataError(f"{self.source.path}: none of its first rows can be read; {unread[0]}: {unread[1].detail}")
         for name, column in self._columns.items():
             if rows and not any(column in row for row in rows):
                 found = list(dict.fromkeys(str(key) for row in rows for key in row))
@@ -203,6 +243,7 @@ class SourceReader(Generic[R]):
                     f"{self.source.path}: columns maps {name} to {column!r}, which no row has{hint}; "
                     f"columns found: {', '.join(excerpt(key, 40) for key in found[:12])}"
                 )
+        self._check_label_is_read(rows)
         renamed = [self._renamed(row)[0] for row in rows]
         if not self.source.is_csv:
             self._as_text = columns_of_turns(renamed, self._reading.tags)
@@ -218,22 +259,39 @@ class SourceReader(Generic[R]):
 
         One row alone, or a few among many, may well restate the question.
         """
-        reading = replace(self._reading, tags=replace(self._reading.tags, unread=None))
+        reading = replace(self.reading, tags=replace(self._reading.tags, unread=None))
         repeated = others = 0
         for row_id, row in head:
             if not isinstance(row, Mapping):
                 continue
+            renamed = self._renamed(row)[0]
             try:
-                _, notices = self._record_of(row_id, self._renamed(row)[0], {}, reading, False)
+                used = self._columns_used or self._recognised.format.columns(renamed)
+                origin = Origin(row_id, self.source.name, self._parsed(renamed, used), {})
+                self._recognised.format.read(origin.row, origin, reading)
             except RowError:
                 continue
-            if BEGINS_WITH_PROMPT in notices:
+            if BEGINS_WITH_PROMPT in origin.notices:
                 repeated += 1
             else:
                 others += 1
                 if others * 10 > len(head):
                     return False
         return repeated >= 3 and others * 10 <= repeated
+
+    def _check_label_is_read(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Refuses two answers mapped to chosen and rejected although a label says in each row which is better."""
+        mapped = {self._columns.get(name) for name in ("chosen", "rejected")}
+        for row in rows:
+            cells = label_cells(row, self._reading) if mapped <= row.keys() else None
+            if cells is None or mapped != set(cells.answers) or cells.column in self._columns.values():
+                continue
+            if any(names_a_side(value, cells.answers) for value in cells.values):
+                raise DataError(
+                    f"{self.source.path}: columns maps chosen and rejected to {' and '.join(cells.answers)}, but "
+                    f"{cells.column} says in each row which of them is better; leave both out of columns, or give "
+                    f"{cells.column} another name there if it says something else"
+                )
 
 
 def load_records(
@@ -354,10 +412,25 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
         raise DataError(f"{report.path}: none of its {report.rows_read} rows can be used: {top}{example}")
     faulty = sum(count for reason, count in reasons.items() if reason not in CHOICES)
     if faulty > max_dropped * report.rows_read:
+        enough = math.ceil(100 * faulty / report.rows_read) / 100
+        ties = " (a tie says nothing about which answer is better)" if "tie" in reasons else ""
         raise DataError(
-            f"{report.path}: {faulty} of {report.rows_read} rows are faulty ({faulty / report.rows_read:.0%}, allowed "
-            f"{max_dropped:.0%}): {top}; mend them, or raise max_dropped"
+            f"{report.path}: {faulty} of {report.rows_read} rows cannot be used ({faulty / report.rows_read:.0%}, "
+            f"allowed {max_dropped:.0%}): {top}; correct them, or use the others with max_dropped: {enough:g}{ties}"
         )
+
+
+def check_labels_used(reports: Sequence[SourceReport], reading: Reading | None) -> None:
+    """Refuses meanings of labels where no source has a label column, or none of the values."""
+    if reading is None or not reading.labels:
+        return
+    paths = ", ".join(report.path for report in reports)
+    found = list(dict.fromkeys(value for report in reports for value in report.label_values))
+    if not found:
+        raise DataError(f"{paths}: labels is set, but no label column is read there; remove it, or name the column")
+    if not any(spelled(value) in found for value in reading.labels):
+        named, seen = ", ".join(reading.labels), ", ".join(value or "null" for value in found[:8])
+        raise DataError(f"{paths}: labels says what {named} means, but the values are {seen}")
 
 
 def _after_draw(report: SourceReport, kept: Sequence[Record], left_out: Sequence[Record]) -> SourceReport:

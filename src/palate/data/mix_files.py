@@ -14,7 +14,7 @@ import numpy as np
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
 from palate.data.kinds import record_kind
-from palate.data.load import SourceReader, SourceReport, find_sources, for_sources
+from palate.data.load import SourceReader, SourceReport, check_labels_used, find_sources, for_sources
 from palate.data.mix import NOT_DRAWN, counts, drawn_key
 from palate.data.outputs import check_output_folder
 from palate.data.rows import Reading
@@ -90,6 +90,7 @@ def mix_files(
     limits = for_sources(caps, sources, "caps")
     read = _Sources(sources, record_kind(kind), columns, max_samples, reading, seed)
     keys = [read.keys(place) for place in range(len(sources))]
+    check_labels_used(read.reports, reading)
     taken = counts(
         [len(found) for found in keys],
         shares,

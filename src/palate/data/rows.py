@@ -7,7 +7,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from palate.data.cells import literal
 from palate.data.conversations import split_answers
@@ -35,6 +35,9 @@ from palate.records import (
     ScoredCompletion,
 )
 
+if TYPE_CHECKING:
+    from palate.data.labels import Coding
+
 Row: TypeAlias = Mapping[str, Any]
 
 PROMPT_NAMES = ("prompt", "question", "instruction", "query")
@@ -59,6 +62,8 @@ class Reading:
         ratings: how rated answers become pairs: best against worst, best against a random worse one, or every pair.
         min_margin: rated pairs whose scores differ by less are left out; in the source's units.
         seed: of the random worse answer.
+        labels: what values of the label column mean, as the user says: `{"0": "response_1"}`.
+        coding: what they mean in the source that is read, found from all its rows.
     """
 
     tags: Tags = field(default_factory=Tags)
@@ -66,6 +71,8 @@ class Reading:
     ratings: Literal["best_worst", "best_random", "all_pairs"] = "best_worst"
     min_margin: float = 0.0
     seed: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    coding: Coding | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +100,7 @@ class Origin:
         id, source, row, extra: as in `Record`; `row` has all of its columns.
         notices: short names of what is worth counting about a row that is used all the same.
         repeats_prompt: whether the answers of this source are texts that begin with the whole text of their prompt.
+        labels: the label values that were read.
     """
 
     id: str
@@ -101,6 +109,7 @@ class Origin:
     extra: Mapping[str, Any]
     notices: list[str] = field(default_factory=list)
     repeats_prompt: bool = False
+    labels: list[Any] = field(default_factory=list)
 
     def fields(self) -> dict[str, Any]:
         """The fields of `Record` but the prompt."""
@@ -148,23 +157,6 @@ def soft_number(value: Any) -> float | None:
         return number(value, "")
     except RowError:
         return None
-
-
-_YES = {"true", "1", "1.0", "yes", "good", "desirable", "chosen", "+1", "thumbs_up", "👍"}
-_NO = {"false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable", "rejected", "thumbs_down", "👎"}
-
-
-def is_yes_or_no(value: Any) -> bool:
-    """Whether `yes_or_no` understands a label."""
-    return str(value).strip().lower() in _YES | _NO
-
-
-def yes_or_no(value: Any, name: str) -> bool:
-    """A label as a truth value: true/false, 1/0, 1/-1, or one of a few words."""
-    said = str(value).strip().lower()
-    if said in _YES or said in _NO:
-        return said in _YES
-    raise RowError("bad_label", f"{name} is {excerpt(value)}; it must be true or false")
 
 
 def prompt_of(row: Row, value: Any, name: str, reading: Reading) -> Messages:
@@ -284,9 +276,8 @@ def demonstration(origin: Origin, prompt: Messages, completion: Messages) -> Dem
     )
 
 
-def labelled(origin: Origin, prompt: Messages, completion: Messages, label: Any) -> LabelledCompletion:
+def labelled(origin: Origin, prompt: Messages, completion: Messages, desirable: bool) -> LabelledCompletion:
     """A checked completion with its label."""
-    desirable = yes_or_no(label, "label")
     prompt, (completion,) = without_prompt(origin, prompt, (completion,))
     completion = checked_completion(completion, "completion")
     return LabelledCompletion(

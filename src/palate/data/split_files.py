@@ -13,7 +13,7 @@ import numpy as np
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
 from palate.data.kinds import check_one_kind
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, check_labels_used, find_sources
 from palate.data.measures.similarity import Signature, near_duplicates, signature
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder
@@ -80,6 +80,7 @@ def split_files(
         reasons = Counter(drop.reason for drop in read.dropped)
         why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
         raise DataError(f"{sources[0].path}: no row can be used: {why}")
+    check_labels_used(read.reports, reading)
     clusters = prompt_clusters(keys, signatures, threshold)
     part_of = assign(clusters, keys, names, sizes, seed)
     again = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])

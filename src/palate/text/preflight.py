@@ -27,6 +27,8 @@ class SourceCounts(Protocol):
     def records(self) -> int: ...
     @property
     def dropped_by_reason(self) -> Mapping[str, int]: ...
+    @property
+    def labels(self) -> str: ...
 
 
 def preflight_report(
@@ -182,6 +184,7 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     ]
     if report["dropped_by_reason"]:
         lines.append("dropped   " + ", ".join(f"{name} {n}" for name, n in report["dropped_by_reason"].items()))
+    lines += [f"labels    {name}: {one['labels']}" for name, one in report["sources"].items() if "labels" in one]
     if report["cutoff_len"]:
         over = report["over_length"]
         lines.append(f"too long  {over['records']} over cutoff_len {report['cutoff_len']} ({over['share']:.1%})")
@@ -214,6 +217,7 @@ def _source(
         "rows_used": source.used,
         "records": source.records,
         "dropped_by_reason": dict(Counter(source.dropped_by_reason) + mine),
+        **({"labels": source.labels} if source.labels else {}),
         "cut": sum(source_of.get(cut.id) == source.name for cut in cuts),
     }
 

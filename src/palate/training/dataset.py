@@ -11,7 +11,8 @@ import numpy as np
 
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig, SftConfig
-from palate.data import LoadedData, load_records, split_records
+from palate.data import LoadedData, Reading, load_records, split_records
+from palate.data.load import check_labels_used
 from palate.models.reference_store import group_key
 from palate.records import AnyRecord, Demonstration, Dropped, Messages, Record
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
@@ -68,6 +69,7 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
         eval_records = loaded[1].records
     elif config.val_size:
         train_records, eval_records = split_records(train_records, config.val_size, seed=config.seed)
+    check_labels_used([source for part in loaded for source in part.sources], _reading(config))
     train = _encode(config, train_records, template, method)
     evaluation = _encode(config, eval_records, template, method)
     report = preflight_report(
@@ -93,8 +95,13 @@ def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any)
         max_samples=config.max_samples,
         max_dropped=config.max_dropped,
         seed=config.seed,
+        reading=_reading(config),
         **mixture,
     )
+
+
+def _reading(config: RunConfig) -> Reading:
+    return Reading(labels=config.labels or {})
 
 
 def _encode(config: RunConfig, records: Sequence[Any], template: Template, method: Method[Any]) -> Encoded:

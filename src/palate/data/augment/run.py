@@ -16,7 +16,7 @@ from palate.data.augment.plan import BY_MODEL, KINDS, Plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judge_scores, judged_pair, revised, reward_scores
 from palate.data.contract import write_contract
-from palate.data.load import DatasetSpec, LoadedData, find_sources, load_records
+from palate.data.load import DatasetSpec, LoadedData, check_labels_used, find_sources, load_records
 from palate.data.messages import RowError
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder
@@ -75,6 +75,7 @@ def augment(
     split: str | None = None,
     subset: str | None = None,
     max_samples: int | None = None,
+    max_dropped: float = 0.5,
     reading: Reading | None = None,
 ) -> Augmentation:
     """Writes the rows of a dataset of pairs with new rows after them.
@@ -87,8 +88,15 @@ def augment(
     check_output_folder(output, sources)
     _check(plan, helpers)
     loaded = load_records(
-        dataset, kind=PreferencePair, columns=columns, max_samples=max_samples, reading=reading, **where
+        dataset,
+        kind=PreferencePair,
+        columns=columns,
+        max_samples=max_samples,
+        max_dropped=max_dropped,
+        reading=reading,
+        **where,
     )
+    check_labels_used(loaded.sources, reading)
     run = _Run(loaded, plan, helpers)
     new = run.new_rows()
     counts = Counter(str((made_of(pair.extra) or {}).get("how")) for pair in new)

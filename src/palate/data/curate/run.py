@@ -14,7 +14,7 @@ from palate.data.curate.base import BatchRule, Candidate, RowRule, Rule, SetRule
 from palate.data.curate.embedding import Embedder, EmbeddingDifference
 from palate.data.curate.funnel import Step, funnel_figure
 from palate.data.kinds import check_one_kind
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, check_labels_used, find_sources
 from palate.data.measures.pairs import Measures, measure
 from palate.data.outputs import check_output_folder
 from palate.data.parallel import ordered_chunks
@@ -87,6 +87,7 @@ def curate(
     reports: list[SourceReport] = []
     with atomic_folder(output) as folder:
         write_rows(folder / KEPT, _kept_rows(data, out, reports))
+        check_labels_used(reports, reading)
         write_rows(folder / REJECTED, _rejected_rows(data, out))
         write_text(folder / "funnel.svg", funnel_figure(steps, f"{kept:,} rows kept"))
         write_contract(

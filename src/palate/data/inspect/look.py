@@ -16,7 +16,7 @@ from palate.data.inspect.problems import Collector
 from palate.data.inspect.repeats import contradictions, crowded_prompts, duplicates, inconsistencies
 from palate.data.inspect.row_ids import RowIds
 from palate.data.inspect.tokens import TokenLooker
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, check_labels_used, find_sources
 from palate.data.measures.privacy import hide_private
 from palate.data.measures.similarity import near_duplicates
 from palate.data.parallel import ordered_chunks
@@ -72,6 +72,7 @@ def inspect_dataset(
 
     for chunk, glance in ordered_chunks(Glancer(samples, evaluation), records(), workers):
         look.take(chunk, glance)
+    check_labels_used(reports, reading)
     return look.conclude(tuple(reports))
 
 

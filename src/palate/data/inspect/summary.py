@@ -20,6 +20,8 @@ def as_text(found: Inspection, *, samples: int = 2) -> str:
 def _sources(found: Inspection) -> Iterator[str]:
     for source in found.sources:
         yield f"{source.path}: {source.format} ({source.confidence:.0%} sure), {source.rows_read:,} rows"
+        if source.labels:
+            yield f"  {source.labels}"
         dropped = sum(source.dropped_by_reason.values())
         if dropped:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in source.dropped_by_reason.items())
