@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import chat_templates
-from palate.data import load_records
+from palate.data import Reading, load_records
 from palate.errors import DataError
 from palate.records import (
     AnyRecord,
