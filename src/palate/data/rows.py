@@ -14,8 +14,11 @@ from palate.data.messages import (
     Tags,
     assistant,
     excerpt,
+    is_transcript,
     is_turn,
     is_turns,
+    merged,
+    read_transcript,
     read_turn,
     read_turns,
     text,
@@ -155,14 +158,20 @@ def yes_or_no(value: Any, name: str) -> bool:
 
 
 def prompt_of(row: Row, value: Any, name: str, reading: Reading) -> Messages:
-    """The prompt cell (text, one turn, or turns) as a conversation, the row's system text in front."""
+    """The prompt cell (text, HH transcript, one turn, or turns) as a conversation, the row's system text in front."""
     return checked_prompt(with_system(row.get("system"), conversation(value, name, "user", reading)))
 
 
 def conversation(value: Any, name: str, speaker: Literal["user", "assistant"], reading: Reading) -> Messages:
-    """A cell as turns: text is one turn of `speaker`, an object one turn, a list several."""
+    """A cell as turns: text is one turn of `speaker`, an object one turn, a list several.
+
+    A prompt that is an HH transcript is its turns, without the empty `Assistant:` at its end.
+    """
     if isinstance(value, str):
         said = text(value, name)
+        if speaker == "user" and is_transcript(said):
+            turns = read_transcript(said, name)
+            return merged(turns if turns[-1].content or turns[-1].role != "assistant" else turns[:-1])
         return user(said) if speaker == "user" else assistant(said)
     if is_turn(value, reading.tags):
         return (read_turn(value, name, reading.tags),)
