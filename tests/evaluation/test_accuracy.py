@@ -20,7 +20,7 @@ DIMENSIONS = [
 
 
 def test_a_dimension_counts_the_pairs_that_it_decides() -> None:
-    found = preference_accuracy(REFERENCE, POLICY, dimensions=DIMENSIONS).dimensions
+    found = preference_accuracy(REFERENCE, POLICY, prompts=range(4), dimensions=DIMENSIONS).dimensions
     assert found["helpful"].n == 3
     assert found["helpful"].implied == rate_interval([1, 1, 0], clusters=range(3))
     assert found["helpful"].reference == rate_interval([0.5, 0.5, 0.5], clusters=range(3))
@@ -30,13 +30,13 @@ def test_a_dimension_counts_the_pairs_that_it_decides() -> None:
 
 
 def test_dimensions_are_told_and_kept() -> None:
-    found = preference_accuracy(REFERENCE, POLICY, dimensions=DIMENSIONS)
+    found = preference_accuracy(REFERENCE, POLICY, prompts=range(4), dimensions=DIMENSIONS)
     assert any(line.startswith("helpful: policy 66.7%") and "3 pairs of 3 prompts" in line for line in found.lines())
     assert found.to_json()["dimensions"]["helpful"]["implied"]["estimate"] == pytest.approx(2 / 3)
 
 
 def test_without_dimensions_nothing_is_said_of_them() -> None:
-    found = preference_accuracy(REFERENCE, POLICY)
+    found = preference_accuracy(REFERENCE, POLICY, prompts=range(4))
     assert "dimensions" not in found.to_json()
     assert len(found.lines()) == 5
 

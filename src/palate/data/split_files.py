@@ -83,7 +83,10 @@ def split_files(
         why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
         raise DataError(f"{sources[0].path}: no row can be used: {why}")
     clusters = prompt_clusters(ranks, signatures, threshold)
-    part_of = assign(clusters, ranks, names, sizes)
+    try:
+        part_of = assign(clusters, ranks, names, sizes)
+    except DataError as error:
+        raise DataError(f"{', '.join(source.path for source in sources)}: {error}") from None
     again = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     rows = again.parts(part_of, counts)
@@ -153,7 +156,7 @@ def assign(
     if min(shares.values()) <= 0 or sum(shares.values()) >= 1 or len(members) <= len(sizes):
         raise DataError(
             f"{', '.join(f'{part} {size:g}' for part, size in sizes.items())} of {total} rows in {len(members)} "
-            "clusters of prompts would leave nothing to train on"
+            "clusters of prompts would leave nothing to train on; hold out less, or split more rows"
         )
     of_source = Counter(sources)
     wanted = {part: {name: share * count for name, count in of_source.items()} for part, share in shares.items()}

@@ -87,7 +87,7 @@ def preference_accuracy(
     reference: Scores,
     policy: Scores,
     *,
-    prompts: Sequence[Hashable] | None = None,
+    prompts: Sequence[Hashable],
     average: Average = "mean",
     dimensions: Sequence[Mapping[str, tuple[float, float]]] = (),
 ) -> Accuracy:
@@ -96,23 +96,22 @@ def preference_accuracy(
     Args:
         reference: per pair (Σ log π of chosen and rejected), (trained tokens of each), under the reference.
         policy: the same under the policy, in the same order.
-        prompts: per pair what names its prompt; pairs of one prompt are a cluster. Without it every pair has its own.
+        prompts: per pair what names its prompt (`data.split.prompt_key`); pairs of one prompt are a cluster.
         average: how a model's own log-probability of an answer is taken.
         dimensions: per pair the scores of chosen and rejected by dimension, where pairs are scored on some.
     """
     before = [_own(sums, tokens, average) for sums, tokens in reference]
     after = [_own(sums, tokens, average) for sums, tokens in policy]
     margins = [(p[0] - r[0]) - (p[1] - r[1]) for (p, _), (r, _) in zip(policy, reference, strict=True)]
-    names = list(range(len(margins)) if prompts is None else prompts)
     return Accuracy(
         n=len(margins),
-        prompts=len(set(names)),
+        prompts=len(set(prompts)),
         average=average,
-        reference=win_share(before, names),
-        policy=win_share(after, names),
-        implied=win_share(margins, names),
-        margin=cluster_mean_interval(margins, names),
-        dimensions=_by_dimension(before, after, margins, names, dimensions),
+        reference=win_share(before, prompts),
+        policy=win_share(after, prompts),
+        implied=win_share(margins, prompts),
+        margin=cluster_mean_interval(margins, prompts),
+        dimensions=_by_dimension(before, after, margins, prompts, dimensions),
     )
 
 

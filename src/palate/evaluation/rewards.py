@@ -58,12 +58,11 @@ class RewardAccuracy:
         ]
 
 
-def reward_accuracy(rewards: Sequence[Sequence[float]], *, prompts: Sequence[Hashable] | None = None) -> RewardAccuracy:
-    """From the rewards (chosen, rejected) of each pair, and what names its prompt: its own where absent."""
+def reward_accuracy(rewards: Sequence[Sequence[float]], *, prompts: Sequence[Hashable]) -> RewardAccuracy:
+    """From the rewards (chosen, rejected) of each pair, and what names its prompt (`data.split.prompt_key`)."""
     margins = [chosen - rejected for chosen, rejected in rewards]
-    names = list(range(len(margins)) if prompts is None else prompts)
     return RewardAccuracy(
-        len(margins), len(set(names)), win_share(margins, names), cluster_mean_interval(margins, names)
+        len(margins), len(set(prompts)), win_share(margins, prompts), cluster_mean_interval(margins, prompts)
     )
 
 

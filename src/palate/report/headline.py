@@ -43,10 +43,12 @@ def cards(contents: RunContents) -> list[Card]:
         found.append(Card("Held-out accuracy", own, f"of the reward model; {counted}"))
     rows, where = (contents.evaluations, "held-out") if contents.evaluations else (contents.train, "training")
     ranked, margin = (_last(values_of(rows, f"rewards/{name}")) for name in ("accuracies", "margins"))
+    groups, prompts = (contents.find(f"data.eval_{name}") for name in ("groups", "prompts"))
+    of = f"{value(groups)} held-out groups of {value(prompts)} prompts" if contents.evaluations and prompts else ""
     if ranked is not None:
-        found.append(Card("Reward accuracy", f"{100 * ranked:.1f} %", f"{where} pairs"))
+        found.append(Card("Reward accuracy", f"{100 * ranked:.1f} %", of or f"{where} pairs"))
     if margin is not None:
-        found.append(Card("Reward margin", number(margin, 3), f"{where} pairs"))
+        found.append(Card("Reward margin", number(margin, 3), of or f"{where} pairs"))
     losses = [loss for _, loss in values_of(contents.train, "loss") if loss is not None]
     if losses:
         found.append(Card("Training loss", number(losses[-1], 3), f"from {number(losses[0])}"))

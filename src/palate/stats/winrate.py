@@ -139,7 +139,8 @@ def _signs(scores: npt.NDArray[np.float64], groups: Sequence[Hashable] | None) -
     above_half = scores - 0.5
     if groups is not None:
         names = {name: number for number, name in enumerate(dict.fromkeys(groups))}
-        above_half = np.bincount([names[name] for name in groups], weights=above_half, minlength=0)
+        numbers = [names[name] for name in groups]
+        above_half = np.bincount(numbers, weights=above_half).astype(np.float64)
     return int((above_half > 0).sum()), int((above_half < 0).sum())
 
 
