@@ -46,7 +46,7 @@ def test_every_shape_ends_before_the_answer(tmp_path: Path) -> None:
         (Message("user", "f?"),),
     ]
     assert prompts[0][0].endswith("p.jsonl:1")
-    assert [row.reason for row in dropped] == ["missing_key"]
+    assert [row.reason for row in dropped] == ["missing_prompt"]
 
 
 def test_the_demo_has_six_prompts() -> None:

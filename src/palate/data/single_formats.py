@@ -157,7 +157,10 @@ def read_prompt(row: Row, origin: Origin, reading: Reading) -> Record:
     talk = next((name for name in CONVERSATION_NAMES if is_turns(row.get(name), reading.tags)), None)
     if talk is None and present(row, PROMPT_NAMES) == "instruction":
         return Record(**origin.fields(), prompt=alpaca_prompt(row, reading))
-    asked = cell(row, *PROMPT_NAMES) if talk is None else row[talk]
+    name = talk or present(row, PROMPT_NAMES)
+    if name is None:
+        raise RowError("missing_prompt", f"the columns are {', '.join(map(str, row)) or 'none'}")
+    asked = row[name]
     if not is_turns(asked, reading.tags) and not is_transcript(asked):
         return Record(**origin.fields(), prompt=prompt_of(row, asked, "prompt", reading))
     turns = list(conversation(asked, "prompt", "user", reading))
