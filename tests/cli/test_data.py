@@ -203,3 +203,61 @@ def test_every_verb_has_help() -> None:
     ]  # fmt: skip
     for verb in command.commands.values():  # type: ignore[attr-defined]
         assert verb.help
+
+
+@pytest.mark.parametrize("verb", ["split", "mix", "convert", "curate"])
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("empty.jsonl", "", "there is no row in it"),
+        ("empty.json", "[]", "there is no row in it"),
+        ("header.csv", "prompt,chosen,rejected\n", "there is no row in it"),
+        ("notes.txt", "hello", "unknown type of file"),
+        ("broken.jsonl", "{oops\n", "line 1: broken JSON"),
+        ("numbers.jsonl", "5\n", "none of its first rows is an object"),
+        ("cut.parquet", "PAR1", "not a whole Parquet file"),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path: Path, verb: str, name: str, content: str, says: str) -> None:
+    (tmp_path / name).write_text(content)
+    target = tmp_path / ("o.jsonl" if verb == "convert" else "o")
+    given = [verb, str(tmp_path / name), "-o", str(target), *(["--preset", "clean"] if verb == "curate" else [])]
+    with pytest.raises(DataError) as raised:
+        run(*given)
+    assert name in str(raised.value)
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not target.exists()
+
+
+def test_one_row_is_enough_for_all_verbs_but_split(tmp_path: Path) -> None:
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps(ROWS[0]) + "\n")
+    assert "1 pairs as palate" in run("convert", str(path), "-o", str(tmp_path / "c.jsonl"))
+    assert "1  rows in" in run("mix", str(path), "-o", str(tmp_path / "m"))
+    assert "1 rows kept" in run("curate", str(path), "-o", str(tmp_path / "k"), "--preset", "clean")
+    with pytest.raises(DataError, match=r"one\.jsonl: validation 0\.05 of 1 rows in 1 clusters .* split more rows"):
+        run("split", str(path), "-o", str(tmp_path / "s"))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.parquet"])
+def test_answers_that_begin_like_formulas_or_lists_come_back_as_they_are(tmp_path: Path, name: str) -> None:
+    answers = ["- one\n- two", "-5", "--", "=SUM(A1)", "+1 for that", "@home", "'quoted'", "\t- tab", "- a | b", "a\rb"]
+    rows = [{"prompt": f"{answer}?", "chosen": answer, "rejected": "no"} for answer in answers]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("convert", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / name), "--to", "trl")
+    run("convert", str(tmp_path / name), "-o", str(tmp_path / "back.jsonl"))
+    back = [json.loads(line) for line in (tmp_path / "back.jsonl").read_text().splitlines()]
+    assert [row["chosen"][-1]["content"] for row in back] == answers
+    assert [row["prompt"][-1]["content"] for row in back] == [f"{answer}?" for answer in answers]
+
+
+def test_a_csv_by_hand_keeps_its_bullets(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('prompt,chosen,rejected\nq?,"- one\n- two",-no\n=1+1?,+2,@3\n')
+    run("convert", str(path), "-o", str(tmp_path / "b.jsonl"))
+    back = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    assert [[row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")] for row in back] == [
+        ["q?", "- one\n- two", "-no"],
+        ["=1+1?", "+2", "@3"],
+    ]

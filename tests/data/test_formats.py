@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -333,3 +334,41 @@ def test_rankings_keep_their_length(shared_data: SharedData) -> None:
     assert loaded.sources[0].notices == {"repeated_answer": 5}
     assert max(len(record.completions) for record in loaded.records) == 10
     assert sum(len(record.prompt) > 1 for record in loaded.records) == 390
+
+
+def turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+HINTED: list[dict[str, Any]] = [
+    {"conversations": [turn("user", "q")], "chosen": turn("assistant", "a"), "rejected": turn("assistant", "b")},
+    {"instruction": "q", "input": "", "chosen": "a", "rejected": "b"},
+    {"prompt": "q", "chosen": "a", "rejected": "b"},
+    {"question": "q", "response_j": "a", "response_k": "b"},
+    {"instruction": "q", "completions": [{"response": "a", "overall_score": 5}, {"response": "b", "overall_score": 3}]},
+    {"instruction": "q", "input": "", "output": ["a", "b"]},
+    {"prompt": "q", "completion": "a"},
+]
+
+
+@pytest.mark.parametrize("row", HINTED)
+@pytest.mark.parametrize("kind", [PreferencePair, Demonstration, Record])
+def test_a_hint_does_not_lead_to_a_second_refusal(row: dict[str, Any], kind: type[Record]) -> None:
+    """Every column renamed in turn: where a message says how to name the column, doing so is enough."""
+    for column in row:
+        renamed = {("theirs" if name == column else name): value for name, value in row.items()}
+        try:
+            recognise([renamed], Reading(), "f.jsonl", kind)
+        except DataError as error:
+            hint = re.search(r"lack .* columns: \{(\w+): YOUR_COLUMN\}", str(error))
+            if hint is None:
+                continue
+            mapped = {(hint[1] if name == "theirs" else name): value for name, value in renamed.items()}
+            assert recognise([mapped], Reading(), "f.jsonl", kind).confidence == 1
+
+
+def test_a_hint_names_every_column_that_is_lacking() -> None:
+    with pytest.raises(DataError, match=r"columns: \{chosen: YOUR_COLUMN, rejected: YOUR_COLUMN\}; columns found"):
+        recognise([{"prompt": "q", "good": "a", "bad": "b"}], Reading(), "f.jsonl", PreferencePair)
+    with pytest.raises(DataError, match=r"the rows lack 'rejected' of \{prompt, chosen, rejected\}; columns found"):
+        recognise([{"prompt": "q", "chosen": "a"}], Reading(), "f.jsonl", PreferencePair)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, permutations
 
 from palate.data.format_table import FORMATS, Format
 from palate.data.kinds import KIND_NAMES, can_become
 from palate.data.labels import LabelCounts, remedy
 from palate.data.messages import excerpt
-from palate.data.rows import Reading, Row
+from palate.data.paired_formats import CONVERSATION_NAMES
+from palate.data.rows import PROMPT_NAMES, Reading, Row
 from palate.errors import DataError
 from palate.records import LabelledCompletion, PreferencePair, Record, ScoredCompletion
 
@@ -59,7 +61,13 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
             f"which cannot become {KIND_NAMES[kind]}{how}; columns found: {columns}"
         )
     wanted = [form for form, _ in usable]
-    raise DataError(f"{where}: {_unrecognised(wanted, sample)}; columns found: {columns}")
+    if kind is Record:
+        known = ", ".join((*PROMPT_NAMES, *CONVERSATION_NAMES))
+        raise DataError(
+            f"{where}: no row has a prompt; known columns are {known}; map one of your own with "
+            f"columns: {{prompt: YOUR_COLUMN}} in a config or in dataset_info.json; columns found: {columns}"
+        )
+    raise DataError(f"{where}: {_unrecognised(wanted, sample, reading)}; columns found: {columns}")
 
 
 def _unclear_label(form: Format, sample: Sequence[Row], reading: Reading) -> str | None:
@@ -74,30 +82,52 @@ def _unclear_label(form: Format, sample: Sequence[Row], reading: Reading) -> str
     return f"{cells[0].column} holds {counts}{remedy(counts, cells[0].scheme, cells[0].answers)}" if cells else None
 
 
-def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row]) -> str:
-    """Names the missing key where a known shape is near, else the known shapes."""
+def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row], reading: Reading) -> str:
+    """Names the missing keys where a known shape is near, else the known shapes."""
     found = set(_columns(sample))
+
+    def nearness(form: Format) -> tuple[bool, float]:
+        share = sum(bool(found.intersection(names)) for names in form.needs) / len(form.needs)
+        return _mapping_helps(form, sample, reading), share
+
     # Of shapes that are equally near the most general one is named: the table runs from particular to general.
-    near = max(
-        reversed(wanted),
-        key=lambda form: sum(bool(found.intersection(names)) for names in form.needs) / len(form.needs),
-    )
+    near = max(reversed(wanted), key=nearness)
     missing = [names[0] for names in near.needs if not found.intersection(names)]
     have = len(near.needs) - len(missing)
-    if have and missing:
+    if _mapping_helps(near, sample, reading):
         lacking = " and ".join(repr(name) for name in missing)
-        return (
-            f"the rows lack {lacking} of {near.shape}; name the column that holds it, "
-            f"columns: {{{missing[0]}: YOUR_COLUMN}}"
-        )
+        named = ", ".join(f"{name}: YOUR_COLUMN" for name in missing)
+        return f"the rows lack {lacking} of {near.shape}; name the column that holds it, columns: {{{named}}}"
+    if have and missing:
+        return f"the rows lack {' and '.join(repr(name) for name in missing)} of {near.shape}"
     if have:
         return f"the columns are those of {near.shape} but what they hold is not"
     usual = [form.shape for form in wanted if form.name in _USUAL] or [form.shape for form in wanted[:4]]
     more = f" and {len(wanted) - len(usual)} more (see docs/data.md)" if len(wanted) > len(usual) else ""
     return (
-        f"the format is not recognised; known are {', '.join(usual)}{more}; "
-        "name columns of your own as columns: {prompt: YOUR_COLUMN}, for palate data --column prompt=YOUR_COLUMN"
+        f"the format is not recognised; known are {', '.join(usual)}{more}; name all columns of one of these, as "
+        "columns: {prompt: YOUR_COLUMN, …}, for palate data --column prompt=YOUR_COLUMN …"
     )
+
+
+def _mapping_helps(form: Format, sample: Sequence[Row], reading: Reading) -> bool:
+    """Whether rows have the format once columns that it does not use stand under the names that it lacks."""
+    found = _columns(sample)
+    missing = [names[0] for names in form.needs if not any(name in found for name in names)]
+    free = [name for name in found if name not in form.columns({})]
+    if not 0 < len(missing) < min(len(form.needs), len(free) + 1):
+        return False
+    for chosen in islice(permutations(free, len(missing)), _MAPPINGS):
+        names = dict(zip(chosen, missing, strict=True))
+        rows = [{names.get(key, key): value for key, value in row.items()} for row in sample[:_LOOKED_AT]]
+        if sum(form.matches(row, reading) for row in rows) * 2 >= len(rows):
+            return True
+    return False
+
+
+# Of a hint that is tried before it is given: ways to name columns, and rows.
+_MAPPINGS = 200
+_LOOKED_AT = 20
 
 
 _USUAL = ("prompt-pairs", "implicit-prompt", "conversations-pairs", "ranked", "labelled", "messages")

@@ -191,6 +191,7 @@ class SourceReader(Generic[R]):
     def _records_of(self, row_id: str, row: Any) -> list[R]:
         if isinstance(row, RowError):
             raise row
+        row = self._object(row)
         if not isinstance(row, Mapping):
             raise RowError("not_an_object", f"the row is {excerpt(row)}")
         row, extra = self._renamed(row)
@@ -215,6 +216,10 @@ class SourceReader(Generic[R]):
         row = without_padding(row, columnar=self._columnar)
         return with_turns(row, self._as_text, read, self._reading.tags)
 
+    def _object(self, row: Any) -> Any:
+        """The row; where prompts are wanted, a text alone is one."""
+        return {"prompt": row} if self._kind is Record and isinstance(row, str) else row
+
     def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """The row under palate's column names, and the columns that a mapping keeps from being read."""
         if not self._columns:
@@ -228,7 +233,7 @@ class SourceReader(Generic[R]):
         return {**{name: value for name, value in rest.items() if name not in hidden}, **renamed}, hidden
 
     def _recognise(self, head: Sequence[tuple[str, Any]]) -> Recognised:
-        rows = [row for _, row in head if isinstance(row, Mapping)]
+        rows = [row for row in (self._object(given) for _, given in head) if isinstance(row, Mapping)]
         if not head:
             raise DataError(f"{self.source.path}: there is no row in it")
         unread = next(((row_id, row) for row_id, row in head if isinstance(row, RowError)), None)

@@ -16,8 +16,11 @@ from palate.data.messages import (
     Tags,
     assistant,
     excerpt,
+    is_transcript,
     is_turn,
     is_turns,
+    merged,
+    read_transcript,
     read_turn,
     read_turns,
     role_of,
@@ -160,7 +163,7 @@ def soft_number(value: Any) -> float | None:
 
 
 def prompt_of(row: Row, value: Any, name: str, reading: Reading) -> Messages:
-    """The prompt cell (text, one turn, or turns) as a conversation, the row's system text in front."""
+    """The prompt cell (text, HH transcript, one turn, or turns) as a conversation, the row's system text in front."""
     if isinstance(value, str) and value.startswith("["):
         listed = literal(value)
         if listed and isinstance(listed, list) and all(isinstance(one, str) for one in listed):
@@ -169,9 +172,15 @@ def prompt_of(row: Row, value: Any, name: str, reading: Reading) -> Messages:
 
 
 def conversation(value: Any, name: str, speaker: Literal["user", "assistant"], reading: Reading) -> Messages:
-    """A cell as turns: text is one turn of `speaker`, an object one turn, a list several."""
+    """A cell as turns: text is one turn of `speaker`, an object one turn, a list several.
+
+    A prompt that is an HH transcript is its turns, without the empty `Assistant:` at its end.
+    """
     if isinstance(value, str):
         said = text(value, name)
+        if speaker == "user" and is_transcript(said):
+            turns = read_transcript(said, name)
+            return merged(turns if turns[-1].content or turns[-1].role != "assistant" else turns[:-1])
         return user(said) if speaker == "user" else assistant(said)
     if is_turn(value, reading.tags):
         return (read_turn(value, name, reading.tags),)

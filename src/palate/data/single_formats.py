@@ -14,6 +14,7 @@ from palate.data.messages import (
     RowError,
     assistant,
     excerpt,
+    is_transcript,
     is_turns,
     parsed_list,
     read_turns,
@@ -21,7 +22,7 @@ from palate.data.messages import (
     text,
     with_system,
 )
-from palate.data.paired_formats import CONVERSATION_NAMES, alpaca_prompt
+from palate.data.paired_formats import CONVERSATION_NAMES, alpaca_prompt, read_prompt_pair
 from palate.data.rows import (
     COMPLETION_NAMES,
     PROMPT_NAMES,
@@ -34,6 +35,7 @@ from palate.data.rows import (
     checked_prompt,
     conversation,
     demonstration,
+    is_whole_conversation,
     labelled,
     number,
     present,
@@ -174,15 +176,26 @@ def is_prompt(row: Row, reading: Reading) -> bool:
 
 
 def read_prompt(row: Row, origin: Origin, reading: Reading) -> Record:
-    """A prompt alone, for training that samples its own answers. A conversation loses its last answer."""
-    if present(row, CONVERSATION_NAMES) is None:
-        name = present(row, PROMPT_NAMES)
-        if name == "instruction":
-            return Record(**origin.fields(), prompt=alpaca_prompt(row, reading))
-        return Record(**origin.fields(), prompt=prompt_of(row, cell(row, *PROMPT_NAMES), "prompt", reading))
-    turns = _conversation(row, reading)
-    asked = turns[:-1] if turns and turns[-1].role == "assistant" else turns
-    return Record(**origin.fields(), prompt=checked_prompt(asked))
+    """A prompt alone, whatever else the row has: every verb that answers prompts reads them here.
+
+    A conversation (turns, an HH transcript) loses the answers at its end. Of answers that repeat the whole conversation
+    the prompt is what they share, as for pairs.
+    """
+    if all(is_whole_conversation(row.get(side), reading) for side in ("chosen", "rejected")):
+        return Record(**origin.fields(), prompt=read_prompt_pair(row, origin, reading).prompt)
+    talk = next((name for name in CONVERSATION_NAMES if is_turns(row.get(name), reading.tags)), None)
+    if talk is None and present(row, PROMPT_NAMES) == "instruction":
+        return Record(**origin.fields(), prompt=alpaca_prompt(row, reading))
+    name = talk or present(row, PROMPT_NAMES)
+    if name is None:
+        raise RowError("missing_prompt", f"the columns are {', '.join(map(str, row)) or 'none'}")
+    asked = row[name]
+    if not is_turns(asked, reading.tags) and not is_transcript(asked):
+        return Record(**origin.fields(), prompt=prompt_of(row, asked, "prompt", reading))
+    turns = list(conversation(asked, "prompt", "user", reading))
+    while turns and turns[-1].role == "assistant":
+        turns.pop()
+    return Record(**origin.fields(), prompt=checked_prompt(with_system(row.get("system"), tuple(turns))))
 
 
 def is_ranked(row: Row, reading: Reading) -> bool:

@@ -7,10 +7,10 @@ true (and, beside it, by what was learned), and the KL of the model to its refer
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 from palate.data.scores import checked_scores
+from palate.data.split import prompt_key
 from palate.errors import DataError, ModelError, UsageError
 from palate.evaluation.divergence import AnswerScore, score_answers
 from palate.evaluation.frontier_points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
@@ -19,7 +19,7 @@ from palate.models.generate import Decoding, sampling_seed
 from palate.models.load import load_tokenizer
 from palate.models.precision import default_device, resolve
 from palate.records import Messages, RewardFunction
-from palate.stats import Interval, mean_interval
+from palate.stats import Interval, cluster_mean_interval, rate_interval, standard_error
 from palate.text.groups import EncodedGroup
 from palate.text.template import load_template
 
@@ -145,6 +145,8 @@ class _Sampling:
         self._rendered = rendered
         self._rewards = rewards
         self._samples = samples
+        # The unit of every interval: all answers to one prompt, also where the prompt was given twice.
+        self._units = [prompt_key(prompt) for prompt in prompts for _ in range(samples)]
         self._decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
         self._seeds = [sampling_seed(seed, "frontier", place, sample) for place in places for sample in range(samples)]
 
@@ -218,14 +220,15 @@ class _Sampling:
     def _point(
         self, point: FrontierModel, policy: Subject, answers: Sequence[FrontierAnswer], *, reference: bool
     ) -> FrontierPoint:
-        def over_prompts(values: Sequence[float]) -> Interval:
-            return mean_interval(self._prompt_means(values))
+        def mean(values: Sequence[float]) -> Interval:
+            return cluster_mean_interval(values, self._units)
 
         kl = [answer.kl for answer in answers]
         sampled = [answer.logp - answer.ref_logp for answer in answers]
+        texts = [answer.text for answer in answers]
         different = [
-            len({answer.text for answer in answers[start : start + self._samples]}) / self._samples
-            for start in range(0, len(answers), self._samples)
+            len(set(texts[start : start + self._samples])) / self._samples
+            for start in range(0, len(texts), self._samples)
         ]
         return FrontierPoint(
             name=point.name,
@@ -235,24 +238,12 @@ class _Sampling:
             model=point.spec.model,
             identity=policy.identity,
             reference=reference,
-            rewards={reward: over_prompts([answer.rewards[reward] for answer in answers]) for reward in self._rewards},
-            kl=over_prompts(kl),
-            kl_error=self._error(kl),
-            kl_sampled=over_prompts(sampled),
-            kl_sampled_error=self._error(sampled),
-            tokens=over_prompts([answer.tokens for answer in answers]),
-            ended=over_prompts([answer.ended for answer in answers]),
-            distinct=mean_interval(different),
+            rewards={reward: mean([answer.rewards[reward] for answer in answers]) for reward in self._rewards},
+            kl=mean(kl),
+            kl_error=standard_error(kl, self._units),
+            kl_sampled=mean(sampled),
+            kl_sampled_error=standard_error(sampled, self._units),
+            tokens=mean([answer.tokens for answer in answers]),
+            ended=rate_interval([answer.ended for answer in answers], clusters=self._units),
+            distinct=rate_interval(different, clusters=self._units[:: self._samples]),
         )
-
-    def _prompt_means(self, values: Sequence[float]) -> list[float]:
-        n = self._samples
-        return [sum(values[start : start + n]) / n for start in range(0, len(values), n)]
-
-    def _error(self, values: Sequence[float]) -> float:
-        """Standard error of the mean, clustered by prompt: s/√n of the prompts' means; infinite for one prompt."""
-        means = self._prompt_means(values)
-        if len(means) < 2:
-            return math.inf
-        centre = sum(means) / len(means)
-        return math.sqrt(sum((mean - centre) ** 2 for mean in means) / (len(means) - 1) / len(means))

@@ -44,6 +44,16 @@ class RunData:
         return render_preflight(self.report)
 
     @property
+    def prompts_trained(self) -> int:
+        """Different prompts among the training groups."""
+        return _different_prompts(self.train)
+
+    @property
+    def prompts_evaluated(self) -> int:
+        """Different prompts among the held-out groups, the units of what is measured on them."""
+        return _different_prompts(self.evaluation)
+
+    @property
     def identity(self) -> str:
         """16 hexadecimal digits over what is trained and evaluated on, token for token and in its order."""
         digest = hashlib.sha256()
@@ -84,6 +94,10 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     asked = eval_records or train_records
     groups, held_out = (method.arrange(part.groups, seed=config.seed) for part in (train, evaluation))
     return RunData(groups, held_out, [row.prompt for row in asked if row.prompt], report)
+
+
+def _different_prompts(groups: Sequence[EncodedGroup]) -> int:
+    return len({group.prompt_ids.tobytes() for group in groups})
 
 
 def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any) -> LoadedData[Any]:

@@ -379,7 +379,9 @@ def _facts(session: Session) -> dict[str, Any]:
         "objective": session.method.name,
         "data": {
             "train_groups": len(data.train),
+            "train_prompts": data.prompts_trained,
             "eval_groups": len(data.evaluation),
+            "eval_prompts": data.prompts_evaluated,
             "identity": data.identity,
         },
     }

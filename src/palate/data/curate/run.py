@@ -84,6 +84,7 @@ def curate(
     if not kept:
         last = max(steps, key=lambda step: step.left_out)
         raise DataError(f"no row is kept; most were left out by {last.rule} ({last.left_out:,} of {last.before:,})")
+    unjudged = {step.rule: step.not_judged for step in steps if step.not_judged}
     reports: list[SourceReport] = []
     with atomic_folder(output) as folder:
         write_rows(folder / KEPT, _kept_rows(data, out, reports))
@@ -94,7 +95,11 @@ def curate(
             folder / "data.json",
             how="curate",
             files={"rows": folder / KEPT, "rejected": folder / REJECTED},
-            counts={"kept": kept, "left_out": {step.rule: step.left_out for step in steps if step.left_out}},
+            counts={
+                "kept": kept,
+                "left_out": {step.rule: step.left_out for step in steps if step.left_out},
+                **({"not_judged": unjudged} if unjudged else {}),
+            },
             sources=sources,
             options={"rules": [{rule.name: rule.model_dump()} for rule in rules]},
             reports=reports,
@@ -137,8 +142,8 @@ class _Data:
         return reader
 
 
-_Verdict = tuple[int, str]
-"""Index of the first rule that a row fails and why; (-1, "") for none."""
+_Verdict = tuple[int, str, int]
+"""Index of the first rule that a row fails and why (-1, "" for none), and a bit for each rule that cannot judge it."""
 
 
 def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[_Verdict], list[Candidate], int]:
@@ -160,11 +165,11 @@ def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[
         found = [verdict for _, verdict in judged]
         for index, rule in together:
             # A row that an earlier rule leaves out is not this one's to look at.
-            open_ = [place for place, (first, _) in enumerate(found) if first < 0 or index < first]
+            open_ = [place for place, (first, _, _) in enumerate(found) if first < 0 or index < first]
             details = rule.fail_which([chunk[place] for place in open_])
             for place, detail in zip(open_, details, strict=True):
                 if detail:
-                    found[place] = (index, detail)
+                    found[place] = (index, detail, found[place][2])
         verdicts += found
         candidates += [candidate for candidate, _ in judged]
     return verdicts, candidates, unread
@@ -181,11 +186,13 @@ class _Judge:
         return [(Candidate.of(*one), self._verdict(*one)) for one in measured]
 
     def _verdict(self, record: Record, measures: Measures) -> _Verdict:
+        unjudged = 0
         for index, rule in self._rules:
             detail = rule.fails(record, measures)
             if detail:
-                return index, detail
-        return -1, ""
+                return index, detail, unjudged
+            unjudged |= rule.cannot_judge(measures) << index
+        return -1, "", unjudged
 
 
 def _apply(
@@ -200,7 +207,9 @@ def _apply(
         else:
             found = {index: verdicts[index][1] for index in alive if verdicts[index][0] == number}
         out.update((index, (rule.name, why)) for index, why in found.items())
-        steps.append(Step(rule.name, _settings(rule), len(alive), len(found)))
+        unjudged = sum(verdicts[index][2] >> number & 1 for index in alive)
+        known = rule.languages if isinstance(rule, RowRule) else ()
+        steps.append(Step(rule.name, _settings(rule), len(alive), len(found), unjudged, known))
         alive = [index for index in alive if index not in found]
     return out
 

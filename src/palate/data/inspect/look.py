@@ -13,7 +13,7 @@ from palate.data.inspect.coverage import PromptSample, gaps, prompt_clusters
 from palate.data.inspect.glance import Glance, Glancer
 from palate.data.inspect.inspection import Inspection, Spread
 from palate.data.inspect.problems import Collector
-from palate.data.inspect.repeats import contradictions, crowded_prompts, duplicates, inconsistencies
+from palate.data.inspect.repeats import PAIR, contradictions, crowded_prompts, duplicates, inconsistencies
 from palate.data.inspect.row_ids import RowIds
 from palate.data.inspect.tokens import TokenLooker
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, check_labels_used, find_sources
@@ -22,7 +22,7 @@ from palate.data.measures.similarity import near_duplicates
 from palate.data.parallel import ordered_chunks
 from palate.data.rows import Reading
 from palate.records import Dropped, Messages, Record, TokenCounter
-from palate.stats import Interval, wilson
+from palate.stats import Interval, rate_interval, wilson
 
 _MANY = 10
 
@@ -150,10 +150,13 @@ class _Look:
     def _longer_is_chosen(self) -> Interval | None:
         lengths = self.all.lengths
         chosen, rejected = (np.asarray(lengths.get(name, ()), dtype=np.int64) for name in ("chosen", "rejected"))
-        longer, of = int((chosen > rejected).sum()), int((chosen != rejected).sum())
-        if not of:
+        prompts = np.frombuffer(self.all.hashes.prompt, dtype=np.uint64)
+        prompts = prompts[np.frombuffer(self.all.hashes.kind, dtype=np.uint8) == PAIR]
+        differ = chosen != rejected
+        if not differ.any():
             return None
-        found = wilson(longer, of)
+        won = chosen[differ] > rejected[differ]
+        found, longer = rate_interval(won, clusters=prompts[differ].tolist()), int(won.sum())
         if found.low > 0.6:
             self.all.problems.add(
                 "length_bias", "all", f"{found.estimate:.0%} ({found.low:.0%} … {found.high:.0%})", longer
