@@ -16,7 +16,7 @@ from palate.models import tuning
 from palate.models.attention import TREE
 from palate.models.flex_attention import FLEX
 from palate.models.fused import apply_fused
-from palate.models.identity import model_hash, weights_hash
+from palate.models.identity import adapter_hash, model_hash, weights_hash
 from palate.models.load import load_model, store_frozen_in
 from palate.models.precision import Precision
 from palate.models.probe import Probe, probe
@@ -89,10 +89,10 @@ def build_policy(config: RunConfig, precision: Precision, device: torch.device, 
     notices = []
     if not found.packed and config.attention == "auto":
         notices.append(f"attention: padded rows, because {found.reason}")
-    model, notices_of_tuning, adapter_hash = _tune(model, config, head)
+    model, notices_of_tuning, added = _tune(model, config, head)
     notices += notices_of_tuning
-    if adapter_hash:
-        identity = f"{identity}+{adapter_hash}"
+    if added:
+        identity = f"{identity}+{added}"
     tuning.upcast_trainable(model)
     store_frozen_in(model, precision)
     trainable, total = tuning.count_parameters(model)
@@ -135,8 +135,7 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
         return tuned, notices, merged
     if config.adapter_name_or_path:
         tuned = tuning.continue_adapter(model, config.adapter_name_or_path, task=task)
-        adapter = {name: p for name, p in tuned.named_parameters() if p.requires_grad}
-        return tuned, notices, weights_hash(adapter)
+        return tuned, notices, adapter_hash(tuned)
     tuned = tuning.add_lora(
         model,
         rank=config.lora_rank,
