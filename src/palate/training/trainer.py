@@ -270,6 +270,19 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         self._on_step(self.state.global_step, metrics)
         return metrics
 
+    def loss_at_start(self) -> float | None:
+        """What the last step's loss is while policy and reference are equal, over all ranks; None where not known.
+
+        Every rank calls it at the same time.
+        """
+        known = [(self.method.loss_at_start(group), self.method.weight(group)) for group in self._step_groups]
+        total = sum(weight * (loss or 0.0) for loss, weight in known)
+        weights = sum(weight for _, weight in known)
+        unknown = sum(loss is None for loss, _ in known)
+        sums = torch.tensor([total, weights, unknown], dtype=torch.float64, device=self.args.device)
+        total, weights, unknown = self.sum_over_ranks(sums).tolist()
+        return None if unknown or not weights else total / weights
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Training lines carry the means over all examples since the last line."""
         if "loss" in logs:

@@ -96,7 +96,7 @@ class Watch:
             diagnose = Stillness(session.policy.model, session.reference, batch, session.precision).diagnose
         return Health(
             starts_equal=session.starts_equal,
-            start_loss=session.method.start_loss,
+            start_loss=self._trainer.loss_at_start,
             fresh=self._fresh,
             diagnose_still=diagnose or (lambda: None),
             tell=self._tell,
