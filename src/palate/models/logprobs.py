@@ -18,6 +18,7 @@ from torch import nn
 
 from palate.models.casts import compute_dtype
 from palate.models.head_kernel import plain_head_logps
+from palate.models.rotary import apart, length_rule
 from palate.models.trunk import TrunkRun
 from palate.models.value_head import values_of
 from palate.text.batch import Layout
@@ -123,13 +124,16 @@ def install(model: Any, head: Head) -> None:
     if not hasattr(model, "stock_forward"):
         model.stock_forward = model.forward
     model.head = head
+    if not hasattr(model, "length_rule"):  # what the probe found stays
+        model.length_rule = length_rule(model.config)
     model.forward = types.MethodType(_scoring_forward, model)
 
 
 def uninstall(model: nn.Module) -> None:
     """Give the stock forward back."""
     if "stock_forward" in model.__dict__:
-        del model.__dict__["stock_forward"], model.__dict__["head"], model.__dict__["forward"]
+        for name in ("stock_forward", "head", "forward", "length_rule"):
+            del model.__dict__[name]
 
 
 def _scoring_forward(
@@ -155,10 +159,9 @@ def _scoring_forward(
         given["layout"] = layout
     inputs = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": attention_mask, **given}
     if self.head.stock:
-        logits = self.stock_forward(**inputs, use_cache=False).logits.flatten(0, 1)[target_index]
-        return _dense(logits, target_ids, square_sums)
+        return _dense(logits_at(self, inputs, target_index), target_ids, square_sums)
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
-        hidden = self.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[target_index]
+        hidden = states_at(self, inputs, target_index)
     values = values_of(self, hidden)
     output = self.get_output_embeddings()
     scale, softcap = self.head.scale, self.head.softcap
@@ -171,6 +174,17 @@ def _scoring_forward(
     # A wrapped head (an adapter on it) computes its own logits.
     dense = _dense(transformed(output(hidden).float(), scale, softcap), target_ids, square_sums)
     return dense._replace(values=values)
+
+
+def states_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
+    """The decoder's hidden states [M, H] at places [M] of the flattened batch."""
+    decoder = model.get_decoder()
+    return apart(model, lambda **given: decoder(**given, use_cache=False).last_hidden_state, inputs).flatten(0, 1)[index]
+
+
+def logits_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
+    """The stock forward's logits [M, V] at places [M] of the flattened batch."""
+    return apart(model, lambda **given: model.stock_forward(**given, use_cache=False).logits, inputs).flatten(0, 1)[index]
 
 
 def _dense(logits: torch.Tensor, target_ids: torch.Tensor, square_sums: bool) -> TokenLogps:

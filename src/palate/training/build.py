@@ -18,6 +18,7 @@ from palate.models.flex_attention import FLEX
 from palate.models.fused import apply_fused
 from palate.models.identity import adapter_hash, model_hash, weights_hash
 from palate.models.load import load_model, store_frozen_in
+from palate.models.module_names import lora_notice, router_names
 from palate.models.precision import Precision
 from palate.models.probe import Probe, probe
 from palate.models.reward_head import probe_rewards
@@ -57,11 +58,14 @@ class Policy:
         return pack if self.probe.packed else pad
 
 
-def build_policy(config: RunConfig, precision: Precision, device: torch.device, *, head: str = "lm") -> Policy:
+def build_policy(
+    config: RunConfig, precision: Precision, device: torch.device, *, head: str = "lm", longest: int | None = None
+) -> Policy:
     """Load the model, check how it computes, and decide what of it trains.
 
     Args:
         head: what stands on top of it, see `methods.base.Method`.
+        longest: tokens of the longest sequence that the run may score, where that is known.
 
     Raises:
         ModelError: it cannot be loaded. ConfigError: the config asks for layers or modules that it does not have.
@@ -79,7 +83,8 @@ def build_policy(config: RunConfig, precision: Precision, device: torch.device, 
         head=head,
     )
     identity = model_hash(model)
-    found = (probe if head == "lm" else probe_rewards)(model, want_packed=config.attention != "padded", tree=tree)
+    probe_of = probe if head == "lm" else probe_rewards
+    found = probe_of(model, want_packed=config.attention != "padded", tree=tree, longest=longest)
     if found.packed:
         apply_fused(model)
     if config.attention in ("tree", "flex") and not found.packed:
@@ -146,4 +151,6 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
         rslora=config.use_rslora,
         task=task,
     )
+    if config.lora_target == "all" and router_names(tuned):
+        notices.append(lora_notice(tuned))
     return tuned, notices, ""

@@ -12,6 +12,7 @@ from palate.training.callbacks import StopOnSigns
 from palate.training.degradation import Sign
 from palate.training.examination import Examination, Patient
 from palate.training.health import Finding, Health
+from palate.training.limits import health_prompts
 from palate.training.session import Session
 from palate.training.stillness import Stillness
 from palate.training.trainer import PalateTrainer
@@ -109,7 +110,7 @@ class Watch:
         session, config, trainer = self._session, self._session.config, self._trainer
         if not isinstance(config, HealthFields) or config.health == "off" or not session.data.evaluation:
             return None
-        prompts = [session.template.generation_prompt(one) for one in session.data.prompts[: config.health_prompts]]
+        prompts = health_prompts(config, session.config.cutoff_len, session.template, session.data.prompts)
         if prompts and (config.fsdp or config.deepspeed):
             session.voice.say("health: answers are not sampled from a sharded model; held-out pairs are looked at")
             prompts = []
@@ -118,7 +119,7 @@ class Watch:
         patient = Patient(
             session.policy.model,
             session.reference,
-            [ids[-config.cutoff_len :] for ids in prompts],
+            prompts,
             session.template.stop_ids,
             config,
             config.seed,

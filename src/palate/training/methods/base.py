@@ -92,6 +92,11 @@ class Method(ABC, Generic[S]):
         del seed
         return list(groups)
 
+    def notices(self, groups: Sequence[EncodedGroup]) -> list[str]:
+        """Lines for a person about the training groups, before the start."""
+        del groups
+        return []
+
     def sized(self, groups: Sequence[EncodedGroup]) -> list[EncodedGroup]:
         """The groups as large as a step may meet them: what memory is planned for."""
         return list(groups)
