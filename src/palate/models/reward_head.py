@@ -27,9 +27,10 @@ from palate.text.batch import Batch, Layout
 
 
 class Rewards(NamedTuple):
-    """r of each completion: float32 [C], in the order of `Batch.group_of`."""
+    """r of each completion: float32 [C], in the order of `Batch.group_of`; and what `TokenLogps` has of routers."""
 
     rewards: torch.Tensor
+    router_logits: tuple[torch.Tensor, ...] | None = None
 
 
 def end_index(batch: Batch) -> torch.Tensor:
@@ -123,6 +124,7 @@ def _reward_forward(
     trunk: TrunkRun | None = None,
     labels: torch.Tensor | None = None,
     return_dict: bool | None = None,
+    routers: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Rewards at `end_index`, or the stock forward where there is none."""
@@ -134,10 +136,15 @@ def _reward_forward(
     if layout is not None:
         given["layout"] = layout
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
-        hidden = _states_at(self, {**inputs, **given}, end_index)
+        routed = None
+        if routers:
+            output = self.base_model(**inputs, **given, use_cache=False, output_router_logits=True)
+            hidden, routed = output.last_hidden_state.flatten(0, 1)[end_index], tuple(output.router_logits)
+        else:
+            hidden = _states_at(self, {**inputs, **given}, end_index)
     # One number an answer: it costs nothing in float32, and rewards of close answers would be equal in bf16.
     with torch.autocast(hidden.device.type, enabled=False):
-        return Rewards(self.score(hidden.float()).squeeze(-1))
+        return Rewards(self.score(hidden.float()).squeeze(-1), routed)
 
 
 def _states_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ from palate.config.run import RunConfig
 from palate.errors import ConfigError
 from palate.models import tuning
 from palate.models.attention import TREE
+from palate.models.experts import RouterBalance, has_experts, router_balance
 from palate.models.flex_attention import FLEX
 from palate.models.fused import apply_fused
 from palate.models.identity import adapter_hash, model_hash, weights_hash
@@ -100,9 +101,30 @@ def build_policy(
         identity = f"{identity}+{added}"
     tuning.upcast_trainable(model)
     store_frozen_in(model, precision)
+    if about := balance_of(config, model)[1]:
+        notices.append(about)
     trainable, total = tuning.count_parameters(model)
     notices.append(f"training {trainable:,} of {total:,} parameters ({100 * trainable / total:.1f} %)")
     return Policy(model, found, identity, trainable, total, _trunk(model, config, found), tuple(notices))
+
+
+def balance_of(config: RunConfig, model: Any) -> tuple[RouterBalance | None, str]:
+    """The load-balancing term of a mixture of experts that the run trains with, and a line about it where there is one.
+
+    Raises:
+        ConfigError: `moe_aux_loss_coef` asks for a term that this model cannot give.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    given = config.moe_aux_loss_coef
+    balance, reason = router_balance(base, given)
+    if balance is not None:
+        return balance, f"experts: the loss has {balance.coefficient:g} × the load-balancing term (logged as aux_loss)"
+    if reason and given:
+        raise ConfigError(f"moe_aux_loss_coef: {given:g} cannot be applied: {reason}")
+    if reason:
+        return None, f"experts: no load-balancing term, because {reason}"
+    off = "experts: no load-balancing term; moe_aux_loss_coef adds one"
+    return None, off if has_experts(base) and given is None else ""
 
 
 def tree_of(config: RunConfig) -> str:
@@ -114,6 +136,8 @@ def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | No
     """A trunk cache where bottom layers are frozen, rows are packed and nothing below the top is random."""
     # Sampled answers are new at every step: nothing would ever be asked for again.
     wanted = getattr(config, "trunk_cache", "auto") != "off" and not isinstance(config, RolloutFields)
+    if balance_of(config, model)[0] is not None:  # replayed layers have no routers' outputs
+        return None
     if not wanted or config.finetuning_type != "freeze" or not found.packed or config.dropout > 0:
         return None
     trunk = TrunkCache(model, limit_bytes=int(_TRUNK_SHARE * available_memory_bytes()))

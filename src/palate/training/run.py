@@ -19,6 +19,7 @@ from palate.models.generate import Decoding
 from palate.models.reference import Reference
 from palate.training.arguments import training_arguments
 from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
+from palate.training.build import balance_of
 from palate.training.early import StopEarly
 from palate.training.environment import is_main_process, machine, peak_memory_bytes, versions
 from palate.training.memory import largest_batch, plan_memory
@@ -172,6 +173,7 @@ class _Training:
             packed=session.policy.probe.packed,
             token_budget=budget,
             trunk=session.policy.trunk,
+            balance=balance_of(config, session.policy.model)[0],
             sampler=self._sampler(),
             on_step=self._on_step,
             args=training_arguments(config, self.folder.path, session.precision, session.device),

@@ -24,6 +24,7 @@ from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 from palate.artifacts import read_json, seal_folder, write_errors, write_json
 from palate.errors import NonFiniteError
 from palate.models.casts import reuse_casts
+from palate.models.experts import RouterBalance
 from palate.models.logprobs import Logps, per_completion
 from palate.models.reference import Reference, score
 from palate.models.save import save_pretrained
@@ -54,6 +55,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: which of the two it is.
         token_budget: tokens of one forward pass.
         trunk: what frozen bottom layers computed, or None.
+        balance: the load-balancing term of a mixture of experts, or None; added in training, logged as `aux_loss` and
+            no part of the logged loss.
         sampler: answers the prompts of each step before it is made, for online methods; these compare with the
             reference themselves.
         on_step: called after every optimiser step with the step's metrics, on every rank.
@@ -75,6 +78,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: bool,
         token_budget: int,
         trunk: TrunkCache | None = None,
+        balance: RouterBalance | None = None,
         sampler: Sampler | None = None,
         on_step: Callable[[int, dict[str, float]], None],
         args: TrainingArguments,
@@ -86,6 +90,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             groups, token_budget, collate, packed=packed
         )
         self._trunk = trunk
+        self._balance = balance
         self.examination: Examination | None = None
         self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
@@ -182,8 +187,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         total = torch.zeros((), device=self.args.device)
         for number, (batch, reference) in enumerate(zip(batches, references)):
             with self._sync_at(model, last=number == len(batches) - 1):
-                output, weights = self._loss(model, batch, reference)
-                loss = (output.loss * weights).sum() * scale
+                output, weights, more = self._loss(model, batch, reference)
+                loss = ((output.loss * weights).sum() + more) * scale
                 self._record(batch.groups, output, weights)
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -193,33 +198,51 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         """The same for a loss of the whole step, which is scored when its first batch comes up."""
         if not self._step_scored:
             self._step_scored.extend(self._coupled.step(model, self._step_lists))
-        scored = self._step_scored.popleft()
-        for number, one in enumerate(scored.passes):
-            with self._sync_at(model, last=number == len(scored.passes) - 1):
-                logps = self._forward(model, one.batch).logps
-                self.accelerator.backward((logps * one.gradient).sum() * self.args.world_size)
-        self._record(scored.groups, scored.output, scored.weights)
-        return (scored.output.loss * scored.weights).sum() * scale
+        step = self._step_scored.popleft()
+        for number, one in enumerate(step.passes):
+            with self._sync_at(model, last=number == len(step.passes) - 1):
+                scored = self._forward(model, one.batch)
+                more = self._unevenness(scored, one.batch, self._weights(one.batch))
+                self.accelerator.backward((scored.logps * one.gradient).sum() * self.args.world_size + more * scale)
+        self._record(step.groups, step.output, step.weights)
+        return (step.output.loss * step.weights).sum() * scale
 
     def _sync_at(self, model: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Ranks exchange gradients in a batch's last pass only."""
         return contextlib.nullcontext() if last else self.accelerator.no_sync(model)
 
     def _forward(self, model: torch.nn.Module, batch: Batch) -> Any:
-        return score(functools.partial(model, **self.method.inputs(batch)), batch, self._trunk)
+        inputs = self.method.inputs(batch)
+        if self._balance is not None and torch.is_grad_enabled():
+            inputs = {**inputs, "routers": True}
+        return score(functools.partial(model, **inputs), batch, self._trunk)
+
+    def _unevenness(self, output: Any, batch: Batch, weights: torch.Tensor) -> torch.Tensor | float:
+        """What the balancing term adds to Σ w·loss of a batch that is trained on."""
+        if self._balance is None or output.router_logits is None:
+            return 0.0
+        uneven = self._balance.loss(output.router_logits, batch)
+        self._step_meter.add({"aux_loss": uneven.detach()}, weights)
+        return self._balance.coefficient * (uneven * weights).sum()
+
+    def _weights(self, batch: Batch) -> torch.Tensor:
+        return torch.tensor([self.method.weight(group) for group in batch.groups], device=batch.weights.device)
 
     def _reference_logps(self, batches: Sequence[Batch]) -> list[Logps | None]:
         if self.reference is None:
             return [None] * len(batches)
         return [per_completion(tokens, batch) for tokens, batch in zip(self.reference.logps(batches), batches)]
 
-    def _loss(self, model: torch.nn.Module, batch: Batch, reference: Logps | None) -> tuple[LossOutput, torch.Tensor]:
-        policy = self.method.read(self._forward(model, batch), batch)
-        output = self.method.loss(policy, reference, batch)
-        weights = torch.tensor([self.method.weight(group) for group in batch.groups], device=batch.weights.device)
+    def _loss(
+        self, model: torch.nn.Module, batch: Batch, reference: Logps | None
+    ) -> tuple[LossOutput, torch.Tensor, torch.Tensor | float]:
+        """Losses and weights of a batch's groups, and what is added to the sum of their products in training."""
+        scored = self._forward(model, batch)
+        output = self.method.loss(self.method.read(scored, batch), reference, batch)
+        weights = self._weights(batch)
         # A repeated row must not count even where its loss is not finite.
         loss = torch.where(weights > 0, output.loss, torch.zeros_like(output.loss))
-        return LossOutput(loss, output.metrics), weights
+        return LossOutput(loss, output.metrics), weights, self._unevenness(scored, batch, weights)
 
     def _record(self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
         losses = output.loss.detach()
@@ -323,7 +346,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
                     continue
                 batches = [batch.to(self.args.device) for batch in self.split(groups)]
                 for batch, reference in zip(batches, self._reference_logps(batches)):
-                    output, weights = self._loss(model, batch, reference)
+                    output, weights, _ = self._loss(model, batch, reference)
                     meter.add({"loss": output.loss, **output.metrics}, weights)
                     if self.examination is not None:
                         self.examination.see(batch.groups, output)
