@@ -167,7 +167,9 @@ def _scoring_forward(
     if self.head.stock:
         return _dense(logits_at(self, inputs, target_index), target_ids, square_sums)
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
-        hidden, routed = _routed(self, inputs, target_index) if routers else (states_at(self, inputs, target_index), None)
+        hidden, routed = (
+            _routed(self, inputs, target_index) if routers else (states_at(self, inputs, target_index), None)
+        )
     values = values_of(self, hidden)
     output = self.get_output_embeddings()
     scale, softcap = self.head.scale, self.head.softcap
@@ -191,12 +193,16 @@ def _routed(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> tuple[to
 def states_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
     """The decoder's hidden states [M, H] at places [M] of the flattened batch."""
     decoder = model.get_decoder()
-    return apart(model, lambda **given: decoder(**given, use_cache=False).last_hidden_state, inputs).flatten(0, 1)[index]
+    return apart(model, lambda **given: decoder(**given, use_cache=False).last_hidden_state, inputs).flatten(0, 1)[
+        index
+    ]
 
 
 def logits_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
     """The stock forward's logits [M, V] at places [M] of the flattened batch."""
-    return apart(model, lambda **given: model.stock_forward(**given, use_cache=False).logits, inputs).flatten(0, 1)[index]
+    return apart(model, lambda **given: model.stock_forward(**given, use_cache=False).logits, inputs).flatten(0, 1)[
+        index
+    ]
 
 
 def _dense(logits: torch.Tensor, target_ids: torch.Tensor, square_sums: bool) -> TokenLogps:

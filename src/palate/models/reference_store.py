@@ -72,7 +72,9 @@ class ReferenceStore:
             with safe_open(str(self.path), framework="numpy") as file:
                 facts = file.metadata() or {}
                 if facts.get("format") == _BEFORE:
-                    raise ArtifactError(f"{self.path}: written by an earlier version of palate; delete it, it is rebuilt")
+                    raise ArtifactError(
+                        f"{self.path}: written by an earlier version of palate; delete it, it is rebuilt"
+                    )
                 if facts.get("format") != _FORMAT:
                     raise ArtifactError(f"{self.path}: is no reference cache; name another file as reference_cache")
                 tensors = {name: file.get_tensor(name) for name in ("keys", "lengths", "logps")}

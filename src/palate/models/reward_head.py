@@ -65,9 +65,7 @@ def install_rewards(model: Any) -> None:
     model.forward = types.MethodType(_reward_forward, model)
 
 
-def probe_rewards(
-    model: Any, *, want_packed: bool = True, tree: str = TREE, longest: int | None = None
-) -> Probe:
+def probe_rewards(model: Any, *, want_packed: bool = True, tree: str = TREE, longest: int | None = None) -> Probe:
     """As `probe.probe`, for the states that rewards are read from; leaves the scoring forward installed."""
     install_rewards(model)
     scale = 1.0
@@ -86,7 +84,9 @@ def probe_rewards(
         trial = Trial(model, longest)
         with torch.no_grad():
             # The scale of hidden states differs from model to model, unlike that of log-probabilities.
-            scale = float(_states(model, trial.groups.padded(next(model.parameters()).device)).abs().max().clamp(min=1e-6))
+            scale = float(
+                _states(model, trial.groups.padded(next(model.parameters()).device)).abs().max().clamp(min=1e-6)
+            )
         trial.measure(stock)
         trial.settle(score, lambda _: None, [Head()])
         reason = trial.try_tree(score, tree) if want_packed else "attention: padded was asked for"

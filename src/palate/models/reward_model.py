@@ -74,7 +74,11 @@ class RewardModel:
         batches: list[list[int]] = []
         for place in order:
             last = batches[-1] if batches else []
-            same = not last or self._rule is None or self._rule.angles(lengths[last[0]]) == self._rule.angles(lengths[place])
+            same = (
+                not last
+                or self._rule is None
+                or self._rule.angles(lengths[last[0]]) == self._rule.angles(lengths[place])
+            )
             if last and same and len(last) < _BATCH:
                 last.append(place)
             else:

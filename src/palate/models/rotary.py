@@ -43,7 +43,9 @@ class LengthRule:
     def reason(self) -> str:
         """Why rows are not packed, for a person."""
         if self.kind == "rows":
-            return "a row's score depends on the length of the rows beside it, so rows of one length are scored together"
+            return (
+                "a row's score depends on the length of the rows beside it, so rows of one length are scored together"
+            )
         return (
             f"its rotary positions ({self.kind}) depend on the length of a sequence beyond {self.limits[0]} tokens, so "
             f"such rows are scored apart; with cutoff_len: {self.limits[0]} rows are packed"

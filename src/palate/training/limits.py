@@ -26,7 +26,9 @@ def longest_scored(config: RunConfig, data: RunData) -> int:
     return max([config.cutoff_len, sampled, *rows])
 
 
-def health_prompts(config: HealthFields, cutoff_len: int, template: Template, prompts: Sequence[Messages]) -> list[list[int]]:
+def health_prompts(
+    config: HealthFields, cutoff_len: int, template: Template, prompts: Sequence[Messages]
+) -> list[list[int]]:
     """Token ids of the prompts that health samples answers to; they leave room for the answer in `cutoff_len`."""
     room = max(1, cutoff_len - config.health_max_new_tokens)
     return [template.generation_prompt(one)[-room:] for one in prompts[: config.health_prompts]]
