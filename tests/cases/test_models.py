@@ -103,7 +103,7 @@ def test_a_reference_of_equal_weights_that_computes_something_else_is_another_mo
 
 @pytest.fixture(scope="module", params=["phi3", "hunyuan_v1_dense"])
 def by_length(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Larger weights than those of a fresh model, so that a wrong rotation shows; short rows have less than 64 tokens."""
+    """Larger weights than a fresh model's, so that a wrong rotation shows; short rows have less than 64 tokens."""
     texts = Path(case("mixlen.jsonl")).read_text(encoding="utf-8").splitlines()
     tokenizer = tiny_tokenizer(texts=texts, size=400)
     folder = save_tiny(tmp_path_factory.mktemp("length") / request.param, request.param, tokenizer=tokenizer)
@@ -148,7 +148,7 @@ def test_a_run_has_margin_0_in_batches_of_any_size(by_length: Path, tmp_path: Pa
 def test_rows_within_the_limit_are_packed(by_length: Path, tmp_path: Path) -> None:
     run(by_length, tmp_path / "run", **STILL, cutoff_len=64, rows=4)
     assert read_json(tmp_path / "run" / "run.json")["attention"] == "tree"
-    with pytest.raises(ConfigError, match="attention: tree does not work with .* beyond 64 tokens"):
+    with pytest.raises(ConfigError, match=r"attention: tree does not work with .* beyond 64 tokens"):
         run(by_length, tmp_path / "long", **STILL, attention="tree", dataset=case("mixlen.jsonl"))
 
 

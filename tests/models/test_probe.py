@@ -10,13 +10,14 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM
 
 from palate.errors import ModelError
-from palate.models import attention, probe as probing
+from palate.models import attention
+from palate.models import probe as probing
 from palate.models.attention import TREE
 from palate.models.probe import TREES, probe
 from palate.models.probe_group import narrow_windows, probe_groups
 from tiny import BY_LENGTH, PACKED, PADDED, tiny_model
 
-BASE = {key: value for key, value in PACKED["qwen2"].items()}
+BASE = PACKED["qwen2"]
 LFM2 = {**BASE, "layer_types": ["conv", "full_attention", "conv"]}
 JAMBA = {**BASE, "num_experts": 2, "use_mamba_kernels": False, "attn_layer_period": 2, "attn_layer_offset": 1}
 FRESH: dict[str, tuple[str, dict[str, Any], bool]] = {

@@ -105,7 +105,7 @@ def model_hash(model: nn.Module) -> str:
 
 
 def adapter_hash(model: Any) -> str:
-    """16 hexadecimal digits over the weights of a PEFT model's adapters and their configs (rank, α, kind of scaling)."""
+    """16 hexadecimal digits over the weights of a PEFT model's adapters and their configs (rank, α, scaling)."""
     weights = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
     configs = {name: computing(config.to_dict()) for name, config in model.peft_config.items()}
     return _digest(configs, weights_hash(weights))

@@ -67,7 +67,7 @@ class ProbeGroups:
         return replace(self, group=other(self.group), beyond=None if self.beyond is None else other(self.beyond))
 
     def joined(self, gradient: torch.Tensor) -> list[torch.Tensor]:
-        """The gradient [rows, width, H] of padded rows as that of the parts of a packed row: a prompt's are added up."""
+        """The gradient [rows, width, H] of padded rows as that of a packed row's parts: a prompt's are added up."""
         parts: list[torch.Tensor] = []
         first = 0
         for group in self.groups:
@@ -80,7 +80,7 @@ class ProbeGroups:
     def parts(self, gradient: torch.Tensor) -> list[torch.Tensor]:
         """A packed row's gradient [1, T, H], cut where prompts and completions end."""
         sizes = [n for group in self.groups for n in (len(group.prompt_ids), *(len(c.ids) for c in group.completions))]
-        return list(gradient[0].split(sizes))
+        return list(torch.split(gradient[0], sizes))
 
     def _shifted(self, batch: Batch, row: int, column: int) -> Batch:
         """The batch with the positions of `beyond` moved, from this row and column on."""

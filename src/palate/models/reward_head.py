@@ -74,7 +74,7 @@ def probe_rewards(model: Any, *, want_packed: bool = True, tree: str = TREE, lon
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask.long()}
         if trial.groups.beyond is not None:
             inputs["position_ids"] = batch.position_ids
-        states = model.base_model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
+        states: torch.Tensor = model.base_model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
         return states[end_index(batch)].float() / scale
 
     def score(batch: Batch) -> torch.Tensor:

@@ -72,14 +72,10 @@ class RewardModel:
     def _batches(self, lengths: Sequence[int], order: Sequence[int]) -> list[list[int]]:
         """Rows that may share a batch: for most models any, else those whose rotary positions are the same."""
         batches: list[list[int]] = []
+        angles = [0 if self._rule is None else self._rule.angles(length) for length in lengths]
         for place in order:
             last = batches[-1] if batches else []
-            same = (
-                not last
-                or self._rule is None
-                or self._rule.angles(lengths[last[0]]) == self._rule.angles(lengths[place])
-            )
-            if last and same and len(last) < _BATCH:
+            if last and angles[last[0]] == angles[place] and len(last) < _BATCH:
                 last.append(place)
             else:
                 batches.append([place])

@@ -18,8 +18,8 @@ from palate.errors import ArtifactError, Stopped
 from palate.models.generate import Decoding
 from palate.models.reference import Reference
 from palate.training.arguments import training_arguments
-from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
 from palate.training.build import balance_of
+from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
 from palate.training.early import StopEarly
 from palate.training.environment import is_main_process, machine, peak_memory_bytes, versions
 from palate.training.memory import largest_batch, plan_memory

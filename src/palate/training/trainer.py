@@ -36,7 +36,7 @@ from palate.training.examination import Examination
 from palate.training.meters import Meter
 from palate.training.methods.base import LossOutput, Method
 from palate.training.rollouts import Rollouts, Sampler
-from palate.training.steps import Groups, StepOrder, micro_batches
+from palate.training.steps import Groups, StepOrder, micro_batches, order_of
 
 # What a method carries from step to step, in a checkpoint.
 METHOD_STATE = "method_state.json"
@@ -64,6 +64,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     Attributes:
         examination: looks on at every evaluation; None looks at nothing.
+        step_groups: what this rank's last step was made on.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         self.examination: Examination | None = None
         self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
-        self._step_groups: list[EncodedGroup] = []
+        self.step_groups: list[EncodedGroup] = []
         self._step_losses: list[torch.Tensor] = []
         self._step_lists: list[list[EncodedGroup]] = []
         self._step_scored: deque[CoupledBatch] = deque()
@@ -144,7 +145,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             return
         if self.state.global_step >= self.state.max_steps:
             return  # killed behind its last step: a resumed Trainer would make one more
-        sampler = _sampler_of(kwargs["train_dataloader"])
+        sampler = order_of(kwargs["train_dataloader"])
         sampler.set_epoch(kwargs["epoch"])
         with self._step_scope:  # nothing else closes it where a step raises
             super()._run_epoch(*args, **kwargs)
@@ -166,7 +167,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         return self.sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
 
     def _begin_step(self, lists: list[list[EncodedGroup]]) -> None:
-        self._step_groups, self._step_losses, self._step_lists = [], [], lists
+        self.step_groups, self._step_losses, self._step_lists = [], [], lists
         self._step_scored.clear()
         # Weights do not change within a step, so each is cast to the compute precision once.
         self._step_scope.close()
@@ -246,7 +247,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def _record(self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
         losses = output.loss.detach()
-        self._step_groups.extend(groups)
+        self.step_groups.extend(groups)
         self._step_losses.append(losses)
         self._step_meter.add({"loss": losses, **output.metrics}, weights)
 
@@ -260,7 +261,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         gradient_bad = not torch.isfinite(torch.tensor(value)) and self.accelerator.scaler is None
         finite = torch.isfinite(losses)
         if gradient_bad or not bool(finite.all()):
-            rows = [group.id for group, ok in zip(self._step_groups, finite.tolist()) if not ok]
+            rows = [group.id for group, ok in zip(self.step_groups, finite.tolist()) if not ok]
             raise NonFiniteError(self._explain(rows, value))
         self._grad_norm = value
         # The rate of this very update; the schedule has moved on by the time the step is reported.
@@ -274,7 +275,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         remedy = f"try learning_rate: 1e-7, {beta}max_grad_norm: 0.5, or precision: fp32"
         if rows:
             return f"{where}: the loss is not finite for {', '.join(rows[:5])}; {kept}; {remedy}"
-        seen = ", ".join(group.id for group in self._step_groups[:5])
+        seen = ", ".join(group.id for group in self.step_groups[:5])
         return f"{where}: the gradient norm is {norm} (rows {seen}); {kept}; {remedy}"
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -292,19 +293,6 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         self._step_meter.reset()
         self._on_step(self.state.global_step, metrics)
         return metrics
-
-    def loss_at_start(self) -> float | None:
-        """What the last step's loss is while policy and reference are equal, over all ranks; None where not known.
-
-        Every rank calls it at the same time.
-        """
-        known = [(self.method.loss_at_start(group), self.method.weight(group)) for group in self._step_groups]
-        total = sum(weight * (loss or 0.0) for loss, weight in known)
-        weights = sum(weight for _, weight in known)
-        unknown = sum(loss is None for loss, _ in known)
-        sums = torch.tensor([total, weights, unknown], dtype=torch.float64, device=self.args.device)
-        total, weights, unknown = self.sum_over_ranks(sums).tolist()
-        return None if unknown or not weights else total / weights
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Training lines carry the means over all examples since the last line."""
@@ -414,12 +402,3 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         save_pretrained(self.accelerator.unwrap_model(self.model), str(folder), state_dict=state_dict)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
-
-
-def _sampler_of(dataloader: Any) -> StepOrder:
-    """The StepOrder under whatever accelerate wrapped around it."""
-    batch_sampler = dataloader.batch_sampler
-    while not isinstance(getattr(batch_sampler, "sampler", None), StepOrder):
-        batch_sampler = batch_sampler.batch_sampler
-    order: StepOrder = batch_sampler.sampler
-    return order

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from palate.artifacts import RunDir
 from palate.config.health import DEFAULT_LIMITS, HealthFields
 from palate.models.stored import StoredReference
@@ -97,7 +99,7 @@ class Watch:
             diagnose = Stillness(session.policy.model, session.reference, batch, session.precision).diagnose
         return Health(
             starts_equal=session.starts_equal,
-            start_loss=self._trainer.loss_at_start,
+            start_loss=lambda: loss_at_start(self._trainer),
             fresh=self._fresh,
             diagnose_still=diagnose or (lambda: None),
             tell=self._tell,
@@ -127,3 +129,17 @@ class Watch:
             session.device,
         )
         return Examination(patient, trainer.split, trainer.sum_over_ranks, self._sign, session.voice.say, main=main)
+
+
+def loss_at_start(trainer: PalateTrainer) -> float | None:
+    """What the last step's loss is while policy and reference are equal, over all ranks; None where it is not known.
+
+    Every rank calls it at the same time.
+    """
+    method = trainer.method
+    known = [(method.loss_at_start(group), method.weight(group)) for group in trainer.step_groups]
+    total = sum(weight * (loss or 0.0) for loss, weight in known)
+    unknown = float(sum(loss is None for loss, _ in known))
+    sums = torch.tensor([total, sum(weight for _, weight in known), unknown], dtype=torch.float64)
+    total, weights, unknown = trainer.sum_over_ranks(sums.to(trainer.args.device)).tolist()
+    return None if unknown or not weights else total / weights

@@ -60,8 +60,8 @@ class Kto(LogpsMethod):
             have, lack = ("wanted", "unwanted") if wanted else ("unwanted", "wanted")
             return [
                 f"warning: all {len(groups)} answers are {have}: pref_loss {self.name} learns from the difference to "
-                f"{lack} ones; add some, or use stage: sft. kto_chosen_weight and kto_rejected_weight balance two classes, "
-                "they cannot replace one"
+                f"{lack} ones; add some, or use stage: sft. kto_chosen_weight and kto_rejected_weight balance two "
+                "classes, they cannot replace one"
             ]
         chosen, rejected = self._class_weights
         if not chosen or not rejected:
@@ -77,9 +77,9 @@ class Kto(LogpsMethod):
             low, high = rejected * unwanted / wanted, rejected * unwanted / wanted * _MOST_WANTED
             key = "kto_chosen_weight"
         return [
-            f"warning: {wanted} wanted and {unwanted} unwanted answers with weights {chosen:g} and {rejected:g}: the KTO "
-            f"paper (2402.01306) recommends kto_chosen_weight · wanted / (kto_rejected_weight · unwanted) between 1 and "
-            f"4/3, here it is {ratio:.2f}; set {key} between {low:.2f} and {high:.2f}"
+            f"warning: {wanted} wanted and {unwanted} unwanted answers with weights {chosen:g} and {rejected:g}: the "
+            "KTO paper (2402.01306) recommends kto_chosen_weight · wanted / (kto_rejected_weight · unwanted) between 1 "
+            f"and 4/3, here it is {ratio:.2f}; set {key} between {low:.2f} and {high:.2f}"
         ]
 
     def loss(self, policy: Logps, reference: Logps | None, rows: Rows) -> LossOutput:
