@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from conftest import SHARED
 from palate.artifacts import read_json
-from palate.errors import ArtifactError, ConfigError, DataError
+from palate.errors import ArtifactError, ConfigError, DataError, ModelError
 from palate.evaluation.subject import Subject, model_spec
 from palate.models.load import load_model, load_tokenizer
 from palate.models.logprobs import per_completion
@@ -158,6 +158,22 @@ def test_evaluation_scores_rows_alone(by_length: Path, tmp_path: Path) -> None:
     together = subject.score(groups)
     for group, (sums, _) in zip(groups, together, strict=True):
         assert sums == pytest.approx(subject.score([group])[0][0], abs=1e-4)
+
+
+def test_a_reference_that_cannot_read_packed_rows_is_refused(by_length: Path, tmp_path: Path) -> None:
+    """Packed rows of a policy of another architecture would have been scored wrongly."""
+    tokenizer = load_tokenizer(str(by_length))
+    policy = save_tiny(tmp_path / "policy", tokenizer=tokenizer)
+    given = {**STILL, "ref_model": str(by_length), "dataset": case("mixlen.jsonl"), "max_steps": 1}
+    with pytest.raises(ModelError, match=r"ref_model: .* rotary positions .*; set attention: padded"):
+        run(policy, tmp_path / "auto", **given)
+    run(policy, tmp_path / "padded", **given, attention="padded")
+    assert metrics(tmp_path / "padded")[0]["ref_logps/chosen"] < 0
+
+
+def test_a_sharded_model_is_refused_where_ranks_would_wait_for_each_other(by_length: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a sharded model cannot score rows in separate passes"):
+        run(by_length, tmp_path / "run", dataset=case("mixlen.jsonl"), fsdp="full_shard")
 
 
 # ---- act.jsonl: a tokenizer larger than the embedding

@@ -92,6 +92,9 @@ def build_policy(
         raise ConfigError(
             f"attention: {config.attention} does not work with {config.model_name_or_path}: {found.reason}"
         )
+    if model.length_rule is not None and not found.packed and (config.fsdp or config.deepspeed):
+        # Ranks with rows of different lengths would make different numbers of passes, and wait for each other forever.
+        raise ConfigError(f"a sharded model cannot score rows in separate passes: {model.length_rule.reason}")
     notices = []
     if not found.packed and config.attention == "auto":
         notices.append(f"attention: padded rows, because {found.reason}")

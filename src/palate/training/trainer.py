@@ -55,8 +55,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: which of the two it is.
         token_budget: tokens of one forward pass.
         trunk: what frozen bottom layers computed, or None.
-        balance: the load-balancing term of a mixture of experts, or None; added in training, logged as `aux_loss` and
-            no part of the logged loss.
+        balance: the load-balancing term of a mixture of experts, or None; added in training, logged as `aux_loss`.
         sampler: answers the prompts of each step before it is made, for online methods; these compare with the
             reference themselves.
         on_step: called after every optimiser step with the step's metrics, on every rank.
@@ -203,7 +202,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         for number, one in enumerate(step.passes):
             with self._sync_at(model, last=number == len(step.passes) - 1):
                 scored = self._forward(model, one.batch)
-                more = self._unevenness(scored, one.batch, self._weights(one.batch))
+                more = self._unevenness(scored, one.batch, self.method.weights(one.batch))
                 self.accelerator.backward((scored.logps * one.gradient).sum() * self.args.world_size + more * scale)
         self._record(step.groups, step.output, step.weights)
         return (step.output.loss * step.weights).sum() * scale
@@ -226,9 +225,6 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         self._step_meter.add({"aux_loss": uneven.detach()}, weights)
         return self._balance.coefficient * (uneven * weights).sum()
 
-    def _weights(self, batch: Batch) -> torch.Tensor:
-        return torch.tensor([self.method.weight(group) for group in batch.groups], device=batch.weights.device)
-
     def _reference_logps(self, batches: Sequence[Batch]) -> list[Logps | None]:
         if self.reference is None:
             return [None] * len(batches)
@@ -237,10 +233,10 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def _loss(
         self, model: torch.nn.Module, batch: Batch, reference: Logps | None
     ) -> tuple[LossOutput, torch.Tensor, torch.Tensor | float]:
-        """Losses and weights of a batch's groups, and what is added to the sum of their products in training."""
+        """Losses and weights of a batch's groups, and what training adds to Σ w·loss."""
         scored = self._forward(model, batch)
         output = self.method.loss(self.method.read(scored, batch), reference, batch)
-        weights = self._weights(batch)
+        weights = self.method.weights(batch)
         # A repeated row must not count even where its loss is not finite.
         loss = torch.where(weights > 0, output.loss, torch.zeros_like(output.loss))
         return LossOutput(loss, output.metrics), weights, self._unevenness(scored, batch, weights)

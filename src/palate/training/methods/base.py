@@ -110,6 +110,10 @@ class Method(ABC, Generic[S]):
         """How much the group counts in the step's mean."""
         return group.weight
 
+    def weights(self, batch: Batch) -> torch.Tensor:
+        """`weight` of each group of a batch, float32 [G]."""
+        return torch.tensor([self.weight(group) for group in batch.groups], device=batch.weights.device)
+
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """Further arguments of the policy's forward pass."""
         del batch
