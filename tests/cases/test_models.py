@@ -14,10 +14,12 @@ from conftest import SHARED
 from palate.artifacts import read_json
 from palate.errors import ArtifactError, ConfigError, DataError, ModelError
 from palate.evaluation.subject import Subject, model_spec
+from palate.models.generate import Decoding
 from palate.models.load import load_model, load_tokenizer
 from palate.models.logprobs import per_completion
 from palate.models.precision import FP32
 from palate.models.probe import probe
+from palate.records import Message
 from palate.text.batch import pad
 from palate.text.template import load_template
 from palate.training.dataset import build_data
@@ -117,8 +119,8 @@ def by_length(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return folder
 
 
-def encoded(model: Path, tmp_path: Path) -> list[Any]:
-    given = config(model, tmp_path / "unused", dataset=case("mixlen.jsonl"))
+def encoded(model: Path, tmp_path: Path, name: str = "mixlen.jsonl") -> list[Any]:
+    given = config(model, tmp_path / "unused", dataset=case(name))
     template = load_template(load_tokenizer(str(model)), None)
     return build_data(given, build_method(given), template).train
 
@@ -210,6 +212,16 @@ def test_a_token_that_no_row_uses_does_no_harm(tmp_path: Path) -> None:
     )
 
 
+def test_evaluation_and_generation_name_it_too(tmp_path: Path) -> None:
+    model = with_new_token(save_tiny(tmp_path / "model"))
+    subject = Subject(model_spec(str(model)), FP32, CPU)
+    groups = encoded(model, tmp_path, "act.jsonl")
+    with pytest.raises(DataError, match=r"row act\.jsonl:4: the token id 298 has no embedding, the model has 298 rows"):
+        subject.score(groups)
+    with pytest.raises(DataError, match="prompt 2 of 2: the token id 298 has no embedding"):
+        subject.answers([(Message("user", "why"),), (Message("user", "<act>"),)], Decoding(4))
+
+
 def test_an_embedding_that_is_padded_is_fine(tmp_path: Path) -> None:
     model = save_tiny(tmp_path / "model", vocab_size=384)
     run(with_new_token(model), tmp_path / "run", dataset=case("act.jsonl"), max_steps=1)
@@ -225,6 +237,15 @@ def test_a_row_beyond_the_table_of_positions_is_named_before_the_start(tmp_path:
     with pytest.raises(ConfigError, match=r"cutoff_len: 2048 is too long for .*ends at 64: row .* set cutoff_len: 64"):
         run(model, tmp_path / "long", dataset=case("mixlen.jsonl"))
     run(model, tmp_path / "cut", dataset=case("mixlen.jsonl"), cutoff_len=64, max_steps=1)
+
+
+def test_evaluation_and_generation_name_a_row_beyond_the_table(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "model", "gpt2", n_positions=64)
+    subject = Subject(model_spec(str(model)), FP32, CPU)
+    with pytest.raises(DataError, match=r"row mixlen\.jsonl:1: \d+ tokens are too many, .* ends at 64"):
+        subject.score(encoded(model, tmp_path))
+    with pytest.raises(DataError, match=r"prompt 1 of 1: \d+ tokens and 60 new ones are too many"):
+        subject.answers([(Message("user", "why"),)], Decoding(60))
 
 
 @pytest.mark.parametrize(

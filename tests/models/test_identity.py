@@ -66,6 +66,13 @@ def test_what_computes_nothing_does_not_count(values: dict[str, Any]) -> None:
     assert model_hash(first) == model_hash(second)
 
 
+def test_quantised_weights_are_another_model() -> None:
+    """What computes with them differs, even where their bytes would not."""
+    first, second = tiny_model("llama"), tiny_model("llama")
+    second.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    assert model_hash(first) != model_hash(second)
+
+
 def test_the_same_files_are_the_same_model_wherever_they_are(tmp_path: Any) -> None:
     model = tiny_model("gemma2")
     for name in ("one", "two"):

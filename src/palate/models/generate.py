@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from palate.errors import DataError
 from palate.models.decode import Choose, Reader, StockReader, decode, linear_weights_in
 from palate.models.decode_step import step_decoder
+from palate.models.limits import check_sequences
 from palate.models.precision import Precision
 from palate.models.probe import TREES
 from palate.models.rotary import length_rule
@@ -70,9 +71,11 @@ def generate(
         The new token ids of each answer.
 
     Raises:
-        DataError: a prompt is empty.
+        DataError: a prompt is empty, or has more tokens or other ones than the model can read.
     """
     _refuse_empty(prompts)
+    named = ((f"prompt {number} of {len(prompts)}", prompt) for number, prompt in enumerate(prompts, 1))
+    check_sequences(model, named, new_tokens=decoding.max_new_tokens)
     if seeds is None:
         seeds = [sampling_seed(decoding.seed, place) for place in range(len(prompts))]
     answers: list[list[int]] = [[] for _ in prompts]

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
+from palate.errors import DataError
 from palate.models.rotary import rope_parameters
+from palate.text.encode import EncodedGroup
 
 _POSITIONS = re.compile(r"(wpe|position|pos_enc|pos_emb)")
 # OPT's table has two rows more than positions, others are padded a little.
@@ -35,3 +40,36 @@ def token_rows(model: Any) -> int:
     rows = int(model.get_input_embeddings().weight.shape[0])
     head = model.get_output_embeddings()
     return rows if head is None or not hasattr(head, "out_features") else min(rows, int(head.out_features))
+
+
+def check_sequences(model: Any, rows: Iterable[tuple[str, Sequence[int]]], *, new_tokens: int = 0) -> None:
+    """Refuse sequences that the model cannot read, before it reads any.
+
+    Args:
+        rows: what a person calls each, and its token ids.
+        new_tokens: that are generated after it.
+
+    Raises:
+        DataError: names the first row with a token id that has no embedding, or that is too long.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    known, limit = token_rows(base), position_limit(base)
+    for name, ids in rows:
+        highest = int(np.max(ids)) if len(ids) else 0
+        if highest >= known:
+            raise DataError(
+                f"{name}: the token id {highest} has no embedding, the model has {known} rows; use the tokenizer that "
+                "belongs to the model"
+            )
+        if limit is not None and len(ids) + new_tokens > limit:
+            more = f" and {new_tokens} new ones" if new_tokens else ""
+            raise DataError(
+                f"{name}: {len(ids)} tokens{more} are too many, the model's table of positions ends at {limit}"
+            )
+
+
+def rows_of(groups: Iterable[EncodedGroup]) -> Iterator[tuple[str, Sequence[int]]]:
+    """(id, prompt and completion) of each completion, for `check_sequences`."""
+    for group in groups:
+        for completion in group.completions:
+            yield f"row {group.id}", np.concatenate([group.prompt_ids, completion.ids])  # type: ignore[misc]
