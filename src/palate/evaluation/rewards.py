@@ -16,6 +16,7 @@ from palate.evaluation.accuracy import on_pairs, win_share
 from palate.evaluation.subject import ModelSpec
 from palate.models.allocator import keep_freed_memory
 from palate.models.fused import apply_fused
+from palate.models.limits import check_sequences, rows_of
 from palate.models.load import load_model, load_tokenizer, store_frozen_in
 from palate.models.precision import Precision
 from palate.models.reward_head import end_index, probe_rewards
@@ -111,6 +112,7 @@ class RewardSubject:
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
         """Per group the rewards of its completions, in the order of the groups."""
+        check_sequences(self._model, rows_of(groups))
         scores: dict[int, list[float]] = {}
         collate = pack if self._packed else pad
         scoring = progress("scoring with the reward model", len(groups), delay=1.0)

@@ -18,6 +18,7 @@ from palate.models.allocator import keep_freed_memory
 from palate.models.fused import apply_fused
 from palate.models.generate import Decoding, generate
 from palate.models.identity import model_hash
+from palate.models.limits import check_sequences, rows_of
 from palate.models.load import load_model, load_tokenizer, store_frozen_in
 from palate.models.logprobs import Logps, per_completion
 from palate.models.precision import Precision
@@ -180,6 +181,7 @@ class Subject:
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:
         """Per group its completions' Σ log π and numbers of trained tokens, in the order of the groups."""
+        check_sequences(self.model, rows_of(groups))
         scores: dict[int, tuple[list[float], list[int]]] = {}
         collate = pack if self.packed else pad
         scoring = progress(f"scoring with {self.name}", len(groups), delay=1.0)

@@ -15,6 +15,7 @@ from palate.errors import ModelError
 from palate.models.load import load_model, load_tokenizer, resolve_name
 from palate.models.precision import FP32, Precision, default_device
 from palate.models.reward_head import give_pad_token
+from palate.models.rotary import forget_lengths, length_rule
 from palate.models.save import quiet
 from palate.models.tuning import merge_adapter
 from palate.records import Demonstration, Dropped, Message, Messages
@@ -52,6 +53,7 @@ class RewardModel:
         base = _base_of(folder)
         model = _load(str(folder)) if base is None else _load_adapted(str(folder), base)
         self._model = model.to(self._device).eval().requires_grad_(False)
+        self._rule = length_rule(self._model.config)
         tokenizer = load_tokenizer(base or str(folder))
         self._template: Template = load_template(tokenizer, template)
         if base is not None:  # whose own padding may end an answer
@@ -62,11 +64,22 @@ class RewardModel:
         order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
         scores = [0.0] * len(rows)
         with torch.no_grad(), self._precision.context(self._device):
-            for start in range(0, len(order), _BATCH):
-                places = order[start : start + _BATCH]
+            for places in self._batches([len(row) for row in rows], order):
                 for place, score in zip(places, self._forward([rows[place] for place in places])):
                     scores[place] = score
         return scores
+
+    def _batches(self, lengths: Sequence[int], order: Sequence[int]) -> list[list[int]]:
+        """Rows that may share a batch: for most models any, else those whose rotary positions are the same."""
+        batches: list[list[int]] = []
+        angles = [0 if self._rule is None else self._rule.angles(length) for length in lengths]
+        for place in order:
+            last = batches[-1] if batches else []
+            if last and angles[last[0]] == angles[place] and len(last) < _BATCH:
+                last.append(place)
+            else:
+                batches.append([place])
+        return batches
 
     def _ids(self, prompt: Messages, completion: str) -> np.ndarray:
         """The conversation up to the end of the answer's turn, where the score is read."""
@@ -86,6 +99,8 @@ class RewardModel:
         for place, row in enumerate(rows):
             ids[place, : len(row)] = torch.from_numpy(row.astype(np.int64))
             mask[place, : len(row)] = 1
+        if self._rule is not None:
+            forget_lengths(self._model)
         logits = self._model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device)).logits
         return [float(value) for value in logits[:, 0].float().tolist()]
 

@@ -13,6 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from palate.errors import ConfigError, ModelError
+from palate.models.module_names import check_module_names, linear_names, router_names
 from palate.models.save import quiet
 
 
@@ -36,9 +37,14 @@ def add_lora(
     """Freeze the model and add LoRA matrices (2106.09685) to its linear layers; the head is none of them.
 
     Args:
-        target: `all` for every linear layer, or the names of the modules.
+        target: `all` for every linear layer but the routers of a mixture of experts, or the names of the modules.
         task: PEFT's name of what the model does; with `SEQ_CLS` the scalar head trains as a whole.
     """
+    if target == "all" and router_names(model):
+        target = linear_names(model)  # PEFT's own "all-linear" takes the routers, too
+    elif target != "all":
+        target = [target] if isinstance(target, str) else list(target)
+        check_module_names(model, "lora_target", target, linear=True)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
@@ -109,6 +115,7 @@ def train_last_layers(model: Any, layers: int, extra_modules: Sequence[str] = ()
         raise ConfigError(f"freeze_trainable_layers: {layers}, but the model has {len(stack)} decoder layers")
     if "lm_head" in extra_modules:
         untie_head(model)
+    check_module_names(model, "freeze_extra_modules", [name for name in extra_modules if name != "lm_head"])
     model.requires_grad_(False)
     for layer in stack[len(stack) - layers :]:
         layer.requires_grad_(True)

@@ -14,10 +14,12 @@ from palate.config.run import RunConfig
 from palate.errors import ConfigError
 from palate.models import tuning
 from palate.models.attention import TREE
+from palate.models.experts import RouterBalance, has_experts, router_balance
 from palate.models.flex_attention import FLEX
 from palate.models.fused import apply_fused
-from palate.models.identity import model_hash, weights_hash
+from palate.models.identity import adapter_hash, model_hash, weights_hash
 from palate.models.load import load_model, store_frozen_in
+from palate.models.module_names import lora_notice, router_names
 from palate.models.precision import Precision
 from palate.models.probe import Probe, probe
 from palate.models.reward_head import probe_rewards
@@ -57,11 +59,14 @@ class Policy:
         return pack if self.probe.packed else pad
 
 
-def build_policy(config: RunConfig, precision: Precision, device: torch.device, *, head: str = "lm") -> Policy:
+def build_policy(
+    config: RunConfig, precision: Precision, device: torch.device, *, head: str = "lm", longest: int | None = None
+) -> Policy:
     """Load the model, check how it computes, and decide what of it trains.
 
     Args:
         head: what stands on top of it, see `methods.base.Method`.
+        longest: tokens of the longest sequence that the run may score, where that is known.
 
     Raises:
         ModelError: it cannot be loaded. ConfigError: the config asks for layers or modules that it does not have.
@@ -79,25 +84,50 @@ def build_policy(config: RunConfig, precision: Precision, device: torch.device, 
         head=head,
     )
     identity = model_hash(model)
-    found = (probe if head == "lm" else probe_rewards)(model, want_packed=config.attention != "padded", tree=tree)
+    probe_of = probe if head == "lm" else probe_rewards
+    found = probe_of(model, want_packed=config.attention != "padded", tree=tree, longest=longest)
     if found.packed:
         apply_fused(model)
     if config.attention in ("tree", "flex") and not found.packed:
         raise ConfigError(
             f"attention: {config.attention} does not work with {config.model_name_or_path}: {found.reason}"
         )
+    if model.length_rule is not None and not found.packed and (config.fsdp or config.deepspeed):
+        # Ranks with rows of different lengths would make different numbers of passes, and wait for each other forever.
+        raise ConfigError(f"a sharded model cannot score rows in separate passes: {model.length_rule.reason}")
     notices = []
     if not found.packed and config.attention == "auto":
         notices.append(f"attention: padded rows, because {found.reason}")
-    model, notices_of_tuning, adapter_hash = _tune(model, config, head)
+    model, notices_of_tuning, added = _tune(model, config, head)
     notices += notices_of_tuning
-    if adapter_hash:
-        identity = f"{identity}+{adapter_hash}"
+    if added:
+        identity = f"{identity}+{added}"
     tuning.upcast_trainable(model)
     store_frozen_in(model, precision)
+    if about := balance_of(config, model)[1]:
+        notices.append(about)
     trainable, total = tuning.count_parameters(model)
     notices.append(f"training {trainable:,} of {total:,} parameters ({100 * trainable / total:.1f} %)")
     return Policy(model, found, identity, trainable, total, _trunk(model, config, found), tuple(notices))
+
+
+def balance_of(config: RunConfig, model: Any) -> tuple[RouterBalance | None, str]:
+    """The load-balancing term of a mixture of experts that the run trains with, and a line about it where there is one.
+
+    Raises:
+        ConfigError: `moe_aux_loss_coef` asks for a term that this model cannot give.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    given = config.moe_aux_loss_coef
+    balance, reason = router_balance(base, given)
+    if balance is not None:
+        return balance, f"experts: the loss has {balance.coefficient:g} × the load-balancing term (logged as aux_loss)"
+    if reason and given:
+        raise ConfigError(f"moe_aux_loss_coef: {given:g} cannot be applied: {reason}")
+    if reason:
+        return None, f"experts: no load-balancing term, because {reason}"
+    off = "experts: no load-balancing term; moe_aux_loss_coef adds one"
+    return None, off if has_experts(base) and given is None else ""
 
 
 def tree_of(config: RunConfig) -> str:
@@ -109,6 +139,8 @@ def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | No
     """A trunk cache where bottom layers are frozen, rows are packed and nothing below the top is random."""
     # Sampled answers are new at every step: nothing would ever be asked for again.
     wanted = getattr(config, "trunk_cache", "auto") != "off" and not isinstance(config, RolloutFields)
+    if balance_of(config, model)[0] is not None:  # replayed layers have no routers' outputs
+        return None
     if not wanted or config.finetuning_type != "freeze" or not found.packed or config.dropout > 0:
         return None
     trunk = TrunkCache(model, limit_bytes=int(_TRUNK_SHARE * available_memory_bytes()))
@@ -135,8 +167,7 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
         return tuned, notices, merged
     if config.adapter_name_or_path:
         tuned = tuning.continue_adapter(model, config.adapter_name_or_path, task=task)
-        adapter = {name: p for name, p in tuned.named_parameters() if p.requires_grad}
-        return tuned, notices, weights_hash(adapter)
+        return tuned, notices, adapter_hash(tuned)
     tuned = tuning.add_lora(
         model,
         rank=config.lora_rank,
@@ -147,4 +178,6 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
         rslora=config.use_rslora,
         task=task,
     )
+    if config.lora_target == "all" and router_names(tuned):
+        notices.append(lora_notice(tuned))
     return tuned, notices, ""

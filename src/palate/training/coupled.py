@@ -111,10 +111,7 @@ class CoupledLoss:
         with torch.no_grad():
             policy = [self._forward(model, batch) for batch in batches]
         reference = self._reference.logps(batches) if self._reference is not None else [None] * len(batches)
-        weights = [
-            torch.tensor([self._method.weight(group) for group in batch.groups], device=self._device)
-            for batch in batches
-        ]
+        weights = [self._method.weights(batch) for batch in batches]
         return Part.joined(map(Part.of, batches, weights, policy, reference))
 
     def _over(self, part: Part, *, training: bool) -> tuple[LossOutput, torch.Tensor]:

@@ -32,18 +32,28 @@ Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
 
 
 def build_reference(
-    config: RunConfig, method: Method[Any], policy: Policy, precision: Precision, device: torch.device
+    config: RunConfig,
+    method: Method[Any],
+    policy: Policy,
+    precision: Precision,
+    device: torch.device,
+    *,
+    longest: int | None = None,
 ) -> Reference | None:
     """None, a separate model, the base under a new adapter, a copy of what trains, or stored values of one of these.
 
+    Args:
+        longest: tokens of the longest sequence that the run may score, where that is known.
+
     Raises:
-        ModelError: `ref_model` cannot be loaded, or shares storage with what trains.
+        ModelError: `ref_model` cannot be loaded, shares storage with what trains, or reads no packed rows while the
+            policy does.
         ArtifactError: `reference_cache` names a file that is damaged or belongs to another reference.
     """
     if not method.needs_reference:
         return None
     cache = config.reference_cache if isinstance(config, ReferenceFields) else "off"
-    live = _live(config, policy, precision, device, stored=cache != "off")
+    live = _live(config, policy, precision, device, stored=cache != "off", longest=longest)
     check_separate(policy.model, live)
     if cache == "off":
         return live
@@ -106,7 +116,13 @@ def fill_reference(
 
 
 def _live(
-    config: RunConfig, policy: Policy, precision: Precision, device: torch.device, *, stored: bool
+    config: RunConfig,
+    policy: Policy,
+    precision: Precision,
+    device: torch.device,
+    *,
+    stored: bool,
+    longest: int | None,
 ) -> AdapterOff | FrozenCopy | PolicyAtStart | SeparateModel:
     separate = config.ref_model if isinstance(config, ReferenceFields | RolloutFields) else None
     if separate is not None and not _is_the_policy(config, separate):
@@ -115,7 +131,12 @@ def _live(
         identity = model_hash(model)
 
         def frozen(model: Any) -> Any:
-            probe(model, want_packed=policy.probe.packed, tree=tree_of(config))
+            found = probe(model, want_packed=policy.probe.packed, tree=tree_of(config), longest=longest)
+            if policy.probe.packed and not found.packed:
+                raise ModelError(
+                    f"ref_model: {separate} cannot read the packed rows that the policy reads: {found.reason}; set "
+                    "attention: padded"
+                )
             model.requires_grad_(False)
             store_frozen_in(model, precision)
             return model

@@ -18,6 +18,7 @@ from palate.errors import ArtifactError, BatchStop, Stopped
 from palate.models.generate import Decoding
 from palate.models.reference import Reference
 from palate.training.arguments import training_arguments
+from palate.training.build import balance_of
 from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
 from palate.training.early import StopEarly
 from palate.training.environment import is_main_process, machine, peak_memory_bytes, versions
@@ -194,6 +195,7 @@ class _Training:
             packed=session.policy.probe.packed,
             token_budget=budget,
             trunk=session.policy.trunk,
+            balance=balance_of(config, session.policy.model)[0],
             sampler=self._sampler(),
             on_step=self._on_step,
             between_batches=stop.between_batches,

@@ -24,6 +24,7 @@ from palate.text.template import Template, load_template
 from palate.training.build import Policy, build_policy
 from palate.training.dataset import RunData, build_data
 from palate.training.environment import is_main_process, seed_everything
+from palate.training.limits import check_limits, longest_scored
 from palate.training.methods import Method, build_method
 from palate.training.methods.online import OnlineMethod
 from palate.training.references import build_reference
@@ -127,12 +128,14 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         voice.say(line)
     voice.say(data.summary, keep=False)
     with voice.timed("model"):
-        policy = build_policy(config, precision, device, head=method.head)
+        longest = longest_scored(config, data)
+        policy = build_policy(config, precision, device, head=method.head, longest=longest)
         if method.head == "reward":
             give_pad_token(policy.model, tokenizer, template.stop_ids)
-        reference = build_reference(config, method, policy, precision, device)
+        limits = check_limits(config, policy.model, template, data)
+        reference = build_reference(config, method, policy, precision, device, longest=longest)
         if isinstance(method, OnlineMethod) and method.value_head:
             add_value_head(policy.model)
-    for line in policy.notices:
+    for line in (*policy.notices, *limits, *method.notices(data.train)):
         voice.say(line)
     return Session(config, voice, device, precision, method, template, data, policy, reference, rewards)

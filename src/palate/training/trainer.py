@@ -24,6 +24,7 @@ from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 from palate.artifacts import SEAL, read_json, seal_folder, write_errors, write_json
 from palate.errors import NonFiniteError
 from palate.models.casts import reuse_casts
+from palate.models.experts import RouterBalance
 from palate.models.logprobs import Logps, per_completion
 from palate.models.reference import Reference, score
 from palate.models.save import save_pretrained
@@ -36,7 +37,7 @@ from palate.training.examination import Examination
 from palate.training.meters import Meter
 from palate.training.methods.base import LossOutput, Method
 from palate.training.rollouts import Rollouts, Sampler
-from palate.training.steps import Groups, StepOrder, micro_batches
+from palate.training.steps import Groups, StepOrder, micro_batches, order_of
 
 # What a method carries from step to step, in a checkpoint.
 METHOD_STATE = "method_state.json"
@@ -58,6 +59,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: which of the two it is.
         token_budget: tokens of one forward pass.
         trunk: what frozen bottom layers computed, or None.
+        balance: the load-balancing term of a mixture of experts, or None; added in training, logged as `aux_loss`.
         sampler: answers the prompts of each step before it is made, for online methods; these compare with the
             reference themselves.
         on_step: called after every optimiser step with the step's metrics, on every rank.
@@ -66,6 +68,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     Attributes:
         examination: looks on at every evaluation; None looks at nothing.
+        step_groups: what this rank's last step was made on.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: bool,
         token_budget: int,
         trunk: TrunkCache | None = None,
+        balance: RouterBalance | None = None,
         sampler: Sampler | None = None,
         on_step: Callable[[int, dict[str, float]], None],
         between_batches: Callable[[], None] = lambda: None,
@@ -92,13 +96,14 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             groups, token_budget, collate, packed=packed
         )
         self._trunk = trunk
+        self._balance = balance
         self.examination: Examination | None = None
         self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
         self._between_batches = between_batches
         self._before_step: tuple[list[bytes], dict[str, float]] | None = None
         self._step_pass: Pass | None = None
-        self._step_groups: list[EncodedGroup] = []
+        self.step_groups: list[EncodedGroup] = []
         self._step_losses: list[torch.Tensor] = []
         self._step_lists: list[list[EncodedGroup]] = []
         self._step_scored: deque[CoupledBatch] = deque()
@@ -148,7 +153,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             return
         if self.state.global_step >= self.state.max_steps:
             return  # killed behind its last step: a resumed Trainer would make one more
-        sampler = _sampler_of(kwargs["train_dataloader"])
+        sampler = order_of(kwargs["train_dataloader"])
         sampler.set_epoch(kwargs["epoch"])
         with self._step_scope:  # nothing else closes it where a step raises
             super()._run_epoch(*args, **kwargs)
@@ -171,7 +176,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         return self.sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
 
     def _begin_step(self, lists: list[list[EncodedGroup]]) -> None:
-        self._step_groups, self._step_losses, self._step_lists = [], [], lists
+        self.step_groups, self._step_losses, self._step_lists = [], [], lists
         self._step_scored.clear()
         # Weights do not change within a step, so each is cast to the compute precision once.
         self._step_scope.close()
@@ -214,8 +219,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         for number, (batch, reference) in enumerate(zip(batches, references)):
             self._between_batches()
             with self._sync_at(model, last=number == len(batches) - 1):
-                output, weights = self._loss(model, batch, reference)
-                loss = (output.loss * weights).sum() * scale
+                output, weights, more = self._loss(model, batch, reference)
+                loss = ((output.loss * weights).sum() + more) * scale
                 self._record(batch.groups, output, weights)
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -225,40 +230,55 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         """The same for a loss of the whole step, which is scored when its first batch comes up."""
         if not self._step_scored:
             self._step_scored.extend(self._coupled.step(model, self._step_lists))
-        scored = self._step_scored.popleft()
-        for number, one in enumerate(scored.passes):
+        step = self._step_scored.popleft()
+        for number, one in enumerate(step.passes):
             self._between_batches()
-            with self._sync_at(model, last=number == len(scored.passes) - 1):
-                logps = self._forward(model, one.batch).logps
-                self.accelerator.backward((logps * one.gradient).sum() * self.args.world_size)
-        self._record(scored.groups, scored.output, scored.weights)
-        return (scored.output.loss * scored.weights).sum() * scale
+            with self._sync_at(model, last=number == len(step.passes) - 1):
+                scored = self._forward(model, one.batch)
+                more = self._unevenness(scored, one.batch, self.method.weights(one.batch))
+                self.accelerator.backward((scored.logps * one.gradient).sum() * self.args.world_size + more * scale)
+        self._record(step.groups, step.output, step.weights)
+        return (step.output.loss * step.weights).sum() * scale
 
     def _sync_at(self, model: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Ranks exchange gradients in a batch's last pass only."""
         return contextlib.nullcontext() if last else self.accelerator.no_sync(model)
 
     def _forward(self, model: torch.nn.Module, batch: Batch) -> Any:
-        return score(functools.partial(model, **self.method.inputs(batch)), batch, self._trunk)
+        inputs = self.method.inputs(batch)
+        if self._balance is not None and torch.is_grad_enabled():
+            inputs = {**inputs, "routers": True}
+        return score(functools.partial(model, **inputs), batch, self._trunk)
+
+    def _unevenness(self, output: Any, batch: Batch, weights: torch.Tensor) -> torch.Tensor | float:
+        """What the balancing term adds to Σ w·loss of a batch that is trained on."""
+        if self._balance is None or output.router_logits is None:
+            return 0.0
+        uneven = self._balance.loss(output.router_logits, batch)
+        self._step_meter.add({"aux_loss": uneven.detach()}, weights)
+        return self._balance.coefficient * (uneven * weights).sum()
 
     def _reference_logps(self, batches: Sequence[Batch]) -> list[Logps | None]:
         if self.reference is None:
             return [None] * len(batches)
         return [per_completion(tokens, batch) for tokens, batch in zip(self.reference.logps(batches), batches)]
 
-    def _loss(self, model: torch.nn.Module, batch: Batch, reference: Logps | None) -> tuple[LossOutput, torch.Tensor]:
-        policy = self.method.read(self._forward(model, batch), batch)
-        output = self.method.loss(policy, reference, batch)
-        weights = torch.tensor([self.method.weight(group) for group in batch.groups], device=batch.weights.device)
+    def _loss(
+        self, model: torch.nn.Module, batch: Batch, reference: Logps | None
+    ) -> tuple[LossOutput, torch.Tensor, torch.Tensor | float]:
+        """Losses and weights of a batch's groups, and what training adds to Σ w·loss."""
+        scored = self._forward(model, batch)
+        output = self.method.loss(self.method.read(scored, batch), reference, batch)
+        weights = self.method.weights(batch)
         # A repeated row must not count even where its loss is not finite.
         loss = torch.where(weights > 0, output.loss, torch.zeros_like(output.loss))
-        return LossOutput(loss, output.metrics), weights
+        return LossOutput(loss, output.metrics), weights, self._unevenness(scored, batch, weights)
 
     def _record(self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
         losses = output.loss.detach()
-        self._step_groups.extend(groups)
+        self.step_groups.extend(groups)
         if self._step_pass is not None:
-            self._step_pass.reach(len(self._step_groups))
+            self._step_pass.reach(len(self.step_groups))
         self._step_losses.append(losses)
         self._step_meter.add({"loss": losses, **output.metrics}, weights)
 
@@ -272,7 +292,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         gradient_bad = not torch.isfinite(torch.tensor(value)) and self.accelerator.scaler is None
         finite = torch.isfinite(losses)
         if gradient_bad or not bool(finite.all()):
-            rows = [group.id for group, ok in zip(self._step_groups, finite.tolist()) if not ok]
+            rows = [group.id for group, ok in zip(self.step_groups, finite.tolist()) if not ok]
             raise NonFiniteError(self._explain(rows, value))
         self._grad_norm = value
         # The rate of this very update; the schedule has moved on by the time the step is reported.
@@ -286,7 +306,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         remedy = f"try learning_rate: 1e-7, {beta}max_grad_norm: 0.5, or precision: fp32"
         if rows:
             return f"{where}: the loss is not finite for {', '.join(rows[:5])}; {kept}; {remedy}"
-        seen = ", ".join(group.id for group in self._step_groups[:5])
+        seen = ", ".join(group.id for group in self.step_groups[:5])
         return f"{where}: the gradient norm is {norm} (rows {seen}); {kept}; {remedy}"
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -348,7 +368,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
                     continue
                 batches = [batch.to(self.args.device) for batch in self.split(groups)]
                 for batch, reference in zip(batches, self._reference_logps(batches)):
-                    output, weights = self._loss(model, batch, reference)
+                    output, weights, _ = self._loss(model, batch, reference)
                     meter.add({"loss": output.loss, **output.metrics}, weights)
                     if self.examination is not None:
                         self.examination.see(batch.groups, output)
@@ -415,12 +435,3 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         save_pretrained(self.accelerator.unwrap_model(self.model), str(folder), state_dict=state_dict)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
-
-
-def _sampler_of(dataloader: Any) -> StepOrder:
-    """The StepOrder under whatever accelerate wrapped around it."""
-    batch_sampler = dataloader.batch_sampler
-    while not isinstance(getattr(batch_sampler, "sampler", None), StepOrder):
-        batch_sampler = batch_sampler.batch_sampler
-    order: StepOrder = batch_sampler.sampler
-    return order
