@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from palate.artifacts import SEAL, RunDir
+from palate.config.model import adapter_names, split_adapters
 from palate.errors import ArtifactError, ModelError
 from palate.models.allocator import keep_freed_memory
 from palate.models.fused import apply_fused
@@ -108,18 +109,21 @@ def read_checkpoint(path: str | Path) -> RunSpec:
 
 def _run_spec(run: Path, config: dict[str, Any], files: Path, name: str) -> RunSpec:
     """The specs of what was trained with `config` and saved in `files`."""
-    earlier = config.get("adapter_name_or_path")
+    earlier = adapter_names(config.get("adapter_name_or_path"))
+    merged, _ = split_adapters(
+        earlier, config.get("finetuning_type", "full"), create_new_adapter=config.get("create_new_adapter", False)
+    )
     base = ModelSpec(
         "reference",
         config["model_name_or_path"],
-        (earlier,) if earlier else (),
+        earlier,
         config.get("template"),
         config.get("model_revision"),
         bool(config.get("trust_remote_code")),
     )
     if (files / "adapter_config.json").exists():
-        # A continued adapter is saved whole, so it replaces the one that it came from.
-        policy = replace(base, name=name, adapters=(str(files),))
+        # A continued adapter is saved whole, so it replaces the one that it came from; merged ones are not in it.
+        policy = replace(base, name=name, adapters=(*merged, str(files)))
     else:
         policy = replace(base, name=name, model=str(files), adapters=(), revision=None)
     separate = config.get("ref_model")

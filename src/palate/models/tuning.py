@@ -92,12 +92,12 @@ def _with_new_head(model: nn.Module, adapter: str, config: PeftConfig) -> Any:
 
 
 def train_last_layers(model: Any, layers: int, extra_modules: Sequence[str] = ()) -> nn.Module:
-    """Freeze all but the last decoder layers and the named modules.
+    """Freeze all but the last decoder layers (or the first, of a negative number) and the named modules.
 
     A tied LM head that is named is untied first, and the config says so, else loading would tie it again.
 
     Args:
-        layers: how many of the last decoder layers train.
+        layers: how many of the last decoder layers train; -n for the first n.
         extra_modules: module names such as `lm_head`, `norm` or `embed_tokens`; a name stands for every module that
             ends in it.
 
@@ -105,12 +105,12 @@ def train_last_layers(model: Any, layers: int, extra_modules: Sequence[str] = ()
         ConfigError: more layers than there are, or a name that no module has.
     """
     stack = decoder_layers(model)
-    if layers > len(stack):
+    if abs(layers) > len(stack):
         raise ConfigError(f"freeze_trainable_layers: {layers}, but the model has {len(stack)} decoder layers")
     if "lm_head" in extra_modules:
         untie_head(model)
     model.requires_grad_(False)
-    for layer in stack[len(stack) - layers :]:
+    for layer in stack[len(stack) - layers :] if layers > 0 else stack[:-layers]:
         layer.requires_grad_(True)
     for name in extra_modules:
         named = [m for full, m in model.named_modules() if full == name or full.endswith(f".{name}")]

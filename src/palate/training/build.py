@@ -116,27 +116,29 @@ def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | No
 
 
 def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str], str]:
-    """The model with its trainable part chosen, lines about it, and the hash of an adapter that training continues."""
+    """The model with its trainable part chosen, lines about it, and the hash of the adapters that it starts from."""
     notices: list[str] = []
     task = "CAUSAL_LM" if head == "lm" else "SEQ_CLS"
-    if config.adapter_name_or_path and config.finetuning_type != "lora":
-        model = tuning.merge_adapter(model, config.adapter_name_or_path, task=task)
-        notices.append(f"adapter {config.adapter_name_or_path}: merged into the model before training")
-        merged = weights_hash(model.state_dict())
-    else:
-        merged = ""
+    for adapter in config.merged_adapters:
+        model = tuning.merge_adapter(model, adapter, task=task)
+        notices.append(f"adapter {adapter}: merged into the model before training")
+    merged = weights_hash(model.state_dict()) if config.merged_adapters else ""
     if config.finetuning_type == "full":
         return tuning.train_all(model), notices, merged
     if config.finetuning_type == "freeze":
         extra = [*config.freeze_extra_modules, *(["score"] if head == "reward" else [])]
         tuned: Any = tuning.train_last_layers(model, config.freeze_trainable_layers, extra)
         norm = "trains" if tuning.final_norm_trains(tuned) else "is frozen"
-        notices.append(f"the last {config.freeze_trainable_layers} decoder layers train; the final norm {norm}")
+        which, layers = "last" if config.freeze_trainable_layers > 0 else "first", abs(config.freeze_trainable_layers)
+        notices.append(f"the {which} {layers} decoder layers train; the final norm {norm}")
         return tuned, notices, merged
-    if config.adapter_name_or_path:
-        tuned = tuning.continue_adapter(model, config.adapter_name_or_path, task=task)
-        adapter = {name: p for name, p in tuned.named_parameters() if p.requires_grad}
-        return tuned, notices, weights_hash(adapter)
+    if config.merged_adapters:
+        named = ",".join([*config.merged_adapters, config.output_dir])
+        notices.append(f"the saved adapter needs those merged before it: adapter_name_or_path: {named}")
+    if config.continued_adapter is not None:
+        tuned = tuning.continue_adapter(model, config.continued_adapter, task=task)
+        trained = weights_hash({name: p for name, p in tuned.named_parameters() if p.requires_grad})
+        return tuned, notices, f"{merged}+{trained}" if merged else trained
     tuned = tuning.add_lora(
         model,
         rank=config.lora_rank,
@@ -147,4 +149,4 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
         rslora=config.use_rslora,
         task=task,
     )
-    return tuned, notices, ""
+    return tuned, notices, merged

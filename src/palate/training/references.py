@@ -125,7 +125,7 @@ def _live(
         if identity != policy.identity:
             return SeparateModel(frozen(model), precision, device, identity, is_start=False, reload=reload)
         del model
-    if config.finetuning_type == "lora" and not config.adapter_name_or_path and _zero_start(config):
+    if config.finetuning_type == "lora" and config.continued_adapter is None and _zero_start(config):
         return AdapterOff(policy.model, precision, device, policy.identity)
     kind = PolicyAtStart if stored else FrozenCopy
     return kind(policy.model, precision, device, policy.identity, policy.trunk)
@@ -134,7 +134,7 @@ def _live(
 def _is_the_policy(config: RunConfig, separate: str) -> bool:
     """The same folder or hub id, and nothing merged into it: no need to load it to find it equal."""
     same = resolve_name(separate) == resolve_name(config.model_name_or_path)
-    return same and config.model_revision is None and config.adapter_name_or_path is None
+    return same and config.model_revision is None and not config.adapters
 
 
 def _zero_start(config: RunConfig) -> bool:
