@@ -14,7 +14,7 @@ from palate.evaluation.subject import Subject, read_run
 from palate.models.precision import default_device, resolve
 from palate.text.encode import EncodedGroup
 from runs import metrics, run, run_json, weights
-from tiny import random_groups
+from tiny import random_groups, stock_score
 
 LORA: dict[str, Any] = {
     "finetuning_type": "lora",
@@ -92,19 +92,8 @@ def test_a_new_adapter_starts_from_the_merged_model(
         merged = PeftModel.from_pretrained(merged, adapter).merge_and_unload()
     merged.save_pretrained(tmp_path / "merged")
     (tmp_path / "merged" / "tokenizer.json").write_bytes((model / "tokenizer.json").read_bytes())
-    expected = [_score(merged, group, answer) for group in groups for answer in range(2)]
+    expected = [stock_score(merged, group, answer) for group in groups for answer in range(2)]
     assert scores(tmp_path / "run", groups) == pytest.approx(expected, abs=1e-3)
-
-
-def _score(model: Any, group: EncodedGroup, answer: int) -> float:
-    """Σ log π of an answer's trained tokens by transformers alone."""
-    completion = group.completions[answer]
-    ids = torch.tensor([*group.prompt_ids.tolist(), *completion.ids.tolist()])
-    with torch.no_grad():
-        logps = model(ids[None]).logits[0].log_softmax(-1)
-    start = len(group.prompt_ids)
-    places = [start + i for i, trained in enumerate(completion.trained) if trained]
-    return float(sum(logps[place - 1, ids[place]] for place in places))
 
 
 @pytest.mark.parametrize("kind", ["full", "freeze"])

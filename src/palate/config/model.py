@@ -21,6 +21,13 @@ class ModelFields(Fields):
         description="Folder or hub id of a LoRA adapter that training continues from. Of several (a list, or names "
         "with commas) all but the last are merged into the model first, in their order; with full and freeze all are.",
     )
+    add_tokens: Names = Field([], description="New tokens of ordinary text for the tokenizer: a list or names with commas.")
+    add_special_tokens: Names = Field([], description="New tokens of markup for the tokenizer, such as <think>.")
+    resize_vocab: bool = Field(
+        default_factory=lambda data: bool(data.get("add_tokens") or data.get("add_special_tokens")),
+        description="Give the embedding a row for each token of the tokenizer; a new row is the mean of the others.",
+        json_schema_extra={"default": "true where tokens are added"},
+    )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the model. Off unless asked for."
     )
@@ -51,6 +58,11 @@ class TuningFields(Fields):
         False,
         description="Merge all adapters of adapter_name_or_path into the model and train a new one. The merged model "
         "is the reference.",
+    )
+    additional_target: Names = Field(
+        [],
+        description="Modules that lora trains as a whole and saves with the adapter, e.g. embed_tokens, lm_head.",
+        json_schema_extra={"default": "none; the embedding and the LM head where tokens are added"},
     )
     lora_rank: int = Field(8, ge=1, description="Rank of the LoRA matrices.")
     lora_alpha: int = Field(

@@ -19,6 +19,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "activation_checkpointing": "gradient_checkpointing",
         "reward_model": "rewards",
         "num_ppo_epochs": "ppo_epochs",
+        "new_special_tokens": "add_special_tokens",
     }
 )
 

@@ -17,6 +17,7 @@ def starting_model(config: RunConfig) -> ModelSpec:
         config.template,
         config.model_revision,
         config.trust_remote_code,
+        (config.output_dir,) if config.add_tokens or config.add_special_tokens else (),
     )
 
 
@@ -25,4 +26,4 @@ def trained_model(config: RunConfig) -> ModelSpec:
     start = starting_model(config)
     if config.finetuning_type == "lora":
         return replace(start, name="policy", adapters=(*config.merged_adapters, config.output_dir))
-    return replace(start, name="policy", model=config.output_dir, adapters=(), revision=None)
+    return replace(start, name="policy", model=config.output_dir, adapters=(), revision=None, tokens_of=())
