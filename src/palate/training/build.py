@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from palate.config.optimisation import NoiseFields
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
 from palate.errors import ConfigError
@@ -18,6 +19,7 @@ from palate.models.flex_attention import FLEX
 from palate.models.fused import apply_fused
 from palate.models.identity import model_hash, weights_hash
 from palate.models.load import load_model, store_frozen_in
+from palate.models.neftune import EmbeddingNoise
 from palate.models.precision import Precision
 from palate.models.probe import Probe, probe
 from palate.models.reward_head import probe_rewards
@@ -42,6 +44,7 @@ class Policy:
         trainable: number of parameters that train.
         total: number of parameters.
         trunk: what the frozen bottom layers computed, or None where nothing can be kept.
+        noise: on the embeddings while it trains, or None.
         notices: lines for a person.
     """
 
@@ -51,6 +54,7 @@ class Policy:
     trainable: int
     total: int
     trunk: TrunkCache | None
+    noise: EmbeddingNoise | None
     notices: tuple[str, ...]
 
     @property
@@ -101,7 +105,14 @@ def build_policy(
     store_frozen_in(model, precision)
     trainable, total = tuning.count_parameters(model)
     notices.append(f"training {trainable:,} of {total:,} parameters ({100 * trainable / total:.1f} %)")
-    return Policy(model, found, identity, trainable, total, _trunk(model, config, found), tuple(notices))
+    alpha = noise_alpha(config)
+    noise = EmbeddingNoise(model, alpha) if alpha else None
+    return Policy(model, found, identity, trainable, total, _trunk(model, config, found), noise, tuple(notices))
+
+
+def noise_alpha(config: RunConfig) -> float:
+    """NEFTune's α, 0 where there is no noise."""
+    return config.neftune_noise_alpha if isinstance(config, NoiseFields) else 0.0
 
 
 def enlarge(model: Any, config: RunConfig, tokens: int) -> list[str]:
@@ -133,7 +144,9 @@ def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | No
     """A trunk cache where bottom layers are frozen, rows are packed and nothing below the top is random."""
     # Sampled answers are new at every step: nothing would ever be asked for again.
     wanted = getattr(config, "trunk_cache", "auto") != "off" and not isinstance(config, RolloutFields)
-    if not wanted or config.finetuning_type != "freeze" or not found.packed or config.dropout > 0:
+    if not wanted or config.finetuning_type != "freeze" or not found.packed:
+        return None
+    if config.dropout > 0 or noise_alpha(config) > 0:
         return None
     trunk = TrunkCache(model, limit_bytes=int(_TRUNK_SHARE * available_memory_bytes()))
     return trunk if trunk else None

@@ -172,6 +172,7 @@ class _Training:
             packed=session.policy.probe.packed,
             token_budget=budget,
             trunk=session.policy.trunk,
+            noise=session.policy.noise,
             sampler=self._sampler(),
             on_step=self._on_step,
             args=training_arguments(config, self.folder.path, session.precision, session.device),

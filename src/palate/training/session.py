@@ -22,7 +22,7 @@ from palate.models.reward_head import give_pad_token
 from palate.models.value_head import add_value_head
 from palate.models.vocabulary import add_tokens, add_tokens_of
 from palate.text.template import Template, load_template
-from palate.training.build import Policy, build_policy
+from palate.training.build import Policy, build_policy, noise_alpha
 from palate.training.dataset import RunData, build_data
 from palate.training.environment import is_main_process, seed_everything
 from palate.training.methods import Method, build_method
@@ -90,7 +90,8 @@ class Session:
         """The first margins must be 0: the reference is the starting policy and nothing random is on."""
         if self.rewards is not None:
             return False  # online methods have no margins
-        random = self.config.dropout > 0 or (self.config.finetuning_type == "lora" and self.config.lora_dropout > 0)
+        random = self.config.dropout > 0 or noise_alpha(self.config) > 0
+        random = random or (self.config.finetuning_type == "lora" and self.config.lora_dropout > 0)
         return self.reference is not None and self.reference.is_start and not random
 
 

@@ -25,6 +25,7 @@ from palate.artifacts import read_json, seal_folder, write_errors, write_json
 from palate.errors import NonFiniteError
 from palate.models.casts import reuse_casts
 from palate.models.logprobs import Logps, per_completion
+from palate.models.neftune import EmbeddingNoise
 from palate.models.reference import Reference, score
 from palate.models.save import save_pretrained
 from palate.models.trunk import TrunkCache
@@ -54,6 +55,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: which of the two it is.
         token_budget: tokens of one forward pass.
         trunk: what frozen bottom layers computed, or None.
+        noise: on the embeddings in training passes, or None.
         sampler: answers the prompts of each step before it is made, for online methods; these compare with the
             reference themselves.
         on_step: called after every optimiser step with the step's metrics, on every rank.
@@ -75,6 +77,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: bool,
         token_budget: int,
         trunk: TrunkCache | None = None,
+        noise: EmbeddingNoise | None = None,
         sampler: Sampler | None = None,
         on_step: Callable[[int, dict[str, float]], None],
         args: TrainingArguments,
@@ -86,6 +89,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             groups, token_budget, collate, packed=packed
         )
         self._trunk = trunk
+        self._noise = noise
         self.examination: Examination | None = None
         self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
@@ -206,7 +210,9 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         return contextlib.nullcontext() if last else self.accelerator.no_sync(model)
 
     def _forward(self, model: torch.nn.Module, batch: Batch) -> Any:
-        return score(functools.partial(model, **self.method.inputs(batch)), batch, self._trunk)
+        noise = self._noise if model.training else None
+        with noise.on(batch) if noise is not None else contextlib.nullcontext():
+            return score(functools.partial(model, **self.method.inputs(batch)), batch, self._trunk)
 
     def _reference_logps(self, batches: Sequence[Batch]) -> list[Logps | None]:
         if self.reference is None:
