@@ -14,7 +14,7 @@ from palate.artifacts import JsonlWriter, RunDir, remove_folder, write_json
 from palate.config.preference import SampleFields
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
-from palate.errors import ArtifactError, Stopped
+from palate.errors import ArtifactError, ConfigError, Stopped
 from palate.models.generate import Decoding
 from palate.models.reference import Reference
 from palate.training.arguments import training_arguments
@@ -142,6 +142,7 @@ class _Training:
     def _before_the_first_step(self, trainer: PalateTrainer, samples: SampleWriter | None, *, fresh: bool) -> None:
         """What only the start can do: fill the reference store and let policy and reference answer."""
         session = self.session
+        self._check_best_metric(trainer)
         with session.voice.timed("reference"):
             fill_reference(
                 session.reference,
@@ -158,6 +159,19 @@ class _Training:
         self._watch.begin(self.folder, self._before)
         if session.reference is not None:
             session.reference.release()
+
+    def _check_best_metric(self, trainer: PalateTrainer) -> None:
+        """Refuse a metric that no evaluation of this run has, before the run is paid for."""
+        session, name = self.session, self.session.config.metric_for_best_model
+        if name in (None, "loss") or not session.data.evaluation:
+            return
+        with session.precision.context(session.device):
+            names = trainer.evaluation_metrics()
+        if name not in names:
+            raise ConfigError(
+                f"metric_for_best_model: {name} is not measured with stage: {session.config.stage}; "
+                f"an evaluation has {', '.join(names)}"
+            )
 
     def _trainer(self) -> PalateTrainer:
         session, config = self.session, self.session.config

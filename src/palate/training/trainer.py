@@ -22,11 +22,11 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
 from palate.artifacts import read_json, seal_folder, write_errors, write_json
-from palate.errors import NonFiniteError
+from palate.errors import NonFiniteError, TrainingError
 from palate.models.casts import reuse_casts
 from palate.models.logprobs import Logps, per_completion
 from palate.models.neftune import EmbeddingNoise
-from palate.models.reference import Reference, score
+from palate.models.reference import Reference, evaluating, score
 from palate.models.save import save_pretrained
 from palate.models.trunk import TrunkCache
 from palate.text.batch import Batch
@@ -331,8 +331,30 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         rows = len(dataloader.dataset)  # type: ignore[arg-type]
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
 
+    def evaluation_metrics(self) -> list[str]:
+        """The names of what an evaluation measures, by scoring one held-out group; nothing random is used up."""
+        with torch.no_grad(), torch.random.fork_rng(), evaluating(self.model):
+            groups = self.eval_dataset.groups[:1]
+            if self._rollouts is not None:
+                groups = self._rollouts.held_out(groups)
+            batch = self.split(groups)[0].to(self.args.device)
+            policy = self.method.read(self._forward(self.model, batch), batch)
+            # Only the names are wanted, so the policy's own values do for the reference.
+            output = self.method.loss(policy, policy if self.method.needs_reference else None, batch)
+        return sorted(self.method.summarise(dict.fromkeys(("loss", *output.metrics), 1.0)))
+
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """An evaluation at which health ends the run is not the best one, unless it is the only one."""
+        """Whether the run's best evaluation so far is this one, and leaves a checkpoint that can be loaded at the end.
+
+        One at which health ends the run is not the best, unless it is the only one.
+        """
+        if f"eval_{self.args.metric_for_best_model}" not in metrics:
+            raise TrainingError(
+                f"metric_for_best_model: {self.args.metric_for_best_model}: no held-out row has a value of it; choose "
+                f"another of {', '.join(sorted(name.removeprefix('eval_') for name in metrics))}"
+            )
+        if self.args.save_strategy != "no" and not self.control.should_save:
+            return False
         if self.examination is not None and self.examination.must_stop and self.state.best_metric is not None:
             return False
         return bool(super()._determine_best_metric(metrics, trial))
