@@ -311,6 +311,13 @@ class _Training:
                 "warning: these are not the rows that the run began with: it goes on with what it would draw of the "
                 "new ones at this step, and ends elsewhere than an unbroken run"
             )
+        base = (began.get("model") or {}).get("identity")
+        if self.session.config.finetuning_type == "lora" and base not in (None, self.session.policy.identity):
+            raise ArtifactError(
+                f"{self.folder.path}: the adapter was begun on the weights {base}, the config now gives "
+                f"{self.session.policy.identity}; put model_name_or_path and adapter_name_or_path back, or start a "
+                "new run"
+            )
         if self.session.reference is None:
             return
         before = began.get("reference") or {}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
@@ -137,6 +138,12 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         if wanted >= len(groups):
             return list(groups)
         return [groups[index] for index in list(self._get_train_sampler())[:wanted]]
+
+    def _init_training_state(self, max_steps: int, *args: Any) -> tuple[int, int]:
+        found: tuple[int, int] = super()._init_training_state(max_steps, *args)
+        # A checkpoint brings the intervals that it was written with; those of the config hold.
+        self.state.compute_steps(self.args, max_steps)
+        return found
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if self.control.should_training_stop:  # decided before the run was interrupted and resumed
@@ -307,7 +314,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         model.eval()
         meter = Meter(self.args.device)
         held_out: list[EncodedGroup] = []
-        with torch.no_grad(), reuse_casts():
+        with torch.no_grad(), reuse_casts(), self._same_random_state():
             for groups in dataloader:
                 if self._rollouts is not None:
                     groups = self._rollouts.held_out(groups)
@@ -333,7 +340,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def evaluation_metrics(self) -> list[str]:
         """The names of what an evaluation measures, by scoring one held-out group; nothing random is used up."""
-        with torch.no_grad(), torch.random.fork_rng(), evaluating(self.model):
+        with torch.no_grad(), self._same_random_state(), evaluating(self.model):
             groups = self.eval_dataset.groups[:1]
             if self._rollouts is not None:
                 groups = self._rollouts.held_out(groups)
@@ -342,6 +349,11 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             # Only the names are wanted, so the policy's own values do for the reference.
             output = self.method.loss(policy, policy if self.method.needs_reference else None, batch)
         return sorted(self.method.summarise(dict.fromkeys(("loss", *output.metrics), 1.0)))
+
+    def _same_random_state(self) -> contextlib.AbstractContextManager[None]:
+        """What is drawn inside, as by every iteration over a DataLoader, moves no dropout of the steps after it."""
+        cuda = self.args.device.type == "cuda"
+        return torch.random.fork_rng([self.args.device] if cuda else [])
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Whether the run's best evaluation so far is this one, and leaves a checkpoint that can be loaded at the end.
@@ -393,10 +405,25 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._follow_schedule()
         if checkpoint is not None and (Path(checkpoint) / METHOD_STATE).exists():
             self.method.restore(read_json(Path(checkpoint) / METHOD_STATE))
         if checkpoint is not None and self._rollouts is not None:
             self._rollouts.restore(Path(checkpoint), self.args.process_index)
+
+    def _follow_schedule(self) -> None:
+        """Make the next step at the rate of the schedule as it is now.
+
+        A checkpoint holds the rate that its own schedule gave, which is 0 at the end of most of them; the first step
+        of a run that goes on beyond that end would change nothing.
+        """
+        schedule = self.lr_scheduler
+        if isinstance(schedule, LambdaLR):
+            rates = [base * share(schedule.last_epoch) for base, share in zip(schedule.base_lrs, schedule.lr_lambdas)]
+            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            schedule._last_lr = rates
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Model and tokenizer, loadable by transformers and PEFT as they are; no pickled arguments beside them."""
