@@ -72,7 +72,10 @@ def test_the_whole_way_with_lora(base: Path, tmp_path: Path) -> None:
     assert (first["rewards/margins"], first["loss"]) == (0.0, pytest.approx(0.693147, abs=1e-6))
     assert first["ref_logps/chosen"] == first["logps/chosen"]
     assert metrics(folder)[1]["rewards/margins"] != 0.0
-    assert f"embedding: {before} rows became {before + 2}; the new ones begin as the mean of the others" in record["notices"]
+    assert (
+        f"embedding: {before} rows became {before + 2}; the new ones begin as the mean of the others"
+        in record["notices"]
+    )
     assert "new tokens: embed_tokens and lm_head train as a whole (additional_target)" in record["notices"]
     # What is saved: the tokenizer with the tokens, the matrices, and each whole module once.
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -33,7 +33,7 @@ def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, 
 
 
 def _embeddings(model: Any) -> dict[str, bool]:
-    """Whether an adapter is saved with the base's embedding: where new tokens enlarged it and it is not in it anyway."""
+    """Whether an adapter is saved with the embedding of its base: where new tokens enlarged it and it is frozen."""
     if not isinstance(model, PeftModel) or not getattr(model, "enlarged_vocabulary", False):
         return {}
     layers = [one for one in (model.get_input_embeddings(), model.get_output_embeddings()) if one is not None]

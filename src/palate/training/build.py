@@ -167,7 +167,9 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
         extra = [*config.freeze_extra_modules, *(["score"] if head == "reward" else [])]
         tuned: Any = tuning.train_last_layers(model, config.freeze_trainable_layers, extra)
         if grown and not tuned.get_input_embeddings().weight.requires_grad:
-            notices.append("warning: the new tokens' embeddings are frozen; freeze_extra_modules: embed_tokens trains them")
+            notices.append(
+                "warning: the new tokens' embeddings are frozen; freeze_extra_modules: embed_tokens trains them"
+            )
         norm = "trains" if tuning.final_norm_trains(tuned) else "is frozen"
         which, layers = "last" if config.freeze_trainable_layers > 0 else "first", abs(config.freeze_trainable_layers)
         notices.append(f"the {which} {layers} decoder layers train; the final norm {norm}")

@@ -10,7 +10,6 @@ from transformers import PreTrainedTokenizerBase
 
 from palate.artifacts import atomic_folder
 from palate.config.functions import load_function
-from palate.config.rollout import RolloutFields
 from palate.config.run import GrpoConfig, PpoConfig
 from palate.errors import ConfigError
 from palate.models.engine import Engine

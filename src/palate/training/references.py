@@ -20,8 +20,8 @@ from palate.models.precision import Precision
 from palate.models.probe import probe
 from palate.models.reference import AdapterOff, FrozenCopy, PolicyAtStart, Reference, SeparateModel, check_separate
 from palate.models.reference_store import ReferenceStore
-from palate.models.vocabulary import embedding_rows
 from palate.models.stored import StoredReference, fill, share, verify
+from palate.models.vocabulary import embedding_rows
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.build import Policy, enlarge, tree_of

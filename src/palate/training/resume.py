@@ -44,8 +44,8 @@ def changed_settings(run: Path, began: Mapping[str, Any], now: Mapping[str, Any]
         before, after = (math.prod(config[key] for key in _BATCH) for config in (began, now))
         if before != after:
             lines.append(
-                f"warning: a step has {after} rows of each process now and had {before}: unless the number of processes "
-                "makes up for it, rows of this epoch are left out or come twice"
+                f"warning: a step has {after} rows of each process now and had {before}: unless the number of "
+                "processes makes up for it, rows of this epoch are left out or come twice"
             )
     return lines
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
 from palate.models.allocator import keep_freed_memory
-from palate.models.load import load_tokenizer, resolve_name
+from palate.models.load import check_quantisation, load_tokenizer, resolve_name
 from palate.models.precision import Precision, default_device
 from palate.models.precision import resolve as resolve_precision
 from palate.models.reference import Reference
@@ -112,6 +112,7 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         torch.set_num_threads(config.torch_threads)
     seed_everything(config.seed)
     device = default_device()
+    check_quantisation(config.quantization_bit, device)
     precision = resolve_precision(config.precision, device)
     if precision.notice:
         voice.say(precision.notice)
