@@ -161,7 +161,7 @@ def test_quantised_weights_are_refused_before_anything_is_loaded(tmp_path: Path)
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA GPU")
     given = {"finetuning_type": "lora", "quantization_bit": 4, "dataset": str(tmp_path / "none.jsonl")}
-    with pytest.raises(ModelError, match="quantization_bit: 4 needs a CUDA GPU .* this run is on cpu; remove the key"):
+    with pytest.raises(ModelError, match=r"quantization_bit: 4 needs a CUDA GPU .* this run is on cpu; remove the key"):
         run(tmp_path / "none", tmp_path / "run", **given)
 
 
