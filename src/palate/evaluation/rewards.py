@@ -64,7 +64,7 @@ def reward_accuracy(rewards: Sequence[Sequence[float]]) -> RewardAccuracy:
 
 def is_reward_model(spec: ModelSpec) -> bool:
     """Whether what the spec names was saved with a reward head, whole or as an adapter."""
-    for folder in (*spec.adapters, spec.model):
+    for folder in (*reversed(spec.adapters), spec.model):
         adapter, config = Path(folder) / "adapter_config.json", Path(folder) / "config.json"
         if adapter.is_file():
             return bool(_facts(adapter).get("task_type") == "SEQ_CLS")

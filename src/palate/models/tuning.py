@@ -99,10 +99,18 @@ def _load_adapter(model: nn.Module, adapter: str, task: str, *, trainable: bool)
         raise ModelError(f"{adapter}: the adapter could not be loaded: {str(error).splitlines()[0]}") from error
 
 
-def _with_new_head(model: nn.Module, adapter: str, config: PeftConfig) -> Any:
-    """A language model's adapter where a reward model starts: it has no scalar head, so the model's own stays."""
+def _with_new_head(model: nn.Module, adapter: str, config: Any) -> Any:
+    """A language model's adapter where a reward model starts: it has no scalar head, so the model's own stays.
+
+    A vocabulary head that the adapter brings along is left out: a reward model has none.
+    """
+    paths = [path for path, _ in model.named_modules()]
+    whole = [name for name in config.modules_to_save or () if any(path.endswith(name) for path in paths)]
+    config.modules_to_save, config.ensure_weight_tying = whole or None, False
     adapted = get_peft_model(model, config)
-    set_peft_model_state_dict(adapted, {**get_peft_model_state_dict(adapted), **load_peft_weights(adapter, "cpu")})
+    own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    given = load_peft_weights(adapter, "cpu")
+    set_peft_model_state_dict(adapted, {**own, **{name: given[name] for name in given if ".lm_head." not in name}})
     return adapted
 
 

@@ -182,7 +182,7 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
         trained = weights_hash({name: p for name, p in tuned.named_parameters() if p.requires_grad})
         return tuned, notices, f"{merged}+{trained}" if merged else trained
     whole = config.additional_target
-    if grown and not whole and head == "lm":
+    if grown and not whole:
         whole = embedding_modules(model)
         notices.append(f"new tokens: {' and '.join(whole)} train as a whole (additional_target)")
     tuned = tuning.add_lora(
