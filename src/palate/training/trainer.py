@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
-from palate.artifacts import read_json, seal_folder, write_errors, write_json
+from palate.artifacts import SEAL, read_json, seal_folder, write_errors, write_json
 from palate.errors import NonFiniteError, TrainingError
 from palate.models.casts import reuse_casts
 from palate.models.logprobs import Logps, per_completion
@@ -30,17 +29,22 @@ from palate.models.neftune import EmbeddingNoise
 from palate.models.reference import Reference, evaluating, score
 from palate.models.save import save_pretrained
 from palate.models.trunk import TrunkCache
+from palate.progress import Pass, progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
-from palate.training.coupled import CoupledBatch, CoupledLoss
+from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, same_random_state, set_random_state
 from palate.training.examination import Examination
 from palate.training.meters import Meter
 from palate.training.methods.base import LossOutput, Method
+from palate.training.resume import follow_schedule
 from palate.training.rollouts import Rollouts, Sampler
 from palate.training.steps import Groups, StepOrder, micro_batches
 
 # What a method carries from step to step, in a checkpoint.
 METHOD_STATE = "method_state.json"
+
+# Seconds after which the progress of a step or an evaluation gets a bar of its own.
+_SLOW_STEP = 5.0
 
 
 class PalateTrainer(Trainer):  # type: ignore[misc]
@@ -60,6 +64,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         sampler: answers the prompts of each step before it is made, for online methods; these compare with the
             reference themselves.
         on_step: called after every optimiser step with the step's metrics, on every rank.
+        between_batches: called between two batches of a step; may raise `BatchStop`.
         args: transformers' arguments, with `logging_nan_inf_filter` off.
 
     Attributes:
@@ -81,6 +86,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         noise: EmbeddingNoise | None = None,
         sampler: Sampler | None = None,
         on_step: Callable[[int, dict[str, float]], None],
+        between_batches: Callable[[], None] = lambda: None,
         args: TrainingArguments,
         **kwargs: Any,
     ) -> None:
@@ -94,6 +100,9 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         self.examination: Examination | None = None
         self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
+        self._between_batches = between_batches
+        self._before_step: tuple[list[bytes], dict[str, float]] | None = None
+        self._step_pass: Pass | None = None
         self._step_groups: list[EncodedGroup] = []
         self._step_losses: list[torch.Tensor] = []
         self._step_lists: list[list[EncodedGroup]] = []
@@ -159,6 +168,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """The step's lists of groups, answered where the method samples, and what its loss is divided by."""
+        self._before_step = random_state(device), self.method.state()
         if self._rollouts is None:
             found: tuple[list[Any], Any] = super().get_batch_samples(epoch_iterator, num_batches, device)
             return found
@@ -177,6 +187,27 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         # Weights do not change within a step, so each is cast to the compute precision once.
         self._step_scope.close()
         self._step_scope.enter_context(reuse_casts())
+        groups = sum(map(len, lists))
+        self._step_pass = self._step_scope.enter_context(
+            progress(f"step {self.state.global_step + 1}, examples", groups, delay=_SLOW_STEP)
+        )
+
+    def abandon_step(self) -> None:
+        """Undo what a step that was broken off between two batches has changed; no weight has moved yet."""
+        self._step_scope.close()
+        self._step_meter.reset()
+        self.model.zero_grad(set_to_none=True)
+        if self._before_step is not None:
+            state, method = self._before_step
+            set_random_state(state, self.args.device)
+            if method:
+                self.method.restore(method)
+
+    def save_checkpoint(self) -> None:
+        """A checkpoint of the last complete step, unless there is one or no step was made."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.state.global_step and not (folder / SEAL).is_file():
+            self._save_checkpoint(self.model, None)
 
     def training_step(
         self, model: torch.nn.Module, inputs: list[EncodedGroup], num_items_in_batch: torch.Tensor | int | None = None
@@ -192,6 +223,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         references = self._reference_logps(batches)
         total = torch.zeros((), device=self.args.device)
         for number, (batch, reference) in enumerate(zip(batches, references)):
+            self._between_batches()
             with self._sync_at(model, last=number == len(batches) - 1):
                 output, weights = self._loss(model, batch, reference)
                 loss = (output.loss * weights).sum() * scale
@@ -206,6 +238,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             self._step_scored.extend(self._coupled.step(model, self._step_lists))
         scored = self._step_scored.popleft()
         for number, one in enumerate(scored.passes):
+            self._between_batches()
             with self._sync_at(model, last=number == len(scored.passes) - 1):
                 logps = self._forward(model, one.batch).logps
                 self.accelerator.backward((logps * one.gradient).sum() * self.args.world_size)
@@ -237,6 +270,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def _record(self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
         losses = output.loss.detach()
         self._step_groups.extend(groups)
+        if self._step_pass is not None:
+            self._step_pass.reach(len(self._step_groups))
         self._step_losses.append(losses)
         self._step_meter.add({"loss": losses, **output.metrics}, weights)
 
@@ -276,6 +311,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def finish_step(self) -> dict[str, float]:
         """The metrics of the optimiser step that just ended, over all ranks; called by `callbacks.StepMetrics`."""
+        self._before_step = None
         metrics = self._means(self._step_meter)
         metrics |= {"grad_norm": self._grad_norm, "learning_rate": self._step_learning_rate}
         self._log_meter.merge(self._step_meter)
@@ -314,10 +350,13 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         model.eval()
         meter = Meter(self.args.device)
         held_out: list[EncodedGroup] = []
-        with torch.no_grad(), reuse_casts(), self._same_random_state():
+        rows = len(dataloader.dataset)  # type: ignore[arg-type]
+        evaluating_rows = progress("evaluation", rows, delay=_SLOW_STEP)
+        with torch.no_grad(), reuse_casts(), same_random_state(self.args.device), evaluating_rows as scored:
             for groups in dataloader:
                 if self._rollouts is not None:
                     groups = self._rollouts.held_out(groups)
+                scored.advance(len(groups) * self.args.world_size)
                 if self.method.couples_batch:
                     held_out.extend(groups)
                     continue
@@ -335,12 +374,11 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         if self.examination is not None:
             means |= self.examination.report(means)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
-        rows = len(dataloader.dataset)  # type: ignore[arg-type]
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
 
     def evaluation_metrics(self) -> list[str]:
         """The names of what an evaluation measures, by scoring one held-out group; nothing random is used up."""
-        with torch.no_grad(), self._same_random_state(), evaluating(self.model):
+        with torch.no_grad(), same_random_state(self.args.device), evaluating(self.model):
             groups = self.eval_dataset.groups[:1]
             if self._rollouts is not None:
                 groups = self._rollouts.held_out(groups)
@@ -350,20 +388,16 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             output = self.method.loss(policy, policy if self.method.needs_reference else None, batch)
         return sorted(self.method.summarise(dict.fromkeys(("loss", *output.metrics), 1.0)))
 
-    def _same_random_state(self) -> contextlib.AbstractContextManager[None]:
-        """What is drawn inside, as by every iteration over a DataLoader, moves no dropout of the steps after it."""
-        cuda = self.args.device.type == "cuda"
-        return torch.random.fork_rng([self.args.device] if cuda else [])
-
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Whether the run's best evaluation so far is this one, and leaves a checkpoint that can be loaded at the end.
 
         One at which health ends the run is not the best, unless it is the only one.
         """
-        if f"eval_{self.args.metric_for_best_model}" not in metrics:
+        best = self.args.metric_for_best_model
+        if f"eval_{best}" not in metrics:
+            known = ", ".join(sorted(name.removeprefix("eval_") for name in metrics))
             raise TrainingError(
-                f"metric_for_best_model: {self.args.metric_for_best_model}: no held-out row has a value of it; choose "
-                f"another of {', '.join(sorted(name.removeprefix('eval_') for name in metrics))}"
+                f"metric_for_best_model: {best}: no held-out row has a value of it; choose from {known}"
             )
         if self.args.save_strategy != "no" and not self.control.should_save:
             return False
@@ -406,24 +440,11 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            self._follow_schedule()
+            follow_schedule(self.optimizer, self.lr_scheduler)
         if checkpoint is not None and (Path(checkpoint) / METHOD_STATE).exists():
             self.method.restore(read_json(Path(checkpoint) / METHOD_STATE))
         if checkpoint is not None and self._rollouts is not None:
             self._rollouts.restore(Path(checkpoint), self.args.process_index)
-
-    def _follow_schedule(self) -> None:
-        """Make the next step at the rate of the schedule as it is now.
-
-        A checkpoint holds the rate that its own schedule gave, which is 0 at the end of most of them; the first step
-        of a run that goes on beyond that end would change nothing.
-        """
-        schedule = self.lr_scheduler
-        if isinstance(schedule, LambdaLR):
-            rates = [base * share(schedule.last_epoch) for base, share in zip(schedule.base_lrs, schedule.lr_lambdas)]
-            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
-            schedule._last_lr = rates
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Model and tokenizer, loadable by transformers and PEFT as they are; no pickled arguments beside them."""

@@ -24,6 +24,7 @@ from palate.data.rows import Reading
 from palate.data.targets import palate_row
 from palate.data.writers import write_rows
 from palate.errors import UsageError
+from palate.progress import progress
 from palate.records import Judge, PreferencePair, RewardFunction, Sampler
 
 
@@ -135,16 +136,16 @@ class _Run:
     def _rows(self, kind: str, wanted: int) -> Iterator[PreferencePair]:
         """Tries rows in an order of the seed's own until enough are made."""
         untouched = [pair for pair in self.loaded.records if made_of(pair.extra) is None]
-        made = 0
-        for pair in sorted(untouched, key=lambda pair: drawn_key(self.plan.seed, f"{kind}\0{pair.id}")):
-            if made >= wanted:
-                return
-            try:
-                yield self._one(kind, pair, untouched)
-            except RowError as error:
-                self.not_made.setdefault(kind, Counter())[error.reason] += 1
-            else:
-                made += 1
+        with progress(f"{kind} rows", wanted, delay=1.0) as made:
+            for pair in sorted(untouched, key=lambda pair: drawn_key(self.plan.seed, f"{kind}\0{pair.id}")):
+                if made.done >= wanted:
+                    return
+                try:
+                    yield self._one(kind, pair, untouched)
+                except RowError as error:
+                    self.not_made.setdefault(kind, Counter())[error.reason] += 1
+                else:
+                    made.advance()
 
     def _one(self, kind: str, pair: PreferencePair, others: Sequence[PreferencePair]) -> PreferencePair:
         plan, helpers = self.plan, self.helpers

@@ -42,7 +42,6 @@ def inspect_dataset(
     against: DatasetSpec | None = None,
     workers: int = 1,
     samples: int = 5,
-    progress: Callable[[int], None] | None = None,
 ) -> Inspection:
     """Looks at a dataset as a whole and at every row of it.
 
@@ -54,7 +53,6 @@ def inspect_dataset(
         against: evaluation data that must not be trained on.
         workers: processes that measure; the result is the same for any number.
         samples: rows shown for each problem.
-        progress: told now and then how many rows are done.
     """
     evaluation = None if against is None else evaluation_texts(against, dataset_dir)
     look = _Look(Glance(Collector(samples)), TokenLooker(count_tokens, render, cutoff_len))
@@ -74,8 +72,6 @@ def inspect_dataset(
 
     for chunk, glance in ordered_chunks(Glancer(samples, evaluation), records(), workers):
         look.take(chunk, glance)
-        if progress is not None:
-            progress(len(look.ids))
     return look.conclude(tuple(reports))
 
 
