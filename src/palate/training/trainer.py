@@ -396,9 +396,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         best = self.args.metric_for_best_model
         if f"eval_{best}" not in metrics:
             known = ", ".join(sorted(name.removeprefix("eval_") for name in metrics))
-            raise TrainingError(
-                f"metric_for_best_model: {best}: no held-out row has a value of it; choose from {known}"
-            )
+            raise TrainingError(f"metric_for_best_model: no held-out row has a value of {best}; choose from {known}")
         if self.args.save_strategy != "no" and not self.control.should_save:
             return False
         if self.examination is not None and self.examination.must_stop and self.state.best_metric is not None:
