@@ -20,6 +20,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "reward_model": "rewards",
         "num_ppo_epochs": "ppo_epochs",
         "router_aux_loss_coef": "moe_aux_loss_coef",
+        "new_special_tokens": "add_special_tokens",
     }
 )
 

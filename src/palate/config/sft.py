@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from palate.config.base import Fields
-from palate.config.optimisation import LearningRate
+from palate.config.optimisation import LearningRate, NoiseFields
 from palate.config.stage import Run
 
 
@@ -28,7 +28,7 @@ class SftFields(Fields):
         return self
 
 
-class SftConfig(SftFields, Run):
+class SftConfig(SftFields, NoiseFields, Run):
     """Supervised fine-tuning on demonstrations; pairs count as demonstrations of their chosen side."""
 
     stage: Literal["sft"] = Field("sft", description="Which kind of training this is.")

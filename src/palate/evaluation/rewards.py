@@ -17,7 +17,7 @@ from palate.evaluation.subject import ModelSpec
 from palate.models.allocator import keep_freed_memory
 from palate.models.fused import apply_fused
 from palate.models.limits import check_sequences, rows_of
-from palate.models.load import load_model, load_tokenizer, store_frozen_in
+from palate.models.load import load_model, store_frozen_in
 from palate.models.precision import Precision
 from palate.models.reward_head import end_index, probe_rewards
 from palate.models.tuning import merge_adapter
@@ -70,7 +70,7 @@ def reward_accuracy(rewards: Sequence[Sequence[float]], *, prompts: Sequence[Has
 
 def is_reward_model(spec: ModelSpec) -> bool:
     """Whether what the spec names was saved with a reward head, whole or as an adapter."""
-    for folder in (*spec.adapters, spec.model):
+    for folder in (*reversed(spec.adapters), spec.model):
         adapter, config = Path(folder) / "adapter_config.json", Path(folder) / "config.json"
         if adapter.is_file():
             return bool(_facts(adapter).get("task_type") == "SEQ_CLS")
@@ -108,7 +108,7 @@ class RewardSubject:
             apply_fused(model)
         self._model: nn.Module = model.eval().requires_grad_(False)
         store_frozen_in(self._model, precision)
-        self.template: Template = load_template(load_tokenizer(spec.model, **spec.origin), spec.template)
+        self.template: Template = load_template(spec.tokenizer(), spec.template)
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
         """Per group the rewards of its completions, in the order of the groups."""

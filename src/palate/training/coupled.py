@@ -8,6 +8,7 @@ the exact gradient of the step's loss, however the step is split.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -179,6 +180,11 @@ def random_state(device: torch.device) -> list[bytes]:
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
     return [state.numpy().tobytes() for state in states]
+
+
+def same_random_state(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """What is drawn inside, as by every iteration over a DataLoader, moves no dropout of the steps after it."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def set_random_state(state: Sequence[bytes], device: torch.device) -> None:

@@ -18,6 +18,7 @@ from palate.errors import ArtifactError, BatchStop, Stopped
 from palate.models.generate import Decoding
 from palate.models.reference import Reference
 from palate.training.arguments import training_arguments
+from palate.training.best import check_best_metric
 from palate.training.build import balance_of
 from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
 from palate.training.early import StopEarly
@@ -165,6 +166,7 @@ class _Training:
     def _before_the_first_step(self, trainer: PalateTrainer, samples: SampleWriter | None, *, fresh: bool) -> None:
         """What only the start can do: fill the reference store and let policy and reference answer."""
         session = self.session
+        check_best_metric(session, trainer)
         with session.voice.timed("reference"):
             fill_reference(
                 session.reference,
@@ -196,6 +198,7 @@ class _Training:
             token_budget=budget,
             trunk=session.policy.trunk,
             balance=balance_of(config, session.policy.model)[0],
+            noise=session.policy.noise,
             sampler=self._sampler(),
             on_step=self._on_step,
             between_batches=stop.between_batches,
@@ -320,6 +323,13 @@ class _Training:
             self.session.voice.say(
                 "warning: these are not the rows that the run began with: it goes on with what it would draw of the "
                 "new ones at this step, and ends elsewhere than an unbroken run"
+            )
+        base = (began.get("model") or {}).get("identity")
+        if self.session.config.finetuning_type == "lora" and base not in (None, self.session.policy.identity):
+            raise ArtifactError(
+                f"{self.folder.path}: the adapter was begun on the weights {base}, the config now gives "
+                f"{self.session.policy.identity}; put model_name_or_path and adapter_name_or_path back, or start a "
+                "new run"
             )
         if self.session.reference is None:
             return

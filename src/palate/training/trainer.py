@@ -22,20 +22,22 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
 from palate.artifacts import SEAL, read_json, seal_folder, write_errors, write_json
-from palate.errors import NonFiniteError
+from palate.errors import NonFiniteError, TrainingError
 from palate.models.casts import reuse_casts
 from palate.models.experts import RouterBalance
 from palate.models.logprobs import Logps, per_completion
-from palate.models.reference import Reference, score
+from palate.models.neftune import EmbeddingNoise
+from palate.models.reference import Reference, evaluating, score
 from palate.models.save import save_pretrained
 from palate.models.trunk import TrunkCache
 from palate.progress import Pass, progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
-from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, set_random_state
+from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, same_random_state, set_random_state
 from palate.training.examination import Examination
 from palate.training.meters import Meter
 from palate.training.methods.base import LossOutput, Method
+from palate.training.resume import follow_schedule
 from palate.training.rollouts import Rollouts, Sampler
 from palate.training.steps import Groups, StepOrder, micro_batches, order_of
 
@@ -60,6 +62,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         token_budget: tokens of one forward pass.
         trunk: what frozen bottom layers computed, or None.
         balance: the load-balancing term of a mixture of experts, or None; added in training, logged as `aux_loss`.
+        noise: on the embeddings in training passes, or None.
         sampler: answers the prompts of each step before it is made, for online methods; these compare with the
             reference themselves.
         on_step: called after every optimiser step with the step's metrics, on every rank.
@@ -84,6 +87,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         token_budget: int,
         trunk: TrunkCache | None = None,
         balance: RouterBalance | None = None,
+        noise: EmbeddingNoise | None = None,
         sampler: Sampler | None = None,
         on_step: Callable[[int, dict[str, float]], None],
         between_batches: Callable[[], None] = lambda: None,
@@ -97,6 +101,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         )
         self._trunk = trunk
         self._balance = balance
+        self._noise = noise
         self.examination: Examination | None = None
         self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
@@ -147,6 +152,12 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         if wanted >= len(groups):
             return list(groups)
         return [groups[index] for index in list(self._get_train_sampler())[:wanted]]
+
+    def _init_training_state(self, max_steps: int, *args: Any) -> tuple[int, int]:
+        found: tuple[int, int] = super()._init_training_state(max_steps, *args)
+        # A checkpoint brings the intervals that it was written with; those of the config hold.
+        self.state.compute_steps(self.args, max_steps)
+        return found
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if self.control.should_training_stop:  # decided before the run was interrupted and resumed
@@ -248,7 +259,9 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         inputs = self.method.inputs(batch)
         if self._balance is not None and torch.is_grad_enabled():
             inputs = {**inputs, "routers": True}
-        return score(functools.partial(model, **inputs), batch, self._trunk)
+        noise = self._noise if model.training else None
+        with noise.on(batch) if noise is not None else contextlib.nullcontext():
+            return score(functools.partial(model, **inputs), batch, self._trunk)
 
     def _unevenness(self, output: Any, batch: Batch, weights: torch.Tensor) -> torch.Tensor | float:
         """What the balancing term adds to Σ w·loss of a batch that is trained on."""
@@ -358,7 +371,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         meter = Meter(self.args.device)
         held_out: list[EncodedGroup] = []
         rows = len(dataloader.dataset)  # type: ignore[arg-type]
-        with torch.no_grad(), reuse_casts(), progress("evaluation", rows, delay=_SLOW_STEP) as scored:
+        evaluating_rows = progress("evaluation", rows, delay=_SLOW_STEP)
+        with torch.no_grad(), reuse_casts(), same_random_state(self.args.device), evaluating_rows as scored:
             for groups in dataloader:
                 if self._rollouts is not None:
                     groups = self._rollouts.held_out(groups)
@@ -382,8 +396,29 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
 
+    def evaluation_metrics(self) -> list[str]:
+        """The names of what an evaluation measures, by scoring one held-out group; nothing random is used up."""
+        with torch.no_grad(), same_random_state(self.args.device), evaluating(self.model):
+            groups = self.eval_dataset.groups[:1]
+            if self._rollouts is not None:
+                groups = self._rollouts.held_out(groups)
+            batch = self.split(groups)[0].to(self.args.device)
+            policy = self.method.read(self._forward(self.model, batch), batch)
+            # Only the names are wanted, so the policy's own values do for the reference.
+            output = self.method.loss(policy, policy if self.method.needs_reference else None, batch)
+        return sorted(self.method.summarise(dict.fromkeys(("loss", *output.metrics), 1.0)))
+
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """An evaluation at which health ends the run is not the best one, unless it is the only one."""
+        """Whether the run's best evaluation so far is this one, and leaves a checkpoint that can be loaded at the end.
+
+        One at which health ends the run is not the best, unless it is the only one.
+        """
+        best = self.args.metric_for_best_model
+        if f"eval_{best}" not in metrics:
+            known = ", ".join(sorted(name.removeprefix("eval_") for name in metrics))
+            raise TrainingError(f"metric_for_best_model: no held-out row has a value of {best}; choose from {known}")
+        if self.args.save_strategy != "no" and not self.control.should_save:
+            return False
         if self.examination is not None and self.examination.must_stop and self.state.best_metric is not None:
             return False
         return bool(super()._determine_best_metric(metrics, trial))
@@ -422,6 +457,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            follow_schedule(self.optimizer, self.lr_scheduler)
         if checkpoint is not None and (Path(checkpoint) / METHOD_STATE).exists():
             self.method.restore(read_json(Path(checkpoint) / METHOD_STATE))
         if checkpoint is not None and self._rollouts is not None:
