@@ -10,9 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from palate.config.objectives import OBJECTIVES, OPTIONS
-from palate.config.optimisation import Optimiser, Schedule
+from palate.config.optimisation import Optimiser
 from palate.config.preference import OBJECTIVE_KEYS
 from palate.config.run import STAGES, DpoConfig, SftConfig
+from palate.config.schedules import Schedule
 from palate.errors import ConfigError
 
 

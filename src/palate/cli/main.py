@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PalateError as error:
         # A wrong config is wrong in every process alike; what failed in one process only is said by that one.
         if not isinstance(error, UsageError) or process_rank() == 0:
-            complain(str(error))
+            for line in error.lines:
+                complain(line)
         return error.exit_code
     except TyperException as error:
         context = getattr(error, "ctx", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
 # What the loss is taken of, by the family of the objective.
 ROWS = {"paired": "a pair", "ranked": "a ranking", "unpaired": "an answer", "reward": "a row"}
 
-# What PyYAML adds to a bare scalar.
-END_OF_DOCUMENT = "...\n"
-
 
 def command(
     words: Words = None, config_file: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False
@@ -30,7 +26,7 @@ def command(
     from palate.config.pipeline import is_pipeline, load_pipeline
 
     notices: tuple[str, ...]
-    if is_pipeline(path):
+    if is_pipeline(path, changes):
         pipeline = load_pipeline(path, changes)
         notices, text, plain = pipeline.notices, as_pipeline(pipeline), _plain(pipeline)
     else:
@@ -128,7 +124,6 @@ def _plain(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _line(key: str, value: Any) -> str:
-    import yaml
+    from palate.config.reader import dump_yaml
 
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=inf, default_flow_style=True)
-    return f"{key}: " + text.removesuffix(END_OF_DOCUMENT).strip()
+    return f"{key}: {dump_yaml(value)}"

@@ -7,15 +7,15 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from palate.config.base import Fields
-from palate.config.values import LoraTarget, Names
+from palate.config.values import LoraTarget, Names, PathText
 
 
 class ModelFields(Fields):
     """The model, its reference and its precision."""
 
-    model_name_or_path: str = Field(min_length=1, description="Folder or hub id of the model to train.")
+    model_name_or_path: PathText = Field(min_length=1, description="Folder or hub id of the model to train.")
     model_revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
-    adapter_name_or_path: str | None = Field(
+    adapter_name_or_path: PathText | None = Field(
         None, description="Folder or hub id of a LoRA adapter that training continues from."
     )
     trust_remote_code: bool = Field(

@@ -12,17 +12,18 @@ from pydantic import Field, ValidationError, model_validator
 from palate.config.base import Fields
 from palate.config.explain import explain
 from palate.config.functions import names_function
-from palate.config.load import PIPELINE_KEYS, config_from_entries, overridden, wants_overwriting
-from palate.config.reader import Entry, as_yaml, read_config_file
+from palate.config.load import PIPELINE_KEYS, config_from_entries, output_folder, overridden, wants_overwriting
+from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import STAGES, RunConfig
+from palate.config.values import NamedOrPath, PathText
 from palate.errors import ConfigError
 
 
 class SamplingFields(Fields):
     """How a round makes its own pairs: the policy answers prompts, a judge compares the answers."""
 
-    prompts: str = Field(min_length=1, description="Prompts that the policy answers at the beginning of each round.")
-    judge: str = Field(min_length=1, description="What compares the answers, as `palate judge --judge` names it.")
+    prompts: PathText = Field(min_length=1, description="Prompts that the policy answers at the beginning of each round.")
+    judge: NamedOrPath = Field(min_length=1, description="What compares the answers, as `palate judge --judge` names it.")
     prompts_per_round: int | None = Field(
         None, ge=1, description="Prompts drawn for a round.", json_schema_extra={"default": "all"}
     )
@@ -40,7 +41,7 @@ class SamplingFields(Fields):
     candidate_model: str | None = Field(
         None, description="The engine's name for the policy.", json_schema_extra={"default": "none"}
     )
-    candidate_sync: str | None = Field(
+    candidate_sync: NamedOrPath | None = Field(
         None,
         description="How the engine gets the policy before each round: module:function or file.py:function, called "
         "with the folder that the round starts from and candidate_model; or none, where it goes on with its own.",
@@ -63,7 +64,7 @@ class SamplingFields(Fields):
 class DriftFields(Fields):
     """What is measured after each stage or round, against the model that the pipeline began with."""
 
-    drift_prompts: str | None = Field(
+    drift_prompts: PathText | None = Field(
         None, description="Fixed prompts for the KL.", json_schema_extra={"default": "those of the first dataset"}
     )
     drift_samples: int = Field(32, ge=0, description="How many of them; 0 measures nothing.")
@@ -114,9 +115,10 @@ class Pipeline:
     notices: tuple[str, ...]
 
 
-def is_pipeline(path: str | Path) -> bool:
-    """Whether a config file has `stages` or `rounds`."""
-    return any(key in PIPELINE_KEYS for key in read_config_file(path))
+def is_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> bool:
+    """Whether a config file, or an override, has `stages` or `rounds`."""
+    keys = [*read_config_file(path), *(read_override(text)[0] for text in overrides)]
+    return any(key.partition(".")[0] in PIPELINE_KEYS for key in keys)
 
 
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
@@ -127,14 +129,15 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     Raises:
         ConfigError: one line that names the file and line, the stage, the key, and the remedy.
     """
-    entries, notices = overridden(read_config_file(path), overrides)
+    given = overridden(read_config_file(path), overrides)
+    if given.refused:
+        raise ConfigError(*given.refused.values())
+    entries, notices = given.entries, given.lines()
     origin = str(path)
     kind = next((key for key in PIPELINE_KEYS if key in entries), "")
     if all(key in entries for key in PIPELINE_KEYS):
         raise ConfigError(f"{entries['rounds'].where}: stages and rounds cannot both be given; keep one of them")
-    if "output_dir" not in entries:
-        raise ConfigError(f"{origin}: output_dir is missing; the runs go below it")
-    folder = Path(str(entries["output_dir"].value))
+    folder = output_folder(entries, origin)
     own: dict[str, Any] = {topic.__name__: _topic(topic, entries, origin) for topic in (DriftFields, RoundFields)}
     common = {
         key: entry
@@ -248,7 +251,7 @@ def _topic(topic: type[Any], entries: Mapping[str, Entry], origin: str) -> Any:
     try:
         return topic(**{key: entry.value for key, entry in own.items() if entry.value is not None})
     except ValidationError as error:
-        raise ConfigError(explain(error, own, topic, origin)) from error
+        raise ConfigError(*explain(error, own, topic, origin)) from error
 
 
 def _refuse_unused(common: Mapping[str, Entry], used: set[str]) -> None:

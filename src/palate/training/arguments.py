@@ -44,6 +44,7 @@ def training_arguments(
         num_train_epochs=config.num_train_epochs,
         max_steps=config.max_steps,
         lr_scheduler_type=config.lr_scheduler_type,
+        lr_scheduler_kwargs=dict(config.lr_scheduler_kwargs),
         # A share of the steps is written as a number below 1 since transformers 5.
         warmup_steps=config.warmup_steps or config.warmup_ratio,
         optim=config.optim,
