@@ -24,8 +24,8 @@ def test_rows_go_to_a_file_that_can_be_continued(
     prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n}"} for n in range(5)])
     out = tmp_path / "c.jsonl"
     common = ["generate", str(prompts), "--model", str(model), "--k", "3", "--max-new-tokens", "6"]
-    assert main([*common, "--out", str(out), "--max-samples", "2"]) == 0
-    assert main([*common, "--out", str(out), "--json"]) == 0
+    assert main([*common, "--output", str(out), "--max-samples", "2"]) == 0
+    assert main([*common, "--output", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.partition("\n")[2])["made"] == 3
     rows = read_jsonl(out)
     assert [row["id"] for row in rows] == [f"p.jsonl:{n}" for n in range(1, 6)]

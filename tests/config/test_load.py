@@ -118,7 +118,7 @@ def test_an_override_of_a_list_or_mapping(write: Callable[[str], Path]) -> None:
         ("gradient_checkpointing: maybe", "gradient_checkpointing must be true or false, not maybe"),
         ("quantization_bit: 5", "quantization_bit must be 4 or 8, not 5"),
         ("max_tokens_per_batch: aut", "max_tokens_per_batch must be a whole number or auto, not aut"),
-        ("columns: [a]", "columns must be a mapping, not ['a']"),
+        ("columns: [a]", "columns must be a mapping, not [a]"),
         ("report_to: mlflow", "report_to must be tensorboard or wandb, not mlflow"),
         ("pref_loss: sigmoyd", "pref_loss: there is no objective 'sigmoyd'; did you mean sigmoid?"),
         ("pref_beta: -0.1", "pref_beta: -0.1 must be in (0, ∞)"),

@@ -77,5 +77,5 @@ def test_a_folder_with_a_space_is_quoted_in_the_command_that_converts_it(tmp_pat
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(ModelError, match=r"palate model convert '.*old model' '.*old model-safetensors'"):
+    with pytest.raises(ModelError, match=r"palate model convert '.*old model' --output '.*old model-safetensors'"):
         resolve_name(str(folder))

@@ -19,6 +19,7 @@ from typer.exceptions import Abort, TyperException
 from palate import __version__
 from palate.cli import compare, data, demo, generate, judge, model, objectives, plan, report, train
 from palate.cli import eval as evaluate
+from palate.cli.arguments import verb_group
 from palate.cli.console import complain, process_rank
 from palate.errors import Interrupted, PalateError, UsageError
 
@@ -29,6 +30,7 @@ VERBS: tuple[ModuleType, ...] = (demo, train, data, generate, judge, evaluate, c
 _INTERRUPTED = 130
 
 app = typer.Typer(
+    cls=verb_group(),
     help="Teach language models from comparisons.",
     epilog="Each verb has its own --help and its page in docs/.",
     add_completion=False,

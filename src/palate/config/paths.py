@@ -1,4 +1,4 @@
-"""Paths as users write them: `~` and variables are expanded once, when a config or a command line is read.
+"""Paths as users write them in configs: `~` and variables are expanded once, when the config is read.
 
 A relative path stays relative to the folder in which the command runs.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{(\w+)\})")
 # What a reward or judge may begin with, where a path follows.
 _BEFORE_A_PATH = ("lexicon",)
 
@@ -59,17 +59,5 @@ def expand_named(name: str) -> str:
     return f"{word}:{expand(path)}" if colon and word in _BEFORE_A_PATH else expand(name)
 
 
-def expand_arguments(words: Sequence[str]) -> list[str]:
-    """A command line with the paths expanded that a shell leaves alone: `--output=~/x`, or words from a program."""
-    return [_expand_argument(word) for word in words]
-
-
 def _expand_parts(text: str) -> str:
     return ",".join(f"{part[: len(part) - len(part.lstrip())]}{expand(part.lstrip())}" for part in text.split(","))
-
-
-def _expand_argument(word: str) -> str:
-    option, equals, value = word.partition("=")
-    if equals and option.startswith("--"):
-        return f"{option}={_expand_argument(value)}"
-    return expand(word) if word.startswith("~/") or word == "~" else word

@@ -180,9 +180,8 @@ def dump_yaml(value: Any) -> str:
 
 def as_yaml(value: Any) -> str:
     """A value as it would stand in the file, at most 60 characters of it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    text = str(value)
+    plain = value is None or isinstance(value, bool | list | dict)
+    text = dump_yaml(value) if plain else str(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 

@@ -91,7 +91,7 @@ def _check_folder(path: Path) -> None:
 
 
 def _conversion(folder: Path) -> str:
-    return shlex.join(["palate", "model", "convert", str(folder), f"{folder}-safetensors"])
+    return shlex.join(["palate", "model", "convert", str(folder), "--output", f"{folder}-safetensors"])
 
 
 def _nearest(path: Path) -> str:
