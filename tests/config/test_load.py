@@ -186,6 +186,17 @@ def test_a_slip_in_a_key_does_not_make_the_key_missing(write: Callable[[str], Pa
     assert caught.value.lines == (f"{path}:3: unknown key datset; did you mean dataset?",)
 
 
+def test_an_override_reaches_into_a_mapping(write: Callable[[str], Path]) -> None:
+    path = write(BASE + "lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr: 1e-7}\n")
+    config = load_config(path, ["lr_scheduler_kwargs.min_lr=2e-7", "lr_scheduler_kwargs.num_cycles=0.5"]).config
+    assert config.lr_scheduler_kwargs == {"min_lr": 2e-7, "num_cycles": 0.5}
+    path = write(BASE.replace("pairs.jsonl", "{a.jsonl: 1, b.jsonl: 2}"))
+    assert load_config(path, ["dataset.b.jsonl=5"]).config.dataset == {"a.jsonl": 1.0, "b.jsonl": 5.0}
+    assert load_config(write(BASE), ["columns.prompt=q"]).config.columns == {"prompt": "q"}
+    with pytest.raises(ConfigError, match=r"--set dataset.a: pairs.jsonl is no mapping"):
+        load_config(write(BASE), ["dataset.a=5"])
+
+
 def test_an_override_mends_what_the_file_has_wrong(write: Callable[[str], Path]) -> None:
     path = write(BASE + "use_galore: true\nbf16: maybe\nqps: 1\n")
     assert load_config(path, ["use_galore=false", "bf16=true", "qps=null"]).config.precision == "bf16"

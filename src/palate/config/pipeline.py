@@ -127,11 +127,9 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     Keys beside `stages` or `rounds` hold for every run that has them; those of a stage or round win over them.
 
     Raises:
-        ConfigError: one line that names the file and line, the stage, the key, and the remedy.
+        ConfigError: a line for each key that is wrong, with the file and line, the stage, and the remedy.
     """
     given = overridden(read_config_file(path), overrides)
-    if given.refused:
-        raise ConfigError(*given.refused.values())
     entries, notices = given.entries, given.lines()
     origin = str(path)
     kind = next((key for key in PIPELINE_KEYS if key in entries), "")
@@ -149,9 +147,11 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     if kind == "stages":
         if "reference" in entries:
             raise ConfigError(f"{entries['reference'].where}: reference belongs to rounds; a stage may set ref_model")
-        runs, said = _stages(parts, common, folder)
+        runs, said, wrong = _stages(parts, common, folder)
     else:
-        runs, said = _rounds(parts, common, folder, own["RoundFields"].reference, origin)
+        runs, said, wrong = _rounds(parts, common, folder, own["RoundFields"].reference, origin)
+    if wrong or given.refused:
+        raise ConfigError(*given.refused.values(), *wrong)
     notices = [*notices, *dict.fromkeys(said)]
     return Pipeline(kind, folder, tuple(runs), own["DriftFields"], wants_overwriting(entries), tuple(notices))
 
@@ -171,35 +171,44 @@ def _parts(entry: Entry) -> list[dict[str, Entry]]:
 
 def _stages(
     parts: Sequence[Mapping[str, Entry]], common: Mapping[str, Entry], folder: Path
-) -> tuple[list[PlannedRun], list[str]]:
+) -> tuple[list[PlannedRun], list[str], list[str]]:
+    """The runs, notices, and a line for each key that is wrong in any of them."""
     runs: list[PlannedRun] = []
     notices: list[str] = []
+    wrong: list[str] = []
     policy: RunConfig | None = None
     used: set[str] = set()
     for number, part in enumerate(parts, 1):
         stage = part.get("stage", common.get("stage"))
         if stage is None or stage.value not in STAGES:
             where = next(iter(part.values())).where if part else f"stages, number {number}"
-            raise ConfigError(f"{where}: names no stage; add `stage: sft` (one of {', '.join(STAGES)})")
+            wrong.append(f"{where}: names no stage; add `stage: sft` (one of {', '.join(STAGES)})")
+            continue
         fields = STAGES[str(stage.value)].model_fields
         shared = {key: entry for key, entry in common.items() if key in fields}
         used.update(shared)
         name = f"{number}-{stage.value}"
         given = {**shared, **part, **_start(part, policy), "output_dir": Entry(str(folder / name), "output_dir")}
-        loaded = config_from_entries(given, origin=f"stages, number {number}")
+        try:
+            loaded = config_from_entries(_somewhere(given, wrong), origin=f"stages, number {number}")
+        except ConfigError as error:
+            wrong += error.lines
+            continue
         notices += loaded.notices
         runs.append(PlannedRun(name, loaded.config))
         if stage.value != "rm":  # a reward model rewards later stages; it is no policy to go on from
             policy = loaded.config
-    _refuse_unused(common, used)
-    return runs, notices
+    wrong += _unused(common, used)
+    return runs, notices, list(dict.fromkeys(wrong))
 
 
 def _rounds(
     parts: Sequence[Mapping[str, Entry]], common: Mapping[str, Entry], folder: Path, reference: str, origin: str
-) -> tuple[list[PlannedRun], list[str]]:
+) -> tuple[list[PlannedRun], list[str], list[str]]:
+    """The runs, notices, and a line for each key that is wrong in any of them."""
     runs: list[PlannedRun] = []
     notices: list[str] = []
+    wrong: list[str] = []
     before: RunConfig | None = None
     for number, part in enumerate(parts, 1):
         name = f"round-{number}"
@@ -214,11 +223,20 @@ def _rounds(
         given |= {**_start(part, before), "output_dir": Entry(str(folder / name), "output_dir")}
         if reference == "first" and runs:
             given["ref_model"] = Entry(_first_model(runs[0].config), "reference")
-        loaded = config_from_entries(given, origin=f"rounds, number {number}")
+        try:
+            loaded = config_from_entries(_somewhere(given, wrong), origin=f"rounds, number {number}")
+        except ConfigError as error:
+            wrong += error.lines
+            continue
         notices += loaded.notices
         runs.append(PlannedRun(name, loaded.config, sampling))
         before = loaded.config
-    return runs, notices
+    return runs, notices, list(dict.fromkeys(wrong))
+
+
+def _somewhere(given: Mapping[str, Entry], wrong: Sequence[str]) -> Mapping[str, Entry]:
+    """Beside a run that is wrong, the one after it starts from a model that nobody knows yet."""
+    return {"model_name_or_path": Entry("the run before", "the run before"), **given} if wrong else given
 
 
 def _start(part: Mapping[str, Entry], before: RunConfig | None) -> dict[str, Entry]:
@@ -254,7 +272,9 @@ def _topic(topic: type[Any], entries: Mapping[str, Entry], origin: str) -> Any:
         raise ConfigError(*explain(error, own, topic, origin)) from error
 
 
-def _refuse_unused(common: Mapping[str, Entry], used: set[str]) -> None:
-    for key, entry in common.items():
-        if key not in used and entry.value is not None:
-            raise ConfigError(f"{entry.where}: no stage of this pipeline has the key {key}")
+def _unused(common: Mapping[str, Entry], used: set[str]) -> list[str]:
+    return [
+        f"{entry.where}: no stage of this pipeline has the key {key}"
+        for key, entry in common.items()
+        if key not in used and entry.value is not None
+    ]

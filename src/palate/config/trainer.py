@@ -88,7 +88,7 @@ class EvaluationFields(Fields):
 class DeviceFields(Fields):
     """Workers, processes and sharding."""
 
-    dataloader_num_workers: int = Field(0, ge=0, description="Processes that prepare batches ahead.")
+    dataloader_num_workers: int = Field(0, ge=0, description="Processes that prepare batches ahead, at most one a core.")
     ddp_timeout: int = Field(1800, ge=1, description="Seconds a process waits for the others.")
     deepspeed: PathText | dict[str, Any] | None = Field(None, description="DeepSpeed config: a JSON file or a mapping.")
     fsdp: bool | str | list[str] | None = Field(None, description="Fully sharded data parallel, as in transformers.")

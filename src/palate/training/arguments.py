@@ -10,6 +10,7 @@ import torch
 from transformers import TrainingArguments
 
 from palate.config.run import RunConfig
+from palate.data.parallel import all_cores
 from palate.models.precision import Precision
 
 
@@ -69,7 +70,8 @@ def training_arguments(
         greater_is_better=not metric.endswith(("loss", "nll")),
         report_to=config.report_to or "none",
         run_name=config.run_name,
-        dataloader_num_workers=config.dataloader_num_workers,
+        # More than one a core only slows them down, and torch warns of it.
+        dataloader_num_workers=min(config.dataloader_num_workers, all_cores()),
         dataloader_pin_memory=False,
         ddp_timeout=config.ddp_timeout,
         deepspeed=config.deepspeed,
