@@ -19,9 +19,11 @@ Schedule: TypeAlias = Literal[
     "cosine_with_min_lr",
     "cosine_warmup_with_min_lr",
     "warmup_stable_decay",
+    "greedy",
 ]
 
 _MIN_LR = ("min_lr", "min_lr_rate")
+_PLATEAU = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
 
 # schedule → what lr_scheduler_kwargs may hold for it
 SETTINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -33,14 +35,13 @@ SETTINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "constant": (),
         "constant_with_warmup": (),
         "inverse_sqrt": ("timescale",),
-        "reduce_lr_on_plateau": (
-            *("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps"),
-        ),
+        "reduce_lr_on_plateau": _PLATEAU,
         "cosine_with_min_lr": ("num_cycles", *_MIN_LR),
         "cosine_warmup_with_min_lr": ("num_cycles", *_MIN_LR, "warmup_lr_rate"),
         "warmup_stable_decay": (
             *("num_decay_steps", "num_stable_steps", "warmup_type", "decay_type", "min_lr_ratio", "num_cycles"),
         ),
+        "greedy": (*_PLATEAU, "warmup", "max_lr", "smooth", "window_size", "reset_start"),
     }
 )
 assert tuple(SETTINGS) == get_args(Schedule)
@@ -51,8 +52,12 @@ NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "cosine_with_min_lr": _MIN_LR,
         "cosine_warmup_with_min_lr": _MIN_LR,
         "warmup_stable_decay": ("num_decay_steps",),
+        "greedy": ("min_lr",),  # its default, 1e-3, is above most learning rates
     }
 )
+
+BY_EVALUATION = ("reduce_lr_on_plateau", "greedy")
+"""Schedules that move at evaluations."""
 
 
 def check_schedule(schedule: str, settings: Mapping[str, Any]) -> None:
