@@ -219,6 +219,15 @@ def test_stages_own_their_keys(write: Callable[[str], Path]) -> None:
         load_config(write(BASE.replace("dpo", "pt")))
 
 
+def test_the_default_of_another_stage_changes_nothing(write: Callable[[str], Path]) -> None:
+    lines = "pref_beta: 0.1\nsimpo_gamma: 1\ntemperature: 1.0\nppo_score_norm: no\npref_loss: sigmoid\n"
+    (line,) = load_config(write(BASE.replace("dpo", "sft") + lines)).notices
+    assert line.startswith("no effect here: pref_beta: 0.1 (the default of stage dpo or kto); simpo_gamma: 1 (the")
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(BASE.replace("dpo", "sft") + "pref_beta: 0.2\ntemperature: true\nppo_score_norm: yes\n"))
+    assert len(caught.value.lines) == 3
+
+
 @pytest.mark.parametrize("key", PIPELINE_KEYS)
 def test_pipelines_are_left_to_train(write: Callable[[str], Path], key: str) -> None:
     with pytest.raises(ConfigError, match=rf"run\.yaml:1: {key} makes a pipeline, which `palate train` runs"):

@@ -104,8 +104,8 @@ def test_what_belongs_to_a_switch_has_no_effect_without_it() -> None:
 
 
 def test_all_that_is_refused_is_refused_together() -> None:
-    found = translated(use_galore=True, bf16="maybe", train_on_prompt=True, label_smoothing=0.1, dpo_label_smoothing=0)
-    assert set(found.refused) == {"use_galore", "bf16", "train_on_prompt", "label_smoothing"}
+    found = translated(use_galore=True, bf16="maybe", tool_format="qwen", label_smoothing=0.1, dpo_label_smoothing=0)
+    assert set(found.refused) == {"use_galore", "bf16", "tool_format", "label_smoothing"}
 
 
 def test_no_key_is_both_ours_and_a_peers() -> None:

@@ -146,12 +146,28 @@ def _build(given: Translated, origin: str) -> LoadedConfig:
             hint = f"did you mean {close}?" if close else "docs/config.md lists the keys"
             refused.append(f"{entry.where}: unknown key {key}; {hint}")
             beside |= {key, close or key}
+        elif _is_default(key, entry.value):
+            given.idle[key] = f"{key}: {as_yaml(entry.value)} (the default of stage {_owners(key)})"
         else:
-            owners = " or ".join(name for name, other in STAGES.items() if key in other.model_fields)
             beside.add(key)
-            refused.append(f"{entry.where}: {key} belongs to stage {owners}, but this config says stage: {stage}")
+            refused.append(f"{entry.where}: {key} belongs to stage {_owners(key)}, but this config says stage: {stage}")
     config = _validated(config_class, known, refused, beside, origin)
     return LoadedConfig(config, (*given.lines(), *_idle_keys(config)))
+
+
+def _owners(key: str) -> str:
+    return " or ".join(name for name, other in STAGES.items() if key in other.model_fields)
+
+
+def _is_default(key: str, value: Any) -> bool:
+    """Whether a key of other stages has the value that it has there anyway: files are shared between stages."""
+    fields = [other.model_fields[key] for other in STAGES.values() if key in other.model_fields]
+    defaults = [OPTIONS[key].default] if key in OPTIONS else [field.get_default() for field in fields]
+    switch = truth(value)
+    return any(
+        switch is default if isinstance(default, bool) else default is not None and switch is None and value == default
+        for default in defaults
+    )
 
 
 def _validated(

@@ -186,7 +186,6 @@ ONLY: Mapping[str, OnlyValue] = MappingProxyType(
         "double_quantization": OnlyValue((True,), "4 bits are always quantised twice"),
         "quantization_device_map": OnlyValue(("auto",), "each process loads the model on its own device; remove it"),
         # its data
-        "train_on_prompt": OnlyValue((False,), "the loss is of the answers only; remove it"),
         "ignore_pad_token_for_loss": OnlyValue((True,), "padding is never trained on; remove it"),
         "split_special_tokens": OnlyValue((False,), "special tokens of a template are one token each; remove it"),
         "eval_on_each_dataset": OnlyValue((False,), "eval_dataset is evaluated as one; remove it"),
