@@ -119,6 +119,17 @@ def random_groups(
     ]
 
 
+def stock_score(model: Any, group: EncodedGroup, answer: int) -> float:
+    """Σ log π of an answer's trained tokens by transformers alone."""
+    completion = group.completions[answer]
+    ids = torch.tensor([*group.prompt_ids.tolist(), *completion.ids.tolist()])
+    with torch.no_grad():
+        logps = model.eval()(ids[None]).logits[0].log_softmax(-1)
+    start = len(group.prompt_ids)
+    places = [start + i for i, trained in enumerate(completion.trained) if trained]
+    return float(sum(logps[place - 1, ids[place]] for place in places))
+
+
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from palate.config.load import config_from_values, load_config
-from palate.config.paths import expand, expand_dataset, expand_named
+from palate.config.paths import expand, expand_names, expand_named
 from palate.config.pipeline import load_pipeline
 from palate.config.sweep import load_sweep
 from palate.errors import ConfigError
@@ -55,6 +55,8 @@ def test_what_stands_for_nothing_is_refused_with_its_line(tmp_path: Path, path: 
         ("dpo", "output_dir", "~/runs/x", "/home/me/runs/x"),
         ("dpo", "model_name_or_path", "~/models/a", "/home/me/models/a"),
         ("dpo", "adapter_name_or_path", "$DATA/a", "/mnt/data/a"),
+        ("dpo", "adapter_name_or_path", "~/a, $DATA/b", "/home/me/a, /mnt/data/b"),
+        ("dpo", "adapter_name_or_path", ["~/a", "b"], ["/home/me/a", "b"]),
         ("dpo", "ref_model", "~/a", "/home/me/a"),
         ("dpo", "dataset", "~/a.jsonl, ~/b.jsonl,c", "/home/me/a.jsonl, /home/me/b.jsonl,c"),
         ("dpo", "dataset", ["~/a.jsonl", "b"], ["/home/me/a.jsonl", "b"]),
@@ -91,7 +93,7 @@ def test_rewards_and_judges() -> None:
 
 def test_what_is_expanded_stays_what_it_is() -> None:
     for dataset in ("a, b", ["a"], {"a": 1.0}):
-        assert expand_dataset(dataset) == dataset  # type: ignore[type-var]
+        assert expand_names(dataset) == dataset  # type: ignore[type-var]
 
 
 def test_pipelines_and_sweeps_go_below_one_folder(tmp_path: Path) -> None:

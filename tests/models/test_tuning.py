@@ -118,9 +118,18 @@ def test_an_adapter_that_is_not_whole_is_refused(adapter: Path, tmp_path: Path, 
         tuning.continue_adapter(tiny_model("llama"), str(tmp_path / "adapter"))
 
 
+@pytest.mark.parametrize(("layers", "which"), [(2, {"1", "2"}), (-2, {"0", "1"}), (-3, {"0", "1", "2"})])
+def test_the_last_or_the_first_layers_train(layers: int, which: set[str]) -> None:
+    tuned = tuning.train_last_layers(tiny_model("llama"), layers)
+    names = [name for name, parameter in tuned.named_parameters() if parameter.requires_grad]
+    assert {name.split(".")[2] for name in names if name.startswith("model.layers.")} == which
+    assert all(name.startswith("model.layers.") for name in names)
+
+
 def test_what_is_not_there_cannot_train() -> None:
-    with pytest.raises(ConfigError, match="3 decoder layers"):
-        tuning.train_last_layers(tiny_model("llama"), 4)
+    for layers in (4, -4):
+        with pytest.raises(ConfigError, match="3 decoder layers"):
+            tuning.train_last_layers(tiny_model("llama"), layers)
     with pytest.raises(ConfigError, match="no module named head"):
         tuning.train_last_layers(tiny_model("llama"), 1, ["head"])
 

@@ -16,7 +16,7 @@ from palate.config.health import HealthFields
 from palate.config.kto import UnpairedObjectiveFields
 from palate.config.model import ModelFields, TuningFields
 from palate.config.online import GrpoFields, PpoFields
-from palate.config.optimisation import OptimisationFields
+from palate.config.optimisation import NoiseFields, OptimisationFields
 from palate.config.peer_keys import (
     FIXED,
     NO_EFFECT,
@@ -46,6 +46,7 @@ TOPICS: tuple[tuple[str, type[Fields]], ...] = (
     ("GRPO and RLOO", GrpoFields),
     ("Reference", ReferenceFields),
     ("Optimisation", OptimisationFields),
+    ("Noise", NoiseFields),
     ("Output", OutputFields),
     ("Evaluation and saving", EvaluationFields),
     ("Logging", LogFields),

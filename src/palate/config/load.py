@@ -23,7 +23,10 @@ from palate.errors import ConfigError
 
 # finetuning_type → the keys that only it uses
 ONLY_WITH: Mapping[str, tuple[str, ...]] = {
-    "lora": ("lora_target", "lora_rank", "lora_alpha", "lora_dropout", "use_dora", "use_rslora"),
+    "lora": (
+        *("lora_target", "lora_rank", "lora_alpha", "lora_dropout", "use_dora", "use_rslora"),
+        *("create_new_adapter", "additional_target"),
+    ),
     "freeze": ("freeze_trainable_layers", "freeze_extra_modules"),
 }
 _KNOWN = tuple(sorted({name for config_class in STAGES.values() for name in config_class.model_fields}))
@@ -254,6 +257,8 @@ def _idle_keys(config: RunConfig) -> Iterable[str]:
         for key in keys
         if key in given
     ]
+    if config.create_new_adapter and not config.adapters:
+        idle.append("create_new_adapter has no effect without adapter_name_or_path: a new adapter is made anyway")
     if config.warmup_steps and config.warmup_ratio:
         idle.append("warmup_ratio has no effect beside warmup_steps")
     if "eval_steps" in given and config.eval_strategy != "steps":

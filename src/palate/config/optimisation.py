@@ -31,6 +31,17 @@ Optimiser: TypeAlias = Literal[
 ]
 
 
+class NoiseFields(Fields):
+    """Noise while the model trains. Evaluation and the reference never get any."""
+
+    neftune_noise_alpha: float = Field(
+        0.0,
+        ge=0,
+        description="NEFTune: uniform noise of at most α/√(L·d) on the embeddings, L the tokens of prompt and longest "
+        "answer, d the model's width; 5 to 15 are common, 0 is off. Above 0 it switches trunk_cache off.",
+    )
+
+
 class OptimisationFields(Fields):
     """Batches, steps, optimiser and regularisation."""
 

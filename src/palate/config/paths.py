@@ -39,7 +39,7 @@ def expand(text: str) -> str:
     return expanded
 
 
-def expand_dataset(dataset: Names) -> Names:
+def expand_names(dataset: Names) -> Names:
     """The same for a dataset's name, names with commas, a list of names, or names with weights."""
     if isinstance(dataset, str):
         return _expand_parts(dataset)

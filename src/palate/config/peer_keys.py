@@ -19,6 +19,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "reward_model": "rewards",
         "num_ppo_epochs": "ppo_epochs",
         "beta": "pref_beta",
+        "new_special_tokens": "add_special_tokens",
     }
 )
 

@@ -246,7 +246,10 @@ def _start(part: Mapping[str, Entry], before: RunConfig | None) -> dict[str, Ent
     if before.finetuning_type == "lora":
         return {
             "model_name_or_path": Entry(before.model_name_or_path, "the stage before"),
-            "adapter_name_or_path": Entry(before.output_dir, "the stage before"),
+            # What the stage before merged into the model is not in the adapter that it saved.
+            "adapter_name_or_path": Entry([*before.merged_adapters, before.output_dir], "the stage before")
+            if before.merged_adapters
+            else Entry(before.output_dir, "the stage before"),
         }
     return {
         "model_name_or_path": Entry(before.output_dir, "the stage before"),
@@ -256,7 +259,7 @@ def _start(part: Mapping[str, Entry], before: RunConfig | None) -> dict[str, Ent
 
 
 def _first_model(config: RunConfig) -> str:
-    if config.adapter_name_or_path is not None:
+    if config.adapters:
         raise ConfigError(
             "reference: first needs one model to compare with, but the first round starts from an adapter; merge it, "
             "or take reference: previous"

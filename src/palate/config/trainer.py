@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from palate.config.base import Fields
 from palate.config.values import Interval, PathText, Trackers, When
+
+
+# metric of an evaluation → whether a larger value is better
+GREATER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
+    {
+        "loss": False,
+        "nll": False,
+        "rewards/accuracies": True,
+        "rewards/margins": True,
+        "rewards/chosen": True,
+        "rewards/rejected": False,
+        "logps/chosen": True,
+        "logps/rejected": False,
+        "absolute_error": False,
+        "reward": True,
+        "kl": False,
+    }
+)
+
+
+def greater_is_better(metric: str) -> bool | None:
+    """Whether a larger value of the metric is better; None where that is not known. `rewards/NAME` is what NAME gave."""
+    return GREATER_IS_BETTER.get(metric, True if metric.startswith("rewards/") else None)
+
+
+def _metric_name(name: str) -> str:
+    name = name.removeprefix("eval_")
+    return "rewards/accuracies" if name == "accuracy" else name
+
+
+BestMetric: TypeAlias = Annotated[str, AfterValidator(_metric_name)]
 
 
 class OutputFields(Fields):
@@ -53,12 +86,37 @@ class EvaluationFields(Fields):
         False, description="Leave optimiser and data position out of checkpoints: smaller, but not resumable."
     )
     load_best_model_at_end: bool = Field(False, description="End with the checkpoint that evaluated best.")
-    metric_for_best_model: str | None = Field(
-        None, description="Metric that best means.", json_schema_extra={"default": "loss"}
+    metric_for_best_model: BestMetric | None = Field(
+        None,
+        description="Metric of an evaluation by which checkpoints and evaluations are compared, with or without eval_, "
+        "e.g. rewards/accuracies (also as accuracy) or rewards/margins.",
+        json_schema_extra={"default": "loss"},
+    )
+    greater_is_better: bool | None = Field(
+        None,
+        description="Whether a larger value of metric_for_best_model is better.",
+        json_schema_extra={"default": "known for the metrics of palate"},
     )
     early_stopping_patience: int | None = Field(
         None, ge=1, description="Stop after this many evaluations without a better one."
     )
+
+    @property
+    def best_metric(self) -> tuple[str, bool]:
+        """The metric by which evaluations are compared, and whether a larger value of it is better."""
+        name = self.metric_for_best_model or "loss"
+        known = greater_is_better(name)
+        return name, bool(known) if self.greater_is_better is None else self.greater_is_better
+
+    @model_validator(mode="after")
+    def _best_has_a_direction(self) -> Any:
+        name = self.metric_for_best_model
+        if name is not None and self.greater_is_better is None and greater_is_better(name) is None:
+            raise ValueError(
+                f"metric_for_best_model: {name} is not among those whose direction is known "
+                f"({', '.join(GREATER_IS_BETTER)}); set greater_is_better: true or false beside it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _best_needs_evaluations(self) -> Any:

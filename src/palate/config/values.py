@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from palate.config.base import truth
-from palate.config.paths import expand, expand_dataset, expand_named
+from palate.config.paths import expand, expand_names, expand_named
 
 
 def _split(value: Any) -> Any:
@@ -84,9 +84,10 @@ Warmup: TypeAlias = Annotated[Annotated[int, Field(ge=0)] | Annotated[float, Fie
 
 # Text that may be a path: `~` and variables are expanded when the config is read. A hub id has neither and stays.
 PathText: TypeAlias = Annotated[str, AfterValidator(expand)]
+PathTexts: TypeAlias = Annotated[str | list[str], AfterValidator(expand_names)]
 AutoOffOrPath: TypeAlias = Annotated[str, _word("auto", "off"), AfterValidator(expand)]
 Dataset: TypeAlias = Annotated[
-    str | list[str] | dict[str, float], BeforeValidator(_dataset), AfterValidator(expand_dataset)
+    str | list[str] | dict[str, float], BeforeValidator(_dataset), AfterValidator(expand_names)
 ]
 # A reward, a judge or a function: `module:function`, `~/file.py:function`, `lexicon:~/words.txt`, a folder.
 NamedOrPath: TypeAlias = Annotated[str, AfterValidator(expand_named)]

@@ -16,7 +16,6 @@ from palate.evaluation.divergence import AnswerScore, score_answers
 from palate.evaluation.frontier_points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.generate import Decoding, sampling_seed
-from palate.models.load import load_tokenizer
 from palate.models.precision import default_device, resolve
 from palate.records import Messages, RewardFunction
 from palate.stats import Interval, mean_interval
@@ -162,7 +161,7 @@ class _Sampling:
         Raises:
             ModelError: its tokenizer, or what its template makes of the prompts, is another one.
         """
-        template = load_template(load_tokenizer(point.spec.model, **point.spec.origin), point.spec.template)
+        template = load_template(point.spec.tokenizer(), point.spec.template)
         if template.tokenizer.get_vocab() != reference.template.tokenizer.get_vocab():
             raise ModelError(
                 f"{point.name}: its tokenizer is not that of the reference {reference.spec.model}, and a KL needs the "

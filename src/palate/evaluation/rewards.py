@@ -15,7 +15,7 @@ from palate.errors import ArtifactError
 from palate.evaluation.subject import ModelSpec
 from palate.models.allocator import keep_freed_memory
 from palate.models.fused import apply_fused
-from palate.models.load import load_model, load_tokenizer, store_frozen_in
+from palate.models.load import load_model, store_frozen_in
 from palate.models.precision import Precision
 from palate.models.reward_head import end_index, probe_rewards
 from palate.models.tuning import merge_adapter
@@ -102,7 +102,7 @@ class RewardSubject:
             apply_fused(model)
         self._model: nn.Module = model.eval().requires_grad_(False)
         store_frozen_in(self._model, precision)
-        self.template: Template = load_template(load_tokenizer(spec.model, **spec.origin), spec.template)
+        self.template: Template = load_template(spec.tokenizer(), spec.template)
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
         """Per group the rewards of its completions, in the order of the groups."""

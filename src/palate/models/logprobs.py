@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from palate.models.casts import compute_dtype
@@ -160,7 +161,7 @@ def _scoring_forward(
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
         hidden = self.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[target_index]
     values = values_of(self, hidden)
-    output = self.get_output_embeddings()
+    output = active_module(self.get_output_embeddings())
     scale, softcap = self.head.scale, self.head.softcap
     if type(output) is nn.Linear:
         logps = head_logps(hidden, output.weight, output.bias, target_ids, scale=scale, softcap=softcap)
@@ -171,6 +172,14 @@ def _scoring_forward(
     # A wrapped head (an adapter on it) computes its own logits.
     dense = _dense(transformed(output(hidden).float(), scale, softcap), target_ids, square_sums)
     return dense._replace(values=values)
+
+
+def active_module(module: Any) -> Any:
+    """What computes now: under PEFT the copy of the module that trains, or the original where adapters are off."""
+    if not isinstance(module, ModulesToSaveWrapper):
+        return module
+    off = module.disable_adapters or not module.active_adapters
+    return module.original_module if off else module.modules_to_save[module.active_adapters[0]]
 
 
 def _dense(logits: torch.Tensor, target_ids: torch.Tensor, square_sums: bool) -> TokenLogps:

@@ -11,12 +11,14 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from palate.artifacts import read_json
+from palate.config.model import adapter_names, split_adapters
 from palate.errors import ModelError
 from palate.models.load import load_model, load_tokenizer, resolve_name
 from palate.models.precision import FP32, Precision, default_device
 from palate.models.reward_head import give_pad_token
 from palate.models.save import quiet
 from palate.models.tuning import merge_adapter
+from palate.models.vocabulary import add_tokens_of
 from palate.records import Demonstration, Dropped, Message, Messages
 from palate.text.encode import encode_record
 from palate.text.template import Template, load_template
@@ -50,9 +52,14 @@ class RewardModel:
         self._precision = precision
         self._cutoff_len = cutoff_len
         base = _base_of(folder)
-        model = _load(str(folder)) if base is None else _load_adapted(str(folder), base)
-        self._model = model.to(self._device).eval().requires_grad_(False)
         tokenizer = load_tokenizer(base or str(folder))
+        if base is None:
+            model = _load(str(folder))
+        else:
+            adapters = (*_merged_before(Path(folder)), str(folder))
+            add_tokens_of(tokenizer, adapters)
+            model = _load_adapted(adapters, base)
+        self._model = model.to(self._device).eval().requires_grad_(False)
         self._template: Template = load_template(tokenizer, template)
         if base is not None:  # whose own padding may end an answer
             give_pad_token(model, tokenizer, self._template.stop_ids)
@@ -117,5 +124,18 @@ def _base_of(folder: str | Path) -> str | None:
     return str(facts["base_model_name_or_path"])
 
 
-def _load_adapted(folder: str, base: str) -> Any:
-    return merge_adapter(load_model(base, device=torch.device("cpu"), head="reward"), folder, task="SEQ_CLS")
+def _merged_before(folder: Path) -> tuple[str, ...]:
+    """The adapters that were merged into the base before this one was trained, by the run.json of its run."""
+    for path in (folder / "run.json", folder.parent / "run.json"):
+        config = read_json(path).get("config") if path.is_file() else None
+        if isinstance(config, dict):
+            adapters = adapter_names(config.get("adapter_name_or_path"))
+            return split_adapters(adapters, "lora", create_new_adapter=bool(config.get("create_new_adapter")))[0]
+    return ()
+
+
+def _load_adapted(adapters: Sequence[str], base: str) -> Any:
+    model: Any = load_model(base, device=torch.device("cpu"), head="reward")
+    for adapter in adapters:
+        model = merge_adapter(model, adapter, task="SEQ_CLS")
+    return model

@@ -32,7 +32,7 @@ def training_arguments(
     if config.wandb_project and "wandb" in config.report_to:
         # The only way in which transformers' W&B callback can be told a project.
         os.environ["WANDB_PROJECT"] = config.wandb_project
-    metric = config.metric_for_best_model or "loss"
+    metric, greater = config.best_metric
     return TrainingArguments(
         output_dir=str(folder),
         use_cpu=device.type == "cpu",
@@ -67,7 +67,7 @@ def training_arguments(
         save_only_model=config.save_only_model,
         load_best_model_at_end=config.load_best_model_at_end,
         metric_for_best_model=metric,
-        greater_is_better=not metric.endswith(("loss", "nll")),
+        greater_is_better=greater,
         report_to=config.report_to or "none",
         run_name=config.run_name,
         # More than one a core only slows them down, and torch warns of it.

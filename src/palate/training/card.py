@@ -25,10 +25,12 @@ def model_card(session: Session, metrics: dict[str, float]) -> str:
         "tags": ["palate", config.stage, session.method.name],
     }
     reference = session.reference
+    merged = config.merged_adapters if config.finetuning_type == "lora" else ()
     rows = [
         ("stage", f"{config.stage}, objective {session.method.name}"),
         ("trained", f"{session.policy.trainable:,} of {session.policy.total:,} parameters ({config.finetuning_type})"),
         ("starting weights", f"`{session.policy.identity}`"),
+        *([("adapters merged before this one", ", ".join(merged))] if merged else []),
         ("reference", f"{reference.kind}, weights `{reference.identity}`" if reference else "none"),
         ("training groups", f"{len(data.train):,}"),
         ("held-out groups", f"{len(data.evaluation):,}"),

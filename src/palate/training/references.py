@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,10 +20,11 @@ from palate.models.precision import Precision
 from palate.models.probe import probe
 from palate.models.reference import AdapterOff, FrozenCopy, PolicyAtStart, Reference, SeparateModel, check_separate
 from palate.models.reference_store import ReferenceStore
+from palate.models.vocabulary import embedding_rows
 from palate.models.stored import StoredReference, fill, share, verify
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
-from palate.training.build import Policy, tree_of
+from palate.training.build import Policy, enlarge, tree_of
 from palate.training.methods.base import Method
 
 Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
@@ -105,7 +105,12 @@ def _live(
 ) -> AdapterOff | FrozenCopy | PolicyAtStart | SeparateModel:
     separate = config.ref_model if isinstance(config, ReferenceFields | RolloutFields) else None
     if separate is not None and not _is_the_policy(config, separate):
-        load = functools.partial(load_model, separate, device=device, trust_remote_code=config.trust_remote_code)
+
+        def load() -> Any:
+            loaded = load_model(separate, device=device, trust_remote_code=config.trust_remote_code)
+            enlarge(loaded, config, embedding_rows(policy.model))
+            return loaded
+
         model = load()
         identity = model_hash(model)
 
@@ -125,7 +130,7 @@ def _live(
         if identity != policy.identity:
             return SeparateModel(frozen(model), precision, device, identity, is_start=False, reload=reload)
         del model
-    if config.finetuning_type == "lora" and not config.adapter_name_or_path and _zero_start(config):
+    if config.finetuning_type == "lora" and config.continued_adapter is None and _zero_start(config):
         return AdapterOff(policy.model, precision, device, policy.identity)
     kind = PolicyAtStart if stored else FrozenCopy
     return kind(policy.model, precision, device, policy.identity, policy.trunk)
@@ -134,7 +139,7 @@ def _live(
 def _is_the_policy(config: RunConfig, separate: str) -> bool:
     """The same folder or hub id, and nothing merged into it: no need to load it to find it equal."""
     same = resolve_name(separate) == resolve_name(config.model_name_or_path)
-    return same and config.model_revision is None and config.adapter_name_or_path is None
+    return same and config.model_revision is None and not config.adapters
 
 
 def _zero_start(config: RunConfig) -> bool:

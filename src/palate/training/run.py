@@ -14,7 +14,7 @@ from palate.artifacts import JsonlWriter, RunDir, remove_folder, write_json
 from palate.config.preference import SampleFields
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
-from palate.errors import ArtifactError, Stopped
+from palate.errors import ArtifactError, ConfigError, Stopped
 from palate.models.generate import Decoding
 from palate.models.reference import Reference
 from palate.training.arguments import training_arguments
@@ -142,6 +142,7 @@ class _Training:
     def _before_the_first_step(self, trainer: PalateTrainer, samples: SampleWriter | None, *, fresh: bool) -> None:
         """What only the start can do: fill the reference store and let policy and reference answer."""
         session = self.session
+        self._check_best_metric(trainer)
         with session.voice.timed("reference"):
             fill_reference(
                 session.reference,
@@ -159,6 +160,19 @@ class _Training:
         if session.reference is not None:
             session.reference.release()
 
+    def _check_best_metric(self, trainer: PalateTrainer) -> None:
+        """Refuse a metric that no evaluation of this run has, before the run is paid for."""
+        session, name = self.session, self.session.config.metric_for_best_model
+        if name in (None, "loss") or not session.data.evaluation:
+            return
+        with session.precision.context(session.device):
+            names = trainer.evaluation_metrics()
+        if name not in names:
+            raise ConfigError(
+                f"metric_for_best_model: {name} is not measured with stage: {session.config.stage}; "
+                f"an evaluation has {', '.join(names)}"
+            )
+
     def _trainer(self) -> PalateTrainer:
         session, config = self.session, self.session.config
         budget = self._token_budget()
@@ -172,6 +186,7 @@ class _Training:
             packed=session.policy.probe.packed,
             token_budget=budget,
             trunk=session.policy.trunk,
+            noise=session.policy.noise,
             sampler=self._sampler(),
             on_step=self._on_step,
             args=training_arguments(config, self.folder.path, session.precision, session.device),
@@ -295,6 +310,13 @@ class _Training:
             self.session.voice.say(
                 "warning: these are not the rows that the run began with: it goes on with what it would draw of the "
                 "new ones at this step, and ends elsewhere than an unbroken run"
+            )
+        base = (began.get("model") or {}).get("identity")
+        if self.session.config.finetuning_type == "lora" and base not in (None, self.session.policy.identity):
+            raise ArtifactError(
+                f"{self.folder.path}: the adapter was begun on the weights {base}, the config now gives "
+                f"{self.session.policy.identity}; put model_name_or_path and adapter_name_or_path back, or start a "
+                "new run"
             )
         if self.session.reference is None:
             return

@@ -20,8 +20,9 @@ from palate.models.precision import resolve as resolve_precision
 from palate.models.reference import Reference
 from palate.models.reward_head import give_pad_token
 from palate.models.value_head import add_value_head
+from palate.models.vocabulary import add_tokens, add_tokens_of
 from palate.text.template import Template, load_template
-from palate.training.build import Policy, build_policy
+from palate.training.build import Policy, build_policy, noise_alpha
 from palate.training.dataset import RunData, build_data
 from palate.training.environment import is_main_process, seed_everything
 from palate.training.methods import Method, build_method
@@ -89,7 +90,8 @@ class Session:
         """The first margins must be 0: the reference is the starting policy and nothing random is on."""
         if self.rewards is not None:
             return False  # online methods have no margins
-        random = self.config.dropout > 0 or (self.config.finetuning_type == "lora" and self.config.lora_dropout > 0)
+        random = self.config.dropout > 0 or noise_alpha(self.config) > 0
+        random = random or (self.config.finetuning_type == "lora" and self.config.lora_dropout > 0)
         return self.reference is not None and self.reference.is_start and not random
 
 
@@ -122,13 +124,15 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         tokenizer = load_tokenizer(
             config.model_name_or_path, revision=config.model_revision, trust_remote_code=config.trust_remote_code
         )
+        add_tokens_of(tokenizer, config.adapters)
+        token_notices = add_tokens(tokenizer, config.add_tokens, config.add_special_tokens)
         template = load_template(tokenizer, config.template)
         data = build_data(config, method, template)
-    for line in template.notices:
+    for line in (*token_notices, *template.notices):
         voice.say(line)
     voice.say(data.summary, keep=False)
     with voice.timed("model"):
-        policy = build_policy(config, precision, device, head=method.head)
+        policy = build_policy(config, precision, device, head=method.head, tokens=len(tokenizer))
         if method.head == "reward":
             give_pad_token(policy.model, tokenizer, template.stop_ids)
         reference = build_reference(config, method, policy, precision, device)

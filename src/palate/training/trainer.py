@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
 from palate.artifacts import read_json, seal_folder, write_errors, write_json
-from palate.errors import NonFiniteError
+from palate.errors import NonFiniteError, TrainingError
 from palate.models.casts import reuse_casts
 from palate.models.logprobs import Logps, per_completion
-from palate.models.reference import Reference, score
+from palate.models.neftune import EmbeddingNoise
+from palate.models.reference import Reference, evaluating, score
 from palate.models.save import save_pretrained
 from palate.models.trunk import TrunkCache
 from palate.text.batch import Batch
@@ -54,6 +56,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: which of the two it is.
         token_budget: tokens of one forward pass.
         trunk: what frozen bottom layers computed, or None.
+        noise: on the embeddings in training passes, or None.
         sampler: answers the prompts of each step before it is made, for online methods; these compare with the
             reference themselves.
         on_step: called after every optimiser step with the step's metrics, on every rank.
@@ -75,6 +78,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: bool,
         token_budget: int,
         trunk: TrunkCache | None = None,
+        noise: EmbeddingNoise | None = None,
         sampler: Sampler | None = None,
         on_step: Callable[[int, dict[str, float]], None],
         args: TrainingArguments,
@@ -86,6 +90,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             groups, token_budget, collate, packed=packed
         )
         self._trunk = trunk
+        self._noise = noise
         self.examination: Examination | None = None
         self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
@@ -133,6 +138,12 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         if wanted >= len(groups):
             return list(groups)
         return [groups[index] for index in list(self._get_train_sampler())[:wanted]]
+
+    def _init_training_state(self, max_steps: int, *args: Any) -> tuple[int, int]:
+        found: tuple[int, int] = super()._init_training_state(max_steps, *args)
+        # A checkpoint brings the intervals that it was written with; those of the config hold.
+        self.state.compute_steps(self.args, max_steps)
+        return found
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if self.control.should_training_stop:  # decided before the run was interrupted and resumed
@@ -206,7 +217,9 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         return contextlib.nullcontext() if last else self.accelerator.no_sync(model)
 
     def _forward(self, model: torch.nn.Module, batch: Batch) -> Any:
-        return score(functools.partial(model, **self.method.inputs(batch)), batch, self._trunk)
+        noise = self._noise if model.training else None
+        with noise.on(batch) if noise is not None else contextlib.nullcontext():
+            return score(functools.partial(model, **self.method.inputs(batch)), batch, self._trunk)
 
     def _reference_logps(self, batches: Sequence[Batch]) -> list[Logps | None]:
         if self.reference is None:
@@ -301,7 +314,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         model.eval()
         meter = Meter(self.args.device)
         held_out: list[EncodedGroup] = []
-        with torch.no_grad(), reuse_casts():
+        with torch.no_grad(), reuse_casts(), self._same_random_state():
             for groups in dataloader:
                 if self._rollouts is not None:
                     groups = self._rollouts.held_out(groups)
@@ -325,8 +338,35 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         rows = len(dataloader.dataset)  # type: ignore[arg-type]
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
 
+    def evaluation_metrics(self) -> list[str]:
+        """The names of what an evaluation measures, by scoring one held-out group; nothing random is used up."""
+        with torch.no_grad(), self._same_random_state(), evaluating(self.model):
+            groups = self.eval_dataset.groups[:1]
+            if self._rollouts is not None:
+                groups = self._rollouts.held_out(groups)
+            batch = self.split(groups)[0].to(self.args.device)
+            policy = self.method.read(self._forward(self.model, batch), batch)
+            # Only the names are wanted, so the policy's own values do for the reference.
+            output = self.method.loss(policy, policy if self.method.needs_reference else None, batch)
+        return sorted(self.method.summarise(dict.fromkeys(("loss", *output.metrics), 1.0)))
+
+    def _same_random_state(self) -> contextlib.AbstractContextManager[None]:
+        """What is drawn inside, as by every iteration over a DataLoader, moves no dropout of the steps after it."""
+        cuda = self.args.device.type == "cuda"
+        return torch.random.fork_rng([self.args.device] if cuda else [])
+
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """An evaluation at which health ends the run is not the best one, unless it is the only one."""
+        """Whether the run's best evaluation so far is this one, and leaves a checkpoint that can be loaded at the end.
+
+        One at which health ends the run is not the best, unless it is the only one.
+        """
+        if f"eval_{self.args.metric_for_best_model}" not in metrics:
+            raise TrainingError(
+                f"metric_for_best_model: {self.args.metric_for_best_model}: no held-out row has a value of it; choose "
+                f"another of {', '.join(sorted(name.removeprefix('eval_') for name in metrics))}"
+            )
+        if self.args.save_strategy != "no" and not self.control.should_save:
+            return False
         if self.examination is not None and self.examination.must_stop and self.state.best_metric is not None:
             return False
         return bool(super()._determine_best_metric(metrics, trial))
@@ -365,10 +405,25 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._follow_schedule()
         if checkpoint is not None and (Path(checkpoint) / METHOD_STATE).exists():
             self.method.restore(read_json(Path(checkpoint) / METHOD_STATE))
         if checkpoint is not None and self._rollouts is not None:
             self._rollouts.restore(Path(checkpoint), self.args.process_index)
+
+    def _follow_schedule(self) -> None:
+        """Make the next step at the rate of the schedule as it is now.
+
+        A checkpoint holds the rate that its own schedule gave, which is 0 at the end of most of them; the first step
+        of a run that goes on beyond that end would change nothing.
+        """
+        schedule = self.lr_scheduler
+        if isinstance(schedule, LambdaLR):
+            rates = [base * share(schedule.last_epoch) for base, share in zip(schedule.base_lrs, schedule.lr_lambdas)]
+            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            schedule._last_lr = rates
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Model and tokenizer, loadable by transformers and PEFT as they are; no pickled arguments beside them."""
