@@ -6,6 +6,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -15,8 +16,10 @@ from palate.data.formats import SAMPLE, Recognised, recognise
 from palate.data.kinds import as_kind
 from palate.data.messages import USUAL_TAGS, RowError, excerpt
 from palate.data.mix import NOT_DRAWN, draw
-from palate.data.rows import Origin, Reading
+from palate.data.padding import without_padding
+from palate.data.rows import BEGINS_WITH_PROMPT, Origin, Reading
 from palate.data.sources import Source, distinct_labels, open_source
+from palate.data.text_turns import columns_of_turns, with_turns
 from palate.errors import DataError
 from palate.records import Dropped, Record
 
@@ -47,7 +50,9 @@ class SourceReport:
         dropped_by_reason: rows that are not used, by reason; used + dropped = rows_read.
         unknown_columns: columns that palate does not know; they are kept in `extra`.
         notices: what is worth knowing of rows that are used, by name and count: answers left out of a ranking
-            (`repeated_answer`, `empty_answer`), which of two answers won (`first_won`, `second_won`).
+            (`repeated_answer`, `empty_answer`), which of two answers won (`first_won`, `second_won`), answers that
+            begin with their prompt (`prompt_repeated` where it was taken off, else `answers_begin_with_prompt`), and
+            keys of turns that are not read (`turn key 'model' not read`).
     """
 
     name: str
@@ -93,13 +98,18 @@ class SourceReader(Generic[R]):
         """The raw row that the current item was made of."""
         self._kind = kind
         reading = reading or Reading()
-        self._reading = reading if source.tags == USUAL_TAGS else replace(reading, tags=source.tags)
+        self._unread: dict[str, int] = {}
+        tags = reading.tags if source.tags == USUAL_TAGS else source.tags
+        self._reading = replace(reading, tags=replace(tags, unread=self._unread))
         self._columns = {**source.columns, **(columns or {})}
         rows = islice(source.rows(), max_samples)
         head = list(islice(rows, SAMPLE))
         self._rows = chain(head, rows)
+        self._as_text: frozenset[str] | None = None
+        self._columnar = source.columnar
         self._recognised = self._recognise(head)
         self._known = self._recognised.format.columns
+        self._repeats_prompt = self._answers_repeat_prompts(head)
         self._read = self._used = self._records = 0
         self._dropped: Counter[str] = Counter()
         self._unknown: dict[str, None] = {}
@@ -136,7 +146,10 @@ class SourceReader(Generic[R]):
             records=self._records,
             dropped_by_reason=dict(self._dropped.most_common()),
             unknown_columns=tuple(self._unknown),
-            notices=dict(self._notices.most_common()),
+            notices={
+                **dict(self._notices.most_common()),
+                **{f"turn key {key!r} not read": count for key, count in self._unread.items()},
+            },
         )
 
     def _records_of(self, row_id: str, row: Any) -> list[R]:
@@ -148,10 +161,17 @@ class SourceReader(Generic[R]):
         extra.update((name, value) for name, value in row.items() if name not in self._known)
         if extra:
             self._unknown.update(dict.fromkeys(extra))
-        origin = Origin(row_id, self.source.name, row, extra)
-        record = self._recognised.format.read(row, origin, self._reading)
-        self._notices.update(origin.notices)
+        record, notices = self._record_of(row_id, row, extra, self._reading, self._repeats_prompt)
+        self._notices.update(notices)
         return cast("list[R]", [record] if self._kind is None else as_kind(record, self._kind, self._reading))
+
+    def _record_of(
+        self, row_id: str, row: Mapping[str, Any], extra: Mapping[str, Any], reading: Reading, repeats_prompt: bool
+    ) -> tuple[Record, list[str]]:
+        """A row under palate's names as the record of its format, and what is worth noticing about it."""
+        row = without_padding(with_turns(row, self._as_text, self._known, reading.tags), columnar=self._columnar)
+        origin = Origin(row_id, self.source.name, row, extra, repeats_prompt=repeats_prompt)
+        return self._recognised.format.read(row, origin, reading), origin.notices
 
     def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """The row under palate's column names, and the columns that a mapping keeps from being read."""
@@ -178,7 +198,37 @@ class SourceReader(Generic[R]):
                     f"{self.source.path}: columns maps {name} to {column!r}, which no row has{hint}; "
                     f"columns found: {', '.join(excerpt(key, 40) for key in found[:12])}"
                 )
-        return recognise([self._renamed(row)[0] for row in rows], self._reading, self.source.path, self._kind)
+        renamed = [self._renamed(row)[0] for row in rows]
+        if not self.source.is_csv:
+            self._as_text = columns_of_turns(renamed, self._reading.tags)
+        shown = []
+        for row in renamed:
+            with suppress(RowError):  # reported when the row is read
+                row = with_turns(row, self._as_text, None, self._reading.tags)
+            shown.append(row)
+        return recognise(shown, self._reading, self.source.path, self._kind)
+
+    def _answers_repeat_prompts(self, head: Sequence[tuple[str, Any]]) -> bool:
+        """Whether nearly all answers are texts that begin with the text of their prompt: then it is no part of them.
+
+        One row alone, or a few among many, may well restate the question.
+        """
+        reading = replace(self._reading, tags=replace(self._reading.tags, unread=None))
+        repeated = others = 0
+        for row_id, row in head:
+            if not isinstance(row, Mapping):
+                continue
+            try:
+                _, notices = self._record_of(row_id, self._renamed(row)[0], {}, reading, False)
+            except RowError:
+                continue
+            if BEGINS_WITH_PROMPT in notices:
+                repeated += 1
+            else:
+                others += 1
+                if others * 10 > len(head):
+                    return False
+        return repeated >= 3 and others * 10 <= repeated
 
 
 def load_records(

@@ -241,16 +241,4 @@ def _delimited(path: Path, delimiter: str) -> Iterator[Numbered]:
 def _csv_row(header: list[str], row: list[str]) -> Any:
     if len(row) != len(header):
         return RowError("wrong_cell_count", f"{len(row)} cells under {len(header)} columns")
-    return dict(zip(header, map(_csv_cell, row), strict=True))
-
-
-def _csv_cell(cell: str) -> Any:
-    """A cell is text, unless it holds a JSON list of turns: that is how a conversation is written in CSV."""
-    if cell.startswith("[") and cell.rstrip().endswith("]"):
-        try:
-            value = json.loads(cell)
-        except (ValueError, RecursionError):
-            return cell
-        if is_turns(value):
-            return value
-    return cell
+    return dict(zip(header, row, strict=True))

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol, get_args
 
 from palate.artifacts import JsonlWriter, read_jsonl
+from palate.data.messages import RowError, read_turns
 from palate.errors import ArtifactError, DataError
 from palate.models.generate import Decoding, sampling_seed
-from palate.records import Answer, Message, Messages, Role
+from palate.records import Answer, Message, Messages, Role, as_turn
 
 # Answers between two writes: what a kill can cost.
 _AT_A_TIME = 64
@@ -93,7 +94,7 @@ def candidate_rows(
         chunk = prompts[start : start + size]
         asked = [prompt for _, prompt in chunk for _ in range(k)]
         seeds = [
-            sampling_seed(decoding.seed, *(f"{turn.role}\0{turn.content}" for turn in prompt), number)
+            sampling_seed(decoding.seed, *(f"{turn.role}\0{turn.text}" for turn in prompt), number)
             for _, prompt in chunk
             for number in range(k)
         ]
@@ -153,20 +154,23 @@ def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {str(row["id"]): row["prompt"] for row in rows}
 
 
-def _turns(prompt: Messages) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in prompt]
+def _turns(prompt: Messages) -> list[dict[str, Any]]:
+    return [as_turn(message) for message in prompt]
 
 
 def _messages(prompt: Any, where: str) -> Messages:
     if isinstance(prompt, str):
         return (Message("user", prompt),)
     try:
-        turns = tuple(Message(turn["role"], str(turn["content"])) for turn in prompt)
+        roles = [turn["role"] for turn in prompt]
+        strange = next((role for role in roles if role not in get_args(Role)), None)
+        turns = read_turns(prompt, "prompt") if strange is None else ()
     except (TypeError, KeyError) as error:
         raise DataError(f"{where}: prompt must be text or a list of {{role, content}}") from error
-    strange = next((turn.role for turn in turns if turn.role not in get_args(Role)), None)
+    except RowError as error:
+        raise DataError(f"{where}: {error.detail}") from error
     if strange is not None or not turns:
-        said = f"{strange!r} is no role" if turns else "the prompt is empty"
+        said = f"{strange!r} is no role" if strange is not None else "the prompt is empty"
         raise DataError(f"{where}: {said}; a prompt's turns are by {', '.join(get_args(Role))}")
     return turns
 

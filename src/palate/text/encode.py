@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Literal
 
 from palate.errors import DataError
-from palate.records import AnyRecord, Dropped, Message, Messages, completions_of
+from palate.records import AnyRecord, Dropped, Messages, completions_of
 from palate.text.groups import Cut, Encoded, EncodedCompletion, EncodedGroup, EncodingStats
 from palate.text.processes import encode_chunks
 from palate.text.rendering import Renderer, Rendering
@@ -118,7 +118,7 @@ class Encoder:
 
     def _spells_special(self, record: AnyRecord, completions: Sequence[Messages]) -> bool:
         return any(
-            self._special.search(message.content) for messages in (record.prompt, *completions) for message in messages
+            self._special.search(message.text) for messages in (record.prompt, *completions) for message in messages
         )
 
     def _encode(
@@ -226,6 +226,6 @@ def _without_ends(completions: Sequence[Messages], ends: Sequence[str]) -> tuple
                 end = next(end for end in ends if content.rstrip().endswith(end))
                 content = content.rstrip().removesuffix(end)
                 removed += 1
-            messages.append(message if content is message.content else Message(message.role, content))
+            messages.append(message if content is message.content else replace(message, content=content))
         cleaned.append(tuple(messages))
     return cleaned, removed
