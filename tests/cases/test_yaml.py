@@ -194,7 +194,7 @@ def test_siblings_plan(lines: str, expected: dict[str, Any], tmp_path: Path) -> 
         ("stage: dpo\nload_best_model_at_end: true\neval_strategy: steps\nval_size: 0.1\neval_steps: 0.2\nsave_steps: 0.3\n", 1),
         ("stage: dpo\nload_best_model_at_end: true\neval_strategy: steps\nval_size: 0.1\neval_steps: 10\nsave_steps: 0.3\n", 1),
         ("stage: sft\nload_best_model_at_end: true\nval_size: 0\neval_strategy: epoch\nsave_strategy: epoch\n", 1),
-        ("stage: dpo\nreduce_memory: 1\nquantization_method: hqq\ndouble_quantization: false\n", 3),
+        ("stage: dpo\nreduce_memory: 1\nquantization_method: hqq\nquantization_type: fp4\n", 3),
     ],
 )
 def test_siblings_that_are_refused_are_refused_in_one_message(

@@ -16,6 +16,7 @@ from palate.config.objectives import OPTIONS
 from palate.config.paths import expand
 from palate.config.peer_keys import KNOWN_ELSEWHERE, OTHER_COMMANDS
 from palate.config.peers import Translated, translate
+from palate.config.preference import ObjectiveChoice
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import STAGES, RunConfig
 from palate.config.secrets import find_secrets
@@ -259,6 +260,10 @@ def _idle_keys(config: RunConfig) -> Iterable[str]:
     ]
     if config.create_new_adapter and not config.adapters:
         idle.append("create_new_adapter has no effect without adapter_name_or_path: a new adapter is made anyway")
+    if "double_quantization" in given and config.quantization_bit != 4:
+        idle.append("double_quantization has no effect without quantization_bit: 4")
+    if isinstance(config, ObjectiveChoice):
+        idle += _idle_options(config)
     if config.warmup_steps and config.warmup_ratio:
         idle.append("warmup_ratio has no effect beside warmup_steps")
     if "eval_steps" in given and config.eval_strategy != "steps":
@@ -268,3 +273,13 @@ def _idle_keys(config: RunConfig) -> Iterable[str]:
     if config.wandb_project and "wandb" not in config.report_to:
         idle.append("wandb_project has no effect without report_to: wandb")
     return idle
+
+
+def _idle_options(config: ObjectiveChoice) -> list[str]:
+    """Options that were written down with their default and that the objective does not read, and λ of orpo as β."""
+    read, given = config.objective_options, config.model_fields_set
+    idle = [key for key in config.objective_keys() if key in given and key not in read]
+    lines = [f"{key} has no effect on pref_loss: {config.pref_loss}; it is the default" for key in idle]
+    if "orpo_lambda" in read and "pref_beta" in idle:
+        lines[idle.index("pref_beta")] = "pref_beta is read as orpo_lambda"
+    return lines

@@ -77,6 +77,9 @@ class TuningFields(Fields):
     quantization_bit: Literal[4, 8] | None = Field(
         None, description="Load the frozen base weights in 4 or 8 bits (QLoRA; needs lora and a CUDA device)."
     )
+    double_quantization: bool = Field(
+        True, description="With quantization_bit: 4, quantise the scales of the weights too: 0.4 bits a weight less."
+    )
     freeze_trainable_layers: int = Field(
         2, description="How many of the last decoder layers freeze trains; of the first where it is negative."
     )

@@ -184,7 +184,6 @@ ONLY: Mapping[str, OnlyValue] = MappingProxyType(
         # its quantisation
         "quantization_method": OnlyValue(("bnb", "bitsandbytes"), "only bitsandbytes is available (bnb)"),
         "quantization_type": OnlyValue(("nf4",), "4 bits are always nf4"),
-        "double_quantization": OnlyValue((True,), "4 bits are always quantised twice"),
         "quantization_device_map": OnlyValue(("auto",), "each process loads the model on its own device; remove it"),
         # its data
         "ignore_pad_token_for_loss": OnlyValue((True,), "padding is never trained on; remove it"),

@@ -134,6 +134,7 @@ def load_model(
     trust_remote_code: bool = False,
     dropout: float = 0.0,
     quantization_bit: int | None = None,
+    double_quantization: bool = True,
     head: str = "lm",
 ) -> nn.Module:
     """A model with all dropout set to `dropout`, on `device`.
@@ -143,6 +144,7 @@ def load_model(
         dtype: of the parameters; float32 for whatever trains.
         dropout: probability for every dropout that the architecture has.
         quantization_bit: 4 or 8 loads the weights quantised (QLoRA), which needs bitsandbytes and a GPU.
+        double_quantization: of 4 bits, whether the scales are quantised too, which saves 0.4 bits a parameter.
         head: `lm` for a causal LM, `reward` for a sequence classifier with one output; a head that the files lack
             starts at 0.
 
@@ -156,7 +158,7 @@ def load_model(
         _set_dropout(config, dropout)
         if head == "reward":
             config.num_labels = 1
-        extra = _quantised(quantization_bit, device)
+        extra = _quantised(quantization_bit, device, twice=double_quantization)
         with quiet():
             model, loading = loader.from_pretrained(
                 place,
@@ -207,7 +209,7 @@ def _set_dropout(config: Any, dropout: float) -> None:
                 setattr(part, key, dropout)
 
 
-def _quantised(bits: int | None, device: torch.device) -> dict[str, Any]:
+def _quantised(bits: int | None, device: torch.device, *, twice: bool = True) -> dict[str, Any]:
     if bits is None:
         return {}
     if device.type != "cuda":
@@ -218,7 +220,7 @@ def _quantised(bits: int | None, device: torch.device) -> dict[str, Any]:
         load_in_4bit=bits == 4,
         load_in_8bit=bits == 8,
         bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
+        bnb_4bit_use_double_quant=twice,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     return {"quantization_config": quantised, "device_map": {"": device}}
