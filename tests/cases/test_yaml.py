@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from palate.artifacts import read_jsonl
 from palate.cli.main import main
 from palate.config.load import load_config
 from palate.config.reader import read_config_file
 from runs import metrics, pairs, run_json, write_rows
-from tiny import save_tiny, tiny_model
+from tiny import save_tiny
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "cases" / "yaml"
 NAMES = (
@@ -27,6 +26,7 @@ ROWS = 20
 # What a tiny model on a CPU cannot do, or what would only take time; all else stays as it was written.
 CHANGED: dict[str, list[str]] = {
     "mine_qlora": ["quantization_bit=null", "num_train_epochs=1"],  # 4 bits need bitsandbytes and a CUDA device
+    "lf10560": ["num_train_epochs=4", "save_strategy=no"],  # enough steps to see the schedule
     "tutor_sft": ["report_to=none"],  # wandb wants a key
     "webui_kto": ["num_train_epochs=1"],  # 120 epochs
 }
@@ -91,50 +91,88 @@ def test_it_plans_and_each_of_its_keys_has_an_effect_or_is_said(
     assert sum(line.startswith("palate: note: no effect here") for line in captured.err.splitlines()) <= 1
 
 
+def shares_of_the_steps(run: Path) -> None:
+    """hf_ratio_steps: of 15 steps (20 pairs, a quarter held out) a tenth is 2 and a half is 8."""
+    assert max(row["step"] for row in metrics(run)) == 15
+    assert sorted({row["step"] for row in metrics(run, "eval")}) == [2, 4, 6, 8, 10, 12, 14, 15]
+    assert sorted(path.name for path in run.glob("checkpoint-*")) == ["checkpoint-15", "checkpoint-8"]
+
+
+def warmup_by_a_share(run: Path) -> None:
+    """lf4005: 18 pairs, 2 a step, 3 epochs are 27 steps; warmup_steps: 0.1 rises over ceil(2.7) = 3 of them."""
+    rates = [row["learning_rate"] for row in metrics(run)]
+    assert len(rates) == 27
+    assert rates[:4] == pytest.approx([0.0, 1e-4 / 3, 2e-4 / 3, 1e-4])
+    assert rates[4] < rates[3]
+
+
+def least_rate(run: Path) -> None:
+    """lf10560: 20 rows, 8 a step, 4 epochs are 12 steps; step n: 7e-7 + (7e-6 - 7e-7)·½(1 + cos πn/12)."""
+    rates = [row["learning_rate"] for row in metrics(run)]
+    assert rates == pytest.approx([7e-7 + 6.3e-6 * 0.5 * (1 + math.cos(math.pi * n / 12)) for n in range(12)])
+
+
+def restarts(run: Path) -> None:
+    """tutor_sft: 18 rows, 8 a step, 2 epochs are 6 steps, of which ceil(0.3) = 1 warms up; one cycle falls to 0."""
+    rates = [row["learning_rate"] for row in metrics(run)]
+    assert rates == pytest.approx([0.0, *(3e-5 * 0.5 * (1 + math.cos(math.pi * n / 5)) for n in range(5))])
+
+
+# What came of the keys that were refused before.
+CHECKED: dict[str, Callable[[Path], None]] = {
+    "hf_ratio_steps": shares_of_the_steps,
+    "lf4005": warmup_by_a_share,
+    "lf10560": least_rate,
+    "tutor_sft": restarts,
+}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_it_trains(name: str, here: Path, model: Path) -> None:
     path = case(name)
     if "adapter" in path.read_text():
         add_adapters(model, here)
     if name == "webui_kto":
-        rows = [{"prompt": row["prompt"], "completion": row["chosen"], "label": n % 2 == 0} for n, row in enumerate(pairs(ROWS))]
-        write_rows(here / "plain.jsonl", rows)
+        labelled = [
+            {"prompt": row["prompt"], "completion": row["chosen"], "label": n % 2 == 0}
+            for n, row in enumerate(pairs(ROWS))
+        ]
+        write_rows(here / "plain.jsonl", labelled)
     assert train(path, model, *CHANGED.get(name, [])) == 0
     run = here / "out" / "x"
     assert run_json(run)["status"] == "completed"
     losses = [row["loss"] for row in metrics(run)]
     assert losses
     assert all(map(math.isfinite, losses))
+    if name in CHECKED:
+        CHECKED[name](run)
 
 
-def test_shares_of_the_steps_are_steps(here: Path, model: Path) -> None:
-    """hf_ratio_steps: of 15 steps (20 pairs, a quarter held out) a tenth is 2 and a half is 8."""
-    assert train(case("hf_ratio_steps"), model) == 0
-    run = here / "out" / "x"
-    assert max(row["step"] for row in metrics(run)) == 15
-    assert sorted({row["step"] for row in metrics(run, "eval")}) == [2, 4, 6, 8, 10, 12, 14, 15]
-    assert sorted(path.name for path in run.glob("checkpoint-*")) == ["checkpoint-15", "checkpoint-8"]
-
-
-def test_a_share_of_the_steps_warms_up(here: Path, model: Path) -> None:
-    """lf4005: 18 pairs, 2 a step, 3 epochs are 27 steps; warmup_steps: 0.1 rises over ceil(2.7) = 3 of them."""
-    assert train(case("lf4005"), model) == 0
-    rates = [row["learning_rate"] for row in metrics(here / "out" / "x")]
-    assert len(rates) == 27
-    assert rates[:4] == pytest.approx([0.0, 1e-4 / 3, 2e-4 / 3, 1e-4])
-    assert rates[4] < rates[3]
-
-
-def test_the_schedule_ends_at_its_least_rate(here: Path, model: Path) -> None:
-    """lf10560: cosine_with_min_lr from 7e-6 to 7e-7, neither below nor far above at the end."""
-    path = case("lf10560")
-    assert train(path, model, "num_train_epochs=10", "save_strategy=no") == 0
-    rates = [row["learning_rate"] for row in metrics(here / "out" / "x")]
-    assert rates[0] == pytest.approx(7e-6)
-    assert len(rates) == 30
-    # Of step n (from 0): 7e-7 + (7e-6 - 7e-7)·½(1 + cos πn/30).
-    expected = [7e-7 + 6.3e-6 * 0.5 * (1 + math.cos(math.pi * n / 30)) for n in range(30)]
-    assert rates == pytest.approx(expected)
+def test_a_home_folder_holds_the_whole_run_and_it_goes_on_from_there(
+    here: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`output_dir: ~/runs/x` was one folder for the run and another for its checkpoints, and resumed from nothing."""
+    home, work = here / "home", here / "work"
+    home.mkdir()
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("DATA", str(here))
+    monkeypatch.chdir(work)
+    path = work / "run.yaml"
+    path.write_text(
+        "stage: dpo\nmodel_name_or_path: m\ndataset: $DATA/plain.jsonl\noutput_dir: ~/runs/x\nreport_to: none\n"
+        "save_steps: 2\nsave_strategy: steps\nlogging_steps: 1\nper_device_train_batch_size: 4\n"
+    )
+    assert train(path, model, "max_steps=2") == 0
+    run = home / "runs" / "x"
+    assert sorted(child.name for child in run.glob("checkpoint-*")) == ["checkpoint-2"]
+    assert run_json(run)["config"]["output_dir"] == str(run)
+    assert train(path, model, "max_steps=4", "resume_from_checkpoint=~/runs/x/checkpoint-2") == 0
+    assert [row["step"] for row in metrics(run)] == [1, 2, 3, 4]
+    assert sorted(child.name for child in run.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+    assert main(["report", "~/runs/x", "--output=~/page.html"]) == 0
+    assert (home / "page.html").exists()
+    assert [child.name for child in work.iterdir()] == ["run.yaml"]
 
 
 def test_four_bits_without_a_gpu_are_refused_at_train_in_one_line(
