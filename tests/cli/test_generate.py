@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
+from engines import Server, serving
 from runs import write_rows
 from tiny import save_tiny
 
@@ -33,6 +35,31 @@ def test_rows_go_to_a_file_that_can_be_continued(
     assert all(1 <= one["tokens"] <= 6 for row in rows for one in row["completions"])
     assert main(common) == 0
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
+
+
+def test_an_engine_that_starts_late_is_waited_for(tmp_path: Path) -> None:
+    prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": "question"}])
+    out = tmp_path / "c.jsonl"
+    with serving() as server:
+        port = server.server_address[1]
+    started: list[Server] = []
+
+    def start() -> None:
+        server = Server(port)
+        started.append(server)
+        server.serve_forever()
+
+    timer = threading.Timer(0.7, start)  # nobody listens on the port until then
+    timer.start()
+    try:
+        words = ["--model", "m", "--k", "2", "--base-url", f"http://127.0.0.1:{port}/v1", "--output", str(out)]
+        assert main(["generate", str(prompts), *words]) == 0
+    finally:
+        timer.join(0)
+        for one in started:
+            one.shutdown()
+            one.server_close()
+    assert len(read_jsonl(out)[0]["completions"]) == 2
 
 
 @pytest.mark.parametrize(
