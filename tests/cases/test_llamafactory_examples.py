@@ -45,7 +45,17 @@ FULL = {"finetuning_type": "full"}
 
 def example(name: str, stage: str, dataset: str, method: dict[str, Any], **own: Any) -> tuple[str, dict[str, Any]]:
     output = {"output_dir": f"saves/llama3-8b/{name}", **OUTPUT}
-    return name, {**MODEL, "stage": stage, "do_train": True, **method, "dataset": dataset, **DATA, **output, **TRAIN, **own}
+    return name, {
+        **MODEL,
+        "stage": stage,
+        "do_train": True,
+        **method,
+        "dataset": dataset,
+        **DATA,
+        **output,
+        **TRAIN,
+        **own,
+    }
 
 
 TEXT = dict(
@@ -139,7 +149,9 @@ def plan(folder: Path, given: dict[str, Any]) -> int:
 
 
 @pytest.mark.parametrize("name", sorted(TEXT))
-def test_an_example_of_a_stage_that_is_here_plans(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_example_of_a_stage_that_is_here_plans(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = TEXT[name]
     assert plan(tmp_path, given) == 0, capsys.readouterr().err
     said = capsys.readouterr()

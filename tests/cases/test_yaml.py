@@ -185,6 +185,7 @@ def test_four_bits_without_a_gpu_are_refused_at_train_in_one_line(
     assert not (here / "out" / "x" / "run.json").exists() or run_json(here / "out" / "x")["status"] == "failed"
 
 
+BEST = "stage: dpo\nload_best_model_at_end: true\neval_strategy: steps\nval_size: 0.1\n"
 BASE = "model_name_or_path: m\ndataset: plain.jsonl\noutput_dir: out/x\n"
 
 
@@ -200,7 +201,10 @@ BASE = "model_name_or_path: m\ndataset: plain.jsonl\noutput_dir: out/x\n"
         ("stage: sft\nval_size: 0\neval_strategy: epoch\n", {"eval_strategy": "no"}),
         ("stage: sft\nbf16: yes\noverwrite_output_dir: on\n", {"precision": "bf16", "overwrite_output_dir": True}),
         ("stage: sft\nresume_from_checkpoint: no\n", {"resume_from_checkpoint": False}),
-        ("stage: dpo\nreport_to: no\nload_best_model_at_end: off\n", {"report_to": [], "load_best_model_at_end": False}),
+        (
+            "stage: dpo\nreport_to: no\nload_best_model_at_end: off\n",
+            {"report_to": [], "load_best_model_at_end": False},
+        ),
         (
             "stage: dpo\nlr_scheduler_type: cosine_with_restarts\nlr_scheduler_kwargs: {num_cycles: 3}\n",
             {"lr_scheduler_kwargs": {"num_cycles": 3}},
@@ -229,8 +233,8 @@ def test_siblings_plan(lines: str, expected: dict[str, Any], tmp_path: Path) -> 
         ("stage: dpo\nlogging_steps: 1.5\nsave_steps: 0\nwarmup_steps: -1\n", 3),
         ("stage: dpo\nlr_scheduler_type: cosine_with_min_lr\n", 1),
         ("stage: dpo\nlr_scheduler_kwargs: {min_lr: 1e-7}\n", 1),
-        ("stage: dpo\nload_best_model_at_end: true\neval_strategy: steps\nval_size: 0.1\neval_steps: 0.2\nsave_steps: 0.3\n", 1),
-        ("stage: dpo\nload_best_model_at_end: true\neval_strategy: steps\nval_size: 0.1\neval_steps: 10\nsave_steps: 0.3\n", 1),
+        (BEST + "eval_steps: 0.2\nsave_steps: 0.3\n", 1),
+        (BEST + "eval_steps: 10\nsave_steps: 0.3\n", 1),
         ("stage: sft\nload_best_model_at_end: true\nval_size: 0\neval_strategy: epoch\nsave_strategy: epoch\n", 1),
         ("stage: dpo\nreduce_memory: 1\nquantization_method: hqq\nquantization_type: fp4\n", 3),
     ],

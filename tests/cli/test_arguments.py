@@ -24,7 +24,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("words", "read"),
     [
-        (["data", "convert", "~/a.jsonl", "--output=~/b.jsonl"], ["data", "convert", "HOME/a.jsonl", "--output=HOME/b.jsonl"]),
+        (
+            ["data", "convert", "~/a.jsonl", "--output=~/b.jsonl"],
+            ["data", "convert", "HOME/a.jsonl", "--output=HOME/b.jsonl"],
+        ),
         (["report", "~"], ["report", "HOME"]),
         (["data", "mix", "a", "--cap", "~/a.jsonl=5"], ["data", "mix", "a", "--cap", "HOME/a.jsonl=5"]),
         (["train", "~/a.yaml", "--set", "output_dir=~/x"], ["train", "HOME/a.yaml", "--set", "output_dir=~/x"]),
@@ -57,9 +60,7 @@ def test_an_old_name_of_one_verb_is_none_of_another() -> None:
     assert read_words(words) == (words, [])
 
 
-def test_out_still_names_the_output_and_is_said_once(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_out_still_names_the_output_and_is_said_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(home / "pairs.jsonl", ROWS)
     assert main(["data", "convert", "~/pairs.jsonl", "--out=~/trl.jsonl", "--to", "trl"]) == 0
     assert capsys.readouterr().err == "palate: note: --out is called --output now; the old name will go\n"

@@ -125,7 +125,9 @@ def test_one_split_of_a_folder(words: list[str], counted: str, tmp_path: Path) -
 
 
 def test_augment(pairs: str, tmp_path: Path) -> None:
-    text = run("augment", pairs, "--output", str(tmp_path / "a"), "--add", "dropped_end=0.1", "--add", "swapped_numbers=4")
+    text = run(
+        "augment", pairs, "--output", str(tmp_path / "a"), "--add", "dropped_end=0.1", "--add", "swapped_numbers=4"
+    )
     assert "30  rows as they were" in text
     assert "3  dropped_end" in text
     done = json.loads(run("augment", pairs, "-o", str(tmp_path / "a"), "--aim", "accuracy", "--share", "0.2", "--json"))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from engines import Server, serving
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
-from engines import Server, serving
 from runs import write_rows
 from tiny import save_tiny
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from palate.config.load import config_from_values, load_config
-from palate.config.paths import expand, expand_names, expand_named
+from palate.config.paths import expand, expand_named, expand_names
 from palate.config.pipeline import load_pipeline
 from palate.config.sweep import load_sweep
 from palate.errors import ConfigError
@@ -98,7 +98,9 @@ def test_what_is_expanded_stays_what_it_is() -> None:
 
 def test_pipelines_and_sweeps_go_below_one_folder(tmp_path: Path) -> None:
     common = {"model_name_or_path": "m", "dataset": "d", "output_dir": "~/p", "drift_prompts": "~/q"}
-    pipeline = load_pipeline(config_file(tmp_path / "p.yaml", {**common, "stages": [{"stage": "sft"}, {"stage": "dpo"}]}))
+    pipeline = load_pipeline(
+        config_file(tmp_path / "p.yaml", {**common, "stages": [{"stage": "sft"}, {"stage": "dpo"}]})
+    )
     assert pipeline.output_dir == Path("/home/me/p")
     assert pipeline.drift.drift_prompts == "/home/me/q"
     assert [run.config.output_dir for run in pipeline.runs] == ["/home/me/p/1-sft", "/home/me/p/2-dpo"]
@@ -111,4 +113,6 @@ def test_pipelines_and_sweeps_go_below_one_folder(tmp_path: Path) -> None:
     sweep = load_sweep(config_file(tmp_path / "s.yaml", {**BASE, "output_dir": "$DATA/s", "sweep": {"seed": [1]}}))
     assert sweep.points[0].config.output_dir == "/mnt/data/s/seed-1"
     with pytest.raises(ConfigError, match=r"output_dir: \$NOT_SET/p: the environment variable NOT_SET is not set"):
-        load_pipeline(config_file(tmp_path / "q.yaml", {**common, "output_dir": "$NOT_SET/p", "stages": [{"stage": "sft"}]}))
+        load_pipeline(
+            config_file(tmp_path / "q.yaml", {**common, "output_dir": "$NOT_SET/p", "stages": [{"stage": "sft"}]})
+        )

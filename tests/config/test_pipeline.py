@@ -144,7 +144,13 @@ def test_an_override_makes_a_pipeline(tmp_path: Path, override: str, names: list
 
 def test_an_override_reaches_into_a_stage(tmp_path: Path) -> None:
     stages = [{"stage": "sft"}, {"stage": "dpo", "pref_beta": 0.3}]
-    pipeline = load(tmp_path, {"stages": stages}, "stages.1.pref_beta=0.2", "stages.0.lr_scheduler_kwargs.num_cycles=2", "stages.0.lr_scheduler_type=cosine")
+    pipeline = load(
+        tmp_path,
+        {"stages": stages},
+        "stages.1.pref_beta=0.2",
+        "stages.0.lr_scheduler_kwargs.num_cycles=2",
+        "stages.0.lr_scheduler_type=cosine",
+    )
     assert getattr(pipeline.runs[1].config, "pref_beta", None) == 0.2
     assert pipeline.runs[0].config.lr_scheduler_kwargs == {"num_cycles": 2}
     with pytest.raises(ConfigError, match=r"--set stages.2.seed: 2 is no place in a list of 2"):

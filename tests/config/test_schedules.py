@@ -35,14 +35,18 @@ def test_every_schedule_of_transformers_is_known_with_its_settings() -> None:
     [
         ("linear", {"min_lr": 0}, "linear has no setting min_lr, it takes none"),
         ("cosine", {"num_cycle": 1}, "it takes num_cycles; did you mean num_cycles?"),
-        ("cosine_with_min_lr", {}, "needs exactly one of min_lr and min_lr_rate, as lr_scheduler_kwargs: {min_lr: 1e-7}"),
+        (
+            "cosine_with_min_lr",
+            {},
+            "needs exactly one of min_lr and min_lr_rate, as lr_scheduler_kwargs: {min_lr: 1e-7}",
+        ),
         ("cosine_with_min_lr", {"min_lr": 1e-7, "min_lr_rate": 0.1}, "exactly one"),
         ("warmup_stable_decay", {}, "needs num_decay_steps, as lr_scheduler_kwargs: {num_decay_steps: 100}"),
         ("greedy", {"patience": 3}, "needs min_lr"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(schedule: str, settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match="^lr_scheduler_kwargs: ") as caught:
+    with pytest.raises(ValueError, match=r"^lr_scheduler_kwargs: ") as caught:
         check_schedule(schedule, settings)
     assert said in str(caught.value)
 

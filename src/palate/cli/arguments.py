@@ -1,4 +1,4 @@
-"""What verbs share of the command line: a config file and overrides, old names of options, paths as users write them."""
+"""What verbs share of the command line: a config file and overrides, old names of options, paths with `~`."""
 
 from __future__ import annotations
 

@@ -190,7 +190,8 @@ def convert_command(
 def curate_command(
     datasets: Annotated[list[str] | None, typer.Argument(metavar="DATASET...", help="As for inspect.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="For kept.jsonl, rejected.jsonl, funnel.svg.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="For kept.jsonl, rejected.jsonl, funnel.svg."),
     ] = None,
     rules: Annotated[
         Path | None, typer.Option("--rules", metavar="RULES.yaml", help="preset:, without: and rules: with thresholds.")

@@ -244,7 +244,9 @@ def _without_idle_evaluation(given: Translated) -> dict[str, Entry]:
     needed = value.get("load_best_model_at_end") or value.get("early_stopping_patience")
     if not nothing or needed or truth(value.get("eval_strategy", False)) is False:
         return entries
-    given.notices.append(f"eval_strategy: {as_yaml(value['eval_strategy'])} has no effect: val_size: 0 holds no rows out")
+    given.notices.append(
+        f"eval_strategy: {as_yaml(value['eval_strategy'])} has no effect: val_size: 0 holds no rows out"
+    )
     return {key: entry for key, entry in entries.items() if key not in ("eval_strategy", "eval_steps")}
 
 

@@ -21,7 +21,9 @@ class ModelFields(Fields):
         description="Folder or hub id of a LoRA adapter that training continues from. Of several (a list, or names "
         "with commas) all but the last are merged into the model first, in their order; with full and freeze all are.",
     )
-    add_tokens: Names = Field([], description="New tokens of ordinary text for the tokenizer: a list or names with commas.")
+    add_tokens: Names = Field(
+        [], description="New tokens of ordinary text for the tokenizer: a list or names with commas."
+    )
     add_special_tokens: Names = Field([], description="New tokens of markup for the tokenizer, such as <think>.")
     resize_vocab: bool = Field(
         default_factory=lambda data: bool(data.get("add_tokens") or data.get("add_special_tokens")),

@@ -146,7 +146,9 @@ def _mixing(entries: Mapping[str, Entry], found: Translated) -> None:
     given = {key: entries[key] for key in _MIXING if key in entries and entries[key].value is not None}
     dataset = found.entries.get("dataset")
     if not given or dataset is None:
-        found.idle |= {key: f"{key}: {as_yaml(entry.value)} (there is no dataset to mix)" for key, entry in given.items()}
+        found.idle |= {
+            key: f"{key}: {as_yaml(entry.value)} (there is no dataset to mix)" for key, entry in given.items()
+        }
         return
     names = _parts(dataset.value)
     strategy = str(given["mix_strategy"].value) if "mix_strategy" in given else "concat"

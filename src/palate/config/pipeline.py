@@ -22,8 +22,12 @@ from palate.errors import ConfigError
 class SamplingFields(Fields):
     """How a round makes its own pairs: the policy answers prompts, a judge compares the answers."""
 
-    prompts: PathText = Field(min_length=1, description="Prompts that the policy answers at the beginning of each round.")
-    judge: NamedOrPath = Field(min_length=1, description="What compares the answers, as `palate judge --judge` names it.")
+    prompts: PathText = Field(
+        min_length=1, description="Prompts that the policy answers at the beginning of each round."
+    )
+    judge: NamedOrPath = Field(
+        min_length=1, description="What compares the answers, as `palate judge --judge` names it."
+    )
     prompts_per_round: int | None = Field(
         None, ge=1, description="Prompts drawn for a round.", json_schema_extra={"default": "all"}
     )

@@ -58,7 +58,9 @@ class _Loader(yaml.SafeLoader):
 
     # A copy without YAML 1.1's numbers, dates and truth values; `add_implicit_resolver` below fills it.
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own class attribute
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float", ":timestamp", ":bool"))]
+        first: [
+            (tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float", ":timestamp", ":bool"))
+        ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.config.load import PIPELINE_KEYS, SWEEP_KEY, config_from_entries, output_folder, overridden, wants_overwriting
+from palate.config.load import (
+    PIPELINE_KEYS,
+    SWEEP_KEY,
+    config_from_entries,
+    output_folder,
+    overridden,
+    wants_overwriting,
+)
 from palate.config.peers import translate
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import RunConfig

@@ -11,7 +11,6 @@ from pydantic import AfterValidator, Field, model_validator
 from palate.config.base import Fields
 from palate.config.values import Interval, PathText, Trackers, When
 
-
 # metric of an evaluation → whether a larger value is better
 GREATER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
     {
@@ -78,9 +77,7 @@ class EvaluationFields(Fields):
     save_strategy: When = Field(
         "steps", description="Write checkpoints every save_steps, at each epoch's end, or none."
     )
-    save_steps: Interval = Field(
-        500, description="Steps (below 1: share of all steps) between two checkpoints."
-    )
+    save_steps: Interval = Field(500, description="Steps (below 1: share of all steps) between two checkpoints.")
     save_total_limit: int | None = Field(None, ge=1, description="Keep only the newest n checkpoints.")
     save_only_model: bool = Field(
         False, description="Leave optimiser and data position out of checkpoints: smaller, but not resumable."
@@ -136,7 +133,7 @@ class EvaluationFields(Fields):
         return self
 
     def _saves_what_it_evaluates(self) -> bool:
-        """Whether every checkpoint falls on an evaluation: both in steps or both as shares, one a multiple of the other."""
+        """Whether every checkpoint falls on an evaluation: both in steps or both as shares of them, and a multiple."""
         save, evaluate = self.save_steps, self.eval_steps
         if (save < 1) != (evaluate < 1):
             return False
@@ -146,7 +143,9 @@ class EvaluationFields(Fields):
 class DeviceFields(Fields):
     """Workers, processes and sharding."""
 
-    dataloader_num_workers: int = Field(0, ge=0, description="Processes that prepare batches ahead, at most one a core.")
+    dataloader_num_workers: int = Field(
+        0, ge=0, description="Processes that prepare batches ahead, at most one a core."
+    )
     ddp_timeout: int = Field(1800, ge=1, description="Seconds a process waits for the others.")
     deepspeed: PathText | dict[str, Any] | None = Field(None, description="DeepSpeed config: a JSON file or a mapping.")
     fsdp: bool | str | list[str] | None = Field(None, description="Fully sharded data parallel, as in transformers.")

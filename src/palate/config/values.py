@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from palate.config.base import truth
-from palate.config.paths import expand, expand_names, expand_named
+from palate.config.paths import expand, expand_named, expand_names
 
 
 def _split(value: Any) -> Any:
@@ -77,9 +77,7 @@ When: TypeAlias = Annotated[Literal["no", "steps", "epoch"], _word("steps", "no"
 AutoOrOff: TypeAlias = Annotated[Literal["auto", "off"], _word("auto", "off")]
 
 # Steps between two events, or below 1 a share of all steps.
-Interval: TypeAlias = Annotated[
-    Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)], _steps(least=1)
-]
+Interval: TypeAlias = Annotated[Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)], _steps(least=1)]
 Warmup: TypeAlias = Annotated[Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)], _steps(least=0)]
 
 # Text that may be a path: `~` and variables are expanded when the config is read. A hub id has neither and stays.

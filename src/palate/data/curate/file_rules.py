@@ -53,7 +53,9 @@ class ReferenceMargin(BatchRule):
     """
 
     name: ClassVar[str] = "reference_margin"
-    file: PathText = Field(description="what palate data margins wrote: JSON Lines of {id, margin}, ids as in the dataset")
+    file: PathText = Field(
+        description="what palate data margins wrote: JSON Lines of {id, margin}, ids as in the dataset"
+    )
     keep: tuple[Literal["easy", "hard", "contradictory"], ...] = Field(("easy", "hard"), description="which stay")
     easy: float = Field(1.0, gt=0, description="margin from which a pair is easy, in the file's units")
     without: bool = Field(False, description="keep rows that the file does not name")
