@@ -93,7 +93,7 @@ def test_rewards_and_judges() -> None:
 
 def test_what_is_expanded_stays_what_it_is() -> None:
     for dataset in ("a, b", ["a"], {"a": 1.0}):
-        assert expand_names(dataset) == dataset  # type: ignore[type-var]
+        assert expand_names(dataset) == dataset
 
 
 def test_pipelines_and_sweeps_go_below_one_folder(tmp_path: Path) -> None:

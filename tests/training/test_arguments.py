@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from palate.config.load import config_from_values
+from palate.config.optimisation import Optimiser
 from palate.config.schedules import BY_EVALUATION, Schedule
 from palate.data.parallel import all_cores
+from palate.errors import ConfigError
 from palate.models.precision import FP32
-from palate.training.arguments import training_arguments
+from palate.training.arguments import check_installed, training_arguments
 from runs import metrics, run
 from tiny import save_tiny
 
@@ -48,6 +50,39 @@ def test_no_more_loaders_than_cores(tmp_path: Path) -> None:
     config = config_from_values({**VALUES, "dataloader_num_workers": 1000}).config
     arguments = training_arguments(config, tmp_path, FP32, torch.device("cpu"))
     assert arguments.dataloader_num_workers == all_cores()
+
+
+@pytest.mark.parametrize("name", get_args(Optimiser))
+def test_an_optimiser_without_its_package_is_refused_before_the_start(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that transformers gives from torch alone pass, the others name their package."""
+    from torch import nn
+    from transformers import Trainer
+
+    monkeypatch.setattr("palate.training.arguments.find_spec", lambda _name: None)
+    monkeypatch.setattr("transformers.trainer_optimizer.is_bitsandbytes_available", lambda: False)
+    config = config_from_values({**VALUES, "optim": name}).config
+    arguments = training_arguments(config, tmp_path, FP32, torch.device("cpu"))
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(arguments, nn.Linear(2, 2))
+    except ImportError:
+        with pytest.raises(ConfigError, match=f"optim: {name} needs bitsandbytes, which is not installed"):
+            check_installed(config)
+    else:
+        check_installed(config)
+
+
+def test_sharding_without_its_package_or_file_is_refused_before_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_from_values({**VALUES, "deepspeed": str(tmp_path / "ds.json")}).config
+    monkeypatch.setattr("palate.training.arguments.find_spec", lambda _name: None)
+    with pytest.raises(ConfigError, match="deepspeed needs the package deepspeed, which is not installed"):
+        check_installed(config)
+    monkeypatch.setattr("palate.training.arguments.find_spec", lambda name: name)
+    with pytest.raises(ConfigError, match=r"deepspeed: there is no file .*ds\.json"):
+        check_installed(config)
 
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperGroup
@@ -61,7 +61,7 @@ def verb_group(*path: str) -> type[TyperGroup]:
     """The command group at `path` (`data`; none is the whole program), which takes `read_words` as its command line."""
 
     class Group(TyperGroup):
-        def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             words, notices = read_words([*path, *args])
             for line in notices:
                 note(line)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TypeAlias
 
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{(\w+)\})")
 # What a reward or judge may begin with, where a path follows.
 _BEFORE_A_PATH = ("lexicon",)
 
-Names = TypeVar("Names", str, list[str], dict[str, float])
+Names: TypeAlias = str | list[str] | dict[str, float]
 
 
 def expand(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,27 @@ from transformers import TrainingArguments
 
 from palate.config.run import RunConfig
 from palate.data.parallel import all_cores
+from palate.errors import ConfigError
 from palate.models.precision import Precision
+
+
+# Beginnings of optimisers' names → the package that has them.
+_PACKAGES = {"adamw_bnb": "bitsandbytes", "adamw_8bit": "bitsandbytes", "paged_": "bitsandbytes", "lion_": "bitsandbytes"}
+
+
+def check_installed(config: RunConfig) -> None:
+    """Raise ConfigError where a key needs a package or a file that is not there: transformers would say so in mid-run."""
+    package = next((package for prefix, package in _PACKAGES.items() if config.optim.startswith(prefix)), None)
+    if package is not None and find_spec(package) is None:
+        raise ConfigError(
+            f"optim: {config.optim} needs {package}, which is not installed; take adamw_torch, or install it"
+        )
+    if config.deepspeed and find_spec("deepspeed") is None:
+        raise ConfigError("deepspeed needs the package deepspeed, which is not installed; install it, or take fsdp")
+    for key in ("deepspeed", "fsdp_config"):
+        path = getattr(config, key)
+        if isinstance(path, str) and not Path(path).is_file():
+            raise ConfigError(f"{key}: there is no file {path}")
 
 
 def training_arguments(
