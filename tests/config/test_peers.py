@@ -201,3 +201,16 @@ def test_kto_is_kto_by_whatever_name() -> None:
     assert values_of(found) == {"stage": "kto", "pref_loss": "kto"}
     assert found.lines() == ["pref_loss: kto_pair is read as kto, the loss of stage: kto"]
     assert values_of(translated(stage="dpo", pref_loss="kto_pair"))["pref_loss"] == "kto_pair"
+
+
+def test_every_argument_of_transformers_is_known() -> None:
+    """A file that has all of TrainingArguments is read: each key is palate's, has no effect, or one value only."""
+    from dataclasses import fields
+
+    from transformers import TrainingArguments
+
+    names = {field.name for field in fields(TrainingArguments) if field.init and not field.name.startswith("_")}
+    known = {*KNOWN, *RENAMED, *NO_EFFECT, *FIXED, *ONLY, "bf16", "fp16"}
+    companions = tuple(prefix for only in ONLY.values() for prefix in only.companions)
+    unknown = sorted(name for name in names - known if not name.startswith((*NO_EFFECT_PREFIXES, *companions)))
+    assert unknown == []
