@@ -32,6 +32,9 @@ def fails_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int
         pipeline: Any = ModuleType("palate.config.pipeline")
         pipeline.is_pipeline, pipeline.load_pipeline = (lambda *_: False), load_config
         monkeypatch.setitem(sys.modules, "palate.config.pipeline", pipeline)
+        sweep: Any = ModuleType("palate.config.sweep")
+        sweep.is_sweep, sweep.load_sweep = (lambda *_: False), load_config
+        monkeypatch.setitem(sys.modules, "palate.config.sweep", sweep)
         return cli.main(["plan", "x.yaml"])
 
     return run

@@ -79,7 +79,8 @@ def test_overrides_hold_for_the_whole_file(tmp_path: Path) -> None:
     ("given", "said"),
     [
         ({"stages": [{"stage": "sft"}], "rounds": 2}, "cannot both be given"),
-        ({"stages": []}, "write a list of mappings"),
+        ({"stages": []}, "stages must be a list of mappings, not []"),
+        ({"rounds": 0}, "rounds must be a number or a list of mappings, not 0"),
         ({"stages": [{"learning_rate": 1}]}, "p.yaml:4 (number 1): names no stage"),
         ({"stages": [{"stage": "sft"}], "pref_beta": 0.1}, "no stage of this pipeline has the key pref_beta"),
         ({"stages": [{"stage": "sft", "pref_bta": 0.1}]}, "p.yaml:4 (number 1): unknown key pref_bta"),

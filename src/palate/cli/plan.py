@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from palate.config.load import LoadedConfig
     from palate.config.pipeline import Pipeline, PlannedRun
     from palate.config.run import RunConfig
+    from palate.config.sweep import Sweep
 
 # What the loss is taken of, by the family of the objective.
 ROWS = {"paired": "a pair", "ranked": "a ranking", "unpaired": "an answer", "reward": "a row"}
@@ -24,9 +26,18 @@ def command(
 
     from palate.config.load import load_config
     from palate.config.pipeline import is_pipeline, load_pipeline
+    from palate.config.sweep import is_sweep, load_sweep
 
     notices: tuple[str, ...]
-    if is_pipeline(path, changes):
+    if is_sweep(path, changes):
+        sweep = load_sweep(path, changes)
+        notices, text = sweep.notices, as_sweep(sweep)
+        plain = {
+            "kind": "sweep",
+            "output_dir": str(sweep.output_dir),
+            "points": [{"name": one.name, "config": one.config.resolved()} for one in sweep.points],
+        }
+    elif is_pipeline(path, changes):
         pipeline = load_pipeline(path, changes)
         notices, text, plain = pipeline.notices, as_pipeline(pipeline), _plain(pipeline)
     else:
@@ -92,6 +103,29 @@ def as_pipeline(pipeline: Pipeline) -> str:
         keys = [_line(key, value) for key, value in _given(planned).items()]
         lines += [f"  {'-' if number == 0 else ' '} {line}" for number, line in enumerate(keys)]
     return "\n".join(lines)
+
+
+def as_sweep(sweep: Sweep) -> str:
+    """The same for a sweep: what all runs share, and the values of each; its defaults are left out."""
+    first = sweep.points[0].config
+    shared = {
+        key: value
+        for key, value in first.resolved().items()
+        if key in first.model_fields_set and key not in (*sweep.keys, "output_dir", "stage")
+    }
+    lines = [f"# {len(sweep.points)} runs; --json shows the defaults of each", ""]
+    lines += [_line("output_dir", str(sweep.output_dir)), _line("stage", first.stage)]
+    lines += [_line(key, value) for key, value in shared.items()]
+    lines.append("sweep:")
+    for point in sweep.points:
+        lines += [f"  # {point.config.output_dir}", f"  - {_mapping(point.values)}"]
+    return "\n".join(lines)
+
+
+def _mapping(values: Mapping[str, Any]) -> str:
+    from palate.config.reader import dump_yaml
+
+    return dump_yaml(dict(values))
 
 
 def _given(planned: PlannedRun) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         if key not in (*PIPELINE_KEYS, "output_dir", "overwrite_output_dir", "resume_from_checkpoint")
         and key not in (*DriftFields.model_fields, *RoundFields.model_fields)
     }
-    parts = _parts(entries[kind])
+    parts = _parts(kind, entries[kind])
     if kind == "stages":
         if "reference" in entries:
             raise ConfigError(f"{entries['reference'].where}: reference belongs to rounds; a stage may set ref_model")
@@ -160,13 +160,14 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     return Pipeline(kind, folder, tuple(runs), own["DriftFields"], wants_overwriting(entries), tuple(notices))
 
 
-def _parts(entry: Entry) -> list[dict[str, Entry]]:
+def _parts(kind: str, entry: Entry) -> list[dict[str, Entry]]:
     """The stages or rounds, each with its own keys; `rounds: 3` is three without any."""
     value = entry.value
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         value = [{}] * value
     if not isinstance(value, list) or not value or not all(isinstance(one, Mapping) for one in value):
-        raise ConfigError(f"{entry.where}: write a list of mappings (for rounds also a number), not {as_yaml(value)}")
+        forms = "a number or a list of mappings" if kind == "rounds" else "a list of mappings"
+        raise ConfigError(f"{entry.where}: {kind} must be {forms}, not {as_yaml(value)}")
     return [
         {str(key): Entry(given, f"{entry.where} (number {number})") for key, given in one.items()}
         for number, one in enumerate(value, 1)

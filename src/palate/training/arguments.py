@@ -15,13 +15,17 @@ from palate.data.parallel import all_cores
 from palate.errors import ConfigError
 from palate.models.precision import Precision
 
-
 # Beginnings of optimisers' names → the package that has them.
-_PACKAGES = {"adamw_bnb": "bitsandbytes", "adamw_8bit": "bitsandbytes", "paged_": "bitsandbytes", "lion_": "bitsandbytes"}
+_PACKAGES = {
+    "adamw_bnb": "bitsandbytes",
+    "adamw_8bit": "bitsandbytes",
+    "paged_": "bitsandbytes",
+    "lion_": "bitsandbytes",
+}
 
 
 def check_installed(config: RunConfig) -> None:
-    """Raise ConfigError where a key needs a package or a file that is not there: transformers would say so in mid-run."""
+    """Raise ConfigError where a key needs a package or a file that is not there: transformers finds out in mid-run."""
     package = next((package for prefix, package in _PACKAGES.items() if config.optim.startswith(prefix)), None)
     if package is not None and find_spec(package) is None:
         raise ConfigError(
