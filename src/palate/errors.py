@@ -29,6 +29,11 @@ class PalateError(Exception):
 
     exit_code: int = 1
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What to print, line by line."""
+        return (str(self),)
+
 
 class UsageError(PalateError):
     """The command line asks for something that does not exist or does not fit together."""
@@ -37,7 +42,17 @@ class UsageError(PalateError):
 
 
 class ConfigError(UsageError):
-    """A config key is unknown, has a wrong value, or does not apply to the chosen method."""
+    """A config key is unknown, has a wrong value, or does not apply to the chosen method.
+
+    Made of one line for each key that is wrong; `lines` has them one by one, `str` in a row.
+    """
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(str, self.args)))
+
+    def __str__(self) -> str:
+        return "; ".join(self.lines)
 
 
 class DataError(PalateError):

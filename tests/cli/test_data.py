@@ -41,7 +41,7 @@ def run(*words: str) -> str:
 
 
 def test_inspect(pairs: str, tmp_path: Path) -> None:
-    text = run("inspect", pairs, "--html", str(tmp_path / "page.html"))
+    text = run("inspect", pairs, "--output", str(tmp_path / "page.html"))
     assert "prompt-pairs (100% sure), 31 rows" in text
     assert "empty_rejected" in text
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
@@ -61,12 +61,12 @@ def test_a_long_run_says_how_far_it_is(
 
 
 def test_convert(pairs: str, tmp_path: Path) -> None:
-    text = run("convert", pairs, "--out", str(tmp_path / "o.parquet"), "--to", "trl")
+    text = run("convert", pairs, "--output", str(tmp_path / "o.parquet"), "--to", "trl")
     assert "30 pairs as trl" in text
     assert "pairs.jsonl:31: empty_rejected" in text
     listed = json.loads((tmp_path / "o.parquet.data.json").read_text())["left_out"]
     assert listed == [{"id": "pairs.jsonl:31", "reason": "empty_rejected", "detail": "rejected is empty"}]
-    done = json.loads(run("convert", pairs, "--out", str(tmp_path / "k.jsonl"), "--to", "kto", "--json"))
+    done = json.loads(run("convert", pairs, "--output", str(tmp_path / "k.jsonl"), "--to", "kto", "--json"))
     assert done["written"] == 60
     assert done["left_out"] == [{"id": "pairs.jsonl:31", "reason": "empty_rejected", "detail": "rejected is empty"}]
 
@@ -101,7 +101,7 @@ def test_labels_are_said_and_can_be_named(votes: str, tmp_path: Path) -> None:
 
 
 def test_curate(pairs: str, tmp_path: Path) -> None:
-    text = run("curate", pairs, "--out", str(tmp_path / "out"), "--preset", "strong")
+    text = run("curate", pairs, "--output", str(tmp_path / "out"), "--preset", "strong")
     assert "more_nouns_and_verbs" in text
     assert "30 rows kept" in text
     (tmp_path / "rules.yaml").write_text("rules: [{sample: {rows: 5}}]\n")
@@ -124,7 +124,7 @@ def test_mix(pairs: str, tmp_path: Path) -> None:
 
 
 def test_split(pairs: str, tmp_path: Path) -> None:
-    run("split", pairs, "--out", str(tmp_path / "s"), "--part", "test=5", "--threshold", "1")
+    run("split", pairs, "--output", str(tmp_path / "s"), "--part", "test=5", "--threshold", "1")
     assert len((tmp_path / "s" / "test.jsonl").read_text().splitlines()) == 5
     assert len((tmp_path / "s" / "train.jsonl").read_text().splitlines()) == 25
     assert [row["id"] for row in json.loads((tmp_path / "s" / "data.json").read_text())["left_out"]] == [
@@ -154,7 +154,9 @@ def test_one_split_of_a_folder(words: list[str], counted: str, tmp_path: Path) -
 
 
 def test_augment(pairs: str, tmp_path: Path) -> None:
-    text = run("augment", pairs, "--out", str(tmp_path / "a"), "--add", "dropped_end=0.1", "--add", "swapped_numbers=4")
+    text = run(
+        "augment", pairs, "--output", str(tmp_path / "a"), "--add", "dropped_end=0.1", "--add", "swapped_numbers=4"
+    )
     assert "30  rows as they were" in text
     assert "3  dropped_end" in text
     done = json.loads(run("augment", pairs, "-o", str(tmp_path / "a"), "--aim", "accuracy", "--share", "0.2", "--json"))
@@ -170,13 +172,13 @@ def test_augment(pairs: str, tmp_path: Path) -> None:
         (["inspect", "PAIRS", "--label", "0"], UsageError, "--label 0: write it as 0=response_1"),
         (["inspect", "PAIRS", "--label", "0=first"], DataError, "labels is set, but no label column is read there"),
         (["convert", "PAIRS", "-o", "OUT", "--to", "xml"], UsageError, "palate does not write 'xml'"),
-        (["curate", "PAIRS"], UsageError, "name a dataset and --out"),
+        (["curate", "PAIRS"], UsageError, "name a dataset and --output"),
         (["curate", "PAIRS", "-o", "OUT"], ConfigError, "no rules; name a preset"),
         (["split", "PAIRS", "-o", "OUT", "--part", "test"], UsageError, "--part test: write NAME=SIZE"),
         (["mix", "PAIRS", "-o", "OUT", "--weight", "2"], UsageError, "--weight 2: write SOURCE=NUMBER"),
         (["mix", "PAIRS", "-o", "OUT", "--weight", "a=1", "--temperature", "2"], UsageError, "keep one of them"),
         (["convert", "PAIRS", "-o", "PAIRS"], UsageError, "is what is read"),
-        (["inspect", "PAIRS", "--html", "PAIRS"], UsageError, "is what is read"),
+        (["inspect", "PAIRS", "--output", "PAIRS"], UsageError, "is what is read"),
         (["mix", "PAIRS", "-o", "OUT", "--cap", "pairs=nan"], UsageError, "--cap pairs=nan: write SOURCE=NUMBER"),
         (["mix", "PAIRS", "-o", "OUT", "--cap", "pairs=-5"], UsageError, "--cap pairs=-5: give a whole number"),
         (["mix", "PAIRS", "-o", "OUT", "--cap", "pairs=0"], DataError, "the mixture would be empty: empty_rejected 1"),

@@ -32,8 +32,11 @@ def fails_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int
         fake.load_config = load_config  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "palate.config.load", fake)
         pipeline: Any = ModuleType("palate.config.pipeline")
-        pipeline.is_pipeline, pipeline.load_pipeline = (lambda _path: False), load_config
+        pipeline.is_pipeline, pipeline.load_pipeline = (lambda *_: False), load_config
         monkeypatch.setitem(sys.modules, "palate.config.pipeline", pipeline)
+        sweep: Any = ModuleType("palate.config.sweep")
+        sweep.is_sweep, sweep.load_sweep = (lambda *_: False), load_config
+        monkeypatch.setitem(sys.modules, "palate.config.sweep", sweep)
         return cli.main(["plan", "x.yaml"])
 
     return run

@@ -80,7 +80,7 @@ def test_a_row_says_all_there_is_to_know(tmp_path: Path) -> None:
 def test_other_settings_are_not_mixed_into_a_file(tmp_path: Path, how: Decoding) -> None:
     path = tmp_path / "c.jsonl"
     write_candidates(PROMPTS[:2], Echo(), 2, HOW, path=path)
-    with pytest.raises(ArtifactError, match="name another --out"):
+    with pytest.raises(ArtifactError, match="name another --output"):
         write_candidates(PROMPTS, Echo(), 2, how, path=path)
     with pytest.raises(ArtifactError, match="made with k 2, not 3"):
         write_candidates(PROMPTS, Echo(), 3, HOW, path=path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson
+from palate.cli.arguments import AsJson, verb_group
 from palate.cli.console import note, result, result_json
 from palate.cli.data_arguments import (
     Columns,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from palate.data.curate import Embedder, Rule
 
 app = typer.Typer(
+    cls=verb_group("data"),
     help="Inspect, convert, curate, split, mix and augment datasets.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -53,7 +54,9 @@ def inspect_command(
     against: Annotated[
         list[str] | None, typer.Option("--against", help="Evaluation data that must not be trained on.")
     ] = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE.html", help="Also write a page.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Also write a page.")
+    ] = None,
     samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show for each problem.")] = 2,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
@@ -73,11 +76,11 @@ def inspect_command(
     from palate.data.inspect import as_page, as_text, inspect_dataset
     from palate.data.parallel import all_cores
 
-    if html is not None:
+    if output is not None:
         from palate.data.load import find_sources
         from palate.data.outputs import check_output_file
 
-        check_output_file(html, find_sources(datasets, dataset_dir=dataset_dir, split=split, subset=subset))
+        check_output_file(output, find_sources(datasets, dataset_dir=dataset_dir, split=split, subset=subset))
     count_tokens = render = None
     if model is not None:
         count_tokens, render = _counting(model, template)
@@ -96,14 +99,14 @@ def inspect_command(
         workers=workers or all_cores(),
         samples=max(samples, 5),
     )
-    if html is not None:
+    if output is not None:
         from palate.artifacts import write_text
 
-        write_text(html, as_page(found, ", ".join(Path(name).name for name in datasets)))
+        write_text(output, as_page(found, ", ".join(Path(name).name for name in datasets)))
     if as_json:
         result_json(found.as_json())
     else:
-        result(as_text(found, samples=samples) + (f"\npage                {html}\n" if html else ""))
+        result(as_text(found, samples=samples) + (f"\npage                {output}\n" if output else ""))
 
 
 def _counting(model: str, template: str | None) -> tuple[Any, Any]:
@@ -120,7 +123,7 @@ def convert_command(
     datasets: Datasets,
     output: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="FILE", help=".jsonl, .json, .csv, .tsv (.gz, .zst), .parquet, .arrow."),
+        typer.Option("--output", "-o", metavar="FILE", help=".jsonl, .json, .csv, .tsv (.gz, .zst), .parquet, .arrow."),
     ],
     to: Annotated[str, typer.Option("--to", help="palate, trl, llamafactory, openai, kto or ranked.")] = "palate",
     kind: Annotated[
@@ -176,7 +179,8 @@ def convert_command(
 def curate_command(
     datasets: Annotated[list[str] | None, typer.Argument(metavar="DATASET...", help="As for inspect.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="For kept.jsonl, rejected.jsonl, funnel.svg.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="For kept.jsonl, rejected.jsonl, funnel.svg."),
     ] = None,
     rules: Annotated[
         Path | None, typer.Option("--rules", metavar="RULES.yaml", help="preset:, without: and rules: with thresholds.")
@@ -207,7 +211,7 @@ def curate_command(
         result(rules_help())
         return
     if not datasets or output is None:
-        raise UsageError("name a dataset and --out FOLDER (or --list-rules)")
+        raise UsageError("name a dataset and --output FOLDER (or --list-rules)")
     chosen_rules = read_rules(rules, preset=preset)
     done = curate(
         datasets,
@@ -246,7 +250,7 @@ def _embedder(rules: Sequence[Rule]) -> Embedder | None:
 @app.command("split")
 def split_command(
     datasets: Datasets,
-    output: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="For train.jsonl and the parts.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For train.jsonl and the parts.")],
     parts: Annotated[
         list[str] | None,
         typer.Option("--part", metavar="NAME=SIZE", help="A held-out part: a share below 1, or a number of rows."),

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 def augment_command(
     datasets: Datasets,
-    output: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="For augmented.jsonl and data.json.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="For augmented.jsonl and data.json.")
+    ],
     add: Annotated[
         list[str] | None, typer.Option("--add", metavar="KIND=SIZE", help="As dropped_end=0.1 or sampled=500.")
     ] = None,

@@ -36,7 +36,7 @@ _AT_A_TIME = 256
 def margins_command(
     datasets: Datasets,
     model: Annotated[str, typer.Option("--model", "-m", help="The reference: a model, or a run's result.")],
-    output: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.jsonl", help="One {id, margin, …} a pair.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.jsonl", help="One {id, margin, …} a pair.")],
     average: Annotated[str, typer.Option("--average", help="mean (per token) or sum (whole answers).")] = "sum",
     cutoff_len: Annotated[int, typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens.")] = 2048,
     template: Annotated[str | None, typer.Option("--template", help="Chat template by name, for a bare model.")] = None,
@@ -54,7 +54,7 @@ def margins_command(
     if average not in ("mean", "sum"):
         raise UsageError(f"--average {average}: is not one of mean, sum")
     if not output.name.endswith(".jsonl"):
-        raise UsageError(f"--out {output}: margins are JSON Lines; name a file that ends in .jsonl")
+        raise UsageError(f"--output {output}: margins are JSON Lines; name a file that ends in .jsonl")
 
     from palate.data.contract import write_contract
     from palate.data.load import find_sources, load_records

@@ -32,7 +32,7 @@ from palate.errors import UsageError
 
 def mix_command(
     datasets: Datasets,
-    output: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="For mixed.jsonl and data.json.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For mixed.jsonl and data.json.")],
     weights: Annotated[
         list[str] | None, typer.Option("--weight", metavar="SOURCE=W", help="Its share; of all sources or of none.")
     ] = None,

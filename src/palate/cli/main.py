@@ -20,6 +20,7 @@ from typer.exceptions import Abort, TyperException
 from palate import __version__
 from palate.cli import compare, data, demo, generate, judge, model, objectives, plan, report, train
 from palate.cli import eval as evaluate
+from palate.cli.arguments import verb_group
 from palate.cli.console import complain, process_rank
 from palate.errors import Interrupted, PalateError, UsageError
 from palate.threads import choose_wait_policy
@@ -31,6 +32,7 @@ VERBS: tuple[ModuleType, ...] = (demo, train, data, generate, judge, evaluate, c
 _INTERRUPTED = 130
 
 app = typer.Typer(
+    cls=verb_group(),
     help="Teach language models from comparisons.",
     epilog="Each verb has its own --help and its page in docs/.",
     add_completion=False,
@@ -77,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PalateError as error:
         # A wrong config is wrong in every process alike; what failed in one process only is said by that one.
         if not isinstance(error, UsageError) or process_rank() == 0:
-            complain(str(error))
+            for line in error.lines:
+                complain(line)
         if isinstance(error, OutputError):
             _discard_output()
         return error.exit_code

@@ -8,15 +8,15 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from palate.config.base import Fields
-from palate.config.values import LoraTarget, Names
+from palate.config.values import LoraTarget, Names, PathText, PathTexts
 
 
 class ModelFields(Fields):
     """The model, its reference and its precision."""
 
-    model_name_or_path: str = Field(min_length=1, description="Folder or hub id of the model to train.")
+    model_name_or_path: PathText = Field(min_length=1, description="Folder or hub id of the model to train.")
     model_revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
-    adapter_name_or_path: str | list[str] | None = Field(
+    adapter_name_or_path: PathTexts | None = Field(
         None,
         description="Folder or hub id of a LoRA adapter that training continues from. Of several (a list, or names "
         "with commas) all but the last are merged into the model first, in their order; with full and freeze all are.",
@@ -78,6 +78,9 @@ class TuningFields(Fields):
     use_rslora: bool = Field(False, description="Rank-stabilised LoRA scaling.")
     quantization_bit: Literal[4, 8] | None = Field(
         None, description="Load the frozen base weights in 4 or 8 bits (QLoRA; needs lora and a CUDA device)."
+    )
+    double_quantization: bool = Field(
+        True, description="With quantization_bit: 4, quantise the scales of the weights too: 0.4 bits a weight less."
     )
     freeze_trainable_layers: int = Field(
         2, description="How many of the last decoder layers freeze trains; of the first where it is negative."

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import AfterValidator, Field, model_validator
 
 from palate.config.base import Fields
-from palate.config.values import Trackers, When
+from palate.config.values import Interval, PathText, Trackers, When
 
 # metric of an evaluation → whether a larger value is better
 GREATER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
@@ -45,9 +45,9 @@ BestMetric: TypeAlias = Annotated[str, AfterValidator(_metric_name)]
 class OutputFields(Fields):
     """Where the run directory goes."""
 
-    output_dir: str = Field(min_length=1, description="The run directory: model, metrics, samples, report.")
+    output_dir: PathText = Field(min_length=1, description="The run directory: model, metrics, samples, report.")
     overwrite_output_dir: bool = Field(False, description="Replace a run directory that is already there.")
-    resume_from_checkpoint: bool | str | None = Field(
+    resume_from_checkpoint: bool | PathText | None = Field(
         None, description="true resumes from the newest complete checkpoint in output_dir, a path from that one."
     )
 
@@ -55,7 +55,9 @@ class OutputFields(Fields):
 class LogFields(Fields):
     """What is logged, and where it is sent."""
 
-    logging_steps: int = Field(10, ge=1, description="Steps between two lines on the terminal and in the trackers.")
+    logging_steps: Interval = Field(
+        10, description="Steps (below 1: share of all steps) between two lines on the terminal and in the trackers."
+    )
     report_to: Trackers = Field(
         ["tensorboard"], description="tensorboard, wandb, both or none. metrics.jsonl is always written."
     )
@@ -67,16 +69,15 @@ class EvaluationFields(Fields):
     """Evaluation while training, and saving."""
 
     eval_strategy: When = Field("no", description="Evaluate every eval_steps, at each epoch's end, or only at the end.")
-    eval_steps: int = Field(
+    eval_steps: Interval = Field(
         default_factory=lambda data: data.get("logging_steps", 10),
-        ge=1,
-        description="Steps between two evaluations.",
+        description="Steps (below 1: share of all steps) between two evaluations.",
         json_schema_extra={"default": "logging_steps"},
     )
     save_strategy: When = Field(
         "steps", description="Write checkpoints every save_steps, at each epoch's end, or none."
     )
-    save_steps: int = Field(500, ge=1, description="Steps between two checkpoints.")
+    save_steps: Interval = Field(500, description="Steps (below 1: share of all steps) between two checkpoints.")
     save_total_limit: int | None = Field(None, ge=1, description="Keep only the newest n checkpoints.")
     save_only_model: bool = Field(
         False, description="Leave optimiser and data position out of checkpoints: smaller, but not resumable."
@@ -124,22 +125,31 @@ class EvaluationFields(Fields):
                 "load_best_model_at_end needs a checkpoint for each evaluation, but eval_strategy is "
                 f"{self.eval_strategy} and save_strategy is {self.save_strategy}: make them equal"
             )
-        if self.load_best_model_at_end and self.eval_strategy == "steps" and self.save_steps % self.eval_steps:
+        if self.load_best_model_at_end and self.eval_strategy == "steps" and not self._saves_what_it_evaluates():
             raise ValueError(
                 f"load_best_model_at_end needs save_steps ({self.save_steps}) to be a multiple of eval_steps "
                 f"({self.eval_steps})"
             )
         return self
 
+    def _saves_what_it_evaluates(self) -> bool:
+        """Whether every checkpoint falls on an evaluation: both in steps or both as shares of them, and a multiple."""
+        save, evaluate = self.save_steps, self.eval_steps
+        if (save < 1) != (evaluate < 1):
+            return False
+        return abs(save / evaluate - round(save / evaluate)) < 1e-9
+
 
 class DeviceFields(Fields):
     """Workers, processes and sharding."""
 
-    dataloader_num_workers: int = Field(0, ge=0, description="Processes that prepare batches ahead.")
+    dataloader_num_workers: int = Field(
+        0, ge=0, description="Processes that prepare batches ahead, at most one a core."
+    )
     ddp_timeout: int = Field(1800, ge=1, description="Seconds a process waits for the others.")
-    deepspeed: str | dict[str, Any] | None = Field(None, description="DeepSpeed config: a JSON file or a mapping.")
+    deepspeed: PathText | dict[str, Any] | None = Field(None, description="DeepSpeed config: a JSON file or a mapping.")
     fsdp: bool | str | list[str] | None = Field(None, description="Fully sharded data parallel, as in transformers.")
-    fsdp_config: str | dict[str, Any] | None = Field(None, description="FSDP config: a JSON file or a mapping.")
+    fsdp_config: PathText | dict[str, Any] | None = Field(None, description="FSDP config: a JSON file or a mapping.")
 
     @model_validator(mode="after")
     def _one_way_to_shard(self) -> Any:

@@ -229,4 +229,4 @@ def _asked(record: Record) -> str:
     turns = record.prompt
     if not turns and isinstance(record, Demonstration):
         turns = record.completion
-    return "\n\n".join(turn.content for turn in turns if turn.role != "system")
+    return "\n\n".join(turn.text for turn in turns if turn.role != "system")

@@ -72,7 +72,7 @@ def write_candidates(
     waiting = [(row, prompt) for row, prompt in prompts if done.get(row) != _turns(prompt)]
     changed = next((row for row, _ in waiting if row in done), None)
     if changed is not None:
-        raise ArtifactError(f"{path}: {changed} has another prompt there; the prompts changed, name another --out")
+        raise ArtifactError(f"{path}: {changed} has another prompt there; the prompts changed, name another --output")
     before, made = len(prompts) - len(waiting), 0
     answering = progress("prompts answered", len(prompts), done=before)
     with JsonlWriter(path) as file, answering as answered:
@@ -149,7 +149,7 @@ def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
             has = len(row.get("completions") or ()) if name == "k" else row.get(name)
             if has != wanted:
                 raise ArtifactError(
-                    f"{path}: holds candidates made with {name} {has}, not {wanted}; name another --out or delete it"
+                    f"{path}: holds candidates made with {name} {has}, not {wanted}; name another --output or delete it"
                 )
     return {str(row["id"]): row["prompt"] for row in rows}
 

@@ -93,6 +93,7 @@ def build_policy(
         trust_remote_code=config.trust_remote_code,
         dropout=config.dropout,
         quantization_bit=config.quantization_bit,
+        double_quantization=config.double_quantization,
         head=head,
     )
     notices = enlarge(model, config, tokens)

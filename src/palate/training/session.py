@@ -22,6 +22,7 @@ from palate.models.value_head import add_value_head
 from palate.models.vocabulary import add_tokens, add_tokens_of
 from palate.progress import console
 from palate.text.template import Template, load_template
+from palate.training.arguments import check_installed
 from palate.training.build import Policy, build_policy, noise_alpha
 from palate.training.dataset import RunData, build_data
 from palate.training.environment import is_main_process, seed_everything
@@ -116,6 +117,7 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
     precision = resolve_precision(config.precision, device)
     if precision.notice:
         voice.say(precision.notice)
+    check_installed(config)
     method = build_method(config)
     resolve_name(config.model_name_or_path)
     rewards = None

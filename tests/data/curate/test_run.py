@@ -280,6 +280,41 @@ def test_rules_from_yaml(tmp_path: Path) -> None:
     assert [rule.model_dump() for rule in read_rules(tmp_path / "list.yaml")] == [{"characters": 60}, {"largest": 0.3}]
 
 
+def test_paths_in_rules_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    against, margin, embedding = read_rules(
+        {
+            "rules": [
+                {"decontaminate": {"against": ["~/e.jsonl", "f"]}},
+                {"reference_margin": {"file": "~/m.jsonl"}},
+                {"embedding_difference": {"model": "$HOME/m"}},
+            ]
+        }
+    )
+    assert against.model_dump()["against"] == ("/home/me/e.jsonl", "f")
+    assert margin.model_dump()["file"] == "/home/me/m.jsonl"
+    assert embedding.model_dump()["model"] == "/home/me/m"
+    with pytest.raises(ConfigError, match=r"reference_margin.file: .*NOT_SET is not set"):
+        read_rules({"rules": [{"reference_margin": {"file": "$NOT_SET/m"}}]})
+
+
+def test_rules_are_read_as_configs_are(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text("rules:\n  - languages: {keep: [no, da]}\n")
+    (rule,) = read_rules(path)
+    assert rule.model_dump()["keep"] == ("no", "da")
+    path.write_text("rules:\n  - overlap: {largest: 1e-1}\n")
+    assert read_rules(path)[0].model_dump() == {"largest": 0.1}
+    path.write_text("rules:\n  - overlap: {largest: 0.1, largest: 0.2}\n")
+    with pytest.raises(ConfigError, match=r"rules\.yaml:2: largest is given twice, first on line 2"):
+        read_rules(path)
+    path.write_text("preset: clean\nrules: []\npreset: strong\n")
+    with pytest.raises(ConfigError, match=r"rules\.yaml:3: preset is given twice, first on line 1"):
+        read_rules(path)
+    with pytest.raises(ConfigError, match="there is no such file"):
+        read_rules(tmp_path / "none.yaml")
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
     [
