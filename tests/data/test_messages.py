@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from palate.data.messages import RowError, Tags, merged, read_transcript, read_turn, read_turns, text, with_system
-from palate.records import Message
+from palate.records import Message, ToolCall
 
 
 def test_speakers_of_every_house() -> None:
@@ -35,12 +35,12 @@ def test_content_in_parts() -> None:
     assert read_turn({"role": "user", "content": parts}, "m").content == "abc"
 
 
-def test_tool_calls_become_the_assistants_text() -> None:
+def test_tool_calls_are_held() -> None:
     call = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
     turn = {"role": "assistant", "content": None, "tool_calls": [call, {"name": "half", "arguments": '{"a":'}]}
-    assert read_turn(turn, "m") == Message(
-        "assistant", '{"name": "add", "arguments": {"a": 1}}\n{"name": "half", "arguments": "{\\"a\\":"}'
-    )
+    calls = (ToolCall("add", '{"a": 1}'), ToolCall("half", '{"a":'))
+    assert read_turn(turn, "m") == Message("assistant", "", tool_calls=calls)
+    assert [call.value for call in calls] == [{"a": 1}, '{"a":']
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_tool_calls_become_the_assistants_text() -> None:
         ({"role": "user", "content": 3}, "not_text"),
         ({"role": "user", "content": [{"type": "image", "url": "u"}]}, "not_text"),
         ({"role": "user", "content": "half \ud83d"}, "not_text"),
-        ({"role": "assistant", "content": "", "tool_calls": [{"arguments": "{}"}]}, "bad_turn"),
+        ({"role": "assistant", "content": "", "tool_calls": [{"arguments": "{}"}]}, "bad_tool_call"),
     ],
 )
 def test_a_turn_that_is_none(turn: Any, reason: str) -> None:

@@ -89,7 +89,7 @@ def test_csv_and_tsv(tmp_path: Path) -> None:
     )
     expected = [
         {"prompt": 'a, "b"', "chosen": "two\nlines", "rejected": "x"},
-        {"prompt": "q", "chosen": [{"role": "user", "content": "c"}], "rejected": ""},
+        {"prompt": "q", "chosen": '[{"role": "user", "content": "c"}]', "rejected": ""},
     ]
     assert rows_of(written(tmp_path, "a.csv", "\ufeff" + text)) == expected
     assert rows_of(written(tmp_path, "a.csv.gz", gzip.compress(text.encode()))) == expected

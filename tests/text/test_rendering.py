@@ -134,7 +134,7 @@ def test_tools_are_rendered_and_tool_results_are_not_trained(plain_bytes: Any, c
     assert trained == ['<tool_call>\n{"name": "weather"}\n</tool_call><|im_end|>', "Sunny and warm.<|im_end|>"]
 
 
-@pytest.mark.parametrize("name", sorted(set(TEMPLATES) - {"qwen"}))
+@pytest.mark.parametrize("name", sorted(set(TEMPLATES) - {"qwen", "qwen2"}))
 def test_every_named_template_shows_tools_system_and_results(plain_bytes: Any, chat: Chat, name: str) -> None:
     talk = chat("u: ask"), chat("a: call", "t: RESULT", "a: said")
     one = renderer(plain_bytes, name)((Message("system", "SYSTEM"), *talk[0]), talk[1], '[{"name": "weather"}]')

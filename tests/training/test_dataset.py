@@ -69,3 +69,50 @@ def test_two_ways_to_mix_are_refused(model: Path, tmp_path: Path) -> None:
     weights = {str(tmp_path / "small.jsonl"): 1, str(tmp_path / "large.jsonl"): 2}
     with pytest.raises(ConfigError, match="mix_temperature and the weights of dataset both set the shares"):
         built(model, tmp_path, dataset=weights, mix_temperature=2)
+
+
+TURNS = [
+    {"role": "user", "content": "a"},
+    {"role": "assistant", "content": "A"},
+    {"role": "user", "content": "b"},
+    {"role": "assistant", "content": "B"},
+]
+
+
+def imitated(model: Path, folder: Path, turns: list[dict[str, Any]], **changed: Any) -> tuple[str, str, RunData]:
+    """(the prompt's text, what is trained, the data) of one conversation in stage sft."""
+    rows = write_rows(folder / "talk.jsonl", [{"messages": turns}, {"messages": TURNS[:2]}])
+    paths = {"model_name_or_path": str(model), "output_dir": str(folder / "run"), "dataset": str(rows)}
+    config = config_from_values({"stage": "sft", "max_dropped": 1, **paths, **changed}, origin="test").config
+    tokenizer = load_tokenizer(str(model))
+    data = build_data(config, build_method(config), load_template(tokenizer))
+    (answer,) = data.train[0].completions
+    return tokenizer.decode(data.train[0].prompt_ids), tokenizer.decode(answer.ids[answer.trained]), data
+
+
+def test_sft_trains_every_answer(model: Path, tmp_path: Path) -> None:
+    prompt, trained, _ = imitated(model, tmp_path, TURNS)
+    assert prompt == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
+    assert trained == "A<|im_end|>B<|im_end|>"
+
+
+def test_mask_history_trains_the_last_answer(model: Path, tmp_path: Path) -> None:
+    prompt, trained, _ = imitated(model, tmp_path, TURNS, mask_history=True)
+    assert prompt.endswith("A<|im_end|>\n<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n")
+    assert trained == "B<|im_end|>"
+
+
+def test_mask_history_and_a_last_answer_that_is_context(model: Path, tmp_path: Path) -> None:
+    turns = [*TURNS[:3], {**TURNS[3], "train": False}]
+    _, trained, data = imitated(model, tmp_path, turns, mask_history=True)
+    assert trained == "A<|im_end|>"  # of the other row
+    assert [(row["id"], row["reason"]) for row in data.report["dropped"]] == [("talk.jsonl:1", "not_trained")]
+
+
+def test_train_on_prompt_trains_every_token(model: Path, tmp_path: Path) -> None:
+    prompt, trained, _ = imitated(model, tmp_path, TURNS, train_on_prompt=True)
+    assert prompt == ""
+    assert trained == (
+        "user\na<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\nb<|im_end|>\n"
+        "<|im_start|>assistant\nB<|im_end|>"
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import note, result, result_json, say
+from palate.cli.console import note, result, result_json
 from palate.cli.data_arguments import (
     Columns,
     DatasetDir,
@@ -34,8 +34,6 @@ from palate.errors import UsageError
 
 if TYPE_CHECKING:
     from palate.data.curate import Embedder, Rule
-
-_SAID_EVERY = 20_000
 
 app = typer.Typer(
     help="Inspect, convert, curate, split, mix and augment datasets.",
@@ -97,7 +95,6 @@ def inspect_command(
         against=against or None,
         workers=workers or all_cores(),
         samples=max(samples, 5),
-        progress=_Progress("looked at"),
     )
     if html is not None:
         from palate.artifacts import write_text
@@ -107,19 +104,6 @@ def inspect_command(
         result_json(found.as_json())
     else:
         result(as_text(found, samples=samples) + (f"\npage                {html}\n" if html else ""))
-
-
-class _Progress:
-    """Says on stderr how far a long run is, every 20,000 rows."""
-
-    def __init__(self, done: str) -> None:
-        self._done = done
-        self._next = _SAID_EVERY
-
-    def __call__(self, rows: int) -> None:
-        if rows >= self._next:
-            say(f"{rows:,} rows {self._done}")
-            self._next = rows + _SAID_EVERY
 
 
 def _counting(model: str, template: str | None) -> tuple[Any, Any]:
@@ -237,7 +221,6 @@ def curate_command(
         reading=reading,
         workers=workers or all_cores(),
         embed=_embedder(chosen_rules),
-        progress=_Progress("measured"),
     )
     if as_json:
         from dataclasses import asdict

@@ -24,6 +24,7 @@ from palate.cli.data_arguments import (
     say_labels,
 )
 from palate.errors import DataError, UsageError
+from palate.progress import track
 
 if TYPE_CHECKING:
     from palate.evaluation.subject import Subject
@@ -101,7 +102,7 @@ def _rows(subject: Subject, pairs: list[PreferencePair], cutoff_len: int, mean: 
     """Pairs that fit, scored; a few hundred at a time, so that only their tokens are in memory."""
     from palate.text.encode import encode_records
 
-    for start in range(0, len(pairs), _AT_A_TIME):
+    for start in track(range(0, len(pairs), _AT_A_TIME), f"blocks of {_AT_A_TIME} pairs"):
         groups = encode_records(pairs[start : start + _AT_A_TIME], subject.template, cutoff_len=cutoff_len).groups
         for group, (sums, tokens) in zip(groups, subject.score(groups), strict=True):
             chosen, rejected = (one / max(1, n) if mean else one for one, n in zip(sums, tokens, strict=True))

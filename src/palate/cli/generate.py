@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import note, result, result_json, say
+from palate.cli.console import note, result, result_json
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ def command(
             for made in rows:
                 result(json.dumps(made, ensure_ascii=False))
         return
-    new = write_candidates(
-        asked, answerer, k, decoding, path=out, told=lambda done, of: say(f"{done} of {of} prompts answered")
-    )
+    new = write_candidates(asked, answerer, k, decoding, path=out)
     if as_json:
         result_json({"path": str(out), "prompts": len(asked), "made": new, "k": k, "dropped": len(dropped)})
     else:

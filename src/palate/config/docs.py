@@ -24,12 +24,14 @@ from palate.config.reader import as_yaml
 from palate.config.rm import RewardObjectiveFields
 from palate.config.rollout import RolloutFields
 from palate.config.run import STAGES
+from palate.config.sft import SftFields
 from palate.config.trainer import DeviceFields, EvaluationFields, LogFields, OutputFields
 
 TOPICS: tuple[tuple[str, type[Fields]], ...] = (
     ("Model", ModelFields),
     ("What is trained", TuningFields),
     ("Data", DataFields),
+    ("Turns that are imitated", SftFields),
     ("Objective", ObjectiveFields),
     ("Objective on single answers", UnpairedObjectiveFields),
     ("Objective of a reward model", RewardObjectiveFields),

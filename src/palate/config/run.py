@@ -17,6 +17,7 @@ from palate.config.online import GrpoConfig, PpoConfig
 from palate.config.optimisation import LearningRate
 from palate.config.preference import ObjectiveFields, ReferenceFields, SampleFields
 from palate.config.rm import RmConfig
+from palate.config.sft import SftConfig
 from palate.config.stage import Run
 
 __all__ = [
@@ -30,13 +31,6 @@ __all__ = [
     "RunConfig",
     "SftConfig",
 ]
-
-
-class SftConfig(Run):
-    """Supervised fine-tuning on demonstrations; pairs count as demonstrations of their chosen side."""
-
-    stage: Literal["sft"] = Field("sft", description="Which kind of training this is.")
-    learning_rate: LearningRate = 1e-5
 
 
 class DpoConfig(HealthFields, SampleFields, ReferenceFields, ObjectiveFields, Run):

@@ -153,7 +153,8 @@ def _tags(entry: Mapping[str, Any], where: str) -> Tags:
     if unknown is not None:
         raise DataError(f"{where}: unknown tag {unknown!r}; known are role_tag, content_tag, {', '.join(_ROLE_TAGS)}")
     roles = {tags[key].lower(): role for key, role in _ROLE_TAGS.items() if key in tags}
-    return Tags(role=tags.get("role_tag"), content=tags.get("content_tag"), roles=roles)
+    callers = frozenset({tags["function_tag"].lower()} if "function_tag" in tags else ())
+    return Tags(role=tags.get("role_tag"), content=tags.get("content_tag"), roles=roles, callers=callers)
 
 
 def _labels(entry: Mapping[str, Any], where: str) -> dict[str, str]:

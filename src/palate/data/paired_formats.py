@@ -39,7 +39,6 @@ from palate.data.rows import (
     present,
     prompt_of,
     soft_number,
-    split_off_prompt,
 )
 from palate.records import Messages, PreferencePair
 
@@ -69,13 +68,8 @@ def read_prompt_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePa
     if name is None:
         raise RowError("missing_key", "has no 'prompt'")
     chosen, rejected = cell(row, "chosen"), cell(row, "rejected")
-    if is_whole_conversation(chosen, reading) and is_whole_conversation(rejected, reading):
-        prompt, best, worst = split_off_prompt(
-            conversation(chosen, "chosen", "user", reading), conversation(rejected, "rejected", "user", reading)
-        )
-        _must_be_in(row[name], prompt, name)
-        return _graded(row, origin, with_system(row.get("system"), prompt), best, worst)
-    prompt = prompt_of(row, row[name], "prompt", reading)
+    whole = is_whole_conversation(chosen, reading) and is_whole_conversation(rejected, reading)
+    prompt = () if whole and not row[name] else prompt_of(row, row[name], "prompt", reading)
     return _graded(row, origin, prompt, *_answers(chosen, rejected, reading))
 
 
@@ -132,9 +126,7 @@ def is_implicit_pair(row: Row, reading: Reading) -> bool:
 
 def read_implicit_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
     """`{chosen, rejected}` as whole conversations; what they share is the prompt."""
-    sides = [read_turns(cell(row, name), name, reading.tags) for name in ("chosen", "rejected")]
-    prompt, chosen, rejected = split_off_prompt(sides[0], sides[1])
-    return _graded(row, origin, with_system(row.get("system"), prompt), chosen, rejected)
+    return _graded(row, origin, (), *_answers(cell(row, "chosen"), cell(row, "rejected"), reading))
 
 
 def is_messages_pair(row: Row, reading: Reading) -> bool:
@@ -143,13 +135,10 @@ def is_messages_pair(row: Row, reading: Reading) -> bool:
 
 def read_messages_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
     """`{chosen_messages, rejected_messages}` with contents in parts and a `loss_weight` per turn."""
-    raw = [parsed_list(cell(row, name), name) for name in ("chosen_messages", "rejected_messages")]
-    sides = [read_turns(turns, name, reading.tags) for turns, name in zip(raw, ("chosen", "rejected"), strict=True)]
-    for turns, name in zip(raw, ("chosen", "rejected"), strict=True):
-        if turns and soft_number(turns[-1].get("loss_weight")) == 0:
-            raise RowError("not_trained", f"the last turn of {name} has loss_weight 0")
-    prompt, chosen, rejected = split_off_prompt(sides[0], sides[1])
-    return _graded(row, origin, with_system(row.get("system"), prompt), chosen, rejected)
+    sides = [
+        read_turns(cell(row, f"{name}_messages"), f"{name}_messages", reading.tags) for name in ("chosen", "rejected")
+    ]
+    return _graded(row, origin, (), sides[0], sides[1])
 
 
 def is_rejected_response(row: Row, reading: Reading) -> bool:
@@ -167,8 +156,7 @@ def read_rejected_response(row: Row, origin: Origin, reading: Reading) -> Prefer
         return _graded(row, origin, prompt, *_answers(cell(row, "response"), rejected, reading))
     turns = read_turns(cell(row, *CONVERSATION_NAMES), "messages", reading.tags)
     if is_whole_conversation(rejected, reading):
-        prompt, best, worst = split_off_prompt(turns, read_turns(rejected, "rejected_messages", reading.tags))
-        return _graded(row, origin, with_system(row.get("system"), prompt), best, worst)
+        return _graded(row, origin, (), turns, read_turns(rejected, "rejected_messages", reading.tags))
     if not turns or turns[-1].role != "assistant":
         raise RowError("no_assistant_turn", "messages do not end with the answer that is chosen")
     worst = conversation(rejected, "rejected", "assistant", reading)
@@ -314,12 +302,3 @@ def stated_dimensions(row: Row) -> dict[str, tuple[float, float]] | None:
         if high is not None and low is not None:
             found[str(name)] = (high, low)
     return found or None
-
-
-def _must_be_in(value: Any, prompt: Messages, name: str) -> None:
-    """A prompt column beside whole conversations must agree with them."""
-    if value is None or (is_turn(value) or is_turns(value)):
-        return
-    said = text(value, name).strip()
-    if said and not any(message.content.strip() == said for message in prompt):
-        raise RowError("prompt_differs", f"{name} is not a turn of the conversation in chosen: {excerpt(said)}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from palate.data.formats import SAMPLE
 from palate.data.messages import (
     RowError,
     is_transcript,
@@ -17,11 +18,14 @@ from palate.data.messages import (
     user,
     with_system,
 )
+from palate.data.padding import without_padding
 from palate.data.sources import open_source
+from palate.data.text_turns import columns_of_turns, with_turns
 from palate.errors import DataError
 from palate.records import Dropped, Message, Messages
 
 PROMPT_COLUMNS = ("prompt", "conversations", "messages", "instruction", "question")
+_READ = frozenset(PROMPT_COLUMNS)
 
 
 def load_prompts(
@@ -32,13 +36,22 @@ def load_prompts(
     A row's prompt is its `prompt` (text, HH transcript or turns), `conversations` or `messages` up to the last
     assistant turn, or `instruction` (with `input`) or `question`; a `system` column goes in front.
 
+    Turns that a file has as text are parsed, as in training.
+
     Raises:
         DataError: the dataset cannot be read, or no row has a prompt.
     """
     prompts: list[tuple[str, Messages]] = []
     dropped: list[Dropped] = []
-    for row_id, row in islice(open_source(dataset, dataset_dir=dataset_dir).rows(), max_samples):
+    source = open_source(dataset, dataset_dir=dataset_dir)
+    columnar = source.columnar
+    rows = islice(source.rows(), max_samples)
+    head = list(islice(rows, SAMPLE))
+    as_text = None if source.is_csv else columns_of_turns(row for _, row in head if isinstance(row, Mapping))
+    for row_id, row in chain(head, rows):
         try:
+            if isinstance(row, Mapping):
+                row = with_turns(without_padding(row, columnar=columnar), as_text, _READ)
             prompts.append((row_id, _prompt(row)))
         except RowError as bad:
             dropped.append(Dropped(row_id, bad.reason, bad.detail))

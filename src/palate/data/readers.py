@@ -26,6 +26,7 @@ from palate.data.columnar import arrow_rows, parquet_rows
 from palate.data.json_stream import JsonReader, array_rows
 from palate.data.messages import RowError, is_turn, is_turns
 from palate.errors import DataError
+from palate.progress import Pass
 
 Numbered: TypeAlias = tuple[int, Any]
 
@@ -119,20 +120,42 @@ def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _open_bytes(path: Path) -> BinaryIO:
+@contextmanager
+def _open_bytes(path: Path) -> Iterator[BinaryIO]:
     suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if suffix == ".zst":
-        return io.BufferedReader(_ZstdFile(path), 1 << 20)
-    return path.open("rb")
+    with io.BufferedReader(_WatchedFile(path), 1 << 17) as packed:
+        if suffix == ".gz":
+            with gzip.GzipFile(fileobj=packed) as unpacked:
+                yield unpacked  # type: ignore[misc]
+        elif suffix == ".zst":
+            with io.BufferedReader(_ZstdFile(packed), 1 << 20) as unpacked:
+                yield unpacked
+        else:
+            yield packed
+
+
+class _WatchedFile(io.FileIO):
+    """A file that shows how much of it has been read, where that takes long."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._pass = Pass(f"reading {path.name}, MB", path.stat().st_size / 1e6, delay=2.0)
+
+    def readinto(self, buffer: Any) -> int | None:
+        size = super().readinto(buffer)
+        self._pass.advance((size or 0) / 1e6)
+        return size
+
+    def close(self) -> None:
+        self._pass.close()
+        super().close()
 
 
 class _ZstdFile(io.RawIOBase):
     """Unpacks all frames of a .zst file. Unlike `zstandard`'s own reader it says so when the last one is cut off."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._frame: Any = None
         self._packed = b""
         self._ready = b""
@@ -265,16 +288,4 @@ def _csv_row(header: list[str], row: list[str], delimiter: str) -> Any:
     if len(row) != len(header):
         counts = f"{len(row)} cells under {len(header)} columns"
         return RowError("wrong_cell_count", f"{counts}; the delimiter is {delimiter!r}, quote cells that hold it")
-    return dict(zip(header, map(_csv_cell, row), strict=True))
-
-
-def _csv_cell(cell: str) -> Any:
-    """A cell is text, unless it holds a JSON list of turns: that is how a conversation is written in CSV."""
-    if cell.startswith("[") and cell.rstrip().endswith("]"):
-        try:
-            value = json.loads(cell)
-        except (ValueError, RecursionError):
-            return cell
-        if is_turns(value):
-            return value
-    return cell
+    return dict(zip(header, row, strict=True))

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from palate.data.cells import literal
+from palate.data.conversations import split_answers
 from palate.data.messages import (
     RowError,
     Tags,
@@ -18,6 +20,7 @@ from palate.data.messages import (
     is_turns,
     read_turn,
     read_turns,
+    role_of,
     text,
     user,
     with_system,
@@ -39,6 +42,12 @@ Row: TypeAlias = Mapping[str, Any]
 
 PROMPT_NAMES = ("prompt", "question", "instruction", "query")
 COMPLETION_NAMES = ("completion", "response", "answer", "output")
+PROMPT_REPEATED = "prompt_repeated"
+"""Notice of a row whose answers began with the text of the prompt, which was taken off."""
+BEGINS_WITH_PROMPT = "answers_begin_with_prompt"
+"""Notice of a row whose answers begin with the text of the prompt, in a source where most do not."""
+_NO_GREETING = 10
+"""Characters from which a prompt is no greeting, which an answer rightly begins with ("Hello")."""
 SHARED_COLUMNS = ("system", "tools", "weight")
 """Columns that mean the same in every format."""
 
@@ -87,8 +96,11 @@ class RatedAnswers(Record):
 class Origin:
     """What a row's record carries whatever its format: id, source and unread columns; the shared cells are read here.
 
-    `notices` collects short names of what is worth counting about a row that is used all the same, `labels` the label
-    values that were read.
+    Attributes:
+        id, source, row, extra: as in `Record`; `row` has all of its columns.
+        notices: short names of what is worth counting about a row that is used all the same.
+        repeats_prompt: whether the answers of this source are texts that begin with the whole text of their prompt.
+        labels: the label values that were read.
     """
 
     id: str
@@ -96,6 +108,7 @@ class Origin:
     row: Row
     extra: Mapping[str, Any]
     notices: list[str] = field(default_factory=list)
+    repeats_prompt: bool = False
     labels: list[Any] = field(default_factory=list)
 
     def fields(self) -> dict[str, Any]:
@@ -148,6 +161,10 @@ def soft_number(value: Any) -> float | None:
 
 def prompt_of(row: Row, value: Any, name: str, reading: Reading) -> Messages:
     """The prompt cell (text, one turn, or turns) as a conversation, the row's system text in front."""
+    if isinstance(value, str) and value.startswith("["):
+        listed = literal(value)
+        if listed and isinstance(listed, list) and all(isinstance(one, str) for one in listed):
+            raise RowError("list_as_text", f"{name} is a list of {len(listed)} texts written as text: {excerpt(value)}")
     return checked_prompt(with_system(row.get("system"), conversation(value, name, "user", reading)))
 
 
@@ -168,40 +185,64 @@ def conversation(value: Any, name: str, speaker: Literal["user", "assistant"], r
 
 def is_whole_conversation(value: Any, reading: Reading) -> bool:
     """Whether a list of turns starts before the answer, so that it contains its own prompt."""
-    if not is_turns(value, reading.tags):
-        return False
-    try:
-        return read_turn(value[0], "", reading.tags).role in ("system", "user")
-    except RowError:
-        return False
+    return is_turns(value, reading.tags) and role_of(value[0], reading.tags) in ("system", "user")
 
 
 def checked_prompt(messages: Messages) -> Messages:
     """The prompt, if an answer can follow it."""
-    if not any(message.role in ("user", "tool") for message in messages) or not messages[-1].content.strip():
+    if not any(message.role in ("user", "tool") for message in messages) or messages[-1].is_empty:
         raise RowError("empty_prompt", "nothing is asked: the prompt's last turn is empty or it has no user turn")
     if messages[-1].role == "assistant":
-        raise RowError("prompt_ends_with_assistant", f"the prompt ends with an answer: {excerpt(messages[-1].content)}")
+        raise RowError("prompt_ends_with_assistant", f"the prompt ends with an answer: {excerpt(messages[-1].text)}")
     if messages[-1].role == "system":
         raise RowError("prompt_ends_with_system", f"the prompt ends with: {excerpt(messages[-1].content)}")
     return messages
 
 
 def checked_completion(messages: Messages, name: str) -> Messages:
-    """The completion, if it ends with an assistant turn that says something."""
+    """The completion, if it ends with an assistant turn that says or calls something, and a turn of it is trained."""
     if not messages or messages[-1].role != "assistant":
         seen = messages[-1].role if messages else "nothing"
         raise RowError("no_assistant_turn", f"{name} does not end with an assistant turn but with {seen}")
-    if not messages[-1].content.strip():
-        raise RowError(f"empty_{name}", f"{name} is empty")
+    if messages[-1].is_empty:
+        only = " but for its reasoning" if messages[-1].reasoning_content else ""
+        raise RowError(f"empty_{name}", f"{name} is empty{only}")
+    if not any(message.trained for message in messages if message.role == "assistant"):
+        raise RowError(
+            "not_trained", f"{name} has no assistant turn that its flags (loss_weight, train …) leave to train"
+        )
     return messages
 
 
 def same_text(left: Messages, right: Messages) -> bool:
-    """Whether two answers say the same: equal up to Unicode form, white space and a closing full stop."""
+    """Whether two answers say and call the same: equal up to Unicode form, white space and a closing full stop."""
     if len(left) != len(right):
         return False
-    return all(a.role == b.role and _plain(a.content) == _plain(b.content) for a, b in zip(left, right, strict=True))
+    return all(a.role == b.role and _plain(a.text) == _plain(b.text) for a, b in zip(left, right, strict=True))
+
+
+def without_prompt(
+    origin: Origin, prompt: Messages, answers: Sequence[Messages], names: Sequence[str] = ()
+) -> tuple[Messages, tuple[Messages, ...]]:
+    """The prompt and the answers without it, where they repeat it; every kind of record goes through here.
+
+    Args:
+        prompt: as the row gives it; empty where the answers alone say what it is.
+        answers: as the row gives them.
+        names: what messages call them.
+    """
+    prompt, answers, repeated = split_answers(prompt, answers, names, repeats_prompt=origin.repeats_prompt)
+    if repeated and origin.repeats_prompt:
+        origin.notices.append(PROMPT_REPEATED)
+    elif repeated and len(prompt[-1].content.strip()) >= _NO_GREETING:
+        origin.notices.append(BEGINS_WITH_PROMPT)
+    return with_system(origin.row.get("system"), prompt), answers
+
+
+def split_off_prompt(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
+    """(prompt, chosen, rejected) of two whole conversations: they share all turns up to the answers compared."""
+    prompt, (chosen, rejected), _ = split_answers((), (chosen, rejected), ("chosen", "rejected"))
+    return prompt, chosen, rejected
 
 
 def pair(
@@ -213,13 +254,14 @@ def pair(
     margin: float | None = None,
     dimensions: Mapping[str, tuple[float, float]] | None = None,
 ) -> PreferencePair:
-    """A checked preference pair."""
+    """A checked preference pair; an answer that repeats the prompt loses it, and so everywhere below."""
+    prompt, (chosen, rejected) = without_prompt(origin, prompt, (chosen, rejected), ("chosen", "rejected"))
     prompt = checked_prompt(prompt)
     chosen = checked_completion(chosen, "chosen")
     rejected = checked_completion(rejected, "rejected")
     if same_text(chosen, rejected):
         how = "" if chosen == rejected else " but for white space or a closing full stop"
-        raise RowError("equal", f"chosen and rejected are equal{how}: {excerpt(chosen[-1].content)}")
+        raise RowError("equal", f"chosen and rejected are equal{how}: {excerpt(chosen[-1].text)}")
     fields = origin.fields()
     return PreferencePair(
         **fields, prompt=prompt, chosen=chosen, rejected=rejected, margin=margin, dimensions=dimensions
@@ -228,6 +270,7 @@ def pair(
 
 def demonstration(origin: Origin, prompt: Messages, completion: Messages) -> Demonstration:
     """A checked demonstration."""
+    prompt, (completion,) = without_prompt(origin, prompt, (completion,))
     return Demonstration(
         **origin.fields(), prompt=checked_prompt(prompt), completion=checked_completion(completion, "completion")
     )
@@ -235,6 +278,7 @@ def demonstration(origin: Origin, prompt: Messages, completion: Messages) -> Dem
 
 def labelled(origin: Origin, prompt: Messages, completion: Messages, desirable: bool) -> LabelledCompletion:
     """A checked completion with its label."""
+    prompt, (completion,) = without_prompt(origin, prompt, (completion,))
     completion = checked_completion(completion, "completion")
     return LabelledCompletion(
         **origin.fields(), prompt=checked_prompt(prompt), completion=completion, desirable=desirable
@@ -248,6 +292,7 @@ def scored(origin: Origin, prompt: Messages, completion: Messages, score: Any) -
         raise RowError("missing_score", "score is null")
     if not 0 <= value <= 1:
         raise RowError("score_out_of_range", f"score is {value:g}; bring scores to 0 … 1 first")
+    prompt, (completion,) = without_prompt(origin, prompt, (completion,))
     completion = checked_completion(completion, "completion")
     return ScoredCompletion(**origin.fields(), prompt=checked_prompt(prompt), completion=completion, score=value)
 
@@ -255,8 +300,9 @@ def scored(origin: Origin, prompt: Messages, completion: Messages, score: Any) -
 def ranking(origin: Origin, prompt: Messages, answers: Sequence[Messages]) -> Ranking:
     """A checked ranking, best first. Empty answers and repetitions of a better one are left out of it."""
     kept: list[Messages] = []
+    prompt, answers = without_prompt(origin, prompt, answers)
     for answer in answers:
-        if not answer or not answer[-1].content.strip():
+        if not answer or answer[-1].is_empty:
             origin.notices.append("empty_answer")
         elif any(same_text(answer, better) for better in kept):
             origin.notices.append("repeated_answer")
@@ -265,22 +311,6 @@ def ranking(origin: Origin, prompt: Messages, answers: Sequence[Messages]) -> Ra
     if len(kept) < 2:
         raise RowError("too_few_answers", f"{len(kept)} different answers that are not empty; a ranking needs 2")
     return Ranking(**origin.fields(), prompt=checked_prompt(prompt), completions=tuple(kept))
-
-
-def split_off_prompt(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
-    """(prompt, chosen, rejected) of two whole conversations: they share all turns up to the answers compared."""
-    shared = 0
-    while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
-        shared += 1
-    if shared == len(chosen) == len(rejected):
-        raise RowError("equal", f"chosen and rejected are equal: {excerpt(chosen[-1].content) if chosen else ''}")
-    while shared and chosen[shared - 1].role == "assistant":
-        shared -= 1
-    left, right = chosen[shared:], rejected[shared:]
-    for name, rest in (("chosen", left), ("rejected", right)):
-        if any(message.role in ("user", "system") for message in rest):
-            raise RowError("diverges", f"{name} parts from the other before the last user turn (turn {shared + 1})")
-    return chosen[:shared], left, right
 
 
 def _plain(content: str) -> str:

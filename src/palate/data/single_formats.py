@@ -41,6 +41,7 @@ from palate.data.rows import (
     ranking,
     scored,
     soft_number,
+    without_prompt,
 )
 from palate.records import Demonstration, LabelledCompletion, Messages, Ranking, Record, Rollouts, ScoredCompletion
 
@@ -212,16 +213,17 @@ def read_rated(row: Row, origin: Origin, reading: Reading) -> RatedAnswers:
             raise RowError("not_an_object", f"{name} is {excerpt(answer)}")
         said = conversation(cell(answer, *ANSWER_NAMES), name, "assistant", reading)
         score = next((found for key in RATING_NAMES if (found := soft_number(answer.get(key))) is not None), None)
-        if score is None or not said[-1].content.strip():
+        if score is None or said[-1].is_empty:
             origin.notices.append("unrated_answer" if score is None else "empty_answer")
         else:
             kept.append((said, score, _aspects(answer.get("annotations"))))
     if len(kept) < 2:
         raise RowError("too_few_answers", f"{len(kept)} answers with a text and a score; a comparison needs 2")
+    prompt, answers = without_prompt(origin, _prompt(row, reading), [said for said, _, _ in kept])
     return RatedAnswers(
         **origin.fields(),
-        prompt=_prompt(row, reading),
-        completions=tuple(said for said, _, _ in kept),
+        prompt=checked_prompt(prompt),
+        completions=tuple(checked_completion(answer, "answer") for answer in answers),
         scores=tuple(score for _, score, _ in kept),
         dimensions=tuple(aspects for _, _, aspects in kept),
         highest=10.0 if any("overall_score" in answer for answer in _list_of_answers(row)) else None,
@@ -234,12 +236,13 @@ def is_rollouts(row: Row, reading: Reading) -> bool:
 
 def read_rollouts(row: Row, origin: Origin, reading: Reading) -> Rollouts:
     """`{prompt, completions, rewards}`: sampled answers, each with its reward."""
-    answers = tuple(checked_completion(answer, "answer") for answer in _answers(row, reading))
+    prompt, answers = without_prompt(origin, _prompt(row, reading), _answers(row, reading))
+    answers = tuple(checked_completion(answer, "answer") for answer in answers)
     rewards = [number(value, "reward") for value in parsed_list(cell(row, "rewards", "scores"), "rewards")]
     if len(rewards) != len(answers) or None in rewards:
         raise RowError("bad_rewards", f"{len(answers)} answers, rewards {excerpt(rewards)}")
     values = tuple(math.nan if value is None else value for value in rewards)
-    return Rollouts(**origin.fields(), prompt=_prompt(row, reading), completions=answers, rewards=values)
+    return Rollouts(**origin.fields(), prompt=checked_prompt(prompt), completions=answers, rewards=values)
 
 
 def _conversation(row: Row, reading: Reading) -> Messages:

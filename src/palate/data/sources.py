@@ -62,6 +62,16 @@ class Source:
     limit: int | None = None
     meanings: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def columnar(self) -> bool:
+        """Whether its rows come from Parquet or Arrow, which give every object all the keys that any of them has."""
+        return self.hub_id is not None or any(file_type(path) in ("parquet", "arrow") for path in self.files)
+
+    @property
+    def is_csv(self) -> bool:
+        """Whether its rows come from files that hold text only."""
+        return bool(self.files) and all(file_type(path) in ("csv", "tsv") for path in self.files)
+
     def rows(self) -> Iterator[tuple[str, Any]]:
         """`(row id, row)` one after the other, nothing held in memory: `("pairs.jsonl:17", {…})`."""
         return islice(self._all_rows(), self.limit)

@@ -16,7 +16,7 @@ R = TypeVar("R", bound=Record)
 
 def prompt_key(prompt: Messages) -> str:
     """What makes two prompts the same: roles and texts, Unicode form, letter case and white space aside."""
-    said = (f"{message.role}\x1f{plain_text(message.content)}" for message in prompt)
+    said = (f"{message.role}\x1f{plain_text(message.text)}" for message in prompt)
     return "\x1e".join(said)
 
 

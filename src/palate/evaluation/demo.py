@@ -13,6 +13,7 @@ from palate.evaluation.subject import RunSpec, Subject
 from palate.evaluation.table import SideBySide
 from palate.models.generate import Decoding
 from palate.models.precision import default_device, resolve
+from palate.records import as_turn
 
 _PROMPTS = "palate-demo-prompts"
 
@@ -37,7 +38,7 @@ def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list
     step = int(run.config["max_steps"])
     with JsonlWriter(folder.samples, append=False) as samples:
         for prompt, before, after in zip(prompts, *answers, strict=True):
-            asked = [{"role": message.role, "content": message.content} for message in prompt]
+            asked = [as_turn(message) for message in prompt]
             samples.write({"step": step, "prompt": asked, "policy": after, "reference": before})
     rows = [
         SideBySide(prompt, {"policy": after}, before) for prompt, before, after in zip(prompts, *answers, strict=True)

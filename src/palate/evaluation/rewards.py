@@ -19,6 +19,7 @@ from palate.models.load import load_model, load_tokenizer, store_frozen_in
 from palate.models.precision import Precision
 from palate.models.reward_head import end_index, probe_rewards
 from palate.models.tuning import merge_adapter
+from palate.progress import progress
 from palate.stats import Interval, mean_interval, wilson
 from palate.text.batch import pack, pad
 from palate.text.encode import EncodedGroup
@@ -108,10 +109,12 @@ class RewardSubject:
         """Per group the rewards of its completions, in the order of the groups."""
         scores: dict[int, list[float]] = {}
         collate = pack if self._packed else pad
-        with torch.no_grad(), self._precision.context(self._device):
+        scoring = progress("scoring with the reward model", len(groups), delay=1.0)
+        with torch.no_grad(), self._precision.context(self._device), scoring as scored:
             for batch in micro_batches(groups, _TOKENS, collate, packed=self._packed):
                 moved = batch.to(self._device)
                 rewards = iter(self._model(**moved.model_inputs(), end_index=end_index(moved)).rewards.tolist())
                 for group in batch.groups:
                     scores[id(group)] = [next(rewards) for _ in group.completions]
+                scored.advance(len(batch.groups))
         return [scores[id(group)] for group in groups]

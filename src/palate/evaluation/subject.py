@@ -23,6 +23,7 @@ from palate.models.logprobs import Logps, per_completion
 from palate.models.precision import Precision
 from palate.models.probe import probe
 from palate.models.tuning import merge_adapter
+from palate.progress import progress
 from palate.records import Answer, Messages
 from palate.text.batch import pack, pad
 from palate.text.groups import EncodedCompletion, EncodedGroup
@@ -181,7 +182,8 @@ class Subject:
         """Per group its completions' Σ log π and numbers of trained tokens, in the order of the groups."""
         scores: dict[int, tuple[list[float], list[int]]] = {}
         collate = pack if self.packed else pad
-        with torch.no_grad(), self.precision.context(self.device):
+        scoring = progress(f"scoring with {self.name}", len(groups), delay=1.0)
+        with torch.no_grad(), self.precision.context(self.device), scoring as scored:
             for batch in micro_batches(groups, _TOKENS, collate, packed=self.packed):
                 moved = batch.to(self.device)
                 logps: Logps = per_completion(self.model(**moved.model_inputs()), moved)
@@ -190,6 +192,7 @@ class Subject:
                     end = start + len(group.completions)
                     scores[id(group)] = (sums[start:end], tokens[start:end])
                     start = end
+                scored.advance(len(batch.groups))
         return [scores[id(group)] for group in groups]
 
     def sampled(self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int]) -> list[EncodedGroup]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from palate.artifacts import RunDir, read_jsonl, write_text
+from palate.data.messages import RowError, read_turns
 from palate.errors import ArtifactError
 from palate.records import Message, Messages, Role
 
@@ -150,7 +152,7 @@ def prompt_text(prompt: Messages) -> str:
     """A prompt as one text: a lone user turn as it is, otherwise each turn after its role."""
     if len(prompt) == 1 and prompt[0].role == "user":
         return prompt[0].content
-    return "\n".join(f"{message.role}: {message.content}" for message in prompt)
+    return "\n".join(f"{message.role}: {message.text}" for message in prompt)
 
 
 def printable(text: str) -> str:
@@ -167,6 +169,8 @@ def _harmless(text: str) -> str:
 
 def _messages(prompt: Any) -> Messages:
     turns: Iterable[Any] = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+    with suppress(RowError):
+        return read_turns(turns, "prompt")
     found = [turn if isinstance(turn, Mapping) else {"content": turn} for turn in turns]
     return tuple(Message(_ROLES.get(str(turn.get("role")), "user"), _text(turn.get("content"))) for turn in found)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
 from palate.artifacts import JsonlWriter, read_jsonl
+from palate.data.messages import RowError, read_turns
 from palate.errors import ArtifactError, DataError
 from palate.models.generate import Decoding, sampling_seed
-from palate.records import Answer, Message, Messages, Role
+from palate.progress import progress
+from palate.records import Answer, Message, Messages, Role, as_turn
 
 # Answers between two writes: what a kill can cost.
 _AT_A_TIME = 64
@@ -54,7 +56,6 @@ def write_candidates(
     decoding: Decoding,
     *,
     path: Path,
-    told: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> int:
     """Append what is missing to the candidates file at `path`; returns how many rows were made now.
 
@@ -62,7 +63,6 @@ def write_candidates(
         prompts: (row id, conversation) of each row.
         k: answers to a prompt.
         decoding: its seed, the prompt and the answer's number decide what is sampled.
-        told: called with (rows done, rows wanted) as the file grows.
 
     Raises:
         ArtifactError: the file holds candidates made with other settings.
@@ -73,13 +73,14 @@ def write_candidates(
     changed = next((row for row, _ in waiting if row in done), None)
     if changed is not None:
         raise ArtifactError(f"{path}: {changed} has another prompt there; the prompts changed, name another --out")
-    made = 0
-    with JsonlWriter(path) as file:
+    before, made = len(prompts) - len(waiting), 0
+    answering = progress("prompts answered", len(prompts), done=before)
+    with JsonlWriter(path) as file, answering as answered:
         for rows in candidate_rows(waiting, answerer, k, decoding):
             for row in rows:
                 file.write(row)
             made += len(rows)
-            told(len(prompts) - len(waiting) + made, len(prompts))
+            answered.advance(len(rows))
     return made
 
 
@@ -93,7 +94,7 @@ def candidate_rows(
         chunk = prompts[start : start + size]
         asked = [prompt for _, prompt in chunk for _ in range(k)]
         seeds = [
-            sampling_seed(decoding.seed, *(f"{turn.role}\0{turn.content}" for turn in prompt), number)
+            sampling_seed(decoding.seed, *(f"{turn.role}\0{turn.text}" for turn in prompt), number)
             for _, prompt in chunk
             for number in range(k)
         ]
@@ -153,20 +154,23 @@ def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {str(row["id"]): row["prompt"] for row in rows}
 
 
-def _turns(prompt: Messages) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in prompt]
+def _turns(prompt: Messages) -> list[dict[str, Any]]:
+    return [as_turn(message) for message in prompt]
 
 
 def _messages(prompt: Any, where: str) -> Messages:
     if isinstance(prompt, str):
         return (Message("user", prompt),)
     try:
-        turns = tuple(Message(turn["role"], str(turn["content"])) for turn in prompt)
+        roles = [turn["role"] for turn in prompt]
+        strange = next((role for role in roles if role not in get_args(Role)), None)
+        turns = read_turns(prompt, "prompt") if strange is None else ()
     except (TypeError, KeyError) as error:
         raise DataError(f"{where}: prompt must be text or a list of {{role, content}}") from error
-    strange = next((turn.role for turn in turns if turn.role not in get_args(Role)), None)
+    except RowError as error:
+        raise DataError(f"{where}: {error.detail}") from error
     if strange is not None or not turns:
-        said = f"{strange!r} is no role" if turns else "the prompt is empty"
+        said = f"{strange!r} is no role" if strange is not None else "the prompt is empty"
         raise DataError(f"{where}: {said}; a prompt's turns are by {', '.join(get_args(Role))}")
     return turns
 

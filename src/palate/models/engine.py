@@ -14,7 +14,7 @@ import httpx
 
 from palate.errors import EngineError, EngineRefused
 from palate.models.generate import Decoding
-from palate.records import Answer, Messages
+from palate.records import Answer, Messages, as_turn
 
 KEY_VARIABLES = ("PALATE_API_KEY", "OPENAI_API_KEY")
 # What a busy or restarting engine says; everything else will not get better by asking again.
@@ -87,7 +87,7 @@ class Engine:
             "chat/completions",
             {
                 "model": self.name,
-                "messages": [{"role": message.role, "content": message.content} for message in prompt],
+                "messages": [as_turn(message, arguments_as_text=True) for message in prompt],
                 "max_tokens": decoding.max_new_tokens,
                 "temperature": decoding.temperature,
                 "top_p": decoding.top_p,

@@ -17,6 +17,7 @@ from palate.models.decode import Choose, Reader, StockReader, decode, linear_wei
 from palate.models.decode_step import step_decoder
 from palate.models.precision import Precision
 from palate.models.probe import TREES
+from palate.progress import progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,13 @@ def generate(
     device = next(model.parameters()).device
     try:
         model.eval()
-        with torch.no_grad(), stock_attention(model), _reader(model, precision, batch_size) as reader:
+        answering = progress("answers", len(prompts), delay=5.0)
+        with (
+            torch.no_grad(),
+            stock_attention(model),
+            _reader(model, precision, batch_size) as reader,
+            answering as made,
+        ):
             for copies, places in _batches(prompts, batch_size):
                 decoded = decode(
                     reader,
@@ -91,6 +98,7 @@ def generate(
                 )
                 for i, ids in zip(places, decoded, strict=True):
                     answers[i] = ids
+                made.advance(len(places))
     finally:
         model.train(was_training)
     return answers

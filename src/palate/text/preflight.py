@@ -90,6 +90,10 @@ def preflight_report(
     }
 
 
+_SAID = frozenset({"template_refused", "not_trained"})
+"""Reasons whose detail says what to do."""
+
+
 def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> None:
     """Stop a run whose data is mostly gone.
 
@@ -104,6 +108,10 @@ def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> N
     counts = Counter(row["reason"] for row in report["dropped"] if row["stage"] == "text")
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
     remedy = f"; raise cutoff_len (now {report['cutoff_len']})" if counts["too_long"] * 2 >= lost > 0 else ""
+    # The template's own words say what is wrong with the rows, where it is what refuses most of them.
+    first = next((row for row in report["dropped"] if row["stage"] == "text" and row["reason"] in _SAID), None)
+    if first is not None and counts[first["reason"]] * 2 >= lost:
+        remedy += f"; {first['id']}: {first['detail']}"
     if not used:
         raise DataError(f"nothing is left to train on: {lost} records were dropped ({reasons or 'none'}){remedy}")
     if lost > max_dropped * (used + lost):
@@ -228,6 +236,10 @@ def _template(template: Template, encoded: Mapping[str, Encoded]) -> dict[str, A
         (sum(one.ends_removed for one in stats), "answers ended in an end-of-turn text of their own; it was taken off"),
         (sum(one.rewritten for one in stats), "renderings in which the template rewrote a content (thinking blocks?)"),
         (sum(one.control_text for one in stats), "records spell a special token in their text; it is that token"),
+        (
+            sum(one.reasoning_differs for one in stats),
+            "records have reasoning in one answer and none in another, where the template may write an empty block",
+        ),
     ):
         if count:
             notices.append(f"{count} {said}")

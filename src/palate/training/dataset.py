@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from palate.config.rollout import RolloutFields
-from palate.config.run import RunConfig
+from palate.config.run import RunConfig, SftConfig
 from palate.data import LoadedData, Reading, load_records, split_records
-from palate.data.load import check_labels_used
+from palate.data.source_labels import check_labels_used
 from palate.models.reference_store import group_key
-from palate.records import AnyRecord, Dropped, Messages, Record
-from palate.text.encode import Encoded, EncodedGroup, encode_records
+from palate.records import AnyRecord, Demonstration, Dropped, Messages, Record
+from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
 from palate.text.prompts import encode_prompts
 from palate.text.template import Template
@@ -102,11 +104,14 @@ def _reading(config: RunConfig) -> Reading:
     return Reading(labels=config.labels or {})
 
 
-def _encode(config: RunConfig, records: Sequence[AnyRecord], template: Template, method: Method[Any]) -> Encoded:
+def _encode(config: RunConfig, records: Sequence[Any], template: Template, method: Method[Any]) -> Encoded:
     if isinstance(config, RolloutFields):
         room = config.cutoff_len - config.max_new_tokens
         return encode_prompts(records, template, limit=room, truncation=config.truncation)
-    admitted = [method.admit(record) for record in records]
+    sft = config if isinstance(config, SftConfig) else None
+    if sft is not None:
+        records = [_as_trained(record, sft) for record in records]
+    admitted = [record if isinstance(record, Dropped) else method.admit(record) for record in records]
     encoded = encode_records(
         [record for record in admitted if not isinstance(record, Dropped)],
         template,
@@ -114,5 +119,30 @@ def _encode(config: RunConfig, records: Sequence[AnyRecord], template: Template,
         truncation=config.truncation,
         workers=config.preprocessing_num_workers,
     )
+    if sft is not None and sft.train_on_prompt:
+        encoded = replace(encoded, groups=[_all_trained(group) for group in encoded.groups])
     refused = [record for record in admitted if isinstance(record, Dropped)]
     return replace(encoded, dropped=[*refused, *encoded.dropped]) if refused else encoded
+
+
+def _as_trained(record: AnyRecord, config: SftConfig) -> AnyRecord | Dropped:
+    """A demonstration of which `mask_history` leaves the last answer; a row whose flags say otherwise is refused."""
+    if not isinstance(record, Demonstration):
+        return record
+    if config.train_on_prompt and not all(message.trained for message in (*record.prompt, *record.completion)):
+        return Dropped(record.id, "not_trained", "train_on_prompt trains every turn, but the row marks one as context")
+    if not config.mask_history or len(record.completion) == 1:
+        return record
+    *history, answer = record.completion
+    if not answer.trained:
+        return Dropped(record.id, "not_trained", "mask_history trains the last answer, which the row marks as context")
+    return replace(record, prompt=(*record.prompt, *history), completion=(answer,))
+
+
+def _all_trained(group: EncodedGroup) -> EncodedGroup:
+    """The group with its prompt as part of its one completion, and every token trained but the very first."""
+    (completion,) = group.completions
+    ids = np.concatenate([group.prompt_ids, completion.ids])
+    trained = np.ones(len(ids), dtype=np.bool_)
+    trained[:1] = False  # nothing stands before it to predict it from
+    return replace(group, prompt_ids=group.prompt_ids[:0], completions=(EncodedCompletion(ids, trained),))

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from palate.artifacts import check_writable
 from palate.config.preference import ReferenceFields
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
@@ -80,7 +81,7 @@ def fill_reference(
     Ranks share the work and end with the same values; the main process writes the file.
 
     Raises:
-        ArtifactError: stored values are not the reference's.
+        ArtifactError: stored values are not the reference's, or the file cannot be written.
     """
     if not isinstance(reference, StoredReference) or reference.live is None:
         return
@@ -91,11 +92,15 @@ def fill_reference(
     verify(store, live, groups, split, device, precision.name)
     missing = store.missing(groups)
     if missing:
-        say(f"reference: scoring {len(missing)} groups once ({known} are stored already)")
-        fill(store, live, share(missing), split, device)
-        store.gather()
         if main:
-            store.save()
+            check_writable(store.path)
+        say(f"reference: scoring {len(missing)} groups once ({known} are stored already)")
+        save = store.save if main else lambda: None
+        try:
+            fill(store, live, share(missing), split, device, save)
+            store.gather()
+        finally:  # Ctrl-C, or a model that fails on a row: what was scored is kept
+            save()
     else:
         say(f"reference: all {known} groups are stored already, {store.path}")
 

@@ -9,7 +9,7 @@ from palate.artifacts import JsonlWriter
 from palate.models.generate import Decoding, generate
 from palate.models.precision import Precision
 from palate.models.reference import Reference
-from palate.records import Messages
+from palate.records import Messages, as_turn
 from palate.text.template import Template
 
 
@@ -65,7 +65,7 @@ class SampleWriter:
             self._writer.write(
                 {
                     "step": step,
-                    "prompt": [{"role": message.role, "content": message.content} for message in prompt],
+                    "prompt": [as_turn(message) for message in prompt],
                     "policy": answer,
                     "reference": self._reference[number] if self._reference is not None else None,
                 }

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
@@ -20,6 +19,7 @@ from palate.models.precision import resolve as resolve_precision
 from palate.models.reference import Reference
 from palate.models.reward_head import give_pad_token
 from palate.models.value_head import add_value_head
+from palate.progress import console
 from palate.text.template import Template, load_template
 from palate.training.build import Policy, build_policy
 from palate.training.dataset import RunData, build_data
@@ -41,13 +41,12 @@ class Voice:
 
     lines: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
-    console: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True))
 
     def say(self, line: str, *, keep: bool = True) -> None:
         if keep:
             self.lines.append(line)
         if is_main_process():
-            self.console.print(line, highlight=False, markup=False)
+            console.print(line, highlight=False, markup=False)
 
     @contextlib.contextmanager
     def timed(self, phase: str) -> Iterator[None]:

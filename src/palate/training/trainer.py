@@ -21,16 +21,17 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
-from palate.artifacts import read_json, seal_folder, write_errors, write_json
+from palate.artifacts import SEAL, read_json, seal_folder, write_errors, write_json
 from palate.errors import NonFiniteError
 from palate.models.casts import reuse_casts
 from palate.models.logprobs import Logps, per_completion
 from palate.models.reference import Reference, score
 from palate.models.save import save_pretrained
 from palate.models.trunk import TrunkCache
+from palate.progress import Pass, progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
-from palate.training.coupled import CoupledBatch, CoupledLoss
+from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, set_random_state
 from palate.training.examination import Examination
 from palate.training.meters import Meter
 from palate.training.methods.base import LossOutput, Method
@@ -39,6 +40,9 @@ from palate.training.steps import Groups, StepOrder, micro_batches
 
 # What a method carries from step to step, in a checkpoint.
 METHOD_STATE = "method_state.json"
+
+# Seconds after which the progress of a step or an evaluation gets a bar of its own.
+_SLOW_STEP = 5.0
 
 
 class PalateTrainer(Trainer):  # type: ignore[misc]
@@ -57,6 +61,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         sampler: answers the prompts of each step before it is made, for online methods; these compare with the
             reference themselves.
         on_step: called after every optimiser step with the step's metrics, on every rank.
+        between_batches: called between two batches of a step; may raise `BatchStop`.
         args: transformers' arguments, with `logging_nan_inf_filter` off.
 
     Attributes:
@@ -77,6 +82,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         trunk: TrunkCache | None = None,
         sampler: Sampler | None = None,
         on_step: Callable[[int, dict[str, float]], None],
+        between_batches: Callable[[], None] = lambda: None,
         args: TrainingArguments,
         **kwargs: Any,
     ) -> None:
@@ -89,6 +95,9 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         self.examination: Examination | None = None
         self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
+        self._between_batches = between_batches
+        self._before_step: tuple[list[bytes], dict[str, float]] | None = None
+        self._step_pass: Pass | None = None
         self._step_groups: list[EncodedGroup] = []
         self._step_losses: list[torch.Tensor] = []
         self._step_lists: list[list[EncodedGroup]] = []
@@ -148,6 +157,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """The step's lists of groups, answered where the method samples, and what its loss is divided by."""
+        self._before_step = random_state(device), self.method.state()
         if self._rollouts is None:
             found: tuple[list[Any], Any] = super().get_batch_samples(epoch_iterator, num_batches, device)
             return found
@@ -166,6 +176,27 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         # Weights do not change within a step, so each is cast to the compute precision once.
         self._step_scope.close()
         self._step_scope.enter_context(reuse_casts())
+        groups = sum(map(len, lists))
+        self._step_pass = self._step_scope.enter_context(
+            progress(f"step {self.state.global_step + 1}, examples", groups, delay=_SLOW_STEP)
+        )
+
+    def abandon_step(self) -> None:
+        """Undo what a step that was broken off between two batches has changed; no weight has moved yet."""
+        self._step_scope.close()
+        self._step_meter.reset()
+        self.model.zero_grad(set_to_none=True)
+        if self._before_step is not None:
+            state, method = self._before_step
+            set_random_state(state, self.args.device)
+            if method:
+                self.method.restore(method)
+
+    def save_checkpoint(self) -> None:
+        """A checkpoint of the last complete step, unless there is one or no step was made."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.state.global_step and not (folder / SEAL).is_file():
+            self._save_checkpoint(self.model, None)
 
     def training_step(
         self, model: torch.nn.Module, inputs: list[EncodedGroup], num_items_in_batch: torch.Tensor | int | None = None
@@ -181,6 +212,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         references = self._reference_logps(batches)
         total = torch.zeros((), device=self.args.device)
         for number, (batch, reference) in enumerate(zip(batches, references)):
+            self._between_batches()
             with self._sync_at(model, last=number == len(batches) - 1):
                 output, weights = self._loss(model, batch, reference)
                 loss = (output.loss * weights).sum() * scale
@@ -195,6 +227,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             self._step_scored.extend(self._coupled.step(model, self._step_lists))
         scored = self._step_scored.popleft()
         for number, one in enumerate(scored.passes):
+            self._between_batches()
             with self._sync_at(model, last=number == len(scored.passes) - 1):
                 logps = self._forward(model, one.batch).logps
                 self.accelerator.backward((logps * one.gradient).sum() * self.args.world_size)
@@ -224,6 +257,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def _record(self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
         losses = output.loss.detach()
         self._step_groups.extend(groups)
+        if self._step_pass is not None:
+            self._step_pass.reach(len(self._step_groups))
         self._step_losses.append(losses)
         self._step_meter.add({"loss": losses, **output.metrics}, weights)
 
@@ -263,6 +298,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def finish_step(self) -> dict[str, float]:
         """The metrics of the optimiser step that just ended, over all ranks; called by `callbacks.StepMetrics`."""
+        self._before_step = None
         metrics = self._means(self._step_meter)
         metrics |= {"grad_norm": self._grad_norm, "learning_rate": self._step_learning_rate}
         self._log_meter.merge(self._step_meter)
@@ -301,10 +337,12 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         model.eval()
         meter = Meter(self.args.device)
         held_out: list[EncodedGroup] = []
-        with torch.no_grad(), reuse_casts():
+        rows = len(dataloader.dataset)  # type: ignore[arg-type]
+        with torch.no_grad(), reuse_casts(), progress("evaluation", rows, delay=_SLOW_STEP) as scored:
             for groups in dataloader:
                 if self._rollouts is not None:
                     groups = self._rollouts.held_out(groups)
+                scored.advance(len(groups) * self.args.world_size)
                 if self.method.couples_batch:
                     held_out.extend(groups)
                     continue
@@ -322,7 +360,6 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         if self.examination is not None:
             means |= self.examination.report(means)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
-        rows = len(dataloader.dataset)  # type: ignore[arg-type]
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:

@@ -16,14 +16,16 @@ from palate.data.augment.plan import BY_MODEL, KINDS, Plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judge_scores, judged_pair, revised, reward_scores
 from palate.data.contract import write_contract
-from palate.data.load import DatasetSpec, LoadedData, check_labels_used, find_sources, load_records
+from palate.data.load import DatasetSpec, LoadedData, find_sources, load_records
 from palate.data.messages import RowError
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder
 from palate.data.rows import Reading
+from palate.data.source_labels import check_labels_used
 from palate.data.targets import palate_row
 from palate.data.writers import write_rows
 from palate.errors import UsageError
+from palate.progress import progress
 from palate.records import Judge, PreferencePair, RewardFunction, Sampler
 
 
@@ -143,16 +145,16 @@ class _Run:
     def _rows(self, kind: str, wanted: int) -> Iterator[PreferencePair]:
         """Tries rows in an order of the seed's own until enough are made."""
         untouched = [pair for pair in self.loaded.records if made_of(pair.extra) is None]
-        made = 0
-        for pair in sorted(untouched, key=lambda pair: drawn_key(self.plan.seed, f"{kind}\0{pair.id}")):
-            if made >= wanted:
-                return
-            try:
-                yield self._one(kind, pair, untouched)
-            except RowError as error:
-                self.not_made.setdefault(kind, Counter())[error.reason] += 1
-            else:
-                made += 1
+        with progress(f"{kind} rows", wanted, delay=1.0) as made:
+            for pair in sorted(untouched, key=lambda pair: drawn_key(self.plan.seed, f"{kind}\0{pair.id}")):
+                if made.done >= wanted:
+                    return
+                try:
+                    yield self._one(kind, pair, untouched)
+                except RowError as error:
+                    self.not_made.setdefault(kind, Counter())[error.reason] += 1
+                else:
+                    made.advance()
 
     def _one(self, kind: str, pair: PreferencePair, others: Sequence[PreferencePair]) -> PreferencePair:
         plan, helpers = self.plan, self.helpers

@@ -36,7 +36,7 @@ class Decontaminate(BatchRule):
     def _fails(self, record: Record) -> str:
         asked = [record.prompt[-1].content] if record.prompt else []
         if self.answers:
-            asked += [message.content for answer in completions(record) for message in answer]
+            asked += [message.text for answer in completions(record) for message in answer]
         for text in asked:
             leak = self._texts.find(text)
             if leak is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from palate.data.curate.base import BatchRule, Candidate, RowRule, Rule, SetRule
 from palate.data.curate.embedding import Embedder, EmbeddingDifference
 from palate.data.curate.funnel import Step, funnel_figure
 from palate.data.kinds import check_one_kind
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, check_labels_used, find_sources
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.measures.pairs import Measures, measure
 from palate.data.outputs import check_output_folder
 from palate.data.parallel import ordered_chunks
 from palate.data.rows import RatedAnswers, Reading
+from palate.data.source_labels import check_labels_used
 from palate.data.sources import Source
 from palate.data.targets import palate_row
 from palate.data.writers import write_rows
@@ -58,7 +59,6 @@ def curate(
     reading: Reading | None = None,
     workers: int = 1,
     embed: Embedder | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Curation:
     """Applies rules in order and writes what is kept and what is not.
 
@@ -68,7 +68,6 @@ def curate(
         rules: as `read_rules` gives them.
         workers: processes that measure rows.
         embed: makes vectors of texts, for the rules that compare meaning.
-        progress: told now and then how many rows are measured.
 
     Raises:
         ConfigError: a rule needs vectors and there is nothing to make them.
@@ -79,7 +78,7 @@ def curate(
     check_output_folder(output, sources)
     data = _Data(sources, columns, max_samples, reading or Reading())
     check_one_kind(data.kinds())
-    verdicts, candidates, unread = _first_pass(data, rules, workers, progress)
+    verdicts, candidates, unread = _first_pass(data, rules, workers)
     steps = [Step("read", "", len(candidates) + unread, unread)]
     out = _apply(rules, verdicts, candidates, steps)
     kept = len(candidates) - len(out)
@@ -143,9 +142,7 @@ _Verdict = tuple[int, str]
 """Index of the first rule that a row fails and why; (-1, "") for none."""
 
 
-def _first_pass(
-    data: _Data, rules: Sequence[Rule], workers: int, progress: Callable[[int], None] | None
-) -> tuple[list[_Verdict], list[Candidate], int]:
+def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[_Verdict], list[Candidate], int]:
     alone = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, RowRule)]
     together = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, BatchRule)]
     unread = 0
@@ -171,8 +168,6 @@ def _first_pass(
                     found[place] = (index, detail)
         verdicts += found
         candidates += [candidate for candidate, _ in judged]
-        if progress is not None:
-            progress(len(candidates))
     return verdicts, candidates, unread
 
 

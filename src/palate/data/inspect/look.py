@@ -16,11 +16,12 @@ from palate.data.inspect.problems import Collector
 from palate.data.inspect.repeats import contradictions, crowded_prompts, duplicates, inconsistencies
 from palate.data.inspect.row_ids import RowIds
 from palate.data.inspect.tokens import TokenLooker
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, check_labels_used, find_sources
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.measures.privacy import hide_private
 from palate.data.measures.similarity import near_duplicates
 from palate.data.parallel import ordered_chunks
 from palate.data.rows import Reading
+from palate.data.source_labels import check_labels_used
 from palate.records import Dropped, Messages, Record, TokenCounter
 from palate.stats import Interval, wilson
 
@@ -42,7 +43,6 @@ def inspect_dataset(
     against: DatasetSpec | None = None,
     workers: int = 1,
     samples: int = 5,
-    progress: Callable[[int], None] | None = None,
 ) -> Inspection:
     """Looks at a dataset as a whole and at every row of it.
 
@@ -54,7 +54,6 @@ def inspect_dataset(
         against: evaluation data that must not be trained on.
         workers: processes that measure; the result is the same for any number.
         samples: rows shown for each problem.
-        progress: told now and then how many rows are done.
     """
     evaluation = None if against is None else evaluation_texts(against, dataset_dir)
     look = _Look(Glance(Collector(samples)), TokenLooker(count_tokens, render, cutoff_len))
@@ -74,8 +73,6 @@ def inspect_dataset(
 
     for chunk, glance in ordered_chunks(Glancer(samples, evaluation), records(), workers):
         look.take(chunk, glance)
-        if progress is not None:
-            progress(len(look.ids))
     check_labels_used(reports, reading)
     return look.conclude(tuple(reports))
 

@@ -93,7 +93,7 @@ class Measures:
 
 def said(messages: Messages) -> str:
     """The texts of a conversation, one a paragraph."""
-    return "\n\n".join(message.content for message in messages)
+    return "\n\n".join(message.text for message in messages)
 
 
 def measure(record: Record) -> Measures:
