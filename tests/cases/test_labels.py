@@ -386,6 +386,24 @@ def test_annotations_of_label_studio(tmp_path: Path) -> None:
     assert report(loaded).dropped_by_reason == {"tie": 1, "no_label": 1}
 
 
+def test_numbers_that_name_the_better_of_two_answers(tmp_path: Path) -> None:
+    def rows(*numbers: int | None) -> str:
+        return written(
+            tmp_path,
+            [{"prompt": "q", "response_0": "A", "response_1": "B", "better_response_id": number} for number in numbers],
+        )
+
+    loaded = load(rows(1, 0, 1, None))
+    assert (sides(loaded), report(loaded).dropped_by_reason) == ([B, A, B], {"no_label": 1})
+    line = "null → no label (1), 0 → response_0 (1), 1 → response_1 (2)"
+    assert sorted(report(loaded).labels.partition(": ")[2].split(", ")) == sorted(line.split(", "))
+    assert sides(load(rows(1, 1))) == [B, B]
+    with pytest.raises(DataError, match=r"holds 1 \(2\), 2 \(1\); 2 is none of 0, 1; set labels: \{1: …, 2: …\}"):
+        load(rows(1, 2, 1))
+    named = Reading(labels={"1": "response_0", "2": "response_1"})
+    assert sides(load(rows(1, 2, 1), reading=named)) == [A, B, A]
+
+
 # ---- siblings: lists
 
 
@@ -407,6 +425,13 @@ def test_best_and_worst(tmp_path: Path) -> None:
         {"prompt": "q", "responses": ["A", "B", "C"], "best": best, "worst": worst} for best, worst in ((1, 3), (2, 1))
     ]
     assert sides(load(written(tmp_path, rows))) == [("A", "C"), ("B", "A")]
+
+
+def test_chosen_and_rejected_as_places(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "responses": ["A", "B"], "chosen": best, "rejected": 1 - best} for best in (0, 1)]
+    loaded = load(written(tmp_path, rows))
+    assert sides(loaded) == [A, B]
+    assert report(loaded).labels == "chosen and rejected: 0 → answer_1 (2), 1 → answer_2 (2)"
 
 
 def test_a_place_that_could_count_from_either(tmp_path: Path) -> None:

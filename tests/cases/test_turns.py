@@ -527,7 +527,7 @@ WORSE = [user("q"), says("b")]
         (PreferencePair, {"prompt": "q", "chosen": WHOLE, "rejected": "b"}),
         (PreferencePair, {"prompt": [user("q")], "chosen": WHOLE, "rejected": WORSE}),
         (PreferencePair, {"question": "q", "response_j": WHOLE, "response_k": WORSE}),
-        (PreferencePair, {"prompt": "q", "answer_1": WHOLE, "answer_2": WORSE, "chosen": 1}),
+        (PreferencePair, {"prompt": "q", "answer_1": WHOLE, "answer_2": WORSE, "chosen": "answer_1"}),
         (PreferencePair, {"prompt": "q", "response_0": WHOLE, "response_1": WORSE, "better_response_id": 0}),
         (PreferencePair, {"input": {"messages": [user("q")]}, "preferred_output": WHOLE, "non_preferred_output": WORSE}),
         (Demonstration, {"prompt": "q", "completion": WHOLE}),

@@ -40,8 +40,8 @@ def arrow_rows(path: Path) -> Iterator[tuple[int, Any]]:
             progress(f"reading {path.name}, MB", mapped.size() / 1e6, delay=2.0) as read,
         ):
             for batch in _batches(mapped):
-                read.advance(batch.nbytes / 1e6)
                 _check_names(path, batch.schema)
+                read.advance(batch.nbytes / 1e6)
                 for start in range(0, batch.num_rows, _BATCH):
                     for row in batch.slice(start, _BATCH).to_pylist():
                         number += 1

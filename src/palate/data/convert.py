@@ -12,11 +12,12 @@ from palate.artifacts.files import write_json
 from palate.data.contract import write_contract
 from palate.data.dataset_info import REGISTER, read_register
 from palate.data.kinds import KIND_NAMES, as_kind, can_become, record_kind
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, check_labels_used, find_sources
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.messages import RowError
 from palate.data.outputs import check_output_file
 from palate.data.readers import bare_name, file_type
 from palate.data.rows import RatedAnswers, Reading, same_text
+from palate.data.source_labels import check_labels_used
 from palate.data.sources import Source
 from palate.data.split import prompt_key
 from palate.data.targets import TARGETS, NotHeldError, Target, dataset_info_entry

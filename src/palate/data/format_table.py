@@ -161,6 +161,7 @@ FORMATS: tuple[Format, ...] = (
         (("prompt",), ("response_0",), ("response_1",), ("better_response_id", "safer_response_id")),
         paired.is_safety_pair,
         paired.read_safety_pair,
+        labels=paired.safety_cells,
     ),
     Format(
         "stack-exchange",

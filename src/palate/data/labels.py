@@ -15,12 +15,13 @@ from palate.errors import DataError
 TIE, UNLABELLED = -1, -2
 """Meanings that are no answer: neither is better; the value says nothing, so the row is left out."""
 
-Scheme: TypeAlias = Literal["pair", "index", "wanted", "one_is_first", "signed"]
+Scheme: TypeAlias = Literal["pair", "index", "wanted", "numbered", "one_is_first", "signed"]
 """What a label can mean.
 
 - `pair`: which of two answers is better; the coding is found from the set of values.
 - `index`: the place of an answer in a list, counted from 0 or from 1.
 - `wanted`: whether the one answer is wanted.
+- `numbered`: the number in the name of the better answer's column, `response_0` or `response_1` (PKU-SafeRLHF).
 - `one_is_first`: 1 where the first of two answers is better, 0 where the second is (card of SHP).
 - `signed`: a strength, negative where the first is better, positive where the second is (cards of HelpSteer2, 3).
 """
@@ -243,6 +244,8 @@ def _fitting(coding: Coding, numbers: Sequence[float], longest: bool) -> Coding 
         return coding
     if coding.scheme == "wanted":
         return _with(coding, {0: 0, 1: 1} if -1 not in numbers else {-1: 0, 0: TIE, 1: 1}, numbers)
+    if coding.scheme == "numbered":
+        return _with(coding, {0: 0, 1: 1}, numbers)
     if coding.scheme == "one_is_first":
         return _with(coding, {1: 0, 0: 1}, numbers)
     if coding.scheme == "index":

@@ -44,7 +44,16 @@ BEST_NAMES = (
     "winner",
     "label",
 )
-WORST_NAMES = ("worst", "worst_index", "worst_answer", "worst_answer_index", "worst_response", "worst_id")
+WORST_NAMES = (
+    "worst",
+    "worst_index",
+    "worst_answer",
+    "worst_answer_index",
+    "worst_response",
+    "worst_id",
+    "rejected",
+    "rejected_index",
+)
 
 
 def answer_list(row: Row) -> list[Any]:

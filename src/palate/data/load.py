@@ -6,7 +6,7 @@ import difflib
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,14 +16,14 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from palate.data.formats import SAMPLE, Recognised, recognise
 from palate.data.kinds import as_kind
-from palate.data.labels import LabelCells, LabelCounts, find_coding, names_a_side, spelled
+from palate.data.labels import LabelCounts
 from palate.data.messages import USUAL_TAGS, RowError, excerpt
 from palate.data.mix import NOT_DRAWN, draw
 from palate.data.padding import without_padding
-from palate.data.rows import BEGINS_WITH_PROMPT, Origin, Reading, Row
+from palate.data.rows import BEGINS_WITH_PROMPT, Origin, Reading
+from palate.data.source_labels import check_columns, with_coding
 from palate.data.sources import Source, distinct_labels, open_source
 from palate.data.text_turns import columns_of_turns, with_turns
-from palate.data.voted_formats import label_cells
 from palate.errors import DataError
 from palate.records import Dropped, Record
 
@@ -112,19 +112,18 @@ class SourceReader(Generic[R]):
         self._reading = replace(reading, tags=replace(tags, unread=self._unread))
         self._columns = {**source.columns, **(columns or {})}
         rows = islice(source.rows(), max_samples)
-        head = list(islice(rows, SAMPLE))
+        self._head = head = list(islice(rows, SAMPLE))
         self._rows = chain(head, rows)
         self._as_text: frozenset[str] | None = None
         self._columnar = source.columnar
         self._recognised = self._recognise(head)
+        form = self._recognised.format
+        self._columns_used = form.columns({}) if form.uses is None else None
         self._read = self._used = self._records = 0
         self._dropped: Counter[str] = Counter()
         self._unknown: dict[str, None] = {}
         self._notices: Counter[str] = Counter()
         self._labels = LabelCounts()
-        form = self._recognised.format
-        self._columns_used = form.columns({}) if form.uses is None else None
-        self._repeats_prompt = self._answers_repeat_prompts(head)
 
     @property
     def format(self) -> Recognised:
@@ -168,25 +167,9 @@ class SourceReader(Generic[R]):
 
     @cached_property
     def reading(self) -> Reading:
-        """The reading with what the values of the label column mean in this source, found in one pass over all rows.
-
-        Raises:
-            DataError: the values fit no coding, or more than one.
-        """
-        cells = self._recognised.format.labels
-        if cells is None:
-            return self._reading
-        labels = {**self.source.meanings, **self._reading.labels}
-        coding = find_coding(self._label_cells(cells), labels, self.source.path, self._columns)
-        return replace(self._reading, coding=coding)
-
-    def _label_cells(self, cells: Callable[[Row, Reading], LabelCells | None]) -> Iterator[LabelCells]:
-        for _, row in self.source.rows():
-            if isinstance(row, Mapping):
-                with suppress(RowError):  # a row that cannot be read is listed when it is its turn
-                    found = cells(self._renamed(row)[0], self._reading)
-                    if found is not None:
-                        yield found
+        """The reading with what the values of the label column mean in this source; the first use reads all rows."""
+        form = self._recognised.format
+        return with_coding(self._reading, self.source, form, self._columns, lambda row: self._renamed(row)[0])
 
     def _records_of(self, row_id: str, row: Any) -> list[R]:
         if isinstance(row, RowError):
@@ -199,9 +182,10 @@ class SourceReader(Generic[R]):
         extra.update((name, value) for name, value in row.items() if name not in used)
         if extra:
             self._unknown.update(dict.fromkeys(extra))
-        origin = Origin(row_id, self.source.name, self._parsed(row, used), extra, repeats_prompt=self._repeats_prompt)
+        row = self._parsed(row, used)
+        origin = Origin(row_id, self.source.name, row, extra, repeats_prompt=self._repeats_prompt)
         try:
-            read = self._recognised.format.read(origin.row, origin, self.reading)
+            read = self._recognised.format.read(row, origin, self.reading)
         finally:
             for label in origin.labels:
                 self._labels.add(label)
@@ -239,16 +223,7 @@ class SourceReader(Generic[R]):
         unread = next(((row_id, row) for row_id, row in head if isinstance(row, RowError)), None)
         if not rows and unread is not None:
             raise DataError(f"{self.source.path}: none of its first rows can be read; {unread[0]}: {unread[1].detail}")
-        for name, column in self._columns.items():
-            if rows and not any(column in row for row in rows):
-                found = list(dict.fromkeys(str(key) for row in rows for key in row))
-                near = difflib.get_close_matches(column, found, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise DataError(
-                    f"{self.source.path}: columns maps {name} to {column!r}, which no row has{hint}; "
-                    f"columns found: {', '.join(excerpt(key, 40) for key in found[:12])}"
-                )
-        self._check_label_is_read(rows)
+        check_columns(self._columns, rows, self.source.path, self._reading)
         renamed = [self._renamed(row)[0] for row in rows]
         if not self.source.is_csv:
             self._as_text = columns_of_turns(renamed, self._reading.tags)
@@ -259,44 +234,31 @@ class SourceReader(Generic[R]):
             shown.append(row)
         return recognise(shown, self._reading, self.source.path, self._kind)
 
-    def _answers_repeat_prompts(self, head: Sequence[tuple[str, Any]]) -> bool:
+    @cached_property
+    def _repeats_prompt(self) -> bool:
         """Whether nearly all answers are texts that begin with the text of their prompt: then it is no part of them.
 
         One row alone, or a few among many, may well restate the question.
         """
-        reading = replace(self.reading, tags=replace(self._reading.tags, unread=None))
+        reading, form = replace(self.reading, tags=replace(self._reading.tags, unread=None)), self._recognised.format
         repeated = others = 0
-        for row_id, row in head:
+        for row_id, row in self._head:
             if not isinstance(row, Mapping):
                 continue
-            renamed = self._renamed(row)[0]
             try:
-                used = self._columns_used or self._recognised.format.columns(renamed)
-                origin = Origin(row_id, self.source.name, self._parsed(renamed, used), {})
-                self._recognised.format.read(origin.row, origin, reading)
+                renamed = self._renamed(row)[0]
+                renamed = self._parsed(renamed, self._columns_used or form.columns(renamed))
+                origin = Origin(row_id, self.source.name, renamed, {})
+                form.read(renamed, origin, reading)
             except RowError:
                 continue
             if BEGINS_WITH_PROMPT in origin.notices:
                 repeated += 1
             else:
                 others += 1
-                if others * 10 > len(head):
+                if others * 10 > len(self._head):
                     return False
         return repeated >= 3 and others * 10 <= repeated
-
-    def _check_label_is_read(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Refuses two answers mapped to chosen and rejected although a label says in each row which is better."""
-        mapped = {self._columns.get(name) for name in ("chosen", "rejected")}
-        for row in rows:
-            cells = label_cells(row, self._reading) if mapped <= row.keys() else None
-            if cells is None or mapped != set(cells.answers) or cells.column in self._columns.values():
-                continue
-            if any(names_a_side(value, cells.answers) for value in cells.values):
-                raise DataError(
-                    f"{self.source.path}: columns maps chosen and rejected to {' and '.join(cells.answers)}, but "
-                    f"{cells.column} says in each row which of them is better; leave both out of columns, or give "
-                    f"{cells.column} another name there if it says something else"
-                )
 
 
 def load_records(
@@ -423,19 +385,6 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
             f"{report.path}: {faulty} of {report.rows_read} rows cannot be used ({faulty / report.rows_read:.0%}, "
             f"allowed {max_dropped:.0%}): {top}; correct them, or use the others with max_dropped: {enough:g}{ties}"
         )
-
-
-def check_labels_used(reports: Sequence[SourceReport], reading: Reading | None) -> None:
-    """Refuses meanings of labels where no source has a label column, or none of the values."""
-    if reading is None or not reading.labels:
-        return
-    paths = ", ".join(report.path for report in reports)
-    found = list(dict.fromkeys(value for report in reports for value in report.label_values))
-    if not found:
-        raise DataError(f"{paths}: labels is set, but no label column is read there; remove it, or name the column")
-    if not any(spelled(value) in found for value in reading.labels):
-        named, seen = ", ".join(reading.labels), ", ".join(value or "null" for value in found[:8])
-        raise DataError(f"{paths}: labels says what {named} means, but the values are {seen}")
 
 
 def _after_draw(report: SourceReport, kept: Sequence[Record], left_out: Sequence[Record]) -> SourceReport:

@@ -14,10 +14,11 @@ import numpy as np
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
 from palate.data.kinds import record_kind
-from palate.data.load import SourceReader, SourceReport, check_labels_used, find_sources, for_sources
+from palate.data.load import SourceReader, SourceReport, find_sources, for_sources
 from palate.data.mix import NOT_DRAWN, counts, drawn_key
 from palate.data.outputs import check_output_folder
 from palate.data.rows import Reading
+from palate.data.source_labels import check_labels_used
 from palate.data.sources import Source
 from palate.data.targets import palate_row
 from palate.data.writers import write_rows

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from palate.data.labels import TIE, LabelCells
 from palate.data.messages import (
     RowError,
     assistant,
@@ -50,12 +51,15 @@ SCORE_NAMES = (
 )
 PAIR_COLUMNS = ("chosen", "rejected", "margin", "dimensions", *(name for names in SCORE_NAMES for name in names))
 CONVERSATION_NAMES = ("conversations", "messages")
+SAFETY_LABELS = ("better_response_id", "safer_response_id")
 REJECTED_NAMES = ("rejected_response", "rejected_messages")
 PROMPT_TURN_NAMES = (*CONVERSATION_NAMES, "trajectory")
 
 
 def is_prompt_pair(row: Row, reading: Reading) -> bool:
-    return present(row, PROMPT_NAMES) is not None and "chosen" in row and "rejected" in row
+    if present(row, PROMPT_NAMES) is None or "chosen" not in row or "rejected" not in row:
+        return False
+    return not isinstance(row["chosen"], int | float)  # the place of an answer in a list, or of two answers
 
 
 def read_prompt_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
@@ -204,16 +208,30 @@ def alpaca_prompt(row: Row, reading: Reading) -> Messages:
 
 
 def is_safety_pair(row: Row, reading: Reading) -> bool:
-    labels = "better_response_id" in row or "safer_response_id" in row
+    labels = present(row, SAFETY_LABELS) is not None
     return "prompt" in row and "response_0" in row and "response_1" in row and labels
+
+
+def safety_cells(row: Row, reading: Reading) -> LabelCells:
+    """The numbers of the more helpful and of the safer answer."""
+    return LabelCells(
+        " and ".join(SAFETY_LABELS),
+        tuple(row[name] for name in SAFETY_LABELS if name in row),
+        ("response_0", "response_1"),
+        "numbered",
+    )
 
 
 def read_safety_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
     """PKU-SafeRLHF: two responses, the more helpful and the safer one named; `reading.prefer` says which counts."""
-    better, safer = (_index(row.get(name), name) for name in ("better_response_id", "safer_response_id"))
+    values, coding = [row.get(name) for name in SAFETY_LABELS], reading.coding
+    origin.labels.extend(safety_cells(row, reading).values)
+    better, safer = (coding.meaning(value) if coding and coding.says(value) else None for value in values)
     wanted = {"better": (better,), "safer": (safer,), "both": (better, safer)}[reading.prefer]
     if None in wanted:
-        raise RowError("no_label", f"better_response_id is {better}, safer_response_id is {safer}")
+        raise RowError("no_label", f"better_response_id is {values[0]}, safer_response_id is {values[1]}")
+    if TIE in wanted:
+        raise RowError("tie", f"better_response_id is {values[0]}, safer_response_id is {values[1]}")
     if len(set(wanted)) > 1:
         raise RowError("labels_disagree", f"response_{better} is more helpful, response_{safer} is safer")
     best = int(wanted[0] or 0)
@@ -284,13 +302,3 @@ def stated_dimensions(row: Row) -> dict[str, tuple[float, float]] | None:
         if high is not None and low is not None:
             found[str(name)] = (high, low)
     return found or None
-
-
-def _index(value: Any, name: str) -> int | None:
-    """0 or 1, None for null."""
-    found = number(value, name)
-    if found is None:
-        return None
-    if found not in (0, 1):
-        raise RowError("bad_label", f"{name} is {excerpt(value)}; it must be 0 or 1")
-    return int(found)

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
 from palate.data.kinds import check_one_kind
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, check_labels_used, find_sources
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.measures.similarity import PLACES, near_duplicates, signature
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder
 from palate.data.rows import Reading
+from palate.data.source_labels import check_labels_used
 from palate.data.split import record_key
 from palate.data.targets import palate_row
 from palate.data.writers import write_parts

@@ -16,7 +16,6 @@ from palate.data.messages import (
     RowError,
     assistant,
     excerpt,
-    is_turns,
     merged,
     parsed_list,
     read_transcript,
@@ -39,7 +38,6 @@ from palate.data.rows import (
     present,
     prompt_of,
     soft_number,
-    split_off_prompt,
 )
 from palate.records import Messages, PreferencePair
 
@@ -332,26 +330,19 @@ def _is_arena(row: Row) -> bool:
 
 
 def _sides(row: Row, names: tuple[str, str], best: int, reading: Reading) -> tuple[Messages, Messages, Messages]:
-    """Prompt, chosen and rejected; whole conversations, as an arena publishes them, lose what they share."""
-    values = [_as_turns(cell(row, names[place])) for place in (best, 1 - best)]
+    """Prompt, chosen and rejected; no prompt where both are whole conversations, as an arena publishes them."""
+    values = [cell(row, names[place]) for place in (best, 1 - best)]
     if all(is_whole_conversation(value, reading) for value in values):
-        return split_off_prompt(*(read_turns(value, names[0], reading.tags) for value in values))
+        chosen, rejected = (read_turns(value, names[0], reading.tags) for value in values)
+        return asked(row, reading) if present(row, ASKED_NAMES) is not None else (), chosen, rejected
     turns = _texts_by_turn(row, values)
     if turns is not None:
-        return split_off_prompt(*turns)
+        return (), *turns
     chosen, rejected = (
         conversation(value, name, "assistant", reading)
         for value, name in zip(values, ("chosen", "rejected"), strict=True)
     )
     return asked(row, reading), chosen, rejected
-
-
-def _as_turns(value: Any) -> Any:
-    """A list of turns that a CSV or Parquet file holds as text is that list."""
-    with suppress(RowError):
-        if isinstance(value, str) and value.lstrip().startswith("[") and is_turns(found := parsed_list(value, "")):
-            return found
-    return value
 
 
 def _texts_by_turn(row: Row, values: list[Any]) -> tuple[Messages, Messages] | None:

@@ -12,7 +12,7 @@ import numpy as np
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig, SftConfig
 from palate.data import LoadedData, Reading, load_records, split_records
-from palate.data.load import check_labels_used
+from palate.data.source_labels import check_labels_used
 from palate.models.reference_store import group_key
 from palate.records import AnyRecord, Demonstration, Dropped, Messages, Record
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records

@@ -14,11 +14,12 @@ from palate.data.curate.base import BatchRule, Candidate, RowRule, Rule, SetRule
 from palate.data.curate.embedding import Embedder, EmbeddingDifference
 from palate.data.curate.funnel import Step, funnel_figure
 from palate.data.kinds import check_one_kind
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, check_labels_used, find_sources
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.measures.pairs import Measures, measure
 from palate.data.outputs import check_output_folder
 from palate.data.parallel import ordered_chunks
 from palate.data.rows import RatedAnswers, Reading
+from palate.data.source_labels import check_labels_used
 from palate.data.sources import Source
 from palate.data.targets import palate_row
 from palate.data.writers import write_rows

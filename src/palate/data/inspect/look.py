@@ -16,11 +16,12 @@ from palate.data.inspect.problems import Collector
 from palate.data.inspect.repeats import PAIR, contradictions, crowded_prompts, duplicates, inconsistencies
 from palate.data.inspect.row_ids import RowIds
 from palate.data.inspect.tokens import TokenLooker
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, check_labels_used, find_sources
+from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.measures.privacy import hide_private
 from palate.data.measures.similarity import near_duplicates
 from palate.data.parallel import ordered_chunks
 from palate.data.rows import Reading
+from palate.data.source_labels import check_labels_used
 from palate.records import Dropped, Messages, Record, TokenCounter
 from palate.stats import Interval, rate_interval, wilson
 
