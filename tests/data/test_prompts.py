@@ -9,7 +9,7 @@ import pytest
 
 from palate.data.prompts import load_prompts
 from palate.errors import DataError
-from palate.records import Message
+from palate.records import Message, ToolCall
 
 
 def test_half_a_surrogate_pair_is_no_prompt(tmp_path: Path) -> None:
@@ -55,3 +55,21 @@ def test_the_demo_has_six_prompts() -> None:
 def test_no_prompt_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no row has a prompt"):
         load_prompts(write(tmp_path / "p.jsonl", {"x": 1}))
+
+
+def test_turns_as_text_and_tool_calls(tmp_path: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    turns = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "1", "name": "f", "tool_call_id": "c1"},
+    ]
+    expected = (
+        Message("user", "q"),
+        Message("assistant", "", (ToolCall("f", '{"a": 1}', "c1"),)),
+        Message("tool", "1", name="f", tool_call_id="c1"),
+    )
+    path = write(tmp_path / "p.jsonl", {"prompt": turns}, {"prompt": json.dumps(turns)}, {"prompt": str(turns)})
+    prompts, dropped = load_prompts(path)
+    assert [messages for _, messages in prompts] == [expected] * 3
+    assert dropped == []
