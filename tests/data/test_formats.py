@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -286,3 +287,19 @@ def test_rankings_keep_their_length(shared_data: SharedData) -> None:
     assert loaded.sources[0].notices == {"repeated_answer": 5}
     assert max(len(record.completions) for record in loaded.records) == 10
     assert sum(len(record.prompt) > 1 for record in loaded.records) == 390
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [{"name": "f", "parameters": {}}],
+        '[{"name": "f", "parameters": {}}]',
+        ['{"name": "f", "parameters": {}}'],
+        '["{\\"name\\": \\"f\\", \\"parameters\\": {}}"]',
+    ],
+)
+def test_tools_as_objects_and_as_text(tmp_path: Path, tools: Any) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "q", "chosen": "a", "rejected": "b", "tools": tools}) + "\n")
+    (record,) = load_records(str(path), kind=PreferencePair).records
+    assert record.tools == '[{"name": "f", "parameters": {}}]'
