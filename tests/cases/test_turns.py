@@ -527,7 +527,6 @@ WORSE = [user("q"), says("b")]
         (PreferencePair, {"prompt": "q", "chosen": WHOLE, "rejected": "b"}),
         (PreferencePair, {"prompt": [user("q")], "chosen": WHOLE, "rejected": WORSE}),
         (PreferencePair, {"question": "q", "response_j": WHOLE, "response_k": WORSE}),
-        (PreferencePair, {"prompt": "q", "answer_1": WHOLE, "answer_2": WORSE, "chosen": 1}),
         (PreferencePair, {"prompt": "q", "response_0": WHOLE, "response_1": WORSE, "better_response_id": 0}),
         (PreferencePair, {"input": {"messages": [user("q")]}, "preferred_output": WHOLE, "non_preferred_output": WORSE}),
         (Demonstration, {"prompt": "q", "completion": WHOLE}),
@@ -543,6 +542,13 @@ def test_one_rule_for_every_kind_of_record(tmp_path: Path, kind: type[Record], r
     (record,) = load_records(written(tmp_path, [row]), kind=kind).records
     assert record.prompt == (Message("user", "q"),)
     assert completions_of(record)[0] == (Message("assistant", "a"),)  # type: ignore[arg-type]
+
+
+def test_votes_over_whole_conversations(tmp_path: Path) -> None:
+    row = {"prompt": "q", "answer_1": WHOLE, "answer_2": WORSE}
+    first, second = pairs(written(tmp_path, [{**row, "chosen": 1}, {**row, "chosen": 2}]))
+    assert first.prompt == second.prompt == (Message("user", "q"),)
+    assert first.chosen == second.rejected == (Message("assistant", "a"),)
 
 
 def test_a_conversation_that_is_about_something_else_is_refused(tmp_path: Path) -> None:
