@@ -179,7 +179,12 @@ def test_reasoning_in_one_answer_only_is_counted(make_tokenizer: Make, pair: Pai
     tokenizer.chat_template = chat_templates.QWEN3
     template = load_template(tokenizer)
     thought = Message("assistant", "yes", reasoning_content="hm")
-    records = [pair(chat("u: q"), (thought,), "no", id="a:1", source="a")]
+    records = [
+        pair(chat("u: q"), (thought,), "no", id="a:1", source="a"),
+        pair(chat("u: q"), "<think>\n\n</think>\n\nyes", "no", id="a:2", source="a"),
+        pair(chat("u: q"), (thought,), "<think>no</think>", id="a:3", source="a"),
+        pair(chat("u: q"), "yes", "no", id="a:4", source="a"),
+    ]
     encoded = encode_records(records, template)
-    report = preflight_report([Counts("a", 1, 1, 1)], [], records, {"train": encoded}, template)
-    assert "1 records have reasoning in one answer and none in another" in " ".join(report["template"]["notices"])
+    report = preflight_report([Counts("a", 4, 4, 4)], [], records, {"train": encoded}, template)
+    assert "2 records have reasoning in one answer and none in another" in " ".join(report["template"]["notices"])
