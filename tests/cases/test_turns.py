@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import chat_templates
-from palate.data import Reading, load_records
+from palate.data import load_records
 from palate.errors import DataError
 from palate.records import (
     AnyRecord,
@@ -540,10 +540,16 @@ WORSE = [user("q"), says("b")]
     ],
 )  # fmt: skip
 def test_one_rule_for_every_kind_of_record(tmp_path: Path, kind: type[Record], row: dict[str, Any]) -> None:
-    reading = Reading(labels={"1": "answer_1"}) if "answer_1" in row else None  # one row does not say how they count
-    (record,) = load_records(written(tmp_path, [row]), kind=kind, reading=reading).records
+    (record,) = load_records(written(tmp_path, [row]), kind=kind).records
     assert record.prompt == (Message("user", "q"),)
     assert completions_of(record)[0] == (Message("assistant", "a"),)  # type: ignore[arg-type]
+
+
+def test_votes_over_whole_conversations(tmp_path: Path) -> None:
+    row = {"prompt": "q", "answer_1": WHOLE, "answer_2": WORSE}
+    first, second = pairs(written(tmp_path, [{**row, "chosen": 1}, {**row, "chosen": 2}]))
+    assert first.prompt == second.prompt == (Message("user", "q"),)
+    assert first.chosen == second.rejected == (Message("assistant", "a"),)
 
 
 def test_a_conversation_that_is_about_something_else_is_refused(tmp_path: Path) -> None:

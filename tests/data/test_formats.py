@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -372,3 +373,19 @@ def test_a_hint_names_every_column_that_is_lacking() -> None:
         recognise([{"prompt": "q", "good": "a", "bad": "b"}], Reading(), "f.jsonl", PreferencePair)
     with pytest.raises(DataError, match=r"the rows lack 'rejected' of \{prompt, chosen, rejected\}; columns found"):
         recognise([{"prompt": "q", "chosen": "a"}], Reading(), "f.jsonl", PreferencePair)
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [{"name": "f", "parameters": {}}],
+        '[{"name": "f", "parameters": {}}]',
+        ['{"name": "f", "parameters": {}}'],
+        '["{\\"name\\": \\"f\\", \\"parameters\\": {}}"]',
+    ],
+)
+def test_tools_as_objects_and_as_text(tmp_path: Path, tools: Any) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "q", "chosen": "a", "rejected": "b", "tools": tools}) + "\n")
+    (record,) = load_records(str(path), kind=PreferencePair).records
+    assert record.tools == '[{"name": "f", "parameters": {}}]'

@@ -10,7 +10,7 @@ import pytest
 from palate.data import load_records
 from palate.data.prompts import load_prompts
 from palate.errors import DataError
-from palate.records import Demonstration, Message, Messages, PreferencePair, Record
+from palate.records import Demonstration, Message, Messages, PreferencePair, Record, ToolCall
 
 
 def test_half_a_surrogate_pair_is_no_prompt(tmp_path: Path) -> None:
@@ -145,3 +145,21 @@ def test_mapped_columns_and_tags_of_a_register_are_read(tmp_path: Path) -> None:
 def test_a_list_of_texts_is_a_list_of_prompts(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('["a?", "b?"]')
     assert [messages[0].content for _, messages in load_prompts(str(tmp_path / "p.json"))[0]] == ["a?", "b?"]
+
+
+def test_turns_as_text_and_tool_calls(tmp_path: Path) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    turns = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "1", "name": "f", "tool_call_id": "c1"},
+    ]
+    expected = (
+        Message("user", "q"),
+        Message("assistant", "", (ToolCall("f", '{"a": 1}', "c1"),)),
+        Message("tool", "1", name="f", tool_call_id="c1"),
+    )
+    path = write(tmp_path / "p.jsonl", {"prompt": turns}, {"prompt": json.dumps(turns)}, {"prompt": str(turns)})
+    prompts, dropped = load_prompts(path)
+    assert [messages for _, messages in prompts] == [expected] * 3
+    assert dropped == []

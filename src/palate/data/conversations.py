@@ -41,7 +41,7 @@ def split_answers(
         shared, rests = _parted(answers, names)
         if not prompt or _holds(shared, prompt):
             return _with_system_of(prompt, shared), rests, False
-        raise _differs(prompt, names[0])
+        raise _differs(prompt, shared, names[0])
     if not prompt:
         if not all(whole):
             bare = names[whole.index(False)]
@@ -53,7 +53,7 @@ def split_answers(
         (conversation,) = answers
         end = _end_of_prompt(prompt, conversation)
         if end is None:
-            raise _differs(prompt, names[0])
+            raise _differs(prompt, conversation, names[0])
         return _with_system_of(prompt, conversation[:end]), (conversation[end:],), False
     rests = tuple(
         _after(prompt, answer, name) if is_whole else answer
@@ -146,11 +146,13 @@ def _last_answer(conversation: Messages) -> int:
 def _after(prompt: Messages, conversation: Messages, name: str) -> Messages:
     start = _end_of_prompt(prompt, conversation)
     if start is None or any(message.role in ("user", "system") for message in conversation[start:]):
-        raise _differs(prompt, name)
+        raise _differs(prompt, conversation, name)
     return conversation[start:]
 
 
-def _differs(prompt: Messages, name: str) -> RowError:
+def _differs(prompt: Messages, conversation: Messages, name: str) -> RowError:
+    if _systems_differ(prompt, conversation):
+        return RowError("prompt_differs", f"{name} has another system text: {excerpt(conversation[0].content)}")
     asked = excerpt(_turns(prompt)[-1].content if _turns(prompt) else "")
     return RowError("prompt_differs", f"{name} is a whole conversation without the prompt in it: {asked}")
 

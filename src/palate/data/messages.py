@@ -275,6 +275,7 @@ def _parts(value: Any, name: str, may_be_null: bool) -> _Parts:
     parts = _Parts()
     for part in value:
         kind = part.get("type", "text") if isinstance(part, Mapping) else "text" if isinstance(part, str) else None
+        kind = kind if isinstance(kind, str) else None
         if kind in _TEXT_PARTS and not parts.calls:
             parts.texts.append(text(part if isinstance(part, str) else part.get("text", part.get("value")), name))
         elif kind in _REASONING_PARTS and not parts.calls and not parts.texts:

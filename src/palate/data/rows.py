@@ -329,8 +329,14 @@ def _plain(content: str) -> str:
 
 
 def _tools(value: Any) -> str | None:
+    """Tool specifications as a JSON list. Some files have each of them as text, so that no nulls are padded in."""
     if value is None or value == "" or value == []:
         return None
+    listed = literal(value) if isinstance(value, str) else value
+    if isinstance(listed, list) and listed and all(isinstance(tool, str) for tool in listed):
+        parsed = [literal(tool) for tool in listed]
+        if all(isinstance(tool, dict) for tool in parsed):
+            return json_text(parsed, "tools")
     return text(value, "tools") if isinstance(value, str) else json_text(value, "tools")
 
 

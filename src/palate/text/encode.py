@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Literal
 
 from palate.errors import DataError
-from palate.records import AnyRecord, Dropped, Messages, completions_of
+from palate.records import AnyRecord, Dropped, Message, Messages, completions_of
 from palate.text.groups import Cut, Encoded, EncodedCompletion, EncodedGroup, EncodingStats
 from palate.text.processes import encode_chunks
 from palate.text.rendering import Renderer, Rendering
@@ -213,8 +213,12 @@ class Encoder:
 
 
 def _reasoning_differs(completions: Sequence[Messages]) -> bool:
-    """Whether some of the answers have reasoning and others none: a template may write an empty block for those."""
-    return len({any(message.reasoning_content for message in completion) for completion in completions}) > 1
+    """Whether some of the answers have reasoning (perhaps in their text) and others none."""
+    return len({any(map(_has_reasoning, completion)) for completion in completions}) > 1
+
+
+def _has_reasoning(message: Message) -> bool:
+    return message.reasoning_content is not None or message.content.startswith("<think>")
 
 
 def _without_ends(completions: Sequence[Messages], ends: Sequence[str]) -> tuple[list[Messages], int]:

@@ -109,7 +109,7 @@ def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> N
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
     remedy = f"; raise cutoff_len (now {report['cutoff_len']})" if counts["too_long"] * 2 >= lost > 0 else ""
     # The template's own words say what is wrong with the rows, where it is what refuses most of them.
-    first = next((row for row in report["dropped"] if row["stage"] == "text" and row["reason"] in _SAID), None)
+    first = _first_dropped(report, _SAID)
     if first is not None and counts[first["reason"]] * 2 >= lost:
         remedy += f"; {first['id']}: {first['detail']}"
     if not used:
@@ -119,6 +119,11 @@ def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> N
             f"{lost} of {used + lost} records were dropped ({reasons}), more than max_dropped {max_dropped:g} allows"
             f"{remedy or '; data.json lists them'}"
         )
+
+
+def _first_dropped(report: Mapping[str, Any], reasons: frozenset[str]) -> Mapping[str, Any] | None:
+    """The first record that encoding dropped for one of these reasons."""
+    return next((row for row in report["dropped"] if row["stage"] == "text" and row["reason"] in reasons), None)
 
 
 def token_statistics(groups: Sequence[EncodedGroup]) -> dict[str, Any]:
@@ -185,6 +190,10 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     if report["dropped_by_reason"]:
         lines.append("dropped   " + ", ".join(f"{name} {n}" for name, n in report["dropped_by_reason"].items()))
     lines += [f"labels    {name}: {one['labels']}" for name, one in report["sources"].items() if "labels" in one]
+    for reason in sorted(_SAID):
+        first = _first_dropped(report, frozenset({reason}))
+        if first is not None:
+            lines.append(f"          {first['id']}: {first['detail']}")
     if report["cutoff_len"]:
         over = report["over_length"]
         lines.append(f"too long  {over['records']} over cutoff_len {report['cutoff_len']} ({over['share']:.1%})")

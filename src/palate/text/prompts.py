@@ -9,6 +9,7 @@ import numpy as np
 from palate.errors import DataError
 from palate.records import Dropped, Messages, Record
 from palate.text.groups import Cut, Encoded, EncodedGroup, EncodingStats
+from palate.text.rendering import Renderer
 from palate.text.template import Template
 from palate.text.truncate import cut_left, without_oldest_turn
 
@@ -27,8 +28,10 @@ def encode_prompts(records: Sequence[Record], template: Template, *, limit: int,
     dropped: list[Dropped] = []
     cuts: list[Cut] = []
     over = 0
+    renderer = Renderer(template)
     for record in records:
         try:
+            renderer.check_prompt(record.prompt, record.tools)
             ids = template.generation_prompt(record.prompt)
             long = len(ids) > limit
             over += long

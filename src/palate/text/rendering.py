@@ -125,6 +125,16 @@ class Renderer:
             text = text[: spans[trained[-1]][1]]
         return Rendering(text, boundary, tuple(spans[number] for number in trained), rewritten)
 
+    def check_prompt(self, prompt: Messages, tools: str | None = None) -> None:
+        """Refuses a conversation that is yet to be answered as a call refuses one with its answer; free for plain ones.
+
+        Raises:
+            DataError: the template refuses it or leaves out its tool calls.
+        """
+        if not all(message.is_plain for message in prompt):
+            listed = parse_tools(tools)
+            self._check_kept(prompt, len(prompt), self.template.render(prompt, tools=listed), tools, listed)
+
     def _span_added(
         self, messages: Messages, turn: int, tools: Sequence[Any] | None, text: str
     ) -> tuple[tuple[int, int], bool]:
