@@ -11,7 +11,7 @@ import pytest
 from palate.errors import ConfigError
 from palate.feedback.judges import ScoreJudge, WinShare, load_judge
 from palate.models.reward_model import RewardModel
-from palate.records import Message, Messages, Verdict
+from palate.records import Columns, Message, Messages, Verdict
 from runs import pairs, run
 from tiny import save_tiny
 
@@ -71,7 +71,9 @@ class FirstWins:
         self.name = "first"
         self._outcome = outcome
 
-    def compare(self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str]) -> list[Verdict]:
+    def compare(
+        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
+    ) -> list[Verdict]:
         return [Verdict(self._outcome) for _ in prompts]  # type: ignore[arg-type]
 
 

@@ -87,8 +87,10 @@ class SourceReader(Generic[R]):
         columns: Mapping[str, str] | None = None,
         max_samples: int | None = None,
         reading: Reading | None = None,
+        keep_columns: bool = False,
     ) -> None:
         self.source = source
+        self._keep_columns = keep_columns
         self.row: Any = None
         """The raw row that the current item was made of."""
         self._kind = kind
@@ -144,6 +146,7 @@ class SourceReader(Generic[R]):
             raise row
         if not isinstance(row, Mapping):
             raise RowError("not_an_object", f"the row is {excerpt(row)}")
+        whole = row
         row, extra = self._renamed(row)
         extra.update((name, value) for name, value in row.items() if name not in self._known)
         if extra:
@@ -151,6 +154,8 @@ class SourceReader(Generic[R]):
         origin = Origin(row_id, self.source.name, row, extra)
         record = self._recognised.format.read(row, origin, self._reading)
         self._notices.update(origin.notices)
+        if self._keep_columns:
+            record = replace(record, extra={**row, **whole})
         return cast("list[R]", [record] if self._kind is None else as_kind(record, self._kind, self._reading))
 
     def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
@@ -195,6 +200,7 @@ def load_records(
     caps: Mapping[str, int] | None = None,
     seed: int = 0,
     reading: Reading | None = None,
+    keep_columns: bool = False,
 ) -> LoadedData[R]:
     """Reads a dataset or a mixture as records of one kind.
 
@@ -210,6 +216,7 @@ def load_records(
         caps: most records to draw per source name.
         seed: of the draw.
         reading: choices that formats leave open.
+        keep_columns: whether `extra` has every column of the row, not only those that nothing was read from.
 
     Raises:
         DataError: in one line, if a source is missing, unreadable, not recognised, or left with too few rows.
@@ -219,7 +226,9 @@ def load_records(
     dropped: list[Dropped] = []
     reports: list[SourceReport] = []
     for source in sources:
-        reader = SourceReader(source, kind, columns=columns, max_samples=max_samples, reading=reading)
+        reader = SourceReader(
+            source, kind, columns=columns, max_samples=max_samples, reading=reading, keep_columns=keep_columns
+        )
         records: list[R] = []
         lost: list[Dropped] = []
         for item in reader:

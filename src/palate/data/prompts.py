@@ -17,29 +17,31 @@ from palate.data.messages import (
     user,
     with_system,
 )
+from palate.data.rows import read_tools
 from palate.data.sources import open_source
 from palate.errors import DataError
-from palate.records import Dropped, Message, Messages
+from palate.records import Dropped, Message, Messages, Record
 
 PROMPT_COLUMNS = ("prompt", "conversations", "messages", "instruction", "question")
 
 
 def load_prompts(
     dataset: str, *, dataset_dir: str | Path | None = None, max_samples: int | None = None
-) -> tuple[list[tuple[str, Messages]], list[Dropped]]:
-    """(row id, conversation up to the assistant's turn) of each row, and the rows that have none.
+) -> tuple[list[Record], list[Dropped]]:
+    """The conversation up to the assistant's turn of each row, and the rows that have none.
 
     A row's prompt is its `prompt` (text, HH transcript or turns), `conversations` or `messages` up to the last
-    assistant turn, or `instruction` (with `input`) or `question`; a `system` column goes in front.
+    assistant turn, or `instruction` (with `input`) or `question`; a `system` column goes in front, `tools` go beside. The
+    record's `extra` has the row's other columns.
 
     Raises:
         DataError: the dataset cannot be read, or no row has a prompt.
     """
-    prompts: list[tuple[str, Messages]] = []
+    prompts: list[Record] = []
     dropped: list[Dropped] = []
     for row_id, row in islice(open_source(dataset, dataset_dir=dataset_dir).rows(), max_samples):
         try:
-            prompts.append((row_id, _prompt(row)))
+            prompts.append(_record(row_id, row))
         except RowError as bad:
             dropped.append(Dropped(row_id, bad.reason, bad.detail))
     if not prompts:
@@ -48,7 +50,7 @@ def load_prompts(
     return prompts, dropped
 
 
-def _prompt(row: Any) -> Messages:
+def _record(row_id: str, row: Any) -> Record:
     if isinstance(row, RowError):
         raise row
     if isinstance(row, str):
@@ -61,7 +63,8 @@ def _prompt(row: Any) -> Messages:
     messages = with_system(row.get("system"), _conversation(row, name))
     if not messages or messages[-1].role not in ("user", "tool"):
         raise RowError("no_question", f"{name} does not end before an assistant's turn")
-    return messages
+    others = {column: value for column, value in row.items() if column not in (name, "system")}
+    return Record(id=row_id, prompt=messages, tools=read_tools(row.get("tools")), extra=others)
 
 
 def _conversation(row: Mapping[str, Any], name: str) -> Messages:

@@ -98,7 +98,7 @@ class Origin:
             "id": self.id,
             "source": self.source,
             "weight": 1.0 if weight is None else weight,
-            "tools": _tools(self.row.get("tools")),
+            "tools": read_tools(self.row.get("tools")),
             "extra": self.extra,
         }
 
@@ -298,7 +298,8 @@ def _plain(content: str) -> str:
     return " ".join(content.split()).strip(" .。")
 
 
-def _tools(value: Any) -> str | None:
+def read_tools(value: Any) -> str | None:
+    """The `tools` cell as JSON text; None for none."""
     if value is None or value == "" or value == []:
         return None
     return text(value, "tools") if isinstance(value, str) else json_text(value, "tools")

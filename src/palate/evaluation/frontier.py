@@ -10,17 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from palate.data.scores import checked_scores
-from palate.errors import DataError, ModelError, UsageError
+from palate.data.scores import check_columns, checked_scores, columns_of
+from palate.errors import DataError, FunctionError, ModelError, UsageError
 from palate.evaluation.divergence import AnswerScore, score_answers
 from palate.evaluation.frontier_points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.generate import Decoding, sampling_seed
 from palate.models.load import load_tokenizer
 from palate.models.precision import default_device, resolve
-from palate.records import Messages, RewardFunction
+from palate.records import Record, RewardFunction
 from palate.stats import Interval, mean_interval
 from palate.text.groups import EncodedGroup
+from palate.text.rendering import parse_tools
 from palate.text.template import load_template
 
 REFERENCE = "reference"
@@ -29,7 +30,7 @@ REFERENCE = "reference"
 def measure_frontier(
     points: Sequence[FrontierModel],
     reference: ModelSpec,
-    prompts: Sequence[Messages],
+    prompts: Sequence[Record],
     rewards: Mapping[str, RewardFunction],
     *,
     samples: int = 4,
@@ -55,8 +56,10 @@ def measure_frontier(
     Args:
         points: models to place; names must differ from each other and from `reference`.
         reference: π_ref, which is also the first point, with KL 0.
-        prompts: conversations up to the answer; the unit of every interval.
-        rewards: name → reward; a learned one may stand beside the true one.
+        prompts: records whose prompts go up to the answer, the unit of every interval; rewards get the columns in their
+            `extra` by name.
+        rewards: name → reward; a learned one may stand beside the true one. An answer that a reward gives None is left
+            out of its mean and counted.
         samples: answers to each prompt.
         max_new_tokens: longest answer.
         temperature: 1, since the KL is that of the distribution that is sampled.
@@ -69,14 +72,18 @@ def measure_frontier(
         UsageError: another temperature, no reward, or a name that is given twice.
         DataError: no prompt is short enough.
         ModelError: a model cannot be loaded, or its tokenizer or template is not the reference's.
-        FunctionError: a reward fails, or gives something else than a finite number for each answer.
+        ConfigError: a reward asks for a column that no row has.
+        FunctionError: a reward fails, gives something else than a finite number or None for each answer, or None for
+            all answers of a point.
     """
     _check(points, rewards, samples, temperature)
+    for name, reward in rewards.items():
+        check_columns(f"reward {name}", reward, {column for one in prompts for column in one.extra})
     device = default_device()
     how = resolve(precision, device)
     say(f"loading the reference, {reference.model}")
     before = Subject(reference, how, device)
-    rendered = [before.template.generation_prompt(prompt) for prompt in prompts]
+    rendered = [before.template.generation_prompt(one.prompt, tools=parse_tools(one.tools)) for one in prompts]
     kept = [place for place, ids in enumerate(rendered) if len(ids) + max_new_tokens <= cutoff_len]
     if not kept:
         raise DataError(
@@ -133,7 +140,7 @@ class _Sampling:
     def __init__(
         self,
         places: Sequence[int],
-        prompts: Sequence[Messages],
+        prompts: Sequence[Record],
         rendered: Sequence[Sequence[int]],
         rewards: Mapping[str, RewardFunction],
         samples: int,
@@ -168,8 +175,8 @@ class _Sampling:
                 f"{point.name}: its tokenizer is not that of the reference {reference.spec.model}, and a KL needs the "
                 "same tokens; name the model that it was trained from with --reference"
             )
-        for prompt, ids in zip(self._prompts, self._rendered, strict=True):
-            if template.generation_prompt(prompt) != ids:
+        for one, ids in zip(self._prompts, self._rendered, strict=True):
+            if template.generation_prompt(one.prompt, tools=parse_tools(one.tools)) != ids:
                 raise ModelError(
                     f"{point.name}: its chat template writes prompts in another way than that of the reference "
                     f"{reference.spec.model}; name one template for both"
@@ -177,8 +184,10 @@ class _Sampling:
 
     def _sample(self, policy: Subject) -> list[EncodedGroup]:
         """A group for each prompt, its samples as completions."""
-        repeated = [prompt for prompt in self._prompts for _ in range(self._samples)]
-        single = policy.sampled(repeated, self._decoding, self._seeds)
+        repeated = [one for one in self._prompts for _ in range(self._samples)]
+        single = policy.sampled(
+            [one.prompt for one in repeated], self._decoding, self._seeds, tools=[one.tools for one in repeated]
+        )
         return [
             EncodedGroup(
                 str(place),
@@ -194,9 +203,10 @@ class _Sampling:
         stops = set(policy.template.stop_ids)
         ids = [completion.ids.tolist() for group in groups for completion in group.completions]
         texts = [policy.template.decode(one) for one in ids]
-        asked = [prompt for prompt in self._prompts for _ in range(self._samples)]
+        asked = [one for one in self._prompts for _ in range(self._samples)]
+        prompts, columns = [one.prompt for one in asked], columns_of([one.extra for one in asked])
         given = {
-            reward: checked_scores(f"reward {reward}", function, asked, texts)
+            reward: checked_scores(f"reward {reward}", function, prompts, texts, columns)
             for reward, function in self._rewards.items()
         }
         return [
@@ -218,9 +228,13 @@ class _Sampling:
     def _point(
         self, point: FrontierModel, policy: Subject, answers: Sequence[FrontierAnswer], *, reference: bool
     ) -> FrontierPoint:
-        def over_prompts(values: Sequence[float]) -> Interval:
+        def over_prompts(values: Sequence[float | None]) -> Interval:
             return mean_interval(self._prompt_means(values))
 
+        scores = {reward: [answer.rewards[reward] for answer in answers] for reward in self._rewards}
+        silent = next((reward for reward, given in scores.items() if all(score is None for score in given)), None)
+        if silent is not None:
+            raise FunctionError(f"reward {silent} gave no score to any of the {len(answers)} answers of {point.name}")
         kl = [answer.kl for answer in answers]
         sampled = [answer.logp - answer.ref_logp for answer in answers]
         different = [
@@ -235,7 +249,7 @@ class _Sampling:
             model=point.spec.model,
             identity=policy.identity,
             reference=reference,
-            rewards={reward: over_prompts([answer.rewards[reward] for answer in answers]) for reward in self._rewards},
+            rewards={reward: over_prompts(given) for reward, given in scores.items()},
             kl=over_prompts(kl),
             kl_error=self._error(kl),
             kl_sampled=over_prompts(sampled),
@@ -243,11 +257,16 @@ class _Sampling:
             tokens=over_prompts([answer.tokens for answer in answers]),
             ended=over_prompts([answer.ended for answer in answers]),
             distinct=mean_interval(different),
+            unscored={reward: sum(score is None for score in given) for reward, given in scores.items()},
         )
 
-    def _prompt_means(self, values: Sequence[float]) -> list[float]:
+    def _prompt_means(self, values: Sequence[float | None]) -> list[float]:
+        """The mean of each prompt's answers that have a value; a prompt without one is left out."""
         n = self._samples
-        return [sum(values[start : start + n]) / n for start in range(0, len(values), n)]
+        of_prompt = [
+            [value for value in values[start : start + n] if value is not None] for start in range(0, len(values), n)
+        ]
+        return [sum(given) / len(given) for given in of_prompt if given]
 
     def _error(self, values: Sequence[float]) -> float:
         """Standard error of the mean, clustered by prompt: s/√n of the prompts' means; infinite for one prompt."""

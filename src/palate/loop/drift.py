@@ -11,7 +11,7 @@ from palate.evaluation.held_out import encode_pairs
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.generate import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
-from palate.records import Messages, PreferencePair
+from palate.records import PreferencePair, Record
 from palate.stats import Interval, mean_interval
 
 
@@ -42,7 +42,7 @@ class Drift:
 def measure_drift(
     first: ModelSpec,
     policy: ModelSpec,
-    prompts: Sequence[Messages],
+    prompts: Sequence[Record],
     pairs: Sequence[PreferencePair],
     *,
     precision: str,
@@ -54,7 +54,7 @@ def measure_drift(
 
     Args:
         first, policy: the models; they must share a tokenizer.
-        prompts: fixed; the policy answers each once, sampled with the same numbers every time.
+        prompts: fixed; the policy answers each once, with its tools, sampled with the same numbers every time.
         pairs: fixed held-out pairs; may be empty.
     """
     device = default_device()
@@ -62,7 +62,8 @@ def measure_drift(
     decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
     seeds = [sampling_seed(seed, "drift", place) for place in range(len(prompts))]
     subject = Subject(policy, how, device)
-    answers = subject.sampled(prompts, decoding, seeds)
+    asked, tools = [one.prompt for one in prompts], [one.tools for one in prompts]
+    answers = subject.sampled(asked, decoding, seeds, tools=tools)
     groups = encode_pairs(list(pairs), subject.template, cutoff_len) if pairs else []
     after = subject.score([*answers, *groups])
     del subject

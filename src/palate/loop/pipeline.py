@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from palate.loop.drift import Drift, measure_drift
 from palate.loop.inputs import check_inputs
 from palate.loop.models import starting_model, trained_model
 from palate.loop.sampling import check_sampling, make_pairs
-from palate.records import Messages, PreferencePair, Record
+from palate.records import PreferencePair, Record
 from palate.training.rewards import JudgeRewards
 from palate.training.run import train
 
@@ -211,14 +211,14 @@ def _fixed_pairs(pipeline: Pipeline) -> list[PreferencePair]:
     return []
 
 
-def _fixed_prompts(pipeline: Pipeline, pairs: list[PreferencePair]) -> list[Messages]:
+def _fixed_prompts(pipeline: Pipeline, pairs: list[PreferencePair]) -> Sequence[Record]:
     first: RunConfig = pipeline.runs[0].config
     named = pipeline.drift.drift_prompts
     sampling = pipeline.runs[0].sampling
     if named is None and pairs:
-        return [pair.prompt for pair in pairs]
+        return pairs
     if named is None and sampling is None:
         loaded = load_records(first.dataset, kind=Record, dataset_dir=first.dataset_dir, columns=first.columns)
-        return [record.prompt for record in loaded.records if record.prompt]
+        return [record for record in loaded.records if record.prompt]
     source = named if named is not None or sampling is None else sampling.prompts
-    return [messages for _, messages in load_prompts(source or "", dataset_dir=first.dataset_dir)[0]]
+    return load_prompts(source or "", dataset_dir=first.dataset_dir)[0]

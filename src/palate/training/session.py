@@ -20,6 +20,7 @@ from palate.models.precision import resolve as resolve_precision
 from palate.models.reference import Reference
 from palate.models.reward_head import give_pad_token
 from palate.models.value_head import add_value_head
+from palate.text.prompts import COLUMNS
 from palate.text.template import Template, load_template
 from palate.training.build import Policy, build_policy
 from palate.training.dataset import RunData, build_data
@@ -124,6 +125,8 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         )
         template = load_template(tokenizer, config.template)
         data = build_data(config, method, template)
+        if rewards is not None:
+            rewards.check_columns({name for group in data.train for name in group.extra[COLUMNS]})
     for line in template.notices:
         voice.say(line)
     voice.say(data.summary, keep=False)

@@ -8,6 +8,7 @@ from typing import Any
 from palate.artifacts import RunDir
 from palate.config.health import DEFAULT_LIMITS, HealthFields
 from palate.models.stored import StoredReference
+from palate.text.rendering import parse_tools
 from palate.training.callbacks import StopOnSigns
 from palate.training.degradation import Sign
 from palate.training.examination import Examination, Patient
@@ -109,7 +110,10 @@ class Watch:
         session, config, trainer = self._session, self._session.config, self._trainer
         if not isinstance(config, HealthFields) or config.health == "off" or not session.data.evaluation:
             return None
-        prompts = [session.template.generation_prompt(one) for one in session.data.prompts[: config.health_prompts]]
+        prompts = [
+            session.template.generation_prompt(one.prompt, tools=parse_tools(one.tools))
+            for one in session.data.prompts[: config.health_prompts]
+        ]
         if prompts and (config.fsdp or config.deepspeed):
             session.voice.say("health: answers are not sampled from a sharded model; held-out pairs are looked at")
             prompts = []
