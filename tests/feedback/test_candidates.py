@@ -80,7 +80,7 @@ def test_a_row_says_all_there_is_to_know(tmp_path: Path) -> None:
         "decoding": {"max_new_tokens": 4, "temperature": 1.0, "top_p": 1.0},
     }
     (read,) = read_candidates(tmp_path / "c.jsonl")
-    assert read.prompt == PROMPTS[0][1]
+    assert read.prompt == PROMPTS[0].prompt
     assert read.completions == (Answer(text, "stop", 2),)
 
 
