@@ -8,6 +8,7 @@ from pathlib import Path
 from palate.data.prompts import load_prompts
 from palate.evaluation.subject import ModelSpec, RunSpec, Subject, read_run
 from palate.evaluation.table import SideBySide, distinct_names, read_answers, side_by_side
+from palate.models.allocator import give_back_memory
 from palate.models.generate import Decoding
 from palate.models.precision import default_device, resolve
 from palate.records import Record
@@ -70,4 +71,7 @@ def _answers(spec: ModelSpec, prompts: Sequence[Record], max_new_tokens: int) ->
     device = default_device()
     subject = Subject(spec, resolve("auto", device), device)
     asked, tools = [one.prompt for one in prompts], [one.tools for one in prompts]
-    return subject.answer(asked, Decoding(max_new_tokens=max_new_tokens), tools=tools)
+    found = subject.answer(asked, Decoding(max_new_tokens=max_new_tokens), tools=tools)
+    del subject
+    give_back_memory()
+    return found

@@ -15,6 +15,7 @@ from palate.errors import DataError, FunctionError, ModelError, UsageError
 from palate.evaluation.divergence import AnswerScore, score_answers
 from palate.evaluation.frontier_points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
+from palate.models.allocator import give_back_memory
 from palate.models.generate import Decoding, sampling_seed
 from palate.models.load import load_tokenizer
 from palate.models.precision import default_device, resolve
@@ -99,6 +100,7 @@ def measure_frontier(
     for number, point in enumerate(points, 1):
         say(f"{number} of {len(points)}: {point.name}")
         found.append(taken.measure(point, Subject(point.spec, how, device), before))
+        give_back_memory()
     return Frontier(
         reference=REFERENCE,
         points=[point for point, _ in found],

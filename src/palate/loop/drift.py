@@ -9,6 +9,7 @@ from typing import Any
 from palate.evaluation.accuracy import Accuracy, preference_accuracy
 from palate.evaluation.held_out import encode_pairs
 from palate.evaluation.subject import ModelSpec, Subject
+from palate.models.allocator import give_back_memory
 from palate.models.generate import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
 from palate.records import PreferencePair, Record
@@ -67,6 +68,7 @@ def measure_drift(
     groups = encode_pairs(list(pairs), subject.template, cutoff_len) if pairs else []
     after = subject.score([*answers, *groups])
     del subject
+    give_back_memory()
     before = Subject(first, how, device).score([*answers, *groups])
     n = len(answers)
     kl = [new[0] - old[0] for (new, _), (old, _) in zip(after[:n], before[:n])]

@@ -132,19 +132,22 @@ def _per_token(model: Any, batch: Batch, inputs: Mapping[str, Any], precision: P
     """Bytes per token that autograd saves, and the largest of them once more for what backward needs in passing."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
+    alive: list[torch.UntypedStorage] = []  # until all are counted, no address is used twice
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
+    def note(tensor: torch.Tensor) -> None:
+        # Nothing is kept for a backward pass that never comes. A node that held its own output would be a cycle that
+        # Python's collector cannot see, and the whole model would stay in memory with it.
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
+            alive.append(storage)
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
 
     training = model.training
     model.train()
     try:
         with (
             torch.enable_grad(),
-            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+            torch.autograd.graph.saved_tensors_hooks(note, lambda _: None),
             reuse_casts(),
             precision.context(device),
         ):
