@@ -210,7 +210,7 @@ def test_the_frontiers_true_reward_reads_columns_and_abstains(
     point = json.loads(out)["points"][0]
     assert point["unscored"] == {own("even_alone"): 4, own("wanted"): 0}
     assert point["rewards"][own("even_alone")]["estimate"] > 0
-    assert f"even_alone gave no score to 4 of 8 answers" in err
+    assert "even_alone gave no score to 4 of 8 answers" in err
     answers = read_jsonl(next((tmp_path / "out").glob("*answers*.jsonl")))
     assert sum(row["rewards"][own("even_alone")] is None for row in answers) == 8
     assert main([*keys, "--reward", own("another")]) != 0
@@ -314,7 +314,9 @@ def test_tools_reach_candidates_and_the_first_line_of_pairs(
     asked: list[int] = []
     real = subject.generate
     monkeypatch.setattr(
-        subject, "generate", lambda model, prompts, *a, **k: (asked.extend(map(len, prompts)), real(model, prompts, *a, **k))[1]
+        subject,
+        "generate",
+        lambda model, prompts, *a, **k: (asked.extend(map(len, prompts)), real(model, prompts, *a, **k))[1],
     )
     candidates = tmp_path / "c.jsonl"
     keys = ["--model", str(with_tools), "--k", "2", "--max-new-tokens", "4", "--out", str(candidates)]
@@ -359,5 +361,3 @@ def test_a_round_without_any_verdict_is_refused(model: Path, tmp_path: Path, own
     }
     with pytest.raises(DataError, match="no two answers apart"):
         run_pipeline(load_pipeline(config_file(tmp_path / "p.yaml", given)))
-
-

@@ -21,6 +21,7 @@ from palate.evaluation.subject import ModelSpec
 from palate.records import Message, Messages, Record
 from tiny import save_tiny, tiny_tokenizer
 
+
 def record(text: str) -> Record:
     return Record(id=text, prompt=(Message("user", text),))
 

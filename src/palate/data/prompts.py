@@ -31,8 +31,8 @@ def load_prompts(
     """The conversation up to the assistant's turn of each row, and the rows that have none.
 
     A row's prompt is its `prompt` (text, HH transcript or turns), `conversations` or `messages` up to the last
-    assistant turn, or `instruction` (with `input`) or `question`; a `system` column goes in front, `tools` go beside. The
-    record's `extra` has the row's other columns.
+    assistant turn, or `instruction` (with `input`) or `question`, with the row's `system` text in front and its
+    `tools`. The record's `extra` has the other columns.
 
     Raises:
         DataError: the dataset cannot be read, or no row has a prompt.

@@ -130,9 +130,7 @@ def _rows(
             for one, repeat in chunk
             for number in range(k)
         ]
-        answers = answerer.answers(
-            [one.prompt for one in asked], decoding, seeds, tools=[one.tools for one in asked]
-        )
+        answers = answerer.answers([one.prompt for one in asked], decoding, seeds, tools=[one.tools for one in asked])
         yield [
             {
                 "id": one.id,

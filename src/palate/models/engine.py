@@ -80,7 +80,9 @@ class Engine:
         """
         with ThreadPoolExecutor(self._workers) as pool:
             offered = tools or [None] * len(prompts)
-            return list(pool.map(lambda *asked: self._answer(*asked, decoding), prompts, seeds, offered))
+            return list(
+                pool.map(lambda prompt, seed, one: self._answer(prompt, decoding, seed, one), prompts, seeds, offered)
+            )
 
     def load_adapter(self, folder: str | Path) -> None:
         """Serve the LoRA adapter in `folder`, which the engine must see under the same path, as this engine's model.
@@ -94,7 +96,7 @@ class Engine:
             self._post("unload_lora_adapter", {"lora_name": self.name})
             self._post("load_lora_adapter", wanted)
 
-    def _answer(self, prompt: Messages, seed: int, tools: str | None, decoding: Decoding) -> Answer:
+    def _answer(self, prompt: Messages, decoding: Decoding, seed: int, tools: str | None) -> Answer:
         listed = json.loads(tools) if tools else None
         reply = self._post_for_json(
             "chat/completions",

@@ -19,6 +19,10 @@ from palate.models.precision import Precision
 from palate.models.probe import TREES
 
 
+BATCH_SIZE = 32
+"""Answers that are decoded at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decoding:
     """How tokens are chosen.
@@ -49,7 +53,7 @@ def generate(
     *,
     stop_ids: Sequence[int],
     precision: Precision,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     seeds: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """One answer per prompt, in the order of the prompts.

@@ -100,9 +100,7 @@ class Template:
         ids: list[int] = self.tokenize([text])[0].ids
         return ids
 
-    def answer_ids(
-        self, prompt: Messages, text: str, *, ended: bool, tools: Sequence[Any] | None = None
-    ) -> list[int]:
+    def answer_ids(self, prompt: Messages, text: str, *, ended: bool, tools: Sequence[Any] | None = None) -> list[int]:
         """The token ids of an answer as a model writes it behind `generation_prompt(prompt)`; `decode` is the reverse.
 
         Args:

@@ -24,7 +24,7 @@ from palate.text.prompts import COLUMNS
 from palate.text.template import Template, load_template
 from palate.training.build import Policy, build_policy
 from palate.training.dataset import RunData, build_data
-from palate.training.environment import is_main_process, seed_everything
+from palate.training.environment import is_main_process, reset_peak_memory, seed_everything
 from palate.training.methods import Method, build_method
 from palate.training.methods.online import OnlineMethod
 from palate.training.references import build_reference
@@ -111,6 +111,7 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         torch.set_num_threads(config.torch_threads)
     seed_everything(config.seed)
     device = default_device()
+    reset_peak_memory(device)
     precision = resolve_precision(config.precision, device)
     if precision.notice:
         voice.say(precision.notice)

@@ -147,9 +147,7 @@ def global_mean(values: Tensor, mask: Tensor, total: Total) -> Tensor:
     return (sums[0] / sums[1].clamp(min=1)).to(values.dtype)
 
 
-def global_whitened(
-    values: Tensor, mask: Tensor, total: Total, *, centre: bool = True, noise: float = 0.0
-) -> Tensor:
+def global_whitened(values: Tensor, mask: Tensor, total: Total, *, centre: bool = True, noise: float = 0.0) -> Tensor:
     """Masked-in values with variance 1 over all ranks, and mean 0 or, without `centre`, their own; any shape.
 
     Values whose deviation is at most `noise` differ by rounding alone: they become their mean, not noise of variance 1.

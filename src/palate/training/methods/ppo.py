@@ -32,7 +32,6 @@ from palate.training.methods.online import (
     tokens_of,
 )
 
-
 # Of a float32 that a few operations made: relative to the largest number that went into it.
 _ROUNDING = 1e-6
 
