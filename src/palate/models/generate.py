@@ -18,7 +18,6 @@ from palate.models.decode_step import step_decoder
 from palate.models.precision import Precision
 from palate.models.probe import TREES
 
-
 BATCH_SIZE = 32
 """Answers that are decoded at a time."""
 
