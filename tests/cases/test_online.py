@@ -12,8 +12,11 @@ import pytest
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
 from palate.config.pipeline import load_pipeline
+from palate.data.scores import checked_scores
 from palate.errors import ConfigError, DataError, FunctionError
 from palate.loop.pipeline import run_pipeline
+from palate.models.reward_model import RewardModel
+from palate.records import Message
 from runs import config_file, metrics, run, write_rows
 from tiny import save_tiny
 
@@ -361,3 +364,15 @@ def test_a_round_without_any_verdict_is_refused(model: Path, tmp_path: Path, own
     }
     with pytest.raises(DataError, match="no two answers apart"):
         run_pipeline(load_pipeline(config_file(tmp_path / "p.yaml", given)))
+
+
+def test_a_reward_model_reads_the_tools_of_a_row(with_tools: Path, tmp_path: Path) -> None:
+    """As it did when it was trained: the same answer to the same question scores otherwise with tools."""
+    run(with_tools, tmp_path / "rm", stage="rm", learning_rate=1e-2, max_steps=4, per_device_train_batch_size=8)
+    model = RewardModel(tmp_path / "rm")
+    asked = [(Message("user", "1+1?"),)] * 2
+    plain, offered = checked_scores(
+        "rm", model, asked, ["2", "2"], {"tools": [None, json.loads(TOOLS)], "other": [1, 2]}
+    )
+    assert plain == model(asked[:1], ["2"])[0]
+    assert offered != plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from palate.data.augment.made import Made, new_pair, said_by_assistant, with_last
 from palate.data.messages import RowError
@@ -74,7 +74,7 @@ def judge_scores(judge: Judge, record: Record, answers: Sequence[str]) -> list[f
         [record.prompt] * len(pairs),
         [answers[left] for left, _ in pairs],
         [answers[right] for _, right in pairs],
-        columns_of([record.extra] * len(pairs)),
+        _columns(record, len(pairs)),
     )
     for (left, right), verdict in zip(pairs, verdicts, strict=True):
         if verdict.outcome == "unparsed":
@@ -89,8 +89,14 @@ def judge_scores(judge: Judge, record: Record, answers: Sequence[str]) -> list[f
 
 def reward_scores(reward: RewardFunction, record: Record, answers: Sequence[str]) -> list[float | None]:
     """What a reward model or a rule gives each answer."""
-    columns = columns_of([record.extra] * len(answers))
+    columns = _columns(record, len(answers))
     return checked_scores("the reward", reward, [record.prompt] * len(answers), answers, columns)
+
+
+def _columns(record: Record, answers: int) -> dict[str, list[Any]]:
+    """The columns of a row for each of its answers."""
+    tools = {"tools": record.tools} if record.tools else {}
+    return columns_of([{**record.extra, **tools}] * answers)
 
 
 def revised(
@@ -114,7 +120,7 @@ def revised(
     if not better.strip():
         raise RowError("empty_answer", "the revision is empty")
     if judge is not None:
-        columns = columns_of([record.extra] * 2)
+        columns = _columns(record, 2)
         first, second = judge.compare([record.prompt] * 2, [better, before], [before, better], columns)
         if (first.outcome, second.outcome) != ("left", "right"):
             raise RowError("not_better", f"{judge.name} does not prefer the revision in both orders")
