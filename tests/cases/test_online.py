@@ -371,8 +371,9 @@ def test_a_reward_model_reads_the_tools_of_a_row(with_tools: Path, tmp_path: Pat
     run(with_tools, tmp_path / "rm", stage="rm", learning_rate=1e-2, max_steps=4, per_device_train_batch_size=8)
     model = RewardModel(tmp_path / "rm")
     asked = [(Message("user", "1+1?"),)] * 2
-    plain, offered = checked_scores(
-        "rm", model, asked, ["2", "2"], {"tools": [None, json.loads(TOOLS)], "other": [1, 2]}
-    )
-    assert plain == model(asked[:1], ["2"])[0]
-    assert offered != plain
+    columns = {"tools": [None, json.loads(TOOLS)], "other": [1, 2]}
+    plain, offered = checked_scores("rm", model, asked, ["2", "2"], columns)
+    assert plain is not None
+    assert offered is not None
+    assert plain == pytest.approx(model(asked[:1], ["2"])[0], abs=1e-5)
+    assert abs(offered - plain) > 1e-3

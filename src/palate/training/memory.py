@@ -137,7 +137,7 @@ def _answer_bytes(model: Any, tokens: int, precision: Precision) -> int:
     size = 4 if precision.autocast is None else 2
     cache = 2 * config.num_hidden_layers * heads * width * tokens * size
     logits = 3 * 4 * config.vocab_size  # with their probabilities and the sums that a token is drawn by
-    return BATCH_SIZE * (cache + logits)
+    return int(BATCH_SIZE * (cache + logits))
 
 
 def _cast_bytes(model: nn.Module, precision: Precision) -> int:
