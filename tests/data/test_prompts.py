@@ -18,7 +18,7 @@ def test_half_a_surrogate_pair_is_no_prompt(tmp_path: Path) -> None:
         tmp_path / "p.jsonl", {"prompt": "a?"}, {"prompt": "b \ud83d?"}, {"instruction": "c", "input": "\ud83d"}
     )
     prompts, dropped = load_prompts(path)
-    assert [row_id for row_id, _ in prompts] == ["p.jsonl:1"]
+    assert [one.id for one in prompts] == ["p.jsonl:1"]
     assert [row.reason for row in dropped] == ["not_text"] * 2
 
 
@@ -38,14 +38,14 @@ def test_every_shape_ends_before_the_answer(tmp_path: Path) -> None:
         {"unrelated": 1},
     )
     prompts, dropped = load_prompts(path)
-    assert [messages for _, messages in prompts] == [
+    assert [one.prompt for one in prompts] == [
         (Message("user", "a?"),),
         (Message("system", "be brief"), Message("user", "b?")),
         (Message("user", "c?"),),
         (Message("user", "d\ne"),),
         (Message("user", "f?"),),
     ]
-    assert prompts[0][0].endswith("p.jsonl:1")
+    assert prompts[0].id.endswith("p.jsonl:1")
     assert [row.reason for row in dropped] == ["missing_prompt"]
 
 

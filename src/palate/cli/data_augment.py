@@ -159,12 +159,15 @@ class _AnswererSampler:
         self._temperature = temperature
         self._max_new_tokens = max_new_tokens
 
-    def sample(self, prompts: Sequence[Messages], k: int, *, seed: int) -> list[list[str]]:
+    def sample(
+        self, prompts: Sequence[Messages], k: int, *, seed: int, tools: Sequence[str | None] | None = None
+    ) -> list[list[str]]:
         """K answers for each prompt, each with a seed of its own."""
         from palate.models.generate import Decoding, sampling_seed
 
         decoding = Decoding(self._max_new_tokens, self._temperature, 1.0, seed)
         asked = [prompt for prompt in prompts for _ in range(k)]
         seeds = [sampling_seed(seed, prompt, number) for prompt in prompts for number in range(k)]
-        texts = [answer.text for answer in self._answerer.answers(asked, decoding, seeds)]
+        offered = None if tools is None else [one for one in tools for _ in range(k)]
+        texts = [answer.text for answer in self._answerer.answers(asked, decoding, seeds, tools=offered)]
         return [texts[start : start + k] for start in range(0, len(texts), k)]

@@ -93,7 +93,7 @@ def command(
     found = measure_frontier(
         points,
         base,
-        [messages for _, messages in asked],
+        asked,
         _rewards(reward, precision),
         samples=k,
         max_new_tokens=max_new_tokens,
@@ -102,12 +102,15 @@ def command(
         cutoff_len=cutoff_len,
         say=say,
     )
+    for point in found.points:
+        for name, count in point.unscored.items():
+            if count:
+                note(f"{point.name}: {name} gave no score to {count} of {found.prompts * found.samples} answers")
     if found.left_out:
         note(f"{found.left_out} of {len(asked)} prompts are left out, too long for --cutoff-len {cutoff_len}")
     facts = {**found.to_json(), "prompts_from": prompts}
     if output is not None:
-        ids = [row_id for row_id, _ in asked]
-        rows = [{**row, "prompt_id": ids[row["prompt"]]} for row in found.answer_rows()]
+        rows = [{**row, "prompt_id": asked[row["prompt"]].id} for row in found.answer_rows()]
         write_frontier(output, facts, rows, x_scale=_X_SCALES[x_scale])
         say(f"report    {output / 'report.html'}")
     if as_json:

@@ -101,8 +101,10 @@ class SourceReader(Generic[R]):
         columns: Mapping[str, str] | None = None,
         max_samples: int | None = None,
         reading: Reading | None = None,
+        keep_columns: bool = False,
     ) -> None:
         self.source = source
+        self._keep_columns = keep_columns
         self.row: Any = None
         """The raw row that the current item was made of."""
         self._kind = kind
@@ -177,6 +179,7 @@ class SourceReader(Generic[R]):
         row = self._object(row)
         if not isinstance(row, Mapping):
             raise RowError("not_an_object", f"the row is {excerpt(row)}")
+        whole = row
         row, extra = self._renamed(row)
         used = self._columns_used or self._recognised.format.columns(row)
         extra.update((name, value) for name, value in row.items() if name not in used)
@@ -191,6 +194,8 @@ class SourceReader(Generic[R]):
                 self._labels.add(label)
         self._notices.update(origin.notices)
         records = [read] if isinstance(read, Record) else read
+        if self._keep_columns:
+            records = [replace(record, extra={**row, **whole}) for record in records]
         if self._kind is None:
             return cast("list[R]", list(records))
         return [made for record in records for made in as_kind(record, self._kind, self._reading)]
@@ -275,6 +280,7 @@ def load_records(
     caps: Mapping[str, int] | None = None,
     seed: int = 0,
     reading: Reading | None = None,
+    keep_columns: bool = False,
 ) -> LoadedData[R]:
     """Reads a dataset or a mixture as records of one kind.
 
@@ -290,6 +296,7 @@ def load_records(
         caps: most records to draw per source name.
         seed: of the draw.
         reading: choices that formats leave open.
+        keep_columns: whether `extra` has every column of the row, not only those that nothing was read from.
 
     Raises:
         DataError: in one line, if a source is missing, unreadable, not recognised, or left with too few rows.
@@ -299,7 +306,9 @@ def load_records(
     dropped: list[Dropped] = []
     reports: list[SourceReport] = []
     for source in sources:
-        reader = SourceReader(source, kind, columns=columns, max_samples=max_samples, reading=reading)
+        reader = SourceReader(
+            source, kind, columns=columns, max_samples=max_samples, reading=reading, keep_columns=keep_columns
+        )
         records: list[R] = []
         lost: list[Dropped] = []
         for item in reader:

@@ -123,7 +123,7 @@ class Origin:
             "id": self.id,
             "source": self.source,
             "weight": 1.0 if weight is None else weight,
-            "tools": _tools(self.row.get("tools")),
+            "tools": read_tools(self.row.get("tools")),
             "extra": self.extra,
         }
 
@@ -328,8 +328,11 @@ def _plain(content: str) -> str:
     return " ".join(content.split()).strip(" .。")
 
 
-def _tools(value: Any) -> str | None:
-    """Tool specifications as a JSON list. Some files have each of them as text, so that no nulls are padded in."""
+def read_tools(value: Any) -> str | None:
+    """Tool specifications as the text of a JSON list; None for none.
+
+    Some files have each of them as text, so that no nulls are padded in.
+    """
     if value is None or value == "" or value == []:
         return None
     listed = literal(value) if isinstance(value, str) else value

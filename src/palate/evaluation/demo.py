@@ -24,7 +24,7 @@ def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list
     device = default_device()
     precision = resolve("auto", device)
     pairs = held_out_pairs(run)
-    prompts = [messages for _, messages in load_prompts(_PROMPTS)[0]]
+    prompts = [record.prompt for record in load_prompts(_PROMPTS)[0]]
     scores, answers = [], []
     for name, spec in (("reference", run.reference), ("policy", run.policy)):
         say(f"{name}: scoring {len(pairs)} held-out pairs and answering {len(prompts)} questions")

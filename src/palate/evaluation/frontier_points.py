@@ -40,7 +40,7 @@ class FrontierAnswer:
         text: without what ends it.
         tokens: with what ends it.
         ended: it stopped by itself, within max_new_tokens.
-        rewards: by name.
+        rewards: by name; None where the reward gave no score.
         logp: log π(answer), nats.
         ref_logp: log π_ref(answer), nats.
         kl: Σ over its positions of KL(π(·|prefix) ‖ π_ref(·|prefix)), nats.
@@ -52,7 +52,7 @@ class FrontierAnswer:
     text: str
     tokens: int
     ended: bool
-    rewards: Mapping[str, float]
+    rewards: Mapping[str, float | None]
     logp: float
     ref_logp: float
     kl: float
@@ -69,7 +69,8 @@ class FrontierPoint:
         model: folder, hub id or built-in name.
         identity: content hash of its weights.
         reference: whether it is the reference itself, whose KL is 0.
-        rewards: by name, the mean over answers.
+        rewards: by name, the mean over the answers that have a score.
+        unscored: by name, how many answers have none.
         kl: KL(π ‖ π_ref) of whole answers in nats, exact over the vocabulary at every position and averaged over the
             sampled prefixes: the figure to plot.
         kl_error: its standard error.
@@ -95,6 +96,7 @@ class FrontierPoint:
     tokens: Interval
     ended: Interval
     distinct: Interval
+    unscored: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from palate.progress import progress
 from palate.records import Answer, Messages
 from palate.text.batch import pack, pad
 from palate.text.groups import EncodedCompletion, EncodedGroup
+from palate.text.rendering import parse_tools
 from palate.text.template import Template, load_template
 from palate.training.steps import micro_batches
 
@@ -213,9 +214,20 @@ class Subject:
                 scored.advance(len(batch.groups))
         return [scores[id(group)] for group in groups]
 
-    def sampled(self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int]) -> list[EncodedGroup]:
-        """Prompts with one sampled answer each, token by token as it was sampled, to be scored."""
-        asked = [self.template.generation_prompt(prompt) for prompt in prompts]
+    def sampled(
+        self,
+        prompts: Sequence[Messages],
+        decoding: Decoding,
+        seeds: Sequence[int],
+        *,
+        tools: Sequence[str | None] | None = None,
+    ) -> list[EncodedGroup]:
+        """Prompts with one sampled answer each, token by token as it was sampled, to be scored.
+
+        Args:
+            tools: of each prompt, as in `Record`.
+        """
+        asked = self._asked(prompts, tools)
         found = generate(
             self.model, asked, decoding, stop_ids=self.template.stop_ids, precision=self.precision, seeds=seeds
         )
@@ -228,18 +240,32 @@ class Subject:
             for place, (prompt, ids) in enumerate(zip(asked, found))
         ]
 
-    def answer(self, prompts: Sequence[Messages], decoding: Decoding) -> list[str]:
+    def _asked(self, prompts: Sequence[Messages], tools: Sequence[str | None] | None) -> list[list[int]]:
+        offered = tools or [None] * len(prompts)
+        return [
+            self.template.generation_prompt(prompt, tools=parse_tools(one))
+            for prompt, one in zip(prompts, offered, strict=True)
+        ]
+
+    def answer(
+        self, prompts: Sequence[Messages], decoding: Decoding, *, tools: Sequence[str | None] | None = None
+    ) -> list[str]:
         """One answer per conversation."""
-        return [answer.text for answer in self.answers(prompts, decoding)]
+        return [answer.text for answer in self.answers(prompts, decoding, tools=tools)]
 
     def answers(
-        self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int] | None = None
+        self,
+        prompts: Sequence[Messages],
+        decoding: Decoding,
+        seeds: Sequence[int] | None = None,
+        *,
+        tools: Sequence[str | None] | None = None,
     ) -> list[Answer]:
         """One answer per conversation, sampled by its own seed where some are given."""
         stop_ids = self.template.stop_ids
         ids = generate(
             self.model,
-            [self.template.generation_prompt(prompt) for prompt in prompts],
+            self._asked(prompts, tools),
             decoding,
             stop_ids=stop_ids,
             precision=self.precision,

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from palate.artifacts import JsonlWriter, now
 from palate.data.mix import drawn_key
+from palate.data.scores import columns_of
 from palate.feedback.candidates import Candidates
+from palate.feedback.judges import ScoreJudge
 from palate.feedback.votes import Outcome, Shown, Vote, read_votes
 from palate.progress import progress
 from palate.records import Judge, Verdict
@@ -64,7 +66,12 @@ def collect_votes(
 
     Args:
         path: votes file, which grows; None keeps nothing on disk.
+
+    Raises:
+        ConfigError: the judge asks for a column that no candidate has.
     """
+    if isinstance(judge, ScoreJudge):
+        judge.check_columns({name for one in asked for name in one.row.columns})
     before = read_votes(path) if path is not None and path.exists() else []
     have = {vote.key: vote for vote in before}
     keys = [(one.row.id, one.left, one.right, judge.name, one.shown) for one in asked]
@@ -83,7 +90,10 @@ def collect_votes(
 
 def _ask(asked: Sequence[Question], judge: Judge) -> list[Vote]:
     verdicts = judge.compare(
-        [one.row.prompt for one in asked], [one.first for one in asked], [one.second for one in asked]
+        [one.row.prompt for one in asked],
+        [one.first for one in asked],
+        [one.second for one in asked],
+        columns_of([one.row.columns for one in asked]),
     )
     moment = now()
     return [_vote(one, verdict, judge.name, moment) for one, verdict in zip(asked, verdicts, strict=True)]

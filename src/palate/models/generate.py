@@ -21,6 +21,9 @@ from palate.models.probe import TREES
 from palate.models.rotary import length_rule
 from palate.progress import progress
 
+BATCH_SIZE = 32
+"""Answers that are decoded at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
@@ -52,7 +55,7 @@ def generate(
     *,
     stop_ids: Sequence[int],
     precision: Precision,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     seeds: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """One answer per prompt, in the order of the prompts.

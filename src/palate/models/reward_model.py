@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from palate.artifacts import read_json
 from palate.config.model import adapter_names, split_adapters
+from palate.data.rows import read_tools
 from palate.errors import ModelError
 from palate.models.load import load_model, load_tokenizer, resolve_name
 from palate.models.precision import FP32, Precision, default_device
@@ -66,8 +67,11 @@ class RewardModel:
         if base is not None:  # whose own padding may end an answer
             give_pad_token(model, tokenizer, self._template.stop_ids)
 
-    def __call__(self, prompts: Sequence[Messages], completions: Sequence[str]) -> list[float]:
-        rows = [self._ids(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    def __call__(
+        self, prompts: Sequence[Messages], completions: Sequence[str], tools: Sequence[Any] | None = None
+    ) -> list[float]:
+        offered = tools or [None] * len(prompts)
+        rows = [self._ids(*asked) for asked in zip(prompts, completions, map(read_tools, offered), strict=True)]
         order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
         scores = [0.0] * len(rows)
         with torch.no_grad(), self._precision.context(self._device):
@@ -88,9 +92,10 @@ class RewardModel:
                 batches.append([place])
         return batches
 
-    def _ids(self, prompt: Messages, completion: str) -> np.ndarray:
+    def _ids(self, prompt: Messages, completion: str, tools: str | None) -> np.ndarray:
         """The conversation up to the end of the answer's turn, where the score is read."""
-        record = Demonstration(id=self.name, prompt=prompt, completion=(Message("assistant", completion),))
+        answered = (Message("assistant", completion),)
+        record = Demonstration(id=self.name, prompt=prompt, completion=answered, tools=tools)
         group = encode_record(record, self._template)
         if isinstance(group, Dropped):
             raise ModelError(f"{self.name}: an answer cannot be scored: {group.reason} ({group.detail})")

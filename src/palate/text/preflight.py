@@ -189,11 +189,11 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     ]
     if report["dropped_by_reason"]:
         lines.append("dropped   " + ", ".join(f"{name} {n}" for name, n in report["dropped_by_reason"].items()))
-    lines += [f"labels    {name}: {one['labels']}" for name, one in report["sources"].items() if "labels" in one]
     for reason in sorted(_SAID):
         first = _first_dropped(report, frozenset({reason}))
         if first is not None:
             lines.append(f"          {first['id']}: {first['detail']}")
+    lines += [f"labels    {name}: {one['labels']}" for name, one in report["sources"].items() if "labels" in one]
     if report["cutoff_len"]:
         over = report["over_length"]
         lines.append(f"too long  {over['records']} over cutoff_len {report['cutoff_len']} ({over['share']:.1%})")

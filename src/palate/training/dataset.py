@@ -14,7 +14,7 @@ from palate.config.run import RunConfig, SftConfig
 from palate.data import LoadedData, Reading, load_records, split_records
 from palate.data.source_labels import check_labels_used
 from palate.models.reference_store import group_key
-from palate.records import AnyRecord, Demonstration, Dropped, Messages, Record
+from palate.records import AnyRecord, Demonstration, Dropped, Record
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
 from palate.text.prompts import encode_prompts
@@ -29,13 +29,13 @@ class RunData:
     Attributes:
         train: encoded training groups.
         evaluation: encoded held-out groups; empty where nothing is held out.
-        prompts: the held-out conversations (or, without any, training ones), to sample answers for.
+        prompts: the held-out records (or, without any, training ones), to sample answers to their prompts.
         report: the pre-flight report, for `data.json`.
     """
 
     train: list[EncodedGroup]
     evaluation: list[EncodedGroup]
-    prompts: list[Messages]
+    prompts: Sequence[Record]
     report: dict[str, Any]
 
     @property
@@ -93,7 +93,7 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     check_preflight(report, max_dropped=config.max_dropped)
     asked = eval_records or train_records
     groups, held_out = (method.arrange(part.groups, seed=config.seed) for part in (train, evaluation))
-    return RunData(groups, held_out, [row.prompt for row in asked if row.prompt], report)
+    return RunData(groups, held_out, [row for row in asked if row.prompt], report)
 
 
 def _different_prompts(groups: Sequence[EncodedGroup]) -> int:
@@ -110,6 +110,7 @@ def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any)
         max_dropped=config.max_dropped,
         seed=config.seed,
         reading=_reading(config),
+        keep_columns=isinstance(config, RolloutFields),
         **mixture,
     )
 

@@ -17,6 +17,7 @@ from palate.config.run import RunConfig
 from palate.errors import ArtifactError, BatchStop, Stopped
 from palate.models.generate import Decoding
 from palate.models.reference import Reference
+from palate.text.groups import EncodedGroup
 from palate.training.arguments import training_arguments
 from palate.training.best import check_best_metric
 from palate.training.build import balance_of
@@ -248,6 +249,7 @@ class _Training:
             trunk=trunk.estimate(groups) if trunk else 0,
             device=session.device,
             inputs=session.method.inputs(batch),
+            answer_tokens=_answer_tokens(config, groups),
         )
         session.voice.say(plan.line())
         if self.main:
@@ -367,6 +369,13 @@ class _Training:
             "timings": voice.timings,
             "peak_memory_bytes": peak_memory_bytes(self.session.device),
         }
+
+
+def _answer_tokens(config: RunConfig, groups: Sequence[EncodedGroup]) -> int:
+    """Tokens of the longest prompt with a longest answer; 0 where this process samples none."""
+    if not isinstance(config, RolloutFields) or config.rollout_url is not None:
+        return 0
+    return max(group.longest_row for group in groups)
 
 
 def _facts(session: Session) -> dict[str, Any]:

@@ -21,11 +21,12 @@ from palate.models.reward_head import give_pad_token
 from palate.models.value_head import add_value_head
 from palate.models.vocabulary import add_tokens, add_tokens_of
 from palate.progress import console
+from palate.text.prompts import COLUMNS
 from palate.text.template import Template, load_template
 from palate.training.arguments import check_installed
 from palate.training.build import Policy, build_policy, noise_alpha
 from palate.training.dataset import RunData, build_data
-from palate.training.environment import is_main_process, seed_everything
+from palate.training.environment import is_main_process, reset_peak_memory, seed_everything
 from palate.training.limits import check_limits, longest_scored
 from palate.training.methods import Method, build_method
 from palate.training.methods.online import OnlineMethod
@@ -114,6 +115,7 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
     seed_everything(config.seed)
     device = default_device()
     check_quantisation(config.quantization_bit, device)
+    reset_peak_memory(device)
     precision = resolve_precision(config.precision, device)
     if precision.notice:
         voice.say(precision.notice)
@@ -131,6 +133,8 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         token_notices = add_tokens(tokenizer, config.add_tokens, config.add_special_tokens)
         template = load_template(tokenizer, config.template)
         data = build_data(config, method, template)
+        if rewards is not None:
+            rewards.check_columns({name for group in data.train for name in group.extra[COLUMNS]})
     for line in (*token_notices, *template.notices):
         voice.say(line)
     voice.say(data.summary, keep=False)

@@ -172,7 +172,7 @@ class _Run:
             return revised(pair, helpers.sampler, helpers.model, plan.principles, plan.seed, helpers.judge)
         answers, writers = [], []
         for name, sampler in {helpers.model: helpers.sampler, **helpers.others}.items():
-            (written,) = sampler.sample([pair.prompt], plan.k, seed=plan.seed)
+            (written,) = sampler.sample([pair.prompt], plan.k, seed=plan.seed, tools=[pair.tools])
             answers += written
             writers += [name] * len(written)
         scores = self._scores(pair, answers)
@@ -180,11 +180,11 @@ class _Run:
             pair, answers, scores, by=plan.by, min_margin=plan.min_margin, writers=writers, seed=plan.seed
         )
 
-    def _scores(self, pair: PreferencePair, answers: Sequence[str]) -> list[float]:
+    def _scores(self, pair: PreferencePair, answers: Sequence[str]) -> list[float | None]:
         if self.helpers.reward is not None:
-            return reward_scores(self.helpers.reward, pair.prompt, answers)
+            return reward_scores(self.helpers.reward, pair, answers)
         if self.helpers.judge is not None:
-            return judge_scores(self.helpers.judge, pair.prompt, answers)
+            return judge_scores(self.helpers.judge, pair, answers)
         raise UsageError("sampled needs a judge or a reward model")
 
 
