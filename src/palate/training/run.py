@@ -119,7 +119,7 @@ class _Training:
             for callback in (StepMetrics(trainer.finish_step), stop, progress):
                 trainer.add_callback(callback)
             if metrics_file is not None:
-                trainer.add_callback(EvaluationLog(metrics_file.write))
+                trainer.add_callback(EvaluationLog(metrics_file.write, lambda: trainer.evaluated))
             self._before_the_first_step(trainer, samples, fresh=checkpoint is None)
             self._observe(trainer, metrics_file)
             with session.voice.timed("train"):

@@ -32,7 +32,7 @@ from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledBatch, CoupledLoss
 from palate.training.examination import Examination
-from palate.training.meters import Meter
+from palate.training.meters import HeldOutErrors, Meter, Row
 from palate.training.methods.base import LossOutput, Method
 from palate.training.rollouts import Rollouts, Sampler
 from palate.training.steps import Groups, StepOrder, micro_batches
@@ -61,6 +61,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     Attributes:
         examination: looks on at every evaluation; None looks at nothing.
+        evaluated: of the latest evaluation, how many rows and prompts it had and the standard errors of its means.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         )
         self._trunk = trunk
         self.examination: Examination | None = None
+        self.evaluated: dict[str, float] = {}
         self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
         self._step_groups: list[EncodedGroup] = []
@@ -286,6 +288,13 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def _rows_of_all_ranks(self, rows: list[Row]) -> list[Row]:
+        if self.args.world_size == 1:
+            return rows
+        parts: list[list[Row]] = [[] for _ in range(self.args.world_size)]
+        torch.distributed.all_gather_object(parts, rows)
+        return [row for part in parts for row in part]
+
     def evaluation_loop(
         self,
         dataloader: DataLoader[Any],
@@ -299,7 +308,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         prepared = bool(self.accelerator._models)
         model = self.model_wrapped if prepared else self.accelerator.prepare_model(self.model, evaluation_mode=True)
         model.eval()
-        meter = Meter(self.args.device)
+        meter, errors = Meter(self.args.device), HeldOutErrors()
         held_out: list[EncodedGroup] = []
         with torch.no_grad(), reuse_casts():
             for groups in dataloader:
@@ -312,13 +321,17 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
                 for batch, reference in zip(batches, self._reference_logps(batches)):
                     output, weights = self._loss(model, batch, reference)
                     meter.add({"loss": output.loss, **output.metrics}, weights)
+                    errors.add(batch.groups, *self.method.by_row(batch.groups, output, weights))
                     if self.examination is not None:
                         self.examination.see(batch.groups, output)
                 self.callback_handler.on_prediction_step(self.args, self.state, self.control)
             if held_out:
                 output, weights = self._coupled.evaluate(model, held_out)
                 meter.add({"loss": output.loss, **output.metrics}, weights)
+                in_order = [group for batch in self.split(held_out) for group in batch.groups]
+                errors.add(in_order, *self.method.by_row(in_order, output, weights))
         means = self._means(meter)
+        self.evaluated = errors.facts(self._rows_of_all_ranks)
         if self.examination is not None:
             means |= self.examination.report(means)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}

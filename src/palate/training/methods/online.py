@@ -13,7 +13,7 @@ from torch import Tensor
 
 from palate.records import Record
 from palate.text.groups import EncodedCompletion, EncodedGroup
-from palate.training.methods.base import Method, Rows
+from palate.training.methods.base import LossOutput, Method, Rows
 
 S = TypeVar("S")
 
@@ -101,6 +101,15 @@ class OnlineMethod(Method[S]):
             _ANSWERS: torch.tensor(share, device=device),
             **{_PER_ANSWER + name: torch.tensor(values, device=device) for name, values in found.items()},
         }
+
+    def by_row(
+        self, groups: Sequence[EncodedGroup], output: LossOutput, weights: Tensor
+    ) -> tuple[Mapping[str, Tensor], Tensor]:
+        """What sampling left with each group, which counts once whatever its tokens."""
+        del output
+        names = groups[0].extra[SEEN] if groups else {}
+        counted = torch.tensor([group.weight for group in groups], device=weights.device)
+        return {name: torch.tensor([group.extra[SEEN][name] for group in groups]) for name in names}, counted
 
     def summarise(self, metrics: dict[str, float]) -> dict[str, float]:
         answers = metrics.get(_ANSWERS, 1.0)
