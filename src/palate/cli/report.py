@@ -33,7 +33,7 @@ def command(run: RunPath, output: Output = None, as_json: AsJson = False) -> Non
     contents = read_contents(run)
     path = write_run_report(run, output)
     judged = directions(contents)
-    kind, line = verdict(judged)
+    kind, line = verdict(contents, judged)
     if as_json:
         moves = [{"metric": one.metric, "split": one.split, "verdict": one.verdict} for one in judged]
         result_json(
