@@ -53,9 +53,7 @@ def test_log_probabilities_are_compared_with_the_reference_on_the_same_answers(t
 def test_without_a_reference_only_held_out_answers_are_compared(tmp_path: Path) -> None:
     """Training steps see other answers each, so the difference of two of them is a difference of answers."""
     train: list[dict[str, object]] = [{"step": n, "logps/chosen": -50.0 * n} for n in (1, 2)]
-    held_out: list[dict[str, object]] = [
-        {"step": n, "split": "eval", "logps/chosen": -40.0 + n} for n in (1, 2)
-    ]
+    held_out: list[dict[str, object]] = [{"step": n, "split": "eval", "logps/chosen": -40.0 + n} for n in (1, 2)]
     assert "Log-probability of held-out answers" not in dict(charts(contents_of(tmp_path / "a", train)))
     drift = dict(charts(contents_of(tmp_path / "b", train + held_out)))["Log-probability of held-out answers"]
     assert "chosen, held-out goes from 0 at step 1 to 1 at step 2." in drift

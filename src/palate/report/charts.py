@@ -63,9 +63,11 @@ def _loss_plans(contents: RunContents) -> list[_Plan]:
     train, held_out, stage = contents.train, contents.evaluations, stage_of(contents)
     pair = (("chosen", "b"), ("rejected", "c"))
     reference = any("ref_logps/chosen" in row for row in (*train, *held_out))
+    per = "nats per token" if stage == "sft" else "loss per example"
+    per = "nats per token" if stage == "sft" else "loss per example"
     ranked = "Answers on the right side" if stage == "kto" else "Pairs ranked as labelled"
     return [
-        _Plan("loss", "Loss", "nats per token" if stage == "sft" else "loss per example", _both(train, held_out, "loss")),
+        _Plan("loss", "Loss", per, _both(train, held_out, "loss")),
         _Plan(
             "rewards",
             "Rewards",

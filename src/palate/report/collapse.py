@@ -84,7 +84,9 @@ def _repetition(contents: RunContents) -> str:
         return ""
     example = next(row.policy for row, loops in zip(rows, now, strict=True) if loops)
     tail = printable(" ".join(example.split())[-24:])
-    return f"{sum(now)} of {len(now)} sampled answers repeat themselves to the end (“… {tail}”), {sum(before)} did before"
+    return (
+        f"{sum(now)} of {len(now)} sampled answers repeat themselves to the end (“… {tail}”), {sum(before)} did before"
+    )
 
 
 def _of_sampling(contents: RunContents) -> list[str]:

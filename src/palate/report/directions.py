@@ -180,5 +180,3 @@ def _known_start(contents: RunContents, metric: str) -> Interval | None:
 def _count(row: Row, name: str) -> int:
     found = row.get(name)
     return int(found) if isinstance(found, int | float) else 0
-
-

@@ -15,7 +15,6 @@ from palate.report.page import duration, size, value
 from palate.report.scales import number
 from palate.report.stages import ONLINE, counted, stage_of
 
-
 _ONLINE_FIGURES = (
     ("reward", "Reward", ""),
     ("kl", "KL to the reference", "nats per answer"),

@@ -9,8 +9,8 @@ from typing import Any
 from palate.artifacts import RunDir, write_text
 from palate.evaluation.table import answers
 from palate.report.blocks import Block, Table, block, settings
-from palate.report.collapse import collapse_signs
 from palate.report.charts import accuracy_chart, lead_charts, more_charts
+from palate.report.collapse import collapse_signs
 from palate.report.contents import Row, RunContents, read_contents
 from palate.report.directions import by_metric, directions, verdict
 from palate.report.headline import cards, facts, prompts_of, subtitle

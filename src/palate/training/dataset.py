@@ -43,13 +43,22 @@ class RunData:
     @property
     def identity(self) -> str:
         """16 hexadecimal digits over what is trained and evaluated on, token for token and in its order."""
-        digest = hashlib.sha256()
-        for part in (self.train, self.evaluation):
-            digest.update(f"{len(part)}:".encode())
-            for group in part:
-                digest.update(group_key(group))
-                digest.update(repr((group.weight, group.labels)).encode())
-        return digest.hexdigest()[:16]
+        return _identity(self.train, self.evaluation)
+
+    @property
+    def held_out_identity(self) -> str:
+        """The same over what is evaluated on alone."""
+        return _identity(self.evaluation)
+
+
+def _identity(*parts: Sequence[EncodedGroup]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}:".encode())
+        for group in part:
+            digest.update(group_key(group))
+            digest.update(repr((group.weight, group.labels)).encode())
+    return digest.hexdigest()[:16]
 
 
 def build_data(config: RunConfig, method: Method[Any], template: Template) -> RunData:

@@ -71,9 +71,7 @@ class HeldOutErrors:
     def __init__(self) -> None:
         self._rows: list[Row] = []
 
-    def add(
-        self, groups: Sequence[EncodedGroup], values: Mapping[str, torch.Tensor], weights: torch.Tensor
-    ) -> None:
+    def add(self, groups: Sequence[EncodedGroup], values: Mapping[str, torch.Tensor], weights: torch.Tensor) -> None:
         """Add one value per group.
 
         Args:

@@ -358,6 +358,7 @@ def _facts(session: Session) -> dict[str, Any]:
             "train_groups": len(data.train),
             "eval_groups": len(data.evaluation),
             "identity": data.identity,
+            **({"held_out_identity": data.held_out_identity} if data.evaluation else {}),
         },
     }
 
