@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from palate.data.curate import Embedder, Rule
 
 _SAID_EVERY = 20_000
+# Rows that a page lists for each problem.
+_LISTED = 50
 
 app = typer.Typer(
     help="Inspect, convert, curate, split, mix and augment datasets.",
@@ -55,6 +57,7 @@ def inspect_command(
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE.html", help="Also write a page.")] = None,
     samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show for each problem.")] = 2,
+    rows: Annotated[int, typer.Option("--rows", min=0, help="First rows to show on the page.")] = 200,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
     split: Split = None,
@@ -93,7 +96,8 @@ def inspect_command(
         cutoff_len=cutoff_len,
         against=against or None,
         workers=workers or all_cores(),
-        samples=max(samples, 5),
+        samples=max(samples, 5 if html is None else _LISTED),
+        rows=rows if html is not None else 0,
         progress=_Progress("looked at"),
     )
     if html is not None:

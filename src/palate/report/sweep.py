@@ -260,9 +260,10 @@ def _front_words(points: Sequence[SweepPoint], front: Sequence[bool]) -> str:
     chosen = [str(number) for number, kept in enumerate(front, 1) if kept]
     if not chosen:
         return ""
+    which = f"point{'s' if len(chosen) > 1 else ''} {', '.join(chosen)} of {len(points)} points"
     return (
-        f"On the trade-off front: point{'s' if len(chosen) > 1 else ''} {', '.join(chosen)} of {len(points)} points. No other point is at least as good in every figure and "
-        "better in one, by the estimates; where intervals overlap, the order may be chance."
+        f"On the trade-off front: {which}. No other point is at least as good in every figure and better in one, by "
+        "the estimates; where intervals overlap, the order may be chance."
     )
 
 

@@ -1,6 +1,7 @@
 """Which language a text is written in: by script, and among languages of the Latin script by their small words.
 
-Made to count and to tell apart, not for linguists: a text of a few words, or in a language not listed, is "und".
+Made to count and to tell apart, not for linguists: a text of a few words, or in a language not listed, is "und". Code,
+JSON, tool calls and addresses do not count.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from palate.data.measures.prose import prose
 from palate.data.measures.words import tokens
 
 # ruff: noqa: E501
 _SMALL_WORDS: Mapping[str, str] = {
-    "en": "the of and to in is you that it he was for on are as with his they at be this have from or had by but not what all were we when your can said there use an each which she do how their if will up other about out many then them these so some her would make like him into has more could go see no than been its who now did get",
+    "en": "the of and to in is you that it he was for on are as with his they at be this have from or had by but not what all were we when your can said there use an each which she do how their if will up other about out many then them these so some her would make like him into has more could go see no than been its who now did get a an i my me am does being because cannot don't i'm it's very just any where why should might must us our also",
     "de": "der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als auch es an werden aus er hat dass sie nach wird bei einer um am sind noch wie einem über einen so zum war haben nur oder aber vor zur bis mehr durch man sein wurde sei ich wir ihr kann wenn",
     "fr": "le la les de des et en un une du dans que est pour qui par sur pas plus au ce il sont avec ne se son sa ses aux mais ou où comme elle nous vous je tu cette ces été être avoir fait leur même si tout y on c d l n qu",
     "es": "el la los las de y en que un una por con no para es se del al lo como más pero sus le ya o este sí porque esta entre cuando muy sin sobre también me hasta hay donde quien desde todo nos durante uno ni contra ese eso yo son fue ser está",
@@ -67,12 +69,12 @@ def language(text: str, words: Sequence[str] | None = None) -> str:
         text: to look at.
         words: its `tokens`, where they are at hand.
     """
-    text = text[:_LOOKED_AT]
+    whole, text = text, prose(text)[:_LOOKED_AT]
     if not text.isascii() and _foreign(text) > 0.15 * len(text):
         found = _by_script(text)
         if found is not None:
             return found
-    words = tokens(text) if words is None else words[:_WORDS]
+    words = words[:_WORDS] if words is not None and text == whole[:_LOOKED_AT] else tokens(text)
     counts = Counter(words)
     votes: Counter[str] = Counter()
     for word in _KNOWN.intersection(counts):
