@@ -1,4 +1,4 @@
-"""Run directories of every stage, written in a moment: healthy ones, and online runs that collapsed."""
+"""Folders that reports are made of, written at once: runs of every stage, collapsed ones, a pipeline, a frontier."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.artifacts import JsonlWriter, write_json
+from palate.stats import wilson
 
 STEPS = 30
 QUESTIONS = ("Why is the sky blue?", "Name a river.", "Who wrote Hamlet?", "What is 2 + 2?")
@@ -87,3 +88,60 @@ def offline_rows(stage: str) -> list[dict[str, Any]]:
             errors = {f"se/{name}": 0.02 for name in values}
             rows.append({"step": step, "split": "eval", "rows": 60, "prompts": 30, **values, **errors})
     return rows
+
+
+def interval(estimate: float, half: float = 0.5) -> dict[str, Any]:
+    return {"estimate": estimate, "low": estimate - half, "high": estimate + half, "level": 0.95, "n": 9}
+
+
+def point(name: str, kl: float, **changed: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "group": None,
+        "method": None,
+        "step": None,
+        "model": "models/<base>",
+        "reference": name == "reference",
+        "rewards": {"length:longer": interval(7 + kl)},
+        "kl": interval(kl),
+        "kl_sampled": interval(kl, 1.0),
+        "tokens": interval(20),
+        "ended": interval(0.5),
+        "distinct": interval(1.0),
+        **changed,
+    }
+
+
+def frontier() -> dict[str, Any]:
+    steps = [point(f"dpo/checkpoint-{n}", n / 10, group="dpo", step=n, method="dpo sigmoid") for n in (10, 20)]
+    return {
+        "rewards": ["length:longer"],
+        "points": [point("reference", 0) | {"kl": interval(0, 0)}, *steps],
+        "prompts": 9,
+        "samples": 4,
+        "left_out": 2,
+        "max_new_tokens": 64,
+        "seed": 42,
+        "precision": "fp32",
+    }
+
+
+def share(wins: int, n: int = 40) -> dict[str, Any]:
+    found = wilson(wins, n)
+    return {"estimate": found.estimate, "low": found.low, "high": found.high, "level": 0.95, "n": n}
+
+
+def drift(kl: float, wins: int) -> dict[str, Any]:
+    accuracy = {"n": 40, "reference": share(20), "policy": share(wins), "margin": interval(kl)}
+    return {"kl": interval(kl), "accuracy": accuracy}
+
+
+def pipeline(folder: Path, *, status: str = "completed") -> Path:
+    stages = {"1-sft": offline_rows("sft"), "2-dpo": offline_rows("dpo"), "3-ppo": online_rows()}
+    for name, rows in stages.items():
+        write_run(folder / name, name[2:], rows, data={"train_groups": 64})
+        (folder / name / "report.html").write_text("<!doctype html>")
+    runs = [{"name": name, "stage": name[2:], "output_dir": f"/elsewhere/{name}"} for name in (*stages, "4-grpo")]
+    found = {"1-sft": drift(2.0, 24), "2-dpo": drift(5.0, 32), "3-ppo": {"kl": interval(9.0), "accuracy": None}}
+    write_json(folder / "pipeline.json", {"schema": 1, "status": status, "runs": runs, "drift": found})
+    return folder
