@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.data.prompts import load_prompts
+from palate.data.prompts import load_prompts, unread_columns
 from palate.errors import DataError
 from palate.records import Message
 
@@ -55,3 +55,18 @@ def test_the_demo_has_six_prompts() -> None:
 def test_no_prompt_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no row has a prompt"):
         load_prompts(write(tmp_path / "p.jsonl", {"x": 1}))
+
+
+def test_answers_and_scores_of_a_comparison_file_are_named_as_unread(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "pairs.jsonl",
+        {"prompt": "a?", "chosen": "yes", "rejected": "no", "id": 3},
+        {"prompt": "b?", "system": "be brief", "chosen": "yes", "rejected": "no", "score_chosen": 4.5},
+    )
+    assert unread_columns(path) == ["chosen", "rejected", "score_chosen"]
+    turns = [{"role": "user", "content": "c?"}, {"role": "assistant", "content": "no"}]
+    assert unread_columns(write(tmp_path / "m.jsonl", {"messages": turns, "label": True})) == [
+        "label",
+        "messages (answers)",
+    ]
+    assert unread_columns(write(tmp_path / "p.jsonl", {"instruction": "d", "input": "e"}, {"prompt": "f"})) == []

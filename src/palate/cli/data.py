@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.arguments import AsJson
+from palate.cli.columns import text_width, wrapped
 from palate.cli.console import note, result, result_json, say
 from palate.cli.data_arguments import (
     Columns,
@@ -107,7 +108,8 @@ def inspect_command(
     if as_json:
         result_json(found.as_json())
     else:
-        result(as_text(found, samples=samples) + (f"\npage                {html}\n" if html else ""))
+        text = as_text(found, samples=samples) + (f"\npage                {html}\n" if html else "")
+        result(wrapped(text, hang=20, width=text_width()))
 
 
 class _Progress:

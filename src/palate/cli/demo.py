@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import result, result_json, say, show
+from palate.cli.console import result, result_json, say, show_answers
 
 Output = Annotated[Path, typer.Option("--output-dir", help="The run directory; a demo that is there is replaced.")]
 Steps = Annotated[int, typer.Option("--steps", min=2, help="Optimiser steps of 8 pairs each.")]
@@ -50,7 +50,6 @@ def command(output_dir: Output = Path("runs/demo"), steps: Steps = 75, as_json: 
 
     from palate.evaluation.demo import measure
     from palate.evaluation.subject import read_run
-    from palate.evaluation.table import rich_table
     from palate.report.run import write_run_report
     from palate.training.run import train
 
@@ -62,5 +61,5 @@ def command(output_dir: Output = Path("runs/demo"), steps: Steps = 75, as_json: 
     if as_json:
         result_json({"accuracy": accuracy.to_json(), "report": str(report), "seconds": round(seconds, 1)})
         return
-    show(rich_table(rows))
+    show_answers(rows)
     result("\n".join([*accuracy.lines(), f"report: {report}   ({seconds:.0f} s; the model is in {output_dir})"]))

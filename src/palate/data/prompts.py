@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from palate.data.sources import open_source
 from palate.errors import DataError
 from palate.records import Dropped, Message, Messages
 
+_FIRST = 100
 PROMPT_COLUMNS = ("prompt", "conversations", "messages", "instruction", "question")
 
 
@@ -79,3 +81,23 @@ def _before_answer(messages: Messages) -> Messages:
     while kept and kept[-1].role == "assistant":
         kept.pop()
     return tuple(kept)
+
+
+def unread_columns(dataset: str, *, dataset_dir: str | Path | None = None) -> list[str]:
+    """What a dataset's first rows have beside their prompts, unread by `load_prompts`: answers, scores, labels.
+
+    `messages (answers)` stands for assistant turns at the end of a conversation.
+    """
+    found: dict[str, None] = {}
+    for _, row in islice(open_source(dataset, dataset_dir=dataset_dir).rows(), _FIRST):
+        name = (
+            next((column for column in PROMPT_COLUMNS if row.get(column)), None) if isinstance(row, Mapping) else None
+        )
+        if name is None:
+            continue
+        beside = {"system", "tools", "id", *(("input",) if name == "instruction" else ())}
+        found |= dict.fromkeys(str(column) for column in row if column != name and column not in beside)
+        with suppress(RowError):
+            if is_turns(row[name]) and read_turns(row[name], name)[-1].role == "assistant":
+                found[f"{name} (answers)"] = None
+    return list(found)

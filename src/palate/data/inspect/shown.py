@@ -44,7 +44,7 @@ def _shown(record: Record, problems: Sequence[str]) -> ShownRow:
         labels = ["answer"] if len(answers) == 1 else [f"answer {place}" for place in range(1, len(answers) + 1)]
     return ShownRow(
         record.id,
-        tuple((message.role, _cut(message.content)) for message in record.prompt),
+        tuple((message.role, _cut(said((message,)))) for message in record.prompt),
         tuple((label, _cut(said(answer))) for label, answer in zip(labels, answers, strict=True)),
         tuple(problems),
     )

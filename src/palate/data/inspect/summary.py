@@ -8,11 +8,9 @@ from palate.data.inspect.inspection import Inspection, Spread
 from palate.data.measures.language import STOP_WORDS
 from palate.stats import Interval
 
-_WIDTH = 110
-
 
 def as_text(found: Inspection, *, samples: int = 2) -> str:
-    """The inspection in lines of at most 110 characters or so; `samples` rows are shown for each problem."""
+    """The inspection in lines whose texts begin in column 20; `samples` rows are shown for each problem."""
     return "\n".join([*_sources(found), "", *_numbers(found), "", *_problems(found, samples)]) + "\n"
 
 
@@ -68,7 +66,7 @@ def _problems(found: Inspection, samples: int) -> Iterator[str]:
     for problem in found.problems:
         yield f"  {problem.count:>8,}  {problem.share:6.1%}  {problem.title} ({problem.name})"
         for sample in problem.samples[:samples]:
-            yield f"{'':20}{sample.id} {sample.detail}"[:_WIDTH].rstrip()
+            yield f"{'':20}{sample.id} {sample.detail}".rstrip()
         if problem.remedy:
             yield f"{'':20}→ {problem.remedy}"
 
