@@ -23,9 +23,9 @@ def held_out_interval(row: Row, metric: str) -> Interval | None:
 
     A share has Wilson's interval with the effective number of rows, anything else Student's over prompts.
     """
-    estimate, prompts = row.get(metric), row.get("prompts")
+    estimate, prompts = _finite(row.get(metric)), _finite(row.get("prompts"))
     error = _standard_error(row, metric)
-    if not _finite(estimate) or not isinstance(prompts, int | float) or prompts < 2 or error is None:
+    if estimate is None or prompts is None or prompts < 2 or error is None:
         return None
     if metric in SHARES:
         size = estimate * (1 - estimate) / error**2 if error > 0 else float(prompts)
@@ -56,21 +56,22 @@ def shown(interval: Mapping[str, Any] | Interval | None, *, percent: bool = Fals
         ends: tuple[Any, Any] = (interval.low, interval.high)
     else:
         ends = (interval.get("low"), interval.get("high")) if isinstance(interval, Mapping) else (None, None)
-    if not all(_finite(end) for end in ends):
+    low, high = (_finite(end) for end in ends)
+    if low is None or high is None:
         return ""
     if percent:
-        return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f} %"
-    return f"{number(ends[0], 3)} to {number(ends[1], 3)}"
+        return f"{100 * low:.1f} to {100 * high:.1f} %"
+    return f"{number(low, 3)} to {number(high, 3)}"
 
 
 def _standard_error(row: Row, metric: str) -> float | None:
-    error = row.get(f"se/{metric}")
+    error = _finite(row.get(f"se/{metric}"))
     if error is None and metric == "rewards/margins":
         # kto's margin is the difference of two means over different rows.
-        sides = [row.get(f"se/rewards/{side}") for side in ("chosen", "rejected")]
-        error = math.hypot(*sides) if all(_finite(side) for side in sides) else None
-    return float(error) if _finite(error) else None
+        chosen, rejected = (_finite(row.get(f"se/rewards/{side}")) for side in ("chosen", "rejected"))
+        return None if chosen is None or rejected is None else math.hypot(chosen, rejected)
+    return error
 
 
-def _finite(item: Any) -> bool:
-    return isinstance(item, int | float) and not isinstance(item, bool) and math.isfinite(item)
+def _finite(item: Any) -> float | None:
+    return float(item) if isinstance(item, int | float) and math.isfinite(item) else None

@@ -22,7 +22,7 @@ from palate.report.held_out import shown
 from palate.report.page import render
 from palate.report.scales import number
 from palate.report.stages import counted
-from palate.report.svg import Chart, Series, interval_chart
+from palate.report.svg import Chart, Estimate, Series, interval_chart
 
 PIPELINE = "pipeline.json"
 _CARDS = 3
@@ -153,7 +153,7 @@ def drift_charts(runs: Sequence[PipelineRun]) -> list[tuple[str, Markup]]:
         title = "KL to the first model"
         chart = Chart("chart-drift", title, describe(title, [series]), "nats per answer", [series], x_label="run")
         found.append((title, drawn(chart)))
-    rows = []
+    rows: list[Estimate] = []
     for run in runs:
         accuracy = _mapping(run.drift.get("accuracy"))
         if not rows:

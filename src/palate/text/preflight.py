@@ -260,7 +260,8 @@ def _tokens_lines(split: str, tokens: Mapping[str, Any]) -> list[str]:
     saved = tokens["saved_by_shared_prompt"]
     shared = f"; computing each prompt once saves {saved:.0%}" if saved else ""
     return [
-        f"{split:<9} {tokens['groups']:,} examples; median tokens (shortest to longest): {', '.join(parts)}",
+        f"{split:<9} {tokens['groups']:,} examples; tokens, median (shortest to longest):",
+        f"{'':<9} {', '.join(parts)}",
         f"{'':<9} {tokens['trained']:,} of {tokens['packed']:,} tokens are trained{shared}",
     ]
 
@@ -271,10 +272,10 @@ def _example_lines(example: Mapping[str, Any]) -> list[str]:
     names = ("chosen", "rejected") if len(completions) == 2 else ("answer",) * len(completions)
     lines = [
         f"example   {example['id']}, token by token; a star marks the tokens that are trained",
-        f"  {'prompt':<8}… {'|'.join(map(repr, example['prompt_end'][-6:]))}",
+        f"  {'prompt':<9}… {'|'.join(map(repr, example['prompt_end'][-6:]))}",
     ]
     for name, completion in zip(names, completions):
         start, end = completion["start"][:6], completion["end"][-2:]
         shown = ["|".join(f"{text!r}{'*' if trained else ''}" for text, trained in part) for part in (start, end)]
-        lines.append(f"  {name:<8}{shown[0]} … {shown[1]}")
+        lines.append(f"  {name:<9}{shown[0]} … {shown[1]}")
     return lines

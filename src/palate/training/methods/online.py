@@ -106,10 +106,10 @@ class OnlineMethod(Method[S]):
         self, groups: Sequence[EncodedGroup], output: LossOutput, weights: Tensor
     ) -> tuple[Mapping[str, Tensor], Tensor]:
         """What sampling left with each group, which counts once whatever its tokens."""
-        del output
         names = groups[0].extra[SEEN] if groups else {}
         counted = torch.tensor([group.weight for group in groups], device=weights.device)
-        return {name: torch.tensor([group.extra[SEEN][name] for group in groups]) for name in names}, counted
+        seen = {name: torch.tensor([group.extra[SEEN][name] for group in groups]) for name in names}
+        return {"entropy": output.metrics["entropy"], **seen}, counted
 
     def summarise(self, metrics: dict[str, float]) -> dict[str, float]:
         answers = metrics.get(_ANSWERS, 1.0)
