@@ -37,6 +37,7 @@ def preflight_report(
     template: Template,
     *,
     cutoff_len: int | None = None,
+    notices: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The contents of `data.json`.
 
@@ -47,6 +48,7 @@ def preflight_report(
         encoded: what became of them, by split (`train`, `eval`).
         template: what they were encoded by.
         cutoff_len: as it was given to the encoding.
+        notices: further lines about the data.
 
     Raises:
         DataError: a row or a record is neither used nor dropped; nothing may go missing unseen.
@@ -76,6 +78,7 @@ def preflight_report(
         "over_length": {"records": over, "share": over / len(records) if records else 0.0},
         "tokens": {split: token_statistics(part.groups) for split, part in encoded.items()},
         "template": _template(template, encoded),
+        **({"notices": list(notices)} if notices else {}),
         "example": example(groups[0], template) if groups else None,
         "cuts": [
             {"id": cut.id, "tokens_removed": cut.tokens_removed, "turns_removed": cut.turns_removed} for cut in cuts
@@ -187,7 +190,7 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     name = report["template"]["name"]
     source = "the tokenizer's own" if name == "tokenizer" else name
     lines.append(f"template  {source}; each answer ends with {report['template']['end_of_turn']!r}")
-    lines += [f"note      {notice}" for notice in report["template"]["notices"]]
+    lines += [f"note      {line}" for line in (*report["template"]["notices"], *report.get("notices", ()))]
     if report["example"]:
         lines += _example_lines(report["example"])
     return "\n".join(lines)

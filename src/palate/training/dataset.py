@@ -9,7 +9,8 @@ from typing import Any
 
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
-from palate.data import LoadedData, load_records, split_records
+from palate.data import FORMATS, LoadedData, load_records, split_records
+from palate.data.kinds import KIND_NAMES
 from palate.models.reference_store import group_key
 from palate.records import AnyRecord, Dropped, Messages, Record
 from palate.text.encode import Encoded, EncodedGroup, encode_records
@@ -84,11 +85,24 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
         {"train": train, "eval": evaluation} if eval_records else {"train": train},
         template,
         cutoff_len=config.cutoff_len,
+        notices=_unread(loaded) if isinstance(config, RolloutFields) else [],
     )
     check_preflight(report, max_dropped=config.max_dropped)
     asked = eval_records or train_records
     groups, held_out = (method.arrange(part.groups, seed=config.seed) for part in (train, evaluation))
     return RunData(groups, held_out, [row.prompt for row in asked if row.prompt], report)
+
+
+def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:
+    """A line for each source whose rows have more than prompts: the policy answers those itself."""
+    kinds = {form.name: form.kind for form in FORMATS}
+    lines = []
+    for source in (source for part in loaded for source in part.sources):
+        kind = kinds.get(source.format, Record)
+        beside = source.unknown_columns if kind is Record else (f"the answers and scores of its {KIND_NAMES[kind]}",)
+        if beside:
+            lines.append(f"{source.name}: the policy answers its prompts; not trained on: {', '.join(beside)}")
+    return lines
 
 
 def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any) -> LoadedData[Any]:
