@@ -28,7 +28,7 @@ def set_config(run: Path, **changes: Any) -> Path:
 
 
 def heads(content: str) -> list[str]:
-    table = re.search(r'<table class="texts">.*?</thead>', content, re.DOTALL)
+    table = re.search(r'<table class="texts[^"]*">.*?</thead>', content, re.DOTALL)
     assert table is not None
     return re.findall(r">([^<>\n]+)</th>", table[0])
 

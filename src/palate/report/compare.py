@@ -90,7 +90,8 @@ def _held_out(run: RunContents) -> str:
     rows, identity = _held_out_rows(run), run.find("data.held_out_identity")
     if not rows:
         return "nothing"
-    return counted(stage_of(run), rows, prompts_of(run.accuracy)) + (f" ({value(identity)})" if identity else "")
+    prompts = prompts_of(run.accuracy) or run.find("data.eval_prompts")
+    return counted(stage_of(run), rows, prompts) + (f" ({value(identity)})" if identity else "")
 
 
 def held_out_note(names: Sequence[str], runs: Sequence[RunContents]) -> str:
