@@ -15,7 +15,7 @@ from palate.data.measures.words import tokens
 
 # ruff: noqa: E501
 _SMALL_WORDS: Mapping[str, str] = {
-    "en": "the of and to in is you that it he was for on are as with his they at be this have from or had by but not what all were we when your can said there use an each which she do how their if will up other about out many then them these so some her would make like him into has more could go see no than been its who now did get a an i my me am does being because cannot don't i'm it's very just any where why should might must us our also",
+    "en": "the of and to in is you that it he was for on are as with his they at be this have from or had by but not what all were we when your can said there use an each which she do how their if will up other about out many then them these so some her would make like him into has more could go see no than been its who now did get",
     "de": "der die und in den von zu das mit sich des auf für ist im dem nicht ein eine als auch es an werden aus er hat dass sie nach wird bei einer um am sind noch wie einem über einen so zum war haben nur oder aber vor zur bis mehr durch man sein wurde sei ich wir ihr kann wenn",
     "fr": "le la les de des et en un une du dans que est pour qui par sur pas plus au ce il sont avec ne se son sa ses aux mais ou où comme elle nous vous je tu cette ces été être avoir fait leur même si tout y on c d l n qu",
     "es": "el la los las de y en que un una por con no para es se del al lo como más pero sus le ya o este sí porque esta entre cuando muy sin sobre también me hasta hay donde quien desde todo nos durante uno ni contra ese eso yo son fue ser está",
@@ -32,6 +32,11 @@ _SMALL_WORDS: Mapping[str, str] = {
 
 STOP_WORDS: Mapping[str, frozenset[str]] = {name: frozenset(words.split()) for name, words in _SMALL_WORDS.items()}
 """The commonest small words by language code."""
+
+# English questions are often of a few words, so these tell the language too; they are not counted as small words.
+_ALSO_ENGLISH = frozenset(
+    ["a", "an", "i", "my", "me", "am", "does", "being", "because", "cannot", "don't", "i'm", "it's", "very", "just", "any", "where", "why", "should", "might", "must", "us", "our", "also"]
+)
 
 _SCRIPTS = {
     "ja": re.compile("[\u3040-\u30ff]"),
@@ -50,9 +55,10 @@ _SCRIPTS = {
     "ka": re.compile("[\u10a0-\u10ff]"),
     "hy": re.compile("[\u0530-\u058f]"),
 }
+_TELLING: Mapping[str, frozenset[str]] = {**STOP_WORDS, "en": STOP_WORDS["en"] | _ALSO_ENGLISH}
 _LANGUAGES_OF: Mapping[str, tuple[str, ...]] = {
-    word: tuple(name for name, words in STOP_WORDS.items() if word in words)
-    for words in STOP_WORDS.values()
+    word: tuple(name for name, words in _TELLING.items() if word in words)
+    for words in _TELLING.values()
     for word in words
 }
 _KNOWN = frozenset(_LANGUAGES_OF)
