@@ -100,6 +100,7 @@ def command(
         seed=seed,
         precision=precision,
         cutoff_len=cutoff_len,
+        kept_in=output.with_name(f"{output.name}.partial") if output is not None else None,
         say=say,
     )
     for point in found.points:
