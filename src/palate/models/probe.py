@@ -182,6 +182,8 @@ class Trial:
         Raises:
             ModelError: there is none.
         """
+        if not self._expected.isfinite().all():
+            return choices[0]  # nothing can be compared: the first step names the rows whose loss is not finite
         reason = ""
         for rule in (self._model.length_rule, LengthRule("rows", (0,), each=True)):
             self._model.length_rule = rule
@@ -214,6 +216,8 @@ class Trial:
         reason = mixes_tokens(model)
         if model.length_rule is not None and self._crosses():
             reason = model.length_rule.reason
+        if not self._expected.isfinite().all():
+            reason = "its scores of random tokens are not finite"
         if reason:
             return reason
         # Generation goes back to it: not every architecture has one of another name, or the same scores from that.
