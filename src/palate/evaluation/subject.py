@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from palate.artifacts import SEAL, RunDir
+from palate.config.model import adapter_names, split_adapters
 from palate.errors import ArtifactError, ModelError
 from palate.models.allocator import keep_freed_memory
 from palate.models.fused import apply_fused
@@ -24,9 +26,12 @@ from palate.models.logprobs import Logps, per_completion
 from palate.models.precision import Precision
 from palate.models.probe import probe
 from palate.models.tuning import merge_adapter
+from palate.models.vocabulary import add_tokens_of, enlarge_embedding
+from palate.progress import progress
 from palate.records import Answer, Messages
 from palate.text.batch import pack, pad
 from palate.text.groups import EncodedCompletion, EncodedGroup
+from palate.text.rendering import parse_tools
 from palate.text.template import Template, load_template
 from palate.training.steps import micro_batches
 
@@ -45,6 +50,7 @@ class ModelSpec:
         template: chat template by name; None for the tokenizer's own.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: whether code that comes with the model may run.
+        tokens_of: folders whose tokenizers have tokens that were added in training, as those of `adapters` may.
     """
 
     name: str
@@ -53,6 +59,13 @@ class ModelSpec:
     template: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
+    tokens_of: tuple[str, ...] = ()
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, with the tokens that were added in training."""
+        tokenizer = load_tokenizer(self.model, **self.origin)
+        add_tokens_of(tokenizer, (*self.adapters, *self.tokens_of))
+        return tokenizer
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -109,20 +122,22 @@ def read_checkpoint(path: str | Path) -> RunSpec:
 
 def _run_spec(run: Path, config: dict[str, Any], files: Path, name: str) -> RunSpec:
     """The specs of what was trained with `config` and saved in `files`."""
-    earlier = config.get("adapter_name_or_path")
+    earlier = adapter_names(config.get("adapter_name_or_path"))
+    merged, _ = split_adapters(earlier, "lora", create_new_adapter=bool(config.get("create_new_adapter")))
     base = ModelSpec(
         "reference",
         config["model_name_or_path"],
-        (earlier,) if earlier else (),
+        earlier,
         config.get("template"),
         config.get("model_revision"),
         bool(config.get("trust_remote_code")),
+        (str(files),) if config.get("add_tokens") or config.get("add_special_tokens") else (),
     )
     if (files / "adapter_config.json").exists():
-        # A continued adapter is saved whole, so it replaces the one that it came from.
-        policy = replace(base, name=name, adapters=(str(files),))
+        # A continued adapter is saved whole, so it replaces the one that it came from; merged ones are not in it.
+        policy = replace(base, name=name, adapters=(*merged, str(files)))
     else:
-        policy = replace(base, name=name, model=str(files), adapters=(), revision=None)
+        policy = replace(base, name=name, model=str(files), adapters=(), revision=None, tokens_of=())
     separate = config.get("ref_model")
     reference = replace(base, model=separate, adapters=(), revision=None) if separate else base
     return RunSpec(run, config, policy, reference)
@@ -166,7 +181,10 @@ class Subject:
         self.precision = precision
         self.device = device
         keep_freed_memory()
+        tokenizer = spec.tokenizer()
         model: Any = load_model(spec.model, device=device, **spec.origin)
+        if spec.adapters or spec.tokens_of:
+            enlarge_embedding(model, len(tokenizer))
         for adapter in spec.adapters:
             model = merge_adapter(model, adapter)
         self.name = spec.name
@@ -176,14 +194,15 @@ class Subject:
             apply_fused(model)
         self.model: nn.Module = model.eval().requires_grad_(False)
         store_frozen_in(self.model, precision)
-        self.template: Template = load_template(load_tokenizer(spec.model, **spec.origin), spec.template)
+        self.template: Template = load_template(tokenizer, spec.template)
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:
         """Per group its completions' Σ log π and numbers of trained tokens, in the order of the groups."""
         check_sequences(self.model, rows_of(groups))
         scores: dict[int, tuple[list[float], list[int]]] = {}
         collate = pack if self.packed else pad
-        with torch.no_grad(), self.precision.context(self.device):
+        scoring = progress(f"scoring with {self.name}", len(groups), delay=1.0)
+        with torch.no_grad(), self.precision.context(self.device), scoring as scored:
             for batch in micro_batches(groups, _TOKENS, collate, packed=self.packed):
                 moved = batch.to(self.device)
                 logps: Logps = per_completion(self.model(**moved.model_inputs()), moved)
@@ -192,11 +211,23 @@ class Subject:
                     end = start + len(group.completions)
                     scores[id(group)] = (sums[start:end], tokens[start:end])
                     start = end
+                scored.advance(len(batch.groups))
         return [scores[id(group)] for group in groups]
 
-    def sampled(self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int]) -> list[EncodedGroup]:
-        """Prompts with one sampled answer each, token by token as it was sampled, to be scored."""
-        asked = [self.template.generation_prompt(prompt) for prompt in prompts]
+    def sampled(
+        self,
+        prompts: Sequence[Messages],
+        decoding: Decoding,
+        seeds: Sequence[int],
+        *,
+        tools: Sequence[str | None] | None = None,
+    ) -> list[EncodedGroup]:
+        """Prompts with one sampled answer each, token by token as it was sampled, to be scored.
+
+        Args:
+            tools: of each prompt, as in `Record`.
+        """
+        asked = self._asked(prompts, tools)
         found = generate(
             self.model, asked, decoding, stop_ids=self.template.stop_ids, precision=self.precision, seeds=seeds
         )
@@ -209,18 +240,32 @@ class Subject:
             for place, (prompt, ids) in enumerate(zip(asked, found))
         ]
 
-    def answer(self, prompts: Sequence[Messages], decoding: Decoding) -> list[str]:
+    def _asked(self, prompts: Sequence[Messages], tools: Sequence[str | None] | None) -> list[list[int]]:
+        offered = tools or [None] * len(prompts)
+        return [
+            self.template.generation_prompt(prompt, tools=parse_tools(one))
+            for prompt, one in zip(prompts, offered, strict=True)
+        ]
+
+    def answer(
+        self, prompts: Sequence[Messages], decoding: Decoding, *, tools: Sequence[str | None] | None = None
+    ) -> list[str]:
         """One answer per conversation."""
-        return [answer.text for answer in self.answers(prompts, decoding)]
+        return [answer.text for answer in self.answers(prompts, decoding, tools=tools)]
 
     def answers(
-        self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int] | None = None
+        self,
+        prompts: Sequence[Messages],
+        decoding: Decoding,
+        seeds: Sequence[int] | None = None,
+        *,
+        tools: Sequence[str | None] | None = None,
     ) -> list[Answer]:
         """One answer per conversation, sampled by its own seed where some are given."""
         stop_ids = self.template.stop_ids
         ids = generate(
             self.model,
-            [self.template.generation_prompt(prompt) for prompt in prompts],
+            self._asked(prompts, tools),
             decoding,
             stop_ids=stop_ids,
             precision=self.precision,

@@ -15,7 +15,7 @@ from torch import nn
 
 from palate.errors import ModelError
 from palate.models.casts import compute_dtype
-from palate.models.logprobs import logits_at, row_chunks, states_at, transformed
+from palate.models.logprobs import active_module, logits_at, row_chunks, states_at, transformed
 from palate.text.batch import Batch
 
 _LogSoftmax: TypeAlias = Callable[[slice], torch.Tensor]
@@ -79,7 +79,7 @@ def _head(model: Any, batch: Batch) -> tuple[_LogSoftmax, int]:
         logits = logits_at(model, inputs, batch.target_index)
         return lambda rows: logits[rows].float().log_softmax(-1), logits.shape[-1]
     hidden = states_at(model, inputs, batch.target_index)
-    output, scale, softcap = model.get_output_embeddings(), model.head.scale, model.head.softcap
+    output, scale, softcap = active_module(model.get_output_embeddings()), model.head.scale, model.head.softcap
     if type(output) is not nn.Linear:
         return (
             lambda rows: transformed(output(hidden[rows]).float(), scale, softcap).log_softmax(-1),

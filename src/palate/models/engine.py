@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ import httpx
 
 from palate.errors import EngineError, EngineRefused
 from palate.models.generate import Decoding
-from palate.records import Answer, Messages
+from palate.records import Answer, Messages, as_turn
 
 KEY_VARIABLES = ("PALATE_API_KEY", "OPENAI_API_KEY")
 # What a busy or restarting engine says; everything else will not get better by asking again.
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
 _LONGEST_WAIT = 60.0
+# What an engine may ask for; one that asks for more is busy for longer than anybody watches.
+_LONGEST_ASKED = 600.0
 
 
 class Engine:
@@ -61,14 +65,27 @@ class Engine:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(headers=headers, timeout=timeout, transport=transport)
 
-    def answers(self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int]) -> list[Answer]:
+    def answers(
+        self,
+        prompts: Sequence[Messages],
+        decoding: Decoding,
+        seeds: Sequence[int],
+        *,
+        tools: Sequence[str | None] | None = None,
+    ) -> list[Answer]:
         """One answer per conversation, each sampled by its own seed as far as the engine honours one.
+
+        Args:
+            tools: JSON list of tool specifications for each conversation, sent along where there is one.
 
         Raises:
             EngineError: the engine cannot be reached, refuses, or answers with something else.
         """
         with ThreadPoolExecutor(self._workers) as pool:
-            return list(pool.map(lambda prompt, seed: self._answer(prompt, decoding, seed), prompts, seeds))
+            offered = tools or [None] * len(prompts)
+            return list(
+                pool.map(lambda prompt, seed, one: self._answer(prompt, decoding, seed, one), prompts, seeds, offered)
+            )
 
     def load_adapter(self, folder: str | Path) -> None:
         """Serve the LoRA adapter in `folder`, which the engine must see under the same path, as this engine's model.
@@ -82,16 +99,18 @@ class Engine:
             self._post("unload_lora_adapter", {"lora_name": self.name})
             self._post("load_lora_adapter", wanted)
 
-    def _answer(self, prompt: Messages, decoding: Decoding, seed: int) -> Answer:
+    def _answer(self, prompt: Messages, decoding: Decoding, seed: int, tools: str | None) -> Answer:
+        listed = json.loads(tools) if tools else None
         reply = self._post_for_json(
             "chat/completions",
             {
                 "model": self.name,
-                "messages": [{"role": message.role, "content": message.content} for message in prompt],
+                "messages": [as_turn(message, arguments_as_text=True) for message in prompt],
                 "max_tokens": decoding.max_new_tokens,
                 "temperature": decoding.temperature,
                 "top_p": decoding.top_p,
                 "seed": seed & 0x7FFFFFFF,  # engines differ in how long a seed may be
+                **({"tools": listed} if listed else {}),
             },
         )
         try:
@@ -130,6 +149,9 @@ class Engine:
             if reply.status_code in _PASSING:
                 problem = f"answered {reply.status_code}"
                 wait = _retry_after(reply, wait)
+                if wait > _LONGEST_ASKED:
+                    problem += f" and asks to wait {wait:.0f} s"
+                    raise EngineError(f"{url}: {problem}; run again later, what is finished is kept")
                 continue
             if reply.status_code != 200:
                 raise EngineRefused(f"{url}: {_refusal(reply)}")
@@ -151,8 +173,14 @@ def _check_url(base_url: str) -> None:
 
 
 def _retry_after(reply: httpx.Response, wait: float) -> float:
+    """Seconds that the engine asks to be left alone, as a number or as a date; `wait` where it does not say."""
     asked = reply.headers.get("retry-after", "")
-    return min(_LONGEST_WAIT, float(asked)) if asked.replace(".", "", 1).isdigit() else wait
+    if asked.replace(".", "", 1).isdigit():
+        return float(asked)
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+    except ValueError:
+        return wait
 
 
 def _refusal(reply: httpx.Response) -> str:

@@ -19,6 +19,10 @@ from palate.models.limits import check_sequences
 from palate.models.precision import Precision
 from palate.models.probe import TREES
 from palate.models.rotary import length_rule
+from palate.progress import progress
+
+BATCH_SIZE = 32
+"""Answers that are decoded at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ def generate(
     *,
     stop_ids: Sequence[int],
     precision: Precision,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     seeds: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """One answer per prompt, in the order of the prompts.
@@ -83,7 +87,13 @@ def generate(
     device = next(model.parameters()).device
     try:
         model.eval()
-        with torch.no_grad(), stock_attention(model), _reader(model, precision, batch_size) as reader:
+        answering = progress("answers", len(prompts), delay=5.0)
+        with (
+            torch.no_grad(),
+            stock_attention(model),
+            _reader(model, precision, batch_size) as reader,
+            answering as made,
+        ):
             equal = length_rule(_base(model).config) is not None
             for copies, places in _batches(prompts, batch_size, equal=equal):
                 decoded = decode(
@@ -96,6 +106,7 @@ def generate(
                 )
                 for i, ids in zip(places, decoded, strict=True):
                     answers[i] = ids
+                made.advance(len(places))
     finally:
         model.train(was_training)
     return answers

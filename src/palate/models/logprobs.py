@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from palate.models.casts import compute_dtype
@@ -171,7 +172,7 @@ def _scoring_forward(
             _routed(self, inputs, target_index) if routers else (states_at(self, inputs, target_index), None)
         )
     values = values_of(self, hidden)
-    output = self.get_output_embeddings()
+    output = active_module(self.get_output_embeddings())
     scale, softcap = self.head.scale, self.head.softcap
     if type(output) is nn.Linear:
         logps = head_logps(hidden, output.weight, output.bias, target_ids, scale=scale, softcap=softcap)
@@ -203,6 +204,14 @@ def logits_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.
     return apart(model, lambda **given: model.stock_forward(**given, use_cache=False).logits, inputs).flatten(0, 1)[
         index
     ]
+
+
+def active_module(module: Any) -> Any:
+    """What computes now: under PEFT the copy of the module that trains, or the original where adapters are off."""
+    if not isinstance(module, ModulesToSaveWrapper):
+        return module
+    off = module.disable_adapters or not module.active_adapters
+    return module.original_module if off else module.modules_to_save[module.active_adapters[0]]
 
 
 def _dense(logits: torch.Tensor, target_ids: torch.Tensor, square_sums: bool) -> TokenLogps:

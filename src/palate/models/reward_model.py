@@ -11,6 +11,8 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from palate.artifacts import read_json
+from palate.config.model import adapter_names, split_adapters
+from palate.data.rows import read_tools
 from palate.errors import ModelError
 from palate.models.load import load_model, load_tokenizer, resolve_name
 from palate.models.precision import FP32, Precision, default_device
@@ -18,6 +20,7 @@ from palate.models.reward_head import give_pad_token
 from palate.models.rotary import forget_lengths, length_rule
 from palate.models.save import quiet
 from palate.models.tuning import merge_adapter
+from palate.models.vocabulary import add_tokens_of
 from palate.records import Demonstration, Dropped, Message, Messages
 from palate.text.encode import encode_record
 from palate.text.template import Template, load_template
@@ -51,16 +54,24 @@ class RewardModel:
         self._precision = precision
         self._cutoff_len = cutoff_len
         base = _base_of(folder)
-        model = _load(str(folder)) if base is None else _load_adapted(str(folder), base)
+        tokenizer = load_tokenizer(base or str(folder))
+        if base is None:
+            model = _load(str(folder))
+        else:
+            adapters = (*_merged_before(Path(folder)), str(folder))
+            add_tokens_of(tokenizer, adapters)
+            model = _load_adapted(adapters, base)
         self._model = model.to(self._device).eval().requires_grad_(False)
         self._rule = length_rule(self._model.config)
-        tokenizer = load_tokenizer(base or str(folder))
         self._template: Template = load_template(tokenizer, template)
         if base is not None:  # whose own padding may end an answer
             give_pad_token(model, tokenizer, self._template.stop_ids)
 
-    def __call__(self, prompts: Sequence[Messages], completions: Sequence[str]) -> list[float]:
-        rows = [self._ids(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    def __call__(
+        self, prompts: Sequence[Messages], completions: Sequence[str], tools: Sequence[Any] | None = None
+    ) -> list[float]:
+        offered = tools or [None] * len(prompts)
+        rows = [self._ids(*asked) for asked in zip(prompts, completions, map(read_tools, offered), strict=True)]
         order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
         scores = [0.0] * len(rows)
         with torch.no_grad(), self._precision.context(self._device):
@@ -81,9 +92,10 @@ class RewardModel:
                 batches.append([place])
         return batches
 
-    def _ids(self, prompt: Messages, completion: str) -> np.ndarray:
+    def _ids(self, prompt: Messages, completion: str, tools: str | None) -> np.ndarray:
         """The conversation up to the end of the answer's turn, where the score is read."""
-        record = Demonstration(id=self.name, prompt=prompt, completion=(Message("assistant", completion),))
+        answered = (Message("assistant", completion),)
+        record = Demonstration(id=self.name, prompt=prompt, completion=answered, tools=tools)
         group = encode_record(record, self._template)
         if isinstance(group, Dropped):
             raise ModelError(f"{self.name}: an answer cannot be scored: {group.reason} ({group.detail})")
@@ -132,5 +144,18 @@ def _base_of(folder: str | Path) -> str | None:
     return str(facts["base_model_name_or_path"])
 
 
-def _load_adapted(folder: str, base: str) -> Any:
-    return merge_adapter(load_model(base, device=torch.device("cpu"), head="reward"), folder, task="SEQ_CLS")
+def _merged_before(folder: Path) -> tuple[str, ...]:
+    """The adapters that were merged into the base before this one was trained, by the run.json of its run."""
+    for path in (folder / "run.json", folder.parent / "run.json"):
+        config = read_json(path).get("config") if path.is_file() else None
+        if isinstance(config, dict):
+            adapters = adapter_names(config.get("adapter_name_or_path"))
+            return split_adapters(adapters, "lora", create_new_adapter=bool(config.get("create_new_adapter")))[0]
+    return ()
+
+
+def _load_adapted(adapters: Sequence[str], base: str) -> Any:
+    model: Any = load_model(base, device=torch.device("cpu"), head="reward")
+    for adapter in adapters:
+        model = merge_adapter(model, adapter, task="SEQ_CLS")
+    return model

@@ -94,6 +94,7 @@ class Health:
         self._updated = self._updated or metrics.get("learning_rate", 0.0) > 0.0
         self._check_spike(step, metrics)
         self._check_chosen(step, metrics)
+        self._check_rewarded(step, metrics)
         self._steps_seen += 1
 
     def _check_start(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -154,6 +155,15 @@ class Health:
                 f"log-probability of the chosen answers is {-drift:.1f} nats below the reference over {_WINDOW} steps: "
                 "the margin grows because rejected falls faster",
                 "pref_ftx: 0.1 (an SFT term), pref_loss: dpop, a higher pref_beta, or fewer steps",
+            )
+
+    def _check_rewarded(self, step: int, metrics: Mapping[str, float]) -> None:
+        if metrics.get("unrewarded") == 1.0 and not self._has("no_reward"):
+            self._find(
+                step,
+                "no_reward",
+                "every reward gave None for every answer of a step: nothing is learned from it",
+                "let one of rewards score these rows, or leave them out of the dataset",
             )
 
     def notice(self, step: int, sign: Sign) -> None:
