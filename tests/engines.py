@@ -16,8 +16,8 @@ GOOD, BAD = "the e in these", "no i am not"
 class Server(ThreadingHTTPServer):
     """Answers GOOD or BAD by the parity of the request's seed, and keeps adapters by name as vLLM does."""
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
         self.chats: list[dict[str, Any]] = []
         self.calls: list[str] = []
         self.adapters: dict[str, str] = {}

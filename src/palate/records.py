@@ -5,6 +5,7 @@ Nothing here imports anything of ours but `errors`, and nothing imports torch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
@@ -13,19 +14,100 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the assistant calls.
+
+    Attributes:
+        name: of the function.
+        arguments: JSON text, usually of an object; where the model wrote no valid JSON, what it wrote.
+        id: that a tool's result refers to, where the row has one.
+    """
+
+    name: str
+    arguments: str = "{}"
+    id: str | None = None
+
+    @property
+    def value(self) -> Any:
+        """The arguments parsed; the text itself where it is no JSON."""
+        try:
+            return json.loads(self.arguments)
+        except (ValueError, RecursionError):
+            return self.arguments
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation.
+    """One turn of a conversation: everything that chat templates render.
 
     Attributes:
         role: who speaks. Only `assistant` turns of a completion are ever trained on.
-        content: what is said; a tool call is the assistant's text, a tool's result has the role `tool`.
+        content: the text; may be empty beside tool calls.
+        tool_calls: functions that the assistant calls in this turn, after its text.
+        reasoning_content: what the assistant thinks before its text.
+        name: of the speaker, or of the tool whose result this is.
+        tool_call_id: of the call whose result this is.
+        trained: False for an assistant turn that the row marks as context only.
     """
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning_content: str | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    trained: bool = True
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether role and content are all that is rendered."""
+        return not (self.tool_calls or self.reasoning_content or self.name or self.tool_call_id)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has neither text nor tool calls; reasoning alone is no answer."""
+        return not self.tool_calls and not self.content.strip()
+
+    @property
+    def text(self) -> str:
+        """Reasoning, content and tool calls as one text, for comparisons; the content where there is nothing else."""
+        if not (self.tool_calls or self.reasoning_content):
+            return self.content
+        calls = (
+            json.dumps({"name": call.name, "arguments": call.value}, ensure_ascii=False) for call in self.tool_calls
+        )
+        return "\n".join(part for part in (self.reasoning_content, self.content, *calls) if part)
 
 
 Messages: TypeAlias = tuple[Message, ...]
+
+
+def as_turn(message: Message, *, arguments_as_text: bool = False) -> dict[str, Any]:
+    """A message as `{role, content, …}`, with the keys of the OpenAI format for what else it has.
+
+    Args:
+        arguments_as_text: whether a tool call's arguments are JSON text, as in the OpenAI API, or an object, as chat
+            templates want them.
+    """
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.is_plain:
+        return turn
+    if message.reasoning_content:
+        turn["reasoning_content"] = message.reasoning_content
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                **({"id": call.id} if call.id is not None else {}),
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments if arguments_as_text else call.value},
+            }
+            for call in message.tool_calls
+        ]
+    if message.name:
+        turn["name"] = message.name
+    if message.tool_call_id:
+        turn["tool_call_id"] = message.tool_call_id
+    return turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ def run(*words: str) -> str:
 
 
 def test_inspect(pairs: str, tmp_path: Path) -> None:
-    text = run("inspect", pairs, "--html", str(tmp_path / "page.html"))
+    text = run("inspect", pairs, "--output", str(tmp_path / "page.html"))
     assert "prompt-pairs (100% sure), 31 rows" in text
     assert "empty_rejected" in text
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
@@ -61,18 +61,47 @@ def test_a_long_run_says_how_far_it_is(
 
 
 def test_convert(pairs: str, tmp_path: Path) -> None:
-    text = run("convert", pairs, "--out", str(tmp_path / "o.parquet"), "--to", "trl")
+    text = run("convert", pairs, "--output", str(tmp_path / "o.parquet"), "--to", "trl")
     assert "30 pairs as trl" in text
     assert "pairs.jsonl:31: empty_rejected" in text
     listed = json.loads((tmp_path / "o.parquet.data.json").read_text())["left_out"]
     assert listed == [{"id": "pairs.jsonl:31", "reason": "empty_rejected", "detail": "rejected is empty"}]
-    done = json.loads(run("convert", pairs, "--out", str(tmp_path / "k.jsonl"), "--to", "kto", "--json"))
+    done = json.loads(run("convert", pairs, "--output", str(tmp_path / "k.jsonl"), "--to", "kto", "--json"))
     assert done["written"] == 60
     assert done["left_out"] == [{"id": "pairs.jsonl:31", "reason": "empty_rejected", "detail": "rejected is empty"}]
 
 
+@pytest.fixture
+def votes(tmp_path: Path) -> str:
+    path = tmp_path / "votes.jsonl"
+    rows = [
+        {"prompt": row["prompt"], "response_a": row["chosen"], "response_b": row["rejected"], "label": n % 2}
+        for n, row in enumerate(ROWS)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_labels_are_said_and_can_be_named(votes: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"label holds 0 \(15\), 1 \(15\); which answer each value means is not certain"
+    ):
+        run("inspect", votes)
+    named = ("--label", "0=response_a", "--label", "1=response_b")
+    line = "label: 0 → response_a (15), 1 → response_b (15)"
+    assert line in run("inspect", votes, *named, "--html", str(tmp_path / "page.html"))
+    assert line in (tmp_path / "page.html").read_text()
+    done = RUN.invoke(app, ["convert", votes, *named, "-o", str(tmp_path / "o.jsonl")])
+    assert line in done.stderr
+    assert json.loads((tmp_path / "o.jsonl.data.json").read_text())["sources"][0]["labels"] == line
+    chosen = [json.loads(row)["chosen"][0]["content"] for row in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert chosen == [ROWS[n]["chosen" if n % 2 == 0 else "rejected"] for n in range(30)]
+    for verb, *more in (("curate", "--preset", "clean"), ("split",), ("mix",), ("augment", "--add", "dropped_end=2")):
+        run(verb, votes, *named, "-o", str(tmp_path / verb), *more)
+
+
 def test_curate(pairs: str, tmp_path: Path) -> None:
-    text = run("curate", pairs, "--out", str(tmp_path / "out"), "--preset", "strong")
+    text = run("curate", pairs, "--output", str(tmp_path / "out"), "--preset", "strong")
     assert "more_nouns_and_verbs" in text
     assert "30 rows kept" in text
     (tmp_path / "rules.yaml").write_text("rules: [{sample: {rows: 5}}]\n")
@@ -95,7 +124,7 @@ def test_mix(pairs: str, tmp_path: Path) -> None:
 
 
 def test_split(pairs: str, tmp_path: Path) -> None:
-    run("split", pairs, "--out", str(tmp_path / "s"), "--part", "test=5", "--threshold", "1")
+    run("split", pairs, "--output", str(tmp_path / "s"), "--part", "test=5", "--threshold", "1")
     assert len((tmp_path / "s" / "test.jsonl").read_text().splitlines()) == 5
     assert len((tmp_path / "s" / "train.jsonl").read_text().splitlines()) == 25
     assert [row["id"] for row in json.loads((tmp_path / "s" / "data.json").read_text())["left_out"]] == [
@@ -125,7 +154,9 @@ def test_one_split_of_a_folder(words: list[str], counted: str, tmp_path: Path) -
 
 
 def test_augment(pairs: str, tmp_path: Path) -> None:
-    text = run("augment", pairs, "--out", str(tmp_path / "a"), "--add", "dropped_end=0.1", "--add", "swapped_numbers=4")
+    text = run(
+        "augment", pairs, "--output", str(tmp_path / "a"), "--add", "dropped_end=0.1", "--add", "swapped_numbers=4"
+    )
     assert "30  rows as they were" in text
     assert "3  dropped_end" in text
     done = json.loads(run("augment", pairs, "-o", str(tmp_path / "a"), "--aim", "accuracy", "--share", "0.2", "--json"))
@@ -137,15 +168,17 @@ def test_augment(pairs: str, tmp_path: Path) -> None:
     [
         (["inspect", "none.jsonl"], DataError, "none.jsonl' is not there"),
         (["inspect", "PAIRS", "--prefer", "nicer"], UsageError, "--prefer nicer: is not one of"),
-        (["inspect", "PAIRS", "--column", "prompt"], UsageError, "--column prompt: write NAME=COLUMN"),
+        (["inspect", "PAIRS", "--column", "prompt"], UsageError, "--column prompt: write it as prompt=question"),
+        (["inspect", "PAIRS", "--label", "0"], UsageError, "--label 0: write it as 0=response_1"),
+        (["inspect", "PAIRS", "--label", "0=first"], DataError, "labels is set, but no label column is read there"),
         (["convert", "PAIRS", "-o", "OUT", "--to", "xml"], UsageError, "palate does not write 'xml'"),
-        (["curate", "PAIRS"], UsageError, "name a dataset and --out"),
+        (["curate", "PAIRS"], UsageError, "name a dataset and --output"),
         (["curate", "PAIRS", "-o", "OUT"], ConfigError, "no rules; name a preset"),
         (["split", "PAIRS", "-o", "OUT", "--part", "test"], UsageError, "--part test: write NAME=SIZE"),
         (["mix", "PAIRS", "-o", "OUT", "--weight", "2"], UsageError, "--weight 2: write SOURCE=NUMBER"),
         (["mix", "PAIRS", "-o", "OUT", "--weight", "a=1", "--temperature", "2"], UsageError, "keep one of them"),
         (["convert", "PAIRS", "-o", "PAIRS"], UsageError, "is what is read"),
-        (["inspect", "PAIRS", "--html", "PAIRS"], UsageError, "is what is read"),
+        (["inspect", "PAIRS", "--output", "PAIRS"], UsageError, "is what is read"),
         (["mix", "PAIRS", "-o", "OUT", "--cap", "pairs=nan"], UsageError, "--cap pairs=nan: write SOURCE=NUMBER"),
         (["mix", "PAIRS", "-o", "OUT", "--cap", "pairs=-5"], UsageError, "--cap pairs=-5: give a whole number"),
         (["mix", "PAIRS", "-o", "OUT", "--cap", "pairs=0"], DataError, "the mixture would be empty: empty_rejected 1"),
@@ -172,3 +205,61 @@ def test_every_verb_has_help() -> None:
     ]  # fmt: skip
     for verb in command.commands.values():  # type: ignore[attr-defined]
         assert verb.help
+
+
+@pytest.mark.parametrize("verb", ["split", "mix", "convert", "curate"])
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("empty.jsonl", "", "there is no row in it"),
+        ("empty.json", "[]", "there is no row in it"),
+        ("header.csv", "prompt,chosen,rejected\n", "there is no row in it"),
+        ("notes.txt", "hello", "unknown type of file"),
+        ("broken.jsonl", "{oops\n", "line 1: broken JSON"),
+        ("numbers.jsonl", "5\n", "none of its first rows is an object"),
+        ("cut.parquet", "PAR1", "not a whole Parquet file"),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path: Path, verb: str, name: str, content: str, says: str) -> None:
+    (tmp_path / name).write_text(content)
+    target = tmp_path / ("o.jsonl" if verb == "convert" else "o")
+    given = [verb, str(tmp_path / name), "-o", str(target), *(["--preset", "clean"] if verb == "curate" else [])]
+    with pytest.raises(DataError) as raised:
+        run(*given)
+    assert name in str(raised.value)
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not target.exists()
+
+
+def test_one_row_is_enough_for_all_verbs_but_split(tmp_path: Path) -> None:
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps(ROWS[0]) + "\n")
+    assert "1 pairs as palate" in run("convert", str(path), "-o", str(tmp_path / "c.jsonl"))
+    assert "1  rows in" in run("mix", str(path), "-o", str(tmp_path / "m"))
+    assert "1 rows kept" in run("curate", str(path), "-o", str(tmp_path / "k"), "--preset", "clean")
+    with pytest.raises(DataError, match=r"one\.jsonl: validation 0\.05 of 1 rows in 1 clusters .* split more rows"):
+        run("split", str(path), "-o", str(tmp_path / "s"))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.parquet"])
+def test_answers_that_begin_like_formulas_or_lists_come_back_as_they_are(tmp_path: Path, name: str) -> None:
+    answers = ["- one\n- two", "-5", "--", "=SUM(A1)", "+1 for that", "@home", "'quoted'", "\t- tab", "- a | b", "a\rb"]
+    rows = [{"prompt": f"{answer}?", "chosen": answer, "rejected": "no"} for answer in answers]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("convert", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / name), "--to", "trl")
+    run("convert", str(tmp_path / name), "-o", str(tmp_path / "back.jsonl"))
+    back = [json.loads(line) for line in (tmp_path / "back.jsonl").read_text().splitlines()]
+    assert [row["chosen"][-1]["content"] for row in back] == answers
+    assert [row["prompt"][-1]["content"] for row in back] == [f"{answer}?" for answer in answers]
+
+
+def test_a_csv_by_hand_keeps_its_bullets(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('prompt,chosen,rejected\nq?,"- one\n- two",-no\n=1+1?,+2,@3\n')
+    run("convert", str(path), "-o", str(tmp_path / "b.jsonl"))
+    back = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    assert [[row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")] for row in back] == [
+        ["q?", "- one\n- two", "-no"],
+        ["=1+1?", "+2", "@3"],
+    ]

@@ -58,7 +58,7 @@ def test_inspect_counts_tokens_under_the_models_template(dataset: str, model: st
 
 def test_margins_become_a_rule(dataset: str, model: str, tmp_path: Path) -> None:
     out = tmp_path / "margins.jsonl"
-    text = run("margins", dataset, "--model", model, "--out", str(out), "--precision", "fp32")
+    text = run("margins", dataset, "--model", model, "--output", str(out), "--precision", "fp32")
     assert "12 pairs scored" in text
     margins = {row["id"]: row["margin"] for row in lines(out)}
     assert set(margins) == {f"pairs.jsonl:{n}" for n in range(1, 13)}

@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(place: Path, *changed: str, models: tuple[str, ...] = ("dpo",), reward: str = "length:longer") -> list[str]:
     named = [str(place / model) for model in models]
     options = ["--prompts", str(place / "prompts.jsonl"), "--reward", reward, "--precision", "fp32"]
-    return ["eval", "frontier", *named, *options, "--max-new-tokens", "6", "--samples", "2", *changed]
+    return ["eval", "frontier", *named, *options, "--max-new-tokens", "6", "--k", "2", *changed]
 
 
 def test_true_and_learned_reward_of_every_checkpoint(

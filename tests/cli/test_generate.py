@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
+from engines import Server, serving
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
 from runs import write_rows
@@ -24,8 +26,8 @@ def test_rows_go_to_a_file_that_can_be_continued(
     prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n}"} for n in range(5)])
     out = tmp_path / "c.jsonl"
     common = ["generate", str(prompts), "--model", str(model), "--k", "3", "--max-new-tokens", "6"]
-    assert main([*common, "--out", str(out), "--max-samples", "2"]) == 0
-    assert main([*common, "--out", str(out), "--json"]) == 0
+    assert main([*common, "--output", str(out), "--max-samples", "2"]) == 0
+    assert main([*common, "--output", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.partition("\n")[2])["made"] == 3
     rows = read_jsonl(out)
     assert [row["id"] for row in rows] == [f"p.jsonl:{n}" for n in range(1, 6)]
@@ -33,6 +35,31 @@ def test_rows_go_to_a_file_that_can_be_continued(
     assert all(1 <= one["tokens"] <= 6 for row in rows for one in row["completions"])
     assert main(common) == 0
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
+
+
+def test_an_engine_that_starts_late_is_waited_for(tmp_path: Path) -> None:
+    prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": "question"}])
+    out = tmp_path / "c.jsonl"
+    with serving() as server:
+        port = server.server_address[1]
+    started: list[Server] = []
+
+    def start() -> None:
+        server = Server(port)
+        started.append(server)
+        server.serve_forever()
+
+    timer = threading.Timer(0.7, start)  # nobody listens on the port until then
+    timer.start()
+    try:
+        words = ["--model", "m", "--k", "2", "--base-url", f"http://127.0.0.1:{port}/v1", "--output", str(out)]
+        assert main(["generate", str(prompts), *words]) == 0
+    finally:
+        timer.join(0)
+        for one in started:
+            one.shutdown()
+            one.server_close()
+    assert len(read_jsonl(out)[0]["completions"]) == 2
 
 
 @pytest.mark.parametrize(

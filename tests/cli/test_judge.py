@@ -42,7 +42,7 @@ def test_pairs_can_be_trained_on(candidates: Path, tmp_path: Path, capsys: pytes
 
 def test_a_second_call_asks_nothing_again(candidates: Path, tmp_path: Path) -> None:
     votes = tmp_path / "v.jsonl"
-    arguments = ["judge", str(candidates), "--judge", "length", "--votes", str(votes)]
+    arguments = ["judge", str(candidates), "--judge", "length", "--output", str(votes)]
     assert main(arguments) == 0
     first = votes.read_bytes()
     assert main(arguments) == 0

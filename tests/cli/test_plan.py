@@ -10,6 +10,7 @@ import pytest
 from palate.cli.main import main
 from palate.config.load import load_config
 from palate.config.pipeline import load_pipeline
+from palate.config.sweep import load_sweep
 
 CONFIG = (
     "stage: dpo\nmodel_name_or_path: model\ndataset: pairs.jsonl\noutput_dir: runs/a\nfp16: true\n"
@@ -127,6 +128,32 @@ def test_a_pipelines_plan_says_what_each_run_starts_from(tmp_path: Path, capsys:
     assert plan["runs"][1]["config"]["pref_beta"] == 0.2
     assert plan["drift"]["drift_samples"] == 5
     assert plan["notices"] == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{seed: [1, 2], pref_beta: [0.1, 5e-1]}",
+        "[{pref_loss: ipo}, {pref_loss: multi_soft, dimension_weights: {a: 1}}]",
+    ],
+)
+def test_a_sweeps_plan_is_a_sweep_that_means_the_same(
+    value: str, config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(config_file), "--set", f"sweep={value}"]) == 0
+    again = tmp_path / "again.yaml"
+    again.write_text(capsys.readouterr().out, encoding="utf-8")
+    first, second = load_sweep(config_file, [f"sweep={value}"]), load_sweep(again)
+    assert [point.name for point in first.points] == [point.name for point in second.points]
+    for one, other in zip(first.points, second.points, strict=True):
+        assert one.config.resolved() == other.config.resolved()
+    assert main(["plan", str(again), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["points"]) == len(first.points)
+
+
+def test_an_override_makes_a_pipeline(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(config_file), "--set", "rounds=2", "--set", "rounds=3"]) == 0
+    assert "# 3 runs, each from the one before" in capsys.readouterr().out
 
 
 def test_a_mistake_in_a_pipeline_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

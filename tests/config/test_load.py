@@ -69,7 +69,11 @@ def test_the_other_keys_that_llamafactory_users_have(write: Callable[[str], Path
     assert (config.overwrite_output_dir, config.ddp_timeout, config.resume_from_checkpoint) == (True, 180000000, None)
     assert config.objective_options["pref_ftx"] == 0.1
     assert config.report_to == []
-    assert [notice.split(" ")[0] for notice in loaded.notices] == ["plot_loss", "overwrite_cache", "bf16:"]
+    assert loaded.notices == (
+        "bf16: true is read as precision: bf16",
+        "no effect here: plot_loss: true (report.html always draws the loss); "
+        "overwrite_cache: true (no tokenised dataset is cached)",
+    )
 
 
 def test_numbers_without_a_dot_are_numbers(write: Callable[[str], Path]) -> None:
@@ -103,7 +107,6 @@ def test_an_override_of_a_list_or_mapping(write: Callable[[str], Path]) -> None:
     ("line", "message"),
     [
         ("learnig_rate: 1", "unknown key learnig_rate; did you mean learning_rate?"),
-        ("beta: 0.1", "unknown key beta; did you mean pref_beta?"),
         ("loss_type: ipo", "unknown key loss_type; did you mean pref_loss?"),
         ("zzzzzz: 1", "unknown key zzzzzz; docs/config.md lists the keys"),
         ("learning_rate: -1", "learning_rate must be above 0, not -1"),
@@ -115,7 +118,7 @@ def test_an_override_of_a_list_or_mapping(write: Callable[[str], Path]) -> None:
         ("gradient_checkpointing: maybe", "gradient_checkpointing must be true or false, not maybe"),
         ("quantization_bit: 5", "quantization_bit must be 4 or 8, not 5"),
         ("max_tokens_per_batch: aut", "max_tokens_per_batch must be a whole number or auto, not aut"),
-        ("columns: [a]", "columns must be a mapping, not ['a']"),
+        ("columns: [a]", "columns must be a mapping, not [a]"),
         ("report_to: mlflow", "report_to must be tensorboard or wandb, not mlflow"),
         ("pref_loss: sigmoyd", "pref_loss: there is no objective 'sigmoyd'; did you mean sigmoid?"),
         ("pref_beta: -0.1", "pref_beta: -0.1 must be in (0, ∞)"),
@@ -143,16 +146,66 @@ def test_a_wrong_override_is_named_as_such(write: Callable[[str], Path]) -> None
 
 def test_what_is_missing_is_said_with_its_meaning(write: Callable[[str], Path]) -> None:
     path = write("stage: dpo\nmodel_name_or_path: model\n")
-    with pytest.raises(
-        ConfigError, match=r"run\.yaml: dataset is missing: what to train on.* \(also wrong: output_dir\)"
-    ):
+    with pytest.raises(ConfigError) as caught:
         load_config(path)
+    dataset, output_dir = caught.value.lines
+    assert dataset.startswith(f"{path}: dataset is missing: what to train on: a file, folder")
+    assert output_dir.startswith(f"{path}: output_dir is missing: the run directory")
     with pytest.raises(ConfigError, match=r"stage is missing; add `stage: dpo` \(one of sft, .*dpo"):
         load_config(write("dataset: a\n"))
 
 
+def test_every_wrong_key_has_a_line_of_one_message(write: Callable[[str], Path]) -> None:
+    path = write(
+        BASE
+        + "learnig_rate: 1\nuse_galore: true\nrewards: r\nbf16: maybe\nseed: -1\npref_beta: -0.1\nsimpo_gamma: 2\n"
+        + "max_steps: 0\npush_to_hub: yes\nqps: 1\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, ["lora_rank=0"])
+    lines = sorted(line.removeprefix(f"{path}:") for line in caught.value.lines)
+    assert [re.match(r"(\d+|--set): [^;,]*", line)[0] for line in lines] == [  # type: ignore[index]
+        "--set: lora_rank must be at least 1",
+        "10: pref_beta: -0.1 must be in (0",
+        "11: simpo_gamma: 2.0 has no effect on pref_loss: sigmoid",
+        "12: max_steps must be -1 (leave it to num_train_epochs) or at least 1",
+        "13: push_to_hub: yes is not available",
+        "14: unknown key qps",
+        "5: unknown key learnig_rate",
+        "6: use_galore: true is not available",
+        "7: rewards belongs to stage ppo or grpo",
+        "8: bf16 must be true or false",
+        "9: seed must be at least 0",
+    ]
+
+
+def test_a_slip_in_a_key_does_not_make_the_key_missing(write: Callable[[str], Path]) -> None:
+    path = write(BASE.replace("dataset", "datset"))
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert caught.value.lines == (f"{path}:3: unknown key datset; did you mean dataset?",)
+
+
+def test_an_override_reaches_into_a_mapping(write: Callable[[str], Path]) -> None:
+    path = write(BASE + "lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: {min_lr: 1e-7}\n")
+    config = load_config(path, ["lr_scheduler_kwargs.min_lr=2e-7", "lr_scheduler_kwargs.num_cycles=0.5"]).config
+    assert config.lr_scheduler_kwargs == {"min_lr": 2e-7, "num_cycles": 0.5}
+    path = write(BASE.replace("pairs.jsonl", "{a.jsonl: 1, b.jsonl: 2}"))
+    assert load_config(path, ["dataset.b.jsonl=5"]).config.dataset == {"a.jsonl": 1.0, "b.jsonl": 5.0}
+    assert load_config(write(BASE), ["columns.prompt=q"]).config.columns == {"prompt": "q"}
+    with pytest.raises(ConfigError, match=r"--set dataset.a: pairs.jsonl is no mapping"):
+        load_config(write(BASE), ["dataset.a=5"])
+
+
+def test_an_override_mends_what_the_file_has_wrong(write: Callable[[str], Path]) -> None:
+    path = write(BASE + "use_galore: true\nbf16: maybe\nqps: 1\n")
+    assert load_config(path, ["use_galore=false", "bf16=true", "qps=null"]).config.precision == "bf16"
+
+
 def test_a_null_is_a_key_left_out(write: Callable[[str], Path]) -> None:
-    config = load_config(write(BASE + "seed: null\nref_model:\ntrust_remote_code: ~\nreport_to: null\n")).config
+    config = load_config(
+        write(BASE + "seed: null\nref_model:\ntrust_remote_code: ~\nreport_to: null\nhub_x: null\nrewards: null\n")
+    ).config
     assert (config.seed, config.trust_remote_code, config.report_to) == (42, False, [])
 
 
@@ -164,6 +217,15 @@ def test_stages_own_their_keys(write: Callable[[str], Path]) -> None:
         load_config(write(sft + "dpop_lambda: 3\n"))
     with pytest.raises(ConfigError, match=r"run\.yaml:1: stage must be one of sft, .*, not pt"):
         load_config(write(BASE.replace("dpo", "pt")))
+
+
+def test_the_default_of_another_stage_changes_nothing(write: Callable[[str], Path]) -> None:
+    lines = "pref_beta: 0.1\nsimpo_gamma: 1\ntemperature: 1.0\nppo_score_norm: no\npref_loss: sigmoid\n"
+    (line,) = load_config(write(BASE.replace("dpo", "sft") + lines)).notices
+    assert line.startswith("no effect here: pref_beta: 0.1 (the default of stage dpo or kto); simpo_gamma: 1 (the")
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(BASE.replace("dpo", "sft") + "pref_beta: 0.2\ntemperature: true\nppo_score_norm: yes\n"))
+    assert len(caught.value.lines) == 3
 
 
 @pytest.mark.parametrize("key", PIPELINE_KEYS)

@@ -24,7 +24,7 @@ def load(folder: Path, given: dict[str, Any], *overrides: str) -> Pipeline:
     return load_pipeline(path, overrides)
 
 
-def starts(pipeline: Pipeline) -> list[tuple[str, str | None]]:
+def starts(pipeline: Pipeline) -> list[tuple[str, str | list[str] | None]]:
     return [(run.config.model_name_or_path, run.config.adapter_name_or_path) for run in pipeline.runs]
 
 
@@ -45,6 +45,21 @@ def test_adapters_go_on_and_are_merged_where_all_weights_train(tmp_path: Path) -
         ("base", "runs/p/1-sft"),
         ("base", "runs/p/2-dpo"),
         ("runs/p/3-dpo", None),
+    ]
+
+
+def test_what_a_stage_merged_is_named_before_its_adapter(tmp_path: Path) -> None:
+    stages = [{"stage": "sft"}, {"stage": "dpo"}, {"stage": "dpo", "finetuning_type": "full"}]
+    given = {"stages": stages, "finetuning_type": "lora", "adapter_name_or_path": "a, b"}
+    assert starts(load(tmp_path, given)) == [
+        ("base", "a, b"),
+        ("base", ["a", "runs/p/1-sft"]),
+        ("base", ["a", "runs/p/2-dpo"]),
+    ]
+    assert starts(load(tmp_path, {**given, "create_new_adapter": True})) == [
+        ("base", "a, b"),
+        ("base", ["a", "b", "runs/p/1-sft"]),
+        ("base", ["a", "b", "runs/p/1-sft", "runs/p/2-dpo"]),
     ]
 
 
@@ -79,7 +94,8 @@ def test_overrides_hold_for_the_whole_file(tmp_path: Path) -> None:
     ("given", "said"),
     [
         ({"stages": [{"stage": "sft"}], "rounds": 2}, "cannot both be given"),
-        ({"stages": []}, "write a list of mappings"),
+        ({"stages": []}, "stages must be a list of mappings, not []"),
+        ({"rounds": 0}, "rounds must be a number or a list of mappings, not 0"),
         ({"stages": [{"learning_rate": 1}]}, "p.yaml:4 (number 1): names no stage"),
         ({"stages": [{"stage": "sft"}], "pref_beta": 0.1}, "no stage of this pipeline has the key pref_beta"),
         ({"stages": [{"stage": "sft", "pref_bta": 0.1}]}, "p.yaml:4 (number 1): unknown key pref_bta"),
@@ -107,6 +123,54 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path, given: dict[
         load(tmp_path, given)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_every_wrong_key_of_every_run_is_in_one_message(tmp_path: Path) -> None:
+    stages = [{"stage": "sft", "seed": -1}, {"stage": "dpo", "pref_bta": 1, "learning_rate": 0}, {"lr": 1}]
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, {"use_galore": True, "stages": stages, "pref_beta": 0.1, "gamma": 1})
+    assert [line.partition(": ")[2].partition(";")[0].partition(",")[0] for line in caught.value.lines] == [
+        "use_galore: true is not available",
+        "seed must be at least 0",
+        "unknown key pref_bta",
+        "learning_rate must be above 0",
+        "names no stage",
+        "no stage of this pipeline has the key gamma",
+    ]
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, {"stage": "dpo", "rounds": [{"seed": -1}, {"sed": 1}], "model_name_or_path": None})
+    assert len(caught.value.lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("rounds=3", ["round-1", "round-2", "round-3"]),
+        ("rounds=[{seed: 1}, {seed: 2}]", ["round-1", "round-2"]),
+        ("stages=[{stage: sft}, {stage: dpo}]", ["1-sft", "2-dpo"]),
+    ],
+)
+def test_an_override_makes_a_pipeline(tmp_path: Path, override: str, names: list[str]) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**COMMON, "stage": "dpo"}))
+    assert not is_pipeline(path)
+    assert is_pipeline(path, [override])
+    assert [run.name for run in load_pipeline(path, [override]).runs] == names
+
+
+def test_an_override_reaches_into_a_stage(tmp_path: Path) -> None:
+    stages = [{"stage": "sft"}, {"stage": "dpo", "pref_beta": 0.3}]
+    pipeline = load(
+        tmp_path,
+        {"stages": stages},
+        "stages.1.pref_beta=0.2",
+        "stages.0.lr_scheduler_kwargs.num_cycles=2",
+        "stages.0.lr_scheduler_type=cosine",
+    )
+    assert getattr(pipeline.runs[1].config, "pref_beta", None) == 0.2
+    assert pipeline.runs[0].config.lr_scheduler_kwargs == {"num_cycles": 2}
+    with pytest.raises(ConfigError, match=r"--set stages.2.seed: 2 is no place in a list of 2"):
+        load(tmp_path, {"stages": stages}, "stages.2.seed=1")
 
 
 def test_a_command_for_one_stage_says_who_runs_pipelines(tmp_path: Path) -> None:

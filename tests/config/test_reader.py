@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.config.reader import as_yaml, read_config_file, read_override
+from palate.config.reader import as_yaml, dump_yaml, read_config_file, read_override, read_yaml_file
 from palate.errors import ConfigError
 
 
@@ -39,8 +39,13 @@ def read(folder: Path, text: str) -> dict[str, object]:
         ("e5", "e5"),
         ("3.4.5", "3.4.5"),
         ("'5e-7'", "5e-7"),
-        ("no", False),
-        ("on", True),
+        ("no", "no"),
+        ("on", "on"),
+        ("Yes", "Yes"),
+        ("true", True),
+        ("False", False),
+        ("tRUE", "tRUE"),
+        ("[no, da]", ["no", "da"]),
         ("null", None),
         ("~", None),
         ("", None),
@@ -138,6 +143,28 @@ def test_an_override_keeps_what_stands_after_the_first_equals_sign() -> None:
 def test_values_are_shown_as_they_stand_in_the_file() -> None:
     assert [as_yaml(value) for value in (None, True, False, "text", 0.5)] == ["null", "true", "false", "text", "0.5"]
     assert len(as_yaml("x" * 1000)) == 58
+
+
+@pytest.mark.parametrize(
+    "value", ["no", "5e-7", "1e3", "010", "true", "1:30", "~", "", "a: b", 5e-7, 3, None, True, ["off", {"a": "2"}]]
+)
+def test_what_is_written_is_read_back(value: object) -> None:
+    text = dump_yaml(value)
+    assert "\n" not in text
+    assert read_override(f"key={text}")[1].value == value
+
+
+def test_a_whole_file_is_read_by_the_same_rules(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text("- no\n- {rate: 5e-7}\n")
+    assert read_yaml_file(path) == ["no", {"rate": 5e-7}]
+    path.write_text("")
+    assert read_yaml_file(path) is None
+    path.write_text("a:\n  b: 1\n  b: 2\n")
+    with pytest.raises(ConfigError, match=r"rules\.yaml:3: b is given twice, first on line 2"):
+        read_yaml_file(path)
+    with pytest.raises(ConfigError, match="there is no such file"):
+        read_yaml_file(tmp_path / "none.yaml")
 
 
 def test_a_few_lines_that_stand_for_billions_of_values_are_refused_at_once(tmp_path: Path) -> None:

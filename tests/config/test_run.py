@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from palate.config.objectives import OBJECTIVES, OPTIONS
-from palate.config.optimisation import Optimiser, Schedule
+from palate.config.optimisation import Optimiser
 from palate.config.preference import OBJECTIVE_KEYS
 from palate.config.run import STAGES, DpoConfig, SftConfig
 from palate.errors import ConfigError
@@ -47,6 +47,11 @@ def test_what_can_be_written_in_several_ways() -> None:
     assert dpo(eval_strategy=False, save_strategy=False).save_strategy == "no"
     assert dpo(reference_cache=False, trunk_cache=False).trunk_cache == "off"
     assert dpo(reference_cache="refs.safetensors").reference_cache == "refs.safetensors"
+    assert dpo(labels={0: "response_1", True: True, None: None}).labels == {
+        "0": "response_1",
+        "true": "true",
+        "null": "none",
+    }
     assert dpo(run_name=2024).run_name == "2024"
 
 
@@ -78,6 +83,13 @@ def test_datasets_come_in_three_forms() -> None:
             | {"val_size": 0.1},
             "multiple of eval_steps",
         ),
+        (
+            {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 0.2, "save_steps": 100}
+            | {"val_size": 0.1},
+            "multiple of eval_steps",
+        ),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "moves at evaluations, but eval_strategy is no"),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, "needs exactly one of min_lr and min_lr_rate"),
         ({"max_steps": 0}, "max_steps must be -1"),
         ({"max_tokens_per_batch": 0}, "at least 1"),
         ({"deepspeed": "ds.json", "fsdp": "full_shard"}, "keep one of them"),
@@ -143,12 +155,10 @@ def test_a_judge_is_given_answers_to_compare() -> None:
     assert STAGES["grpo"](**given).num_generations == 8  # type: ignore[attr-defined]
 
 
-def test_names_of_optimisers_and_schedules_are_those_of_transformers() -> None:
-    from transformers.trainer_utils import SchedulerType
+def test_names_of_optimisers_are_those_of_transformers() -> None:
     from transformers.training_args import OptimizerNames
 
     assert set(get_args(Optimiser)) <= {item.value for item in OptimizerNames}
-    assert set(get_args(Schedule)) <= {item.value for item in SchedulerType}
 
 
 def test_config_imports_no_torch() -> None:

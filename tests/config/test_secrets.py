@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from palate.config.reader import Entry
-from palate.config.secrets import refuse_secrets
-from palate.errors import ConfigError
+from palate.config.secrets import find_secrets
 
 CANARY = "CANARY-123"
 
@@ -27,9 +28,9 @@ CANARY = "CANARY-123"
     ],
 )
 def test_a_secret_is_refused_without_being_shown(key: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=r"run\.yaml:3: .* holds a secret.*environment variable") as caught:
-        refuse_secrets({key: Entry(value, "run.yaml:3")})
-    assert "CANARY" not in str(caught.value)
+    (line,) = find_secrets({key: Entry(value, "run.yaml:3")})
+    assert re.match(r"run\.yaml:3: .* holds a secret.*environment variable", line)
+    assert "CANARY" not in line
 
 
 @pytest.mark.parametrize(
@@ -45,11 +46,12 @@ def test_a_secret_is_refused_without_being_shown(key: str, value: object) -> Non
     ],
 )
 def test_what_is_no_secret_passes(key: str, value: object) -> None:
-    refuse_secrets({key: Entry(value, "run.yaml:3")})
+    assert find_secrets({key: Entry(value, "run.yaml:3")}) == []
 
 
 def test_the_right_variable_is_named() -> None:
-    with pytest.raises(ConfigError, match="WANDB_API_KEY"):
-        refuse_secrets({"wandb_api_key": Entry(CANARY, "run.yaml:1")})
-    with pytest.raises(ConfigError, match="HF_TOKEN"):
-        refuse_secrets({"hf_hub_token": Entry(CANARY, "run.yaml:1")})
+    first, second = find_secrets(
+        {"wandb_api_key": Entry(CANARY, "run.yaml:1"), "hf_hub_token": Entry(CANARY, "run.yaml:2")}
+    )
+    assert "WANDB_API_KEY" in first
+    assert "HF_TOKEN" in second

@@ -18,7 +18,7 @@ from palate.cli.main import main
 @pytest.mark.slow
 def test_held_out_topics_are_learned(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "demo"
-    assert main(["demo", "--output-dir", str(run), "--json"]) == 0
+    assert main(["demo", "--output", str(run), "--json"]) == 0
     said = json.loads(capfd.readouterr().out)
     reference, policy = said["accuracy"]["reference"], said["accuracy"]["policy"]
     assert reference["estimate"] <= 0.70

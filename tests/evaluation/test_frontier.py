@@ -19,6 +19,7 @@ from palate.evaluation.frontier import measure_frontier
 from palate.evaluation.frontier_points import Frontier, FrontierModel
 from palate.evaluation.subject import ModelSpec
 from palate.records import Message, Messages, Record
+from palate.stats import rate_interval
 from tiny import save_tiny, tiny_tokenizer
 
 
@@ -122,8 +123,15 @@ def test_the_unit_is_the_prompt(policy: Path, model: Path) -> None:
         assert interval.estimate == pytest.approx(means.mean())
         assert (interval.low, interval.high) == pytest.approx((means.mean() - half, means.mean() + half))
         assert interval.n == 3
+    assert point.ended == rate_interval([answer.ended for answer in mine], clusters=np.repeat(range(3), 5).tolist())
+    assert 0 <= point.distinct.low <= point.distinct.high <= 1
     kl = np.array([answer.kl for answer in mine]).reshape(3, 5).mean(1)
     assert point.kl_error == pytest.approx(kl.std(ddof=1) / math.sqrt(3))
+
+
+def test_a_prompt_given_twice_is_one_unit(policy: Path, model: Path) -> None:
+    point = measured(policy, model, prompts=[*PROMPTS, PROMPTS[0]], samples=2).points[1]
+    assert {one.n for one in (point.kl, point.tokens, point.ended, point.distinct, point.rewards["length"])} == {3}
 
 
 def test_answers_say_what_they_are(policy: Path, model: Path) -> None:

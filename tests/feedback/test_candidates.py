@@ -15,7 +15,7 @@ from palate.artifacts import read_jsonl
 from palate.errors import ArtifactError, DataError
 from palate.feedback.candidates import read_candidates, write_candidates
 from palate.models.generate import Decoding
-from palate.records import Answer, Message, Messages, Record
+from palate.records import Answer, Message, Messages, Record, ToolCall, as_turn
 
 PROMPTS = [Record(id=f"p.jsonl:{n}", prompt=(Message("user", f"prompt {n}"),)) for n in range(1, 41)]
 HOW = Decoding(max_new_tokens=4, temperature=1.0, seed=3)
@@ -88,7 +88,7 @@ def test_a_row_says_all_there_is_to_know(tmp_path: Path) -> None:
 def test_other_settings_are_not_mixed_into_a_file(tmp_path: Path, how: Decoding) -> None:
     path = tmp_path / "c.jsonl"
     write_candidates(PROMPTS[:2], Echo(), 2, HOW, path=path)
-    with pytest.raises(ArtifactError, match="name another --out"):
+    with pytest.raises(ArtifactError, match="name another --output"):
         write_candidates(PROMPTS, Echo(), 2, how, path=path)
     with pytest.raises(ArtifactError, match="made with k 2, not 3"):
         write_candidates(PROMPTS, Echo(), 3, HOW, path=path)
@@ -127,4 +127,16 @@ def test_rows_that_would_be_misread_are_named(tmp_path: Path, second: dict[str, 
     assert [row.completions[0].tokens for row in read_candidates(path)] == [None]
     path.write_text("".join(json.dumps(row) + "\n" for row in (first, second)))
     with pytest.raises(DataError, match=rf"c\.jsonl:2: {re.escape(said)}"):
+        read_candidates(path)
+
+
+def test_tool_calls_of_a_prompt_are_read_back(tmp_path: Path) -> None:
+    call = ToolCall("f", '{"a": 1}', "c1")
+    prompt = (Message("user", "q"), Message("assistant", "", (call,)), Message("tool", "1", tool_call_id="c1"))
+    row = {"id": "a", "prompt": [as_turn(turn) for turn in prompt], "completions": ["x"]}
+    path = tmp_path / "c.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert read_candidates(path)[0].prompt == prompt
+    path.write_text(json.dumps({**row, "prompt": [{"role": "user", "content": 3}]}) + "\n")
+    with pytest.raises(DataError, match=r"c\.jsonl:1: prompt\[0\] is int 3"):
         read_candidates(path)

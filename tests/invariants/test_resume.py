@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import palate.training.run
 from palate.artifacts import read_jsonl
 from runs import logged, metrics, pairs, run, run_json, weights, write_rows
 
@@ -106,3 +107,46 @@ def test_a_longer_schedule_goes_on_from_a_named_checkpoint(model: Path, tmp_path
     run(model, tmp_path / "more", **{**changed, "num_train_epochs": 3}, resume_from_checkpoint=named)
     expected = weights(tmp_path / "long")
     assert all(torch.equal(expected[name], value) for name, value in weights(tmp_path / "more").items())
+
+
+@pytest.mark.parametrize("rare", [True, False], ids=["more often", "less often"])
+def test_other_intervals_hold_and_change_nothing_else(model: Path, tmp_path: Path, rare: bool) -> None:
+    """Saved, evaluated and logged as the resumed run's config says; trained as the run that was not interrupted."""
+    held_out = {"eval_dataset": str(write_rows(tmp_path / "held_out.jsonl", pairs(3, seed=9))), "dropout": 0.1}
+    when = {"save_strategy": "steps", "eval_strategy": "steps"}
+    steps = [{"save_steps": 4, "eval_steps": 4, "logging_steps": 4}, {"save_steps": 1, "eval_steps": 1}]
+    began, now = steps if rare else reversed(steps)
+    changed = {**SHAPE, **when, **held_out, "lr_scheduler_type": "cosine", "health": "off"}
+    run(model, tmp_path / "whole", **changed, **now)
+    run(model, tmp_path / "again", **changed, **began, max_steps=10)
+    for checkpoint in (tmp_path / "again").glob("checkpoint-*"):
+        if int(checkpoint.name.rpartition("-")[2]) > 4:
+            shutil.rmtree(checkpoint)
+    run(model, tmp_path / "again", **changed, **now, resume_from_checkpoint=True)
+
+    expected, got = weights(tmp_path / "whole"), weights(tmp_path / "again")
+    assert all(torch.equal(expected[name], value) for name, value in got.items())
+    assert metrics(tmp_path / "again") == metrics(tmp_path / "whole")
+    evaluated = [row["step"] for row in metrics(tmp_path / "again", "eval")]
+    assert [step for step in evaluated if step > 4] == ([5, 6, 7, 8, 9, 10] if rare else [8, 10])
+    saved = {int(path.name.rpartition("-")[2]) for path in (tmp_path / "again").glob("checkpoint-*")}
+    assert {step for step in saved if step > 4} == ({5, 6, 7, 8, 9, 10} if rare else {8, 10})
+
+
+def test_a_share_of_the_steps_is_one_of_the_longer_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers counts an interval below 1 as a share of all steps, of which a resumed run may have more."""
+    made = palate.training.run.training_arguments
+
+    def with_share(*given: Any) -> Any:
+        arguments = made(*given)
+        arguments.save_steps = 0.2
+        return arguments
+
+    monkeypatch.setattr(palate.training.run, "training_arguments", with_share)
+    changed = {**SHAPE, "save_strategy": "steps"}
+    run(model, tmp_path / "run", **changed)
+    run(model, tmp_path / "run", **{**changed, "num_train_epochs": 4}, resume_from_checkpoint=True)
+    saved = {int(path.name.rpartition("-")[2]) for path in (tmp_path / "run").glob("checkpoint-*")}
+    assert saved == {2, 4, 6, 8, 10, 12, 16, 20}

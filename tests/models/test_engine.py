@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
+from email.utils import formatdate
 from typing import Any
 
 import httpx
@@ -66,6 +68,29 @@ def test_a_busy_engine_is_asked_again_when_it_says_so() -> None:
     assert answer.text == "at last"
     assert waits[0] == 7.0
     assert 1.0 <= waits[1] <= 2.0
+
+
+def test_an_engine_is_left_alone_for_as_long_as_it_asks() -> None:
+    soon = formatdate(time.time() + 200, usegmt=True)
+    replies = [
+        httpx.Response(429, headers={"retry-after": "120"}),
+        httpx.Response(503, headers={"retry-after": soon}),
+        httpx.Response(503, headers={"retry-after": "soon"}),
+        reply("at last"),
+    ]
+    waits: list[float] = []
+    engine(lambda _: replies.pop(0), waits).answers([PROMPT], HOW, [0])
+    assert waits[0] == 120.0
+    assert 195 < waits[1] <= 200
+    assert 2.0 <= waits[2] <= 4.0
+
+
+def test_an_engine_that_asks_for_an_hour_is_not_waited_for() -> None:
+    waits: list[float] = []
+    busy = httpx.Response(429, headers={"retry-after": "3600"})
+    with pytest.raises(EngineError, match=r"answered 429 and asks to wait 3600 s; run again later"):
+        engine(lambda _: busy, waits).answers([PROMPT], HOW, [0])
+    assert waits == []
 
 
 def test_an_engine_that_stays_away_ends_in_one_line() -> None:

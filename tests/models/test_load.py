@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from palate.errors import ArtifactError, ModelError
+from palate.models import load
 from palate.models.load import load_model, load_tokenizer, resolve_name
 from tiny import save_tiny
 
@@ -77,5 +78,24 @@ def test_a_folder_with_a_space_is_quoted_in_the_command_that_converts_it(tmp_pat
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(ModelError, match=r"palate model convert '.*old model' '.*old model-safetensors'"):
+    with pytest.raises(ModelError, match=r"palate model convert '.*old model' --output '.*old model-safetensors'"):
         resolve_name(str(folder))
+
+
+@pytest.mark.parametrize("twice", [True, False])
+def test_four_bits_are_quantised_as_the_config_says(monkeypatch: pytest.MonkeyPatch, twice: bool) -> None:
+    """bitsandbytes and a GPU are not needed to see what they would be told."""
+    import transformers
+
+    monkeypatch.setattr(transformers, "BitsAndBytesConfig", lambda **given: given)
+    told = load._quantised(4, torch.device("cuda"), twice=twice)
+    assert told["device_map"] == {"": torch.device("cuda")}
+    assert told["quantization_config"] == {
+        "load_in_4bit": True,
+        "load_in_8bit": False,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": twice,
+        "bnb_4bit_compute_dtype": torch.bfloat16,
+    }
+    with pytest.raises(ModelError, match="quantization_bit: 4 needs a CUDA GPU"):
+        load._quantised(4, torch.device("cpu"))

@@ -184,7 +184,7 @@ def test_what_the_template_refuses_is_dropped_with_its_words(plain_bytes: Any, c
     encoded = encode_records([pair(chat("s: x", "u: hi"), "a", "b"), pair(chat("u: hi"), "a", "b")], template)
     assert len(encoded.groups) == 1
     assert encoded.dropped[0].reason == "template_refused"
-    assert encoded.dropped[0].detail.endswith("no system role")
+    assert "no system role; it has no system turn: write" in encoded.dropped[0].detail
 
 
 def test_labels_and_extra(plain_bytes: Any, chat: Chat, pair: Pair) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+import chat_templates
 from palate.errors import DataError
-from palate.records import Demonstration, Dropped, Messages, PreferencePair
+from palate.records import Demonstration, Dropped, Message, Messages, PreferencePair
 from palate.text.encode import encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight, token_statistics
 from palate.text.template import Template, load_template
@@ -30,6 +31,7 @@ class Counts:
     used: int
     records: int
     dropped_by_reason: Mapping[str, int] = field(default_factory=dict)
+    labels: str = ""
 
 
 @pytest.fixture
@@ -156,3 +158,34 @@ def test_splits_are_counted_apart(records: list[PreferencePair], template: Templ
     report = preflight_report([Counts("a", 3, 3, 3)], [], records[:2], parts, template)
     assert report["records"]["not_selected"] == 1
     assert [report["tokens"][split]["groups"] for split in ("train", "eval")] == [1, 1]
+
+
+def test_what_a_template_refuses_is_told_in_its_words(make_tokenizer: Make, pair: Pair, chat: Chat) -> None:
+    template = load_template(make_tokenizer("letters"), "chatml")
+    thought = Message("assistant", "yes", reasoning_content="hm")
+    records = [
+        pair(chat("u: q"), (thought,), "no", id="a:1", source="a"),
+        pair(chat("u: q"), "a", "b", id="a:2", source="a"),
+    ]
+    encoded = encode_records(records, template)
+    report = preflight_report([Counts("a", 2, 2, 2)], [], records, {"train": encoded}, template)
+    assert "          a:1: the chat template leaves out the reasoning of an answer" in render_preflight(report)
+    check_preflight(report, max_dropped=0.5)
+    with pytest.raises(DataError, match=r"template_refused 1.*; a:1: the chat template leaves out the reasoning"):
+        check_preflight(report, max_dropped=0.4)
+
+
+def test_reasoning_in_one_answer_only_is_counted(make_tokenizer: Make, pair: Pair, chat: Chat) -> None:
+    tokenizer = make_tokenizer("letters")
+    tokenizer.chat_template = chat_templates.QWEN3
+    template = load_template(tokenizer)
+    thought = Message("assistant", "yes", reasoning_content="hm")
+    records = [
+        pair(chat("u: q"), (thought,), "no", id="a:1", source="a"),
+        pair(chat("u: q"), "<think>\n\n</think>\n\nyes", "no", id="a:2", source="a"),
+        pair(chat("u: q"), (thought,), "<think>no</think>", id="a:3", source="a"),
+        pair(chat("u: q"), "yes", "no", id="a:4", source="a"),
+    ]
+    encoded = encode_records(records, template)
+    report = preflight_report([Counts("a", 4, 4, 4)], [], records, {"train": encoded}, template)
+    assert "2 records have reasoning in one answer and none in another" in " ".join(report["template"]["notices"])

@@ -34,7 +34,7 @@ def test_a_tokenizer_without_template_names_the_remedy(plain_bytes: Any) -> None
 
 def test_an_unknown_name_is_refused_with_the_nearest_one(plain_bytes: Any) -> None:
     with pytest.raises(
-        ConfigError, match="template: chatlm is not known; did you mean chatml\\? Known are qwen, chatml"
+        ConfigError, match="template: chatlm is not known; did you mean chatml\\? Known are qwen, qwen2, chatml"
     ):
         load_template(plain_bytes, "chatlm")
 

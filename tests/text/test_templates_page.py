@@ -30,6 +30,7 @@ def test_a_name_means_one_thing() -> None:
     assert len(names) == len(set(names))
     assert set(ALIASES.values()) <= set(TEMPLATES)
     assert find_template(" Qwen2.5 ") is TEMPLATES["qwen"]
+    assert find_template("qwen2") is TEMPLATES["qwen2"]
     assert find_template("qwen3") is None
 
 
@@ -38,6 +39,7 @@ QWEN = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
 ALPACA = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 FORMATS = {
     "qwen": "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n|A<|im_end|>",
+    "qwen2": "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n|A<|im_end|>",
     "chatml": "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n|A<|im_end|>",
     "llama3": "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"
     "Q<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n|A<|eot_id|>",
@@ -63,7 +65,9 @@ def test_formats(make_tokenizer: Make, chat: Chat, name: str) -> None:
     assert one.trained == ((one.boundary, len(one.text)),)
 
 
-@pytest.mark.parametrize(("name", "system"), [("qwen", QWEN), ("alpaca", ALPACA)])
+@pytest.mark.parametrize(
+    ("name", "system"), [("qwen", QWEN), ("qwen2", "You are a helpful assistant."), ("alpaca", ALPACA)]
+)
 def test_default_system_texts(plain_bytes: Any, chat: Chat, name: str, system: str) -> None:
     template = load_template(plain_bytes, name)
     assert template.render(chat("u: Q")) == template.render(chat(f"s: {system}", "u: Q"))

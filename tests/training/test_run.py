@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from palate.artifacts import checkpoints, read_jsonl, verify_folder
 from palate.errors import ArtifactError
 from palate.models.precision import BF16, FP32, resolve
-from runs import command, config_file, distance, metrics, run, run_json, values, weights
+from runs import command, config_file, distance, metrics, pairs, run, run_json, values, weights, write_rows
 
 SHAPE: dict[str, Any] = {"per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 1}
 
@@ -98,6 +98,20 @@ def test_the_model_card_says_what_it_is(model: Path, finished: Path) -> None:
     assert facts["base_model"] == str(model)
     assert {"palate", "dpo", "sigmoid"} <= set(facts["tags"])
     assert run_json(finished)["model"]["identity"] in body
+    assert "| training groups | 8 of 8 prompts |" in body
+    assert "| held-out groups | none |" in body
+
+
+def test_the_model_card_counts_prompts_beside_groups(model: Path, tmp_path: Path) -> None:
+    rows = [{**row, "prompt": f"why {place // 2}"} for place, row in enumerate(pairs(8))]
+    data = write_rows(tmp_path / "pairs.jsonl", rows)
+    folder = tmp_path / "run"
+    run(model, folder, dataset=str(data), val_size=2, max_steps=1)
+    counted = {name: count for name, count in run_json(folder)["data"].items() if name != "identity"}
+    assert counted == {"train_groups": 6, "train_prompts": 3, "eval_groups": 2, "eval_prompts": 1}
+    body = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| training groups | 6 of 3 prompts |" in body
+    assert "| held-out groups | 2 of 1 prompts |" in body
 
 
 def test_samples_show_policy_and_reference_before_and_after(finished: Path) -> None:

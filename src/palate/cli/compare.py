@@ -9,6 +9,7 @@ import typer
 
 from palate.cli.arguments import AsJson
 from palate.cli.console import result, result_json, say, show
+from palate.records import as_turn
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs.")]
 Prompts = Annotated[
@@ -50,7 +51,7 @@ def command(
                 "page": str(page),
                 "rows": [
                     {
-                        "prompt": [{"role": turn.role, "content": turn.content} for turn in row.prompt],
+                        "prompt": [as_turn(turn) for turn in row.prompt],
                         "outputs": dict(row.outputs),
                         "reference": row.reference,
                     }

@@ -55,8 +55,7 @@ def result(text: str) -> None:
 
 def result_json(value: Mapping[str, Any]) -> None:
     """The result for a machine: one JSON object on stdout, strict: what is not finite is null."""
-    if speaks():
-        sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    result(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False))
 
 
 def show(renderable: RenderableType) -> None:

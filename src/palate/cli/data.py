@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson
-from palate.cli.console import note, result, result_json, say
+from palate.cli.arguments import AsJson, verb_group
+from palate.cli.console import note, result, result_json
 from palate.cli.data_arguments import (
     Columns,
     DatasetDir,
     Datasets,
+    Labels,
     MaxSamples,
     MinMargin,
     Prefer,
@@ -24,6 +25,7 @@ from palate.cli.data_arguments import (
     Workers,
     chosen_columns,
     chosen_reading,
+    say_labels,
 )
 from palate.cli.data_augment import augment_command
 from palate.cli.data_margins import margins_command
@@ -33,9 +35,8 @@ from palate.errors import UsageError
 if TYPE_CHECKING:
     from palate.data.curate import Embedder, Rule
 
-_SAID_EVERY = 20_000
-
 app = typer.Typer(
+    cls=verb_group("data"),
     help="Inspect, convert, curate, split, mix and augment datasets.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -53,10 +54,13 @@ def inspect_command(
     against: Annotated[
         list[str] | None, typer.Option("--against", help="Evaluation data that must not be trained on.")
     ] = None,
-    html: Annotated[Path | None, typer.Option("--html", metavar="FILE.html", help="Also write a page.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Also write a page.")
+    ] = None,
     samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show for each problem.")] = 2,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -67,16 +71,16 @@ def inspect_command(
     as_json: AsJson = False,
 ) -> None:
     """Say what a dataset holds and what is wrong with it: shape, languages, lengths, biases, duplicates, leaks."""
-    reading = chosen_reading(prefer, ratings, min_margin)
+    reading = chosen_reading(prefer, ratings, min_margin, labels=label)
 
     from palate.data.inspect import as_page, as_text, inspect_dataset
     from palate.data.parallel import all_cores
 
-    if html is not None:
+    if output is not None:
         from palate.data.load import find_sources
         from palate.data.outputs import check_output_file
 
-        check_output_file(html, find_sources(datasets, dataset_dir=dataset_dir, split=split, subset=subset))
+        check_output_file(output, find_sources(datasets, dataset_dir=dataset_dir, split=split, subset=subset))
     count_tokens = render = None
     if model is not None:
         count_tokens, render = _counting(model, template)
@@ -94,29 +98,15 @@ def inspect_command(
         against=against or None,
         workers=workers or all_cores(),
         samples=max(samples, 5),
-        progress=_Progress("looked at"),
     )
-    if html is not None:
+    if output is not None:
         from palate.artifacts import write_text
 
-        write_text(html, as_page(found, ", ".join(Path(name).name for name in datasets)))
+        write_text(output, as_page(found, ", ".join(Path(name).name for name in datasets)))
     if as_json:
         result_json(found.as_json())
     else:
-        result(as_text(found, samples=samples) + (f"\npage                {html}\n" if html else ""))
-
-
-class _Progress:
-    """Says on stderr how far a long run is, every 20,000 rows."""
-
-    def __init__(self, done: str) -> None:
-        self._done = done
-        self._next = _SAID_EVERY
-
-    def __call__(self, rows: int) -> None:
-        if rows >= self._next:
-            say(f"{rows:,} rows {self._done}")
-            self._next = rows + _SAID_EVERY
+        result(as_text(found, samples=samples) + (f"\npage                {output}\n" if output else ""))
 
 
 def _counting(model: str, template: str | None) -> tuple[Any, Any]:
@@ -133,7 +123,7 @@ def convert_command(
     datasets: Datasets,
     output: Annotated[
         Path,
-        typer.Option("--out", "-o", metavar="FILE", help=".jsonl, .json, .csv, .tsv (.gz, .zst), .parquet, .arrow."),
+        typer.Option("--output", "-o", metavar="FILE", help=".jsonl, .json, .csv, .tsv (.gz, .zst), .parquet, .arrow."),
     ],
     to: Annotated[str, typer.Option("--to", help="palate, trl, llamafactory, openai, kto or ranked.")] = "palate",
     kind: Annotated[
@@ -141,6 +131,7 @@ def convert_command(
     ] = None,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -151,7 +142,7 @@ def convert_command(
     as_json: AsJson = False,
 ) -> None:
     """Write a dataset in another format; every row is written or listed, and what does not fit is named."""
-    reading = chosen_reading(prefer, ratings, min_margin, seed)
+    reading = chosen_reading(prefer, ratings, min_margin, seed, label)
 
     from palate.data.convert import convert
 
@@ -172,6 +163,7 @@ def convert_command(
 
         result_json(asdict(done))
         return
+    say_labels(done.sources)
     kinds = ", ".join(f"{count:,} {name}" for name, count in done.kinds.items())
     lines = [f"{done.output}: {kinds} as {done.to}"]
     for drop in done.left_out[:5]:
@@ -187,7 +179,8 @@ def convert_command(
 def curate_command(
     datasets: Annotated[list[str] | None, typer.Argument(metavar="DATASET...", help="As for inspect.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="For kept.jsonl, rejected.jsonl, funnel.svg.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="For kept.jsonl, rejected.jsonl, funnel.svg."),
     ] = None,
     rules: Annotated[
         Path | None, typer.Option("--rules", metavar="RULES.yaml", help="preset:, without: and rules: with thresholds.")
@@ -196,6 +189,7 @@ def curate_command(
     list_rules: Annotated[bool, typer.Option("--list-rules", help="Print every rule with its defaults.")] = False,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -206,7 +200,7 @@ def curate_command(
     as_json: AsJson = False,
 ) -> None:
     """Keep the rows worth training on, by rules; nothing is lost: what is left out lies beside, with its reason."""
-    reading = chosen_reading(prefer, ratings, min_margin)
+    reading = chosen_reading(prefer, ratings, min_margin, labels=label)
 
     from palate.data.curate import curate, read_rules
     from palate.data.curate.funnel import funnel_table
@@ -217,7 +211,7 @@ def curate_command(
         result(rules_help())
         return
     if not datasets or output is None:
-        raise UsageError("name a dataset and --out FOLDER (or --list-rules)")
+        raise UsageError("name a dataset and --output FOLDER (or --list-rules)")
     chosen_rules = read_rules(rules, preset=preset)
     done = curate(
         datasets,
@@ -231,13 +225,13 @@ def curate_command(
         reading=reading,
         workers=workers or all_cores(),
         embed=_embedder(chosen_rules),
-        progress=_Progress("measured"),
     )
     if as_json:
         from dataclasses import asdict
 
         result_json(asdict(done))
         return
+    say_labels(done.sources)
     result(f"{funnel_table(done.steps)}\n{done.kept:,} rows kept in {done.output / 'kept.jsonl'}, the others beside\n")
 
 
@@ -256,7 +250,7 @@ def _embedder(rules: Sequence[Rule]) -> Embedder | None:
 @app.command("split")
 def split_command(
     datasets: Datasets,
-    output: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="For train.jsonl and the parts.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For train.jsonl and the parts.")],
     parts: Annotated[
         list[str] | None,
         typer.Option("--part", metavar="NAME=SIZE", help="A held-out part: a share below 1, or a number of rows."),
@@ -267,6 +261,7 @@ def split_command(
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -276,7 +271,7 @@ def split_command(
     as_json: AsJson = False,
 ) -> None:
     """Hold data out by clusters of alike prompts, so that no prompt is on both sides, in every source alike."""
-    reading = chosen_reading(prefer, ratings, min_margin, seed)
+    reading = chosen_reading(prefer, ratings, min_margin, seed, label)
     sizes: dict[str, float] = {}
     for part in parts or ["validation=0.05"]:
         name, _, size = part.partition("=")
@@ -305,6 +300,7 @@ def split_command(
 
         result_json(asdict(done))
         return
+    say_labels(done.sources)
     lines = [f"{done.clusters:,} clusters of prompts"]
     for name, by_source in done.counts.items():
         rows = ", ".join(f"{source} {count:,}" for source, count in by_source.items())

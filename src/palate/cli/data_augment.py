@@ -15,11 +15,14 @@ from palate.cli.data_arguments import (
     Columns,
     DatasetDir,
     Datasets,
+    Labels,
+    MaxDropped,
     MaxSamples,
     Seed,
     Split,
     Subset,
     chosen_columns,
+    chosen_reading,
 )
 from palate.errors import UsageError
 
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
 
 def augment_command(
     datasets: Datasets,
-    output: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="For augmented.jsonl and data.json.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="For augmented.jsonl and data.json.")
+    ],
     add: Annotated[
         list[str] | None, typer.Option("--add", metavar="KIND=SIZE", help="As dropped_end=0.1 or sampled=500.")
     ] = None,
@@ -65,9 +70,11 @@ def augment_command(
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
+    max_dropped: MaxDropped = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Make new pairs: corrupted, reworded, moved, sampled and judged, or revised; nothing replaces what was there."""
@@ -105,6 +112,8 @@ def augment_command(
         split=split,
         subset=subset,
         max_samples=max_samples,
+        max_dropped=max_dropped,
+        reading=chosen_reading(labels=label),
     )
     if as_json:
         from dataclasses import asdict

@@ -12,7 +12,10 @@ import typer
 from palate.cli.arguments import AsJson
 from palate.cli.console import result, result_json, say, show
 
-Output = Annotated[Path, typer.Option("--output-dir", help="The run directory; a demo that is there is replaced.")]
+Output = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="FOLDER", help="The run directory; a demo that is there is replaced."),
+]
 Steps = Annotated[int, typer.Option("--steps", min=2, help="Optimiser steps of 8 pairs each.")]
 
 CONFIG: dict[str, Any] = {
@@ -38,12 +41,12 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def command(output_dir: Output = Path("runs/demo"), steps: Steps = 75, as_json: AsJson = False) -> None:
+def command(output: Output = Path("runs/demo"), steps: Steps = 75, as_json: AsJson = False) -> None:
     """Teach a small model plain, honest answers from comparisons, and show what changed on topics it was not taught."""
     from palate.config.load import config_from_values
 
     config = config_from_values(
-        {**CONFIG, "max_steps": steps, "output_dir": str(output_dir)}, origin="the demo's config"
+        {**CONFIG, "max_steps": steps, "output_dir": str(output)}, origin="the demo's config"
     ).config
     begin = time.monotonic()
     say("palate demo: SmolLM2-135M-Instruct learns from comparisons; held out are topics that it is not taught")
@@ -56,11 +59,11 @@ def command(output_dir: Output = Path("runs/demo"), steps: Steps = 75, as_json: 
 
     train(config)
     gc.collect()  # the optimiser's memory, before the next models are loaded
-    accuracy, rows = measure(read_run(output_dir), say=say)
-    report = write_run_report(output_dir)
+    accuracy, rows = measure(read_run(output), say=say)
+    report = write_run_report(output)
     seconds = time.monotonic() - begin
     if as_json:
         result_json({"accuracy": accuracy.to_json(), "report": str(report), "seconds": round(seconds, 1)})
         return
     show(rich_table(rows))
-    result("\n".join([*accuracy.lines(), f"report: {report}   ({seconds:.0f} s; the model is in {output_dir})"]))
+    result("\n".join([*accuracy.lines(), f"report: {report}   ({seconds:.0f} s; the model is in {output})"]))

@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from palate.cli import eval_frontier
-from palate.cli.arguments import AsJson
+from palate.cli.arguments import AsJson, verb_group
 from palate.cli.console import result, result_json, say
 from palate.errors import UsageError
 
-app = typer.Typer(help="Measure models: preference accuracy, reward against KL.", no_args_is_help=True)
+app = typer.Typer(
+    cls=verb_group("eval"), help="Measure models: preference accuracy, reward against KL.", no_args_is_help=True
+)
 
 
 @app.callback()

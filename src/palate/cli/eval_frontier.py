@@ -35,11 +35,11 @@ Reference = Annotated[
     str | None, typer.Option("--reference", help="Model that the KL is taken to; the runs' own reference where absent.")
 ]
 Checkpoints = Annotated[bool, typer.Option("--checkpoints", help="Also every complete checkpoint of each run.")]
-Samples = Annotated[int, typer.Option("--samples", min=1, help="Answers to each prompt.")]
+K = Annotated[int, typer.Option("--k", "-k", min=1, help="Answers to each prompt.")]
 Tokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
 Temperature = Annotated[float, typer.Option("--temperature", min=0, help="Must be 1, of which the KL is taken.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same answers, whatever else is asked.")]
-MaxPrompts = Annotated[int | None, typer.Option("--max-prompts", min=1, help="Use only the first prompts.")]
+MaxSamples = Annotated[int | None, typer.Option("--max-samples", min=1, help="Use only the first prompts.")]
 DatasetDir = Annotated[str | None, typer.Option("--dataset-dir", help="Folder whose dataset_info.json names datasets.")]
 TemplateName = Annotated[str | None, typer.Option("--template", help="Chat template by name, for bare models.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")]
@@ -56,11 +56,11 @@ def command(
     reward: RewardNames,
     reference: Reference = None,
     checkpoints: Checkpoints = False,
-    samples: Samples = 4,
+    k: K = 4,
     max_new_tokens: Tokens = 128,
     temperature: Temperature = 1.0,
     seed: Seed = 42,
-    max_prompts: MaxPrompts = None,
+    max_samples: MaxSamples = None,
     dataset_dir: DatasetDir = "data",
     template: TemplateName = None,
     precision: PrecisionName = "auto",
@@ -84,7 +84,7 @@ def command(
 
     if output is not None:
         check_folder(output)
-    asked, dropped = load_prompts(prompts, dataset_dir=dataset_dir, max_samples=max_prompts)
+    asked, dropped = load_prompts(prompts, dataset_dir=dataset_dir, max_samples=max_samples)
     for row in dropped[:3]:
         note(f"{row.id}: {row.reason} ({row.detail})")
     if len(dropped) > 3:
@@ -95,7 +95,7 @@ def command(
         base,
         asked,
         _rewards(reward, precision),
-        samples=samples,
+        samples=k,
         max_new_tokens=max_new_tokens,
         seed=seed,
         precision=precision,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import note, result, result_json, say
+from palate.cli.console import note, result, result_json
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 Prompts = Annotated[str, typer.Argument(metavar="PROMPTS", help="A file, folder, hub id or registered dataset.")]
 Model = Annotated[str, typer.Option("--model", "-m", help="A finished run, a model, or the engine's name for one.")]
 K = Annotated[int, typer.Option("--k", "-k", min=1, help="Answers to each prompt.")]
-Out = Annotated[
-    Path | None, typer.Option("--out", "-o", metavar="FILE.jsonl", help="Grows, and goes on after a kill; else stdout.")
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE.jsonl", help="Grows, and goes on after a kill; else stdout."),
 ]
 Temperature = Annotated[float, typer.Option("--temperature", min=0, help="0 takes the likeliest token.")]
 TopP = Annotated[float, typer.Option("--top-p", min=0, max=1, help="Nucleus that is sampled from.")]
@@ -38,7 +39,7 @@ def command(
     prompts: Prompts,
     model: Model,
     k: K = 1,
-    out: Out = None,
+    output: Output = None,
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
     max_new_tokens: Tokens = 256,
@@ -67,18 +68,16 @@ def command(
         note(f"{len(dropped)} rows in all have no prompt")
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)
     answerer = _answerer(model, base_url, template, precision)
-    if out is None:
+    if output is None:
         for rows in candidate_rows(asked, answerer, k, decoding):
             for made in rows:
                 result(json.dumps(made, ensure_ascii=False))
         return
-    new = write_candidates(
-        asked, answerer, k, decoding, path=out, told=lambda done, of: say(f"{done} of {of} prompts answered")
-    )
+    new = write_candidates(asked, answerer, k, decoding, path=output)
     if as_json:
-        result_json({"path": str(out), "prompts": len(asked), "made": new, "k": k, "dropped": len(dropped)})
+        result_json({"path": str(output), "prompts": len(asked), "made": new, "k": k, "dropped": len(dropped)})
     else:
-        result(str(out))
+        result(str(output))
 
 
 def _answerer(model: str, base_url: str | None, template: str | None, precision: str) -> Answerer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import result, result_json, say
+from palate.cli.console import result, result_json
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ JudgeSpec = Annotated[
         "--judge", help="length:shorter, lexicon:FILE, module:function, file.py:function, or a reward model's folder."
     ),
 ]
-Votes = Annotated[
+Output = Annotated[
     Path | None,
-    typer.Option("--votes", metavar="FILE.jsonl", help="Where votes go; CANDIDATES.votes.jsonl where absent."),
+    typer.Option("--output", "-o", metavar="FILE.jsonl", help="The votes; CANDIDATES.votes.jsonl where absent."),
 ]
 Pairs = Annotated[Path | None, typer.Option("--pairs", metavar="FILE.jsonl", help="Also write pairs to train on.")]
 SelectName = Annotated[
@@ -41,7 +41,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the draw of --per-p
 def command(
     candidates: CandidatesFile,
     judge: JudgeSpec,
-    votes: Votes = None,
+    output: Output = None,
     pairs: Pairs = None,
     select: SelectName = "all",
     per_prompt: PerPrompt = None,
@@ -61,10 +61,8 @@ def command(
     asked = questions(rows, per_prompt=per_prompt, seed=seed)
     if not asked:
         raise UsageError(f"{candidates}: no row has two different answers; generate with --k 2 or more")
-    path = votes or candidates.with_suffix(".votes.jsonl")
-    cast = collect_votes(
-        asked, load_judge(judge), path, told=lambda done, of: say(f"{done} of {of} questions answered")
-    )
+    path = output or candidates.with_suffix(".votes.jsonl")
+    cast = collect_votes(asked, load_judge(judge), path)
     summary = summarise(cast)
     made = _write_pairs(rows, cast, "extremes" if select == "extremes" else "all", pairs) if pairs else None
     if as_json:

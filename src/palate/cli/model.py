@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import result, result_json
+from palate.cli.console import note, result, result_json
+from palate.errors import UsageError
 
 app = typer.Typer(help="Work with model folders.", no_args_is_help=True)
 
@@ -21,10 +22,17 @@ def _sub_verbs() -> None:
 @app.command()
 def convert(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model or adapter folder with pickled weights.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new folder.")],
+    former: Annotated[Path | None, typer.Argument(metavar="OUT", hidden=True)] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy a model whose weights are pickles (.bin, .pth, .pt, .ckpt) as safetensors, without running any of it."""
+    if former is not None:
+        note(f"the new folder is named by --output now: palate model convert {folder} --output {former}")
+    out = output or former
+    if out is None or (output and former):
+        raise UsageError("name one new folder: --output FOLDER")
+
     from palate.models.convert import convert as convert_folder
 
     done = convert_folder(folder, out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
@@ -12,12 +12,10 @@ if TYPE_CHECKING:
     from palate.config.load import LoadedConfig
     from palate.config.pipeline import Pipeline, PlannedRun
     from palate.config.run import RunConfig
+    from palate.config.sweep import Sweep
 
 # What the loss is taken of, by the family of the objective.
 ROWS = {"paired": "a pair", "ranked": "a ranking", "unpaired": "an answer", "reward": "a row"}
-
-# What PyYAML adds to a bare scalar.
-END_OF_DOCUMENT = "...\n"
 
 
 def command(
@@ -28,9 +26,19 @@ def command(
 
     from palate.config.load import load_config
     from palate.config.pipeline import is_pipeline, load_pipeline
+    from palate.config.sweep import is_sweep, load_sweep
 
     notices: tuple[str, ...]
-    if is_pipeline(path):
+    plain: dict[str, Any]
+    if is_sweep(path, changes):
+        sweep = load_sweep(path, changes)
+        notices, text = sweep.notices, as_sweep(sweep)
+        plain = {
+            "kind": "sweep",
+            "output_dir": str(sweep.output_dir),
+            "points": [{"name": one.name, "config": one.config.resolved()} for one in sweep.points],
+        }
+    elif is_pipeline(path, changes):
         pipeline = load_pipeline(path, changes)
         notices, text, plain = pipeline.notices, as_pipeline(pipeline), _plain(pipeline)
     else:
@@ -98,6 +106,29 @@ def as_pipeline(pipeline: Pipeline) -> str:
     return "\n".join(lines)
 
 
+def as_sweep(sweep: Sweep) -> str:
+    """The same for a sweep: what all runs share, and the values of each; its defaults are left out."""
+    first = sweep.points[0].config
+    shared = {
+        key: value
+        for key, value in first.resolved().items()
+        if key in first.model_fields_set and key not in (*sweep.keys, "output_dir", "stage")
+    }
+    lines = [f"# {len(sweep.points)} runs; --json shows the defaults of each", ""]
+    lines += [_line("output_dir", str(sweep.output_dir)), _line("stage", first.stage)]
+    lines += [_line(key, value) for key, value in shared.items()]
+    lines.append("sweep:")
+    for point in sweep.points:
+        lines += [f"  # {point.config.output_dir}", f"  - {_mapping(point.values)}"]
+    return "\n".join(lines)
+
+
+def _mapping(values: Mapping[str, Any]) -> str:
+    from palate.config.reader import dump_yaml
+
+    return dump_yaml(dict(values))
+
+
 def _given(planned: PlannedRun) -> dict[str, Any]:
     """What a run's part of the file says, with what the loader knows of it: which model it starts from."""
     config = planned.config
@@ -128,7 +159,6 @@ def _plain(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _line(key: str, value: Any) -> str:
-    import yaml
+    from palate.config.reader import dump_yaml
 
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=inf, default_flow_style=True)
-    return f"{key}: " + text.removesuffix(END_OF_DOCUMENT).strip()
+    return f"{key}: {dump_yaml(value)}"

@@ -35,7 +35,7 @@ def command(
     if is_sweep(path, changes):
         train_sweep(path, changes, as_json=as_json)
         return
-    if is_pipeline(path):
+    if is_pipeline(path, changes):
         _pipeline(path, changes, as_json=as_json)
         return
     loaded = load_config(path, changes)  # a wrong config is said before torch is imported

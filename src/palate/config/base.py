@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 # The largest whole number that numpy takes as a seed and every library as a length.
 MOST = 2**31 - 1
+
+_SWITCH = {"yes": True, "on": True, "no": False, "off": False, "true": True, "false": False}
+
+
+def truth(value: Any) -> bool | None:
+    """True or false for a truth value and for the words that mean one; None for anything else."""
+    if isinstance(value, bool):
+        return value
+    return _SWITCH.get(value.lower()) if isinstance(value, str) else None
 
 
 class Fields(BaseModel):
@@ -30,6 +39,14 @@ class Fields(BaseModel):
             raise ValueError(f"{field.field_name} must be a number, not {str(value).lower()}")
         return value
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _switches_take_words(cls, value: Any, field: ValidationInfo) -> Any:
+        """`resume_from_checkpoint: no` is no path called "no"."""
+        switch = truth(value)
+        takes = bool in _kinds(cls.model_fields[str(field.field_name)].annotation)
+        return switch if takes and switch is not None else value
+
     @field_validator("*", mode="after")
     @classmethod
     def _whole_numbers_are_countable(cls, value: Any, field: ValidationInfo) -> Any:
@@ -45,5 +62,14 @@ class Fields(BaseModel):
 
 def _is_number(annotation: Any) -> bool:
     """Whether a field takes numbers and no truth values."""
-    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    return bool({int, float} & set(kinds)) and bool not in kinds
+    kinds = _kinds(annotation)
+    return bool({int, float} & kinds) and bool not in kinds
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types of a union, without what only annotates them."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return {kind for part in get_args(annotation) for kind in _kinds(part)}
+    return {annotation}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from palate.config.base import Fields
-from palate.config.values import Dataset
+from palate.config.paths import expand_keys
+from palate.config.values import Dataset, Labels, PathText
 
 
 class DataFields(Fields):
@@ -17,12 +18,17 @@ class DataFields(Fields):
         description="What to train on: a file, folder, hub id, built-in name or a name in dataset_info.json; a list "
         "(or names with commas) of them; or a mapping of each to its weight in the mixture.",
     )
-    dataset_dir: str | None = Field(
+    dataset_dir: PathText | None = Field(
         "data", description="Folder whose dataset_info.json, where there is one, names datasets; also of their files."
     )
     eval_dataset: Dataset | None = Field(None, description="Held-out data, in the same forms as dataset.")
     columns: dict[str, str] | None = Field(
         None, description="Own column names, as known name: column, e.g. {prompt: question, chosen: good}."
+    )
+    labels: Labels | None = Field(
+        None,
+        description="What values of the label column mean, e.g. {0: response_1, 1: response_2, 2: tie}; for one answer "
+        "desirable or undesirable; none leaves the row out. Absent: found from all values of a dataset.",
     )
     template: str | None = Field(
         None, description="Chat template by name (qwen, chatml, llama3, …). Absent: the tokenizer's own."
@@ -40,14 +46,18 @@ class DataFields(Fields):
         description="Draw from several datasets in proportion to size^(1/T) instead of by weights: 1 as they are, "
         "large evenly. Absent: by the weights of dataset, or all rows.",
     )
-    mix_caps: dict[str, Annotated[int, Field(ge=1)]] | None = Field(
+    mix_caps: Annotated[dict[str, Annotated[int, Field(ge=1)]] | None, AfterValidator(expand_keys)] = Field(
         None, description="Most records to draw from a dataset, by its name or path, e.g. {hh.jsonl: 5000}."
     )
     val_size: float = Field(
         0.0, ge=0, description="Held-out part of dataset, split by prompt: a share below 1, or a number of rows."
     )
     max_dropped: float = Field(
-        0.5, ge=0, le=1, description="Largest share of rows that may be unusable before the run is refused."
+        0.5,
+        ge=0,
+        le=1,
+        description="Largest share of rows, ties and rows without a label included, that may be unusable before the "
+        "run is refused.",
     )
     preprocessing_num_workers: int | None = Field(
         None,

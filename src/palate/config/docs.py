@@ -16,20 +16,30 @@ from palate.config.health import HealthFields
 from palate.config.kto import UnpairedObjectiveFields
 from palate.config.model import ModelFields, TuningFields
 from palate.config.online import GrpoFields, PpoFields
-from palate.config.optimisation import OptimisationFields
-from palate.config.peers import FIXED, NO_EFFECT, RENAMED
+from palate.config.optimisation import NoiseFields, OptimisationFields
+from palate.config.peer_keys import (
+    FIXED,
+    NO_EFFECT,
+    NO_EFFECT_PREFIXES,
+    ONLY,
+    RENAMED,
+    RENAMED_ONLINE,
+    OnlyValue,
+)
 from palate.config.pipeline import DriftFields, RoundFields, SamplingFields
 from palate.config.preference import ObjectiveFields, ReferenceFields, SampleFields
 from palate.config.reader import as_yaml
 from palate.config.rm import RewardObjectiveFields
 from palate.config.rollout import RolloutFields
 from palate.config.run import STAGES
+from palate.config.sft import SftFields
 from palate.config.trainer import DeviceFields, EvaluationFields, LogFields, OutputFields
 
 TOPICS: tuple[tuple[str, type[Fields]], ...] = (
     ("Model", ModelFields),
     ("What is trained", TuningFields),
     ("Data", DataFields),
+    ("Turns that are imitated", SftFields),
     ("Objective", ObjectiveFields),
     ("Objective on single answers", UnpairedObjectiveFields),
     ("Objective of a reward model", RewardObjectiveFields),
@@ -38,6 +48,7 @@ TOPICS: tuple[tuple[str, type[Fields]], ...] = (
     ("GRPO and RLOO", GrpoFields),
     ("Reference", ReferenceFields),
     ("Optimisation", OptimisationFields),
+    ("Noise", NoiseFields),
     ("Output", OutputFields),
     ("Evaluation and saving", EvaluationFields),
     ("Logging", LogFields),
@@ -62,11 +73,14 @@ default differs, the tables say so by showing it (`finetuning_type` is `full`, `
 is a key left out; `report_to: null` means none.
 
 - An unknown key is refused, with the nearest known one. So is a key of another stage, and an option that the chosen
-  objective does not use.
-- `5e-7` is a number, with or without a dot. `no` and `off` stay words where words are meant.
+  objective does not use. One message has a line for every key that is wrong.
+- `5e-7` is a number, with or without a dot. `no`, `off`, `yes` and `on` are false and true where a key is a switch, and
+  words everywhere else.
+- `--set` also reaches into mappings and lists: `--set lr_scheduler_kwargs.min_lr=1e-7`, `--set stages.1.pref_beta=0.2`.
 - A key given twice in one file is refused, and so is a secret: keys belong in environment variables
   (`WANDB_API_KEY`, `HF_TOKEN`).
-- Relative paths start at the folder in which the command runs.
+- `~`, `$VAR` and `${VAR}` in a path are expanded when the config is read, and a variable that is not set is refused.
+  Relative paths start at the folder in which the command runs.
 """
 
 
@@ -152,15 +166,30 @@ def _pipelines() -> str:
 
 def _peers() -> str:
     rows = [
-        "| `bf16`, `fp16` | read as `precision`; `bf16: false` alone is `fp32` |",
-        *(f"| `{key}` | read as `{name}` |" for key, name in RENAMED.items()),
+        "| `bf16`, `fp16`, `pure_bf16` | read as `precision`; `bf16: false` alone is `fp32` |",
+        *(f"| `{key}` | read as `{name}`{_ONLINE_NAME.get(key, '')} |" for key, name in RENAMED.items()),
+        "| `mix_strategy`, `interleave_probs` | `interleave_under` is read as the weights of `dataset`; `concat`, and "
+        "either beside one dataset: no effect; `interleave_over` is refused |",
         *(f"| `{key}` | `{as_yaml(not agrees)}` has no effect: {why} |" for key, (agrees, why) in FIXED.items()),
+        *(f"| `{key}` | {_only_text(only)} |" for key, only in ONLY.items()),
         *(f"| `{key}` | no effect: {why} |" for key, why in NO_EFFECT.items()),
+        *(f"| `{prefix}…` | no effect: {why} |" for prefix, why in NO_EFFECT_PREFIXES.items()),
     ]
     return (
-        "## Keys of other trainers\n\nEach is accepted with one line that says what became of it.\n\n"
-        "| key | here |\n|---|---|\n" + "\n".join(rows) + "\n"
+        "## Keys of other trainers\n\nKeys of LLaMA-Factory, TRL and transformers that are no keys of palate. What is "
+        "read under another name is said, keys without effect are named in one line, and all that is refused comes in "
+        "one message.\n\n| key | here |\n|---|---|\n" + "\n".join(rows) + "\n"
     )
+
+
+_ONLINE_NAME = {key: f", for `ppo` and `grpo` as `{name}`" for key, name in RENAMED_ONLINE.items()}
+
+
+def _only_text(only: OnlyValue) -> str:
+    accepted = ", ".join(f"`{as_yaml(value)}`" for value in only.values) or "`null`"
+    companions = ", ".join(f"`{prefix}…`" for prefix in only.companions)
+    without = f"; {companions}: no effect without it" if companions else ""
+    return f"{accepted}: no effect; anything else is refused: {only.otherwise}{without}"
 
 
 if __name__ == "__main__":

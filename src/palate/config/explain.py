@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -12,19 +13,46 @@ from pydantic_core import ErrorDetails
 
 from palate.config.reader import Entry, as_yaml
 
+_WORD = re.compile(r"\w+")
 
-def explain(error: ValidationError, entries: Mapping[str, Entry], model: type[BaseModel], origin: str) -> str:
-    """The first wrong key with its place, what it must be and what it is; further wrong keys by name."""
+
+def explain(
+    error: ValidationError,
+    entries: Mapping[str, Entry],
+    model: type[BaseModel],
+    origin: str,
+    *,
+    beside: Collection[str] = (),
+) -> list[str]:
+    """A line for each wrong key: its place, what it must be and what it is.
+
+    Args:
+        error: pydantic's.
+        entries: the keys, with where they were written.
+        model: what was to be made of them.
+        origin: what to call the config where a key was not written.
+        beside: keys that were refused before, and what they may have meant: what is said of them here may only follow
+            from their absence, and is left out.
+    """
     by_key: dict[str, list[ErrorDetails]] = {}
     for found in error.errors(include_url=False):
         if found["type"] == "default_factory_not_called":  # only because the key it follows is wrong
             continue
-        by_key.setdefault(str(found["loc"][0]) if found["loc"] else "", []).append(found)
-    key, details = next(iter(by_key.items()))
-    where = entries[key].where if key in entries else origin
-    others = [other for other in by_key if other and other != key]
-    also = f" (also wrong: {', '.join(others)})" if others else ""
-    return f"{where}: {_say(key, details, model)}{also}"
+        named = {str(found["loc"][0])} if found["loc"] else set(_WORD.findall(found["msg"]))
+        if not (named & set(beside) and (found["type"] == "missing" or not found["loc"])):
+            by_key.setdefault(key_of(found), []).append(found)
+    return [
+        f"{entries[key].where if key in entries else origin}: {_say(key, details, model)}"
+        for key, details in by_key.items()
+    ]
+
+
+def key_of(found: ErrorDetails) -> str:
+    """The key that a finding is about; of keys that do not fit together the first that is named, else ""."""
+    if found["loc"]:
+        return str(found["loc"][0])
+    words = _WORD.findall(str(found["ctx"]["error"])) if "ctx" in found else []
+    return words[0] if words else ""
 
 
 def _say(key: str, details: list[ErrorDetails], model: type[BaseModel]) -> str:
@@ -32,14 +60,17 @@ def _say(key: str, details: list[ErrorDetails], model: type[BaseModel]) -> str:
     if first["type"] == "missing":
         meaning = (model.model_fields[key].description or "").split(". ")[0].rstrip(".")
         return f"{key} is missing: {meaning[:1].lower()}{meaning[1:]}"
+    value = first["input"]
     if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
+        said = str(first["ctx"]["error"])
+        if said.startswith("must "):
+            return f"{key} {said}, not {as_yaml(value)}"
+        return said if not key or said.startswith(key) else f"{key}: {said}"
     inner = first["loc"][1:]
     if len(inner) == 2 and isinstance(inner[0], int):  # of a list of mappings: rewards
         key = f"{key}, number {inner[0] + 1}: {inner[1]}"
     if first["type"] == "extra_forbidden":
         return f"{key} is no key here; remove it, or look for a slip in it"
-    value = first["input"]
     demands = list(dict.fromkeys(_demand(found) for found in details if len(found["loc"]) == len(first["loc"])))
     close = _nearest(value, details)
     return f"{key} must be {' or '.join(demands)}, not {as_yaml(value)}" + (f"; did you mean {close}?" if close else "")

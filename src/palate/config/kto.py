@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from palate.config.health import HealthFields
-from palate.config.optimisation import LearningRate
+from palate.config.optimisation import LearningRate, NoiseFields
 from palate.config.preference import ObjectiveChoice, ObjectiveName, ReferenceFields, SampleFields, option_field
 from palate.config.stage import Run
 
@@ -25,7 +25,7 @@ class UnpairedObjectiveFields(ObjectiveChoice):
     kl_coef: float | None = option_field("kl_coef")
 
 
-class KtoConfig(HealthFields, SampleFields, ReferenceFields, UnpairedObjectiveFields, Run):
+class KtoConfig(HealthFields, SampleFields, ReferenceFields, UnpairedObjectiveFields, NoiseFields, Run):
     """Preference training on single answers with a thumb up or down; pairs count as one of each."""
 
     stage: Literal["kto"] = Field("kto", description="Which kind of training this is.")

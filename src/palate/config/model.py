@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from palate.config.base import Fields
-from palate.config.values import LoraTarget, Names
+from palate.config.values import LoraTarget, Names, PathText, PathTexts
 
 
 class ModelFields(Fields):
     """The model, its reference and its precision."""
 
-    model_name_or_path: str = Field(min_length=1, description="Folder or hub id of the model to train.")
+    model_name_or_path: PathText = Field(min_length=1, description="Folder or hub id of the model to train.")
     model_revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
-    adapter_name_or_path: str | None = Field(
-        None, description="Folder or hub id of a LoRA adapter that training continues from."
+    adapter_name_or_path: PathTexts | None = Field(
+        None,
+        description="Folder or hub id of a LoRA adapter that training continues from. Of several (a list, or names "
+        "with commas) all but the last are merged into the model first, in their order; with full and freeze all are.",
+    )
+    add_tokens: Names = Field(
+        [], description="New tokens of ordinary text for the tokenizer: a list or names with commas."
+    )
+    add_special_tokens: Names = Field([], description="New tokens of markup for the tokenizer, such as <think>.")
+    resize_vocab: bool = Field(
+        default_factory=lambda data: bool(data.get("add_tokens") or data.get("add_special_tokens")),
+        description="Give the embedding a row for each token of the tokenizer; a new row is the mean of the others.",
+        json_schema_extra={"default": "true where tokens are added"},
     )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the model. Off unless asked for."
@@ -44,6 +56,16 @@ class TuningFields(Fields):
     lora_target: LoraTarget = Field(
         "all", description="Modules that get LoRA matrices: all linear ones, or a list of names."
     )
+    create_new_adapter: bool = Field(
+        False,
+        description="Merge all adapters of adapter_name_or_path into the model and train a new one. The merged model "
+        "is the reference.",
+    )
+    additional_target: Names = Field(
+        [],
+        description="Modules that lora trains as a whole and saves with the adapter, e.g. embed_tokens, lm_head.",
+        json_schema_extra={"default": "none; the embedding and the LM head where tokens are added"},
+    )
     lora_rank: int = Field(8, ge=1, description="Rank of the LoRA matrices.")
     lora_alpha: int = Field(
         default_factory=lambda data: 2 * data["lora_rank"] if "lora_rank" in data else 16,
@@ -57,10 +79,23 @@ class TuningFields(Fields):
     quantization_bit: Literal[4, 8] | None = Field(
         None, description="Load the frozen base weights in 4 or 8 bits (QLoRA; needs lora and a CUDA device)."
     )
-    freeze_trainable_layers: int = Field(2, ge=1, description="How many of the last decoder layers freeze trains.")
+    double_quantization: bool = Field(
+        True, description="With quantization_bit: 4, quantise the scales of the weights too: 0.4 bits a weight less."
+    )
+    freeze_trainable_layers: int = Field(
+        2, description="How many of the last decoder layers freeze trains; of the first where it is negative."
+    )
     freeze_extra_modules: Names = Field(
         [], description="Modules that freeze trains besides the layers, e.g. lm_head, embed_tokens, norm."
     )
+
+    @model_validator(mode="after")
+    def _some_layers_train(self) -> Any:
+        if self.freeze_trainable_layers == 0:
+            raise ValueError(
+                "freeze_trainable_layers must be at least 1 (the last layers) or at most -1 (the first layers), not 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _quantized_weights_cannot_train(self) -> Any:
@@ -70,3 +105,18 @@ class TuningFields(Fields):
                 f"trained); it is {self.finetuning_type}"
             )
         return self
+
+
+def adapter_names(named: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The adapters of `adapter_name_or_path`: a text is parted at its commas, a list is taken as it is."""
+    parts = named.split(",") if isinstance(named, str) else named or ()
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def split_adapters(
+    adapters: Sequence[str], finetuning_type: str, *, create_new_adapter: bool
+) -> tuple[tuple[str, ...], str | None]:
+    """Which adapters are merged into the model before training, in order, and which one training continues."""
+    if finetuning_type != "lora" or create_new_adapter or not adapters:
+        return tuple(adapters), None
+    return tuple(adapters[:-1]), adapters[-1]

@@ -7,13 +7,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from palate.config.base import Fields
+from palate.config.schedules import Schedule, check_schedule
+from palate.config.values import Warmup
 
 LearningRate: TypeAlias = Annotated[float, Field(gt=0, description="Peak learning rate.")]
-
-# Of transformers' schedules, those that need no further argument.
-Schedule: TypeAlias = Literal[
-    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
-]
 
 # Of transformers' optimisers, those that need no further arguments; the 8-bit and paged ones need bitsandbytes.
 Optimiser: TypeAlias = Literal[
@@ -34,6 +31,17 @@ Optimiser: TypeAlias = Literal[
 ]
 
 
+class NoiseFields(Fields):
+    """Noise while the model trains. Evaluation and the reference never get any."""
+
+    neftune_noise_alpha: float = Field(
+        0.0,
+        ge=0,
+        description="NEFTune: uniform noise of at most α/√(L·d) on the embeddings, L the tokens of prompt and longest "
+        "answer, d the model's width; 5 to 15 are common, 0 is off. Above 0 it switches trunk_cache off.",
+    )
+
+
 class OptimisationFields(Fields):
     """Batches, steps, optimiser and regularisation."""
 
@@ -49,9 +57,16 @@ class OptimisationFields(Fields):
     )
     num_train_epochs: float = Field(1.0, gt=0, description="Passes over the data.")
     max_steps: int = Field(-1, ge=-1, description="Stop after this many optimiser steps; -1 leaves it to the epochs.")
-    lr_scheduler_type: Schedule = Field("linear", description="How the learning rate falls.")
+    lr_scheduler_type: Schedule = Field("linear", description="How the learning rate falls, by transformers' name.")
+    lr_scheduler_kwargs: dict[str, Any] = Field(
+        {},
+        description="Further settings of the schedule, e.g. {min_lr: 1e-7} of cosine_with_min_lr or {num_cycles: 3} of "
+        "cosine_with_restarts.",
+    )
     warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of all steps over which the learning rate rises.")
-    warmup_steps: int = Field(0, ge=0, description="Steps over which the learning rate rises; wins over warmup_ratio.")
+    warmup_steps: Warmup = Field(
+        0, description="Steps (below 1: share of all steps) over which the learning rate rises; wins over warmup_ratio."
+    )
     optim: Optimiser = Field("adamw_torch_fused", description="Optimiser, by transformers' name.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the gradient's running mean.")
@@ -61,6 +76,12 @@ class OptimisationFields(Fields):
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Dropout inside the model while it trains. Above 0 it switches trunk_cache off."
     )
+    moe_aux_loss_coef: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of the load-balancing term of a mixture of experts, taken over each example; 0 turns it "
+        "off. By default the model's own router_aux_loss_coef where its config has output_router_logits: true, else 0.",
+    )
     seed: int = Field(42, ge=0, description="Seed of everything random.")
     data_seed: int | None = Field(
         None, ge=0, description="Seed of the order of examples.", json_schema_extra={"default": "seed"}
@@ -68,6 +89,11 @@ class OptimisationFields(Fields):
     torch_threads: int | None = Field(
         None, ge=1, description="CPU threads of the computation.", json_schema_extra={"default": "torch's own choice"}
     )
+
+    @model_validator(mode="after")
+    def _the_schedule_has_what_it_needs(self) -> Any:
+        check_schedule(self.lr_scheduler_type, self.lr_scheduler_kwargs)
+        return self
 
     @model_validator(mode="after")
     def _counts_are_counts(self) -> Any:

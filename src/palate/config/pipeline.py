@@ -12,17 +12,22 @@ from pydantic import Field, ValidationError, model_validator
 from palate.config.base import Fields
 from palate.config.explain import explain
 from palate.config.functions import names_function
-from palate.config.load import PIPELINE_KEYS, config_from_entries, overridden, wants_overwriting
-from palate.config.reader import Entry, as_yaml, read_config_file
+from palate.config.load import PIPELINE_KEYS, config_from_entries, output_folder, overridden, wants_overwriting
+from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import STAGES, RunConfig
+from palate.config.values import NamedOrPath, PathText
 from palate.errors import ConfigError
 
 
 class SamplingFields(Fields):
     """How a round makes its own pairs: the policy answers prompts, a judge compares the answers."""
 
-    prompts: str = Field(min_length=1, description="Prompts that the policy answers at the beginning of each round.")
-    judge: str = Field(min_length=1, description="What compares the answers, as `palate judge --judge` names it.")
+    prompts: PathText = Field(
+        min_length=1, description="Prompts that the policy answers at the beginning of each round."
+    )
+    judge: NamedOrPath = Field(
+        min_length=1, description="What compares the answers, as `palate judge --judge` names it."
+    )
     prompts_per_round: int | None = Field(
         None, ge=1, description="Prompts drawn for a round.", json_schema_extra={"default": "all"}
     )
@@ -40,7 +45,7 @@ class SamplingFields(Fields):
     candidate_model: str | None = Field(
         None, description="The engine's name for the policy.", json_schema_extra={"default": "none"}
     )
-    candidate_sync: str | None = Field(
+    candidate_sync: NamedOrPath | None = Field(
         None,
         description="How the engine gets the policy before each round: module:function or file.py:function, called "
         "with the folder that the round starts from and candidate_model; or none, where it goes on with its own.",
@@ -63,7 +68,7 @@ class SamplingFields(Fields):
 class DriftFields(Fields):
     """What is measured after each stage or round, against the model that the pipeline began with."""
 
-    drift_prompts: str | None = Field(
+    drift_prompts: PathText | None = Field(
         None, description="Fixed prompts for the KL.", json_schema_extra={"default": "those of the first dataset"}
     )
     drift_samples: int = Field(32, ge=0, description="How many of them; 0 measures nothing.")
@@ -114,9 +119,10 @@ class Pipeline:
     notices: tuple[str, ...]
 
 
-def is_pipeline(path: str | Path) -> bool:
-    """Whether a config file has `stages` or `rounds`."""
-    return any(key in PIPELINE_KEYS for key in read_config_file(path))
+def is_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> bool:
+    """Whether a config file, or an override, has `stages` or `rounds`."""
+    keys = [*read_config_file(path), *(read_override(text)[0] for text in overrides)]
+    return any(key.partition(".")[0] in PIPELINE_KEYS for key in keys)
 
 
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
@@ -125,16 +131,15 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     Keys beside `stages` or `rounds` hold for every run that has them; those of a stage or round win over them.
 
     Raises:
-        ConfigError: one line that names the file and line, the stage, the key, and the remedy.
+        ConfigError: a line for each key that is wrong, with the file and line, the stage, and the remedy.
     """
-    entries, notices = overridden(read_config_file(path), overrides)
+    given = overridden(read_config_file(path), overrides)
+    entries, notices = given.entries, given.lines()
     origin = str(path)
     kind = next((key for key in PIPELINE_KEYS if key in entries), "")
     if all(key in entries for key in PIPELINE_KEYS):
         raise ConfigError(f"{entries['rounds'].where}: stages and rounds cannot both be given; keep one of them")
-    if "output_dir" not in entries:
-        raise ConfigError(f"{origin}: output_dir is missing; the runs go below it")
-    folder = Path(str(entries["output_dir"].value))
+    folder = output_folder(entries, origin)
     own: dict[str, Any] = {topic.__name__: _topic(topic, entries, origin) for topic in (DriftFields, RoundFields)}
     common = {
         key: entry
@@ -142,24 +147,27 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
         if key not in (*PIPELINE_KEYS, "output_dir", "overwrite_output_dir", "resume_from_checkpoint")
         and key not in (*DriftFields.model_fields, *RoundFields.model_fields)
     }
-    parts = _parts(entries[kind])
+    parts = _parts(kind, entries[kind])
     if kind == "stages":
         if "reference" in entries:
             raise ConfigError(f"{entries['reference'].where}: reference belongs to rounds; a stage may set ref_model")
-        runs, said = _stages(parts, common, folder)
+        runs, said, wrong = _stages(parts, common, folder)
     else:
-        runs, said = _rounds(parts, common, folder, own["RoundFields"].reference, origin)
+        runs, said, wrong = _rounds(parts, common, folder, own["RoundFields"].reference, origin)
+    if wrong or given.refused:
+        raise ConfigError(*given.refused.values(), *wrong)
     notices = [*notices, *dict.fromkeys(said)]
     return Pipeline(kind, folder, tuple(runs), own["DriftFields"], wants_overwriting(entries), tuple(notices))
 
 
-def _parts(entry: Entry) -> list[dict[str, Entry]]:
+def _parts(kind: str, entry: Entry) -> list[dict[str, Entry]]:
     """The stages or rounds, each with its own keys; `rounds: 3` is three without any."""
     value = entry.value
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         value = [{}] * value
     if not isinstance(value, list) or not value or not all(isinstance(one, Mapping) for one in value):
-        raise ConfigError(f"{entry.where}: write a list of mappings (for rounds also a number), not {as_yaml(value)}")
+        forms = "a number or a list of mappings" if kind == "rounds" else "a list of mappings"
+        raise ConfigError(f"{entry.where}: {kind} must be {forms}, not {as_yaml(value)}")
     return [
         {str(key): Entry(given, f"{entry.where} (number {number})") for key, given in one.items()}
         for number, one in enumerate(value, 1)
@@ -168,35 +176,44 @@ def _parts(entry: Entry) -> list[dict[str, Entry]]:
 
 def _stages(
     parts: Sequence[Mapping[str, Entry]], common: Mapping[str, Entry], folder: Path
-) -> tuple[list[PlannedRun], list[str]]:
+) -> tuple[list[PlannedRun], list[str], list[str]]:
+    """The runs, notices, and a line for each key that is wrong in any of them."""
     runs: list[PlannedRun] = []
     notices: list[str] = []
+    wrong: list[str] = []
     policy: RunConfig | None = None
     used: set[str] = set()
     for number, part in enumerate(parts, 1):
         stage = part.get("stage", common.get("stage"))
         if stage is None or stage.value not in STAGES:
             where = next(iter(part.values())).where if part else f"stages, number {number}"
-            raise ConfigError(f"{where}: names no stage; add `stage: sft` (one of {', '.join(STAGES)})")
+            wrong.append(f"{where}: names no stage; add `stage: sft` (one of {', '.join(STAGES)})")
+            continue
         fields = STAGES[str(stage.value)].model_fields
         shared = {key: entry for key, entry in common.items() if key in fields}
         used.update(shared)
         name = f"{number}-{stage.value}"
         given = {**shared, **part, **_start(part, policy), "output_dir": Entry(str(folder / name), "output_dir")}
-        loaded = config_from_entries(given, origin=f"stages, number {number}")
+        try:
+            loaded = config_from_entries(_somewhere(given, wrong), origin=f"stages, number {number}")
+        except ConfigError as error:
+            wrong += error.lines
+            continue
         notices += loaded.notices
         runs.append(PlannedRun(name, loaded.config))
         if stage.value != "rm":  # a reward model rewards later stages; it is no policy to go on from
             policy = loaded.config
-    _refuse_unused(common, used)
-    return runs, notices
+    wrong += _unused(common, used)
+    return runs, notices, list(dict.fromkeys(wrong))
 
 
 def _rounds(
     parts: Sequence[Mapping[str, Entry]], common: Mapping[str, Entry], folder: Path, reference: str, origin: str
-) -> tuple[list[PlannedRun], list[str]]:
+) -> tuple[list[PlannedRun], list[str], list[str]]:
+    """The runs, notices, and a line for each key that is wrong in any of them."""
     runs: list[PlannedRun] = []
     notices: list[str] = []
+    wrong: list[str] = []
     before: RunConfig | None = None
     for number, part in enumerate(parts, 1):
         name = f"round-{number}"
@@ -211,11 +228,20 @@ def _rounds(
         given |= {**_start(part, before), "output_dir": Entry(str(folder / name), "output_dir")}
         if reference == "first" and runs:
             given["ref_model"] = Entry(_first_model(runs[0].config), "reference")
-        loaded = config_from_entries(given, origin=f"rounds, number {number}")
+        try:
+            loaded = config_from_entries(_somewhere(given, wrong), origin=f"rounds, number {number}")
+        except ConfigError as error:
+            wrong += error.lines
+            continue
         notices += loaded.notices
         runs.append(PlannedRun(name, loaded.config, sampling))
         before = loaded.config
-    return runs, notices
+    return runs, notices, list(dict.fromkeys(wrong))
+
+
+def _somewhere(given: Mapping[str, Entry], wrong: Sequence[str]) -> Mapping[str, Entry]:
+    """Beside a run that is wrong, the one after it starts from a model that nobody knows yet."""
+    return {"model_name_or_path": Entry("the run before", "the run before"), **given} if wrong else given
 
 
 def _start(part: Mapping[str, Entry], before: RunConfig | None) -> dict[str, Entry]:
@@ -225,7 +251,10 @@ def _start(part: Mapping[str, Entry], before: RunConfig | None) -> dict[str, Ent
     if before.finetuning_type == "lora":
         return {
             "model_name_or_path": Entry(before.model_name_or_path, "the stage before"),
-            "adapter_name_or_path": Entry(before.output_dir, "the stage before"),
+            # What the stage before merged into the model is not in the adapter that it saved.
+            "adapter_name_or_path": Entry([*before.merged_adapters, before.output_dir], "the stage before")
+            if before.merged_adapters
+            else Entry(before.output_dir, "the stage before"),
         }
     return {
         "model_name_or_path": Entry(before.output_dir, "the stage before"),
@@ -235,7 +264,7 @@ def _start(part: Mapping[str, Entry], before: RunConfig | None) -> dict[str, Ent
 
 
 def _first_model(config: RunConfig) -> str:
-    if config.adapter_name_or_path is not None:
+    if config.adapters:
         raise ConfigError(
             "reference: first needs one model to compare with, but the first round starts from an adapter; merge it, "
             "or take reference: previous"
@@ -248,10 +277,12 @@ def _topic(topic: type[Any], entries: Mapping[str, Entry], origin: str) -> Any:
     try:
         return topic(**{key: entry.value for key, entry in own.items() if entry.value is not None})
     except ValidationError as error:
-        raise ConfigError(explain(error, own, topic, origin)) from error
+        raise ConfigError(*explain(error, own, topic, origin)) from error
 
 
-def _refuse_unused(common: Mapping[str, Entry], used: set[str]) -> None:
-    for key, entry in common.items():
-        if key not in used and entry.value is not None:
-            raise ConfigError(f"{entry.where}: no stage of this pipeline has the key {key}")
+def _unused(common: Mapping[str, Entry], used: set[str]) -> list[str]:
+    return [
+        f"{entry.where}: no stage of this pipeline has the key {key}"
+        for key, entry in common.items()
+        if key not in used and entry.value is not None
+    ]

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from palate.config.base import Fields
 from palate.config.objectives import OPTIONS, Member, objective, resolve_mixture, resolve_options
-from palate.config.values import AutoOffOrPath, AutoOrOff
+from palate.config.values import AutoOffOrPath, AutoOrOff, PathText
 from palate.errors import ConfigError
 
 
@@ -138,7 +138,7 @@ OBJECTIVE_KEYS = ObjectiveFields.objective_keys()
 class ReferenceFields(Fields):
     """What the policy is compared with, and what need not be computed twice."""
 
-    ref_model: str | None = Field(
+    ref_model: PathText | None = Field(
         None,
         description="Folder or hub id of a separate reference model.",
         json_schema_extra={"default": "the policy as it starts"},

@@ -1,13 +1,17 @@
-"""YAML as its users write it: line numbers kept, duplicate keys refused, `5e-7` a number.
+"""YAML as its users write it: line numbers kept, duplicate keys refused, `5e-7` a number, `no` a word.
 
-PyYAML follows YAML 1.1, where `5e-7` is text for want of a dot, `1:30` is ninety, `010` is eight and a bare date is a
-date. Here a number is what a person takes for one, and everything else is text.
+PyYAML follows YAML 1.1, where `5e-7` is text for want of a dot, `1:30` is ninety, `010` is eight, a bare date is a date
+and `no` is false. Here, as in YAML 1.2, a number is what a person takes for one, only `true` and `false` are truth
+values, and everything else is text. Config keys that are switches also take `yes`, `no`, `on` and `off`
+(`config.values.truth`). Configs, curation rules and augmentation plans are all read here.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -26,6 +30,11 @@ FLOAT = re.compile(
     re.VERBOSE,
 )
 
+
+BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+
+# What PyYAML adds to a bare scalar.
+_END_OF_DOCUMENT = "...\n"
 
 # Far more than any config has.
 MOST_VALUES = 100_000
@@ -47,9 +56,11 @@ class Entry:
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the number rules above and no duplicate keys at any depth."""
 
-    # A copy without YAML 1.1's numbers and dates; `add_implicit_resolver` below fills it.
+    # A copy without YAML 1.1's numbers, dates and truth values; `add_implicit_resolver` below fills it.
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own class attribute
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float", ":timestamp"))]
+        first: [
+            (tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float", ":timestamp", ":bool"))
+        ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -69,6 +80,15 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", INT, list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", BOOL, list("tTfF"))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that `_Loader`, or a reader of YAML 1.1, would take for something else."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:int", INT, list("-+0123456789"))
 
 
 def expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
@@ -98,9 +118,7 @@ def refuse_duplicates(node: yaml.MappingNode) -> None:
 
 def read_config_file(path: str | Path) -> dict[str, Entry]:
     """The top-level keys of a YAML file, each with its line. Raises ConfigError naming file and line."""
-    text = _read_text(Path(path))
-    loader = _Loader(text)
-    try:
+    with _loading(path, "config file") as loader:
         node = loader.get_single_node()
         if node is None:
             raise ConfigError(
@@ -116,10 +134,24 @@ def read_config_file(path: str | Path) -> dict[str, Entry]:
             )
             for key, value in node.value
         }
+
+
+def read_yaml_file(path: str | Path) -> Any:
+    """A whole YAML file by the same rules, as plain values; None where it is empty. Raises ConfigError likewise."""
+    with _loading(path, "file") as loader:
+        return loader.get_single_data()
+
+
+@contextlib.contextmanager
+def _loading(path: str | Path, what: str) -> Iterator[_Loader]:
+    """A loader of the file's text; what it finds wrong leaves as one ConfigError with file and line."""
+    loader = _Loader(_read_text(Path(path), what))
+    try:
+        yield loader
     except yaml.YAMLError as error:
         raise ConfigError(_one_line(path, error)) from error
     except RecursionError:
-        raise ConfigError(f"{path}: is nested too deep for a config") from None
+        raise ConfigError(f"{path}: is nested too deep for a {what}") from None
     finally:
         loader.dispose()
 
@@ -140,15 +172,22 @@ def read_override(text: str) -> tuple[str, Entry]:
         loader.dispose()
 
 
+def dump_yaml(value: Any) -> str:
+    """A value on one line, as this reader reads it back: `[a, '5e-7']`."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=True
+    )
+    return text.removesuffix(_END_OF_DOCUMENT).strip()
+
+
 def as_yaml(value: Any) -> str:
     """A value as it would stand in the file, at most 60 characters of it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    text = str(value)
+    plain = value is None or isinstance(value, bool | list | dict)
+    text = dump_yaml(value) if plain else str(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -156,9 +195,9 @@ def _read_text(path: Path) -> str:
         names = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
         close = get_close_matches(path.name, names, n=1, cutoff=0.6)
         hint = f"; did you mean {folder / close[0]}?" if close else ""
-        raise ConfigError(f"{path}: there is no such config file{hint}") from None
+        raise ConfigError(f"{path}: there is no such {what}{hint}") from None
     except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder, not a config file") from None
+        raise ConfigError(f"{path}: is a folder, not a {what}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except OSError as error:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from palate.config.optimisation import LearningRate
+from palate.config.optimisation import LearningRate, NoiseFields
 from palate.config.preference import ObjectiveChoice, ObjectiveName, option_field
 from palate.config.stage import Run
 
@@ -39,7 +39,7 @@ class RewardObjectiveFields(ObjectiveChoice):
         return self
 
 
-class RmConfig(RewardObjectiveFields, Run):
+class RmConfig(RewardObjectiveFields, NoiseFields, Run):
     """A reward model: the language model with a scalar head in place of its vocabulary, saved as a classifier."""
 
     stage: Literal["rm"] = Field("rm", description="Which kind of training this is.")

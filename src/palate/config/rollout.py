@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from palate.config.base import Fields
 from palate.config.functions import names_function
+from palate.config.values import NamedOrPath, PathText
 
 
 class RewardTerm(Fields):
@@ -19,8 +20,8 @@ class RewardTerm(Fields):
         weight: of this term in the sum; negative for what is unwanted.
     """
 
-    reward: str | None = Field(None, min_length=1)
-    judge: str | None = Field(None, min_length=1)
+    reward: NamedOrPath | None = Field(None, min_length=1)
+    judge: NamedOrPath | None = Field(None, min_length=1)
     weight: float = 1.0
 
     @model_validator(mode="after")
@@ -59,7 +60,7 @@ class RolloutFields(Fields):
     missing_eos_penalty: float = Field(
         0.0, ge=0, description="Taken off the reward of an answer that did not end within max_new_tokens."
     )
-    ref_model: str | None = Field(
+    ref_model: PathText | None = Field(
         None,
         description="Folder or hub id of the model that the KL is taken to.",
         json_schema_extra={"default": "the policy as it starts"},
@@ -72,7 +73,7 @@ class RolloutFields(Fields):
     rollout_model: str | None = Field(
         None, description="The engine's name for the policy.", json_schema_extra={"default": "none"}
     )
-    rollout_sync: str | None = Field(
+    rollout_sync: NamedOrPath | None = Field(
         None,
         description="How the engine gets the policy's weights before each batch of answers: lora (vLLM's run-time "
         "adapters); module:function or file.py:function, called with a folder and rollout_model; or none, where it "

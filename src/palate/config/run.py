@@ -14,9 +14,10 @@ from pydantic import Field
 from palate.config.health import HealthFields
 from palate.config.kto import KtoConfig
 from palate.config.online import GrpoConfig, PpoConfig
-from palate.config.optimisation import LearningRate
+from palate.config.optimisation import LearningRate, NoiseFields
 from palate.config.preference import ObjectiveFields, ReferenceFields, SampleFields
 from palate.config.rm import RmConfig
+from palate.config.sft import SftConfig
 from palate.config.stage import Run
 
 __all__ = [
@@ -32,14 +33,7 @@ __all__ = [
 ]
 
 
-class SftConfig(Run):
-    """Supervised fine-tuning on demonstrations; pairs count as demonstrations of their chosen side."""
-
-    stage: Literal["sft"] = Field("sft", description="Which kind of training this is.")
-    learning_rate: LearningRate = 1e-5
-
-
-class DpoConfig(HealthFields, SampleFields, ReferenceFields, ObjectiveFields, Run):
+class DpoConfig(HealthFields, SampleFields, ReferenceFields, ObjectiveFields, NoiseFields, Run):
     """Preference training on pairs and rankings: DPO and its family, by pref_loss."""
 
     stage: Literal["dpo"] = Field("dpo", description="Which kind of training this is.")

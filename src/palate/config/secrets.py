@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from palate.config.reader import Entry
-from palate.errors import ConfigError
 
 # Names of settings that hold a secret; `max_tokens_per_batch` is none.
 SECRET_NAME = re.compile(
@@ -20,17 +19,19 @@ SECRET_VALUE = re.compile(
 VARIABLE = {"wandb": "WANDB_API_KEY", "hf": "HF_TOKEN", "hub": "HF_TOKEN", "openai": "OPENAI_API_KEY"}
 
 
-def refuse_secrets(entries: Mapping[str, Entry]) -> None:
-    """Raise ConfigError for a key that is named like a secret or a value that looks like one; never show the value."""
+def find_secrets(entries: Mapping[str, Entry]) -> list[str]:
+    """A line for each key that is named like a secret or whose value looks like one; none shows the value."""
+    found: list[str] = []
     for key, entry in entries.items():
         for path, value in _strings(key, entry.value):
             if SECRET_NAME.search(path.rsplit(".", 1)[-1]) or SECRET_VALUE.search(value):
                 variable = next((name for word, name in VARIABLE.items() if word in path.lower()), None)
                 remedy = f"set the environment variable {variable}" if variable else "use an environment variable"
-                raise ConfigError(
+                found.append(
                     f"{entry.where}: {path} holds a secret, and a config is copied into every run directory; "
                     f"remove it here and {remedy} instead"
                 )
+    return found
 
 
 def _strings(path: str, value: Any) -> list[tuple[str, str]]:

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.config.load import PIPELINE_KEYS, SWEEP_KEY, config_from_entries, overridden, wants_overwriting
+from palate.config.load import (
+    PIPELINE_KEYS,
+    SWEEP_KEY,
+    config_from_entries,
+    output_folder,
+    overridden,
+    wants_overwriting,
+)
 from palate.config.peers import translate
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import RunConfig
@@ -66,25 +73,30 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         ConfigError: one line that names the file and line, the point, the key, and the remedy.
     """
-    entries, notices = overridden(read_config_file(path), overrides)
+    given = overridden(read_config_file(path), overrides)
+    if given.refused:
+        raise ConfigError(*given.refused.values())
+    entries, notices = given.entries, given.lines()
     sweep = entries.pop(SWEEP_KEY)
     for key in PIPELINE_KEYS:
         if key in entries:
             raise ConfigError(f"{sweep.where}: sweep and {key} cannot both be given; sweep one stage at a time")
-    if "output_dir" not in entries or entries["output_dir"].value is None:
-        raise ConfigError(f"{path}: output_dir is missing; the runs go below it")
-    folder = Path(str(entries["output_dir"].value))
+    folder = output_folder(entries, str(path))
     overwrite = wants_overwriting(entries)
     base = {key: entry for key, entry in entries.items() if key not in _NOT_SWEPT or key == "stage"}
     points: list[Point] = []
     for number, values in enumerate(_combinations(sweep), 1):
-        given, said = translate({key: Entry(value, f"{sweep.where}, point {number}") for key, value in values.items()})
+        origin = f"{sweep.where}, point {number}"
+        stage = entries["stage"].value if "stage" in entries else None
+        own = translate({key: Entry(value, origin) for key, value in values.items()}, stage=stage)
+        if own.refused:
+            raise ConfigError(*own.refused.values())
         name = point_name(values)
         if any(point.name == name for point in points):
             raise ConfigError(f"{sweep.where}: point {number} ({_shown(values)}) is there twice; leave one out")
         output = {"output_dir": Entry(str(folder / name), "output_dir")}
-        loaded = config_from_entries({**base, **given, **output}, origin=f"{sweep.where}, point {number}")
-        notices += [*said, *loaded.notices]
+        loaded = config_from_entries({**base, **own.entries, **output}, origin=origin)
+        notices += [*own.lines(), *loaded.notices]
         points.append(Point(name, values, loaded.config))
     keys = tuple(dict.fromkeys(key for point in points for key in point.values))
     return Sweep(folder, keys, tuple(points), overwrite, tuple(dict.fromkeys(notices)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from palate.data.load import DatasetSpec, find_sources
 from palate.data.measures.leaks import EvaluationTexts
+from palate.data.text_turns import turns_of_text
 
 _SHORTEST = 20
 
@@ -24,7 +25,10 @@ def evaluation_texts(dataset: DatasetSpec, dataset_dir: str | Path | None = None
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
+    turns = turns_of_text(value)
+    if turns is not None:
+        yield from _texts_in(turns)
+    elif isinstance(value, str):
         if len(value) >= _SHORTEST:
             yield value.encode("utf-8", "replace").decode()  # half a surrogate pair has no bytes to compare
     elif isinstance(value, Mapping):

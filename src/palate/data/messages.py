@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from palate.records import Message, Messages, Role
+from palate.data.cells import RowError, excerpt, parsed_list, text
+from palate.data.tool_calls import calls_of_text, read_call, read_calls
+from palate.records import Message, Messages, Role, ToolCall
+
+__all__ = [
+    "ROLES",
+    "USUAL_TAGS",
+    "RowError",
+    "Tags",
+    "assistant",
+    "excerpt",
+    "is_transcript",
+    "is_turn",
+    "is_turns",
+    "merged",
+    "parsed_list",
+    "read_transcript",
+    "read_turn",
+    "read_turns",
+    "role_of",
+    "speaker",
+    "text",
+    "user",
+    "with_system",
+]
 
 ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -37,18 +59,28 @@ ROLES: Mapping[str, Role] = {
 """Names of speakers as datasets write them, and the role each one plays."""
 
 
-class RowError(Exception):
-    """A row cannot be used. Becomes `Dropped(id, reason, detail)`.
+CALLERS = frozenset({"function_call", "tool_call", "tool_calls"})
+"""Speakers whose text is a tool call of the assistant."""
 
-    Attributes:
-        reason: a short stable name that counts are made by.
-        detail: what was seen, for a person.
-    """
+CONTENT_KEYS = ("content", "value", "text")
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
+FLAG_KEYS = ("loss_weight", "train", "training", "weight", "loss")
+"""Per-turn flags that say whether a turn is trained, as LLaMA-Factory, axolotl, OpenAI and ms-swift write them."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+_READ_KEYS = frozenset(
+    {"role", "from", *REASONING_KEYS, *FLAG_KEYS, "tool_calls", "function_call", "name", "tool_call_id"}
+)
+# What some template renders, or what changes which text is trained, and a `Message` cannot hold.
+_REFUSED_KEYS = frozenset(
+    {
+        *("image", "images", "video", "videos", "audio", "audios", "files", "documents", "citations"),
+        *("refusal", "channel", "prefix", "partial", "tools", "builtin_tools", "tool_plan", "tool_results"),
+        *("reasoning_details", "thinking_blocks", "train_detail", "training_detail", "loss_scale"),
+    }
+)
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+_REASONING_PARTS = frozenset({"reasoning", "thinking"})
+_CALL_PARTS = frozenset({"tool_call", "tool_use", "function_call"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,48 +91,18 @@ class Tags:
         role: key that names the speaker; None for `role` or `from`.
         content: key that holds the text; None for `content`, `value` or `text`.
         roles: further names of speakers, beyond `ROLES`.
+        callers: further names of speakers whose text is a tool call.
+        unread: gets the turns' keys that palate does not read, each with the number of turns; None where nobody asks.
     """
 
     role: str | None = None
     content: str | None = None
     roles: Mapping[str, Role] = field(default_factory=dict)
+    callers: frozenset[str] = frozenset()
+    unread: dict[str, int] | None = field(default=None, compare=False)
 
 
 USUAL_TAGS = Tags()
-
-
-def excerpt(value: Any, width: int = 60) -> str:
-    """A value as a person may see it in a message: one short line, whatever line ends are in it."""
-    try:
-        line = " ".join(str(value)[: 2 * width].split())
-    except RecursionError:
-        line = f"a deeply nested {type(value).__name__}"
-    return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def text(value: Any, name: str) -> str:
-    """The cell `name` as text that can be written as UTF-8."""
-    if not isinstance(value, str):
-        seen = "null" if value is None else f"{type(value).__name__} {excerpt(value, 40)}"
-        raise RowError("not_text", f"{name} is {seen}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise RowError("not_text", f"{name} holds half a surrogate pair at character {error.start + 1}") from None
-    return value
-
-
-def parsed_list(value: Any, name: str) -> list[Any]:
-    """The cell `name` as a list; a string that holds a JSON list (CSV files have no other way) is read as one."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise RowError("not_a_list", f"{name} is text that holds no JSON list") from None
-    if not isinstance(value, list | tuple):
-        raise RowError("not_a_list", f"{name} is {'null' if value is None else type(value).__name__}")
-    return list(value)
 
 
 def is_turn(value: Any, tags: Tags = USUAL_TAGS) -> bool:
@@ -108,7 +110,7 @@ def is_turn(value: Any, tags: Tags = USUAL_TAGS) -> bool:
     if not isinstance(value, Mapping):
         return False
     speaker = tags.role in value if tags.role else ("role" in value or "from" in value)
-    return speaker and (_content_key(value, tags) is not None or "tool_calls" in value)
+    return speaker and (_content_key(value, tags) is not None or "tool_calls" in value or "function_call" in value)
 
 
 def is_turns(value: Any, tags: Tags = USUAL_TAGS) -> bool:
@@ -129,25 +131,59 @@ def role_of(turn: Mapping[str, Any], tags: Tags = USUAL_TAGS) -> Role | None:
 
 
 def read_turn(turn: Any, name: str, tags: Tags = USUAL_TAGS) -> Message:
-    """One `{role, content}` or `{from, value}` object as a message; tool calls become the assistant's text."""
+    """One `{role, content}` or `{from, value}` object as a message, with its tool calls, reasoning and flags.
+
+    Raises:
+        RowError: it is no turn, or has something that a message cannot hold; never is anything left out.
+    """
     if not is_turn(turn, tags):
         raise RowError("bad_turn", f"{name} has no role and content: {excerpt(turn)}")
     role = role_of(turn, tags)
     if role is None:
         raise RowError("unknown_role", f"{name} is spoken by {speaker(turn, tags)!r}")
     key = _content_key(turn, tags)
-    content = _content(turn[key] if key is not None else None, name, bool(turn.get("tool_calls")))
-    calls = turn.get("tool_calls")
-    if calls:
-        called = "\n".join(_tool_call(call, name) for call in parsed_list(calls, f"{name}.tool_calls"))
-        content = f"{content}\n{called}" if content else called
-    return Message(role, content)
+    said = turn[key] if key is not None else None
+    if len(turn) == 2 and isinstance(said, str) and not _is_call(turn, tags):
+        return Message(role, text(said, name))
+    _check_keys(turn, name, tags, (key, tags.role))
+    if _is_call(turn, tags):
+        parts = _Parts(calls=calls_of_text(said, name))
+    else:
+        parts = _parts(said, name, may_be_null=bool(turn.get("tool_calls") or turn.get("function_call")))
+    for calls in ("tool_calls", "function_call"):
+        if turn.get(calls):
+            parts.calls += read_calls(turn[calls], f"{name}.{calls}")
+    reasoning = _reasoning(turn, parts, name)
+    if role != "assistant" and (parts.calls or reasoning):
+        raise RowError(
+            "bad_turn", f"{name} is spoken by {role} and has tool calls or reasoning, which only answers have"
+        )
+    return Message(
+        role,
+        "".join(parts.texts),
+        parts.calls,
+        reasoning,
+        _label(turn.get("name"), f"{name}.name"),
+        _label(turn.get("tool_call_id"), f"{name}.tool_call_id"),
+        _trained(turn, role, name),
+    )
 
 
 def read_turns(value: Any, name: str, tags: Tags = USUAL_TAGS) -> Messages:
-    """A list of turns as messages."""
-    turns = parsed_list(value, name)
-    return tuple(read_turn(turn, f"{name}[{number}]", tags) for number, turn in enumerate(turns))
+    """A list of turns as messages. A `function_call` turn is part of the answer that it follows."""
+    turns: list[Message] = []
+    for number, turn in enumerate(parsed_list(value, name)):
+        message = read_turn(turn, f"{name}[{number}]", tags)
+        before = turns[-1] if turns else None
+        if before is not None and before.role == message.role == "assistant" and _is_call(turn, tags):
+            if before.trained != message.trained:
+                raise RowError(
+                    "turn_weight", f"{name}[{number}] is a tool call of the turn before it, with another flag"
+                )
+            message = replace(before, tool_calls=before.tool_calls + message.tool_calls)
+            turns.pop()
+        turns.append(message)
+    return tuple(turns)
 
 
 def user(content: str) -> Messages:
@@ -200,36 +236,99 @@ def merged(messages: Messages) -> Messages:
 def _content_key(turn: Mapping[str, Any], tags: Tags) -> str | None:
     if tags.content:
         return tags.content if tags.content in turn else None
-    return next((key for key in ("content", "value", "text") if key in turn), None)
+    # A column of a Parquet file has all the keys that any of its turns has, null where a turn has none.
+    present = [key for key in CONTENT_KEYS if key in turn]
+    return next((key for key in present if turn[key] is not None), present[0] if present else None)
 
 
-def _content(value: Any, name: str, may_be_null: bool) -> str:
-    """A turn's text: a string, or a list of `{type: text, text | value}` parts."""
+def _is_call(turn: Mapping[str, Any], tags: Tags) -> bool:
+    name = speaker(turn, tags)
+    return (name in CALLERS or name in tags.callers) and not turn.get("tool_calls")
+
+
+def _check_keys(turn: Mapping[str, Any], name: str, tags: Tags, own: Iterable[str | None]) -> None:
+    """Refuses a turn with what a message cannot hold; counts keys that change nothing that palate trains."""
+    for key, value in turn.items():
+        if key in _READ_KEYS or key in own or value is None or value in ("", [], {}):
+            continue
+        if key in _REFUSED_KEYS and value is not False:
+            raise RowError("turn_not_held", f"{name} has {key!r} ({excerpt(value, 30)}), which palate cannot hold")
+        if tags.unread is not None:
+            tags.unread[str(key)] = tags.unread.get(str(key), 0) + 1
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What the content of a turn is made of."""
+
+    texts: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: tuple[ToolCall, ...] = ()
+
+
+def _parts(value: Any, name: str, may_be_null: bool) -> _Parts:
+    """A turn's content: a string, or a list of `{type: text | reasoning | tool_call, …}` parts in that order."""
     if value is None and may_be_null:
-        return ""
+        return _Parts()
     if not isinstance(value, list | tuple):
-        return text(value, name)
-    parts = []
+        return _Parts([text(value, name)])
+    parts = _Parts()
     for part in value:
-        if isinstance(part, str):
-            parts.append(text(part, name))
-        elif isinstance(part, Mapping) and part.get("type", "text") == "text":
-            parts.append(text(part.get("text", part.get("value")), name))
+        kind = part.get("type", "text") if isinstance(part, Mapping) else "text" if isinstance(part, str) else None
+        kind = kind if isinstance(kind, str) else None
+        if kind in _TEXT_PARTS and not parts.calls:
+            parts.texts.append(text(part if isinstance(part, str) else part.get("text", part.get("value")), name))
+        elif kind in _REASONING_PARTS and not parts.calls and not parts.texts:
+            parts.reasoning.append(_reasoning_part(part, name))
+        elif kind in _CALL_PARTS:
+            said = part.get("value")
+            parts.calls += calls_of_text(said, name) if said is not None else (read_call(part, name),)
+        elif kind in _TEXT_PARTS | _REASONING_PARTS:
+            raise RowError(
+                "turn_not_held", f"{name} has {kind} after its text or tool calls; templates render it before"
+            )
         else:
-            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-            raise RowError("not_text", f"{name} has a part of type {kind!r}; palate reads text only")
-    return "".join(parts)
+            seen = kind if kind is not None else type(part).__name__
+            raise RowError("not_text", f"{name} has a part of type {seen!r}; palate reads text only")
+    return parts
 
 
-def _tool_call(call: Any, name: str) -> str:
-    """A tool call as the JSON text that models write: `{"name": …, "arguments": …}`."""
-    function = call.get("function", call) if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-        raise RowError("bad_turn", f"{name} has a tool call without a name: {excerpt(call)}")
-    arguments = function.get("arguments", {})
-    if isinstance(arguments, str):
-        # Half-written arguments are what the model said; they stay text.
-        with suppress(ValueError, RecursionError):
-            arguments = json.loads(arguments)
-    called = json.dumps({"name": function["name"], "arguments": arguments}, ensure_ascii=False, default=str)
-    return text(called, name)
+def _reasoning_part(part: Mapping[str, Any], name: str) -> str:
+    said = next((part[key] for key in (*REASONING_KEYS, "text", "value") if part.get(key) is not None), None)
+    if isinstance(said, list | tuple):
+        return "".join(_parts(said, name, may_be_null=False).texts)
+    return text(said, name)
+
+
+def _reasoning(turn: Mapping[str, Any], parts: _Parts, name: str) -> str | None:
+    """The reasoning of a turn, by whichever key; several keys must say the same."""
+    found = {text(turn[key], f"{name}.{key}"): key for key in REASONING_KEYS if turn.get(key) not in (None, "")}
+    if parts.reasoning:
+        found["".join(parts.reasoning)] = "content"
+    if len(found) > 1:
+        raise RowError("bad_turn", f"{name} has two reasonings that differ, in {' and '.join(found.values())}")
+    return next((said for said in found if said.strip()), None)
+
+
+def _label(value: Any, name: str) -> str | None:
+    return None if value is None or value == "" else text(str(value) if isinstance(value, int) else value, name)
+
+
+def _trained(turn: Mapping[str, Any], role: Role, name: str) -> bool:
+    """What a turn's flag says; True without one. `loss` is a flag only where it is a truth value."""
+    flags: dict[str, bool] = {}
+    for key in FLAG_KEYS:
+        value = turn.get(key)
+        if value is None or (key == "loss" and not isinstance(value, bool)):
+            continue
+        if value not in (0, 1):
+            raise RowError("turn_weight", f"{name} has {key} {excerpt(value)}; a turn is trained (1) or not (0)")
+        flags[key] = bool(value)
+    if len(set(flags.values())) > 1:
+        raise RowError("turn_weight", f"{name} has flags that disagree: {flags}")
+    flagged = next(iter(flags.values()), None)
+    if flagged and role != "assistant":
+        raise RowError(
+            "turn_weight", f"{name} ({role}) is marked to be trained; palate trains the assistant's turns only"
+        )
+    return flagged is not False or role != "assistant"

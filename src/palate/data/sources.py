@@ -46,6 +46,7 @@ class Source:
         only_mapped: whether columns that are not mapped stay unread.
         tags: how turns are written.
         limit: rows to take from the start; None for all.
+        meanings: what values of its label column mean, where its register says so.
     """
 
     name: str
@@ -59,6 +60,17 @@ class Source:
     only_mapped: bool = False
     tags: Tags = field(default_factory=Tags)
     limit: int | None = None
+    meanings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def columnar(self) -> bool:
+        """Whether its rows come from Parquet or Arrow, which give every object all the keys that any of them has."""
+        return self.hub_id is not None or any(file_type(path) in ("parquet", "arrow") for path in self.files)
+
+    @property
+    def is_csv(self) -> bool:
+        """Whether its rows come from files that hold text only."""
+        return bool(self.files) and all(file_type(path) in ("csv", "tsv") for path in self.files)
 
     def rows(self) -> Iterator[tuple[str, Any]]:
         """`(row id, row)` one after the other, nothing held in memory: `("pairs.jsonl:17", {…})`."""
@@ -128,7 +140,12 @@ def _registered(entry: Entry, split: str | None, subset: str | None) -> Source:
     else:
         raise DataError(f"dataset {entry.name!r}: its file {entry.file} is not there{_nearest(str(entry.file), None)}")
     return replace(
-        source, columns=entry.columns, only_mapped=entry.only_mapped, tags=entry.tags, limit=entry.num_samples
+        source,
+        columns=entry.columns,
+        only_mapped=entry.only_mapped,
+        tags=entry.tags,
+        limit=entry.num_samples,
+        meanings=entry.labels,
     )
 
 

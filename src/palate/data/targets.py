@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from palate.data.measures.pairs import completions
 from palate.data.messages import excerpt
 from palate.data.rows import RatedAnswers
 from palate.records import (
     Demonstration,
     LabelledCompletion,
+    Message,
     Messages,
     PreferencePair,
     Ranking,
     Record,
     Rollouts,
     ScoredCompletion,
+    as_turn,
 )
 
 
@@ -73,9 +76,12 @@ def palate_row(record: Record) -> dict[str, Any]:
     return row | _beside(record, row)
 
 
-def turns(messages: Messages) -> list[dict[str, str]]:
-    """A conversation as `[{role, content}]`."""
-    return [{"role": message.role, "content": message.content} for message in messages]
+def turns(messages: Messages, *, arguments_as_text: bool = False) -> list[dict[str, Any]]:
+    """A conversation as `[{role, content, …}]`; a turn that is context only has `train: false`."""
+    return [
+        as_turn(message, arguments_as_text=arguments_as_text) | ({} if message.trained else {"train": False})
+        for message in messages
+    ]
 
 
 def _beside(record: Record, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,14 +113,25 @@ def _openai_row(record: Record) -> dict[str, Any]:
     for name, answer in (("chosen", record.chosen), ("rejected", record.rejected)):
         if any(message.role != "assistant" for message in answer):
             raise NotHeldError(f"{name} has turns that are not the assistant's")
-    asked: dict[str, Any] = {"messages": turns(record.prompt)}
+    for message in (*record.prompt, *record.chosen, *record.rejected):
+        _check_openai_turn(message)
+    asked: dict[str, Any] = {"messages": turns(record.prompt, arguments_as_text=True)}
     if record.tools is not None:
         asked["tools"] = _parsed_tools(record.tools)
     return {
         "input": asked,
-        "preferred_output": turns(record.chosen),
-        "non_preferred_output": turns(record.rejected),
+        "preferred_output": turns(record.chosen, arguments_as_text=True),
+        "non_preferred_output": turns(record.rejected, arguments_as_text=True),
     }
+
+
+def _check_openai_turn(message: Message) -> None:
+    if message.reasoning_content:
+        raise NotHeldError("a turn has reasoning")
+    if not message.trained:
+        raise NotHeldError("a turn is marked as not trained")
+    if any(call.id is None for call in message.tool_calls):
+        raise NotHeldError("a tool call has no id")
 
 
 def _openai_loses(record: Record) -> list[str]:
@@ -155,6 +172,9 @@ def _llama_factory_loses(record: Record) -> list[str]:
     lost = _clashes(record)
     if isinstance(record, Demonstration) and any(message.role == "assistant" for message in record.prompt):
         lost.append("answers of the prompt that are not to be imitated")
+    talk = (*record.prompt, *(turn for answer in completions(record) for turn in answer))
+    if any(turn.name or turn.tool_call_id or any(call.id for call in turn.tool_calls) for turn in talk):
+        lost.append("names of speakers and ids of tool calls")
     return lost
 
 
@@ -165,18 +185,30 @@ def _alternating(messages: Messages, *, answered: bool) -> list[dict[str, str]]:
             raise NotHeldError(f"turn {place + 1} ({message.role}) breaks the change of speakers")
     if (len(messages) % 2 == 0) != answered:
         raise NotHeldError(f"{len(messages)} turns do not end where LLaMA-Factory wants them to")
-    followed_by_tool = [following.role == "tool" for following in messages[1:]] + [False]
-    return [
-        {"from": "function_call" if calls and message.role == "assistant" else _SPEAKERS[message.role],
-         "value": message.content}
-        for message, calls in zip(messages, followed_by_tool, strict=True)
-    ]  # fmt: skip
+    return [_sharegpt_turn(message) for message in messages]
+
+
+def _sharegpt_turn(message: Message) -> dict[str, str]:
+    """`{from, value}`; a tool call is a `function_call` turn whose text is the call, or a list of several."""
+    if message.reasoning_content:
+        raise NotHeldError("a turn has reasoning")
+    if not message.trained:
+        raise NotHeldError("a turn is marked as not trained")
+    if not message.tool_calls:
+        return {"from": _SPEAKERS[message.role], "value": message.content}
+    if message.content.strip():
+        raise NotHeldError("a turn has text beside its tool calls")
+    calls = [{"name": call.name, "arguments": call.value} for call in message.tool_calls]
+    return {
+        "from": "function_call",
+        "value": json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False),
+    }
 
 
 def _one_turn(answer: Messages, name: str) -> dict[str, str]:
     if len(answer) != 1:
         raise NotHeldError(f"{name} has {len(answer)} turns, there is room for one")
-    return {"from": "gpt", "value": answer[0].content}
+    return _sharegpt_turn(answer[0])
 
 
 def _kto_row(record: Record) -> dict[str, Any]:

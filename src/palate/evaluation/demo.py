@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 from palate.artifacts import JsonlWriter, RunDir, write_json
 from palate.data.prompts import load_prompts
+from palate.data.split import prompt_key
 from palate.evaluation.accuracy import Accuracy, preference_accuracy
 from palate.evaluation.held_out import encode_pairs, held_out_pairs
 from palate.evaluation.subject import RunSpec, Subject
 from palate.evaluation.table import SideBySide
 from palate.models.generate import Decoding
 from palate.models.precision import default_device, resolve
+from palate.records import as_turn
 
 _PROMPTS = "palate-demo-prompts"
 
@@ -27,17 +29,19 @@ def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list
     for name, spec in (("reference", run.reference), ("policy", run.policy)):
         say(f"{name}: scoring {len(pairs)} held-out pairs and answering {len(prompts)} questions")
         subject = Subject(spec, precision, device)
-        scores.append(subject.score(encode_pairs(pairs, subject.template, int(run.config["cutoff_len"]))))
+        groups = encode_pairs(pairs, subject.template, int(run.config["cutoff_len"]))
+        scores.append(subject.score(groups))
         answers.append(subject.answer(prompts, Decoding(max_new_tokens=64)))
         del subject
         gc.collect()
-    accuracy = preference_accuracy(*scores)
+    asked_of = {pair.id: prompt_key(pair.prompt) for pair in pairs}
+    accuracy = preference_accuracy(*scores, prompts=[asked_of[group.id] for group in groups])
     folder = RunDir.open(run.path)
     write_json(folder.accuracy, accuracy.to_json())
     step = int(run.config["max_steps"])
     with JsonlWriter(folder.samples, append=False) as samples:
         for prompt, before, after in zip(prompts, *answers, strict=True):
-            asked = [{"role": message.role, "content": message.content} for message in prompt]
+            asked = [as_turn(message) for message in prompt]
             samples.write({"step": step, "prompt": asked, "policy": after, "reference": before})
     rows = [
         SideBySide(prompt, {"policy": after}, before) for prompt, before, after in zip(prompts, *answers, strict=True)

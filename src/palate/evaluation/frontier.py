@@ -7,22 +7,21 @@ true (and, beside it, by what was learned), and the KL of the model to its refer
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 from palate.data.scores import check_columns, checked_scores, columns_of
+from palate.data.split import prompt_key
 from palate.errors import DataError, FunctionError, ModelError, UsageError
 from palate.evaluation.divergence import AnswerScore, score_answers
 from palate.evaluation.frontier_points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.allocator import give_back_memory
 from palate.models.generate import Decoding, sampling_seed
-from palate.models.load import load_tokenizer
 from palate.models.precision import default_device, resolve
 from palate.records import Record, RewardFunction
-from palate.stats import Interval, mean_interval
+from palate.stats import Interval, cluster_mean_interval, rate_interval, standard_error
 from palate.text.groups import EncodedGroup
-from palate.text.rendering import parse_tools
+from palate.text.prompts import prompt_ids
 from palate.text.template import load_template
 
 REFERENCE = "reference"
@@ -84,7 +83,7 @@ def measure_frontier(
     how = resolve(precision, device)
     say(f"loading the reference, {reference.model}")
     before = Subject(reference, how, device)
-    rendered = [before.template.generation_prompt(one.prompt, tools=parse_tools(one.tools)) for one in prompts]
+    rendered = [prompt_ids(one, before.template) for one in prompts]
     kept = [place for place, ids in enumerate(rendered) if len(ids) + max_new_tokens <= cutoff_len]
     if not kept:
         raise DataError(
@@ -154,6 +153,8 @@ class _Sampling:
         self._rendered = rendered
         self._rewards = rewards
         self._samples = samples
+        # The unit of every interval: all answers to one prompt, also where the prompt was given twice.
+        self._units = [prompt_key(one.prompt) for one in prompts for _ in range(samples)]
         self._decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
         self._seeds = [sampling_seed(seed, "frontier", place, sample) for place in places for sample in range(samples)]
 
@@ -171,14 +172,14 @@ class _Sampling:
         Raises:
             ModelError: its tokenizer, or what its template makes of the prompts, is another one.
         """
-        template = load_template(load_tokenizer(point.spec.model, **point.spec.origin), point.spec.template)
+        template = load_template(point.spec.tokenizer(), point.spec.template)
         if template.tokenizer.get_vocab() != reference.template.tokenizer.get_vocab():
             raise ModelError(
                 f"{point.name}: its tokenizer is not that of the reference {reference.spec.model}, and a KL needs the "
                 "same tokens; name the model that it was trained from with --reference"
             )
         for one, ids in zip(self._prompts, self._rendered, strict=True):
-            if template.generation_prompt(one.prompt, tools=parse_tools(one.tools)) != ids:
+            if prompt_ids(one, template) != ids:
                 raise ModelError(
                     f"{point.name}: its chat template writes prompts in another way than that of the reference "
                     f"{reference.spec.model}; name one template for both"
@@ -230,8 +231,10 @@ class _Sampling:
     def _point(
         self, point: FrontierModel, policy: Subject, answers: Sequence[FrontierAnswer], *, reference: bool
     ) -> FrontierPoint:
-        def over_prompts(values: Sequence[float | None]) -> Interval:
-            return mean_interval(self._prompt_means(values))
+        def mean(values: Sequence[float | None]) -> Interval:
+            """Over the answers that have a value."""
+            given = [(value, unit) for value, unit in zip(values, self._units, strict=True) if value is not None]
+            return cluster_mean_interval([value for value, _ in given], [unit for _, unit in given])
 
         scores = {reward: [answer.rewards[reward] for answer in answers] for reward in self._rewards}
         silent = next((reward for reward, given in scores.items() if all(score is None for score in given)), None)
@@ -239,9 +242,10 @@ class _Sampling:
             raise FunctionError(f"reward {silent} gave no score to any of the {len(answers)} answers of {point.name}")
         kl = [answer.kl for answer in answers]
         sampled = [answer.logp - answer.ref_logp for answer in answers]
+        texts = [answer.text for answer in answers]
         different = [
-            len({answer.text for answer in answers[start : start + self._samples]}) / self._samples
-            for start in range(0, len(answers), self._samples)
+            len(set(texts[start : start + self._samples])) / self._samples
+            for start in range(0, len(texts), self._samples)
         ]
         return FrontierPoint(
             name=point.name,
@@ -251,29 +255,13 @@ class _Sampling:
             model=point.spec.model,
             identity=policy.identity,
             reference=reference,
-            rewards={reward: over_prompts(given) for reward, given in scores.items()},
-            kl=over_prompts(kl),
-            kl_error=self._error(kl),
-            kl_sampled=over_prompts(sampled),
-            kl_sampled_error=self._error(sampled),
-            tokens=over_prompts([answer.tokens for answer in answers]),
-            ended=over_prompts([answer.ended for answer in answers]),
-            distinct=mean_interval(different),
+            rewards={reward: mean(given) for reward, given in scores.items()},
+            kl=mean(kl),
+            kl_error=standard_error(kl, self._units),
+            kl_sampled=mean(sampled),
+            kl_sampled_error=standard_error(sampled, self._units),
+            tokens=mean([answer.tokens for answer in answers]),
+            ended=rate_interval([answer.ended for answer in answers], clusters=self._units),
+            distinct=rate_interval(different, clusters=self._units[:: self._samples]),
             unscored={reward: sum(score is None for score in given) for reward, given in scores.items()},
         )
-
-    def _prompt_means(self, values: Sequence[float | None]) -> list[float]:
-        """The mean of each prompt's answers that have a value; a prompt without one is left out."""
-        n = self._samples
-        of_prompt = [
-            [value for value in values[start : start + n] if value is not None] for start in range(0, len(values), n)
-        ]
-        return [sum(given) / len(given) for given in of_prompt if given]
-
-    def _error(self, values: Sequence[float]) -> float:
-        """Standard error of the mean, clustered by prompt: s/√n of the prompts' means; infinite for one prompt."""
-        means = self._prompt_means(values)
-        if len(means) < 2:
-            return math.inf
-        centre = sum(means) / len(means)
-        return math.sqrt(sum((mean - centre) ** 2 for mean in means) / (len(means) - 1) / len(means))

@@ -136,7 +136,7 @@ def _reference(runs: Sequence[RunSpec], named: str | None, template: str | None)
 def _place(spec: ModelSpec) -> ModelSpec:
     """The same however its folders are written."""
     folders = [str(Path(place).resolve()) if Path(place).exists() else place for place in (spec.model, *spec.adapters)]
-    return replace(spec, name="", model=folders[0], adapters=tuple(folders[1:]))
+    return replace(spec, name="", model=folders[0], adapters=tuple(folders[1:]), tokens_of=())
 
 
 def _difference(one: ModelSpec, other: ModelSpec) -> str:

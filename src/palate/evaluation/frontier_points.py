@@ -60,7 +60,9 @@ class FrontierAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FrontierPoint:
-    """What was measured of one model. Intervals are Student's at 95 % over prompts, each prompt's samples averaged.
+    """What was measured of one model. Intervals are of 95 %, the answers to one prompt being a cluster.
+
+    Those of means are Student's; `ended` and `distinct` are shares and have Wilson's (`palate.stats.rate_interval`).
 
     Attributes:
         name, group, method, step: as of its `FrontierModel`.

@@ -11,18 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from palate.artifacts import SEAL, RunDir
+from palate.config.model import adapter_names, split_adapters
 from palate.errors import ArtifactError, ModelError
 from palate.models.allocator import keep_freed_memory
 from palate.models.fused import apply_fused
 from palate.models.generate import Decoding, generate
 from palate.models.identity import model_hash
+from palate.models.limits import check_sequences, rows_of
 from palate.models.load import load_model, load_tokenizer, store_frozen_in
 from palate.models.logprobs import Logps, per_completion
 from palate.models.precision import Precision
 from palate.models.probe import probe
 from palate.models.tuning import merge_adapter
+from palate.models.vocabulary import add_tokens_of, enlarge_embedding
+from palate.progress import progress
 from palate.records import Answer, Messages
 from palate.text.batch import pack, pad
 from palate.text.groups import EncodedCompletion, EncodedGroup
@@ -45,6 +50,7 @@ class ModelSpec:
         template: chat template by name; None for the tokenizer's own.
         revision: branch, tag or commit of a hub model.
         trust_remote_code: whether code that comes with the model may run.
+        tokens_of: folders whose tokenizers have tokens that were added in training, as those of `adapters` may.
     """
 
     name: str
@@ -53,6 +59,13 @@ class ModelSpec:
     template: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
+    tokens_of: tuple[str, ...] = ()
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, with the tokens that were added in training."""
+        tokenizer = load_tokenizer(self.model, **self.origin)
+        add_tokens_of(tokenizer, (*self.adapters, *self.tokens_of))
+        return tokenizer
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -109,20 +122,22 @@ def read_checkpoint(path: str | Path) -> RunSpec:
 
 def _run_spec(run: Path, config: dict[str, Any], files: Path, name: str) -> RunSpec:
     """The specs of what was trained with `config` and saved in `files`."""
-    earlier = config.get("adapter_name_or_path")
+    earlier = adapter_names(config.get("adapter_name_or_path"))
+    merged, _ = split_adapters(earlier, "lora", create_new_adapter=bool(config.get("create_new_adapter")))
     base = ModelSpec(
         "reference",
         config["model_name_or_path"],
-        (earlier,) if earlier else (),
+        earlier,
         config.get("template"),
         config.get("model_revision"),
         bool(config.get("trust_remote_code")),
+        (str(files),) if config.get("add_tokens") or config.get("add_special_tokens") else (),
     )
     if (files / "adapter_config.json").exists():
-        # A continued adapter is saved whole, so it replaces the one that it came from.
-        policy = replace(base, name=name, adapters=(str(files),))
+        # A continued adapter is saved whole, so it replaces the one that it came from; merged ones are not in it.
+        policy = replace(base, name=name, adapters=(*merged, str(files)))
     else:
-        policy = replace(base, name=name, model=str(files), adapters=(), revision=None)
+        policy = replace(base, name=name, model=str(files), adapters=(), revision=None, tokens_of=())
     separate = config.get("ref_model")
     reference = replace(base, model=separate, adapters=(), revision=None) if separate else base
     return RunSpec(run, config, policy, reference)
@@ -166,7 +181,10 @@ class Subject:
         self.precision = precision
         self.device = device
         keep_freed_memory()
+        tokenizer = spec.tokenizer()
         model: Any = load_model(spec.model, device=device, **spec.origin)
+        if spec.adapters or spec.tokens_of:
+            enlarge_embedding(model, len(tokenizer))
         for adapter in spec.adapters:
             model = merge_adapter(model, adapter)
         self.name = spec.name
@@ -176,13 +194,15 @@ class Subject:
             apply_fused(model)
         self.model: nn.Module = model.eval().requires_grad_(False)
         store_frozen_in(self.model, precision)
-        self.template: Template = load_template(load_tokenizer(spec.model, **spec.origin), spec.template)
+        self.template: Template = load_template(tokenizer, spec.template)
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:
         """Per group its completions' Σ log π and numbers of trained tokens, in the order of the groups."""
+        check_sequences(self.model, rows_of(groups))
         scores: dict[int, tuple[list[float], list[int]]] = {}
         collate = pack if self.packed else pad
-        with torch.no_grad(), self.precision.context(self.device):
+        scoring = progress(f"scoring with {self.name}", len(groups), delay=1.0)
+        with torch.no_grad(), self.precision.context(self.device), scoring as scored:
             for batch in micro_batches(groups, _TOKENS, collate, packed=self.packed):
                 moved = batch.to(self.device)
                 logps: Logps = per_completion(self.model(**moved.model_inputs()), moved)
@@ -191,6 +211,7 @@ class Subject:
                     end = start + len(group.completions)
                     scores[id(group)] = (sums[start:end], tokens[start:end])
                     start = end
+                scored.advance(len(batch.groups))
         return [scores[id(group)] for group in groups]
 
     def sampled(

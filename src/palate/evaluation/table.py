@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,17 @@ from rich.table import Table
 from rich.text import Text
 
 from palate.artifacts import RunDir, read_jsonl, write_text
+from palate.data.messages import RowError, read_turns
 from palate.errors import ArtifactError
 from palate.records import Message, Messages, Role
 
 INDEX, PROMPT, MODEL, REFERENCE = "index", "Prompt", "DPO Model Output", "Reference Model Output"
 _ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+
+
+# A spreadsheet would run a cell that begins like a formula. A list item ("- one") and a negative number are none, but
+# for those that call another program (`|…!`).
+_FORMULA = re.compile(r"[=+@\t\r]|-(?!\s|$|[\d.,]+\s*$)|-.*\|.*!", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +158,7 @@ def prompt_text(prompt: Messages) -> str:
     """A prompt as one text: a lone user turn as it is, otherwise each turn after its role."""
     if len(prompt) == 1 and prompt[0].role == "user":
         return prompt[0].content
-    return "\n".join(f"{message.role}: {message.content}" for message in prompt)
+    return "\n".join(f"{message.role}: {message.text}" for message in prompt)
 
 
 def printable(text: str) -> str:
@@ -161,12 +169,13 @@ def printable(text: str) -> str:
 
 
 def _harmless(text: str) -> str:
-    # A spreadsheet would run a cell that begins like a formula.
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _messages(prompt: Any) -> Messages:
     turns: Iterable[Any] = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+    with suppress(RowError):
+        return read_turns(turns, "prompt")
     found = [turn if isinstance(turn, Mapping) else {"content": turn} for turn in turns]
     return tuple(Message(_ROLES.get(str(turn.get("role")), "user"), _text(turn.get("content"))) for turn in found)
 

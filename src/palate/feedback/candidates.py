@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
 from palate.artifacts import JsonlWriter, plain, read_jsonl
+from palate.data.messages import RowError, read_turns
 from palate.errors import ArtifactError, DataError
 from palate.models.generate import Decoding, sampling_seed
-from palate.records import Answer, Message, Messages, Record, Role
+from palate.progress import progress
+from palate.records import Answer, Message, Messages, Record, Role, as_turn
 
 # Answers between two writes: what a kill can cost.
 _AT_A_TIME = 64
@@ -68,7 +70,6 @@ def write_candidates(
     decoding: Decoding,
     *,
     path: Path,
-    told: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> int:
     """Append what is missing to the candidates file at `path`; returns how many rows were made now.
 
@@ -76,7 +77,6 @@ def write_candidates(
         prompts: what is asked, with tools, and with the columns that judges may ask for in `extra`.
         k: answers to a prompt.
         decoding: its seed, the prompt and the answer's number decide what is sampled.
-        told: called with (rows done, rows wanted) as the file grows.
 
     Raises:
         ArtifactError: the file holds candidates made with other settings.
@@ -86,16 +86,17 @@ def write_candidates(
     changed = next((one.id for one in prompts if one.id in done and done[one.id] != _asked(one)), None)
     if changed is not None:
         raise ArtifactError(
-            f"{path}: {changed} has another prompt or other columns there; the prompts changed, name another --out"
+            f"{path}: {changed} has another prompt or other columns there; the prompts changed, name another --output"
         )
     waiting = [one for one in _numbered(prompts) if one[0].id not in done]
-    made = 0
-    with JsonlWriter(path) as file:
+    before, made = len(prompts) - len(waiting), 0
+    answering = progress("prompts answered", len(prompts), done=before)
+    with JsonlWriter(path) as file, answering as answered:
         for rows in _rows(waiting, answerer, k, decoding):
             for row in rows:
                 file.write(row)
             made += len(rows)
-            told(len(prompts) - len(waiting) + made, len(prompts))
+            answered.advance(len(rows))
     return made
 
 
@@ -126,7 +127,7 @@ def _rows(
         chunk = prompts[start : start + size]
         asked = [one for one, _ in chunk for _ in range(k)]
         seeds = [
-            sampling_seed(decoding.seed, *(f"{turn.role}\0{turn.content}" for turn in one.prompt), repeat * k + number)
+            sampling_seed(decoding.seed, *(f"{turn.role}\0{turn.text}" for turn in one.prompt), repeat * k + number)
             for one, repeat in chunk
             for number in range(k)
         ]
@@ -182,7 +183,7 @@ def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, An
             has = len(row.get("completions") or ()) if name == "k" else row.get(name)
             if has != wanted:
                 raise ArtifactError(
-                    f"{path}: holds candidates made with {name} {has}, not {wanted}; name another --out or delete it"
+                    f"{path}: holds candidates made with {name} {has}, not {wanted}; name another --output or delete it"
                 )
     return {str(row["id"]): {name: row[name] for name in _ASKED if name in row} for row in rows}
 
@@ -194,20 +195,23 @@ def _asked(record: Record) -> dict[str, Any]:
     return {"prompt": _turns(record.prompt), **tools, **columns}
 
 
-def _turns(prompt: Messages) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in prompt]
+def _turns(prompt: Messages) -> list[dict[str, Any]]:
+    return [as_turn(message) for message in prompt]
 
 
 def _messages(prompt: Any, where: str) -> Messages:
     if isinstance(prompt, str):
         return (Message("user", prompt),)
     try:
-        turns = tuple(Message(turn["role"], str(turn["content"])) for turn in prompt)
+        roles = [turn["role"] for turn in prompt]
+        strange = next((role for role in roles if role not in get_args(Role)), None)
+        turns = read_turns(prompt, "prompt") if strange is None else ()
     except (TypeError, KeyError) as error:
         raise DataError(f"{where}: prompt must be text or a list of {{role, content}}") from error
-    strange = next((turn.role for turn in turns if turn.role not in get_args(Role)), None)
+    except RowError as error:
+        raise DataError(f"{where}: {error.detail}") from error
     if strange is not None or not turns:
-        said = f"{strange!r} is no role" if turns else "the prompt is empty"
+        said = f"{strange!r} is no role" if strange is not None else "the prompt is empty"
         raise DataError(f"{where}: {said}; a prompt's turns are by {', '.join(get_args(Role))}")
     return turns
 

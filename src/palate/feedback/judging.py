@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -13,6 +14,7 @@ from palate.data.scores import columns_of
 from palate.feedback.candidates import Candidates
 from palate.feedback.judges import ScoreJudge
 from palate.feedback.votes import Outcome, Shown, Vote, read_votes
+from palate.progress import progress
 from palate.records import Judge, Verdict
 
 # Questions between two writes: what a kill can cost.
@@ -59,14 +61,11 @@ def collect_votes(
     asked: Sequence[Question],
     judge: Judge,
     path: Path | None = None,
-    *,
-    told: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> list[Vote]:
     """The judge's votes on all questions; those that the file at `path` has already are not asked again.
 
     Args:
         path: votes file, which grows; None keeps nothing on disk.
-        told: called with (questions answered, questions) as votes come in.
 
     Raises:
         ConfigError: the judge asks for a column that no candidate has.
@@ -77,17 +76,15 @@ def collect_votes(
     have = {vote.key: vote for vote in before}
     keys = [(one.row.id, one.left, one.right, judge.name, one.shown) for one in asked]
     waiting = [one for one, key in zip(asked, keys) if key not in have]
-    writer = JsonlWriter(path) if path is not None else None
-    try:
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(JsonlWriter(path)) if path is not None else None
+        judged = stack.enter_context(progress("questions judged", len(asked), done=len(asked) - len(waiting)))
         for start in range(0, len(waiting), _AT_A_TIME):
             for vote in _ask(waiting[start : start + _AT_A_TIME], judge):
                 have[vote.key] = vote
                 if writer is not None:
                     writer.write(vote.to_json())
-            told(len(asked) - len(waiting) + min(start + _AT_A_TIME, len(waiting)), len(asked))
-    finally:
-        if writer is not None:
-            writer.close()
+                judged.advance()
     return [have[key] for key in keys]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from palate.data.split import prompt_key
 from palate.evaluation.accuracy import Accuracy, preference_accuracy
 from palate.evaluation.held_out import encode_pairs
 from palate.evaluation.subject import ModelSpec, Subject
@@ -13,7 +14,7 @@ from palate.models.allocator import give_back_memory
 from palate.models.generate import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
 from palate.records import PreferencePair, Record
-from palate.stats import Interval, mean_interval
+from palate.stats import Interval, cluster_mean_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +73,7 @@ def measure_drift(
     before = Subject(first, how, device).score([*answers, *groups])
     n = len(answers)
     kl = [new[0] - old[0] for (new, _), (old, _) in zip(after[:n], before[:n])]
-    accuracy = preference_accuracy(before[n:], after[n:]) if groups else None
-    return Drift(mean_interval(kl), accuracy)
+    names = {pair.id: prompt_key(pair.prompt) for pair in pairs}
+    prompts_of_pairs = [names[group.id] for group in groups]
+    accuracy = preference_accuracy(before[n:], after[n:], prompts=prompts_of_pairs) if groups else None
+    return Drift(cluster_mean_interval(kl, [prompt_key(one.prompt) for one in prompts]), accuracy)

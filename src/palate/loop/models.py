@@ -10,14 +10,14 @@ from palate.evaluation.subject import ModelSpec
 
 def starting_model(config: RunConfig) -> ModelSpec:
     """What a run starts from."""
-    adapters = (config.adapter_name_or_path,) if config.adapter_name_or_path else ()
     return ModelSpec(
         "start",
         config.model_name_or_path,
-        adapters,
+        config.adapters,
         config.template,
         config.model_revision,
         config.trust_remote_code,
+        (config.output_dir,) if config.add_tokens or config.add_special_tokens else (),
     )
 
 
@@ -25,5 +25,5 @@ def trained_model(config: RunConfig) -> ModelSpec:
     """What a finished run left behind: a whole model, or an adapter on its base."""
     start = starting_model(config)
     if config.finetuning_type == "lora":
-        return replace(start, name="policy", adapters=(config.output_dir,))
-    return replace(start, name="policy", model=config.output_dir, adapters=(), revision=None)
+        return replace(start, name="policy", adapters=(*config.merged_adapters, config.output_dir))
+    return replace(start, name="policy", model=config.output_dir, adapters=(), revision=None, tokens_of=())

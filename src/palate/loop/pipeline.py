@@ -161,7 +161,7 @@ def _unfinished(pipeline: Pipeline) -> list[PlannedRun]:
         if not is_finished(planned):
             missing[config.output_dir] = planned
             continue
-        start = next((one for one in (config.model_name_or_path, config.adapter_name_or_path) if one in missing), None)
+        start = next((one for one in (config.model_name_or_path, *config.adapters) if one in missing), None)
         if start is not None:
             raise ArtifactError(
                 f"{config.output_dir}: was made from {start}, which is no longer there; delete it too, or begin anew "

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ import httpx
 
 from palate.errors import EngineError, EngineRefused
 from palate.models.generate import Decoding
-from palate.records import Answer, Messages
+from palate.records import Answer, Messages, as_turn
 
 KEY_VARIABLES = ("PALATE_API_KEY", "OPENAI_API_KEY")
 # What a busy or restarting engine says; everything else will not get better by asking again.
 _PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
 _LONGEST_WAIT = 60.0
+# What an engine may ask for; one that asks for more is busy for longer than anybody watches.
+_LONGEST_ASKED = 600.0
 
 
 class Engine:
@@ -102,7 +105,7 @@ class Engine:
             "chat/completions",
             {
                 "model": self.name,
-                "messages": [{"role": message.role, "content": message.content} for message in prompt],
+                "messages": [as_turn(message, arguments_as_text=True) for message in prompt],
                 "max_tokens": decoding.max_new_tokens,
                 "temperature": decoding.temperature,
                 "top_p": decoding.top_p,
@@ -146,6 +149,9 @@ class Engine:
             if reply.status_code in _PASSING:
                 problem = f"answered {reply.status_code}"
                 wait = _retry_after(reply, wait)
+                if wait > _LONGEST_ASKED:
+                    problem += f" and asks to wait {wait:.0f} s"
+                    raise EngineError(f"{url}: {problem}; run again later, what is finished is kept")
                 continue
             if reply.status_code != 200:
                 raise EngineRefused(f"{url}: {_refusal(reply)}")
@@ -167,8 +173,14 @@ def _check_url(base_url: str) -> None:
 
 
 def _retry_after(reply: httpx.Response, wait: float) -> float:
+    """Seconds that the engine asks to be left alone, as a number or as a date; `wait` where it does not say."""
     asked = reply.headers.get("retry-after", "")
-    return min(_LONGEST_WAIT, float(asked)) if asked.replace(".", "", 1).isdigit() else wait
+    if asked.replace(".", "", 1).isdigit():
+        return float(asked)
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+    except ValueError:
+        return wait
 
 
 def _refusal(reply: httpx.Response) -> str:

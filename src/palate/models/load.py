@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import json
 import os
 import shlex
@@ -91,7 +92,7 @@ def _check_folder(path: Path) -> None:
 
 
 def _conversion(folder: Path) -> str:
-    return shlex.join(["palate", "model", "convert", str(folder), f"{folder}-safetensors"])
+    return shlex.join(["palate", "model", "convert", str(folder), "--output", f"{folder}-safetensors"])
 
 
 def _nearest(path: Path) -> str:
@@ -134,6 +135,7 @@ def load_model(
     trust_remote_code: bool = False,
     dropout: float = 0.0,
     quantization_bit: int | None = None,
+    double_quantization: bool = True,
     head: str = "lm",
 ) -> nn.Module:
     """A model with all dropout set to `dropout`, on `device`.
@@ -143,6 +145,7 @@ def load_model(
         dtype: of the parameters; float32 for whatever trains.
         dropout: probability for every dropout that the architecture has.
         quantization_bit: 4 or 8 loads the weights quantised (QLoRA), which needs bitsandbytes and a GPU.
+        double_quantization: of 4 bits, whether the scales are quantised too, which saves 0.4 bits a parameter.
         head: `lm` for a causal LM, `reward` for a sequence classifier with one output; a head that the files lack
             starts at 0.
 
@@ -156,7 +159,7 @@ def load_model(
         _set_dropout(config, dropout)
         if head == "reward":
             config.num_labels = 1
-        extra = _quantised(quantization_bit, device)
+        extra = _quantised(quantization_bit, device, twice=double_quantization)
         with quiet():
             model, loading = loader.from_pretrained(
                 place,
@@ -207,18 +210,32 @@ def _set_dropout(config: Any, dropout: float) -> None:
                 setattr(part, key, dropout)
 
 
-def _quantised(bits: int | None, device: torch.device) -> dict[str, Any]:
+def check_quantisation(bits: int | None, device: torch.device) -> None:
+    """Refuse `quantization_bit` where nothing could compute with such weights, before anything is loaded.
+
+    Raises:
+        ModelError: no CUDA GPU, or no bitsandbytes.
+    """
+    if bits is not None and device.type != "cuda":
+        raise ModelError(
+            f"quantization_bit: {bits} needs a CUDA GPU (bitsandbytes), this run is on {device.type}; remove the key "
+            "(precision: bf16 and finetuning_type: lora take the least memory without it)"
+        )
+    if bits is not None and importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(f"quantization_bit: {bits} needs bitsandbytes: pip install bitsandbytes")
+
+
+def _quantised(bits: int | None, device: torch.device, *, twice: bool = True) -> dict[str, Any]:
+    check_quantisation(bits, device)
     if bits is None:
         return {}
-    if device.type != "cuda":
-        raise ModelError(f"quantization_bit: {bits} needs a CUDA GPU (bitsandbytes), this run is on {device.type}")
     from transformers import BitsAndBytesConfig  # pulls in an optional extra
 
     quantised = BitsAndBytesConfig(
         load_in_4bit=bits == 4,
         load_in_8bit=bits == 8,
         bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
+        bnb_4bit_use_double_quant=twice,
         bnb_4bit_compute_dtype=torch.bfloat16,
     )
     return {"quantization_config": quantised, "device_map": {"": device}}

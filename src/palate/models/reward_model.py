@@ -11,13 +11,16 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from palate.artifacts import read_json
+from palate.config.model import adapter_names, split_adapters
 from palate.data.rows import read_tools
 from palate.errors import ModelError
 from palate.models.load import load_model, load_tokenizer, resolve_name
 from palate.models.precision import FP32, Precision, default_device
 from palate.models.reward_head import give_pad_token
+from palate.models.rotary import forget_lengths, length_rule
 from palate.models.save import quiet
 from palate.models.tuning import merge_adapter
+from palate.models.vocabulary import add_tokens_of
 from palate.records import Demonstration, Dropped, Message, Messages
 from palate.text.encode import encode_record
 from palate.text.template import Template, load_template
@@ -51,9 +54,15 @@ class RewardModel:
         self._precision = precision
         self._cutoff_len = cutoff_len
         base = _base_of(folder)
-        model = _load(str(folder)) if base is None else _load_adapted(str(folder), base)
-        self._model = model.to(self._device).eval().requires_grad_(False)
         tokenizer = load_tokenizer(base or str(folder))
+        if base is None:
+            model = _load(str(folder))
+        else:
+            adapters = (*_merged_before(Path(folder)), str(folder))
+            add_tokens_of(tokenizer, adapters)
+            model = _load_adapted(adapters, base)
+        self._model = model.to(self._device).eval().requires_grad_(False)
+        self._rule = length_rule(self._model.config)
         self._template: Template = load_template(tokenizer, template)
         if base is not None:  # whose own padding may end an answer
             give_pad_token(model, tokenizer, self._template.stop_ids)
@@ -66,11 +75,22 @@ class RewardModel:
         order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
         scores = [0.0] * len(rows)
         with torch.no_grad(), self._precision.context(self._device):
-            for start in range(0, len(order), _BATCH):
-                places = order[start : start + _BATCH]
+            for places in self._batches([len(row) for row in rows], order):
                 for place, score in zip(places, self._forward([rows[place] for place in places])):
                     scores[place] = score
         return scores
+
+    def _batches(self, lengths: Sequence[int], order: Sequence[int]) -> list[list[int]]:
+        """Rows that may share a batch: for most models any, else those whose rotary positions are the same."""
+        batches: list[list[int]] = []
+        angles = [0 if self._rule is None else self._rule.angles(length) for length in lengths]
+        for place in order:
+            last = batches[-1] if batches else []
+            if last and angles[last[0]] == angles[place] and len(last) < _BATCH:
+                last.append(place)
+            else:
+                batches.append([place])
+        return batches
 
     def _ids(self, prompt: Messages, completion: str, tools: str | None) -> np.ndarray:
         """The conversation up to the end of the answer's turn, where the score is read."""
@@ -91,6 +111,8 @@ class RewardModel:
         for place, row in enumerate(rows):
             ids[place, : len(row)] = torch.from_numpy(row.astype(np.int64))
             mask[place, : len(row)] = 1
+        if self._rule is not None:
+            forget_lengths(self._model)
         logits = self._model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device)).logits
         return [float(value) for value in logits[:, 0].float().tolist()]
 
@@ -122,5 +144,18 @@ def _base_of(folder: str | Path) -> str | None:
     return str(facts["base_model_name_or_path"])
 
 
-def _load_adapted(folder: str, base: str) -> Any:
-    return merge_adapter(load_model(base, device=torch.device("cpu"), head="reward"), folder, task="SEQ_CLS")
+def _merged_before(folder: Path) -> tuple[str, ...]:
+    """The adapters that were merged into the base before this one was trained, by the run.json of its run."""
+    for path in (folder / "run.json", folder.parent / "run.json"):
+        config = read_json(path).get("config") if path.is_file() else None
+        if isinstance(config, dict):
+            adapters = adapter_names(config.get("adapter_name_or_path"))
+            return split_adapters(adapters, "lora", create_new_adapter=bool(config.get("create_new_adapter")))[0]
+    return ()
+
+
+def _load_adapted(adapters: Sequence[str], base: str) -> Any:
+    model: Any = load_model(base, device=torch.device("cpu"), head="reward")
+    for adapter in adapters:
+        model = merge_adapter(model, adapter, task="SEQ_CLS")
+    return model

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
+from peft.utils import ModulesToSaveWrapper
 from transformers.utils import logging as hf_logging
 
 from palate.models.value_head import value_head_aside
@@ -26,9 +28,18 @@ def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, 
     """
     folder = Path(folder)
     with quiet(), _as_for_inference(model.config), value_head_aside(model), _in_one_dtype(model):
-        model.save_pretrained(folder, state_dict=None if state_dict is None else _cast(state_dict))
+        given = None if state_dict is None else _cast(state_dict)
+        model.save_pretrained(folder, state_dict=given, **_embeddings(model))
     for path in folder.glob("*.safetensors"):
         follow_umask(path)
+
+
+def _embeddings(model: Any) -> dict[str, bool]:
+    """Whether an adapter is saved with the embedding of its base: where new tokens enlarged it and it is frozen."""
+    if not isinstance(model, PeftModel) or not getattr(model, "enlarged_vocabulary", False):
+        return {}
+    layers = [one for one in (model.get_input_embeddings(), model.get_output_embeddings()) if one is not None]
+    return {"save_embedding_layers": not all(isinstance(one, ModulesToSaveWrapper) for one in layers)}
 
 
 @contextlib.contextmanager

@@ -13,7 +13,9 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from palate.errors import ConfigError, ModelError
+from palate.models.module_names import check_module_names, linear_names, router_names
 from palate.models.save import quiet
+from palate.models.vocabulary import adapter_rows, embedding_modules, enlarge_embedding, whole_modules
 
 
 def train_all(model: nn.Module) -> nn.Module:
@@ -31,14 +33,24 @@ def add_lora(
     target: str | Sequence[str] = "all",
     dora: bool = False,
     rslora: bool = False,
+    whole: Sequence[str] = (),
     task: str = "CAUSAL_LM",
 ) -> nn.Module:
     """Freeze the model and add LoRA matrices (2106.09685) to its linear layers; the head is none of them.
 
     Args:
-        target: `all` for every linear layer, or the names of the modules.
+        target: `all` for every linear layer but the routers of a mixture of experts, or the names of the modules.
+        whole: names of modules that train as a whole beside the matrices and are saved with them. An embedding and a
+            head that are tied stay tied: they train as one.
         task: PEFT's name of what the model does; with `SEQ_CLS` the scalar head trains as a whole.
     """
+    modules = whole_modules(model, whole, target)
+    ties = bool(modules) and _ties_embeddings(model) and any(name in whole for name in embedding_modules(model))
+    if target == "all" and router_names(model):
+        target = linear_names(model)  # PEFT's own "all-linear" takes the routers, too
+    elif target != "all":
+        target = [target] if isinstance(target, str) else list(target)
+        check_module_names(model, "lora_target", target, linear=True)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
@@ -46,6 +58,8 @@ def add_lora(
         target_modules="all-linear" if target == "all" else list(target),
         use_dora=dora,
         use_rslora=rslora,
+        modules_to_save=modules or None,
+        ensure_weight_tying=ties,
         # GPT-2's linear layers keep their weights transposed.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type=task,
@@ -55,6 +69,11 @@ def add_lora(
             return get_peft_model(model, config)  # type: ignore[no-any-return]
     except ValueError as error:
         raise ConfigError(f"lora_target: {str(error).splitlines()[0]}") from error
+
+
+def _ties_embeddings(model: Any) -> bool:
+    head = model.get_output_embeddings()
+    return head is not None and head.weight is model.get_input_embeddings().weight
 
 
 def continue_adapter(model: nn.Module, adapter: str, *, task: str = "CAUSAL_LM") -> nn.Module:
@@ -74,6 +93,8 @@ def _load_adapter(model: nn.Module, adapter: str, task: str, *, trainable: bool)
     if folder.exists() and not (folder / "adapter_model.safetensors").exists():
         raise ModelError(f"{adapter}: the adapter has no weights (adapter_model.safetensors)")
     try:
+        if folder.exists():
+            enlarge_embedding(model, adapter_rows(folder))
         config = PeftConfig.from_pretrained(adapter)
         was, config.task_type, config.inference_mode = config.task_type, task, not trainable
         with quiet():
@@ -84,20 +105,28 @@ def _load_adapter(model: nn.Module, adapter: str, task: str, *, trainable: bool)
         raise ModelError(f"{adapter}: the adapter could not be loaded: {str(error).splitlines()[0]}") from error
 
 
-def _with_new_head(model: nn.Module, adapter: str, config: PeftConfig) -> Any:
-    """A language model's adapter where a reward model starts: it has no scalar head, so the model's own stays."""
+def _with_new_head(model: nn.Module, adapter: str, config: Any) -> Any:
+    """A language model's adapter where a reward model starts: it has no scalar head, so the model's own stays.
+
+    A vocabulary head that the adapter brings along is left out: a reward model has none.
+    """
+    paths = [path for path, _ in model.named_modules()]
+    whole = [name for name in config.modules_to_save or () if any(path.endswith(name) for path in paths)]
+    config.modules_to_save, config.ensure_weight_tying = whole or None, False
     adapted = get_peft_model(model, config)
-    set_peft_model_state_dict(adapted, {**get_peft_model_state_dict(adapted), **load_peft_weights(adapter, "cpu")})
+    own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    given = load_peft_weights(adapter, "cpu")
+    set_peft_model_state_dict(adapted, {**own, **{name: given[name] for name in given if ".lm_head." not in name}})
     return adapted
 
 
 def train_last_layers(model: Any, layers: int, extra_modules: Sequence[str] = ()) -> nn.Module:
-    """Freeze all but the last decoder layers and the named modules.
+    """Freeze all but the last decoder layers (or the first, of a negative number) and the named modules.
 
     A tied LM head that is named is untied first, and the config says so, else loading would tie it again.
 
     Args:
-        layers: how many of the last decoder layers train.
+        layers: how many of the last decoder layers train; -n for the first n.
         extra_modules: module names such as `lm_head`, `norm` or `embed_tokens`; a name stands for every module that
             ends in it.
 
@@ -105,12 +134,13 @@ def train_last_layers(model: Any, layers: int, extra_modules: Sequence[str] = ()
         ConfigError: more layers than there are, or a name that no module has.
     """
     stack = decoder_layers(model)
-    if layers > len(stack):
+    if abs(layers) > len(stack):
         raise ConfigError(f"freeze_trainable_layers: {layers}, but the model has {len(stack)} decoder layers")
     if "lm_head" in extra_modules:
         untie_head(model)
+    check_module_names(model, "freeze_extra_modules", [name for name in extra_modules if name != "lm_head"])
     model.requires_grad_(False)
-    for layer in stack[len(stack) - layers :]:
+    for layer in stack[len(stack) - layers :] if layers > 0 else stack[:-layers]:
         layer.requires_grad_(True)
     for name in extra_modules:
         named = [m for full, m in model.named_modules() if full == name or full.endswith(f".{name}")]

@@ -35,16 +35,20 @@ def cards(contents: RunContents) -> list[Card]:
     """The figures that the run has, most wanted first."""
     found = []
     after, before = (_share(contents.accuracy.get(kind)) for kind in ("policy", "reference"))
+    counted = pairs_of_prompts(contents.accuracy)
     if after:
-        found.append(Card("Held-out accuracy", after, f"before: {before}" if before else "own log-probability"))
+        note = f"before: {before}" if before else "own log-probability"
+        found.append(Card("Held-out accuracy", after, f"{note}; {counted}"))
     if own := _share(contents.accuracy.get("reward")):
-        found.append(Card("Held-out accuracy", own, "of the reward model"))
+        found.append(Card("Held-out accuracy", own, f"of the reward model; {counted}"))
     rows, where = (contents.evaluations, "held-out") if contents.evaluations else (contents.train, "training")
     ranked, margin = (_last(values_of(rows, f"rewards/{name}")) for name in ("accuracies", "margins"))
+    groups, prompts = (contents.find(f"data.eval_{name}") for name in ("groups", "prompts"))
+    of = f"{value(groups)} held-out groups of {value(prompts)} prompts" if contents.evaluations and prompts else ""
     if ranked is not None:
-        found.append(Card("Reward accuracy", f"{100 * ranked:.1f} %", f"{where} pairs"))
+        found.append(Card("Reward accuracy", f"{100 * ranked:.1f} %", of or f"{where} pairs"))
     if margin is not None:
-        found.append(Card("Reward margin", number(margin, 3), f"{where} pairs"))
+        found.append(Card("Reward margin", number(margin, 3), of or f"{where} pairs"))
     losses = [loss for _, loss in values_of(contents.train, "loss") if loss is not None]
     if losses:
         found.append(Card("Training loss", number(losses[-1], 3), f"from {number(losses[0])}"))
@@ -55,6 +59,14 @@ def cards(contents: RunContents) -> list[Card]:
     if _is_number(contents.find("peak_memory_bytes")):
         found.append(Card("Peak memory", size(contents.find("peak_memory_bytes")), value(contents.find("precision"))))
     return found
+
+
+def pairs_of_prompts(accuracy: Mapping[str, Any]) -> str:
+    """`250 held-out pairs of 50 prompts`, as far as an `accuracy.json` says so."""
+    n, prompts = accuracy.get("n"), accuracy.get("prompts")
+    return (
+        f"{value(n)} held-out pairs" + (f" of {value(prompts)} prompts" if prompts else "") if n else "held-out pairs"
+    )
 
 
 def facts(contents: RunContents) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from palate.report.blocks import Block, Table, block, settings
 from palate.report.charts import accuracy_chart, charts
 from palate.report.contents import Row, RunContents, read_contents
 from palate.report.directions import by_metric, directions, verdict
-from palate.report.headline import cards, facts, subtitle
+from palate.report.headline import cards, facts, pairs_of_prompts, subtitle
 from palate.report.page import render, value
 from palate.report.scales import number
 from palate.report.vitals import vitals_charts, vitals_table
@@ -90,7 +90,7 @@ def run_report(contents: RunContents) -> str:
 
 def accuracy_note(accuracy: Mapping[str, Any]) -> str:
     """What the accuracies count: how many pairs, which log-probability, and the margin beside them."""
-    parts = [f"{value(accuracy['n'])} held-out pairs" if accuracy.get("n") else "held-out pairs"]
+    parts = [pairs_of_prompts(accuracy)]
     if average := {"mean": "per token", "sum": "of whole answers"}.get(str(accuracy.get("average"))):
         parts.append(f"own log-probabilities {average}")
     parts.append("95\N{NO-BREAK SPACE}% intervals")

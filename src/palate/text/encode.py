@@ -100,6 +100,7 @@ class Encoder:
             ends_removed=sum(removed for _, removed in cleaned),
             rewritten=sum(rewritten for _, rewritten in rows),
             control_text=sum(self._spells_special(record, mine) for record, mine in zip(records, answers, strict=True)),
+            reasoning_differs=sum(map(_reasoning_differs, answers)),
         )
         return Encoded(
             [row for row in results if isinstance(row, EncodedGroup)],
@@ -118,7 +119,7 @@ class Encoder:
 
     def _spells_special(self, record: AnyRecord, completions: Sequence[Messages]) -> bool:
         return any(
-            self._special.search(message.content) for messages in (record.prompt, *completions) for message in messages
+            self._special.search(message.text) for messages in (record.prompt, *completions) for message in messages
         )
 
     def _encode(
@@ -211,6 +212,15 @@ class Encoder:
         return Dropped(group.id, "too_long", seen)
 
 
+def _reasoning_differs(completions: Sequence[Messages]) -> bool:
+    """Whether some of the answers have reasoning (perhaps in their text) and others none."""
+    return len({any(map(_has_reasoning, completion)) for completion in completions}) > 1
+
+
+def _has_reasoning(message: Message) -> bool:
+    return message.reasoning_content is not None or message.content.startswith("<think>")
+
+
 def _without_ends(completions: Sequence[Messages], ends: Sequence[str]) -> tuple[list[Messages], int]:
     """The completions without an end-of-turn text at the end of an answer, and how many of those there were.
 
@@ -226,6 +236,6 @@ def _without_ends(completions: Sequence[Messages], ends: Sequence[str]) -> tuple
                 end = next(end for end in ends if content.rstrip().endswith(end))
                 content = content.rstrip().removesuffix(end)
                 removed += 1
-            messages.append(message if content is message.content else Message(message.role, content))
+            messages.append(message if content is message.content else replace(message, content=content))
         cleaned.append(tuple(messages))
     return cleaned, removed

@@ -10,6 +10,8 @@ What holds for every one of them:
   of an answer is the same in training and in generation.
 - The last assistant turn ends in an end-of-turn token or, where the format has none, in the tokenizer's EOS.
 - A system turn, tool results and a list of tools are rendered one way or another, never refused or left out.
+- Tool calls are rendered in the markup of the family (qwen, chatml, llama3, mistral). The others have none, and none of
+  them has a place for reasoning: such rows are refused when they are rendered (`text.rendering`).
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ class NamedTemplate:
 
 
 _QWEN_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+_QWEN2_SYSTEM = "You are a helpful assistant."
 _ALPACA_SYSTEM = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 )
@@ -73,18 +76,43 @@ def _with_system(body: str, default: str = "") -> str:
     return (_SYSTEM.replace("DEFAULT", f"'{quoted}'") + _TOOLS + body).strip()
 
 
-_CHATML = _with_system(r"""
+# The arguments of a call, as JSON. A text is what a model wrote and is no JSON.
+_ARGUMENTS = "(call['arguments'] if call['arguments'] is string else call['arguments'] | tojson)"
+
+# A turn that calls tools as Hermes and Qwen write it. The text is optional.
+_CHATML_CALLS = (
+    (
+        r"""
+    {%- if message['tool_calls'] -%}
+        {{- '<|im_start|>assistant' + ('\n' + message['content'] if message['content'] else '') -}}
+        {%- for tool_call in message['tool_calls'] -%}
+            {%- set call = tool_call['function'] -%}
+            {{- '\n<tool_call>\n{"name": ' + (call['name'] | tojson) + ', "arguments": ' + ARGUMENTS -}}
+            {{- '}\n</tool_call>' -}}
+        {%- endfor -%}
+        {{- '<|im_end|>\n' -}}
+"""
+    )
+    .strip()
+    .replace("ARGUMENTS", _ARGUMENTS)
+)
+
+_CHATML = _with_system(
+    r"""
 {%- if system -%}{{- '<|im_start|>system\n' + system + '<|im_end|>\n' -}}{%- endif -%}
 {%- for message in turns -%}
-    {{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' -}}
+    CALLS
+    {%- else -%}
+        {{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' -}}
+    {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}
-""")
+""".replace("CALLS", _CHATML_CALLS)
+)
 
 # The tool section is the text that Qwen 2.5 was trained on, hence to the letter.
-_QWEN = (
-    _SYSTEM.replace("DEFAULT", f"'{_QWEN_SYSTEM}'")
-    + r"""
+_QWEN_BODY = (
+    r"""
 {{- '<|im_start|>system\n' + system -}}
 {%- if tools -%}
     {{- '\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n' -}}
@@ -96,7 +124,8 @@ _QWEN = (
 {%- endif -%}
 {{- '<|im_end|>\n' -}}
 {%- for message in turns -%}
-    {%- if message['role'] == 'tool' -%}
+    CALLS
+    {%- elif message['role'] == 'tool' -%}
         {%- if loop.first or loop.previtem['role'] != 'tool' -%}{{- '<|im_start|>user' -}}{%- endif -%}
         {{- '\n<tool_response>\n' + message['content'] + '\n</tool_response>' -}}
         {%- if loop.last or loop.nextitem['role'] != 'tool' -%}{{- '<|im_end|>\n' -}}{%- endif -%}
@@ -106,19 +135,32 @@ _QWEN = (
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}
 """
-).strip()
+).replace("CALLS", _CHATML_CALLS)
+_QWEN = (_SYSTEM.replace("DEFAULT", f"'{_QWEN_SYSTEM}'") + _QWEN_BODY).strip()
+_QWEN2 = (_SYSTEM.replace("DEFAULT", f"'{_QWEN2_SYSTEM}'") + _QWEN_BODY).strip()
 
-_LLAMA3 = _with_system(r"""
+_LLAMA3 = _with_system(
+    r"""
 {{- bos -}}
 {%- if system -%}
     {{- '<|start_header_id|>system<|end_header_id|>\n\n' + system | trim + '<|eot_id|>' -}}
 {%- endif -%}
 {%- for message in turns -%}
     {%- set role = 'ipython' if message['role'] == 'tool' else message['role'] -%}
-    {{- '<|start_header_id|>' + role + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' -}}
+    {{- '<|start_header_id|>' + role + '<|end_header_id|>\n\n' -}}
+    {%- if message['tool_calls'] -%}
+        {%- if message['tool_calls'] | length > 1 -%}
+            {{- raise_exception('Llama 3 has one tool call in a turn, this turn has several') -}}
+        {%- endif -%}
+        {%- set call = message['tool_calls'][0]['function'] -%}
+        {{- '{"name": ' + (call['name'] | tojson) + ', "parameters": ' + ARGUMENTS + '}<|eot_id|>' -}}
+    {%- else -%}
+        {{- message['content'] | trim + '<|eot_id|>' -}}
+    {%- endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}{%- endif -%}
-""")
+""".replace("ARGUMENTS", _ARGUMENTS)
+)
 
 _LLAMA2 = _with_system(r"""
 {%- if not turns and system -%}{{- bos + '[INST] <<SYS>>\n' + system + '\n<</SYS>>\n\n' -}}{%- endif -%}
@@ -132,20 +174,32 @@ _LLAMA2 = _with_system(r"""
 {%- endfor -%}
 """)
 
-_MISTRAL = _with_system(r"""
+_MISTRAL = _with_system(
+    r"""
 {{- bos -}}
 {%- if not turns and system -%}{{- '[INST] ' + system -}}{%- endif -%}
 {%- for message in turns -%}
     {%- set intro = system + '\n\n' if loop.first and system else '' -%}
-    {%- if message['role'] == 'assistant' -%}
+    {%- if message['tool_calls'] -%}
+        {{- intro + '[TOOL_CALLS] [' -}}
+        {%- for tool_call in message['tool_calls'] -%}
+            {%- set call = tool_call['function'] -%}
+            {{- '{"name": ' + (call['name'] | tojson) + ', "arguments": ' + ARGUMENTS -}}
+            {%- if tool_call['id'] -%}{{- ', "id": ' + (tool_call['id'] | tojson) -}}{%- endif -%}
+            {{- '}' + (']' if loop.last else ', ') -}}
+        {%- endfor -%}
+        {{- eos -}}
+    {%- elif message['role'] == 'assistant' -%}
         {{- intro + ' ' + message['content'] | trim + eos -}}
     {%- elif message['role'] == 'tool' -%}
-        {{- intro + '[TOOL_RESULTS] {"content": ' + message['content'] + '}[/TOOL_RESULTS]' -}}
+        {%- set call = ', "call_id": ' + (message['tool_call_id'] | tojson) if message['tool_call_id'] else '' -%}
+        {{- intro + '[TOOL_RESULTS] {"content": ' + message['content'] + call + '}[/TOOL_RESULTS]' -}}
     {%- else -%}
         {{- '[INST] ' + intro + message['content'] + '[/INST]' -}}
     {%- endif -%}
 {%- endfor -%}
-""")
+""".replace("ARGUMENTS", _ARGUMENTS)
+)
 
 _GEMMA = _with_system(r"""
 {{- bos -}}
@@ -245,7 +299,8 @@ _LLAMA3_TOKENS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 TEMPLATES: Mapping[str, NamedTemplate] = {
     template.name: template
     for template in (
-        NamedTemplate("qwen", "Qwen 2 and 2.5, with their default system text", _QWEN, _CHATML_TOKENS, _QWEN_SYSTEM),
+        NamedTemplate("qwen", "Qwen 2.5, with its default system text", _QWEN, _CHATML_TOKENS, _QWEN_SYSTEM),
+        NamedTemplate("qwen2", "Qwen 1.5 and 2, with their default system text", _QWEN2, _CHATML_TOKENS, _QWEN2_SYSTEM),
         NamedTemplate("chatml", "ChatML without a default system text", _CHATML, _CHATML_TOKENS),
         NamedTemplate("llama3", "Llama 3, 3.1, 3.2 and 3.3", _LLAMA3, _LLAMA3_TOKENS),
         NamedTemplate("llama2", "Llama 2 chat", _LLAMA2),
@@ -268,7 +323,8 @@ TEMPLATES: Mapping[str, NamedTemplate] = {
 
 # Other names of the same renderings, LLaMA-Factory's among them.
 ALIASES: Mapping[str, str] = {
-    "qwen2": "qwen",
+    "qwen1.5": "qwen2",
+    "qwen1_5": "qwen2",
     "qwen2.5": "qwen",
     "qwen2_5": "qwen",
     "yi": "chatml",

@@ -27,6 +27,8 @@ class SourceCounts(Protocol):
     def records(self) -> int: ...
     @property
     def dropped_by_reason(self) -> Mapping[str, int]: ...
+    @property
+    def labels(self) -> str: ...
 
 
 def preflight_report(
@@ -88,6 +90,10 @@ def preflight_report(
     }
 
 
+_SAID = frozenset({"template_refused", "not_trained"})
+"""Reasons whose detail says what to do."""
+
+
 def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> None:
     """Stop a run whose data is mostly gone.
 
@@ -102,6 +108,10 @@ def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> N
     counts = Counter(row["reason"] for row in report["dropped"] if row["stage"] == "text")
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
     remedy = f"; raise cutoff_len (now {report['cutoff_len']})" if counts["too_long"] * 2 >= lost > 0 else ""
+    # The template's own words say what is wrong with the rows, where it is what refuses most of them.
+    first = _first_dropped(report, _SAID)
+    if first is not None and counts[first["reason"]] * 2 >= lost:
+        remedy += f"; {first['id']}: {first['detail']}"
     if not used:
         raise DataError(f"nothing is left to train on: {lost} records were dropped ({reasons or 'none'}){remedy}")
     if lost > max_dropped * (used + lost):
@@ -109,6 +119,11 @@ def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> N
             f"{lost} of {used + lost} records were dropped ({reasons}), more than max_dropped {max_dropped:g} allows"
             f"{remedy or '; data.json lists them'}"
         )
+
+
+def _first_dropped(report: Mapping[str, Any], reasons: frozenset[str]) -> Mapping[str, Any] | None:
+    """The first record that encoding dropped for one of these reasons."""
+    return next((row for row in report["dropped"] if row["stage"] == "text" and row["reason"] in reasons), None)
 
 
 def token_statistics(groups: Sequence[EncodedGroup]) -> dict[str, Any]:
@@ -174,6 +189,11 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     ]
     if report["dropped_by_reason"]:
         lines.append("dropped   " + ", ".join(f"{name} {n}" for name, n in report["dropped_by_reason"].items()))
+    lines += [f"labels    {name}: {one['labels']}" for name, one in report["sources"].items() if "labels" in one]
+    for reason in sorted(_SAID):
+        first = _first_dropped(report, frozenset({reason}))
+        if first is not None:
+            lines.append(f"          {first['id']}: {first['detail']}")
     if report["cutoff_len"]:
         over = report["over_length"]
         lines.append(f"too long  {over['records']} over cutoff_len {report['cutoff_len']} ({over['share']:.1%})")
@@ -206,6 +226,7 @@ def _source(
         "rows_used": source.used,
         "records": source.records,
         "dropped_by_reason": dict(Counter(source.dropped_by_reason) + mine),
+        **({"labels": source.labels} if source.labels else {}),
         "cut": sum(source_of.get(cut.id) == source.name for cut in cuts),
     }
 
@@ -224,6 +245,10 @@ def _template(template: Template, encoded: Mapping[str, Encoded]) -> dict[str, A
         (sum(one.ends_removed for one in stats), "answers ended in an end-of-turn text of their own; it was taken off"),
         (sum(one.rewritten for one in stats), "renderings in which the template rewrote a content (thinking blocks?)"),
         (sum(one.control_text for one in stats), "records spell a special token in their text; it is that token"),
+        (
+            sum(one.reasoning_differs for one in stats),
+            "records have reasoning in one answer and none in another, where the template may write an empty block",
+        ),
     ):
         if count:
             notices.append(f"{count} {said}")

@@ -9,12 +9,21 @@ import numpy as np
 from palate.errors import DataError
 from palate.records import Dropped, Record
 from palate.text.groups import Cut, Encoded, EncodedGroup, EncodingStats
-from palate.text.rendering import parse_tools
+from palate.text.rendering import Renderer, parse_tools
 from palate.text.template import Template
 from palate.text.truncate import cut_left, without_oldest_turn
 
 CONVERSATION, TOOLS, COLUMNS = "conversation", "tools", "columns"
 """Keys of a group's `extra`: the prompt's messages, its tools as in `Record`, and the columns of its row."""
+
+
+def prompt_ids(record: Record, template: Template) -> list[int]:
+    """The token ids after which a model answers the record's prompt, its tools included.
+
+    Raises:
+        DataError: the chat template refuses the conversation, or `tools` is not a JSON list.
+    """
+    return template.generation_prompt(record.prompt, tools=parse_tools(record.tools))
 
 
 def encode_prompts(records: Sequence[Record], template: Template, *, limit: int, truncation: str = "auto") -> Encoded:
@@ -28,9 +37,11 @@ def encode_prompts(records: Sequence[Record], template: Template, *, limit: int,
     dropped: list[Dropped] = []
     cuts: list[Cut] = []
     over = 0
+    renderer = Renderer(template)
     for record in records:
         try:
-            whole = ids = template.generation_prompt(record.prompt, tools=parse_tools(record.tools))
+            renderer.check_prompt(record.prompt, record.tools)
+            whole = ids = prompt_ids(record, template)
             long = len(ids) > limit
             over += long
             if long and truncation == "auto":

@@ -6,13 +6,18 @@ second rendering of the same *shape* (the roles and tools) whose contents are ma
 are few, so this costs nothing. The text between the marks must then be found between the real contents. Where it is
 not, because the template rewrites what it is given (it strips a thinking block, say), the turns of that conversation
 are found by rendering it again with one content at a time replaced by a mark.
+
+A conversation with tool calls or reasoning has no such shape, because templates write those in ways of their own. There
+an assistant turn is what the rendering up to and including it adds to the generation prompt before it. What a template
+leaves out of it would be lost in training, so such a row is refused.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -77,6 +82,7 @@ class Renderer:
     def __init__(self, template: Template) -> None:
         self.template = template
         self._shapes: dict[tuple[tuple[str, ...], int, str | None], _Shape | None] = {}
+        self._kept: dict[tuple[object, ...], str] = {}
 
     def __call__(self, prompt: Messages, completion: Messages, tools: str | None = None) -> Rendering:
         """Render a prompt with one of its completions.
@@ -86,27 +92,107 @@ class Renderer:
         after the last such turn is cut off. A template without an end-of-turn token gets the tokenizer's EOS after a
         final assistant turn.
 
+        A turn that its row marks as not trained is context.
+
         Raises:
-            DataError: the template refuses the conversation, or `tools` is not a JSON list.
+            DataError: the template refuses the conversation or leaves out tool calls or reasoning of it, or `tools` is
+                not a JSON list.
         """
         messages = (*prompt, *completion)
         listed = parse_tools(tools)
         text = self.template.render(messages, tools=listed)
-        shape = self._shape(messages, len(prompt), tools, listed)
-        contents = _match(text, shape.literals, messages) if shape else None
         turns = [i for i in range(len(prompt), len(messages)) if messages[i].role == "assistant"]
+        plain = all(message.is_plain for message in messages)
+        shape = self._shape(messages, len(prompt), tools, listed) if plain else None
+        contents = _match(text, shape.literals, messages) if shape else None
+        rewritten = contents is None
         if shape and contents is not None:
             spans = [_span_matched(contents[i], shape.frames[i]) for i in turns]
             boundary = spans[0][0] if turns[:1] == [len(prompt)] else _start(contents, len(prompt), len(text))
-        else:
+        elif plain:
             mark = _absent_mark(messages)
             spans = [_span_searched(text, self._frame(messages, i, listed, mark)) for i in turns]
             boundary = spans[0][0] if spans else len(text)
-        if turns and turns[-1] == len(messages) - 1:
+        else:
+            self._check_kept(messages, len(prompt), text, tools, listed)
+            found = [self._span_added(messages, i, listed, text) for i in turns]
+            spans, rewritten = [span for span, _ in found], not all(clean for _, clean in found)
+            boundary = spans[0][0] if spans else len(text)
+        trained = [number for number, i in enumerate(turns) if messages[i].trained]
+        if trained and turns[trained[-1]] == len(messages) - 1:
             text, spans[-1] = self._closed(text, spans[-1], shape, turns[-1])
-        elif spans:
-            text = text[: spans[-1][1]]
-        return Rendering(text, boundary, tuple(spans), contents is None)
+        elif trained:
+            text = text[: spans[trained[-1]][1]]
+        return Rendering(text, boundary, tuple(spans[number] for number in trained), rewritten)
+
+    def check_prompt(self, prompt: Messages, tools: str | None = None) -> None:
+        """Refuses a conversation that is yet to be answered as a call refuses one with its answer; free for plain ones.
+
+        Raises:
+            DataError: the template refuses it or leaves out its tool calls.
+        """
+        if not all(message.is_plain for message in prompt):
+            listed = parse_tools(tools)
+            self._check_kept(prompt, len(prompt), self.template.render(prompt, tools=listed), tools, listed)
+
+    def _span_added(
+        self, messages: Messages, turn: int, tools: Sequence[Any] | None, text: str
+    ) -> tuple[tuple[int, int], bool]:
+        """The assistant's own text of one turn: from the generation prompt before it to the end of the chat with it.
+
+        Says also whether the two are prefixes of `text`; where later turns change how this one is written, it is
+        searched for with a mark as its content.
+        """
+        last = turn + 1 == len(messages)
+        whole = text if last else self._rendered(messages[: turn + 1], tools)
+        end = len(whole.rstrip())
+        begun = self._rendered(messages[:turn], tools, generation=True)
+        if begun == self._rendered(messages[:turn], tools) and self.template.answer_header.strip():
+            begun += self.template.answer_header  # a template without generation prompts
+        if begun and text.startswith(whole[:end]) and text.startswith(begun):
+            return (len(begun), end), True
+        frame = self._frame(messages, turn, tools, _absent_mark(messages))
+        return _span_searched(text, frame), False
+
+    def _rendered(self, messages: Messages, tools: Sequence[Any] | None, *, generation: bool = False) -> str:
+        """The conversation as text, "" where the template does not render one that ends there."""
+        try:
+            return self.template.render(messages, tools=tools, generation=generation)
+        except DataError:
+            return ""
+
+    def _check_kept(
+        self, messages: Messages, first: int, text: str, tools: str | None, listed: Sequence[Any] | None
+    ) -> None:
+        """Refuses a conversation of which the template leaves out tool calls, text beside them, or trained reasoning.
+
+        Whether it does is found once for conversations of one make-up, by rendering without each of them.
+        """
+        makeup = tuple(
+            (turn.role, bool(turn.content), len(turn.tool_calls), bool(turn.reasoning_content), turn.trained)
+            for turn in messages
+        )
+        key = (makeup, first, tools)
+        if key not in self._kept:
+            if len(self._kept) >= _SHAPES_KEPT:
+                self._kept.clear()
+            without = ((less, what) for less, what in _without(messages, first) if self._rendered(less, listed) == text)
+            self._kept[key] = next((what for _, what in without), "")
+        if lost := self._kept[key]:
+            lost = lost if lost != _EARLIER_REASONING or self._keeps_reasoning else _NO_REASONING
+            raise DataError(f"the chat template leaves out {lost}")
+        for call in (call for turn in messages for call in turn.tool_calls):
+            if isinstance(call.value, str) and call.arguments not in text:
+                raise DataError(
+                    f"the arguments of a call of {call.name} are no JSON, and the chat template does not render them "
+                    f"as they are: {' '.join(call.arguments.split())[:60]}"
+                )
+
+    @cached_property
+    def _keeps_reasoning(self) -> bool:
+        """Whether the template renders the reasoning of a last answer at all."""
+        thought = Message("assistant", "x", reasoning_content=_mark(0))
+        return _mark(0) in self._rendered((Message("user", "x"), thought), None)
 
     def _closed(self, text: str, span: tuple[int, int], shape: _Shape | None, turn: int) -> tuple[str, tuple[int, int]]:
         """`text` up to the end of its final assistant turn, with EOS where the template ends a turn by nothing."""
@@ -170,6 +256,36 @@ class Renderer:
         return text if before.startswith(text) and (text != bare or not rest.strip()) else None
 
 
+_NO_CALLS = (
+    "tool calls; name a template that has them (template: qwen), or write the calls into the text of the answers"
+)
+_NO_TEXT = "the text beside tool calls; take it out of the row, or name a template that renders both (template: qwen)"
+_NO_REASONING = (
+    "the reasoning of an answer that is trained; use a model whose template renders reasoning_content, or write it "
+    "into the text of the answers (<think>…</think>)"
+)
+_EARLIER_REASONING = (
+    "the reasoning of an earlier answer, as at inference, so that it cannot be trained; mark that turn train: false, "
+    "set mask_history: true (sft), or make one row per answer"
+)
+
+
+def _without(messages: Messages, first: int) -> Iterator[tuple[Messages, str]]:
+    """The conversation without each thing that must be rendered, and what to say if it is not."""
+    last = max((i for i, turn in enumerate(messages) if turn.role == "assistant"), default=-1)
+    for i, turn in enumerate(messages):
+        less: list[tuple[Message, str]] = []
+        for number in range(len(turn.tool_calls)):
+            calls = turn.tool_calls[:number] + turn.tool_calls[number + 1 :]
+            less.append((replace(turn, tool_calls=calls), _NO_CALLS))
+        if turn.tool_calls and turn.content.strip():
+            less.append((replace(turn, content=""), _NO_TEXT))
+        if turn.reasoning_content and turn.trained and i >= first:
+            less.append((replace(turn, reasoning_content=None), _NO_REASONING if i == last else _EARLIER_REASONING))
+        for changed, what in less:
+            yield (*messages[:i], changed, *messages[i + 1 :]), what
+
+
 def parse_tools(tools: str | None) -> list[Any] | None:
     """A record's tool specifications as objects.
 
@@ -195,7 +311,7 @@ def _mark(number: int) -> str:
 def _absent_mark(messages: Messages) -> str:
     """A mark that none of the contents has."""
     mark = "\ue0f1turn\ue0f2"
-    while any(mark in message.content for message in messages):
+    while any(mark in message.text for message in messages):
         mark += "\ue0f2"
     return mark
 

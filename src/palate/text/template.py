@@ -13,12 +13,14 @@ import jinja2
 from palate.errors import ConfigError, DataError, ModelError
 from palate.records import Message, Messages
 from palate.text.named import NamedTemplate, find_template
+from palate.text.turn_form import TurnForm, find_turn_form
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
     from transformers import PreTrainedTokenizerBase
 
 _DATE = "strftime_now"
+_REFUSALS = (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError)
 # How far before a completion its turn's header may begin, in characters.
 _NEAR = 200
 # Beginnings of text by which tokenizers differ: prefix spaces, white space, normalisation, digits.
@@ -50,17 +52,42 @@ class Template:
         Raises:
             DataError: the chat template refuses the conversation (roles out of order, a role that it does not know).
         """
+        turns = [
+            {"role": message.role, "content": message.content} if message.is_plain else self._turn_form.write(message)
+            for message in messages
+        ]
         try:
-            text: str = self.tokenizer.apply_chat_template(
-                [{"role": message.role, "content": message.content} for message in messages],
-                tools=list(tools) if tools else None,
-                tokenize=False,
-                add_generation_prompt=generation,
-                **self.variables,
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
-            raise DataError(f"the chat template refuses the conversation: {' '.join(str(error).split())}") from error
+            return self._rendered(turns, tools, generation)
+        except _REFUSALS as error:
+            remedy = self._remedy(turns, tools, generation)
+            words = " ".join(str(error).split())
+            raise DataError(f"the chat template refuses the conversation: {words}{remedy}") from error
+
+    def _remedy(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, generation: bool) -> str:
+        """What to do about a refused conversation, where it is its system turn that is refused."""
+        if len(turns) < 2 or turns[0]["role"] != "system":
+            return ""
+        try:
+            self._rendered(turns[1:], tools, generation)
+        except _REFUSALS:
+            return ""
+        return (
+            "; it has no system turn: write the system text into the first user turn, or name a template that has one"
+        )
+
+    def _rendered(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, generation: bool) -> str:
+        text: str = self.tokenizer.apply_chat_template(
+            list(turns),
+            tools=list(tools) if tools else None,
+            tokenize=False,
+            add_generation_prompt=generation,
+            **self.variables,
+        )
         return text
+
+    @cached_property
+    def _turn_form(self) -> TurnForm:
+        return find_turn_form(str(self.tokenizer.chat_template), lambda turns: self._rendered(turns, None, False))
 
     def tokenize(self, texts: Sequence[str]) -> list[Encoding]:
         """One encoding (ids and character offsets) per text, in one batched call and without added special tokens."""
@@ -135,6 +162,11 @@ class Template:
     def end_of_turn(self) -> str:
         """What ends an assistant turn, such as `<|im_end|>`: the last trained text of a completion."""
         return self._frame[1].strip() or str(self.tokenizer.eos_token or "")
+
+    @property
+    def answer_header(self) -> str:
+        """What stands between the generation prompt and the text of an answer, in the simplest chat."""
+        return self._frame[0]
 
     def special_text(self) -> re.Pattern[str]:
         """Matches the text of any of the tokenizer's special tokens."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,32 @@ import torch
 from transformers import TrainingArguments
 
 from palate.config.run import RunConfig
+from palate.data.parallel import all_cores
+from palate.errors import ConfigError
 from palate.models.precision import Precision
+
+# Beginnings of optimisers' names → the package that has them.
+_PACKAGES = {
+    "adamw_bnb": "bitsandbytes",
+    "adamw_8bit": "bitsandbytes",
+    "paged_": "bitsandbytes",
+    "lion_": "bitsandbytes",
+}
+
+
+def check_installed(config: RunConfig) -> None:
+    """Raise ConfigError where a key needs a package or a file that is not there: transformers finds out in mid-run."""
+    package = next((package for prefix, package in _PACKAGES.items() if config.optim.startswith(prefix)), None)
+    if package is not None and find_spec(package) is None:
+        raise ConfigError(
+            f"optim: {config.optim} needs {package}, which is not installed; take adamw_torch, or install it"
+        )
+    if config.deepspeed and find_spec("deepspeed") is None:
+        raise ConfigError("deepspeed needs the package deepspeed, which is not installed; install it, or take fsdp")
+    for key in ("deepspeed", "fsdp_config"):
+        path = getattr(config, key)
+        if isinstance(path, str) and not Path(path).is_file():
+            raise ConfigError(f"{key}: there is no file {path}")
 
 
 def training_arguments(
@@ -31,7 +57,7 @@ def training_arguments(
     if config.wandb_project and "wandb" in config.report_to:
         # The only way in which transformers' W&B callback can be told a project.
         os.environ["WANDB_PROJECT"] = config.wandb_project
-    metric = config.metric_for_best_model or "loss"
+    metric, greater = config.best_metric
     return TrainingArguments(
         output_dir=str(folder),
         use_cpu=device.type == "cpu",
@@ -44,6 +70,7 @@ def training_arguments(
         num_train_epochs=config.num_train_epochs,
         max_steps=config.max_steps,
         lr_scheduler_type=config.lr_scheduler_type,
+        lr_scheduler_kwargs=dict(config.lr_scheduler_kwargs),
         # A share of the steps is written as a number below 1 since transformers 5.
         warmup_steps=config.warmup_steps or config.warmup_ratio,
         optim=config.optim,
@@ -65,10 +92,11 @@ def training_arguments(
         save_only_model=config.save_only_model,
         load_best_model_at_end=config.load_best_model_at_end,
         metric_for_best_model=metric,
-        greater_is_better=not metric.endswith(("loss", "nll")),
+        greater_is_better=greater,
         report_to=config.report_to or "none",
         run_name=config.run_name,
-        dataloader_num_workers=config.dataloader_num_workers,
+        # More than one a core only slows them down, and torch warns of it.
+        dataloader_num_workers=min(config.dataloader_num_workers, all_cores()),
         dataloader_pin_memory=False,
         ddp_timeout=config.ddp_timeout,
         deepspeed=config.deepspeed,

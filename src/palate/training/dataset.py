@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from palate.config.rollout import RolloutFields
-from palate.config.run import RunConfig
-from palate.data import LoadedData, load_records, split_records
+from palate.config.run import RunConfig, SftConfig
+from palate.data import LoadedData, Reading, load_records, split_records
+from palate.data.source_labels import check_labels_used
 from palate.models.reference_store import group_key
-from palate.records import AnyRecord, Dropped, Record
-from palate.text.encode import Encoded, EncodedGroup, encode_records
+from palate.records import AnyRecord, Demonstration, Dropped, Record
+from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
 from palate.text.prompts import encode_prompts
 from palate.text.template import Template
@@ -41,6 +44,16 @@ class RunData:
         return render_preflight(self.report)
 
     @property
+    def prompts_trained(self) -> int:
+        """Different prompts among the training groups."""
+        return _different_prompts(self.train)
+
+    @property
+    def prompts_evaluated(self) -> int:
+        """Different prompts among the held-out groups, the units of what is measured on them."""
+        return _different_prompts(self.evaluation)
+
+    @property
     def identity(self) -> str:
         """16 hexadecimal digits over what is trained and evaluated on, token for token and in its order."""
         digest = hashlib.sha256()
@@ -66,6 +79,7 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
         eval_records = loaded[1].records
     elif config.val_size:
         train_records, eval_records = split_records(train_records, config.val_size, seed=config.seed)
+    check_labels_used([source for part in loaded for source in part.sources], _reading(config))
     train = _encode(config, train_records, template, method)
     evaluation = _encode(config, eval_records, template, method)
     report = preflight_report(
@@ -82,6 +96,10 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     return RunData(groups, held_out, [row for row in asked if row.prompt], report)
 
 
+def _different_prompts(groups: Sequence[EncodedGroup]) -> int:
+    return len({group.prompt_ids.tobytes() for group in groups})
+
+
 def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any) -> LoadedData[Any]:
     return load_records(
         dataset,
@@ -91,16 +109,24 @@ def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any)
         max_samples=config.max_samples,
         max_dropped=config.max_dropped,
         seed=config.seed,
+        reading=_reading(config),
         keep_columns=isinstance(config, RolloutFields),
         **mixture,
     )
 
 
-def _encode(config: RunConfig, records: Sequence[AnyRecord], template: Template, method: Method[Any]) -> Encoded:
+def _reading(config: RunConfig) -> Reading:
+    return Reading(labels=config.labels or {})
+
+
+def _encode(config: RunConfig, records: Sequence[Any], template: Template, method: Method[Any]) -> Encoded:
     if isinstance(config, RolloutFields):
         room = config.cutoff_len - config.max_new_tokens
         return encode_prompts(records, template, limit=room, truncation=config.truncation)
-    admitted = [method.admit(record) for record in records]
+    sft = config if isinstance(config, SftConfig) else None
+    if sft is not None:
+        records = [_as_trained(record, sft) for record in records]
+    admitted = [record if isinstance(record, Dropped) else method.admit(record) for record in records]
     encoded = encode_records(
         [record for record in admitted if not isinstance(record, Dropped)],
         template,
@@ -108,5 +134,30 @@ def _encode(config: RunConfig, records: Sequence[AnyRecord], template: Template,
         truncation=config.truncation,
         workers=config.preprocessing_num_workers,
     )
+    if sft is not None and sft.train_on_prompt:
+        encoded = replace(encoded, groups=[_all_trained(group) for group in encoded.groups])
     refused = [record for record in admitted if isinstance(record, Dropped)]
     return replace(encoded, dropped=[*refused, *encoded.dropped]) if refused else encoded
+
+
+def _as_trained(record: AnyRecord, config: SftConfig) -> AnyRecord | Dropped:
+    """A demonstration of which `mask_history` leaves the last answer; a row whose flags say otherwise is refused."""
+    if not isinstance(record, Demonstration):
+        return record
+    if config.train_on_prompt and not all(message.trained for message in (*record.prompt, *record.completion)):
+        return Dropped(record.id, "not_trained", "train_on_prompt trains every turn, but the row marks one as context")
+    if not config.mask_history or len(record.completion) == 1:
+        return record
+    *history, answer = record.completion
+    if not answer.trained:
+        return Dropped(record.id, "not_trained", "mask_history trains the last answer, which the row marks as context")
+    return replace(record, prompt=(*record.prompt, *history), completion=(answer,))
+
+
+def _all_trained(group: EncodedGroup) -> EncodedGroup:
+    """The group with its prompt as part of its one completion, and every token trained but the very first."""
+    (completion,) = group.completions
+    ids = np.concatenate([group.prompt_ids, completion.ids])
+    trained = np.ones(len(ids), dtype=np.bool_)
+    trained[:1] = False  # nothing stands before it to predict it from
+    return replace(group, prompt_ids=group.prompt_ids[:0], completions=(EncodedCompletion(ids, trained),))

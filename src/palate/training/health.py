@@ -47,7 +47,7 @@ class Health:
 
     Args:
         starts_equal: the reference is the policy as it starts and nothing random is on, so the first margins are 0.
-        start_loss: the objective's known loss then, or None.
+        start_loss: the known loss of the first step's groups, or None; asked once.
         fresh: False for a resumed run, whose first step is not the start.
         diagnose_still: called once, after the first update: says what did not move as it should, in one line, and
             whether that is an error; None where all is well.
@@ -60,7 +60,7 @@ class Health:
         self,
         *,
         starts_equal: bool,
-        start_loss: float | None,
+        start_loss: Callable[[], float | None],
         fresh: bool,
         diagnose_still: Callable[[], tuple[str, bool] | None],
         tell: Callable[[Finding], None],
@@ -106,7 +106,7 @@ class Health:
                 f"step {step}: the reference is the starting policy, so the first margin must be 0, but it is "
                 f"{margin:.4f}: policy and reference are scored differently; please report the model's architecture"
             )
-        known, within = self._start_loss, _START_TOLERANCE if self._exact else _ROUNDED_LOSS
+        known, within = self._start_loss(), _START_TOLERANCE if self._exact else _ROUNDED_LOSS
         if known is not None and not math.isclose(metrics["loss"], known, rel_tol=within, abs_tol=1e-6):
             raise TrainingError(
                 f"step {step}: the first loss must be {known:.4f} for this objective, but it is {metrics['loss']:.4f}"

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from palate.artifacts import atomic_folder
 from palate.config.functions import load_function
-from palate.config.rollout import RolloutFields
+from palate.config.run import GrpoConfig, PpoConfig
+from palate.errors import ConfigError
 from palate.models.engine import Engine
 from palate.models.generate import Decoding
 from palate.models.save import save_pretrained
@@ -72,7 +73,7 @@ class PolicyEngine:
         ]
 
 
-def policy_engine(config: RolloutFields, run: Path, tokenizer: PreTrainedTokenizerBase) -> PolicyEngine | None:
+def policy_engine(config: PpoConfig | GrpoConfig, run: Path, tokenizer: PreTrainedTokenizerBase) -> PolicyEngine | None:
     """What the config names; None where the policy itself samples.
 
     Raises:
@@ -80,6 +81,12 @@ def policy_engine(config: RolloutFields, run: Path, tokenizer: PreTrainedTokeniz
     """
     if config.rollout_url is None:
         return None
+    if config.rollout_sync == "lora" and config.merged_adapters:
+        raise ConfigError(
+            f"rollout_sync: lora gives the engine the new adapter only, but {', '.join(config.merged_adapters)} is "
+            "merged into the model before training; let the engine serve a model with it merged, and name that model "
+            "as model_name_or_path"
+        )
     name = str(config.rollout_model)
     engine = Engine(config.rollout_url, name)
     sync: Callable[[Path], None] | None = None

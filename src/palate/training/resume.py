@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch.optim.lr_scheduler import LambdaLR
+
 from palate.artifacts import read_json, read_jsonl, verify_folder, write_text
 from palate.errors import ArtifactError
 
-# What decides which tensors a checkpoint holds, and what its optimiser brings along whatever the config says.
+# What decides which tensors a checkpoint holds and what they mean, what its optimiser brings along whatever the config
+# says, and by what it knows its best evaluation.
 _HELD = (
-    *("stage", "finetuning_type", "lora_rank", "lora_target", "use_dora", "freeze_trainable_layers"),
-    *("freeze_extra_modules", "optim", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"),
+    *("stage", "finetuning_type", "lora_rank", "lora_alpha", "lora_target", "use_dora", "use_rslora"),
+    *("freeze_trainable_layers", "freeze_extra_modules", "additional_target", "create_new_adapter"),
+    *("quantization_bit", "add_tokens", "add_special_tokens", "resize_vocab"),
+    *("optim", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"),
+    *("metric_for_best_model", "greater_is_better"),
 )
+_BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _PLACES = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint")
 
 
@@ -33,7 +41,15 @@ def changed_settings(run: Path, began: Mapping[str, Any], now: Mapping[str, Any]
         )
     if not changed:
         return []
-    return ["goes on with " + ", ".join(f"{key}: {now[key]} (began with {began[key]})" for key in changed)]
+    lines = ["goes on with " + ", ".join(f"{key}: {now[key]} (began with {began[key]})" for key in changed)]
+    if any(key in changed for key in _BATCH):
+        before, after = (math.prod(config[key] for key in _BATCH) for config in (began, now))
+        if before != after:
+            lines.append(
+                f"warning: a step has {after} rows of each process now and had {before}: unless the number of "
+                "processes makes up for it, rows of this epoch are left out or come twice"
+            )
+    return lines
 
 
 def check_resumable(checkpoint: Path) -> None:
@@ -59,6 +75,19 @@ def check_resumable(checkpoint: Path) -> None:
             f"{checkpoint}: holds the model only (save_only_model: true) and cannot be resumed; name it as "
             "model_name_or_path (or adapter_name_or_path) of a new run instead"
         )
+
+
+def follow_schedule(optimizer: Any, schedule: Any) -> None:
+    """Make the next step at the rate of the schedule as it is now.
+
+    A checkpoint holds the rate that its own schedule gave, which is 0 at the end of most of them; the first step of a
+    run that goes on beyond that end would change nothing.
+    """
+    if isinstance(schedule, LambdaLR):
+        rates = [base * share(schedule.last_epoch) for base, share in zip(schedule.base_lrs, schedule.lr_lambdas)]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
 
 
 def rewind_metrics(log: Path, checkpoint: Path | None) -> list[dict[str, Any]]:

@@ -14,11 +14,13 @@ from palate.artifacts import JsonlWriter, RunDir, remove_folder, write_json
 from palate.config.preference import SampleFields
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
-from palate.errors import ArtifactError, Stopped
+from palate.errors import ArtifactError, BatchStop, Stopped
 from palate.models.generate import Decoding
 from palate.models.reference import Reference
 from palate.text.groups import EncodedGroup
 from palate.training.arguments import training_arguments
+from palate.training.best import check_best_metric
+from palate.training.build import balance_of
 from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
 from palate.training.early import StopEarly
 from palate.training.environment import is_main_process, machine, peak_memory_bytes, versions
@@ -33,6 +35,7 @@ from palate.training.rewards import JudgeRewards
 from palate.training.rollouts import Sampler
 from palate.training.samples import SampleWriter
 from palate.training.session import Session, prepare
+from palate.training.trackers import check_trackers
 from palate.training.trainer import PalateTrainer
 from palate.training.watch import Watch
 
@@ -71,6 +74,8 @@ def train(config: RunConfig, *, notices: Sequence[str] = (), judges: JudgeReward
         RunDir.check(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
     if isinstance(config.resume_from_checkpoint, str):
         check_resumable(Path(config.resume_from_checkpoint))
+    if is_main_process():
+        check_trackers(config.report_to)
     session = prepare(config, notices, judges=judges)
     if not is_main_process():
         return _Training(session, RunDir(config.output_dir)).run()
@@ -107,13 +112,13 @@ class _Training:
             write_json(self.folder.data, session.data.report)
             self.folder.update(**_facts(session))
             self._rewind(checkpoint)
+        stop = StopOnSignal(session.device)
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self._watch.end() if self._watch else None)
             metrics_file = stack.enter_context(JsonlWriter(self.folder.metrics)) if self.main else None
             samples = self._samples(stack)
-            trainer = self._trainer()
-            stop = StopOnSignal(session.device)
-            progress = TerminalProgress(session.voice.console)
+            trainer = self._trainer(stop)
+            progress = TerminalProgress()
             stop.install()
             stack.callback(stop.restore)
             stack.callback(progress.close)
@@ -121,15 +126,12 @@ class _Training:
                 trainer.add_callback(callback)
             if metrics_file is not None:
                 trainer.add_callback(EvaluationLog(metrics_file.write))
-            self._before_the_first_step(trainer, samples, fresh=checkpoint is None)
-            self._observe(trainer, metrics_file)
-            with session.voice.timed("train"):
-                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            if stop.stopped_by and trainer.state.global_step < trainer.state.max_steps:
-                raise self._stopped(trainer, stop.stopped_by)
-            evaluated = self._evaluate(trainer)
-            if samples is not None:
-                samples.write(trainer.state.global_step, session.policy.model)
+            try:
+                evaluated = self._passes(trainer, samples, metrics_file, stop, checkpoint)
+            except BatchStop as signal:
+                trainer.abandon_step()
+                trainer.save_checkpoint()
+                raise self._stopped(trainer, signal.signal_number) from None
         final = {**self.last, **evaluated}
         with session.voice.timed("save"):
             publish(self.folder.path, trainer, session, final)
@@ -140,9 +142,32 @@ class _Training:
 
     # ---- parts
 
+    def _passes(
+        self,
+        trainer: PalateTrainer,
+        samples: SampleWriter | None,
+        metrics_file: JsonlWriter | None,
+        stop: StopOnSignal,
+        checkpoint: Path | None,
+    ) -> dict[str, float]:
+        """What comes before the first step, the steps, the last evaluation and the last samples."""
+        session = self.session
+        self._before_the_first_step(trainer, samples, fresh=checkpoint is None)
+        self._observe(trainer, metrics_file)
+        with session.voice.timed("train"):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if stop.stopped_by and trainer.state.global_step < trainer.state.max_steps:
+            raise self._stopped(trainer, stop.stopped_by)
+        stop.between_batches()  # caught while the last step was made or evaluated
+        evaluated = self._evaluate(trainer)
+        if samples is not None:
+            samples.write(trainer.state.global_step, session.policy.model)
+        return evaluated
+
     def _before_the_first_step(self, trainer: PalateTrainer, samples: SampleWriter | None, *, fresh: bool) -> None:
         """What only the start can do: fill the reference store and let policy and reference answer."""
         session = self.session
+        check_best_metric(session, trainer)
         with session.voice.timed("reference"):
             fill_reference(
                 session.reference,
@@ -160,7 +185,7 @@ class _Training:
         if session.reference is not None:
             session.reference.release()
 
-    def _trainer(self) -> PalateTrainer:
+    def _trainer(self, stop: StopOnSignal) -> PalateTrainer:
         session, config = self.session, self.session.config
         budget = self._token_budget()
         trainer = PalateTrainer(
@@ -173,8 +198,11 @@ class _Training:
             packed=session.policy.probe.packed,
             token_budget=budget,
             trunk=session.policy.trunk,
+            balance=balance_of(config, session.policy.model)[0],
+            noise=session.policy.noise,
             sampler=self._sampler(),
             on_step=self._on_step,
+            between_batches=stop.between_batches,
             args=training_arguments(config, self.folder.path, session.precision, session.device),
             processing_class=session.template.tokenizer,
         )
@@ -298,6 +326,13 @@ class _Training:
                 "warning: these are not the rows that the run began with: it goes on with what it would draw of the "
                 "new ones at this step, and ends elsewhere than an unbroken run"
             )
+        base = (began.get("model") or {}).get("identity")
+        if self.session.config.finetuning_type == "lora" and base not in (None, self.session.policy.identity):
+            raise ArtifactError(
+                f"{self.folder.path}: the adapter was begun on the weights {base}, the config now gives "
+                f"{self.session.policy.identity}; put model_name_or_path and adapter_name_or_path back, or start a "
+                "new run"
+            )
         if self.session.reference is None:
             return
         before = began.get("reference") or {}
@@ -319,10 +354,10 @@ class _Training:
         step, of = trainer.state.global_step, trainer.state.max_steps
         if self.main:
             self.folder.finish("stopped", **self.outcome(self.last))
-        return Stopped(
-            f"stopped at step {step} of {of} with a checkpoint; go on with: --set resume_from_checkpoint=true",
-            signal_number,
+        where = (
+            f"stopped at step {step} of {of} with a checkpoint" if step else "stopped before the end of the first step"
         )
+        return Stopped(f"{where}; go on with: --set resume_from_checkpoint=true", signal_number)
 
     def outcome(self, metrics: Mapping[str, float]) -> dict[str, Any]:
         """What run.json says of how it went."""
@@ -365,7 +400,9 @@ def _facts(session: Session) -> dict[str, Any]:
         "objective": session.method.name,
         "data": {
             "train_groups": len(data.train),
+            "train_prompts": data.prompts_trained,
             "eval_groups": len(data.evaluation),
+            "eval_prompts": data.prompts_evaluated,
             "identity": data.identity,
         },
     }

@@ -54,7 +54,7 @@ def new_pair(
         tools=record.tools,
         extra={**record.extra, "made": asdict(made)},
     )
-    if not all(plain_text(answer[-1].content) for answer in (pair.chosen, pair.rejected)):
+    if any(answer[-1].is_empty for answer in (pair.chosen, pair.rejected)):
         raise RowError("unchanged", f"{made.how} leaves an empty answer")
     if same_text(pair.chosen, pair.rejected):
         raise RowError("unchanged", f"{made.how} makes chosen and rejected equal")
@@ -88,4 +88,4 @@ def made_of(extra: Mapping[str, object]) -> Mapping[str, object] | None:
 
 
 def _asked(prompt: Messages) -> list[tuple[str, str]]:
-    return [(message.role, plain_text(message.content)) for message in prompt]
+    return [(message.role, plain_text(message.text)) for message in prompt]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from palate.config.reader import read_yaml_file
 from palate.data.augment.corrupt import AIMS, CORRUPTIONS
 from palate.data.augment.sampled import PRINCIPLES
 from palate.errors import ConfigError, UsageError
@@ -59,12 +59,7 @@ def read_plan(path: str | Path) -> Plan:
     Raises:
         ConfigError: in one line, if the file cannot be read, or a key or value is wrong.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:160]}") from None
+    content = read_yaml_file(path)
     known = [field.name for field in fields(Plan)]
     if not isinstance(content, dict) or "kinds" not in content:
         raise ConfigError(f"{path}: must have kinds:, a mapping of each to its share or number of rows")

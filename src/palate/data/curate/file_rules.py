@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from palate.config.values import PathText
 from palate.data.curate.base import BatchRule
 from palate.data.curate.embedding import EmbeddingDifference
 from palate.data.held_out import evaluation_texts
@@ -23,7 +24,7 @@ class Decontaminate(BatchRule):
     """The prompt's last turn is not in evaluation data: no run of 13 words, no near-duplicate."""
 
     name: ClassVar[str] = "decontaminate"
-    against: tuple[str, ...] = Field(description="evaluation files or other datasets")
+    against: tuple[PathText, ...] = Field(description="evaluation files or other datasets")
     answers: bool = Field(False, description="look for the answers too")
 
     @cached_property
@@ -36,7 +37,7 @@ class Decontaminate(BatchRule):
     def _fails(self, record: Record) -> str:
         asked = [record.prompt[-1].content] if record.prompt else []
         if self.answers:
-            asked += [message.content for answer in completions(record) for message in answer]
+            asked += [message.text for answer in completions(record) for message in answer]
         for text in asked:
             leak = self._texts.find(text)
             if leak is not None:
@@ -52,7 +53,9 @@ class ReferenceMargin(BatchRule):
     """
 
     name: ClassVar[str] = "reference_margin"
-    file: str = Field(description="what palate data margins wrote: JSON Lines of {id, margin}, ids as in the dataset")
+    file: PathText = Field(
+        description="what palate data margins wrote: JSON Lines of {id, margin}, ids as in the dataset"
+    )
     keep: tuple[Literal["easy", "hard", "contradictory"], ...] = Field(("easy", "hard"), description="which stay")
     easy: float = Field(1.0, gt=0, description="margin from which a pair is easy, in the file's units")
     without: bool = Field(False, description="keep rows that the file does not name")

@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from palate.config.reader import read_yaml_file
 from palate.data.curate.base import Rule
 from palate.data.curate.rules import PRESETS, RULES
 from palate.errors import ConfigError
@@ -54,12 +54,7 @@ def _content(config: str | Path | Mapping[str, Any] | None) -> tuple[str, Mappin
     if config is None or isinstance(config, Mapping):
         return "rules", config or {}
     path = Path(config)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())[:160]}") from None
+    content = read_yaml_file(path)
     if isinstance(content, list):
         content = {"rules": content}
     if not isinstance(content, Mapping):

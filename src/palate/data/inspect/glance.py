@@ -46,7 +46,7 @@ class Glance:
         if measures.system:
             self.systems[_quoted(measures.system, 80, measures)] += 1
             self.system_hashes.append(int.from_bytes(text_hash(measures.system)))
-        self._note("prompt", sum(len(message.content) for message in record.prompt))
+        self._note("prompt", sum(len(message.text) for message in record.prompt))
         names = ("chosen", "rejected") if measures.pair else ("completion",) * len(measures.characters)
         for name, length in zip(names, measures.characters, strict=True):
             self._note(name, length)

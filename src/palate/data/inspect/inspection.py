@@ -105,7 +105,7 @@ class Inspection:
         turns: records by number of prompt messages.
         systems: the commonest system texts and their counts; `different_systems` how many there are in all.
         characters: spread of lengths, by name (`prompt` apart): `chosen`, `rejected`, or `completion`.
-        longer_is_chosen: share of the pairs of different length, with its 95 % interval.
+        longer_is_chosen: share of the pairs of different length, with its 95 % interval (clusters: prompts).
         first_won: share, with its interval, where the source says which of two answers was shown first.
         labels: desirable and undesirable completions.
         margins: spread of the stated margins.

@@ -13,7 +13,7 @@ from palate.data.inspect.coverage import PromptSample, gaps, prompt_clusters
 from palate.data.inspect.glance import Glance, Glancer
 from palate.data.inspect.inspection import Inspection, Spread
 from palate.data.inspect.problems import Collector
-from palate.data.inspect.repeats import contradictions, crowded_prompts, duplicates, inconsistencies
+from palate.data.inspect.repeats import PAIR, contradictions, crowded_prompts, duplicates, inconsistencies
 from palate.data.inspect.row_ids import RowIds
 from palate.data.inspect.tokens import TokenLooker
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
@@ -21,8 +21,9 @@ from palate.data.measures.privacy import hide_private
 from palate.data.measures.similarity import near_duplicates
 from palate.data.parallel import ordered_chunks
 from palate.data.rows import Reading
+from palate.data.source_labels import check_labels_used
 from palate.records import Dropped, Messages, Record, TokenCounter
-from palate.stats import Interval, wilson
+from palate.stats import Interval, rate_interval, wilson
 
 _MANY = 10
 
@@ -42,7 +43,6 @@ def inspect_dataset(
     against: DatasetSpec | None = None,
     workers: int = 1,
     samples: int = 5,
-    progress: Callable[[int], None] | None = None,
 ) -> Inspection:
     """Looks at a dataset as a whole and at every row of it.
 
@@ -54,7 +54,6 @@ def inspect_dataset(
         against: evaluation data that must not be trained on.
         workers: processes that measure; the result is the same for any number.
         samples: rows shown for each problem.
-        progress: told now and then how many rows are done.
     """
     evaluation = None if against is None else evaluation_texts(against, dataset_dir)
     look = _Look(Glance(Collector(samples)), TokenLooker(count_tokens, render, cutoff_len))
@@ -74,8 +73,7 @@ def inspect_dataset(
 
     for chunk, glance in ordered_chunks(Glancer(samples, evaluation), records(), workers):
         look.take(chunk, glance)
-        if progress is not None:
-            progress(len(look.ids))
+    check_labels_used(reports, reading)
     return look.conclude(tuple(reports))
 
 
@@ -153,10 +151,13 @@ class _Look:
     def _longer_is_chosen(self) -> Interval | None:
         lengths = self.all.lengths
         chosen, rejected = (np.asarray(lengths.get(name, ()), dtype=np.int64) for name in ("chosen", "rejected"))
-        longer, of = int((chosen > rejected).sum()), int((chosen != rejected).sum())
-        if not of:
+        prompts = np.frombuffer(self.all.hashes.prompt, dtype=np.uint64)
+        prompts = prompts[np.frombuffer(self.all.hashes.kind, dtype=np.uint8) == PAIR]
+        differ = chosen != rejected
+        if not differ.any():
             return None
-        found = wilson(longer, of)
+        won = chosen[differ] > rejected[differ]
+        found, longer = rate_interval(won, clusters=prompts[differ].tolist()), int(won.sum())
         if found.low > 0.6:
             self.all.problems.add(
                 "length_bias", "all", f"{found.estimate:.0%} ({found.low:.0%} … {found.high:.0%})", longer

@@ -52,7 +52,7 @@ def _sources(found: Inspection) -> str:
     rows = [
         (
             source.path,
-            f"{source.format} ({source.confidence:.0%})",
+            f"{source.format} ({source.confidence:.0%})" + (f"; {source.labels}" if source.labels else ""),
             source.rows_read,
             source.used,
             ", ".join(f"{reason} {count:,}" for reason, count in source.dropped_by_reason.items()),

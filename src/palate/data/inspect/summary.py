@@ -8,6 +8,8 @@ from palate.data.inspect.inspection import Inspection, Spread
 from palate.stats import Interval
 
 _WIDTH = 110
+_SHOWN_BELOW = ("first_won", "second_won")
+"""Notices of a source that have a line of their own."""
 
 
 def as_text(found: Inspection, *, samples: int = 2) -> str:
@@ -18,10 +20,15 @@ def as_text(found: Inspection, *, samples: int = 2) -> str:
 def _sources(found: Inspection) -> Iterator[str]:
     for source in found.sources:
         yield f"{source.path}: {source.format} ({source.confidence:.0%} sure), {source.rows_read:,} rows"
+        if source.labels:
+            yield f"  {source.labels}"
         dropped = sum(source.dropped_by_reason.values())
         if dropped:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in source.dropped_by_reason.items())
             yield f"  {dropped:,} cannot be used: {reasons}"
+        noticed = [f"{name} {count:,}" for name, count in source.notices.items() if name not in _SHOWN_BELOW]
+        if noticed:
+            yield f"  noticed: {', '.join(noticed)}"
         if source.unknown_columns:
             yield f"  columns kept unread: {', '.join(source.unknown_columns)}"
 

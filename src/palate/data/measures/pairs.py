@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -90,10 +90,15 @@ class Measures:
     completion_hashes: tuple[bytes, ...]
     signature: Signature
 
+    def answers_in(self, languages: Collection[str]) -> bool:
+        """Whether the answers are in these languages; where none can be told, whether the prompt is."""
+        known = {name for name in self.languages if name != "und"} or {self.language}
+        return known.issubset(languages)
+
 
 def said(messages: Messages) -> str:
     """The texts of a conversation, one a paragraph."""
-    return "\n\n".join(message.content for message in messages)
+    return "\n\n".join(message.text for message in messages)
 
 
 def measure(record: Record) -> Measures:

@@ -1,0 +1,65 @@
+"""How a chat template wants what a turn has beside its text: templates differ in tool calls and reasoning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from palate.records import Message, ToolCall, as_turn
+
+_REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+
+
+@dataclass(frozen=True, slots=True)
+class TurnForm:
+    """What a template is given for a turn that is more than role and content.
+
+    Attributes:
+        arguments_as_text: whether tool calls have their arguments as JSON text. Most templates want an object.
+        reasoning: the key that holds the reasoning.
+    """
+
+    arguments_as_text: bool = False
+    reasoning: str = "reasoning_content"
+
+    def write(self, message: Message) -> dict[str, Any]:
+        """The message as the template reads it."""
+        turn = as_turn(message, arguments_as_text=self.arguments_as_text)
+        if "reasoning_content" in turn:
+            turn[self.reasoning] = turn.pop("reasoning_content")
+        return turn
+
+
+_CALL = ToolCall("probe_name", '{"probe_key": "probe_value"}', "probe0001")
+_PROBE = (
+    Message("user", "probe_question"),
+    Message("assistant", "", tool_calls=(_CALL,)),
+    Message("tool", "probe_result", name="probe_name", tool_call_id="probe0001"),
+)
+
+
+def find_turn_form(source: str, render: Callable[[Sequence[Mapping[str, Any]]], str]) -> TurnForm:
+    """The form of a template, found by rendering a conversation with a tool call in each.
+
+    Args:
+        source: its Jinja text, which says what it calls the reasoning.
+        render: turns as text.
+    """
+    reasoning = next((key for key in _REASONING_KEYS if _reads(source, key)), _REASONING_KEYS[0])
+    for form in (TurnForm(False, reasoning), TurnForm(True, reasoning)):
+        try:
+            text = render([form.write(message) for message in _PROBE])
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError):
+            continue
+        if "probe_name" in text and "probe_value" in text:
+            return form
+    return TurnForm(reasoning=reasoning)
+
+
+def _reads(source: str, key: str) -> bool:
+    """Whether a template reads this key of a message, as an attribute, an item or by name."""
+    return re.search(rf"""(?:\.|['"]){key}\b""", source) is not None
