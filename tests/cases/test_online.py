@@ -227,7 +227,7 @@ def test_candidates_carry_columns_to_a_judge_of_ones_own(
     candidates = tmp_path / "c.jsonl"
     keys = ["--model", str(model), "--k", "2", "--max-new-tokens", "4", "--out", str(candidates)]
     assert main(["generate", str(GSM), *keys]) == 0
-    assert [row["columns"] for row in read_jsonl(candidates)] == [{"answer": str(n)} for n in range(1, 5)]
+    assert [row["columns"]["answer"] for row in read_jsonl(candidates)] == ["1", "2", "3", "4"]
     capfd.readouterr()
     assert main(["judge", str(candidates), "--judge", own("even_alone"), "--json"]) == 0
     told = json.loads(capfd.readouterr().out)

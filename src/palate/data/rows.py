@@ -329,10 +329,7 @@ def _plain(content: str) -> str:
 
 
 def read_tools(value: Any) -> str | None:
-    """Tool specifications as the text of a JSON list; None for none.
-
-    Some files have each of them as text, so that no nulls are padded in.
-    """
+    """Tool specifications as a JSON list. Some files have each of them as text, so that no nulls are padded in."""
     if value is None or value == "" or value == []:
         return None
     listed = literal(value) if isinstance(value, str) else value

@@ -23,7 +23,7 @@ from palate.models.precision import default_device, resolve
 from palate.records import Record, RewardFunction
 from palate.stats import Interval, cluster_mean_interval, rate_interval, standard_error
 from palate.text.groups import EncodedGroup
-from palate.text.rendering import parse_tools
+from palate.text.prompts import prompt_ids
 from palate.text.template import load_template
 
 REFERENCE = "reference"
@@ -88,7 +88,7 @@ def measure_frontier(
     how = resolve(precision, device)
     say(f"loading the reference, {reference.model}")
     before = Subject(reference, how, device)
-    rendered = [before.template.generation_prompt(one.prompt, tools=parse_tools(one.tools)) for one in prompts]
+    rendered = [prompt_ids(one, before.template) for one in prompts]
     kept = [place for place, ids in enumerate(rendered) if len(ids) + max_new_tokens <= cutoff_len]
     if not kept:
         raise DataError(
@@ -207,7 +207,7 @@ class _Sampling:
                 "same tokens; name the model that it was trained from with --reference"
             )
         for one, ids in zip(self._prompts, self._rendered, strict=True):
-            if template.generation_prompt(one.prompt, tools=parse_tools(one.tools)) != ids:
+            if prompt_ids(one, template) != ids:
                 raise ModelError(
                     f"{point.name}: its chat template writes prompts in another way than that of the reference "
                     f"{reference.spec.model}; name one template for both"
@@ -261,8 +261,8 @@ class _Sampling:
     ) -> FrontierPoint:
         def mean(values: Sequence[float | None]) -> Interval:
             """Over the answers that have a value."""
-            kept = [(value, unit) for value, unit in zip(values, self._units, strict=True) if value is not None]
-            return cluster_mean_interval([value for value, _ in kept], [unit for _, unit in kept])
+            given = [(value, unit) for value, unit in zip(values, self._units, strict=True) if value is not None]
+            return cluster_mean_interval([value for value, _ in given], [unit for _, unit in given])
 
         scores = {reward: [answer.rewards[reward] for answer in answers] for reward in self._rewards}
         silent = next((reward for reward, given in scores.items() if all(score is None for score in given)), None)

@@ -89,8 +89,8 @@ def write_candidates(
             f"{path}: {changed} has another prompt or other columns there; the prompts changed, name another --output"
         )
     waiting = [one for one in _numbered(prompts) if one[0].id not in done]
-    made = 0
-    answering = progress("prompts answered", len(prompts), done=len(prompts) - len(waiting))
+    before, made = len(prompts) - len(waiting), 0
+    answering = progress("prompts answered", len(prompts), done=before)
     with JsonlWriter(path) as file, answering as answered:
         for rows in _rows(waiting, answerer, k, decoding):
             for row in rows:

@@ -52,7 +52,7 @@ class ScoreJudge:
 
     def _verdict(self, left: float | None, right: float | None) -> Verdict:
         if left is None or right is None:
-            return Verdict("unparsed", f"{_said(left)} against {_said(right)}")
+            return Verdict("unparsed", f"{_text(left)} against {_text(right)}")
         difference = left - right
         probability = 1 / (1 + math.exp(-max(-50.0, min(50.0, difference)))) if self._log_odds else None
         reason = f"{left:.6g} against {right:.6g}"
@@ -61,7 +61,7 @@ class ScoreJudge:
         return Verdict("left" if difference > 0 else "right", reason, probability)
 
 
-def _said(score: float | None) -> str:
+def _text(score: float | None) -> str:
     return "no score" if score is None else f"{score:.6g}"
 
 

@@ -28,8 +28,8 @@ def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, 
     """
     folder = Path(folder)
     with quiet(), _as_for_inference(model.config), value_head_aside(model), _in_one_dtype(model):
-        tensors = None if state_dict is None else _cast(state_dict)
-        model.save_pretrained(folder, state_dict=tensors, **_embeddings(model))
+        given = None if state_dict is None else _cast(state_dict)
+        model.save_pretrained(folder, state_dict=given, **_embeddings(model))
     for path in folder.glob("*.safetensors"):
         follow_umask(path)
 

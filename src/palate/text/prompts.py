@@ -17,6 +17,15 @@ CONVERSATION, TOOLS, COLUMNS = "conversation", "tools", "columns"
 """Keys of a group's `extra`: the prompt's messages, its tools as in `Record`, and the columns of its row."""
 
 
+def prompt_ids(record: Record, template: Template) -> list[int]:
+    """The token ids after which a model answers the record's prompt, its tools included.
+
+    Raises:
+        DataError: the chat template refuses the conversation, or `tools` is not a JSON list.
+    """
+    return template.generation_prompt(record.prompt, tools=parse_tools(record.tools))
+
+
 def encode_prompts(records: Sequence[Record], template: Template, *, limit: int, truncation: str = "auto") -> Encoded:
     """Each record's conversation up to where an answer begins, in at most `limit` tokens.
 
@@ -32,7 +41,7 @@ def encode_prompts(records: Sequence[Record], template: Template, *, limit: int,
     for record in records:
         try:
             renderer.check_prompt(record.prompt, record.tools)
-            whole = ids = template.generation_prompt(record.prompt, tools=parse_tools(record.tools))
+            whole = ids = prompt_ids(record, template)
             long = len(ids) > limit
             over += long
             if long and truncation == "auto":

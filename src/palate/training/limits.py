@@ -15,7 +15,7 @@ from palate.errors import ConfigError, DataError
 from palate.models.limits import position_limit, token_rows, trained_length
 from palate.records import Record
 from palate.text.encode import EncodedGroup
-from palate.text.rendering import parse_tools
+from palate.text.prompts import prompt_ids
 from palate.text.template import Template
 from palate.training.dataset import RunData
 
@@ -32,8 +32,7 @@ def health_prompts(
 ) -> list[list[int]]:
     """Token ids of the prompts that health samples answers to; they leave room for the answer in `cutoff_len`."""
     room = max(1, cutoff_len - config.health_max_new_tokens)
-    asked = prompts[: config.health_prompts]
-    return [template.generation_prompt(one.prompt, tools=parse_tools(one.tools))[-room:] for one in asked]
+    return [prompt_ids(one, template)[-room:] for one in prompts[: config.health_prompts]]
 
 
 def check_limits(config: RunConfig, model: Any, template: Template, data: RunData) -> list[str]:
@@ -87,10 +86,7 @@ def _generated(config: RunConfig, template: Template, data: RunData) -> list[tup
         prompts = [len(group.prompt_ids) for group in (*data.train, *data.evaluation)]
         found.append(("max_new_tokens", config.max_new_tokens, max(prompts, default=0)))
     if isinstance(config, SampleFields) and config.sample_prompts:
-        lengths = [
-            len(template.generation_prompt(one.prompt, tools=parse_tools(one.tools)))
-            for one in data.prompts[: config.sample_prompts]
-        ]
+        lengths = [len(prompt_ids(one, template)) for one in data.prompts[: config.sample_prompts]]
         found.append(("sample_max_new_tokens", config.sample_max_new_tokens, max(lengths, default=0)))
     if isinstance(config, HealthFields) and config.health != "off" and data.evaluation:
         lengths = [len(ids) for ids in health_prompts(config, config.cutoff_len, template, data.prompts)]

@@ -10,7 +10,7 @@ from palate.models.generate import Decoding, generate
 from palate.models.precision import Precision
 from palate.models.reference import Reference
 from palate.records import Record, as_turn
-from palate.text.rendering import parse_tools
+from palate.text.prompts import prompt_ids
 from palate.text.template import Template
 
 
@@ -75,7 +75,7 @@ class SampleWriter:
     def _answers(self, model: Any) -> list[str]:
         ids = generate(
             model,
-            [self._template.generation_prompt(one.prompt, tools=parse_tools(one.tools)) for one in self._prompts],
+            [prompt_ids(one, self._template) for one in self._prompts],
             self._decoding,
             stop_ids=self._template.stop_ids,
             precision=self._precision,
