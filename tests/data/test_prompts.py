@@ -98,7 +98,7 @@ def test_a_prompt_means_the_same_to_training_and_to_every_verb_that_answers_it(
     if "preferred_output" in row:
         row = {**row, "non_preferred_output": [{"role": "assistant", "content": "No."}]}
     path = write(tmp_path / "p.jsonl", row)
-    found: list[Messages] = [messages for _, messages in load_prompts(path)[0]]
+    found: list[Messages] = [record.prompt for record in load_prompts(path)[0]]
     assert found == [ASKED]
     assert [record.prompt for record in load_records(path, kind=Record).records] == found
     assert [record.prompt for record in load_records(path, kind=kind).records] == found
@@ -136,7 +136,7 @@ def test_mapped_columns_and_tags_of_a_register_are_read(tmp_path: Path) -> None:
         "compared": (Message("user", "e?"),),
     }
     for name, prompt in wanted.items():
-        assert [messages for _, messages in load_prompts(name, dataset_dir=tmp_path)[0]] == [prompt]
+        assert [record.prompt for record in load_prompts(name, dataset_dir=tmp_path)[0]] == [prompt]
         assert [row.prompt for row in load_records(name, kind=Record, dataset_dir=tmp_path).records] == [prompt]
     pairs = load_records("compared", kind=PreferencePair, dataset_dir=tmp_path).records
     assert [pair.prompt for pair in pairs] == [wanted["compared"]]
@@ -144,7 +144,7 @@ def test_mapped_columns_and_tags_of_a_register_are_read(tmp_path: Path) -> None:
 
 def test_a_list_of_texts_is_a_list_of_prompts(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('["a?", "b?"]')
-    assert [messages[0].content for _, messages in load_prompts(str(tmp_path / "p.json"))[0]] == ["a?", "b?"]
+    assert [record.prompt[0].content for record in load_prompts(str(tmp_path / "p.json"))[0]] == ["a?", "b?"]
 
 
 def test_turns_as_text_and_tool_calls(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_turns_as_text_and_tool_calls(tmp_path: Path) -> None:
     )
     path = write(tmp_path / "p.jsonl", {"prompt": turns}, {"prompt": json.dumps(turns)}, {"prompt": str(turns)})
     prompts, dropped = load_prompts(path)
-    assert [messages for _, messages in prompts] == [expected] * 3
+    assert [record.prompt for record in prompts] == [expected] * 3
     assert dropped == []
 
 
