@@ -174,8 +174,8 @@ def test_answers_and_scores_of_a_comparison_file_are_named_as_unread(tmp_path: P
     assert unread_columns(load_prompts(path)[0]) == ["chosen", "rejected", "score_chosen"]
     turns = [{"role": "user", "content": "c?"}, {"role": "assistant", "content": "no"}]
     assert unread_columns(load_prompts(write(tmp_path / "m.jsonl", {"messages": turns, "label": True}))[0]) == [
-        "label",
         "messages (answers)",
+        "label",
     ]
     plain = write(tmp_path / "p.jsonl", {"instruction": "d", "input": "e"}, {"instruction": "f"})
     assert unread_columns(load_prompts(plain)[0]) == []
