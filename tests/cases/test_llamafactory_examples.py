@@ -96,8 +96,8 @@ TEXT = dict(
         example("qlora/otfq", "sft", "identity", LORA, quantization_bit=4, quantization_method="bnb"),
         example("qlora/awq", "sft", "identity", LORA),
         example(
-            "extras/galore", "sft", "identity", FULL, use_galore=True, galore_layerwise=False, galore_target="mlp,self_attn",
-            galore_rank=128, galore_scale=2.0, pure_bf16=True,
+            "extras/galore", "sft", "identity", FULL, use_galore=True, galore_layerwise=False,
+            galore_target="mlp,self_attn", galore_rank=128, galore_scale=2.0, pure_bf16=True,
         ),
         example(
             "extras/apollo", "sft", "identity", FULL, use_apollo=True, apollo_layerwise=False, apollo_target="all",

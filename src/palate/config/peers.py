@@ -138,9 +138,8 @@ def _low_rank(switch: str, entries: Mapping[str, Entry], found: Translated) -> N
     written = ",".join(f"{name}={value}" for name, value in settings.items())
     found.entries |= {"optim": Entry(optimiser, where), "optim_args": Entry(written, where)}
     found.entries["optim_target_modules"] = Entry(target, where)
-    found.notices.append(
-        f"{switch} is read as optim: {optimiser}, optim_args: {written}, optim_target_modules: {target}"
-    )
+    read = f"optim: {optimiser}, optim_args: {written}, optim_target_modules: {as_yaml(target)}"
+    found.notices.append(f"{switch} is read as {read}")
 
 
 def _precision(entries: Mapping[str, Entry], found: Translated) -> None:
