@@ -29,6 +29,7 @@ def command(
     from palate.config.sweep import is_sweep, load_sweep
 
     notices: tuple[str, ...]
+    plain: dict[str, Any]
     if is_sweep(path, changes):
         sweep = load_sweep(path, changes)
         notices, text = sweep.notices, as_sweep(sweep)
