@@ -52,13 +52,15 @@ def pair_scores(subject: Subject, pairs: Path, cutoff_len: int) -> PairScores:
 def accuracies(before: PairScores, after: PairScores) -> Record:
     """Reference, policy and implied-reward accuracy of the pairs that both scored, by mean and by sum.
 
+    Each pair counts as one of a prompt of its own.
+
     Returns:
         `n`; `reference_mean`, `policy_mean`, `reference_sum`, `policy_sum`: by a model's own log-probability, per token
         and of whole answers; `implied`: by log π/π_ref of whole answers; `margin`: its mean, nats. Intervals of 95 %.
     """
     shared = [pair for pair in before if pair in after]
     sides = [[(one[pair][0], list(map(int, one[pair][1]))) for pair in shared] for one in (before, after)]
-    found = {average: preference_accuracy(*sides, average=average) for average in ("mean", "sum")}
+    found = {average: preference_accuracy(*sides, prompts=shared, average=average) for average in ("mean", "sum")}
     mean, whole = found["mean"], found["sum"]
     rows = {
         "reference_mean": mean.reference,

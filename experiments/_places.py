@@ -16,6 +16,7 @@ from palate.evaluation.frontier import measure_frontier
 from palate.evaluation.frontier_points import FrontierModel
 from palate.evaluation.subject import ModelSpec
 from palate.models.reward_model import RewardModel
+from palate.records import Record as PromptRecord
 from palate.records import RewardFunction
 
 _SAMPLES = 4
@@ -36,7 +37,7 @@ def place_points(
     frontier = measure_frontier(
         [FrontierModel(name, _spec(name, path), step=step) for name, path, step in points],
         _spec("sft", world / "sft"),
-        prompts[: config.measured_prompts],
+        [PromptRecord(id=str(place), prompt=prompt) for place, prompt in enumerate(prompts[: config.measured_prompts])],
         rewards,
         samples=1,
         max_new_tokens=config.max_new_tokens,

@@ -74,7 +74,7 @@ def write_pairs(path: Path, pairs: Sequence[PreferencePair]) -> None:
 
 def six_prompts() -> list[Messages]:
     """The fixed prompts of the built-in set, of topics that its training pairs do not have."""
-    return [prompt for _, prompt in load_prompts(DEMO_PROMPTS)[0]]
+    return [record.prompt for record in load_prompts(DEMO_PROMPTS)[0]]
 
 
 def distinct_prompts(pairs: Sequence[PreferencePair], count: int) -> list[Messages]:

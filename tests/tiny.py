@@ -71,11 +71,29 @@ PADDED: dict[str, dict[str, Any]] = {
 }
 """Architectures that it cannot: one with ALiBi, one hybrid with a recurrent layer."""
 
+LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+BY_LENGTH: dict[str, dict[str, Any]] = {
+    "phi3": {**_BASE, "rope_parameters": LONGROPE, "original_max_position_embeddings": 64},
+    "hunyuan_v1_dense": {
+        **_BASE,
+        "head_dim": 8,
+        "max_position_embeddings": 64,
+        "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0},
+    },
+}
+"""Those whose rotary positions change beyond 64 tokens: LongRoPE, and dynamic NTK scaling."""
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "mixtral": {**_BASE, "num_local_experts": 4},
+    "opt": {**_BASE, "ffn_dim": 48, "word_embed_proj_dim": 32},
+}
+"""One with experts, one with learned positions."""
+
 
 def tiny_model(kind: str = "llama", *, seed: int = 0, std: float = 0.2) -> Any:
     """A random causal LM in eval mode with weights large enough that its outputs differ from token to token."""
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(kind, **{**PACKED, **PADDED}[kind])
+    config = AutoConfig.for_model(kind, **{**PACKED, **PADDED, **BY_LENGTH, **OTHERS}[kind])
     model = AutoModelForCausalLM.from_config(config)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -170,7 +188,7 @@ def save_tiny(
     """A model folder as a user has one: config, safetensors, tokenizer."""
     tokenizer = tokenizer or tiny_tokenizer(template=template)
     ids = {"bos_token_id": 1, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    values = {**{**PACKED, **PADDED}[kind], "vocab_size": len(tokenizer), **ids, **changed}
+    values = {**{**PACKED, **PADDED, **BY_LENGTH, **OTHERS}[kind], "vocab_size": len(tokenizer), **ids, **changed}
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **values))
     model.save_pretrained(folder)

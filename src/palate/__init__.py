@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from palate.threads import choose_wait_policy
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def load_preferences(dataset: DatasetSpec, **choices: Any) -> LoadedData[Prefere
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'palate' has no attribute {name!r}")
+    choose_wait_policy()  # before the first import of torch, after which it has no effect
     return getattr(import_module(_HOME[name]), name)
 
 

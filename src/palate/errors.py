@@ -14,6 +14,7 @@
     └── Stopped                 exit 130 or 143: a signal ended the run after a resumable checkpoint
 
     KeyboardInterrupt
+    ├── BatchStop               a first signal, raised between two batches; becomes `Stopped`
     └── Interrupted             exit 130 or 143: a second signal, which ends the run where it is
 
 `cli` prints the message of a PalateError as a single line and exits with its code. Everything else is a bug and
@@ -96,6 +97,18 @@ class Stopped(PalateError):  # noqa: N818 - stopping is no error
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class BatchStop(KeyboardInterrupt):
+    """A first signal between two batches. What was scored is kept. No `except Exception` on its way keeps it.
+
+    Attributes:
+        signal_number: of the signal.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__("interrupted")
+        self.signal_number = signal_number
 
 
 class Interrupted(KeyboardInterrupt):

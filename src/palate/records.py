@@ -6,7 +6,7 @@ Nothing here imports anything of ours but `errors`, and nothing imports torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -73,7 +73,9 @@ class Message:
         """Reasoning, content and tool calls as one text, for comparisons; the content where there is nothing else."""
         if not (self.tool_calls or self.reasoning_content):
             return self.content
-        calls = (json.dumps({"name": call.name, "arguments": call.value}, ensure_ascii=False) for call in self.tool_calls)
+        calls = (
+            json.dumps({"name": call.name, "arguments": call.value}, ensure_ascii=False) for call in self.tool_calls
+        )
         return "\n".join(part for part in (self.reasoning_content, self.content, *calls) if part)
 
 
@@ -233,15 +235,21 @@ class TokenCounter(Protocol):
 class Sampler(Protocol):
     """Generates answers: lent to `data.augment`, the demo and online training by whoever has a model."""
 
-    def sample(self, prompts: Sequence[Messages], k: int, *, seed: int) -> list[list[str]]:
-        """K answers for each prompt, in the order of the prompts."""
+    def sample(
+        self, prompts: Sequence[Messages], k: int, *, seed: int, tools: Sequence[str | None] | None = None
+    ) -> list[list[str]]:
+        """K answers for each prompt, in the order of the prompts; `tools` as in `Record`, one for each prompt."""
         ...
 
 
-class RewardFunction(Protocol):
-    """Scores answers: a reward model, a rule, or a judge's scalar. Higher is better."""
+Columns: TypeAlias = Mapping[str, Sequence[Any]]
+"""Columns of a dataset by name: a value for each answer, None where its row lacks the column."""
 
-    def __call__(self, prompts: Sequence[Messages], completions: Sequence[str]) -> list[float]: ...
+RewardFunction: TypeAlias = Callable[..., Sequence[float | None]]
+"""Scores answers: a reward model, a rule, a judge's scalar or a user's function. Higher is better, None is no vote.
+
+It is called with `prompts`, `completions` and those columns that its signature names (`data.scores.checked_scores`).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,4 +272,12 @@ class Judge(Protocol):
 
     name: str
 
-    def compare(self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str]) -> list[Verdict]: ...
+    def compare(
+        self,
+        prompts: Sequence[Messages],
+        left: Sequence[str],
+        right: Sequence[str],
+        columns: Columns | None = None,
+    ) -> list[Verdict]:
+        """A verdict for each question; `columns` are those of the questions' rows."""
+        ...

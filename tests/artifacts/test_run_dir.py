@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import SoftFileLock, Timeout
 
 from palate.artifacts import RunDir, write_json
 from palate.errors import ArtifactError
@@ -51,12 +53,13 @@ def test_overwrite_deletes_what_a_run_writes_and_nothing_else(tmp_path: Path) ->
     finished_run(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "checkpoint-7").mkdir()
+    (tmp_path / "compare.html").write_text("of the old run")
     outside = tmp_path.parent / f"{tmp_path.name}-outside"
     outside.mkdir()
     (outside / "kept").write_text("kept")
     (tmp_path / "runs").symlink_to(outside)
     run = RunDir.claim(tmp_path, overwrite=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.txt", "run.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "notes.txt", "run.json"]
     assert (outside / "kept").read_text() == "kept"
     assert "seconds" not in run.read()
     run.release()
@@ -132,6 +135,26 @@ def test_two_processes_cannot_write_to_one_run(tmp_path: Path) -> None:
     assert "another process is writing to this run" in claim_elsewhere()
     run.finish("stopped")
     assert claim_elsewhere() == "taken"
+
+
+def test_a_disk_without_locks_has_a_file_in_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same lock on every system: only the kind of it depends on what the disk can do."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("filelock._unix.lock_fd_nonblocking", refuse)
+    run = RunDir.claim(tmp_path)
+    assert (tmp_path / ".lock-soft").exists()
+    with pytest.raises(Timeout):
+        SoftFileLock(tmp_path / ".lock-soft", timeout=0).acquire()
+    run.finish("stopped")
+    assert not (tmp_path / ".lock-soft").exists()
+
+
+def test_a_lock_alone_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / ".lock").touch()
+    RunDir.claim(tmp_path).release()
 
 
 def test_a_crashed_run_can_be_claimed_again_in_the_same_process(tmp_path: Path) -> None:

@@ -71,6 +71,35 @@ def test_convert(pairs: str, tmp_path: Path) -> None:
     assert done["left_out"] == [{"id": "pairs.jsonl:31", "reason": "empty_rejected", "detail": "rejected is empty"}]
 
 
+@pytest.fixture
+def votes(tmp_path: Path) -> str:
+    path = tmp_path / "votes.jsonl"
+    rows = [
+        {"prompt": row["prompt"], "response_a": row["chosen"], "response_b": row["rejected"], "label": n % 2}
+        for n, row in enumerate(ROWS)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_labels_are_said_and_can_be_named(votes: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"label holds 0 \(15\), 1 \(15\); which answer each value means is not certain"
+    ):
+        run("inspect", votes)
+    named = ("--label", "0=response_a", "--label", "1=response_b")
+    line = "label: 0 → response_a (15), 1 → response_b (15)"
+    assert line in run("inspect", votes, *named, "--html", str(tmp_path / "page.html"))
+    assert line in (tmp_path / "page.html").read_text()
+    done = RUN.invoke(app, ["convert", votes, *named, "-o", str(tmp_path / "o.jsonl")])
+    assert line in done.stderr
+    assert json.loads((tmp_path / "o.jsonl.data.json").read_text())["sources"][0]["labels"] == line
+    chosen = [json.loads(row)["chosen"][0]["content"] for row in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert chosen == [ROWS[n]["chosen" if n % 2 == 0 else "rejected"] for n in range(30)]
+    for verb, *more in (("curate", "--preset", "clean"), ("split",), ("mix",), ("augment", "--add", "dropped_end=2")):
+        run(verb, votes, *named, "-o", str(tmp_path / verb), *more)
+
+
 def test_curate(pairs: str, tmp_path: Path) -> None:
     text = run("curate", pairs, "--output", str(tmp_path / "out"), "--preset", "strong")
     assert "more_nouns_and_verbs" in text
@@ -139,7 +168,9 @@ def test_augment(pairs: str, tmp_path: Path) -> None:
     [
         (["inspect", "none.jsonl"], DataError, "none.jsonl' is not there"),
         (["inspect", "PAIRS", "--prefer", "nicer"], UsageError, "--prefer nicer: is not one of"),
-        (["inspect", "PAIRS", "--column", "prompt"], UsageError, "--column prompt: write NAME=COLUMN"),
+        (["inspect", "PAIRS", "--column", "prompt"], UsageError, "--column prompt: write it as prompt=question"),
+        (["inspect", "PAIRS", "--label", "0"], UsageError, "--label 0: write it as 0=response_1"),
+        (["inspect", "PAIRS", "--label", "0=first"], DataError, "labels is set, but no label column is read there"),
         (["convert", "PAIRS", "-o", "OUT", "--to", "xml"], UsageError, "palate does not write 'xml'"),
         (["curate", "PAIRS"], UsageError, "name a dataset and --output"),
         (["curate", "PAIRS", "-o", "OUT"], ConfigError, "no rules; name a preset"),
@@ -174,3 +205,61 @@ def test_every_verb_has_help() -> None:
     ]  # fmt: skip
     for verb in command.commands.values():  # type: ignore[attr-defined]
         assert verb.help
+
+
+@pytest.mark.parametrize("verb", ["split", "mix", "convert", "curate"])
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("empty.jsonl", "", "there is no row in it"),
+        ("empty.json", "[]", "there is no row in it"),
+        ("header.csv", "prompt,chosen,rejected\n", "there is no row in it"),
+        ("notes.txt", "hello", "unknown type of file"),
+        ("broken.jsonl", "{oops\n", "line 1: broken JSON"),
+        ("numbers.jsonl", "5\n", "none of its first rows is an object"),
+        ("cut.parquet", "PAR1", "not a whole Parquet file"),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path: Path, verb: str, name: str, content: str, says: str) -> None:
+    (tmp_path / name).write_text(content)
+    target = tmp_path / ("o.jsonl" if verb == "convert" else "o")
+    given = [verb, str(tmp_path / name), "-o", str(target), *(["--preset", "clean"] if verb == "curate" else [])]
+    with pytest.raises(DataError) as raised:
+        run(*given)
+    assert name in str(raised.value)
+    assert says in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not target.exists()
+
+
+def test_one_row_is_enough_for_all_verbs_but_split(tmp_path: Path) -> None:
+    path = tmp_path / "one.jsonl"
+    path.write_text(json.dumps(ROWS[0]) + "\n")
+    assert "1 pairs as palate" in run("convert", str(path), "-o", str(tmp_path / "c.jsonl"))
+    assert "1  rows in" in run("mix", str(path), "-o", str(tmp_path / "m"))
+    assert "1 rows kept" in run("curate", str(path), "-o", str(tmp_path / "k"), "--preset", "clean")
+    with pytest.raises(DataError, match=r"one\.jsonl: validation 0\.05 of 1 rows in 1 clusters .* split more rows"):
+        run("split", str(path), "-o", str(tmp_path / "s"))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.parquet"])
+def test_answers_that_begin_like_formulas_or_lists_come_back_as_they_are(tmp_path: Path, name: str) -> None:
+    answers = ["- one\n- two", "-5", "--", "=SUM(A1)", "+1 for that", "@home", "'quoted'", "\t- tab", "- a | b", "a\rb"]
+    rows = [{"prompt": f"{answer}?", "chosen": answer, "rejected": "no"} for answer in answers]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("convert", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / name), "--to", "trl")
+    run("convert", str(tmp_path / name), "-o", str(tmp_path / "back.jsonl"))
+    back = [json.loads(line) for line in (tmp_path / "back.jsonl").read_text().splitlines()]
+    assert [row["chosen"][-1]["content"] for row in back] == answers
+    assert [row["prompt"][-1]["content"] for row in back] == [f"{answer}?" for answer in answers]
+
+
+def test_a_csv_by_hand_keeps_its_bullets(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('prompt,chosen,rejected\nq?,"- one\n- two",-no\n=1+1?,+2,@3\n')
+    run("convert", str(path), "-o", str(tmp_path / "b.jsonl"))
+    back = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    assert [[row[side][-1]["content"] for side in ("prompt", "chosen", "rejected")] for row in back] == [
+        ["q?", "- one\n- two", "-no"],
+        ["=1+1?", "+2", "@3"],
+    ]

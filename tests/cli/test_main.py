@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -187,6 +189,61 @@ def test_a_closed_pipe_is_quiet() -> None:
         error = process.stderr.read()
         assert process.wait(timeout=30) == 1
     assert error == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")  # noqa: PTH110
+@pytest.mark.parametrize("arguments", [["objectives"], ["objectives", "--json"], ["--version"], ["train", "--help"]])
+def test_a_full_stdout_is_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "palate", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "palate: error: the result could not be written to standard output: No space left on device\n"
+    )
+
+
+@pytest.mark.parametrize(("closing", "code"), [(">&-", 0), ("2>&-", 0), ("2>/dev/full", 0)])
+def test_a_stream_that_is_closed_or_full_is_no_traceback(closing: str, code: int) -> None:
+    script = f'"{sys.executable}" -m palate objectives sigmoid {closing}; echo "code $?"'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == f"code {code}"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("moment", [0.15, 0.3, 0.6])
+def test_ctrl_c_while_the_command_starts_is_one_line(moment: float) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the interpreter itself is up
+        time.sleep(moment)
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert error == "palate: error: interrupted\n"
+
+
+# A command that takes as long as it needs to be met while it starts or while it runs.
+STARTING = """
+import time
+from palate import __main__
+print("up", flush=True)
+import builtins
+real = builtins.__import__
+def slow(name, *args, **kwargs):
+    if name.startswith("palate.cli"):
+        time.sleep(0.05)
+    return real(name, *args, **kwargs)
+builtins.__import__ = slow
+import sys
+sys.argv = ["palate", "objectives"]
+from palate import threads
+threads.others_running = lambda: time.sleep(60)
+__main__.run()
+"""
 
 
 def test_plan_is_the_module_that_the_fixture_breaks() -> None:

@@ -24,7 +24,7 @@ def load(folder: Path, given: dict[str, Any], *overrides: str) -> Pipeline:
     return load_pipeline(path, overrides)
 
 
-def starts(pipeline: Pipeline) -> list[tuple[str, str | None]]:
+def starts(pipeline: Pipeline) -> list[tuple[str, str | list[str] | None]]:
     return [(run.config.model_name_or_path, run.config.adapter_name_or_path) for run in pipeline.runs]
 
 
@@ -45,6 +45,21 @@ def test_adapters_go_on_and_are_merged_where_all_weights_train(tmp_path: Path) -
         ("base", "runs/p/1-sft"),
         ("base", "runs/p/2-dpo"),
         ("runs/p/3-dpo", None),
+    ]
+
+
+def test_what_a_stage_merged_is_named_before_its_adapter(tmp_path: Path) -> None:
+    stages = [{"stage": "sft"}, {"stage": "dpo"}, {"stage": "dpo", "finetuning_type": "full"}]
+    given = {"stages": stages, "finetuning_type": "lora", "adapter_name_or_path": "a, b"}
+    assert starts(load(tmp_path, given)) == [
+        ("base", "a, b"),
+        ("base", ["a", "runs/p/1-sft"]),
+        ("base", ["a", "runs/p/2-dpo"]),
+    ]
+    assert starts(load(tmp_path, {**given, "create_new_adapter": True})) == [
+        ("base", "a, b"),
+        ("base", ["a", "b", "runs/p/1-sft"]),
+        ("base", ["a", "b", "runs/p/1-sft", "runs/p/2-dpo"]),
     ]
 
 

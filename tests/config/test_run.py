@@ -47,6 +47,11 @@ def test_what_can_be_written_in_several_ways() -> None:
     assert dpo(eval_strategy=False, save_strategy=False).save_strategy == "no"
     assert dpo(reference_cache=False, trunk_cache=False).trunk_cache == "off"
     assert dpo(reference_cache="refs.safetensors").reference_cache == "refs.safetensors"
+    assert dpo(labels={0: "response_1", True: True, None: None}).labels == {
+        "0": "response_1",
+        "true": "true",
+        "null": "none",
+    }
     assert dpo(run_name=2024).run_name == "2024"
 
 

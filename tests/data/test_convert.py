@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from palate.records import (
     Record,
     Rollouts,
     ScoredCompletion,
+    ToolCall,
 )
 
 # Text as people write it, and as they should not; never blank, never half a surrogate pair.
@@ -38,6 +40,37 @@ def turn(role: Any) -> st.SearchStrategy[Message]:
     return st.builds(Message, st.just(role), TEXT)
 
 
+CALL = st.builds(
+    ToolCall,
+    st.just("f"),
+    st.dictionaries(TEXT, st.one_of(TEXT, st.integers(0, 9), st.none()), max_size=2).map(
+        lambda arguments: json.dumps(arguments, ensure_ascii=False)
+    ),
+    st.one_of(st.none(), TEXT),
+)
+RICH = st.builds(
+    Message,
+    st.just("assistant"),
+    st.one_of(st.just(""), TEXT),
+    tool_calls=st.lists(CALL, min_size=1, max_size=2).map(tuple),
+    reasoning_content=st.one_of(st.none(), TEXT),
+    trained=st.booleans(),
+)
+RESULT = st.builds(Message, st.just("tool"), TEXT, name=st.just("f"), tool_call_id=st.one_of(st.none(), TEXT))
+RICH_PAIR = st.builds(
+    lambda prompt, steps, reasoning, texts: PreferencePair(
+        id="x",
+        prompt=prompt,
+        chosen=(*steps, Message("assistant", texts[0], reasoning_content=reasoning)),
+        rejected=(*steps, Message("assistant", texts[1])),
+    ),
+    st.one_of(st.tuples(turn("user")), st.tuples(turn("user"), RICH, RESULT)),
+    st.one_of(st.just(()), st.tuples(RICH, RESULT)),
+    st.one_of(st.none(), TEXT),
+    st.lists(
+        TEXT.map(lambda text: f"{text} end"), min_size=2, max_size=2, unique_by=lambda text: " ".join(text.split())
+    ),
+)
 ANSWER = st.one_of(
     st.tuples(turn("assistant")),
     st.tuples(turn("assistant"), turn("tool"), turn("assistant")),
@@ -124,6 +157,61 @@ def test_pairs_in_parquet_arrow_and_csv(records: list[PreferencePair]) -> None:
             assert (after.prompt, after.chosen, after.rejected) == (before.prompt, before.chosen, before.rejected)
             assert (after.weight, after.margin, after.tools) == (before.weight, before.margin, before.tools)
             assert after.dimensions == before.dimensions
+
+
+@settings(max_examples=30, deadline=None)
+@given(records=st.lists(RICH_PAIR, min_size=1, max_size=4))
+def test_tool_calls_reasoning_and_flags_survive(records: list[PreferencePair]) -> None:
+    """Parquet holds them as JSON text, so that nothing is padded."""
+    for name in ("a.jsonl", "a.parquet", "a.csv"):
+        again = round_trip(records, PreferencePair, name, "trl")
+        for before, after in zip(records, again, strict=True):
+            assert (after.prompt, after.chosen, after.rejected) == (before.prompt, before.chosen, before.rejected)
+
+
+def test_what_other_formats_cannot_hold_is_named() -> None:
+    asked, call = (Message("user", "q"),), ToolCall("f", '{"a": 1}')
+    plain = (Message("assistant", "b"),)
+    cases: list[tuple[Messages, dict[str, str | None]]] = [
+        ((Message("assistant", "a", reasoning_content="hm"),), {"openai": "reasoning", "llamafactory": "reasoning"}),
+        ((Message("assistant", "a", trained=False), *plain), {"openai": "not trained", "llamafactory": "2 turns"}),
+        ((Message("assistant", "", tool_calls=(call,)),), {"openai": "no id", "llamafactory": None}),
+        (
+            (Message("assistant", "a", tool_calls=(replace(call, id="1"),)),),
+            {"openai": None, "llamafactory": "text beside"},
+        ),
+    ]
+    for chosen, expected in cases:
+        record = PreferencePair(id="x", prompt=asked, chosen=chosen, rejected=plain)
+        for to, words in expected.items():
+            if words is None:
+                (again,) = round_trip([record], PreferencePair, "a.jsonl", to)
+                assert again.chosen == chosen
+            else:
+                with pytest.raises(NotHeldError, match=words):
+                    TARGETS[to].row(record)
+
+
+def test_openai_rows_have_arguments_as_text() -> None:
+    chosen = (Message("assistant", "", tool_calls=(ToolCall("f", '{"a": 1}', "c1"),)),)
+    record = PreferencePair(
+        id="x", prompt=(Message("user", "q"),), chosen=chosen, rejected=(Message("assistant", "b"),)
+    )
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    assert TARGETS["openai"].row(record)["preferred_output"][0]["tool_calls"] == [call]
+
+
+def test_llama_factory_function_calls() -> None:
+    calls = (ToolCall("f", '{"a": 1}', "c1"), ToolCall("g", "{}"))
+    turns = (Message("user", "q"), Message("assistant", "", tool_calls=calls), Message("tool", "1", name="f"))
+    record = Demonstration(id="x", prompt=turns, completion=(Message("assistant", "One."),))
+    assert TARGETS["llamafactory"].row(record)["conversations"] == [
+        {"from": "human", "value": "q"},
+        {"from": "function_call", "value": '[{"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {}}]'},
+        {"from": "observation", "value": "1"},
+        {"from": "gpt", "value": "One."},
+    ]
+    assert "names of speakers and ids of tool calls" in TARGETS["llamafactory"].loses(record)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +342,21 @@ def test_paired_becomes_unpaired_and_back(tmp_path: Path) -> None:
     assert [(p.prompt[0].content, p.chosen[0].content, p.rejected[0].content) for p in pairs] == [
         (f"q{n}", "a", "b") for n in range(3)
     ]
+
+
+def test_scored_answers_to_one_prompt_become_pairs(tmp_path: Path) -> None:
+    scores = {"q": (3, 1, 4), "p": (2, 2), "alone": (4,)}
+    rows = [
+        {"prompt": prompt, "response": f"{prompt}{n}", "helpfulness": score, "correctness": 3, "coherence": 4}
+        for prompt, given in scores.items()
+        for n, score in enumerate(given)
+    ]
+    done = convert(written(tmp_path, rows), tmp_path / "out.jsonl", kind="pairs")
+    (pair,) = load_records(str(tmp_path / "out.jsonl"), kind=PreferencePair).records
+    assert (pair.chosen[0].content, pair.rejected[0].content, pair.margin) == ("q2", "q1", 0.75)
+    assert [(drop.id, drop.reason) for drop in done.left_out] == [
+        ("in.jsonl:1", "not_compared"), ("in.jsonl:4", "tie"), ("in.jsonl:5", "tie"), ("in.jsonl:6", "no_partner"),
+    ]  # fmt: skip
 
 
 def test_an_answer_without_a_partner_is_listed(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from palate.data import FORMATS, LoadedData, RatedAnswers, Reading, load_records
+from palate.data import FORMATS, Format, LoadedData, RatedAnswers, Reading, load_records
 from palate.data.formats import recognise
+from palate.data.labels import find_coding
 from palate.data.rows import Origin
 from palate.errors import DataError
 from palate.records import (
@@ -73,19 +76,48 @@ PAIRS: dict[str, list[dict[str, Any]]] = {
         {"question": "q", "answer_1": "b", "answer_2": "a", "chosen": "2"},
         {"input": "q", "output_1": "b", "output_2": "a", "label": 2},
         {"instruction": "q", "output_1": "a", "output_2": "b", "preference": 1.2},
+        {"context": [USER], "response1": "b", "response2": "a", "overall_preference": 3},
+        {"prompt": "q", "response_a": "b", "response_b": "a", "winner": "model_b"},
+        {"prompt": "q", "completion_1": "b", "completion_2": "a", "score_1": 1, "score_2": 2},
+        {"conversation_a": [USER, WORSE], "conversation_b": [USER, BOT], "winner": "model_b"},
     ],
-    "arena": [{"conversation_a": [USER, WORSE], "conversation_b": [USER, BOT], "winner": "model_b"}],
+    "label-studio": [
+        {
+            "data": {"prompt": "q", "answer1": "b", "answer2": "a"},
+            "annotations": [{"result": [{"value": {"selected": "right"}}]}],
+        }
+    ],
+    "answer-lists": [{"prompt": "q", "chosen": ["a"], "rejected": ["b"]}],
+    "best-of-list": [{"prompt": "q", "answers": ["b", "a"], "best": 2}],
+    "rejected-response": [
+        {"messages": [USER, BOT], "rejected_response": "b"},
+        {"messages": [USER, BOT], "rejected_messages": [USER, WORSE]},
+        {"query": "q", "response": "a", "rejected_response": "b"},
+    ],
     "pku-saferlhf": [
         {"prompt": "q", "response_0": "b", "response_1": "a", "better_response_id": 1, "safer_response_id": None}
     ],
 }
 
 
+LABELS = {"1": "first", "1.2": "first", "2": "second"}
+"""What one row alone does not say of its label."""
+
+
+def read_row(form: Format, row: dict[str, Any]) -> Record:
+    cells = form.labels(row, Reading()) if form.labels is not None else None
+    pair = cells is not None and cells.scheme == "pair"
+    coding = find_coding([cells] if cells is not None else [], LABELS if pair else {}, "x", {})
+    read = form.read(row, Origin("x:1", "x", row, {}), Reading(coding=coding))
+    (record,) = [read] if isinstance(read, Record) else read
+    return record
+
+
 @pytest.mark.parametrize(("name", "row"), [(name, row) for name, rows in PAIRS.items() for row in rows])
 def test_every_way_to_write_a_pair(name: str, row: dict[str, Any]) -> None:
     found = recognise([row], Reading(), "x", PreferencePair)
     assert (found.format.name, found.confidence) == (name, 1.0)
-    pair = found.format.read(row, Origin("x:1", "x", row, {}), Reading())
+    pair = read_row(found.format, row)
     assert isinstance(pair, PreferencePair)
     assert (pair.prompt, pair.chosen, pair.rejected) == (ASKED, BETTER_TURN, WORSE_TURN)
 
@@ -103,8 +135,22 @@ def test_every_way_to_write_a_pair(name: str, row: dict[str, Any]) -> None:
         ("labelled", {"prompt": "q", "completion": "a", "label": "true"}, LabelledCompletion),
         ("labelled", {"instruction": "q", "input": "", "output": "a", "label": 1}, LabelledCompletion),
         ("scored", {"prompt": "q", "response": "a", "score": "0.25"}, ScoredCompletion),
+        ("helpsteer", {"prompt": "q", "response": "a", "helpfulness": 3, "correctness": 4, "coherence": 4},
+         ScoredCompletion),
         ("ranked", {"instruction": "q", "input": "", "output": ["a", "b"], "history": []}, Ranking),
         ("ranked", {"prompt": [USER], "completions": [[BOT], [WORSE]]}, Ranking),
+        (
+            "ranked-answers",
+            {"prompt": "q", "answers": [{"answer": "b", "rank": 2}, {"answer": "a", "rank": 1}]},
+            Ranking,
+        ),
+        ("ranked-answers", {"context": [USER], "completions": ["b", "a"], "ranks": [1, 0]}, Ranking),
+        (
+            "message-tree",
+            {"prompt": {"text": "q", "replies": [{"role": "assistant", "text": "b", "rank": 1, "replies": []},
+                                                 {"role": "assistant", "text": "a", "rank": 0, "replies": []}]}},
+            Ranking,
+        ),
         ("rollouts", {"prompt": "q", "completions": ["a", "b"], "rewards": [1, 0]}, Rollouts),
         (
             "rated",
@@ -118,7 +164,7 @@ def test_every_way_to_write_a_pair(name: str, row: dict[str, Any]) -> None:
 def test_every_other_shape(name: str, row: dict[str, Any], kind: type[Record]) -> None:
     found = recognise([row], Reading(), "x")
     assert found.format.name == name
-    record = found.format.read(row, Origin("x:1", "x", row, {}), Reading())
+    record = read_row(found.format, row)
     assert type(record) is kind
     assert record.prompt == ASKED
     if isinstance(record, Demonstration | LabelledCompletion | ScoredCompletion):
@@ -146,6 +192,9 @@ def test_every_format_is_tested_here() -> None:
         "scored",
         "ranked",
         "rollouts",
+        "ranked-answers",
+        "message-tree",
+        "helpsteer",
     }
     assert {form.name for form in FORMATS} == {*PAIRS, *others, "rated", "prompts", "text"}
 
@@ -286,3 +335,57 @@ def test_rankings_keep_their_length(shared_data: SharedData) -> None:
     assert loaded.sources[0].notices == {"repeated_answer": 5}
     assert max(len(record.completions) for record in loaded.records) == 10
     assert sum(len(record.prompt) > 1 for record in loaded.records) == 390
+
+
+def turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+HINTED: list[dict[str, Any]] = [
+    {"conversations": [turn("user", "q")], "chosen": turn("assistant", "a"), "rejected": turn("assistant", "b")},
+    {"instruction": "q", "input": "", "chosen": "a", "rejected": "b"},
+    {"prompt": "q", "chosen": "a", "rejected": "b"},
+    {"question": "q", "response_j": "a", "response_k": "b"},
+    {"instruction": "q", "completions": [{"response": "a", "overall_score": 5}, {"response": "b", "overall_score": 3}]},
+    {"instruction": "q", "input": "", "output": ["a", "b"]},
+    {"prompt": "q", "completion": "a"},
+]
+
+
+@pytest.mark.parametrize("row", HINTED)
+@pytest.mark.parametrize("kind", [PreferencePair, Demonstration, Record])
+def test_a_hint_does_not_lead_to_a_second_refusal(row: dict[str, Any], kind: type[Record]) -> None:
+    """Every column renamed in turn: where a message says how to name the column, doing so is enough."""
+    for column in row:
+        renamed = {("theirs" if name == column else name): value for name, value in row.items()}
+        try:
+            recognise([renamed], Reading(), "f.jsonl", kind)
+        except DataError as error:
+            hint = re.search(r"lack .* columns: \{(\w+): YOUR_COLUMN\}", str(error))
+            if hint is None:
+                continue
+            mapped = {(hint[1] if name == "theirs" else name): value for name, value in renamed.items()}
+            assert recognise([mapped], Reading(), "f.jsonl", kind).confidence == 1
+
+
+def test_a_hint_names_every_column_that_is_lacking() -> None:
+    with pytest.raises(DataError, match=r"columns: \{chosen: YOUR_COLUMN, rejected: YOUR_COLUMN\}; columns found"):
+        recognise([{"prompt": "q", "good": "a", "bad": "b"}], Reading(), "f.jsonl", PreferencePair)
+    with pytest.raises(DataError, match=r"the rows lack 'rejected' of \{prompt, chosen, rejected\}; columns found"):
+        recognise([{"prompt": "q", "chosen": "a"}], Reading(), "f.jsonl", PreferencePair)
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [{"name": "f", "parameters": {}}],
+        '[{"name": "f", "parameters": {}}]',
+        ['{"name": "f", "parameters": {}}'],
+        '["{\\"name\\": \\"f\\", \\"parameters\\": {}}"]',
+    ],
+)
+def test_tools_as_objects_and_as_text(tmp_path: Path, tools: Any) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"prompt": "q", "chosen": "a", "rejected": "b", "tools": tools}) + "\n")
+    (record,) = load_records(str(path), kind=PreferencePair).records
+    assert record.tools == '[{"name": "f", "parameters": {}}]'

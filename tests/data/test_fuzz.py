@@ -40,12 +40,28 @@ LEAVES = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
     st.sampled_from(["", " ", "\n\nHuman: q\n\nAssistant: a", "\n\nHuman: q\n\nAssistant:", "[1", '["a"]', "\ud800", "\x00"]),
 )  # fmt: skip
+ANYTHING = st.one_of(
+    LEAVES, st.lists(LEAVES, max_size=2), st.dictionaries(st.sampled_from(["a", "type"]), LEAVES, max_size=2)
+)
+CALL = st.one_of(LEAVES, st.fixed_dictionaries(
+    {}, optional={"id": ANYTHING, "type": ANYTHING, "name": ANYTHING, "arguments": ANYTHING, "function": st.one_of(
+        ANYTHING, st.fixed_dictionaries({}, optional={"name": ANYTHING, "arguments": ANYTHING}))}
+))  # fmt: skip
+PART = st.one_of(LEAVES, st.fixed_dictionaries(
+    {}, optional={"type": st.one_of(ANYTHING, st.sampled_from(["text", "thinking", "tool_call", "image"])),
+                  "text": ANYTHING, "value": ANYTHING, "thinking": ANYTHING}
+))  # fmt: skip
+CONTENT = st.one_of(LEAVES, st.lists(PART, max_size=2))
 TURN = st.fixed_dictionaries(
-    {}, optional={"role": st.sampled_from(["user", "assistant", "tool", "nobody", None]), "content": LEAVES,
-                  "from": st.sampled_from(["human", "gpt"]), "value": LEAVES, "tool_calls": LEAVES}
+    {}, optional={"role": st.sampled_from(["user", "assistant", "tool", "nobody", "function_call", None]),
+                  "content": CONTENT, "from": st.sampled_from(["human", "gpt", "function_call"]), "value": CONTENT,
+                  "tool_calls": st.one_of(ANYTHING, st.lists(CALL, max_size=2)), "function_call": CALL,
+                  "reasoning_content": ANYTHING, "name": ANYTHING, "tool_call_id": ANYTHING, "train": ANYTHING,
+                  "weight": ANYTHING, "images": ANYTHING, "model": ANYTHING}
 )  # fmt: skip
+AS_TEXT = st.lists(TURN, min_size=1, max_size=2).map(lambda turns: json.dumps(turns, default=str))
 VALUES = st.recursive(
-    st.one_of(LEAVES, st.lists(TURN, max_size=3)),
+    st.one_of(LEAVES, st.lists(TURN, max_size=3), AS_TEXT),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
     max_leaves=6,
 )

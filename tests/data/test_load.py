@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from palate.data import LoadedData, Reading, load_records
+from palate.data.source_labels import check_labels_used
 from palate.errors import DataError
 from palate.records import (
     Demonstration,
@@ -125,15 +126,35 @@ def test_nothing_left_says_why(tmp_path: Path) -> None:
 
 def test_too_much_dropped_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, [GOOD, {**GOOD, "rejected": "a"}, {**GOOD, "chosen": ""}])
-    with pytest.raises(DataError, match=r"2 of 3 rows are faulty \(67%, allowed 50%\).*raise max_dropped"):
+    with pytest.raises(DataError, match=r"2 of 3 rows cannot be used \(67%, allowed 50%\).*max_dropped: 0.67"):
         load(path)
     assert len(load(path, max_dropped=0.7).records) == 1
 
 
-def test_a_tie_is_a_choice_not_a_fault(tmp_path: Path) -> None:
+def test_ties_and_missing_labels_count_as_dropped(tmp_path: Path) -> None:
     rows = [{"question": "q", "answer_1": "a", "answer_2": "b", "chosen": value} for value in (1, None, "tie", 0, 1.5)]
-    loaded = load(written(tmp_path, rows))
-    assert loaded.sources[0].dropped_by_reason == {"no_label": 2, "tie": 2}
+    path = written(tmp_path, rows)
+    with pytest.raises(DataError) as caught:
+        load(path)
+    assert str(caught.value) == (
+        f"{path}: 4 of 5 rows cannot be used (80%, allowed 50%): tie 3 (first: pairs.jsonl:3), no_label 1 (first: "
+        "pairs.jsonl:2); correct them, or use the others with max_dropped: 0.8 (a tie says nothing about which answer "
+        "is better)"
+    )
+    loaded = load(path, max_dropped=0.8)
+    assert [record.id for record in loaded.records] == ["pairs.jsonl:1"]
+    assert loaded.sources[0].dropped_by_reason == {"tie": 3, "no_label": 1}
+
+
+def test_meanings_of_values_that_no_row_has(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "response_1": "a", "response_2": "b", "label": label} for label in (0, 1)]
+    path, reading = written(tmp_path, rows), Reading(labels={"A": "first", "B": "second"})
+    loaded = load(path, reading=reading)
+    assert loaded.sources[0].label_values == {"0": 1, "1": 1}
+    with pytest.raises(DataError) as caught:
+        check_labels_used(loaded.sources, reading)
+    assert str(caught.value) == f"{path}: labels says what A, B means, but the values are 0, 1"
+    check_labels_used(loaded.sources, Reading(labels={"0": "first", "2": "tie"}))
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def test_tool_calls_are_held() -> None:
         ({"role": "user", "content": None}, "not_text"),
         ({"role": "user", "content": 3}, "not_text"),
         ({"role": "user", "content": [{"type": "image", "url": "u"}]}, "not_text"),
+        ({"role": "user", "content": [{"type": ["text"], "text": "u"}]}, "not_text"),
+        ({"role": "user", "content": [3]}, "not_text"),
+        ({"role": "user", "content": "q", "reasoning": "hm"}, "bad_turn"),
+        ({"role": "user", "content": "q", "tool_calls": [{"name": "f"}]}, "bad_turn"),
+        ({"role": "assistant", "content": "a", "reasoning": ["hm"]}, "not_text"),
+        ({"role": "assistant", "content": "a", "name": {"a": 1}}, "not_text"),
+        ({"role": "assistant", "content": "a", "weight": "much"}, "turn_weight"),
+        ({"role": "assistant", "content": "a", "refusal": "No."}, "turn_not_held"),
+        ({"from": "function_call", "value": "f()"}, "bad_tool_call"),
         ({"role": "user", "content": "half \ud83d"}, "not_text"),
         ({"role": "assistant", "content": "", "tool_calls": [{"arguments": "{}"}]}, "bad_tool_call"),
     ],
@@ -62,6 +71,25 @@ def test_a_turn_that_is_none(turn: Any, reason: str) -> None:
         read_turn(turn, "messages[0]")
     assert caught.value.reason == reason
     assert caught.value.detail.startswith("messages[0]")
+
+
+def test_keys_without_a_value_are_as_if_they_were_not_there() -> None:
+    nothing = {"tool_calls": None, "reasoning_content": "", "images": [], "train": None, "name": "", "value": None}
+    assert read_turn({"from": None, "role": "assistant", "content": "a", **nothing}, "m") == Message("assistant", "a")
+    columns = {"role": "assistant", "content": None, "value": "a", "prefix": False}
+    assert read_turn(columns, "m") == Message("assistant", "a")
+
+
+def test_a_row_that_says_its_reasoning_twice() -> None:
+    turn = {"role": "assistant", "content": "a", "reasoning": "hm", "reasoning_content": "hm"}
+    assert read_turn(turn, "m") == Message("assistant", "a", reasoning_content="hm")
+
+
+def test_what_is_not_read_is_counted() -> None:
+    unread: dict[str, int] = {}
+    turn = {"role": "user", "content": "q", "model": "m", "toxic": False, "value": "other"}
+    assert read_turn(turn, "m", Tags(unread=unread)) == Message("user", "q")
+    assert unread == {"model": 1, "toxic": 1, "value": 1}
 
 
 def test_text_names_what_it_found() -> None:

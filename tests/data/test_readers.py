@@ -96,10 +96,43 @@ def test_csv_and_tsv(tmp_path: Path) -> None:
     assert rows_of(written(tmp_path, "a.tsv", "prompt\tchosen\n1\t[0]\n")) == [{"prompt": "1", "chosen": "[0]"}]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "\ufeffprompt;chosen\r\nq;a, b\r\n"),
+        ("a.csv", "prompt\tchosen\nq\ta, b\n"),
+        ("a.csv", "sep=|\nprompt|chosen\nq|a, b\n"),
+        ("a.tsv", 'prompt,chosen\nq,"a, b"\n'),
+        ("a.csv", 'prompt,chosen\nq,"a, b"\n'),
+    ],
+)
+def test_the_delimiter_is_found(tmp_path: Path, name: str, text: str) -> None:
+    assert rows_of(written(tmp_path, name, text)) == [{"prompt": "q", "chosen": "a, b"}]
+
+
+def test_one_column_stays_one_column(tmp_path: Path) -> None:
+    assert rows_of(written(tmp_path, "a.csv", "text\na; b\n")) == [{"text": "a; b"}]
+    with pytest.raises(DataError, match=r"a.csv, line 4: broken CSV"):
+        rows_of(written(tmp_path, "a.csv", 'sep=;\na;b\n1;2\n"1;2\n'))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.table([pa.array(["q"]), pa.array(["a"]), pa.array(["b"])], names=["prompt", "chosen", "chosen"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    for name in ("a.parquet", "a.arrow"):
+        with pytest.raises(DataError, match="the column 'chosen' occurs twice; rename one of them"):
+            rows_of(tmp_path / name)
+
+
 def test_a_csv_row_with_missing_cells_is_a_row_fault(tmp_path: Path) -> None:
     bad, good = rows_of(written(tmp_path, "a.csv", "prompt,chosen\nonly\nq,a\n"))
     assert isinstance(bad, RowError)
-    assert (bad.reason, bad.detail) == ("wrong_cell_count", "1 cells under 2 columns")
+    assert (bad.reason, bad.detail) == (
+        "wrong_cell_count",
+        "1 cells under 2 columns; the delimiter is ',', quote cells that hold it",
+    )
     assert good == {"prompt": "q", "chosen": "a"}
 
 

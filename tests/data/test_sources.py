@@ -13,9 +13,10 @@ import datasets
 import pyarrow as pa
 import pytest
 
-from palate.data import open_source
+from palate.data import load_records, open_source
 from palate.data.messages import Tags
 from palate.errors import DataError
+from palate.records import PreferencePair
 
 ROWS = [{"prompt": f"q{n}", "chosen": "a", "rejected": "b"} for n in range(3)]
 
@@ -147,6 +148,17 @@ def test_a_wrong_entry_is_named(tmp_path: Path, entry: Any, says: str) -> None:
     register(tmp_path, {"name": entry})
     with pytest.raises(DataError, match=says):
         open_source("name", dataset_dir=tmp_path)
+
+
+def test_an_entry_says_what_labels_mean(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "response_1": "a", "response_2": "b", "label": label} for label in (0, 1)]
+    lines(tmp_path, "rows.jsonl", rows)
+    register(tmp_path, {"votes": {"file_name": "rows.jsonl", "labels": {"0": "response_2", "1": "response_1"}}})
+    loaded = load_records("votes", kind=PreferencePair, dataset_dir=tmp_path)
+    assert [pair.chosen[0].content for pair in loaded.records] == ["b", "a"]
+    register(tmp_path, {"votes": {"file_name": "rows.jsonl", "labels": {"0": 1}}})
+    with pytest.raises(DataError, match="labels must be an object of meanings by value"):
+        open_source("votes", dataset_dir=tmp_path)
 
 
 def test_a_broken_register_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -50,9 +51,13 @@ def test_prompts_that_differ_in_case_and_space_are_one() -> None:
     assert prompt_key((Message("user", "a"),)) != prompt_key((Message("system", "a"),))
 
 
-def test_plain_texts_are_told_apart_by_id() -> None:
+def test_plain_texts_are_told_apart_by_their_text() -> None:
     train, val = split_records([record(n, None) for n in range(10)], 0.2)
     assert (len(train), len(val)) == (8, 2)
+    twice = [replace(record(n // 2, None), id=f"f:{n}") for n in range(20)]
+    train, val = split_records(twice, 0.2)
+    assert not {r.completion for r in train} & {r.completion for r in val}
+    assert (len(train), len(val)) == (16, 4)
 
 
 def test_what_cannot_be_split_is_refused() -> None:

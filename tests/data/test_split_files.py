@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from palate.data import load_records
-from palate.data.split_files import split_files
+from palate.data.split_files import assign, split_files
 from palate.errors import DataError
 from palate.records import PreferencePair
 
@@ -100,3 +101,74 @@ def test_real_files(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     names = [str(shared_data(f"preference/{name}")) for name in ("lf_dpo_en_demo.json", "lf_dpo_zh_demo.json")]
     done = split_files(names, tmp_path / "out", {"validation": 0.1})
     assert done.counts["validation"] == {"lf_dpo_en_demo": 30, "lf_dpo_zh_demo": 30}
+
+
+def texts(count: int, seed: int) -> list[dict[str, Any]]:
+    chance = random.Random(seed)
+    return [{"text": " ".join(chance.choices(WORDS, k=30)) + f" {n}"} for n in range(count)]
+
+
+def test_plain_texts_are_clustered_by_their_text(tmp_path: Path) -> None:
+    """Their ids, `train-00000-of-00001.jsonl:N`, are nearly the same for all rows."""
+    content = texts(1_000, 5)
+    path = written(tmp_path, [*content, *content[:50]], "train-00000-of-00001.jsonl")
+    done = split_files(path, tmp_path / "out", {"validation": 0.1})
+    assert done.clusters == 1_000
+    train, held_out = ({row["text"] for row in lines(tmp_path / "out" / f"{name}.jsonl")} for name in done.counts)
+    assert not train & held_out
+    assert sum(done.counts["validation"].values()) == 105
+
+
+def test_the_whole_conversation_is_compared_and_not_its_last_turn(tmp_path: Path) -> None:
+    system = {"role": "system", "content": "You are a helpful assistant. " * 40}
+    rows_ = [
+        {
+            "prompt": [
+                *([system] if n % 2 else []),
+                {"role": "user", "content": row["prompt"]},
+                {"role": "assistant", "content": "Well."},
+                {"role": "user", "content": "Thank you. Please go on with the next part."},
+            ],
+            "chosen": "a",
+            "rejected": "b",
+        }
+        for n, row in enumerate(rows(100, 6))
+    ]
+    # Every tenth question comes again under another system text: the same prompt but for what the model was told.
+    rows_ += [{**row, "prompt": [{**system, "content": "Be brief."}, *row["prompt"][-3:]]} for row in rows_[::10]]
+    done = split_files(written(tmp_path, rows_, "a.jsonl"), tmp_path / "out", {"test": 0.2})
+    assert done.clusters == 100
+    train, test = (
+        {row["prompt"][-3]["content"] for row in lines(tmp_path / "out" / f"{part}.jsonl")}
+        for part in ("train", "test")
+    )
+    assert not train & test
+
+
+def test_no_row_is_held_in_memory(tmp_path: Path) -> None:
+    """1,000 rows of 10 kB, half of them held out: far less than the 5 MB of the held-out half is ever allocated."""
+    padding = "x" * 5_000
+    path = written(
+        tmp_path,
+        [{**row, "chosen": padding + row["chosen"], "rejected": padding + row["rejected"]} for row in rows(1_000, 7)],
+        "a.jsonl",
+    )
+    tracemalloc.start()
+    split_files(path, tmp_path / "out", {"validation": 0.5}, threshold=1.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3e6
+    assert len(lines(tmp_path / "out" / "validation.jsonl")) == 500
+
+
+def test_a_file_that_changes_between_the_passes_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, rows(30, 8), "a.jsonl")
+
+    def shortened(*given: Any) -> list[str]:
+        written(tmp_path, rows(20, 8), "a.jsonl")
+        return assign(*given)
+
+    monkeypatch.setattr("palate.data.split_files.assign", shortened)
+    with pytest.raises(DataError, match="a source changed while it was read: 20 rows, before 30"):
+        split_files(path, tmp_path / "out", {"test": 0.2})
+    assert not (tmp_path / "out").exists()

@@ -71,6 +71,25 @@ def test_two_bare_models_are_compared_on_named_pairs(finished: Path, model: Path
     assert there.margin.estimate == pytest.approx(-back.margin.estimate)
 
 
+def test_pairs_of_one_prompt_are_a_cluster(finished: Path, model: Path, tmp_path: Path) -> None:
+    """Two copies of every pair, the second in other letters of the prompt, say no more than one does."""
+    once = pairs(6, seed=5)
+    twice = [*once, *({**row, "prompt": row["prompt"].upper()} for row in once)]
+    # The copies are scored apart, so that their prompts count as one though the model sees other tokens.
+    rows = write_rows(tmp_path / "twice.jsonl", twice)
+    found = evaluate(finished, str(rows), reference=model, precision="fp32")
+    assert isinstance(found, Accuracy)
+    assert (found.n, found.prompts) == (12, 6)
+    assert {one.n for one in (found.reference, found.policy, found.implied, found.margin)} == {6}
+    same = evaluate(finished, str(write_rows(tmp_path / "same.jsonl", [*once, *once])), reference=model)
+    single = evaluate(finished, str(write_rows(tmp_path / "once.jsonl", once)), reference=model)
+    assert isinstance(same, Accuracy)
+    assert isinstance(single, Accuracy)
+    for name in ("policy", "implied", "margin"):
+        one, two = getattr(single, name), getattr(same, name)
+        assert (two.low, two.high, two.n) == pytest.approx((one.low, one.high, one.n), abs=1e-2)
+
+
 def test_pairs_that_do_not_fit_are_counted_and_left_out(finished: Path, model: Path, tmp_path: Path) -> None:
     long = {"prompt": "p", "chosen": "yes " * 400, "rejected": "no"}
     rows = write_rows(tmp_path / "pairs.jsonl", [*pairs(3, seed=5), long])
@@ -101,5 +120,5 @@ def test_the_command_prints_and_records_a_runs_own_figure_only(
     assert main(["eval", "accuracy", str(finished)]) == 0
     out = capsys.readouterr().out
     assert "Reference Accuracy: " in out
-    assert "on 8 held-out pairs, log-probabilities per token" in out
+    assert "log-probabilities per token, on 8 held-out pairs of 8 prompts (intervals from 10 prompts or fewer" in out
     assert json.loads(record.read_text())["n"] == 8

@@ -18,10 +18,16 @@ from palate.errors import DataError, FunctionError, ModelError, UsageError
 from palate.evaluation.frontier import measure_frontier
 from palate.evaluation.frontier_points import Frontier, FrontierModel
 from palate.evaluation.subject import ModelSpec
-from palate.records import Message, Messages
+from palate.records import Message, Messages, Record
+from palate.stats import rate_interval
 from tiny import save_tiny, tiny_tokenizer
 
-PROMPTS: list[Messages] = [(Message("user", text),) for text in ("what is it", "why", "who said this and that")]
+
+def record(text: str) -> Record:
+    return Record(id=text, prompt=(Message("user", text),))
+
+
+PROMPTS = [record(text) for text in ("what is it", "why", "who said this and that")]
 LENGTH = {"length": length_score("longer", "reward")}
 
 
@@ -65,17 +71,17 @@ def exact_kl(policy: Path, reference: Path, prompt: Messages, length: int) -> fl
 def test_the_kl_of_one_token_is_exact(policy: Path, model: Path) -> None:
     point = measured(policy, model, max_new_tokens=1, samples=3)
     for answer in point.answers[9:]:
-        want = exact_kl(policy, model, PROMPTS[answer.prompt], 1)
+        want = exact_kl(policy, model, PROMPTS[answer.prompt].prompt, 1)
         assert answer.kl == pytest.approx(want, rel=1e-4)
-    want = np.mean([exact_kl(policy, model, prompt, 1) for prompt in PROMPTS])
+    want = np.mean([exact_kl(policy, model, one.prompt, 1) for one in PROMPTS])
     assert point.points[1].kl.estimate == pytest.approx(want, rel=1e-4)
 
 
 def test_both_estimates_of_the_kl_are_unbiased_and_one_is_narrower(policy: Path, model: Path) -> None:
     """600 answers a prompt: each estimate within four standard errors (of its answers) of the sum over all answers."""
     found = measured(policy, model, samples=600)
-    for place, prompt in enumerate(PROMPTS):
-        want = exact_kl(policy, model, prompt, 2)
+    for place, one in enumerate(PROMPTS):
+        want = exact_kl(policy, model, one.prompt, 2)
         mine = [answer for answer in found.answers if answer.point == "policy" and answer.prompt == place]
         exact = np.array([answer.kl for answer in mine])
         plain = np.array([answer.logp - answer.ref_logp for answer in mine])
@@ -117,8 +123,15 @@ def test_the_unit_is_the_prompt(policy: Path, model: Path) -> None:
         assert interval.estimate == pytest.approx(means.mean())
         assert (interval.low, interval.high) == pytest.approx((means.mean() - half, means.mean() + half))
         assert interval.n == 3
+    assert point.ended == rate_interval([answer.ended for answer in mine], clusters=np.repeat(range(3), 5).tolist())
+    assert 0 <= point.distinct.low <= point.distinct.high <= 1
     kl = np.array([answer.kl for answer in mine]).reshape(3, 5).mean(1)
     assert point.kl_error == pytest.approx(kl.std(ddof=1) / math.sqrt(3))
+
+
+def test_a_prompt_given_twice_is_one_unit(policy: Path, model: Path) -> None:
+    point = measured(policy, model, prompts=[*PROMPTS, PROMPTS[0]], samples=2).points[1]
+    assert {one.n for one in (point.kl, point.tokens, point.ended, point.distinct, point.rewards["length"])} == {3}
 
 
 def test_answers_say_what_they_are(policy: Path, model: Path) -> None:
@@ -146,7 +159,7 @@ def test_distinct_answers(policy: Path, model: Path) -> None:
 
 
 def test_long_prompts_are_left_out_for_all(policy: Path, model: Path) -> None:
-    long = (Message("user", "and this is " * 60),)
+    long = record("and this is " * 60)
     found = measured(policy, model, prompts=[PROMPTS[0], long, PROMPTS[1]], cutoff_len=100)
     assert (found.prompts, found.left_out) == (2, 1)
     with pytest.raises(DataError, match="none of 1 prompts leaves room"):

@@ -34,6 +34,19 @@ def test_so_does_a_stage_of_a_pipeline() -> None:
     assert (trained_model(whole).model, trained_model(whole).revision) == ("out", None)
 
 
+def test_adapters_that_were_merged_come_before_the_runs_own(tmp_path: Path) -> None:
+    given = {"stage": "dpo", "model_name_or_path": "base", "dataset": "d.jsonl", "output_dir": str(tmp_path)}
+    given |= {"finetuning_type": "lora", "adapter_name_or_path": "a,b"}
+    (tmp_path / "adapter_config.json").write_text("{}")
+    for new, expected in ((False, ("a", str(tmp_path))), (True, ("a", "b", str(tmp_path)))):
+        config = config_from_values({**given, "create_new_adapter": new}).config
+        (tmp_path / "run.json").write_text(json.dumps({"status": "completed", "config": config.resolved()}))
+        run = read_run(tmp_path)
+        assert (run.policy.adapters, run.reference.adapters) == (expected, ("a", "b"))
+        assert trained_model(config).adapters == expected
+        assert starting_model(config).adapters == ("a", "b")
+
+
 def test_a_damaged_config_is_left_to_whoever_loads_the_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architectures": [')
     assert not is_reward_model(ModelSpec("model", str(tmp_path)))

@@ -14,6 +14,7 @@ from palate.errors import ArtifactError
 from palate.evaluation.table import (
     SideBySide,
     answers,
+    blocks,
     columns,
     prompt_text,
     read_answers,
@@ -103,9 +104,39 @@ def test_csv_comes_back_and_runs_no_formula(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("answer", "written"),
+    [
+        ("- one\n- two", "- one\n- two"),
+        ("-5", "-5"),
+        ("-0.5 ", "-0.5 "),
+        ("- 2+cmd|' /C calc'!A0", "'- 2+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("+1", "'+1"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("\t=1", "'\t=1"),
+    ],
+)
+def test_csv_keeps_bullets_and_negative_numbers(tmp_path: Path, answer: str, written: str) -> None:
+    with write_csv([SideBySide((USER,), {"run": answer}, None)], tmp_path / "t.csv").open(newline="") as file:
+        assert list(csv.reader(file))[1][2] == written
+
+
 def test_a_run_without_samples_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(ArtifactError, match="sample_prompts"):
         read_answers(tmp_path)
     (tmp_path / "samples.jsonl").write_text(json.dumps(sample(1, "a", "now")) + "\n")
     assert read_answers(tmp_path)[0].policy == "now"
+
+
+def test_blocks_tell_no_answer_from_an_empty_one() -> None:
+    rows = [SideBySide((USER,), {"full": None, "lora": ""}, "y\x1b[2J")]
+    assert blocks(rows) == [
+        [
+            ("Prompt", "Why is the sky blue?"),
+            ("full", "(none)"),
+            ("lora", "(empty)"),
+            ("Reference Model Output", "y[2J"),
+        ]
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from palate.artifacts import read_jsonl
 from palate.errors import ArtifactError, DataError
 from palate.feedback.candidates import read_candidates, write_candidates
 from palate.models.generate import Decoding
-from palate.records import Answer, Message, Messages
+from palate.records import Answer, Message, Messages, Record, ToolCall, as_turn
 
-PROMPTS: list[tuple[str, Messages]] = [(f"p.jsonl:{n}", (Message("user", f"prompt {n}"),)) for n in range(1, 41)]
+PROMPTS = [Record(id=f"p.jsonl:{n}", prompt=(Message("user", f"prompt {n}"),)) for n in range(1, 41)]
 HOW = Decoding(max_new_tokens=4, temperature=1.0, seed=3)
 
 
@@ -29,7 +30,14 @@ class Echo:
         self.calls = 0
         self._dies_at = dies_at
 
-    def answers(self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int]) -> list[Answer]:
+    def answers(
+        self,
+        prompts: Sequence[Messages],
+        decoding: Decoding,
+        seeds: Sequence[int],
+        *,
+        tools: Sequence[str | None] | None = None,
+    ) -> list[Answer]:
         if self.calls == self._dies_at:
             raise KeyboardInterrupt
         self.calls += 1
@@ -52,7 +60,7 @@ def test_a_killed_file_is_finished_and_equals_an_unbroken_one(tmp_path: Path) ->
 def test_what_is_sampled_depends_on_prompt_seed_and_number_alone(tmp_path: Path) -> None:
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     write_candidates(PROMPTS, Echo(), 4, HOW, path=first)
-    write_candidates([("other.jsonl:9", PROMPTS[7][1])], Echo(), 2, HOW, path=second)
+    write_candidates([replace(PROMPTS[7], id="other.jsonl:9")], Echo(), 2, HOW, path=second)
     four, two = (row["completions"] for row in (read_jsonl(first)[7], read_jsonl(second)[0]))
     assert four[:2] == two
     assert len({one["text"] for one in four}) == 4
@@ -72,7 +80,7 @@ def test_a_row_says_all_there_is_to_know(tmp_path: Path) -> None:
         "decoding": {"max_new_tokens": 4, "temperature": 1.0, "top_p": 1.0},
     }
     (read,) = read_candidates(tmp_path / "c.jsonl")
-    assert read.prompt == PROMPTS[0][1]
+    assert read.prompt == PROMPTS[0].prompt
     assert read.completions == (Answer(text, "stop", 2),)
 
 
@@ -85,7 +93,7 @@ def test_other_settings_are_not_mixed_into_a_file(tmp_path: Path, how: Decoding)
     with pytest.raises(ArtifactError, match="made with k 2, not 3"):
         write_candidates(PROMPTS, Echo(), 3, HOW, path=path)
     with pytest.raises(ArtifactError, match="another prompt"):
-        write_candidates([("p.jsonl:1", PROMPTS[5][1])], Echo(), 2, HOW, path=path)
+        write_candidates([replace(PROMPTS[5], id="p.jsonl:1")], Echo(), 2, HOW, path=path)
 
 
 def test_plain_texts_are_candidates_too_and_bad_rows_are_named(tmp_path: Path) -> None:
@@ -119,4 +127,16 @@ def test_rows_that_would_be_misread_are_named(tmp_path: Path, second: dict[str, 
     assert [row.completions[0].tokens for row in read_candidates(path)] == [None]
     path.write_text("".join(json.dumps(row) + "\n" for row in (first, second)))
     with pytest.raises(DataError, match=rf"c\.jsonl:2: {re.escape(said)}"):
+        read_candidates(path)
+
+
+def test_tool_calls_of_a_prompt_are_read_back(tmp_path: Path) -> None:
+    call = ToolCall("f", '{"a": 1}', "c1")
+    prompt = (Message("user", "q"), Message("assistant", "", (call,)), Message("tool", "1", tool_call_id="c1"))
+    row = {"id": "a", "prompt": [as_turn(turn) for turn in prompt], "completions": ["x"]}
+    path = tmp_path / "c.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert read_candidates(path)[0].prompt == prompt
+    path.write_text(json.dumps({**row, "prompt": [{"role": "user", "content": 3}]}) + "\n")
+    with pytest.raises(DataError, match=r"c\.jsonl:1: prompt\[0\] is int 3"):
         read_candidates(path)

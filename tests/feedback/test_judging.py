@@ -10,7 +10,7 @@ import pytest
 from palate.feedback.candidates import Candidates
 from palate.feedback.judging import collect_votes, questions
 from palate.feedback.votes import read_votes
-from palate.records import Answer, Message, Messages, Verdict
+from palate.records import Answer, Columns, Message, Messages, Verdict
 
 PROMPT = (Message("user", "q"),)
 
@@ -28,7 +28,9 @@ class Longest:
         self.shown: list[tuple[str, str]] = []
         self._dies_after = dies_after
 
-    def compare(self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str]) -> list[Verdict]:
+    def compare(
+        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
+    ) -> list[Verdict]:
         if len(self.shown) >= self._dies_after:
             raise KeyboardInterrupt
         self.shown += zip(left, right)

@@ -111,7 +111,7 @@ def test_a_longer_schedule_goes_on_from_a_named_checkpoint(model: Path, tmp_path
 
 @pytest.mark.parametrize("rare", [True, False], ids=["more often", "less often"])
 def test_other_intervals_hold_and_change_nothing_else(model: Path, tmp_path: Path, rare: bool) -> None:
-    """Saved, evaluated and logged as the config of the resumed run says; trained as the one that was not interrupted."""
+    """Saved, evaluated and logged as the resumed run's config says; trained as the run that was not interrupted."""
     held_out = {"eval_dataset": str(write_rows(tmp_path / "held_out.jsonl", pairs(3, seed=9))), "dropout": 0.1}
     when = {"save_strategy": "steps", "eval_strategy": "steps"}
     steps = [{"save_steps": 4, "eval_steps": 4, "logging_steps": 4}, {"save_steps": 1, "eval_steps": 1}]

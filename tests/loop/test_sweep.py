@@ -15,7 +15,7 @@ from palate.errors import ArtifactError
 from palate.loop import sweep as loop
 from palate.loop.sweep import run_sweep
 from palate.report.sweep import write_sweep_report
-from palate.stats import wilson
+from palate.stats import rate_interval
 from runs import config_file, distance, metrics, run_json, values, write_rows
 
 
@@ -137,11 +137,13 @@ def test_weights_of_dimensions_trade_one_for_the_other(
     for dimensions in found:
         for name in ("helpful", "safe"):
             implied, n = dimensions[name]["implied"], dimensions[name]["n"]
-            again = wilson(implied["estimate"] * n, n)
+            right = [place < round(implied["estimate"] * n) for place in range(n)]
+            assert dimensions[name]["prompts"] == n
+            again = rate_interval(right, clusters=range(n))
             assert (implied["low"], implied["high"]) == pytest.approx((again.low, again.high))
     helpful, safe = ([one[name]["implied"]["estimate"] for one in found] for name in ("helpful", "safe"))
     assert helpful[0] > helpful[2]
     assert safe[2] > safe[0]
     page = write_sweep_report(tmp_path / "out").read_text(encoding="utf-8")
     assert "Trade-off of helpful and safe" in page
-    assert "On the front:" in page
+    assert "On the trade-off front: point" in page

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from palate.errors import ArtifactError
 from palate.models.precision import FP32
@@ -144,3 +144,27 @@ def test_nothing_new_is_nothing_written(store: ReferenceStore) -> None:
     found = ReferenceStore.open(store.path, "start")
     found.save()
     assert found.path.stat().st_mtime_ns == before
+
+
+def test_values_of_an_earlier_version_are_not_taken_for_those_of_this_model(
+    store: ReferenceStore, tmp_path: Path
+) -> None:
+    """Its identities were of weights alone."""
+    tensors = load_file(store.path)
+    facts = {"format": "palate reference log-probabilities 1", "identity": "start", "checksum": ""}
+    save_file(tensors, tmp_path / "old.safetensors", metadata=facts)
+    with pytest.raises(ArtifactError, match="earlier version of palate; delete it, it is rebuilt"):
+        ReferenceStore.open(tmp_path / "old.safetensors", "start")
+
+
+def test_the_longest_group_is_always_scored_again(
+    store: ReferenceStore, live: FrozenCopy, groups: list[EncodedGroup]
+) -> None:
+    """What differs at length only would pass a sample of short ones."""
+    more = [*groups * 8, *random_groups(1, seed=5, prompt=(60, 60)), *groups * 8]
+    fill(store, live, more, in_twos, CPU)
+    longest = max(more, key=lambda group: group.longest_row)
+    key = group_key(longest)
+    store.put(key, store.get(key) + 0.5)
+    with pytest.raises(ArtifactError, match=r"differ from the reference by 0\.5"):
+        verify(store, live, more, in_twos, CPU, "fp32")

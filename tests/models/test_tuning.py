@@ -16,7 +16,7 @@ from palate.errors import ConfigError, ModelError
 from palate.models import tuning
 from palate.models.reward_model import RewardModel
 from palate.records import Message
-from runs import metrics, run, run_json, weights
+from runs import config, metrics, run, run_json, weights
 from tiny import save_tiny, tiny_model
 
 LORA = {"finetuning_type": "lora", "lora_rank": 4, "learning_rate": 2e-2, "per_device_train_batch_size": 4}
@@ -140,3 +140,55 @@ def test_lora_leaves_the_head_alone(kind: str) -> None:
     trains = [name for name, parameter in tuned.named_parameters() if parameter.requires_grad]
     assert trains
     assert all("lora_" in name and "lm_head" not in name for name in trains)
+
+
+def test_every_key_of_lora_reaches_peft(model: Path, tmp_path: Path) -> None:
+    """What is saved says how the adapter computes, so this is what trained."""
+    keys = {"lora_rank": 4, "lora_alpha": 12, "lora_dropout": 0.25, "use_rslora": True, "lora_target": "q_proj, v_proj"}
+    run(model, tmp_path / "all", finetuning_type="lora", max_steps=1, **keys)
+    saved = json.loads((tmp_path / "all" / "adapter_config.json").read_text())
+    assert (saved["r"], saved["lora_alpha"], saved["lora_dropout"]) == (4, 12, 0.25)
+    assert (saved["use_rslora"], saved["use_dora"]) == (True, False)
+    assert sorted(saved["target_modules"]) == ["q_proj", "v_proj"]
+    run(model, tmp_path / "dora", finetuning_type="lora", max_steps=1, lora_rank=5, use_dora=True)
+    saved = json.loads((tmp_path / "dora" / "adapter_config.json").read_text())
+    assert (saved["use_dora"], saved["lora_alpha"], saved["lora_dropout"]) == (True, 10, 0.0)
+    assert any("lora_magnitude_vector" in name for name in weights(tmp_path / "dora"))
+
+
+def test_quantised_weights_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    """Neither the model nor the dataset is there: nothing was looked for."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA GPU")
+    given = {"finetuning_type": "lora", "quantization_bit": 4, "dataset": str(tmp_path / "none.jsonl")}
+    with pytest.raises(ModelError, match=r"quantization_bit: 4 needs a CUDA GPU .* this run is on cpu; remove the key"):
+        run(tmp_path / "none", tmp_path / "run", **given)
+
+
+def test_quantised_weights_take_one_adapter(tmp_path: Path) -> None:
+    given = {"finetuning_type": "lora", "quantization_bit": 4}
+    config(tmp_path, tmp_path / "run", **given, adapter_name_or_path="a")
+    for more in ({"adapter_name_or_path": "a,b"}, {"adapter_name_or_path": "a", "create_new_adapter": True}):
+        with pytest.raises(ConfigError, match="a single adapter to continue; a would be merged into quantized weights"):
+            config(tmp_path, tmp_path / "run", **given, **more)
+
+
+def test_zero_layers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="freeze_trainable_layers must be at least 1"):
+        config(tmp_path, tmp_path / "run", finetuning_type="freeze", freeze_trainable_layers=0)
+
+
+def test_an_adapter_whole_modules_are_merged_and_saved_equal(model: Path, tmp_path: Path) -> None:
+    """additional_target without new tokens: a norm and the tied embedding."""
+    shape = {**LORA, "additional_target": "norm,embed_tokens", "num_train_epochs": 2}
+    run(model, tmp_path / "run", **shape)
+    assert metrics(tmp_path / "run")[0]["rewards/margins"] == 0.0
+    assert run_json(tmp_path / "run")["reference"]["kind"] == "adapter"
+    saved = {name for name in weights(tmp_path / "run") if "lora_" not in name}
+    prefix = "base_model.model."
+    assert saved == {f"{prefix}{name}.weight" for name in ("lm_head", "model.embed_tokens", "model.norm")}
+    merged = tuning.merge_adapter(AutoModelForCausalLM.from_pretrained(model), str(tmp_path / "run"))
+    with torch.no_grad():
+        ours = merged.eval()(TOKENS).logits
+    torch.testing.assert_close(ours, logits(model, tmp_path / "run"), atol=1e-4, rtol=1e-4)
+    assert float((ours - logits(model)).abs().max()) > 1e-2

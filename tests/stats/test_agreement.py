@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.stats import cohen_kappa, krippendorff_alpha
+from palate.stats import Agreement, cohen_kappa, krippendorff_alpha
 
 # Krippendorff's own example (2011, "Computing Krippendorff's alpha-reliability"): 4 observers, 12 units.
 OBSERVERS = [
@@ -22,15 +20,16 @@ UNITS = [[None if value == "." else int(value) for value in unit] for unit in zi
 
 
 def test_krippendorffs_own_example() -> None:
-    assert round(krippendorff_alpha(UNITS, resamples=50).estimate, 3) == 0.743
-    assert round(krippendorff_alpha(UNITS, scale="ordinal", resamples=50).estimate, 3) == 0.815
+    assert krippendorff_alpha(UNITS, resamples=50).estimate == pytest.approx(0.743, abs=5e-4)
+    assert krippendorff_alpha(UNITS, scale="ordinal", resamples=50).estimate == pytest.approx(0.815, abs=5e-4)
 
 
 def test_cohen_by_hand() -> None:
     # 20 yes/yes, 5 yes/no, 10 no/yes, 15 no/no: p_o = 0.7, p_e = 0.5·0.6 + 0.5·0.4 = 0.5, κ = 0.4.
     first = ["yes"] * 25 + ["no"] * 25
     second = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
-    kappa = cohen_kappa(first, second)
+    kappa = cohen_kappa(first, second).interval
+    assert kappa is not None
     assert kappa.estimate == pytest.approx(0.4)
     # The large-sample standard error of this table is 0.127 (Fleiss, Cohen and Everitt 1969).
     assert (kappa.high - kappa.low) / (2 * 1.96) == pytest.approx(0.127, abs=0.012)
@@ -43,20 +42,46 @@ def test_cohen_equals_scikit_learn(rows: list[tuple[int, int]]) -> None:
     first, second = zip(*rows, strict=True)
     kappa = cohen_kappa(first, second, resamples=20).estimate
     if len(set(first) | set(second)) == 1:
-        assert math.isnan(kappa)
+        assert kappa is None
     else:
         assert kappa == pytest.approx(metrics.cohen_kappa_score(first, second))
 
 
 def test_perfect_agreement_and_its_opposite() -> None:
     assert krippendorff_alpha([["A", "A"], ["B", "B"], ["tie", "tie"]], resamples=50).estimate == 1
-    assert krippendorff_alpha([["A", "B"]] * 10, resamples=50).estimate < 0
+    alpha = krippendorff_alpha([["A", "B"]] * 10, resamples=50).estimate
+    assert alpha == pytest.approx(-0.9)  # n = 20 ratings: D_e = 2·10·10 / (20·19) = 10/19, D_o = 1
+
+
+def test_perfect_agreement_has_wilsons_interval_not_one_of_no_width() -> None:
+    kappa = cohen_kappa(["A", "B"] * 5, ["A", "B"] * 5).interval
+    assert kappa is not None
+    # p_e = 1/2, Wilson's lower end of 10 of 10 is 10 / (10 + z²): κ = (p − 1/2) / (1/2).
+    assert (kappa.low, kappa.estimate, kappa.high) == pytest.approx((2 * 10 / (10 + 3.841459) - 1, 1, 1), abs=1e-6)
+    alpha = krippendorff_alpha([["A", "A"], ["B", "B"]] * 5).interval
+    assert alpha is not None
+    # D_e = 2·10·10 / (20·19) = 10/19.
+    assert alpha.low == pytest.approx(1 - 3.841459 / (10 + 3.841459) * 19 / 10, abs=1e-6)
+    assert (alpha.estimate, alpha.high, alpha.n) == (1, 1, 10)
+
+
+@pytest.mark.parametrize("items", [1, 2, 30])
+def test_no_interval_has_no_width(items: int) -> None:
+    """One rater of one label makes κ 0 in every resample; that says little about κ."""
+    for second in (["A"] * items, (["A", "B"] * items)[:items]):
+        for found in (
+            cohen_kappa(["B"] * items, second),
+            krippendorff_alpha([[one, two] for one, two in zip(["B"] * items, second, strict=True)]),
+        ):
+            assert found.interval is not None
+            assert found.interval.high - found.interval.low > 0.05
 
 
 def test_random_raters_agree_by_chance_only() -> None:
     rng = np.random.default_rng(0)
     ratings = rng.integers(0, 3, (400, 3)).tolist()
-    alpha = krippendorff_alpha(ratings, resamples=300)
+    alpha = krippendorff_alpha(ratings, resamples=300).interval
+    assert alpha is not None
     assert 0 in alpha
     assert abs(alpha.estimate) < 0.08
 
@@ -64,14 +89,26 @@ def test_random_raters_agree_by_chance_only() -> None:
 def test_items_with_one_rating_are_left_out() -> None:
     full = [["A", "A"], ["B", "A"], ["B", "B"]]
     assert krippendorff_alpha([*full, ["A", None]]) == krippendorff_alpha(full)
-    with pytest.raises(ValueError, match="two ratings"):
-        krippendorff_alpha([["A", None]])
 
 
-def test_without_variation_nothing_is_claimed() -> None:
-    alpha = krippendorff_alpha([["A", "A"]] * 5)
-    assert math.isnan(alpha.estimate)
-    assert (alpha.low, alpha.high) == (-1, 1)
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (krippendorff_alpha([["A", "A"]] * 5), "all ratings are of one category"),
+        (krippendorff_alpha([[3, 3], [3, None, 3]], scale="ordinal"), "all ratings are of one category"),
+        (krippendorff_alpha([["A", None], [None, "B"]]), "no item has two ratings"),
+        (krippendorff_alpha([]), "no item has two ratings"),
+        (cohen_kappa(["A"] * 4, ["A"] * 4), "all ratings are of one category"),
+        (cohen_kappa([], []), "no item has two ratings"),
+    ],
+)
+def test_what_is_undefined_is_none_with_its_reason(found: Agreement, reason: str) -> None:
+    assert (found.interval, found.estimate) == (None, None)
+    assert str(found) == f"undefined: {reason}"
+
+
+def test_agreement_as_a_person_reads_it() -> None:
+    assert str(cohen_kappa(["A", "B"] * 5, ["A", "B"] * 5)) == "1.00 (0.44 to 1.00)"
 
 
 def test_raters_must_have_seen_the_same_items() -> None:

@@ -16,6 +16,7 @@ from palate.stats import (
     mean_interval,
     newcombe_paired,
     rate_interval,
+    standard_error,
     wilson,
 )
 
@@ -110,15 +111,99 @@ def test_effective_size_by_hand() -> None:
     assert effective_size([0.5, 0.5, 0.5, 0.0]) == pytest.approx(15)
 
 
-def test_few_items_get_wilson_and_many_the_t_interval() -> None:
-    few, many = [1.0] * 60 + [0.0] * 40, [1.0] * 120 + [0.0] * 80
-    size = effective_size(few)
-    around = wilson(0.6 * size, size)
-    assert (rate_interval(few).low, rate_interval(few).high) == pytest.approx((around.low, around.high))
-    assert rate_interval(many) == mean_interval(many)
-    assert rate_interval([1.0] * 50).low == pytest.approx(wilson(50, 50).low)
+@pytest.mark.parametrize("wins", [3, 60, 199, 594])
+def test_a_rate_gets_wilson_with_the_effective_size_at_every_n(wins: int) -> None:
+    n = {3: 5, 60: 100, 199: 200, 594: 600}[wins]
+    scores = [1.0] * wins + [0.0] * (n - wins)
+    # 0/1 scores: s² = n/(n−1)·W(1−W), so n_e = n − 1.
+    assert effective_size(scores) == pytest.approx(n - 1)
+    around = wilson(wins / n * (n - 1), n - 1)
+    found = rate_interval(scores)
+    assert (found.estimate, found.low, found.high, found.n) == pytest.approx((wins / n, around.low, around.high, n))
+
+
+def test_a_rate_without_variation_counts_its_units() -> None:
+    assert rate_interval([1.0] * 300) == wilson(300, 300)
+    # 20 prompts, 5 pairs each, all right: 20 units, not 100, with t(19) = 2.0930 in place of z.
+    found = rate_interval([1.0] * 100, clusters=[pair // 5 for pair in range(100)])
+    assert (found.low, found.high, found.n) == pytest.approx((20 / (20 + 2.0930241**2), 1, 20), abs=1e-6)
+    # Rounding is no variation: a third of each prompt's pairs is right, everywhere.
+    thirds = rate_interval([1.0, 0.0, 0.0] * 50, clusters=[pair // 3 for pair in range(150)])
+    assert effective_size([1.0, 0.0, 0.0] * 50, [pair // 3 for pair in range(150)]) == 50
+    assert thirds.high - thirds.low > 0.2
+    assert effective_size([0.7] * 50) == 50
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         rate_interval([0.5, 2.0])
+
+
+def test_a_clustered_rate_by_hand() -> None:
+    # Prompts a (1, 1), b (1, 0), c (0, 0): W = ½, sums of deviations 1, 0, −1, V = 3/2·2/36 = 1/12, n_e = ¼·12 = 3.
+    scores, prompts = [1, 1, 1, 0, 0, 0], "aabbcc"
+    assert effective_size(scores, prompts) == pytest.approx(3)
+    t2 = 4.3026527**2  # t(2), squared
+    half = math.sqrt(t2) * math.sqrt(0.25 / 3 + t2 / 36) / (1 + t2 / 3)
+    found = rate_interval(scores, clusters=prompts)
+    assert (found.low, found.high, found.n) == pytest.approx((0.5 - half, 0.5 + half, 3), abs=1e-6)
+
+
+def test_one_unit_says_next_to_nothing() -> None:
+    assert rate_interval([1.0]) == wilson(1, 1)
+    one_prompt = rate_interval([1.0, 0.0, 1.0], clusters="aaa")
+    assert (one_prompt.low, one_prompt.high, one_prompt.n) == (0, 1, 1)
+    assert rate_interval([1.0], clusters="a").low == 0
+
+
+clustered = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 8)), min_size=2, max_size=40).map(
+    lambda rows: tuple(zip(*rows, strict=True))
+)
+
+
+@given(clustered)
+def test_swapping_mirrors_a_clustered_rate(table: tuple[tuple[float, ...], tuple[int, ...]]) -> None:
+    scores, prompts = table
+    one, other = rate_interval(scores, clusters=prompts), rate_interval([1 - x for x in scores], clusters=prompts)
+    assert one.estimate == pytest.approx(1 - other.estimate)
+    assert (one.low, one.high, one.n) == pytest.approx((1 - other.high, 1 - other.low, other.n), abs=1e-9)
+    assert 0 <= one.low <= one.estimate <= one.high <= 1
+
+
+@given(clustered, st.integers(2, 4))
+def test_copies_of_every_row_change_nothing(table: tuple[tuple[float, ...], tuple[int, ...]], copies: int) -> None:
+    scores, prompts = table
+    for interval in (rate_interval, cluster_mean_interval):
+        once = interval(scores, clusters=prompts)
+        copied = interval(scores * copies, clusters=prompts * copies)
+        assert (copied.estimate, copied.low, copied.high, copied.n) == pytest.approx(
+            (once.estimate, once.low, once.high, once.n), abs=1e-9
+        )
+
+
+def test_the_standard_error_is_that_of_the_interval() -> None:
+    values, prompts = [0.0, 1.0, 4.0, 2.0], "aabb"
+    # Means 0.5 and 3 of clusters of two: s/√2 of the two.
+    assert standard_error(values, prompts) == pytest.approx(2.5 / 2)
+    assert standard_error([0.7]) == math.inf
+
+
+def covered(rng: np.random.Generator, correlation: float, rate: float, rounds: int) -> dict[str, float]:
+    """How often 95 % intervals hold the true rate: 50 prompts × 5 pairs, correlated within a prompt (beta-binomial)."""
+    prompts, pairs = 50, 5
+    size = 1 / correlation - 1
+    names = np.repeat(np.arange(prompts), pairs).tolist()
+    hits = {"clusters": 0, "independent": 0}
+    for _ in range(rounds):
+        tendency = rng.beta(rate * size, (1 - rate) * size, prompts)
+        scores = (rng.random((prompts, pairs)) < tendency[:, None]).astype(float).ravel()
+        hits["clusters"] += rate in rate_interval(scores, clusters=names)
+        hits["independent"] += rate in rate_interval(scores)
+    return {kind: count / rounds for kind, count in hits.items()}
+
+
+@pytest.mark.parametrize(("correlation", "rate"), [(0.8, 0.7), (0.5, 0.6), (0.95, 0.8)])
+def test_pairs_of_one_prompt_are_covered_as_often_as_said(correlation: float, rate: float) -> None:
+    found = covered(np.random.default_rng(1), correlation, rate, 1_500)
+    assert 0.93 <= found["clusters"] <= 0.97
+    assert found["independent"] < 0.85
 
 
 @pytest.mark.parametrize("true_rate", [0.5, 0.8])

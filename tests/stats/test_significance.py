@@ -17,10 +17,19 @@ def test_midp_by_hand() -> None:
     # 1 of 5: 2·(1/32 + ½·5/32) = 7/32.  5 of 5: 2·½·1/32.
     assert binomial_midp(1, 5) == pytest.approx(7 / 32)
     assert binomial_midp(5, 5) == pytest.approx(1 / 32)
-    assert binomial_midp(2, 4) == pytest.approx(1.0)
     assert binomial_midp(0, 0) == 1.0
     # Bentur 2009: 1 and 7 discordant, mid-p 0.0391 (Fagerland et al. 2013).
     assert round(mcnemar_midp(1, 7), 4) == 0.0391
+
+
+def test_midp_of_equal_counts_by_hand() -> None:
+    """Fagerland et al. 2013, supplement: 1 − ½·P(B = b) where b = c, since no other outcome is as near to n/2."""
+    assert binomial_midp(2, 4) == mcnemar_midp(2, 2) == pytest.approx(1 - 6 / 32)
+    assert mcnemar_midp(1, 1) == pytest.approx(0.75)
+    assert mcnemar_midp(5, 5) == pytest.approx(1 - 252 / 2048)
+    assert mcnemar_midp(0, 0) == 1.0  # nothing is discordant
+    assert binomial_exact(2, 4) == 1.0
+    assert mcnemar_midp(2, 3) == pytest.approx(2 * 16 / 32 - 10 / 32)  # the neighbour, by the other formula
 
 
 @settings(deadline=None)  # the first example imports the oracle
@@ -31,7 +40,7 @@ def test_exact_equals_scipy_and_midp_counts_the_seen_half(count: tuple[int, int]
     exact = stats.binomtest(k, n).pvalue
     assert binomial_exact(k, n) == pytest.approx(exact, rel=1e-9)
     seen = stats.binom.pmf(k, n, 0.5)
-    assert binomial_midp(k, n) == pytest.approx(exact - seen if 2 * k != n else 1.0, rel=1e-9)
+    assert binomial_midp(k, n) == pytest.approx(exact - seen if 2 * k != n else 1 - seen / 2, rel=1e-9)
     for side in ("greater", "less"):
         expected = stats.binomtest(k, n, alternative=side).pvalue
         assert binomial_exact(k, n, alternative=side) == pytest.approx(expected, rel=1e-9)

@@ -58,6 +58,35 @@ def test_an_unbiased_judge_is_not() -> None:
     assert report.consistency.estimate == pytest.approx(3 / 5)
     assert report.first_slot == pytest.approx(0.5)
     assert report.p_value == 1.0
+    assert report.consistency == rate_interval([1, 1, 0, 0, 1])
+
+
+def test_items_of_one_prompt_are_a_cluster_in_every_figure() -> None:
+    first, second = [1.0, 1, 0, 1, 0.5, math.nan], [1.0, 1, 1, 1, 0.5, 1]
+    prompts = ["a", "a", "b", "b", "c", "c"]
+    found = win_rate(first, second, clusters=prompts)
+    assert found.rate == rate_interval([1, 1, 0.5, 1, 0.5], clusters="aabbc")
+    assert found.decided == rate_interval([1, 1, 1], clusters="aab")
+    assert (found.wins, found.losses) == (3, 0)
+    assert found.p_value == binomial_midp(2, 2)  # two prompts were won, not three independent items
+    report = position_report(first, second, clusters=prompts)
+    assert report.consistency == rate_interval([1, 1, 0, 1, 1], clusters="aabbc")
+
+
+@settings(deadline=None)
+@given(verdicts, st.data())
+def test_swapping_mirrors_with_clusters_too(
+    pair: tuple[tuple[float, ...], tuple[float, ...]], data: st.DataObject
+) -> None:
+    first, second = (np.array(side) for side in pair)
+    prompts = data.draw(st.lists(st.integers(0, 4), min_size=len(first), max_size=len(first)))
+    one = win_rate(first, second, clusters=prompts)
+    other = win_rate(1 - second, 1 - first, clusters=prompts)
+    assert one.rate is not None
+    assert other.rate is not None
+    assert one.rate.estimate == pytest.approx(1 - other.rate.estimate)
+    assert (one.rate.low, one.rate.high) == pytest.approx((1 - other.rate.high, 1 - other.rate.low), abs=1e-9)
+    assert one.p_value == pytest.approx(other.p_value)
 
 
 def test_one_order_only_is_said() -> None:
@@ -66,7 +95,7 @@ def test_one_order_only_is_said() -> None:
 
 def test_copies_within_a_cluster_add_no_certainty() -> None:
     first = np.random.default_rng(0).integers(0, 2, 250).astype(float)
-    once = win_rate(first, first).rate
+    once = win_rate(first, first, clusters=range(250)).rate
     copied = win_rate(np.tile(first, 2), np.tile(first, 2), clusters=list(range(250)) * 2).rate
     assert once is not None
     assert copied is not None

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+import chat_templates
 from palate.errors import DataError
-from palate.records import Demonstration, Dropped, Messages, PreferencePair
+from palate.records import Demonstration, Dropped, Message, Messages, PreferencePair
 from palate.text.encode import encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight, token_statistics
 from palate.text.template import Template, load_template
@@ -30,6 +31,7 @@ class Counts:
     used: int
     records: int
     dropped_by_reason: Mapping[str, int] = field(default_factory=dict)
+    labels: str = ""
 
 
 @pytest.fixture
@@ -108,11 +110,12 @@ def test_the_example_shows_the_boundary(records: list[PreferencePair], template:
 def test_the_summary_names_all_counts(records: list[PreferencePair], template: Template) -> None:
     text = render_preflight(report_of(records, template))
     for part in (
-        "6 read = 4 used + 2 dropped",
-        "2 used, 2 dropped, 1 with a shortened prompt",
-        "empty_chosen 2, too_long 1, equal_after_encoding 1",
-        "2 over cutoff_len 35 (50.0%)",
-        "17 of 57 trained; 41% saved",
+        "rows      6 read: 4 used, 2 dropped",
+        "examples  2 made of them, 2 dropped, 1 with the prompt shortened to fit",
+        "2 empty chosen, 1 too long, 1 equal after encoding (data.json names each row)",
+        "2 examples (50.0 %) are longer than cutoff_len 35",
+        "17 of 57 tokens are trained; computing each prompt once saves 41%",
+        "a star marks the tokens that are trained",
         "'<|im_end|>'*",
     ):
         assert part in text
@@ -148,7 +151,7 @@ def test_mostly_lost_data_stops_the_run(records: list[PreferencePair], template:
     nothing = preflight_report(SOURCES, LOST, records, {"train": short}, template, cutoff_len=3)
     with pytest.raises(DataError, match=r"nothing is left to train on: 4 records .*; raise cutoff_len \(now 3\)"):
         check_preflight(nothing)
-    assert "example" not in render_preflight(nothing)
+    assert "token by token" not in render_preflight(nothing)
 
 
 def test_splits_are_counted_apart(records: list[PreferencePair], template: Template) -> None:
@@ -156,3 +159,34 @@ def test_splits_are_counted_apart(records: list[PreferencePair], template: Templ
     report = preflight_report([Counts("a", 3, 3, 3)], [], records[:2], parts, template)
     assert report["records"]["not_selected"] == 1
     assert [report["tokens"][split]["groups"] for split in ("train", "eval")] == [1, 1]
+
+
+def test_what_a_template_refuses_is_told_in_its_words(make_tokenizer: Make, pair: Pair, chat: Chat) -> None:
+    template = load_template(make_tokenizer("letters"), "chatml")
+    thought = Message("assistant", "yes", reasoning_content="hm")
+    records = [
+        pair(chat("u: q"), (thought,), "no", id="a:1", source="a"),
+        pair(chat("u: q"), "a", "b", id="a:2", source="a"),
+    ]
+    encoded = encode_records(records, template)
+    report = preflight_report([Counts("a", 2, 2, 2)], [], records, {"train": encoded}, template)
+    assert "          a:1: the chat template leaves out the reasoning of an answer" in render_preflight(report)
+    check_preflight(report, max_dropped=0.5)
+    with pytest.raises(DataError, match=r"template_refused 1.*; a:1: the chat template leaves out the reasoning"):
+        check_preflight(report, max_dropped=0.4)
+
+
+def test_reasoning_in_one_answer_only_is_counted(make_tokenizer: Make, pair: Pair, chat: Chat) -> None:
+    tokenizer = make_tokenizer("letters")
+    tokenizer.chat_template = chat_templates.QWEN3
+    template = load_template(tokenizer)
+    thought = Message("assistant", "yes", reasoning_content="hm")
+    records = [
+        pair(chat("u: q"), (thought,), "no", id="a:1", source="a"),
+        pair(chat("u: q"), "<think>\n\n</think>\n\nyes", "no", id="a:2", source="a"),
+        pair(chat("u: q"), (thought,), "<think>no</think>", id="a:3", source="a"),
+        pair(chat("u: q"), "yes", "no", id="a:4", source="a"),
+    ]
+    encoded = encode_records(records, template)
+    report = preflight_report([Counts("a", 4, 4, 4)], [], records, {"train": encoded}, template)
+    assert "2 records have reasoning in one answer and none in another" in " ".join(report["template"]["notices"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palate.records import Message, Record
+from palate.records import Message, Record, ToolCall
 from palate.text.prompts import CONVERSATION, encode_prompts
 from palate.text.template import load_template
 from tiny import tiny_tokenizer
@@ -31,3 +31,14 @@ def test_long_prompts_lose_old_turns_then_their_beginning_or_are_dropped() -> No
     dropped = encode_prompts([record], template, limit=len(last), truncation="drop")
     assert [row.reason for row in dropped.dropped] == ["too_long"]
     assert not dropped.groups
+
+
+def test_a_prompt_whose_tool_calls_the_template_leaves_out_is_dropped() -> None:
+    tokenizer = tiny_tokenizer()
+    call = Message("assistant", "", (ToolCall("f", "{}"),))
+    prompt = (Message("user", "q"), call, Message("tool", "1"))
+    encoded = encode_prompts([Record(id="r:1", prompt=prompt)], load_template(tokenizer), limit=500)
+    assert [(row.id, row.reason) for row in encoded.dropped] == [("r:1", "template_refused")]
+    assert "leaves out tool calls" in encoded.dropped[0].detail
+    kept = encode_prompts([Record(id="r:1", prompt=prompt)], load_template(tokenizer, "qwen"), limit=2000)
+    assert "<tool_call>" in tokenizer.decode(kept.groups[0].prompt_ids)

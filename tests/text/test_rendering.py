@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from palate.errors import DataError
-from palate.records import Message, Messages
+from palate.records import Message, Messages, ToolCall
 from palate.text.named import TEMPLATES
 from palate.text.rendering import Renderer, Rendering
 from palate.text.template import load_template
@@ -134,7 +135,7 @@ def test_tools_are_rendered_and_tool_results_are_not_trained(plain_bytes: Any, c
     assert trained == ['<tool_call>\n{"name": "weather"}\n</tool_call><|im_end|>', "Sunny and warm.<|im_end|>"]
 
 
-@pytest.mark.parametrize("name", sorted(set(TEMPLATES) - {"qwen"}))
+@pytest.mark.parametrize("name", sorted(set(TEMPLATES) - {"qwen", "qwen2"}))
 def test_every_named_template_shows_tools_system_and_results(plain_bytes: Any, chat: Chat, name: str) -> None:
     talk = chat("u: ask"), chat("a: call", "t: RESULT", "a: said")
     one = renderer(plain_bytes, name)((Message("system", "SYSTEM"), *talk[0]), talk[1], '[{"name": "weather"}]')
@@ -181,3 +182,50 @@ def test_searching_finds_what_matching_finds(
     finally:
         render._shapes = shapes
     assert (searched.text, searched.boundary, searched.trained) == (matched.text, matched.boundary, matched.trained)
+
+
+CALL = ToolCall("f", '{"a": 1}', "c1")
+
+
+def test_turns_that_are_marked_as_context(plain_bytes: Any, chat: Chat) -> None:
+    render = renderer(plain_bytes, "chatml")
+    first, asked, second = chat("a: one", "u: more", "a: two")
+    context = replace(first, trained=False), asked, second
+    one = render(chat("u: q"), context)
+    assert parts(one) == ("<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n", ["two<|im_end|>"])
+    assert not one.rewritten
+    cut = render(chat("u: q"), (first, asked, replace(second, trained=False)))
+    assert cut.text.endswith("assistant\none<|im_end|>")
+    assert render(chat("u: q"), (replace(first, trained=False),)).trained == ()
+
+
+@pytest.mark.parametrize("name", ["qwen", "qwen2", "chatml", "llama3", "mistral", "calls without generation prompt"])
+def test_tool_steps_are_prefixes_of_one_rendering(plain_bytes: Any, chat: Chat, name: str) -> None:
+    """Every step is what the model would write after the prompt and the steps before it."""
+    render = renderer(plain_bytes, HEADERS_AND_CALLS if " " in name else name)
+    prompt, steps = chat("u: q"), (Message("assistant", "", (CALL,)), Message("tool", "1"), *chat("a: One."))
+    whole = render(prompt, steps)
+    first, last = render(prompt, steps[:1]), render((*prompt, *steps[:2]), steps[2:])
+    assert parts(whole)[1] == [*parts(first)[1], *parts(last)[1]]
+    assert whole.text.startswith(first.text)
+    assert parts(whole)[0] == parts(first)[0]
+    assert not any("assistant" in text for text in parts(whole)[1])
+    assert not whole.rewritten
+
+
+def test_plain_turns_beside_tool_calls_are_found_as_without_them(plain_bytes: Any, chat: Chat) -> None:
+    """The same answer, found by matching in a plain conversation and by prefixes beside a tool call."""
+    render = renderer(plain_bytes, "qwen")
+    history = (*chat("u: q"), Message("assistant", "x", (CALL,)), Message("tool", "1"))
+    plain = (*chat("u: q"), *chat("a: x", "t: 1"))
+    for answer in ("One.", " One. \n", "", "<tool_call>"):
+        assert parts(render(history, chat(f"a: {answer}")))[1] == parts(render(plain, chat(f"a: {answer}")))[1]
+
+
+HEADERS_AND_CALLS = r"""
+{%- for message in messages -%}
+    {{- '<|im_start|>' + message.role + '\n' + message.content -}}
+    {%- for call in message.tool_calls or [] -%}{{- call.function | tojson -}}{%- endfor -%}
+    {{- '<|im_end|>\n' -}}
+{%- endfor -%}
+""".strip()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from palate.errors import ConfigError
+from palate.errors import ConfigError, TrainingError
 from palate.models.precision import default_device, resolve
 from palate.training.arguments import training_arguments
 from palate.training.early import StopEarly
@@ -137,3 +137,11 @@ def test_early_stopping_compares_with_the_best_evaluation() -> None:
     for value, failed in ((0.5, 0), (0.4, 1), (0.5, 2), (0.6, 0), (0.55, 1)):
         stop.check_metric_value(Arguments(), None, None, value)  # type: ignore[arg-type]
         assert stop.early_stopping_patience_counter == failed
+
+
+def test_a_metric_that_the_held_out_rows_have_no_value_of_ends_the_run_in_one_line(model: Path, tmp_path: Path) -> None:
+    """kto measures a margin between wanted and unwanted answers; here only wanted ones are held out."""
+    rows = [{"prompt": row["prompt"], "completion": row["chosen"], "label": True} for row in pairs(3, seed=3)]
+    given = {**SHAPE, "stage": "kto", "eval_dataset": str(write_rows(tmp_path / "wanted.jsonl", rows))}
+    with pytest.raises(TrainingError, match=r"no held-out row has a value of rewards/margins; choose from .*loss"):
+        run(model, tmp_path / "run", **given, metric_for_best_model="rewards/margins")

@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from palate.artifacts import checkpoints, verify_folder
+from palate.artifacts import checkpoints, read_jsonl, verify_folder
 from palate.cli.main import main
+from palate.errors import ArtifactError, BatchStop, Stopped
+from palate.models.reference import PolicyAtStart
 from palate.training.callbacks import StopOnSignal
+from palate.training.trainer import PalateTrainer
 from runs import command, config_file, distance, metrics, run, run_json, values
 
 # Long enough to be met while it runs, short enough to be run to its end.
@@ -74,6 +78,7 @@ def test_a_second_signal_stops_at_once_with_that_signals_code(
     def training() -> None:
         stop = StopOnSignal(torch.device("cpu"))
         stop.install()
+        stop.on_train_begin(None, None, None)  # type: ignore[arg-type]
         try:
             for _ in range(2):
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -86,8 +91,108 @@ def test_a_second_signal_stops_at_once_with_that_signals_code(
     assert main(["train", "run.yaml"]) == 143
     assert signal.getsignal(signal.SIGTERM) is before
     first, last = capfd.readouterr().err.strip().splitlines()
-    assert "stopping after this step" in first
+    assert "stopping after this batch" in first
     assert last == "palate: error: a second signal ended the run at once"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"pref_loss": "sigmoid", "finetuning_type": "lora", "lora_target": "all", "lora_dropout": 0.3},
+        {"pref_loss": "bco_pair"},  # carries a running mean and scores the whole step first
+    ],
+    ids=["dropout", "bco_pair"],
+)
+def test_a_signal_between_two_batches_of_a_step_loses_that_step_only(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any]
+) -> None:
+    shape = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "num_train_epochs": 3, **changed}
+    run(model, tmp_path / "whole", **shape)
+    asked = 0
+
+    def between_batches(stop: StopOnSignal) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 6:  # the second batch of the third step
+            raise BatchStop(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StopOnSignal, "between_batches", between_batches)
+        with pytest.raises(Stopped, match="stopped at step 2 of 6 with a checkpoint") as stopped:
+            run(model, tmp_path / "run", **shape)
+    assert stopped.value.exit_code == 130
+    assert [one.name for one in checkpoints(tmp_path / "run")] == ["checkpoint-2"]
+    run(model, tmp_path / "run", **shape, resume_from_checkpoint=True)
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
+    assert distance(tmp_path / "run", tmp_path / "whole") == 0.0
+
+
+def test_a_signal_during_the_reference_pass_keeps_what_was_scored(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = {"reference_cache": str(tmp_path / "reference.safetensors"), "max_tokens_per_batch": 32}
+    score, passes = PolicyAtStart.logps, 0
+
+    def interrupted(live: PolicyAtStart, batches: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        if passes == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return score(live, batches)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PolicyAtStart, "logps", interrupted)
+        with pytest.raises(Stopped, match="stopped before the end of the first step"):
+            run(model, tmp_path / "run", **shape)
+    assert run_json(tmp_path / "run")["status"] == "stopped"
+    kept = load_file(tmp_path / "reference.safetensors")["lengths"]
+    assert 0 < len(kept) < 8
+    run(model, tmp_path / "run", **shape, resume_from_checkpoint=True)
+    assert run_json(tmp_path / "run")["status"] == "completed"
+    assert len(load_file(tmp_path / "reference.safetensors")["lengths"]) == 8
+
+
+def test_a_signal_after_the_last_step_leaves_a_run_that_only_has_to_be_finished(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(model, tmp_path / "whole")
+
+    def interrupted(*_: Any) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+        return {}
+
+    with monkeypatch.context() as patched:
+        patched.setattr("palate.training.run._Training._evaluate", interrupted)
+        with pytest.raises(Stopped) as stopped:
+            run(model, tmp_path / "run")
+    assert stopped.value.exit_code == 143
+    run(model, tmp_path / "run", resume_from_checkpoint=True)
+    assert run_json(tmp_path / "run")["status"] == "completed"
+    assert distance(tmp_path / "run", tmp_path / "whole") == 0.0
+
+
+def test_a_signal_during_an_evaluation_stops_after_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = {"val_size": 0.25, "eval_strategy": "steps", "eval_steps": 1, "num_train_epochs": 3, "health": "off"}
+    shape["per_device_train_batch_size"] = 2
+    run(model, tmp_path / "whole", **shape)
+    evaluate = PalateTrainer.evaluation_loop
+
+    def interrupted(trainer: PalateTrainer, *args: Any, **kwargs: Any) -> Any:
+        if trainer.state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return evaluate(trainer, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PalateTrainer, "evaluation_loop", interrupted)
+        with pytest.raises(Stopped, match="stopped at step 2"):
+            run(model, tmp_path / "run", **shape)
+    last = list(read_jsonl(tmp_path / "run" / "metrics.jsonl"))[-1]
+    assert (last["step"], last["split"]) == (2, "eval")
+    run(model, tmp_path / "run", **shape, resume_from_checkpoint=True)
+    assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
 
 
 def test_a_kill_leaves_a_run_that_resumes(model: Path, tmp_path: Path, whole: Path) -> None:
@@ -102,3 +207,15 @@ def test_a_kill_leaves_a_run_that_resumes(model: Path, tmp_path: Path, whole: Pa
     assert run_json(folder)["status"] == "completed"
     assert distance(folder, whole) == 0.0
     assert [row["step"] for row in metrics(folder)] == list(range(1, 121))
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_the_reference_is_scored(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scored(*_: Any) -> None:
+        pytest.fail("the reference was scored first")
+
+    monkeypatch.setattr(PolicyAtStart, "logps", scored)
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(ArtifactError, match="cannot be written, a file or folder of another kind is in the way"):
+        run(model, tmp_path / "run", reference_cache=str(tmp_path / "file" / "reference.safetensors"))

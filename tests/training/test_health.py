@@ -49,7 +49,7 @@ def health(told: list[Finding]) -> Callable[..., Health]:
     def make(**changed: Any) -> Health:
         given: dict[str, Any] = {
             "starts_equal": True,
-            "start_loss": LOG2,
+            "start_loss": lambda: LOG2,
             "fresh": True,
             "diagnose_still": lambda: None,
             "tell": told.append,

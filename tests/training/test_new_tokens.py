@@ -11,9 +11,12 @@ import torch
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from palate.artifacts import read_jsonl
 from palate.errors import ConfigError
+from palate.evaluation.rewards import RewardSubject, is_reward_model
 from palate.evaluation.subject import Subject, read_run
 from palate.models.precision import default_device, resolve
+from palate.models.reward_model import RewardModel
 from palate.records import Message, PreferencePair
 from palate.text.encode import EncodedGroup, encode_record
 from palate.text.template import load_template
@@ -72,7 +75,10 @@ def test_the_whole_way_with_lora(base: Path, tmp_path: Path) -> None:
     assert (first["rewards/margins"], first["loss"]) == (0.0, pytest.approx(0.693147, abs=1e-6))
     assert first["ref_logps/chosen"] == first["logps/chosen"]
     assert metrics(folder)[1]["rewards/margins"] != 0.0
-    assert f"embedding: {before} rows became {before + 2}; the new ones begin as the mean of the others" in record["notices"]
+    assert (
+        f"embedding: {before} rows became {before + 2}; the new ones begin as the mean of the others"
+        in record["notices"]
+    )
     assert "new tokens: embed_tokens and lm_head train as a whole (additional_target)" in record["notices"]
     # What is saved: the tokenizer with the tokens, the matrices, and each whole module once.
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -155,3 +161,41 @@ def test_tokens_are_read_as_a_list_and_ask_for_their_rows(base: Path, tmp_path: 
     assert given.add_tokens == ["b c"]
     assert given.resize_vocab
     assert not config(base, tmp_path / "run").resize_vocab
+
+
+def test_a_reward_model_learns_the_tokens_too(base: Path, tmp_path: Path) -> None:
+    """With tokens of its own, and with those of the adapter that it starts from."""
+    first = train(base, tmp_path / "first")
+    rate = {"stage": "rm", "learning_rate": 5e-3, "num_train_epochs": 2}
+    alone = train(base, tmp_path / "alone", **rate)
+    after = train(base, tmp_path / "after", **rate, add_special_tokens=None, adapter_name_or_path=str(first))
+    merged = train(
+        base,
+        tmp_path / "merged",
+        **rate,
+        add_special_tokens=None,
+        adapter_name_or_path=str(first),
+        create_new_adapter=True,
+    )
+    for folder in (alone, after, merged):
+        assert any("embed_tokens" in name for name in weights(folder))
+        rewards = RewardModel(folder)([PAIR.prompt] * 2, ["<face>it is</face>", "no"])
+        assert len(set(rewards)) == 2
+        # What is read here is what was trained: the last step's order of chosen and rejected.
+        spec = read_run(folder).policy
+        assert is_reward_model(spec)
+        scored = RewardSubject(spec, resolve("fp32", default_device()), default_device())
+        assert scored.score([group_of(scored.template.tokenizer)])[0] == pytest.approx(rewards, abs=1e-4)
+
+
+def test_answers_are_sampled_and_the_best_checkpoint_is_loaded(base: Path, tmp_path: Path) -> None:
+    held_out = {"eval_dataset": str(tmp_path / "faces.jsonl"), "sample_prompts": 2, "sample_max_new_tokens": 4}
+    best = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    worst = {"metric_for_best_model": "rewards/margins", "greater_is_better": False, "load_best_model_at_end": True}
+    folder = train(base, tmp_path / "run", **held_out, **best, **worst, health_max_new_tokens=8)
+    margins = {row["step"]: row["rewards/margins"] for row in metrics(folder, "eval")}
+    lowest = min(margins, key=lambda step: margins[step])
+    assert lowest < max(margins)
+    assert distance(folder, folder / f"checkpoint-{lowest}") == 0.0
+    assert len(read_jsonl(folder / "samples.jsonl")) == 4
+    assert "health/kl" in metrics(folder, "eval")[0]

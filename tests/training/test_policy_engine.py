@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from palate.models.engine import Engine
 from palate.models.precision import FP32
 from palate.records import Demonstration, Message
 from palate.text.encode import EncodedGroup, encode_record
+from palate.training.policy_engine import policy_engine
 from palate.training.run import train
 from runs import config, distance, logged, metrics, run, weights, write_rows
+from tiny import tiny_tokenizer
 
 CPU = torch.device("cpu")
 SCORES = "def share_of_e(prompts, completions):\n    return [10 * c.count('e') / max(1, len(c)) for c in completions]\n"
@@ -152,3 +155,10 @@ def test_what_cannot_work_is_said(
     with pytest.raises(ConfigError, match=said):
         train(config(model, tmp_path / "run", **online(tmp_path, server, **changed)))
     assert server.calls == []
+
+
+def test_an_engine_that_gets_adapters_only_needs_the_merged_ones_in_its_model(model: Path, tmp_path: Path) -> None:
+    given = online(tmp_path, SimpleNamespace(url="http://localhost:1/v1"), rollout_sync="lora", finetuning_type="lora")
+    made = config(model, tmp_path / "run", **given, adapter_name_or_path="a,b", sample_prompts=None)
+    with pytest.raises(ConfigError, match="rollout_sync: lora gives the engine the new adapter only, but a is merged"):
+        policy_engine(made, tmp_path, tiny_tokenizer())  # type: ignore[arg-type]

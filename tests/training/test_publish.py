@@ -15,4 +15,4 @@ def test_the_next_claim_sweeps_a_half_published_model_away(tmp_path: Path) -> No
     (scratch / "model.safetensors").write_bytes(b"half")
     folder = RunDir.claim(tmp_path, resume=True)
     folder.release()
-    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "run.json"]

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from palate.artifacts import checkpoints, read_jsonl, verify_folder
 from palate.errors import ArtifactError
 from palate.models.precision import BF16, FP32, resolve
-from runs import command, config_file, distance, metrics, run, run_json, values, weights
+from runs import command, config_file, distance, metrics, pairs, run, run_json, values, weights, write_rows
 
 SHAPE: dict[str, Any] = {"per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 1}
 
@@ -98,6 +98,20 @@ def test_the_model_card_says_what_it_is(model: Path, finished: Path) -> None:
     assert facts["base_model"] == str(model)
     assert {"palate", "dpo", "sigmoid"} <= set(facts["tags"])
     assert run_json(finished)["model"]["identity"] in body
+    assert "| training groups | 8 of 8 prompts |" in body
+    assert "| held-out groups | none |" in body
+
+
+def test_the_model_card_counts_prompts_beside_groups(model: Path, tmp_path: Path) -> None:
+    rows = [{**row, "prompt": f"why {place // 2}"} for place, row in enumerate(pairs(8))]
+    data = write_rows(tmp_path / "pairs.jsonl", rows)
+    folder = tmp_path / "run"
+    run(model, folder, dataset=str(data), val_size=2, max_steps=1)
+    counted = {name: count for name, count in run_json(folder)["data"].items() if name != "identity"}
+    assert counted == {"train_groups": 6, "train_prompts": 3, "eval_groups": 2, "eval_prompts": 1}
+    body = (folder / "README.md").read_text(encoding="utf-8")
+    assert "| training groups | 6 of 3 prompts |" in body
+    assert "| held-out groups | 2 of 1 prompts |" in body
 
 
 def test_samples_show_policy_and_reference_before_and_after(finished: Path) -> None:
@@ -117,6 +131,26 @@ def test_tensorboard_events_lie_in_runs(finished: Path) -> None:
     accumulator.Reload()
     margins = [event.value for event in accumulator.Scalars("train/rewards/margins")]
     assert margins == pytest.approx([row["rewards/margins"] for row in metrics(finished)], abs=1e-6)
+
+
+def test_tensorboard_has_the_last_step(model: Path, tmp_path: Path) -> None:
+    """Four steps, logged every three: transformers would leave out the last one."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(model, tmp_path / "run", per_device_train_batch_size=2, logging_steps=3, report_to="tensorboard")
+    (events,) = (tmp_path / "run" / "runs").rglob("events.out.tfevents.*")
+    accumulator = EventAccumulator(str(events))
+    accumulator.Reload()
+    assert [event.step for event in accumulator.Scalars("train/rewards/margins")] == [1, 3, 4]
+
+
+def test_evaluations_log_rows_prompts_and_standard_errors(model: Path, tmp_path: Path) -> None:
+    run(model, tmp_path / "run", val_size=4, per_device_train_batch_size=2)
+    (row,) = metrics(tmp_path / "run", "eval")
+    assert (row["rows"], row["prompts"]) == (4, 4)
+    assert {"se/loss", "se/rewards/margins", "se/rewards/accuracies"} <= row.keys()
+    assert row["se/rewards/margins"] > 0
+    assert len(run_json(tmp_path / "run")["data"]["held_out_identity"]) == 16
 
 
 def test_wandb_works_offline(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from palate.artifacts.files import (
     PathLike,
+    check_writable,
     plain,
     read_json,
     sync_folder,
@@ -40,6 +41,7 @@ __all__ = [
     "RunDir",
     "Status",
     "atomic_folder",
+    "check_writable",
     "checkpoints",
     "content_hash",
     "file_hash",

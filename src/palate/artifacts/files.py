@@ -86,6 +86,22 @@ def write_bytes(path: PathLike, content: bytes) -> Path:
     return path
 
 
+def check_writable(path: PathLike) -> None:
+    """Refuses a file that could not be written later, after long work; missing parent folders are made.
+
+    Raises:
+        ArtifactError: the folder cannot be made or written to, or a folder has the file's name.
+    """
+    path = Path(path)
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary = beside(path, "check")
+        temporary.touch(exist_ok=False)
+        temporary.unlink()
+
+
 def write_text(path: PathLike, text: str) -> Path:
     """`write_bytes` of UTF-8 text; lone surrogates, which broken input may hold, become U+FFFD."""
     return write_bytes(path, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode())

@@ -11,18 +11,16 @@ report.html       and the model's own files
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
 from palate.artifacts.files import PathLike, read_json, write_errors, write_json
 from palate.artifacts.folders import checkpoints, newest_complete, remove, remove_leftovers
 from palate.errors import ArtifactError
-
-if sys.platform != "win32":
-    import fcntl
 
 Status: TypeAlias = Literal["running", "completed", "stopped", "failed"]
 
@@ -31,14 +29,20 @@ REQUIRED = ("metrics.jsonl", "data.json", "*.safetensors", "config.json|adapter_
 
 # What a run writes, and so what `overwrite` may delete. Anything else in the folder is somebody else's.
 _WRITTEN = (
-    *("metrics.jsonl", "data.json", "samples.jsonl", "accuracy.json", "health.json", "report.html"),
+    *("metrics.jsonl", "data.json", "samples.jsonl", "accuracy.json", "health.json"),
+    *("report.html", "compare.html"),
     *("runs", "checkpoint-*"),
     *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
     *("README.md", "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json"),
 )
 
-_held: dict[Path, int] = {}
+LOCK = ".lock"
+"""Locked by the process that writes to the run. The file stays: to delete it could part two who wait for it."""
+
+_SOFT = "-soft"
+
+_held: dict[Path, BaseFileLock] = {}
 
 
 class RunDir:
@@ -70,6 +74,8 @@ class RunDir:
         and so is one that another process is writing to. `resume` on an empty directory starts anew.
         """
         run = cls(path)
+        if run.path.is_dir():  # no lock file in a folder that is refused
+            run._refuse(run._entries(), resume=resume, overwrite=overwrite)
         with write_errors(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
             run._hold()
@@ -96,7 +102,7 @@ class RunDir:
             run._refuse(run._entries(), resume=resume, overwrite=overwrite)
 
     def _entries(self) -> list[str]:
-        return sorted(p.name for p in self.path.iterdir())
+        return sorted(p.name for p in self.path.iterdir() if p.name not in (LOCK, LOCK + _SOFT))
 
     def _refuse(self, entries: list[str], *, resume: bool, overwrite: bool) -> None:
         is_run = self.run_json.is_file() or "trainer_state.json" in entries or bool(checkpoints(self.path))
@@ -130,27 +136,27 @@ class RunDir:
 
     def _hold(self) -> None:
         """Locks the directory for this process, until `release` or its end; another process is refused."""
-        if sys.platform == "win32":
-            return
         self.release()
-        descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
+            try:
+                lock: BaseFileLock = FileLock(self.path / LOCK, timeout=0, thread_local=False)
+                lock.acquire()
+            except Timeout:
+                raise
+            except OSError:  # a disk without locks: a file that exists while the run is written stands in for one
+                lock = SoftFileLock(self.path / (LOCK + _SOFT), timeout=0, thread_local=False)
+                lock.acquire()
+        except Timeout as error:
             raise ArtifactError(
                 f"{self.path}: another process is writing to this run; wait for it or choose another output_dir"
             ) from error
-        except OSError:  # a network disk without locks: go without
-            os.close(descriptor)
-            return
-        _held[self.path.resolve()] = descriptor
+        _held[self.path.resolve()] = lock
 
     def release(self) -> None:
         """Lets other processes claim the directory; without a claim nothing happens."""
-        descriptor = _held.pop(self.path.resolve(), None)
-        if descriptor is not None:
-            os.close(descriptor)
+        lock = _held.pop(self.path.resolve(), None)
+        if lock is not None:
+            lock.release()
 
     @property
     def run_json(self) -> Path:

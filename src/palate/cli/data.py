@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.arguments import AsJson, verb_group
-from palate.cli.console import note, result, result_json, say
+from palate.cli.columns import text_width, wrapped
+from palate.cli.console import note, result, result_json
 from palate.cli.data_arguments import (
     Columns,
     DatasetDir,
     Datasets,
+    Labels,
     MaxSamples,
     MinMargin,
     Prefer,
@@ -24,6 +26,7 @@ from palate.cli.data_arguments import (
     Workers,
     chosen_columns,
     chosen_reading,
+    say_labels,
 )
 from palate.cli.data_augment import augment_command
 from palate.cli.data_margins import margins_command
@@ -33,7 +36,8 @@ from palate.errors import UsageError
 if TYPE_CHECKING:
     from palate.data.curate import Embedder, Rule
 
-_SAID_EVERY = 20_000
+# Rows that a page lists for each problem.
+_LISTED = 50
 
 app = typer.Typer(
     cls=verb_group("data"),
@@ -58,8 +62,10 @@ def inspect_command(
         Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Also write a page.")
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show for each problem.")] = 2,
+    rows: Annotated[int, typer.Option("--rows", min=0, help="First rows to show on the page.")] = 200,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -70,7 +76,7 @@ def inspect_command(
     as_json: AsJson = False,
 ) -> None:
     """Say what a dataset holds and what is wrong with it: shape, languages, lengths, biases, duplicates, leaks."""
-    reading = chosen_reading(prefer, ratings, min_margin)
+    reading = chosen_reading(prefer, ratings, min_margin, labels=label)
 
     from palate.data.inspect import as_page, as_text, inspect_dataset
     from palate.data.parallel import all_cores
@@ -96,8 +102,8 @@ def inspect_command(
         cutoff_len=cutoff_len,
         against=against or None,
         workers=workers or all_cores(),
-        samples=max(samples, 5),
-        progress=_Progress("looked at"),
+        samples=max(samples, 5 if output is None else _LISTED),
+        rows=rows if output is not None else 0,
     )
     if output is not None:
         from palate.artifacts import write_text
@@ -106,20 +112,8 @@ def inspect_command(
     if as_json:
         result_json(found.as_json())
     else:
-        result(as_text(found, samples=samples) + (f"\npage                {output}\n" if output else ""))
-
-
-class _Progress:
-    """Says on stderr how far a long run is, every 20,000 rows."""
-
-    def __init__(self, done: str) -> None:
-        self._done = done
-        self._next = _SAID_EVERY
-
-    def __call__(self, rows: int) -> None:
-        if rows >= self._next:
-            say(f"{rows:,} rows {self._done}")
-            self._next = rows + _SAID_EVERY
+        text = as_text(found, samples=samples) + (f"\npage                {output}\n" if output else "")
+        result(wrapped(text, hang=20, width=text_width()))
 
 
 def _counting(model: str, template: str | None) -> tuple[Any, Any]:
@@ -144,6 +138,7 @@ def convert_command(
     ] = None,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -154,7 +149,7 @@ def convert_command(
     as_json: AsJson = False,
 ) -> None:
     """Write a dataset in another format; every row is written or listed, and what does not fit is named."""
-    reading = chosen_reading(prefer, ratings, min_margin, seed)
+    reading = chosen_reading(prefer, ratings, min_margin, seed, label)
 
     from palate.data.convert import convert
 
@@ -175,6 +170,7 @@ def convert_command(
 
         result_json(asdict(done))
         return
+    say_labels(done.sources)
     kinds = ", ".join(f"{count:,} {name}" for name, count in done.kinds.items())
     lines = [f"{done.output}: {kinds} as {done.to}"]
     for drop in done.left_out[:5]:
@@ -200,6 +196,7 @@ def curate_command(
     list_rules: Annotated[bool, typer.Option("--list-rules", help="Print every rule with its defaults.")] = False,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -210,7 +207,7 @@ def curate_command(
     as_json: AsJson = False,
 ) -> None:
     """Keep the rows worth training on, by rules; nothing is lost: what is left out lies beside, with its reason."""
-    reading = chosen_reading(prefer, ratings, min_margin)
+    reading = chosen_reading(prefer, ratings, min_margin, labels=label)
 
     from palate.data.curate import curate, read_rules
     from palate.data.curate.funnel import funnel_table
@@ -235,13 +232,13 @@ def curate_command(
         reading=reading,
         workers=workers or all_cores(),
         embed=_embedder(chosen_rules),
-        progress=_Progress("measured"),
     )
     if as_json:
         from dataclasses import asdict
 
         result_json(asdict(done))
         return
+    say_labels(done.sources)
     result(f"{funnel_table(done.steps)}\n{done.kept:,} rows kept in {done.output / 'kept.jsonl'}, the others beside\n")
 
 
@@ -271,6 +268,7 @@ def split_command(
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -280,7 +278,7 @@ def split_command(
     as_json: AsJson = False,
 ) -> None:
     """Hold data out by clusters of alike prompts, so that no prompt is on both sides, in every source alike."""
-    reading = chosen_reading(prefer, ratings, min_margin, seed)
+    reading = chosen_reading(prefer, ratings, min_margin, seed, label)
     sizes: dict[str, float] = {}
     for part in parts or ["validation=0.05"]:
         name, _, size = part.partition("=")
@@ -309,6 +307,7 @@ def split_command(
 
         result_json(asdict(done))
         return
+    say_labels(done.sources)
     lines = [f"{done.clusters:,} clusters of prompts"]
     for name, by_source in done.counts.items():
         rows = ", ".join(f"{source} {count:,}" for source, count in by_source.items())

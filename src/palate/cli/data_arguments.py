@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from palate.cli.console import say
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
+    from palate.data.load import SourceReport
     from palate.data.rows import Reading
 
 Datasets = Annotated[
@@ -18,9 +21,17 @@ DatasetDir = Annotated[str | None, typer.Option("--dataset-dir", help="Folder wh
 Columns = Annotated[
     list[str] | None, typer.Option("--column", metavar="NAME=COLUMN", help="A column of your own, as prompt=question.")
 ]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="VALUE=MEANING", help="What a label means, as 0=response_1, 2=tie or 1=desirable."),
+]
 Split = Annotated[str | None, typer.Option("--split", help="Split of a hub dataset or of a folder with splits.")]
 Subset = Annotated[str | None, typer.Option("--subset", help="Subset of a hub dataset.")]
 MaxSamples = Annotated[int | None, typer.Option("--max-samples", min=1, help="Read only the first rows of each.")]
+MaxDropped = Annotated[
+    float,
+    typer.Option("--max-dropped", min=0, max=1, help="Largest share of rows, ties included, that may be unusable."),
+]
 Prefer = Annotated[
     str, typer.Option("--prefer", help="With two labels, which decides: better, safer, or both where they agree.")
 ]
@@ -35,7 +46,13 @@ Workers = Annotated[
 ]
 
 
-def chosen_reading(prefer: str, ratings: str, min_margin: float, seed: int = 0) -> Reading:
+def chosen_reading(
+    prefer: str = "better",
+    ratings: str = "best_worst",
+    min_margin: float = 0.0,
+    seed: int = 0,
+    labels: list[str] | None = None,
+) -> Reading:
     """The choices that formats leave open, checked."""
     from palate.data.rows import Reading
 
@@ -45,15 +62,33 @@ def chosen_reading(prefer: str, ratings: str, min_margin: float, seed: int = 0) 
     ):
         if value not in allowed:
             raise UsageError(f"{option} {value}: is not one of {', '.join(allowed)}")
-    return Reading(prefer=prefer, ratings=ratings, min_margin=min_margin, seed=seed)  # type: ignore[arg-type]
+    return Reading(
+        prefer=prefer,  # type: ignore[arg-type]
+        ratings=ratings,  # type: ignore[arg-type]
+        min_margin=min_margin,
+        seed=seed,
+        labels=_named("--label", labels, "0=response_1"),
+    )
+
+
+def say_labels(reports: Iterable[SourceReport]) -> None:
+    """What each source's labels were read as, on stderr."""
+    for report in reports:
+        if report.labels:
+            say(f"{report.path}: {report.labels}")
 
 
 def chosen_columns(pairs: list[str] | None) -> dict[str, str] | None:
     """`--column prompt=question` as a mapping."""
+    return _named("--column", pairs, "prompt=question") or None
+
+
+def _named(option: str, pairs: list[str] | None, example: str) -> dict[str, str]:
+    """The values of an option that is given as NAME=VALUE, several times."""
     found: dict[str, str] = {}
     for pair in pairs or []:
-        name, sign, column = pair.partition("=")
-        if not sign or not name or not column:
-            raise UsageError(f"--column {pair}: write NAME=COLUMN, as prompt=question")
-        found[name.strip()] = column.strip()
-    return found or None
+        name, equals, value = pair.partition("=")
+        if not equals or not name or not value:
+            raise UsageError(f"{option} {pair}: write it as {example}")
+        found[name.strip()] = value.strip()
+    return found

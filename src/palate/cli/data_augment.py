@@ -15,11 +15,14 @@ from palate.cli.data_arguments import (
     Columns,
     DatasetDir,
     Datasets,
+    Labels,
+    MaxDropped,
     MaxSamples,
     Seed,
     Split,
     Subset,
     chosen_columns,
+    chosen_reading,
 )
 from palate.errors import UsageError
 
@@ -67,9 +70,11 @@ def augment_command(
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
+    max_dropped: MaxDropped = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Make new pairs: corrupted, reworded, moved, sampled and judged, or revised; nothing replaces what was there."""
@@ -107,6 +112,8 @@ def augment_command(
         split=split,
         subset=subset,
         max_samples=max_samples,
+        max_dropped=max_dropped,
+        reading=chosen_reading(labels=label),
     )
     if as_json:
         from dataclasses import asdict
@@ -152,12 +159,15 @@ class _AnswererSampler:
         self._temperature = temperature
         self._max_new_tokens = max_new_tokens
 
-    def sample(self, prompts: Sequence[Messages], k: int, *, seed: int) -> list[list[str]]:
+    def sample(
+        self, prompts: Sequence[Messages], k: int, *, seed: int, tools: Sequence[str | None] | None = None
+    ) -> list[list[str]]:
         """K answers for each prompt, each with a seed of its own."""
         from palate.models.generate import Decoding, sampling_seed
 
         decoding = Decoding(self._max_new_tokens, self._temperature, 1.0, seed)
         asked = [prompt for prompt in prompts for _ in range(k)]
         seeds = [sampling_seed(seed, prompt, number) for prompt in prompts for number in range(k)]
-        texts = [answer.text for answer in self._answerer.answers(asked, decoding, seeds)]
+        offered = None if tools is None else [one for one in tools for _ in range(k)]
+        texts = [answer.text for answer in self._answerer.answers(asked, decoding, seeds, tools=offered)]
         return [texts[start : start + k] for start in range(0, len(texts), k)]

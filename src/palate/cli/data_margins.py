@@ -10,8 +10,21 @@ import typer
 
 from palate.cli.arguments import AsJson
 from palate.cli.console import result, result_json, say
-from palate.cli.data_arguments import Columns, DatasetDir, Datasets, MaxSamples, Split, Subset, chosen_columns
+from palate.cli.data_arguments import (
+    Columns,
+    DatasetDir,
+    Datasets,
+    Labels,
+    MaxDropped,
+    MaxSamples,
+    Split,
+    Subset,
+    chosen_columns,
+    chosen_reading,
+    say_labels,
+)
 from palate.errors import DataError, UsageError
+from palate.progress import track
 
 if TYPE_CHECKING:
     from palate.evaluation.subject import Subject
@@ -30,9 +43,11 @@ def margins_command(
     precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")] = "auto",
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
+    max_dropped: MaxDropped = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Score every pair with a model: log π(chosen) − log π(rejected), for the rule reference_margin of curate."""
@@ -59,7 +74,10 @@ def margins_command(
         split=split,
         subset=subset,
         max_samples=max_samples,
+        max_dropped=max_dropped,
+        reading=chosen_reading(labels=label),
     )
+    say_labels(loaded.sources)
     device = default_device()
     subject = Subject(model_spec(model, template=template), resolve(precision, device), device)
     say(f"scoring {len(loaded.records):,} pairs with {subject.name}")
@@ -84,7 +102,7 @@ def _rows(subject: Subject, pairs: list[PreferencePair], cutoff_len: int, mean: 
     """Pairs that fit, scored; a few hundred at a time, so that only their tokens are in memory."""
     from palate.text.encode import encode_records
 
-    for start in range(0, len(pairs), _AT_A_TIME):
+    for start in track(range(0, len(pairs), _AT_A_TIME), f"blocks of {_AT_A_TIME} pairs"):
         groups = encode_records(pairs[start : start + _AT_A_TIME], subject.template, cutoff_len=cutoff_len).groups
         for group, (sums, tokens) in zip(groups, subject.score(groups), strict=True):
             chosen, rejected = (one / max(1, n) if mean else one for one, n in zip(sums, tokens, strict=True))

@@ -15,6 +15,7 @@ from palate.cli.data_arguments import (
     Columns,
     DatasetDir,
     Datasets,
+    Labels,
     MaxSamples,
     MinMargin,
     Prefer,
@@ -24,6 +25,7 @@ from palate.cli.data_arguments import (
     Subset,
     chosen_columns,
     chosen_reading,
+    say_labels,
 )
 from palate.errors import UsageError
 
@@ -44,6 +46,7 @@ def mix_command(
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
+    label: Labels = None,
     split: Split = None,
     subset: Subset = None,
     max_samples: MaxSamples = None,
@@ -56,7 +59,7 @@ def mix_command(
     if weights and temperature is not None:
         raise UsageError("--weight and --temperature both set the shares; keep one of them")
     by_source = {name: _row_count("--cap", name, number) for name, number in _numbers("--cap", caps).items()}
-    reading = chosen_reading(prefer, ratings, min_margin, seed)
+    reading = chosen_reading(prefer, ratings, min_margin, seed, label)
 
     from palate.data.mix_files import mix_files
 
@@ -82,6 +85,7 @@ def mix_command(
 
         result_json(asdict(done))
         return
+    say_labels(done.sources)
     total = sum(done.taken.values())
     lines = [f"{'rows':>9}  {'share':>6}  source"]
     for name, count in done.taken.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import result, result_json, say
+from palate.cli.console import result, result_json
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ def command(
     if not asked:
         raise UsageError(f"{candidates}: no row has two different answers; generate with --k 2 or more")
     path = output or candidates.with_suffix(".votes.jsonl")
-    cast = collect_votes(
-        asked, load_judge(judge), path, told=lambda done, of: say(f"{done} of {of} questions answered")
-    )
+    cast = collect_votes(asked, load_judge(judge), path)
     summary = summarise(cast)
     made = _write_pairs(rows, cast, "extremes" if select == "extremes" else "all", pairs) if pairs else None
     if as_json:

@@ -6,10 +6,11 @@ signal. A traceback means a bug in palate.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Annotated, NoReturn
 
@@ -22,6 +23,7 @@ from palate.cli import eval as evaluate
 from palate.cli.arguments import verb_group
 from palate.cli.console import complain, process_rank
 from palate.errors import Interrupted, PalateError, UsageError
+from palate.threads import choose_wait_policy
 
 # In the order of the help page. Each module has a `command` function, or an `app` of sub-commands, and imports the
 # heavy rooms inside its functions, so that `palate --help` answers at once.
@@ -79,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, UsageError) or process_rank() == 0:
             for line in error.lines:
                 complain(line)
+        if isinstance(error, OutputError):
+            _discard_output()
         return error.exit_code
     except TyperException as error:
         context = getattr(error, "ctx", None)
@@ -89,15 +93,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(str(error) or "interrupted")
         return error.exit_code if isinstance(error, Interrupted) else _INTERRUPTED
     except BrokenPipeError:
-        # The reader has had enough, as in `palate … | head`. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has had enough, as in `palate … | head`.
+        _discard_output()
         return 1
 
 
 def run() -> NoReturn:
-    """Entry point of the `palate` script and of `python -m palate`."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show β gets \u03b2, not a traceback.
-            stream.reconfigure(errors="backslashreplace")
-    sys.exit(main())
+    """Runs the command line of this process and exits."""
+    _prepare_streams()
+    try:
+        choose_wait_policy()
+        code = main()
+    except KeyboardInterrupt:
+        complain("interrupted")
+        code = _INTERRUPTED
+    sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """Streams that show every character and whose failures are no tracebacks."""
+    for name, kind in (("stdout", _Results), ("stderr", _Messages)):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the shell, as in `palate … >&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show β gets \\u03b2.
+            wrapped = kind(stream.buffer, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering)
+            setattr(sys, name, wrapped)
+
+
+class OutputError(PalateError):
+    """The result could not be written to stdout."""
+
+
+class _Results(io.TextIOWrapper):
+    """stdout, where a result that cannot be written is an error in one line."""
+
+    def write(self, text: str) -> int:
+        with _refused_output():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _refused_output():
+            super().flush()
+
+
+class _Messages(io.TextIOWrapper):
+    """stderr, where a message that cannot be written (a full disk, a terminal that is gone) is not worth a run."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
+@contextlib.contextmanager
+def _refused_output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"the result could not be written to standard output: {error.strerror or error}") from None
+
+
+def _discard_output() -> None:
+    """Python flushes stdout again when it exits, and would complain again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

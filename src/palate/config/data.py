@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from palate.config.base import Fields
 from palate.config.paths import expand_keys
-from palate.config.values import Dataset, PathText
+from palate.config.values import Dataset, Labels, PathText
 
 
 class DataFields(Fields):
@@ -24,6 +24,11 @@ class DataFields(Fields):
     eval_dataset: Dataset | None = Field(None, description="Held-out data, in the same forms as dataset.")
     columns: dict[str, str] | None = Field(
         None, description="Own column names, as known name: column, e.g. {prompt: question, chosen: good}."
+    )
+    labels: Labels | None = Field(
+        None,
+        description="What values of the label column mean, e.g. {0: response_1, 1: response_2, 2: tie}; for one answer "
+        "desirable or undesirable; none leaves the row out. Absent: found from all values of a dataset.",
     )
     template: str | None = Field(
         None, description="Chat template by name (qwen, chatml, llama3, …). Absent: the tokenizer's own."
@@ -48,7 +53,11 @@ class DataFields(Fields):
         0.0, ge=0, description="Held-out part of dataset, split by prompt: a share below 1, or a number of rows."
     )
     max_dropped: float = Field(
-        0.5, ge=0, le=1, description="Largest share of rows that may be unusable before the run is refused."
+        0.5,
+        ge=0,
+        le=1,
+        description="Largest share of rows, ties and rows without a label included, that may be unusable before the "
+        "run is refused.",
     )
     preprocessing_num_workers: int | None = Field(
         None,

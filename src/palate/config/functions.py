@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -47,9 +48,10 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
 
 
 def _guarded(function: Callable[..., Any], name: str, key: str) -> Callable[..., Any]:
-    def called(*given: Any) -> Any:
+    @functools.wraps(function)  # so that its signature can be read
+    def called(*given: Any, **named: Any) -> Any:
         try:
-            return function(*given)
+            return function(*given, **named)
         except PalateError:
             raise
         except Exception as error:  # a boundary: a user's function may fail in any way

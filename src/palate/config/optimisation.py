@@ -90,6 +90,12 @@ class OptimisationFields(Fields):
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Dropout inside the model while it trains. Above 0 it switches trunk_cache off."
     )
+    moe_aux_loss_coef: float | None = Field(
+        None,
+        ge=0,
+        description="Weight of the load-balancing term of a mixture of experts, taken over each example; 0 turns it "
+        "off. By default the model's own router_aux_loss_coef where its config has output_router_logits: true, else 0.",
+    )
     seed: int = Field(42, ge=0, description="Seed of everything random.")
     data_seed: int | None = Field(
         None, ge=0, description="Seed of the order of examples.", json_schema_extra={"default": "seed"}

@@ -18,6 +18,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "early_stopping_steps": "early_stopping_patience",
         "reward_model": "rewards",
         "num_ppo_epochs": "ppo_epochs",
+        "router_aux_loss_coef": "moe_aux_loss_coef",
         "beta": "pref_beta",
         "new_special_tokens": "add_special_tokens",
     }

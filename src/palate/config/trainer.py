@@ -30,7 +30,7 @@ GREATER_IS_BETTER: Mapping[str, bool] = MappingProxyType(
 
 
 def greater_is_better(metric: str) -> bool | None:
-    """Whether a larger value of the metric is better; None where that is not known. `rewards/NAME` is what NAME gave."""
+    """Whether a larger value is better; None where that is not known. `rewards/NAME` is what the reward NAME gave."""
     return GREATER_IS_BETTER.get(metric, True if metric.startswith("rewards/") else None)
 
 

@@ -70,8 +70,22 @@ def _dataset(value: Any) -> Any:
     return value
 
 
+def _meanings(value: Any) -> Any:
+    """Values of a label column as text: YAML reads 0 as a number and true as a truth value."""
+    if not isinstance(value, dict):
+        return value
+    words = {True: "true", False: "false"}
+    return {
+        "null" if key is None else words[key] if isinstance(key, bool) else str(key): (
+            "none" if meaning is None else words[meaning] if isinstance(meaning, bool) else str(meaning)
+        )
+        for key, meaning in value.items()
+    }
+
+
 Names: TypeAlias = Annotated[list[str], BeforeValidator(_split)]
 LoraTarget: TypeAlias = Annotated[Literal["all"] | list[str], BeforeValidator(_all_or_list)]
+Labels: TypeAlias = Annotated[dict[str, str], BeforeValidator(_meanings)]
 Trackers: TypeAlias = Annotated[list[Literal["tensorboard", "wandb"]], BeforeValidator(_trackers)]
 When: TypeAlias = Annotated[Literal["no", "steps", "epoch"], _word("steps", "no")]
 AutoOrOff: TypeAlias = Annotated[Literal["auto", "off"], _word("auto", "off")]

@@ -4,7 +4,8 @@ load_records("pairs.jsonl", kind=PreferencePair)  →  LoadedData(records, dropp
 split_records(records, val_size=0.1, seed=42)   →  (train, validation)
 """
 
-from palate.data.formats import FORMATS, Format, Recognised
+from palate.data.format_table import FORMATS, Format
+from palate.data.formats import Recognised
 from palate.data.load import DatasetSpec, LoadedData, SourceReader, SourceReport, load_records
 from palate.data.messages import Tags
 from palate.data.rows import RatedAnswers, Reading

@@ -79,7 +79,8 @@ def _python_literal(said: str) -> Any:
     if len(said) > _LONGEST_LITERAL:
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # "\d" in a text that nobody escaped
+        for kind in (SyntaxWarning, DeprecationWarning):  # "\d" in a text that nobody escaped, by Python's version
+            warnings.simplefilter("ignore", kind)
         for written in (said, _QUOTED_OR_GAP.sub(lambda match: "}," if match[1] else match[0], said)):
             try:
                 return ast.literal_eval(written)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palate.errors import DataError
+from palate.progress import progress
 
 _BATCH = 1000
 
@@ -19,8 +20,10 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
     """`(number, row)` of a Parquet file, numbers from 1."""
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path) as file, progress(f"reading {path.name}", file.metadata.num_rows, delay=2.0) as rows:
+            _check_names(path, file.schema_arrow)
             for batch in file.iter_batches(batch_size=_BATCH):
+                rows.advance(batch.num_rows)
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
@@ -32,8 +35,13 @@ def arrow_rows(path: Path) -> Iterator[tuple[int, Any]]:
     """`(number, row)` of an Arrow IPC file, in the stream format (what `datasets` writes) or the file format."""
     number = 0
     try:
-        with pa.memory_map(str(path)) as mapped:
+        with (
+            pa.memory_map(str(path)) as mapped,
+            progress(f"reading {path.name}, MB", mapped.size() / 1e6, delay=2.0) as read,
+        ):
             for batch in _batches(mapped):
+                _check_names(path, batch.schema)
+                read.advance(batch.nbytes / 1e6)
                 for start in range(0, batch.num_rows, _BATCH):
                     for row in batch.slice(start, _BATCH).to_pylist():
                         number += 1
@@ -75,6 +83,13 @@ def _batches(mapped: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
             yield file.get_batch(index)
         return
     yield from stream
+
+
+def _check_names(path: Path, schema: pa.Schema) -> None:
+    """Of two columns with one name rows would hold the last one only."""
+    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: the column {twice!r} occurs twice; rename one of them")
 
 
 def _listed(path: Path, key: str) -> list[Any]:

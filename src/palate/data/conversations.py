@@ -51,10 +51,10 @@ def split_answers(
         return conversation[:start], (conversation[start:],), False
     if len(answers) == 1:
         (conversation,) = answers
-        start = _end_of_prompt(prompt, conversation)
-        if start is None:
+        end = _end_of_prompt(prompt, conversation)
+        if end is None:
             raise _differs(prompt, conversation, names[0])
-        return _with_system_of(prompt, conversation[:start]), (conversation[start:],), False
+        return _with_system_of(prompt, conversation[:end]), (conversation[end:],), False
     rests = tuple(
         _after(prompt, answer, name) if is_whole else answer
         for answer, is_whole, name in zip(answers, whole, names, strict=True)
@@ -123,14 +123,12 @@ def _with_system_of(prompt: Messages, conversation: Messages) -> Messages:
 
 
 def _end_of_prompt(prompt: Messages, conversation: Messages) -> int | None:
-    """Where the answer begins in one whole conversation: behind the prompt's turns, at its start or last of its kind."""
+    """Where the answer begins in one conversation: behind the prompt's turns, at its start or else the last time."""
     if _systems_differ(prompt, conversation):
         return None
     wanted, head = _turns(prompt), len(conversation) - len(_turns(conversation))
     places = range(len(conversation) - len(wanted), head - 1, -1)
-    fits = [
-        place for place in places if all(_alike(a, b) for a, b in zip(wanted, conversation[place:], strict=False))
-    ]
+    fits = [place for place in places if all(_alike(a, b) for a, b in zip(wanted, conversation[place:], strict=False))]
     if not fits:
         return None
     start = head if head in fits else fits[0]
@@ -153,6 +151,8 @@ def _after(prompt: Messages, conversation: Messages, name: str) -> Messages:
 
 
 def _differs(prompt: Messages, conversation: Messages, name: str) -> RowError:
+    if _systems_differ(prompt, conversation):
+        return RowError("prompt_differs", f"{name} has another system text: {excerpt(conversation[0].content)}")
     asked = excerpt(_turns(prompt)[-1].content if _turns(prompt) else "")
     return RowError("prompt_differs", f"{name} is a whole conversation without the prompt in it: {asked}")
 

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from palate.artifacts.files import write_json
 from palate.data.contract import write_contract
@@ -16,13 +16,16 @@ from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sourc
 from palate.data.messages import RowError
 from palate.data.outputs import check_output_file
 from palate.data.readers import bare_name, file_type
-from palate.data.rows import Reading, same_text
+from palate.data.rows import RatedAnswers, Reading, same_text
+from palate.data.source_labels import check_labels_used
 from palate.data.sources import Source
 from palate.data.split import prompt_key
 from palate.data.targets import TARGETS, NotHeldError, Target, dataset_info_entry
 from palate.data.writers import write_rows
 from palate.errors import DataError, UsageError
-from palate.records import Dropped, LabelledCompletion, PreferencePair, Record
+from palate.records import Dropped, LabelledCompletion, PreferencePair, Record, ScoredCompletion
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def convert(
 
     def rows() -> Iterator[dict[str, Any]]:
         yield from run.rows(readers, reading or Reading())
+        check_labels_used(run.reports, reading)
         if not run.kinds:  # raised before the file is in its place, so that one that was there stays
             reasons = ", ".join(f"{reason} {count}" for reason, count in run.reasons().most_common(3))
             raise DataError(f"{sources[0].path}: nothing to write as {to}: {reasons}")
@@ -134,6 +138,41 @@ def pair_up(records: Iterable[LabelledCompletion]) -> Iterator[PreferencePair | 
             )
 
 
+def compare_scored(records: Iterable[ScoredCompletion], reading: Reading) -> Iterator[PreferencePair | Dropped]:
+    """Scored completions as pairs: those of one prompt are compared as rated answers are, in the order read.
+
+    One that is in no pair is dropped: `no_partner` (the only answer to its prompt), `tie`, or `not_compared` (neither
+    the best nor the worst, where `reading.ratings` takes those).
+    """
+    by_prompt: dict[str, list[ScoredCompletion]] = defaultdict(list)
+    for record in records:
+        by_prompt[prompt_key(record.prompt)].append(record)
+    for answers in by_prompt.values():
+        if len(answers) == 1:
+            yield Dropped(answers[0].id, "no_partner", "no other answer to its prompt has a score")
+            continue
+        first = answers[0]
+        rated = RatedAnswers(
+            id=first.id,
+            prompt=first.prompt,
+            source=first.source,
+            weight=first.weight,
+            tools=first.tools,
+            completions=tuple(answer.completion for answer in answers),
+            scores=tuple(answer.score for answer in answers),
+        )
+        try:
+            pairs = as_kind(rated, PreferencePair, reading)
+        except RowError as error:
+            yield from (Dropped(answer.id, error.reason, error.detail) for answer in answers)
+            continue
+        yield from pairs
+        used = {id(side) for pair in pairs for side in (pair.chosen, pair.rejected)}
+        for answer in answers:
+            if id(answer.completion) not in used:
+                yield Dropped(answer.id, "not_compared", f"is not in a pair by --ratings {reading.ratings}")
+
+
 @dataclass(slots=True)
 class _Run:
     """What a conversion counts while its rows go by."""
@@ -158,7 +197,9 @@ class _Run:
                 )
             self.written_kind = wanted
             if natural is LabelledCompletion and wanted is PreferencePair:
-                yield from self._written(pair_up(self._labelled(reader)))
+                yield from self._written(pair_up(self._of_kind(reader, LabelledCompletion)))
+            elif natural is ScoredCompletion and wanted is PreferencePair:
+                yield from self._written(compare_scored(self._of_kind(reader, ScoredCompletion), reading))
             else:
                 yield from self._written(self._turned(reader, wanted, reading))
             self.reports.append(reader.report())
@@ -173,15 +214,16 @@ class _Run:
         if wanted not in self.target.kinds:
             held = ", ".join(KIND_NAMES[kind] for kind in self.target.kinds)
             raise UsageError(f"{self.target.name} holds {held}, not {KIND_NAMES[wanted]}")
-        if not can_become(natural, wanted) and (natural, wanted) != (LabelledCompletion, PreferencePair):
+        compared = wanted is PreferencePair and natural in (LabelledCompletion, ScoredCompletion)
+        if not can_become(natural, wanted) and not compared:
             raise DataError(f"{source.path}: {KIND_NAMES[natural]} cannot become {KIND_NAMES[wanted]}")
         return wanted
 
-    def _labelled(self, reader: SourceReader[Record]) -> Iterator[LabelledCompletion]:
+    def _of_kind(self, reader: SourceReader[Record], kind: type[R]) -> Iterator[R]:
         for item in reader:
             if isinstance(item, Dropped):
                 self.left_out.append(item)
-            elif isinstance(item, LabelledCompletion):
+            elif isinstance(item, kind):
                 yield item
 
     def _turned(

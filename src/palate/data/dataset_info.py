@@ -58,6 +58,7 @@ class Entry:
         only_mapped: whether columns the entry does not map stay unread, as in LLaMA-Factory.
         tags: how turns are written.
         ranking: whether the entry says that its rows are comparisons.
+        labels: what values of its label column mean; a key of palate's own, which LLaMA-Factory passes over.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Entry:
     only_mapped: bool = False
     tags: Tags = field(default_factory=Tags)
     ranking: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def dataset_names(dataset_dir: Path) -> list[str]:
@@ -104,6 +106,7 @@ def find_entry(name: str, dataset_dir: Path) -> Entry | None:
         only_mapped=bool(columns),
         tags=_tags(entry, where),
         ranking=bool(entry.get("ranking", False)),
+        labels=_labels(entry, where),
     )
 
 
@@ -152,6 +155,13 @@ def _tags(entry: Mapping[str, Any], where: str) -> Tags:
     roles = {tags[key].lower(): role for key, role in _ROLE_TAGS.items() if key in tags}
     callers = frozenset({tags["function_tag"].lower()} if "function_tag" in tags else ())
     return Tags(role=tags.get("role_tag"), content=tags.get("content_tag"), roles=roles, callers=callers)
+
+
+def _labels(entry: Mapping[str, Any], where: str) -> dict[str, str]:
+    labels = entry.get("labels", {})
+    if not isinstance(labels, dict) or not all(isinstance(meaning, str) for meaning in labels.values()):
+        raise DataError(f'{where}: labels must be an object of meanings by value, as {{"0": "response_1"}}')
+    return labels
 
 
 def _optional(entry: Mapping[str, Any], key: str, kind: type[Any], where: str) -> Any:

@@ -16,7 +16,7 @@ _BLANK = " \t\r\n"
 
 
 class JsonReader:
-    """Decodes the JSON of one file. A key that stands twice in an object makes the row a `RowError`, not a guess."""
+    """Decodes the JSON of one file. A key that an object has twice makes the row a `RowError`, not a guess."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -54,7 +54,9 @@ class JsonReader:
         except ValueError as error:  # a number of thousands of digits
             raise self.broken(str(error).split(";")[0], line + text.count("\n", 0, start)) from None
         if self._twice is not None:
-            return RowError("key_twice", f"the key {self._twice!r} stands twice in one object"), end
+            return RowError(
+                "key_twice", f"the key {self._twice!r} occurs twice in one object; remove or rename one"
+            ), end
         return value, end
 
     def broken(self, what: str, line: int, cut: bool = False) -> DataError:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from palate.data.formats import SAMPLE, Recognised, recognise
 from palate.data.kinds import as_kind
+from palate.data.labels import LabelCounts
 from palate.data.messages import USUAL_TAGS, RowError, excerpt
 from palate.data.mix import NOT_DRAWN, draw
 from palate.data.padding import without_padding
 from palate.data.rows import BEGINS_WITH_PROMPT, Origin, Reading
+from palate.data.source_labels import check_columns, with_coding
 from palate.data.sources import Source, distinct_labels, open_source
 from palate.data.text_turns import columns_of_turns, with_turns
 from palate.errors import DataError
@@ -28,8 +32,8 @@ R = TypeVar("R", bound=Record)
 DatasetSpec: TypeAlias = str | Sequence[str] | Mapping[str, float]
 """A dataset as a config names it: one name, several (also with commas), or a mixture with weights."""
 
-CHOICES = frozenset({"tie", "no_label", "labels_disagree", "undesirable", NOT_DRAWN})
-"""Reasons that are the row's own verdict or the user's choice, not a fault: they do not count towards `max_dropped`."""
+CHOICES = frozenset({"labels_disagree", "undesirable", NOT_DRAWN})
+"""Reasons that are the user's choice, not a fault: they do not count towards `max_dropped`."""
 
 
 _RECORD_OF_ROW = re.compile(r"(?<=\d)(?:#[^#:]*)+\Z")
@@ -53,6 +57,9 @@ class SourceReport:
             (`repeated_answer`, `empty_answer`), which of two answers won (`first_won`, `second_won`), answers that
             begin with their prompt (`prompt_repeated` where it was taken off, else `answers_begin_with_prompt`), and
             keys of turns that are not read (`turn key 'model' not read`).
+        labels: what the label column was read as, with counts: `label: 0 → response_1 (6), 1 → response_2 (6)`; ""
+            where there is none.
+        label_values: rows by label value, of at most 256 different ones.
     """
 
     name: str
@@ -65,6 +72,8 @@ class SourceReport:
     dropped_by_reason: Mapping[str, int]
     unknown_columns: tuple[str, ...]
     notices: Mapping[str, int]
+    labels: str = ""
+    label_values: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +101,10 @@ class SourceReader(Generic[R]):
         columns: Mapping[str, str] | None = None,
         max_samples: int | None = None,
         reading: Reading | None = None,
+        keep_columns: bool = False,
     ) -> None:
         self.source = source
+        self._keep_columns = keep_columns
         self.row: Any = None
         """The raw row that the current item was made of."""
         self._kind = kind
@@ -103,17 +114,18 @@ class SourceReader(Generic[R]):
         self._reading = replace(reading, tags=replace(tags, unread=self._unread))
         self._columns = {**source.columns, **(columns or {})}
         rows = islice(source.rows(), max_samples)
-        head = list(islice(rows, SAMPLE))
+        self._head = head = list(islice(rows, SAMPLE))
         self._rows = chain(head, rows)
         self._as_text: frozenset[str] | None = None
         self._columnar = source.columnar
         self._recognised = self._recognise(head)
-        self._known = self._recognised.format.columns
-        self._repeats_prompt = self._answers_repeat_prompts(head)
+        form = self._recognised.format
+        self._columns_used = form.columns({}) if form.uses is None else None
         self._read = self._used = self._records = 0
         self._dropped: Counter[str] = Counter()
         self._unknown: dict[str, None] = {}
         self._notices: Counter[str] = Counter()
+        self._labels = LabelCounts()
 
     @property
     def format(self) -> Recognised:
@@ -136,6 +148,7 @@ class SourceReader(Generic[R]):
 
     def report(self) -> SourceReport:
         """What became of the rows read so far."""
+        coding = self.reading.coding
         return SourceReport(
             name=self.source.name,
             path=self.source.path,
@@ -150,28 +163,51 @@ class SourceReader(Generic[R]):
                 **dict(self._notices.most_common()),
                 **{f"turn key {key!r} not read": count for key, count in self._unread.items()},
             },
+            labels=coding.described(self._labels) if coding is not None and self._labels.rows else "",
+            label_values=dict(self._labels.rows.most_common()),
         )
+
+    @cached_property
+    def reading(self) -> Reading:
+        """The reading with what the values of the label column mean in this source; the first use reads all rows."""
+        form = self._recognised.format
+        return with_coding(self._reading, self.source, form, self._columns, lambda row: self._renamed(row)[0])
 
     def _records_of(self, row_id: str, row: Any) -> list[R]:
         if isinstance(row, RowError):
             raise row
+        row = self._object(row)
         if not isinstance(row, Mapping):
             raise RowError("not_an_object", f"the row is {excerpt(row)}")
+        whole = row
         row, extra = self._renamed(row)
-        extra.update((name, value) for name, value in row.items() if name not in self._known)
+        used = self._columns_used or self._recognised.format.columns(row)
+        extra.update((name, value) for name, value in row.items() if name not in used)
         if extra:
             self._unknown.update(dict.fromkeys(extra))
-        record, notices = self._record_of(row_id, row, extra, self._reading, self._repeats_prompt)
-        self._notices.update(notices)
-        return cast("list[R]", [record] if self._kind is None else as_kind(record, self._kind, self._reading))
+        row = self._parsed(row, used)
+        origin = Origin(row_id, self.source.name, row, extra, repeats_prompt=self._repeats_prompt)
+        try:
+            read = self._recognised.format.read(row, origin, self.reading)
+        finally:
+            for label in origin.labels:
+                self._labels.add(label)
+        self._notices.update(origin.notices)
+        records = [read] if isinstance(read, Record) else read
+        if self._keep_columns:
+            records = [replace(record, extra={**row, **whole}) for record in records]
+        if self._kind is None:
+            return cast("list[R]", list(records))
+        return [made for record in records for made in as_kind(record, self._kind, self._reading)]
 
-    def _record_of(
-        self, row_id: str, row: Mapping[str, Any], extra: Mapping[str, Any], reading: Reading, repeats_prompt: bool
-    ) -> tuple[Record, list[str]]:
-        """A row under palate's names as the record of its format, and what is worth noticing about it."""
-        row = without_padding(with_turns(row, self._as_text, self._known, reading.tags), columnar=self._columnar)
-        origin = Origin(row_id, self.source.name, row, extra, repeats_prompt=repeats_prompt)
-        return self._recognised.format.read(row, origin, reading), origin.notices
+    def _parsed(self, row: Mapping[str, Any], read: frozenset[str] | None = None) -> Mapping[str, Any]:
+        """A row under palate's names with the turns that it has as text, and without the nulls of padding."""
+        row = without_padding(row, columnar=self._columnar)
+        return with_turns(row, self._as_text, read, self._reading.tags)
+
+    def _object(self, row: Any) -> Any:
+        """The row; where prompts are wanted, a text alone is one."""
+        return {"prompt": row} if self._kind is Record and isinstance(row, str) else row
 
     def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """The row under palate's column names, and the columns that a mapping keeps from being read."""
@@ -186,47 +222,46 @@ class SourceReader(Generic[R]):
         return {**{name: value for name, value in rest.items() if name not in hidden}, **renamed}, hidden
 
     def _recognise(self, head: Sequence[tuple[str, Any]]) -> Recognised:
-        rows = [row for _, row in head if isinstance(row, Mapping)]
+        rows = [row for row in (self._object(given) for _, given in head) if isinstance(row, Mapping)]
         if not head:
             raise DataError(f"{self.source.path}: there is no row in it")
-        for name, column in self._columns.items():
-            if rows and not any(column in row for row in rows):
-                found = list(dict.fromkeys(str(key) for row in rows for key in row))
-                near = difflib.get_close_matches(column, found, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise DataError(
-                    f"{self.source.path}: columns maps {name} to {column!r}, which no row has{hint}; "
-                    f"columns found: {', '.join(excerpt(key, 40) for key in found[:12])}"
-                )
+        unread = next(((row_id, row) for row_id, row in head if isinstance(row, RowError)), None)
+        if not rows and unread is not None:
+            raise DataError(f"{self.source.path}: none of its first rows can be read; {unread[0]}: {unread[1].detail}")
+        check_columns(self._columns, rows, self.source.path, self._reading)
         renamed = [self._renamed(row)[0] for row in rows]
         if not self.source.is_csv:
             self._as_text = columns_of_turns(renamed, self._reading.tags)
         shown = []
         for row in renamed:
             with suppress(RowError):  # reported when the row is read
-                row = with_turns(row, self._as_text, None, self._reading.tags)
+                row = self._parsed(row)
             shown.append(row)
         return recognise(shown, self._reading, self.source.path, self._kind)
 
-    def _answers_repeat_prompts(self, head: Sequence[tuple[str, Any]]) -> bool:
+    @cached_property
+    def _repeats_prompt(self) -> bool:
         """Whether nearly all answers are texts that begin with the text of their prompt: then it is no part of them.
 
         One row alone, or a few among many, may well restate the question.
         """
-        reading = replace(self._reading, tags=replace(self._reading.tags, unread=None))
+        reading, form = replace(self.reading, tags=replace(self._reading.tags, unread=None)), self._recognised.format
         repeated = others = 0
-        for row_id, row in head:
+        for row_id, row in self._head:
             if not isinstance(row, Mapping):
                 continue
             try:
-                _, notices = self._record_of(row_id, self._renamed(row)[0], {}, reading, False)
+                renamed = self._renamed(row)[0]
+                renamed = self._parsed(renamed, self._columns_used or form.columns(renamed))
+                origin = Origin(row_id, self.source.name, renamed, {})
+                form.read(renamed, origin, reading)
             except RowError:
                 continue
-            if BEGINS_WITH_PROMPT in notices:
+            if BEGINS_WITH_PROMPT in origin.notices:
                 repeated += 1
             else:
                 others += 1
-                if others * 10 > len(head):
+                if others * 10 > len(self._head):
                     return False
         return repeated >= 3 and others * 10 <= repeated
 
@@ -245,6 +280,7 @@ def load_records(
     caps: Mapping[str, int] | None = None,
     seed: int = 0,
     reading: Reading | None = None,
+    keep_columns: bool = False,
 ) -> LoadedData[R]:
     """Reads a dataset or a mixture as records of one kind.
 
@@ -260,6 +296,7 @@ def load_records(
         caps: most records to draw per source name.
         seed: of the draw.
         reading: choices that formats leave open.
+        keep_columns: whether `extra` has every column of the row, not only those that nothing was read from.
 
     Raises:
         DataError: in one line, if a source is missing, unreadable, not recognised, or left with too few rows.
@@ -269,7 +306,9 @@ def load_records(
     dropped: list[Dropped] = []
     reports: list[SourceReport] = []
     for source in sources:
-        reader = SourceReader(source, kind, columns=columns, max_samples=max_samples, reading=reading)
+        reader = SourceReader(
+            source, kind, columns=columns, max_samples=max_samples, reading=reading, keep_columns=keep_columns
+        )
         records: list[R] = []
         lost: list[Dropped] = []
         for item in reader:
@@ -349,9 +388,11 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
         raise DataError(f"{report.path}: none of its {report.rows_read} rows can be used: {top}{example}")
     faulty = sum(count for reason, count in reasons.items() if reason not in CHOICES)
     if faulty > max_dropped * report.rows_read:
+        enough = math.ceil(100 * faulty / report.rows_read) / 100
+        ties = " (a tie says nothing about which answer is better)" if "tie" in reasons else ""
         raise DataError(
-            f"{report.path}: {faulty} of {report.rows_read} rows are faulty ({faulty / report.rows_read:.0%}, allowed "
-            f"{max_dropped:.0%}): {top}; mend them, or raise max_dropped"
+            f"{report.path}: {faulty} of {report.rows_read} rows cannot be used ({faulty / report.rows_read:.0%}, "
+            f"allowed {max_dropped:.0%}): {top}; correct them, or use the others with max_dropped: {enough:g}{ties}"
         )
 
 

@@ -72,10 +72,11 @@ _READ_KEYS = frozenset(
 )
 # What some template renders, or what changes which text is trained, and a `Message` cannot hold.
 _REFUSED_KEYS = frozenset(
-    """
-    image images video videos audio audios files documents citations refusal channel prefix partial tools builtin_tools
-    tool_plan tool_results reasoning_details thinking_blocks train_detail training_detail loss_scale
-    """.split()
+    {
+        *("image", "images", "video", "videos", "audio", "audios", "files", "documents", "citations"),
+        *("refusal", "channel", "prefix", "partial", "tools", "builtin_tools", "tool_plan", "tool_results"),
+        *("reasoning_details", "thinking_blocks", "train_detail", "training_detail", "loss_scale"),
+    }
 )
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 _REASONING_PARTS = frozenset({"reasoning", "thinking"})
@@ -154,7 +155,9 @@ def read_turn(turn: Any, name: str, tags: Tags = USUAL_TAGS) -> Message:
             parts.calls += read_calls(turn[calls], f"{name}.{calls}")
     reasoning = _reasoning(turn, parts, name)
     if role != "assistant" and (parts.calls or reasoning):
-        raise RowError("bad_turn", f"{name} is spoken by {role} and has tool calls or reasoning, which only answers have")
+        raise RowError(
+            "bad_turn", f"{name} is spoken by {role} and has tool calls or reasoning, which only answers have"
+        )
     return Message(
         role,
         "".join(parts.texts),
@@ -174,7 +177,9 @@ def read_turns(value: Any, name: str, tags: Tags = USUAL_TAGS) -> Messages:
         before = turns[-1] if turns else None
         if before is not None and before.role == message.role == "assistant" and _is_call(turn, tags):
             if before.trained != message.trained:
-                raise RowError("turn_weight", f"{name}[{number}] is a tool call of the turn before it, with another flag")
+                raise RowError(
+                    "turn_weight", f"{name}[{number}] is a tool call of the turn before it, with another flag"
+                )
             message = replace(before, tool_calls=before.tool_calls + message.tool_calls)
             turns.pop()
         turns.append(message)
@@ -270,6 +275,7 @@ def _parts(value: Any, name: str, may_be_null: bool) -> _Parts:
     parts = _Parts()
     for part in value:
         kind = part.get("type", "text") if isinstance(part, Mapping) else "text" if isinstance(part, str) else None
+        kind = kind if isinstance(kind, str) else None
         if kind in _TEXT_PARTS and not parts.calls:
             parts.texts.append(text(part if isinstance(part, str) else part.get("text", part.get("value")), name))
         elif kind in _REASONING_PARTS and not parts.calls and not parts.texts:
@@ -278,7 +284,9 @@ def _parts(value: Any, name: str, may_be_null: bool) -> _Parts:
             said = part.get("value")
             parts.calls += calls_of_text(said, name) if said is not None else (read_call(part, name),)
         elif kind in _TEXT_PARTS | _REASONING_PARTS:
-            raise RowError("turn_not_held", f"{name} has {kind} after its text or tool calls; templates render it before")
+            raise RowError(
+                "turn_not_held", f"{name} has {kind} after its text or tool calls; templates render it before"
+            )
         else:
             seen = kind if kind is not None else type(part).__name__
             raise RowError("not_text", f"{name} has a part of type {seen!r}; palate reads text only")
@@ -320,5 +328,7 @@ def _trained(turn: Mapping[str, Any], role: Role, name: str) -> bool:
         raise RowError("turn_weight", f"{name} has flags that disagree: {flags}")
     flagged = next(iter(flags.values()), None)
     if flagged and role != "assistant":
-        raise RowError("turn_weight", f"{name} ({role}) is marked to be trained; palate trains the assistant's turns only")
+        raise RowError(
+            "turn_weight", f"{name} ({role}) is marked to be trained; palate trains the assistant's turns only"
+        )
     return flagged is not False or role != "assistant"

@@ -18,6 +18,7 @@ from palate.data.load import SourceReader, SourceReport, find_sources, for_sourc
 from palate.data.mix import NOT_DRAWN, counts, drawn_key
 from palate.data.outputs import check_output_folder
 from palate.data.rows import Reading
+from palate.data.source_labels import check_labels_used
 from palate.data.sources import Source
 from palate.data.targets import palate_row
 from palate.data.writers import write_rows
@@ -90,6 +91,7 @@ def mix_files(
     limits = for_sources(caps, sources, "caps")
     read = _Sources(sources, record_kind(kind), columns, max_samples, reading, seed)
     keys = [read.keys(place) for place in range(len(sources))]
+    check_labels_used(read.reports, reading)
     taken = counts(
         [len(found) for found in keys],
         shares,

@@ -4,11 +4,12 @@ In `tools` and in the arguments of tool calls such a null would be rendered and 
 decided by row:
 
 - In a file type that cannot leave a key out (Parquet, Arrow) a null key of an object is padding.
-- Elsewhere (a JSON file written from such a dataset) the tools tell: JSON Schema allows null only as a value (`default`,
-  `const`, elements of `enum` and `examples`), so a null schema or keyword shows that the row was padded, and then all
-  null keys of its tools and arguments are. Without that, a null argument is padding if its function does not declare it.
+- Elsewhere (a JSON file written from such a dataset) the tools tell: JSON Schema allows null only as a value
+  (`default`, `const`, elements of `enum` and `examples`), so a null schema or keyword shows that the row was padded,
+  and then all null keys of its tools and arguments are. Without that, a null argument is padding if its function does
+  not declare it.
 
-Elements of lists are never padding, and tools or arguments that are JSON text are never changed.
+Elements of lists are never padding, and what a file holds as JSON text is never changed.
 """
 
 from __future__ import annotations
@@ -85,7 +86,9 @@ def _in_turns(value: Any, declared: Mapping[str, frozenset[str]], padded: bool) 
         return [_in_turns(one, declared, padded) for one in value]
     if not isinstance(value, Mapping):
         return value
-    inner = {key: _in_turns(one, declared, padded) if isinstance(one, list | Mapping) else one for key, one in value.items()}
+    inner = {
+        key: _in_turns(one, declared, padded) if isinstance(one, list | Mapping) else one for key, one in value.items()
+    }
     calls = inner.get("tool_calls")
     if isinstance(calls, list):
         inner["tool_calls"] = [_call(call, declared, padded) for call in calls]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from palate.data.labels import TIE, LabelCells
 from palate.data.messages import (
     RowError,
     assistant,
@@ -50,12 +51,15 @@ SCORE_NAMES = (
 )
 PAIR_COLUMNS = ("chosen", "rejected", "margin", "dimensions", *(name for names in SCORE_NAMES for name in names))
 CONVERSATION_NAMES = ("conversations", "messages")
-TWO_ANSWERS = (("answer_1", "answer_2"), ("response_1", "response_2"), ("output_1", "output_2"))
-VERDICT_NAMES = ("chosen", "preference", "label", "winner")
+SAFETY_LABELS = ("better_response_id", "safer_response_id")
+REJECTED_NAMES = ("rejected_response", "rejected_messages")
+PROMPT_TURN_NAMES = (*CONVERSATION_NAMES, "trajectory")
 
 
 def is_prompt_pair(row: Row, reading: Reading) -> bool:
-    return present(row, PROMPT_NAMES) is not None and "chosen" in row and "rejected" in row
+    if present(row, PROMPT_NAMES) is None or "chosen" not in row or "rejected" not in row:
+        return False
+    return not isinstance(row["chosen"], int | float)  # the place of an answer in a list, or of two answers
 
 
 def read_prompt_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
@@ -101,7 +105,7 @@ def read_transcript_prompt_pair(row: Row, origin: Origin, reading: Reading) -> P
 
 
 def is_conversation_pair(row: Row, reading: Reading) -> bool:
-    name = present(row, CONVERSATION_NAMES)
+    name = present(row, PROMPT_TURN_NAMES)
     if name is None or "chosen" not in row or "rejected" not in row or not is_turns(row[name], reading.tags):
         return False
     # Some sets repeat the chosen conversation in `messages`; then the prompt is elsewhere.
@@ -111,7 +115,7 @@ def is_conversation_pair(row: Row, reading: Reading) -> bool:
 
 def read_conversation_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
     """`{conversations: [{from, value}, …], chosen, rejected}`, several turns and tool calls included."""
-    turns = read_turns(cell(row, *CONVERSATION_NAMES), "conversations", reading.tags)
+    turns = read_turns(cell(row, *PROMPT_TURN_NAMES), "conversations", reading.tags)
     prompt = checked_prompt(with_system(row.get("system"), turns))
     return _graded(row, origin, prompt, *_answers(cell(row, "chosen"), cell(row, "rejected"), reading))
 
@@ -135,6 +139,28 @@ def read_messages_pair(row: Row, origin: Origin, reading: Reading) -> Preference
         read_turns(cell(row, f"{name}_messages"), f"{name}_messages", reading.tags) for name in ("chosen", "rejected")
     ]
     return _graded(row, origin, (), sides[0], sides[1])
+
+
+def is_rejected_response(row: Row, reading: Reading) -> bool:
+    if present(row, REJECTED_NAMES) is None or "chosen" in row:
+        return False
+    answered = any(is_turns(row.get(name), reading.tags) for name in CONVERSATION_NAMES)
+    return answered or (present(row, PROMPT_NAMES) is not None and "response" in row)
+
+
+def read_rejected_response(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
+    """`{messages, rejected_response}` or `{messages, rejected_messages}` of ms-swift: the last answer is chosen."""
+    rejected = cell(row, *REJECTED_NAMES)
+    if present(row, CONVERSATION_NAMES) is None:
+        prompt = alpaca_prompt({**row, "instruction": cell(row, *PROMPT_NAMES), "input": None}, reading)
+        return _graded(row, origin, prompt, *_answers(cell(row, "response"), rejected, reading))
+    turns = read_turns(cell(row, *CONVERSATION_NAMES), "messages", reading.tags)
+    if is_whole_conversation(rejected, reading):
+        return _graded(row, origin, (), turns, read_turns(rejected, "rejected_messages", reading.tags))
+    if not turns or turns[-1].role != "assistant":
+        raise RowError("no_assistant_turn", "messages do not end with the answer that is chosen")
+    worst = conversation(rejected, "rejected", "assistant", reading)
+    return _graded(row, origin, with_system(row.get("system"), turns[:-1]), turns[-1:], worst)
 
 
 def is_openai_pair(row: Row, reading: Reading) -> bool:
@@ -182,16 +208,30 @@ def alpaca_prompt(row: Row, reading: Reading) -> Messages:
 
 
 def is_safety_pair(row: Row, reading: Reading) -> bool:
-    labels = "better_response_id" in row or "safer_response_id" in row
+    labels = present(row, SAFETY_LABELS) is not None
     return "prompt" in row and "response_0" in row and "response_1" in row and labels
+
+
+def safety_cells(row: Row, reading: Reading) -> LabelCells:
+    """The numbers of the more helpful and of the safer answer."""
+    return LabelCells(
+        " and ".join(SAFETY_LABELS),
+        tuple(row[name] for name in SAFETY_LABELS if name in row),
+        ("response_0", "response_1"),
+        "numbered",
+    )
 
 
 def read_safety_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
     """PKU-SafeRLHF: two responses, the more helpful and the safer one named; `reading.prefer` says which counts."""
-    better, safer = (_index(row.get(name), name) for name in ("better_response_id", "safer_response_id"))
+    values, coding = [row.get(name) for name in SAFETY_LABELS], reading.coding
+    origin.labels.extend(safety_cells(row, reading).values)
+    better, safer = (coding.meaning(value) if coding and coding.says(value) else None for value in values)
     wanted = {"better": (better,), "safer": (safer,), "both": (better, safer)}[reading.prefer]
     if None in wanted:
-        raise RowError("no_label", f"better_response_id is {better}, safer_response_id is {safer}")
+        raise RowError("no_label", f"better_response_id is {values[0]}, safer_response_id is {values[1]}")
+    if TIE in wanted:
+        raise RowError("tie", f"better_response_id is {values[0]}, safer_response_id is {values[1]}")
     if len(set(wanted)) > 1:
         raise RowError("labels_disagree", f"response_{better} is more helpful, response_{safer} is safer")
     best = int(wanted[0] or 0)
@@ -216,38 +256,6 @@ def read_stack_exchange(row: Row, origin: Origin, reading: Reading) -> Preferenc
     return _graded(row, origin, prompt, *_answers(cell(row, "response_j"), cell(row, "response_k"), reading))
 
 
-def is_two_answers(row: Row, reading: Reading) -> bool:
-    answers = any(left in row and right in row for left, right in TWO_ANSWERS)
-    return answers and present(row, (*PROMPT_NAMES, "input")) is not None and present(row, VERDICT_NAMES) is not None
-
-
-def read_two_answers(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
-    """`{question, answer_1, answer_2, chosen: 1 or 2}`; other values, as for a tie, leave the row out."""
-    names = next((names for names in TWO_ANSWERS if names[0] in row and names[1] in row), TWO_ANSWERS[0])
-    verdict = soft_number(cell(row, *VERDICT_NAMES))
-    if verdict is None or not 1 <= verdict <= 2 or verdict == 1.5:
-        raise RowError("tie" if verdict in (0, 1.5) else "no_label", f"the choice is {cell(row, *VERDICT_NAMES)!r}")
-    best, worst = names if verdict < 1.5 else names[::-1]
-    origin.notices.append("first_won" if verdict < 1.5 else "second_won")
-    prompt = prompt_of(row, cell(row, *PROMPT_NAMES, "input"), "prompt", reading)
-    return _graded(row, origin, prompt, *_answers(cell(row, best), cell(row, worst), reading))
-
-
-def is_arena(row: Row, reading: Reading) -> bool:
-    return all(is_turns(row.get(name)) for name in ("conversation_a", "conversation_b")) and "winner" in row
-
-
-def read_arena(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
-    """`{conversation_a, conversation_b, winner: model_a | model_b | tie}`, as Chatbot Arena publishes its votes."""
-    winner = str(cell(row, "winner")).strip().lower()
-    if winner not in ("model_a", "model_b", "a", "b"):
-        raise RowError("tie" if "tie" in winner else "no_label", f"winner is {cell(row, 'winner')!r}")
-    names = ("conversation_a", "conversation_b") if winner.endswith("a") else ("conversation_b", "conversation_a")
-    origin.notices.append("first_won" if winner.endswith("a") else "second_won")
-    best, worst = (read_turns(cell(row, name), name, reading.tags) for name in names)
-    return pair(origin, (), best, worst)
-
-
 def _answers(chosen: Any, rejected: Any, reading: Reading) -> tuple[Messages, Messages]:
     return (
         conversation(chosen, "chosen", "assistant", reading),
@@ -257,10 +265,11 @@ def _answers(chosen: Any, rejected: Any, reading: Reading) -> tuple[Messages, Me
 
 def _graded(row: Row, origin: Origin, prompt: Messages, chosen: Messages, rejected: Messages) -> PreferencePair:
     """A pair with the margin and the dimensions that its row states."""
-    return pair(origin, prompt, chosen, rejected, margin=_margin(row), dimensions=_dimensions(row))
+    return pair(origin, prompt, chosen, rejected, margin=stated_margin(row), dimensions=stated_dimensions(row))
 
 
-def _margin(row: Row) -> float | None:
+def stated_margin(row: Row) -> float | None:
+    """By how much the row says that chosen is better: its margin, or the difference of two scores."""
     if row.get("margin") is not None:
         return number(row["margin"], "margin")
     metadata = row.get("metadata")
@@ -272,7 +281,7 @@ def _margin(row: Row) -> float | None:
     return None
 
 
-def _dimensions(row: Row) -> dict[str, tuple[float, float]] | None:
+def stated_dimensions(row: Row) -> dict[str, tuple[float, float]] | None:
     """`{helpfulness: {chosen: 5, rejected: 3}, …}`, or two numbers each; a dimension with a null is left out."""
     given = row.get("dimensions")
     if isinstance(given, str):  # CSV has no other way to write them
@@ -293,14 +302,3 @@ def _dimensions(row: Row) -> dict[str, tuple[float, float]] | None:
         if high is not None and low is not None:
             found[str(name)] = (high, low)
     return found or None
-
-
-def _index(value: Any, name: str) -> int | None:
-    """0 or 1, None for null."""
-    found = number(value, name)
-    if found is None:
-        return None
-    if found not in (0, 1):
-        raise RowError("bad_label", f"{name} is {excerpt(value)}; it must be 0 or 1")
-    return int(found)
-

@@ -2,93 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import chain, islice
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from palate.data.messages import (
-    RowError,
-    is_transcript,
-    is_turns,
-    read_transcript,
-    read_turns,
-    text,
-    user,
-    with_system,
-)
-from palate.data.formats import SAMPLE
-from palate.data.padding import without_padding
-from palate.data.sources import open_source
-from palate.data.text_turns import columns_of_turns, with_turns
+from palate.data.load import load_records
+from palate.data.messages import is_turns, role_of
+from palate.data.paired_formats import CONVERSATION_NAMES
+from palate.data.rows import PROMPT_NAMES
 from palate.errors import DataError
-from palate.records import Dropped, Message, Messages
+from palate.records import Dropped, Record
 
-PROMPT_COLUMNS = ("prompt", "conversations", "messages", "instruction", "question")
-_READ = frozenset(PROMPT_COLUMNS)
+_FIRST = 100
+_OF_THE_PROMPT = frozenset({*PROMPT_NAMES, *CONVERSATION_NAMES, "input", "history", "context", "system", "tools", "id"})
 
 
 def load_prompts(
     dataset: str, *, dataset_dir: str | Path | None = None, max_samples: int | None = None
-) -> tuple[list[tuple[str, Messages]], list[Dropped]]:
-    """(row id, conversation up to the assistant's turn) of each row, and the rows that have none.
+) -> tuple[list[Record], list[Dropped]]:
+    """A record of each row's prompt, the conversation up to the assistant's turn, and the rows that have none.
 
-    A row's prompt is its `prompt` (text, HH transcript or turns), `conversations` or `messages` up to the last
-    assistant turn, or `instruction` (with `input`) or `question`; a `system` column goes in front.
-
-    Turns that a file has as text are parsed, as in training.
+    Rows are read as training reads them (`load_records` with `kind=Record`): mapped columns and tags of
+    `dataset_info.json`, HH transcripts, and the prompt of every known format. A record's `extra`
+    has all columns of its row.
 
     Raises:
         DataError: the dataset cannot be read, or no row has a prompt.
     """
-    prompts: list[tuple[str, Messages]] = []
-    dropped: list[Dropped] = []
-    source = open_source(dataset, dataset_dir=dataset_dir)
-    columnar = source.columnar
-    rows = islice(source.rows(), max_samples)
-    head = list(islice(rows, SAMPLE))
-    as_text = None if source.is_csv else columns_of_turns(row for _, row in head if isinstance(row, Mapping))
-    for row_id, row in chain(head, rows):
-        try:
-            if isinstance(row, Mapping):
-                row = without_padding(with_turns(row, as_text, _READ), columnar=columnar)
-            prompts.append((row_id, _prompt(row)))
-        except RowError as bad:
-            dropped.append(Dropped(row_id, bad.reason, bad.detail))
+    loaded = load_records(
+        dataset, kind=Record, dataset_dir=dataset_dir, max_samples=max_samples, max_dropped=1.0, keep_columns=True
+    )
+    prompts = [record for record in loaded.records if record.prompt]
+    plain = [Dropped(record.id, "missing_prompt", "plain text") for record in loaded.records if not record.prompt]
     if not prompts:
-        seen = f" ({dropped[0].detail})" if dropped else ""
-        raise DataError(f"{dataset}: no row has a prompt; known columns are {', '.join(PROMPT_COLUMNS)}{seen}")
-    return prompts, dropped
+        raise DataError(
+            f"{dataset}: no row has a prompt, they are plain text; name a column: prompt, messages, question"
+        )
+    return prompts, [*loaded.dropped, *plain]
 
 
-def _prompt(row: Any) -> Messages:
-    if isinstance(row, RowError):
-        raise row
-    if isinstance(row, str):
-        row = {"prompt": row}
-    if not isinstance(row, Mapping):
-        raise RowError("not_an_object", f"the row is a {type(row).__name__}")
-    name = next((column for column in PROMPT_COLUMNS if row.get(column)), None)
-    if name is None:
-        raise RowError("missing_prompt", f"the columns are {', '.join(map(str, row)) or 'none'}")
-    messages = with_system(row.get("system"), _conversation(row, name))
-    if not messages or messages[-1].role not in ("user", "tool"):
-        raise RowError("no_question", f"{name} does not end before an assistant's turn")
-    return messages
+def unread_columns(prompts: Sequence[Record]) -> list[str]:
+    """What the first rows of `load_prompts` have beside their prompts, unread there: answers, scores, labels.
 
-
-def _conversation(row: Mapping[str, Any], name: str) -> Messages:
-    if is_turns(row[name]):
-        return _before_answer(read_turns(row[name], name))
-    asked, extra = text(row[name], name), row.get("input")
-    if is_transcript(asked):
-        return _before_answer(read_transcript(asked, name))
-    return user(f"{asked}\n{text(extra, 'input')}" if name == "instruction" and extra else asked)
-
-
-def _before_answer(messages: Messages) -> Messages:
-    """Without the assistant turns at the end."""
-    kept: list[Message] = list(messages)
-    while kept and kept[-1].role == "assistant":
-        kept.pop()
-    return tuple(kept)
+    `messages (answers)` stands for assistant turns at the end of a conversation.
+    """
+    found: dict[str, None] = {}
+    for record in prompts[:_FIRST]:
+        for name, value in record.extra.items():
+            if name not in _OF_THE_PROMPT:
+                found[name] = None
+            elif is_turns(value) and role_of(value[-1]) == "assistant":
+                found[f"{name} (answers)"] = None
+    return list(found)

@@ -11,10 +11,12 @@ import csv
 import gzip
 import io
 import json
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -24,11 +26,13 @@ from palate.data.columnar import arrow_rows, parquet_rows
 from palate.data.json_stream import JsonReader, array_rows
 from palate.data.messages import RowError, is_turn, is_turns
 from palate.errors import DataError
+from palate.progress import Pass
 
 Numbered: TypeAlias = tuple[int, Any]
 
 COMPRESSIONS = (".gz", ".zst")
 _LONGEST_FIRST_LINE = 1 << 26
+_DELIMITERS = (";", "\t", "|", ",")
 
 
 def file_type(path: Path) -> str | None:
@@ -80,7 +84,7 @@ def json_rows(path: Path) -> Iterator[Numbered]:
 
 
 def csv_rows(path: Path) -> Iterator[Numbered]:
-    """A CSV file with a header line."""
+    """A CSV file with a header line; the delimiter is a comma, or one that splits the header if none does."""
     return _delimited(path, ",")
 
 
@@ -116,20 +120,42 @@ def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _open_bytes(path: Path) -> BinaryIO:
+@contextmanager
+def _open_bytes(path: Path) -> Iterator[BinaryIO]:
     suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if suffix == ".zst":
-        return io.BufferedReader(_ZstdFile(path), 1 << 20)
-    return path.open("rb")
+    with io.BufferedReader(_WatchedFile(path), 1 << 17) as packed:
+        if suffix == ".gz":
+            with gzip.GzipFile(fileobj=packed) as unpacked:
+                yield unpacked  # type: ignore[misc]
+        elif suffix == ".zst":
+            with io.BufferedReader(_ZstdFile(packed), 1 << 20) as unpacked:
+                yield unpacked
+        else:
+            yield packed
+
+
+class _WatchedFile(io.FileIO):
+    """A file that shows how much of it has been read, where that takes long."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._pass = Pass(f"reading {path.name}, MB", path.stat().st_size / 1e6, delay=2.0)
+
+    def readinto(self, buffer: Any) -> int | None:
+        size = super().readinto(buffer)
+        self._pass.advance((size or 0) / 1e6)
+        return size
+
+    def close(self) -> None:
+        self._pass.close()
+        super().close()
 
 
 class _ZstdFile(io.RawIOBase):
     """Unpacks all frames of a .zst file. Unlike `zstandard`'s own reader it says so when the last one is cut off."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self._frame: Any = None
         self._packed = b""
         self._ready = b""
@@ -225,20 +251,41 @@ def _rows_of_object(value: Any) -> list[Any]:
 
 def _delimited(path: Path, delimiter: str) -> Iterator[Numbered]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # an answer may well be longer than csv's 128 KiB
+    delimiter, skipped = _delimiter(path, delimiter)
     with open_text(path) as stream:
-        cells = csv.reader(stream, delimiter=delimiter, strict=True)
+        cells = csv.reader(islice(stream, skipped, None), delimiter=delimiter, strict=True)
         try:
             header = [name.strip() or f"column {number}" for number, name in enumerate(next(cells, []), 1)]
             twice = next((name for name in header if header.count(name) > 1), None)
             if twice is not None:
                 raise DataError(f"{path}: the header names the column {twice!r} twice; rename one of them")
             for number, row in enumerate(filter(None, cells), 1):
-                yield number, _csv_row(header, row)
+                yield number, _csv_row(header, row, delimiter)
         except csv.Error as error:
-            raise DataError(f"{path}, line {cells.line_num}: broken {path.suffix[1:].upper()}: {error}") from None
+            raise DataError(
+                f"{path}, line {cells.line_num + skipped}: broken {path.suffix[1:].upper()}: {error}"
+            ) from None
 
 
-def _csv_row(header: list[str], row: list[str]) -> Any:
+def _delimiter(path: Path, usual: str) -> tuple[str, int]:
+    """The delimiter of a file, and the number of lines before its header: Excel may write a line `sep=;`.
+
+    It is the usual one, unless that does not split the header and another one does.
+    """
+    with open_text(path) as stream:
+        first = stream.readline(_LONGEST_FIRST_LINE).rstrip("\r\n")
+    named = re.fullmatch(r"sep=(.)", first)
+    if named:
+        return named[1], 1
+    with suppress(csv.Error):
+        for delimiter in (usual, *_DELIMITERS):
+            if len(next(csv.reader([first], delimiter=delimiter), [])) > 1:
+                return delimiter, 0
+    return usual, 0
+
+
+def _csv_row(header: list[str], row: list[str], delimiter: str) -> Any:
     if len(row) != len(header):
-        return RowError("wrong_cell_count", f"{len(row)} cells under {len(header)} columns")
+        counts = f"{len(row)} cells under {len(header)} columns"
+        return RowError("wrong_cell_count", f"{counts}; the delimiter is {delimiter!r}, quote cells that hold it")
     return dict(zip(header, row, strict=True))

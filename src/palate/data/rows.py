@@ -7,7 +7,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from palate.data.cells import literal
 from palate.data.conversations import split_answers
@@ -16,8 +16,11 @@ from palate.data.messages import (
     Tags,
     assistant,
     excerpt,
+    is_transcript,
     is_turn,
     is_turns,
+    merged,
+    read_transcript,
     read_turn,
     read_turns,
     role_of,
@@ -34,6 +37,9 @@ from palate.records import (
     Record,
     ScoredCompletion,
 )
+
+if TYPE_CHECKING:
+    from palate.data.labels import Coding
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -59,6 +65,8 @@ class Reading:
         ratings: how rated answers become pairs: best against worst, best against a random worse one, or every pair.
         min_margin: rated pairs whose scores differ by less are left out; in the source's units.
         seed: of the random worse answer.
+        labels: what values of the label column mean, as the user says: `{"0": "response_1"}`.
+        coding: what they mean in the source that is read, found from all its rows.
     """
 
     tags: Tags = field(default_factory=Tags)
@@ -66,6 +74,8 @@ class Reading:
     ratings: Literal["best_worst", "best_random", "all_pairs"] = "best_worst"
     min_margin: float = 0.0
     seed: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    coding: Coding | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +103,7 @@ class Origin:
         id, source, row, extra: as in `Record`; `row` has all of its columns.
         notices: short names of what is worth counting about a row that is used all the same.
         repeats_prompt: whether the answers of this source are texts that begin with the whole text of their prompt.
+        labels: the label values that were read.
     """
 
     id: str
@@ -101,6 +112,7 @@ class Origin:
     extra: Mapping[str, Any]
     notices: list[str] = field(default_factory=list)
     repeats_prompt: bool = False
+    labels: list[Any] = field(default_factory=list)
 
     def fields(self) -> dict[str, Any]:
         """The fields of `Record` but the prompt."""
@@ -111,7 +123,7 @@ class Origin:
             "id": self.id,
             "source": self.source,
             "weight": 1.0 if weight is None else weight,
-            "tools": _tools(self.row.get("tools")),
+            "tools": read_tools(self.row.get("tools")),
             "extra": self.extra,
         }
 
@@ -150,25 +162,8 @@ def soft_number(value: Any) -> float | None:
         return None
 
 
-_YES = {"true", "1", "1.0", "yes", "good", "desirable", "chosen", "+1", "thumbs_up", "👍"}
-_NO = {"false", "0", "0.0", "-1", "-1.0", "no", "bad", "undesirable", "rejected", "thumbs_down", "👎"}
-
-
-def is_yes_or_no(value: Any) -> bool:
-    """Whether `yes_or_no` understands a label."""
-    return str(value).strip().lower() in _YES | _NO
-
-
-def yes_or_no(value: Any, name: str) -> bool:
-    """A label as a truth value: true/false, 1/0, 1/-1, or one of a few words."""
-    said = str(value).strip().lower()
-    if said in _YES or said in _NO:
-        return said in _YES
-    raise RowError("bad_label", f"{name} is {excerpt(value)}; it must be true or false")
-
-
 def prompt_of(row: Row, value: Any, name: str, reading: Reading) -> Messages:
-    """The prompt cell (text, one turn, or turns) as a conversation, the row's system text in front."""
+    """The prompt cell (text, HH transcript, one turn, or turns) as a conversation, the row's system text in front."""
     if isinstance(value, str) and value.startswith("["):
         listed = literal(value)
         if listed and isinstance(listed, list) and all(isinstance(one, str) for one in listed):
@@ -177,9 +172,15 @@ def prompt_of(row: Row, value: Any, name: str, reading: Reading) -> Messages:
 
 
 def conversation(value: Any, name: str, speaker: Literal["user", "assistant"], reading: Reading) -> Messages:
-    """A cell as turns: text is one turn of `speaker`, an object one turn, a list several."""
+    """A cell as turns: text is one turn of `speaker`, an object one turn, a list several.
+
+    A prompt that is an HH transcript is its turns, without the empty `Assistant:` at its end.
+    """
     if isinstance(value, str):
         said = text(value, name)
+        if speaker == "user" and is_transcript(said):
+            turns = read_transcript(said, name)
+            return merged(turns if turns[-1].content or turns[-1].role != "assistant" else turns[:-1])
         return user(said) if speaker == "user" else assistant(said)
     if is_turn(value, reading.tags):
         return (read_turn(value, name, reading.tags),)
@@ -216,7 +217,9 @@ def checked_completion(messages: Messages, name: str) -> Messages:
         only = " but for its reasoning" if messages[-1].reasoning_content else ""
         raise RowError(f"empty_{name}", f"{name} is empty{only}")
     if not any(message.trained for message in messages if message.role == "assistant"):
-        raise RowError("not_trained", f"{name} has no assistant turn that its flags (loss_weight, train …) leave to train")
+        raise RowError(
+            "not_trained", f"{name} has no assistant turn that its flags (loss_weight, train …) leave to train"
+        )
     return messages
 
 
@@ -227,7 +230,7 @@ def same_text(left: Messages, right: Messages) -> bool:
     return all(a.role == b.role and _plain(a.text) == _plain(b.text) for a, b in zip(left, right, strict=True))
 
 
-def split_off_prompt(
+def without_prompt(
     origin: Origin, prompt: Messages, answers: Sequence[Messages], names: Sequence[str] = ()
 ) -> tuple[Messages, tuple[Messages, ...]]:
     """The prompt and the answers without it, where they repeat it; every kind of record goes through here.
@@ -245,6 +248,12 @@ def split_off_prompt(
     return with_system(origin.row.get("system"), prompt), answers
 
 
+def split_off_prompt(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
+    """(prompt, chosen, rejected) of two whole conversations: they share all turns up to the answers compared."""
+    prompt, (chosen, rejected), _ = split_answers((), (chosen, rejected), ("chosen", "rejected"))
+    return prompt, chosen, rejected
+
+
 def pair(
     origin: Origin,
     prompt: Messages,
@@ -255,7 +264,7 @@ def pair(
     dimensions: Mapping[str, tuple[float, float]] | None = None,
 ) -> PreferencePair:
     """A checked preference pair; an answer that repeats the prompt loses it, and so everywhere below."""
-    prompt, (chosen, rejected) = split_off_prompt(origin, prompt, (chosen, rejected), ("chosen", "rejected"))
+    prompt, (chosen, rejected) = without_prompt(origin, prompt, (chosen, rejected), ("chosen", "rejected"))
     prompt = checked_prompt(prompt)
     chosen = checked_completion(chosen, "chosen")
     rejected = checked_completion(rejected, "rejected")
@@ -270,16 +279,15 @@ def pair(
 
 def demonstration(origin: Origin, prompt: Messages, completion: Messages) -> Demonstration:
     """A checked demonstration."""
-    prompt, (completion,) = split_off_prompt(origin, prompt, (completion,))
+    prompt, (completion,) = without_prompt(origin, prompt, (completion,))
     return Demonstration(
         **origin.fields(), prompt=checked_prompt(prompt), completion=checked_completion(completion, "completion")
     )
 
 
-def labelled(origin: Origin, prompt: Messages, completion: Messages, label: Any) -> LabelledCompletion:
+def labelled(origin: Origin, prompt: Messages, completion: Messages, desirable: bool) -> LabelledCompletion:
     """A checked completion with its label."""
-    desirable = yes_or_no(label, "label")
-    prompt, (completion,) = split_off_prompt(origin, prompt, (completion,))
+    prompt, (completion,) = without_prompt(origin, prompt, (completion,))
     completion = checked_completion(completion, "completion")
     return LabelledCompletion(
         **origin.fields(), prompt=checked_prompt(prompt), completion=completion, desirable=desirable
@@ -293,7 +301,7 @@ def scored(origin: Origin, prompt: Messages, completion: Messages, score: Any) -
         raise RowError("missing_score", "score is null")
     if not 0 <= value <= 1:
         raise RowError("score_out_of_range", f"score is {value:g}; bring scores to 0 … 1 first")
-    prompt, (completion,) = split_off_prompt(origin, prompt, (completion,))
+    prompt, (completion,) = without_prompt(origin, prompt, (completion,))
     completion = checked_completion(completion, "completion")
     return ScoredCompletion(**origin.fields(), prompt=checked_prompt(prompt), completion=completion, score=value)
 
@@ -301,7 +309,7 @@ def scored(origin: Origin, prompt: Messages, completion: Messages, score: Any) -
 def ranking(origin: Origin, prompt: Messages, answers: Sequence[Messages]) -> Ranking:
     """A checked ranking, best first. Empty answers and repetitions of a better one are left out of it."""
     kept: list[Messages] = []
-    prompt, answers = split_off_prompt(origin, prompt, answers)
+    prompt, answers = without_prompt(origin, prompt, answers)
     for answer in answers:
         if not answer or answer[-1].is_empty:
             origin.notices.append("empty_answer")
@@ -320,9 +328,18 @@ def _plain(content: str) -> str:
     return " ".join(content.split()).strip(" .。")
 
 
-def _tools(value: Any) -> str | None:
+def read_tools(value: Any) -> str | None:
+    """Tool specifications as the text of a JSON list; None for none.
+
+    Some files have each of them as text, so that no nulls are padded in.
+    """
     if value is None or value == "" or value == []:
         return None
+    listed = literal(value) if isinstance(value, str) else value
+    if isinstance(listed, list) and listed and all(isinstance(tool, str) for tool in listed):
+        parsed = [literal(tool) for tool in listed]
+        if all(isinstance(tool, dict) for tool in parsed):
+            return json_text(parsed, "tools")
     return text(value, "tools") if isinstance(value, str) else json_text(value, "tools")
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from palate.config.functions import load_function, names_function
 from palate.errors import ConfigError, FunctionError
-from palate.records import Messages, RewardFunction
+from palate.records import Columns, Messages, RewardFunction
 
 
 def rule_score(spec: str, key: str) -> RewardFunction | None:
@@ -92,15 +95,56 @@ def _lexicon(words: str, key: str) -> Mapping[str, float]:
     return weights
 
 
-def checked_scores(
-    name: str, score: RewardFunction, prompts: Sequence[Messages], completions: Sequence[str]
-) -> list[float]:
-    """The scores of a reward function, which may be a user's: one finite number for each answer.
+GROUP_OF = "group_of"
+"""A column that palate adds to those of a dataset: the number of the prompt, within the call, that an answer is to."""
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Rows as columns by name, None where a row lacks one."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def check_columns(name: str, score: RewardFunction, columns: Collection[str]) -> None:
+    """Refuse a function that asks for a column which no row has.
+
+    Args:
+        name: of the function, for the message.
+        columns: the names that rows have.
 
     Raises:
-        FunctionError: another count, or something that is no finite number.
+        ConfigError: names the column, and those that there are.
     """
-    given = score(prompts, completions)
+    missing = [column for column in _asked_for(score).required if column not in columns]
+    if missing:
+        known = ", ".join(sorted(columns)) or "none"
+        raise ConfigError(
+            f"{name} asks for the column {missing[0]!r}, which no row has (columns: {known}); rename one with columns: "
+            "or give the parameter a default"
+        )
+
+
+def checked_scores(
+    name: str,
+    score: RewardFunction,
+    prompts: Sequence[Messages],
+    completions: Sequence[str],
+    columns: Columns | None = None,
+) -> list[float | None]:
+    """The scores of a reward function, which may be a user's: a finite number for each answer, or None for no vote.
+
+    A function whose signature names `completions` is called by keyword, with `prompts`, `completions` and the columns
+    that it names (all with `**kwargs`), as TRL does; any other as `score(prompts, completions)` with further columns
+    by keyword.
+
+    Args:
+        name: of the function, for messages.
+        columns: of the answers' rows.
+
+    Raises:
+        FunctionError: another count, or something that is neither a finite number nor None.
+    """
+    given = _call(score, prompts, completions, columns or {})
     try:
         scores = list(given)
     except TypeError:
@@ -113,6 +157,62 @@ def checked_scores(
         )
     for value, completion in zip(scores, completions):
         # numpy's numbers are real numbers too.
-        if not isinstance(value, numbers.Real) or not math.isfinite(value):
-            raise FunctionError(f"{name} gave {value!r} for the answer {completion[:60]!r}; a score is a finite number")
-    return [float(value) for value in scores]
+        if value is not None and (not isinstance(value, numbers.Real) or not math.isfinite(value)):
+            raise FunctionError(
+                f"{name} gave {value!r} for the answer {completion[:60]!r}; a score is a finite number, or None"
+            )
+    return [None if value is None else float(value) for value in scores]
+
+
+@dataclass(frozen=True, slots=True)
+class _AskedFor:
+    """What a function's signature says.
+
+    Attributes:
+        by_keyword: it names `completions`, so that everything goes by keyword.
+        named: parameters that a column can fill.
+        required: those of them without a default.
+        any_name: it takes `**kwargs`.
+        prompts: it names `prompts`.
+    """
+
+    by_keyword: bool
+    named: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    any_name: bool = False
+    prompts: bool = True
+
+
+def _asked_for(score: RewardFunction) -> _AskedFor:
+    try:
+        found = list(inspect.signature(score).parameters.values())
+    except (TypeError, ValueError):  # a builtin without a signature
+        return _AskedFor(by_keyword=False)
+    keywords = [one for one in found if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+    names = [one.name for one in keywords]
+    any_name = any(one.kind is one.VAR_KEYWORD for one in found)
+    any_number = any(one.kind is one.VAR_POSITIONAL for one in found)
+    positional = [one.name for one in found if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][:2]
+    by_keyword = "completions" in names or (any_name and len(positional) < 2 and not any_number)
+    own = ["prompts", "completions"] if by_keyword else positional
+    free = [one for one in keywords if one.name not in own]
+    return _AskedFor(
+        by_keyword,
+        tuple(one.name for one in free),
+        tuple(one.name for one in free if one.default is one.empty),
+        any_name,
+        "prompts" in names,
+    )
+
+
+def _call(score: RewardFunction, prompts: Sequence[Messages], completions: Sequence[str], columns: Columns) -> Any:
+    asked = _asked_for(score)
+    nothing = [None] * len(completions)
+    given = {name: columns.get(name, nothing) for name in asked.required}
+    given |= {name: column for name, column in columns.items() if asked.any_name or name in asked.named}
+    given = {name: list(column) for name, column in given.items() if name not in ("prompts", "completions")}
+    if not asked.by_keyword:
+        return score(prompts, completions, **given)
+    if asked.prompts or asked.any_name:
+        given["prompts"] = prompts
+    return score(completions=completions, **given)

@@ -8,10 +8,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from palate.data.labels import TIE, LabelCells, is_yes_or_no, spelled
+from palate.data.listed_formats import BEST_NAMES, RANK_NAMES, WORST_NAMES
 from palate.data.messages import (
     RowError,
     assistant,
     excerpt,
+    is_transcript,
     is_turns,
     parsed_list,
     read_turns,
@@ -19,7 +22,7 @@ from palate.data.messages import (
     text,
     with_system,
 )
-from palate.data.paired_formats import CONVERSATION_NAMES, alpaca_prompt
+from palate.data.paired_formats import CONVERSATION_NAMES, alpaca_prompt, read_prompt_pair
 from palate.data.rows import (
     COMPLETION_NAMES,
     PROMPT_NAMES,
@@ -32,7 +35,7 @@ from palate.data.rows import (
     checked_prompt,
     conversation,
     demonstration,
-    is_yes_or_no,
+    is_whole_conversation,
     labelled,
     number,
     present,
@@ -40,15 +43,18 @@ from palate.data.rows import (
     ranking,
     scored,
     soft_number,
-    split_off_prompt,
+    without_prompt,
 )
 from palate.records import Demonstration, LabelledCompletion, Messages, Ranking, Record, Rollouts, ScoredCompletion
 
 LABEL_NAMES = ("label", "kto_tag", "desirable")
 SCORE_NAMES = ("score", "reward")
+HELPSTEER_NAMES = ("helpfulness", "correctness", "coherence")
 ANSWER_LIST_NAMES = ("completions", "responses", "answers", "outputs")
-ANSWER_NAMES = ("response", "completion", "text", "content", "output")
+ANSWER_NAMES = ("response", "completion", "answer", "text", "content", "output")
 RATING_NAMES = ("overall_score", "score", "rating", "fine-grained_score")
+SAYS_WHICH = (*BEST_NAMES, *WORST_NAMES, *RANK_NAMES, "ranking", "rankings", "ratings", "order", "preference")
+"""Columns that say which of several answers is better, so that their order need not."""
 
 
 def has_prompt(row: Row) -> bool:
@@ -104,7 +110,8 @@ def read_prompt_completion(row: Row, origin: Origin, reading: Reading) -> Demons
 
 
 def is_text(row: Row, reading: Reading) -> bool:
-    return isinstance(row.get("text"), str) and not has_prompt(row)
+    one_turn = "role" in row or "parent_id" in row  # of a conversation whose turns are rows of their own
+    return isinstance(row.get("text"), str) and not has_prompt(row) and not one_turn
 
 
 def read_text(row: Row, origin: Origin, reading: Reading) -> Demonstration:
@@ -116,16 +123,29 @@ def read_text(row: Row, origin: Origin, reading: Reading) -> Demonstration:
 def is_labelled(row: Row, reading: Reading) -> bool:
     """A label column may also name a topic, so the label must be one that can be understood."""
     name = present(row, LABEL_NAMES)
-    return name is not None and is_yes_or_no(row[name]) and (has_conversation(row, reading) or has_answer(row))
+    known = name is not None and (is_yes_or_no(row[name]) or spelled(row[name]) in reading.labels)
+    return known and (has_conversation(row, reading) or has_answer(row))
+
+
+def label_cells(row: Row, reading: Reading) -> LabelCells | None:
+    """Whether the answer is wanted."""
+    name = present(row, LABEL_NAMES)
+    return None if name is None else LabelCells(name, (row[name],), (), "wanted")
 
 
 def read_labelled(row: Row, origin: Origin, reading: Reading) -> LabelledCompletion:
     """`{messages, label}` or `{prompt, completion, label}`; the label is that of the last answer."""
     label = cell(row, *LABEL_NAMES)
+    origin.labels.append(label)
+    if reading.coding is None:
+        raise RowError("no_label", "what the values of the label mean is not known")
+    meaning = reading.coding.meaning(label)
+    if meaning == TIE:
+        raise RowError("tie", f"{reading.coding.column} is {excerpt(label)}")
     if present(row, CONVERSATION_NAMES) is None:
-        return labelled(origin, *_exchange(row, reading), label)
+        return labelled(origin, *_exchange(row, reading), meaning == 1)
     turns = _conversation(row, reading)
-    return labelled(origin, turns[:-1], turns[-1:], label)
+    return labelled(origin, turns[:-1], turns[-1:], meaning == 1)
 
 
 def is_scored(row: Row, reading: Reading) -> bool:
@@ -141,26 +161,49 @@ def read_scored(row: Row, origin: Origin, reading: Reading) -> ScoredCompletion:
     return scored(origin, turns[:-1], turns[-1:], score)
 
 
+def is_helpsteer(row: Row, reading: Reading) -> bool:
+    return has_answer(row) and all(soft_number(row.get(name)) is not None for name in HELPSTEER_NAMES)
+
+
+def read_helpsteer(row: Row, origin: Origin, reading: Reading) -> ScoredCompletion:
+    """HelpSteer and HelpSteer2: one answer a row with five ratings of 0 … 4; the score is helpfulness over 4."""
+    helpfulness = number(cell(row, "helpfulness"), "helpfulness")
+    return scored(origin, *_exchange(row, reading), None if helpfulness is None else helpfulness / 4)
+
+
 def is_prompt(row: Row, reading: Reading) -> bool:
     return has_prompt(row) or has_conversation(row, reading)
 
 
 def read_prompt(row: Row, origin: Origin, reading: Reading) -> Record:
-    """A prompt alone, for training that samples its own answers. A conversation loses its last answer."""
-    if present(row, CONVERSATION_NAMES) is None:
-        name = present(row, PROMPT_NAMES)
-        if name == "instruction":
-            return Record(**origin.fields(), prompt=alpaca_prompt(row, reading))
-        return Record(**origin.fields(), prompt=prompt_of(row, cell(row, *PROMPT_NAMES), "prompt", reading))
-    turns = _conversation(row, reading)
-    asked = turns[:-1] if turns and turns[-1].role == "assistant" else turns
-    return Record(**origin.fields(), prompt=checked_prompt(asked))
+    """A prompt alone, whatever else the row has: every verb that answers prompts reads them here.
+
+    A conversation (turns, an HH transcript) loses the answers at its end. Of answers that repeat the whole conversation
+    the prompt is what they share, as for pairs.
+    """
+    if all(is_whole_conversation(row.get(side), reading) for side in ("chosen", "rejected")):
+        return Record(**origin.fields(), prompt=read_prompt_pair(row, origin, reading).prompt)
+    talk = next((name for name in CONVERSATION_NAMES if is_turns(row.get(name), reading.tags)), None)
+    if talk is None and present(row, PROMPT_NAMES) == "instruction":
+        return Record(**origin.fields(), prompt=alpaca_prompt(row, reading))
+    name = talk or present(row, PROMPT_NAMES)
+    if name is None:
+        raise RowError("missing_prompt", f"the columns are {', '.join(map(str, row)) or 'none'}")
+    asked = row[name]
+    if not is_turns(asked, reading.tags) and not is_transcript(asked):
+        return Record(**origin.fields(), prompt=prompt_of(row, asked, "prompt", reading))
+    turns = list(conversation(asked, "prompt", "user", reading))
+    while turns and turns[-1].role == "assistant":
+        turns.pop()
+    return Record(**origin.fields(), prompt=checked_prompt(with_system(row.get("system"), tuple(turns))))
 
 
 def is_ranked(row: Row, reading: Reading) -> bool:
     """A list of answers that are plain, so that only their order says which is better."""
     answers = row["output"] if "output" in row else _list_of_answers(row)
-    return has_prompt(row) and isinstance(answers, list) and bool(answers) and not _is_rated_answer(answers[0])
+    if not has_prompt(row) or not isinstance(answers, list) or not answers or _is_rated_answer(answers[0]):
+        return False
+    return all(row.get(name) is None for name in SAYS_WHICH)
 
 
 def read_ranked(row: Row, origin: Origin, reading: Reading) -> Ranking:
@@ -189,7 +232,7 @@ def read_rated(row: Row, origin: Origin, reading: Reading) -> RatedAnswers:
             kept.append((said, score, _aspects(answer.get("annotations"))))
     if len(kept) < 2:
         raise RowError("too_few_answers", f"{len(kept)} answers with a text and a score; a comparison needs 2")
-    prompt, answers = split_off_prompt(origin, _prompt(row, reading), [said for said, _, _ in kept])
+    prompt, answers = without_prompt(origin, _prompt(row, reading), [said for said, _, _ in kept])
     return RatedAnswers(
         **origin.fields(),
         prompt=checked_prompt(prompt),
@@ -206,7 +249,7 @@ def is_rollouts(row: Row, reading: Reading) -> bool:
 
 def read_rollouts(row: Row, origin: Origin, reading: Reading) -> Rollouts:
     """`{prompt, completions, rewards}`: sampled answers, each with its reward."""
-    prompt, answers = split_off_prompt(origin, _prompt(row, reading), _answers(row, reading))
+    prompt, answers = without_prompt(origin, _prompt(row, reading), _answers(row, reading))
     answers = tuple(checked_completion(answer, "answer") for answer in answers)
     rewards = [number(value, "reward") for value in parsed_list(cell(row, "rewards", "scores"), "rewards")]
     if len(rewards) != len(answers) or None in rewards:

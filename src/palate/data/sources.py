@@ -46,6 +46,7 @@ class Source:
         only_mapped: whether columns that are not mapped stay unread.
         tags: how turns are written.
         limit: rows to take from the start; None for all.
+        meanings: what values of its label column mean, where its register says so.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Source:
     only_mapped: bool = False
     tags: Tags = field(default_factory=Tags)
     limit: int | None = None
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def columnar(self) -> bool:
@@ -138,7 +140,12 @@ def _registered(entry: Entry, split: str | None, subset: str | None) -> Source:
     else:
         raise DataError(f"dataset {entry.name!r}: its file {entry.file} is not there{_nearest(str(entry.file), None)}")
     return replace(
-        source, columns=entry.columns, only_mapped=entry.only_mapped, tags=entry.tags, limit=entry.num_samples
+        source,
+        columns=entry.columns,
+        only_mapped=entry.only_mapped,
+        tags=entry.tags,
+        limit=entry.num_samples,
+        meanings=entry.labels,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from palate.data.mix import drawn_key
 from palate.errors import DataError
-from palate.records import Messages, Record
+from palate.records import Demonstration, Messages, Record
 
 R = TypeVar("R", bound=Record)
 
@@ -20,13 +20,20 @@ def prompt_key(prompt: Messages) -> str:
     return "\x1e".join(said)
 
 
+def record_key(record: Record) -> str:
+    """The key of the record's prompt; of a plain text, which has none, that of the text."""
+    if not record.prompt and isinstance(record, Demonstration):
+        return prompt_key(record.completion)
+    return prompt_key(record.prompt)
+
+
 def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tuple[list[R], list[R]]:
     """(train, validation), each in the order given.
 
     Which prompts are held out depends on the seed and the prompts alone, not on the order of rows.
 
     Args:
-        records: what to split; plain texts without a prompt are told apart by their own id.
+        records: what to split; plain texts without a prompt are told apart by their text.
         val_size: below 1 a share of the records, from 1 on a number of them; 0 holds nothing out.
         seed: another seed, another split.
     """
@@ -39,7 +46,7 @@ def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tu
         return list(records), []
     groups: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(records):
-        groups[prompt_key(record.prompt) or f"\0{record.id}"].append(index)
+        groups[record_key(record)].append(index)
     if wanted >= len(records) or len(groups) < 2:
         raise DataError(
             f"val_size {val_size:g} would leave nothing to train on: "

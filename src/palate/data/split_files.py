@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
 from palate.data.kinds import check_one_kind
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
-from palate.data.measures.similarity import Signature, near_duplicates, signature
+from palate.data.measures.similarity import PLACES, near_duplicates, signature
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder
 from palate.data.rows import Reading
-from palate.data.split import prompt_key
+from palate.data.source_labels import check_labels_used
+from palate.data.split import record_key
 from palate.data.targets import palate_row
-from palate.data.writers import write_rows
+from palate.data.writers import write_parts
 from palate.errors import DataError
-from palate.records import Dropped, Record
+from palate.records import Demonstration, Dropped, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +78,23 @@ def split_files(
     check_output_folder(output, sources)
     read = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])
     check_one_kind(read.kinds)
-    keys, names, signatures = read.prompts()
-    if not keys:
+    ranks, names, signatures = read.prompts(seed)
+    if not ranks:
         reasons = Counter(drop.reason for drop in read.dropped)
         why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
         raise DataError(f"{sources[0].path}: no row can be used: {why}")
-    clusters = prompt_clusters(keys, signatures, threshold)
-    part_of = assign(clusters, keys, names, sizes, seed)
+    check_labels_used(read.reports, reading)
+    clusters = prompt_clusters(ranks, signatures, threshold)
+    try:
+        part_of = assign(clusters, ranks, names, sizes)
+    except DataError as error:
+        raise DataError(f"{', '.join(source.path for source in sources)}: {error}") from None
     again = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     rows = again.parts(part_of, counts)
     with atomic_folder(output) as folder:
-        files = _write_parts(folder, ["train", *sizes], rows)
+        files = {part: folder / f"{part}.jsonl" for part in ("train", *sizes)}
+        write_parts(files, rows)
         write_contract(
             folder / "data.json",
             how="split",
@@ -102,13 +110,17 @@ def split_files(
     )
 
 
-def prompt_clusters(keys: Sequence[str], signatures: Sequence[Signature], threshold: float) -> list[int]:
-    """Per row the index of the first row whose prompt is the same or alike."""
-    if not keys:
-        return []
-    groups = near_duplicates(np.stack(list(signatures)), threshold)
+def prompt_clusters(keys: Sequence[Hashable], signatures: npt.NDArray[np.uint8], threshold: float) -> list[int]:
+    """Per row the index of the first row whose prompt is the same or alike.
+
+    Args:
+        keys: per row what equal prompts share.
+        signatures: uint8 [rows, 128], MinHash of each prompt.
+        threshold: estimated Jaccard similarity from which two prompts are alike.
+    """
+    groups = near_duplicates(signatures, threshold)
     # Equal prompts have equal signatures, except that two short ones may collide in the bands; make sure of both.
-    first: dict[str, int] = {}
+    first: dict[Hashable, int] = {}
     parent = list(range(len(keys)))
 
     def root(index: int) -> int:
@@ -125,9 +137,15 @@ def prompt_clusters(keys: Sequence[str], signatures: Sequence[Signature], thresh
 
 
 def assign(
-    clusters: Sequence[int], keys: Sequence[str], sources: Sequence[str], sizes: Mapping[str, float], seed: int
+    clusters: Sequence[int], ranks: Sequence[int], sources: Sequence[str], sizes: Mapping[str, float]
 ) -> list[str]:
     """The part of every row: whole clusters, in every source about the wanted share, drawn by seed and prompt alone.
+
+    Args:
+        clusters: per row its cluster.
+        ranks: per row the hash of seed and prompt.
+        sources: per row its source's name.
+        sizes: share (below 1) or number of rows of each held-out part.
 
     Raises:
         DataError: nothing would be left to train on.
@@ -140,12 +158,12 @@ def assign(
     if min(shares.values()) <= 0 or sum(shares.values()) >= 1 or len(members) <= len(sizes):
         raise DataError(
             f"{', '.join(f'{part} {size:g}' for part, size in sizes.items())} of {total} rows in {len(members)} "
-            "clusters of prompts would leave nothing to train on"
+            "clusters of prompts would leave nothing to train on; hold out less, or split more rows"
         )
     of_source = Counter(sources)
     wanted = {part: {name: share * count for name, count in of_source.items()} for part, share in shares.items()}
     # A cluster goes by the lowest hash of its prompts, so that its rank does not depend on the order of rows.
-    ranked = sorted(members.values(), key=lambda rows: min(drawn_key(seed, keys[index]) for index in rows))
+    ranked = sorted(members.values(), key=lambda rows: min(ranks[index] for index in rows))
     part_of = ["train"] * total
     filled: dict[str, Counter[str]] = {part: Counter() for part in sizes}
     for rows in ranked:
@@ -185,35 +203,31 @@ class _Rows:
                     yield item
             self.reports.append(reader.report())
 
-    def prompts(self) -> tuple[list[str], list[str], list[Signature]]:
-        """Per record its prompt's key, its source and its prompt's signature."""
-        keys, names, signatures = [], [], []
+    def prompts(self, seed: int) -> tuple[array[int], list[str], npt.NDArray[np.uint8]]:
+        """Per record the hash of its prompt (with the seed), its source and its prompt's signature; no text is held."""
+        ranks, names, signatures = array("Q"), [], bytearray()
         for record in self:
-            text = record.prompt[-1].content if record.prompt else record.id
-            keys.append(prompt_key(record.prompt) or record.id)
+            ranks.append(int.from_bytes(drawn_key(seed, record_key(record))))
             names.append(record.source)
-            signatures.append(signature(text))
-        return keys, names, signatures
+            signatures += signature(_asked(record)).tobytes()
+        return ranks, names, np.frombuffer(signatures, dtype=np.uint8).reshape(-1, PLACES)
 
     def parts(self, part_of: Sequence[str], counts: dict[str, Counter[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for record, part in zip(self, part_of, strict=True):
-            counts[part][record.source] += 1
-            yield part, palate_row(record) | {"origin": record.id}
+        """(part, row) of every record; raises `DataError` where the files are not what they were in the first pass."""
+        rows = 0
+        for record in self:
+            if rows < len(part_of):
+                part = part_of[rows]
+                counts[part][record.source] += 1
+                yield part, palate_row(record) | {"origin": record.id}
+            rows += 1
+        if rows != len(part_of):
+            raise DataError(f"a source changed while it was read: {rows:,} rows, before {len(part_of):,}")
 
 
-def _write_parts(folder: Path, parts: list[str], rows: Iterator[tuple[str, dict[str, Any]]]) -> dict[str, Path]:
-    """One file a part; rows of a part wait in memory only as long as another part is being written."""
-    waiting: dict[str, list[dict[str, Any]]] = defaultdict(list)
-
-    def train() -> Iterator[dict[str, Any]]:
-        for part, row in rows:
-            if part == "train":
-                yield row
-            else:
-                waiting[part].append(row)  # held-out parts are small
-
-    files = {part: folder / f"{part}.jsonl" for part in parts}
-    write_rows(files["train"], train())
-    for part in parts[1:]:
-        write_rows(files[part], waiting[part])
-    return files
+def _asked(record: Record) -> str:
+    """The text by which prompts are alike: the whole conversation but for the system text, which many rows share."""
+    turns = record.prompt
+    if not turns and isinstance(record, Demonstration):
+        turns = record.completion
+    return "\n\n".join(turn.text for turn in turns if turn.role != "system")

@@ -56,9 +56,13 @@ def with_turns(
         if turns is not None and (columns is None or name in columns):
             changed[name] = turns
         elif turns is not None:
-            raise RowError("turns_as_text", f"{name} has turns written as text, which other rows have not: {excerpt(value)}")
+            raise RowError(
+                "turns_as_text", f"{name} has turns written as text, which other rows have not: {excerpt(value)}"
+            )
         elif columns is not None and name in columns:
-            raise RowError("turns_as_text", f"{name} is no list of turns, which other rows have as text: {excerpt(value)}")
+            raise RowError(
+                "turns_as_text", f"{name} is no list of turns, which other rows have as text: {excerpt(value)}"
+            )
         elif _UNPARSED.match(value) and literal(value) is None and _looks_like_turns(value, tags):
             raise RowError("turns_as_text", f"{name} has turns written as text that cannot be parsed: {excerpt(value)}")
     return {**row, **changed} if changed else row
@@ -69,8 +73,6 @@ def turns_of_text(value: Any, tags: Tags = USUAL_TAGS) -> Any:
     if not isinstance(value, str) or not _looks_like_turns(value, tags):
         return None
     found = literal(value)
-    if isinstance(found, list) and all(is_turn(turn, tags) for turn in found):
-        return found or None
     return found if is_turn(found, tags) or is_turns(found, tags) else None
 
 
@@ -83,7 +85,8 @@ def _looks_like_turns(value: str, tags: Tags) -> bool:
     speakers = (tags.role,) if tags.role else ("role", "from")
     contents = (tags.content,) if tags.content else (*CONTENT_KEYS, "tool_calls")
     return all(
-        any(re.search(rf"""['"]{re.escape(str(key))}['"]\s*:""", start) for key in keys) for keys in (speakers, contents)
+        any(re.search(rf"""['"]{re.escape(str(key))}['"]\s*:""", start) for key in keys)
+        for keys in (speakers, contents)
     )
 
 

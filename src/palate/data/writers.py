@@ -8,7 +8,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -50,6 +50,25 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
             aside.unlink(missing_ok=True)
         sync_folder(path.parent)
     return count
+
+
+def write_parts(files: Mapping[str, Path], rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Writes each `(part, row)` to the JSON Lines file of its part, in one pass, no row held in memory.
+
+    The files are written in their places: they are in one folder that nobody reads before it is whole
+    (`atomic_folder`).
+    """
+    folder = next(iter(files.values())).parent
+    with write_errors(folder), ExitStack() as stack:
+        streams = {
+            part: stack.enter_context(path.open("w", encoding="utf-8", errors=_UNWRITABLE, newline=""))
+            for part, path in files.items()
+        }
+        for part, row in rows:
+            streams[part].write(_json(row) + "\n")
+        for stream in streams.values():
+            stream.flush()
+            os.fsync(stream.fileno())
 
 
 @contextmanager

@@ -6,11 +6,11 @@ policy alike), and does the *implied reward* β(log π − log π_ref), which is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from palate.stats import Interval, mean_interval, wilson
+from palate.stats import FEW_CLUSTERS, Interval, cluster_mean_interval, rate_interval
 from palate.text.encode import EncodedGroup
 
 Average: TypeAlias = Literal["mean", "sum"]
@@ -19,16 +19,18 @@ Scores: TypeAlias = Sequence[tuple[Sequence[float], Sequence[int]]]
 
 @dataclass(frozen=True, slots=True)
 class DimensionAccuracy:
-    """Of the pairs that one dimension decides, how many are ordered as it orders them. Wilson intervals.
+    """Of the pairs that one dimension decides, how many are ordered as it orders them.
 
     Attributes:
         n: pairs with two different scores in this dimension.
+        prompts: different prompts among them.
         reference: by the reference's own log-probability.
         policy: by the trained model's.
         implied: by log π/π_ref of whole answers.
     """
 
     n: int
+    prompts: int
     reference: Interval
     policy: Interval
     implied: Interval
@@ -36,19 +38,21 @@ class DimensionAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Accuracies on n held-out pairs, each with its interval.
+    """Accuracies on n held-out pairs, each with its 95 % interval, which takes the pairs of one prompt as a cluster.
 
     Attributes:
         n: pairs.
+        prompts: different prompts among them, the units of the intervals.
         average: `mean` compares log-probabilities per token, `sum` those of whole answers.
-        reference: share of pairs where the reference ranks chosen above rejected; a tie counts ½. Wilson.
-        policy: the same for the trained model. Wilson.
-        implied: share where log π/π_ref is higher for chosen, whole answers. Wilson.
+        reference: share of pairs where the reference ranks chosen above rejected; a tie counts ½. `rate_interval`.
+        policy: the same for the trained model.
+        implied: share where log π/π_ref is higher for chosen, whole answers.
         margin: mean of log π/π_ref of chosen minus rejected, nats per answer pair (β not applied). Student t.
         dimensions: of pairs that are scored on several, each dimension's accuracies.
     """
 
     n: int
+    prompts: int
     average: Average
     reference: Interval
     policy: Interval
@@ -64,17 +68,18 @@ class Accuracy:
 
     def lines(self) -> list[str]:
         """For a terminal: the two accuracies first."""
-        margin = self.margin
+        margin, unit = self.margin, "per token" if self.average == "mean" else "summed"
         return [
             f"Reference Accuracy: {_percent(self.reference)}",
             f"Policy Accuracy: {_percent(self.policy)}",
             f"Implied-reward accuracy: {_percent(self.implied)}",
             f"Margin log π/π_ref: {margin.estimate:+.2f} nats (95 % {margin.low:+.2f} to {margin.high:+.2f})",
             *(
-                f"{name}: policy {_percent(one.policy)}, implied reward {_percent(one.implied)}, {one.n} pairs"
+                f"{name}: policy {_percent(one.policy)}, implied reward {_percent(one.implied)}, "
+                f"{one.n} pairs of {one.prompts} prompts"
                 for name, one in self.dimensions.items()
             ),
-            f"on {self.n} held-out pairs, log-probabilities {'per token' if self.average == 'mean' else 'summed'}",
+            f"log-probabilities {unit}, {on_pairs(self.n, self.prompts)}",
         ]
 
 
@@ -82,6 +87,7 @@ def preference_accuracy(
     reference: Scores,
     policy: Scores,
     *,
+    prompts: Sequence[Hashable],
     average: Average = "mean",
     dimensions: Sequence[Mapping[str, tuple[float, float]]] = (),
 ) -> Accuracy:
@@ -90,28 +96,41 @@ def preference_accuracy(
     Args:
         reference: per pair (Σ log π of chosen and rejected), (trained tokens of each), under the reference.
         policy: the same under the policy, in the same order.
+        prompts: per pair what names its prompt (`data.split.prompt_key`); pairs of one prompt are a cluster.
         average: how a model's own log-probability of an answer is taken.
         dimensions: per pair the scores of chosen and rejected by dimension, where pairs are scored on some.
     """
     before = [_own(sums, tokens, average) for sums, tokens in reference]
     after = [_own(sums, tokens, average) for sums, tokens in policy]
     margins = [(p[0] - r[0]) - (p[1] - r[1]) for (p, _), (r, _) in zip(policy, reference, strict=True)]
-    n = len(margins)
     return Accuracy(
-        n=n,
+        n=len(margins),
+        prompts=len(set(prompts)),
         average=average,
-        reference=wilson(sum(map(_wins, before)), n),
-        policy=wilson(sum(map(_wins, after)), n),
-        implied=wilson(sum(map(_wins, margins)), n),
-        margin=mean_interval(margins),
-        dimensions=_by_dimension(before, after, margins, dimensions),
+        reference=win_share(before, prompts),
+        policy=win_share(after, prompts),
+        implied=win_share(margins, prompts),
+        margin=cluster_mean_interval(margins, prompts),
+        dimensions=_by_dimension(before, after, margins, prompts, dimensions),
     )
+
+
+def win_share(differences: Sequence[float], prompts: Sequence[Hashable]) -> Interval:
+    """Share of pairs with a difference (chosen − rejected) above 0, ties ½; pairs of one prompt are a cluster."""
+    return rate_interval([_wins(difference) for difference in differences], clusters=prompts)
+
+
+def on_pairs(n: int, prompts: int) -> str:
+    """`on 250 held-out pairs of 50 prompts`, and where the prompts are too few for the intervals to be exact."""
+    few = f" (intervals from {FEW_CLUSTERS} prompts or fewer are rough)" if prompts <= FEW_CLUSTERS else ""
+    return f"on {n} held-out pairs of {prompts} prompts{few}"
 
 
 def _by_dimension(
     before: Sequence[float],
     after: Sequence[float],
     margins: Sequence[float],
+    prompts: Sequence[Hashable],
     dimensions: Sequence[Mapping[str, tuple[float, float]]],
 ) -> dict[str, DimensionAccuracy]:
     """A pair that a dimension ties or lacks says nothing about it."""
@@ -123,11 +142,11 @@ def _by_dimension(
             if name in scores and scores[name][0] != scores[name][1]
         ]
         if signs:
+            names = [prompts[place] for place, _ in signs]
             rates = [
-                wilson(sum(_wins(sign * values[place]) for place, sign in signs), len(signs))
-                for values in (before, after, margins)
+                win_share([sign * values[place] for place, sign in signs], names) for values in (before, after, margins)
             ]
-            found[name] = DimensionAccuracy(len(signs), *rates)
+            found[name] = DimensionAccuracy(len(signs), len(set(names)), *rates)
     return found
 
 

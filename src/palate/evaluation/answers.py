@@ -8,9 +8,10 @@ from pathlib import Path
 from palate.data.prompts import load_prompts
 from palate.evaluation.subject import ModelSpec, RunSpec, Subject, read_run
 from palate.evaluation.table import SideBySide, distinct_names, read_answers, side_by_side
+from palate.models.allocator import give_back_memory
 from palate.models.generate import Decoding
 from palate.models.precision import default_device, resolve
-from palate.records import Messages
+from palate.records import Record
 
 
 def compare(
@@ -50,8 +51,7 @@ def answer_prompts(
         prompts: a dataset with prompts, as `data.prompts` reads it.
         say: told before each model is loaded, and of rows without a prompt.
     """
-    found, dropped = load_prompts(prompts)
-    asked = [messages for _, messages in found]
+    asked, dropped = load_prompts(prompts)
     if dropped:
         say(f"{len(dropped)} rows have no prompt and are left out, first {dropped[0].id}: {dropped[0].reason}")
     first = next(iter(runs.values()))
@@ -62,12 +62,16 @@ def answer_prompts(
         say(f"answering {len(asked)} prompts with {name}")
         outputs[name] = _answers(run.policy, asked, max_new_tokens)
     return [
-        SideBySide(prompt, {name: texts[number] for name, texts in outputs.items()}, reference[number])
-        for number, prompt in enumerate(asked)
+        SideBySide(one.prompt, {name: texts[number] for name, texts in outputs.items()}, reference[number])
+        for number, one in enumerate(asked)
     ]
 
 
-def _answers(spec: ModelSpec, prompts: list[Messages], max_new_tokens: int) -> list[str]:
+def _answers(spec: ModelSpec, prompts: Sequence[Record], max_new_tokens: int) -> list[str]:
     device = default_device()
     subject = Subject(spec, resolve("auto", device), device)
-    return subject.answer(prompts, Decoding(max_new_tokens=max_new_tokens))
+    asked, tools = [one.prompt for one in prompts], [one.tools for one in prompts]
+    found = subject.answer(asked, Decoding(max_new_tokens=max_new_tokens), tools=tools)
+    del subject
+    give_back_memory()
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from palate.artifacts import JsonlWriter, RunDir, write_json
 from palate.data.prompts import load_prompts
+from palate.data.split import prompt_key
 from palate.evaluation.accuracy import Accuracy, preference_accuracy
 from palate.evaluation.held_out import encode_pairs, held_out_pairs
 from palate.evaluation.subject import RunSpec, Subject
@@ -23,16 +24,18 @@ def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list
     device = default_device()
     precision = resolve("auto", device)
     pairs = held_out_pairs(run)
-    prompts = [messages for _, messages in load_prompts(_PROMPTS)[0]]
+    prompts = [record.prompt for record in load_prompts(_PROMPTS)[0]]
     scores, answers = [], []
     for name, spec in (("reference", run.reference), ("policy", run.policy)):
         say(f"{name}: scoring {len(pairs)} held-out pairs and answering {len(prompts)} questions")
         subject = Subject(spec, precision, device)
-        scores.append(subject.score(encode_pairs(pairs, subject.template, int(run.config["cutoff_len"]))))
+        groups = encode_pairs(pairs, subject.template, int(run.config["cutoff_len"]))
+        scores.append(subject.score(groups))
         answers.append(subject.answer(prompts, Decoding(max_new_tokens=64)))
         del subject
         gc.collect()
-    accuracy = preference_accuracy(*scores)
+    asked_of = {pair.id: prompt_key(pair.prompt) for pair in pairs}
+    accuracy = preference_accuracy(*scores, prompts=[asked_of[group.id] for group in groups])
     folder = RunDir.open(run.path)
     write_json(folder.accuracy, accuracy.to_json())
     step = int(run.config["max_steps"])

@@ -13,6 +13,7 @@ from palate.errors import ModelError
 from palate.evaluation.subject import Subject
 from palate.models.divergence import token_divergence
 from palate.models.generate import stock_attention
+from palate.progress import progress
 from palate.text.batch import pack, pad
 from palate.text.groups import EncodedGroup
 from palate.training.steps import micro_batches
@@ -43,7 +44,9 @@ def score_answers(policy: Subject, reference: Subject, groups: Sequence[EncodedG
     """
     packed = policy.packed and reference.packed
     found: dict[int, list[AnswerScore]] = {}
-    with torch.no_grad(), policy.precision.context(policy.device), _readable(policy, reference, packed=packed):
+    scoring = progress(f"scoring answers of {policy.name}", len(groups), delay=1.0)
+    readable = _readable(policy, reference, packed=packed)
+    with torch.no_grad(), policy.precision.context(policy.device), readable, scoring as scored:
         for batch in micro_batches(groups, _TOKENS, pack if packed else pad, packed=packed):
             moved = batch.to(policy.device)
             columns = []
@@ -53,6 +56,7 @@ def score_answers(policy: Subject, reference: Subject, groups: Sequence[EncodedG
             scores = iter([AnswerScore(*row) for row in zip(*columns, strict=True)])
             for group in batch.groups:
                 found[id(group)] = [next(scores) for _ in group.completions]
+            scored.advance(len(batch.groups))
     for group in groups:
         for score in found[id(group)]:
             if not all(map(math.isfinite, (score.logp, score.ref_logp, score.kl))):

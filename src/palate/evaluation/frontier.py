@@ -7,19 +7,21 @@ true (and, beside it, by what was learned), and the KL of the model to its refer
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
-from palate.data.scores import checked_scores
-from palate.errors import DataError, ModelError, UsageError
+from palate.data.scores import check_columns, checked_scores, columns_of
+from palate.data.split import prompt_key
+from palate.errors import DataError, FunctionError, ModelError, UsageError
 from palate.evaluation.divergence import AnswerScore, score_answers
 from palate.evaluation.frontier_points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
+from palate.models.allocator import give_back_memory
 from palate.models.generate import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
-from palate.records import Messages, RewardFunction
-from palate.stats import Interval, mean_interval
+from palate.records import Record, RewardFunction
+from palate.stats import Interval, cluster_mean_interval, rate_interval, standard_error
 from palate.text.groups import EncodedGroup
+from palate.text.rendering import parse_tools
 from palate.text.template import load_template
 
 REFERENCE = "reference"
@@ -28,7 +30,7 @@ REFERENCE = "reference"
 def measure_frontier(
     points: Sequence[FrontierModel],
     reference: ModelSpec,
-    prompts: Sequence[Messages],
+    prompts: Sequence[Record],
     rewards: Mapping[str, RewardFunction],
     *,
     samples: int = 4,
@@ -54,8 +56,10 @@ def measure_frontier(
     Args:
         points: models to place; names must differ from each other and from `reference`.
         reference: π_ref, which is also the first point, with KL 0.
-        prompts: conversations up to the answer; the unit of every interval.
-        rewards: name → reward; a learned one may stand beside the true one.
+        prompts: records whose prompts go up to the answer, the unit of every interval; rewards get the columns in their
+            `extra` by name.
+        rewards: name → reward; a learned one may stand beside the true one. An answer that a reward gives None is left
+            out of its mean and counted.
         samples: answers to each prompt.
         max_new_tokens: longest answer.
         temperature: 1, since the KL is that of the distribution that is sampled.
@@ -68,14 +72,18 @@ def measure_frontier(
         UsageError: another temperature, no reward, or a name that is given twice.
         DataError: no prompt is short enough.
         ModelError: a model cannot be loaded, or its tokenizer or template is not the reference's.
-        FunctionError: a reward fails, or gives something else than a finite number for each answer.
+        ConfigError: a reward asks for a column that no row has.
+        FunctionError: a reward fails, gives something else than a finite number or None for each answer, or None for
+            all answers of a point.
     """
     _check(points, rewards, samples, temperature)
+    for name, reward in rewards.items():
+        check_columns(f"reward {name}", reward, {column for one in prompts for column in one.extra})
     device = default_device()
     how = resolve(precision, device)
     say(f"loading the reference, {reference.model}")
     before = Subject(reference, how, device)
-    rendered = [before.template.generation_prompt(prompt) for prompt in prompts]
+    rendered = [before.template.generation_prompt(one.prompt, tools=parse_tools(one.tools)) for one in prompts]
     kept = [place for place, ids in enumerate(rendered) if len(ids) + max_new_tokens <= cutoff_len]
     if not kept:
         raise DataError(
@@ -91,6 +99,7 @@ def measure_frontier(
     for number, point in enumerate(points, 1):
         say(f"{number} of {len(points)}: {point.name}")
         found.append(taken.measure(point, Subject(point.spec, how, device), before))
+        give_back_memory()
     return Frontier(
         reference=REFERENCE,
         points=[point for point, _ in found],
@@ -132,7 +141,7 @@ class _Sampling:
     def __init__(
         self,
         places: Sequence[int],
-        prompts: Sequence[Messages],
+        prompts: Sequence[Record],
         rendered: Sequence[Sequence[int]],
         rewards: Mapping[str, RewardFunction],
         samples: int,
@@ -144,6 +153,8 @@ class _Sampling:
         self._rendered = rendered
         self._rewards = rewards
         self._samples = samples
+        # The unit of every interval: all answers to one prompt, also where the prompt was given twice.
+        self._units = [prompt_key(one.prompt) for one in prompts for _ in range(samples)]
         self._decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
         self._seeds = [sampling_seed(seed, "frontier", place, sample) for place in places for sample in range(samples)]
 
@@ -167,8 +178,8 @@ class _Sampling:
                 f"{point.name}: its tokenizer is not that of the reference {reference.spec.model}, and a KL needs the "
                 "same tokens; name the model that it was trained from with --reference"
             )
-        for prompt, ids in zip(self._prompts, self._rendered, strict=True):
-            if template.generation_prompt(prompt) != ids:
+        for one, ids in zip(self._prompts, self._rendered, strict=True):
+            if template.generation_prompt(one.prompt, tools=parse_tools(one.tools)) != ids:
                 raise ModelError(
                     f"{point.name}: its chat template writes prompts in another way than that of the reference "
                     f"{reference.spec.model}; name one template for both"
@@ -176,8 +187,10 @@ class _Sampling:
 
     def _sample(self, policy: Subject) -> list[EncodedGroup]:
         """A group for each prompt, its samples as completions."""
-        repeated = [prompt for prompt in self._prompts for _ in range(self._samples)]
-        single = policy.sampled(repeated, self._decoding, self._seeds)
+        repeated = [one for one in self._prompts for _ in range(self._samples)]
+        single = policy.sampled(
+            [one.prompt for one in repeated], self._decoding, self._seeds, tools=[one.tools for one in repeated]
+        )
         return [
             EncodedGroup(
                 str(place),
@@ -193,9 +206,10 @@ class _Sampling:
         stops = set(policy.template.stop_ids)
         ids = [completion.ids.tolist() for group in groups for completion in group.completions]
         texts = [policy.template.decode(one) for one in ids]
-        asked = [prompt for prompt in self._prompts for _ in range(self._samples)]
+        asked = [one for one in self._prompts for _ in range(self._samples)]
+        prompts, columns = [one.prompt for one in asked], columns_of([one.extra for one in asked])
         given = {
-            reward: checked_scores(f"reward {reward}", function, asked, texts)
+            reward: checked_scores(f"reward {reward}", function, prompts, texts, columns)
             for reward, function in self._rewards.items()
         }
         return [
@@ -217,14 +231,21 @@ class _Sampling:
     def _point(
         self, point: FrontierModel, policy: Subject, answers: Sequence[FrontierAnswer], *, reference: bool
     ) -> FrontierPoint:
-        def over_prompts(values: Sequence[float]) -> Interval:
-            return mean_interval(self._prompt_means(values))
+        def mean(values: Sequence[float | None]) -> Interval:
+            """Over the answers that have a value."""
+            kept = [(value, unit) for value, unit in zip(values, self._units, strict=True) if value is not None]
+            return cluster_mean_interval([value for value, _ in kept], [unit for _, unit in kept])
 
+        scores = {reward: [answer.rewards[reward] for answer in answers] for reward in self._rewards}
+        silent = next((reward for reward, given in scores.items() if all(score is None for score in given)), None)
+        if silent is not None:
+            raise FunctionError(f"reward {silent} gave no score to any of the {len(answers)} answers of {point.name}")
         kl = [answer.kl for answer in answers]
         sampled = [answer.logp - answer.ref_logp for answer in answers]
+        texts = [answer.text for answer in answers]
         different = [
-            len({answer.text for answer in answers[start : start + self._samples]}) / self._samples
-            for start in range(0, len(answers), self._samples)
+            len(set(texts[start : start + self._samples])) / self._samples
+            for start in range(0, len(texts), self._samples)
         ]
         return FrontierPoint(
             name=point.name,
@@ -234,24 +255,13 @@ class _Sampling:
             model=point.spec.model,
             identity=policy.identity,
             reference=reference,
-            rewards={reward: over_prompts([answer.rewards[reward] for answer in answers]) for reward in self._rewards},
-            kl=over_prompts(kl),
-            kl_error=self._error(kl),
-            kl_sampled=over_prompts(sampled),
-            kl_sampled_error=self._error(sampled),
-            tokens=over_prompts([answer.tokens for answer in answers]),
-            ended=over_prompts([answer.ended for answer in answers]),
-            distinct=mean_interval(different),
+            rewards={reward: mean(given) for reward, given in scores.items()},
+            kl=mean(kl),
+            kl_error=standard_error(kl, self._units),
+            kl_sampled=mean(sampled),
+            kl_sampled_error=standard_error(sampled, self._units),
+            tokens=mean([answer.tokens for answer in answers]),
+            ended=rate_interval([answer.ended for answer in answers], clusters=self._units),
+            distinct=rate_interval(different, clusters=self._units[:: self._samples]),
+            unscored={reward: sum(score is None for score in given) for reward, given in scores.items()},
         )
-
-    def _prompt_means(self, values: Sequence[float]) -> list[float]:
-        n = self._samples
-        return [sum(values[start : start + n]) / n for start in range(0, len(values), n)]
-
-    def _error(self, values: Sequence[float]) -> float:
-        """Standard error of the mean, clustered by prompt: s/√n of the prompts' means; infinite for one prompt."""
-        means = self._prompt_means(values)
-        if len(means) < 2:
-            return math.inf
-        centre = sum(means) / len(means)
-        return math.sqrt(sum((mean - centre) ** 2 for mean in means) / (len(means) - 1) / len(means))

@@ -40,7 +40,7 @@ class FrontierAnswer:
         text: without what ends it.
         tokens: with what ends it.
         ended: it stopped by itself, within max_new_tokens.
-        rewards: by name.
+        rewards: by name; None where the reward gave no score.
         logp: log π(answer), nats.
         ref_logp: log π_ref(answer), nats.
         kl: Σ over its positions of KL(π(·|prefix) ‖ π_ref(·|prefix)), nats.
@@ -52,7 +52,7 @@ class FrontierAnswer:
     text: str
     tokens: int
     ended: bool
-    rewards: Mapping[str, float]
+    rewards: Mapping[str, float | None]
     logp: float
     ref_logp: float
     kl: float
@@ -60,14 +60,17 @@ class FrontierAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FrontierPoint:
-    """What was measured of one model. Intervals are Student's at 95 % over prompts, each prompt's samples averaged.
+    """What was measured of one model. Intervals are of 95 %, the answers to one prompt being a cluster.
+
+    Those of means are Student's; `ended` and `distinct` are shares and have Wilson's (`palate.stats.rate_interval`).
 
     Attributes:
         name, group, method, step: as of its `FrontierModel`.
         model: folder, hub id or built-in name.
         identity: content hash of its weights.
         reference: whether it is the reference itself, whose KL is 0.
-        rewards: by name, the mean over answers.
+        rewards: by name, the mean over the answers that have a score.
+        unscored: by name, how many answers have none.
         kl: KL(π ‖ π_ref) of whole answers in nats, exact over the vocabulary at every position and averaged over the
             sampled prefixes: the figure to plot.
         kl_error: its standard error.
@@ -93,6 +96,7 @@ class FrontierPoint:
     tokens: Interval
     ended: Interval
     distinct: Interval
+    unscored: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

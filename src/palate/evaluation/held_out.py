@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any, cast
 
 from palate.config.load import config_from_values
-from palate.data import load_records, split_records
+from palate.data import Reading, load_records, split_records
 from palate.data.split import prompt_key
 from palate.errors import DataError, UsageError
 from palate.evaluation.subject import RunSpec
@@ -33,7 +33,7 @@ def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
     if "rewards" in config:
         raise UsageError(f"{run.path}: the run answered prompts and held out no pairs; name pairs with --dataset")
     keys = ("dataset_dir", "columns", "max_samples", "max_dropped", "seed")
-    common = {key: config[key] for key in keys}
+    common = {key: config[key] for key in keys} | {"reading": Reading(labels=config.get("labels") or {})}
     if config["eval_dataset"]:
         return _as_pairs(config["eval_dataset"], **common)
     if config["val_size"]:

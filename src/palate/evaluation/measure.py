@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from palate.data.split import prompt_key
 from palate.errors import DataError
 from palate.evaluation.accuracy import Accuracy, Average, preference_accuracy
 from palate.evaluation.held_out import encode_pairs, held_out_pairs
@@ -53,8 +54,14 @@ def accuracy_of_models(
         raise DataError(f"no pair fits {reference.model} and {policy.model} both; raise --cutoff-len")
     _say_left_out(len(pairs) - len(shared), len(pairs), how)
     before, after = ([one[pair] for pair in shared] for one in scores)
-    dimensions = {pair.id: pair.dimensions or {} for pair in pairs}
-    return preference_accuracy(before, after, average=average, dimensions=[dimensions[pair] for pair in shared])
+    by_id = {pair.id: pair for pair in pairs}
+    return preference_accuracy(
+        before,
+        after,
+        prompts=[prompt_key(by_id[pair].prompt) for pair in shared],
+        average=average,
+        dimensions=[by_id[pair].dimensions or {} for pair in shared],
+    )
 
 
 def accuracy_of_rewards(spec: ModelSpec, pairs: list[PreferencePair], how: Scoring) -> RewardAccuracy:
@@ -63,7 +70,8 @@ def accuracy_of_rewards(spec: ModelSpec, pairs: list[PreferencePair], how: Scori
     subject = RewardSubject(spec, how.precision, how.device)
     groups = encode_pairs(pairs, subject.template, how.cutoff_len)
     _say_left_out(len(pairs) - len(groups), len(pairs), how)
-    return reward_accuracy(subject.score(groups))
+    prompts = {pair.id: prompt_key(pair.prompt) for pair in pairs}
+    return reward_accuracy(subject.score(groups), prompts=[prompts[group.id] for group in groups])
 
 
 def _say_left_out(left_out: int, pairs: int, how: Scoring) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,17 @@ from torch import nn
 
 from palate.artifacts import read_json
 from palate.errors import ArtifactError
+from palate.evaluation.accuracy import on_pairs, win_share
 from palate.evaluation.subject import ModelSpec
 from palate.models.allocator import keep_freed_memory
 from palate.models.fused import apply_fused
+from palate.models.limits import check_sequences, rows_of
 from palate.models.load import load_model, store_frozen_in
 from palate.models.precision import Precision
 from palate.models.reward_head import end_index, probe_rewards
 from palate.models.tuning import merge_adapter
-from palate.stats import Interval, mean_interval, wilson
+from palate.progress import progress
+from palate.stats import Interval, cluster_mean_interval
 from palate.text.batch import pack, pad
 from palate.text.encode import EncodedGroup
 from palate.text.template import Template, load_template
@@ -30,15 +33,17 @@ _TOKENS = 4096
 
 @dataclass(frozen=True, slots=True)
 class RewardAccuracy:
-    """Of n held-out pairs, each figure with its 95 % interval.
+    """Of n held-out pairs, each figure with its 95 % interval, which takes the pairs of one prompt as a cluster.
 
     Attributes:
         n: pairs.
-        reward: share of pairs where r of chosen exceeds r of rejected; a tie counts ½. Wilson.
+        prompts: different prompts among them, the units of the intervals.
+        reward: share of pairs where r of chosen exceeds r of rejected; a tie counts ½. `rate_interval`.
         margin: mean of r chosen − r rejected, in log-odds. Student t.
     """
 
     n: int
+    prompts: int
     reward: Interval
     margin: Interval
 
@@ -51,20 +56,21 @@ class RewardAccuracy:
         return [
             f"Reward Accuracy: {100 * share.estimate:.1f}% (95 % {100 * share.low:.1f} to {100 * share.high:.1f})",
             f"Margin r_chosen − r_rejected: {margin.estimate:+.3f} (95 % {margin.low:+.3f} to {margin.high:+.3f})",
-            f"on {self.n} held-out pairs",
+            on_pairs(self.n, self.prompts),
         ]
 
 
-def reward_accuracy(rewards: Sequence[Sequence[float]]) -> RewardAccuracy:
-    """From the rewards (chosen, rejected) of each pair."""
+def reward_accuracy(rewards: Sequence[Sequence[float]], *, prompts: Sequence[Hashable]) -> RewardAccuracy:
+    """From the rewards (chosen, rejected) of each pair, and what names its prompt (`data.split.prompt_key`)."""
     margins = [chosen - rejected for chosen, rejected in rewards]
-    wins = sum(0.5 if margin == 0 else float(margin > 0) for margin in margins)
-    return RewardAccuracy(len(margins), wilson(wins, len(margins)), mean_interval(margins))
+    return RewardAccuracy(
+        len(margins), len(set(prompts)), win_share(margins, prompts), cluster_mean_interval(margins, prompts)
+    )
 
 
 def is_reward_model(spec: ModelSpec) -> bool:
     """Whether what the spec names was saved with a reward head, whole or as an adapter."""
-    for folder in (*spec.adapters, spec.model):
+    for folder in (*reversed(spec.adapters), spec.model):
         adapter, config = Path(folder) / "adapter_config.json", Path(folder) / "config.json"
         if adapter.is_file():
             return bool(_facts(adapter).get("task_type") == "SEQ_CLS")
@@ -106,12 +112,15 @@ class RewardSubject:
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
         """Per group the rewards of its completions, in the order of the groups."""
+        check_sequences(self._model, rows_of(groups))
         scores: dict[int, list[float]] = {}
         collate = pack if self._packed else pad
-        with torch.no_grad(), self._precision.context(self._device):
+        scoring = progress("scoring with the reward model", len(groups), delay=1.0)
+        with torch.no_grad(), self._precision.context(self._device), scoring as scored:
             for batch in micro_batches(groups, _TOKENS, collate, packed=self._packed):
                 moved = batch.to(self._device)
                 rewards = iter(self._model(**moved.model_inputs(), end_index=end_index(moved)).rewards.tolist())
                 for group in batch.groups:
                     scores[id(group)] = [next(rewards) for _ in group.completions]
+                scored.advance(len(batch.groups))
         return [scores[id(group)] for group in groups]

@@ -20,15 +20,18 @@ from palate.models.allocator import keep_freed_memory
 from palate.models.fused import apply_fused
 from palate.models.generate import Decoding, generate
 from palate.models.identity import model_hash
+from palate.models.limits import check_sequences, rows_of
 from palate.models.load import load_model, load_tokenizer, store_frozen_in
 from palate.models.logprobs import Logps, per_completion
 from palate.models.precision import Precision
 from palate.models.probe import probe
 from palate.models.tuning import merge_adapter
 from palate.models.vocabulary import add_tokens_of, enlarge_embedding
+from palate.progress import progress
 from palate.records import Answer, Messages
 from palate.text.batch import pack, pad
 from palate.text.groups import EncodedCompletion, EncodedGroup
+from palate.text.rendering import parse_tools
 from palate.text.template import Template, load_template
 from palate.training.steps import micro_batches
 
@@ -195,9 +198,11 @@ class Subject:
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:
         """Per group its completions' Σ log π and numbers of trained tokens, in the order of the groups."""
+        check_sequences(self.model, rows_of(groups))
         scores: dict[int, tuple[list[float], list[int]]] = {}
         collate = pack if self.packed else pad
-        with torch.no_grad(), self.precision.context(self.device):
+        scoring = progress(f"scoring with {self.name}", len(groups), delay=1.0)
+        with torch.no_grad(), self.precision.context(self.device), scoring as scored:
             for batch in micro_batches(groups, _TOKENS, collate, packed=self.packed):
                 moved = batch.to(self.device)
                 logps: Logps = per_completion(self.model(**moved.model_inputs()), moved)
@@ -206,11 +211,23 @@ class Subject:
                     end = start + len(group.completions)
                     scores[id(group)] = (sums[start:end], tokens[start:end])
                     start = end
+                scored.advance(len(batch.groups))
         return [scores[id(group)] for group in groups]
 
-    def sampled(self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int]) -> list[EncodedGroup]:
-        """Prompts with one sampled answer each, token by token as it was sampled, to be scored."""
-        asked = [self.template.generation_prompt(prompt) for prompt in prompts]
+    def sampled(
+        self,
+        prompts: Sequence[Messages],
+        decoding: Decoding,
+        seeds: Sequence[int],
+        *,
+        tools: Sequence[str | None] | None = None,
+    ) -> list[EncodedGroup]:
+        """Prompts with one sampled answer each, token by token as it was sampled, to be scored.
+
+        Args:
+            tools: of each prompt, as in `Record`.
+        """
+        asked = self._asked(prompts, tools)
         found = generate(
             self.model, asked, decoding, stop_ids=self.template.stop_ids, precision=self.precision, seeds=seeds
         )
@@ -223,18 +240,32 @@ class Subject:
             for place, (prompt, ids) in enumerate(zip(asked, found))
         ]
 
-    def answer(self, prompts: Sequence[Messages], decoding: Decoding) -> list[str]:
+    def _asked(self, prompts: Sequence[Messages], tools: Sequence[str | None] | None) -> list[list[int]]:
+        offered = tools or [None] * len(prompts)
+        return [
+            self.template.generation_prompt(prompt, tools=parse_tools(one))
+            for prompt, one in zip(prompts, offered, strict=True)
+        ]
+
+    def answer(
+        self, prompts: Sequence[Messages], decoding: Decoding, *, tools: Sequence[str | None] | None = None
+    ) -> list[str]:
         """One answer per conversation."""
-        return [answer.text for answer in self.answers(prompts, decoding)]
+        return [answer.text for answer in self.answers(prompts, decoding, tools=tools)]
 
     def answers(
-        self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int] | None = None
+        self,
+        prompts: Sequence[Messages],
+        decoding: Decoding,
+        seeds: Sequence[int] | None = None,
+        *,
+        tools: Sequence[str | None] | None = None,
     ) -> list[Answer]:
         """One answer per conversation, sampled by its own seed where some are given."""
         stop_ids = self.template.stop_ids
         ids = generate(
             self.model,
-            [self.template.generation_prompt(prompt) for prompt in prompts],
+            self._asked(prompts, tools),
             decoding,
             stop_ids=stop_ids,
             precision=self.precision,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ from palate.records import Message, Messages, Role
 
 INDEX, PROMPT, MODEL, REFERENCE = "index", "Prompt", "DPO Model Output", "Reference Model Output"
 _ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+
+
+# A spreadsheet would run a cell that begins like a formula. A list item ("- one") and a negative number are none, but
+# for those that call another program (`|…!`).
+_FORMULA = re.compile(r"[=+@\t\r]|-(?!\s|$|[\d.,]+\s*$)|-.*\|.*!", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +145,17 @@ def rich_table(rows: Sequence[SideBySide], *, stage: str = "dpo") -> Table:
     return table
 
 
+def blocks(rows: Sequence[SideBySide], *, stage: str = "dpo") -> list[list[tuple[str, str]]]:
+    """The rows as (column, text) lines, for where columns beside each other would be too narrow or are cut."""
+    names = columns(rows, stage=stage)[1:]
+    found = []
+    for row in rows:
+        texts = [prompt_text(row.prompt), *row.outputs.values(), row.reference]
+        shown = ["(none)" if text is None else printable(text) or "(empty)" for text in texts]
+        found.append(list(zip(names, shown, strict=True)))
+    return found
+
+
 def write_csv(rows: Sequence[SideBySide], path: Path | str, *, stage: str = "dpo") -> Path:
     """The table as a CSV file that spreadsheets open."""
     buffer = io.StringIO()
@@ -163,8 +180,7 @@ def printable(text: str) -> str:
 
 
 def _harmless(text: str) -> str:
-    # A spreadsheet would run a cell that begins like a formula.
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _messages(prompt: Any) -> Messages:

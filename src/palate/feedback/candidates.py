@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
-from palate.artifacts import JsonlWriter, read_jsonl
+from palate.artifacts import JsonlWriter, plain, read_jsonl
 from palate.data.messages import RowError, read_turns
 from palate.errors import ArtifactError, DataError
 from palate.models.generate import Decoding, sampling_seed
-from palate.records import Answer, Message, Messages, Role, as_turn
+from palate.progress import progress
+from palate.records import Answer, Message, Messages, Record, Role, as_turn
 
 # Answers between two writes: what a kill can cost.
 _AT_A_TIME = 64
+
+_ASKED = ("prompt", "tools", "columns")
+# What `palate generate` writes of its own; all else in a file of candidates is a column of the user's.
+_OWN = ("id", "prompt", "columns", "completions", "model", "identity", "seed", "decoding")
 
 
 class Answerer(Protocol):
@@ -28,7 +34,14 @@ class Answerer(Protocol):
     name: str
     identity: str | None
 
-    def answers(self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int]) -> list[Answer]: ...
+    def answers(
+        self,
+        prompts: Sequence[Messages],
+        decoding: Decoding,
+        seeds: Sequence[int],
+        *,
+        tools: Sequence[str | None] | None = None,
+    ) -> list[Answer]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,73 +53,93 @@ class Candidates:
         prompt: the conversation so far.
         completions: the K answers.
         model: what wrote them.
+        columns: the other columns of the prompt's row, for judges that ask for them.
     """
 
     id: str
     prompt: Messages
     completions: tuple[Answer, ...]
     model: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_candidates(
-    prompts: Sequence[tuple[str, Messages]],
+    prompts: Sequence[Record],
     answerer: Answerer,
     k: int,
     decoding: Decoding,
     *,
     path: Path,
-    told: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> int:
     """Append what is missing to the candidates file at `path`; returns how many rows were made now.
 
     Args:
-        prompts: (row id, conversation) of each row.
+        prompts: what is asked, with tools, and with the columns that judges may ask for in `extra`.
         k: answers to a prompt.
         decoding: its seed, the prompt and the answer's number decide what is sampled.
-        told: called with (rows done, rows wanted) as the file grows.
 
     Raises:
         ArtifactError: the file holds candidates made with other settings.
     """
     settings = _settings(answerer, k, decoding)
     done = _finished(path, settings) if path.exists() else {}
-    waiting = [(row, prompt) for row, prompt in prompts if done.get(row) != _turns(prompt)]
-    changed = next((row for row, _ in waiting if row in done), None)
+    changed = next((one.id for one in prompts if one.id in done and done[one.id] != _asked(one)), None)
     if changed is not None:
-        raise ArtifactError(f"{path}: {changed} has another prompt there; the prompts changed, name another --output")
+        raise ArtifactError(
+            f"{path}: {changed} has another prompt or other columns there; the prompts changed, name another --output"
+        )
+    waiting = [one for one in _numbered(prompts) if one[0].id not in done]
     made = 0
-    with JsonlWriter(path) as file:
-        for rows in candidate_rows(waiting, answerer, k, decoding):
+    answering = progress("prompts answered", len(prompts), done=len(prompts) - len(waiting))
+    with JsonlWriter(path) as file, answering as answered:
+        for rows in _rows(waiting, answerer, k, decoding):
             for row in rows:
                 file.write(row)
             made += len(rows)
-            told(len(prompts) - len(waiting) + made, len(prompts))
+            answered.advance(len(rows))
     return made
 
 
 def candidate_rows(
-    prompts: Sequence[tuple[str, Messages]], answerer: Answerer, k: int, decoding: Decoding
+    prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding
 ) -> Iterator[list[dict[str, Any]]]:
     """Rows as they are made, some at a time, in the order of the prompts."""
+    return _rows(_numbered(prompts), answerer, k, decoding)
+
+
+def _numbered(prompts: Sequence[Record]) -> list[tuple[Record, int]]:
+    """Each prompt with how many equal ones are before it: equal prompts get different answers."""
+    seen: Counter[str] = Counter()
+    found = []
+    for one in prompts:
+        asked = repr((one.prompt, one.tools))
+        found.append((one, seen[asked]))
+        seen[asked] += 1
+    return found
+
+
+def _rows(
+    prompts: Sequence[tuple[Record, int]], answerer: Answerer, k: int, decoding: Decoding
+) -> Iterator[list[dict[str, Any]]]:
     settings = _settings(answerer, k, decoding)
     size = max(1, _AT_A_TIME // k)
     for start in range(0, len(prompts), size):
         chunk = prompts[start : start + size]
-        asked = [prompt for _, prompt in chunk for _ in range(k)]
+        asked = [one for one, _ in chunk for _ in range(k)]
         seeds = [
-            sampling_seed(decoding.seed, *(f"{turn.role}\0{turn.text}" for turn in prompt), number)
-            for _, prompt in chunk
+            sampling_seed(decoding.seed, *(f"{turn.role}\0{turn.text}" for turn in one.prompt), repeat * k + number)
+            for one, repeat in chunk
             for number in range(k)
         ]
-        answers = answerer.answers(asked, decoding, seeds)
+        answers = answerer.answers([one.prompt for one in asked], decoding, seeds, tools=[one.tools for one in asked])
         yield [
             {
-                "id": row,
-                "prompt": _turns(prompt),
+                "id": one.id,
+                **_asked(one),
                 "completions": [asdict(answer) for answer in answers[place * k : (place + 1) * k]],
                 **{name: value for name, value in settings.items() if name != "k"},
             }
-            for place, (row, prompt) in enumerate(chunk)
+            for place, (one, _) in enumerate(chunk)
         ]
 
 
@@ -130,6 +163,7 @@ def read_candidates(path: str | Path) -> list[Candidates]:
             _messages(prompt, where),
             tuple(_answer(one, where) for one in completions),
             str(row.get("model") or ""),
+            {**{name: value for name, value in row.items() if name not in _OWN}, **(row.get("columns") or {})},
         )
     if not found:
         raise DataError(f"{path}: the file has no candidates")
@@ -141,8 +175,8 @@ def _settings(answerer: Answerer, k: int, decoding: Decoding) -> dict[str, Any]:
     return {"model": answerer.name, "identity": answerer.identity, "k": k, "seed": how.pop("seed"), "decoding": how}
 
 
-def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Row id → prompt of what the file has already, made with the same settings."""
+def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Row id → what was asked, of what the file has already, made with the same settings."""
     rows = read_jsonl(path)
     for row in rows:
         for name, wanted in settings.items():
@@ -151,7 +185,14 @@ def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
                 raise ArtifactError(
                     f"{path}: holds candidates made with {name} {has}, not {wanted}; name another --output or delete it"
                 )
-    return {str(row["id"]): row["prompt"] for row in rows}
+    return {str(row["id"]): {name: row[name] for name in _ASKED if name in row} for row in rows}
+
+
+def _asked(record: Record) -> dict[str, Any]:
+    """What a row says of its prompt."""
+    tools = {"tools": record.tools} if record.tools else {}
+    columns = {"columns": plain(record.extra)} if record.extra else {}
+    return {"prompt": _turns(record.prompt), **tools, **columns}
 
 
 def _turns(prompt: Messages) -> list[dict[str, Any]]:

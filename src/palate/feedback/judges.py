@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
+from typing import Any
 
-from palate.data.scores import checked_scores, rule_score
+from palate.data.scores import check_columns, checked_scores, rule_score
 from palate.errors import ConfigError
 from palate.models.reward_model import RewardModel
-from palate.records import Judge, Messages, RewardFunction, Verdict
+from palate.records import Columns, Judge, Messages, RewardFunction, Verdict
 
 
 class ScoreJudge:
     """Prefers the answer with the higher score; equal scores are a tie. The order of the two plays no part.
+
+    Where the score of either is None there is no verdict: it is `unparsed`.
 
     Args:
         name: as votes record it.
@@ -27,12 +30,29 @@ class ScoreJudge:
         self._score = score
         self._log_odds = log_odds
 
-    def compare(self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str]) -> list[Verdict]:
-        scores = checked_scores(self.name, self._score, [*prompts, *prompts], [*left, *right])
+    def compare(
+        self,
+        prompts: Sequence[Messages],
+        left: Sequence[str],
+        right: Sequence[str],
+        columns: Columns | None = None,
+    ) -> list[Verdict]:
+        twice = {name: [*column, *column] for name, column in (columns or {}).items()}
+        scores = checked_scores(self.name, self._score, [*prompts, *prompts], [*left, *right], twice)
         n = len(prompts)
         return [self._verdict(one, other) for one, other in zip(scores[:n], scores[n:])]
 
-    def _verdict(self, left: float, right: float) -> Verdict:
+    def check_columns(self, columns: Collection[str]) -> None:
+        """Refuse a function that asks for a column which no row has.
+
+        Raises:
+            ConfigError: names the column.
+        """
+        check_columns(self.name, self._score, columns)
+
+    def _verdict(self, left: float | None, right: float | None) -> Verdict:
+        if left is None or right is None:
+            return Verdict("unparsed", f"{_said(left)} against {_said(right)}")
         difference = left - right
         probability = 1 / (1 + math.exp(-max(-50.0, min(50.0, difference)))) if self._log_odds else None
         reason = f"{left:.6g} against {right:.6g}"
@@ -41,31 +61,55 @@ class ScoreJudge:
         return Verdict("left" if difference > 0 else "right", reason, probability)
 
 
-class WinShare:
-    """A judge as a reward: the share of the other answers to the same prompt that an answer beats; a tie counts ½.
+def _said(score: float | None) -> str:
+    return "no score" if score is None else f"{score:.6g}"
 
-    Each two answers are compared in both orders. An answer alone gets ½: there is nothing to compare it with.
+
+_SHARES = {"left": 1.0, "right": 0.0, "tie": 0.5}
+
+
+class WinShare:
+    """A judge as a reward: the share of its comparisons with other answers to the same prompt that an answer wins.
+
+    Each two answers are compared in both orders, and a tie counts ½. A verdict that cannot be read counts for neither
+    answer; an answer without any verdict (also one that is alone) gets None.
     """
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
 
-    def __call__(self, prompts: Sequence[Messages], completions: Sequence[str]) -> list[float]:
-        together: dict[Messages, list[int]] = {}
-        for place, prompt in enumerate(prompts):
-            together.setdefault(prompt, []).append(place)
+    def __call__(
+        self,
+        prompts: Sequence[Messages],
+        completions: Sequence[str],
+        group_of: Sequence[int] | None = None,
+        **columns: Sequence[Any],
+    ) -> list[float | None]:
+        """The reward of each answer.
+
+        Args:
+            group_of: which answers are to one row's prompt; without it, those to equal prompts.
+            columns: of the answers' rows, for a judge that asks for them.
+        """
+        together: dict[Hashable, list[int]] = {}
+        for place, key in enumerate(prompts if group_of is None else group_of):
+            together.setdefault(key, []).append(place)
         asked = [(i, j) for places in together.values() for i in places for j in places if i != j]
         verdicts = self._judge.compare(
-            [prompts[i] for i, _ in asked], [completions[i] for i, _ in asked], [completions[j] for _, j in asked]
+            [prompts[i] for i, _ in asked],
+            [completions[i] for i, _ in asked],
+            [completions[j] for _, j in asked],
+            {name: [column[i] for i, _ in asked] for name, column in columns.items()},
         )
-        won = [0.0] * len(completions)
+        won, of = [0.0] * len(completions), [0] * len(completions)
         for (i, j), verdict in zip(asked, verdicts, strict=True):
-            # What could not be read decides nothing: half a win for each.
-            share = {"left": 1.0, "right": 0.0}.get(verdict.outcome, 0.5)
-            won[i] += share
-            won[j] += 1 - share
-        rivals = [len(together[prompt]) - 1 for prompt in prompts]
-        return [wins / (2 * count) if count else 0.5 for wins, count in zip(won, rivals)]
+            if verdict.outcome == "unparsed":
+                continue
+            won[i] += _SHARES[verdict.outcome]
+            won[j] += 1 - _SHARES[verdict.outcome]
+            of[i] += 1
+            of[j] += 1
+        return [wins / count if count else None for wins, count in zip(won, of)]
 
 
 def load_judge(spec: str, *, key: str = "--judge") -> Judge:
@@ -75,7 +119,7 @@ def load_judge(spec: str, *, key: str = "--judge") -> Judge:
     |-----------------------------------------|------------------------------------------------------------|
     | `length:shorter`, `length:longer`       | the shorter or longer answer                               |
     | `lexicon:FILE`, `lexicon:thanks,-damn`  | the higher mean weight of the listed words                 |
-    | `module:function`, `file.py:function`   | the higher score of `function(prompts, completions)`       |
+    | `module:function`, `file.py:function`   | the higher score of `function(prompts, completions, …)`    |
     | a folder                                | the higher score of the reward model in it                 |
 
     Raises:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 from palate.artifacts import JsonlWriter, now
 from palate.data.mix import drawn_key
+from palate.data.scores import columns_of
 from palate.feedback.candidates import Candidates
+from palate.feedback.judges import ScoreJudge
 from palate.feedback.votes import Outcome, Shown, Vote, read_votes
+from palate.progress import progress
 from palate.records import Judge, Verdict
 
 # Questions between two writes: what a kill can cost.
@@ -57,36 +61,39 @@ def collect_votes(
     asked: Sequence[Question],
     judge: Judge,
     path: Path | None = None,
-    *,
-    told: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> list[Vote]:
     """The judge's votes on all questions; those that the file at `path` has already are not asked again.
 
     Args:
         path: votes file, which grows; None keeps nothing on disk.
-        told: called with (questions answered, questions) as votes come in.
+
+    Raises:
+        ConfigError: the judge asks for a column that no candidate has.
     """
+    if isinstance(judge, ScoreJudge):
+        judge.check_columns({name for one in asked for name in one.row.columns})
     before = read_votes(path) if path is not None and path.exists() else []
     have = {vote.key: vote for vote in before}
     keys = [(one.row.id, one.left, one.right, judge.name, one.shown) for one in asked]
     waiting = [one for one, key in zip(asked, keys) if key not in have]
-    writer = JsonlWriter(path) if path is not None else None
-    try:
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(JsonlWriter(path)) if path is not None else None
+        judged = stack.enter_context(progress("questions judged", len(asked), done=len(asked) - len(waiting)))
         for start in range(0, len(waiting), _AT_A_TIME):
             for vote in _ask(waiting[start : start + _AT_A_TIME], judge):
                 have[vote.key] = vote
                 if writer is not None:
                     writer.write(vote.to_json())
-            told(len(asked) - len(waiting) + min(start + _AT_A_TIME, len(waiting)), len(asked))
-    finally:
-        if writer is not None:
-            writer.close()
+                judged.advance()
     return [have[key] for key in keys]
 
 
 def _ask(asked: Sequence[Question], judge: Judge) -> list[Vote]:
     verdicts = judge.compare(
-        [one.row.prompt for one in asked], [one.first for one in asked], [one.second for one in asked]
+        [one.row.prompt for one in asked],
+        [one.first for one in asked],
+        [one.second for one in asked],
+        columns_of([one.row.columns for one in asked]),
     )
     moment = now()
     return [_vote(one, verdict, judge.name, moment) for one, verdict in zip(asked, verdicts, strict=True)]

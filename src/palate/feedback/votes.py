@@ -86,7 +86,7 @@ class VoteSummary:
     Attributes:
         votes: how many.
         ties, unparsed: how many of each.
-        questions: pairs of answers that one voter saw in both orders.
+        questions: pairs of answers on which one voter decided in both orders.
         consistent: how many of those had the same outcome both times.
         first_won: share of decided votes in which the first answer won; ½ is unbiased. None without one.
     """
@@ -112,7 +112,7 @@ def summarise(votes: Iterable[Vote]) -> VoteSummary:
     """Counts, and what they say about a preference for a place."""
     votes = list(votes)
     both: dict[tuple[str, int, int, str], dict[str, str]] = {}
-    for vote in votes:
+    for vote in (one for one in votes if one.outcome != "unparsed"):
         both.setdefault((vote.item, vote.left, vote.right, vote.who), {})[vote.shown] = vote.outcome
     asked_twice = [seen for seen in both.values() if len(seen) == 2]
     first = [vote.first_won for vote in votes if vote.first_won is not None]
@@ -121,6 +121,6 @@ def summarise(votes: Iterable[Vote]) -> VoteSummary:
         ties=sum(vote.outcome == "tie" for vote in votes),
         unparsed=sum(vote.outcome == "unparsed" for vote in votes),
         questions=len(asked_twice),
-        consistent=sum(len(set(seen.values())) == 1 and "unparsed" not in seen.values() for seen in asked_twice),
+        consistent=sum(len(set(seen.values())) == 1 for seen in asked_twice),
         first_won=sum(first) / len(first) if first else None,
     )

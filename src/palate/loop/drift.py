@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from palate.data.split import prompt_key
 from palate.evaluation.accuracy import Accuracy, preference_accuracy
 from palate.evaluation.held_out import encode_pairs
 from palate.evaluation.subject import ModelSpec, Subject
+from palate.models.allocator import give_back_memory
 from palate.models.generate import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
-from palate.records import Messages, PreferencePair
-from palate.stats import Interval, mean_interval
+from palate.records import PreferencePair, Record
+from palate.stats import Interval, cluster_mean_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Drift:
 def measure_drift(
     first: ModelSpec,
     policy: ModelSpec,
-    prompts: Sequence[Messages],
+    prompts: Sequence[Record],
     pairs: Sequence[PreferencePair],
     *,
     precision: str,
@@ -54,7 +56,7 @@ def measure_drift(
 
     Args:
         first, policy: the models; they must share a tokenizer.
-        prompts: fixed; the policy answers each once, sampled with the same numbers every time.
+        prompts: fixed; the policy answers each once, with its tools, sampled with the same numbers every time.
         pairs: fixed held-out pairs; may be empty.
     """
     device = default_device()
@@ -62,12 +64,16 @@ def measure_drift(
     decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
     seeds = [sampling_seed(seed, "drift", place) for place in range(len(prompts))]
     subject = Subject(policy, how, device)
-    answers = subject.sampled(prompts, decoding, seeds)
+    asked, tools = [one.prompt for one in prompts], [one.tools for one in prompts]
+    answers = subject.sampled(asked, decoding, seeds, tools=tools)
     groups = encode_pairs(list(pairs), subject.template, cutoff_len) if pairs else []
     after = subject.score([*answers, *groups])
     del subject
+    give_back_memory()
     before = Subject(first, how, device).score([*answers, *groups])
     n = len(answers)
     kl = [new[0] - old[0] for (new, _), (old, _) in zip(after[:n], before[:n])]
-    accuracy = preference_accuracy(before[n:], after[n:]) if groups else None
-    return Drift(mean_interval(kl), accuracy)
+    names = {pair.id: prompt_key(pair.prompt) for pair in pairs}
+    prompts_of_pairs = [names[group.id] for group in groups]
+    accuracy = preference_accuracy(before[n:], after[n:], prompts=prompts_of_pairs) if groups else None
+    return Drift(cluster_mean_interval(kl, [prompt_key(one.prompt) for one in prompts]), accuracy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,10 @@ from palate.loop.drift import Drift, measure_drift
 from palate.loop.inputs import check_inputs
 from palate.loop.models import starting_model, trained_model
 from palate.loop.sampling import check_sampling, make_pairs
-from palate.records import Messages, PreferencePair, Record
+from palate.models.allocator import give_back_memory
+from palate.models.precision import default_device
+from palate.records import PreferencePair, Record
+from palate.training.environment import is_main_process, join_processes, wait_for_all
 from palate.training.rewards import JudgeRewards
 from palate.training.run import train
 
@@ -58,35 +61,47 @@ def run_pipeline(
         say: lines for a person.
         finished: called with the directory of each run that was made now.
 
+    Of several processes all train, and the main one alone samples, measures and writes.
+
     Raises:
         ArtifactError: a finished run was made by another config, or from a run that is gone; names key or run.
         Stopped: a signal ended a run; the same call goes on with it.
     """
-    folder = pipeline.output_dir
+    folder, main = pipeline.output_dir, is_main_process()
+    join_processes(default_device(), pipeline.runs[0].config.ddp_timeout)
     if (folder / "run.json").exists():
         raise ArtifactError(f"{folder}: is a run, not a pipeline; choose another output_dir")
-    if folder.is_dir():
+    if main and folder.is_dir():
         remove_leftovers(folder)
-    if pipeline.overwrite:
+    if main and pipeline.overwrite:
         _remove(pipeline)
+    wait_for_all()
     state = folder / "pipeline.json"
     drift: dict[str, dict[str, Any]] = read_json(state).get("drift", {}) if state.exists() else {}
     check_inputs(_unfinished(pipeline))
     _check_drift_prompts(pipeline)
     for planned in pipeline.runs:
-        if is_finished(planned):
+        done = is_finished(planned)
+        wait_for_all()  # each has looked before the main process writes
+        if done:
             say(f"{planned.name}: finished already, {planned.config.output_dir}")
         else:
             drift.pop(planned.name, None)  # of a run that was deleted since
-            _write(pipeline, "running", drift)
+            if main:
+                _write(pipeline, "running", drift)
             make(planned, judges, say)
-            finished(Path(planned.config.output_dir))
-        if planned.name not in drift and planned.config.stage != "rm" and pipeline.drift.drift_samples:
+            if main:
+                finished(Path(planned.config.output_dir))
+        if main and planned.name not in drift and planned.config.stage != "rm" and pipeline.drift.drift_samples:
             measured = _drift(pipeline, planned)
             say(f"{planned.name}: {measured.line()}")
             drift[planned.name] = plain(measured.to_json())
             _write(pipeline, "running", drift)
-    _write(pipeline, "completed", drift)
+            give_back_memory()
+        wait_for_all()  # the next one reads what this one left
+    if main:
+        _write(pipeline, "completed", drift)
+    wait_for_all()
     runs = [Path(planned.config.output_dir) for planned in pipeline.runs]
     policies = [Path(planned.config.output_dir) for planned in pipeline.runs if planned.config.stage != "rm"]
     return PipelineResult(folder, runs, policies[-1] if policies else runs[-1], drift)
@@ -94,11 +109,13 @@ def run_pipeline(
 
 def make(planned: PlannedRun, judges: JudgeRewards | None, say: Callable[[str], None]) -> None:
     """Train one run, from where an earlier try left it, on pairs of its own making where it has `sampling`."""
-    if planned.sampling is not None:
+    folder, main = Path(planned.config.output_dir), is_main_process()
+    if main and planned.sampling is not None:
         make_pairs(planned.name, planned.config, planned.sampling, say=say)
-    folder = Path(planned.config.output_dir)
-    if folder.is_dir():
+        give_back_memory()
+    if main and folder.is_dir():
         remove_leftovers(folder)  # a kill within the very first write leaves nothing that looks like a run
+    wait_for_all()
     say(f"{planned.name}: stage {planned.config.stage}, {folder}")
     try:
         # In a new directory this starts from the beginning.
@@ -108,6 +125,7 @@ def make(planned: PlannedRun, judges: JudgeRewards | None, say: Callable[[str], 
         raise Stopped(
             f"{planned.name}: {said}; run the same command again to go on", stopped.exit_code - 128
         ) from stopped
+    give_back_memory()
 
 
 def is_finished(planned: PlannedRun) -> bool:
@@ -211,14 +229,14 @@ def _fixed_pairs(pipeline: Pipeline) -> list[PreferencePair]:
     return []
 
 
-def _fixed_prompts(pipeline: Pipeline, pairs: list[PreferencePair]) -> list[Messages]:
+def _fixed_prompts(pipeline: Pipeline, pairs: list[PreferencePair]) -> Sequence[Record]:
     first: RunConfig = pipeline.runs[0].config
     named = pipeline.drift.drift_prompts
     sampling = pipeline.runs[0].sampling
     if named is None and pairs:
-        return [pair.prompt for pair in pairs]
+        return pairs
     if named is None and sampling is None:
         loaded = load_records(first.dataset, kind=Record, dataset_dir=first.dataset_dir, columns=first.columns)
-        return [record.prompt for record in loaded.records if record.prompt]
+        return [record for record in loaded.records if record.prompt]
     source = named if named is not None or sampling is None else sampling.prompts
-    return [messages for _, messages in load_prompts(source or "", dataset_dir=first.dataset_dir)[0]]
+    return load_prompts(source or "", dataset_dir=first.dataset_dir)[0]

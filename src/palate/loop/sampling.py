@@ -66,9 +66,9 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
         say(f"{name}: {len(dropped)} rows of {sampling.prompts} have no prompt, {dropped[0].id} the first")
     if sampling.prompts_per_round is not None:
         # Drawn by the hash of seed, round and row, and kept in the order of the file.
-        key = {row: drawn_key(config.seed, f"{name}\0{row}") for row, _ in prompts}
+        key = {one.id: drawn_key(config.seed, f"{name}\0{one.id}") for one in prompts}
         drawn = set(sorted(key, key=key.__getitem__)[: sampling.prompts_per_round])
-        prompts = [(row, messages) for row, messages in prompts if row in drawn]
+        prompts = [one for one in prompts if one.id in drawn]
     judge = load_judge(sampling.judge, key="judge")
     answerer = _answerer(config, sampling)
     decoding = Decoding(
@@ -88,7 +88,9 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
             f"{name}: judge {sampling.judge} told no two answers apart; raise candidates or the temperature"
         )
     write_text(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
-    say(f"{name}: {len(pairs)} pairs by {sampling.judge}")
+    unparsed = sum(vote.outcome == "unparsed" for vote in votes)
+    unread = f"; {unparsed} of {len(votes)} verdicts are left out: no score, or not readable" if unparsed else ""
+    say(f"{name}: {len(pairs)} pairs by {sampling.judge}{unread}")
     return len(pairs)
 
 

@@ -15,7 +15,9 @@ from palate.evaluation.measure import accuracy_of_run
 from palate.evaluation.subject import read_run
 from palate.loop.inputs import check_inputs
 from palate.loop.pipeline import is_finished, make
-from palate.training.environment import is_main_process
+from palate.models.allocator import give_back_memory
+from palate.models.precision import default_device
+from palate.training.environment import is_main_process, join_processes, wait_for_all
 from palate.training.rewards import JudgeRewards
 
 SWEEP = "sweep.json"
@@ -56,17 +58,21 @@ def run_sweep(
         Stopped: a signal ended a run; the same call goes on with it.
     """
     folder, main = sweep.output_dir, is_main_process()
+    join_processes(default_device(), sweep.points[0].config.ddp_timeout)
     if (folder / "run.json").exists():
         raise ArtifactError(f"{folder}: is a run, not a sweep; choose another output_dir")
     if folder.is_dir() and main:
         remove_leftovers(folder)
     if sweep.overwrite and main:
         _remove(sweep)
+    wait_for_all()
     runs = [PlannedRun(point.name, point.config) for point in sweep.points]
     check_inputs([planned for planned in runs if not is_finished(planned)])
     for number, (point, planned) in enumerate(zip(sweep.points, runs, strict=True), 1):
         where = f"point {number} of {len(sweep.points)}"
-        if is_finished(planned):
+        done = is_finished(planned)
+        wait_for_all()  # each has looked before the main process writes
+        if done:
             say(f"{where}: finished already, {point.config.output_dir}")
         else:
             if main:
@@ -76,8 +82,11 @@ def run_sweep(
         if main:
             _measure(point, say)
             finished(Path(point.config.output_dir))
+            give_back_memory()
+        wait_for_all()
     if main:
         _write(sweep, "completed")
+    wait_for_all()
     return SweepResult(folder, [Path(point.config.output_dir) for point in sweep.points])
 
 

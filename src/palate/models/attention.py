@@ -28,6 +28,7 @@ _HARMLESS = frozenset(
         "use_cache",
         "output_attentions",
         "output_hidden_states",
+        "output_router_logits",
         "sliding_window",
         "is_causal",
         "cache_position",

@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from palate.models.rotary import LengthRule, forget_lengths, length_rule
+
 # Tokens by which a cache buffer grows when it is full.
 _GROWTH = 64
 
@@ -91,9 +93,15 @@ class StockReader:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._device = next(model.parameters()).device
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._rule: LengthRule | None = length_rule(base.config)
 
     def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
         """See Reader."""
+        if self._rule is not None:
+            if len({len(prompt) for prompt in prompts}) > 1:
+                raise ValueError("prompts of different lengths have different rotary positions in this model")
+            forget_lengths(self._model)
         self._cache = _growing_cache(self._model)
         # Recurrent layers have no rows to select or repeat: their batch stays what it was.
         self._movable = all(hasattr(layer, "batch_select_indices") for layer in self._cache.layers)
@@ -103,7 +111,9 @@ class StockReader:
         positions = (self._mask.cumsum(-1) - 1).clamp_(min=0)
         logits = self._logits(input_ids, positions)
         self._place = positions[:, -1:]
+        self._ids = input_ids
         if copies > 1:
+            self._ids = self._ids.repeat_interleave(copies, 0)
             self._cache.batch_repeat_interleave(copies)
             logits, self._mask = logits.repeat_interleave(copies, 0), self._mask.repeat_interleave(copies, 0)
             self._place = self._place.repeat_interleave(copies, 0)
@@ -113,13 +123,22 @@ class StockReader:
         """See Reader."""
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
         self._place = self._place + 1
-        return self._logits(tokens[:, None], self._place)
+        if self._rule is None:
+            return self._logits(tokens[:, None], self._place)
+        self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
+        length = self._ids.shape[1]
+        if self._rule.angles(length) == self._rule.angles(length - 1):
+            return self._logits(tokens[:, None], self._place)
+        # The angles of all tokens change with the length, so what the cache holds is no longer what they give.
+        self._cache = _growing_cache(self._model)
+        forget_lengths(self._model)
+        return self._logits(self._ids, torch.arange(length, device=self._device).expand(len(tokens), length))
 
     def keep(self, kept: torch.Tensor) -> bool:
         """See Reader."""
         if self._movable:
             self._cache.batch_select_indices(kept)
-            self._mask, self._place = self._mask[kept], self._place[kept]
+            self._mask, self._place, self._ids = self._mask[kept], self._place[kept], self._ids[kept]
         return self._movable
 
     def _logits(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

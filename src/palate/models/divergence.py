@@ -15,7 +15,7 @@ from torch import nn
 
 from palate.errors import ModelError
 from palate.models.casts import compute_dtype
-from palate.models.logprobs import active_module, row_chunks, transformed
+from palate.models.logprobs import active_module, logits_at, row_chunks, states_at, transformed
 from palate.text.batch import Batch
 
 _LogSoftmax: TypeAlias = Callable[[slice], torch.Tensor]
@@ -76,9 +76,9 @@ def _head(model: Any, batch: Batch) -> tuple[_LogSoftmax, int]:
         if name not in ("target_index", "target_ids") and value is not None
     }
     if model.head.stock:
-        logits = model.stock_forward(**inputs, use_cache=False).logits.flatten(0, 1)[batch.target_index]
+        logits = logits_at(model, inputs, batch.target_index)
         return lambda rows: logits[rows].float().log_softmax(-1), logits.shape[-1]
-    hidden = model.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[batch.target_index]
+    hidden = states_at(model, inputs, batch.target_index)
     output, scale, softcap = active_module(model.get_output_embeddings()), model.head.scale, model.head.softcap
     if type(output) is not nn.Linear:
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
@@ -64,14 +65,27 @@ class Engine:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(headers=headers, timeout=timeout, transport=transport)
 
-    def answers(self, prompts: Sequence[Messages], decoding: Decoding, seeds: Sequence[int]) -> list[Answer]:
+    def answers(
+        self,
+        prompts: Sequence[Messages],
+        decoding: Decoding,
+        seeds: Sequence[int],
+        *,
+        tools: Sequence[str | None] | None = None,
+    ) -> list[Answer]:
         """One answer per conversation, each sampled by its own seed as far as the engine honours one.
+
+        Args:
+            tools: JSON list of tool specifications for each conversation, sent along where there is one.
 
         Raises:
             EngineError: the engine cannot be reached, refuses, or answers with something else.
         """
         with ThreadPoolExecutor(self._workers) as pool:
-            return list(pool.map(lambda prompt, seed: self._answer(prompt, decoding, seed), prompts, seeds))
+            offered = tools or [None] * len(prompts)
+            return list(
+                pool.map(lambda prompt, seed, one: self._answer(prompt, decoding, seed, one), prompts, seeds, offered)
+            )
 
     def load_adapter(self, folder: str | Path) -> None:
         """Serve the LoRA adapter in `folder`, which the engine must see under the same path, as this engine's model.
@@ -85,7 +99,8 @@ class Engine:
             self._post("unload_lora_adapter", {"lora_name": self.name})
             self._post("load_lora_adapter", wanted)
 
-    def _answer(self, prompt: Messages, decoding: Decoding, seed: int) -> Answer:
+    def _answer(self, prompt: Messages, decoding: Decoding, seed: int, tools: str | None) -> Answer:
+        listed = json.loads(tools) if tools else None
         reply = self._post_for_json(
             "chat/completions",
             {
@@ -95,6 +110,7 @@ class Engine:
                 "temperature": decoding.temperature,
                 "top_p": decoding.top_p,
                 "seed": seed & 0x7FFFFFFF,  # engines differ in how long a seed may be
+                **({"tools": listed} if listed else {}),
             },
         )
         try:

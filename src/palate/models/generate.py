@@ -15,8 +15,14 @@ import torch.nn.functional as F
 from palate.errors import DataError
 from palate.models.decode import Choose, Reader, StockReader, decode, linear_weights_in
 from palate.models.decode_step import step_decoder
+from palate.models.limits import check_sequences
 from palate.models.precision import Precision
 from palate.models.probe import TREES
+from palate.models.rotary import length_rule
+from palate.progress import progress
+
+BATCH_SIZE = 32
+"""Answers that are decoded at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,7 @@ def generate(
     *,
     stop_ids: Sequence[int],
     precision: Precision,
-    batch_size: int = 32,
+    batch_size: int = BATCH_SIZE,
     seeds: Sequence[int] | None = None,
 ) -> list[list[int]]:
     """One answer per prompt, in the order of the prompts.
@@ -69,9 +75,11 @@ def generate(
         The new token ids of each answer.
 
     Raises:
-        DataError: a prompt is empty.
+        DataError: a prompt is empty, or has more tokens or other ones than the model can read.
     """
     _refuse_empty(prompts)
+    named = ((f"prompt {number} of {len(prompts)}", prompt) for number, prompt in enumerate(prompts, 1))
+    check_sequences(model, named, new_tokens=decoding.max_new_tokens)
     if seeds is None:
         seeds = [sampling_seed(decoding.seed, place) for place in range(len(prompts))]
     answers: list[list[int]] = [[] for _ in prompts]
@@ -79,8 +87,15 @@ def generate(
     device = next(model.parameters()).device
     try:
         model.eval()
-        with torch.no_grad(), stock_attention(model), _reader(model, precision, batch_size) as reader:
-            for copies, places in _batches(prompts, batch_size):
+        answering = progress("answers", len(prompts), delay=5.0)
+        with (
+            torch.no_grad(),
+            stock_attention(model),
+            _reader(model, precision, batch_size) as reader,
+            answering as made,
+        ):
+            equal = length_rule(_base(model).config) is not None
+            for copies, places in _batches(prompts, batch_size, equal=equal):
                 decoded = decode(
                     reader,
                     [prompts[i] for i in places[::copies]],
@@ -91,6 +106,7 @@ def generate(
                 )
                 for i, ids in zip(places, decoded, strict=True):
                     answers[i] = ids
+                made.advance(len(places))
     finally:
         model.train(was_training)
     return answers
@@ -117,8 +133,14 @@ def _reader(model: Any, precision: Precision, batch_size: int) -> Iterator[Reade
         yield StockReader(model)
 
 
-def _batches(prompts: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[int, list[int]]]:
-    """(copies, places) of each batch: prompts of like length and equally many copies together, longest first."""
+def _batches(
+    prompts: Sequence[Sequence[int]], batch_size: int, *, equal: bool = False
+) -> Iterator[tuple[int, list[int]]]:
+    """(copies, places) of each batch: prompts of like length and equally many copies together, longest first.
+
+    Args:
+        equal: prompts of one length only, for models whose rotary positions depend on the length (`models.rotary`).
+    """
     runs: list[list[int]] = []
     for i, prompt in enumerate(prompts):
         if runs and prompts[runs[-1][0]] == prompt and len(runs[-1]) < batch_size:
@@ -128,7 +150,8 @@ def _batches(prompts: Sequence[Sequence[int]], batch_size: int) -> Iterator[tupl
     runs.sort(key=lambda places: (-len(places), -len(prompts[places[0]])))
     current: list[list[int]] = []
     for run in runs:
-        if current and (len(run) != len(current[0]) or (len(current) + 1) * len(run) > batch_size):
+        other = bool(current) and equal and len(prompts[run[0]]) != len(prompts[current[0][0]])
+        if current and (other or len(run) != len(current[0]) or (len(current) + 1) * len(run) > batch_size):
             yield len(current[0]), [i for places in current for i in places]
             current = []
         current.append(run)
@@ -187,10 +210,14 @@ def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     return (block * width + place).clamp_(max=vocabulary - 1)
 
 
+def _base(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 @contextlib.contextmanager
 def stock_attention(model: Any) -> Iterator[None]:
     """Generation has no packed layout: give the model the attention that it came with inside the context."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = _base(model)
     chosen = base.config._attn_implementation
     if chosen not in TREES:
         yield

@@ -1,12 +1,55 @@
-"""What a model *is*: a hash of its weights, not of its path or name."""
+"""What a model *is*: a hash of its weights and of the part of its config that computes, not of its path or name."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
+
+# Keys of a model's or an adapter's config that change no output in evaluation mode. Every other key is hashed, so that
+# a key that nobody thought of makes two models different, which costs one reference pass, and never equal.
+_NOT_COMPUTING = frozenset(
+    {
+        # names and versions
+        "_name_or_path",
+        "_commit_hash",
+        "architectures",  # the class of the loaded model is hashed instead
+        "base_model_name_or_path",
+        "name_or_path",
+        "peft_version",
+        "revision",
+        "transformers_version",
+        # stored in the weights: their dtype is hashed with them
+        "dtype",
+        "torch_dtype",
+        # labels and token ids, of which only generation and losses make use
+        "bos_token_id",
+        "decoder_start_token_id",
+        "eos_token_id",
+        "id2label",
+        "label2id",
+        "num_labels",
+        "pad_token_id",
+        "problem_type",
+        "sep_token_id",
+        # how weights begin, how outputs are returned, what only training reads
+        "inference_mode",
+        "init_lora_weights",
+        "initializer_range",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "return_dict",
+        "router_aux_loss_coef",
+        "router_jitter_noise",
+        "task_type",
+        "use_cache",
+    }
+)
 
 
 def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -27,6 +70,42 @@ def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
+def computing(config: Any) -> Any:
+    """The entries of a config that may change what a model computes, as JSON has them, at every depth.
+
+    Dropout is left out: a reference scores without it.
+    """
+    if isinstance(config, Mapping):
+        kept = {str(key): value for key, value in config.items()}
+        return {
+            key: computing(value)
+            for key, value in sorted(kept.items())
+            if key not in _NOT_COMPUTING and "dropout" not in key and not key.endswith("_pdrop")
+        }
+    if isinstance(config, set | frozenset):
+        return sorted(map(str, config))
+    if isinstance(config, list | tuple):
+        return [computing(item) for item in config]
+    return config if isinstance(config, int | float | str | None) else str(config)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def model_hash(model: nn.Module) -> str:
-    """`weights_hash` of all parameters and persistent buffers."""
-    return weights_hash(model.state_dict())
+    """16 hexadecimal digits over the class, all parameters and persistent buffers, and what of the config computes.
+
+    Two models of equal weights that differ in a sliding window, in rotary positions, in a norm's epsilon … score
+    differently, so they are two models.
+    """
+    config: Any = getattr(model, "config", None)
+    facts = computing(config.to_dict()) if config is not None else None
+    return _digest(type(model).__name__, facts, weights_hash(model.state_dict()))
+
+
+def adapter_hash(model: Any) -> str:
+    """16 hexadecimal digits over the weights of a PEFT model's adapters and their configs (rank, α, scaling)."""
+    weights = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
+    configs = {name: computing(config.to_dict()) for name, config in model.peft_config.items()}
+    return _digest(configs, weights_hash(weights))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import json
 import os
 import shlex
@@ -209,11 +210,25 @@ def _set_dropout(config: Any, dropout: float) -> None:
                 setattr(part, key, dropout)
 
 
+def check_quantisation(bits: int | None, device: torch.device) -> None:
+    """Refuse `quantization_bit` where nothing could compute with such weights, before anything is loaded.
+
+    Raises:
+        ModelError: no CUDA GPU, or no bitsandbytes.
+    """
+    if bits is not None and device.type != "cuda":
+        raise ModelError(
+            f"quantization_bit: {bits} needs a CUDA GPU (bitsandbytes), this run is on {device.type}; remove the key "
+            "(precision: bf16 and finetuning_type: lora take the least memory without it)"
+        )
+    if bits is not None and importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(f"quantization_bit: {bits} needs bitsandbytes: pip install bitsandbytes")
+
+
 def _quantised(bits: int | None, device: torch.device, *, twice: bool = True) -> dict[str, Any]:
+    check_quantisation(bits, device)
     if bits is None:
         return {}
-    if device.type != "cuda":
-        raise ModelError(f"quantization_bit: {bits} needs a CUDA GPU (bitsandbytes), this run is on {device.type}")
     from transformers import BitsAndBytesConfig  # pulls in an optional extra
 
     quantised = BitsAndBytesConfig(

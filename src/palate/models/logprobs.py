@@ -19,6 +19,7 @@ from torch import nn
 
 from palate.models.casts import compute_dtype
 from palate.models.head_kernel import plain_head_logps
+from palate.models.rotary import apart, length_rule
 from palate.models.trunk import TrunkRun
 from palate.models.value_head import values_of
 from palate.text.batch import Layout
@@ -34,11 +35,13 @@ class TokenLogps(NamedTuple):
         logps: log π of the token.
         log_square_sums: log Σ_v π(v)² over the vocabulary at its place, without gradient; None unless asked for.
         values: of the state in which the token was chosen; None without a value head (`models.value_head`).
+        router_logits: of each layer with experts, [tokens of the batch, E]; None unless asked for.
     """
 
     logps: torch.Tensor
     log_square_sums: torch.Tensor | None = None
     values: torch.Tensor | None = None
+    router_logits: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +127,16 @@ def install(model: Any, head: Head) -> None:
     if not hasattr(model, "stock_forward"):
         model.stock_forward = model.forward
     model.head = head
+    if not hasattr(model, "length_rule"):  # what the probe found stays
+        model.length_rule = length_rule(model.config)
     model.forward = types.MethodType(_scoring_forward, model)
 
 
 def uninstall(model: nn.Module) -> None:
     """Give the stock forward back."""
     if "stock_forward" in model.__dict__:
-        del model.__dict__["stock_forward"], model.__dict__["head"], model.__dict__["forward"]
+        for name in ("stock_forward", "head", "forward", "length_rule"):
+            del model.__dict__[name]
 
 
 def _scoring_forward(
@@ -143,9 +149,13 @@ def _scoring_forward(
     target_ids: torch.Tensor | None = None,
     trunk: TrunkRun | None = None,
     square_sums: bool = False,
+    routers: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Score targets, or behave like the stock forward when there are none to score; with `square_sums`, those too."""
+    """Score targets, or behave like the stock forward when there are none to score.
+
+    With `square_sums` and `routers` also what `TokenLogps` has of these.
+    """
     if target_index is None or target_ids is None:
         return self.stock_forward(
             input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, **kwargs
@@ -156,10 +166,11 @@ def _scoring_forward(
         given["layout"] = layout
     inputs = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": attention_mask, **given}
     if self.head.stock:
-        logits = self.stock_forward(**inputs, use_cache=False).logits.flatten(0, 1)[target_index]
-        return _dense(logits, target_ids, square_sums)
+        return _dense(logits_at(self, inputs, target_index), target_ids, square_sums)
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
-        hidden = self.get_decoder()(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[target_index]
+        hidden, routed = (
+            _routed(self, inputs, target_index) if routers else (states_at(self, inputs, target_index), None)
+        )
     values = values_of(self, hidden)
     output = active_module(self.get_output_embeddings())
     scale, softcap = self.head.scale, self.head.softcap
@@ -168,10 +179,31 @@ def _scoring_forward(
         squares = None
         if square_sums:
             squares = head_square_sums(hidden, output.weight, output.bias, scale=scale, softcap=softcap)
-        return TokenLogps(logps, squares, values)
+        return TokenLogps(logps, squares, values, routed)
     # A wrapped head (an adapter on it) computes its own logits.
     dense = _dense(transformed(output(hidden).float(), scale, softcap), target_ids, square_sums)
-    return dense._replace(values=values)
+    return dense._replace(values=values, router_logits=routed)
+
+
+def _routed(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    """As `states_at`, with the routers' logits of each layer that has experts."""
+    output = model.get_decoder()(**inputs, use_cache=False, output_router_logits=True)
+    return output.last_hidden_state.flatten(0, 1)[index], tuple(output.router_logits)
+
+
+def states_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
+    """The decoder's hidden states [M, H] at places [M] of the flattened batch."""
+    decoder = model.get_decoder()
+    return apart(model, lambda **given: decoder(**given, use_cache=False).last_hidden_state, inputs).flatten(0, 1)[
+        index
+    ]
+
+
+def logits_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
+    """The stock forward's logits [M, V] at places [M] of the flattened batch."""
+    return apart(model, lambda **given: model.stock_forward(**given, use_cache=False).logits, inputs).flatten(0, 1)[
+        index
+    ]
 
 
 def active_module(module: Any) -> Any:

@@ -25,7 +25,9 @@ from palate.artifacts import write_bytes
 from palate.errors import ArtifactError
 from palate.text.encode import EncodedGroup
 
-_FORMAT = "palate reference log-probabilities 1"
+_FORMAT = "palate reference log-probabilities 2"
+# Its identities covered weights alone: values of a model with another sliding window looked the same.
+_BEFORE = "palate reference log-probabilities 1"
 
 
 def group_key(group: EncodedGroup) -> bytes:
@@ -41,7 +43,7 @@ class ReferenceStore:
     """Token log-probabilities of groups under one reference.
 
     Attributes:
-        identity: content hash of the reference's weights, with the precision that it scored in.
+        identity: content hash of the reference's weights and config, with the precision that it scored in.
         path: the file.
     """
 
@@ -69,6 +71,10 @@ class ReferenceStore:
         try:
             with safe_open(str(self.path), framework="numpy") as file:
                 facts = file.metadata() or {}
+                if facts.get("format") == _BEFORE:
+                    raise ArtifactError(
+                        f"{self.path}: written by an earlier version of palate; delete it, it is rebuilt"
+                    )
                 if facts.get("format") != _FORMAT:
                     raise ArtifactError(f"{self.path}: is no reference cache; name another file as reference_cache")
                 tensors = {name: file.get_tensor(name) for name in ("keys", "lengths", "logps")}

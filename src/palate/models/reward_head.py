@@ -18,16 +18,19 @@ from transformers import PreTrainedTokenizerBase
 
 from palate.errors import ModelError
 from palate.models.attention import TREE
+from palate.models.limits import token_rows
 from palate.models.logprobs import Head
-from palate.models.probe import Probe, random_group, separate_rows, tolerance_of, try_tree
+from palate.models.probe import Probe, Trial, probing
+from palate.models.rotary import apart, length_rule
 from palate.models.trunk import TrunkRun
 from palate.text.batch import Batch, Layout
 
 
 class Rewards(NamedTuple):
-    """r of each completion: float32 [C], in the order of `Batch.group_of`."""
+    """r of each completion: float32 [C], in the order of `Batch.group_of`; and what `TokenLogps` has of routers."""
 
     rewards: torch.Tensor
+    router_logits: tuple[torch.Tensor, ...] | None = None
 
 
 def end_index(batch: Batch) -> torch.Tensor:
@@ -58,34 +61,36 @@ def install_rewards(model: Any) -> None:
         raise ModelError(f"{type(model).__name__} has no linear score head on the last token; take a causal model")
     if not hasattr(model, "stock_forward"):
         model.stock_forward = model.forward
+        model.length_rule = length_rule(model.config)
     model.forward = types.MethodType(_reward_forward, model)
 
 
-def probe_rewards(model: Any, *, want_packed: bool = True, tree: str = TREE) -> Probe:
+def probe_rewards(model: Any, *, want_packed: bool = True, tree: str = TREE, longest: int | None = None) -> Probe:
     """As `probe.probe`, for the states that rewards are read from; leaves the scoring forward installed."""
     install_rewards(model)
-    was_training = model.training
-    model.eval()
-    try:
+    scale = 1.0
+
+    def stock(batch: Batch) -> torch.Tensor:
+        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask.long()}
+        if trial.groups.beyond is not None:
+            inputs["position_ids"] = batch.position_ids
+        states: torch.Tensor = model.base_model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
+        return states[end_index(batch)].float() / scale
+
+    def score(batch: Batch) -> torch.Tensor:
+        return _states(model, batch) / scale
+
+    with probing(model):
+        trial = Trial(model, longest)
         with torch.no_grad():
-            device = next(model.parameters()).device
-            group = random_group(model.config.get_text_config().vocab_size)
-            expected = torch.cat([_states(model, row) for row in separate_rows(group, device)])
-            if not want_packed:
-                return Probe(False, "attention: padded was asked for", Head(), float("inf"))
             # The scale of hidden states differs from model to model, unlike that of log-probabilities.
-            scale = expected.abs().max().clamp(min=1e-6)
-            reason, difference = try_tree(
-                model,
-                group,
-                lambda batch: _states(model, batch) / scale,
-                expected / scale,
-                tolerance_of(next(model.parameters()).dtype),
-                tree,
+            scale = float(
+                _states(model, trial.groups.padded(next(model.parameters()).device)).abs().max().clamp(min=1e-6)
             )
-            return Probe(not reason, reason, Head(), difference)
-    finally:
-        model.train(was_training)
+        trial.measure(stock)
+        trial.settle(score, lambda _: None, [Head()])
+        reason = trial.try_tree(score, tree) if want_packed else "attention: padded was asked for"
+    return Probe(not reason, reason, Head(), trial.difference)
 
 
 def give_pad_token(model: Any, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
@@ -98,9 +103,10 @@ def give_pad_token(model: Any, tokenizer: PreTrainedTokenizerBase, ends: Collect
         ends: the tokens that may end an answer.
     """
     pad_id: int | None = tokenizer.pad_token_id
-    if pad_id is None or pad_id in ends:
-        special = [token for token in tokenizer.all_special_ids if token not in ends]
-        pad_id = special[0] if special else max(set(range(len(tokenizer))) - set(ends))
+    rows = token_rows(model)  # a tokenizer may have tokens that the embedding lacks
+    if pad_id is None or pad_id in ends or pad_id >= rows:
+        special = [token for token in tokenizer.all_special_ids if token not in ends and token < rows]
+        pad_id = special[0] if special else max(set(range(min(rows, len(tokenizer)))) - set(ends))
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_id)
     for config in (model.config, model.config.get_text_config()):
         config.pad_token_id = pad_id
@@ -118,6 +124,7 @@ def _reward_forward(
     trunk: TrunkRun | None = None,
     labels: torch.Tensor | None = None,
     return_dict: bool | None = None,
+    routers: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Rewards at `end_index`, or the stock forward where there is none."""
@@ -129,16 +136,30 @@ def _reward_forward(
     if layout is not None:
         given["layout"] = layout
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
-        hidden = self.base_model(**inputs, **given, use_cache=False).last_hidden_state.flatten(0, 1)[end_index]
+        routed = None
+        if routers:
+            output = self.base_model(**inputs, **given, use_cache=False, output_router_logits=True)
+            hidden, routed = output.last_hidden_state.flatten(0, 1)[end_index], tuple(output.router_logits)
+        else:
+            hidden = _states_at(self, {**inputs, **given}, end_index)
     # One number an answer: it costs nothing in float32, and rewards of close answers would be equal in bf16.
     with torch.autocast(hidden.device.type, enabled=False):
-        return Rewards(self.score(hidden.float()).squeeze(-1))
+        return Rewards(self.score(hidden.float()).squeeze(-1), routed)
+
+
+def _states_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
+    """Hidden states [C, H] at places [C] of the flattened batch."""
+    base = model.base_model
+    return apart(model, lambda **given: base(**given, use_cache=False).last_hidden_state, inputs).flatten(0, 1)[index]
 
 
 def _states(model: Any, batch: Batch) -> torch.Tensor:
     """Hidden states at the ends of the completions, [C, H]."""
-    inputs = {"input_ids": batch.input_ids, "position_ids": batch.position_ids, "attention_mask": batch.attention_mask}
+    inputs: dict[str, Any] = {
+        "input_ids": batch.input_ids,
+        "position_ids": batch.position_ids,
+        "attention_mask": batch.attention_mask,
+    }
     if batch.layout is not None:
-        inputs["layout"] = batch.layout  # type: ignore[assignment]
-    states: torch.Tensor = model.base_model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
-    return states[end_index(batch)].float()
+        inputs["layout"] = batch.layout
+    return _states_at(model, inputs, end_index(batch)).float()

@@ -12,10 +12,12 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from palate.artifacts import read_json
 from palate.config.model import adapter_names, split_adapters
+from palate.data.rows import read_tools
 from palate.errors import ModelError
 from palate.models.load import load_model, load_tokenizer, resolve_name
 from palate.models.precision import FP32, Precision, default_device
 from palate.models.reward_head import give_pad_token
+from palate.models.rotary import forget_lengths, length_rule
 from palate.models.save import quiet
 from palate.models.tuning import merge_adapter
 from palate.models.vocabulary import add_tokens_of
@@ -60,24 +62,40 @@ class RewardModel:
             add_tokens_of(tokenizer, adapters)
             model = _load_adapted(adapters, base)
         self._model = model.to(self._device).eval().requires_grad_(False)
+        self._rule = length_rule(self._model.config)
         self._template: Template = load_template(tokenizer, template)
         if base is not None:  # whose own padding may end an answer
             give_pad_token(model, tokenizer, self._template.stop_ids)
 
-    def __call__(self, prompts: Sequence[Messages], completions: Sequence[str]) -> list[float]:
-        rows = [self._ids(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    def __call__(
+        self, prompts: Sequence[Messages], completions: Sequence[str], tools: Sequence[Any] | None = None
+    ) -> list[float]:
+        offered = tools or [None] * len(prompts)
+        rows = [self._ids(*asked) for asked in zip(prompts, completions, map(read_tools, offered), strict=True)]
         order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
         scores = [0.0] * len(rows)
         with torch.no_grad(), self._precision.context(self._device):
-            for start in range(0, len(order), _BATCH):
-                places = order[start : start + _BATCH]
+            for places in self._batches([len(row) for row in rows], order):
                 for place, score in zip(places, self._forward([rows[place] for place in places])):
                     scores[place] = score
         return scores
 
-    def _ids(self, prompt: Messages, completion: str) -> np.ndarray:
+    def _batches(self, lengths: Sequence[int], order: Sequence[int]) -> list[list[int]]:
+        """Rows that may share a batch: for most models any, else those whose rotary positions are the same."""
+        batches: list[list[int]] = []
+        angles = [0 if self._rule is None else self._rule.angles(length) for length in lengths]
+        for place in order:
+            last = batches[-1] if batches else []
+            if last and angles[last[0]] == angles[place] and len(last) < _BATCH:
+                last.append(place)
+            else:
+                batches.append([place])
+        return batches
+
+    def _ids(self, prompt: Messages, completion: str, tools: str | None) -> np.ndarray:
         """The conversation up to the end of the answer's turn, where the score is read."""
-        record = Demonstration(id=self.name, prompt=prompt, completion=(Message("assistant", completion),))
+        answered = (Message("assistant", completion),)
+        record = Demonstration(id=self.name, prompt=prompt, completion=answered, tools=tools)
         group = encode_record(record, self._template)
         if isinstance(group, Dropped):
             raise ModelError(f"{self.name}: an answer cannot be scored: {group.reason} ({group.detail})")
@@ -93,6 +111,8 @@ class RewardModel:
         for place, row in enumerate(rows):
             ids[place, : len(row)] = torch.from_numpy(row.astype(np.int64))
             mask[place, : len(row)] = 1
+        if self._rule is not None:
+            forget_lengths(self._model)
         logits = self._model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device)).logits
         return [float(value) for value in logits[:, 0].float().tolist()]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,15 @@ def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, 
         state_dict: what to write instead of the model's own tensors (gathered ones, where they are sharded).
     """
     folder = Path(folder)
-    with quiet(), _as_for_inference(model.config), value_head_aside(model):
-        model.save_pretrained(folder, state_dict=state_dict, **_embeddings(model))
+    with quiet(), _as_for_inference(model.config), value_head_aside(model), _in_one_dtype(model):
+        tensors = None if state_dict is None else _cast(state_dict)
+        model.save_pretrained(folder, state_dict=tensors, **_embeddings(model))
     for path in folder.glob("*.safetensors"):
         follow_umask(path)
 
 
 def _embeddings(model: Any) -> dict[str, bool]:
-    """Whether an adapter is saved with the base's embedding: where new tokens enlarged it and it is not in it anyway."""
+    """Whether an adapter is saved with the embedding of its base: where new tokens enlarged it and it is frozen."""
     if not isinstance(model, PeftModel) or not getattr(model, "enlarged_vocabulary", False):
         return {}
     layers = [one for one in (model.get_input_embeddings(), model.get_output_embeddings()) if one is not None]
@@ -55,6 +57,39 @@ def quiet() -> Iterator[None]:
         hf_logging.set_verbosity(level)
         if bars:
             hf_logging.enable_progress_bar()
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+
+
+@contextlib.contextmanager
+def _in_one_dtype(model: Any) -> Iterator[None]:
+    """Save all weights in the widest dtype among them, which config.json then names.
+
+    Frozen ones may be kept in bf16 beside trained ones in float32; to widen them loses nothing. An adapter is saved
+    without its base and has one dtype already.
+    """
+    parameters = [] if hasattr(model, "get_base_model") else [p for p in model.parameters() if p.dtype in _FLOATS]
+    dtype = _widest(parameters)
+    narrow = [(p, p.data) for p in parameters if p.dtype != dtype]
+    try:
+        for parameter, data in narrow:
+            parameter.data = data.to(dtype)
+        yield
+    finally:
+        for parameter, data in narrow:
+            parameter.data = data
+
+
+def _cast(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Gathered tensors in the widest dtype among them."""
+    dtype = _widest(tensor for tensor in state.values() if tensor.dtype in _FLOATS)
+    return {name: tensor.to(dtype) if tensor.dtype in _FLOATS else tensor for name, tensor in state.items()}
+
+
+def _widest(tensors: Iterable[torch.Tensor]) -> torch.dtype:
+    found = {tensor.dtype for tensor in tensors} or {torch.float32}
+    return functools.reduce(torch.promote_types, found)
 
 
 @contextlib.contextmanager

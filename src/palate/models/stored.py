@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -14,12 +15,14 @@ from palate.models.casts import reuse_casts
 from palate.models.logprobs import TokenLogps
 from palate.models.reference import AdapterOff, Reference
 from palate.models.reference_store import ReferenceStore, group_key
+from palate.progress import progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 
 # A stored value may differ from a new one by how groups met in a batch: rounding, far below what a wrong row shows.
 _TOLERANCE = {"fp32": 1e-3, "bf16": 0.25, "fp16": 0.1}
 _SAMPLE = 4
+_SAVE_EVERY = 60.0
 
 
 class StoredReference:
@@ -64,14 +67,17 @@ def fill(
     groups: Sequence[EncodedGroup],
     split: Callable[[Sequence[EncodedGroup]], list[Batch]],
     device: torch.device,
+    save: Callable[[], None] = lambda: None,
 ) -> None:
     """Score groups in one pass without gradient, and put their values into the store.
 
     Args:
         live: the reference, in memory.
         split: groups into batches within the token budget.
+        save: called about once a minute, so that a killed run keeps what was scored.
     """
-    with reuse_casts():
+    saved = time.monotonic()
+    with reuse_casts(), progress("reference", len(groups)) as scored:
         for batch in split(groups):
             [tokens] = live.logps([batch.to(device)])
             values = tokens.logps.cpu().numpy()
@@ -81,6 +87,10 @@ def fill(
             for group, end in zip(batch.groups, ends, strict=True):
                 store.put(group_key(group), values[start:end].copy())
                 start = int(end)
+            scored.advance(len(batch.groups))
+            if time.monotonic() - saved >= _SAVE_EVERY:
+                save()
+                saved = time.monotonic()
 
 
 def share(groups: Sequence[EncodedGroup]) -> Sequence[EncodedGroup]:
@@ -104,8 +114,11 @@ def verify(
         ArtifactError: the values differ by more than rounding.
     """
     known = [group for group in groups if group_key(group) in store]
-    # Spread over the dataset: a file that went stale in part should not pass by luck.
+    # Spread over the dataset: a file that went stale in part should not pass by luck. The longest group is among them,
+    # because windows and rotary positions differ at length only.
     sample = known[:: max(1, len(known) // _SAMPLE)][:_SAMPLE]
+    if known:
+        sample = [*sample, max(known, key=lambda group: group.longest_row)]
     for batch in split(sample):
         [tokens] = live.logps([batch.to(device)])
         stored = np.concatenate([store.get(group_key(group)) for group in batch.groups])

@@ -13,6 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from palate.errors import ConfigError, ModelError
+from palate.models.module_names import check_module_names, linear_names, router_names
 from palate.models.save import quiet
 from palate.models.vocabulary import adapter_rows, embedding_modules, enlarge_embedding, whole_modules
 
@@ -38,13 +39,18 @@ def add_lora(
     """Freeze the model and add LoRA matrices (2106.09685) to its linear layers; the head is none of them.
 
     Args:
-        target: `all` for every linear layer, or the names of the modules.
+        target: `all` for every linear layer but the routers of a mixture of experts, or the names of the modules.
         whole: names of modules that train as a whole beside the matrices and are saved with them. An embedding and a
             head that are tied stay tied: they train as one.
         task: PEFT's name of what the model does; with `SEQ_CLS` the scalar head trains as a whole.
     """
     modules = whole_modules(model, whole, target)
     ties = bool(modules) and _ties_embeddings(model) and any(name in whole for name in embedding_modules(model))
+    if target == "all" and router_names(model):
+        target = linear_names(model)  # PEFT's own "all-linear" takes the routers, too
+    elif target != "all":
+        target = [target] if isinstance(target, str) else list(target)
+        check_module_names(model, "lora_target", target, linear=True)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
@@ -99,10 +105,18 @@ def _load_adapter(model: nn.Module, adapter: str, task: str, *, trainable: bool)
         raise ModelError(f"{adapter}: the adapter could not be loaded: {str(error).splitlines()[0]}") from error
 
 
-def _with_new_head(model: nn.Module, adapter: str, config: PeftConfig) -> Any:
-    """A language model's adapter where a reward model starts: it has no scalar head, so the model's own stays."""
+def _with_new_head(model: nn.Module, adapter: str, config: Any) -> Any:
+    """A language model's adapter where a reward model starts: it has no scalar head, so the model's own stays.
+
+    A vocabulary head that the adapter brings along is left out: a reward model has none.
+    """
+    paths = [path for path, _ in model.named_modules()]
+    whole = [name for name in config.modules_to_save or () if any(path.endswith(name) for path in paths)]
+    config.modules_to_save, config.ensure_weight_tying = whole or None, False
     adapted = get_peft_model(model, config)
-    set_peft_model_state_dict(adapted, {**get_peft_model_state_dict(adapted), **load_peft_weights(adapter, "cpu")})
+    own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    given = load_peft_weights(adapter, "cpu")
+    set_peft_model_state_dict(adapted, {**own, **{name: given[name] for name in given if ".lm_head." not in name}})
     return adapted
 
 
@@ -124,6 +138,7 @@ def train_last_layers(model: Any, layers: int, extra_modules: Sequence[str] = ()
         raise ConfigError(f"freeze_trainable_layers: {layers}, but the model has {len(stack)} decoder layers")
     if "lm_head" in extra_modules:
         untie_head(model)
+    check_module_names(model, "freeze_extra_modules", [name for name in extra_modules if name != "lm_head"])
     model.requires_grad_(False)
     for layer in stack[len(stack) - layers :] if layers > 0 else stack[:-layers]:
         layer.requires_grad_(True)

@@ -6,6 +6,7 @@ Token tensors are [n, T], n completions padded to T tokens with a bool `mask` [n
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -104,26 +105,47 @@ def generalised_advantages(
 
 
 def rloo_advantages(rewards: Tensor) -> Tensor:
-    """Leave-one-out (2402.14740): each reward less the mean of its group's others; rewards, result [n, G], G ≥ 2."""
-    group = rewards.shape[1]
-    if group < 2:
+    """Leave-one-out (2402.14740): each reward less the mean of its group's others; rewards, result [n, G], G ≥ 2.
+
+    A group of equal rewards gets exactly 0. NaN is no reward: it gets 0 and is left out of the mean.
+    """
+    if rewards.shape[1] < 2:
         raise ValueError("rloo compares completions of one prompt: it needs at least 2 of each")
-    return (rewards - rewards.mean(-1, keepdim=True)) * (group / (group - 1))
+    centred, count = _centred(rewards)
+    return centred * (count / (count - 1).clamp(min=1))
 
 
 def grpo_advantages(rewards: Tensor, *, scale: Literal["group", "batch", "none"] = "group") -> Tensor:
     """Rewards centred on their group's mean (2402.03300); rewards, result [n, G], G ≥ 2.
 
     Divided by the sample deviation of the group, of the whole batch, or not at all (Dr. GRPO, 2503.20783). A group of
-    equal rewards gets 0.
+    equal rewards gets exactly 0. NaN is no reward: it gets 0 and is left out of mean and deviation.
     """
     if rewards.shape[1] < 2:
         raise ValueError("grpo compares completions of one prompt: it needs at least 2 of each")
-    centred = rewards - rewards.mean(-1, keepdim=True)
+    centred, count = _centred(rewards)
     if scale == "none":
         return centred
-    deviation = rewards.std() if scale == "batch" else rewards.std(-1, keepdim=True)
+    if scale == "batch":
+        given = rewards[~rewards.isnan()]
+        deviation = given.std() if len(given) > 1 else rewards.new_zeros(())
+    else:
+        deviation = (centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
     return centred / (deviation + 1e-4)
+
+
+def _centred(rewards: Tensor) -> tuple[Tensor, Tensor]:
+    """Rewards [n, G] less the mean of their group's, and how many a group has, [n, 1]; NaN is no reward and gets 0.
+
+    Equal rewards are found by comparing them: their mean may differ from each by rounding, and Adam makes a step of any
+    gradient that is not 0.
+    """
+    given = ~rewards.isnan()
+    count = given.sum(-1, keepdim=True)
+    mean = torch.where(given, rewards, 0.0).sum(-1, keepdim=True) / count.clamp(min=1)
+    lowest = torch.where(given, rewards, math.inf).amin(-1, keepdim=True)
+    highest = torch.where(given, rewards, -math.inf).amax(-1, keepdim=True)
+    return torch.where(given & (lowest < highest), rewards - mean, 0.0), count
 
 
 def clipped_policy_loss(

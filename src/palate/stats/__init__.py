@@ -6,22 +6,26 @@ two-sided coverage (0.95), so the bound of a one-sided 95 % test is an end of th
 
 from __future__ import annotations
 
-from palate.stats.agreement import cohen_kappa, krippendorff_alpha
+from palate.stats.agreement import Agreement, cohen_kappa, krippendorff_alpha
 from palate.stats.bootstrap import bootstrap_interval
 from palate.stats.front import on_front
 from palate.stats.intervals import (
+    FEW_CLUSTERS,
     Interval,
     cluster_mean_interval,
     effective_size,
     mean_interval,
     newcombe_paired,
     rate_interval,
+    standard_error,
     wilson,
 )
 from palate.stats.significance import benjamini_hochberg, binomial_exact, binomial_midp, holm, mcnemar_midp
 from palate.stats.winrate import PositionReport, WinRate, position_report, win_rate
 
 __all__ = [
+    "FEW_CLUSTERS",
+    "Agreement",
     "Interval",
     "PositionReport",
     "WinRate",
@@ -40,6 +44,7 @@ __all__ = [
     "on_front",
     "position_report",
     "rate_interval",
+    "standard_error",
     "wilson",
     "win_rate",
 ]

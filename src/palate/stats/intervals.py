@@ -13,8 +13,8 @@ from scipy import special
 
 Floats: TypeAlias = Sequence[float] | npt.NDArray[np.floating] | npt.NDArray[np.integer] | npt.NDArray[np.bool_]
 
-FEW = 200
-"""Below this many units a rate gets a Wilson interval, from here on the t interval."""
+FEW_CLUSTERS = 10
+"""Up to this many clusters an interval that counts clusters covers less often than its level says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,51 +44,42 @@ class Interval:
 
 
 def wilson(successes: float, n: float, *, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a rate; `successes` and `n` may be fractional (ties ½, effective sizes).
+    """Wilson's score interval of `successes` in `n` independent trials; ties may count ½.
 
     With W = successes / n and z the normal quantile: centre (W + z²/2n) / (1 + z²/n),
     half-width z·√(W(1−W)/n + z²/4n²) / (1 + z²/n). Wilson 1927.
     """
     if not 0 <= successes <= n or n <= 0:
         raise ValueError(f"need 0 <= successes <= n and n > 0, got {successes} of {n}")
-    z = normal_quantile(level)
-    rate, z2n = successes / n, z * z / n
-    centre = (rate + z2n / 2) / (1 + z2n)
-    half = z * math.sqrt(rate * (1 - rate) / n + z2n / (4 * n)) / (1 + z2n)
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
-    return Interval(rate, low, high, level, round(n))
+    rate = successes / n
+    return Interval(rate, *_wilson(rate, n, normal_quantile(level)), level, round(n))
 
 
 def effective_size(scores: Floats, clusters: Sequence[Hashable] | None = None) -> float:
     """Of item scores in [0, 1]: how many independent 0/1 items would be as informative.
 
-    W(1−W) / Var(mean), which is n·W(1−W)/s² without clusters; n itself when the scores do not vary.
+    W(1−W) / Var(mean), which is n·W(1−W)/s² without clusters. Where the scores do not vary between units (all 1, say)
+    it is the number of units: the items, or the clusters, since nothing shows that items of a cluster are independent.
     """
-    values = _checked(scores)
-    mean, variance, units = _mean_variance(values, clusters)
-    return mean * (1 - mean) / variance if variance > 0 else float(units)
+    return _effective_size(*_mean_variance(_checked(scores), clusters))
 
 
-def rate_interval(
-    scores: Floats, *, clusters: Sequence[Hashable] | None = None, level: float = 0.95, few: int = FEW
-) -> Interval:
-    """Interval of the mean of item scores in [0, 1] (accuracies, win rates with ties at ½).
+def rate_interval(scores: Floats, *, clusters: Sequence[Hashable] | None = None, level: float = 0.95) -> Interval:
+    """Interval of the mean of item scores in [0, 1]: accuracies, win rates with ties at ½, any share.
 
-    From `few` units on it is the t interval (cluster-robust where `clusters` name each item's group), below it Wilson's
-    with the effective size: the t interval covers too little for a few dozen items and can leave [0, 1].
+    Wilson's interval with the effective size, at every n. With `clusters`, which names the group of each item (the
+    prompt of a pair), the variance is that of the G cluster sums and the quantile is that of Student's t with G−1
+    degrees of freedom in place of z; a single cluster says nothing about the variance, its interval is [0, 1].
     """
     values = _checked(scores)
     if values.min() < 0 or values.max() > 1:
         raise ValueError("scores of a rate lie in [0, 1]")
-    interval = (
-        mean_interval(values, level=level) if clusters is None else cluster_mean_interval(values, clusters, level=level)
-    )
-    if interval.n >= few:
-        return Interval(interval.estimate, max(0.0, interval.low), min(1.0, interval.high), level, interval.n)
-    size = effective_size(values, clusters)
-    around = wilson(min(interval.estimate * size, size), size, level=level)
-    return Interval(interval.estimate, around.low, around.high, level, interval.n)
+    mean, variance, units = _mean_variance(values, clusters)
+    if clusters is not None and units == 1:
+        return Interval(mean, 0.0, 1.0, level, units)
+    size = _effective_size(mean, variance, units)
+    quantile = normal_quantile(level) if clusters is None else _t_quantile(level, units - 1)
+    return Interval(mean, *_wilson(mean, size, quantile), level, units)
 
 
 def mean_interval(values: Floats, *, level: float = 0.95) -> Interval:
@@ -104,6 +95,11 @@ def cluster_mean_interval(values: Floats, clusters: Sequence[Hashable], *, level
     With one value a cluster it equals `mean_interval`.
     """
     return _t_interval(*_mean_variance(_checked(values), clusters), level)
+
+
+def standard_error(values: Floats, clusters: Sequence[Hashable] | None = None) -> float:
+    """Standard error of the mean, of cluster sums where `clusters` name each value's group; infinite for one unit."""
+    return math.sqrt(_mean_variance(_checked(values), clusters)[1])
 
 
 def newcombe_paired(both: int, only_first: int, only_second: int, neither: int, *, level: float = 0.95) -> Interval:
@@ -132,9 +128,32 @@ def newcombe_paired(both: int, only_first: int, only_second: int, neither: int, 
 
 def normal_quantile(level: float) -> float:
     """z with P(|Z| ≤ z) = level."""
+    return float(special.ndtri(_upper_tail(level)))
+
+
+def _t_quantile(level: float, degrees: int) -> float:
+    """t with P(|T| ≤ t) = level, T with `degrees` degrees of freedom."""
+    return float(special.stdtrit(degrees, _upper_tail(level)))
+
+
+def _upper_tail(level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"a level lies between 0 and 1, got {level}")
-    return float(special.ndtri(0.5 + level / 2))
+    return 0.5 + level / 2
+
+
+def _wilson(rate: float, n: float, quantile: float) -> tuple[float, float]:
+    """The two ends for a rate of `n` trials, `n` an effective size where it has to be."""
+    z2n = quantile * quantile / n
+    centre = (rate + z2n / 2) / (1 + z2n)
+    half = quantile * math.sqrt(rate * (1 - rate) / n + z2n / (4 * n)) / (1 + z2n)
+    return 0.0 if rate <= 0 else max(0.0, centre - half), 1.0 if rate >= 1 else min(1.0, centre + half)
+
+
+def _effective_size(mean: float, variance: float, units: int) -> float:
+    spread = mean * (1 - mean)
+    # Rounding leaves a variance of 1e-34 where every cluster has, say, the scores (1, 0, 0).
+    return spread / variance if 1e-18 * spread < variance < math.inf else float(units)
 
 
 def _checked(values: Floats) -> npt.NDArray[np.float64]:
@@ -161,8 +180,8 @@ def _mean_variance(values: npt.NDArray[np.float64], clusters: Sequence[Hashable]
 
 
 def _t_interval(mean: float, variance: float, units: int, level: float) -> Interval:
-    normal_quantile(level)
     if units < 2:
+        _upper_tail(level)
         return Interval(mean, -math.inf, math.inf, level, units)
-    half = float(special.stdtrit(units - 1, 0.5 + level / 2)) * math.sqrt(variance)
+    half = _t_quantile(level, units - 1) * math.sqrt(variance)
     return Interval(mean, mean - half, mean + half, level, units)

@@ -15,8 +15,9 @@ Alternative: TypeAlias = Literal["two-sided", "greater", "less"]
 def binomial_midp(successes: int, n: int, *, alternative: Alternative = "two-sided") -> float:
     """Mid-p of `successes` in `n` fair coin tosses: the sign test, where the outcome seen counts half.
 
-    One-sided P(X > k) + ½P(X = k), two-sided twice the smaller of the two sides, at most 1; 1 when n is 0. It is
-    less conservative than the exact test and holds its level in practice (Fagerland et al. 2013).
+    One-sided P(X > k) + ½P(X = k). Two-sided P(X farther from n/2 than k) + ½P(X as far): twice the smaller side where
+    k ≠ n/2, and 1 − ½P(X = k) where k = n/2, since no second outcome is as far (Fagerland et al. 2013, supplement,
+    equation 2). 1 when n is 0. It is less conservative than the exact test and holds its level in practice.
     """
     return _binomial(successes, n, alternative, share_of_seen=0.5)
 
@@ -39,6 +40,8 @@ def _binomial(k: int, n: int, alternative: Alternative, share_of_seen: float) ->
     seen = math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
     below = float(special.bdtr(k - 1, n, 0.5)) if k > 0 else 0.0
     above = float(special.bdtrc(k, n, 0.5)) if k < n else 0.0
+    if alternative == "two-sided" and 2 * k == n:  # the one outcome nearest to n/2: every other is farther
+        return 1 - (1 - share_of_seen) * seen
     sides = {"less": below + share_of_seen * seen, "greater": above + share_of_seen * seen}
     return min(1.0, 2 * min(sides.values()) if alternative == "two-sided" else sides[alternative])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from palate.stats.intervals import Floats, Interval, rate_interval, wilson
+from palate.stats.intervals import Floats, Interval, rate_interval
 from palate.stats.significance import binomial_exact, binomial_midp
 
 
@@ -25,7 +25,8 @@ class WinRate:
         losses: items with a score below ½.
         unparsed: items without a readable verdict in every order; they count nowhere else.
         decided: wins among wins and losses, the rate with ties dropped, as a check on how ties are counted.
-        p_value: mid-p of the sign test of wins against losses.
+        p_value: mid-p of the sign test of wins against losses; with clusters, of the clusters' mean scores above ½
+            against those below.
         both_orders: False when each item was judged in one order only; a judge's position bias is then in `rate`.
     """
 
@@ -72,7 +73,7 @@ def win_rate(
         shown_first: per item the verdict for the candidate when it was shown first: 1 win, ½ tie, 0 loss, values in
             between from soft judges, NaN when the verdict could not be read.
         shown_second: the same with the candidate shown second; leave out only where no order exists (a length rule).
-        clusters: per item the group of items it belongs to (topic, conversation), when items depend on each other.
+        clusters: per item the group that it belongs to (prompt, topic), where items of a group depend on each other.
 
     An item's score is the mean of its two orders, so "inconsistent" counts as a tie and (win, tie) as 0.75.
     """
@@ -81,12 +82,13 @@ def win_rate(
     if len(first) != len(second):
         raise ValueError(f"{len(first)} verdicts shown first but {len(second)} shown second")
     read = np.isfinite(first) & np.isfinite(second)
-    groups = None if clusters is None else [name for name, kept in zip(clusters, read, strict=True) if kept]
+    groups = _kept(clusters, read)
     first, second = first[read], second[read]
     scores = (first + second) / 2
-    wins, losses = int((scores > 0.5).sum()), int((scores < 0.5).sum())
-    even = scores == 0.5
+    won, even = scores > 0.5, scores == 0.5
+    wins, losses = int(won.sum()), int((scores < 0.5).sum())
     ties = int((even & (first == second)).sum())
+    above, below = _signs(scores, groups)
     return WinRate(
         rate=rate_interval(scores, clusters=groups, level=level) if len(scores) else None,
         wins=wins,
@@ -94,30 +96,52 @@ def win_rate(
         inconsistent=int(even.sum()) - ties,
         losses=losses,
         unparsed=int((~read).sum()),
-        decided=wilson(wins, wins + losses, level=level) if wins + losses else None,
-        p_value=binomial_midp(wins, wins + losses),
+        decided=rate_interval(won[~even], clusters=_kept(groups, ~even), level=level) if wins + losses else None,
+        p_value=binomial_midp(above, above + below),
         both_orders=shown_second is not None,
     )
 
 
-def position_report(shown_first: Floats, shown_second: Floats, *, level: float = 0.95) -> PositionReport:
+def position_report(
+    shown_first: Floats,
+    shown_second: Floats,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = 0.95,
+) -> PositionReport:
     """A judge's position bias from verdicts for the candidate in both orders (Shi et al. 2024, 2406.07791).
 
-    Items without a readable verdict in both orders are left out.
+    Items without a readable verdict in both orders are left out. `clusters` as in `win_rate`.
     """
     first, second = _verdicts(shown_first), _verdicts(shown_second)
     read = np.isfinite(first) & np.isfinite(second)
+    groups = _kept(clusters, read)
     first, second = first[read], second[read]
     if len(first) == 0:
         raise ValueError("no item was judged in both orders")
     first_both, second_both = int(((first > 0.5) & (second < 0.5)).sum()), int(((first < 0.5) & (second > 0.5)).sum())
     return PositionReport(
-        consistency=wilson(int((first == second).sum()), len(first), level=level),
+        consistency=rate_interval(first == second, clusters=groups, level=level),
         first_slot=float(((first + 1 - second) / 2).mean()),
         first_both=first_both,
         second_both=second_both,
         p_value=binomial_exact(first_both, first_both + second_both),
     )
+
+
+def _kept(clusters: Sequence[Hashable] | None, kept: npt.NDArray[np.bool_]) -> list[Hashable] | None:
+    """The cluster names of the items that are kept."""
+    return None if clusters is None else [name for name, keep in zip(clusters, kept, strict=True) if keep]
+
+
+def _signs(scores: npt.NDArray[np.float64], groups: Sequence[Hashable] | None) -> tuple[int, int]:
+    """How many items, or clusters by their mean score, lie above ½ and how many below."""
+    above_half = scores - 0.5
+    if groups is not None:
+        names = {name: number for number, name in enumerate(dict.fromkeys(groups))}
+        numbers = [names[name] for name in groups]
+        above_half = np.bincount(numbers, weights=above_half).astype(np.float64)
+    return int((above_half > 0).sum()), int((above_half < 0).sum())
 
 
 def _verdicts(values: Floats) -> npt.NDArray[np.float64]:

@@ -9,8 +9,8 @@ from textwrap import fill
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from palate.errors import UsageError
-from palate.records import Message
+from palate.errors import DataError, UsageError
+from palate.records import Message, ToolCall
 from palate.text.named import ALIASES, TEMPLATES, TOKENIZERS_OWN, NamedTemplate
 from palate.text.rendering import Renderer
 from palate.text.template import load_template
@@ -40,7 +40,15 @@ template needs a name; `template: chatml` suits most base models.
   from the left (BOS stays); a row whose answer still does not fit is dropped. `truncation: drop` drops at once. Every
   cut and drop is listed in `data.json`. No answer is ever shortened.
 - **Thinking blocks** that the template itself puts between generation prompt and answer are the model's to write, and
-  trained; what the template removes from an answer is not there to train.
+  trained; what the template removes from an answer's text is not there to train.
+- **Tool calls** reach the template as `tool_calls`, their arguments as an object (as JSON text where the template joins
+  text), beside the row's `tools`. What is trained is what the template writes at inference.
+- **Reasoning** reaches it as `reasoning_content`, `thinking` or `reasoning`, whichever it reads. Many templates render
+  the reasoning of the last answer only: a row with several trained answers that have reasoning is then dropped, unless
+  the earlier ones are context (`mask_history: true`, or `train: false` on the turn).
+- **What a template leaves out** (tool calls, text beside them, trained reasoning) would be lost in training: such a row
+  is dropped as `template_refused` with what is left out and what to do about it, as is a conversation that the template
+  refuses (a system turn, roles out of order), with the template's own words.
 
 | name | format | other names | special tokens it needs | default system text |
 |---|---|---|---|---|
@@ -49,6 +57,13 @@ template needs a name; `template: chatml` suits most base models.
 _EXAMPLES = """
 Names follow LLaMA-Factory. Its names of families whose tokenizers bring a template of their own mean just that:
 {own}.
+
+## Tool calls
+
+The call `get_weather(city="Oslo")` as an answer, with all that is trained. Templates that are not here have no markup
+for tool calls and drop such rows. No named template has a place for reasoning.
+
+{calls}
 
 ## Renderings
 
@@ -61,13 +76,26 @@ def templates_page() -> str:
     """The page as it should be."""
     rows = "".join(_row(template) for template in TEMPLATES.values())
     own = fill(", ".join(f"`{name}`" for name in sorted(TOKENIZERS_OWN)), 118, break_on_hyphens=False)
-    return _HEAD + rows + _EXAMPLES.format(own=own) + "".join(_example(template) for template in TEMPLATES.values())
+    calls = "\n".join(filter(None, map(_call, TEMPLATES.values())))
+    examples = "".join(_example(template) for template in TEMPLATES.values())
+    return _HEAD + rows + _EXAMPLES.format(own=own, calls=calls) + examples
 
 
 def _row(template: NamedTemplate) -> str:
     aliases = ", ".join(f"`{alias}`" for alias, name in ALIASES.items() if name == template.name)
     tokens = " ".join(f"`{token}`".replace("|", "\\|") for token in template.tokens)
     return f"| `{template.name}` | {template.about} | {aliases} | {tokens} | {template.default_system} |\n"
+
+
+def _call(template: NamedTemplate) -> str:
+    """How a template writes a tool call, as a list item; "" for one that does not."""
+    answer = Message("assistant", "", (ToolCall("get_weather", '{"city": "Oslo"}', "abcdefghi"),))
+    try:
+        one = Renderer(load_template(_tokenizer(), template.name))(_PROMPT, (answer,))
+    except DataError:
+        return ""
+    shown = one.text[one.boundary :].replace("\n", "↵")
+    return f"- `{template.name}`: `{shown}`"
 
 
 def _example(template: NamedTemplate) -> str:

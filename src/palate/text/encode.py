@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Literal
 
 from palate.errors import DataError
-from palate.records import AnyRecord, Dropped, Messages, completions_of
+from palate.records import AnyRecord, Dropped, Message, Messages, completions_of
 from palate.text.groups import Cut, Encoded, EncodedCompletion, EncodedGroup, EncodingStats
 from palate.text.processes import encode_chunks
 from palate.text.rendering import Renderer, Rendering
@@ -100,6 +100,7 @@ class Encoder:
             ends_removed=sum(removed for _, removed in cleaned),
             rewritten=sum(rewritten for _, rewritten in rows),
             control_text=sum(self._spells_special(record, mine) for record, mine in zip(records, answers, strict=True)),
+            reasoning_differs=sum(map(_reasoning_differs, answers)),
         )
         return Encoded(
             [row for row in results if isinstance(row, EncodedGroup)],
@@ -209,6 +210,15 @@ class Encoder:
                 return replace(group, prompt_ids=ids)
         seen = f"prompt {len(group.prompt_ids)} + longest completion {longest} tokens, cutoff_len {limit}"
         return Dropped(group.id, "too_long", seen)
+
+
+def _reasoning_differs(completions: Sequence[Messages]) -> bool:
+    """Whether some of the answers have reasoning (perhaps in their text) and others none."""
+    return len({any(map(_has_reasoning, completion)) for completion in completions}) > 1
+
+
+def _has_reasoning(message: Message) -> bool:
+    return message.reasoning_content is not None or message.content.startswith("<think>")
 
 
 def _without_ends(completions: Sequence[Messages], ends: Sequence[str]) -> tuple[list[Messages], int]:

@@ -84,6 +84,7 @@ class EncodingStats:
         ends_removed: end-of-turn or EOS texts at the end of an answer, taken off because the template writes them.
         rewritten: renderings whose contents the template changed by more than trimming.
         control_text: rows in which somebody's text spells one of the tokenizer's special tokens.
+        reasoning_differs: rows with reasoning in one of their answers and none in another.
     """
 
     records: int = 0
@@ -91,6 +92,7 @@ class EncodingStats:
     ends_removed: int = 0
     rewritten: int = 0
     control_text: int = 0
+    reasoning_differs: int = 0
 
     def __add__(self, other: EncodingStats) -> EncodingStats:
         return EncodingStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

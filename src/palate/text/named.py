@@ -81,7 +81,8 @@ _ARGUMENTS = "(call['arguments'] if call['arguments'] is string else call['argum
 
 # A turn that calls tools as Hermes and Qwen write it. The text is optional.
 _CHATML_CALLS = (
-    r"""
+    (
+        r"""
     {%- if message['tool_calls'] -%}
         {{- '<|im_start|>assistant' + ('\n' + message['content'] if message['content'] else '') -}}
         {%- for tool_call in message['tool_calls'] -%}
@@ -91,7 +92,10 @@ _CHATML_CALLS = (
         {%- endfor -%}
         {{- '<|im_end|>\n' -}}
 """
-).strip().replace("ARGUMENTS", _ARGUMENTS)
+    )
+    .strip()
+    .replace("ARGUMENTS", _ARGUMENTS)
+)
 
 _CHATML = _with_system(
     r"""

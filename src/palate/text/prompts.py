@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from palate.errors import DataError
-from palate.records import Dropped, Messages, Record
+from palate.records import Dropped, Record
 from palate.text.groups import Cut, Encoded, EncodedGroup, EncodingStats
+from palate.text.rendering import Renderer, parse_tools
 from palate.text.template import Template
 from palate.text.truncate import cut_left, without_oldest_turn
 
-CONVERSATION = "conversation"
-"""Key of the prompt's messages in a group's `extra`."""
+CONVERSATION, TOOLS, COLUMNS = "conversation", "tools", "columns"
+"""Keys of a group's `extra`: the prompt's messages, its tools as in `Record`, and the columns of its row."""
 
 
 def encode_prompts(records: Sequence[Record], template: Template, *, limit: int, truncation: str = "auto") -> Encoded:
@@ -27,14 +28,16 @@ def encode_prompts(records: Sequence[Record], template: Template, *, limit: int,
     dropped: list[Dropped] = []
     cuts: list[Cut] = []
     over = 0
+    renderer = Renderer(template)
     for record in records:
         try:
-            ids = template.generation_prompt(record.prompt)
+            renderer.check_prompt(record.prompt, record.tools)
+            whole = ids = template.generation_prompt(record.prompt, tools=parse_tools(record.tools))
             long = len(ids) > limit
             over += long
             if long and truncation == "auto":
-                ids, turns = _shortened(record.prompt, ids, template, limit)
-                cuts.append(Cut(record.id, len(template.generation_prompt(record.prompt)) - len(ids), turns))
+                ids, turns = _shortened(record, ids, template, limit)
+                cuts.append(Cut(record.id, len(whole) - len(ids), turns))
         except DataError as error:
             dropped.append(Dropped(record.id, "template_refused", str(error)))
             continue
@@ -43,18 +46,18 @@ def encode_prompts(records: Sequence[Record], template: Template, *, limit: int,
                 Dropped(record.id, "too_long", f"prompt {len(ids)} tokens, {limit} leave room for an answer")
             )
             continue
-        extra = {CONVERSATION: record.prompt}
+        extra = {CONVERSATION: record.prompt, TOOLS: record.tools, COLUMNS: record.extra}
         prompt = np.array(ids, dtype=np.int32)
         groups.append(EncodedGroup(record.id, prompt, (), record.weight, record.source, extra=extra))
     return Encoded(groups, dropped, cuts, EncodingStats(records=len(records), over_length=over))
 
 
-def _shortened(prompt: Messages, ids: list[int], template: Template, limit: int) -> tuple[list[int], int]:
+def _shortened(record: Record, ids: list[int], template: Template, limit: int) -> tuple[list[int], int]:
     """The ids of what fits, and how many turns were taken from the beginning."""
-    turns = 0
+    prompt, tools, turns = record.prompt, parse_tools(record.tools), 0
     while len(ids) > limit and (shorter := without_oldest_turn(prompt)) is not None:
         prompt, turns = shorter, turns + 1
-        ids = template.generation_prompt(prompt)
+        ids = template.generation_prompt(prompt, tools=tools)
     if len(ids) > limit:
         cut = cut_left(np.array(ids, dtype=np.int32), limit, template.tokenizer.bos_token_id)
         ids = ids if cut is None else cut.tolist()

@@ -125,6 +125,16 @@ class Renderer:
             text = text[: spans[trained[-1]][1]]
         return Rendering(text, boundary, tuple(spans[number] for number in trained), rewritten)
 
+    def check_prompt(self, prompt: Messages, tools: str | None = None) -> None:
+        """Refuses a conversation that is yet to be answered as a call refuses one with its answer; free for plain ones.
+
+        Raises:
+            DataError: the template refuses it or leaves out its tool calls.
+        """
+        if not all(message.is_plain for message in prompt):
+            listed = parse_tools(tools)
+            self._check_kept(prompt, len(prompt), self.template.render(prompt, tools=listed), tools, listed)
+
     def _span_added(
         self, messages: Messages, turn: int, tools: Sequence[Any] | None, text: str
     ) -> tuple[tuple[int, int], bool]:
@@ -174,8 +184,8 @@ class Renderer:
         for call in (call for turn in messages for call in turn.tool_calls):
             if isinstance(call.value, str) and call.arguments not in text:
                 raise DataError(
-                    f"the arguments of a call of {call.name} are no JSON, and the chat template does not render them as "
-                    f"they are: {' '.join(call.arguments.split())[:60]}"
+                    f"the arguments of a call of {call.name} are no JSON, and the chat template does not render them "
+                    f"as they are: {' '.join(call.arguments.split())[:60]}"
                 )
 
     @cached_property
@@ -249,14 +259,14 @@ class Renderer:
 _NO_CALLS = (
     "tool calls; name a template that has them (template: qwen), or write the calls into the text of the answers"
 )
-_NO_TEXT = "the text of an answer that has tool calls; write it as a turn of its own, or leave it out of the row"
+_NO_TEXT = "the text beside tool calls; take it out of the row, or name a template that renders both (template: qwen)"
 _NO_REASONING = (
-    "the reasoning of an answer that is trained; use a model whose template renders reasoning_content, or write it into "
-    "the text of the answers (<think>…</think>)"
+    "the reasoning of an answer that is trained; use a model whose template renders reasoning_content, or write it "
+    "into the text of the answers (<think>…</think>)"
 )
 _EARLIER_REASONING = (
-    "the reasoning of an earlier answer, as at inference, so that it cannot be trained; mark that turn train: false, set "
-    "mask_history: true (sft), or make one row per answer"
+    "the reasoning of an earlier answer, as at inference, so that it cannot be trained; mark that turn train: false, "
+    "set mask_history: true (sft), or make one row per answer"
 )
 
 

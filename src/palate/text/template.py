@@ -71,7 +71,9 @@ class Template:
             self._rendered(turns[1:], tools, generation)
         except _REFUSALS:
             return ""
-        return "; it has no system turn: write the system text into the first user turn, or name a template that has one"
+        return (
+            "; it has no system turn: write the system text into the first user turn, or name a template that has one"
+        )
 
     def _rendered(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, generation: bool) -> str:
         text: str = self.tokenizer.apply_chat_template(
@@ -125,13 +127,13 @@ class Template:
         ids: list[int] = self.tokenize([text])[0].ids
         return ids
 
-    def answer_ids(self, prompt: Messages, text: str, *, ended: bool) -> list[int]:
+    def answer_ids(self, prompt: Messages, text: str, *, ended: bool, tools: Sequence[Any] | None = None) -> list[int]:
         """The token ids of an answer as a model writes it behind `generation_prompt(prompt)`; `decode` is the reverse.
 
         Args:
             ended: whether the answer ended its turn, so that what ends it belongs to it.
         """
-        asked = self.render(prompt, generation=True)
+        asked = self.render(prompt, tools=tools, generation=True)
         lead, end = self._frame
         one_token = len(self.tokenize([self.end_of_turn])[0].ids) == 1
         answer = (lead if lead.isspace() else "") + text + (end if ended and one_token else "")

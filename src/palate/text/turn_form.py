@@ -1,4 +1,4 @@
-"""How one chat template wants what a turn has beside its text: tool calls and reasoning, which templates spell apart."""
+"""How a chat template wants what a turn has beside its text: templates differ in tool calls and reasoning."""
 
 from __future__ import annotations
 
@@ -20,19 +20,15 @@ class TurnForm:
 
     Attributes:
         arguments_as_text: whether tool calls have their arguments as JSON text. Most templates want an object.
-        empty: the content of a turn that has tool calls and no text: `""` or None.
         reasoning: the key that holds the reasoning.
     """
 
     arguments_as_text: bool = False
-    empty: str | None = ""
     reasoning: str = "reasoning_content"
 
     def write(self, message: Message) -> dict[str, Any]:
         """The message as the template reads it."""
         turn = as_turn(message, arguments_as_text=self.arguments_as_text)
-        if message.tool_calls and not message.content:
-            turn["content"] = self.empty
         if "reasoning_content" in turn:
             turn[self.reasoning] = turn.pop("reasoning_content")
         return turn
@@ -54,20 +50,13 @@ def find_turn_form(source: str, render: Callable[[Sequence[Mapping[str, Any]]], 
         render: turns as text.
     """
     reasoning = next((key for key in _REASONING_KEYS if _reads(source, key)), _REASONING_KEYS[0])
-    for as_text in (False, True):
-        shown: dict[str | None, str] = {}
-        for empty in ("", None):
-            form = TurnForm(as_text, empty, reasoning)
-            try:
-                text = render([form.write(message) for message in _PROBE])
-            except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError):
-                continue
-            if "probe_name" in text and "probe_value" in text:
-                shown[empty] = text
-        if shown:
-            # A template that prints null as a word wants the empty text; one that writes a second turn for it wants null.
-            null = None in shown and ("" not in shown or ("None" not in shown[None] and shown[None] != shown[""]))
-            return TurnForm(as_text, None if null else "", reasoning)
+    for form in (TurnForm(False, reasoning), TurnForm(True, reasoning)):
+        try:
+            text = render([form.write(message) for message in _PROBE])
+        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError):
+            continue
+        if "probe_name" in text and "probe_value" in text:
+            return form
     return TurnForm(reasoning=reasoning)
 
 

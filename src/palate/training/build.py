@@ -15,10 +15,12 @@ from palate.config.run import RunConfig
 from palate.errors import ConfigError
 from palate.models import tuning
 from palate.models.attention import TREE
+from palate.models.experts import RouterBalance, has_experts, router_balance
 from palate.models.flex_attention import FLEX
 from palate.models.fused import apply_fused
-from palate.models.identity import model_hash, weights_hash
+from palate.models.identity import adapter_hash, model_hash, weights_hash
 from palate.models.load import load_model, store_frozen_in
+from palate.models.module_names import lora_notice, router_names
 from palate.models.neftune import EmbeddingNoise
 from palate.models.precision import Precision
 from palate.models.probe import Probe, probe
@@ -63,12 +65,19 @@ class Policy:
 
 
 def build_policy(
-    config: RunConfig, precision: Precision, device: torch.device, *, head: str = "lm", tokens: int = 0
+    config: RunConfig,
+    precision: Precision,
+    device: torch.device,
+    *,
+    head: str = "lm",
+    longest: int | None = None,
+    tokens: int = 0,
 ) -> Policy:
     """Load the model, check how it computes, and decide what of it trains.
 
     Args:
         head: what stands on top of it, see `methods.base.Method`.
+        longest: tokens of the longest sequence that the run may score, where that is known.
         tokens: size of the tokenizer, new tokens included.
 
     Raises:
@@ -89,21 +98,27 @@ def build_policy(
     )
     notices = enlarge(model, config, tokens)
     identity = model_hash(model)
-    found = (probe if head == "lm" else probe_rewards)(model, want_packed=config.attention != "padded", tree=tree)
+    probe_of = probe if head == "lm" else probe_rewards
+    found = probe_of(model, want_packed=config.attention != "padded", tree=tree, longest=longest)
     if found.packed:
         apply_fused(model)
     if config.attention in ("tree", "flex") and not found.packed:
         raise ConfigError(
             f"attention: {config.attention} does not work with {config.model_name_or_path}: {found.reason}"
         )
+    if model.length_rule is not None and not found.packed and (config.fsdp or config.deepspeed):
+        # Ranks with rows of different lengths would make different numbers of passes, and wait for each other forever.
+        raise ConfigError(f"a sharded model cannot score rows in separate passes: {model.length_rule.reason}")
     if not found.packed and config.attention == "auto":
         notices.append(f"attention: padded rows, because {found.reason}")
-    model, notices_of_tuning, adapter_hash = _tune(model, config, head)
+    model, notices_of_tuning, added = _tune(model, config, head)
     notices += notices_of_tuning
-    if adapter_hash:
-        identity = f"{identity}+{adapter_hash}"
+    if added:
+        identity = f"{identity}+{added}"
     tuning.upcast_trainable(model)
     store_frozen_in(model, precision)
+    if about := balance_of(config, model)[1]:
+        notices.append(about)
     trainable, total = tuning.count_parameters(model)
     notices.append(f"training {trainable:,} of {total:,} parameters ({100 * trainable / total:.1f} %)")
     alpha = noise_alpha(config)
@@ -136,6 +151,25 @@ def enlarge(model: Any, config: RunConfig, tokens: int) -> list[str]:
     return []
 
 
+def balance_of(config: RunConfig, model: Any) -> tuple[RouterBalance | None, str]:
+    """The load-balancing term of a mixture of experts that the run trains with, and a line about it where there is one.
+
+    Raises:
+        ConfigError: `moe_aux_loss_coef` asks for a term that this model cannot give.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    given = config.moe_aux_loss_coef
+    balance, reason = router_balance(base, given)
+    if balance is not None:
+        return balance, f"experts: the loss has {balance.coefficient:g} × the load-balancing term (logged as aux_loss)"
+    if reason and given:
+        raise ConfigError(f"moe_aux_loss_coef: {given:g} cannot be applied: {reason}")
+    if reason:
+        return None, f"experts: no load-balancing term, because {reason}"
+    off = "experts: no load-balancing term; moe_aux_loss_coef adds one"
+    return None, off if has_experts(base) and given is None else ""
+
+
 def tree_of(config: RunConfig) -> str:
     """The registered name of the attention that computes packed rows."""
     return FLEX if config.attention == "flex" else TREE
@@ -145,6 +179,8 @@ def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | No
     """A trunk cache where bottom layers are frozen, rows are packed and nothing below the top is random."""
     # Sampled answers are new at every step: nothing would ever be asked for again.
     wanted = getattr(config, "trunk_cache", "auto") != "off" and not isinstance(config, RolloutFields)
+    if balance_of(config, model)[0] is not None:  # replayed layers have no routers' outputs
+        return None
     if not wanted or config.finetuning_type != "freeze" or not found.packed:
         return None
     if config.dropout > 0 or noise_alpha(config) > 0:
@@ -168,7 +204,9 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
         extra = [*config.freeze_extra_modules, *(["score"] if head == "reward" else [])]
         tuned: Any = tuning.train_last_layers(model, config.freeze_trainable_layers, extra)
         if grown and not tuned.get_input_embeddings().weight.requires_grad:
-            notices.append("warning: the new tokens' embeddings are frozen; freeze_extra_modules: embed_tokens trains them")
+            notices.append(
+                "warning: the new tokens' embeddings are frozen; freeze_extra_modules: embed_tokens trains them"
+            )
         norm = "trains" if tuning.final_norm_trains(tuned) else "is frozen"
         which, layers = "last" if config.freeze_trainable_layers > 0 else "first", abs(config.freeze_trainable_layers)
         notices.append(f"the {which} {layers} decoder layers train; the final norm {norm}")
@@ -178,10 +216,10 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
         notices.append(f"the saved adapter needs those merged before it: adapter_name_or_path: {named}")
     if config.continued_adapter is not None:
         tuned = tuning.continue_adapter(model, config.continued_adapter, task=task)
-        trained = weights_hash({name: p for name, p in tuned.named_parameters() if p.requires_grad})
+        trained = adapter_hash(tuned)
         return tuned, notices, f"{merged}+{trained}" if merged else trained
     whole = config.additional_target
-    if grown and not whole and head == "lm":
+    if grown and not whole:
         whole = embedding_modules(model)
         notices.append(f"new tokens: {' and '.join(whole)} train as a whole (additional_target)")
     tuned = tuning.add_lora(
@@ -195,4 +233,6 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
         whole=whole,
         task=task,
     )
+    if config.lora_target == "all" and router_names(tuned):
+        notices.append(lora_notice(tuned))
     return tuned, notices, merged

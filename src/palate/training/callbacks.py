@@ -12,29 +12,40 @@ from types import FrameType
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from palate.errors import Interrupted
+from palate.errors import BatchStop, Interrupted
+from palate.progress import Pass, clock, console
 
 
 class StepMetrics(TrainerCallback):  # type: ignore[misc]
-    """Closes the step's books before anything logs, evaluates or saves."""
+    """Computes the step's metrics before anything logs, evaluates or saves; trackers get the last step's always."""
 
     def __init__(self, finish_step: Callable[[], Mapping[str, float]]) -> None:
         self._finish_step = finish_step
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state, control
+        del args
         self._finish_step()
+        # transformers logs every `logging_steps` steps, and would leave out a last step in between. A run may also end
+        # at any evaluation (early stopping, health).
+        last = state.global_step >= state.max_steps or control.should_training_stop
+        control.should_log = control.should_log or control.should_evaluate or last
 
 
 class EvaluationLog(TrainerCallback):  # type: ignore[misc]
-    """Each evaluation as a row of metrics.jsonl, under the names that training uses."""
+    """Each evaluation as a row of metrics.jsonl, under the names that training uses.
 
-    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
+    Args:
+        write: takes the row.
+        facts: of the evaluation that was just made: its numbers of rows and prompts, and standard errors.
+    """
+
+    def __init__(
+        self, write: Callable[[dict[str, Any]], None], facts: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
         self._write = write
+        self._facts = facts
 
     def on_evaluate(
         self,
@@ -46,7 +57,7 @@ class EvaluationLog(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         del args, control
         values = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items() if name != "epoch"}
-        self._write({"step": state.global_step, "split": "eval", "epoch": state.epoch, **values})
+        self._write({"step": state.global_step, "split": "eval", "epoch": state.epoch, **values, **self._facts()})
 
 
 class StopOnSigns(TrainerCallback):  # type: ignore[misc]
@@ -66,22 +77,26 @@ class StopOnSigns(TrainerCallback):  # type: ignore[misc]
 
 
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
-    """Ctrl-C and SIGTERM save a resumable checkpoint at the end of the step and stop; a second signal stops at once.
+    """The first Ctrl-C or SIGTERM stops the run within a batch, resumable; a second one stops at once.
 
-    The flag is agreed over all ranks at each step's end, so that they stop at the same step whoever got the signal.
+    Between two batches of a step, and in the passes before the first step and after the last one, `BatchStop` is
+    raised. An evaluation among the steps is finished first. Several processes agree on the flag at each step's end, so
+    that they stop at the same step whichever of them got the signal.
 
     Attributes:
-        stopped_by: the signal's number once the run stops for it, else 0.
+        stopped_by: the signal's number once the run stops for it at a step's end, else 0.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._caught = 0
         self._previous: dict[int, Any] = {}
+        self._in_steps = False
+        self._several = int(os.environ.get("WORLD_SIZE", "1")) > 1
         self.stopped_by = 0
 
     def install(self) -> None:
-        """Take the signals over, until `restore`; one that comes before the first step stops the run after it."""
+        """Take the signals over, until `restore`."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._catch)
@@ -93,9 +108,38 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             raise Interrupted(number)
         self._caught = number
         if os.environ.get("RANK", "0") == "0":
-            print("\npalate: stopping after this step, with a checkpoint; once more to stop at once", file=sys.stderr)
+            print("\npalate: stopping after this batch; once more to stop at once", file=sys.stderr)
+        if not self._in_steps and not self._several:
+            raise BatchStop(number)
+
+    def between_batches(self) -> None:
+        """Called between two batches of a step.
+
+        Raises:
+            BatchStop: a signal was caught, and no other process would wait for this one.
+        """
+        if self._caught and not self._several:
+            raise BatchStop(self._caught)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        del args, state, control
+        self._in_steps = True
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        del args, state, control
+        self._in_steps = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._stop(args, state, control)
+        if self.stopped_by:
+            control.should_evaluate = False
+            control.should_log = True
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._in_steps:
+            self._stop(args, state, control)
+
+    def _stop(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
         caught = self._caught
         if args.world_size > 1:
             flag = torch.tensor(caught, device=self._device)
@@ -103,9 +147,8 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             caught = int(flag)
         if caught:
             self.stopped_by = caught
-            # The last step needs no stop: the run is about to end well anyway.
+            # After the last step there is nothing to stop: the run is about to end well anyway.
             control.should_save = state.global_step < state.max_steps
-            control.should_evaluate = False
             control.should_training_stop = True
 
     def restore(self) -> None:
@@ -121,34 +164,20 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
     _shown = ("loss", "reward", "kl", "rewards/accuracies", "rewards/margins", "grad_norm", "learning_rate")
     _short: Mapping[str, str] = {"rewards/accuracies": "accuracy", "rewards/margins": "margin", "learning_rate": "lr"}
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._bar: Progress | None = None
-        self._task: Any = None
-        self._started = 0.0
+    def __init__(self) -> None:
+        self._pass: Pass | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del control
-        self._started = time.monotonic()
-        if not state.is_world_process_zero or not self._console.is_terminal:
-            return
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
-        self._task = self._bar.add_task("training", total=state.max_steps, completed=state.global_step)
-        self._bar.start()
-        del args
+        del args, control
+        # The time left is reckoned from the steps of this process: a resumed run has made the others earlier.
+        self._started, self._begun_at = time.monotonic(), state.global_step
+        if console.is_terminal:
+            self._pass = Pass("training", state.max_steps, done=state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         del args, control
-        if self._bar is not None:
-            self._bar.update(self._task, completed=state.global_step)
+        if self._pass is not None:
+            self._pass.reach(state.global_step)
 
     def on_log(
         self,
@@ -170,22 +199,22 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
         if not parts:
             return
         kind = "eval " if prefix else "train"
-        left = "" if self._bar is not None else f"  {self._left(state)}"
-        self._console.print(
+        left = "" if self._pass is not None else f"  {self._left(state)}"
+        console.print(
             f"{kind} {state.global_step}/{state.max_steps}  " + "  ".join(parts) + left, highlight=False, markup=False
         )
 
     def _left(self, state: TrainerState) -> str:
-        if not state.global_step:
+        made = state.global_step - self._begun_at
+        if made <= 0:
             return ""
-        seconds = (time.monotonic() - self._started) / state.global_step * (state.max_steps - state.global_step)
-        return f"left {int(seconds) // 60}:{int(seconds) % 60:02d}"
+        return f"left {clock((time.monotonic() - self._started) / made * (state.max_steps - state.global_step))}"
 
     def close(self) -> None:
         """Leave the terminal as it was, however the run ended."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._pass is not None:
+            self._pass.close()
+            self._pass = None
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         del args, state, control

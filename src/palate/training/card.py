@@ -32,8 +32,8 @@ def model_card(session: Session, metrics: dict[str, float]) -> str:
         ("starting weights", f"`{session.policy.identity}`"),
         *([("adapters merged before this one", ", ".join(merged))] if merged else []),
         ("reference", f"{reference.kind}, weights `{reference.identity}`" if reference else "none"),
-        ("training groups", f"{len(data.train):,}"),
-        ("held-out groups", f"{len(data.evaluation):,}"),
+        ("training groups", _counted(len(data.train), data.prompts_trained)),
+        ("held-out groups", _counted(len(data.evaluation), data.prompts_evaluated)),
         ("precision", session.precision.name),
         ("learning rate", f"{config.learning_rate:g}"),
         *((label, f"{metrics[name]:.4f}") for name, label in _SHOWN.items() if name in metrics),
@@ -45,3 +45,7 @@ def model_card(session: Session, metrics: dict[str, float]) -> str:
         f"Trained with palate. `run.json` beside this file has the whole config, "
         f"the hashes and the timings.\n\n| | |\n|---|---|\n{table}\n"
     )
+
+
+def _counted(groups: int, prompts: int) -> str:
+    return f"{groups:,} of {prompts:,} prompts" if groups else "none"

@@ -8,6 +8,7 @@ the exact gradient of the step's loss, however the step is split.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -82,12 +83,12 @@ class CoupledLoss:
 
         Every rank calls it at the same time.
         """
-        before = _random_state(self._device)
+        before = random_state(self._device)
         batches = [[batch.to(self._device) for batch in self._split(groups)] for groups in lists]
         part = self._scored(model, [batch for group in batches for batch in group])
-        random = _random_state(self._device) != before
+        random = random_state(self._device) != before
         # Dropout must fall on the same places when the same batches are scored with gradient.
-        _set_random_state(before, self._device)
+        set_random_state(before, self._device)
         output, gradient = self._over(part, training=True)
         pieces = iter(torch.split(gradient, [batch.target_ids.numel() for group in batches for batch in group]))
         found: list[CoupledBatch] = []
@@ -111,10 +112,7 @@ class CoupledLoss:
         with torch.no_grad():
             policy = [self._forward(model, batch) for batch in batches]
         reference = self._reference.logps(batches) if self._reference is not None else [None] * len(batches)
-        weights = [
-            torch.tensor([self._method.weight(group) for group in batch.groups], device=self._device)
-            for batch in batches
-        ]
+        weights = [self._method.weights(batch) for batch in batches]
         return Part.joined(map(Part.of, batches, weights, policy, reference))
 
     def _over(self, part: Part, *, training: bool) -> tuple[LossOutput, torch.Tensor]:
@@ -176,14 +174,21 @@ def _spread(values: torch.Tensor, where: torch.Tensor, rest: float) -> torch.Ten
     return full
 
 
-def _random_state(device: torch.device) -> list[bytes]:
+def random_state(device: torch.device) -> list[bytes]:
+    """The state of torch's generators that a step draws from."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
     return [state.numpy().tobytes() for state in states]
 
 
-def _set_random_state(state: Sequence[bytes], device: torch.device) -> None:
+def same_random_state(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """What is drawn inside, as by every iteration over a DataLoader, moves no dropout of the steps after it."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
+
+
+def set_random_state(state: Sequence[bytes], device: torch.device) -> None:
+    """Go on from what `random_state` gave."""
     tensors = [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in state]
     torch.set_rng_state(tensors[0])
     if device.type == "cuda":

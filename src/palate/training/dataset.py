@@ -11,9 +11,11 @@ import numpy as np
 
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig, SftConfig
-from palate.data import LoadedData, load_records, split_records
+from palate.data import FORMATS, LoadedData, Reading, load_records, split_records
+from palate.data.kinds import KIND_NAMES
+from palate.data.source_labels import check_labels_used
 from palate.models.reference_store import group_key
-from palate.records import AnyRecord, Demonstration, Dropped, Messages, Record
+from palate.records import AnyRecord, Demonstration, Dropped, Record
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
 from palate.text.prompts import encode_prompts
@@ -28,13 +30,13 @@ class RunData:
     Attributes:
         train: encoded training groups.
         evaluation: encoded held-out groups; empty where nothing is held out.
-        prompts: the held-out conversations (or, without any, training ones), to sample answers for.
+        prompts: the held-out records (or, without any, training ones), to sample answers to their prompts.
         report: the pre-flight report, for `data.json`.
     """
 
     train: list[EncodedGroup]
     evaluation: list[EncodedGroup]
-    prompts: list[Messages]
+    prompts: Sequence[Record]
     report: dict[str, Any]
 
     @property
@@ -43,15 +45,34 @@ class RunData:
         return render_preflight(self.report)
 
     @property
+    def prompts_trained(self) -> int:
+        """Different prompts among the training groups."""
+        return _different_prompts(self.train)
+
+    @property
+    def prompts_evaluated(self) -> int:
+        """Different prompts among the held-out groups, the units of what is measured on them."""
+        return _different_prompts(self.evaluation)
+
+    @property
     def identity(self) -> str:
         """16 hexadecimal digits over what is trained and evaluated on, token for token and in its order."""
-        digest = hashlib.sha256()
-        for part in (self.train, self.evaluation):
-            digest.update(f"{len(part)}:".encode())
-            for group in part:
-                digest.update(group_key(group))
-                digest.update(repr((group.weight, group.labels)).encode())
-        return digest.hexdigest()[:16]
+        return _identity(self.train, self.evaluation)
+
+    @property
+    def held_out_identity(self) -> str:
+        """The same over what is evaluated on alone."""
+        return _identity(self.evaluation)
+
+
+def _identity(*parts: Sequence[EncodedGroup]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}:".encode())
+        for group in part:
+            digest.update(group_key(group))
+            digest.update(repr((group.weight, group.labels)).encode())
+    return digest.hexdigest()[:16]
 
 
 def build_data(config: RunConfig, method: Method[Any], template: Template) -> RunData:
@@ -68,6 +89,7 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
         eval_records = loaded[1].records
     elif config.val_size:
         train_records, eval_records = split_records(train_records, config.val_size, seed=config.seed)
+    check_labels_used([source for part in loaded for source in part.sources], _reading(config))
     train = _encode(config, train_records, template, method)
     evaluation = _encode(config, eval_records, template, method)
     report = preflight_report(
@@ -77,11 +99,28 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
         {"train": train, "eval": evaluation} if eval_records else {"train": train},
         template,
         cutoff_len=config.cutoff_len,
+        notices=_unread(loaded) if isinstance(config, RolloutFields) else [],
     )
     check_preflight(report, max_dropped=config.max_dropped)
     asked = eval_records or train_records
     groups, held_out = (method.arrange(part.groups, seed=config.seed) for part in (train, evaluation))
-    return RunData(groups, held_out, [row.prompt for row in asked if row.prompt], report)
+    return RunData(groups, held_out, [row for row in asked if row.prompt], report)
+
+
+def _different_prompts(groups: Sequence[EncodedGroup]) -> int:
+    return len({group.prompt_ids.tobytes() for group in groups})
+
+
+def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:
+    """A line for each source whose rows have more than prompts: the policy answers those itself."""
+    kinds = {form.name: form.kind for form in FORMATS}
+    lines = []
+    for source in (source for part in loaded for source in part.sources):
+        kind = kinds.get(source.format, Record)
+        beside = source.unknown_columns if kind is Record else (f"the answers and scores of its {KIND_NAMES[kind]}",)
+        if beside:
+            lines.append(f"{source.name}: the policy answers its prompts; not trained on: {', '.join(beside)}")
+    return lines
 
 
 def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any) -> LoadedData[Any]:
@@ -93,8 +132,14 @@ def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any)
         max_samples=config.max_samples,
         max_dropped=config.max_dropped,
         seed=config.seed,
+        reading=_reading(config),
+        keep_columns=isinstance(config, RolloutFields),
         **mixture,
     )
+
+
+def _reading(config: RunConfig) -> Reading:
+    return Reading(labels=config.labels or {})
 
 
 def _encode(config: RunConfig, records: Sequence[Any], template: Template, method: Method[Any]) -> Encoded:

@@ -17,6 +17,7 @@ class StopEarly(EarlyStoppingCallback):  # type: ignore[misc]
 
     def __init__(self, patience: int) -> None:
         super().__init__(patience)
+        self.early_stopping_patience_counter: int = 0
         self._best: float | None = None
 
     def check_metric_value(

@@ -47,7 +47,7 @@ class Health:
 
     Args:
         starts_equal: the reference is the policy as it starts and nothing random is on, so the first margins are 0.
-        start_loss: the objective's known loss then, or None.
+        start_loss: the known loss of the first step's groups, or None; asked once.
         fresh: False for a resumed run, whose first step is not the start.
         diagnose_still: called once, after the first update: says what did not move as it should, in one line, and
             whether that is an error; None where all is well.
@@ -60,7 +60,7 @@ class Health:
         self,
         *,
         starts_equal: bool,
-        start_loss: float | None,
+        start_loss: Callable[[], float | None],
         fresh: bool,
         diagnose_still: Callable[[], tuple[str, bool] | None],
         tell: Callable[[Finding], None],
@@ -94,6 +94,7 @@ class Health:
         self._updated = self._updated or metrics.get("learning_rate", 0.0) > 0.0
         self._check_spike(step, metrics)
         self._check_chosen(step, metrics)
+        self._check_rewarded(step, metrics)
         self._steps_seen += 1
 
     def _check_start(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -105,7 +106,7 @@ class Health:
                 f"step {step}: the reference is the starting policy, so the first margin must be 0, but it is "
                 f"{margin:.4f}: policy and reference are scored differently; please report the model's architecture"
             )
-        known, within = self._start_loss, _START_TOLERANCE if self._exact else _ROUNDED_LOSS
+        known, within = self._start_loss(), _START_TOLERANCE if self._exact else _ROUNDED_LOSS
         if known is not None and not math.isclose(metrics["loss"], known, rel_tol=within, abs_tol=1e-6):
             raise TrainingError(
                 f"step {step}: the first loss must be {known:.4f} for this objective, but it is {metrics['loss']:.4f}"
@@ -154,6 +155,15 @@ class Health:
                 f"log-probability of the chosen answers is {-drift:.1f} nats below the reference over {_WINDOW} steps: "
                 "the margin grows because rejected falls faster",
                 "pref_ftx: 0.1 (an SFT term), pref_loss: dpop, a higher pref_beta, or fewer steps",
+            )
+
+    def _check_rewarded(self, step: int, metrics: Mapping[str, float]) -> None:
+        if metrics.get("unrewarded") == 1.0 and not self._has("no_reward"):
+            self._find(
+                step,
+                "no_reward",
+                "every reward gave None for every answer of a step: nothing is learned from it",
+                "let one of rewards score these rows, or leave them out of the dataset",
             )
 
     def notice(self, step: int, sign: Sign) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from palate.models.casts import reuse_casts
+from palate.models.generate import BATCH_SIZE
 from palate.models.precision import Precision
 from palate.text.batch import Batch
 from palate.training.environment import available_memory_bytes
@@ -45,6 +46,7 @@ class MemoryPlan:
         trunk: what the trunk cache may grow to.
         tokens: budget of one forward pass.
         available: free memory of the device when the plan was made.
+        answers: what it takes to sample answers between steps, for online stages.
     """
 
     base: int
@@ -53,10 +55,12 @@ class MemoryPlan:
     trunk: int
     tokens: int
     available: int
+    answers: int = 0
 
     @property
     def peak(self) -> int:
-        return self.base + self.training + self.trunk + self.per_token * self.tokens
+        # Answers are sampled between steps, when no activations are there.
+        return self.base + self.training + self.trunk + max(self.per_token * self.tokens, self.answers)
 
     def line(self) -> str:
         """For the terminal."""
@@ -64,8 +68,9 @@ class MemoryPlan:
             f"{_gb(self.base)} now, {_gb(self.training)} gradients, optimiser and casts, "
             f"{_gb(self.per_token * self.tokens)} activations of {self.tokens} tokens"
         )
+        answers = f" or {_gb(self.answers)} to sample answers" if self.answers else ""
         trunk = f", {_gb(self.trunk)} trunk cache" if self.trunk else ""
-        line = f"memory    about {_gb(self.peak)} at the peak: {parts}{trunk}"
+        line = f"memory    about {_gb(self.peak)} at the peak: {parts}{answers}{trunk}"
         if self.peak - self.base > self.available:
             line += (
                 f"; only {_gb(self.available)} are free: try gradient_checkpointing: true, finetuning_type: lora, or "
@@ -78,6 +83,7 @@ class MemoryPlan:
             "base": self.base,
             "training": self.training,
             "per_token": self.per_token,
+            "answers": self.answers,
             "trunk": self.trunk,
             "tokens": self.tokens,
             "peak": self.peak,
@@ -95,6 +101,7 @@ def plan_memory(
     trunk: int,
     device: torch.device,
     inputs: Mapping[str, Any] | None = None,
+    answer_tokens: int = 0,
 ) -> MemoryPlan:
     """Estimate the peak, and choose the token budget where none is given.
 
@@ -106,6 +113,7 @@ def plan_memory(
         largest: most tokens that a step can put together; a larger budget would never be used.
         trunk: bytes that the trunk cache will grow to.
         inputs: further arguments of a forward pass.
+        answer_tokens: of the longest prompt with its sampled answer, for online stages; 0 where nothing is sampled.
     """
     trained = {id(p): p for p in model.parameters() if p.requires_grad}.values()
     count = sum(p.numel() for p in trained)
@@ -117,7 +125,19 @@ def plan_memory(
         room = _SHARE * available - training - trunk
         fitting = int(room / max(per_token, 1)) // 256 * 256
         tokens = max(_LEAST_TOKENS, min(fitting, _MOST_TOKENS.get(device.type, 4096)))
-    return MemoryPlan(base, training, per_token, trunk, min(tokens, max(largest, 1)), available)
+    answers = _answer_bytes(model, answer_tokens, precision) if answer_tokens else 0
+    return MemoryPlan(base, training, per_token, trunk, min(tokens, max(largest, 1)), available, answers)
+
+
+def _answer_bytes(model: Any, tokens: int, precision: Precision) -> int:
+    """Keys, values and logits of a batch of answers of `tokens` tokens each, their prompts included."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = 4 if precision.autocast is None else 2
+    cache = 2 * config.num_hidden_layers * heads * width * tokens * size
+    logits = 3 * 4 * config.vocab_size  # with their probabilities and the sums that a token is drawn by
+    return int(BATCH_SIZE * (cache + logits))
 
 
 def _cast_bytes(model: nn.Module, precision: Precision) -> int:
@@ -132,19 +152,22 @@ def _per_token(model: Any, batch: Batch, inputs: Mapping[str, Any], precision: P
     """Bytes per token that autograd saves, and the largest of them once more for what backward needs in passing."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
+    alive: list[torch.UntypedStorage] = []  # until all are counted, no address is used twice
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
+    def note(tensor: torch.Tensor) -> None:
+        # Nothing is kept for a backward pass that never comes. A node that held its own output would be a cycle that
+        # Python's collector cannot see, and the whole model would stay in memory with it.
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
+            alive.append(storage)
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
 
     training = model.training
     model.train()
     try:
         with (
             torch.enable_grad(),
-            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+            torch.autograd.graph.saved_tensors_hooks(note, _never),
             reuse_casts(),
             precision.context(device),
         ):
@@ -156,6 +179,10 @@ def _per_token(model: Any, batch: Batch, inputs: Mapping[str, Any], precision: P
     activations = [size for size in kept.values() if size not in weights]
     tokens = max(batch.input_ids.numel(), 1)
     return int(sum(activations) / tokens)
+
+
+def _never(_: object) -> torch.Tensor:
+    raise AssertionError("no backward pass follows the one that is measured")
 
 
 def _linear_sizes(model: nn.Module) -> set[int]:

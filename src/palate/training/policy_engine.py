@@ -10,13 +10,13 @@ from transformers import PreTrainedTokenizerBase
 
 from palate.artifacts import atomic_folder
 from palate.config.functions import load_function
-from palate.config.rollout import RolloutFields
 from palate.config.run import GrpoConfig, PpoConfig
 from palate.errors import ConfigError
 from palate.models.engine import Engine
 from palate.models.generate import Decoding
 from palate.models.save import save_pretrained
 from palate.records import Answer, Messages
+from palate.text.rendering import parse_tools
 from palate.text.template import Template
 
 FOLDER = ".rollout-policy"
@@ -55,12 +55,22 @@ class PolicyEngine:
         self._sync(self._folder)
 
     def answers(
-        self, prompts: Sequence[Messages], template: Template, decoding: Decoding, seeds: Sequence[int]
+        self,
+        prompts: Sequence[Messages],
+        template: Template,
+        decoding: Decoding,
+        seeds: Sequence[int],
+        *,
+        tools: Sequence[str | None] | None = None,
     ) -> list[list[int]]:
         """The token ids of one answer to each conversation, at most `max_new_tokens` of them."""
-        found = self._engine.answers(prompts, decoding, seeds)
+        tools = tools or [None] * len(prompts)
+        found = self._engine.answers(prompts, decoding, seeds, tools=tools)
         longest = decoding.max_new_tokens
-        return [_ids(prompt, answer, template)[:longest] for prompt, answer in zip(prompts, found, strict=True)]
+        return [
+            _ids(prompt, answer, template, parse_tools(offered))[:longest]
+            for prompt, answer, offered in zip(prompts, found, tools, strict=True)
+        ]
 
 
 def policy_engine(config: PpoConfig | GrpoConfig, run: Path, tokenizer: PreTrainedTokenizerBase) -> PolicyEngine | None:
@@ -91,7 +101,8 @@ def policy_engine(config: PpoConfig | GrpoConfig, run: Path, tokenizer: PreTrain
     return PolicyEngine(engine, sync, run / FOLDER, tokenizer)
 
 
-def _ids(prompt: Messages, answer: Answer, template: Template) -> list[int]:
+def _ids(prompt: Messages, answer: Answer, template: Template, tools: Sequence[Any] | None) -> list[int]:
     """At least one token, also of an empty answer: the one that ends it."""
     ended = answer.finish_reason != "length"
-    return template.answer_ids(prompt, answer.text, ended=ended) or template.answer_ids(prompt, "", ended=True)
+    ids = template.answer_ids(prompt, answer.text, ended=ended, tools=tools)
+    return ids or template.answer_ids(prompt, "", ended=True, tools=tools)

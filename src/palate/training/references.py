@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from palate.artifacts import check_writable
 from palate.config.preference import ReferenceFields
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
@@ -20,8 +21,8 @@ from palate.models.precision import Precision
 from palate.models.probe import probe
 from palate.models.reference import AdapterOff, FrozenCopy, PolicyAtStart, Reference, SeparateModel, check_separate
 from palate.models.reference_store import ReferenceStore
-from palate.models.vocabulary import embedding_rows
 from palate.models.stored import StoredReference, fill, share, verify
+from palate.models.vocabulary import embedding_rows
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.build import Policy, enlarge, tree_of
@@ -31,18 +32,28 @@ Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
 
 
 def build_reference(
-    config: RunConfig, method: Method[Any], policy: Policy, precision: Precision, device: torch.device
+    config: RunConfig,
+    method: Method[Any],
+    policy: Policy,
+    precision: Precision,
+    device: torch.device,
+    *,
+    longest: int | None = None,
 ) -> Reference | None:
     """None, a separate model, the base under a new adapter, a copy of what trains, or stored values of one of these.
 
+    Args:
+        longest: tokens of the longest sequence that the run may score, where that is known.
+
     Raises:
-        ModelError: `ref_model` cannot be loaded, or shares storage with what trains.
+        ModelError: `ref_model` cannot be loaded, shares storage with what trains, or reads no packed rows while the
+            policy does.
         ArtifactError: `reference_cache` names a file that is damaged or belongs to another reference.
     """
     if not method.needs_reference:
         return None
     cache = config.reference_cache if isinstance(config, ReferenceFields) else "off"
-    live = _live(config, policy, precision, device, stored=cache != "off")
+    live = _live(config, policy, precision, device, stored=cache != "off", longest=longest)
     check_separate(policy.model, live)
     if cache == "off":
         return live
@@ -80,7 +91,7 @@ def fill_reference(
     Ranks share the work and end with the same values; the main process writes the file.
 
     Raises:
-        ArtifactError: stored values are not the reference's.
+        ArtifactError: stored values are not the reference's, or the file cannot be written.
     """
     if not isinstance(reference, StoredReference) or reference.live is None:
         return
@@ -91,17 +102,27 @@ def fill_reference(
     verify(store, live, groups, split, device, precision.name)
     missing = store.missing(groups)
     if missing:
-        say(f"reference: scoring {len(missing)} groups once ({known} are stored already)")
-        fill(store, live, share(missing), split, device)
-        store.gather()
         if main:
-            store.save()
+            check_writable(store.path)
+        say(f"reference: scoring {len(missing)} groups once ({known} are stored already)")
+        save = store.save if main else lambda: None
+        try:
+            fill(store, live, share(missing), split, device, save)
+            store.gather()
+        finally:  # Ctrl-C, or a model that fails on a row: what was scored is kept
+            save()
     else:
         say(f"reference: all {known} groups are stored already, {store.path}")
 
 
 def _live(
-    config: RunConfig, policy: Policy, precision: Precision, device: torch.device, *, stored: bool
+    config: RunConfig,
+    policy: Policy,
+    precision: Precision,
+    device: torch.device,
+    *,
+    stored: bool,
+    longest: int | None,
 ) -> AdapterOff | FrozenCopy | PolicyAtStart | SeparateModel:
     separate = config.ref_model if isinstance(config, ReferenceFields | RolloutFields) else None
     if separate is not None and not _is_the_policy(config, separate):
@@ -115,7 +136,12 @@ def _live(
         identity = model_hash(model)
 
         def frozen(model: Any) -> Any:
-            probe(model, want_packed=policy.probe.packed, tree=tree_of(config))
+            found = probe(model, want_packed=policy.probe.packed, tree=tree_of(config), longest=longest)
+            if policy.probe.packed and not found.packed:
+                raise ModelError(
+                    f"ref_model: {separate} cannot read the packed rows that the policy reads: {found.reason}; set "
+                    "attention: padded"
+                )
             model.requires_grad_(False)
             store_frozen_in(model, precision)
             return model

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch.optim.lr_scheduler import LambdaLR
+
 from palate.artifacts import read_json, read_jsonl, verify_folder, write_text
 from palate.errors import ArtifactError
 
@@ -44,8 +46,8 @@ def changed_settings(run: Path, began: Mapping[str, Any], now: Mapping[str, Any]
         before, after = (math.prod(config[key] for key in _BATCH) for config in (began, now))
         if before != after:
             lines.append(
-                f"warning: a step has {after} rows of each process now and had {before}: unless the number of processes "
-                "makes up for it, rows of this epoch are left out or come twice"
+                f"warning: a step has {after} rows of each process now and had {before}: unless the number of "
+                "processes makes up for it, rows of this epoch are left out or come twice"
             )
     return lines
 
@@ -73,6 +75,19 @@ def check_resumable(checkpoint: Path) -> None:
             f"{checkpoint}: holds the model only (save_only_model: true) and cannot be resumed; name it as "
             "model_name_or_path (or adapter_name_or_path) of a new run instead"
         )
+
+
+def follow_schedule(optimizer: Any, schedule: Any) -> None:
+    """Make the next step at the rate of the schedule as it is now.
+
+    A checkpoint holds the rate that its own schedule gave, which is 0 at the end of most of them; the first step of a
+    run that goes on beyond that end would change nothing.
+    """
+    if isinstance(schedule, LambdaLR):
+        rates = [base * share(schedule.last_epoch) for base, share in zip(schedule.base_lrs, schedule.lr_lambdas)]
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
 
 
 def rewind_metrics(log: Path, checkpoint: Path | None) -> list[dict[str, Any]]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from palate.config.rollout import RewardTerm
-from palate.data.scores import checked_scores, rule_score
+from palate.data.scores import GROUP_OF, check_columns, checked_scores, rule_score
 from palate.errors import ConfigError
 from palate.models.precision import Precision
 from palate.models.reward_model import RewardModel
-from palate.records import Messages, RewardFunction
+from palate.records import Columns, Messages, RewardFunction
 
 JudgeRewards: TypeAlias = Callable[[str], RewardFunction]
 """Makes a judge's specification into a reward; lent by whoever may know judges (`cli`, `loop`)."""
@@ -23,16 +23,16 @@ class Rewarded:
     """The rewards of n answers.
 
     Attributes:
-        total: Σ weight · reward, [n].
-        terms: name → the term's own reward before its weight, [n].
+        total: Σ weight · reward over the terms that scored the answer, [n]; None where none did.
+        terms: name → the term's own reward before its weight, [n]; None where it gave none.
     """
 
-    total: list[float]
-    terms: Mapping[str, list[float]]
+    total: list[float | None]
+    terms: Mapping[str, list[float | None]]
 
 
 class WeightedRewards:
-    """Σ weight · reward over named terms.
+    """Σ weight · reward over named terms; a term that gives None for an answer is left out of that answer's sum.
 
     Args:
         terms: (name, weight, function) of each.
@@ -41,15 +41,30 @@ class WeightedRewards:
     def __init__(self, terms: Sequence[tuple[str, float, RewardFunction]]) -> None:
         self._terms = list(terms)
 
-    def __call__(self, prompts: Sequence[Messages], completions: Sequence[str]) -> Rewarded:
+    def __call__(
+        self, prompts: Sequence[Messages], completions: Sequence[str], columns: Columns | None = None
+    ) -> Rewarded:
         found = {
-            name: checked_scores(f"rewards: {name}", function, prompts, completions)
+            name: checked_scores(f"rewards: {name}", function, prompts, completions, columns)
             for name, _, function in self._terms
         }
-        total = [0.0] * len(completions)
+        total: list[float | None] = [None] * len(completions)
         for name, weight, _ in self._terms:
-            total = [sum_ + weight * value for sum_, value in zip(total, found[name])]
+            total = [_plus(so_far, weight, value) for so_far, value in zip(total, found[name])]
         return Rewarded(total, found)
+
+    def check_columns(self, columns: Collection[str]) -> None:
+        """Refuse a function that asks for a column which no row of the datasets has.
+
+        Raises:
+            ConfigError: names function and column.
+        """
+        for name, _, function in self._terms:
+            check_columns(f"rewards: {name}", function, {*columns, GROUP_OF})
+
+
+def _plus(total: float | None, weight: float, reward: float | None) -> float | None:
+    return total if reward is None else (total or 0.0) + weight * reward
 
 
 def build_rewards(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,18 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from palate.artifacts import read_json, write_json
+from palate.data.scores import GROUP_OF, columns_of
 from palate.errors import ArtifactError
 from palate.models.generate import Decoding, generate, sampling_seed
 from palate.models.logprobs import TokenLogps
 from palate.models.precision import Precision
 from palate.models.reference import Reference, evaluating, score
 from palate.models.value_head import load_value_head, save_value_head
-from palate.records import Messages
 from palate.text.batch import Batch
 from palate.text.groups import EncodedCompletion, EncodedGroup
-from palate.text.prompts import CONVERSATION
+from palate.text.prompts import COLUMNS, CONVERSATION, TOOLS
 from palate.text.template import Template
-from palate.training.methods.online import SEEN, TOKENS, OnlineMethod, Sampled, Total
+from palate.training.methods.online import GIVEN, SEEN, TOKENS, OnlineMethod, Sampled, Total
 from palate.training.policy_engine import PolicyEngine
 from palate.training.rewards import Rewarded, WeightedRewards
 
@@ -101,10 +103,15 @@ class Rollouts:
 
     def _filled(self, groups: Sequence[EncodedGroup], moment: object, *, training: bool) -> list[EncodedGroup]:
         sampler, k = self._sampler, self._sampler.method.generations
-        prompts = [group.extra[CONVERSATION] for group in groups for _ in range(k)]
+        each = [group for group in groups for _ in range(k)]
         seeds = [sampling_seed(sampler.decoding.seed, moment, g.id, number) for g in groups for number in range(k)]
-        ids = self._answers([group.prompt_ids.tolist() for group in groups for _ in range(k)], prompts, seeds)
-        rewarded = sampler.rewards(prompts, [sampler.template.decode(one) for one in ids])
+        ids = self._answers(each, seeds)
+        columns = columns_of([group.extra[COLUMNS] for group in each])
+        # Rows with equal prompts are groups of their own: a judge compares answers within a row.
+        columns[GROUP_OF] = [number for number in range(len(groups)) for _ in range(k)]
+        rewarded = sampler.rewards(
+            [group.extra[CONVERSATION] for group in each], [sampler.template.decode(one) for one in ids], columns
+        )
         answered = [
             replace(group, completions=tuple(_completion(one) for one in ids[place * k : (place + 1) * k]))
             for place, group in enumerate(groups)
@@ -113,13 +120,13 @@ class Rollouts:
         kept = sampler.method.prepare(sampled, self._total, training=training)
         return self._with_numbers(answered, sampled, rewarded, kept)
 
-    def _answers(self, ids: list[list[int]], prompts: Sequence[Messages], seeds: Sequence[int]) -> list[list[int]]:
-        """One sampled answer to each prompt, given as token ids and as a conversation."""
+    def _answers(self, groups: Sequence[EncodedGroup], seeds: Sequence[int]) -> list[list[int]]:
+        """One sampled answer to each group's prompt, as token ids."""
         sampler = self._sampler
         if sampler.engine is None:
             return generate(
                 sampler.policy,
-                ids,
+                [group.prompt_ids.tolist() for group in groups],
                 sampler.decoding,
                 stop_ids=sampler.template.stop_ids,
                 precision=sampler.precision,
@@ -128,7 +135,13 @@ class Rollouts:
         if sampler.main:
             sampler.engine.follow(sampler.policy)
         self._total(torch.zeros(1, device=sampler.device))  # nobody asks before the engine has the weights
-        return sampler.engine.answers(prompts, sampler.template, sampler.decoding, seeds)
+        return sampler.engine.answers(
+            [group.extra[CONVERSATION] for group in groups],
+            sampler.template,
+            sampler.decoding,
+            seeds,
+            tools=[group.extra[TOOLS] for group in groups],
+        )
 
     def _scored(self, groups: Sequence[EncodedGroup], ids: Sequence[Sequence[int]], rewarded: Rewarded) -> Sampled:
         sampler, device = self._sampler, self._sampler.device
@@ -147,7 +160,7 @@ class Rollouts:
 
         values = [one.values for one in policy if one.values is not None]
         return Sampled(
-            scores=torch.tensor(rewarded.total, dtype=torch.float32, device=device),
+            scores=torch.tensor(_numbers(rewarded.total), dtype=torch.float64, device=device),
             ended=torch.tensor([one[-1] in sampler.template.stop_ids for one in ids], device=device),
             mask=mask,
             logps=padded([one.logps.float() for one in policy]),
@@ -168,17 +181,21 @@ class Rollouts:
         tokens = {name: torch.split(value[sampled.mask], sizes) for name, value in each.items()}
         seen = {
             "reward": sampled.scores,
-            **{f"rewards/{name}": torch.tensor(given) for name, given in rewarded.terms.items()},
+            **{f"rewards/{name}": torch.tensor(_numbers(given)) for name, given in rewarded.terms.items()},
             "kl": sampled.kl,
             "length": sampled.mask.sum(-1),
             "ended": sampled.ended,
         }
-        means = {name: value.float().cpu().view(-1, k).mean(-1).tolist() for name, value in seen.items()}
-        spread = sampled.scores.view(-1, k).std(-1, correction=0).tolist()
+        partial = {f"{GIVEN}{name}": ~value.isnan() for name, value in seen.items() if name.startswith("reward")}
+        means = {
+            name: value.float().nan_to_num().cpu().view(-1, k).mean(-1).tolist()
+            for name, value in {**seen, **partial}.items()
+        }
+        spread = [_spread(rewarded.total[place * k : (place + 1) * k]) for place in range(len(groups))]
         return [
             replace(
                 group,
-                labels=tuple(rewarded.total[place * k : (place + 1) * k]),
+                labels=tuple(_numbers(rewarded.total[place * k : (place + 1) * k])),
                 extra={
                     TOKENS: {name: parts[place].cpu().numpy() for name, parts in tokens.items()},
                     SEEN: {**{name: value[place] for name, value in means.items()}, "reward_spread": spread[place]},
@@ -203,6 +220,17 @@ class Rollouts:
         path = folder / f"rollouts-{rank}.json"
         if path.exists():
             self._held = [[_from_json(row) for row in rows] for rows in read_json(path)["lists"]]
+
+
+def _numbers(rewards: Sequence[float | None]) -> list[float]:
+    """NaN where there is no reward."""
+    return [math.nan if reward is None else reward for reward in rewards]
+
+
+def _spread(rewards: Sequence[float | None]) -> float:
+    """Population deviation of the rewards that there are; exactly 0 of equal ones."""
+    given = [reward for reward in rewards if reward is not None]
+    return statistics.pstdev(given) if given and min(given) < max(given) else 0.0
 
 
 def _completion(ids: Sequence[int]) -> EncodedCompletion:
@@ -238,6 +266,6 @@ def _from_json(row: Mapping[str, Any]) -> EncodedGroup:
         tuple(_completion(ids) for ids in row["completions"]),
         row["weight"],
         row["source"],
-        tuple(row["labels"]),
+        tuple(_numbers(row["labels"])),
         {TOKENS: {name: np.array(v, dtype=np.float32) for name, v in row[TOKENS].items()}, SEEN: row[SEEN]},
     )

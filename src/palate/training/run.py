@@ -14,10 +14,13 @@ from palate.artifacts import JsonlWriter, RunDir, remove_folder, write_json
 from palate.config.preference import SampleFields
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
-from palate.errors import ArtifactError, ConfigError, Stopped
+from palate.errors import ArtifactError, BatchStop, Stopped
 from palate.models.generate import Decoding
 from palate.models.reference import Reference
+from palate.text.groups import EncodedGroup
 from palate.training.arguments import training_arguments
+from palate.training.best import check_best_metric
+from palate.training.build import balance_of
 from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
 from palate.training.early import StopEarly
 from palate.training.environment import is_main_process, machine, peak_memory_bytes, versions
@@ -32,6 +35,7 @@ from palate.training.rewards import JudgeRewards
 from palate.training.rollouts import Sampler
 from palate.training.samples import SampleWriter
 from palate.training.session import Session, prepare
+from palate.training.trackers import check_trackers
 from palate.training.trainer import PalateTrainer
 from palate.training.watch import Watch
 
@@ -70,6 +74,8 @@ def train(config: RunConfig, *, notices: Sequence[str] = (), judges: JudgeReward
         RunDir.check(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
     if isinstance(config.resume_from_checkpoint, str):
         check_resumable(Path(config.resume_from_checkpoint))
+    if is_main_process():
+        check_trackers(config.report_to)
     session = prepare(config, notices, judges=judges)
     if not is_main_process():
         return _Training(session, RunDir(config.output_dir)).run()
@@ -106,29 +112,26 @@ class _Training:
             write_json(self.folder.data, session.data.report)
             self.folder.update(**_facts(session))
             self._rewind(checkpoint)
+        stop = StopOnSignal(session.device)
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: self._watch.end() if self._watch else None)
             metrics_file = stack.enter_context(JsonlWriter(self.folder.metrics)) if self.main else None
             samples = self._samples(stack)
-            trainer = self._trainer()
-            stop = StopOnSignal(session.device)
-            progress = TerminalProgress(session.voice.console)
+            trainer = self._trainer(stop)
+            progress = TerminalProgress()
             stop.install()
             stack.callback(stop.restore)
             stack.callback(progress.close)
             for callback in (StepMetrics(trainer.finish_step), stop, progress):
                 trainer.add_callback(callback)
             if metrics_file is not None:
-                trainer.add_callback(EvaluationLog(metrics_file.write))
-            self._before_the_first_step(trainer, samples, fresh=checkpoint is None)
-            self._observe(trainer, metrics_file)
-            with session.voice.timed("train"):
-                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            if stop.stopped_by and trainer.state.global_step < trainer.state.max_steps:
-                raise self._stopped(trainer, stop.stopped_by)
-            evaluated = self._evaluate(trainer)
-            if samples is not None:
-                samples.write(trainer.state.global_step, session.policy.model)
+                trainer.add_callback(EvaluationLog(metrics_file.write, lambda: trainer.evaluated))
+            try:
+                evaluated = self._passes(trainer, samples, metrics_file, stop, checkpoint)
+            except BatchStop as signal:
+                trainer.abandon_step()
+                trainer.save_checkpoint()
+                raise self._stopped(trainer, signal.signal_number) from None
         final = {**self.last, **evaluated}
         with session.voice.timed("save"):
             publish(self.folder.path, trainer, session, final)
@@ -139,10 +142,32 @@ class _Training:
 
     # ---- parts
 
+    def _passes(
+        self,
+        trainer: PalateTrainer,
+        samples: SampleWriter | None,
+        metrics_file: JsonlWriter | None,
+        stop: StopOnSignal,
+        checkpoint: Path | None,
+    ) -> dict[str, float]:
+        """What comes before the first step, the steps, the last evaluation and the last samples."""
+        session = self.session
+        self._before_the_first_step(trainer, samples, fresh=checkpoint is None)
+        self._observe(trainer, metrics_file)
+        with session.voice.timed("train"):
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if stop.stopped_by and trainer.state.global_step < trainer.state.max_steps:
+            raise self._stopped(trainer, stop.stopped_by)
+        stop.between_batches()  # caught while the last step was made or evaluated
+        evaluated = self._evaluate(trainer)
+        if samples is not None:
+            samples.write(trainer.state.global_step, session.policy.model)
+        return evaluated
+
     def _before_the_first_step(self, trainer: PalateTrainer, samples: SampleWriter | None, *, fresh: bool) -> None:
         """What only the start can do: fill the reference store and let policy and reference answer."""
         session = self.session
-        self._check_best_metric(trainer)
+        check_best_metric(session, trainer)
         with session.voice.timed("reference"):
             fill_reference(
                 session.reference,
@@ -160,20 +185,7 @@ class _Training:
         if session.reference is not None:
             session.reference.release()
 
-    def _check_best_metric(self, trainer: PalateTrainer) -> None:
-        """Refuse a metric that no evaluation of this run has, before the run is paid for."""
-        session, name = self.session, self.session.config.metric_for_best_model
-        if name in (None, "loss") or not session.data.evaluation:
-            return
-        with session.precision.context(session.device):
-            names = trainer.evaluation_metrics()
-        if name not in names:
-            raise ConfigError(
-                f"metric_for_best_model: {name} is not measured with stage: {session.config.stage}; "
-                f"an evaluation has {', '.join(names)}"
-            )
-
-    def _trainer(self) -> PalateTrainer:
+    def _trainer(self, stop: StopOnSignal) -> PalateTrainer:
         session, config = self.session, self.session.config
         budget = self._token_budget()
         trainer = PalateTrainer(
@@ -186,9 +198,11 @@ class _Training:
             packed=session.policy.probe.packed,
             token_budget=budget,
             trunk=session.policy.trunk,
+            balance=balance_of(config, session.policy.model)[0],
             noise=session.policy.noise,
             sampler=self._sampler(),
             on_step=self._on_step,
+            between_batches=stop.between_batches,
             args=training_arguments(config, self.folder.path, session.precision, session.device),
             processing_class=session.template.tokenizer,
         )
@@ -235,6 +249,7 @@ class _Training:
             trunk=trunk.estimate(groups) if trunk else 0,
             device=session.device,
             inputs=session.method.inputs(batch),
+            answer_tokens=_answer_tokens(config, groups),
         )
         session.voice.say(plan.line())
         if self.main:
@@ -339,10 +354,10 @@ class _Training:
         step, of = trainer.state.global_step, trainer.state.max_steps
         if self.main:
             self.folder.finish("stopped", **self.outcome(self.last))
-        return Stopped(
-            f"stopped at step {step} of {of} with a checkpoint; go on with: --set resume_from_checkpoint=true",
-            signal_number,
+        where = (
+            f"stopped at step {step} of {of} with a checkpoint" if step else "stopped before the end of the first step"
         )
+        return Stopped(f"{where}; go on with: --set resume_from_checkpoint=true", signal_number)
 
     def outcome(self, metrics: Mapping[str, float]) -> dict[str, Any]:
         """What run.json says of how it went."""
@@ -354,6 +369,13 @@ class _Training:
             "timings": voice.timings,
             "peak_memory_bytes": peak_memory_bytes(self.session.device),
         }
+
+
+def _answer_tokens(config: RunConfig, groups: Sequence[EncodedGroup]) -> int:
+    """Tokens of the longest prompt with a longest answer; 0 where this process samples none."""
+    if not isinstance(config, RolloutFields) or config.rollout_url is not None:
+        return 0
+    return max(group.longest_row for group in groups)
 
 
 def _facts(session: Session) -> dict[str, Any]:
@@ -378,8 +400,11 @@ def _facts(session: Session) -> dict[str, Any]:
         "objective": session.method.name,
         "data": {
             "train_groups": len(data.train),
+            "train_prompts": data.prompts_trained,
             "eval_groups": len(data.evaluation),
+            "eval_prompts": data.prompts_evaluated,
             "identity": data.identity,
+            **({"held_out_identity": data.held_out_identity} if data.evaluation else {}),
         },
     }
 

@@ -9,7 +9,8 @@ from palate.artifacts import JsonlWriter
 from palate.models.generate import Decoding, generate
 from palate.models.precision import Precision
 from palate.models.reference import Reference
-from palate.records import Messages, as_turn
+from palate.records import Record, as_turn
+from palate.text.rendering import parse_tools
 from palate.text.template import Template
 
 
@@ -17,13 +18,13 @@ class SampleWriter:
     """Greedy answers to fixed prompts; the reference answers once, because it does not move.
 
     Args:
-        prompts: conversations that end before the assistant's turn.
+        prompts: records whose prompts end before the assistant's turn.
         max_new_tokens: longest answer.
     """
 
     def __init__(
         self,
-        prompts: Sequence[Messages],
+        prompts: Sequence[Record],
         template: Template,
         precision: Precision,
         max_new_tokens: int,
@@ -61,11 +62,11 @@ class SampleWriter:
             self._append(step, self._answers(policy))
 
     def _append(self, step: int, answers: Sequence[str]) -> None:
-        for number, (prompt, answer) in enumerate(zip(self._prompts, answers, strict=True)):
+        for number, (record, answer) in enumerate(zip(self._prompts, answers, strict=True)):
             self._writer.write(
                 {
                     "step": step,
-                    "prompt": [as_turn(message) for message in prompt],
+                    "prompt": [as_turn(message) for message in record.prompt],
                     "policy": answer,
                     "reference": self._reference[number] if self._reference is not None else None,
                 }
@@ -74,7 +75,7 @@ class SampleWriter:
     def _answers(self, model: Any) -> list[str]:
         ids = generate(
             model,
-            [self._template.generation_prompt(prompt) for prompt in self._prompts],
+            [self._template.generation_prompt(one.prompt, tools=parse_tools(one.tools)) for one in self._prompts],
             self._decoding,
             stop_ids=self._template.stop_ids,
             precision=self._precision,

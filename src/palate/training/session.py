@@ -9,23 +9,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
 from palate.models.allocator import keep_freed_memory
-from palate.models.load import load_tokenizer, resolve_name
+from palate.models.load import check_quantisation, load_tokenizer, resolve_name
 from palate.models.precision import Precision, default_device
 from palate.models.precision import resolve as resolve_precision
 from palate.models.reference import Reference
 from palate.models.reward_head import give_pad_token
 from palate.models.value_head import add_value_head
 from palate.models.vocabulary import add_tokens, add_tokens_of
+from palate.progress import console
+from palate.text.prompts import COLUMNS
 from palate.text.template import Template, load_template
 from palate.training.arguments import check_installed
 from palate.training.build import Policy, build_policy, noise_alpha
 from palate.training.dataset import RunData, build_data
-from palate.training.environment import is_main_process, seed_everything
+from palate.training.environment import is_main_process, reset_peak_memory, seed_everything
+from palate.training.limits import check_limits, longest_scored
 from palate.training.methods import Method, build_method
 from palate.training.methods.online import OnlineMethod
 from palate.training.references import build_reference
@@ -43,13 +45,12 @@ class Voice:
 
     lines: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
-    console: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True))
 
     def say(self, line: str, *, keep: bool = True) -> None:
         if keep:
             self.lines.append(line)
         if is_main_process():
-            self.console.print(line, highlight=False, markup=False)
+            console.print(line, highlight=False, markup=False)
 
     @contextlib.contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -113,6 +114,8 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         torch.set_num_threads(config.torch_threads)
     seed_everything(config.seed)
     device = default_device()
+    check_quantisation(config.quantization_bit, device)
+    reset_peak_memory(device)
     precision = resolve_precision(config.precision, device)
     if precision.notice:
         voice.say(precision.notice)
@@ -130,16 +133,20 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         token_notices = add_tokens(tokenizer, config.add_tokens, config.add_special_tokens)
         template = load_template(tokenizer, config.template)
         data = build_data(config, method, template)
+        if rewards is not None:
+            rewards.check_columns({name for group in data.train for name in group.extra[COLUMNS]})
     for line in (*token_notices, *template.notices):
         voice.say(line)
     voice.say(data.summary, keep=False)
     with voice.timed("model"):
-        policy = build_policy(config, precision, device, head=method.head, tokens=len(tokenizer))
+        longest = longest_scored(config, data)
+        policy = build_policy(config, precision, device, head=method.head, longest=longest, tokens=len(tokenizer))
         if method.head == "reward":
             give_pad_token(policy.model, tokenizer, template.stop_ids)
-        reference = build_reference(config, method, policy, precision, device)
+        limits = check_limits(config, policy.model, template, data)
+        reference = build_reference(config, method, policy, precision, device, longest=longest)
         if isinstance(method, OnlineMethod) and method.value_head:
             add_value_head(policy.model)
-    for line in policy.notices:
+    for line in (*policy.notices, *limits, *method.notices(data.train)):
         voice.say(line)
     return Session(config, voice, device, precision, method, template, data, policy, reference, rewards)

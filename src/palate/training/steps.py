@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler
@@ -69,6 +70,15 @@ class StepOrder(Sampler[int]):
         order += range(self._rows, self._length)
         blocks = (order[start : start + self._multiple] for start in range(0, self._length, self._multiple))
         return (index for block in blocks for _ in range(self._repeats) for index in block)
+
+
+def order_of(dataloader: Any) -> StepOrder:
+    """The StepOrder under whatever accelerate wrapped around it."""
+    batch_sampler = dataloader.batch_sampler
+    while not isinstance(getattr(batch_sampler, "sampler", None), StepOrder):
+        batch_sampler = batch_sampler.batch_sampler
+    order: StepOrder = batch_sampler.sampler
+    return order
 
 
 def micro_batches(

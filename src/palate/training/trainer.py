@@ -17,30 +17,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
-from palate.artifacts import read_json, seal_folder, write_errors, write_json
+from palate.artifacts import SEAL, read_json, seal_folder, write_errors, write_json
 from palate.errors import NonFiniteError, TrainingError
 from palate.models.casts import reuse_casts
+from palate.models.experts import RouterBalance
 from palate.models.logprobs import Logps, per_completion
 from palate.models.neftune import EmbeddingNoise
 from palate.models.reference import Reference, evaluating, score
 from palate.models.save import save_pretrained
 from palate.models.trunk import TrunkCache
+from palate.progress import Pass, progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
-from palate.training.coupled import CoupledBatch, CoupledLoss
+from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, same_random_state, set_random_state
 from palate.training.examination import Examination
-from palate.training.meters import Meter
+from palate.training.meters import HeldOutErrors, Meter, Row
 from palate.training.methods.base import LossOutput, Method
+from palate.training.resume import follow_schedule
 from palate.training.rollouts import Rollouts, Sampler
-from palate.training.steps import Groups, StepOrder, micro_batches
+from palate.training.steps import Groups, StepOrder, micro_batches, order_of
 
 # What a method carries from step to step, in a checkpoint.
 METHOD_STATE = "method_state.json"
+
+# Seconds after which the progress of a step or an evaluation gets a bar of its own.
+_SLOW_STEP = 5.0
 
 
 class PalateTrainer(Trainer):  # type: ignore[misc]
@@ -56,14 +61,18 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: which of the two it is.
         token_budget: tokens of one forward pass.
         trunk: what frozen bottom layers computed, or None.
+        balance: the load-balancing term of a mixture of experts, or None; added in training, logged as `aux_loss`.
         noise: on the embeddings in training passes, or None.
         sampler: answers the prompts of each step before it is made, for online methods; these compare with the
             reference themselves.
         on_step: called after every optimiser step with the step's metrics, on every rank.
+        between_batches: called between two batches of a step; may raise `BatchStop`.
         args: transformers' arguments, with `logging_nan_inf_filter` off.
 
     Attributes:
         examination: looks on at every evaluation; None looks at nothing.
+        step_groups: what this rank's last step was made on.
+        evaluated: of the latest evaluation, how many rows and prompts it had and the standard errors of its means.
     """
 
     def __init__(
@@ -78,9 +87,11 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         packed: bool,
         token_budget: int,
         trunk: TrunkCache | None = None,
+        balance: RouterBalance | None = None,
         noise: EmbeddingNoise | None = None,
         sampler: Sampler | None = None,
         on_step: Callable[[int, dict[str, float]], None],
+        between_batches: Callable[[], None] = lambda: None,
         args: TrainingArguments,
         **kwargs: Any,
     ) -> None:
@@ -90,11 +101,16 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             groups, token_budget, collate, packed=packed
         )
         self._trunk = trunk
+        self._balance = balance
         self._noise = noise
         self.examination: Examination | None = None
+        self.evaluated: dict[str, float] = {}
         self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
-        self._step_groups: list[EncodedGroup] = []
+        self._between_batches = between_batches
+        self._before_step: tuple[list[bytes], dict[str, float]] | None = None
+        self._step_pass: Pass | None = None
+        self.step_groups: list[EncodedGroup] = []
         self._step_losses: list[torch.Tensor] = []
         self._step_lists: list[list[EncodedGroup]] = []
         self._step_scored: deque[CoupledBatch] = deque()
@@ -150,7 +166,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             return
         if self.state.global_step >= self.state.max_steps:
             return  # killed behind its last step: a resumed Trainer would make one more
-        sampler = _sampler_of(kwargs["train_dataloader"])
+        sampler = order_of(kwargs["train_dataloader"])
         sampler.set_epoch(kwargs["epoch"])
         with self._step_scope:  # nothing else closes it where a step raises
             super()._run_epoch(*args, **kwargs)
@@ -159,6 +175,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """The step's lists of groups, answered where the method samples, and what its loss is divided by."""
+        self._before_step = random_state(device), self.method.state()
         if self._rollouts is None:
             found: tuple[list[Any], Any] = super().get_batch_samples(epoch_iterator, num_batches, device)
             return found
@@ -172,11 +189,32 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         return self.sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
 
     def _begin_step(self, lists: list[list[EncodedGroup]]) -> None:
-        self._step_groups, self._step_losses, self._step_lists = [], [], lists
+        self.step_groups, self._step_losses, self._step_lists = [], [], lists
         self._step_scored.clear()
         # Weights do not change within a step, so each is cast to the compute precision once.
         self._step_scope.close()
         self._step_scope.enter_context(reuse_casts())
+        groups = sum(map(len, lists))
+        self._step_pass = self._step_scope.enter_context(
+            progress(f"step {self.state.global_step + 1}, examples", groups, delay=_SLOW_STEP)
+        )
+
+    def abandon_step(self) -> None:
+        """Undo what a step that was broken off between two batches has changed; no weight has moved yet."""
+        self._step_scope.close()
+        self._step_meter.reset()
+        self.model.zero_grad(set_to_none=True)
+        if self._before_step is not None:
+            state, method = self._before_step
+            set_random_state(state, self.args.device)
+            if method:
+                self.method.restore(method)
+
+    def save_checkpoint(self) -> None:
+        """A checkpoint of the last complete step, unless there is one or no step was made."""
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.state.global_step and not (folder / SEAL).is_file():
+            self._save_checkpoint(self.model, None)
 
     def training_step(
         self, model: torch.nn.Module, inputs: list[EncodedGroup], num_items_in_batch: torch.Tensor | int | None = None
@@ -192,9 +230,10 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         references = self._reference_logps(batches)
         total = torch.zeros((), device=self.args.device)
         for number, (batch, reference) in enumerate(zip(batches, references)):
+            self._between_batches()
             with self._sync_at(model, last=number == len(batches) - 1):
-                output, weights = self._loss(model, batch, reference)
-                loss = (output.loss * weights).sum() * scale
+                output, weights, more = self._loss(model, batch, reference)
+                loss = ((output.loss * weights).sum() + more) * scale
                 self._record(batch.groups, output, weights)
                 self.accelerator.backward(loss)
             total += loss.detach()
@@ -204,39 +243,57 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         """The same for a loss of the whole step, which is scored when its first batch comes up."""
         if not self._step_scored:
             self._step_scored.extend(self._coupled.step(model, self._step_lists))
-        scored = self._step_scored.popleft()
-        for number, one in enumerate(scored.passes):
-            with self._sync_at(model, last=number == len(scored.passes) - 1):
-                logps = self._forward(model, one.batch).logps
-                self.accelerator.backward((logps * one.gradient).sum() * self.args.world_size)
-        self._record(scored.groups, scored.output, scored.weights)
-        return (scored.output.loss * scored.weights).sum() * scale
+        step = self._step_scored.popleft()
+        for number, one in enumerate(step.passes):
+            self._between_batches()
+            with self._sync_at(model, last=number == len(step.passes) - 1):
+                scored = self._forward(model, one.batch)
+                more = self._unevenness(scored, one.batch, self.method.weights(one.batch))
+                self.accelerator.backward((scored.logps * one.gradient).sum() * self.args.world_size + more * scale)
+        self._record(step.groups, step.output, step.weights)
+        return (step.output.loss * step.weights).sum() * scale
 
     def _sync_at(self, model: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Ranks exchange gradients in a batch's last pass only."""
         return contextlib.nullcontext() if last else self.accelerator.no_sync(model)
 
     def _forward(self, model: torch.nn.Module, batch: Batch) -> Any:
+        inputs = self.method.inputs(batch)
+        if self._balance is not None and torch.is_grad_enabled():
+            inputs = {**inputs, "routers": True}
         noise = self._noise if model.training else None
         with noise.on(batch) if noise is not None else contextlib.nullcontext():
-            return score(functools.partial(model, **self.method.inputs(batch)), batch, self._trunk)
+            return score(functools.partial(model, **inputs), batch, self._trunk)
+
+    def _unevenness(self, output: Any, batch: Batch, weights: torch.Tensor) -> torch.Tensor | float:
+        """What the balancing term adds to Σ w·loss of a batch that is trained on."""
+        if self._balance is None or output.router_logits is None:
+            return 0.0
+        uneven = self._balance.loss(output.router_logits, batch)
+        self._step_meter.add({"aux_loss": uneven.detach()}, weights)
+        return self._balance.coefficient * (uneven * weights).sum()
 
     def _reference_logps(self, batches: Sequence[Batch]) -> list[Logps | None]:
         if self.reference is None:
             return [None] * len(batches)
         return [per_completion(tokens, batch) for tokens, batch in zip(self.reference.logps(batches), batches)]
 
-    def _loss(self, model: torch.nn.Module, batch: Batch, reference: Logps | None) -> tuple[LossOutput, torch.Tensor]:
-        policy = self.method.read(self._forward(model, batch), batch)
-        output = self.method.loss(policy, reference, batch)
-        weights = torch.tensor([self.method.weight(group) for group in batch.groups], device=batch.weights.device)
+    def _loss(
+        self, model: torch.nn.Module, batch: Batch, reference: Logps | None
+    ) -> tuple[LossOutput, torch.Tensor, torch.Tensor | float]:
+        """Losses and weights of a batch's groups, and what training adds to Σ w·loss."""
+        scored = self._forward(model, batch)
+        output = self.method.loss(self.method.read(scored, batch), reference, batch)
+        weights = self.method.weights(batch)
         # A repeated row must not count even where its loss is not finite.
         loss = torch.where(weights > 0, output.loss, torch.zeros_like(output.loss))
-        return LossOutput(loss, output.metrics), weights
+        return LossOutput(loss, output.metrics), weights, self._unevenness(scored, batch, weights)
 
     def _record(self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
         losses = output.loss.detach()
-        self._step_groups.extend(groups)
+        self.step_groups.extend(groups)
+        if self._step_pass is not None:
+            self._step_pass.reach(len(self.step_groups))
         self._step_losses.append(losses)
         self._step_meter.add({"loss": losses, **output.metrics}, weights)
 
@@ -250,7 +307,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         gradient_bad = not torch.isfinite(torch.tensor(value)) and self.accelerator.scaler is None
         finite = torch.isfinite(losses)
         if gradient_bad or not bool(finite.all()):
-            rows = [group.id for group, ok in zip(self._step_groups, finite.tolist()) if not ok]
+            rows = [group.id for group, ok in zip(self.step_groups, finite.tolist()) if not ok]
             raise NonFiniteError(self._explain(rows, value))
         self._grad_norm = value
         # The rate of this very update; the schedule has moved on by the time the step is reported.
@@ -264,7 +321,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         remedy = f"try learning_rate: 1e-7, {beta}max_grad_norm: 0.5, or precision: fp32"
         if rows:
             return f"{where}: the loss is not finite for {', '.join(rows[:5])}; {kept}; {remedy}"
-        seen = ", ".join(group.id for group in self._step_groups[:5])
+        seen = ", ".join(group.id for group in self.step_groups[:5])
         return f"{where}: the gradient norm is {norm} (rows {seen}); {kept}; {remedy}"
 
     def floating_point_ops(self, inputs: Any) -> int:
@@ -276,6 +333,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def finish_step(self) -> dict[str, float]:
         """The metrics of the optimiser step that just ended, over all ranks; called by `callbacks.StepMetrics`."""
+        self._before_step = None
         metrics = self._means(self._step_meter)
         metrics |= {"grad_norm": self._grad_norm, "learning_rate": self._step_learning_rate}
         self._log_meter.merge(self._step_meter)
@@ -299,6 +357,13 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def _rows_of_all_ranks(self, rows: list[Row]) -> list[Row]:
+        if self.args.world_size == 1:
+            return rows
+        parts: list[list[Row]] = [[] for _ in range(self.args.world_size)]
+        torch.distributed.all_gather_object(parts, rows)
+        return [row for part in parts for row in part]
+
     def evaluation_loop(
         self,
         dataloader: DataLoader[Any],
@@ -312,35 +377,41 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         prepared = bool(self.accelerator._models)
         model = self.model_wrapped if prepared else self.accelerator.prepare_model(self.model, evaluation_mode=True)
         model.eval()
-        meter = Meter(self.args.device)
+        meter, errors = Meter(self.args.device), HeldOutErrors()
         held_out: list[EncodedGroup] = []
-        with torch.no_grad(), reuse_casts(), self._same_random_state():
+        rows = len(dataloader.dataset)  # type: ignore[arg-type]
+        evaluating_rows = progress("evaluation", rows, delay=_SLOW_STEP)
+        with torch.no_grad(), reuse_casts(), same_random_state(self.args.device), evaluating_rows as scored:
             for groups in dataloader:
                 if self._rollouts is not None:
                     groups = self._rollouts.held_out(groups)
+                scored.advance(len(groups) * self.args.world_size)
                 if self.method.couples_batch:
                     held_out.extend(groups)
                     continue
                 batches = [batch.to(self.args.device) for batch in self.split(groups)]
                 for batch, reference in zip(batches, self._reference_logps(batches)):
-                    output, weights = self._loss(model, batch, reference)
+                    output, weights, _ = self._loss(model, batch, reference)
                     meter.add({"loss": output.loss, **output.metrics}, weights)
+                    errors.add(batch.groups, *self.method.by_row(batch.groups, output, weights))
                     if self.examination is not None:
                         self.examination.see(batch.groups, output)
                 self.callback_handler.on_prediction_step(self.args, self.state, self.control)
             if held_out:
                 output, weights = self._coupled.evaluate(model, held_out)
                 meter.add({"loss": output.loss, **output.metrics}, weights)
+                in_order = [group for batch in self.split(held_out) for group in batch.groups]
+                errors.add(in_order, *self.method.by_row(in_order, output, weights))
         means = self._means(meter)
+        self.evaluated = errors.facts(self._rows_of_all_ranks)
         if self.examination is not None:
             means |= self.examination.report(means)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
-        rows = len(dataloader.dataset)  # type: ignore[arg-type]
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
 
     def evaluation_metrics(self) -> list[str]:
         """The names of what an evaluation measures, by scoring one held-out group; nothing random is used up."""
-        with torch.no_grad(), self._same_random_state(), evaluating(self.model):
+        with torch.no_grad(), same_random_state(self.args.device), evaluating(self.model):
             groups = self.eval_dataset.groups[:1]
             if self._rollouts is not None:
                 groups = self._rollouts.held_out(groups)
@@ -350,21 +421,15 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             output = self.method.loss(policy, policy if self.method.needs_reference else None, batch)
         return sorted(self.method.summarise(dict.fromkeys(("loss", *output.metrics), 1.0)))
 
-    def _same_random_state(self) -> contextlib.AbstractContextManager[None]:
-        """What is drawn inside, as by every iteration over a DataLoader, moves no dropout of the steps after it."""
-        cuda = self.args.device.type == "cuda"
-        return torch.random.fork_rng([self.args.device] if cuda else [])
-
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Whether the run's best evaluation so far is this one, and leaves a checkpoint that can be loaded at the end.
 
         One at which health ends the run is not the best, unless it is the only one.
         """
-        if f"eval_{self.args.metric_for_best_model}" not in metrics:
-            raise TrainingError(
-                f"metric_for_best_model: {self.args.metric_for_best_model}: no held-out row has a value of it; choose "
-                f"another of {', '.join(sorted(name.removeprefix('eval_') for name in metrics))}"
-            )
+        best = self.args.metric_for_best_model
+        if f"eval_{best}" not in metrics:
+            known = ", ".join(sorted(name.removeprefix("eval_") for name in metrics))
+            raise TrainingError(f"metric_for_best_model: no held-out row has a value of {best}; choose from {known}")
         if self.args.save_strategy != "no" and not self.control.should_save:
             return False
         if self.examination is not None and self.examination.must_stop and self.state.best_metric is not None:
@@ -406,24 +471,11 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            self._follow_schedule()
+            follow_schedule(self.optimizer, self.lr_scheduler)
         if checkpoint is not None and (Path(checkpoint) / METHOD_STATE).exists():
             self.method.restore(read_json(Path(checkpoint) / METHOD_STATE))
         if checkpoint is not None and self._rollouts is not None:
             self._rollouts.restore(Path(checkpoint), self.args.process_index)
-
-    def _follow_schedule(self) -> None:
-        """Make the next step at the rate of the schedule as it is now.
-
-        A checkpoint holds the rate that its own schedule gave, which is 0 at the end of most of them; the first step
-        of a run that goes on beyond that end would change nothing.
-        """
-        schedule = self.lr_scheduler
-        if isinstance(schedule, LambdaLR):
-            rates = [base * share(schedule.last_epoch) for base, share in zip(schedule.base_lrs, schedule.lr_lambdas)]
-            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
-            schedule._last_lr = rates
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Model and tokenizer, loadable by transformers and PEFT as they are; no pickled arguments beside them."""
@@ -433,12 +485,3 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         save_pretrained(self.accelerator.unwrap_model(self.model), str(folder), state_dict=state_dict)
         if self.processing_class is not None:
             self.processing_class.save_pretrained(folder)
-
-
-def _sampler_of(dataloader: Any) -> StepOrder:
-    """The StepOrder under whatever accelerate wrapped around it."""
-    batch_sampler = dataloader.batch_sampler
-    while not isinstance(getattr(batch_sampler, "sampler", None), StepOrder):
-        batch_sampler = batch_sampler.batch_sampler
-    order: StepOrder = batch_sampler.sampler
-    return order

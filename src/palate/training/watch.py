@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from palate.artifacts import RunDir
 from palate.config.health import DEFAULT_LIMITS, HealthFields
 from palate.models.stored import StoredReference
@@ -12,6 +14,7 @@ from palate.training.callbacks import StopOnSigns
 from palate.training.degradation import Sign
 from palate.training.examination import Examination, Patient
 from palate.training.health import Finding, Health
+from palate.training.limits import health_prompts
 from palate.training.session import Session
 from palate.training.stillness import Stillness
 from palate.training.trainer import PalateTrainer
@@ -96,7 +99,7 @@ class Watch:
             diagnose = Stillness(session.policy.model, session.reference, batch, session.precision).diagnose
         return Health(
             starts_equal=session.starts_equal,
-            start_loss=session.method.start_loss,
+            start_loss=lambda: loss_at_start(self._trainer),
             fresh=self._fresh,
             diagnose_still=diagnose or (lambda: None),
             tell=self._tell,
@@ -109,7 +112,7 @@ class Watch:
         session, config, trainer = self._session, self._session.config, self._trainer
         if not isinstance(config, HealthFields) or config.health == "off" or not session.data.evaluation:
             return None
-        prompts = [session.template.generation_prompt(one) for one in session.data.prompts[: config.health_prompts]]
+        prompts = health_prompts(config, session.config.cutoff_len, session.template, session.data.prompts)
         if prompts and (config.fsdp or config.deepspeed):
             session.voice.say("health: answers are not sampled from a sharded model; held-out pairs are looked at")
             prompts = []
@@ -118,7 +121,7 @@ class Watch:
         patient = Patient(
             session.policy.model,
             session.reference,
-            [ids[-config.cutoff_len :] for ids in prompts],
+            prompts,
             session.template.stop_ids,
             config,
             config.seed,
@@ -126,3 +129,17 @@ class Watch:
             session.device,
         )
         return Examination(patient, trainer.split, trainer.sum_over_ranks, self._sign, session.voice.say, main=main)
+
+
+def loss_at_start(trainer: PalateTrainer) -> float | None:
+    """What the last step's loss is while policy and reference are equal, over all ranks; None where it is not known.
+
+    Every rank calls it at the same time.
+    """
+    method = trainer.method
+    known = [(method.loss_at_start(group), method.weight(group)) for group in trainer.step_groups]
+    total = sum(weight * (loss or 0.0) for loss, weight in known)
+    unknown = float(sum(loss is None for loss, _ in known))
+    sums = torch.tensor([total, sum(weight for _, weight in known), unknown], dtype=torch.float64)
+    total, weights, unknown = trainer.sum_over_ranks(sums.to(trainer.args.device)).tolist()
+    return None if unknown or not weights else total / weights

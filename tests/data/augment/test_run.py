@@ -18,7 +18,7 @@ from palate.data.augment.sampled import judge_scores, judged_pair, revised
 from palate.data.messages import RowError
 from palate.data.rows import same_text
 from palate.errors import DataError, UsageError
-from palate.records import Message, Messages, PreferencePair, Verdict
+from palate.records import Columns, Message, Messages, PreferencePair, Verdict
 
 
 def pair(number: int, chosen: str, rejected: str = "no idea", prompt: str = "", system: str = "") -> PreferencePair:
@@ -48,7 +48,9 @@ class Echo:
         self.answers = list(answers)
         self.asked: list[str] = []
 
-    def sample(self, prompts: Sequence[Messages], k: int, *, seed: int) -> list[list[str]]:
+    def sample(
+        self, prompts: Sequence[Messages], k: int, *, seed: int, tools: Sequence[str | None] | None = None
+    ) -> list[list[str]]:
         self.asked += [prompt[-1].content for prompt in prompts]
         return [[self.answers.pop(0) for _ in range(k)] for _ in prompts]
 
@@ -56,7 +58,9 @@ class Echo:
 class LongerWins:
     name = "longer"
 
-    def compare(self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str]) -> list[Verdict]:
+    def compare(
+        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
+    ) -> list[Verdict]:
         return [
             Verdict("tie" if len(a) == len(b) else "left" if len(a) > len(b) else "right") for a, b in zip(left, right)
         ]
@@ -173,7 +177,7 @@ def test_a_question_moves_into_another_conversation() -> None:
 
 def test_sampled_answers_are_ranked_and_paired() -> None:
     answers = ["a", "bbb", "bb", "b"]
-    scores = judge_scores(LongerWins(), TRIP.prompt, answers)
+    scores = judge_scores(LongerWins(), TRIP, answers)
     assert scores == pytest.approx([1 / 6, 1.0, 2 / 3, 1 / 6])
     extremes = judged_pair(TRIP, answers, scores)
     assert (extremes.chosen[0].content, len(extremes.rejected[0].content)) == ("bbb", 1)

@@ -80,6 +80,54 @@ def test_each_row_rule(tmp_path: Path, rule: str, settings: dict[str, Any], bad:
     assert detail
 
 
+CHINESE = {
+    "prompt": "土豆怎么煮？",
+    "chosen": "先把土豆洗干净，放进冷水里，加一点盐，然后在炉子上煮二十分钟左右，直到变软为止。",
+    "rejected": "我觉得你可以去问问别人，因为这件事情其实并不是那么容易的，对不对？",
+}
+IN_GERMAN = {
+    "prompt": GERMAN_PROMPT,
+    "chosen": "Ich denke, dass man die Kartoffeln in das kalte Wasser gibt und sie dann zwanzig Minuten lang kocht.",
+    "rejected": GERMAN,
+}
+
+
+@pytest.mark.parametrize("phrase", ["I think", "i THINK", "It’s Fine", "it's fine"])
+def test_weak_phrases_match_in_any_case(tmp_path: Path, phrase: str) -> None:
+    rows = [GOOD, {**GOOD, "chosen": f"{phrase.upper().replace('’', chr(39))}. {GOOD['chosen']}"}]
+    assert left_out(tmp_path, rows, [{"weak_phrases": {"phrases": [phrase]}}]) == [("set.jsonl:2", "weak_phrases")]
+    inside = [GOOD, {**GOOD, "chosen": f"{GOOD['chosen']} Maybe i thinker."}]
+    assert left_out(tmp_path, inside, [{"weak_phrases": {"phrases": ["i think"]}}]) == []
+
+
+def test_phrases_of_scripts_without_spaces_and_of_other_languages_are_found(tmp_path: Path) -> None:
+    rows = [GOOD, {**CHINESE, "chosen": CHINESE["rejected"], "rejected": CHINESE["chosen"]}, IN_GERMAN]
+    rules = [{"weak_phrases": {"phrases": ["觉得", "ICH DENKE"]}}]
+    assert left_out(tmp_path, rows, rules) == [("set.jsonl:2", "weak_phrases"), ("set.jsonl:3", "weak_phrases")]
+
+
+def test_rules_that_know_english_say_how_many_rows_they_cannot_judge(tmp_path: Path) -> None:
+    backwards = {**GOOD, "prompt": "Potatoes?", "chosen": GOOD["rejected"], "rejected": GOOD["chosen"]}
+    names = ["stop_words", "weak_phrases", "refusals", "toxicity", "more_nouns_and_verbs"]
+    rows = [GOOD, backwards, CHINESE, IN_GERMAN]
+    done = curate(written(tmp_path, rows), tmp_path / "out", read_rules({"rules": names}))
+    rejected = [(row["origin"], row["rejected_by"]) for row in lines(tmp_path / "out" / "rejected.jsonl")]
+    assert rejected == [("set.jsonl:2", "more_nouns_and_verbs")]
+    expected = {"stop_words": 2, "weak_phrases": 2, "refusals": 2, "toxicity": 1, "more_nouns_and_verbs": 2}
+    assert {step.rule: step.not_judged for step in done.steps if step.not_judged} == expected
+    assert json.loads((tmp_path / "out" / "data.json").read_text())["counts"]["not_judged"] == expected
+    told = funnel_table(done.steps)
+    assert "more_nouns_and_verbs: 2 rows stay unjudged: their answers are not known to be in en" in told
+    assert "toxicity: 1 rows stay unjudged: their answers are not known to be in en, de, fr, es, it, pt" in told
+
+
+def test_rules_without_a_language_judge_every_row(tmp_path: Path) -> None:
+    done = curate(written(tmp_path, [GOOD, CHINESE]), tmp_path / "out", read_rules({"rules": ["min_length"]}))
+    assert [step.not_judged for step in done.steps] == [0, 0]
+    assert "unjudged" not in funnel_table(done.steps)
+    assert [row["origin"] for row in lines(tmp_path / "out" / "rejected.jsonl")] == ["set.jsonl:2"]
+
+
 def test_duplicates_contradictions_and_caps(tmp_path: Path) -> None:
     other = {**GOOD, "prompt": "How do I fry an egg?"}
     near = {**GOOD, "chosen": GOOD["chosen"].replace("twenty", "thirty")}

@@ -53,12 +53,25 @@ def test_shares_and_means_pass_over_what_is_not_there() -> None:
     assert of_others(scores, present).tolist() == [1.0, 0.5]
 
 
-def test_the_loss_at_start_is_known_where_all_rankings_are_as_long() -> None:
-    even, uneven = method(), method()
-    even.arrange(random_groups(3, 4), seed=0)
-    uneven.arrange([*random_groups(1, 3), *random_groups(1, 2)], seed=0)
-    assert even.start_loss == pytest.approx(math.log(24))
-    assert uneven.start_loss is None
+def test_the_loss_at_start_follows_from_the_length_of_each_ranking() -> None:
+    four, two = random_groups(1, 4), random_groups(1, 2)
+    assert method().loss_at_start(four[0]) == pytest.approx(math.log(24))
+    assert method().loss_at_start(two[0]) == pytest.approx(math.log(2))
+    assert Ranked("rrhf", resolve_options("rrhf", {})).loss_at_start(four[0]) is None
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_mixed_rankings_with_held_out_ones_of_one_length_train(model: Path, tmp_path: Path, batch: int) -> None:
+    """The first loss is that of the step's own rankings, whatever is held out."""
+    held_out = write_rows(tmp_path / "held.jsonl", [{**RANKINGS[2], "prompt": f"what {i}"} for i in range(3)])
+    train = write_rows(tmp_path / "mixed.jsonl", RANKINGS)
+    given = {"dataset": str(train), "eval_dataset": str(held_out), "pref_loss": "plackett_luce", "health": "off"}
+    run(model, tmp_path / "run", **given, per_device_train_batch_size=batch, max_steps=1)
+    [first] = metrics(tmp_path / "run")
+    lengths = [math.log(24), math.log(2), math.log(6)]
+    steps = {1: lengths, 2: [(a + b) / 2 for a in lengths for b in lengths if a != b], 3: [sum(lengths) / 3]}
+    assert min(abs(first["loss"] - known) for known in steps[batch]) < 1e-4
+    assert len(metrics(tmp_path / "run", "eval")) == 1
 
 
 def test_pairs_as_rankings_are_dpo(model: Path, tmp_path: Path) -> None:

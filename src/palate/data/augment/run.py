@@ -21,9 +21,11 @@ from palate.data.messages import RowError
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder
 from palate.data.rows import Reading
+from palate.data.source_labels import check_labels_used
 from palate.data.targets import palate_row
 from palate.data.writers import write_rows
 from palate.errors import UsageError
+from palate.progress import progress
 from palate.records import Judge, PreferencePair, RewardFunction, Sampler
 
 
@@ -74,6 +76,7 @@ def augment(
     split: str | None = None,
     subset: str | None = None,
     max_samples: int | None = None,
+    max_dropped: float = 0.5,
     reading: Reading | None = None,
 ) -> Augmentation:
     """Writes the rows of a dataset of pairs with new rows after them.
@@ -86,8 +89,15 @@ def augment(
     check_output_folder(output, sources)
     _check(plan, helpers)
     loaded = load_records(
-        dataset, kind=PreferencePair, columns=columns, max_samples=max_samples, reading=reading, **where
+        dataset,
+        kind=PreferencePair,
+        columns=columns,
+        max_samples=max_samples,
+        max_dropped=max_dropped,
+        reading=reading,
+        **where,
     )
+    check_labels_used(loaded.sources, reading)
     run = _Run(loaded, plan, helpers)
     new = run.new_rows()
     counts = Counter(str((made_of(pair.extra) or {}).get("how")) for pair in new)
@@ -135,16 +145,16 @@ class _Run:
     def _rows(self, kind: str, wanted: int) -> Iterator[PreferencePair]:
         """Tries rows in an order of the seed's own until enough are made."""
         untouched = [pair for pair in self.loaded.records if made_of(pair.extra) is None]
-        made = 0
-        for pair in sorted(untouched, key=lambda pair: drawn_key(self.plan.seed, f"{kind}\0{pair.id}")):
-            if made >= wanted:
-                return
-            try:
-                yield self._one(kind, pair, untouched)
-            except RowError as error:
-                self.not_made.setdefault(kind, Counter())[error.reason] += 1
-            else:
-                made += 1
+        with progress(f"{kind} rows", wanted, delay=1.0) as made:
+            for pair in sorted(untouched, key=lambda pair: drawn_key(self.plan.seed, f"{kind}\0{pair.id}")):
+                if made.done >= wanted:
+                    return
+                try:
+                    yield self._one(kind, pair, untouched)
+                except RowError as error:
+                    self.not_made.setdefault(kind, Counter())[error.reason] += 1
+                else:
+                    made.advance()
 
     def _one(self, kind: str, pair: PreferencePair, others: Sequence[PreferencePair]) -> PreferencePair:
         plan, helpers = self.plan, self.helpers
@@ -162,7 +172,7 @@ class _Run:
             return revised(pair, helpers.sampler, helpers.model, plan.principles, plan.seed, helpers.judge)
         answers, writers = [], []
         for name, sampler in {helpers.model: helpers.sampler, **helpers.others}.items():
-            (written,) = sampler.sample([pair.prompt], plan.k, seed=plan.seed)
+            (written,) = sampler.sample([pair.prompt], plan.k, seed=plan.seed, tools=[pair.tools])
             answers += written
             writers += [name] * len(written)
         scores = self._scores(pair, answers)
@@ -170,11 +180,11 @@ class _Run:
             pair, answers, scores, by=plan.by, min_margin=plan.min_margin, writers=writers, seed=plan.seed
         )
 
-    def _scores(self, pair: PreferencePair, answers: Sequence[str]) -> list[float]:
+    def _scores(self, pair: PreferencePair, answers: Sequence[str]) -> list[float | None]:
         if self.helpers.reward is not None:
-            return reward_scores(self.helpers.reward, pair.prompt, answers)
+            return reward_scores(self.helpers.reward, pair, answers)
         if self.helpers.judge is not None:
-            return judge_scores(self.helpers.judge, pair.prompt, answers)
+            return judge_scores(self.helpers.judge, pair, answers)
         raise UsageError("sampled needs a judge or a reward model")
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from palate.data.augment.made import Made, new_pair, said_by_assistant, with_last
 from palate.data.messages import RowError
+from palate.data.scores import checked_scores, columns_of
 from palate.data.split import plain_text
-from palate.records import Judge, Message, Messages, PreferencePair, RewardFunction, Sampler
+from palate.records import Judge, Message, PreferencePair, Record, RewardFunction, Sampler
 
 PRINCIPLES = (
     "It answers what was asked, fully and to the point.",
@@ -28,7 +29,7 @@ REVISE = "Criticism: {criticism}\n\nWrite a better answer to the request. Reply 
 def judged_pair(
     record: PreferencePair,
     answers: Sequence[str],
-    scores: Sequence[float],
+    scores: Sequence[float | None],
     *,
     by: Literal["best_worst", "margin"] = "best_worst",
     min_margin: float = 0.0,
@@ -39,18 +40,21 @@ def judged_pair(
 
     Args:
         record: whose prompt was answered; its own answers play no part.
-        answers, scores: K of them; higher is better.
+        answers, scores: K of them; higher is better, and an answer without a score is left out.
         writers: per answer who wrote it, where that is known.
         by: `margin` takes the nearest answer that is at least `min_margin` worse: a harder pair.
     """
     named = writers or [""] * len(answers)
-    ranked = sorted(zip(scores, answers, named, strict=True), key=lambda found: -found[0])
+    scored = [(s, answer, by) for s, answer, by in zip(scores, answers, named, strict=True) if s is not None]
+    if len(scored) < 2:
+        raise RowError("no_score", f"{len(scored)} of {len(answers)} answers have a score; a pair needs 2")
+    ranked = sorted(scored, key=lambda found: -found[0])
     best_score, best, best_by = ranked[0]
     worse = [found for found in ranked if best_score - found[0] > 0 and best_score - found[0] >= min_margin]
     worse = [found for found in worse if found[1].strip() and plain_text(found[1]) != plain_text(best)]
     if not worse or not best.strip():
         raise RowError(
-            "tie", f"no answer is worse than the best by {min_margin:g}: scores {[round(s, 3) for s in scores]}"
+            "tie", f"no answer is worse than the best by {min_margin:g}: scores {[round(s, 3) for s, _, _ in scored]}"
         )
     score, answer, worse_by = worse[-1] if by == "best_worst" else worse[0]
     model = best_by if best_by == worse_by else f"{best_by} over {worse_by}"
@@ -58,15 +62,19 @@ def judged_pair(
     return new_pair(record, made, chosen=said_by_assistant(best), rejected=said_by_assistant(answer))
 
 
-def judge_scores(judge: Judge, prompt: Messages, answers: Sequence[str]) -> list[float]:
+def judge_scores(judge: Judge, record: Record, answers: Sequence[str]) -> list[float | None]:
     """The share of the other answers that each one beats, every two compared in both orders; a tie counts ½.
 
-    A verdict that could not be read counts for nobody, so the share is over the verdicts that could.
+    A verdict that could not be read counts for nobody, so the share is over the verdicts that could; without any of
+    these an answer has no score.
     """
     won, of = [0.0] * len(answers), [0] * len(answers)
     pairs = [pair for i, j in combinations(range(len(answers)), 2) for pair in ((i, j), (j, i))]
     verdicts = judge.compare(
-        [prompt] * len(pairs), [answers[left] for left, _ in pairs], [answers[right] for _, right in pairs]
+        [record.prompt] * len(pairs),
+        [answers[left] for left, _ in pairs],
+        [answers[right] for _, right in pairs],
+        _columns(record, len(pairs)),
     )
     for (left, right), verdict in zip(pairs, verdicts, strict=True):
         if verdict.outcome == "unparsed":
@@ -76,12 +84,19 @@ def judge_scores(judge: Judge, prompt: Messages, answers: Sequence[str]) -> list
         won[right] += 1 - share
         of[left] += 1
         of[right] += 1
-    return [wins / count if count else 0.5 for wins, count in zip(won, of)]
+    return [wins / count if count else None for wins, count in zip(won, of)]
 
 
-def reward_scores(reward: RewardFunction, prompt: Messages, answers: Sequence[str]) -> list[float]:
+def reward_scores(reward: RewardFunction, record: Record, answers: Sequence[str]) -> list[float | None]:
     """What a reward model or a rule gives each answer."""
-    return reward([prompt] * len(answers), answers)
+    columns = _columns(record, len(answers))
+    return checked_scores("the reward", reward, [record.prompt] * len(answers), answers, columns)
+
+
+def _columns(record: Record, answers: int) -> dict[str, list[Any]]:
+    """The columns of a row for each of its answers."""
+    tools = {"tools": record.tools} if record.tools else {}
+    return columns_of([{**record.extra, **tools}] * answers)
 
 
 def revised(
@@ -105,7 +120,8 @@ def revised(
     if not better.strip():
         raise RowError("empty_answer", "the revision is empty")
     if judge is not None:
-        first, second = judge.compare([record.prompt] * 2, [better, before], [before, better])
+        columns = _columns(record, 2)
+        first, second = judge.compare([record.prompt] * 2, [better, before], [before, better], columns)
         if (first.outcome, second.outcome) != ("left", "right"):
             raise RowError("not_better", f"{judge.name} does not prefer the revision in both orders")
     made = Made("revised", record.id, model=model, seed=seed, note=principle)

@@ -60,11 +60,22 @@ class Rule(BaseModel):
 
 
 class RowRule(Rule):
-    """Looks at one row, in whatever process."""
+    """Looks at one row, in whatever process.
+
+    Attributes:
+        languages: ISO 639-1 codes of the languages that it can judge; empty for a rule that needs no language. A row
+            in another language passes, and is counted.
+    """
+
+    languages: ClassVar[tuple[str, ...]] = ()
 
     def fails(self, record: Record, measures: Measures) -> str:
         """Why the row is left out, for a person; "" if it stays."""
         raise NotImplementedError
+
+    def cannot_judge(self, measures: Measures) -> bool:
+        """Whether a row that passes does so because the rule does not know the language of its answers."""
+        return bool(self.languages) and not measures.answers_in(self.languages)
 
 
 class BatchRule(Rule):

@@ -15,12 +15,16 @@ class Step:
         rule: its name; `read` for what reading itself left out.
         settings: its thresholds, in words.
         before, left_out: rows that came to it and rows that it left out.
+        not_judged: rows that it let pass because their language is none of `languages`.
+        languages: ISO 639-1 codes of those that it knows; empty where it needs none.
     """
 
     rule: str
     settings: str
     before: int
     left_out: int
+    not_judged: int = 0
+    languages: tuple[str, ...] = ()
 
     @property
     def after(self) -> int:
@@ -35,6 +39,12 @@ def funnel_table(steps: Sequence[Step]) -> str:
     for step in steps:
         share = f"{step.left_out / step.before:.1%}" if step.before else ""
         lines.append(f"{step.rule:<{width}}{step.left_out:>10,}{step.after:>10,}  {share:>6}  {step.settings}".rstrip())
+    for step in steps:
+        if step.not_judged:
+            known = ", ".join(step.languages)
+            lines.append(
+                f"{step.rule}: {step.not_judged:,} rows stay unjudged: their answers are not known to be in {known}"
+            )
     return "\n".join(lines) + "\n"
 
 

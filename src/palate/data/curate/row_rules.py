@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -15,7 +16,8 @@ from palate.data.curate.base import RowRule
 from palate.data.measures.pairs import Measures, completions, said
 from palate.data.measures.similarity import common_subsequence
 from palate.data.measures.tagger import noun_and_verb_counts
-from palate.data.measures.words import tokens
+from palate.data.measures.toxicity import LANGUAGES as TOXIC_LANGUAGES
+from palate.data.measures.words import NO_SPACES, tokens
 from palate.records import PreferencePair, Record
 
 Sides = Literal["chosen", "rejected", "both", "any"]
@@ -115,44 +117,53 @@ class Overlap(RowRule):
 
 
 class StopWords(RowRule):
-    """The share of small words in the chosen answer is that of prose: neither a list of words nor empty talk."""
+    """The share of small words in the chosen answer is that of prose, no list of words or empty talk. English only.
+
+    The lists of other languages are shorter and their words carry more endings, so that these limits do not fit them.
+    """
 
     name: ClassVar[str] = "stop_words"
+    languages: ClassVar[tuple[str, ...]] = ("en",)
     smallest: float = Field(0.2, ge=0, le=1, description="least share of small words")
     largest: float = Field(0.7, ge=0, le=1, description="largest share of small words")
 
     def fails(self, record: Record, measures: Measures) -> str:
         share = measures.stop_words[0] if measures.stop_words else None
-        if share is None or self.smallest <= share <= self.largest:
+        if share is None or self.cannot_judge(measures) or self.smallest <= share <= self.largest:
             return ""
         return f"{share:.0%} of the words of the chosen answer are small words"
 
 
 class MoreNounsAndVerbs(RowRule):
-    """The chosen answer has more nouns and verbs than the rejected one. English only; other rows pass."""
+    """The chosen answer has more nouns and verbs than the rejected one. English only."""
 
     name: ClassVar[str] = "more_nouns_and_verbs"
+    languages: ClassVar[tuple[str, ...]] = ("en",)
     more: int = Field(1, ge=0, description="by at least so many")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        if not isinstance(record, PreferencePair) or any(name not in ("en", "und") for name in measures.languages):
+        if not isinstance(record, PreferencePair) or self.cannot_judge(measures):
             return ""
         chosen, rejected = (sum(noun_and_verb_counts(said(answer))) for answer in (record.chosen, record.rejected))
         return f"{chosen} nouns and verbs against {rejected}" if chosen - rejected < self.more else ""
 
 
 class WeakPhrases(RowRule):
-    """The chosen answer has none of these phrases."""
+    """The chosen answer has none of these phrases; the list that is there without `phrases` is English."""
 
     name: ClassVar[str] = "weak_phrases"
-    phrases: tuple[str, ...] = Field(WEAK_PHRASES, description="looked for in lower case, as whole words")
+    languages: ClassVar[tuple[str, ...]] = ("en",)
+    phrases: tuple[str, ...] = Field(WEAK_PHRASES, description="looked for in any case, as whole words")
 
     def fails(self, record: Record, measures: Measures) -> str:
         answers = completions(record)[:1]
-        text = said(answers[0]).lower().replace("’", "'") if answers else ""
-        said_somewhere = (phrase for phrase in self.phrases if phrase in text)
-        found = next((one for one in said_somewhere if re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text)), None)
+        text = _folded(said(answers[0])) if answers else ""
+        said_somewhere = (phrase for phrase in self.phrases if _folded(phrase) in text)
+        found = next((phrase for phrase in said_somewhere if _whole_words(_folded(phrase)).search(text)), None)
         return f"says {found!r}" if found is not None else ""
+
+    def cannot_judge(self, measures: Measures) -> bool:
+        return self.phrases == WEAK_PHRASES and super().cannot_judge(measures)
 
 
 class Languages(RowRule):
@@ -207,9 +218,10 @@ class OffTopic(RowRule):
 
 
 class Refusals(RowRule):
-    """The answers do not all decline (or, as asked, the chosen one does not)."""
+    """The answers do not all decline (or, as asked, the chosen one does not). English only."""
 
     name: ClassVar[str] = "refusals"
+    languages: ClassVar[tuple[str, ...]] = ("en",)
     side: Sides = Field("both", description="which answers must not decline: both together, chosen, rejected or any")
 
     def fails(self, record: Record, measures: Measures) -> str:
@@ -220,6 +232,7 @@ class Toxicity(RowRule):
     """No insult, slur or threat of the word list in the chosen answer (or where asked)."""
 
     name: ClassVar[str] = "toxicity"
+    languages: ClassVar[tuple[str, ...]] = TOXIC_LANGUAGES
     side: Sides = Field("chosen", description="where to look: chosen, rejected, any answer, or both at once")
 
     def fails(self, record: Record, measures: Measures) -> str:
@@ -261,6 +274,19 @@ def _on(side: str, flags: tuple[bool, ...]) -> bool:
     if not flags:
         return False
     return {"chosen": flags[0], "rejected": flags[-1], "both": all(flags), "any": any(flags)}[side]
+
+
+def _folded(text: str) -> str:
+    return text.casefold().replace("’", "'")
+
+
+@lru_cache(maxsize=1024)
+def _whole_words(phrase: str) -> re.Pattern[str]:
+    """The phrase with no letter right before or after it, where its script has spaces between words."""
+    before, after = (
+        "" if NO_SPACES.match(end) or not re.match(r"\w", end) else r"\w" for end in (phrase[:1], phrase[-1:])
+    )
+    return re.compile((f"(?<!{before})" if before else "") + re.escape(phrase) + (f"(?!{after})" if after else ""))
 
 
 def _trigrams(text: str) -> Counter[str]:

@@ -48,6 +48,10 @@ def rules_help() -> str:
     for name, rule in RULES.items():
         first = (rule.__doc__ or "").splitlines()[0]
         lines.append(f"{name}\n    {first}")
+        if issubclass(rule, RowRule) and rule.languages:
+            lines.append(
+                f"    judges answers in {', '.join(rule.languages)}; rows in other languages stay, and are counted"
+            )
         for key, field in rule.model_fields.items():
             default = "required" if field.is_required() else _shown(field.default)
             lines.append(f"    {key}: {default}    {field.description}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from palate.data.measures.pairs import Measures, measure
 from palate.data.outputs import check_output_folder
 from palate.data.parallel import ordered_chunks
 from palate.data.rows import RatedAnswers, Reading
+from palate.data.source_labels import check_labels_used
 from palate.data.sources import Source
 from palate.data.targets import palate_row
 from palate.data.writers import write_rows
@@ -58,7 +59,6 @@ def curate(
     reading: Reading | None = None,
     workers: int = 1,
     embed: Embedder | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Curation:
     """Applies rules in order and writes what is kept and what is not.
 
@@ -68,7 +68,6 @@ def curate(
         rules: as `read_rules` gives them.
         workers: processes that measure rows.
         embed: makes vectors of texts, for the rules that compare meaning.
-        progress: told now and then how many rows are measured.
 
     Raises:
         ConfigError: a rule needs vectors and there is nothing to make them.
@@ -79,23 +78,29 @@ def curate(
     check_output_folder(output, sources)
     data = _Data(sources, columns, max_samples, reading or Reading())
     check_one_kind(data.kinds())
-    verdicts, candidates, unread = _first_pass(data, rules, workers, progress)
+    verdicts, candidates, unread = _first_pass(data, rules, workers)
     steps = [Step("read", "", len(candidates) + unread, unread)]
     out = _apply(rules, verdicts, candidates, steps)
     kept = len(candidates) - len(out)
     if not kept:
         last = max(steps, key=lambda step: step.left_out)
         raise DataError(f"no row is kept; most were left out by {last.rule} ({last.left_out:,} of {last.before:,})")
+    unjudged = {step.rule: step.not_judged for step in steps if step.not_judged}
     reports: list[SourceReport] = []
     with atomic_folder(output) as folder:
         write_rows(folder / KEPT, _kept_rows(data, out, reports))
+        check_labels_used(reports, reading)
         write_rows(folder / REJECTED, _rejected_rows(data, out))
         write_text(folder / "funnel.svg", funnel_figure(steps, f"{kept:,} rows kept"))
         write_contract(
             folder / "data.json",
             how="curate",
             files={"rows": folder / KEPT, "rejected": folder / REJECTED},
-            counts={"kept": kept, "left_out": {step.rule: step.left_out for step in steps if step.left_out}},
+            counts={
+                "kept": kept,
+                "left_out": {step.rule: step.left_out for step in steps if step.left_out},
+                **({"not_judged": unjudged} if unjudged else {}),
+            },
             sources=sources,
             options={"rules": [{rule.name: rule.model_dump()} for rule in rules]},
             reports=reports,
@@ -138,13 +143,11 @@ class _Data:
         return reader
 
 
-_Verdict = tuple[int, str]
-"""Index of the first rule that a row fails and why; (-1, "") for none."""
+_Verdict = tuple[int, str, int]
+"""Index of the first rule that a row fails and why (-1, "" for none), and a bit for each rule that cannot judge it."""
 
 
-def _first_pass(
-    data: _Data, rules: Sequence[Rule], workers: int, progress: Callable[[int], None] | None
-) -> tuple[list[_Verdict], list[Candidate], int]:
+def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[_Verdict], list[Candidate], int]:
     alone = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, RowRule)]
     together = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, BatchRule)]
     unread = 0
@@ -163,15 +166,13 @@ def _first_pass(
         found = [verdict for _, verdict in judged]
         for index, rule in together:
             # A row that an earlier rule leaves out is not this one's to look at.
-            open_ = [place for place, (first, _) in enumerate(found) if first < 0 or index < first]
+            open_ = [place for place, (first, _, _) in enumerate(found) if first < 0 or index < first]
             details = rule.fail_which([chunk[place] for place in open_])
             for place, detail in zip(open_, details, strict=True):
                 if detail:
-                    found[place] = (index, detail)
+                    found[place] = (index, detail, found[place][2])
         verdicts += found
         candidates += [candidate for candidate, _ in judged]
-        if progress is not None:
-            progress(len(candidates))
     return verdicts, candidates, unread
 
 
@@ -186,11 +187,13 @@ class _Judge:
         return [(Candidate.of(*one), self._verdict(*one)) for one in measured]
 
     def _verdict(self, record: Record, measures: Measures) -> _Verdict:
+        unjudged = 0
         for index, rule in self._rules:
             detail = rule.fails(record, measures)
             if detail:
-                return index, detail
-        return -1, ""
+                return index, detail, unjudged
+            unjudged |= rule.cannot_judge(measures) << index
+        return -1, "", unjudged
 
 
 def _apply(
@@ -205,7 +208,9 @@ def _apply(
         else:
             found = {index: verdicts[index][1] for index in alive if verdicts[index][0] == number}
         out.update((index, (rule.name, why)) for index, why in found.items())
-        steps.append(Step(rule.name, _settings(rule), len(alive), len(found)))
+        unjudged = sum(verdicts[index][2] >> number & 1 for index in alive)
+        known = rule.languages if isinstance(rule, RowRule) else ()
+        steps.append(Step(rule.name, _settings(rule), len(alive), len(found), unjudged, known))
         alive = [index for index in alive if index not in found]
     return out
 

@@ -9,6 +9,9 @@ from palate.data.measures.words import tokens
 
 # Stems are matched with their usual endings. Words that are mostly used harmlessly ("stupid", "damn", "die") are not in
 # the list, since a list that cries at everything is read by nobody.
+LANGUAGES = ("en", "de", "fr", "es", "it", "pt")
+"""ISO 639-1 codes of the languages that the list has words of."""
+
 _STEMS = " ".join(
     (
         "fuck motherfuck bullshit shithead asshole arsehole bastard bitch cunt dickhead whore slut twat wanker",

@@ -64,7 +64,7 @@ class Method(ABC, Generic[S]):
         needs_reference: whether `loss` gets reference log-probabilities.
         couples_batch: whether its loss depends on statistics of the whole step, so that the step is scored first
             (`training.coupled`).
-        start_loss: the loss when policy and reference are equal, where it is known.
+        start_loss: the loss when policy and reference are equal, where it is known and the same for every group.
         head: what stands on top of the model: `lm`, a vocabulary, or `reward`, one number per completion.
     """
 
@@ -92,13 +92,27 @@ class Method(ABC, Generic[S]):
         del seed
         return list(groups)
 
+    def notices(self, groups: Sequence[EncodedGroup]) -> list[str]:
+        """Lines for a person about the training groups, before the start."""
+        del groups
+        return []
+
     def sized(self, groups: Sequence[EncodedGroup]) -> list[EncodedGroup]:
         """The groups as large as a step may meet them: what memory is planned for."""
         return list(groups)
 
+    def loss_at_start(self, group: EncodedGroup) -> float | None:
+        """The loss of the group when policy and reference are equal; None where it depends on more than its shape."""
+        del group
+        return self.start_loss
+
     def weight(self, group: EncodedGroup) -> float:
         """How much the group counts in the step's mean."""
         return group.weight
+
+    def weights(self, batch: Batch) -> torch.Tensor:
+        """`weight` of each group of a batch, float32 [G]."""
+        return torch.tensor([self.weight(group) for group in batch.groups], device=batch.weights.device)
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """Further arguments of the policy's forward pass."""
@@ -112,6 +126,13 @@ class Method(ABC, Generic[S]):
     def summarise(self, metrics: dict[str, float]) -> dict[str, float]:
         """The means over examples, and what follows from them but is no mean itself."""
         return metrics
+
+    def by_row(
+        self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor
+    ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
+        """name → float [G], and the weights [G] by which `summarise` gives their means."""
+        del groups
+        return {"loss": output.loss, **output.metrics}, weights
 
     def state(self) -> dict[str, float]:
         """What must survive a resume; saved with every checkpoint."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -47,23 +48,24 @@ class Grpo(OnlineMethod[Logps]):
 
     def prepare(self, sampled: Sampled, total: Total, *, training: bool) -> Mapping[str, Tensor]:
         del training
-        scores = sampled.scores - self._config.missing_eos_penalty * (~sampled.ended).float()
-        if self.name == "rloo":
-            scores = scores - self._config.kl_coef * sampled.kl
+        scores = sampled.scores - self._config.missing_eos_penalty * (~sampled.ended)
+        advantages = self._advantages(scores.view(-1, self.generations), sampled, total)
         return {
             "old_logps": sampled.logps,
             "ref_logps": sampled.ref_logps,
-            "advantages": self._advantages(scores.view(-1, self.generations), sampled.counted, total).flatten(),
+            "advantages": advantages.flatten().float(),
         }
 
-    def _advantages(self, scores: Tensor, counted: Tensor, total: Total) -> Tensor:
+    def _advantages(self, scores: Tensor, sampled: Sampled, total: Total) -> Tensor:
         """Scores and advantages [groups, K]; the deviation of a whole batch is that of all ranks."""
         if self.name == "rloo":
-            return rloo_advantages(scores)
+            # The KL by itself: beside a reward of 1e6 its digits would be lost.
+            kl = torch.where(sampled.rewarded, sampled.kl, math.nan).view_as(scores)
+            return rloo_advantages(scores) - self._config.kl_coef * rloo_advantages(kl)
         scale = self._config.scale_rewards
         if scale != "batch":
             return grpo_advantages(scores, scale=scale)
-        flat = scores.flatten()
+        flat, counted = scores.flatten(), sampled.counted & sampled.rewarded
         n = float(total(counted.double().sum()))
         variance = global_mean((flat - global_mean(flat, counted, total)).square(), counted, total)
         deviation = (variance * n / max(n - 1, 1)).sqrt()

@@ -16,6 +16,9 @@ from palate.text.encode import EncodedGroup
 from palate.training.methods.base import LogpsMethod, LossOutput, Rows
 from palate.training.methods.mismatch import mismatched
 
+_MOST_WANTED = 4 / 3  # of the classes' weighted sizes, by the KTO paper (section 4.2 of 2402.01306)
+_ROUNDING = 1e-9
+
 
 class Kto(LogpsMethod):
     """Unpaired objectives.
@@ -38,6 +41,7 @@ class Kto(LogpsMethod):
         self.couples_batch = row.couples(options)
         self.start_loss = row.loss_at_start(options)
         self._arguments = row.arguments(options)
+        self._class_weights = (options["kto_chosen_weight"], options["kto_rejected_weight"])
         self._modifiers = Modifiers(**row.modifier_arguments(options))
         self._beta = row.reward_scale(options)
         self._cutoff_len = cutoff_len
@@ -47,6 +51,36 @@ class Kto(LogpsMethod):
 
     def arrange(self, groups: Sequence[EncodedGroup], *, seed: int) -> list[EncodedGroup]:
         return mismatched(groups, seed=seed, cutoff_len=self._cutoff_len) if self._mismatches else list(groups)
+
+    def notices(self, groups: Sequence[EncodedGroup]) -> list[str]:
+        """A warning where one class is missing, or outweighs the other beyond what the KTO paper recommends."""
+        wanted = sum(group.labels[0] > 0 for group in groups)
+        unwanted = len(groups) - wanted
+        if not wanted or not unwanted:
+            have, lack = ("wanted", "unwanted") if wanted else ("unwanted", "wanted")
+            return [
+                f"warning: all {len(groups)} answers are {have}: pref_loss {self.name} learns from the difference to "
+                f"{lack} ones; add some, or use stage: sft. kto_chosen_weight and kto_rejected_weight balance two "
+                "classes, they cannot replace one"
+            ]
+        chosen, rejected = self._class_weights
+        if not chosen or not rejected:
+            return []
+        ratio = (chosen * wanted) / (rejected * unwanted)
+        if 1.0 - _ROUNDING <= ratio <= _MOST_WANTED + _ROUNDING:
+            return []
+        # The larger class keeps its weight: weights above 1 would raise the learning rate.
+        if ratio > 1.0:
+            low, high = chosen * wanted / unwanted / _MOST_WANTED, chosen * wanted / unwanted
+            key = "kto_rejected_weight"
+        else:
+            low, high = rejected * unwanted / wanted, rejected * unwanted / wanted * _MOST_WANTED
+            key = "kto_chosen_weight"
+        return [
+            f"warning: {wanted} wanted and {unwanted} unwanted answers with weights {chosen:g} and {rejected:g}: the "
+            "KTO paper (2402.01306) recommends kto_chosen_weight · wanted / (kto_rejected_weight · unwanted) between 1 "
+            f"and 4/3, here it is {ratio:.2f}; set {key} between {low:.2f} and {high:.2f}"
+        ]
 
     def loss(self, policy: Logps, reference: Logps | None, rows: Rows) -> LossOutput:
         unpaired = self._unpaired(policy, reference, rows)

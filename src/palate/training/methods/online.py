@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +10,12 @@ from typing import ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from palate.records import Record
 from palate.text.groups import EncodedCompletion, EncodedGroup
-from palate.training.methods.base import Method, Rows
+from palate.training.methods.base import LossOutput, Method, Rows
 
 S = TypeVar("S")
 
@@ -25,13 +27,16 @@ TOKENS, SEEN = "tokens", "seen"
 
 _PER_ANSWER, _ANSWERS = "per answer: ", "answers"
 
+GIVEN = "given: "
+"""Before the name of a metric that some answers lack: the share of answers that have it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
     """n sampled answers of this rank, scored, padded to T tokens; the K answers to a prompt stand together.
 
     Attributes:
-        scores: float32 [n], rewards as they were given.
+        scores: float64 [n], rewards as they were given; NaN where no reward scored the answer.
         ended: bool [n], whether the answer ended its turn.
         mask: bool [n, T].
         logps: float32 [n, T], log π of the policy that sampled.
@@ -49,9 +54,14 @@ class Sampled:
     counted: Tensor
 
     @property
+    def rewarded(self) -> Tensor:
+        """bool [n], whether the answer has a reward; one without takes no part in any comparison."""
+        return ~self.scores.isnan()
+
+    @property
     def counted_mask(self) -> Tensor:
         """bool [n, T], the tokens that statistics are taken over."""
-        return self.mask & self.counted[:, None]
+        return self.mask & (self.counted & self.rewarded)[:, None]
 
     @property
     def kl(self) -> Tensor:
@@ -102,13 +112,29 @@ class OnlineMethod(Method[S]):
             **{_PER_ANSWER + name: torch.tensor(values, device=device) for name, values in found.items()},
         }
 
+    def by_row(
+        self, groups: Sequence[EncodedGroup], output: LossOutput, weights: Tensor
+    ) -> tuple[Mapping[str, Tensor], Tensor]:
+        """What sampling left with each group, which counts once whatever its tokens."""
+        names = groups[0].extra[SEEN] if groups else {}
+        counted = torch.tensor([group.weight for group in groups], device=weights.device)
+        seen = {name: torch.tensor([group.extra[SEEN][name] for group in groups]) for name in names}
+        return {"entropy": output.metrics["entropy"], **seen}, counted
+
     def summarise(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Means over answers; of a reward over those that have it, and the share of those that lack it beside."""
         answers = metrics.get(_ANSWERS, 1.0)
-        return {
+        means = {
             name.removeprefix(_PER_ANSWER): value / answers if name.startswith(_PER_ANSWER) else value
             for name, value in metrics.items()
             if name != _ANSWERS
         }
+        given = {name.removeprefix(GIVEN): means.pop(name) for name in list(means) if name.startswith(GIVEN)}
+        for name, share in given.items():
+            means[name] = means[name] / share if share else math.nan
+            if share < 1 - 1e-6:
+                means["unrewarded" if name == "reward" else f"abstained/{name.removeprefix('rewards/')}"] = 1 - share
+        return means
 
 
 def tokens_of(groups: Sequence[EncodedGroup], name: str, device: torch.device) -> Tensor:
@@ -130,9 +156,20 @@ def global_mean(values: Tensor, mask: Tensor, total: Total) -> Tensor:
     return (sums[0] / sums[1].clamp(min=1)).to(values.dtype)
 
 
-def global_whitened(values: Tensor, mask: Tensor, total: Total, *, centre: bool = True) -> Tensor:
-    """Masked-in values with variance 1 over all ranks, and mean 0 or, without `centre`, their own; any shape."""
+def global_whitened(values: Tensor, mask: Tensor, total: Total, *, centre: bool = True, noise: float = 0.0) -> Tensor:
+    """Masked-in values with variance 1 over all ranks, and mean 0 or, without `centre`, their own; any shape.
+
+    Values whose deviation is at most `noise` differ by rounding alone: they become their mean, not noise of variance 1.
+    """
     mean = global_mean(values, mask, total)
     deviation = global_mean((values - mean).square(), mask, total).sqrt()
-    scaled = (values - mean) / (deviation + 1e-8)
+    scaled = (values - mean) / (deviation + 1e-8) if deviation > noise else torch.zeros_like(values)
     return torch.where(mask, scaled if centre else scaled + mean, 0.0)
+
+
+def global_highest(values: Tensor) -> Tensor:
+    """The largest over all ranks of each value, any shape."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        values = values.clone()
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return values

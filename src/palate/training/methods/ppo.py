@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,11 +25,15 @@ from palate.training.methods.online import (
     OnlineMethod,
     Sampled,
     Total,
+    global_highest,
     global_mean,
     global_whitened,
     mean_by_group,
     tokens_of,
 )
+
+# Of a float32 that a few operations made: relative to the largest number that went into it.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Ppo(OnlineMethod[Scored]):
     """The mean over all tokens of the step of the clipped policy loss and `vf_coef` times the clipped value loss.
 
     The coefficient of the KL in the reward adapts itself where the config names a target, and rewards are divided by
-    their running deviation where it asks for that; both are kept in checkpoints.
+    their running deviation where it asks for that; both are kept in checkpoints, and so is the range of the scores.
     """
 
     name = "ppo"
@@ -57,6 +62,7 @@ class Ppo(OnlineMethod[Scored]):
         self.kl_coef = config.kl_coef
         # Running count, mean and sum of squared deviations of the rewards (Welford).
         self._count, self._mean, self._squares = 0.0, 0.0, 0.0
+        self._lowest, self._highest = math.inf, -math.inf
 
     def weight(self, group: EncodedGroup) -> float:
         return group.weight * sum(int(completion.trained.sum()) for completion in group.completions)
@@ -68,16 +74,18 @@ class Ppo(OnlineMethod[Scored]):
     def prepare(self, sampled: Sampled, total: Total, *, training: bool) -> Mapping[str, Tensor]:
         assert sampled.values is not None
         config = self._config
-        scores = sampled.scores - config.missing_eos_penalty * (~sampled.ended).float()
-        if config.ppo_score_norm:
-            scores = self._normalised(scores, sampled.counted, total, training)
+        scores = sampled.scores - config.missing_eos_penalty * (~sampled.ended)
+        scores = self._compared(scores, sampled.counted & sampled.rewarded, total, training).float()
         per_token = sampled.logps - sampled.ref_logps
         rewards = shaped_rewards(scores, per_token, sampled.mask, kl_coef=self.kl_coef)
+        noise = self._noise(sampled, scores)
         if config.ppo_whiten_rewards:
-            rewards = global_whitened(rewards, sampled.counted_mask, total, centre=False)
+            rewards = global_whitened(rewards, sampled.counted_mask, total, centre=False, noise=noise)
         advantages, returns = generalised_advantages(
             rewards, sampled.values, sampled.mask, gamma=config.gamma, lam=config.lam
         )
+        # What an answer without a reward would return is not known: its values stay as they are.
+        returns = torch.where(sampled.rewarded[:, None], returns, sampled.values)
         coefficient = torch.full_like(scores, self.kl_coef)
         if training and config.ppo_target is not None:
             rows = int(total(sampled.counted.double().sum()))
@@ -89,7 +97,7 @@ class Ppo(OnlineMethod[Scored]):
             "old_logps": sampled.logps,
             "old_values": sampled.values,
             "returns": returns,
-            "advantages": global_whitened(advantages, sampled.counted_mask, total),
+            "advantages": global_whitened(advantages, sampled.counted_mask, total, noise=noise),
             "kl_coef": coefficient,
         }
 
@@ -121,6 +129,30 @@ class Ppo(OnlineMethod[Scored]):
             metrics = {name: mean_by_group(value, rows) for name, value in tokens.items()}
         return LossOutput(loss, {**metrics, **self.seen(rows.groups, device)})
 
+    def _compared(self, scores: Tensor, counted: Tensor, total: Total, training: bool) -> Tensor:
+        """Scores as the run compares them, 0 where there is none; float64 [n].
+
+        As long as every score was the same, no answer is known to be better than another: they count as 0, so that a
+        constant reward moves neither policy nor values.
+        """
+        normalised = self._normalised(scores, counted, total, training) if self._config.ppo_score_norm else scores
+        if training:
+            highest, negated = global_highest(
+                torch.stack([torch.where(counted, sign * scores, -math.inf).amax() for sign in (1, -1)])
+            ).tolist()
+            self._highest, self._lowest = max(self._highest, highest), min(self._lowest, -negated)
+        known = ~scores.isnan() if self._lowest < self._highest else torch.zeros_like(counted)
+        return torch.where(known, normalised, 0.0)
+
+    def _noise(self, sampled: Sampled, scores: Tensor) -> float:
+        """A deviation of advantages up to which they differ by rounding of what they are made of."""
+        assert sampled.values is not None
+        largest = [
+            torch.where(sampled.counted_mask, part, 0.0).abs().amax()
+            for part in (scores[:, None], sampled.values, self.kl_coef * sampled.logps)
+        ]
+        return _ROUNDING * float(global_highest(torch.stack(largest).amax()))
+
     def _normalised(self, scores: Tensor, counted: Tensor, total: Total, training: bool) -> Tensor:
         if training:
             n, mean, squares = total(
@@ -147,8 +179,12 @@ class Ppo(OnlineMethod[Scored]):
         self._count = both
 
     def state(self) -> dict[str, float]:
-        return {"kl_coef": self.kl_coef, "count": self._count, "mean": self._mean, "squares": self._squares}
+        state = {"kl_coef": self.kl_coef, "count": self._count, "mean": self._mean, "squares": self._squares}
+        seen = {"lowest": self._lowest, "highest": self._highest} if self._lowest <= self._highest else {}
+        return {**state, **seen}
 
     def restore(self, state: Mapping[str, float]) -> None:
         self.kl_coef = state["kl_coef"]
         self._count, self._mean, self._squares = state["count"], state["mean"], state["squares"]
+        # A checkpoint of an earlier version lacks the range: its scores are taken as they are, as they were then.
+        self._lowest, self._highest = state.get("lowest", -math.inf), state.get("highest", math.inf)

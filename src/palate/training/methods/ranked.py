@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -38,12 +38,9 @@ class Ranked(LogpsMethod):
         self._average = self._row.averages(options)
         self._beta = self._row.reward_scale(options)
 
-    def arrange(self, groups: Sequence[EncodedGroup], *, seed: int) -> list[EncodedGroup]:
-        """The loss at step 0 follows from the length of the rankings, where all are as long."""
-        lengths = {len(group.completions) for group in groups}
-        if len(lengths) == 1 and self.start_loss is None:
-            self.start_loss = self._row.loss_at_start(self._options, completions=lengths.pop())
-        return super().arrange(groups, seed=seed)
+    def loss_at_start(self, group: EncodedGroup) -> float | None:
+        """It follows from the length of the ranking: log K! for plackett_luce."""
+        return self._row.loss_at_start(self._options, completions=len(group.completions))
 
     def loss(self, policy: Logps, reference: Logps | None, rows: Rows) -> LossOutput:
         ranked = RankedLogps.from_flat(

@@ -1,0 +1,79 @@
+"""Names of a model's modules: those that a config may name, and the routers of a mixture of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from palate.errors import ConfigError
+
+_SHOWN = 20
+_EXPERTS = ("w1", "w2", "w3", "gate_proj", "up_proj", "down_proj")
+
+
+def check_module_names(model: nn.Module, key: str, names: Sequence[str], *, linear: bool = False) -> None:
+    """Refuse names that no module has; a name stands for every module whose path ends in it.
+
+    Args:
+        key: of the config, for the message.
+        linear: list the linear layers as what may be named, and not every module.
+
+    Raises:
+        ConfigError: with the unknown names, and those that there are.
+    """
+    paths = [path for path, _ in model.named_modules(remove_duplicate=False) if path]
+    # PEFT finds experts whose weights are one tensor by the names that they have in checkpoints.
+    if any(path.endswith("experts.gate_up_proj") for path, _ in model.named_parameters()):
+        paths += _EXPERTS
+    unknown = [name for name in names if not any(path == name or path.endswith(f".{name}") for path in paths)]
+    if not unknown:
+        return
+    found = linear_names(model) if linear else sorted({_last(path) for path in paths if not _last(path).isdigit()})
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    kind = "linear layers" if linear else "modules"
+    raise ConfigError(
+        f"{key}: the model has no module named {', '.join(unknown)}; its {kind} are {', '.join(found[:_SHOWN])}{more}"
+    )
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """The last parts of the names of the linear layers, the LM head's not among them."""
+    get_head = getattr(model, "get_output_embeddings", None)
+    head = get_head() if get_head is not None else None
+    routers = set(router_names(model))
+    return sorted(
+        {
+            _last(path)
+            for path, module in model.named_modules()
+            if isinstance(module, nn.Linear | Conv1D) and module is not head and path not in routers
+        }
+    )
+
+
+def router_names(model: nn.Module) -> list[str]:
+    """Paths of the modules that choose a token's experts: those beside a module named `experts`, and router classes."""
+    found: list[str] = []
+    for path, module in model.named_modules():
+        if "router" in type(module).__name__.lower() and any(True for _ in module.parameters(recurse=False)):
+            found.append(path)
+        children = dict(module.named_children())
+        if "experts" in children:
+            found += [f"{path}.{name}" for name in children if "gate" in name or "router" in name]
+    return sorted(set(found))
+
+
+def lora_notice(model: nn.Module) -> str:
+    """What LoRA adapts in a mixture of experts, and what it leaves as it is."""
+    adapted = {path.partition(".lora_A")[0] for path, _ in model.named_parameters() if ".lora_A." in path}
+    routers = sorted({_last(path) for path in router_names(model)})
+    frozen = "" if any("experts" in path.split(".") for path in adapted) else " and the experts"
+    return (
+        f"lora_target: all adapts {', '.join(sorted({_last(path) for path in adapted}))}; the routers "
+        f"({', '.join(routers)}){frozen} are left as they are"
+    )
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]

@@ -1,0 +1,152 @@
+"""How far a long pass is and how long it will take, on stderr.
+
+On a terminal all passes that run share one display of bars. Elsewhere (a pipe, a log file) a pass prints a line every
+half minute. Only the main process of several prints, and a pass that is over sooner prints nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+T = TypeVar("T")
+
+LINE_EVERY = 30.0
+"""Seconds between two lines where there is no terminal."""
+
+console = Console(stderr=True, soft_wrap=True)
+"""Where bars and lines go; what is printed beside a bar should go through it too."""
+
+_bars: Progress | None = None
+_open = 0
+
+
+class Pass:
+    """A pass over a known or unknown number of things.
+
+    Attributes:
+        done: how many are done.
+        total: how many there are, None where nobody knows.
+    """
+
+    def __init__(self, label: str, total: float | None, *, done: float = 0, delay: float = 0.0) -> None:
+        self.label = label
+        self.total = total
+        self.done = done
+        self._before = done
+        self._delay = delay
+        self._started = self._spoke = time.monotonic()
+        self._task: TaskID | None = None
+        self._main = os.environ.get("RANK", "0") == "0"
+        self._closed = False
+        if not delay:
+            self._show()
+
+    def advance(self, count: float = 1) -> None:
+        """So many more are done."""
+        self.reach(self.done + count)
+
+    def reach(self, done: float) -> None:
+        """So many are done."""
+        self.done = done
+        now = time.monotonic()
+        if self._task is None and now - self._started >= self._delay:
+            self._show()
+        if self._task is not None and _bars is not None:
+            _bars.update(self._task, completed=done)
+        elif self._main and not console.is_terminal and now - self._spoke >= LINE_EVERY:
+            self._spoke = now
+            console.print(self.line(now - self._started), highlight=False, markup=False)
+
+    def line(self, elapsed: float) -> str:
+        """The state as a line, `elapsed` seconds after the start."""
+        if self.total is None:
+            return f"{self.label}: {self.done:,.0f} done, {clock(elapsed)} so far"
+        made = self.done - self._before
+        left = f", {clock(elapsed / made * (self.total - self.done))} left" if made > 0 else ""
+        return f"{self.label}: {self.done:,.0f} of {self.total:,.0f}{left}"
+
+    def close(self) -> None:
+        """The pass is over, or was given up."""
+        global _bars, _open
+        if self._closed:
+            return
+        self._closed = True
+        if self._task is None or _bars is None:
+            return
+        _bars.remove_task(self._task)
+        self._task = None
+        _open -= 1
+        if not _open:
+            _bars.stop()
+            _bars = None
+
+    def _show(self) -> None:
+        global _bars, _open
+        if self._closed or not self._main or not console.is_terminal:
+            return
+        if _bars is None:
+            _bars = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+                refresh_per_second=4,
+            )
+            _bars.start()
+        _open += 1
+        self._task = _bars.add_task(self.label, total=self.total, completed=int(self.done))
+
+
+@contextlib.contextmanager
+def progress(label: str, total: float | None, *, done: float = 0, delay: float = 0.0) -> Iterator[Pass]:
+    """A pass that is over when the block is left, however it is left.
+
+    Args:
+        label: what is done, in a word or two.
+        total: how many there are to do, None where nobody knows.
+        done: how many were done earlier.
+        delay: seconds before a bar is shown, for passes that are mostly short.
+    """
+    one = Pass(label, total, done=done, delay=delay)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def track(things: Iterable[T], label: str, total: float | None = None, *, delay: float = 0.0) -> Iterator[T]:
+    """The same things, each counted once it has been used. The total is their number where they have one."""
+    if total is None and isinstance(things, Sequence):
+        total = len(things)
+    with progress(label, total, delay=delay) as one:
+        for thing in things:
+            yield thing
+            one.advance()
+
+
+def clock(seconds: float) -> str:
+    """`1:05:09`, `2:10`."""
+    whole = int(seconds)
+    minutes = f"{whole // 60 % 60}:{whole % 60:02d}"
+    return f"{whole // 3600}:{minutes:0>5}" if whole >= 3600 else minutes

@@ -1,0 +1,94 @@
+"""Passes that say how far they are: bars on a terminal, a line now and then elsewhere, nothing for short ones."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+
+from palate import progress as module
+from palate.progress import Pass, clock, progress, track
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """What is written where there is no terminal."""
+    stream = io.StringIO()
+    monkeypatch.setattr(module, "console", Console(file=stream, width=80))
+    return stream
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    stream = io.StringIO()
+    monkeypatch.setattr(module, "console", Console(file=stream, width=80, force_terminal=True))
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0:00"), (59.9, "0:59"), (130, "2:10"), (3909, "1:05:09"), (36000, "10:00:00")]
+)
+def test_a_time(seconds: float, shown: str) -> None:
+    assert clock(seconds) == shown
+
+
+def test_the_time_left_is_reckoned_from_what_this_process_did() -> None:
+    one = Pass("reference", 1000, done=400)
+    one.done = 500
+    assert one.line(60.0) == "reference: 500 of 1,000, 5:00 left"
+
+
+def test_a_total_that_nobody_knows_is_not_made_up() -> None:
+    one = Pass("rows", None)
+    one.done = 1234
+    assert one.line(60.0) == "rows: 1,234 done, 1:00 so far"
+
+
+def test_a_short_pass_prints_nothing_without_a_terminal(written: io.StringIO) -> None:
+    assert list(track([1, 2, 3], "short")) == [1, 2, 3]
+    assert written.getvalue() == ""
+
+
+def test_a_long_pass_prints_a_line_now_and_then(written: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINE_EVERY", 0.0)
+    assert list(track(iter("ab"), "letters", total=2)) == ["a", "b"]
+    assert [line.split(",")[0] for line in written.getvalue().splitlines()] == ["letters: 1 of 2", "letters: 2 of 2"]
+
+
+def test_other_processes_than_the_main_one_print_nothing(written: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LINE_EVERY", 0.0)
+    monkeypatch.setenv("RANK", "1")
+    assert list(track([1], "letters")) == [1]
+    assert written.getvalue() == ""
+
+
+def test_passes_within_each_other_share_one_display(terminal: io.StringIO) -> None:
+    with progress("outer", 2) as outer:
+        with progress("inner", 10) as inner:
+            inner.advance(3)
+            shown = module._bars
+            assert shown is not None
+            assert [(task.description, task.completed) for task in shown.tasks] == [("outer", 0), ("inner", 3)]
+        outer.advance()
+        assert [task.description for task in shown.tasks] == ["outer"]
+    assert module._bars is None
+    assert "outer" in terminal.getvalue()
+
+
+def test_a_pass_with_a_delay_is_not_shown_before_it(terminal: io.StringIO) -> None:
+    with progress("quick", 2, delay=60.0) as quick:
+        quick.advance()
+        assert module._bars is None
+    assert terminal.getvalue() == ""
+
+
+def test_the_display_ends_with_an_error_in_the_pass(terminal: io.StringIO) -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(track(broken(), "broken", total=2))
+    assert module._bars is None
