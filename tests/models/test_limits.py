@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -45,3 +46,11 @@ def test_ids_must_have_a_row_in_embedding_and_head() -> None:
     assert token_rows(model) == 199
     model.lm_head = nn.Linear(32, 150)
     assert token_rows(model) == 150
+
+
+def test_a_head_that_peft_ties_to_the_embedding_counts_as_many_rows() -> None:
+    """PEFT's copy of a tied head has in_features and out_features the wrong way round."""
+    model = tiny_model("llama")
+    targets = {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]}
+    adapted = get_peft_model(model, LoraConfig(r=2, ensure_weight_tying=True, **targets))
+    assert token_rows(adapted) == token_rows(adapted.get_base_model()) == 199

@@ -37,9 +37,12 @@ def trained_length(model: Any) -> int | None:
 
 def token_rows(model: Any) -> int:
     """How many token ids the model can read and, with a language model's head, score."""
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows, width = model.get_input_embeddings().weight.shape
     head = model.get_output_embeddings()
-    return rows if head is None or not hasattr(head, "out_features") else min(rows, int(head.out_features))
+    weight = getattr(head, "weight", None)
+    # Not out_features, which PEFT swaps with in_features where it trains a head that is tied to the embedding.
+    scored = [int(weight.shape[0])] if weight is not None and weight.dim() == 2 and weight.shape[1] == width else []
+    return min([int(rows), *scored])
 
 
 def check_sequences(model: Any, rows: Iterable[tuple[str, Sequence[int]]], *, new_tokens: int = 0) -> None:
