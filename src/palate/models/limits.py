@@ -37,9 +37,13 @@ def trained_length(model: Any) -> int | None:
 
 def token_rows(model: Any) -> int:
     """How many token ids the model can read and, with a language model's head, score."""
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    rows, width = model.get_input_embeddings().weight.shape
     head = model.get_output_embeddings()
-    return rows if head is None or not hasattr(head, "out_features") else min(rows, int(head.out_features))
+    weight = getattr(head, "weight", None)
+    # A quantised head's weight has another shape, and PEFT's wrapper of a tied one other attributes.
+    if weight is None or weight.dim() != 2 or weight.shape[1] != width:
+        return int(rows)
+    return int(min(rows, weight.shape[0]))
 
 
 def check_sequences(model: Any, rows: Iterable[tuple[str, Sequence[int]]], *, new_tokens: int = 0) -> None:
