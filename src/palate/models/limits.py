@@ -40,9 +40,10 @@ def token_rows(model: Any) -> int:
     rows, width = model.get_input_embeddings().weight.shape
     head = model.get_output_embeddings()
     weight = getattr(head, "weight", None)
-    # Not out_features, which PEFT swaps with in_features where it trains a head that is tied to the embedding.
-    scored = [int(weight.shape[0])] if weight is not None and weight.dim() == 2 and weight.shape[1] == width else []
-    return min([int(rows), *scored])
+    # A quantised head's weight has another shape, and PEFT's wrapper of a tied one other attributes.
+    if weight is None or weight.dim() != 2 or weight.shape[1] != width:
+        return int(rows)
+    return int(min(rows, weight.shape[0]))
 
 
 def check_sequences(model: Any, rows: Iterable[tuple[str, Sequence[int]]], *, new_tokens: int = 0) -> None:
