@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from palate.config.reader import read_yaml_file
 
 DOMAINS = ("films", "meals")
 _FOLDER = Path(__file__).resolve().parent / "worlds"
@@ -80,8 +80,7 @@ def _stream(domain: str, seed: int) -> Iterator[Review]:
 
 @lru_cache
 def _parts(domain: str) -> Mapping[str, Any]:
-    with (_FOLDER / f"{domain}.yaml").open(encoding="utf-8") as file:
-        parts: dict[str, Any] = yaml.safe_load(file)
+    parts: dict[str, Any] = read_yaml_file(_FOLDER / f"{domain}.yaml")
     return parts
 
 

@@ -229,7 +229,7 @@ def test_siblings_plan(lines: str, expected: dict[str, Any], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("lines", "refused"),
     [
-        ("stage: dpo\nuse_galore: true\nuse_llama_pro: true\nignore_pad_token_for_loss: false\n", 3),
+        ("stage: dpo\nuse_badam: true\nuse_llama_pro: true\nignore_pad_token_for_loss: false\n", 3),
         ("stage: dpo\nlogging_steps: 1.5\nsave_steps: 0\nwarmup_steps: -1\n", 3),
         ("stage: dpo\nlr_scheduler_type: cosine_with_min_lr\n", 1),
         ("stage: dpo\nlr_scheduler_kwargs: {min_lr: 1e-7}\n", 1),

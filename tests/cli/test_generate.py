@@ -78,3 +78,12 @@ def test_what_cannot_work_is_said_in_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_a_comparison_file_says_what_is_left_unread(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"prompt": "question", "chosen": "yes", "rejected": "no", "score_chosen": 4}
+    prompts = write_rows(tmp_path / "pairs.jsonl", [row])
+    assert main(["generate", str(prompts), "--model", str(model), "--max-new-tokens", "2"]) == 0
+    assert "only the prompts are read; left unread: chosen, rejected, score_chosen" in capsys.readouterr().err

@@ -28,9 +28,13 @@ def test_a_sweep_from_the_command_line(model: Path, tmp_path: Path, capsys: pyte
         assert (Path(point["output_dir"]) / "report.html").is_file()
     page = Path(told["report"]).read_text(encoding="utf-8")
     assert "pref_beta 0.1" in page
-    assert main(["report", str(tmp_path / "out"), "-o", str(tmp_path / "again.html")]) == 0
-    assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
-    assert capsys.readouterr().out == f"{tmp_path / 'again.html'}\n"
+    again = tmp_path / "out" / "again.html"
+    assert main(["report", str(tmp_path / "out"), "-o", str(again)]) == 0
+    assert again.read_text(encoding="utf-8") == page
+    assert capsys.readouterr().out == f"{again}\n"
+    assert '<a href="pref_beta-0.1/report.html">' in page
+    assert main(["report", str(tmp_path / "out"), "-o", str(tmp_path / "above.html")]) == 0
+    assert '<a href="out/pref_beta-0.1/report.html">' in (tmp_path / "above.html").read_text(encoding="utf-8")
 
 
 def test_a_wrong_point_is_said_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,7 +158,7 @@ def test_what_is_missing_is_said_with_its_meaning(write: Callable[[str], Path]) 
 def test_every_wrong_key_has_a_line_of_one_message(write: Callable[[str], Path]) -> None:
     path = write(
         BASE
-        + "learnig_rate: 1\nuse_galore: true\nrewards: r\nbf16: maybe\nseed: -1\npref_beta: -0.1\nsimpo_gamma: 2\n"
+        + "learnig_rate: 1\nuse_badam: true\nrewards: r\nbf16: maybe\nseed: -1\npref_beta: -0.1\nsimpo_gamma: 2\n"
         + "max_steps: 0\npush_to_hub: yes\nqps: 1\n"
     )
     with pytest.raises(ConfigError) as caught:
@@ -172,7 +172,7 @@ def test_every_wrong_key_has_a_line_of_one_message(write: Callable[[str], Path])
         "13: push_to_hub: yes is not available",
         "14: unknown key qps",
         "5: unknown key learnig_rate",
-        "6: use_galore: true is not available",
+        "6: use_badam: true is not available",
         "7: rewards belongs to stage ppo or grpo",
         "8: bf16 must be true or false",
         "9: seed must be at least 0",
@@ -198,8 +198,8 @@ def test_an_override_reaches_into_a_mapping(write: Callable[[str], Path]) -> Non
 
 
 def test_an_override_mends_what_the_file_has_wrong(write: Callable[[str], Path]) -> None:
-    path = write(BASE + "use_galore: true\nbf16: maybe\nqps: 1\n")
-    assert load_config(path, ["use_galore=false", "bf16=true", "qps=null"]).config.precision == "bf16"
+    path = write(BASE + "use_badam: true\nbf16: maybe\nqps: 1\n")
+    assert load_config(path, ["use_badam=false", "bf16=true", "qps=null"]).config.precision == "bf16"
 
 
 def test_a_null_is_a_key_left_out(write: Callable[[str], Path]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from palate.config.peer_keys import (
     FIXED,
     KNOWN_ELSEWHERE,
+    LOW_RANK,
     NO_EFFECT,
     NO_EFFECT_PREFIXES,
     ONLY,
@@ -82,7 +83,7 @@ def test_a_fixed_key_speaks_only_when_it_disagrees(key: str) -> None:
 
 @pytest.mark.parametrize("key", sorted(ONLY))
 def test_a_key_with_one_possible_value_takes_it_and_null_and_refuses_any_other(key: str) -> None:
-    for value in (None, *ONLY[key].values):
+    for value in (None, *(one for one in ONLY[key].values if not (one is True and key in LOW_RANK))):
         found = translated(**{key: value})
         assert (found.entries, found.refused, list(found.idle)) == ({}, {}, [key])
     found = translated(**{key: "something else"})
@@ -104,8 +105,8 @@ def test_what_belongs_to_a_switch_has_no_effect_without_it() -> None:
 
 
 def test_all_that_is_refused_is_refused_together() -> None:
-    found = translated(use_galore=True, bf16="maybe", tool_format="qwen", label_smoothing=0.1, dpo_label_smoothing=0)
-    assert set(found.refused) == {"use_galore", "bf16", "tool_format", "label_smoothing"}
+    found = translated(use_badam=True, bf16="maybe", tool_format="qwen", label_smoothing=0.1, dpo_label_smoothing=0)
+    assert set(found.refused) == {"use_badam", "bf16", "tool_format", "label_smoothing"}
 
 
 def test_no_key_is_both_ours_and_a_peers() -> None:
@@ -141,7 +142,7 @@ def test_what_is_mapped_or_offered_exists() -> None:
 def test_switches_are_one_choice(switches: dict[str, object], precision: str | None) -> None:
     found = translated(**switches)
     assert values_of(found) == ({} if precision is None else {"precision": precision})
-    assert len(found.lines()) == (precision is not None)
+    assert len(found.lines()) == (precision is not None) + ("pure_bf16" in switches and bool(switches["pure_bf16"]))
 
 
 @pytest.mark.parametrize(
@@ -156,6 +157,22 @@ def test_switches_are_one_choice(switches: dict[str, object], precision: str | N
 def test_what_contradicts_itself_is_refused(values: dict[str, object], words: str) -> None:
     (line,) = translated(**values).refused.values()
     assert words in line
+
+
+def test_low_rank_optimisers_by_llamafactorys_switches() -> None:
+    found = translated(
+        use_galore=True, galore_rank=8, galore_target=["mlp"], galore_layerwise=False, optim="adamw_8bit"
+    )
+    assert values_of(found) == {
+        "optim": "galore_adamw_8bit",
+        "optim_args": "rank=8,update_proj_gap=200,proj_type=std,scale=2.0",
+        "optim_target_modules": ["mlp"],
+    }
+    assert (found.idle, found.refused) == ({}, {})
+    refused = translated(use_galore=True, galore_layerwise=True, apollo_rank=3)
+    assert list(refused.refused) == ["galore_layerwise"]
+    assert list(refused.idle) == ["apollo_rank"]
+    assert list(translated(use_apollo=True, optim="adafactor").refused) == ["optim"]
 
 
 def test_what_says_the_same_twice_is_not() -> None:

@@ -128,9 +128,9 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path, given: dict[
 def test_every_wrong_key_of_every_run_is_in_one_message(tmp_path: Path) -> None:
     stages = [{"stage": "sft", "seed": -1}, {"stage": "dpo", "pref_bta": 1, "learning_rate": 0}, {"lr": 1}]
     with pytest.raises(ConfigError) as caught:
-        load(tmp_path, {"use_galore": True, "stages": stages, "pref_beta": 0.1, "gamma": 1})
+        load(tmp_path, {"use_badam": True, "stages": stages, "pref_beta": 0.1, "gamma": 1})
     assert [line.partition(": ")[2].partition(";")[0].partition(",")[0] for line in caught.value.lines] == [
-        "use_galore: true is not available",
+        "use_badam: true is not available",
         "seed must be at least 0",
         "unknown key pref_bta",
         "learning_rate must be above 0",

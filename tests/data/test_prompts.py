@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from palate.data import load_records
-from palate.data.prompts import load_prompts
+from palate.data.prompts import load_prompts, unread_columns
 from palate.errors import DataError
 from palate.records import Demonstration, Message, Messages, PreferencePair, Record, ToolCall
 
@@ -163,3 +163,19 @@ def test_turns_as_text_and_tool_calls(tmp_path: Path) -> None:
     prompts, dropped = load_prompts(path)
     assert [one.prompt for one in prompts] == [expected] * 3
     assert dropped == []
+
+
+def test_answers_and_scores_of_a_comparison_file_are_named_as_unread(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "pairs.jsonl",
+        {"prompt": "a?", "chosen": "yes", "rejected": "no", "id": 3},
+        {"prompt": "b?", "system": "be brief", "chosen": "yes", "rejected": "no", "score_chosen": 4.5},
+    )
+    assert unread_columns(load_prompts(path)[0]) == ["chosen", "rejected", "score_chosen"]
+    turns = [{"role": "user", "content": "c?"}, {"role": "assistant", "content": "no"}]
+    assert unread_columns(load_prompts(write(tmp_path / "m.jsonl", {"messages": turns, "label": True}))[0]) == [
+        "messages (answers)",
+        "label",
+    ]
+    plain = write(tmp_path / "p.jsonl", {"instruction": "d", "input": "e"}, {"instruction": "f"})
+    assert unread_columns(load_prompts(plain)[0]) == []

@@ -14,6 +14,7 @@ from palate.errors import ArtifactError
 from palate.evaluation.table import (
     SideBySide,
     answers,
+    blocks,
     columns,
     prompt_text,
     read_answers,
@@ -127,3 +128,15 @@ def test_a_run_without_samples_is_one_line(tmp_path: Path) -> None:
         read_answers(tmp_path)
     (tmp_path / "samples.jsonl").write_text(json.dumps(sample(1, "a", "now")) + "\n")
     assert read_answers(tmp_path)[0].policy == "now"
+
+
+def test_blocks_tell_no_answer_from_an_empty_one() -> None:
+    rows = [SideBySide((USER,), {"full": None, "lora": ""}, "y\x1b[2J")]
+    assert blocks(rows) == [
+        [
+            ("Prompt", "Why is the sky blue?"),
+            ("full", "(none)"),
+            ("lora", "(empty)"),
+            ("Reference Model Output", "y[2J"),
+        ]
+    ]

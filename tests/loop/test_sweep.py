@@ -146,4 +146,4 @@ def test_weights_of_dimensions_trade_one_for_the_other(
     assert safe[2] > safe[0]
     page = write_sweep_report(tmp_path / "out").read_text(encoding="utf-8")
     assert "Trade-off of helpful and safe" in page
-    assert "On the front:" in page
+    assert "On the trade-off front: point" in page

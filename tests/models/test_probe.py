@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModelForCausalLM
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+)
 
 from palate.errors import ModelError
 from palate.models import attention
@@ -15,6 +21,7 @@ from palate.models import probe as probing
 from palate.models.attention import TREE
 from palate.models.probe import TREES, probe
 from palate.models.probe_group import narrow_windows, probe_groups
+from palate.models.reward_head import probe_rewards
 from tiny import BY_LENGTH, PACKED, PADDED, tiny_model
 
 BASE = PACKED["qwen2"]
@@ -143,3 +150,12 @@ def test_a_model_that_never_gives_the_same_twice_is_refused(monkeypatch: pytest.
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
 def test_bf16_rounding_is_no_leak(kind: str) -> None:
     assert probe(tiny_model(kind).to(torch.bfloat16)).packed
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_reward_models_are_packed_where_their_language_models_are(kind: str) -> None:
+    """The outputs of GPT-2's last layer norm sum to 0, and so did the gradient that was compared."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **PACKED[kind], num_labels=1)
+    found = probe_rewards(AutoModelForSequenceClassification.from_config(config))
+    assert found.packed, found.reason

@@ -18,6 +18,14 @@ QUESTIONS = (
     "Do people only use ten percent of their brains?",
 )
 
+STANDARD_ERRORS = {
+    "se/loss": 0.02,
+    "se/rewards/chosen": 0.05,
+    "se/rewards/rejected": 0.05,
+    "se/rewards/margins": 0.07,
+    "se/rewards/accuracies": 0.06,
+}
+
 
 def row(step: int, steps: int, noise: random.Random, *, split: str) -> dict[str, Any]:
     """One line of metrics.jsonl; training is noisy, evaluation is not."""
@@ -37,6 +45,7 @@ def row(step: int, steps: int, noise: random.Random, *, split: str) -> dict[str,
         "logps/rejected": -58.0 + 10 * rejected,
         "ref_logps/chosen": -61.0,
         "ref_logps/rejected": -58.0,
+        **({"rows": 24, "prompts": 24, **STANDARD_ERRORS} if split == "eval" else {}),
         **({"learning_rate": 5e-6 * (1 - done), "grad_norm": 9 * math.exp(wobble)} if split == "train" else {}),
     }
 

@@ -18,7 +18,7 @@ ALL = [
     "Rewards",
     "Reward margin",
     "Pairs ranked as labelled",
-    "Log-probability against the start",
+    "Log-probability against the reference",
     "Gradient norm before clipping",
     "Learning rate",
 ]
@@ -44,15 +44,26 @@ def test_only_what_was_logged_is_drawn(tmp_path: Path) -> None:
     assert charts(contents_of(tmp_path, [])) == []
 
 
-def test_drift_is_against_the_reference_or_else_the_start(tmp_path: Path) -> None:
-    with_reference: list[dict[str, object]] = [
-        {"step": n, "logps/chosen": -50.0 - n, "ref_logps/chosen": -60.0} for n in (1, 2)
-    ]
-    (drift,) = [svg for title, svg in charts(contents_of(tmp_path / "a", with_reference)) if "start" in title]
+def test_log_probabilities_are_compared_with_the_reference_on_the_same_answers(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"step": n, "logps/chosen": -50.0 - n, "ref_logps/chosen": -60.0} for n in (1, 2)]
+    drift = dict(charts(contents_of(tmp_path, rows)))["Log-probability against the reference"]
     assert "chosen goes from 9 at step 1 to 8 at step 2" in drift
-    without: list[dict[str, object]] = [{"step": n, "logps/chosen": -50.0 - n} for n in (1, 2)]
-    (drift,) = [svg for title, svg in charts(contents_of(tmp_path / "b", without)) if "start" in title]
-    assert "chosen goes from 0 at step 1 to −1 at step 2" in drift
+
+
+def test_without_a_reference_only_held_out_answers_are_compared(tmp_path: Path) -> None:
+    """Training steps see other answers each, so the difference of two of them is a difference of answers."""
+    train: list[dict[str, object]] = [{"step": n, "logps/chosen": -50.0 * n} for n in (1, 2)]
+    held_out: list[dict[str, object]] = [{"step": n, "split": "eval", "logps/chosen": -40.0 + n} for n in (1, 2)]
+    assert "Log-probability of held-out answers" not in dict(charts(contents_of(tmp_path / "a", train)))
+    drift = dict(charts(contents_of(tmp_path / "b", train + held_out)))["Log-probability of held-out answers"]
+    assert "chosen, held-out goes from 0 at step 1 to 1 at step 2." in drift
+
+
+def test_one_value_is_a_number_and_no_chart(tmp_path: Path) -> None:
+    row: list[dict[str, object]] = [{"step": 4, "loss": 0.25}]
+    (loss,) = [drawing for _, drawing in charts(contents_of(tmp_path, row))]
+    assert "<svg" not in loss
+    assert "<dt>train</dt><dd><b>0.25</b> loss per example at step 4</dd>" in loss
 
 
 def test_a_resumed_step_counts_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from palate.errors import ArtifactError
 from palate.evaluation.table import SideBySide
 from palate.records import Message
 from palate.report import compare_runs, read_contents, write_compare_report
-from palate.report.compare import differences, unique_names
+from palate.report.compare import differences, held_out_note, unique_names
 
 MakeRun = Callable[..., Path]
 PAYLOADS = (Path(__file__).parent / "payloads.txt").read_text(encoding="utf-8").splitlines()
@@ -28,7 +28,7 @@ def set_config(run: Path, **changes: Any) -> Path:
 
 
 def heads(content: str) -> list[str]:
-    table = re.search(r'<table class="texts">.*?</thead>', content, re.DOTALL)
+    table = re.search(r'<table class="texts[^"]*">.*?</thead>', content, re.DOTALL)
     assert table is not None
     return re.findall(r">([^<>\n]+)</th>", table[0])
 
@@ -39,7 +39,12 @@ def test_two_runs_are_two_columns(make_run: MakeRun, tmp_path: Path) -> None:
     content = compare_runs([full, lora], tmp_path / "out" / "compare.html").read_text()
     assert heads(content) == ["index", "Prompt", "full", "lora", "Reference Model Output"]
     assert content.count("plain.") == 6
-    for expected in ("finetuning_type", "lora_rank", "5e-07", "85.8 % (before: 42.5 %; "):
+    for expected in (
+        "finetuning_type",
+        "lora_rank",
+        "5e-07",
+        "85.8 % (95 % 78.5 to 91.0 %, before: 42.5 %, 120 held-out pairs)",
+    ):
         assert expected in content
     assert "elsewhere" not in content
     assert "pref_beta</th>" not in content  # the same in both, so no difference
@@ -93,3 +98,22 @@ def test_answers_alone_need_no_run(tmp_path: Path) -> None:
     content = write_compare_report([row], [], tmp_path / "table.html").read_text()
     assert "Because." in content
     assert heads(content) == ["index", "Prompt", "DPO Model Output", "Reference Model Output"]
+
+
+def test_the_page_says_whether_the_runs_held_out_the_same_rows(make_run: MakeRun, tmp_path: Path) -> None:
+    held_out = {"train_groups": 608, "eval_groups": 24}
+    runs = [
+        make_run(tmp_path / name, run={"data": {**held_out, **({"held_out_identity": one} if one else {})}})
+        for name, one in (("a", "1f83"), ("b", "1f83"), ("c", "77aa"), ("d", None), ("e", None))
+    ]
+    contents = [read_contents(run) for run in runs]
+    names = unique_names(contents)
+    assert held_out_note(names[:2], contents[:2]) == "All runs held out the same rows: 120 held-out pairs."
+    assert held_out_note(names[1:3], contents[1:3]) == (
+        "The runs held out different rows (b: 120, c: 120), so their figures are not of the same questions."
+    )
+    assert "is not recorded" in held_out_note(names[3:], contents[3:])
+    assert held_out_note(names[:1], contents[:1]) == ""
+    page = compare_runs(runs[1:3], tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert "The runs held out different rows" in page
+    assert "120 held-out pairs (1f83)" in page

@@ -4,48 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from palate.errors import ArtifactError
-from palate.report.frontier_page import check_folder, half_width, write_frontier
-
-
-def interval(estimate: float, half: float = 0.5) -> dict[str, Any]:
-    return {"estimate": estimate, "low": estimate - half, "high": estimate + half, "level": 0.95, "n": 9}
-
-
-def point(name: str, kl: float, **changed: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "group": None,
-        "method": None,
-        "step": None,
-        "model": "models/<base>",
-        "reference": name == "reference",
-        "rewards": {"length:longer": interval(7 + kl)},
-        "kl": interval(kl),
-        "kl_sampled": interval(kl, 1.0),
-        "tokens": interval(20),
-        "ended": interval(0.5),
-        "distinct": interval(1.0),
-        **changed,
-    }
-
-
-def frontier() -> dict[str, Any]:
-    steps = [point(f"dpo/checkpoint-{n}", n / 10, group="dpo", step=n, method="dpo sigmoid") for n in (10, 20)]
-    return {
-        "rewards": ["length:longer"],
-        "points": [point("reference", 0) | {"kl": interval(0, 0)}, *steps],
-        "prompts": 9,
-        "samples": 4,
-        "left_out": 2,
-        "max_new_tokens": 64,
-        "seed": 42,
-        "precision": "fp32",
-    }
+from palate.report.frontier_page import check_folder, frontier_table, half_width, write_frontier
+from stage_runs import frontier, interval
 
 
 def test_three_files_and_a_page_that_shows_them(tmp_path: Path) -> None:
@@ -82,3 +46,14 @@ def test_half_widths() -> None:
     assert half_width(interval(1.234, 0.05)) == "1.23\u00a0±\u00a00.05"
     assert half_width({"estimate": 0.0, "low": 0.0, "high": 0.0}) == "0"
     assert half_width({"estimate": 2.0, "low": None, "high": None}) == "2"
+
+
+def test_ended_and_distinct_are_before_what_may_be_out_of_view() -> None:
+    table = frontier_table(frontier())
+    names = list(table.columns)
+    assert names[:7] == ["point", "method", "step", "length:longer", "KL", "ended", "distinct"]
+    assert table.rows[1][names.index("ended")] == "50 %"
+    plain = frontier()
+    for one in plain["points"]:
+        one |= {"method": None, "step": None}
+    assert list(frontier_table(plain).columns)[:5] == ["point", "length:longer", "KL", "ended", "distinct"]

@@ -9,8 +9,9 @@ import pytest
 
 from palate.artifacts import write_json
 from palate.errors import ArtifactError
-from palate.report.sweep import charts, is_sweep_folder, point_table, read_sweep, write_sweep_report
+from palate.report.sweep import charts, is_sweep_folder, point_table, read_sweep, seed_table, write_sweep_report
 from palate.stats import wilson
+from stage_runs import offline_rows, write_run
 
 
 def rate(wins: int, n: int = 40) -> dict[str, Any]:
@@ -110,3 +111,40 @@ def test_a_damaged_file_is_said_in_one_line(tmp_path: Path) -> None:
     write_json(tmp_path / "sweep.json", {"points": 3})
     with pytest.raises(ArtifactError, match="it lists no points"):
         write_sweep_report(tmp_path)
+
+
+def seeded(beta: float, seed: int, wins: int, loss: float) -> dict[str, Any]:
+    return {
+        "name": f"pref_beta-{beta}_seed-{seed}",
+        "values": {"pref_beta": beta, "seed": seed},
+        "status": "completed",
+        "metrics": {"eval_loss": loss},
+        "accuracy": {"n": 40, "implied": rate(wins)},
+    }
+
+
+def test_over_seeds_there_are_means_and_standard_deviations(tmp_path: Path) -> None:
+    """Accuracies 60, 70 and 80 %: mean 70, standard deviation 10. Losses 0.5, 0.6 and 0.7: 0.6 and 0.1."""
+    points = [seeded(0.1, seed, wins, loss) for seed, wins, loss in ((1, 24, 0.5), (2, 28, 0.6), (3, 32, 0.7))]
+    table = seed_table(read_sweep(folder(tmp_path, [*points, seeded(0.5, 1, 20, 0.4)]))[0])
+    assert table is not None
+    assert list(table.columns) == ["pref_beta", "seeds", "accuracy", "loss"]
+    assert list(table.rows) == [["0.1", "3", "70.0 ± 10.0 %", "0.6 ± 0.1"]], "one seed has no deviation"
+    assert "70.0 ± 10.0 %" in write_sweep_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_without_seeds_there_is_no_such_table(tmp_path: Path) -> None:
+    assert seed_table(read_sweep(folder(tmp_path, POINTS))[0]) is None
+
+
+def test_points_lead_to_their_runs_whose_curves_are_laid_over_each_other(tmp_path: Path) -> None:
+    points = [seeded(beta, seed, 24, 0.5) for beta in (0.1, 0.5) for seed in (1, 2)]
+    for point in points:
+        write_run(tmp_path / point["name"], "dpo", offline_rows("dpo"))
+        (tmp_path / point["name"] / "report.html").write_text("<!doctype html>")
+    page = write_sweep_report(folder(tmp_path, points)).read_text(encoding="utf-8")
+    assert '<a href="pref_beta-0.1_seed-1/report.html">1 · front</a>' in page or (
+        '<a href="pref_beta-0.1_seed-1/report.html">1</a>' in page
+    )
+    assert "<figcaption>Loss, held-out</figcaption>" in page
+    assert "pref_beta 0.1 goes from" in page

@@ -58,7 +58,7 @@ def test_a_run_that_nobody_examined_shows_nothing(tmp_path: Path) -> None:
 
 def test_the_page_says_what_was_seen_and_the_remedy_or_that_there_was_nothing(tmp_path: Path) -> None:
     rows = [{"step": 1, "split": "train", "loss": 0.69}, evaluation(5, kl_per_token=0.7)]
-    assert "Nothing wrong was seen in 1 steps and 1 evaluations." in run_report(contents(tmp_path, rows))
+    assert "Nothing wrong was seen in 1 step and 1 evaluation." in run_report(contents(tmp_path, rows))
     finding = {
         "step": 5,
         "name": "far_from_reference",

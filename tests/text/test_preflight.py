@@ -110,11 +110,12 @@ def test_the_example_shows_the_boundary(records: list[PreferencePair], template:
 def test_the_summary_names_all_counts(records: list[PreferencePair], template: Template) -> None:
     text = render_preflight(report_of(records, template))
     for part in (
-        "6 read = 4 used + 2 dropped",
-        "2 used, 2 dropped, 1 with a shortened prompt",
-        "empty_chosen 2, too_long 1, equal_after_encoding 1",
-        "2 over cutoff_len 35 (50.0%)",
-        "17 of 57 trained; 41% saved",
+        "rows      6 read: 4 used, 2 dropped",
+        "examples  2 made of them, 2 dropped, 1 with the prompt shortened to fit",
+        "2 empty chosen, 1 too long, 1 equal after encoding (data.json names each row)",
+        "2 examples (50.0 %) are longer than cutoff_len 35",
+        "17 of 57 tokens are trained; computing each prompt once saves 41%",
+        "a star marks the tokens that are trained",
         "'<|im_end|>'*",
     ):
         assert part in text
@@ -150,7 +151,7 @@ def test_mostly_lost_data_stops_the_run(records: list[PreferencePair], template:
     nothing = preflight_report(SOURCES, LOST, records, {"train": short}, template, cutoff_len=3)
     with pytest.raises(DataError, match=r"nothing is left to train on: 4 records .*; raise cutoff_len \(now 3\)"):
         check_preflight(nothing)
-    assert "example" not in render_preflight(nothing)
+    assert "token by token" not in render_preflight(nothing)
 
 
 def test_splits_are_counted_apart(records: list[PreferencePair], template: Template) -> None:

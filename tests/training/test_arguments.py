@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 
 import pytest
@@ -67,10 +69,52 @@ def test_an_optimiser_without_its_package_is_refused_before_the_start(
     try:
         Trainer.get_optimizer_cls_and_kwargs(arguments, nn.Linear(2, 2))
     except ImportError:
-        with pytest.raises(ConfigError, match=f"optim: {name} needs bitsandbytes, which is not installed"):
+        with pytest.raises(ConfigError, match=rf"optim: {name} needs \w+, which is not installed"):
             check_installed(config)
     else:
         check_installed(config)
+
+
+@pytest.mark.parametrize(
+    ("switch", "package", "group"),
+    [
+        ({"use_galore": True}, "galore_torch", {"rank": 16, "update_proj_gap": 200, "scale": 2.0, "proj_type": "std"}),
+        (
+            {"use_galore": True, "galore_rank": 4, "galore_target": "mlp", "optim": "adamw_torch"},
+            "galore_torch",
+            {"rank": 4, "update_proj_gap": 200, "scale": 2.0, "proj_type": "std"},
+        ),
+        (
+            {"use_apollo": True, "apollo_scale_type": "tensor"},
+            "apollo_torch",
+            {"rank": 16, "scale": 32.0, "proj": "random", "scale_type": "tensor", "update_proj_gap": 200},
+        ),
+    ],
+)
+def test_an_optimiser_of_low_rank_gets_its_matrices_and_settings(
+    switch: dict[str, Any], package: str, group: dict[str, Any], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The packages are not needed to see what transformers would tell their optimisers."""
+    from transformers import AutoModelForCausalLM, Trainer
+
+    fake: Any = ModuleType(package)
+    for name in ("GaLoreAdamW", "GaLoreAdamW8bit", "GaLoreAdafactor", "APOLLOAdamW"):
+        setattr(fake, name, type(name, (torch.optim.AdamW,), {}))
+    monkeypatch.setitem(sys.modules, package, fake)
+    monkeypatch.setattr(f"transformers.trainer_optimizer.is_{package}_available", lambda: True)
+    loaded = config_from_values({**VALUES, **switch})
+    arguments = training_arguments(loaded.config, Path("o"), FP32, torch.device("cpu"))
+    made: Any = AutoModelForCausalLM.from_pretrained(model)
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments, made)
+    assert kind.__name__ == ("GaLoreAdamW" if package == "galore_torch" else "APOLLOAdamW")
+    others, projected = options.get("params") or options["optimizer_dict"]
+    assert {name: projected[name] for name in group} == group
+    names = {id(parameter): name for name, parameter in made.named_parameters()}
+    modules = {names[id(parameter)].split(".")[-2] for parameter in projected["params"]}
+    mlp = {"gate_proj", "up_proj", "down_proj"}
+    assert modules == (mlp if "galore_target" in switch else {*mlp, "q_proj", "k_proj", "v_proj", "o_proj"})
+    assert {names[id(parameter)].split(".")[-2] for parameter in others["params"]} >= {"embed_tokens", "norm"}
+    assert any(line.startswith(f"{next(iter(switch))} is read as optim: ") for line in loaded.notices)
 
 
 def test_sharding_without_its_package_or_file_is_refused_before_the_start(

@@ -116,3 +116,19 @@ def test_train_on_prompt_trains_every_token(model: Path, tmp_path: Path) -> None
         "user\na<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\nb<|im_end|>\n"
         "<|im_start|>assistant\nB<|im_end|>"
     )
+
+
+def test_an_online_run_on_pairs_says_that_it_reads_their_prompts_alone(model: Path, tmp_path: Path) -> None:
+    template = load_template(load_tokenizer(str(model)))
+    for name, rows, expected in (
+        ("pairs", pairs(4), ["pairs: the policy answers its prompts; not trained on: chosen, rejected"]),
+        ("prompts", [{"prompt": f"{n} what is it"} for n in range(4)], []),
+    ):
+        path = write_rows(tmp_path / f"{name}.jsonl", rows)
+        given = {**BASE, "stage": "grpo", "rewards": "length:longer", "cutoff_len": 64, "max_new_tokens": 8}
+        given |= {"model_name_or_path": str(model), "dataset": str(path), "output_dir": str(tmp_path / "out")}
+        del given["reference_cache"]
+        config = config_from_values(given).config
+        data = build_data(config, build_method(config), template)
+        assert data.report.get("notices", []) == expected
+        assert ("not trained on: chosen, rejected" in data.summary) is bool(expected)

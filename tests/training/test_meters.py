@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import statistics
 
+import numpy as np
 import pytest
 import torch
 
-from palate.training.meters import Meter
+from palate.text.encode import EncodedGroup
+from palate.training.meters import HeldOutErrors, Meter
 
 CPU = torch.device("cpu")
 
@@ -69,3 +72,34 @@ def test_a_metric_of_repeated_rows_only_is_left_out() -> None:
     meter = Meter(CPU)
     meter.add({"loss": torch.tensor([1.0])}, torch.zeros(1))
     assert meter.means(alone) == {}
+
+
+def rows(prompts: list[int]) -> list[EncodedGroup]:
+    return [EncodedGroup(f"row:{n}", np.array([prompt], dtype=np.int32), ()) for n, prompt in enumerate(prompts)]
+
+
+def test_the_standard_error_of_rows_with_a_prompt_each_is_that_of_a_mean() -> None:
+    values = [1.0, 2.0, 6.0, 3.0]
+    errors = HeldOutErrors()
+    errors.add(rows([1, 2]), {"loss": torch.tensor(values[:2])}, torch.ones(2))
+    errors.add(rows([3, 4, 4]), {"loss": torch.tensor([*values[2:], 99.0])}, torch.tensor([1.0, 1.0, 0.0]))
+    found = errors.facts(lambda all_rows: all_rows)
+    assert (found["rows"], found["prompts"]) == (4, 4)
+    assert found["se/loss"] == pytest.approx(statistics.stdev(values) / 2)
+
+
+def test_rows_of_one_prompt_are_one_cluster() -> None:
+    """Every row twice is no more evidence than every row once."""
+    values = [1.0, 2.0, 6.0]
+    once, twice = HeldOutErrors(), HeldOutErrors()
+    once.add(rows([1, 2, 3]), {"margin": torch.tensor(values)}, torch.ones(3))
+    twice.add(rows([1, 1, 2, 2, 3, 3]), {"margin": torch.tensor(values).repeat_interleave(2)}, torch.ones(6))
+    first, second = (errors.facts(lambda all_rows: all_rows) for errors in (once, twice))
+    assert (second["rows"], second["prompts"]) == (6, 3)
+    assert second["se/margin"] == pytest.approx(first["se/margin"])
+
+
+def test_one_prompt_has_no_standard_error() -> None:
+    errors = HeldOutErrors()
+    errors.add(rows([1, 1]), {"loss": torch.tensor([1.0, 2.0])}, torch.ones(2))
+    assert errors.facts(lambda all_rows: all_rows) == {"rows": 2, "prompts": 1}

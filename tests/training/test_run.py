@@ -133,6 +133,26 @@ def test_tensorboard_events_lie_in_runs(finished: Path) -> None:
     assert margins == pytest.approx([row["rewards/margins"] for row in metrics(finished)], abs=1e-6)
 
 
+def test_tensorboard_has_the_last_step(model: Path, tmp_path: Path) -> None:
+    """Four steps, logged every three: transformers would leave out the last one."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(model, tmp_path / "run", per_device_train_batch_size=2, logging_steps=3, report_to="tensorboard")
+    (events,) = (tmp_path / "run" / "runs").rglob("events.out.tfevents.*")
+    accumulator = EventAccumulator(str(events))
+    accumulator.Reload()
+    assert [event.step for event in accumulator.Scalars("train/rewards/margins")] == [1, 3, 4]
+
+
+def test_evaluations_log_rows_prompts_and_standard_errors(model: Path, tmp_path: Path) -> None:
+    run(model, tmp_path / "run", val_size=4, per_device_train_batch_size=2)
+    (row,) = metrics(tmp_path / "run", "eval")
+    assert (row["rows"], row["prompts"]) == (4, 4)
+    assert {"se/loss", "se/rewards/margins", "se/rewards/accuracies"} <= row.keys()
+    assert row["se/rewards/margins"] > 0
+    assert len(run_json(tmp_path / "run")["data"]["held_out_identity"]) == 16
+
+
 def test_wandb_works_offline(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")

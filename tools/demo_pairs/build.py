@@ -20,7 +20,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
+from palate.config.reader import read_yaml_file
 
 PARTS = Path(__file__).parent / "parts"
 BUILTIN = Path(__file__).parents[2] / "src" / "palate" / "data" / "builtin"
@@ -145,7 +145,7 @@ def _hash(text: str) -> int:
 
 @cache
 def _read(name: str) -> Any:
-    return yaml.safe_load((PARTS / f"{name}.yaml").read_text(encoding="utf-8"))
+    return read_yaml_file(PARTS / f"{name}.yaml")
 
 
 def main() -> int:

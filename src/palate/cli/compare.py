@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import result, result_json, say, show
+from palate.cli.console import result, result_json, say, show_answers
 from palate.records import as_turn
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs.")]
@@ -34,7 +34,7 @@ def command(
     """A table of prompts, the runs' answers and the reference's, and a page with accuracies and differing configs."""
     from palate.evaluation.answers import compare
     from palate.evaluation.subject import read_run
-    from palate.evaluation.table import rich_table, write_csv
+    from palate.evaluation.table import write_csv
     from palate.report.compare import write_compare_report
     from palate.report.contents import read_contents
 
@@ -60,5 +60,5 @@ def command(
             }
         )
         return
-    show(rich_table(rows, stage=stage))
+    show_answers(rows, stage=stage)
     result(str(page))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.arguments import AsJson, verb_group
+from palate.cli.columns import text_width, wrapped
 from palate.cli.console import note, result, result_json
 from palate.cli.data_arguments import (
     Columns,
@@ -35,6 +36,9 @@ from palate.errors import UsageError
 if TYPE_CHECKING:
     from palate.data.curate import Embedder, Rule
 
+# Rows that a page lists for each problem.
+_LISTED = 50
+
 app = typer.Typer(
     cls=verb_group("data"),
     help="Inspect, convert, curate, split, mix and augment datasets.",
@@ -58,6 +62,7 @@ def inspect_command(
         Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Also write a page.")
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show for each problem.")] = 2,
+    rows: Annotated[int, typer.Option("--rows", min=0, help="First rows to show on the page.")] = 200,
     dataset_dir: DatasetDir = None,
     column: Columns = None,
     label: Labels = None,
@@ -97,7 +102,8 @@ def inspect_command(
         cutoff_len=cutoff_len,
         against=against or None,
         workers=workers or all_cores(),
-        samples=max(samples, 5),
+        samples=max(samples, 5 if output is None else _LISTED),
+        rows=rows if output is not None else 0,
     )
     if output is not None:
         from palate.artifacts import write_text
@@ -106,7 +112,8 @@ def inspect_command(
     if as_json:
         result_json(found.as_json())
     else:
-        result(as_text(found, samples=samples) + (f"\npage                {output}\n" if output else ""))
+        text = as_text(found, samples=samples) + (f"\npage                {output}\n" if output else "")
+        result(wrapped(text, hang=20, width=text_width()))
 
 
 def _counting(model: str, template: str | None) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import result, result_json, say, show
+from palate.cli.console import result, result_json, say, show_answers
 
 Output = Annotated[
     Path,
@@ -53,7 +53,6 @@ def command(output: Output = Path("runs/demo"), steps: Steps = 75, as_json: AsJs
 
     from palate.evaluation.demo import measure
     from palate.evaluation.subject import read_run
-    from palate.evaluation.table import rich_table
     from palate.report.run import write_run_report
     from palate.training.run import train
 
@@ -65,5 +64,5 @@ def command(output: Output = Path("runs/demo"), steps: Steps = 75, as_json: AsJs
     if as_json:
         result_json({"accuracy": accuracy.to_json(), "report": str(report), "seconds": round(seconds, 1)})
         return
-    show(rich_table(rows))
+    show_answers(rows)
     result("\n".join([*accuracy.lines(), f"report: {report}   ({seconds:.0f} s; the model is in {output})"]))

@@ -8,6 +8,7 @@ import typer
 
 from palate.cli import eval_frontier
 from palate.cli.arguments import AsJson, verb_group
+from palate.cli.columns import text_width, wrapped
 from palate.cli.console import result, result_json, say
 from palate.errors import UsageError
 
@@ -63,7 +64,7 @@ def accuracy(
     if as_json:
         result_json(measured.to_json())
     else:
-        result("\n".join(measured.lines()))
+        result(wrapped("\n".join(measured.lines()), hang=4, width=text_width()))
     # Only what all of a run's own pairs say is the run's figure.
     if is_run(model) and dataset is None and reference is None and max_samples is None:
         record_accuracy(model, measured)

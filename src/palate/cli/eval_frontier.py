@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import note, result_json, say, show
+from palate.cli.columns import table, text_width, wrapped
+from palate.cli.console import note, note_unread, result, result_json, say
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def command(
             f"--temperature {temperature:g}: the KL is that of the models themselves, sampled at 1; leave it"
         )
 
-    from palate.data.prompts import load_prompts
+    from palate.data.prompts import load_prompts, unread_columns
     from palate.evaluation.frontier import measure_frontier
     from palate.evaluation.frontier_models import frontier_models
     from palate.report.frontier_page import check_folder, write_frontier
@@ -85,6 +84,7 @@ def command(
     if output is not None:
         check_folder(output)
     asked, dropped = load_prompts(prompts, dataset_dir=dataset_dir, max_samples=max_samples)
+    note_unread(unread_columns(asked))
     for row in dropped[:3]:
         note(f"{row.id}: {row.reason} ({row.detail})")
     if len(dropped) > 3:
@@ -100,6 +100,7 @@ def command(
         seed=seed,
         precision=precision,
         cutoff_len=cutoff_len,
+        kept_in=output.with_name(f"{output.name}.partial") if output is not None else None,
         say=say,
     )
     for point in found.points:
@@ -116,7 +117,7 @@ def command(
     if as_json:
         result_json(facts)
     else:
-        show(_table(facts))
+        result(_table(facts, text_width()))
 
 
 def _rewards(names: list[str], precision: str) -> dict[str, RewardFunction]:
@@ -130,23 +131,17 @@ def _rewards(names: list[str], precision: str) -> dict[str, RewardFunction]:
     return {name: reward_function(name, key="--reward", precision=how) for name in names}
 
 
-def _table(facts: dict[str, Any]) -> Table:
-    """What fits a terminal: estimates ± half their intervals."""
+def _table(facts: dict[str, Any], width: int | None) -> str:
+    """Estimates ± half their intervals."""
     from palate.artifacts import plain
     from palate.report.frontier_page import half_width
 
     known = plain(facts)
-    table = Table(
-        title="reward against KL, nats per answer (± 95 % over prompts)",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column("point", overflow="fold", min_width=12)
-    for column in (*known["rewards"], "KL", "tokens", "ended", "distinct"):
-        table.add_column(column, justify="right", overflow="fold")
+    names = ["point", *known["rewards"], "KL", "ended", "distinct", "tokens"]
+    rows = []
     for point in known["points"]:
         intervals = [*(point["rewards"][name] for name in known["rewards"]), point["kl"]]
         shares = [f"{100 * point[name]['estimate']:.0f} %" for name in ("ended", "distinct")]
-        table.add_row(point["name"], *map(half_width, intervals), f"{point['tokens']['estimate']:.1f}", *shares)
-    return table
+        rows.append([point["name"], *map(half_width, intervals), *shares, f"{point['tokens']['estimate']:.1f}"])
+    heading = wrapped("reward against KL, nats per answer (± 95 % over prompts)", hang=2, width=width)
+    return f"{heading}\n\n{table(names, rows, right=range(1, len(names)), width=width)}"

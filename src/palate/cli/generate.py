@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import note, result, result_json
+from palate.cli.console import note, note_unread, result, result_json
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -57,11 +57,12 @@ def command(
     if top_p == 0:
         raise UsageError("--top-p 0 leaves no token to sample; use --temperature 0 for the likeliest one")
 
-    from palate.data.prompts import load_prompts
+    from palate.data.prompts import load_prompts, unread_columns
     from palate.feedback.candidates import candidate_rows, write_candidates
     from palate.models.generate import Decoding
 
     asked, dropped = load_prompts(prompts, dataset_dir=dataset_dir, max_samples=max_samples)
+    note_unread(unread_columns(asked))
     for row in dropped[:3]:
         note(f"{row.id}: {row.reason} ({row.detail})")
     if len(dropped) > 3:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, TypeAlias
 
 import typer
 
 from palate.cli.arguments import AsJson
+from palate.cli.columns import text_width, two_columns, wrapped
 from palate.cli.console import result, result_json
 from palate.config.objective_docs import HEADINGS, ONLINE_HEADING, default_text, plain, plain_online, start_text
 from palate.config.objective_table_online import ONLINE_OBJECTIVES, OnlineObjective
@@ -59,14 +60,14 @@ def everything() -> str:
         for row in OBJECTIVES.values():
             if row.family == family:
                 lines += [(row.name, row.summary), ("", row.formula), ("", _needs(row))]
-        parts.append("\n".join([f"{heading}:", *_columns(lines)]))
+        parts.append("\n".join([f"{heading}:", *two_columns(lines, width=text_width())]))
     lines = [
         line
         for row in ONLINE_OBJECTIVES.values()
         for line in ((row.name, row.summary), ("", row.formula), ("", f"needs a reference; {', '.join(row.options)}"))
     ]
-    parts.append("\n".join([f"{ONLINE_HEADING}:", *_columns(lines)]))
-    return "\n\n".join([*parts, SYMBOLS])
+    parts.append("\n".join([f"{ONLINE_HEADING}:", *two_columns(lines, width=text_width())]))
+    return "\n\n".join([*parts, wrapped(SYMBOLS, hang=2, width=text_width())])
 
 
 def _needs(row: Objective) -> str:
@@ -93,11 +94,12 @@ def one(row: Objective) -> str:
     ]
     if row.family == "reward":
         facts = [fact for fact in facts if fact[0] not in ("units", "reference")]
-    parts = ["\n".join([f"{row.name}: {row.summary}", *_columns(facts)])]
+    parts = ["\n".join([f"{row.name}: {row.summary}", *two_columns(facts, width=text_width())])]
     if row.options:
-        parts.append("\n".join(["options:", *_columns(_option_lines(row.options))]))
+        parts.append("\n".join(["options:", *two_columns(_option_lines(row.options), width=text_width())]))
     if row.modifiers:
-        parts.append("\n".join(["modifiers:", *_columns(_option_lines({key: OPTIONS[key] for key in row.modifiers}))]))
+        modifiers = _option_lines({key: OPTIONS[key] for key in row.modifiers})
+        parts.append("\n".join(["modifiers:", *two_columns(modifiers, width=text_width())]))
     return "\n\n".join(parts)
 
 
@@ -113,14 +115,8 @@ def one_online(row: OnlineObjective) -> str:
         ("equals", row.reproduces),
         ("use it when", row.when_to_use),
     ]
-    return "\n".join([f"{row.name}: {row.summary}", *_columns(facts)])
+    return "\n".join([f"{row.name}: {row.summary}", *two_columns(facts, width=text_width())])
 
 
 def _option_lines(options: Mapping[str, Option]) -> list[tuple[str, str]]:
     return [(key, f"{default_text(option)}, in {option.range}: {option.doc}") for key, option in options.items()]
-
-
-def _columns(rows: Iterable[tuple[str, str]]) -> list[str]:
-    rows = list(rows)
-    width = max(len(left) for left, _ in rows)
-    return [f"  {left:<{width}}  {right}".rstrip() for left, right in rows]

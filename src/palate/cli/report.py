@@ -10,7 +10,7 @@ import typer
 from palate.cli.arguments import AsJson
 from palate.cli.console import note, result, result_json
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory or a sweep's, finished or not.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, sweep or pipeline, finished or not.")]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Where to write; RUN/report.html by default.")
 ]
@@ -20,20 +20,23 @@ def command(run: RunPath, output: Output = None, as_json: AsJson = False) -> Non
     """Write the report of a run: curves and their directions, health, data, samples, config, in one HTML file."""
     from palate.report.contents import read_contents
     from palate.report.directions import directions, verdict
+    from palate.report.pipeline import is_pipeline_folder, write_pipeline_report
     from palate.report.run import write_run_report
     from palate.report.sweep import is_sweep_folder, write_sweep_report
 
-    if is_sweep_folder(run):
-        written = str(write_sweep_report(run, output))
-        if as_json:
-            result_json({"report": written, "sweep": str(run)})
-        else:
-            result(written)
-        return
+    several = {"sweep": (is_sweep_folder, write_sweep_report), "pipeline": (is_pipeline_folder, write_pipeline_report)}
+    for kind, (is_one, write) in several.items():
+        if is_one(run):
+            written = str(write(run, output))
+            if as_json:
+                result_json({"report": written, kind: str(run)})
+            else:
+                result(written)
+            return
     contents = read_contents(run)
     path = write_run_report(run, output)
     judged = directions(contents)
-    kind, line = verdict(judged)
+    kind, line = verdict(contents, judged)
     if as_json:
         moves = [{"metric": one.metric, "split": one.split, "verdict": one.verdict} for one in judged]
         result_json(

@@ -79,32 +79,37 @@ def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
 
     from palate.feedback.judges import WinShare, load_judge
     from palate.loop.pipeline import run_pipeline
+    from palate.report.pipeline import is_pipeline_folder, write_pipeline_report
     from palate.report.run import write_run_report
 
     def finished(run: Path) -> None:
         if speaks():
             write_run_report(run)
 
-    done = run_pipeline(
-        pipeline, judges=lambda spec: WinShare(load_judge(spec, key="rewards")), say=say, finished=finished
-    )
-    for run in done.runs:
-        if not (run / "report.html").exists():  # killed after its last step
-            finished(run)
+    try:
+        done = run_pipeline(
+            pipeline, judges=lambda spec: WinShare(load_judge(spec, key="rewards")), say=say, finished=finished
+        )
+        for run in done.runs:
+            if not (run / "report.html").exists():  # killed after its last step
+                finished(run)
+    finally:
+        if speaks() and is_pipeline_folder(pipeline.output_dir):
+            write_pipeline_report(pipeline.output_dir)
     if as_json:
         result_json(
             {
                 "status": "completed",
                 "output_dir": str(done.output_dir),
                 "runs": [str(run) for run in done.runs],
+                "report": str(done.output_dir / "report.html"),
                 "model": str(done.model),
                 "drift": done.drift,
             }
         )
     else:
-        result(
-            "\n".join(["status    completed", *(f"run       {run}" for run in done.runs), f"model     {done.model}"])
-        )
+        lines = ["status    completed", *(f"run       {run}" for run in done.runs), f"model     {done.model}"]
+        result("\n".join([*lines, f"report    {done.output_dir / 'report.html'}"]))
 
 
 def summary(done: RunResult) -> str:

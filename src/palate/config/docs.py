@@ -19,6 +19,7 @@ from palate.config.online import GrpoFields, PpoFields
 from palate.config.optimisation import NoiseFields, OptimisationFields
 from palate.config.peer_keys import (
     FIXED,
+    LOW_RANK,
     NO_EFFECT,
     NO_EFFECT_PREFIXES,
     ONLY,
@@ -171,7 +172,7 @@ def _peers() -> str:
         "| `mix_strategy`, `interleave_probs` | `interleave_under` is read as the weights of `dataset`; `concat`, and "
         "either beside one dataset: no effect; `interleave_over` is refused |",
         *(f"| `{key}` | `{as_yaml(not agrees)}` has no effect: {why} |" for key, (agrees, why) in FIXED.items()),
-        *(f"| `{key}` | {_only_text(only)} |" for key, only in ONLY.items()),
+        *(f"| `{key}` | {_only_text(key, only)} |" for key, only in ONLY.items()),
         *(f"| `{key}` | no effect: {why} |" for key, why in NO_EFFECT.items()),
         *(f"| `{prefix}…` | no effect: {why} |" for prefix, why in NO_EFFECT_PREFIXES.items()),
     ]
@@ -185,7 +186,11 @@ def _peers() -> str:
 _ONLINE_NAME = {key: f", for `ppo` and `grpo` as `{name}`" for key, name in RENAMED_ONLINE.items()}
 
 
-def _only_text(only: OnlyValue) -> str:
+def _only_text(key: str, only: OnlyValue) -> str:
+    if key in LOW_RANK:
+        low = LOW_RANK[key]
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(low.optimisers.values()))
+        return f"`true`: read as optim {names} with `{low.prefix}…` as optim_args; `false`: no effect"
     accepted = ", ".join(f"`{as_yaml(value)}`" for value in only.values) or "`null`"
     companions = ", ".join(f"`{prefix}…`" for prefix in only.companions)
     without = f"; {companions}: no effect without it" if companions else ""

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from palate.config.base import truth
 from palate.config.explain import explain, key_of
 from palate.config.objectives import OPTIONS
+from palate.config.optimisation import LOW_RANK_OPTIMISERS
 from palate.config.paths import expand
 from palate.config.peer_keys import KNOWN_ELSEWHERE, OTHER_COMMANDS
 from palate.config.peers import Translated, translate
@@ -264,6 +265,9 @@ def _idle_keys(config: RunConfig) -> Iterable[str]:
         idle.append("create_new_adapter has no effect without adapter_name_or_path: a new adapter is made anyway")
     if "double_quantization" in given and config.quantization_bit != 4:
         idle.append("double_quantization has no effect without quantization_bit: 4")
+    if not config.optim.startswith(LOW_RANK_OPTIMISERS):
+        keys = ("optim_args", "optim_target_modules")
+        idle += [f"{key} has no effect with optim: {config.optim}" for key in keys if key in given]
     if isinstance(config, ObjectiveChoice):
         idle += _idle_options(config)
     if config.warmup_steps and config.warmup_ratio:

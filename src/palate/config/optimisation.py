@@ -8,11 +8,11 @@ from pydantic import Field, model_validator
 
 from palate.config.base import Fields
 from palate.config.schedules import Schedule, check_schedule
-from palate.config.values import Warmup
+from palate.config.values import LoraTarget, Warmup
 
 LearningRate: TypeAlias = Annotated[float, Field(gt=0, description="Peak learning rate.")]
 
-# Of transformers' optimisers, those that need no further arguments; the 8-bit and paged ones need bitsandbytes.
+# Of transformers' optimisers; the 8-bit and paged ones need bitsandbytes, galore and apollo packages of their own.
 Optimiser: TypeAlias = Literal[
     "adamw_torch",
     "adamw_torch_fused",
@@ -28,7 +28,14 @@ Optimiser: TypeAlias = Literal[
     "rmsprop",
     "adagrad",
     "sgd",
+    "galore_adamw",
+    "galore_adamw_8bit",
+    "galore_adafactor",
+    "apollo_adamw",
 ]
+
+LOW_RANK_OPTIMISERS = ("galore_", "apollo_")
+"""How the names of optimisers begin that keep their states for projected gradients."""
 
 
 class NoiseFields(Fields):
@@ -68,6 +75,13 @@ class OptimisationFields(Fields):
         0, description="Steps (below 1: share of all steps) over which the learning rate rises; wins over warmup_ratio."
     )
     optim: Optimiser = Field("adamw_torch_fused", description="Optimiser, by transformers' name.")
+    optim_args: str | None = Field(
+        None, description="Settings of galore_… and apollo_…, e.g. rank=16,update_proj_gap=200,scale=2.0,proj_type=std."
+    )
+    optim_target_modules: LoraTarget = Field(
+        "all",
+        description="Modules whose gradients galore_… and apollo_… project: all linear ones but the head, or a list.",
+    )
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the gradient's running mean.")
     adam_beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the squared gradient's running mean.")

@@ -184,8 +184,8 @@ _NO_METHOD = "palate does not have this; remove it, or take finetuning_type full
 ONLY: Mapping[str, OnlyValue] = MappingProxyType(
     {
         # LLaMA-Factory's ways to train
-        "use_galore": OnlyValue((False,), _OPTIMISER, ("galore_",)),
-        "use_apollo": OnlyValue((False,), _OPTIMISER, ("apollo_",)),
+        "use_galore": OnlyValue((False, True), _OPTIMISER, ("galore_",)),
+        "use_apollo": OnlyValue((False, True), _OPTIMISER, ("apollo_",)),
         "use_badam": OnlyValue((False,), _OPTIMISER, ("badam_",)),
         "use_adam_mini": OnlyValue((False,), _OPTIMISER),
         "use_muon": OnlyValue((False,), _OPTIMISER),
@@ -232,8 +232,6 @@ ONLY: Mapping[str, OnlyValue] = MappingProxyType(
         # transformers
         "use_cpu": OnlyValue((False,), "hide the GPU with CUDA_VISIBLE_DEVICES= before the command"),
         "no_cuda": OnlyValue((False,), "hide the GPU with CUDA_VISIBLE_DEVICES= before the command"),
-        "optim_args": OnlyValue((), _OPTIMISER),
-        "optim_target_modules": OnlyValue((), _OPTIMISER),
         "accelerator_config": OnlyValue((), "batches are made by palate; remove it"),
         "parallelism_config": OnlyValue((), "take fsdp or deepspeed"),
         "fsdp_min_num_params": OnlyValue((0,), "write min_num_params into fsdp_config"),
@@ -249,6 +247,52 @@ ONLY: Mapping[str, OnlyValue] = MappingProxyType(
         "ignore_data_skip": OnlyValue((False,), "a resumed run goes on where it stopped; remove it"),
         "full_determinism": OnlyValue((False,), "seed fixes everything random; remove it"),
         "save_on_each_node": OnlyValue((False,), "the first process saves; remove it"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """One of LLaMA-Factory's switches for an optimiser of low rank.
+
+    Attributes:
+        prefix: of its settings' keys.
+        optimisers: how transformers calls it, by the beginning of the optimiser that `optim` names.
+        settings: transformers' name of a setting → LLaMA-Factory's name and its default.
+    """
+
+    prefix: str
+    optimisers: Mapping[str, str]
+    settings: Mapping[str, tuple[str, object]]
+
+
+_PROJECTION: Mapping[str, tuple[str, object]] = {
+    "rank": ("rank", 16),
+    "update_proj_gap": ("update_interval", 200),
+    "proj_type": ("proj_type", "std"),
+}
+LOW_RANK: Mapping[str, LowRank] = MappingProxyType(
+    {
+        "use_galore": LowRank(
+            "galore_",
+            {
+                "adamw_torch": "galore_adamw",
+                "adamw_bnb_8bit": "galore_adamw_8bit",
+                "adamw_8bit": "galore_adamw_8bit",
+                "adafactor": "galore_adafactor",
+            },
+            {**_PROJECTION, "scale": ("scale", 2.0)},
+        ),
+        "use_apollo": LowRank(
+            "apollo_",
+            {"adamw_torch": "apollo_adamw"},
+            {
+                **_PROJECTION,
+                "scale": ("scale", 32.0),
+                "proj": ("proj", "random"),
+                "scale_type": ("scale_type", "channel"),
+            },
+        ),
     }
 )
 

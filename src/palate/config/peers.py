@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from palate.config.base import truth
-from palate.config.peer_keys import FIXED, NO_EFFECT, NO_EFFECT_PREFIXES, ONLY, RENAMED, RENAMED_ONLINE
+from palate.config.peer_keys import FIXED, LOW_RANK, NO_EFFECT, NO_EFFECT_PREFIXES, ONLY, RENAMED, RENAMED_ONLINE
 from palate.config.reader import Entry, as_yaml
 
 _SWITCHES = ("bf16", "fp16", "pure_bf16")
@@ -81,6 +81,8 @@ def translate(entries: Mapping[str, Entry], *, stage: object = None) -> Translat
                 found.idle[key] = f"{key}: {as_yaml(entry.value)} ({what_happens})"
         elif key not in (*_SWITCHES, *_MIXING):
             found.entries[key] = entry
+    for switch in LOW_RANK:
+        _low_rank(switch, entries, found)
     _precision(entries, found)
     _mixing(entries, found)
     _kto_by_another_name(stage, found)
@@ -112,6 +114,34 @@ def _only(key: str, entry: Entry, found: Translated) -> None:
         found.refused[key] = f"{entry.where}: {key}: {as_yaml(entry.value)} is not available; {only.otherwise}"
 
 
+def _low_rank(switch: str, entries: Mapping[str, Entry], found: Translated) -> None:
+    """`use_galore` and `use_apollo`, with their settings, as one of transformers' optimisers."""
+    if switch not in entries or truth(entries[switch].value) is not True:
+        return
+    low, where = LOW_RANK[switch], entries[switch].where
+    own = {key: entry for key, entry in entries.items() if key.startswith(low.prefix) and entry.value is not None}
+    for key in (switch, *own):
+        found.idle.pop(key, None)
+    named = str(entries["optim"].value) if "optim" in entries else "adamw_torch"
+    optimiser = low.optimisers.get(named.removesuffix("_fused"))
+    if optimiser is None:
+        known = ", ".join(low.optimisers)
+        found.refused["optim"] = f"{entries['optim'].where}: optim: {named} has no form for {switch}; take {known}"
+        return
+    values = {key.removeprefix(low.prefix): entry.value for key, entry in own.items()}
+    settings = {name: values.pop(theirs, default) for name, (theirs, default) in low.settings.items()}
+    target = values.pop("target", "all")
+    for name, value in values.items():
+        if truth(value) is not False:  # layerwise, scale_front
+            key = f"{low.prefix}{name}"
+            found.refused[key] = f"{own[key].where}: {key}: {as_yaml(value)} is not available; remove it"
+    written = ",".join(f"{name}={value}" for name, value in settings.items())
+    found.entries |= {"optim": Entry(optimiser, where), "optim_args": Entry(written, where)}
+    found.entries["optim_target_modules"] = Entry(target, where)
+    read = f"optim: {optimiser}, optim_args: {written}, optim_target_modules: {as_yaml(target)}"
+    found.notices.append(f"{switch} is read as {read}")
+
+
 def _precision(entries: Mapping[str, Entry], found: Translated) -> None:
     """`bf16`, `fp16` and LLaMA-Factory's `pure_bf16` are switches for one choice."""
     given = {key: entries[key] for key in _SWITCHES if key in entries and entries[key].value is not None}
@@ -132,6 +162,9 @@ def _precision(entries: Mapping[str, Entry], found: Translated) -> None:
         key, chosen = "bf16", "fp32"  # who says "not bf16" means full precision; fp16 alone off leaves the choice open
     else:
         return
+    if "pure_bf16" in on:
+        reason = "weights that train stay float32, and are computed with in bf16"
+        found.idle["pure_bf16"] = f"pure_bf16: {as_yaml(given['pure_bf16'].value)} ({reason})"
     own = found.entries.get("precision")
     shown = f"{key}: {as_yaml(given[key].value)}"
     if own is None:

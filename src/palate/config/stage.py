@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from palate.config.data import DataFields
 from palate.config.model import ModelFields, TuningFields, adapter_names, split_adapters
-from palate.config.optimisation import OptimisationFields
+from palate.config.optimisation import LOW_RANK_OPTIMISERS, OptimisationFields
 from palate.config.schedules import BY_EVALUATION
 from palate.config.trainer import DeviceFields, EvaluationFields, LogFields, OutputFields
 
@@ -50,6 +50,11 @@ class Run(
         if self.eval_strategy != "no" and not self.val_size and self.eval_dataset is None:
             raise ValueError(
                 f"eval_strategy: {self.eval_strategy} has nothing to evaluate on: set val_size: 0.1 or eval_dataset"
+            )
+        if self.optim.startswith(LOW_RANK_OPTIMISERS) and self.finetuning_type != "full":
+            raise ValueError(
+                f"optim: {self.optim} projects the gradients of whole matrices; set finetuning_type: full, not "
+                f"{self.finetuning_type}"
             )
         if self.lr_scheduler_type in BY_EVALUATION and self.eval_strategy == "no":
             raise ValueError(

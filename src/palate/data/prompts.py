@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from palate.data.load import load_records
+from palate.data.messages import is_turns, role_of
+from palate.data.paired_formats import CONVERSATION_NAMES
+from palate.data.rows import PROMPT_NAMES
 from palate.errors import DataError
 from palate.records import Dropped, Record
+
+_FIRST = 100
+_OF_THE_PROMPT = frozenset({*PROMPT_NAMES, *CONVERSATION_NAMES, "input", "history", "context", "system", "tools", "id"})
 
 
 def load_prompts(
     dataset: str, *, dataset_dir: str | Path | None = None, max_samples: int | None = None
 ) -> tuple[list[Record], list[Dropped]]:
-    """The conversation up to the assistant's turn of each row, and the rows that have none.
+    """A record of each row's prompt, the conversation up to the assistant's turn, and the rows that have none.
 
     Rows are read as training reads them (`load_records` with `kind=Record`): mapped columns and tags of
-    `dataset_info.json`, HH transcripts, and the prompt of every known format. The record's `extra` has every column of
-    its row.
+    `dataset_info.json`, HH transcripts, and the prompt of every known format. A record's `extra`
+    has all columns of its row.
 
     Raises:
         DataError: the dataset cannot be read, or no row has a prompt.
@@ -31,3 +38,18 @@ def load_prompts(
             f"{dataset}: no row has a prompt, they are plain text; name a column: prompt, messages, question"
         )
     return prompts, [*loaded.dropped, *plain]
+
+
+def unread_columns(prompts: Sequence[Record]) -> list[str]:
+    """What the first rows of `load_prompts` have beside their prompts, unread there: answers, scores, labels.
+
+    `messages (answers)` stands for assistant turns at the end of a conversation.
+    """
+    found: dict[str, None] = {}
+    for record in prompts[:_FIRST]:
+        for name, value in record.extra.items():
+            if name not in _OF_THE_PROMPT:
+                found[name] = None
+            elif is_turns(value) and role_of(value[-1]) == "assistant":
+                found[f"{name} (answers)"] = None
+    return list(found)

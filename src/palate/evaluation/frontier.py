@@ -8,11 +8,13 @@ true (and, beside it, by what was learned), and the KL of the model to its refer
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from palate.data.scores import check_columns, checked_scores, columns_of
 from palate.data.split import prompt_key
 from palate.errors import DataError, FunctionError, ModelError, UsageError
 from palate.evaluation.divergence import AnswerScore, score_answers
+from palate.evaluation.frontier_kept import KeptAnswers
 from palate.evaluation.frontier_points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.allocator import give_back_memory
@@ -39,6 +41,7 @@ def measure_frontier(
     seed: int = 42,
     precision: str = "auto",
     cutoff_len: int = 2048,
+    kept_in: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Frontier:
     """Place models, and the reference itself, on the plane of reward and KL.
@@ -66,6 +69,8 @@ def measure_frontier(
         seed: of the sampling.
         precision: of the forward passes, as in a config.
         cutoff_len: prompts that leave no room for a longest answer within it are left out, and counted.
+        kept_in: folder that keeps the answers of each measured point until all are measured, so that the same call
+            after an interruption goes on with the next point; None keeps nothing.
         say: a line before each model is loaded.
 
     Raises:
@@ -91,7 +96,16 @@ def measure_frontier(
             f"{cutoff_len}; raise cutoff_len or lower max_new_tokens"
         )
     asked = [prompts[place] for place in kept]
-    taken = _Sampling(kept, asked, [rendered[place] for place in kept], rewards, samples, max_new_tokens, seed)
+    wanted = [rendered[place] for place in kept]
+    settings: dict[str, object] = {
+        "reference": before.identity,
+        "prompts": wanted,
+        "samples": samples,
+        "precision": how.name,
+    }
+    settings |= {"max_new_tokens": max_new_tokens, "seed": seed, "places": kept}
+    store = None if kept_in is None else KeptAnswers(kept_in, settings)
+    taken = _Sampling(kept, asked, wanted, rewards, samples, max_new_tokens, seed, store)
     for point in points:  # before anything is measured, which may take hours
         taken.compare_tokens(point, before)
     first = FrontierModel(REFERENCE, reference)
@@ -100,6 +114,8 @@ def measure_frontier(
         say(f"{number} of {len(points)}: {point.name}")
         found.append(taken.measure(point, Subject(point.spec, how, device), before))
         give_back_memory()
+    if store is not None:
+        store.remove()
     return Frontier(
         reference=REFERENCE,
         points=[point for point, _ in found],
@@ -147,7 +163,9 @@ class _Sampling:
         samples: int,
         max_new_tokens: int,
         seed: int,
+        kept: KeptAnswers | None,
     ) -> None:
+        self._kept = kept
         self._places = places
         self._prompts = prompts
         self._rendered = rendered
@@ -161,10 +179,20 @@ class _Sampling:
     def measure(
         self, point: FrontierModel, policy: Subject, reference: Subject
     ) -> tuple[FrontierPoint, list[FrontierAnswer]]:
-        groups = self._sample(policy)
-        scores = [score for group in score_answers(policy, reference, groups) for score in group]
+        groups, scores = self._measured(policy, reference)
         answers = self._answers(point.name, policy, groups, scores)
         return self._point(point, policy, answers, reference=policy is reference), answers
+
+    def _measured(self, policy: Subject, reference: Subject) -> tuple[list[EncodedGroup], list[AnswerScore]]:
+        """The answers of a point and their scores: kept ones, or sampled, scored and kept now."""
+        found = self._kept.read(policy.identity, self._rendered) if self._kept is not None else None
+        if found is not None:
+            return found
+        groups = self._sample(policy)
+        scores = [score for group in score_answers(policy, reference, groups) for score in group]
+        if self._kept is not None:
+            self._kept.write(policy.identity, groups, scores)
+        return groups, scores
 
     def compare_tokens(self, point: FrontierModel, reference: Subject) -> None:
         """Refuse a model that does not read the prompts as the reference does; only its tokenizer is loaded.

@@ -145,6 +145,17 @@ def rich_table(rows: Sequence[SideBySide], *, stage: str = "dpo") -> Table:
     return table
 
 
+def blocks(rows: Sequence[SideBySide], *, stage: str = "dpo") -> list[list[tuple[str, str]]]:
+    """The rows as (column, text) lines, for where columns beside each other would be too narrow or are cut."""
+    names = columns(rows, stage=stage)[1:]
+    found = []
+    for row in rows:
+        texts = [prompt_text(row.prompt), *row.outputs.values(), row.reference]
+        shown = ["(none)" if text is None else printable(text) or "(empty)" for text in texts]
+        found.append(list(zip(names, shown, strict=True)))
+    return found
+
+
 def write_csv(rows: Sequence[SideBySide], path: Path | str, *, stage: str = "dpo") -> Path:
     """The table as a CSV file that spreadsheets open."""
     buffer = io.StringIO()

@@ -182,6 +182,8 @@ class Trial:
         Raises:
             ModelError: there is none.
         """
+        if not self._expected.isfinite().all():
+            return choices[0]  # nothing can be compared: the first step names the rows whose loss is not finite
         reason = ""
         for rule in (self._model.length_rule, LengthRule("rows", (0,), each=True)):
             self._model.length_rule = rule
@@ -214,6 +216,8 @@ class Trial:
         reason = mixes_tokens(model)
         if model.length_rule is not None and self._crosses():
             reason = model.length_rule.reason
+        if not self._expected.isfinite().all():
+            reason = "its scores of random tokens are not finite"
         if reason:
             return reason
         # Generation goes back to it: not every architecture has one of another name, or the same scores from that.
@@ -296,13 +300,18 @@ def _with_gradient(
     try:
         with torch.enable_grad():
             values = score(batch)
-            # Unequal weights, so that an error in one place does not cancel one in another.
-            weights = 1.0 + torch.arange(len(values), device=values.device) * 0.618 % 1.0
-            total = (values.flatten(1).sum(1) if values.dim() > 1 else values) @ weights
+            # Unequal weights, so that errors do not cancel, and because a layer norm's outputs sum to 0.
+            flat = values.flatten(1) if values.dim() > 1 else values[:, None]
+            total = _unequal_weights(len(flat), flat) @ flat @ _unequal_weights(flat.shape[1], flat)
             gradient = torch.autograd.grad(total, embedded)[0].float() if len(embedded) == 1 else None
     finally:
         handle.remove()
     return values.detach(), gradient
+
+
+def _unequal_weights(count: int, like: torch.Tensor) -> torch.Tensor:
+    """Numbers between 1 and 2, no two of them equal, [count]."""
+    return (1.0 + torch.arange(count, device=like.device) * 0.618 % 1.0).to(like.dtype)
 
 
 @contextlib.contextmanager

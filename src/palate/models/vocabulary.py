@@ -13,6 +13,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from palate.errors import ConfigError, ModelError
+from palate.models.module_names import check_module_names
 from palate.models.save import quiet
 
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
@@ -115,12 +116,11 @@ def whole_modules(model: nn.Module, names: Sequence[str], lora_target: str | Seq
     Raises:
         ConfigError: no module has such a name, or LoRA trains it already.
     """
+    check_module_names(model, "additional_target", names)
     paths = [path for path, _ in model.named_modules(remove_duplicate=False)]
     found: list[str] = []
     for name in names:
         own = [path for path in paths if path == name or path.endswith(f".{name}")]
-        if not own:
-            raise ConfigError(f"additional_target: the model has no module named {name}")
         if lora_target != "all" and name in lora_target:
             raise ConfigError(f"{name} is in lora_target and in additional_target; keep one of them")
         found += [name] if len(own) == sum(path.endswith(name) for path in paths) else own

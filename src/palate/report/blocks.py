@@ -16,11 +16,19 @@ _LONG = 160
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A cell that leads to another page: a path relative to the page that the table is on."""
+
+    text: str
+    href: str
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """A table: `rows` of text under `columns`; `more` rows were left out; `numeric` columns align right."""
+    """A table: `rows` of cells under `columns`; `more` rows were left out; `numeric` columns align right."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Link]]
     more: int = 0
     numeric: frozenset[int] = frozenset()
 

@@ -14,8 +14,10 @@ from palate.evaluation.table import SideBySide, answers, columns, distinct_names
 from palate.report.blocks import Table, exact
 from palate.report.charts import estimate
 from palate.report.contents import RunContents, read_contents
-from palate.report.headline import cards, contract
+from palate.report.headline import cards, contract, prompts_of
 from palate.report.page import redacted, render, value
+from palate.report.scales import number
+from palate.report.stages import counted, stage_of
 from palate.report.svg import Estimate, interval_chart
 
 _NOT_A_DIFFERENCE = {"output_dir", "run_name", "overwrite_output_dir", "resume_from_checkpoint"}
@@ -55,6 +57,7 @@ def write_compare_report(rows: Sequence[SideBySide], runs: Sequence[RunContents]
         title=" · ".join(names) if names else Path(path).stem,
         runs=len(runs),
         accuracy=_accuracy(names, runs),
+        held_out=held_out_note(names, runs),
         table=run_table(names, runs) if runs else None,
         columns=columns(rows, stage=stage),
         rows=rows,
@@ -72,6 +75,7 @@ def run_table(names: Sequence[str], runs: Sequence[RunContents]) -> Table:
     """A column a run: objective, key figures, and every config key in which the runs differ."""
     lines: list[list[str]] = [["status", *(run.status for run in runs)]]
     lines.append(["objective", *(value(contract(run)) for run in runs)])
+    lines.append(["held out", *(_held_out(run) for run in runs)])
     figures = [
         {card.label: f"{card.figure} ({card.note})" if card.note else card.figure for card in cards(run)}
         for run in runs
@@ -80,6 +84,33 @@ def run_table(names: Sequence[str], runs: Sequence[RunContents]) -> Table:
         lines.append([name.lower(), *(found.get(name, "–") for found in figures)])
     lines += [[key, *(exact(one) for one in values)] for key, values in differences(runs)]
     return Table(["", *names], lines)
+
+
+def _held_out(run: RunContents) -> str:
+    rows, identity = _held_out_rows(run), run.find("data.held_out_identity")
+    if not rows:
+        return "nothing"
+    prompts = prompts_of(run.accuracy) or run.find("data.eval_prompts")
+    return counted(stage_of(run), rows, prompts) + (f" ({value(identity)})" if identity else "")
+
+
+def held_out_note(names: Sequence[str], runs: Sequence[RunContents]) -> str:
+    """Whether the figures of the runs are of the same held-out rows, with how many; empty for a single run."""
+    counts = [counted(stage_of(run), rows, prompts_of(run.accuracy)) for run in runs if (rows := _held_out_rows(run))]
+    if len(runs) < 2 or not counts:
+        return ""
+    identities = {run.find("data.held_out_identity") for run in runs}
+    if identities == {None}:
+        return f"Whether the runs held out the same rows is not recorded ({', '.join(dict.fromkeys(counts))})."
+    if len(identities) == 1:
+        return f"All runs held out the same rows: {counts[0]}."
+    each = ", ".join(f"{name}: {number(_held_out_rows(run))}" for name, run in zip(names, runs, strict=True))
+    return f"The runs held out different rows ({each}), so their figures are not of the same questions."
+
+
+def _held_out_rows(run: RunContents) -> int:
+    rows = run.accuracy.get("n") or run.find("data.eval_groups")
+    return int(rows) if isinstance(rows, int | float) else 0
 
 
 def differences(runs: Sequence[RunContents]) -> list[tuple[str, list[Any]]]:
@@ -94,12 +125,10 @@ def differences(runs: Sequence[RunContents]) -> list[tuple[str, list[Any]]]:
 def _accuracy(names: Sequence[str], runs: Sequence[RunContents]) -> Markup | None:
     """Preference accuracy of every run after training, the reference's of the first run on top."""
     found: list[Estimate] = []
-    for number, (name, run) in enumerate(zip(names, runs, strict=True)):
-        if number == 0 or run.accuracy.get("reference") != runs[0].accuracy.get("reference"):
-            found += estimate(
-                "reference" if number == 0 else f"reference of {name}", run.accuracy.get("reference"), "d"
-            )
-        found += estimate(name, run.accuracy.get("policy"), _COLOURS[number % len(_COLOURS)])
+    for place, (name, run) in enumerate(zip(names, runs, strict=True)):
+        if place == 0 or run.accuracy.get("reference") != runs[0].accuracy.get("reference"):
+            found += estimate("reference" if place == 0 else f"reference of {name}", run.accuracy.get("reference"), "d")
+        found += estimate(name, run.accuracy.get("policy"), _COLOURS[place % len(_COLOURS)])
     if not found:
         return None
     told = "; ".join(f"{one.label} {100 * one.value:.1f} %" for one in found)

@@ -114,24 +114,28 @@ def _mark(point: Mapping[str, Any], reward: str, label: str) -> Mark:
 
 
 def frontier_table(facts: Mapping[str, Any]) -> Table:
-    """A row for each point, with 95 % intervals over prompts."""
-    rewards = facts["rewards"]
-    columns = ["point", "method", "step", *rewards, "KL", "KL, sampled", "tokens", "ended", "distinct"]
+    """A row for each point, with 95 % intervals over prompts; what no point has is left out.
+
+    Whether answers end and differ comes before what can wait: it says whether reward and KL are worth comparing.
+    """
+    points, rewards = facts["points"], facts["rewards"]
+    named = [name for name in ("method", "step") if any(point[name] is not None for point in points)]
+    columns = ["point", *named, *rewards, "KL", "ended", "distinct", "tokens", "KL, sampled"]
     rows = [
         [
             str(point["name"]),
-            str(point["method"] or "–"),
-            "–" if point["step"] is None else str(point["step"]),
+            *("–" if point[name] is None else str(point[name]) for name in named),
             *(_interval(point["rewards"][reward]) for reward in rewards),
             _interval(point["kl"]),
-            _interval(point["kl_sampled"]),
-            number(point["tokens"]["estimate"], 3),
             f"{100 * point['ended']['estimate']:.0f} %",
             f"{100 * point['distinct']['estimate']:.0f} %",
+            number(point["tokens"]["estimate"], 3),
+            _interval(point["kl_sampled"]),
         ]
-        for point in facts["points"]
+        for point in points
     ]
-    return Table(columns, rows, numeric=frozenset(range(2, len(columns))))
+    first = 2 if "method" in named else 1
+    return Table(columns, rows, numeric=frozenset(range(first, len(columns))))
 
 
 def _interval(found: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,8 +10,28 @@ from typing import Any
 from palate.config.objectives import OPTIONS, objective, resolve_options
 from palate.errors import ConfigError
 from palate.report.contents import RunContents, values_of
+from palate.report.held_out import SHARES, held_out_interval, shown
 from palate.report.page import duration, size, value
 from palate.report.scales import number
+from palate.report.stages import ONLINE, counted, stage_of
+
+_ONLINE_FIGURES = (
+    ("reward", "Reward", ""),
+    ("kl", "KL to the reference", "nats per answer"),
+    ("length", "Length of answers", "tokens"),
+    ("ended", "Answers that end their turn", ""),
+    ("entropy", "Entropy", "nats per token"),
+)
+_PREFERENCE_FIGURES = (("rewards/accuracies", "Reward accuracy", ""), ("rewards/margins", "Reward margin", ""))
+_FIGURES: Mapping[str, Sequence[tuple[str, str, str]]] = {
+    "sft": (("nll", "Held-out loss", "nats per token"),),
+    "rm": (*_PREFERENCE_FIGURES, ("absolute_error", "Error of the predicted score", "")),
+    "dpo": _PREFERENCE_FIGURES,
+    "kto": (("rewards/accuracies", "Answers on the right side", ""), ("rewards/margins", "Reward margin", "")),
+    "ppo": _ONLINE_FIGURES,
+    "grpo": _ONLINE_FIGURES,
+}
+"""By stage (metric, label, unit) of the key figures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,41 +52,55 @@ def subtitle(contents: RunContents) -> str:
 
 
 def cards(contents: RunContents) -> list[Card]:
-    """The figures that the run has, most wanted first."""
-    found = []
-    after, before = (_share(contents.accuracy.get(kind)) for kind in ("policy", "reference"))
-    counted = pairs_of_prompts(contents.accuracy)
-    if after:
-        note = f"before: {before}" if before else "own log-probability"
-        found.append(Card("Held-out accuracy", after, f"{note}; {counted}"))
-    if own := _share(contents.accuracy.get("reward")):
-        found.append(Card("Held-out accuracy", own, f"of the reward model; {counted}"))
-    rows, where = (contents.evaluations, "held-out") if contents.evaluations else (contents.train, "training")
-    ranked, margin = (_last(values_of(rows, f"rewards/{name}")) for name in ("accuracies", "margins"))
-    groups, prompts = (contents.find(f"data.eval_{name}") for name in ("groups", "prompts"))
-    of = f"{value(groups)} held-out groups of {value(prompts)} prompts" if contents.evaluations and prompts else ""
-    if ranked is not None:
-        found.append(Card("Reward accuracy", f"{100 * ranked:.1f} %", of or f"{where} pairs"))
-    if margin is not None:
-        found.append(Card("Reward margin", number(margin, 3), of or f"{where} pairs"))
-    losses = [loss for _, loss in values_of(contents.train, "loss") if loss is not None]
-    if losses:
-        found.append(Card("Training loss", number(losses[-1], 3), f"from {number(losses[0])}"))
+    """The figures that the run has, those that its stage is judged by first."""
+    found = [*_accuracy_cards(contents), *_stage_cards(contents)]
+    if stage_of(contents) not in ONLINE:  # whose loss says nothing
+        losses = [loss for _, loss in values_of(contents.train, "loss") if loss is not None]
+        if losses:
+            found.append(Card("Training loss", number(losses[-1], 3), f"from {number(losses[0])}"))
     seconds = _seconds(contents)
     if seconds is not None:
         last = contents.train[-1]["step"] if contents.train else 0
-        found.append(Card("Time", duration(seconds), f"{number(last)} steps"))
+        found.append(Card("Time", duration(seconds), f"{number(last)} step{'' if last == 1 else 's'}"))
     if _is_number(contents.find("peak_memory_bytes")):
         found.append(Card("Peak memory", size(contents.find("peak_memory_bytes")), value(contents.find("precision"))))
     return found
 
 
-def pairs_of_prompts(accuracy: Mapping[str, Any]) -> str:
-    """`250 held-out pairs of 50 prompts`, as far as an `accuracy.json` says so."""
-    n, prompts = accuracy.get("n"), accuracy.get("prompts")
-    return (
-        f"{value(n)} held-out pairs" + (f" of {value(prompts)} prompts" if prompts else "") if n else "held-out pairs"
-    )
+def _accuracy_cards(contents: RunContents) -> list[Card]:
+    """Of `palate eval accuracy`."""
+    accuracy = contents.accuracy
+    rows = counted("dpo", accuracy.get("n"), prompts_of(accuracy))
+    after, before = (_share(accuracy.get(kind)) for kind in ("policy", "reference"))
+    if after:
+        beside = f"before: {before}" if before else "own log-probability"
+        return [Card("Held-out accuracy", after, _joined(_ends(accuracy.get("policy")), beside, rows))]
+    if own := _share(accuracy.get("reward")):
+        return [Card("Held-out accuracy", own, _joined("of the reward model", _ends(accuracy.get("reward")), rows))]
+    return []
+
+
+def prompts_of(accuracy: Mapping[str, Any]) -> Any:
+    """How many prompts the pairs of an `accuracy.json` have; None where it does not say."""
+    return accuracy.get("prompts", accuracy.get("clusters"))
+
+
+def _stage_cards(contents: RunContents) -> list[Card]:
+    """A card for each figure of the stage: held out with its interval and counts, else of the last training step."""
+    stage = stage_of(contents)
+    found = []
+    for metric, label, unit in _FIGURES[stage]:
+        rows = [row for row in contents.evaluations if _is_number(row.get(metric))]
+        percent = metric in SHARES
+        if rows:
+            interval, last = held_out_interval(rows[-1], metric), rows[-1]
+            within = f"95 % {shown(interval, percent=percent)}" if interval is not None else ""
+            counts = counted(stage, last.get("rows"), last.get("prompts"))
+            found.append(Card(label, _figure(last[metric], percent), _joined(unit, within, counts)))
+        elif stage != "sft" and (values := [one for _, one in values_of(contents.train, metric) if one is not None]):
+            start = f"from {_figure(values[0], percent)}" if len(values) > 1 else ""
+            found.append(Card(label, _figure(values[-1], percent), _joined(unit, start, "last training step")))
+    return found
 
 
 def facts(contents: RunContents) -> list[tuple[str, str]]:
@@ -140,8 +174,17 @@ def _share(interval: Any) -> str:
     return f"{100 * estimate:.1f} %" if isinstance(estimate, int | float) else ""
 
 
-def _last(values: list[tuple[float, float | None]]) -> float | None:
-    return next((one for _, one in reversed(values) if one is not None), None)
+def _ends(interval: Any) -> str:
+    ends = shown(interval, percent=True)
+    return f"95 % {ends}" if ends else ""
+
+
+def _figure(item: float, percent: bool) -> str:
+    return f"{100 * item:.1f} %" if percent else number(item, 3)
+
+
+def _joined(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)
 
 
 def _is_number(item: Any) -> bool:

@@ -9,12 +9,15 @@ from typing import Any
 from palate.artifacts import RunDir, write_text
 from palate.evaluation.table import answers
 from palate.report.blocks import Block, Table, block, settings
-from palate.report.charts import accuracy_chart, charts
+from palate.report.charts import accuracy_chart, lead_charts, more_charts
+from palate.report.collapse import collapse_signs
 from palate.report.contents import Row, RunContents, read_contents
 from palate.report.directions import by_metric, directions, verdict
-from palate.report.headline import cards, facts, pairs_of_prompts, subtitle
+from palate.report.headline import cards, facts, prompts_of, subtitle
+from palate.report.held_out import held_out_interval, shown
 from palate.report.page import render, value
 from palate.report.scales import number
+from palate.report.stages import ONLINE, counted, nouns, stage_of
 from palate.report.vitals import vitals_charts, vitals_table
 
 _SHOWN_ELSEWHERE = {
@@ -34,9 +37,10 @@ _SHOWN_ELSEWHERE = {
     *("model", "reference", "objective", "precision", "attention", "timings", "peak_memory_bytes", "data"),
 }
 _METRICS = (
-    *("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
+    *("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "absolute_error"),
     *("logps/chosen", "logps/rejected", "grad_norm", "learning_rate"),
 )
+_ONLINE_METRICS = ("reward", "kl", "length", "entropy", "ended", "reward_spread", "loss", "grad_norm", "learning_rate")
 _LAST_EVALUATIONS = 12
 
 
@@ -57,7 +61,8 @@ def write_run_report(run_dir: Path | str, output: Path | str | None = None) -> P
 def run_report(contents: RunContents) -> str:
     """The HTML of a run's report."""
     judged = directions(contents)
-    kind, line = verdict(judged)
+    kind, line = verdict(contents, judged)
+    stage = stage_of(contents)
     return render(
         "run.html",
         title=contents.name,
@@ -71,10 +76,14 @@ def run_report(contents: RunContents) -> str:
         directions=by_metric(judged),
         health=_findings(contents.run.get("health")),
         vitals=vitals_table(contents),
+        vitals_prompts=contents.vitals.get("prompts"),
         vitals_charts=vitals_charts(contents),
         unremarkable=_unremarkable(contents),
         notices=[*contents.problems, *_lines(contents.run.get("notices"))],
-        charts=charts(contents),
+        charts=lead_charts(contents),
+        more_charts=more_charts(contents),
+        nouns=nouns(stage),
+        online=stage in ONLINE,
         accuracy=accuracy_chart(contents.accuracy),
         accuracy_note=accuracy_note(contents.accuracy),
         metrics=metric_table(contents),
@@ -90,7 +99,7 @@ def run_report(contents: RunContents) -> str:
 
 def accuracy_note(accuracy: Mapping[str, Any]) -> str:
     """What the accuracies count: how many pairs, which log-probability, and the margin beside them."""
-    parts = [pairs_of_prompts(accuracy)]
+    parts = [counted("dpo", accuracy.get("n"), prompts_of(accuracy))]
     if average := {"mean": "per token", "sum": "of whole answers"}.get(str(accuracy.get("average"))):
         parts.append(f"own log-probabilities {average}")
     parts.append("95\N{NO-BREAK SPACE}% intervals")
@@ -107,19 +116,30 @@ def metric_table(contents: RunContents) -> Table | None:
     """First and last training row and the latest evaluations, a metric a column."""
     rows: list[tuple[str, Row]] = [("train", row) for row in [*contents.train[:1], *contents.train[1:][-1:]]]
     rows += [("held-out", row) for row in contents.evaluations[-_LAST_EVALUATIONS:]]
-    columns = [name for name in _METRICS if any(name in row for _, row in rows)]
+    metrics = _ONLINE_METRICS if stage_of(contents) in ONLINE else _METRICS
+    columns = [name for name in metrics if any(name in row for _, row in rows)]
     if not columns:
         return None
-    lines = [[where, number(row["step"]), *(_cell(row, name) for name in columns)] for where, row in rows]
+    lines = [
+        [_split(contents, where, row), number(row["step"]), *(_cell(row, name) for name in columns)]
+        for where, row in rows
+    ]
     more = max(0, len(contents.evaluations) - _LAST_EVALUATIONS)
     return Table(["split", "step", *columns], lines, more, numeric=frozenset(range(1, len(columns) + 2)))
 
 
+def _split(contents: RunContents, where: str, row: Row) -> str:
+    """`train`, or what was held out with its counts."""
+    return where if where == "train" else counted(stage_of(contents), row.get("rows"), row.get("prompts"))
+
+
 def _cell(row: Row, name: str) -> str:
+    """A figure, of held-out rows with its 95 % interval."""
     item = row.get(name)
     if name in row and not isinstance(item, int | float):
         return "not finite"
-    return value(item)
+    within = shown(held_out_interval(row, name)) if name in row else ""
+    return f"{value(item)} ({within})" if within else value(item)
 
 
 def _findings(items: Any) -> list[dict[str, str]]:
@@ -133,8 +153,14 @@ def _unremarkable(contents: RunContents) -> str:
     """What a run without findings says of how it was watched; empty where nothing is known of it."""
     if "health" not in contents.run or contents.run["health"] or contents.status == "failed":
         return ""
-    looks = [f"{len(contents.train):,} steps", f"{len(contents.evaluations):,} evaluations"]
+    if collapse_signs(contents):
+        return ""
+    looks = [_plural(len(contents.train), "step"), _plural(len(contents.evaluations), "evaluation")]
     return f"Nothing wrong was seen in {' and '.join(looks[: 1 + bool(contents.evaluations)])}."
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _lines(items: Any) -> list[str]:

@@ -29,7 +29,7 @@ class Series:
         name: as the legend shows it.
         x: where the values were taken.
         y: the values; None or NaN is a gap and gets a cross on the axis.
-        colour: the CSS colour class, `a` to `d`.
+        colour: the CSS colour class, `a` to `h`; `d` is grey.
         points: draw a mark at every value and join them by a dashed line (few, separate measurements).
         low: lower ends of error bars, or of a band where `band` is set.
         high: upper ends.
@@ -88,6 +88,8 @@ def line_chart(chart: Chart) -> Markup:
     """The chart as an `<svg>` element, with a title and description for screen readers."""
     legend, top = _legend(chart.series)
     every = [value for series in chart.series for value in _all_values(series)] + [level for level, _ in chart.levels]
+    if chart.percent and every and min(every) == max(every):
+        every += [0.0, 1.0]  # an axis around the one value would go beyond 100 %
     bottom = HEIGHT - BOTTOM
     y = logarithmic(every, bottom, top) if chart.log else linear(every, bottom, top)
     x = steps([value for series in chart.series for value in series.x], LEFT, WIDTH - RIGHT)
@@ -108,7 +110,7 @@ def interval_chart(
     labels = [one.label if len(one.label) <= 36 else f"…{one.label[-35:]}" for one in estimates]
     left, row, top = 24 + _CHARACTER * max(map(len, labels), default=0), 34, 26
     height = top + row * len(estimates) + BOTTOM
-    x = Scale(0.0, 1.0, left, WIDTH - RIGHT - 46, (0.0, 0.25, 0.5, 0.75, 1.0))
+    x = Scale(0.0, 1.0, left, WIDTH - RIGHT - 58, (0.0, 0.25, 0.5, 0.75, 1.0))
     bottom = height - BOTTOM
     parts = []
     for tick, share in zip(x.ticks, tick_labels(x, percent=True), strict=True):

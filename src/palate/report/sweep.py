@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from markupsafe import Markup
 
 from palate.artifacts import read_json, write_text
 from palate.errors import ArtifactError
-from palate.report.blocks import Table, exact
+from palate.report.blocks import Link, Table, exact
 from palate.report.charts import estimate
+from palate.report.contents import RunContents, read_contents
+from palate.report.overlays import MOST_CURVES, overlaid
 from palate.report.page import render
 from palate.report.scales import number
 from palate.report.scatter import Axis, Place, scatter_chart, shown
 from palate.report.svg import interval_chart
 from palate.stats import on_front
 
-SWEEP = "sweep.json"
+SWEEP, SEED = "sweep.json", "seed"
 _MOST_PAIRS = 3
 _FIGURES = {
     "eval_loss": "loss",
@@ -74,6 +79,8 @@ def write_sweep_report(folder: Path | str, output: Path | str | None = None) -> 
     """
     points, facts = read_sweep(Path(folder))
     drawn, fronts = charts(points)
+    path = Path(output or Path(folder) / "report.html")
+    curves = _curves(points, Path(folder))
     page = render(
         "sweep.html",
         title=Path(folder).resolve().name,
@@ -82,7 +89,10 @@ def write_sweep_report(folder: Path | str, output: Path | str | None = None) -> 
         points=len(points),
         done=sum(point.status == "completed" for point in points),
         charts=drawn,
-        table=point_table(points, fronts),
+        table=point_table(points, fronts, _links(points, Path(folder), path.parent)),
+        seeds=seed_table(points),
+        curves=overlaid(curves),
+        left_out=max(0, len(curves) - MOST_CURVES),
         front=_front_words(points, fronts),
         seen=[
             (f"{place}: {_told(point)}", ", ".join(name.replace("_", " ") for name in point.health))
@@ -90,7 +100,7 @@ def write_sweep_report(folder: Path | str, output: Path | str | None = None) -> 
             if point.health
         ],
     )
-    return write_text(output or Path(folder) / "report.html", page)
+    return write_text(path, page)
 
 
 def read_sweep(folder: Path) -> tuple[list[SweepPoint], Mapping[str, Any]]:
@@ -153,24 +163,89 @@ def charts(points: Sequence[SweepPoint]) -> tuple[list[tuple[str, Markup]], list
     return drawn, [number in front for number in range(len(points))]
 
 
-def point_table(points: Sequence[SweepPoint], front: Sequence[bool]) -> Table:
-    """A row for each point: values, accuracies with 95 % intervals, final metrics, and whether it is on the front."""
+def point_table(
+    points: Sequence[SweepPoint], front: Sequence[bool], links: Mapping[str, str] = MappingProxyType({})
+) -> Table:
+    """A row for each point: values, accuracies with 95 % intervals, final metrics, and whether it is on the front.
+
+    `links` leads from a point's name to its run's report.
+    """
     keys = list(dict.fromkeys(key for point in points for key in point.values))
-    dimensions = list(dict.fromkeys(name for point in points for name in _mapping(point.accuracy.get("dimensions"))))
-    accuracies = [*dimensions, *(["accuracy"] if any(point.interval("accuracy") for point in points) else [])]
-    metrics = [name for name in _FIGURES if any(name in point.metrics for point in points)]
-    if "eval_loss" in metrics:
-        metrics.remove("loss")
+    accuracies, metrics = _figures_of(points)
     lines = []
     for place, point in enumerate(points):
         mark = point.status if point.status != "completed" else "front" if front[place] else ""
-        line = [f"{place + 1} · {mark}" if mark else str(place + 1)]
+        name = f"{place + 1} · {mark}" if mark else str(place + 1)
+        line: list[str | Link] = [Link(name, links[point.name]) if point.name in links else name]
         line += [_flat(point.values[key]) if key in point.values else "–" for key in keys]
         line += [_rate(point, name) for name in accuracies]
         lines.append([*line, *(_figure(point.metrics.get(name)) for name in metrics)])
     columns = ["", *keys, *accuracies, *(_FIGURES[name] for name in metrics)]
     first = 1 + len(keys)
     return Table(columns, lines, numeric=frozenset(range(first, first + len(accuracies) + len(metrics))))
+
+
+def seed_table(points: Sequence[SweepPoint]) -> Table | None:
+    """Mean ± standard deviation over the points that differ only in `seed`; None where no two do."""
+    groups = [group for group in _by_seed(points).values() if len(group) > 1]
+    if not groups:
+        return None
+    keys = list(dict.fromkeys(key for point in points for key in point.values if key != SEED))
+    accuracies, metrics = _figures_of(points)
+    lines = []
+    for group in groups:
+        line = [_flat(group[0].values[key]) if key in group[0].values else "–" for key in keys]
+        line.append(str(len(group)))
+        line += [_mean_and_deviation(group, name, percent=True) for name in accuracies]
+        lines.append([*line, *(_mean_and_deviation(group, name) for name in metrics)])
+    columns = [*keys, "seeds", *accuracies, *(_FIGURES[name] for name in metrics)]
+    return Table(columns, lines, numeric=frozenset(range(len(keys), len(columns))))
+
+
+def _mean_and_deviation(points: Sequence[SweepPoint], figure: str, *, percent: bool = False) -> str:
+    """`62.5 ± 1.8 %` or `0.612 ± 0.02`, the deviation with n − 1; of one point its figure alone."""
+    values = [found[0] * (100 if percent else 1) for point in points if (found := point.interval(figure))]
+    if not values:
+        return "–"
+    mean = statistics.fmean(values)
+    unit = " %" if percent else ""
+    if len(values) == 1:
+        return f"{mean:.1f}{unit}" if percent else number(mean, 3)
+    deviation = statistics.stdev(values)
+    return f"{mean:.1f} ± {deviation:.1f}{unit}" if percent else f"{number(mean, 3)} ± {number(deviation, 2)}"
+
+
+def _by_seed(points: Sequence[SweepPoint]) -> dict[str, list[SweepPoint]]:
+    """The points by all their values but the seed, in words."""
+    groups: dict[str, list[SweepPoint]] = {}
+    for point in points:
+        values = {key: item for key, item in point.values.items() if key != SEED}
+        groups.setdefault(", ".join(_flat(item, key) for key, item in values.items()) or "all", []).append(point)
+    return groups
+
+
+def _curves(points: Sequence[SweepPoint], folder: Path) -> dict[str, list[RunContents]]:
+    """The runs that are there by group."""
+    groups = {
+        name: [read_contents(folder / one.name) for one in group if (folder / one.name / "run.json").is_file()]
+        for name, group in _by_seed(points).items()
+    }
+    return {name: runs for name, runs in groups.items() if runs}
+
+
+def _links(points: Sequence[SweepPoint], folder: Path, below: Path) -> dict[str, str]:
+    reports = {point.name: folder / point.name / "report.html" for point in points}
+    return {name: os.path.relpath(report, below) for name, report in reports.items() if report.is_file()}
+
+
+def _figures_of(points: Sequence[SweepPoint]) -> tuple[list[str], list[str]]:
+    """The accuracies (dimensions first) and the final metrics that any point has."""
+    dimensions = list(dict.fromkeys(name for point in points for name in _mapping(point.accuracy.get("dimensions"))))
+    accuracies = [*dimensions, *(["accuracy"] if any(point.interval("accuracy") for point in points) else [])]
+    metrics = [name for name in _FIGURES if any(name in point.metrics for point in points)]
+    if "eval_loss" in metrics and "loss" in metrics:
+        metrics.remove("loss")
+    return accuracies, metrics
 
 
 def _place(points: Sequence[SweepPoint], number: int, x: tuple[str, Axis], y: tuple[str, Axis], front: bool) -> Place:
@@ -185,9 +260,10 @@ def _front_words(points: Sequence[SweepPoint], front: Sequence[bool]) -> str:
     chosen = [str(number) for number, kept in enumerate(front, 1) if kept]
     if not chosen:
         return ""
+    which = f"point{'s' if len(chosen) > 1 else ''} {', '.join(chosen)} of {len(points)} points"
     return (
-        f"On the front: {', '.join(chosen)} of {len(points)}. No other point is at least as good in every figure and "
-        "better in one, by the estimates; where intervals overlap, the order may be chance."
+        f"On the trade-off front: {which}. No other point is at least as good in every figure and better in one, by "
+        "the estimates; where intervals overlap, the order may be chance."
     )
 
 

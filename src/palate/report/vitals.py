@@ -8,11 +8,11 @@ from typing import Any
 from markupsafe import Markup
 
 from palate.report.blocks import Table
-from palate.report.charts import describe
+from palate.report.charts import describe, drawn
 from palate.report.contents import RunContents, values_of
 from palate.report.page import value
 from palate.report.scales import number
-from palate.report.svg import Chart, Series, line_chart
+from palate.report.svg import Chart, Series
 
 _LAST = 12
 _COLUMNS = {
@@ -60,7 +60,7 @@ def vitals_charts(contents: RunContents) -> list[tuple[str, Markup]]:
             "",
         ),
     )
-    drawn = []
+    found: list[tuple[str, Markup]] = []
     for key, title, unit, lines, level in plans:
         series = [one for name, label, colour in lines if (one := _series(contents, name, label, colour))]
         if not series:
@@ -76,8 +76,8 @@ def vitals_charts(contents: RunContents) -> list[tuple[str, Markup]]:
             percent=key == "health-shares",
             levels=levels,
         )
-        drawn.append((title, line_chart(chart)))
-    return drawn
+        found.append((title, drawn(chart)))
+    return found
 
 
 def _series(contents: RunContents, name: str, label: str, colour: str) -> Series | None:

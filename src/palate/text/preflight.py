@@ -39,6 +39,7 @@ def preflight_report(
     template: Template,
     *,
     cutoff_len: int | None = None,
+    notices: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The contents of `data.json`.
 
@@ -49,6 +50,7 @@ def preflight_report(
         encoded: what became of them, by split (`train`, `eval`).
         template: what they were encoded by.
         cutoff_len: as it was given to the encoding.
+        notices: further lines about the data.
 
     Raises:
         DataError: a row or a record is neither used nor dropped; nothing may go missing unseen.
@@ -78,6 +80,7 @@ def preflight_report(
         "over_length": {"records": over, "share": over / len(records) if records else 0.0},
         "tokens": {split: token_statistics(part.groups) for split, part in encoded.items()},
         "template": _template(template, encoded),
+        **({"notices": list(notices)} if notices else {}),
         "example": example(groups[0], template) if groups else None,
         "cuts": [
             {"id": cut.id, "tokens_removed": cut.tokens_removed, "turns_removed": cut.turns_removed} for cut in cuts
@@ -181,25 +184,33 @@ def example(group: EncodedGroup, template: Template, *, around: int = 12) -> dic
 
 
 def render_preflight(report: Mapping[str, Any]) -> str:
-    """A report as a dozen lines for a terminal."""
+    """A report as a dozen lines for a terminal, in words for who has not read data.json."""
     rows, records = report["rows"], report["records"]
-    lines = [
-        f"rows      {rows['read']} read = {rows['used']} used + {rows['dropped']} dropped",
-        f"records   {records['used']} used, {records['dropped']} dropped, {records['cut']} with a shortened prompt",
-    ]
+    lines = [f"rows      {rows['read']:,} read: {rows['used']:,} used, {rows['dropped']:,} dropped"]
+    changed = [f"{records['dropped']:,} dropped"]
+    if records["cut"]:
+        changed.append(f"{records['cut']:,} with the prompt shortened to fit")
+    lines.append(f"examples  {records['used']:,} made of them, {', '.join(changed)}")
     if report["dropped_by_reason"]:
-        lines.append("dropped   " + ", ".join(f"{name} {n}" for name, n in report["dropped_by_reason"].items()))
-    lines += [f"labels    {name}: {one['labels']}" for name, one in report["sources"].items() if "labels" in one]
+        reasons = (f"{count:,} {reason.replace('_', ' ')}" for reason, count in report["dropped_by_reason"].items())
+        lines.append(f"dropped   {', '.join(reasons)} (data.json names each row)")
     for reason in sorted(_SAID):
         first = _first_dropped(report, frozenset({reason}))
         if first is not None:
             lines.append(f"          {first['id']}: {first['detail']}")
-    if report["cutoff_len"]:
-        over = report["over_length"]
-        lines.append(f"too long  {over['records']} over cutoff_len {report['cutoff_len']} ({over['share']:.1%})")
-    lines += [_tokens_line(split, tokens) for split, tokens in report["tokens"].items() if tokens["groups"]]
-    lines.append(f"template  {report['template']['name']}, an answer ends with {report['template']['end_of_turn']!r}")
-    lines += [f"note      {notice}" for notice in report["template"]["notices"]]
+    lines += [f"labels    {name}: {one['labels']}" for name, one in report["sources"].items() if "labels" in one]
+    over = report["over_length"]
+    if report["cutoff_len"] and over["records"]:
+        share = f"{100 * over['share']:.1f} %"
+        lines.append(
+            f"too long  {over['records']:,} examples ({share}) are longer than cutoff_len {report['cutoff_len']}"
+        )
+    for split, tokens in report["tokens"].items():
+        lines += _tokens_lines({"eval": "held out"}.get(split, split), tokens) if tokens["groups"] else []
+    name = report["template"]["name"]
+    source = "the tokenizer's own" if name == "tokenizer" else name
+    lines.append(f"template  {source}; each answer ends with {report['template']['end_of_turn']!r}")
+    lines += [f"note      {line}" for line in (*report["template"]["notices"], *report.get("notices", ()))]
     if report["example"]:
         lines += _example_lines(report["example"])
     return "\n".join(lines)
@@ -267,24 +278,32 @@ def _lengths(values: Iterable[int]) -> dict[str, float]:
     }
 
 
-def _tokens_line(split: str, tokens: Mapping[str, Any]) -> str:
+def _tokens_lines(split: str, tokens: Mapping[str, Any]) -> list[str]:
+    """How many examples, how long their parts are, and how much of them is trained."""
     parts = [
-        f"{name} {tokens[name]['min']}/{tokens[name]['median']:g}/{tokens[name]['p95']:.0f}/{tokens[name]['max']}"
+        f"{name} {tokens[name]['median']:,.0f} ({tokens[name]['min']:,} to {tokens[name]['max']:,})"
         for name in ("prompt", "chosen", "rejected", "completion")
         if name in tokens
     ]
-    saved = f"; {tokens['saved_by_shared_prompt']:.0%} saved" if tokens["saved_by_shared_prompt"] else ""
-    return (
-        f"{split:<9} {' · '.join(parts)} tokens (min/median/p95/max); "
-        f"{tokens['trained']} of {tokens['packed']} trained{saved}"
-    )
+    saved = tokens["saved_by_shared_prompt"]
+    shared = f"; computing each prompt once saves {saved:.0%}" if saved else ""
+    return [
+        f"{split:<9} {tokens['groups']:,} examples; tokens, median (shortest to longest):",
+        f"{'':<9} {', '.join(parts)}",
+        f"{'':<9} {tokens['trained']:,} of {tokens['packed']:,} tokens are trained{shared}",
+    ]
 
 
 def _example_lines(example: Mapping[str, Any]) -> list[str]:
     """The boundary of one row, a token between bars, trained ones marked by a star."""
-    lines = [f"example   {example['id']}", f"  prompt  … {'|'.join(map(repr, example['prompt_end'][-6:]))}"]
-    for completion in example["completions"]:
+    completions = example["completions"]
+    names = ("chosen", "rejected") if len(completions) == 2 else ("answer",) * len(completions)
+    lines = [
+        f"example   {example['id']}, token by token; a star marks the tokens that are trained",
+        f"  {'prompt':<9}… {'|'.join(map(repr, example['prompt_end'][-6:]))}",
+    ]
+    for name, completion in zip(names, completions):
         start, end = completion["start"][:6], completion["end"][-2:]
         shown = ["|".join(f"{text!r}{'*' if trained else ''}" for text, trained in part) for part in (start, end)]
-        lines.append(f"  answer  {shown[0]} … {shown[1]}   (* trained)")
+        lines.append(f"  {name:<9}{shown[0]} … {shown[1]}")
     return lines

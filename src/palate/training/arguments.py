@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from palate.config.optimisation import LOW_RANK_OPTIMISERS
 from palate.config.run import RunConfig
 from palate.data.parallel import all_cores
 from palate.errors import ConfigError
@@ -17,11 +18,12 @@ from palate.models.precision import Precision
 
 # Beginnings of optimisers' names → the package that has them.
 _PACKAGES = {
-    "adamw_bnb": "bitsandbytes",
-    "adamw_8bit": "bitsandbytes",
-    "paged_": "bitsandbytes",
-    "lion_": "bitsandbytes",
+    **dict.fromkeys(("adamw_bnb", "adamw_8bit", "paged_", "lion_"), "bitsandbytes"),
+    "galore_": "galore_torch",
+    "apollo_": "apollo_torch",
 }
+# As LLaMA-Factory's `all`: whatever is a linear layer and not the head.
+_EVERY_LINEAR = r"(?!.*(?:lm_head|score)).+"
 
 
 def check_installed(config: RunConfig) -> None:
@@ -49,14 +51,18 @@ def training_arguments(
         folder: the run directory; checkpoints and TensorBoard events go below it.
         precision: already resolved for the device, so that fp16 never trains on a CPU.
     """
-    stepwise: dict[str, Any] = {}
+    further: dict[str, Any] = {}
     if config.eval_strategy == "steps":
-        stepwise["eval_steps"] = config.eval_steps
+        further["eval_steps"] = config.eval_steps
     if config.save_strategy == "steps":
-        stepwise["save_steps"] = config.save_steps
+        further["save_steps"] = config.save_steps
     if config.wandb_project and "wandb" in config.report_to:
         # The only way in which transformers' W&B callback can be told a project.
         os.environ["WANDB_PROJECT"] = config.wandb_project
+    if config.optim.startswith(LOW_RANK_OPTIMISERS):
+        modules = config.optim_target_modules
+        further["optim_args"] = config.optim_args
+        further["optim_target_modules"] = _EVERY_LINEAR if modules == "all" else modules
     metric, greater = config.best_metric
     return TrainingArguments(
         output_dir=str(folder),
@@ -106,5 +112,5 @@ def training_arguments(
         average_tokens_across_devices=False,
         disable_tqdm=True,
         log_level="error",
-        **stepwise,
+        **further,
     )

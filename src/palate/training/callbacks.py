@@ -19,21 +19,33 @@ from palate.progress import Pass, clock, console
 
 
 class StepMetrics(TrainerCallback):  # type: ignore[misc]
-    """Closes the step's books before anything logs, evaluates or saves."""
+    """Computes the step's metrics before anything logs, evaluates or saves; trackers get the last step's always."""
 
     def __init__(self, finish_step: Callable[[], Mapping[str, float]]) -> None:
         self._finish_step = finish_step
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state, control
+        del args
         self._finish_step()
+        # transformers logs every `logging_steps` steps, and would leave out a last step in between. A run may also end
+        # at any evaluation (early stopping, health).
+        last = state.global_step >= state.max_steps or control.should_training_stop
+        control.should_log = control.should_log or control.should_evaluate or last
 
 
 class EvaluationLog(TrainerCallback):  # type: ignore[misc]
-    """Each evaluation as a row of metrics.jsonl, under the names that training uses."""
+    """Each evaluation as a row of metrics.jsonl, under the names that training uses.
 
-    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
+    Args:
+        write: takes the row.
+        facts: of the evaluation that was just made: its numbers of rows and prompts, and standard errors.
+    """
+
+    def __init__(
+        self, write: Callable[[dict[str, Any]], None], facts: Callable[[], Mapping[str, float]] = dict
+    ) -> None:
         self._write = write
+        self._facts = facts
 
     def on_evaluate(
         self,
@@ -45,7 +57,7 @@ class EvaluationLog(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         del args, control
         values = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items() if name != "epoch"}
-        self._write({"step": state.global_step, "split": "eval", "epoch": state.epoch, **values})
+        self._write({"step": state.global_step, "split": "eval", "epoch": state.epoch, **values, **self._facts()})
 
 
 class StopOnSigns(TrainerCallback):  # type: ignore[misc]
@@ -121,6 +133,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         self._stop(args, state, control)
         if self.stopped_by:
             control.should_evaluate = False
+            control.should_log = True
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._in_steps:

@@ -11,7 +11,8 @@ import numpy as np
 
 from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig, SftConfig
-from palate.data import LoadedData, Reading, load_records, split_records
+from palate.data import FORMATS, LoadedData, Reading, load_records, split_records
+from palate.data.kinds import KIND_NAMES
 from palate.data.source_labels import check_labels_used
 from palate.models.reference_store import group_key
 from palate.records import AnyRecord, Demonstration, Dropped, Record
@@ -56,13 +57,22 @@ class RunData:
     @property
     def identity(self) -> str:
         """16 hexadecimal digits over what is trained and evaluated on, token for token and in its order."""
-        digest = hashlib.sha256()
-        for part in (self.train, self.evaluation):
-            digest.update(f"{len(part)}:".encode())
-            for group in part:
-                digest.update(group_key(group))
-                digest.update(repr((group.weight, group.labels)).encode())
-        return digest.hexdigest()[:16]
+        return _identity(self.train, self.evaluation)
+
+    @property
+    def held_out_identity(self) -> str:
+        """The same over what is evaluated on alone."""
+        return _identity(self.evaluation)
+
+
+def _identity(*parts: Sequence[EncodedGroup]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}:".encode())
+        for group in part:
+            digest.update(group_key(group))
+            digest.update(repr((group.weight, group.labels)).encode())
+    return digest.hexdigest()[:16]
 
 
 def build_data(config: RunConfig, method: Method[Any], template: Template) -> RunData:
@@ -89,6 +99,7 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
         {"train": train, "eval": evaluation} if eval_records else {"train": train},
         template,
         cutoff_len=config.cutoff_len,
+        notices=_unread(loaded) if isinstance(config, RolloutFields) else [],
     )
     check_preflight(report, max_dropped=config.max_dropped)
     asked = eval_records or train_records
@@ -98,6 +109,18 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
 
 def _different_prompts(groups: Sequence[EncodedGroup]) -> int:
     return len({group.prompt_ids.tobytes() for group in groups})
+
+
+def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:
+    """A line for each source whose rows have more than prompts: the policy answers those itself."""
+    kinds = {form.name: form.kind for form in FORMATS}
+    lines = []
+    for source in (source for part in loaded for source in part.sources):
+        kind = kinds.get(source.format, Record)
+        beside = source.unknown_columns if kind is Record else (f"the answers and scores of its {KIND_NAMES[kind]}",)
+        if beside:
+            lines.append(f"{source.name}: the policy answers its prompts; not trained on: {', '.join(beside)}")
+    return lines
 
 
 def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any) -> LoadedData[Any]:

@@ -104,8 +104,8 @@ def _check_tokens(model: Any, template: Template, data: RunData) -> list[str]:
             text = template.tokenizer.convert_ids_to_tokens(highest)
             raise DataError(
                 f"row {group.id}: token {text!r} has id {highest}, but the model's embedding has {rows} rows (the "
-                f"tokenizer has {known} tokens); use the tokenizer that belongs to the model, or a model whose "
-                "embedding was resized for this tokenizer"
+                f"tokenizer has {known} tokens); use the tokenizer that belongs to the model, or resize_vocab: "
+                "true"
             )
     return [f"note: the tokenizer has {known} tokens, the model's embedding {rows} rows; no row uses the others"]
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
+import numpy as np
 import torch
+
+from palate.text.encode import EncodedGroup
+
+Row: TypeAlias = tuple[bytes, float, dict[str, float]]
 
 
 class Meter:
@@ -56,3 +63,52 @@ class Meter:
     def reset(self) -> None:
         self._sums.clear()
         self._weights.clear()
+
+
+class HeldOutErrors:
+    """Standard errors of an evaluation's means, from the value of each row; the rows of one prompt are one cluster."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+
+    def add(self, groups: Sequence[EncodedGroup], values: Mapping[str, torch.Tensor], weights: torch.Tensor) -> None:
+        """Add one value per group.
+
+        Args:
+            groups: the rows, G of them.
+            values: name → float [G]; NaN where a row has no such value.
+            weights: float [G], as in the mean; a row of weight 0 does not count.
+        """
+        columns = {name: value.detach().double().tolist() for name, value in values.items()}
+        for place, (group, weight) in enumerate(zip(groups, weights.tolist(), strict=True)):
+            if weight > 0:
+                row = {name: column[place] for name, column in columns.items()}
+                self._rows.append((group.prompt_ids.tobytes() or group.id.encode(), weight, row))
+
+    def facts(self, gather: Callable[[list[Row]], list[Row]]) -> dict[str, float]:
+        """`rows`, `prompts` (how many differ), and `se/NAME` for each metric that two prompts or more have.
+
+        Args:
+            gather: joins the rows of all ranks.
+        """
+        rows = gather(self._rows)
+        names = dict.fromkeys(name for _, _, values in rows for name in values)
+        found: dict[str, float] = {"rows": len(rows), "prompts": len({prompt for prompt, _, _ in rows})}
+        for name in names:
+            error = _standard_error([(prompt, weight, values.get(name, math.nan)) for prompt, weight, values in rows])
+            if error is not None:
+                found[f"se/{name}"] = error
+        return found
+
+
+def _standard_error(rows: Sequence[tuple[bytes, float, float]]) -> float | None:
+    """Of the weighted mean m of (prompt, weight, value): √(G/(G−1) · Σ_g (Σ w·(x − m))²) / Σ w over G prompts."""
+    rows = [row for row in rows if math.isfinite(row[2])]
+    names = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompt for prompt, _, _ in rows))}
+    if len(names) < 2:
+        return None
+    weights, values = (np.array([row[column] for row in rows]) for column in (1, 2))
+    total = weights.sum()
+    residuals = weights * (values - (weights @ values) / total)
+    sums = np.bincount([names[prompt] for prompt, _, _ in rows], weights=residuals)
+    return float(math.sqrt(len(sums) / (len(sums) - 1) * (sums @ sums)) / total)

@@ -125,7 +125,7 @@ class _Training:
             for callback in (StepMetrics(trainer.finish_step), stop, progress):
                 trainer.add_callback(callback)
             if metrics_file is not None:
-                trainer.add_callback(EvaluationLog(metrics_file.write))
+                trainer.add_callback(EvaluationLog(metrics_file.write, lambda: trainer.evaluated))
             try:
                 evaluated = self._passes(trainer, samples, metrics_file, stop, checkpoint)
             except BatchStop as signal:
@@ -404,6 +404,7 @@ def _facts(session: Session) -> dict[str, Any]:
             "eval_groups": len(data.evaluation),
             "eval_prompts": data.prompts_evaluated,
             "identity": data.identity,
+            **({"held_out_identity": data.held_out_identity} if data.evaluation else {}),
         },
     }
 

@@ -35,7 +35,7 @@ from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, same_random_state, set_random_state
 from palate.training.examination import Examination
-from palate.training.meters import Meter
+from palate.training.meters import HeldOutErrors, Meter, Row
 from palate.training.methods.base import LossOutput, Method
 from palate.training.resume import follow_schedule
 from palate.training.rollouts import Rollouts, Sampler
@@ -72,6 +72,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     Attributes:
         examination: looks on at every evaluation; None looks at nothing.
         step_groups: what this rank's last step was made on.
+        evaluated: of the latest evaluation, how many rows and prompts it had and the standard errors of its means.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         self._balance = balance
         self._noise = noise
         self.examination: Examination | None = None
+        self.evaluated: dict[str, float] = {}
         self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
         self._between_batches = between_batches
@@ -355,6 +357,13 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def _rows_of_all_ranks(self, rows: list[Row]) -> list[Row]:
+        if self.args.world_size == 1:
+            return rows
+        parts: list[list[Row]] = [[] for _ in range(self.args.world_size)]
+        torch.distributed.all_gather_object(parts, rows)
+        return [row for part in parts for row in part]
+
     def evaluation_loop(
         self,
         dataloader: DataLoader[Any],
@@ -368,7 +377,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         prepared = bool(self.accelerator._models)
         model = self.model_wrapped if prepared else self.accelerator.prepare_model(self.model, evaluation_mode=True)
         model.eval()
-        meter = Meter(self.args.device)
+        meter, errors = Meter(self.args.device), HeldOutErrors()
         held_out: list[EncodedGroup] = []
         rows = len(dataloader.dataset)  # type: ignore[arg-type]
         evaluating_rows = progress("evaluation", rows, delay=_SLOW_STEP)
@@ -384,13 +393,17 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
                 for batch, reference in zip(batches, self._reference_logps(batches)):
                     output, weights, _ = self._loss(model, batch, reference)
                     meter.add({"loss": output.loss, **output.metrics}, weights)
+                    errors.add(batch.groups, *self.method.by_row(batch.groups, output, weights))
                     if self.examination is not None:
                         self.examination.see(batch.groups, output)
                 self.callback_handler.on_prediction_step(self.args, self.state, self.control)
             if held_out:
                 output, weights = self._coupled.evaluate(model, held_out)
                 meter.add({"loss": output.loss, **output.metrics}, weights)
+                in_order = [group for batch in self.split(held_out) for group in batch.groups]
+                errors.add(in_order, *self.method.by_row(in_order, output, weights))
         means = self._means(meter)
+        self.evaluated = errors.facts(self._rows_of_all_ranks)
         if self.examination is not None:
             means |= self.examination.report(means)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}

@@ -267,3 +267,88 @@ def test_real_files_are_inspected(shared_data: Callable[[str], Path]) -> None:
     assert len(page) > 5000
     kto = inspect_dataset(str(shared_data("preference/lf_kto_en_demo.json")))
     assert sum(kto.labels.values()) == 300
+
+
+def test_chinese_is_judged_by_nothing_that_it_has_no_words_for(shared_data: Callable[[str], Path]) -> None:
+    found = inspect_dataset(str(shared_data("preference/lf_dpo_zh_demo.json")))
+    assert found.languages["zh"] / found.records > 0.98
+    assert (found.clusters, dict(found.improvements), found.gaps) == ((), {}, ())
+    text = as_text(found)
+    assert "prompts are about" not in text
+    assert "not judged for 298 records in zh, ja" in text
+    (refused,) = ids(found, "both_refuse")
+    assert refused == "lf_dpo_zh_demo.json:243"
+
+
+def test_tool_calls_are_in_no_other_language(shared_data: Callable[[str], Path]) -> None:
+    found = inspect_dataset(str(shared_data("preference/medicalgpt_toolcall_dpo_zh.jsonl")))
+    assert found.languages == {"zh": 11}
+    assert found.problem("language_differs") is None
+
+
+def test_two_short_english_rows(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Write a haiku about the sea.", "chosen": "Waves fold into foam", "rejected": "no"},
+        {"prompt": "Name a colour.", "chosen": "Blue, obviously.", "rejected": "I cannot say."},
+    ]
+    (tmp_path / "two.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = inspect_dataset(str(tmp_path / "two.jsonl"))
+    assert found.languages == {"en": 2}
+    assert (found.gaps, dict(found.improvements), found.clusters) == ((), {}, ()), "two rows say nothing of a set"
+
+
+def test_too_little_text_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text(json.dumps({"prompt": "WLAN", "chosen": "42", "rejected": "7"}) + "\n")
+    found = inspect_dataset(str(tmp_path / "one.jsonl"))
+    assert "too little text to tell 100%" in as_text(found)
+    assert ">too little text to tell<" in as_page(found, "one")
+
+
+class Browsable(HTMLParser):
+    """Links, the elements with an id, and tables that are in no scroll container."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.loose_tables = 0
+        self._open: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "a":
+            self.links.append(str(given["href"]))
+        if "id" in given:
+            self.ids.append(str(given["id"]))
+        if tag == "table" and not any("scroll" in one for one in self._open):
+            self.loose_tables += 1
+        if tag in ("div", "section"):
+            self._open.append(str(given.get("class", "")))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("div", "section"):
+            self._open.pop()
+
+
+def test_rows_can_be_browsed_and_problems_lead_to_them(tmp_path: Path) -> None:
+    path, truth = planted(tmp_path)
+    found = inspect_dataset(path, samples=50, rows=45)
+    assert len(found.shown) > 45
+    shown = {row.id: row for row in found.shown}
+    assert truth["duplicate"] <= shown.keys(), "a row that is found by comparing all of them is shown too"
+    assert "duplicate" in shown[min(truth["duplicate"])].problems
+    assert [label for label, _ in found.shown[0].answers] == ["chosen", "rejected"]
+    assert "shown" not in found.as_json()
+    page = as_page(found, "set")
+    seen = Browsable(page)
+    assert {link.removeprefix("#") for link in seen.links} <= set(seen.ids)
+    assert {"rows-1", "rows-21", "rows-41", "row-1"} <= set(seen.ids)
+    assert seen.loose_tables == 0
+    assert "jane.roe@mailbox.org" not in page, "private data is masked in the rows too"
+    assert "AKIAIOSFODNN7EXAMPLE" not in page
+
+
+def test_without_rows_no_text_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "set.jsonl").write_text(json.dumps(clean_pair(1)) + "\n")
+    assert inspect_dataset(str(tmp_path / "set.jsonl")).shown == ()

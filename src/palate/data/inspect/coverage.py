@@ -16,6 +16,8 @@ from palate.data.measures.words import tokens
 
 _VOCABULARY = 2000
 _ROUNDS = 15
+FEWEST_JUDGED = 50
+"""With fewer pairs a share of a kind of improvement says nothing."""
 _LOOKED_AT = 2000  # characters of a prompt
 _SHORT_FORMS = ("'s", "'m", "'re", "'ve", "'ll", "'d", "n't")
 _SMALL_WORDS = frozenset().union(*STOP_WORDS.values())
@@ -84,11 +86,11 @@ def prompt_clusters(texts: list[str]) -> tuple[PromptCluster, ...]:
 
 
 def gaps(improvements: Mapping[str, int], clusters: tuple[PromptCluster, ...]) -> list[str]:
-    """What hardly occurs: kinds of improvement under 5 %, subjects under 2 %."""
+    """What hardly occurs: kinds of improvement under 5 % of 50 pairs or more, subjects under 2 %."""
     found = []
     total = sum(improvements.values())
-    for name in IMPROVEMENTS[:3]:
-        share = improvements.get(name, 0) / total if total else 1.0
+    for name in IMPROVEMENTS[:3] if total >= FEWEST_JUDGED else ():
+        share = improvements.get(name, 0) / total
         if share < 0.05:
             found.append(f"few pairs are about {name} ({share:.1%})")
     for cluster in clusters:

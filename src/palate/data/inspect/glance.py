@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from palate.data.inspect.problems import Collector
 from palate.data.inspect.repeats import LABELLED, OTHER, PAIR, RowHashes
 from palate.data.kinds import KIND_NAMES
+from palate.data.measures.language import STOP_WORDS
 from palate.data.measures.leaks import EvaluationTexts
-from palate.data.measures.pairs import Measures, measure, said, text_hash
+from palate.data.measures.pairs import JUDGED, Measures, measure, said, text_hash
 from palate.data.measures.privacy import hide_private
 from palate.data.messages import excerpt
 from palate.records import LabelledCompletion, PreferencePair, Record
@@ -21,7 +22,11 @@ _MOST_SYSTEMS = 1000
 
 @dataclass(slots=True)
 class Glance:
-    """Counts, numbers and hashes of rows, never their texts: about 200 bytes a row of which 128 are the signature."""
+    """Counts, numbers and hashes of rows, never their texts: about 200 bytes a row of which 128 are the signature.
+
+    `spaced` says of each row whether its prompt is in a language whose small words are known, so that its other words
+    say what it is about; `improvements` counts pairs in languages with all word lists alone.
+    """
 
     problems: Collector
     kinds: Counter[str] = field(default_factory=Counter)
@@ -31,6 +36,7 @@ class Glance:
     system_hashes: array[int] = field(default_factory=lambda: array("Q"))
     labels: Counter[str] = field(default_factory=Counter)
     improvements: Counter[str] = field(default_factory=Counter)
+    spaced: bytearray = field(default_factory=bytearray)
     lengths: dict[str, array[int]] = field(default_factory=dict)
     margins: array[float] = field(default_factory=lambda: array("f"))
     overlaps: array[float] = field(default_factory=lambda: array("f"))
@@ -42,6 +48,7 @@ class Glance:
         """Takes note of one record."""
         self.kinds[KIND_NAMES[type(record)]] += 1
         self.languages[measures.language] += 1
+        self.spaced.append(measures.language in STOP_WORDS)
         self.turns[measures.turns] += 1
         if measures.system:
             self.systems[_quoted(measures.system, 80, measures)] += 1
@@ -67,6 +74,7 @@ class Glance:
         self.system_hashes.extend(later.system_hashes)
         self.labels.update(later.labels)
         self.improvements.update(later.improvements)
+        self.spaced += later.spaced
         for name, lengths in later.lengths.items():
             self.lengths.setdefault(name, array("I")).extend(lengths)
         self.margins.extend(later.margins)
@@ -109,7 +117,8 @@ class Glance:
         if pair is None:
             return
         self.overlaps.append(pair.overlap)
-        self.improvements[pair.improvement] += 1
+        if measures.language in JUDGED:
+            self.improvements[pair.improvement] += 1
         found = []
         if pair.formatting_only:
             found.append("formatting_only")

@@ -93,6 +93,23 @@ class PromptCluster:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownRow:
+    """A row as a page shows it, private data masked.
+
+    Attributes:
+        id: of the row.
+        turns: (role, text) of the prompt.
+        answers: (`chosen`, `rejected`, `best`, … and text).
+        problems: names of those that it is a sample of.
+    """
+
+    id: str
+    turns: tuple[tuple[str, str], ...]
+    answers: tuple[tuple[str, str], ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """Everything that is known of a dataset before training.
 
@@ -101,7 +118,7 @@ class Inspection:
         rows, records: rows read and records made.
         kinds: records by kind (`pairs` …).
         prompts: different prompts.
-        languages: records by language of the prompt.
+        languages: records by language of the prompt; `und` where there is too little text to tell.
         turns: records by number of prompt messages.
         systems: the commonest system texts and their counts; `different_systems` how many there are in all.
         characters: spread of lengths, by name (`prompt` apart): `chosen`, `rejected`, or `completion`.
@@ -111,10 +128,11 @@ class Inspection:
         margins: spread of the stated margins.
         overlap: spread of the lexical overlap of chosen and rejected, Jaccard 0 … 1.
         tokens: lengths in tokens, where a tokenizer was given.
-        improvements: pairs by what seems to make chosen better.
-        clusters: what the prompts are about.
+        improvements: pairs in English by what seems to make chosen better; there are no word lists for other languages.
+        clusters: what the prompts are about, of those in languages whose small words are known.
         gaps: what hardly occurs, in words.
         problems: most frequent first; none with a count of 0.
+        shown: texts of rows, where they were asked for.
     """
 
     sources: tuple[SourceReport, ...]
@@ -137,11 +155,12 @@ class Inspection:
     clusters: tuple[PromptCluster, ...]
     gaps: tuple[str, ...]
     problems: tuple[Problem, ...]
+    shown: tuple[ShownRow, ...] = ()
 
     def problem(self, name: str) -> Problem | None:
         """The problem of that name, None where the data does not have it."""
         return next((problem for problem in self.problems if problem.name == name), None)
 
     def as_json(self) -> dict[str, Any]:
-        """The inspection as plain JSON values."""
-        return asdict(self)
+        """The inspection as plain JSON values, without the texts of rows."""
+        return {name: item for name, item in asdict(self).items() if name != "shown"}

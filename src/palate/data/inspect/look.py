@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from palate.data.held_out import evaluation_texts
-from palate.data.inspect.coverage import PromptSample, gaps, prompt_clusters
+from palate.data.inspect.coverage import FEWEST_JUDGED, PromptSample, gaps, prompt_clusters
 from palate.data.inspect.glance import Glance, Glancer
 from palate.data.inspect.inspection import Inspection, Spread
 from palate.data.inspect.problems import Collector
 from palate.data.inspect.repeats import PAIR, contradictions, crowded_prompts, duplicates, inconsistencies
 from palate.data.inspect.row_ids import RowIds
+from palate.data.inspect.shown import shown_rows
 from palate.data.inspect.tokens import TokenLooker
 from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
 from palate.data.measures.privacy import hide_private
@@ -43,6 +44,7 @@ def inspect_dataset(
     against: DatasetSpec | None = None,
     workers: int = 1,
     samples: int = 5,
+    rows: int = 0,
 ) -> Inspection:
     """Looks at a dataset as a whole and at every row of it.
 
@@ -54,16 +56,18 @@ def inspect_dataset(
         against: evaluation data that must not be trained on.
         workers: processes that measure; the result is the same for any number.
         samples: rows shown for each problem.
+        rows: keep the texts of so many first rows, and of the rows shown for problems, for a page; read again.
     """
     evaluation = None if against is None else evaluation_texts(against, dataset_dir)
     look = _Look(Glance(Collector(samples)), TokenLooker(count_tokens, render, cutoff_len))
     reports: list[SourceReport] = []
 
-    def records() -> Iterator[Record]:
+    def read() -> Iterator[SourceReader[Record]]:
         for source in find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset):
-            reader: SourceReader[Record] = SourceReader(
-                source, None, columns=columns, max_samples=max_samples, reading=reading
-            )
+            yield SourceReader(source, None, columns=columns, max_samples=max_samples, reading=reading)
+
+    def records() -> Iterator[Record]:
+        for reader in read():
             for item in reader:
                 if isinstance(item, Dropped):
                     look.all.problems.add(item.reason, item.id, hide_private(item.detail))
@@ -74,7 +78,8 @@ def inspect_dataset(
     for chunk, glance in ordered_chunks(Glancer(samples, evaluation), records(), workers):
         look.take(chunk, glance)
     check_labels_used(reports, reading)
-    return look.conclude(tuple(reports))
+    found = look.conclude(tuple(reports))
+    return replace(found, shown=shown_rows(read(), found.problems, rows)) if rows else found
 
 
 @dataclass(slots=True)
@@ -88,9 +93,10 @@ class _Look:
 
     def take(self, records: Sequence[Record], glance: Glance) -> None:
         """Adds the next rows and what was seen of them."""
-        for record, prompt_hash in zip(records, glance.hashes.prompt, strict=True):
+        for record, prompt_hash, spaced in zip(records, glance.hashes.prompt, glance.spaced, strict=True):
             self.ids.append(record.id)
-            self.sample.add(prompt_hash, record.prompt[-1].content if record.prompt else "")
+            if spaced:
+                self.sample.add(prompt_hash, record.prompt[-1].content if record.prompt else "")
             self.tokens.add(record)
         self.all.absorb(glance)
 
@@ -106,6 +112,7 @@ class _Look:
         tokens = self.tokens.lengths()
         for row_id in self.tokens.over():
             seen.problems.add("cut", row_id, f"longer than {tokens.cutoff_len if tokens else 0} tokens")
+        judged = sum(seen.improvements.values())
         lengths = {name: Spread.of(data) for name, data in seen.lengths.items()}
         return Inspection(
             sources=reports,
@@ -124,7 +131,7 @@ class _Look:
             margins=Spread.of(seen.margins),
             overlap=Spread.of(seen.overlaps),
             tokens=tokens,
-            improvements=dict(seen.improvements.most_common()),
+            improvements=dict(seen.improvements.most_common()) if judged >= FEWEST_JUDGED else {},
             clusters=clusters,
             gaps=tuple(gaps(seen.improvements, clusters)),
             problems=seen.problems.problems(rows),

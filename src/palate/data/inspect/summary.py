@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from palate.data.inspect.inspection import Inspection, Spread
+from palate.data.measures.language import STOP_WORDS
 from palate.stats import Interval
 
-_WIDTH = 110
 _SHOWN_BELOW = ("first_won", "second_won")
 """Notices of a source that have a line of their own."""
 
 
 def as_text(found: Inspection, *, samples: int = 2) -> str:
-    """The inspection in lines of at most 110 characters or so; `samples` rows are shown for each problem."""
+    """The inspection in lines whose texts begin in column 20; `samples` rows are shown for each problem."""
     return "\n".join([*_sources(found), "", *_numbers(found), "", *_problems(found, samples)]) + "\n"
 
 
@@ -36,7 +36,7 @@ def _sources(found: Inspection) -> Iterator[str]:
 def _numbers(found: Inspection) -> Iterator[str]:
     kinds = ", ".join(f"{count:,} {name}" for name, count in found.kinds.items())
     yield _line("records", f"{kinds or 'none'}, {found.prompts:,} different prompts")
-    yield _line("languages", _counts(found.languages.items(), found.records))
+    yield _line("languages", _counts(language_names(found).items(), found.records))
     yield _line("prompt turns", _counts(found.turns.items(), found.records))
     if found.different_systems:
         yield _line("system texts", f"{found.different_systems:,} different; commonest: {next(iter(found.systems))!r}")
@@ -56,11 +56,14 @@ def _numbers(found: Inspection) -> Iterator[str]:
     if found.overlap is not None:
         yield _line("word overlap", _spread(found.overlap, 2))
     if found.improvements:
-        yield _line("chosen is better in", _counts(found.improvements.items(), sum(found.improvements.values())))
+        judged = sum(found.improvements.values())
+        yield _line("chosen is better in", f"{_counts(found.improvements.items(), judged)} of {judged:,} English pairs")
     for number, cluster in enumerate(found.clusters[:6]):
         yield _line("" if number else "prompts are about", f"{cluster.share:4.0%}  {', '.join(cluster.words)}")
     for number, gap in enumerate(found.gaps[:6]):
         yield _line("" if number else "gaps", gap)
+    if left_out := not_judged(found):
+        yield _line("not judged", left_out)
 
 
 def _problems(found: Inspection, samples: int) -> Iterator[str]:
@@ -71,9 +74,23 @@ def _problems(found: Inspection, samples: int) -> Iterator[str]:
     for problem in found.problems:
         yield f"  {problem.count:>8,}  {problem.share:6.1%}  {problem.title} ({problem.name})"
         for sample in problem.samples[:samples]:
-            yield f"{'':20}{sample.id} {sample.detail}"[:_WIDTH].rstrip()
+            yield f"{'':20}{sample.id} {sample.detail}".rstrip()
         if problem.remedy:
             yield f"{'':20}→ {problem.remedy}"
+
+
+def language_names(found: Inspection) -> dict[str, int]:
+    """Records by language, with words for those that have too little text."""
+    return {"too little text to tell" if name == "und" else name: count for name, count in found.languages.items()}
+
+
+def not_judged(found: Inspection) -> str:
+    """What is left out for want of word lists, with the languages; empty where nothing is."""
+    named = {name: count for name, count in found.languages.items() if name not in STOP_WORDS and name != "und"}
+    if not named:
+        return ""
+    records = f"{sum(named.values()):,} records in {', '.join(named)}"
+    return f"topics, kinds of improvement and insults are not judged for {records}: there are no word lists for them"
 
 
 def _line(name: str, value: str) -> str:
@@ -81,8 +98,12 @@ def _line(name: str, value: str) -> str:
 
 
 def _counts(items: Iterable[tuple[object, int]], of: int) -> str:
-    shown = [f"{name} {count / of:.0%}" if of else str(name) for name, count in list(items)[:8]]
+    shown = [f"{name} {_share(count, of)}" if of else str(name) for name, count in list(items)[:8]]
     return ", ".join(shown) or "none"
+
+
+def _share(count: int, of: int) -> str:
+    return "<1%" if 0 < count < 0.005 * of else f"{count / of:.0%}"
 
 
 def _spread(spread: Spread, digits: int = 0) -> str:

@@ -1,6 +1,7 @@
 """Which language a text is written in: by script, and among languages of the Latin script by their small words.
 
-Made to count and to tell apart, not for linguists: a text of a few words, or in a language not listed, is "und".
+Made to count and to tell apart, not for linguists: a text of a few words, or in a language not listed, is "und". Code,
+JSON, tool calls and addresses do not count.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from palate.data.measures.prose import prose
 from palate.data.measures.words import tokens
 
 # ruff: noqa: E501
@@ -31,6 +33,36 @@ _SMALL_WORDS: Mapping[str, str] = {
 STOP_WORDS: Mapping[str, frozenset[str]] = {name: frozenset(words.split()) for name, words in _SMALL_WORDS.items()}
 """The commonest small words by language code."""
 
+# English questions are often of a few words, so these tell the language too; they are not counted as small words.
+_ALSO_ENGLISH = frozenset(
+    [
+        "a",
+        "an",
+        "i",
+        "my",
+        "me",
+        "am",
+        "does",
+        "being",
+        "because",
+        "cannot",
+        "don't",
+        "i'm",
+        "it's",
+        "very",
+        "just",
+        "any",
+        "where",
+        "why",
+        "should",
+        "might",
+        "must",
+        "us",
+        "our",
+        "also",
+    ]
+)
+
 _SCRIPTS = {
     "ja": re.compile("[\u3040-\u30ff]"),
     "ko": re.compile("[\uac00-\ud7af\u1100-\u11ff]"),
@@ -48,9 +80,10 @@ _SCRIPTS = {
     "ka": re.compile("[\u10a0-\u10ff]"),
     "hy": re.compile("[\u0530-\u058f]"),
 }
+_TELLING: Mapping[str, frozenset[str]] = {**STOP_WORDS, "en": STOP_WORDS["en"] | _ALSO_ENGLISH}
 _LANGUAGES_OF: Mapping[str, tuple[str, ...]] = {
-    word: tuple(name for name, words in STOP_WORDS.items() if word in words)
-    for words in STOP_WORDS.values()
+    word: tuple(name for name, words in _TELLING.items() if word in words)
+    for words in _TELLING.values()
     for word in words
 }
 _KNOWN = frozenset(_LANGUAGES_OF)
@@ -67,12 +100,12 @@ def language(text: str, words: Sequence[str] | None = None) -> str:
         text: to look at.
         words: its `tokens`, where they are at hand.
     """
-    text = text[:_LOOKED_AT]
+    whole, text = text, prose(text)[:_LOOKED_AT]
     if not text.isascii() and _foreign(text) > 0.15 * len(text):
         found = _by_script(text)
         if found is not None:
             return found
-    words = tokens(text) if words is None else words[:_WORDS]
+    words = words[:_WORDS] if words is not None and text == whole[:_LOOKED_AT] else tokens(text)
     counts = Counter(words)
     votes: Counter[str] = Counter()
     for word in _KNOWN.intersection(counts):

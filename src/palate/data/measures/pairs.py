@@ -26,6 +26,18 @@ _REFUSAL = re.compile(
     r"|as an? (?:ai|language model|artificial))",
     re.IGNORECASE,
 )
+# 抱歉 alone is also how a Chinese answer corrects itself or consoles, so what is declined has to follow.
+_CANNOT_ZH = "无法|不能|不可以|没有办法|没办法|不便|不会|做不到|不具备|没有能力|不应该|拒绝"
+_REFUSAL_ZH = re.compile(
+    rf"(?:抱歉|对不起|不好意思|很遗憾)[^。！？!?\n]{{0,30}}(?:{_CANNOT_ZH})"
+    rf"|我们?(?:{_CANNOT_ZH})(?:为您|为你|帮您|帮你|给您|给你|向您|向你)?[^。！？!?，,\n]{{0,8}}"
+    r"(?:帮助|提供|回答|协助|满足|讨论|生成|撰写|支持|透露|给出|完成|执行|访问|浏览|分享|参与|鼓励)"
+    rf"|作为一?[个名款位]?\s*(?:大型)?(?:人工智能|AI|语言模型|聊天机器人)[^。！？!?\n]{{0,20}}(?:{_CANNOT_ZH}|没有)"
+)
+REFUSALS_KNOWN = frozenset({"en", "zh"})
+"""Languages whose phrases of refusal are known; in others nothing is said of refusals."""
+JUDGED = frozenset({"en"})
+"""Languages with word lists for all of insults, refusals and negation, by which `improvement` judges."""
 _LIST_MARK = re.compile(r"^\s*(?:[-*•–]|\d{1,2}[.)])\s+", re.MULTILINE)
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _NEGATION = re.compile(
@@ -104,9 +116,10 @@ def said(messages: Messages) -> str:
 def measure(record: Record) -> Measures:
     """Everything that is measured of one record."""
     asked = said(record.prompt)
+    by_people = said(tuple(turn for turn in record.prompt if turn.role in ("system", "user")))
     answers = [_answer(said(completion)) for completion in completions(record)]
     whole = "\n".join((asked, *(answer.text for answer in answers)))
-    language_of_prompt = language(asked)
+    language_of_prompt = language(by_people)
     question = plain_text(record.prompt[-1].content) if record.prompt else ""
     return Measures(
         id=record.id,
@@ -146,8 +159,9 @@ def _answer(text: str) -> _Answer:
 
 
 def refuses(answer: str) -> bool:
-    """Whether an answer declines within its first 200 characters."""
-    return bool(_REFUSAL.search(answer[:200]))
+    """Whether an answer declines within its first 200 characters, in English or Chinese."""
+    head = answer[:200]
+    return bool(_REFUSAL.search(head) or (not head.isascii() and _REFUSAL_ZH.search(head)))
 
 
 def stop_word_share(words: Sequence[str], name: str) -> float | None:

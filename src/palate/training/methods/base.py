@@ -127,6 +127,13 @@ class Method(ABC, Generic[S]):
         """The means over examples, and what follows from them but is no mean itself."""
         return metrics
 
+    def by_row(
+        self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor
+    ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
+        """name → float [G], and the weights [G] by which `summarise` gives their means."""
+        del groups
+        return {"loss": output.loss, **output.metrics}, weights
+
     def state(self) -> dict[str, float]:
         """What must survive a resume; saved with every checkpoint."""
         return {}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from palate.records import Record
 from palate.text.groups import EncodedCompletion, EncodedGroup
-from palate.training.methods.base import Method, Rows
+from palate.training.methods.base import LossOutput, Method, Rows
 
 S = TypeVar("S")
 
@@ -111,6 +111,15 @@ class OnlineMethod(Method[S]):
             _ANSWERS: torch.tensor(share, device=device),
             **{_PER_ANSWER + name: torch.tensor(values, device=device) for name, values in found.items()},
         }
+
+    def by_row(
+        self, groups: Sequence[EncodedGroup], output: LossOutput, weights: Tensor
+    ) -> tuple[Mapping[str, Tensor], Tensor]:
+        """What sampling left with each group, which counts once whatever its tokens."""
+        names = groups[0].extra[SEEN] if groups else {}
+        counted = torch.tensor([group.weight for group in groups], device=weights.device)
+        seen = {name: torch.tensor([group.extra[SEEN][name] for group in groups]) for name in names}
+        return {"entropy": output.metrics["entropy"], **seen}, counted
 
     def summarise(self, metrics: dict[str, float]) -> dict[str, float]:
         """Means over answers; of a reward over those that have it, and the share of those that lack it beside."""
