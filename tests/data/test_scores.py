@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate.data.scores import checked_scores, length_score, lexicon_score, rule_score
+from palate.data.scores import check_columns, checked_scores, length_score, lexicon_score, rule_score
 from palate.errors import ConfigError, FunctionError
 from palate.records import Message, Messages
 
@@ -77,3 +77,33 @@ def test_numpys_numbers_are_scores() -> None:
     given = np.array([0.5, 2.0], np.float32)
     assert scores(lambda prompts, completions: given, "a", "b") == [0.5, 2.0]
     assert scores(lambda prompts, completions: [np.int64(3), True], "a", "b") == [3.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (lambda completions: [len(text) for text in completions], [1.0, 2.0]),
+        (lambda asked, texts: [len(text) for text in texts], [1.0, 2.0]),
+        (lambda _, completions: [len(text) for text in completions], [1.0, 2.0]),
+        (lambda prompts, completions: [len(prompts)] * len(completions), [2.0, 2.0]),
+        (lambda completions, answer: [float(a) for a in answer], [3.0, 4.0]),
+        (lambda answer, completions: [float(a) for a in answer], [3.0, 4.0]),
+        (lambda asked, texts, answer: [float(a) for a in answer], [3.0, 4.0]),
+        (lambda prompts, completions, *, answer: [float(a) for a in answer], [3.0, 4.0]),
+        (lambda prompts, completions, other=None: [float(other is None)] * 2, [1.0, 1.0]),
+        (lambda prompts, completions, absent: [0.0 if a is None else 1.0 for a in absent], [0.0, 0.0]),
+        (lambda completions, **kwargs: [len(kwargs)] * 2, [3.0, 3.0]),  # prompts, answer, level
+        (lambda **kwargs: [len(text) for text in kwargs["completions"]], [1.0, 2.0]),
+        (lambda *given: [len(given)] * 2, [2.0, 2.0]),
+        (lambda prompts, completions: [None, 1.0], [None, 1.0]),
+    ],
+)
+def test_a_function_is_called_by_what_its_signature_says(rule: Any, expected: list[float | None]) -> None:
+    columns = {"answer": ["3", "4"], "level": [1, 2]}
+    assert checked_scores("rule", rule, [PROMPT] * 2, ["a", "bb"], columns) == expected
+
+
+def test_a_column_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"rule asks for the column 'right', which no row has \(columns: answer, x\)"):
+        check_columns("rule", lambda prompts, completions, right: [], {"x", "answer"})
+    check_columns("rule", lambda prompts, completions, right=None, **_: [], set())

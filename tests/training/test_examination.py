@@ -200,7 +200,8 @@ def test_kl_of_a_stored_reference_is_that_of_a_live_one(
     assert rows[0]["health/kl"] > 0.1, "the policy has moved"
     assert rows[1]["health/kl"] == pytest.approx(rows[0]["health/kl"], rel=1e-4)
     assert rows[1]["health/kl_per_token"] == pytest.approx(rows[0]["health/kl_per_token"], rel=1e-4)
-    assert not [path for path in (tmp_path / "auto" / "run").iterdir() if path.name.startswith(".")], "cleared away"
+    hidden = [path.name for path in (tmp_path / "auto" / "run").iterdir() if path.name.startswith(".")]
+    assert hidden == [".lock"], "the reference on disk is cleared away"
 
 
 def test_a_reference_model_that_changes_under_a_run_ends_the_kl_and_not_the_run(

@@ -115,7 +115,7 @@ def check_columns(name: str, score: RewardFunction, columns: Collection[str]) ->
     Raises:
         ConfigError: names the column, and those that there are.
     """
-    missing = [column for column in _asked_for(score).required if column not in columns]
+    missing = [column for column in _asked_for(score, columns).required if column not in columns]
     if missing:
         known = ", ".join(sorted(columns)) or "none"
         raise ConfigError(
@@ -134,8 +134,8 @@ def checked_scores(
     """The scores of a reward function, which may be a user's: a finite number for each answer, or None for no vote.
 
     A function whose signature names `completions` is called by keyword, with `prompts`, `completions` and the columns
-    that it names (all with `**kwargs`), as TRL does; any other as `score(prompts, completions)` with further columns
-    by keyword.
+    that it names (all with `**kwargs`), as TRL does; any other, also `f(anything, completions)`, as
+    `score(prompts, completions)` with further columns by keyword.
 
     Args:
         name: of the function, for messages.
@@ -183,7 +183,7 @@ class _AskedFor:
     prompts: bool = True
 
 
-def _asked_for(score: RewardFunction) -> _AskedFor:
+def _asked_for(score: RewardFunction, columns: Collection[str]) -> _AskedFor:
     try:
         found = list(inspect.signature(score).parameters.values())
     except (TypeError, ValueError):  # a builtin without a signature
@@ -193,7 +193,10 @@ def _asked_for(score: RewardFunction) -> _AskedFor:
     any_name = any(one.kind is one.VAR_KEYWORD for one in found)
     any_number = any(one.kind is one.VAR_POSITIONAL for one in found)
     positional = [one.name for one in found if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][:2]
-    by_keyword = "completions" in names or (any_name and len(positional) < 2 and not any_number)
+    if positional[1:] == ["completions"] and positional[0] not in ("prompts", *columns):
+        by_keyword = False  # prompts by another name
+    else:
+        by_keyword = "completions" in names or (any_name and len(positional) < 2 and not any_number)
     own = ["prompts", "completions"] if by_keyword else positional
     free = [one for one in keywords if one.name not in own]
     return _AskedFor(
@@ -206,7 +209,7 @@ def _asked_for(score: RewardFunction) -> _AskedFor:
 
 
 def _call(score: RewardFunction, prompts: Sequence[Messages], completions: Sequence[str], columns: Columns) -> Any:
-    asked = _asked_for(score)
+    asked = _asked_for(score, columns)
     nothing = [None] * len(completions)
     given = {name: columns.get(name, nothing) for name in asked.required}
     given |= {name: column for name, column in columns.items() if asked.any_name or name in asked.named}

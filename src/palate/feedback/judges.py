@@ -29,6 +29,7 @@ class ScoreJudge:
         self.name = name
         self._score = score
         self._log_odds = log_odds
+        self._names: frozenset[str] = frozenset()
 
     def compare(
         self,
@@ -37,17 +38,19 @@ class ScoreJudge:
         right: Sequence[str],
         columns: Columns | None = None,
     ) -> list[Verdict]:
-        twice = {name: [*column, *column] for name, column in (columns or {}).items()}
+        given = {**dict.fromkeys(self._names, [None] * len(prompts)), **(columns or {})}
+        twice = {name: [*column, *column] for name, column in given.items()}
         scores = checked_scores(self.name, self._score, [*prompts, *prompts], [*left, *right], twice)
         n = len(prompts)
         return [self._verdict(one, other) for one, other in zip(scores[:n], scores[n:])]
 
     def check_columns(self, columns: Collection[str]) -> None:
-        """Refuse a function that asks for a column which no row has.
+        """Refuse a function that asks for a column which no row has; from now on all of them are given.
 
         Raises:
             ConfigError: names the column.
         """
+        self._names = frozenset(columns)
         check_columns(self.name, self._score, columns)
 
     def _verdict(self, left: float | None, right: float | None) -> Verdict:

@@ -40,10 +40,13 @@ class WeightedRewards:
 
     def __init__(self, terms: Sequence[tuple[str, float, RewardFunction]]) -> None:
         self._terms = list(terms)
+        self._names: frozenset[str] = frozenset()
 
     def __call__(
         self, prompts: Sequence[Messages], completions: Sequence[str], columns: Columns | None = None
     ) -> Rewarded:
+        nothing = [None] * len(completions)
+        columns = {**dict.fromkeys(self._names, nothing), **(columns or {})}
         found = {
             name: checked_scores(f"rewards: {name}", function, prompts, completions, columns)
             for name, _, function in self._terms
@@ -54,11 +57,12 @@ class WeightedRewards:
         return Rewarded(total, found)
 
     def check_columns(self, columns: Collection[str]) -> None:
-        """Refuse a function that asks for a column which no row of the datasets has.
+        """Refuse a function that asks for a column which no row of the datasets has; from now on all of them are given.
 
         Raises:
             ConfigError: names function and column.
         """
+        self._names = frozenset(columns)
         for name, _, function in self._terms:
             check_columns(f"rewards: {name}", function, {*columns, GROUP_OF})
 
