@@ -129,7 +129,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], dict[str, Any]], int, tuple[str, ...]
     "empty file": (empty_file, 1, ("empty.jsonl",)),
     "every row too long": (all_too_long, 1, ("too_long", "cutoff_len")),
     "unknown key": (fixed(learning_rat=1e-5), 2, ("learning_rat", "learning_rate")),
-    "key of another trainer": (fixed(beta=0.1), 2, ("beta", "pref_beta")),
+    "key of another trainer": (fixed(loss_type="ipo"), 2, ("loss_type", "pref_loss")),
     "unknown loss": (fixed(pref_loss="sigmoyd"), 2, ("sigmoyd", "sigmoid")),
     "option that the loss does not use": (fixed(simpo_gamma=0.5), 2, ("simpo_gamma", "sigmoid")),
     "value out of range": (fixed(pref_beta=-1), 2, ("pref_beta",)),

@@ -86,11 +86,11 @@ def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row], reading: Read
     """Names the missing keys where a known shape is near, else the known shapes."""
     found = set(_columns(sample))
 
-    def nearness(form: Format) -> tuple[bool, float]:
+    def nearness(form: Format) -> tuple[bool, float, bool]:
         share = sum(bool(found.intersection(names)) for names in form.needs) / len(form.needs)
-        return _mapping_helps(form, sample, reading), share
+        return _mapping_helps(form, sample, reading), share, form.name in _USUAL
 
-    # Of shapes that are equally near the most general one is named: the table runs from particular to general.
+    # Of shapes that are equally near a usual one is named, and the most general: the table runs from particular on.
     near = max(reversed(wanted), key=nearness)
     missing = [names[0] for names in near.needs if not found.intersection(names)]
     have = len(near.needs) - len(missing)
