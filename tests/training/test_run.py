@@ -16,9 +16,12 @@ import pytest
 import yaml
 from transformers import AutoModelForCausalLM
 
+import chat_templates
 from palate.artifacts import checkpoints, read_jsonl, verify_folder
 from palate.errors import ArtifactError
+from palate.evaluation.subject import read_run
 from palate.models.precision import BF16, FP32, resolve
+from palate.records import Message
 from runs import command, config_file, distance, metrics, pairs, run, run_json, values, weights, write_rows
 
 SHAPE: dict[str, Any] = {"per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 1}
@@ -100,6 +103,20 @@ def test_the_model_card_says_what_it_is(model: Path, finished: Path) -> None:
     assert run_json(finished)["model"]["identity"] in body
     assert "| training groups | 8 of 8 prompts |" in body
     assert "| held-out groups | none |" in body
+
+
+def test_enable_thinking_reaches_the_template_or_is_said_to_have_no_effect(model: Path, tmp_path: Path) -> None:
+    run(model, tmp_path / "plain", max_steps=1, enable_thinking=False)
+    notices = run_json(tmp_path / "plain")["notices"]
+    assert "enable_thinking has no effect: the chat template does not read it" in notices
+    thinker = tmp_path / "thinker"
+    shutil.copytree(model, thinker)
+    (thinker / "chat_template.jinja").write_text(chat_templates.QWEN3, encoding="utf-8")
+    for folder, given in (("off", {"enable_thinking": False}), ("absent", {})):
+        run(thinker, tmp_path / folder, max_steps=1, **given)
+    asked = [read_run(tmp_path / folder).policy for folder in ("off", "absent")]
+    ends = [spec.chat_template(spec.tokenizer()).render((Message("user", "x"),), generation=True) for spec in asked]
+    assert [end.endswith("<think>\n\n</think>\n\n") for end in ends] == [True, False]
 
 
 def test_the_model_card_counts_prompts_beside_groups(model: Path, tmp_path: Path) -> None:

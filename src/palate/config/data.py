@@ -30,6 +30,11 @@ class DataFields(Fields):
         description="What values of the label column mean, e.g. {0: response_1, 1: response_2, 2: tie}; for one answer "
         "desirable or undesirable; none leaves the row out. Absent: found from all values of a dataset.",
     )
+    enable_thinking: bool | None = Field(
+        None,
+        description="Given to the chat template. Qwen3's writes an empty thinking block before each answer where it is "
+        "false; absent: the template's own default.",
+    )
     template: str | None = Field(
         None, description="Chat template by name (qwen, chatml, llama3, …). Absent: the tokenizer's own."
     )

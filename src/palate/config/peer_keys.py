@@ -71,7 +71,6 @@ NO_EFFECT: Mapping[str, str] = MappingProxyType(
         "group_by_length": "batches are packed without padding",
         "length_column_name": "batches are packed without padding",
         "auto_find_batch_size": "a batch that does not fit is split, with the same result",
-        "enable_thinking": "answers are trained as the rows have them",
         "remove_unused_columns": "palate reads its columns itself",
         "label_names": "palate reads its columns itself",
         "compute_accuracy": "token accuracy is not computed",

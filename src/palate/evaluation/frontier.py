@@ -24,7 +24,6 @@ from palate.records import Record, RewardFunction
 from palate.stats import Interval, cluster_mean_interval, rate_interval, standard_error
 from palate.text.groups import EncodedGroup
 from palate.text.prompts import prompt_ids
-from palate.text.template import load_template
 
 REFERENCE = "reference"
 
@@ -200,7 +199,7 @@ class _Sampling:
         Raises:
             ModelError: its tokenizer, or what its template makes of the prompts, is another one.
         """
-        template = load_template(point.spec.tokenizer(), point.spec.template)
+        template = point.spec.chat_template(point.spec.tokenizer())
         if template.tokenizer.get_vocab() != reference.template.tokenizer.get_vocab():
             raise ModelError(
                 f"{point.name}: its tokenizer is not that of the reference {reference.spec.model}, and a KL needs the "

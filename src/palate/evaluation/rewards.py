@@ -25,7 +25,7 @@ from palate.progress import progress
 from palate.stats import Interval, cluster_mean_interval
 from palate.text.batch import pack, pad
 from palate.text.encode import EncodedGroup
-from palate.text.template import Template, load_template
+from palate.text.template import Template
 from palate.training.steps import micro_batches
 
 _TOKENS = 4096
@@ -108,7 +108,7 @@ class RewardSubject:
             apply_fused(model)
         self._model: nn.Module = model.eval().requires_grad_(False)
         store_frozen_in(self._model, precision)
-        self.template: Template = load_template(spec.tokenizer(), spec.template)
+        self.template: Template = spec.chat_template(spec.tokenizer())
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
         """Per group the rewards of its completions, in the order of the groups."""

@@ -32,7 +32,7 @@ from palate.records import Answer, Messages
 from palate.text.batch import pack, pad
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.text.rendering import parse_tools
-from palate.text.template import Template, load_template
+from palate.text.template import Template, load_template, thinking
 from palate.training.steps import micro_batches
 
 _TOKENS = 4096
@@ -51,6 +51,7 @@ class ModelSpec:
         revision: branch, tag or commit of a hub model.
         trust_remote_code: whether code that comes with the model may run.
         tokens_of: folders whose tokenizers have tokens that were added in training, as those of `adapters` may.
+        enable_thinking: given to the chat template; None for the template's own default.
     """
 
     name: str
@@ -60,6 +61,11 @@ class ModelSpec:
     revision: str | None = None
     trust_remote_code: bool = False
     tokens_of: tuple[str, ...] = ()
+    enable_thinking: bool | None = None
+
+    def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
+        """The template that the model's prompts and answers are written with."""
+        return load_template(tokenizer, self.template, variables=thinking(self.enable_thinking))
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer, with the tokens that were added in training."""
@@ -132,6 +138,7 @@ def _run_spec(run: Path, config: dict[str, Any], files: Path, name: str) -> RunS
         config.get("model_revision"),
         bool(config.get("trust_remote_code")),
         (str(files),) if config.get("add_tokens") or config.get("add_special_tokens") else (),
+        config.get("enable_thinking"),
     )
     if (files / "adapter_config.json").exists():
         # A continued adapter is saved whole, so it replaces the one that it came from; merged ones are not in it.
@@ -194,7 +201,7 @@ class Subject:
             apply_fused(model)
         self.model: nn.Module = model.eval().requires_grad_(False)
         store_frozen_in(self.model, precision)
-        self.template: Template = load_template(tokenizer, spec.template)
+        self.template: Template = spec.chat_template(tokenizer)
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:
         """Per group its completions' Σ log π and numbers of trained tokens, in the order of the groups."""

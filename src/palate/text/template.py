@@ -224,6 +224,9 @@ def load_template(
     A named template is written into `tokenizer.chat_template`, so that the tokenizer that is saved with the model
     renders, in transformers and in any engine, exactly what was trained.
 
+    Args:
+        variables: what the chat template is given beside the messages, as `thinking` makes them of a config.
+
     Raises:
         ConfigError: no template has that name, or none is named and the tokenizer has none.
         ModelError: the tokenizer has no fast version, or no token that ends an answer, or its template is broken.
@@ -245,7 +248,14 @@ def load_template(
         ) from error
     if not ends:
         raise ModelError(f"{label}: neither the template nor the tokenizer ends an answer; set tokenizer.eos_token")
-    return template
+    unread = [key for key in variables or () if key not in str(tokenizer.chat_template)]
+    lines = tuple(f"{key} has no effect: the chat template does not read it" for key in unread)
+    return replace(template, notices=(*template.notices, *lines))
+
+
+def thinking(enabled: bool | None) -> dict[str, Any]:
+    """`enable_thinking` of a config as variables of a chat template; none where the template's default holds."""
+    return {} if enabled is None else {"enable_thinking": enabled}
 
 
 def _own(tokenizer: PreTrainedTokenizerBase, label: str, name: str | None, variables: Mapping[str, Any]) -> Template:

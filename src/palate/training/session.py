@@ -22,7 +22,7 @@ from palate.models.value_head import add_value_head
 from palate.models.vocabulary import add_tokens, add_tokens_of
 from palate.progress import console
 from palate.text.prompts import COLUMNS
-from palate.text.template import Template, load_template
+from palate.text.template import Template, load_template, thinking
 from palate.training.arguments import check_installed
 from palate.training.build import Policy, build_policy, noise_alpha
 from palate.training.dataset import RunData, build_data
@@ -131,7 +131,7 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         )
         add_tokens_of(tokenizer, config.adapters)
         token_notices = add_tokens(tokenizer, config.add_tokens, config.add_special_tokens)
-        template = load_template(tokenizer, config.template)
+        template = load_template(tokenizer, config.template, variables=thinking(config.enable_thinking))
         data = build_data(config, method, template)
         if rewards is not None:
             rewards.check_columns({name for group in data.train for name in group.extra[COLUMNS]})
