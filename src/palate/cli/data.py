@@ -82,7 +82,7 @@ def inspect_command(
     from palate.data.parallel import all_cores
 
     if output is not None:
-        from palate.data.load import find_sources
+        from palate.data.dataset_spec import find_sources
         from palate.data.outputs import check_output_file
 
         check_output_file(output, find_sources(datasets, dataset_dir=dataset_dir, split=split, subset=subset))

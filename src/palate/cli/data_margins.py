@@ -57,7 +57,8 @@ def margins_command(
         raise UsageError(f"--output {output}: margins are JSON Lines; name a file that ends in .jsonl")
 
     from palate.data.contract import write_contract
-    from palate.data.load import find_sources, load_records
+    from palate.data.dataset_spec import find_sources
+    from palate.data.load import load_records
     from palate.data.outputs import check_output_file
     from palate.data.writers import write_rows
     from palate.evaluation.subject import Subject, model_spec
