@@ -243,8 +243,9 @@ class SourceReader(Generic[R]):
         One row alone, or a few among many, may well restate the question.
         """
         reading, form = replace(self.reading, tags=replace(self._reading.tags, unread=None)), self._recognised.format
+        head, self._head = self._head, []  # needed once; a reader that has read everything holds no rows
         repeated = others = 0
-        for row_id, row in self._head:
+        for row_id, row in head:
             if not isinstance(row, Mapping):
                 continue
             try:
@@ -258,7 +259,7 @@ class SourceReader(Generic[R]):
                 repeated += 1
             else:
                 others += 1
-                if others * 10 > len(self._head):
+                if others * 10 > len(head):
                     return False
         return repeated >= 3 and others * 10 <= repeated
 
