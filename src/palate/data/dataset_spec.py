@@ -61,5 +61,5 @@ def for_sources(given: Mapping[str, float] | None, sources: Sequence[Source], wh
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; sources are {', '.join(of[0] for of in names)}"
-            raise DataError(f"{what} names {name!r}, which is no source{hint}")
+            raise DataError(f"{what} names {name!r}, which is not a source{hint}")
     return [next((given[name] for name in of_source if name in given), None) for of_source in names]
