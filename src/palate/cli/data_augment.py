@@ -66,7 +66,7 @@ def augment_command(
         str, typer.Option("--by", help="Pairs of sampled answers: best_worst, or margin for the nearest worse.")
     ] = ("best_worst"),
     min_margin: Annotated[float, typer.Option("--min-margin", help="Least difference of two scores.")] = 0.0,
-    temperature: Annotated[float, typer.Option("--temperature", min=0, help="Seed of the sampling.")] = 1.0,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, help="Sampling temperature.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")] = 256,
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,
