@@ -83,7 +83,7 @@ class HeldOutErrors:
         for place, (group, weight) in enumerate(zip(groups, weights.tolist(), strict=True)):
             if weight > 0:
                 row = {name: column[place] for name, column in columns.items()}
-                self._rows.append((group.prompt_ids.tobytes() or group.id.encode(), weight, row))
+                self._rows.append((group.prompt_key, weight, row))
 
     def facts(self, gather: Callable[[list[Row]], list[Row]]) -> dict[str, float]:
         """`rows`, `prompts` (how many differ), and `se/NAME` for each metric that two prompts or more have.
