@@ -266,6 +266,7 @@ def test_health_leaves_room_for_its_answers(tmp_path: Path) -> None:
     model = save_tiny(tmp_path / "model", "gpt2", n_positions=64)
     given = {"cutoff_len": 64, "eval_dataset": case("mixlen.jsonl"), "health_max_new_tokens": 16}
     run(model, tmp_path / "run", **given, max_steps=1)
+    assert (tmp_path / "run" / "health.json").is_file()  # answers were sampled
 
 
 def test_rotary_positions_beyond_those_of_the_config_are_a_warning(tmp_path: Path) -> None:

@@ -562,8 +562,8 @@ def test_a_system_text_on_one_side_only(tmp_path: Path) -> None:
     talk = [{"role": "system", "content": "Be kind."}, *WHOLE]
     row = {"prompt": "q", "completion": talk, "label": True}
     other = {"system": "Be kind.", "prompt": "q", "completion": WHOLE, "label": True}
-    for record in load_records(written(tmp_path, [row, other]), kind=LabelledCompletion).records:
-        assert record.prompt == (Message("system", "Be kind."), Message("user", "q"))
+    records = load_records(written(tmp_path, [row, other]), kind=LabelledCompletion).records
+    assert [record.prompt for record in records] == [(Message("system", "Be kind."), Message("user", "q"))] * 2
 
 
 def test_texts_that_begin_with_the_whole_prompt(tmp_path: Path) -> None:
