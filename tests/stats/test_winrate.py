@@ -120,3 +120,9 @@ def test_equal_models_are_rarely_called_different() -> None:
     rng = np.random.default_rng(11)
     called = sum(0.5 not in interval for _ in range(1_000) if (interval := win_rate(*rng.integers(0, 2, (2, 60))).rate))
     assert called / 1_000 <= 0.065
+
+
+def test_a_prompt_whose_soft_verdicts_cancel_counts_for_neither_side() -> None:
+    """0.7 − ½ and 0.3 − ½ do not sum to 0 in floating point."""
+    found = win_rate([0.7, 0.3, 0.3, 0.7, 1.0], clusters=["a", "a", "b", "b", "c"])
+    assert found.p_value == win_rate([1.0], clusters=["c"]).p_value

@@ -12,6 +12,9 @@ import numpy.typing as npt
 from palate.stats.intervals import Floats, Interval, rate_interval
 from palate.stats.significance import binomial_exact, binomial_midp
 
+# Verdicts of one prompt that cancel (0.7 and 0.3) leave this much at the most.
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
@@ -141,7 +144,7 @@ def _signs(scores: npt.NDArray[np.float64], groups: Sequence[Hashable] | None) -
         names = {name: number for number, name in enumerate(dict.fromkeys(groups))}
         numbers = [names[name] for name in groups]
         above_half = np.bincount(numbers, weights=above_half).astype(np.float64)
-    return int((above_half > 0).sum()), int((above_half < 0).sum())
+    return int((above_half > _ROUNDING).sum()), int((above_half < -_ROUNDING).sum())
 
 
 def _verdicts(values: Floats) -> npt.NDArray[np.float64]:
