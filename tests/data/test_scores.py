@@ -32,6 +32,11 @@ def test_words_count_whole_and_in_any_case() -> None:
     assert scores(rule, "Thank you please", "pleased", "Damn it all now", "") == [2 / 3, 0.0, -0.25, 0.0]
 
 
+def test_letters_whose_lower_case_is_another_letter_count_too() -> None:
+    score = lexicon_score("kind,-this", "judge")
+    assert checked_scores("judge", score, [()] * 2, ["k\u0130nd", "thi\u017f"]) == [1.0, -1.0]
+
+
 def test_a_file_gives_weights(tmp_path: Path) -> None:
     path = tmp_path / "words.tsv"
     path.write_text("# kind words\nsorry\nglad\t2.5\nnever ever\t-1\n")

@@ -64,10 +64,16 @@ def lexicon_score(words: str, key: str) -> RewardFunction:
         re.IGNORECASE,
     )
 
+    def weight(found: str) -> float:
+        if found.lower() in weights:
+            return weights[found.lower()]
+        # Letters with another lower case than the one that they match: ſ as s, İ as i.
+        return next(one for word, one in weights.items() if re.fullmatch(re.escape(word), found, re.IGNORECASE))
+
     def score(prompts: Sequence[Messages], completions: Sequence[str]) -> list[float]:
         del prompts
         return [
-            sum(weights[found.lower()] for found in pattern.findall(completion)) / max(1, len(completion.split()))
+            sum(map(weight, pattern.findall(completion))) / max(1, len(completion.split()))
             for completion in completions
         ]
 
