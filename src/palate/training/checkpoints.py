@@ -1,4 +1,4 @@
-"""Files of a checkpoint that transformers' Trainer does not write, and the removal of one that failed."""
+"""Checkpoints that are sealed when they are complete, with what the method and the rollouts carry."""
 
 from __future__ import annotations
 
@@ -8,14 +8,84 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from palate.artifacts import read_json, write_errors, write_json
+import torch
+from transformers import Trainer
+from transformers.trainer_utils import rotate_checkpoints
+
+from palate.artifacts import SEAL, read_json, seal_folder, write_errors, write_json
+from palate.models.save import save_pretrained
 from palate.training.methods.base import Method
+from palate.training.resume import follow_schedule
+from palate.training.rollouts import Rollouts
 
 _METHOD_STATE = "method_state.json"
 
 
+class CheckpointTrainer(Trainer):  # type: ignore[misc]
+    """What `PalateTrainer` does with files.
+
+    Attributes:
+        method: whose state is part of a checkpoint.
+        rollouts: whose answers are part of a checkpoint, or None.
+    """
+
+    method: Method[Any]
+    rollouts: Rollouts | None
+
+    def save_checkpoint(self) -> None:
+        """A checkpoint of the last complete step, unless there is one or no step was made."""
+        if self.state.global_step and not (self._checkpoint_folder() / SEAL).is_file():
+            self._save_checkpoint(self.model, None)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write, seal, and only then let go of older ones."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            with _unsealed(self._checkpoint_folder(), main=self.args.should_save) as folder:
+                super()._save_checkpoint(model, trial)
+                state = self.method.state()
+                if state and self.args.should_save:
+                    write_json(folder / _METHOD_STATE, state)
+                if self.rollouts is not None:
+                    self.rollouts.save(folder, self.args.process_index, main=self.args.should_save)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            seal_folder(folder)
+            rotate_checkpoints(
+                output_dir=self.args.output_dir,
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
+    def _checkpoint_folder(self) -> Path:
+        return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        folder = Path(checkpoint)
+        follow_schedule(self.optimizer, self.lr_scheduler)
+        if (folder / _METHOD_STATE).exists():
+            self.method.restore(read_json(folder / _METHOD_STATE))
+        if self.rollouts is not None:
+            self.rollouts.restore(folder, self.args.process_index)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """Model and tokenizer, loadable by transformers and PEFT as they are; no pickled arguments beside them."""
+        if not self.args.should_save:
+            return
+        folder = output_dir if output_dir is not None else self.args.output_dir
+        save_pretrained(self.accelerator.unwrap_model(self.model), str(folder), state_dict=state_dict)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+
 @contextlib.contextmanager
-def unsealed(folder: Path, *, main: bool) -> Iterator[Path]:
+def _unsealed(folder: Path, *, main: bool) -> Iterator[Path]:
     """A checkpoint folder to write into: the main process removes it before, and again if anything fails."""
     try:
         if main and folder.exists():
@@ -26,16 +96,3 @@ def unsealed(folder: Path, *, main: bool) -> Iterator[Path]:
         if main:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def write_method_state(folder: Path, method: Method[Any]) -> None:
-    """Write what the method carries from step to step, if it carries anything."""
-    state = method.state()
-    if state:
-        write_json(folder / _METHOD_STATE, state)
-
-
-def restore_method_state(folder: Path, method: Method[Any]) -> None:
-    """Give the method what `write_method_state` wrote."""
-    if (folder / _METHOD_STATE).exists():
-        method.restore(read_json(folder / _METHOD_STATE))

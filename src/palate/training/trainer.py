@@ -1,4 +1,4 @@
-"""The one Trainer subclass: groups in, an exact weighted mean over the global step, and nothing about any method.
+"""The trainer of every method: groups in, an exact weighted mean over the global step, and nothing about any method.
 
 What transformers' Trainer keeps: the loop, optimisers, schedules, clipping, accumulation, accelerate, trackers. What
 is different: a step's groups are split into packed micro-batches by token budget, the loss is Σ w·loss / Σ w over the
@@ -11,30 +11,26 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
+from transformers import TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
 
-from palate.artifacts import SEAL, seal_folder
 from palate.errors import TrainingError
 from palate.models.casts import reuse_casts
 from palate.models.reference import Reference
-from palate.models.save import save_pretrained
 from palate.progress import Pass, progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
-from palate.training.checkpoints import restore_method_state, unsealed, write_method_state
+from palate.training.checkpoints import CheckpointTrainer
 from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, set_random_state
 from palate.training.evaluation_pass import EvaluationPass
 from palate.training.examination import Examination
 from palate.training.finite import check_finite
 from palate.training.meters import Meter, of_all_ranks
 from palate.training.methods.base import LossOutput, Method
-from palate.training.resume import follow_schedule
 from palate.training.rollouts import Rollouts, Sampler
 from palate.training.scoring import Scoring
 from palate.training.steps import Groups, StepOrder, order_of
@@ -43,7 +39,7 @@ from palate.training.steps import Groups, StepOrder, order_of
 _SLOW_STEP = 5.0
 
 
-class PalateTrainer(Trainer):  # type: ignore[misc]
+class PalateTrainer(CheckpointTrainer):
     """Trains any `Method` on encoded groups.
 
     Args:
@@ -88,7 +84,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         self._scoring = scoring
         self.examination: Examination | None = None
         self.evaluated: dict[str, float] = {}
-        self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
+        self.rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
         self._between_batches = between_batches
         self._before_step: tuple[list[bytes], dict[str, float]] | None = None
@@ -123,8 +119,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Any = None) -> StepOrder:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        if self._rollouts is not None and self._rollouts.updates > 1:
-            return StepOrder(len(dataset), self._rows_of_step(), seed, repeats=self._rollouts.updates)
+        if self.rollouts is not None and self.rollouts.updates > 1:
+            return StepOrder(len(dataset), self._rows_of_step(), seed, repeats=self.rollouts.updates)
         return self._order(len(dataset), self.args.train_batch_size, seed)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> StepOrder:
@@ -167,10 +163,10 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """The step's lists of groups, answered where the method samples, and what its loss is divided by."""
         self._before_step = random_state(device), self.method.state()
-        if self._rollouts is None:
+        if self.rollouts is None:
             found: tuple[list[Any], Any] = super().get_batch_samples(epoch_iterator, num_batches, device)
             return found
-        lists = self._rollouts.fill(list(islice(epoch_iterator, num_batches)), self.state.global_step)
+        lists = self.rollouts.fill(list(islice(epoch_iterator, num_batches)), self.state.global_step)
         return lists, self._get_num_items_in_batch(lists, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
@@ -200,11 +196,6 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             set_random_state(state, self.args.device)
             if method:
                 self.method.restore(method)
-
-    def save_checkpoint(self) -> None:
-        """A checkpoint of the last complete step, unless there is one or no step was made."""
-        if self.state.global_step and not (self._checkpoint_folder() / SEAL).is_file():
-            self._save_checkpoint(self.model, None)
 
     def training_step(
         self, model: torch.nn.Module, inputs: list[EncodedGroup], num_items_in_batch: torch.Tensor | int | None = None
@@ -338,14 +329,14 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def _held_out_steps(self, dataloader: DataLoader[Any], scored: Pass) -> Iterator[Sequence[EncodedGroup]]:
         for groups in dataloader:
-            answered = groups if self._rollouts is None else self._rollouts.held_out(groups)
+            answered = groups if self.rollouts is None else self.rollouts.held_out(groups)
             scored.advance(len(answered) * self.args.world_size)
             yield answered
 
     def evaluation_metrics(self) -> list[str]:
         """The names of what an evaluation measures, by scoring one held-out group; nothing random is used up."""
         groups = self.eval_dataset.groups[:1]
-        return self._evaluation.metrics(self.model, groups, self._rollouts)
+        return self._evaluation.metrics(self.model, groups, self.rollouts)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Whether the run's best evaluation so far is this one, and leaves a checkpoint that can be loaded at the end.
@@ -361,48 +352,3 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         if self.examination is not None and self.examination.must_stop and self.state.best_metric is not None:
             return False
         return bool(super()._determine_best_metric(metrics, trial))
-
-    # ---- checkpoints
-
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        """Write, seal, and only then let go of older ones."""
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
-            with unsealed(self._checkpoint_folder(), main=self.args.should_save) as folder:
-                super()._save_checkpoint(model, trial)
-                if self.args.should_save:
-                    write_method_state(folder, self.method)
-                if self._rollouts is not None:
-                    self._rollouts.save(folder, self.args.process_index, main=self.args.should_save)
-        finally:
-            self.args.save_total_limit = limit
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            seal_folder(folder)
-            rotate_checkpoints(
-                output_dir=self.args.output_dir,
-                save_total_limit=limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
-            )
-
-    def _checkpoint_folder(self) -> Path:
-        return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        follow_schedule(self.optimizer, self.lr_scheduler)
-        restore_method_state(Path(checkpoint), self.method)
-        if self._rollouts is not None:
-            self._rollouts.restore(Path(checkpoint), self.args.process_index)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Model and tokenizer, loadable by transformers and PEFT as they are; no pickled arguments beside them."""
-        if not self.args.should_save:
-            return
-        folder = output_dir if output_dir is not None else self.args.output_dir
-        save_pretrained(self.accelerator.unwrap_model(self.model), str(folder), state_dict=state_dict)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(folder)
