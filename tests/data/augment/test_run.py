@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -310,3 +311,11 @@ def test_real_pairs(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     kinds: dict[str, float] = dict.fromkeys((*CORRUPTIONS, "reworded", "swapped_context"), 20)
     done = augment(str(shared_data("preference/lf_dpo_en_demo.json")), tmp_path / "out", Plan(kinds, max_share=1))
     assert done.made == kinds
+
+
+def test_a_reworded_question_keeps_its_speaker_and_letters_outside_of_ascii() -> None:
+    """İ matches i where case is ignored, but its lower case is another letter."""
+    asked = replace(TRIP.prompt[-1], content="\u0130t's late, and it's far. Why?", name="ann")
+    (new,) = reworded(replace(TRIP, prompt=(asked,)), 1).prompt
+    assert new.name == "ann"
+    assert "\u0130t's late, and it is far. Why?" in new.content

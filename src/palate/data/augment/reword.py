@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from palate.data.augment.made import Made, chance_for, new_pair
 from palate.data.messages import RowError
@@ -18,7 +19,8 @@ _LONGER = {
     "what's": "what is", "how's": "how is", "who's": "who is", "where's": "where is", "i'm": "I am", "i've": "I have",
     "don't": "do not", "doesn't": "does not", "can't": "cannot", "isn't": "is not", "it's": "it is",
 }  # fmt: skip
-_SHORT_FORM = re.compile(rf"\b(?:{'|'.join(map(re.escape, _LONGER))})\b", re.IGNORECASE)
+# Of ASCII letters only: without `a`, İ and ſ match i and s, and their lower case is another one.
+_SHORT_FORM = re.compile(rf"\b(?ai:{'|'.join(map(re.escape, _LONGER))})\b")
 
 REWRITE = (
     "Rewrite the following request in other words. Keep its meaning, its language and every detail. "
@@ -35,7 +37,7 @@ def reworded(record: PreferencePair, seed: int) -> PreferencePair:
     said = _SHORT_FORM.sub(lambda match: _longer(match[0]), asked.replace("’", "'"))
     before = chance.random() < 0.5
     said = chance.choice(_BEFORE) + said if before else said.rstrip() + chance.choice(_AFTER)
-    prompt = (*record.prompt[:-1], Message("user", said))
+    prompt = (*record.prompt[:-1], replace(record.prompt[-1], content=said))
     return new_pair(record, Made("reworded", record.id, seed=seed), prompt=prompt)
 
 
@@ -50,7 +52,7 @@ def paraphrased(record: PreferencePair, sampler: Sampler, model: str, seed: int)
         raise RowError("bad_paraphrase", f"{len(said)} characters for {len(asked)}")
     if plain_text(said) == plain_text(asked):
         raise RowError("unchanged", "the paraphrase is the request itself")
-    prompt = (*record.prompt[:-1], Message("user", said))
+    prompt = (*record.prompt[:-1], replace(record.prompt[-1], content=said))
     return new_pair(record, Made("paraphrased", record.id, model=model, seed=seed), prompt=prompt)
 
 
