@@ -402,7 +402,7 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
     if reversed_pairs > max_dropped * report.records:
         raise DataError(
             f"{report.path}: in {reversed_pairs} of {report.records} pairs the rejected answer has the higher score, "
-            "or the margin is negative; find out which answer is the better one: if the columns are swapped, rename them "
+            "or the margin is negative; find out which is the better one: if the columns are swapped, rename them "
             "in the file; if a lower score is the better one, use the pairs as they are with max_dropped: 1"
         )
     faulty = sum(count for reason, count in reasons.items() if reason not in CHOICES)
