@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from palate.data import LoadedData, load_records
+from palate.data.convert import convert
 from palate.errors import DataError
-from palate.records import PreferencePair
+from palate.records import PreferencePair, Record
 
 Row = dict[str, Any]
 
@@ -159,3 +160,12 @@ def test_pairs_whose_scores_prefer_the_rejected_answer(tmp_path: Path, said: Row
     with pytest.raises(DataError, match="in 3 of 3 pairs the rejected answer has the higher score"):
         loaded(tmp_path, swapped)
     assert len(loaded(tmp_path, swapped, max_dropped=1).records) == 3
+
+
+def test_prompts_of_a_conversation_are_the_same_converted_and_read(tmp_path: Path) -> None:
+    turns = [{"role": role, "content": text} for role, text in zip(["user", "assistant"] * 2, ["q", "a", "q2", "a2"])]
+    path = tmp_path / "talk.jsonl"
+    path.write_text(json.dumps({"messages": turns}) + "\n", encoding="utf-8")
+    convert(str(path), tmp_path / "prompts.jsonl", kind="prompts")
+    read = [load_records(str(tmp_path / name), kind=Record).records for name in ("talk.jsonl", "prompts.jsonl")]
+    assert [[turn.content for turn in records[0].prompt] for records in read] == [["q", "a", "q2"]] * 2
