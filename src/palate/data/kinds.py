@@ -77,7 +77,7 @@ def as_kind(record: Record, wanted: type[R], reading: Reading) -> list[R]:
 
 
 def _whole_prompt(record: Demonstration) -> Messages:
-    """A conversation up to its last answer, as it is read where prompts are wanted; the trained part may have several."""
+    """A conversation up to its last answer, as it is read where prompts are wanted."""
     turns = [*record.prompt, *record.completion]
     while turns and turns[-1].role == "assistant":
         turns.pop()
