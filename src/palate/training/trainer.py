@@ -23,6 +23,7 @@ from palate.artifacts import SEAL, seal_folder
 from palate.errors import TrainingError
 from palate.models.casts import reuse_casts
 from palate.models.reference import Reference
+from palate.models.restore import load_renamed, stored_otherwise
 from palate.models.save import save_pretrained
 from palate.progress import Pass, progress
 from palate.text.batch import Batch
@@ -388,6 +389,22 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def _checkpoint_folder(self) -> Path:
         return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        if not self._load_renamed(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if not self._load_renamed(self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    def _load_renamed(self, checkpoint: str) -> bool:
+        """Load weights that Trainer would pass over because of their names; sharded models have files of their own."""
+        model, folder = self.model, Path(checkpoint)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or not stored_otherwise(model, folder):
+            return False
+        load_renamed(model, folder)
+        return True
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
