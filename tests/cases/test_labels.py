@@ -459,8 +459,10 @@ def test_ranks_and_scores_that_disagree(tmp_path: Path) -> None:
 
 def test_a_list_whose_other_columns_may_say_which_is_best_is_not_taken_in_order(tmp_path: Path) -> None:
     rows = [{"prompt": "q", "completions": ["A", "B"], "ranking": [1, 0]}]
-    with pytest.raises(DataError, match="not"):
+    with pytest.raises(DataError) as refused:
         load(written(tmp_path, rows))
+    # A rank under the name of rewards would be read in reverse.
+    assert "columns: {rewards: YOUR_COLUMN}" not in str(refused.value)
 
 
 # ---- siblings: one answer with a label

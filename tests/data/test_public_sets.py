@@ -388,7 +388,7 @@ def test_a_tree_with_an_unknown_speaker_is_listed(tmp_path: Path) -> None:
 
 def test_the_messages_of_a_tree_are_no_texts_to_train_on(tmp_path: Path) -> None:
     rows = [{"message_id": "a", "parent_id": None, "text": "q", "role": "prompter"}]
-    with pytest.raises(DataError, match=r"the columns are those of \{text\} but what they hold is not"):
+    with pytest.raises(DataError, match="no row has a prompt"):
         load_records(written(tmp_path, rows), kind=Record)
 
 

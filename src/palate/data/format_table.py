@@ -57,6 +57,13 @@ class Format:
         return frozenset((*SHARED_COLUMNS, *self.reads, *names))
 
 
+def _texts(matches: Callable[[Row, Reading], bool]) -> Callable[[Row, Reading], bool]:
+    """The shape, of rows whose `chosen` is an answer and does not name one of another column."""
+    return lambda row, reading: (
+        matches(row, reading) and not voted.chosen_is_label(row) and not listed.chosen_is_place(row)
+    )
+
+
 _CHOSEN: Needs = (("chosen",), ("rejected",))
 _TALK: Needs = (paired.CONVERSATION_NAMES,)
 _PROMPT_TURNS: Needs = (paired.PROMPT_TURN_NAMES,)
@@ -105,7 +112,7 @@ FORMATS: tuple[Format, ...] = (
         '{prompt: "\\n\\nHuman: … \\n\\nAssistant:", chosen, rejected}',
         PreferencePair,
         (("prompt",), *_CHOSEN),
-        paired.is_transcript_prompt_pair,
+        _texts(paired.is_transcript_prompt_pair),
         paired.read_transcript_prompt_pair,
         (*paired.PAIR_COLUMNS, "response"),
     ),
@@ -114,7 +121,7 @@ FORMATS: tuple[Format, ...] = (
         "{conversations: [{from, value}], chosen, rejected}",
         PreferencePair,
         (*_PROMPT_TURNS, *_CHOSEN),
-        paired.is_conversation_pair,
+        _texts(paired.is_conversation_pair),
         paired.read_conversation_pair,
         paired.PAIR_COLUMNS,
     ),
@@ -132,7 +139,7 @@ FORMATS: tuple[Format, ...] = (
         "{instruction, input, chosen, rejected}",
         PreferencePair,
         (("instruction",), *_CHOSEN),
-        paired.is_alpaca_pair,
+        _texts(paired.is_alpaca_pair),
         paired.read_alpaca_pair,
         (*paired.PAIR_COLUMNS, *_ALPACA_EXTRAS),
     ),
@@ -141,7 +148,7 @@ FORMATS: tuple[Format, ...] = (
         "{prompt, chosen, rejected}",
         PreferencePair,
         (PROMPT_NAMES, *_CHOSEN),
-        paired.is_prompt_pair,
+        _texts(paired.is_prompt_pair),
         paired.read_prompt_pair,
         paired.PAIR_COLUMNS,
     ),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, permutations
 
+from palate.data import single_formats as single
 from palate.data.format_table import FORMATS, Format
 from palate.data.kinds import KIND_NAMES, can_become
 from palate.data.labels import LabelCounts, remedy
@@ -51,6 +52,9 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
         unclear = _unclear_label(form, sample, reading)
         if unclear is not None:
             raise DataError(f"{where}: the columns are those of {form.shape}, but {unclear}")
+    unordered = _unordered(sample) if any(form.name == "ranked" for form, _ in usable) else None
+    if unordered is not None:
+        raise DataError(f"{where}: {unordered}; columns found: {columns}")
     # Whatever has a prompt could be read as prompts alone; that says less than what is missing.
     other = max((fit for fit in fits if fit[0].kind is not Record), key=lambda fit: fit[1])
     if kind is not None and other[1] >= 0.5:
@@ -80,6 +84,20 @@ def _unclear_label(form: Format, sample: Sequence[Row], reading: Reading) -> str
     for value in (value for cell in cells for value in cell.values):
         counts.add(value)
     return f"{cells[0].column} holds {counts}{remedy(counts, cells[0].scheme, cells[0].answers)}" if cells else None
+
+
+def _unordered(sample: Sequence[Row]) -> str | None:
+    """Why the order of listed answers is not taken for a ranking, where that is what most rows would be."""
+    found = [columns for row in sample if (columns := single.order_is_unclear(row))]
+    if len(found) * 2 < len(sample):
+        return None
+    named = dict.fromkeys(name for columns in found for name in columns)
+    return (
+        f"the rows list several answers, and {', '.join(named)} may say which is better, so their order is not taken "
+        "for it; name the column of the place of the best one (columns: {best: YOUR_COLUMN}), of ranks, 1 for the best "
+        "({ranks: YOUR_COLUMN}), or of scores, higher for better ({rewards: YOUR_COLUMN}); if the first answer is the "
+        "best, leave that column out of the file"
+    )
 
 
 def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row], reading: Reading) -> str:
@@ -115,7 +133,7 @@ def _mapping_helps(form: Format, sample: Sequence[Row], reading: Reading) -> boo
     found = _columns(sample)
     missing = [names[0] for names in form.needs if not any(name in found for name in names)]
     free = [name for name in found if name not in form.columns({})]
-    if not 0 < len(missing) < min(len(form.needs), len(free) + 1):
+    if not 0 < len(missing) < min(len(form.needs), len(free) + 1) or _ORDER.intersection(missing):
         return False
     for chosen in islice(permutations(free, len(missing)), _MAPPINGS):
         names = dict(zip(chosen, missing, strict=True))
@@ -124,6 +142,9 @@ def _mapping_helps(form: Format, sample: Sequence[Row], reading: Reading) -> boo
             return True
     return False
 
+
+# What puts answers in order: a column of ranks under the name of rewards would be read in reverse.
+_ORDER = frozenset({"rewards", "scores", "rank", "best"})
 
 # Of a hint that is tried before it is given: ways to name columns, and rows.
 _MAPPINGS = 200

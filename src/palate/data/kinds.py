@@ -70,9 +70,18 @@ def as_kind(record: Record, wanted: type[R], reading: Reading) -> list[R]:
     if type(record) is wanted:
         return [record]
     if wanted is Record:
-        return [cast(R, Record(**_shared(record)))]
+        prompt = _whole_prompt(record) if isinstance(record, Demonstration) else record.prompt
+        return [cast(R, Record(**{**_shared(record), "prompt": prompt}))]
     found = _WAYS[type(record), wanted](record, reading)
     return cast("list[R]", found)
+
+
+def _whole_prompt(record: Demonstration) -> Messages:
+    """A conversation up to its last answer, as it is read where prompts are wanted."""
+    turns = [*record.prompt, *record.completion]
+    while turns and turns[-1].role == "assistant":
+        turns.pop()
+    return tuple(turns)
 
 
 def _shared(record: Record, suffix: str = "") -> dict[str, Any]:

@@ -36,6 +36,7 @@ _SIDE = re.compile(
     r"(?:the_)?(?:model|response|answer|assistant|output|option|completion|candidate|conversation|summary|human_ref)?_?"
     r"(a|b|left|right|first|second|[0-9])"
 )
+_VERDICT = re.compile(r"([ab])_?(>>?|<<?|==?)_?([ab])")
 _PLACES = {"a": 0, "left": 0, "first": 0, "b": 1, "right": 1, "second": 1}
 _MOST = 256
 
@@ -346,6 +347,9 @@ def _word(word: str, answers: Sequence[str], scheme: Scheme) -> int:
     names = [spelled(answer) for answer in answers]
     if word in names:
         return names.index(word)
+    if verdict := _VERDICT.fullmatch(word):  # A>>B, A>B, A=B, B>A, B>>A
+        first, sign, second = verdict.groups()
+        return UNLABELLED if first == second else TIE if "=" in sign else _PLACES[first if ">" in sign else second]
     side = _SIDE.fullmatch(word)
     if side is None:
         return UNLABELLED

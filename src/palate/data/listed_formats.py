@@ -226,6 +226,13 @@ def _place(value: Any, answers: int, coding: Coding) -> int:
     return place
 
 
+def chosen_is_place(row: Row) -> bool:
+    """Whether `chosen` is the place of an answer in a list that the row has, and no answer itself."""
+    chosen, answers = row.get("chosen"), answer_list(row)
+    number = soft_number(chosen)
+    return isinstance(chosen, str) and number is not None and 0 <= number <= len(answers) > 1 and chosen not in answers
+
+
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value) and not is_turns(value)
 

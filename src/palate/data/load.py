@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 from palate.data.dataset_spec import DatasetSpec, find_sources, for_sources
 from palate.data.formats import SAMPLE, Recognised, recognise
 from palate.data.kinds import as_kind
-from palate.data.labels import LabelCounts
+from palate.data.labels import Coding, LabelCounts
 from palate.data.messages import USUAL_TAGS, RowError, excerpt
 from palate.data.mix import NOT_DRAWN, draw
 from palate.data.padding import without_padding
@@ -25,14 +25,14 @@ from palate.data.source_labels import check_columns, with_coding
 from palate.data.sources import Source
 from palate.data.text_turns import columns_of_turns, with_turns
 from palate.errors import DataError
-from palate.records import Dropped, Record
+from palate.records import Dropped, PreferencePair, Record
 
 R = TypeVar("R", bound=Record)
 
 CHOICES = frozenset({"labels_disagree", "undesirable", NOT_DRAWN})
 """Reasons that are the user's choice, not a fault: they do not count towards `max_dropped`."""
-
-
+REVERSED = "reversed_scores"
+"""Notice of a pair whose row states a lower score for the chosen answer, or a negative margin."""
 _RECORD_OF_ROW = re.compile(r"(?<=\d)(?:#[^#:]*)+\Z")
 """What tells the records made of one row apart, at the end of their ids."""
 
@@ -160,9 +160,18 @@ class SourceReader(Generic[R]):
                 **dict(self._notices.most_common()),
                 **{f"turn key {key!r} not read": count for key, count in self._unread.items()},
             },
-            labels=coding.described(self._labels) if coding is not None and self._labels.rows else "",
+            labels="; ".join(self._said_of_labels(coding)),
             label_values=dict(self._labels.rows.most_common()),
         )
+
+    def _said_of_labels(self, coding: Coding | None) -> Iterator[str]:
+        """What a person should know of which answer is the better one."""
+        if coding is not None and self._labels.rows:
+            yield coding.described(self._labels)
+        if self._recognised.format.name == "ranked" and self._used:
+            yield f"the order of the answers: the first is the best ({self._used:,})"
+        if self._notices[REVERSED]:
+            yield f"the row's own scores prefer the rejected answer ({self._notices[REVERSED]:,})"
 
     @cached_property
     def reading(self) -> Reading:
@@ -191,6 +200,9 @@ class SourceReader(Generic[R]):
                 self._labels.add(label)
         self._notices.update(origin.notices)
         records = [read] if isinstance(read, Record) else read
+        for record in records:
+            if isinstance(record, PreferencePair) and record.margin is not None and record.margin < 0:
+                self._notices[REVERSED] += 1
         if self._keep_columns:
             records = [replace(record, extra={**row, **whole}) for record in records]
         if self._kind is None:
@@ -335,6 +347,13 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
     if report.records == 0:
         example = f"; {dropped[0].id}: {dropped[0].detail}" if dropped and dropped[0].detail else ""
         raise DataError(f"{report.path}: none of its {report.rows_read} rows can be used: {top}{example}")
+    reversed_pairs = report.notices.get(REVERSED, 0)
+    if reversed_pairs > max_dropped * report.records:
+        raise DataError(
+            f"{report.path}: in {reversed_pairs} of {report.records} pairs the rejected answer has the higher score, "
+            "or the margin is negative; find out which is the better one: if the columns are swapped, rename them "
+            "in the file; if a lower score is the better one, use the pairs as they are with max_dropped: 1"
+        )
     faulty = sum(count for reason, count in reasons.items() if reason not in CHOICES)
     if faulty > max_dropped * report.rows_read:
         enough = math.ceil(100 * faulty / report.rows_read) / 100

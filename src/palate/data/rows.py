@@ -51,6 +51,8 @@ BEGINS_WITH_PROMPT = "answers_begin_with_prompt"
 """Notice of a row whose answers begin with the text of the prompt, in a source where most do not."""
 _NO_GREETING = 10
 """Characters from which a prompt is no greeting, which an answer rightly begins with ("Hello")."""
+NOT_HELD = ("image", "images", "video", "videos", "audio", "audios")
+"""Columns that belong to the prompt or the answers and are no text."""
 SHARED_COLUMNS = ("system", "tools", "weight")
 """Columns that mean the same in every format."""
 
@@ -116,6 +118,9 @@ class Origin:
 
     def fields(self) -> dict[str, Any]:
         """The fields of `Record` but the prompt."""
+        shown = next((name for name in NOT_HELD if holds_something(self.row.get(name))), None)
+        if shown is not None:
+            raise RowError("row_not_held", f"has {shown!r}, which palate cannot hold; it reads text only")
         weight = number(self.row.get("weight"), "weight")
         if weight is not None and weight <= 0:
             raise RowError("bad_weight", f"weight is {weight:g}; it must be above 0")
@@ -139,6 +144,15 @@ def cell(row: Row, *names: str) -> Any:
     if name is None:
         raise RowError("missing_key", f"has no {' or '.join(repr(name) for name in names)}")
     return row[name]
+
+
+def holds_something(value: Any) -> bool:
+    """Whether a cell is neither null nor empty, nor made of such."""
+    if isinstance(value, Mapping):
+        return any(map(holds_something, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(holds_something, value))
+    return value is not None and value is not False and value != ""
 
 
 def number(value: Any, name: str) -> float | None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +56,15 @@ ANSWER_NAMES = ("response", "completion", "answer", "text", "content", "output")
 RATING_NAMES = ("overall_score", "score", "rating", "fine-grained_score")
 SAYS_WHICH = (*BEST_NAMES, *WORST_NAMES, *RANK_NAMES, "ranking", "rankings", "ratings", "order", "preference")
 """Columns that say which of several answers is better, so that their order need not."""
+_MAY_SAY_WHICH = re.compile(
+    r"best|better|winners?|winning|win|won|worst|worse|chosen|choice|rejected|accepted|prefer.*|select(ed|ion)?"
+    r"|ranks?|ranked|rankings?|scores?|scored|ratings?|rated|rewards?|(up|down)?votes?|likes|correct(ness)?|gold|labels?"
+    r"|labell?ed|quality|verdicts?|judge?ments?|grades?|order"
+)
+"""Words in the name of a column that may say which of several answers is better."""
+_PLACE = re.compile(
+    r"(answer|response|completion|output|candidate|reply|gt|target|truth|true)_?(index|idx|id|no|number)?"
+)
 
 
 def has_prompt(row: Row) -> bool:
@@ -200,10 +210,37 @@ def read_prompt(row: Row, origin: Origin, reading: Reading) -> Record:
 
 def is_ranked(row: Row, reading: Reading) -> bool:
     """A list of answers that are plain, so that only their order says which is better."""
+    return _is_listed(row) and not says_which(row)
+
+
+def says_which(row: Row) -> list[str]:
+    """The columns beside a list of answers that may say which one is better; then nobody knows what its order says."""
+    name = "output" if isinstance(row.get("output"), list) else present(row, ANSWER_LIST_NAMES)
+    answers = row["output"] if name == "output" else _list_of_answers(row)
+    others = ((str(key), value) for key, value in row.items() if key != name and value is not None)
+    return [key for key, value in others if key in SAYS_WHICH or _may_say_which(key, value, answers)]
+
+
+def _may_say_which(key: str, value: Any, answers: list[Any]) -> bool:
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", key)]
+    if any(_MAY_SAY_WHICH.fullmatch(word) for word in words):
+        return True
+    if isinstance(value, str) and value in answers[1:]:
+        return key not in PROMPT_NAMES
+    place = soft_number(value)
+    return _PLACE.fullmatch("_".join(words)) is not None and place is not None and 0 <= place <= len(answers)
+
+
+def _is_listed(row: Row) -> bool:
+    """A list of answers without scores of their own."""
     answers = row["output"] if "output" in row else _list_of_answers(row)
-    if not has_prompt(row) or not isinstance(answers, list) or not answers or _is_rated_answer(answers[0]):
-        return False
-    return all(row.get(name) is None for name in SAYS_WHICH)
+    return has_prompt(row) and isinstance(answers, list) and bool(answers) and not _is_rated_answer(answers[0])
+
+
+def order_is_unclear(row: Row) -> list[str]:
+    """`says_which` of a row that would be a ranking by the order of its answers if it had no other column."""
+    plain = _is_listed(row) and not ("rewards" in row or "scores" in row)
+    return says_which(row) if plain else []
 
 
 def read_ranked(row: Row, origin: Origin, reading: Reading) -> Ranking:
@@ -244,7 +281,8 @@ def read_rated(row: Row, origin: Origin, reading: Reading) -> RatedAnswers:
 
 
 def is_rollouts(row: Row, reading: Reading) -> bool:
-    return is_ranked(row, reading) and ("rewards" in row or "scores" in row)
+    said = any(row.get(name) is not None for name in SAYS_WHICH)
+    return _is_listed(row) and ("rewards" in row or "scores" in row) and not said
 
 
 def read_rollouts(row: Row, origin: Origin, reading: Reading) -> Rollouts:

@@ -68,7 +68,12 @@ _ANSWER = re.compile(
 )
 _RATING = re.compile(
     r"(?:(?:response|answer|output|completion|reply|candidate|generation|human_ref|summary)[ _-]?([0-9]|[a-z])[ _-])?"
-    r"(score|rating|reward|grade|overall_score|overall_rating)(?:[ _-]?([0-9]|[a-z]))?",
+    r"(score|rating|reward|grade|overall_score|overall_rating|rank)(?:[ _-]?([0-9]|[a-z]))?",
+    re.IGNORECASE,
+)
+_MODEL = re.compile(
+    r"model(?:[ _-]?name)?[ _-]?([0-9]|[a-z])"
+    r"|(?:response|answer|output|completion|reply|candidate|generation|summary)[ _-]?([0-9]|[a-z])[ _-]?model",
     re.IGNORECASE,
 )
 _SIDES = (("0", "1"), ("1", "2"), ("a", "b"))
@@ -81,9 +86,10 @@ _BODY_NAMES = ("full_text", "text", "post", "article", "body")
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """What the names of a row's columns say: the two answers, pairs of ratings, one-hot winners, annotators."""
+    """What the names of a row's columns say: answers, models, pairs of ratings, one-hot winners, annotators."""
 
     answers: tuple[str, str] | None
+    models: tuple[str, str] | None
     ratings: tuple[tuple[str, str], ...]
     one_hot: tuple[str, ...]
     annotators: tuple[str, ...]
@@ -93,13 +99,17 @@ class _Columns:
 def _columns_of(names: tuple[str, ...]) -> _Columns:
     answers: dict[str, dict[str, str]] = {}
     ratings: dict[str, dict[str, str]] = {}
+    models: dict[str, str] = {}
     for name in names:
+        if match := _MODEL.fullmatch(name):
+            models[(match[1] or match[2]).lower()] = name
         if match := _ANSWER.fullmatch(name):
             answers.setdefault(match[1].lower(), {})[match[2].lower()] = name
         if (match := _RATING.fullmatch(name)) and (side := match[1] or match[3]):
             ratings.setdefault(f"{match[2]}{match[1] is None}".lower(), {})[side.lower()] = name
     return _Columns(
         next(iter(_pairs_of(answers)), None),
+        next(iter(_pairs_of({"model": models})), None),
         tuple(_pairs_of(ratings)),
         tuple(name for name in names if _ONE_HOT.fullmatch(name)),
         tuple(sorted(name for name in names if _ANNOTATOR.fullmatch(name))),
@@ -124,8 +134,14 @@ def answer_columns(row: Row) -> tuple[str, str] | None:
 
 
 def two_ratings(row: Row) -> tuple[float, float] | None:
-    """The ratings of the first and the second answer, in any spelling; None where the row does not rate both."""
-    found = [[row[first], row[second]] for first, second in _columns(row).ratings]
+    """The ratings of the first and the second answer, in any spelling; None where the row does not rate both.
+
+    A rank counts as its negative, since the lower one is the better.
+    """
+    found = [
+        [_negated(value) if "rank" in first.lower() else value for value in (row[first], row[second])]
+        for first, second in _columns(row).ratings
+    ]
     for name in _RATING_LISTS:
         if name in row:
             with suppress(RowError):
@@ -135,6 +151,22 @@ def two_ratings(row: Row) -> tuple[float, float] | None:
         if len(scores) == 2 and scores[0] is not None and scores[1] is not None:
             return scores[0], scores[1]
     return None
+
+
+def _negated(rank: Any) -> float | None:
+    number = soft_number(rank)
+    return None if number is None else -number
+
+
+def chosen_is_label(row: Row) -> bool:
+    """Whether `chosen` names one of two answers that the row has in other columns, so that it is no answer itself."""
+    answers, chosen = answer_columns(row), row.get("chosen")
+    if answers is None or not isinstance(chosen, str) or not chosen:
+        return False
+    if {name for name in answers if row[name] in (chosen, row.get("rejected"))}:
+        return False
+    models = [value for name, value in row.items() if "model" in str(name).lower()]
+    return names_a_side(chosen, answers) or chosen in models
 
 
 def label_cells(row: Row, reading: Reading) -> LabelCells | None:
@@ -163,6 +195,7 @@ def used_columns(row: Row) -> Iterator[str]:
     yield from asked_columns(row)
     yield from answer_columns(row) or ()
     name, columns = _label_name(row), _columns(row)
+    yield from ("rejected",) if name == "chosen" else ()
     yield from (name,) if name is not None else (*columns.one_hot, *columns.annotators)
     yield from _RATING_LISTS if two_ratings(row) is not None and not columns.ratings else ()
     yield from (column for sides in columns.ratings for column in sides)
@@ -193,6 +226,10 @@ def read_two_answers(row: Row, origin: Origin, reading: Reading) -> PreferencePa
         raise RowError("missing_key", "has no two answers")
     cells, ratings = label_cells(row, reading), two_ratings(row)
     best, margin = _by_ratings(ratings) if cells is None else better_answer(cells, origin, reading)
+    if cells is not None and cells.column == "chosen" and reading.coding is not None:
+        worse = _as_side(row, names, row.get("rejected"))
+        if _is_scalar(worse) and reading.coding.says(worse) and reading.coding.meaning(worse) == best:
+            raise RowError("bad_label", f"{names[best]} is both chosen and rejected")
     if cells is not None and ratings is not None and ratings[0] != ratings[1]:
         if best != _by_ratings(ratings)[0]:
             scores = f"{ratings[0]:g} and {ratings[1]:g}"
@@ -301,7 +338,12 @@ def _as_side(row: Row, answers: tuple[str, str], value: Any) -> Any:
     """The side that a label names by repeating the answer or the name of its model; any other label as it is."""
     if not isinstance(value, str) or names_a_side(value, answers):
         return value
-    for first, second, sides in ((*answers, ("first", "second")), ("model_a", "model_b", ("model_a", "model_b"))):
+    models = _columns(row).models or ("model_a", "model_b")
+    named = ("model_a", "model_b")
+    for first, second, sides in (
+        (*answers, ("first", "second")),
+        (*models, named if models == named else ("first", "second")),
+    ):
         texts = (row.get(first), row.get(second))
         if value in texts and texts[0] != texts[1]:
             return sides[texts.index(value)]

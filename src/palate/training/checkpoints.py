@@ -13,6 +13,7 @@ from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
 from palate.artifacts import SEAL, read_json, seal_folder, write_errors, write_json
+from palate.models.restore import load_renamed, stored_otherwise
 from palate.models.save import save_pretrained
 from palate.training.methods.base import Method
 from palate.training.resume import follow_schedule
@@ -62,6 +63,22 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
 
     def _checkpoint_folder(self) -> Path:
         return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        if not self._load_renamed(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if not self._load_renamed(self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    def _load_renamed(self, checkpoint: str) -> bool:
+        """Load weights that Trainer would pass over because of their names; sharded models have files of their own."""
+        model, folder = self.model, Path(checkpoint)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or not stored_otherwise(model, folder):
+            return False
+        load_renamed(model, folder)
+        return True
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
