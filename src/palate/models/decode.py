@@ -95,6 +95,9 @@ class StockReader:
         self._device = next(model.parameters()).device
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._rule: LengthRule | None = length_rule(base.config)
+        # Where the config has it on, transformers computes a balancing loss too, and its mask does not fit a cache.
+        on = getattr(base.config.get_text_config(), "output_router_logits", False)
+        self._routers_off = {"output_router_logits": False} if on else {}
 
     def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
         """See Reader."""
@@ -149,6 +152,7 @@ class StockReader:
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **self._routers_off,
         )
         logits: torch.Tensor = output.logits[:, -1].float()
         return logits
