@@ -43,6 +43,7 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             with _unsealed(self._checkpoint_folder(), main=self.args.should_save) as folder:
+                self.accelerator.wait_for_everyone()  # before another rank writes its part into the folder
                 super()._save_checkpoint(model, trial)
                 state = self.method.state()
                 if state and self.args.should_save:
