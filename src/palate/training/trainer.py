@@ -474,6 +474,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         try:
             if self.args.should_save and folder.exists():
                 shutil.rmtree(folder)
+            self.accelerator.wait_for_everyone()  # before another rank writes its part into the folder
             with write_errors(folder):
                 super()._save_checkpoint(model, trial)
                 state = self.method.state()
