@@ -19,7 +19,7 @@ from palate.errors import ArtifactError, BatchStop, Stopped
 from palate.models.reference import PolicyAtStart
 from palate.training.callbacks import StopOnSignal
 from palate.training.trainer import PalateTrainer
-from runs import command, config_file, distance, metrics, run, run_json, values
+from runs import command, config_file, distance, logged, metrics, run, run_json, values
 
 # Long enough to be met while it runs, short enough to be run to its end.
 SHAPE: dict[str, Any] = {"per_device_train_batch_size": 2, "num_train_epochs": 30, "learning_rate": 1e-4}
@@ -193,6 +193,35 @@ def test_a_signal_during_an_evaluation_stops_after_it(
     assert (last["step"], last["split"]) == (2, "eval")
     run(model, tmp_path / "run", **shape, resume_from_checkpoint=True)
     assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("strategy", "step"), [("steps", 2), ("epoch", 1), ("epoch", 4), ("steps", 8)])
+def test_a_signal_in_a_step_neither_adds_nor_loses_an_evaluation(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, step: int
+) -> None:
+    """The first evaluation is the best one: a run that stops before it must not lose it."""
+    shape = {"val_size": 4, "per_device_train_batch_size": 2, "rows": 12, "num_train_epochs": 2, "health": "off"}
+    shape |= {"eval_strategy": strategy, "save_strategy": strategy, "eval_steps": 2, "save_steps": 2}
+    shape |= {"load_best_model_at_end": True, "metric_for_best_model": "rewards/margins", "greater_is_better": False}
+    run(model, tmp_path / "whole", **shape)
+    finish = PalateTrainer.finish_step
+
+    def interrupted(trainer: PalateTrainer) -> Any:
+        if trainer.state.global_step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return finish(trainer)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PalateTrainer, "finish_step", interrupted)
+        with pytest.raises(Stopped, match=f"stopped at step {step}"):
+            run(model, tmp_path / "run", **shape)
+    assert len(metrics(tmp_path / "run")) == step
+    if step < 8:
+        assert step not in [row["step"] for row in metrics(tmp_path / "run", "eval")]
+    run(model, tmp_path / "run", **shape, resume_from_checkpoint=True)
+    for split in ("train", "eval"):
+        assert logged(tmp_path / "run", split) == logged(tmp_path / "whole", split)
+    assert distance(tmp_path / "run", tmp_path / "whole") == 0.0
 
 
 def test_a_kill_leaves_a_run_that_resumes(model: Path, tmp_path: Path, whole: Path) -> None:

@@ -137,6 +137,18 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_not(base: Path, tmp_path: Pa
     assert distance(whole, more) == 0.0
 
 
+def test_an_adapter_without_the_embedding_does_not_train_the_tokens(base: Path, tmp_path: Path) -> None:
+    frozen = "warning: the new tokens' embeddings are frozen"
+
+    def warned(folder: Path) -> bool:
+        return any(line.startswith(frozen) for line in run_json(folder)["notices"])
+
+    first = train(base, tmp_path / "first", add_special_tokens=None)
+    assert warned(train(base, tmp_path / "on", adapter_name_or_path=str(first)))
+    assert not warned(train(base, tmp_path / "new", adapter_name_or_path=str(first), create_new_adapter=True))
+    assert not warned(train(base, tmp_path / "again", adapter_name_or_path=str(tmp_path / "new")))
+
+
 def test_an_embedding_that_may_not_grow_is_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"resize_vocab: false, but .* the tokenizer has \d+ and the embedding \d+"):
         train(base, tmp_path / "run", resize_vocab=False)

@@ -157,6 +157,9 @@ def _scoring_forward(
     With `square_sums` and `routers` also what `TokenLogps` has of these.
     """
     if target_index is None or target_ids is None:
+        if getattr(self.config, "output_router_logits", False):
+            # The stock forward would take a balancing term over tokens that are decoded one by one, and fail.
+            kwargs = {**kwargs, "output_router_logits": False}
         return self.stock_forward(
             input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, **kwargs
         )

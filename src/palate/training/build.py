@@ -217,6 +217,11 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
     if config.continued_adapter is not None:
         tuned = tuning.continue_adapter(model, config.continued_adapter, task=task)
         trained = adapter_hash(tuned)
+        if grown and not any(one.requires_grad for one in tuned.get_input_embeddings().parameters()):
+            notices.append(
+                "warning: the new tokens' embeddings are frozen, because the adapter that goes on training has none; "
+                "create_new_adapter: true trains them"
+            )
         return tuned, notices, f"{merged}+{trained}" if merged else trained
     whole = config.additional_target
     if grown and not whole:

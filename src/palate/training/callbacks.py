@@ -60,6 +60,18 @@ class EvaluationLog(TrainerCallback):  # type: ignore[misc]
         self._write({"step": state.global_step, "split": "eval", "epoch": state.epoch, **values, **self._facts()})
 
 
+class MissedEvaluation(TrainerCallback):  # type: ignore[misc]
+    """Before the first step of a resumed run: what its checkpoint lacks. Comes after all other callbacks."""
+
+    def __init__(self, make_up: Callable[[], None]) -> None:
+        self._make_up = make_up
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        del args, state
+        if not control.should_training_stop:
+            self._make_up()
+
+
 class StopOnSigns(TrainerCallback):  # type: ignore[misc]
     """Ends the run after an evaluation that showed something wrong, where the config wants that."""
 
@@ -131,9 +143,15 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._stop(args, state, control)
-        if self.stopped_by:
+        if self.stopped_by and state.global_step < state.max_steps:
             control.should_evaluate = False
             control.should_log = True
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """transformers calls it wherever a run stops, also within an epoch."""
+        del args
+        if self.stopped_by and state.global_step < state.max_steps:
+            control.should_evaluate = control.should_save = False
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._in_steps:
@@ -147,8 +165,8 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             caught = int(flag)
         if caught:
             self.stopped_by = caught
-            # After the last step there is nothing to stop: the run is about to end well anyway.
-            control.should_save = state.global_step < state.max_steps
+            # After the last step there is nothing to stop: it is evaluated and saved as in any run.
+            control.should_save = control.should_save or state.global_step < state.max_steps
             control.should_training_stop = True
 
     def restore(self) -> None:

@@ -124,7 +124,7 @@ class Health:
             step,
             "invisible_update",
             f"the policy scores exactly as before its first update: {reason}",
-            "raise learning_rate (LoRA usually wants 10 to 100 times that of full fine-tuning), or precision: fp32",
+            "a higher learning_rate (LoRA usually wants 10 to 100 times that of full fine-tuning), or precision: fp32",
         )
 
     def _check_spike(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -163,7 +163,7 @@ class Health:
                 step,
                 "no_reward",
                 "every reward gave None for every answer of a step: nothing is learned from it",
-                "let one of rewards score these rows, or leave them out of the dataset",
+                "a reward that scores these rows, or leave them out of the dataset",
             )
 
     def notice(self, step: int, sign: Sign) -> None:

@@ -21,7 +21,7 @@ from palate.text.groups import EncodedGroup
 from palate.training.arguments import training_arguments
 from palate.training.best import check_best_metric
 from palate.training.build import balance_of
-from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
+from palate.training.callbacks import EvaluationLog, MissedEvaluation, StepMetrics, StopOnSignal, TerminalProgress
 from palate.training.early import StopEarly
 from palate.training.environment import is_main_process, peak_memory_bytes
 from palate.training.facts import run_facts
@@ -158,6 +158,8 @@ class _Training:
         session = self.session
         self._before_the_first_step(trainer, samples, fresh=checkpoint is None)
         self._observe(trainer, metrics_file)
+        if checkpoint is not None:
+            trainer.add_callback(MissedEvaluation(lambda: trainer.make_up_evaluation(str(checkpoint))))
         with session.voice.timed("train"):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if stop.stopped_by and trainer.state.global_step < trainer.state.max_steps:

@@ -87,6 +87,7 @@ class PalateTrainer(CheckpointTrainer):
         self.rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._on_step = on_step
         self._between_batches = between_batches
+        self._due_at_resume = (False, False)
         self._before_step: tuple[list[bytes], dict[str, float]] | None = None
         self._step_pass: Pass | None = None
         self.step_groups: list[EncodedGroup] = []
@@ -144,9 +145,36 @@ class PalateTrainer(CheckpointTrainer):
 
     def _init_training_state(self, max_steps: int, *args: Any) -> tuple[int, int]:
         found: tuple[int, int] = super()._init_training_state(max_steps, *args)
+        self._due_at_resume = self._due_but_missed(steps_in_epoch=args[0])
         # A checkpoint brings the intervals that it was written with; those of the config hold.
         self.state.compute_steps(self.args, max_steps)
         return found
+
+    def _due_but_missed(self, *, steps_in_epoch: int) -> tuple[bool, bool]:
+        """Whether an evaluation was due at the checkpoint's step and not made, and whether a checkpoint was due too.
+
+        By the intervals that the checkpoint was written with: a signal stops a run before the evaluation.
+        """
+        state, step = self.state, self.state.global_step
+        ends_epoch = step % steps_in_epoch == 0
+        evaluates = {"steps": step % max(state.eval_steps, 1) == 0, "epoch": ends_epoch}
+        saves = {"steps": step % max(state.save_steps, 1) == 0 or step == state.max_steps, "epoch": ends_epoch}
+        made = any("eval_loss" in row and row["step"] == step for row in state.log_history)
+        missed = step > 0 and not made and evaluates.get(self.args.eval_strategy, False)
+        return missed, missed and saves.get(self.args.save_strategy, False)
+
+    def make_up_evaluation(self, checkpoint: str) -> None:
+        """Before a resumed run's first step: the evaluation that its checkpoint lacks, which may be the best one."""
+        missed, save = self._due_at_resume
+        if not missed:
+            return
+        self._load_rng_state(checkpoint)
+        self.control.should_save = save
+        values = self._evaluate(None, None)
+        self._determine_best_metric(values, None)
+        if self.control.should_save:
+            self._save_checkpoint(self.model, None)
+            self.control.should_save = False
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if self.control.should_training_stop:  # decided before the run was interrupted and resumed
