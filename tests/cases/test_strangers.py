@@ -169,3 +169,14 @@ def test_prompts_of_a_conversation_are_the_same_converted_and_read(tmp_path: Pat
     convert(str(path), tmp_path / "prompts.jsonl", kind="prompts")
     read = [load_records(str(tmp_path / name), kind=Record).records for name in ("talk.jsonl", "prompts.jsonl")]
     assert [[turn.content for turn in records[0].prompt] for records in read] == [["q", "a", "q2"]] * 2
+
+
+def test_a_system_prompt_is_trained_on(tmp_path: Path) -> None:
+    data = loaded(tmp_path, [{"system_prompt": "Be brief.", "question": "q", "chosen": "a", "rejected": "b"}])
+    assert [(turn.role, turn.content) for turn in data.records[0].prompt] == [("system", "Be brief."), ("user", "q")]
+    assert data.sources[0].unknown_columns == ()
+
+
+def test_whether_each_answer_is_correct_is_read_as_rewards(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "responses": ["bad", "good"], "is_correct": [False, True]}]
+    assert sides(loaded(tmp_path, rows, columns={"rewards": "is_correct"})) == [("good", "bad")]

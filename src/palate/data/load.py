@@ -223,6 +223,8 @@ class SourceReader(Generic[R]):
 
     def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """The row under palate's column names, and the columns that a mapping keeps from being read."""
+        if "system_prompt" in row and "system" not in row and "system" not in self._columns:
+            row = {("system" if name == "system_prompt" else name): value for name, value in row.items()}
         if not self._columns:
             return row, {}
         taken = set(self._columns.values())
