@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from palate.cli.data_arguments import chosen_reading
 from palate.data import LoadedData, load_records
 from palate.data.convert import convert
 from palate.errors import DataError
@@ -177,6 +178,46 @@ def test_a_system_prompt_is_trained_on(tmp_path: Path) -> None:
     assert data.sources[0].unknown_columns == ()
 
 
+def test_a_system_prompt_that_columns_maps_is_what_they_say(tmp_path: Path) -> None:
+    rows = [{"system_prompt": "q", "chosen": "a", "rejected": "b"}]
+    data = loaded(tmp_path, rows, columns={"prompt": "system_prompt"})
+    assert [(turn.role, turn.content) for turn in data.records[0].prompt] == [("user", "q")]
+
+
 def test_whether_each_answer_is_correct_is_read_as_rewards(tmp_path: Path) -> None:
     rows = [{"prompt": "q", "responses": ["bad", "good"], "is_correct": [False, True]}]
     assert sides(loaded(tmp_path, rows, columns={"rewards": "is_correct"})) == [("good", "bad")]
+
+
+def test_a_second_prompt_is_named_as_not_read(tmp_path: Path) -> None:
+    data = loaded(
+        tmp_path,
+        [
+            {"prompt": "p", "question": "q", "chosen": "a", "rejected": "b"},
+            {"query": "p2", "chosen": "a", "rejected": "b"},
+        ],
+    )
+    assert [pair.prompt[0].content for pair in data.records] == ["p", "p2"]
+    assert data.sources[0].unknown_columns == ("question",)
+
+
+def test_answers_that_are_numbers_are_not_taken_for_a_missing_column(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="but what they hold is not"):
+        loaded(tmp_path, [{"prompt": "2+2", "chosen": 4, "rejected": 5}])
+
+
+def test_a_label_of_the_command_line_may_have_an_equals_sign() -> None:
+    assert chosen_reading(labels=["A==B=tie", "A+=first"]).labels == {"A==B": "tie", "A+": "first"}
+
+
+def test_ranks_of_a_csv_file_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "ranks.csv"
+    path.write_text('prompt,responses,ranks\nq,"[""bad"", ""good""]","[2, 1]"\n', encoding="utf-8")
+    assert sides(load_records(str(path), kind=PreferencePair)) == [("good", "bad")]
+
+
+@pytest.mark.parametrize("yes", [1, 1.0, True, "True", "TRUE", "1"])
+def test_the_winner_among_columns_may_be_a_truth_value(tmp_path: Path, yes: Any) -> None:
+    no = {"True": "False", "TRUE": "FALSE", "1": "0"}[yes] if isinstance(yes, str) else type(yes)(0)
+    rows = two("response_a", "response_b", winner_model_a=[yes, no], winner_model_b=[no, yes], winner_tie=[no, no])
+    assert sides(loaded(tmp_path, rows)) == RIGHT
