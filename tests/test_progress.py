@@ -40,6 +40,12 @@ def test_the_time_left_is_reckoned_from_what_this_process_did() -> None:
     assert one.line(60.0) == "reference: 500 of 1,000, 5:00 left"
 
 
+def test_rows_that_are_repeated_to_fill_the_last_batch_leave_no_negative_time() -> None:
+    one = Pass("evaluation", 10)
+    one.advance(16)
+    assert one.line(60.0) == "evaluation: 10 of 10, 0:00 left"
+
+
 def test_a_total_that_nobody_knows_is_not_made_up() -> None:
     one = Pass("rows", None)
     one.done = 1234

@@ -62,13 +62,13 @@ class Pass:
         self.reach(self.done + count)
 
     def reach(self, done: float) -> None:
-        """So many are done."""
-        self.done = done
+        """So many are done; a total is never passed (several processes repeat rows to fill their last batch)."""
+        self.done = done if self.total is None else min(done, self.total)
         now = time.monotonic()
         if self._task is None and now - self._started >= self._delay:
             self._show()
         if self._task is not None and _bars is not None:
-            _bars.update(self._task, completed=done)
+            _bars.update(self._task, completed=self.done)
         elif self._main and not console.is_terminal and now - self._spoke >= LINE_EVERY:
             self._spoke = now
             console.print(self.line(now - self._started), highlight=False, markup=False)

@@ -221,3 +221,22 @@ def test_the_winner_among_columns_may_be_a_truth_value(tmp_path: Path, yes: Any)
     no = {"True": "False", "TRUE": "FALSE", "1": "0"}[yes] if isinstance(yes, str) else type(yes)(0)
     rows = two("response_a", "response_b", winner_model_a=[yes, no], winner_model_b=[no, yes], winner_tie=[no, no])
     assert sides(loaded(tmp_path, rows)) == RIGHT
+
+
+def test_one_label_of_three_values_is_refused(tmp_path: Path) -> None:
+    rows = [{**row, "label": n} for n, row in enumerate([*two(), two()[0]])]
+    with pytest.raises(DataError, match="which answer each value means is not certain"):
+        loaded(tmp_path, rows)
+
+
+def test_files_of_a_folder_that_code_their_labels_in_two_ways(tmp_path: Path) -> None:
+    for name, labels in (("a", (0, 1)), ("b", (1, 2))):
+        rows = [{**row, "annotator1": label, "annotator2": label} for row, label in zip(two(), labels)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(DataError, match=r"in a\.jsonl, which means one thing by the labels of that file") as caught:
+        load_records(str(tmp_path), kind=PreferencePair)
+    assert "\n" not in str(caught.value)
+    files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
+    assert sides(load_records(files, kind=PreferencePair)) == RIGHT * 2
+    (tmp_path / "a.jsonl").unlink()
+    assert sides(load_records(str(tmp_path), kind=PreferencePair)) == RIGHT

@@ -242,7 +242,7 @@ def test_a_function_call_that_is_no_json_is_refused(tmp_path: Path) -> None:
     good = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
     loaded = load_records(written(tmp_path, [good, {"conversations": turns}]), kind=Demonstration)
     assert [(row.reason, row.detail) for row in loaded.dropped] == [
-        ("bad_tool_call", "messages[1] is a tool call, but its text is no JSON of one with a name")
+        ("bad_tool_call", "messages[1] is a tool call, but its text is not JSON of a call with a name")
     ]
 
 

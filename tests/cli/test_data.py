@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from palate.cli.data import app
 from palate.errors import ConfigError, DataError, PalateError, UsageError
+from palate.progress import Pass
 
 RUN = CliRunner()
 ROWS = [
@@ -49,15 +50,12 @@ def test_inspect(pairs: str, tmp_path: Path) -> None:
     assert (found["rows"], found["records"]) == (31, 30)
 
 
-def test_a_long_run_says_how_far_it_is(
-    pairs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("palate.cli.data._SAID_EVERY", 20)
-    done = RUN.invoke(app, ["inspect", pairs, "--workers", "1", "--json"])
-    assert "30 rows looked at" in done.stderr + capfd.readouterr().err
-    assert json.loads(done.stdout)["rows"] == 31
-    done = RUN.invoke(app, ["curate", pairs, "-o", str(tmp_path / "o"), "--preset", "strong"])
-    assert "30 rows measured" in done.stderr + capfd.readouterr().err
+def test_a_long_read_says_how_far_it_is(pairs: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[tuple[str, float, float | None]] = []
+    monkeypatch.setattr(Pass, "reach", lambda one, done: seen.append((one.label, done, one.total)))
+    run("curate", pairs, "--output", str(tmp_path / "o"), "--preset", "strong")
+    size = Path(pairs).stat().st_size / 1e6
+    assert ("reading pairs.jsonl, MB", pytest.approx(size), pytest.approx(size)) in seen
 
 
 def test_convert(pairs: str, tmp_path: Path) -> None:

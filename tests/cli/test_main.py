@@ -18,6 +18,7 @@ from palate import __version__
 from palate.cli import main as cli
 from palate.cli import plan
 from palate.errors import ConfigError, DataError, Stopped
+from palate.threads import CHOICES
 
 
 @pytest.fixture
@@ -215,7 +216,11 @@ def test_a_stream_that_is_closed_or_full_is_no_traceback(closing: str, code: int
 @pytest.mark.parametrize("moment", [0.15, 0.3, 0.6])
 def test_ctrl_c_while_the_command_starts_is_one_line(moment: float) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", STARTING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", STARTING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={name: value for name, value in os.environ.items() if name not in (*CHOICES, "OMP_NUM_THREADS")},
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()  # the interpreter itself is up

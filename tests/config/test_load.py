@@ -193,7 +193,7 @@ def test_an_override_reaches_into_a_mapping(write: Callable[[str], Path]) -> Non
     path = write(BASE.replace("pairs.jsonl", "{a.jsonl: 1, b.jsonl: 2}"))
     assert load_config(path, ["dataset.b.jsonl=5"]).config.dataset == {"a.jsonl": 1.0, "b.jsonl": 5.0}
     assert load_config(write(BASE), ["columns.prompt=q"]).config.columns == {"prompt": "q"}
-    with pytest.raises(ConfigError, match=r"--set dataset.a: pairs.jsonl is no mapping"):
+    with pytest.raises(ConfigError, match=r"--set dataset.a: pairs.jsonl is not a mapping"):
         load_config(write(BASE), ["dataset.a=5"])
 
 

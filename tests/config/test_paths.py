@@ -19,7 +19,7 @@ BASE: dict[str, Any] = {"stage": "dpo", "model_name_or_path": "m", "dataset": "d
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/users/me")
     monkeypatch.setenv("DATA", "/mnt/data")
     monkeypatch.delenv("NOT_SET", raising=False)
 
@@ -27,11 +27,11 @@ def home(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("written", "read"),
     [
-        ("~/runs/x", "/home/me/runs/x"),
-        ("~", "/home/me"),
+        ("~/runs/x", "/users/me/runs/x"),
+        ("~", "/users/me"),
         ("$DATA/x", "/mnt/data/x"),
         ("${DATA}x", "/mnt/datax"),
-        ("~/$DATA", "/home/me//mnt/data"),
+        ("~/$DATA", "/users/me//mnt/data"),
         ("runs/x", "runs/x"),
         ("./runs/~x", "./runs/~x"),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"),
@@ -52,23 +52,23 @@ def test_what_stands_for_nothing_is_refused_with_its_line(tmp_path: Path, path: 
 @pytest.mark.parametrize(
     ("stage", "key", "written", "read"),
     [
-        ("dpo", "output_dir", "~/runs/x", "/home/me/runs/x"),
-        ("dpo", "model_name_or_path", "~/models/a", "/home/me/models/a"),
+        ("dpo", "output_dir", "~/runs/x", "/users/me/runs/x"),
+        ("dpo", "model_name_or_path", "~/models/a", "/users/me/models/a"),
         ("dpo", "adapter_name_or_path", "$DATA/a", "/mnt/data/a"),
-        ("dpo", "adapter_name_or_path", "~/a, $DATA/b", "/home/me/a, /mnt/data/b"),
-        ("dpo", "adapter_name_or_path", ["~/a", "b"], ["/home/me/a", "b"]),
-        ("dpo", "ref_model", "~/a", "/home/me/a"),
-        ("dpo", "dataset", "~/a.jsonl, ~/b.jsonl,c", "/home/me/a.jsonl, /home/me/b.jsonl,c"),
-        ("dpo", "dataset", ["~/a.jsonl", "b"], ["/home/me/a.jsonl", "b"]),
-        ("dpo", "dataset", {"~/a.jsonl": 2.0}, {"/home/me/a.jsonl": 2.0}),
+        ("dpo", "adapter_name_or_path", "~/a, $DATA/b", "/users/me/a, /mnt/data/b"),
+        ("dpo", "adapter_name_or_path", ["~/a", "b"], ["/users/me/a", "b"]),
+        ("dpo", "ref_model", "~/a", "/users/me/a"),
+        ("dpo", "dataset", "~/a.jsonl, ~/b.jsonl,c", "/users/me/a.jsonl, /users/me/b.jsonl,c"),
+        ("dpo", "dataset", ["~/a.jsonl", "b"], ["/users/me/a.jsonl", "b"]),
+        ("dpo", "dataset", {"~/a.jsonl": 2.0}, {"/users/me/a.jsonl": 2.0}),
         ("dpo", "eval_dataset", "$DATA/a.jsonl", "/mnt/data/a.jsonl"),
-        ("dpo", "dataset_dir", "~/data", "/home/me/data"),
-        ("dpo", "mix_caps", {"~/a.jsonl": 5}, {"/home/me/a.jsonl": 5}),
-        ("dpo", "reference_cache", "~/r.safetensors", "/home/me/r.safetensors"),
-        ("dpo", "resume_from_checkpoint", "~/x/checkpoint-2", "/home/me/x/checkpoint-2"),
-        ("dpo", "deepspeed", "~/ds.json", "/home/me/ds.json"),
-        ("dpo", "fsdp_config", "~/fsdp.json", "/home/me/fsdp.json"),
-        ("grpo", "ref_model", "~/a", "/home/me/a"),
+        ("dpo", "dataset_dir", "~/data", "/users/me/data"),
+        ("dpo", "mix_caps", {"~/a.jsonl": 5}, {"/users/me/a.jsonl": 5}),
+        ("dpo", "reference_cache", "~/r.safetensors", "/users/me/r.safetensors"),
+        ("dpo", "resume_from_checkpoint", "~/x/checkpoint-2", "/users/me/x/checkpoint-2"),
+        ("dpo", "deepspeed", "~/ds.json", "/users/me/ds.json"),
+        ("dpo", "fsdp_config", "~/fsdp.json", "/users/me/fsdp.json"),
+        ("grpo", "ref_model", "~/a", "/users/me/a"),
     ],
 )
 def test_every_key_that_is_a_path(stage: str, key: str, written: Any, read: Any) -> None:
@@ -82,9 +82,9 @@ def test_rewards_and_judges() -> None:
     rewards = ["~/rm", "~/r.py:score", "lexicon:~/words.txt", {"judge": "lexicon:$DATA/w"}, "my.module:score"]
     config: Any = config_from_values({**BASE, "stage": "grpo", "rewards": rewards}).config
     assert [term.name for term in config.rewards] == [
-        "/home/me/rm",
-        "/home/me/r.py:score",
-        "lexicon:/home/me/words.txt",
+        "/users/me/rm",
+        "/users/me/r.py:score",
+        "lexicon:/users/me/words.txt",
         "lexicon:/mnt/data/w",
         "my.module:score",
     ]
@@ -101,15 +101,15 @@ def test_pipelines_and_sweeps_go_below_one_folder(tmp_path: Path) -> None:
     pipeline = load_pipeline(
         config_file(tmp_path / "p.yaml", {**common, "stages": [{"stage": "sft"}, {"stage": "dpo"}]})
     )
-    assert pipeline.output_dir == Path("/home/me/p")
-    assert pipeline.drift.drift_prompts == "/home/me/q"
-    assert [run.config.output_dir for run in pipeline.runs] == ["/home/me/p/1-sft", "/home/me/p/2-dpo"]
-    assert pipeline.runs[1].config.model_name_or_path == "/home/me/p/1-sft"
+    assert pipeline.output_dir == Path("/users/me/p")
+    assert pipeline.drift.drift_prompts == "/users/me/q"
+    assert [run.config.output_dir for run in pipeline.runs] == ["/users/me/p/1-sft", "/users/me/p/2-dpo"]
+    assert pipeline.runs[1].config.model_name_or_path == "/users/me/p/1-sft"
     sampled = {**common, "stage": "dpo", "rounds": 1, "dataset": None, "prompts": "~/q", "judge": "lexicon:~/w"}
     (first,) = load_pipeline(config_file(tmp_path / "r.yaml", sampled)).runs
     assert first.sampling is not None
-    assert (first.sampling.prompts, first.sampling.judge) == ("/home/me/q", "lexicon:/home/me/w")
-    assert first.config.dataset == "/home/me/p/round-1-data/pairs.jsonl"
+    assert (first.sampling.prompts, first.sampling.judge) == ("/users/me/q", "lexicon:/users/me/w")
+    assert first.config.dataset == "/users/me/p/round-1-data/pairs.jsonl"
     sweep = load_sweep(config_file(tmp_path / "s.yaml", {**BASE, "output_dir": "$DATA/s", "sweep": {"seed": [1]}}))
     assert sweep.points[0].config.output_dir == "/mnt/data/s/seed-1"
     with pytest.raises(ConfigError, match=r"output_dir: \$NOT_SET/p: the environment variable NOT_SET is not set"):

@@ -169,7 +169,7 @@ def test_an_override_reaches_into_a_stage(tmp_path: Path) -> None:
     )
     assert getattr(pipeline.runs[1].config, "pref_beta", None) == 0.2
     assert pipeline.runs[0].config.lr_scheduler_kwargs == {"num_cycles": 2}
-    with pytest.raises(ConfigError, match=r"--set stages.2.seed: 2 is no place in a list of 2"):
+    with pytest.raises(ConfigError, match=r"--set stages.2.seed: 2 is not a position in a list of 2"):
         load(tmp_path, {"stages": stages}, "stages.2.seed=1")
 
 

@@ -104,8 +104,8 @@ def test_training_reads_the_folder(sources: list[str], tmp_path: Path, form: str
     ("options", "says"),
     [
         ({"weights": {"a.jsonl": 1}}, "no weight for b;"),
-        ({"weights": {"c.jsonl": 1}}, "weights names 'c.jsonl', which is no source; did you mean"),
-        ({"caps": {"xyz": 1}}, "caps names 'xyz', which is no source; sources are a, b"),
+        ({"weights": {"c.jsonl": 1}}, "weights names 'c.jsonl', which is not a source; did you mean"),
+        ({"caps": {"xyz": 1}}, "caps names 'xyz', which is not a source; sources are a, b"),
         ({"temperature": 0}, "temperature is 0"),
         ({"caps": {"a.jsonl": 0}, "temperature": 1}, "source 1 of the mixture has no row to give"),
         ({"kind": "triples"}, "unknown kind 'triples'"),

@@ -50,7 +50,7 @@ def test_cells_of_a_column_of_turns() -> None:
     assert with_turns({"a": AS_JSON, "b": "[1]"}, columns) == {"a": [TURN], "b": "[1]"}
     assert with_turns({"a": "plain text"}, columns) == {"a": "plain text"}
     for cell in ("[1, 2]", AS_JSON[:-1], '{"role": 1}'):
-        with pytest.raises(RowError, match="a is no list of turns, which other rows have as text"):
+        with pytest.raises(RowError, match="a is not a list of turns, which other rows have as text"):
             with_turns({"a": cell}, columns)
 
 

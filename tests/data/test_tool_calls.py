@@ -37,7 +37,7 @@ def test_what_a_call_may_lack() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        ("f", "m is no object"),
+        ("f", "m is not an object"),
         ({"arguments": {}}, "m has no name"),
         ({"name": " "}, "m has no name"),
         ({"type": "custom", "name": "f"}, "type 'custom'"),

@@ -115,7 +115,7 @@ def test_plain_texts_are_candidates_too_and_bad_rows_are_named(tmp_path: Path) -
         ({"id": "a", "prompt": "r", "completions": ["a", "b"]}, "the id a is another row's too"),
         (
             {"prompt": [{"role": "wizard", "content": "q"}], "completions": ["a"]},
-            "'wizard' is no role; ",
+            "'wizard' is not a role; ",
         ),
         ({"prompt": [], "completions": ["a"]}, "the prompt is empty"),
     ],

@@ -143,7 +143,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not(
         torch.save(value, folder / "pytorch_model.bin")
     else:
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps(value))
-    assert main(["model", "convert", str(folder), str(tmp_path / "out")]) == 1
+    assert main(["model", "convert", str(folder), "--output", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("palate: error: ")
     assert error.count("\n") == 1
@@ -174,7 +174,7 @@ def test_what_cannot_be_converted_is_one_line(
     folder.mkdir()
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    assert main(["model", "convert", str(folder), str(tmp_path / "out")]) == 1
+    assert main(["model", "convert", str(folder), "--output", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1

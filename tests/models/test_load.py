@@ -88,6 +88,7 @@ def test_four_bits_are_quantised_as_the_config_says(monkeypatch: pytest.MonkeyPa
     import transformers
 
     monkeypatch.setattr(transformers, "BitsAndBytesConfig", lambda **given: given)
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda _: True)
     told = load._quantised(4, torch.device("cuda"), twice=twice)
     assert told["device_map"] == {"": torch.device("cuda")}
     assert told["quantization_config"] == {

@@ -105,6 +105,7 @@ def test_the_example_shows_the_boundary(records: list[PreferencePair], template:
     assert shown["prompt"] == "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
     assert shown["prompt_end"] == ["\n", "<|im_start|>", *"assistant", "\n"]
     assert shown["completions"][0]["start"] == [["y", True], ["e", True], ["s", True], ["<|im_end|>", True]]
+    assert shown["completions"][0]["end"] == []  # no token is shown twice
     assert shown["completions"][1]["text"] == "no<|im_end|>"
 
 
@@ -117,7 +118,7 @@ def test_the_summary_names_all_counts(records: list[PreferencePair], template: T
         "2 examples (50.0 %) are longer than cutoff_len 35",
         "17 of 57 tokens are trained; computing each prompt once saves 41%",
         "a star marks the tokens that are trained",
-        "'<|im_end|>'*",
+        "'y'*|'e'*|'s'*|'<|im_end|>'*\n",
     ):
         assert part in text
     assert len(text.splitlines()) <= 12

@@ -110,8 +110,9 @@ def test_mask_history_and_a_last_answer_that_is_context(model: Path, tmp_path: P
 
 
 def test_train_on_prompt_trains_every_token(model: Path, tmp_path: Path) -> None:
-    prompt, trained, _ = imitated(model, tmp_path, TURNS, train_on_prompt=True)
+    prompt, trained, data = imitated(model, tmp_path, TURNS, train_on_prompt=True)
     assert prompt == ""
+    assert data.prompts_trained == len(data.train) == 2  # rows whose prompt is trained are not one prompt
     assert trained == (
         "user\na<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\nb<|im_end|>\n"
         "<|im_start|>assistant\nB<|im_end|>"

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from palate.config.health import HealthFields
-from palate.training.degradation import Vitals, distinct_2, ends_in_loop, signs, vitals
+from palate.training.degradation import Vitals, distinct_2, loops, signs, vitals
 
 HEALTHY = Vitals(length=20.0, distinct_2=0.9, loops=0.0, ended=0.75, entropy=2.0)
 
 
 @pytest.mark.parametrize(
-    ("ids", "loops"),
+    ("ids", "expected"),
     [
         ([1, 2, 3] + [7] * 8, True),
         ([7] * 7, False),
@@ -24,8 +24,8 @@ HEALTHY = Vitals(length=20.0, distinct_2=0.9, loops=0.0, ended=0.75, entropy=2.0
         ([], False),
     ],
 )
-def test_a_loop_stands_at_the_end(ids: list[int], loops: bool) -> None:
-    assert ends_in_loop(ids) is loops
+def test_a_loop_is_found_at_the_end(ids: list[int], expected: bool) -> None:
+    assert loops(ids) is expected
 
 
 def test_distinct_pairs() -> None:

@@ -68,3 +68,27 @@ def test_a_model_without_experts_cannot_have_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"moe_aux_loss_coef: 0\.1 cannot be applied: the model has no experts"):
         run(model, tmp_path / "run", **SHAPE, moe_aux_loss_coef=0.1)
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("tuning", [{}, {"finetuning_type": "freeze", "freeze_trainable_layers": 1}], ids=str)
+@pytest.mark.parametrize("stage", ["dpo", "rm"])
+def test_a_checkpoint_brings_the_experts_back(
+    mixtral: Path, tmp_path: Path, stage: str, tuning: dict[str, object]
+) -> None:
+    """transformers stores each expert under a name of its own, which Trainer does not find in the model."""
+    changed = {**SHAPE, "stage": stage, "max_steps": 4, "save_strategy": "steps", "save_steps": 1, **tuning}
+    run(mixtral, tmp_path / "whole", **changed)
+    named = str(tmp_path / "whole" / "checkpoint-2")
+    run(mixtral, tmp_path / "again", **changed, resume_from_checkpoint=named)
+    assert distance(tmp_path / "whole", tmp_path / "again") == 0.0
+    assert metrics(tmp_path / "again")[-1]["loss"] == metrics(tmp_path / "whole")[-1]["loss"]
+
+
+def test_the_best_checkpoint_brings_its_own_experts(mixtral: Path, tmp_path: Path) -> None:
+    when = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1, "val_size": 2}
+    first = {"load_best_model_at_end": True, "metric_for_best_model": "rewards/margins", "greater_is_better": False}
+    run(mixtral, tmp_path / "run", **{**SHAPE, "max_steps": 3}, **when, **first)
+    margins = {row["step"]: row["rewards/margins"] for row in metrics(tmp_path / "run", "eval")}
+    best = min(margins, key=lambda step: margins[step])
+    assert best < max(margins)
+    assert distance(tmp_path / "run", tmp_path / "run" / f"checkpoint-{best}") == 0.0

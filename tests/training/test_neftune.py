@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from palate.errors import ConfigError
-from palate.training.trainer import PalateTrainer
+from palate.training.scoring import Scoring
 from runs import config, distance, logged, metrics, pairs, run, run_json, write_rows
 
 SHAPE: dict[str, Any] = {"per_device_train_batch_size": 4, "learning_rate": 1e-9}
@@ -45,14 +45,14 @@ def test_both_passes_of_a_coupled_step_get_the_same_noise(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
     seen: list[tuple[bool, torch.Tensor]] = []
-    original = PalateTrainer._forward
+    original = Scoring.forward
 
-    def recorded(self: PalateTrainer, policy: Any, batch: Any) -> Any:
+    def recorded(self: Scoring, policy: Any, batch: Any) -> Any:
         output = original(self, policy, batch)
         seen.append((torch.is_grad_enabled(), output.logps.detach().clone()))
         return output
 
-    monkeypatch.setattr(PalateTrainer, "_forward", recorded)
+    monkeypatch.setattr(Scoring, "forward", recorded)
     run(model, tmp_path / "run", **NOISE, stage="kto", pref_loss=loss, max_tokens_per_batch=60, max_steps=1)
     first = [logps for gradient, logps in seen if not gradient]
     second = [logps for gradient, logps in seen if gradient]

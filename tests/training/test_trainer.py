@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from palate.artifacts import checkpoints, verify_folder
 from palate.errors import NonFiniteError
 from palate.models.casts import cast
+from palate.training.scoring import Scoring
 from palate.training.trainer import PalateTrainer
 from runs import distance, metrics, pairs, run, run_json, weights, write_rows
 
@@ -54,7 +55,7 @@ def test_no_cast_is_remembered_after_a_step_that_failed(
     def fail(*arguments: Any) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(PalateTrainer, "_loss", fail)
+    monkeypatch.setattr(Scoring, "loss", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         run(model, tmp_path / "run", max_steps=1)
     weight = torch.ones(4)

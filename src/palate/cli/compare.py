@@ -14,10 +14,11 @@ from palate.records import as_turn
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs.")]
 Prompts = Annotated[
     str | None,
-    typer.Option("--prompts", help="Answer these prompts now; without it, the samples that the runs took."),
+    typer.Option("--prompts", help="Prompts to answer now; default: the samples that the runs wrote."),
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Page; RUN/compare.html of the first run.")
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE.html", help="HTML page; default: RUN/compare.html of the first run."),
 ]
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE.csv", help="Also write the table as CSV.")]
 Tokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]

@@ -82,7 +82,7 @@ def inspect_command(
     from palate.data.parallel import all_cores
 
     if output is not None:
-        from palate.data.load import find_sources
+        from palate.data.dataset_spec import find_sources
         from palate.data.outputs import check_output_file
 
         check_output_file(output, find_sources(datasets, dataset_dir=dataset_dir, split=split, subset=subset))
@@ -187,10 +187,10 @@ def curate_command(
     datasets: Annotated[list[str] | None, typer.Argument(metavar="DATASET...", help="As for inspect.")] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="For kept.jsonl, rejected.jsonl, funnel.svg."),
+        typer.Option("--output", "-o", metavar="FOLDER", help="Folder for kept.jsonl, rejected.jsonl, funnel.svg."),
     ] = None,
     rules: Annotated[
-        Path | None, typer.Option("--rules", metavar="RULES.yaml", help="preset:, without: and rules: with thresholds.")
+        Path | None, typer.Option("--rules", metavar="RULES.yaml", help="YAML file with preset:, without: and rules:.")
     ] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="strong or clean.")] = None,
     list_rules: Annotated[bool, typer.Option("--list-rules", help="Print every rule with its defaults.")] = False,
@@ -257,13 +257,16 @@ def _embedder(rules: Sequence[Rule]) -> Embedder | None:
 @app.command("split")
 def split_command(
     datasets: Datasets,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For train.jsonl and the parts.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for train.jsonl and the parts.")
+    ],
     parts: Annotated[
         list[str] | None,
         typer.Option("--part", metavar="NAME=SIZE", help="A held-out part: a share below 1, or a number of rows."),
     ] = None,
     threshold: Annotated[
-        float, typer.Option("--threshold", min=0.1, max=1, help="Similarity from which two prompts stay together.")
+        float,
+        typer.Option("--threshold", min=0.1, max=1, help="Similarity at which two prompts stay in the same part."),
     ] = 0.8,
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,

@@ -39,7 +39,7 @@ Ratings = Annotated[
     str, typer.Option("--ratings", help="Rated answers as pairs: best_worst, best_random or all_pairs.")
 ]
 MinMargin = Annotated[float, typer.Option("--min-margin", help="Least difference of two ratings to make a pair.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of every draw.")]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Processes, by default one a core; the result is the same with any number."),

@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 def augment_command(
     datasets: Datasets,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="For augmented.jsonl and data.json.")
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for augmented.jsonl and data.json.")
     ],
     add: Annotated[
-        list[str] | None, typer.Option("--add", metavar="KIND=SIZE", help="As dropped_end=0.1 or sampled=500.")
+        list[str] | None,
+        typer.Option("--add", metavar="KIND=SIZE", help="Rows to add, as dropped_end=0.1 or sampled=500."),
     ] = None,
     aim: Annotated[
         list[str] | None, typer.Option("--aim", help="A gap to fill: accuracy, helpfulness or safety.")
@@ -45,14 +46,14 @@ def augment_command(
     share: Annotated[float, typer.Option("--share", min=0, max=1, help="New rows for --aim, of the rows read.")] = 0.2,
     max_share: Annotated[float, typer.Option("--max-share", min=0, help="Most new rows, of the rows read.")] = 0.5,
     plan_file: Annotated[
-        Path | None, typer.Option("--plan", metavar="PLAN.yaml", help="kinds: and all other settings, from a file.")
+        Path | None, typer.Option("--plan", metavar="PLAN.yaml", help="YAML file with kinds: and all other settings.")
     ] = None,
     max_of_kind: Annotated[
         float, typer.Option("--max-of-kind", min=0, max=1, help="Most of the new rows that may be of one kind.")
     ] = 1.0,
     models: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="Who samples; the first also paraphrases and revises: models or runs."),
+        typer.Option("--model", "-m", help="Models or runs that sample; the first also paraphrases and revises."),
     ] = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", help="OpenAI-compatible engine, up to /v1; without it, in this process.")
@@ -61,11 +62,11 @@ def augment_command(
         str | None, typer.Option("--judge", help="As for palate judge: a rule, a function, a reward model's folder.")
     ] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=2, help="Answers to sample for each prompt.")] = 4,
-    by: Annotated[str, typer.Option("--by", help="Of the sampled: best_worst, or margin for the nearest worse.")] = (
-        "best_worst"
-    ),
+    by: Annotated[
+        str, typer.Option("--by", help="Pairs of sampled answers: best_worst, or margin for the nearest worse.")
+    ] = ("best_worst"),
     min_margin: Annotated[float, typer.Option("--min-margin", help="Least difference of two scores.")] = 0.0,
-    temperature: Annotated[float, typer.Option("--temperature", min=0, help="Of the sampling.")] = 1.0,
+    temperature: Annotated[float, typer.Option("--temperature", min=0, help="Sampling temperature.")] = 1.0,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")] = 256,
     seed: Seed = 0,
     dataset_dir: DatasetDir = None,

@@ -36,7 +36,9 @@ _AT_A_TIME = 256
 def margins_command(
     datasets: Datasets,
     model: Annotated[str, typer.Option("--model", "-m", help="The reference: a model, or a run's result.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.jsonl", help="One {id, margin, …} a pair.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.jsonl", help="File with one {id, margin, …} per pair.")
+    ],
     average: Annotated[str, typer.Option("--average", help="mean (per token) or sum (whole answers).")] = "sum",
     cutoff_len: Annotated[int, typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens.")] = 2048,
     template: Annotated[str | None, typer.Option("--template", help="Chat template by name, for a bare model.")] = None,
@@ -57,7 +59,8 @@ def margins_command(
         raise UsageError(f"--output {output}: margins are JSON Lines; name a file that ends in .jsonl")
 
     from palate.data.contract import write_contract
-    from palate.data.load import find_sources, load_records
+    from palate.data.dataset_spec import find_sources
+    from palate.data.load import load_records
     from palate.data.outputs import check_output_file
     from palate.data.writers import write_rows
     from palate.evaluation.subject import Subject, model_spec

@@ -32,9 +32,12 @@ from palate.errors import UsageError
 
 def mix_command(
     datasets: Datasets,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For mixed.jsonl and data.json.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for mixed.jsonl and data.json.")
+    ],
     weights: Annotated[
-        list[str] | None, typer.Option("--weight", metavar="SOURCE=W", help="Its share; of all sources or of none.")
+        list[str] | None,
+        typer.Option("--weight", metavar="SOURCE=W", help="Share of a source; for all sources or none."),
     ] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="Instead of weights: shares in proportion to size^(1/T).")

@@ -14,7 +14,7 @@ from palate.cli.console import result, result_json, say, show_answers
 
 Output = Annotated[
     Path,
-    typer.Option("--output", "-o", metavar="FOLDER", help="The run directory; a demo that is there is replaced."),
+    typer.Option("--output", "-o", metavar="FOLDER", help="Run directory; an existing demo is replaced."),
 ]
 Steps = Annotated[int, typer.Option("--steps", min=2, help="Optimiser steps of 8 pairs each.")]
 

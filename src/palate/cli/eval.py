@@ -29,10 +29,10 @@ app.command("frontier")(eval_frontier.command)
 def accuracy(
     model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A finished run, or any model.")],
     dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Pairs to evaluate on; a run's own held-out pairs where absent.")
+        str | None, typer.Option("--dataset", help="Pairs to evaluate on; default: the run's own held-out pairs.")
     ] = None,
     reference: Annotated[
-        str | None, typer.Option("--reference", help="Model to compare with; a run's own reference where absent.")
+        str | None, typer.Option("--reference", help="Model to compare with; default: the run's own reference.")
     ] = None,
     average: Annotated[str, typer.Option("--average", help="mean (per token) or sum (whole answers).")] = "mean",
     cutoff_len: Annotated[

@@ -31,21 +31,23 @@ RewardNames = Annotated[
     ),
 ]
 Reference = Annotated[
-    str | None, typer.Option("--reference", help="Model that the KL is taken to; the runs' own reference where absent.")
+    str | None, typer.Option("--reference", help="Reference of the KL; default: the runs' own reference.")
 ]
 Checkpoints = Annotated[bool, typer.Option("--checkpoints", help="Also every complete checkpoint of each run.")]
 K = Annotated[int, typer.Option("--k", "-k", min=1, help="Answers to each prompt.")]
 Tokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
-Temperature = Annotated[float, typer.Option("--temperature", min=0, help="Must be 1, of which the KL is taken.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same answers, whatever else is asked.")]
+Temperature = Annotated[
+    float, typer.Option("--temperature", min=0, help="Must be 1: the KL is that of the sampled distribution.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed; an answer depends only on it and on its own prompt.")]
 MaxSamples = Annotated[int | None, typer.Option("--max-samples", min=1, help="Use only the first prompts.")]
 DatasetDir = Annotated[str | None, typer.Option("--dataset-dir", help="Folder whose dataset_info.json names datasets.")]
 TemplateName = Annotated[str | None, typer.Option("--template", help="Chat template by name, for bare models.")]
 PrecisionName = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")]
 CutoffLen = Annotated[int, typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens.")]
-XScaleName = Annotated[str, typer.Option("--x-scale", help="Of the figure's KL axis: sqrt, linear or log.")]
+XScaleName = Annotated[str, typer.Option("--x-scale", help="Scale of the figure's KL axis: sqrt, linear or log.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="DIR", help="Where numbers, answers and the page go.")
+    Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for numbers, answers and the page.")
 ]
 
 

@@ -20,12 +20,19 @@ Model = Annotated[str, typer.Option("--model", "-m", help="A finished run, a mod
 K = Annotated[int, typer.Option("--k", "-k", min=1, help="Answers to each prompt.")]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE.jsonl", help="Grows, and goes on after a kill; else stdout."),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE.jsonl",
+        help="File to append to; continues after an interruption. Default: stdout.",
+    ),
 ]
-Temperature = Annotated[float, typer.Option("--temperature", min=0, help="0 takes the likeliest token.")]
-TopP = Annotated[float, typer.Option("--top-p", min=0, max=1, help="Nucleus that is sampled from.")]
+Temperature = Annotated[
+    float, typer.Option("--temperature", min=0, help="Sampling temperature; 0 takes the most likely token.")
+]
+TopP = Annotated[float, typer.Option("--top-p", min=0, max=1, help="Nucleus (top-p) sampling.")]
 Tokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same answers, whatever else is asked.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed; an answer depends only on it and on its own prompt.")]
 BaseUrl = Annotated[
     str | None, typer.Option("--base-url", help="OpenAI-compatible engine, up to /v1; without it, in this process.")
 ]

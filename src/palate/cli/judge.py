@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from palate.feedback.pairs import Select
     from palate.feedback.votes import VoteSummary
 
-CandidatesFile = Annotated[Path, typer.Argument(metavar="CANDIDATES.jsonl", help="What `palate generate` wrote.")]
+CandidatesFile = Annotated[
+    Path, typer.Argument(metavar="CANDIDATES.jsonl", help="Candidates, as `palate generate` writes them.")
+]
 JudgeSpec = Annotated[
     str,
     typer.Option(
@@ -26,16 +28,16 @@ JudgeSpec = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE.jsonl", help="The votes; CANDIDATES.votes.jsonl where absent."),
+    typer.Option("--output", "-o", metavar="FILE.jsonl", help="File of votes; default: CANDIDATES.votes.jsonl."),
 ]
 Pairs = Annotated[Path | None, typer.Option("--pairs", metavar="FILE.jsonl", help="Also write pairs to train on.")]
 SelectName = Annotated[
-    str, typer.Option("--select", help="Pairs of a row: all that a majority decides, or extremes, best against worst.")
+    str, typer.Option("--select", help="Pairs per row: all that a majority decides, or extremes (best against worst).")
 ]
 PerPrompt = Annotated[
     int | None, typer.Option("--per-prompt", min=1, help="Most pairs of answers to ask about for each prompt.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of the draw of --per-prompt.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw of --per-prompt.")]
 
 
 def command(

@@ -33,7 +33,7 @@ _INTERRUPTED = 130
 
 app = typer.Typer(
     cls=verb_group(),
-    help="Teach language models from comparisons.",
+    help="Fine-tune language models on preference data.",
     epilog="Each verb has its own --help and its page in docs/.",
     add_completion=False,
     pretty_exceptions_enable=False,

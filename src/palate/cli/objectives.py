@@ -15,7 +15,7 @@ from palate.config.objective_table_online import ONLINE_OBJECTIVES, OnlineObject
 from palate.config.objectives import OBJECTIVES, OPTIONS, Objective, Option, objective
 
 Name: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="One objective, with its options; all when left out.")
+    str | None, typer.Argument(metavar="[NAME]", help="One objective, with its options; default: all.")
 ]
 
 Full: TypeAlias = Annotated[bool, typer.Option("--full", help="All of them as one is shown.")]

@@ -12,7 +12,7 @@ from palate.cli.console import note, result, result_json
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, sweep or pipeline, finished or not.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Where to write; RUN/report.html by default.")
+    Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="HTML page; default: RUN/report.html.")
 ]
 
 

@@ -32,8 +32,8 @@ class DataFields(Fields):
     )
     enable_thinking: bool | None = Field(
         None,
-        description="Given to the chat template. Qwen3's writes an empty thinking block before each answer where it is "
-        "false; absent: the template's own default.",
+        description="Passed to the chat template. With false, Qwen3's template writes an empty thinking block before "
+        "each answer. Absent: the template's default.",
     )
     template: str | None = Field(
         None, description="Chat template by name (qwen, chatml, llama3, …). Absent: the tokenizer's own."

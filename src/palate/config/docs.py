@@ -40,7 +40,7 @@ TOPICS: tuple[tuple[str, type[Fields]], ...] = (
     ("Model", ModelFields),
     ("What is trained", TuningFields),
     ("Data", DataFields),
-    ("Turns that are imitated", SftFields),
+    ("Trained turns", SftFields),
     ("Objective", ObjectiveFields),
     ("Objective on single answers", UnpairedObjectiveFields),
     ("Objective of a reward model", RewardObjectiveFields),
@@ -177,9 +177,9 @@ def _peers() -> str:
         *(f"| `{prefix}…` | no effect: {why} |" for prefix, why in NO_EFFECT_PREFIXES.items()),
     ]
     return (
-        "## Keys of other trainers\n\nKeys of LLaMA-Factory, TRL and transformers that are no keys of palate. What is "
-        "read under another name is said, keys without effect are named in one line, and all that is refused comes in "
-        "one message.\n\n| key | here |\n|---|---|\n" + "\n".join(rows) + "\n"
+        "## Keys of other trainers\n\nKeys of LLaMA-Factory, TRL and transformers that palate does not have. The "
+        "run prints which keys are read under another name and, in one line, which have no effect. All refused keys "
+        "come in one error message.\n\n| key | here |\n|---|---|\n" + "\n".join(rows) + "\n"
     )
 
 

@@ -121,12 +121,14 @@ def _with(inside: Any, path: str, value: Any, dotted: str) -> Any:
     if isinstance(inside, list):
         place, _, rest = path.partition(".")
         if not place.isdigit() or int(place) >= len(inside):
-            raise ConfigError(f"--set {dotted}: {place} is no place in a list of {len(inside)}; they begin with 0")
+            raise ConfigError(
+                f"--set {dotted}: {place} is not a position in a list of {len(inside)}; they begin with 0"
+            )
         changed = list(inside)
         changed[int(place)] = _with(inside[int(place)], rest, value, dotted) if rest else value
         return changed
     if inside is not None and not isinstance(inside, Mapping):
-        raise ConfigError(f"--set {dotted}: {as_yaml(inside)} is no mapping, so nothing in it can be set")
+        raise ConfigError(f"--set {dotted}: {as_yaml(inside)} is not a mapping, so nothing in it can be set")
     known = dict(inside or {})
     # The name of a dataset has dots of its own.
     name, _, rest = (path, "", "") if path in known else path.partition(".")

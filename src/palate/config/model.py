@@ -18,13 +18,11 @@ class ModelFields(Fields):
     model_revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
     adapter_name_or_path: PathTexts | None = Field(
         None,
-        description="Folder or hub id of a LoRA adapter that training continues from. Of several (a list, or names "
-        "with commas) all but the last are merged into the model first, in their order; with full and freeze all are.",
+        description="Folder or hub id of a LoRA adapter that training continues from. Given several (a list, or "
+        "names with commas), all but the last are merged into the model first, in order; with full and freeze, all.",
     )
-    add_tokens: Names = Field(
-        [], description="New tokens of ordinary text for the tokenizer: a list or names with commas."
-    )
-    add_special_tokens: Names = Field([], description="New tokens of markup for the tokenizer, such as <think>.")
+    add_tokens: Names = Field([], description="Ordinary tokens to add to the tokenizer: a list, or names with commas.")
+    add_special_tokens: Names = Field([], description="Special tokens to add to the tokenizer, such as <think>.")
     resize_vocab: bool = Field(
         default_factory=lambda data: bool(data.get("add_tokens") or data.get("add_special_tokens")),
         description="Give the embedding a row for each token of the tokenizer; a new row is the mean of the others.",
@@ -63,7 +61,7 @@ class TuningFields(Fields):
     )
     additional_target: Names = Field(
         [],
-        description="Modules that lora trains as a whole and saves with the adapter, e.g. embed_tokens, lm_head.",
+        description="Modules that are trained in full and saved with the LoRA adapter, e.g. embed_tokens, lm_head.",
         json_schema_extra={"default": "none; the embedding and the LM head where tokens are added"},
     )
     lora_rank: int = Field(8, ge=1, description="Rank of the LoRA matrices.")
@@ -83,7 +81,7 @@ class TuningFields(Fields):
         True, description="With quantization_bit: 4, quantise the scales of the weights too: 0.4 bits a weight less."
     )
     freeze_trainable_layers: int = Field(
-        2, description="How many of the last decoder layers freeze trains; of the first where it is negative."
+        2, description="Number of last decoder layers that freeze trains; a negative number counts the first layers."
     )
     freeze_extra_modules: Names = Field(
         [], description="Modules that freeze trains besides the layers, e.g. lm_head, embed_tokens, norm."

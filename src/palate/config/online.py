@@ -92,7 +92,7 @@ class GrpoFields(Fields):
         json_schema_extra={"default": "cliprange"},
     )
     scale_rewards: Literal["group", "batch", "none"] = Field(
-        "group", description="What grpo divides rewards by: the deviation of the group, of the batch, or nothing."
+        "group", description="Reward scaling in grpo: by the group's standard deviation, the batch's, or none."
     )
     grpo_loss: Literal["grpo", "dapo", "dr_grpo"] = Field(
         "grpo",

@@ -64,7 +64,7 @@ class OptimisationFields(Fields):
     )
     num_train_epochs: float = Field(1.0, gt=0, description="Passes over the data.")
     max_steps: int = Field(-1, ge=-1, description="Stop after this many optimiser steps; -1 leaves it to the epochs.")
-    lr_scheduler_type: Schedule = Field("linear", description="How the learning rate falls, by transformers' name.")
+    lr_scheduler_type: Schedule = Field("linear", description="Learning rate schedule, by transformers' name.")
     lr_scheduler_kwargs: dict[str, Any] = Field(
         {},
         description="Further settings of the schedule, e.g. {min_lr: 1e-7} of cosine_with_min_lr or {num_cycles: 3} of "
@@ -72,7 +72,7 @@ class OptimisationFields(Fields):
     )
     warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of all steps over which the learning rate rises.")
     warmup_steps: Warmup = Field(
-        0, description="Steps (below 1: share of all steps) over which the learning rate rises; wins over warmup_ratio."
+        0, description="Steps (below 1: share of all steps) over which the learning rate rises; overrides warmup_ratio."
     )
     optim: Optimiser = Field("adamw_torch_fused", description="Optimiser, by transformers' name.")
     optim_args: str | None = Field(
@@ -80,7 +80,7 @@ class OptimisationFields(Fields):
     )
     optim_target_modules: LoraTarget = Field(
         "all",
-        description="Modules whose gradients galore_… and apollo_… project: all linear ones but the head, or a list.",
+        description="Modules whose gradients galore_… and apollo_… project: all linear layers but the head, or a list.",
     )
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the gradient's running mean.")

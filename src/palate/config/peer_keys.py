@@ -147,7 +147,7 @@ NO_EFFECT_PREFIXES: Mapping[str, str] = MappingProxyType(
         "audio_": _TEXT_ONLY,
         "ray_": _PROCESSES,
         "vllm_": "it is for chat, not for training",
-        "trackio_": "Trackio is no tracker here; report_to takes tensorboard and wandb",
+        "trackio_": "Trackio is not supported; report_to takes tensorboard and wandb",
         "sglang_": "it is for chat, not for training",
     }
 )

@@ -12,13 +12,13 @@ from palate.config.stage import Run
 
 
 class SftFields(Fields):
-    """Which turns of a conversation are trained; without these every answer after the first user turn is."""
+    """Which turns of a conversation are trained. By default: every answer after the first user turn."""
 
     mask_history: bool = Field(
-        False, description="Of several answers in a conversation train only the last one; the earlier ones are context."
+        False, description="Train only the last answer of a conversation; the earlier ones are context."
     )
     train_on_prompt: bool = Field(
-        False, description="Train every token of the conversation, those of system, user and tool turns too."
+        False, description="Train every token of the conversation, including system, user and tool turns."
     )
 
     @model_validator(mode="after")

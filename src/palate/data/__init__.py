@@ -4,9 +4,10 @@ load_records("pairs.jsonl", kind=PreferencePair)  →  LoadedData(records, dropp
 split_records(records, val_size=0.1, seed=42)   →  (train, validation)
 """
 
+from palate.data.dataset_spec import DatasetSpec
 from palate.data.format_table import FORMATS, Format
 from palate.data.formats import Recognised
-from palate.data.load import DatasetSpec, LoadedData, SourceReader, SourceReport, load_records
+from palate.data.load import LoadedData, SourceReader, SourceReport, load_records
 from palate.data.messages import Tags
 from palate.data.rows import RatedAnswers, Reading
 from palate.data.sources import BUILTIN, Source, open_source

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from palate.artifacts.files import write_json
 from palate.data.contract import write_contract
 from palate.data.dataset_info import REGISTER, read_register
+from palate.data.dataset_spec import DatasetSpec, find_sources
 from palate.data.kinds import KIND_NAMES, as_kind, can_become, record_kind
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
+from palate.data.load import SourceReader, SourceReport
 from palate.data.messages import RowError
 from palate.data.outputs import check_output_file
 from palate.data.readers import bare_name, file_type

@@ -133,7 +133,7 @@ def _mapping_helps(form: Format, sample: Sequence[Row], reading: Reading) -> boo
     found = _columns(sample)
     missing = [names[0] for names in form.needs if not any(name in found for name in names)]
     free = [name for name in found if name not in form.columns({})]
-    if not 0 < len(missing) < min(len(form.needs), len(free) + 1):
+    if not 0 < len(missing) < min(len(form.needs), len(free) + 1) or _ORDER.intersection(missing):
         return False
     for chosen in islice(permutations(free, len(missing)), _MAPPINGS):
         names = dict(zip(chosen, missing, strict=True))
@@ -142,6 +142,9 @@ def _mapping_helps(form: Format, sample: Sequence[Row], reading: Reading) -> boo
             return True
     return False
 
+
+# What puts answers in order: a column of ranks under the name of rewards would be read in reverse.
+_ORDER = frozenset({"rewards", "scores", "rank", "best"})
 
 # Of a hint that is tried before it is given: ways to name columns, and rows.
 _MAPPINGS = 200

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from palate.data.load import DatasetSpec, find_sources
+from palate.data.dataset_spec import DatasetSpec, find_sources
 from palate.data.measures.leaks import EvaluationTexts
 from palate.data.text_turns import turns_of_text
 

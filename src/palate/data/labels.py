@@ -26,6 +26,8 @@ Scheme: TypeAlias = Literal["pair", "index", "wanted", "numbered", "one_is_first
 - `signed`: a strength, negative where the first is better, positive where the second is (cards of HelpSteer2, 3).
 """
 
+ANNOTATORS = "annotators"
+"""What the label cells of several annotators are called."""
 _YES = frozenset({"true", "1", "yes", "good", "desirable", "chosen", "thumbs_up", "👍"})
 _NO = frozenset({"false", "0", "-1", "no", "bad", "undesirable", "rejected", "thumbs_down", "👎"})
 _TIES = frozenset(
@@ -269,7 +271,7 @@ def _pair(coding: Coding, numbers: Sequence[float]) -> Coding | str:
         return _with(coding, {1: 0, 2: 1}, numbers)
     if values == {0, 1} and counted is not None:
         return _with(coding, {0: 0, 1: 1}, numbers)
-    if values == {0, 1, 2} and counted == 1:
+    if values == {0, 1, 2} and counted == 1 and coding.column == ANNOTATORS:  # of one label 2 may as well be the tie
         return _with(coding, {0: TIE, 1: 0, 2: 1}, numbers)
     if counted == 1 and any(not value.is_integer() for value in values) and _is_one_to_two(values):
         return _with(coding, {}, (), scale="one_to_two")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections import Counter
@@ -12,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
+from palate.data.dataset_spec import DatasetSpec, find_sources, for_sources
 from palate.data.formats import SAMPLE, Recognised, recognise
 from palate.data.kinds import as_kind
 from palate.data.labels import Coding, LabelCounts
@@ -22,15 +22,12 @@ from palate.data.mix import NOT_DRAWN, draw
 from palate.data.padding import without_padding
 from palate.data.rows import BEGINS_WITH_PROMPT, Origin, Reading
 from palate.data.source_labels import check_columns, with_coding
-from palate.data.sources import Source, distinct_labels, open_source
+from palate.data.sources import Source
 from palate.data.text_turns import columns_of_turns, with_turns
 from palate.errors import DataError
 from palate.records import Dropped, PreferencePair, Record
 
 R = TypeVar("R", bound=Record)
-
-DatasetSpec: TypeAlias = str | Sequence[str] | Mapping[str, float]
-"""A dataset as a config names it: one name, several (also with commas), or a mixture with weights."""
 
 CHOICES = frozenset({"labels_disagree", "undesirable", NOT_DRAWN})
 """Reasons that are the user's choice, not a fault: they do not count towards `max_dropped`."""
@@ -225,7 +222,7 @@ class SourceReader(Generic[R]):
     def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """The row under palate's column names, and the columns that a mapping keeps from being read."""
         mapped = "system" in self._columns or "system_prompt" in self._columns.values()
-        if "system_prompt" in row and "system" not in row and not mapped:
+        if "system_prompt" in row and "system" not in row and not mapped and not self.source.only_mapped:
             row = {("system" if name == "system_prompt" else name): value for name, value in row.items()}
         if not self._columns:
             return row, {}
@@ -262,8 +259,9 @@ class SourceReader(Generic[R]):
         One row alone, or a few among many, may well restate the question.
         """
         reading, form = replace(self.reading, tags=replace(self._reading.tags, unread=None)), self._recognised.format
+        head, self._head = self._head, []  # needed once; a reader that has read everything holds no rows
         repeated = others = 0
-        for row_id, row in self._head:
+        for row_id, row in head:
             if not isinstance(row, Mapping):
                 continue
             try:
@@ -277,7 +275,7 @@ class SourceReader(Generic[R]):
                 repeated += 1
             else:
                 others += 1
-                if others * 10 > len(self._head):
+                if others * 10 > len(head):
                     return False
         return repeated >= 3 and others * 10 <= repeated
 
@@ -343,55 +341,6 @@ def load_records(
     reports = [_after_draw(report, kept, rest) for report, kept, rest in zip(reports, drawn, left_out)]
     dropped += [Dropped(record.id, NOT_DRAWN, "left out by the mixture") for rest in left_out for record in rest]
     return LoadedData([record for kept in drawn for record in kept], dropped, reports)
-
-
-def find_sources(
-    dataset: DatasetSpec,
-    *,
-    dataset_dir: str | Path | None = None,
-    split: str | None = None,
-    subset: str | None = None,
-) -> list[Source]:
-    """The sources that a dataset specification names, in its order, with names and row ids of their own."""
-    names = _names(dataset, dataset_dir)
-    found = [open_source(name, dataset_dir=dataset_dir, split=split, subset=subset) for name in names]
-    return distinct_labels(_distinct_names(found))
-
-
-def _names(dataset: DatasetSpec, dataset_dir: str | Path | None) -> list[str]:
-    if isinstance(dataset, str):
-        whole = Path(dataset).exists() or (dataset_dir is not None and (Path(dataset_dir) / dataset).exists())
-        names = [dataset] if whole else [part.strip() for part in dataset.split(",")]
-    else:
-        names = list(dataset)
-    names = [name for name in names if name]
-    if not names:
-        raise DataError("dataset is empty: name a file, a folder, a hub id or a dataset of dataset_info.json")
-    return names
-
-
-def _distinct_names(sources: Sequence[Source]) -> list[Source]:
-    """Sources of one name (`a/train.jsonl`, `b/train.jsonl`) are counted under their paths."""
-    count = Counter(source.name for source in sources)
-    return [source if count[source.name] == 1 else replace(source, name=source.path) for source in sources]
-
-
-def for_sources(given: Mapping[str, float] | None, sources: Sequence[Source], what: str) -> list[float | None] | None:
-    """Numbers by a source's name, path or file name in the order of the sources; None where none is given.
-
-    Raises:
-        DataError: a name is no source's; `what` says whose names they are.
-    """
-    if given is None:
-        return None
-    names = [(source.name, source.path, Path(source.path).name) for source in sources]
-    known = {name for of_source in names for name in of_source}
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; sources are {', '.join(of[0] for of in names)}"
-            raise DataError(f"{what} names {name!r}, which is no source{hint}")
-    return [next((given[name] for name in of_source if name in given), None) for of_source in names]
 
 
 def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
+from palate.data.dataset_spec import find_sources, for_sources
 from palate.data.kinds import record_kind
-from palate.data.load import SourceReader, SourceReport, find_sources, for_sources
+from palate.data.load import SourceReader, SourceReport
 from palate.data.mix import NOT_DRAWN, counts, drawn_key
 from palate.data.outputs import check_output_folder
 from palate.data.rows import Reading

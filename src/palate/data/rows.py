@@ -262,12 +262,6 @@ def without_prompt(
     return with_system(origin.row.get("system"), prompt), answers
 
 
-def split_off_prompt(chosen: Messages, rejected: Messages) -> tuple[Messages, Messages, Messages]:
-    """(prompt, chosen, rejected) of two whole conversations: they share all turns up to the answers compared."""
-    prompt, (chosen, rejected), _ = split_answers((), (chosen, rejected), ("chosen", "rejected"))
-    return prompt, chosen, rejected
-
-
 def pair(
     origin: Origin,
     prompt: Messages,

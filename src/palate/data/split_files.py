@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
+from palate.data.dataset_spec import DatasetSpec, find_sources
 from palate.data.kinds import check_one_kind
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
+from palate.data.load import SourceReader, SourceReport
 from palate.data.measures.similarity import PLACES, near_duplicates, signature
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder

@@ -61,7 +61,7 @@ def with_turns(
             )
         elif columns is not None and name in columns:
             raise RowError(
-                "turns_as_text", f"{name} is no list of turns, which other rows have as text: {excerpt(value)}"
+                "turns_as_text", f"{name} is not a list of turns, which other rows have as text: {excerpt(value)}"
             )
         elif _UNPARSED.match(value) and literal(value) is None and _looks_like_turns(value, tags):
             raise RowError("turns_as_text", f"{name} has turns written as text that cannot be parsed: {excerpt(value)}")

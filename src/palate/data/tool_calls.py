@@ -24,7 +24,7 @@ def read_calls(value: Any, name: str) -> tuple[ToolCall, ...]:
 def read_call(call: Any, name: str) -> ToolCall:
     """`{id, type: function, function: {name, arguments}}` or `{name, arguments}`; arguments as object or JSON text."""
     if not isinstance(call, Mapping):
-        raise RowError("bad_tool_call", f"{name} is no object: {excerpt(call)}")
+        raise RowError("bad_tool_call", f"{name} is not an object: {excerpt(call)}")
     inner = call.get("function")
     function = inner if isinstance(inner, Mapping) else call
     called = function.get("name") or (inner if isinstance(inner, str) else None)
@@ -53,7 +53,7 @@ def calls_of_text(said: Any, name: str) -> tuple[ToolCall, ...]:
             return tuple(call for one in tagged for call in calls_of_text(one, name))
         said = literal(said)
     if not said or not isinstance(said, Mapping | list):
-        raise RowError("bad_tool_call", f"{name} is a tool call, but its text is no JSON of one with a name")
+        raise RowError("bad_tool_call", f"{name} is a tool call, but its text is not JSON of a call with a name")
     return read_calls(said, name)
 
 

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from palate.stats import FEW_CLUSTERS, Interval, cluster_mean_interval, rate_interval
-from palate.text.encode import EncodedGroup
 
 Average: TypeAlias = Literal["mean", "sum"]
 Scores: TypeAlias = Sequence[tuple[Sequence[float], Sequence[int]]]
@@ -148,11 +147,6 @@ def _by_dimension(
             ]
             found[name] = DimensionAccuracy(len(signs), len(set(names)), *rates)
     return found
-
-
-def pairs_only(groups: Sequence[EncodedGroup]) -> list[EncodedGroup]:
-    """The groups with two completions."""
-    return [group for group in groups if len(group.completions) == 2]
 
 
 def _own(sums: Sequence[float], tokens: Sequence[int], average: Average) -> float:

@@ -211,7 +211,7 @@ def _messages(prompt: Any, where: str) -> Messages:
     except RowError as error:
         raise DataError(f"{where}: {error.detail}") from error
     if strange is not None or not turns:
-        said = f"{strange!r} is no role" if strange is not None else "the prompt is empty"
+        said = f"{strange!r} is not a role" if strange is not None else "the prompt is empty"
         raise DataError(f"{where}: {said}; a prompt's turns are by {', '.join(get_args(Role))}")
     return turns
 

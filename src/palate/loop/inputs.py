@@ -7,7 +7,7 @@ from pathlib import Path
 
 from palate.config.pipeline import PlannedRun
 from palate.config.rollout import RolloutFields
-from palate.data.load import find_sources
+from palate.data.dataset_spec import find_sources
 from palate.data.scores import rule_score
 from palate.errors import ConfigError, DataError
 

@@ -11,6 +11,7 @@ from palate.evaluation.table import answers, printable
 from palate.report.contents import Row, RunContents, values_of
 from palate.report.scales import number
 from palate.report.stages import ONLINE, stage_of
+from palate.stats.repetition import ends_in_loop
 
 _LONGEST_UNIT, _TIMES, _CHARACTERS = 40, 4, 8
 _NO_ENTROPY = 0.05
@@ -60,16 +61,10 @@ def at_limit(contents: RunContents) -> str:
 def repeats(text: str) -> bool:
     """Whether a text ends in the same 1 … 40 characters at least four times in a row, and at least 8 characters."""
     # A space after the last word makes `g g g g` four times the same.
-    return any(_ends_in_loop(one) for one in (text.strip(), f"{text.strip()} "))
-
-
-def _ends_in_loop(text: str) -> bool:
-    for unit in range(1, _LONGEST_UNIT + 1):
-        span = max(unit * _TIMES, _CHARACTERS)
-        tail = text[-span:]
-        if len(tail) == span and all(tail[place] == tail[place - unit] for place in range(unit, span)):
-            return True
-    return False
+    return any(
+        ends_in_loop(one, longest=_LONGEST_UNIT, times=_TIMES, least=_CHARACTERS)
+        for one in (text.strip(), f"{text.strip()} ")
+    )
 
 
 def _repetition(contents: RunContents) -> str:

@@ -54,6 +54,11 @@ class EncodedGroup:
         return len(self.prompt_ids) + sum(len(c.ids) for c in self.completions)
 
     @property
+    def prompt_key(self) -> bytes:
+        """What groups of one prompt share; a group without one (plain text) has its id."""
+        return self.prompt_ids.tobytes() or self.id.encode()
+
+    @property
     def longest_row(self) -> int:
         """Tokens of the longest prompt + completion."""
         return len(self.prompt_ids) + max((len(c.ids) for c in self.completions), default=0)

@@ -160,7 +160,7 @@ def token_statistics(groups: Sequence[EncodedGroup]) -> dict[str, Any]:
 def example(group: EncodedGroup, template: Template, *, around: int = 12) -> dict[str, Any]:
     """One row as it is trained: its texts, and token by token what stands around the boundary.
 
-    Each completion's `start` and `end` list (token text, trained) for its first and last tokens.
+    Each completion's `start` and `end` list (token text, trained) for its first and last tokens, none of them twice.
     """
 
     def pieces(ids: Iterable[int]) -> list[str]:
@@ -178,7 +178,7 @@ def example(group: EncodedGroup, template: Template, *, around: int = 12) -> dic
             {
                 "text": str(template.tokenizer.decode(one.ids.tolist())),
                 "start": marked(one.ids[:around].tolist(), one.trained[:around].tolist()),
-                "end": marked(one.ids[-4:].tolist(), one.trained[-4:].tolist()),
+                "end": marked(one.ids[around:][-4:].tolist(), one.trained[around:][-4:].tolist()),
             }
             for one in group.completions
         ],
@@ -319,7 +319,7 @@ def _example_lines(example: Mapping[str, Any]) -> list[str]:
         f"  {'prompt':<9}… {'|'.join(map(repr, example['prompt_end'][-6:]))}",
     ]
     for name, completion in zip(names, completions):
-        start, end = completion["start"][:6], completion["end"][-2:]
-        shown = ["|".join(f"{text!r}{'*' if trained else ''}" for text, trained in part) for part in (start, end)]
-        lines.append(f"  {name:<9}{shown[0]} … {shown[1]}")
+        tokens = [f"{text!r}{'*' if trained else ''}" for text, trained in (*completion["start"], *completion["end"])]
+        whole = "|".join(tokens) if len(tokens) <= 8 else f"{'|'.join(tokens[:6])} … {'|'.join(tokens[-2:])}"
+        lines.append(f"  {name:<9}{whole}")
     return lines

@@ -108,7 +108,7 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
 
 
 def _different_prompts(groups: Sequence[EncodedGroup]) -> int:
-    return len({group.prompt_ids.tobytes() for group in groups})
+    return len({group.prompt_key for group in groups})
 
 
 def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 
 from palate.config.health import HealthFields
+from palate.stats.repetition import ends_in_loop
 
 # A loop: the same 1 … 8 tokens at least this often in a row, at the end of what was written.
 _LONGEST_UNIT, _REPEATS, _LOOP_TOKENS = 8, 4, 8
@@ -77,7 +78,7 @@ def vitals(
     return Vitals(
         length=sum(map(len, answers)) / n,
         distinct_2=sum(map(distinct_2, bodies)) / n,
-        loops=sum(map(ends_in_loop, bodies)) / n,
+        loops=sum(map(loops, bodies)) / n,
         ended=sum(bool(answer) and answer[-1] in stops for answer in answers) / n,
         entropy=-sum(logps) / tokens,
         kl=None if above is None else above / n,
@@ -91,14 +92,9 @@ def distinct_2(ids: Sequence[int]) -> float:
     return len(set(pairs)) / len(pairs) if pairs else 1.0
 
 
-def ends_in_loop(ids: Sequence[int]) -> bool:
+def loops(ids: Sequence[int]) -> bool:
     """Whether the last tokens are a unit of up to 8 tokens, at least 4 times in a row and at least 8 tokens long."""
-    for unit in range(1, _LONGEST_UNIT + 1):
-        span = max(unit * _REPEATS, _LOOP_TOKENS)
-        tail = ids[-span:]
-        if len(tail) == span and all(tail[place] == tail[place - unit] for place in range(unit, span)):
-            return True
-    return False
+    return ends_in_loop(ids, longest=_LONGEST_UNIT, times=_REPEATS, least=_LOOP_TOKENS)
 
 
 def signs(now: Vitals, before: Vitals, limits: HealthFields) -> Iterator[Sign]:

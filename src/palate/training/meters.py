@@ -83,7 +83,7 @@ class HeldOutErrors:
         for place, (group, weight) in enumerate(zip(groups, weights.tolist(), strict=True)):
             if weight > 0:
                 row = {name: column[place] for name, column in columns.items()}
-                self._rows.append((group.prompt_ids.tobytes() or group.id.encode(), weight, row))
+                self._rows.append((group.prompt_key, weight, row))
 
     def facts(self, gather: Callable[[list[Row]], list[Row]]) -> dict[str, float]:
         """`rows`, `prompts` (how many differ), and `se/NAME` for each metric that two prompts or more have.
@@ -112,3 +112,12 @@ def _standard_error(rows: Sequence[tuple[bytes, float, float]]) -> float | None:
     residuals = weights * (values - (weights @ values) / total)
     sums = np.bincount([names[prompt] for prompt, _, _ in rows], weights=residuals)
     return float(math.sqrt(len(sums) / (len(sums) - 1) * (sums @ sums)) / total)
+
+
+def of_all_ranks(rows: list[Row], ranks: int) -> list[Row]:
+    """The rows of every process, those of rank 0 first."""
+    if ranks == 1:
+        return rows
+    parts: list[list[Row]] = [[] for _ in range(ranks)]
+    torch.distributed.all_gather_object(parts, rows)
+    return [row for part in parts for row in part]

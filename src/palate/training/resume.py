@@ -10,8 +10,9 @@ from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
 
-from palate.artifacts import read_json, read_jsonl, verify_folder, write_text
+from palate.artifacts import RunDir, read_json, read_jsonl, verify_folder, write_text
 from palate.errors import ArtifactError
+from palate.training.session import Session
 
 # What decides which tensors a checkpoint holds and what they mean, what its optimiser brings along whatever the config
 # says, and by what it knows its best evaluation.
@@ -74,6 +75,52 @@ def check_resumable(checkpoint: Path) -> None:
         raise ArtifactError(
             f"{checkpoint}: holds the model only (save_only_model: true) and cannot be resumed; name it as "
             "model_name_or_path (or adapter_name_or_path) of a new run instead"
+        )
+
+
+def checkpoint_of(session: Session, folder: RunDir) -> Path | None:
+    """The checkpoint to resume from; prints which one, and why newer ones are not used."""
+    wanted = session.config.resume_from_checkpoint
+    if not wanted:
+        return None
+    if isinstance(wanted, str):
+        return Path(wanted)
+    newest, skipped = folder.newest_checkpoint()
+    if newest is not None:
+        check_resumable(newest)
+    for path, reason in skipped:
+        session.voice.say(f"{path.name} is passed over: {reason}")
+    where = f"resuming from {newest.name}" if newest else "no complete checkpoint yet: starting from the beginning"
+    session.voice.say(where)
+    return newest
+
+
+def check_same_run(session: Session, folder: RunDir) -> None:
+    """Print the settings and rows that changed since the run began, and refuse another base model or reference.
+
+    Raises:
+        ArtifactError: a checkpoint of this run does not fit the config.
+    """
+    began = folder.read()
+    for line in changed_settings(folder.path, began.get("config") or {}, session.config.resolved()):
+        session.voice.say(line)
+    rows = (began.get("data") or {}).get("identity")
+    if rows not in (None, session.data.identity):
+        session.voice.say(
+            "warning: these are not the rows that the run began with: it continues with the new rows at this step, "
+            "and its result is not that of an uninterrupted run"
+        )
+    base = (began.get("model") or {}).get("identity")
+    if session.config.finetuning_type == "lora" and base not in (None, session.policy.identity):
+        raise ArtifactError(
+            f"{folder.path}: the adapter was begun on the weights {base}, the config now gives "
+            f"{session.policy.identity}; put model_name_or_path and adapter_name_or_path back, or start a new run"
+        )
+    before = began.get("reference") or {}
+    if session.reference is not None and before and before.get("identity") != session.reference.identity:
+        raise ArtifactError(
+            f"{folder.path}: the run was started against the reference {before.get('identity')}, the config "
+            f"now gives {session.reference.identity}; put model and ref_model back, or start a new run"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,27 @@ from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
 from palate.errors import ArtifactError, BatchStop, Stopped
 from palate.models.generate import Decoding
-from palate.models.reference import Reference
 from palate.text.groups import EncodedGroup
 from palate.training.arguments import training_arguments
 from palate.training.best import check_best_metric
 from palate.training.build import balance_of
 from palate.training.callbacks import EvaluationLog, StepMetrics, StopOnSignal, TerminalProgress
 from palate.training.early import StopEarly
-from palate.training.environment import is_main_process, machine, peak_memory_bytes, versions
+from palate.training.environment import is_main_process, peak_memory_bytes
+from palate.training.facts import run_facts
 from palate.training.memory import largest_batch, plan_memory
 from palate.training.methods.online import OnlineMethod
 from palate.training.policy_engine import FOLDER as ROLLOUT_POLICY
 from palate.training.policy_engine import policy_engine
 from palate.training.publish import publish
 from palate.training.references import fill_reference
-from palate.training.resume import changed_settings, check_resumable, rewind_metrics, rewind_samples
+from palate.training.resume import check_resumable, check_same_run, checkpoint_of, rewind_metrics, rewind_samples
 from palate.training.rewards import JudgeRewards
 from palate.training.rollouts import Sampler
 from palate.training.samples import SampleWriter
+from palate.training.scoring import Scoring
 from palate.training.session import Session, prepare
+from palate.training.steps import micro_batches
 from palate.training.trackers import check_trackers
 from palate.training.trainer import PalateTrainer
 from palate.training.watch import Watch
@@ -106,11 +109,12 @@ class _Training:
 
     def run(self) -> RunResult:
         session, config = self.session, self.session.config
-        checkpoint = self._checkpoint()
+        checkpoint = checkpoint_of(session, self.folder)
         if self.main:
-            self._check_reference(checkpoint)
+            if checkpoint is not None:
+                check_same_run(session, self.folder)
             write_json(self.folder.data, session.data.report)
-            self.folder.update(**_facts(session))
+            self.folder.update(**run_facts(session))
             self._rewind(checkpoint)
         stop = StopOnSignal(session.device)
         with contextlib.ExitStack() as stack:
@@ -187,19 +191,26 @@ class _Training:
 
     def _trainer(self, stop: StopOnSignal) -> PalateTrainer:
         session, config = self.session, self.session.config
-        budget = self._token_budget()
+        reference = session.reference if session.rewards is None else None  # online methods compare with it themselves
         trainer = PalateTrainer(
             model=session.policy.model,
             method=session.method,
-            reference=session.reference if session.rewards is None else None,
+            reference=reference,
             train_groups=session.data.train,
             eval_groups=session.data.evaluation,
-            collate=session.policy.collate,
-            packed=session.policy.probe.packed,
-            token_budget=budget,
-            trunk=session.policy.trunk,
-            balance=balance_of(config, session.policy.model)[0],
-            noise=session.policy.noise,
+            split=partial(
+                micro_batches,
+                budget=self._token_budget(),
+                collate=session.policy.collate,
+                packed=session.policy.probe.packed,
+            ),
+            scoring=Scoring(
+                session.method,
+                reference,
+                trunk=session.policy.trunk,
+                balance=balance_of(config, session.policy.model)[0],
+                noise=session.policy.noise,
+            ),
             sampler=self._sampler(),
             on_step=self._on_step,
             between_batches=stop.between_batches,
@@ -297,51 +308,6 @@ class _Training:
             values = done[-1] if done else trainer.evaluate()
         return {name: float(value) for name, value in values.items() if name.startswith("eval_")}
 
-    def _checkpoint(self) -> Path | None:
-        """The checkpoint to resume from; those passed over are said."""
-        wanted = self.session.config.resume_from_checkpoint
-        if not wanted:
-            return None
-        if isinstance(wanted, str):
-            return Path(wanted)
-        newest, skipped = self.folder.newest_checkpoint()
-        if newest is not None:
-            check_resumable(newest)
-        for path, reason in skipped:
-            self.session.voice.say(f"{path.name} is passed over: {reason}")
-        where = f"resuming from {newest.name}" if newest else "no complete checkpoint yet: starting from the beginning"
-        self.session.voice.say(where)
-        return newest
-
-    def _check_reference(self, checkpoint: Path | None) -> None:
-        """A resumed run keeps its reference and what its checkpoint holds; other settings and other rows are said."""
-        if checkpoint is None:
-            return
-        began = self.folder.read()
-        for line in changed_settings(self.folder.path, began.get("config") or {}, self.session.config.resolved()):
-            self.session.voice.say(line)
-        rows = (began.get("data") or {}).get("identity")
-        if rows not in (None, self.session.data.identity):
-            self.session.voice.say(
-                "warning: these are not the rows that the run began with: it goes on with what it would draw of the "
-                "new ones at this step, and ends elsewhere than an unbroken run"
-            )
-        base = (began.get("model") or {}).get("identity")
-        if self.session.config.finetuning_type == "lora" and base not in (None, self.session.policy.identity):
-            raise ArtifactError(
-                f"{self.folder.path}: the adapter was begun on the weights {base}, the config now gives "
-                f"{self.session.policy.identity}; put model_name_or_path and adapter_name_or_path back, or start a "
-                "new run"
-            )
-        if self.session.reference is None:
-            return
-        before = began.get("reference") or {}
-        if before and before.get("identity") != self.session.reference.identity:
-            raise ArtifactError(
-                f"{self.folder.path}: the run was started against the reference {before.get('identity')}, the config "
-                f"now gives {self.session.reference.identity}; put model and ref_model back, or start a new run"
-            )
-
     def _rewind(self, checkpoint: Path | None) -> None:
         """What was logged after the checkpoint will be logged again; the last row before it is the last so far."""
         rewind_samples(self.folder.samples, checkpoint)
@@ -376,43 +342,6 @@ def _answer_tokens(config: RunConfig, groups: Sequence[EncodedGroup]) -> int:
     if not isinstance(config, RolloutFields) or config.rollout_url is not None:
         return 0
     return max(group.longest_row for group in groups)
-
-
-def _facts(session: Session) -> dict[str, Any]:
-    """What run.json says from the first moment on."""
-    config, policy, data = session.config, session.policy, session.data
-    tree_named = "flex" if config.attention == "flex" else "tree"
-    return {
-        "schema": 1,
-        "stage": config.stage,
-        "config": config.resolved(),
-        "versions": versions(),
-        "machine": machine(session.device),
-        "precision": session.precision.name,
-        "attention": tree_named if policy.probe.packed else f"padded: {policy.probe.reason}",
-        "model": {
-            "name": config.model_name_or_path,
-            "identity": policy.identity,
-            "trainable_parameters": policy.trainable,
-            "total_parameters": policy.total,
-        },
-        "reference": _reference_facts(session.reference),
-        "objective": session.method.name,
-        "data": {
-            "train_groups": len(data.train),
-            "train_prompts": data.prompts_trained,
-            "eval_groups": len(data.evaluation),
-            "eval_prompts": data.prompts_evaluated,
-            "identity": data.identity,
-            **({"held_out_identity": data.held_out_identity} if data.evaluation else {}),
-        },
-    }
-
-
-def _reference_facts(reference: Reference | None) -> dict[str, Any]:
-    if reference is None:
-        return {"kind": "none", "identity": None}
-    return {"kind": reference.kind, "identity": reference.identity, "is_start": reference.is_start}
 
 
 def _one_line(error: BaseException) -> str:

@@ -8,10 +8,8 @@ whole step and all ranks, metrics are means over examples, and a checkpoint coun
 from __future__ import annotations
 
 import contextlib
-import functools
-import shutil
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,28 +19,26 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, rotate_checkpoints
 
-from palate.artifacts import SEAL, read_json, seal_folder, write_errors, write_json
-from palate.errors import NonFiniteError, TrainingError
+from palate.artifacts import SEAL, seal_folder
+from palate.errors import TrainingError
 from palate.models.casts import reuse_casts
-from palate.models.experts import RouterBalance
-from palate.models.logprobs import Logps, per_completion
-from palate.models.neftune import EmbeddingNoise
-from palate.models.reference import Reference, evaluating, score
+from palate.models.reference import Reference
+from palate.models.restore import load_renamed, stored_otherwise
 from palate.models.save import save_pretrained
-from palate.models.trunk import TrunkCache
 from palate.progress import Pass, progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
-from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, same_random_state, set_random_state
+from palate.training.checkpoints import restore_method_state, unsealed, write_method_state
+from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, set_random_state
+from palate.training.evaluation_pass import EvaluationPass
 from palate.training.examination import Examination
-from palate.training.meters import HeldOutErrors, Meter, Row
+from palate.training.finite import check_finite
+from palate.training.meters import Meter, of_all_ranks
 from palate.training.methods.base import LossOutput, Method
 from palate.training.resume import follow_schedule
 from palate.training.rollouts import Rollouts, Sampler
-from palate.training.steps import Groups, StepOrder, micro_batches, order_of
-
-# What a method carries from step to step, in a checkpoint.
-METHOD_STATE = "method_state.json"
+from palate.training.scoring import Scoring
+from palate.training.steps import Groups, StepOrder, order_of
 
 # Seconds after which the progress of a step or an evaluation gets a bar of its own.
 _SLOW_STEP = 5.0
@@ -57,12 +53,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         reference: None where the method needs none.
         train_groups: what is trained on.
         eval_groups: what is evaluated on, or None.
-        collate: `text.batch.pack`, or `pad` for models that need separate rows.
-        packed: which of the two it is.
-        token_budget: tokens of one forward pass.
-        trunk: what frozen bottom layers computed, or None.
-        balance: the load-balancing term of a mixture of experts, or None; added in training, logged as `aux_loss`.
-        noise: on the embeddings in training passes, or None.
+        split: groups to batches of at most the token budget.
+        scoring: of a batch, with the method and the reference.
         sampler: answers the prompts of each step before it is made, for online methods; these compare with the
             reference themselves.
         on_step: called after every optimiser step with the step's metrics, on every rank.
@@ -70,9 +62,9 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         args: transformers' arguments, with `logging_nan_inf_filter` off.
 
     Attributes:
-        examination: looks on at every evaluation; None looks at nothing.
-        step_groups: what this rank's last step was made on.
-        evaluated: of the latest evaluation, how many rows and prompts it had and the standard errors of its means.
+        examination: sees every evaluation, or None.
+        step_groups: the groups of this rank's last step.
+        evaluated: the numbers of rows and prompts of the latest evaluation and the standard errors of its means.
     """
 
     def __init__(
@@ -83,12 +75,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         reference: Reference | None,
         train_groups: Sequence[EncodedGroup],
         eval_groups: Sequence[EncodedGroup] | None,
-        collate: Callable[[Sequence[EncodedGroup]], Batch],
-        packed: bool,
-        token_budget: int,
-        trunk: TrunkCache | None = None,
-        balance: RouterBalance | None = None,
-        noise: EmbeddingNoise | None = None,
+        split: Callable[[Sequence[EncodedGroup]], list[Batch]],
+        scoring: Scoring,
         sampler: Sampler | None = None,
         on_step: Callable[[int, dict[str, float]], None],
         between_batches: Callable[[], None] = lambda: None,
@@ -97,12 +85,8 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     ) -> None:
         self.method = method
         self.reference = reference
-        self.split: Callable[[Sequence[EncodedGroup]], list[Batch]] = lambda groups: micro_batches(
-            groups, token_budget, collate, packed=packed
-        )
-        self._trunk = trunk
-        self._balance = balance
-        self._noise = noise
+        self.split = split
+        self._scoring = scoring
         self.examination: Examination | None = None
         self.evaluated: dict[str, float] = {}
         self._rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
@@ -124,7 +108,14 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             eval_dataset=Groups(eval_groups) if eval_groups else None,
             **kwargs,
         )
-        self._coupled = CoupledLoss(method, self._forward, reference, self.split, self.args.device)
+        self._coupled = CoupledLoss(method, self._scoring.forward, reference, self.split, self.args.device)
+        self._evaluation = EvaluationPass(
+            method=method,
+            scoring=self._scoring,
+            coupled=self._coupled,
+            split=self.split,
+            device=self.args.device,
+        )
         self._step_meter = Meter(self.args.device)
         self._log_meter = Meter(self.args.device)
 
@@ -134,12 +125,14 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         dataset = train_dataset if train_dataset is not None else self.train_dataset
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
         if self._rollouts is not None and self._rollouts.updates > 1:
-            step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-            return StepOrder(len(dataset), step, seed, repeats=self._rollouts.updates)
+            return StepOrder(len(dataset), self._rows_of_step(), seed, repeats=self._rollouts.updates)
         return self._order(len(dataset), self.args.train_batch_size, seed)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> StepOrder:
         return self._order(len(eval_dataset), self.args.eval_batch_size, None)
+
+    def _rows_of_step(self) -> int:
+        return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
 
     def _order(self, rows: int, batch: int, seed: int | None) -> StepOrder:
         # One process needs no filling: its last batch is simply shorter.
@@ -149,8 +142,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def groups_of_run(self) -> list[EncodedGroup]:
         """The training groups that the run will meet: all, or the first of the order where max_steps ends it sooner."""
         groups = self.train_dataset.groups
-        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        wanted = self.args.max_steps * step if self.args.max_steps > 0 else len(groups)
+        wanted = self.args.max_steps * self._rows_of_step() if self.args.max_steps > 0 else len(groups)
         if wanted >= len(groups):
             return list(groups)
         return [groups[index] for index in list(self._get_train_sampler())[:wanted]]
@@ -212,8 +204,7 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def save_checkpoint(self) -> None:
         """A checkpoint of the last complete step, unless there is one or no step was made."""
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        if self.state.global_step and not (folder / SEAL).is_file():
+        if self.state.global_step and not (self._checkpoint_folder() / SEAL).is_file():
             self._save_checkpoint(self.model, None)
 
     def training_step(
@@ -227,14 +218,14 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         if self.method.couples_batch:
             return self._coupled_step(model, scale)
         batches = [batch.to(self.args.device) for batch in self.split(inputs)]
-        references = self._reference_logps(batches)
+        references = self._scoring.references(batches)
         total = torch.zeros((), device=self.args.device)
         for number, (batch, reference) in enumerate(zip(batches, references)):
             self._between_batches()
             with self._sync_at(model, last=number == len(batches) - 1):
-                output, weights, more = self._loss(model, batch, reference)
-                loss = ((output.loss * weights).sum() + more) * scale
-                self._record(batch.groups, output, weights)
+                found = self._scoring.loss(model, batch, reference)
+                loss = ((found.output.loss * found.weights).sum() + found.balancing) * scale
+                self._record(batch.groups, found.output, found.weights)
                 self.accelerator.backward(loss)
             total += loss.detach()
         return total
@@ -247,8 +238,10 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         for number, one in enumerate(step.passes):
             self._between_batches()
             with self._sync_at(model, last=number == len(step.passes) - 1):
-                scored = self._forward(model, one.batch)
-                more = self._unevenness(scored, one.batch, self.method.weights(one.batch))
+                scored = self._scoring.forward(model, one.batch)
+                weights = self.method.weights(one.batch)
+                more, metrics = self._scoring.balancing(scored, one.batch, weights)
+                self._step_meter.add(metrics, weights)
                 self.accelerator.backward((scored.logps * one.gradient).sum() * self.args.world_size + more * scale)
         self._record(step.groups, step.output, step.weights)
         return (step.output.loss * step.weights).sum() * scale
@@ -256,38 +249,6 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
     def _sync_at(self, model: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """Ranks exchange gradients in a batch's last pass only."""
         return contextlib.nullcontext() if last else self.accelerator.no_sync(model)
-
-    def _forward(self, model: torch.nn.Module, batch: Batch) -> Any:
-        inputs = self.method.inputs(batch)
-        if self._balance is not None and torch.is_grad_enabled():
-            inputs = {**inputs, "routers": True}
-        noise = self._noise if model.training else None
-        with noise.on(batch) if noise is not None else contextlib.nullcontext():
-            return score(functools.partial(model, **inputs), batch, self._trunk)
-
-    def _unevenness(self, output: Any, batch: Batch, weights: torch.Tensor) -> torch.Tensor | float:
-        """What the balancing term adds to Σ w·loss of a batch that is trained on."""
-        if self._balance is None or output.router_logits is None:
-            return 0.0
-        uneven = self._balance.loss(output.router_logits, batch)
-        self._step_meter.add({"aux_loss": uneven.detach()}, weights)
-        return self._balance.coefficient * (uneven * weights).sum()
-
-    def _reference_logps(self, batches: Sequence[Batch]) -> list[Logps | None]:
-        if self.reference is None:
-            return [None] * len(batches)
-        return [per_completion(tokens, batch) for tokens, batch in zip(self.reference.logps(batches), batches)]
-
-    def _loss(
-        self, model: torch.nn.Module, batch: Batch, reference: Logps | None
-    ) -> tuple[LossOutput, torch.Tensor, torch.Tensor | float]:
-        """Losses and weights of a batch's groups, and what training adds to Σ w·loss."""
-        scored = self._forward(model, batch)
-        output = self.method.loss(self.method.read(scored, batch), reference, batch)
-        weights = self.method.weights(batch)
-        # A repeated row must not count even where its loss is not finite.
-        loss = torch.where(weights > 0, output.loss, torch.zeros_like(output.loss))
-        return LossOutput(loss, output.metrics), weights, self._unevenness(scored, batch, weights)
 
     def _record(self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
         losses = output.loss.detach()
@@ -301,28 +262,19 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         """The last look before the optimiser: raise on what is not finite, while the weights are still good."""
         self._step_scope.close()
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        losses = torch.cat(self._step_losses)
         value = norm.item() if isinstance(norm, torch.Tensor) else float(norm)
-        # A gradient scaler (fp16) meets infinite gradients on purpose and skips such steps itself.
-        gradient_bad = not torch.isfinite(torch.tensor(value)) and self.accelerator.scaler is None
-        finite = torch.isfinite(losses)
-        if gradient_bad or not bool(finite.all()):
-            rows = [group.id for group, ok in zip(self.step_groups, finite.tolist()) if not ok]
-            raise NonFiniteError(self._explain(rows, value))
+        check_finite(
+            self.state.global_step + 1,
+            torch.cat(self._step_losses),
+            value,
+            self.step_groups,
+            scaled=self.accelerator.scaler is not None,
+            has_beta=self.reference is not None,
+        )
         self._grad_norm = value
         # The rate of this very update; the schedule has moved on by the time the step is reported.
         self._step_learning_rate = float(self._get_learning_rate())
         return norm
-
-    def _explain(self, rows: list[str], norm: float) -> str:
-        where = f"step {self.state.global_step + 1}"
-        kept = "the weights were not touched and the last checkpoint is from before this step"
-        beta = "pref_beta: 0.2, " if self.reference is not None else ""  # a key of losses with a reference
-        remedy = f"try learning_rate: 1e-7, {beta}max_grad_norm: 0.5, or precision: fp32"
-        if rows:
-            return f"{where}: the loss is not finite for {', '.join(rows[:5])}; {kept}; {remedy}"
-        seen = ", ".join(group.id for group in self.step_groups[:5])
-        return f"{where}: the gradient norm is {norm} (rows {seen}); {kept}; {remedy}"
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not estimated: transformers' formula counts padded tokens through every parameter."""
@@ -357,13 +309,6 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
             torch.distributed.all_reduce(tensor)
         return tensor
 
-    def _rows_of_all_ranks(self, rows: list[Row]) -> list[Row]:
-        if self.args.world_size == 1:
-            return rows
-        parts: list[list[Row]] = [[] for _ in range(self.args.world_size)]
-        torch.distributed.all_gather_object(parts, rows)
-        return [row for part in parts for row in part]
-
     def evaluation_loop(
         self,
         dataloader: DataLoader[Any],
@@ -377,49 +322,31 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
         prepared = bool(self.accelerator._models)
         model = self.model_wrapped if prepared else self.accelerator.prepare_model(self.model, evaluation_mode=True)
         model.eval()
-        meter, errors = Meter(self.args.device), HeldOutErrors()
-        held_out: list[EncodedGroup] = []
         rows = len(dataloader.dataset)  # type: ignore[arg-type]
-        evaluating_rows = progress("evaluation", rows, delay=_SLOW_STEP)
-        with torch.no_grad(), reuse_casts(), same_random_state(self.args.device), evaluating_rows as scored:
-            for groups in dataloader:
-                if self._rollouts is not None:
-                    groups = self._rollouts.held_out(groups)
-                scored.advance(len(groups) * self.args.world_size)
-                if self.method.couples_batch:
-                    held_out.extend(groups)
-                    continue
-                batches = [batch.to(self.args.device) for batch in self.split(groups)]
-                for batch, reference in zip(batches, self._reference_logps(batches)):
-                    output, weights, _ = self._loss(model, batch, reference)
-                    meter.add({"loss": output.loss, **output.metrics}, weights)
-                    errors.add(batch.groups, *self.method.by_row(batch.groups, output, weights))
-                    if self.examination is not None:
-                        self.examination.see(batch.groups, output)
-                self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-            if held_out:
-                output, weights = self._coupled.evaluate(model, held_out)
-                meter.add({"loss": output.loss, **output.metrics}, weights)
-                in_order = [group for batch in self.split(held_out) for group in batch.groups]
-                errors.add(in_order, *self.method.by_row(in_order, output, weights))
+        with progress("evaluation", rows, delay=_SLOW_STEP) as scored:
+            meter, errors = self._evaluation.run(
+                model,
+                self._held_out_steps(dataloader, scored),
+                self.examination,
+                lambda: self.callback_handler.on_prediction_step(self.args, self.state, self.control),
+            )
         means = self._means(meter)
-        self.evaluated = errors.facts(self._rows_of_all_ranks)
+        self.evaluated = errors.facts(lambda rows: of_all_ranks(rows, self.args.world_size))
         if self.examination is not None:
             means |= self.examination.report(means)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
 
+    def _held_out_steps(self, dataloader: DataLoader[Any], scored: Pass) -> Iterator[Sequence[EncodedGroup]]:
+        for groups in dataloader:
+            answered = groups if self._rollouts is None else self._rollouts.held_out(groups)
+            scored.advance(len(answered) * self.args.world_size)
+            yield answered
+
     def evaluation_metrics(self) -> list[str]:
         """The names of what an evaluation measures, by scoring one held-out group; nothing random is used up."""
-        with torch.no_grad(), same_random_state(self.args.device), evaluating(self.model):
-            groups = self.eval_dataset.groups[:1]
-            if self._rollouts is not None:
-                groups = self._rollouts.held_out(groups)
-            batch = self.split(groups)[0].to(self.args.device)
-            policy = self.method.read(self._forward(self.model, batch), batch)
-            # Only the names are wanted, so the policy's own values do for the reference.
-            output = self.method.loss(policy, policy if self.method.needs_reference else None, batch)
-        return sorted(self.method.summarise(dict.fromkeys(("loss", *output.metrics), 1.0)))
+        groups = self.eval_dataset.groups[:1]
+        return self._evaluation.metrics(self.model, groups, self._rollouts)
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Whether the run's best evaluation so far is this one, and leaves a checkpoint that can be loaded at the end.
@@ -440,22 +367,14 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write, seal, and only then let go of older ones."""
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
-            if self.args.should_save and folder.exists():
-                shutil.rmtree(folder)
-            with write_errors(folder):
+            with unsealed(self._checkpoint_folder(), main=self.args.should_save) as folder:
                 super()._save_checkpoint(model, trial)
-                state = self.method.state()
-                if state and self.args.should_save:
-                    write_json(folder / METHOD_STATE, state)
+                if self.args.should_save:
+                    write_method_state(folder, self.method)
                 if self._rollouts is not None:
                     self._rollouts.save(folder, self.args.process_index, main=self.args.should_save)
-        except BaseException:
-            if self.args.should_save:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
         finally:
             self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
@@ -468,13 +387,32 @@ class PalateTrainer(Trainer):  # type: ignore[misc]
                 use_mtime=True,
             )
 
+    def _checkpoint_folder(self) -> Path:
+        return Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        if not self._load_renamed(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if not self._load_renamed(self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    def _load_renamed(self, checkpoint: str) -> bool:
+        """Load weights that Trainer would pass over because of their names; sharded models have files of their own."""
+        model, folder = self.model, Path(checkpoint)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or not stored_otherwise(model, folder):
+            return False
+        load_renamed(model, folder)
+        return True
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            follow_schedule(self.optimizer, self.lr_scheduler)
-        if checkpoint is not None and (Path(checkpoint) / METHOD_STATE).exists():
-            self.method.restore(read_json(Path(checkpoint) / METHOD_STATE))
-        if checkpoint is not None and self._rollouts is not None:
+        if checkpoint is None:
+            return
+        follow_schedule(self.optimizer, self.lr_scheduler)
+        restore_method_state(Path(checkpoint), self.method)
+        if self._rollouts is not None:
             self._rollouts.restore(Path(checkpoint), self.args.process_index)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:

@@ -281,7 +281,7 @@ def test_rules_from_yaml(tmp_path: Path) -> None:
 
 
 def test_paths_in_rules_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/users/me")
     against, margin, embedding = read_rules(
         {
             "rules": [
@@ -291,9 +291,9 @@ def test_paths_in_rules_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
             ]
         }
     )
-    assert against.model_dump()["against"] == ("/home/me/e.jsonl", "f")
-    assert margin.model_dump()["file"] == "/home/me/m.jsonl"
-    assert embedding.model_dump()["model"] == "/home/me/m"
+    assert against.model_dump()["against"] == ("/users/me/e.jsonl", "f")
+    assert margin.model_dump()["file"] == "/users/me/m.jsonl"
+    assert embedding.model_dump()["model"] == "/users/me/m"
     with pytest.raises(ConfigError, match=r"reference_margin.file: .*NOT_SET is not set"):
         read_rules({"rules": [{"reference_margin": {"file": "$NOT_SET/m"}}]})
 

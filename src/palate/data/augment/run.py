@@ -16,7 +16,8 @@ from palate.data.augment.plan import BY_MODEL, KINDS, Plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judge_scores, judged_pair, revised, reward_scores
 from palate.data.contract import write_contract
-from palate.data.load import DatasetSpec, LoadedData, find_sources, load_records
+from palate.data.dataset_spec import DatasetSpec, find_sources
+from palate.data.load import LoadedData, load_records
 from palate.data.messages import RowError
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder

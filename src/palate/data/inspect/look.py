@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from palate.data.dataset_spec import DatasetSpec, find_sources
 from palate.data.held_out import evaluation_texts
 from palate.data.inspect.coverage import FEWEST_JUDGED, PromptSample, gaps, prompt_clusters
 from palate.data.inspect.glance import Glance, Glancer
@@ -17,7 +18,7 @@ from palate.data.inspect.repeats import PAIR, contradictions, crowded_prompts, d
 from palate.data.inspect.row_ids import RowIds
 from palate.data.inspect.shown import shown_rows
 from palate.data.inspect.tokens import TokenLooker
-from palate.data.load import DatasetSpec, SourceReader, SourceReport, find_sources
+from palate.data.load import SourceReader, SourceReport
 from palate.data.measures.privacy import hide_private
 from palate.data.measures.similarity import near_duplicates
 from palate.data.parallel import ordered_chunks

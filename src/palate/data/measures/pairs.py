@@ -34,8 +34,6 @@ _REFUSAL_ZH = re.compile(
     r"(?:帮助|提供|回答|协助|满足|讨论|生成|撰写|支持|透露|给出|完成|执行|访问|浏览|分享|参与|鼓励)"
     rf"|作为一?[个名款位]?\s*(?:大型)?(?:人工智能|AI|语言模型|聊天机器人)[^。！？!?\n]{{0,20}}(?:{_CANNOT_ZH}|没有)"
 )
-REFUSALS_KNOWN = frozenset({"en", "zh"})
-"""Languages whose phrases of refusal are known; in others nothing is said of refusals."""
 JUDGED = frozenset({"en"})
 """Languages with word lists for all of insults, refusals and negation, by which `improvement` judges."""
 _LIST_MARK = re.compile(r"^\s*(?:[-*•–]|\d{1,2}[.)])\s+", re.MULTILINE)

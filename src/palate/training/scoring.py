@@ -1,0 +1,95 @@
+"""One forward pass over a batch: the policy's scores, the reference's, and the method's loss."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from palate.models.experts import RouterBalance
+from palate.models.logprobs import Logps, per_completion
+from palate.models.neftune import EmbeddingNoise
+from palate.models.reference import Reference, score
+from palate.models.trunk import TrunkCache
+from palate.text.batch import Batch
+from palate.training.methods.base import LossOutput, Method
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLoss:
+    """The loss of a batch.
+
+    Attributes:
+        output: losses and metrics, [groups].
+        weights: of the groups in the mean over the step, [groups].
+        balancing: what the load-balancing term adds to Σ w·loss; 0 without one, and in evaluation.
+    """
+
+    output: LossOutput
+    weights: torch.Tensor
+    balancing: torch.Tensor | float
+
+
+class Scoring:
+    """Scores batches with the policy and its reference.
+
+    Args:
+        method: the loss.
+        reference: None where the method needs none.
+        trunk: what frozen bottom layers computed, or None.
+        balance: the load-balancing term of a mixture of experts, or None.
+        noise: on the embeddings in training passes, or None.
+    """
+
+    def __init__(
+        self,
+        method: Method[Any],
+        reference: Reference | None,
+        *,
+        trunk: TrunkCache | None,
+        balance: RouterBalance | None,
+        noise: EmbeddingNoise | None,
+    ) -> None:
+        self._method = method
+        self._reference = reference
+        self._trunk = trunk
+        self._balance = balance
+        self._noise = noise
+
+    def forward(self, model: torch.nn.Module, batch: Batch) -> Any:
+        """The model's output on a batch, with the log-probabilities of its trained tokens."""
+        inputs = self._method.inputs(batch)
+        if self._balance is not None and torch.is_grad_enabled():
+            inputs = {**inputs, "routers": True}
+        noise = self._noise if model.training else None
+        with noise.on(batch) if noise is not None else contextlib.nullcontext():
+            return score(functools.partial(model, **inputs), batch, self._trunk)
+
+    def references(self, batches: Sequence[Batch]) -> list[Logps | None]:
+        """The reference's log-probabilities of each batch; None without a reference."""
+        if self._reference is None:
+            return [None] * len(batches)
+        return [per_completion(tokens, batch) for tokens, batch in zip(self._reference.logps(batches), batches)]
+
+    def loss(self, model: torch.nn.Module, batch: Batch, reference: Logps | None) -> BatchLoss:
+        """Losses and weights of a batch's groups, and what training adds to Σ w·loss."""
+        scored = self.forward(model, batch)
+        output = self._method.loss(self._method.read(scored, batch), reference, batch)
+        weights = self._method.weights(batch)
+        # A repeated row must not count even where its loss is not finite.
+        loss = torch.where(weights > 0, output.loss, torch.zeros_like(output.loss))
+        balancing, metrics = self.balancing(scored, batch, weights)
+        return BatchLoss(LossOutput(loss, {**output.metrics, **metrics}), weights, balancing)
+
+    def balancing(
+        self, scored: Any, batch: Batch, weights: torch.Tensor
+    ) -> tuple[torch.Tensor | float, dict[str, torch.Tensor]]:
+        """What the load-balancing term adds to Σ w·loss of a batch that is trained on, and its metric, [groups]."""
+        if self._balance is None or scored.router_logits is None:
+            return 0.0, {}
+        uneven = self._balance.loss(scored.router_logits, batch)
+        return self._balance.coefficient * (uneven * weights).sum(), {"aux_loss": uneven.detach()}
