@@ -240,3 +240,35 @@ def test_files_of_a_folder_that_code_their_labels_in_two_ways(tmp_path: Path) ->
     assert sides(load_records(files, kind=PreferencePair)) == RIGHT * 2
     (tmp_path / "a.jsonl").unlink()
     assert sides(load_records(str(tmp_path), kind=PreferencePair)) == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("answers", "labels"),
+    [
+        (("response_0", "response_1"), ("model_1", "model_2")),
+        (("response_0", "response_1"), ("Response 1", "Response 2")),
+        (("response_0", "response_1"), ("model_1", "model_1")),
+        (("response_1", "response_2"), ("response_0", "response_1")),
+        (("response_1", "response_2"), ("[[Assistant 0]]", "tie")),
+    ],
+)
+def test_numbers_in_words_that_are_counted_otherwise_than_the_answers(
+    tmp_path: Path, answers: tuple[str, str], labels: tuple[str, str]
+) -> None:
+    with pytest.raises(DataError, match="means is not certain; set labels"):
+        loaded(tmp_path, two(*answers, winner=labels))
+
+
+@pytest.mark.parametrize(
+    ("answers", "labels"),
+    [
+        (("response_0", "response_1"), ("model_0", "model_1")),
+        (("response_0", "response_1"), ("response_0", "response_1")),
+        (("response_1", "response_2"), ("model_1", "Model 2")),
+        (("answer_1", "answer_2"), ("answer_1", "option 2")),
+    ],
+)
+def test_numbers_in_words_that_are_counted_as_the_answers(
+    tmp_path: Path, answers: tuple[str, str], labels: tuple[str, str]
+) -> None:
+    assert sides(loaded(tmp_path, two(*answers, winner=labels))) == RIGHT
