@@ -171,8 +171,6 @@ def test_a_key_that_occurs_twice_is_named() -> None:
 CODINGS: list[tuple[str, list[dict[str, Any]], Sides, str]] = [
     ("1/2", [answered(1), answered(2)], [A, B], "label: 1 → response_1 (1), 2 → response_2 (1)"),
     ("text", [answered("1"), answered("2")], [A, B], "label: 1 → response_1 (1), 2 → response_2 (1)"),
-    ("0/1/2", [answered(0), answered(1), answered(2)], [A, B],
-     "label: 0 → tie (1), 1 → response_1 (1), 2 → response_2 (1)"),
     ("-1/+1", [answered(-1), answered(1)], [A, B], "label: -1 → response_1 (1), 1 → response_2 (1)"),
     ("-1/0/+1", [answered(-1), answered(0), answered(1)], [A, B],
      "label: -1 → response_1 (1), 0 → tie (1), 1 → response_2 (1)"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from palate.cli.data_arguments import chosen_reading
 from palate.data import LoadedData, load_records
 from palate.data.convert import convert
 from palate.errors import DataError
@@ -169,3 +170,105 @@ def test_prompts_of_a_conversation_are_the_same_converted_and_read(tmp_path: Pat
     convert(str(path), tmp_path / "prompts.jsonl", kind="prompts")
     read = [load_records(str(tmp_path / name), kind=Record).records for name in ("talk.jsonl", "prompts.jsonl")]
     assert [[turn.content for turn in records[0].prompt] for records in read] == [["q", "a", "q2"]] * 2
+
+
+def test_a_system_prompt_is_trained_on(tmp_path: Path) -> None:
+    data = loaded(tmp_path, [{"system_prompt": "Be brief.", "question": "q", "chosen": "a", "rejected": "b"}])
+    assert [(turn.role, turn.content) for turn in data.records[0].prompt] == [("system", "Be brief."), ("user", "q")]
+    assert data.sources[0].unknown_columns == ()
+
+
+def test_a_system_prompt_that_columns_maps_is_what_they_say(tmp_path: Path) -> None:
+    rows = [{"system_prompt": "q", "chosen": "a", "rejected": "b"}]
+    data = loaded(tmp_path, rows, columns={"prompt": "system_prompt"})
+    assert [(turn.role, turn.content) for turn in data.records[0].prompt] == [("user", "q")]
+
+
+def test_whether_each_answer_is_correct_is_read_as_rewards(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "responses": ["bad", "good"], "is_correct": [False, True]}]
+    assert sides(loaded(tmp_path, rows, columns={"rewards": "is_correct"})) == [("good", "bad")]
+
+
+def test_a_second_prompt_is_named_as_not_read(tmp_path: Path) -> None:
+    data = loaded(
+        tmp_path,
+        [
+            {"prompt": "p", "question": "q", "chosen": "a", "rejected": "b"},
+            {"query": "p2", "chosen": "a", "rejected": "b"},
+        ],
+    )
+    assert [pair.prompt[0].content for pair in data.records] == ["p", "p2"]
+    assert data.sources[0].unknown_columns == ("question",)
+
+
+def test_answers_that_are_numbers_are_not_taken_for_a_missing_column(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="but what they hold is not"):
+        loaded(tmp_path, [{"prompt": "2+2", "chosen": 4, "rejected": 5}])
+
+
+def test_a_label_of_the_command_line_may_have_an_equals_sign() -> None:
+    assert chosen_reading(labels=["A==B=tie", "A+=first"]).labels == {"A==B": "tie", "A+": "first"}
+
+
+def test_ranks_of_a_csv_file_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "ranks.csv"
+    path.write_text('prompt,responses,ranks\nq,"[""bad"", ""good""]","[2, 1]"\n', encoding="utf-8")
+    assert sides(load_records(str(path), kind=PreferencePair)) == [("good", "bad")]
+
+
+@pytest.mark.parametrize("yes", [1, 1.0, True, "True", "TRUE", "1"])
+def test_the_winner_among_columns_may_be_a_truth_value(tmp_path: Path, yes: Any) -> None:
+    no = {"True": "False", "TRUE": "FALSE", "1": "0"}[yes] if isinstance(yes, str) else type(yes)(0)
+    rows = two("response_a", "response_b", winner_model_a=[yes, no], winner_model_b=[no, yes], winner_tie=[no, no])
+    assert sides(loaded(tmp_path, rows)) == RIGHT
+
+
+def test_one_label_of_three_values_is_refused(tmp_path: Path) -> None:
+    rows = [{**row, "label": n} for n, row in enumerate([*two(), two()[0]])]
+    with pytest.raises(DataError, match="which answer each value means is not certain"):
+        loaded(tmp_path, rows)
+
+
+def test_files_of_a_folder_that_code_their_labels_in_two_ways(tmp_path: Path) -> None:
+    for name, labels in (("a", (0, 1)), ("b", (1, 2))):
+        rows = [{**row, "annotator1": label, "annotator2": label} for row, label in zip(two(), labels)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(DataError, match=r"in a\.jsonl, which means one thing by the labels of that file") as caught:
+        load_records(str(tmp_path), kind=PreferencePair)
+    assert "\n" not in str(caught.value)
+    files = [str(tmp_path / f"{name}.jsonl") for name in "ab"]
+    assert sides(load_records(files, kind=PreferencePair)) == RIGHT * 2
+    (tmp_path / "a.jsonl").unlink()
+    assert sides(load_records(str(tmp_path), kind=PreferencePair)) == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("answers", "labels"),
+    [
+        (("response_0", "response_1"), ("model_1", "model_2")),
+        (("response_0", "response_1"), ("Response 1", "Response 2")),
+        (("response_0", "response_1"), ("model_1", "model_1")),
+        (("response_1", "response_2"), ("response_0", "response_1")),
+        (("response_1", "response_2"), ("[[Assistant 0]]", "tie")),
+    ],
+)
+def test_numbers_in_words_that_are_counted_otherwise_than_the_answers(
+    tmp_path: Path, answers: tuple[str, str], labels: tuple[str, str]
+) -> None:
+    with pytest.raises(DataError, match="means is not certain; set labels"):
+        loaded(tmp_path, two(*answers, winner=labels))
+
+
+@pytest.mark.parametrize(
+    ("answers", "labels"),
+    [
+        (("response_0", "response_1"), ("model_0", "model_1")),
+        (("response_0", "response_1"), ("response_0", "response_1")),
+        (("response_1", "response_2"), ("model_1", "Model 2")),
+        (("answer_1", "answer_2"), ("answer_1", "option 2")),
+    ],
+)
+def test_numbers_in_words_that_are_counted_as_the_answers(
+    tmp_path: Path, answers: tuple[str, str], labels: tuple[str, str]
+) -> None:
+    assert sides(loaded(tmp_path, two(*answers, winner=labels))) == RIGHT

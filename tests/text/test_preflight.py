@@ -32,6 +32,7 @@ class Counts:
     records: int
     dropped_by_reason: Mapping[str, int] = field(default_factory=dict)
     labels: str = ""
+    unknown_columns: tuple[str, ...] = ()
 
 
 @pytest.fixture
@@ -191,3 +192,12 @@ def test_reasoning_in_one_answer_only_is_counted(make_tokenizer: Make, pair: Pai
     encoded = encode_records(records, template)
     report = preflight_report([Counts("a", 4, 4, 4)], [], records, {"train": encoded}, template)
     assert "2 records have reasoning in one answer and none in another" in " ".join(report["template"]["notices"])
+
+
+def test_columns_that_are_not_read_are_named(records: list[PreferencePair], template: Template) -> None:
+    report = report_of(records, template)
+    assert "not read" not in render_preflight(report)
+    report["sources"]["a"]["unread_columns"] = ["context"]
+    assert "not read  a: column context" in render_preflight(report)
+    report["sources"]["a"]["unread_columns"] = [f"c{n}" for n in range(12)]
+    assert "not read  a: columns c0, c1, c2, c3, c4, c5, c6, c7 and 4 more" in render_preflight(report)

@@ -87,7 +87,8 @@ def _named(option: str, pairs: list[str] | None, example: str) -> dict[str, str]
     """The values of an option that is given as NAME=VALUE, several times."""
     found: dict[str, str] = {}
     for pair in pairs or []:
-        name, equals, value = pair.partition("=")
+        # A label may be `A=B`; what it means has no such sign, nor has the name of a column.
+        name, equals, value = pair.rpartition("=") if option == "--label" else pair.partition("=")
         if not equals or not name or not value:
             raise UsageError(f"{option} {pair}: write it as {example}")
         found[name.strip()] = value.strip()

@@ -52,15 +52,26 @@ class Format:
     uses: Callable[[Row], Iterable[str]] | None = None
 
     def columns(self, row: Row) -> frozenset[str]:
-        """Every column of a row that it uses."""
-        names = (name for names in self.needs for name in names) if self.uses is None else self.uses(row)
-        return frozenset((*SHARED_COLUMNS, *self.reads, *names))
+        """Every column of a row that it uses; of an empty row every column that it can use."""
+        if self.uses is not None:
+            return frozenset((*SHARED_COLUMNS, *self.reads, *self.uses(row)))
+        names = {name for names in self.needs for name in names}
+        return frozenset((*SHARED_COLUMNS, *self.reads, *(names - set(self.passed_over(row)))))
+
+    def passed_over(self, row: Row) -> list[str]:
+        """A second prompt or answer of a row, under another of the names that they can have: the first is read."""
+        either = [names for names in (PROMPT_NAMES, COMPLETION_NAMES) if names in self.needs]
+        seconds = (name for names in either for name in [name for name in names if name in row][1:])
+        return [name for name in seconds if name not in self.reads and name != "instruction"]
 
 
 def _texts(matches: Callable[[Row, Reading], bool]) -> Callable[[Row, Reading], bool]:
-    """The shape, of rows whose `chosen` is an answer and does not name one of another column."""
+    """The shape, of rows whose `chosen` is an answer: no number, and no name of an answer in another column."""
     return lambda row, reading: (
-        matches(row, reading) and not voted.chosen_is_label(row) and not listed.chosen_is_place(row)
+        matches(row, reading)
+        and not isinstance(row["chosen"], int | float)
+        and not voted.chosen_is_label(row)
+        and not listed.chosen_is_place(row)
     )
 
 

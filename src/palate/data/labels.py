@@ -26,6 +26,8 @@ Scheme: TypeAlias = Literal["pair", "index", "wanted", "numbered", "one_is_first
 - `signed`: a strength, negative where the first is better, positive where the second is (cards of HelpSteer2, 3).
 """
 
+ANNOTATORS = "annotators"
+"""What the label cells of several annotators are called."""
 _YES = frozenset({"true", "1", "yes", "good", "desirable", "chosen", "thumbs_up", "👍"})
 _NO = frozenset({"false", "0", "-1", "no", "bad", "undesirable", "rejected", "thumbs_down", "👎"})
 _TIES = frozenset(
@@ -225,6 +227,8 @@ def find_coding(
     rest = [number for number in counts.numbers() if spelled(number) not in given]
     coding = Coding(column, first.scheme, answers, given)
     found = _fitting(coding, rest, longest)
+    if first.scheme == "pair" and (word := _uncertain_word([key for key in counts.rows if key not in given], answers)):
+        found = f"which answer {word} means is not certain"
     if isinstance(found, Coding):
         if not any(counts.rows) or any(found.says(key) for key in counts.rows):
             return found
@@ -237,6 +241,18 @@ def remedy(counts: LabelCounts, scheme: Scheme, answers: Sequence[str]) -> str:
     values = ", ".join(f"{excerpt(key, 30)}: …" for key in sorted(counts.rows, key=_as_number)[:8] if key)
     allowed = " or ".join(_allowed(scheme, answers))
     return f"; set labels: {{{values}}} (--label VALUE=… for palate data) with {allowed} for each value"
+
+
+def _uncertain_word(words: Sequence[str], answers: Sequence[str]) -> str | None:
+    """A word with a number, as `model_1`, of a source whose words are counted otherwise than its answers, or may be."""
+    names = [spelled(answer) for answer in answers]
+    ends = [name[-1:] for name in names]
+    sides = {word: side[1] for word in words if soft_number(word) is None and (side := _SIDE.fullmatch(word))}
+    numbered = {word: end for word, end in sides.items() if end.isdigit()}
+    outside = next((word for word, end in numbered.items() if end not in ends), None)
+    if outside is None and ends[:1] == ["0"] and "0" not in numbered.values():
+        return next((word for word in numbered if word not in names), None)
+    return outside
 
 
 def _fitting(coding: Coding, numbers: Sequence[float], longest: bool) -> Coding | str:
@@ -269,7 +285,7 @@ def _pair(coding: Coding, numbers: Sequence[float]) -> Coding | str:
         return _with(coding, {1: 0, 2: 1}, numbers)
     if values == {0, 1} and counted is not None:
         return _with(coding, {0: 0, 1: 1}, numbers)
-    if values == {0, 1, 2} and counted == 1:
+    if values == {0, 1, 2} and counted == 1 and coding.column == ANNOTATORS:  # of one label 2 may as well be the tie
         return _with(coding, {0: TIE, 1: 0, 2: 1}, numbers)
     if counted == 1 and any(not value.is_integer() for value in values) and _is_one_to_two(values):
         return _with(coding, {}, (), scale="one_to_two")

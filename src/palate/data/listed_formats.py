@@ -68,7 +68,7 @@ def is_ranked_answers(row: Row, reading: Reading) -> bool:
     answers = answer_list(row)
     if not answers or present(row, ASKED_NAMES) is None:
         return False
-    return any(isinstance(row.get(name), list) for name in RANK_NAMES) or (
+    return any(_is_list(row.get(name)) for name in RANK_NAMES) or (
         isinstance(answers[0], Mapping)
         and present(answers[0], ITEM_NAMES) is not None
         and present(answers[0], RANK_NAMES) is not None
@@ -231,6 +231,13 @@ def chosen_is_place(row: Row) -> bool:
     chosen, answers = row.get("chosen"), answer_list(row)
     number = soft_number(chosen)
     return isinstance(chosen, str) and number is not None and 0 <= number <= len(answers) > 1 and chosen not in answers
+
+
+def _is_list(value: Any) -> bool:
+    """Whether a cell is a list, also as the text that CSV has of it."""
+    with suppress(RowError):
+        return value is not None and value != "" and bool(parsed_list(value, ""))
+    return False
 
 
 def _is_texts(value: Any) -> bool:

@@ -117,7 +117,8 @@ class SourceReader(Generic[R]):
         self._columnar = source.columnar
         self._recognised = self._recognise(head)
         form = self._recognised.format
-        self._columns_used = form.columns({}) if form.uses is None else None
+        by_row = form.uses is not None or any(isinstance(row, Mapping) and form.passed_over(row) for _, row in head)
+        self._columns_used = None if by_row else form.columns({})
         self._read = self._used = self._records = 0
         self._dropped: Counter[str] = Counter()
         self._unknown: dict[str, None] = {}
@@ -220,6 +221,9 @@ class SourceReader(Generic[R]):
 
     def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
         """The row under palate's column names, and the columns that a mapping keeps from being read."""
+        mapped = "system" in self._columns or "system_prompt" in self._columns.values()
+        if "system_prompt" in row and "system" not in row and not mapped and not self.source.only_mapped:
+            row = {("system" if name == "system_prompt" else name): value for name, value in row.items()}
         if not self._columns:
             return row, {}
         taken = set(self._columns.values())

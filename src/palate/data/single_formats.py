@@ -289,7 +289,8 @@ def read_rollouts(row: Row, origin: Origin, reading: Reading) -> Rollouts:
     """`{prompt, completions, rewards}`: sampled answers, each with its reward."""
     prompt, answers = without_prompt(origin, _prompt(row, reading), _answers(row, reading))
     answers = tuple(checked_completion(answer, "answer") for answer in answers)
-    rewards = [number(value, "reward") for value in parsed_list(cell(row, "rewards", "scores"), "rewards")]
+    given = parsed_list(cell(row, "rewards", "scores"), "rewards")
+    rewards = [float(value) if isinstance(value, bool) else number(value, "reward") for value in given]
     if len(rewards) != len(answers) or None in rewards:
         raise RowError("bad_rewards", f"{len(answers)} answers, rewards {excerpt(rewards)}")
     values = tuple(math.nan if value is None else value for value in rewards)

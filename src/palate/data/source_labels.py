@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from palate.data.format_table import Format
-from palate.data.labels import LabelCells, find_coding, names_a_side, spelled
+from palate.data.labels import Coding, LabelCells, find_coding, names_a_side, spelled
 from palate.data.messages import RowError, excerpt
 from palate.data.rows import Reading
 from palate.data.sources import Source
@@ -42,16 +42,42 @@ def with_coding(
     if form.labels is None:
         return reading
     cells_of = form.labels
+    by_file: dict[str, dict[tuple[str, ...], LabelCells]] = {}
 
     def cells() -> Iterator[LabelCells]:
-        for _, row in source.rows():
+        for row_id, row in source.rows():
             if isinstance(row, Mapping):
                 with suppress(RowError):  # a row that cannot be read is listed when it is read
                     found = cells_of(renamed(row), reading)
                     if found is not None:
+                        of_file = by_file.setdefault(row_id.rpartition(":")[0], {})
+                        if len(of_file) < _VALUES:
+                            of_file.setdefault(tuple(map(spelled, found.values)), found)
                         yield found
 
-    return replace(reading, coding=find_coding(cells(), {**source.meanings, **reading.labels}, source.path, columns))
+    meanings = {**source.meanings, **reading.labels}
+    coding = find_coding(cells(), meanings, source.path, columns)
+    if coding is not None and len(by_file) > 1:
+        for file, of_file in by_file.items():
+            own = None
+            with suppress(DataError):  # a file alone may not show how it is coded
+                own = find_coding(of_file.values(), meanings, file, columns)
+            _check_file(file, own, coding, of_file, source.path)
+    return replace(reading, coding=coding)
+
+
+_VALUES = 256
+"""Different labels of a file that are looked at alone."""
+
+
+def _check_file(file: str, own: Coding | None, coding: Coding, values: Iterable[tuple[str, ...]], path: str) -> None:
+    """Refuses a file of a folder whose labels alone are read in another way than those of all files together."""
+    for value in (one for several in values for one in several):
+        if own is not None and own.says(value) and coding.says(value) and own.meaning(value) != coding.meaning(value):
+            raise DataError(
+                f"{path}: {coding.column} is {value} in {file}, which means one thing by the labels of that file "
+                "and another by those of all files together; give each file as a dataset of its own, or set labels"
+            )
 
 
 def check_columns(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], path: str, reading: Reading) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from palate.data.labels import TIE, LabelCells, names_a_side
+from palate.data.labels import ANNOTATORS, TIE, LabelCells, names_a_side, spelled
 from palate.data.messages import (
     RowError,
     assistant,
@@ -182,11 +182,11 @@ def label_cells(row: Row, reading: Reading) -> LabelCells | None:
         return LabelCells(name, (value,), answers, "one_is_first" if human_ref else "pair")
     columns = _columns(row)
     if len(columns.one_hot) > 1:
-        won = [name.removeprefix("winner_") for name in columns.one_hot if soft_number(row[name]) == 1]
+        won = [name.removeprefix("winner_") for name in columns.one_hot if spelled(row[name]) in ("1", "true")]
         return LabelCells("winner", (won[0] if len(won) == 1 else None,), answers)
     votes = [name for name in columns.annotators if _is_scalar(row[name])]
     if votes:
-        return LabelCells("annotators", tuple(row[name] for name in votes), answers)
+        return LabelCells(ANNOTATORS, tuple(row[name] for name in votes), answers)
     return None
 
 

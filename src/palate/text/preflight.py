@@ -29,6 +29,8 @@ class SourceCounts(Protocol):
     def dropped_by_reason(self) -> Mapping[str, int]: ...
     @property
     def labels(self) -> str: ...
+    @property
+    def unknown_columns(self) -> Sequence[str]: ...
 
 
 def preflight_report(
@@ -199,6 +201,11 @@ def render_preflight(report: Mapping[str, Any]) -> str:
         if first is not None:
             lines.append(f"          {first['id']}: {first['detail']}")
     lines += [f"labels    {name}: {one['labels']}" for name, one in report["sources"].items() if "labels" in one]
+    lines += [
+        f"not read  {name}: {_named(one['unread_columns'])}"
+        for name, one in report["sources"].items()
+        if "unread_columns" in one
+    ]
     over = report["over_length"]
     if report["cutoff_len"] and over["records"]:
         share = f"{100 * over['share']:.1f} %"
@@ -214,6 +221,14 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     if report["example"]:
         lines += _example_lines(report["example"])
     return "\n".join(lines)
+
+
+def _named(columns: Sequence[str]) -> str:
+    """The columns of a source that nothing is trained on, of many the first ones."""
+    more = f" and {len(columns) - 8} more" if len(columns) > 9 else ""
+    return (
+        f"columns {', '.join(columns[:8] if more else columns)}{more}" if len(columns) > 1 else f"column {columns[0]}"
+    )
 
 
 def _check_balance(
@@ -238,6 +253,7 @@ def _source(
         "records": source.records,
         "dropped_by_reason": dict(Counter(source.dropped_by_reason) + mine),
         **({"labels": source.labels} if source.labels else {}),
+        **({"unread_columns": list(source.unknown_columns)} if source.unknown_columns else {}),
         "cut": sum(source_of.get(cut.id) == source.name for cut in cuts),
     }
 
