@@ -19,7 +19,7 @@ from palate.models.generate import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
 from palate.records import Messages
 from palate.stats import mean_interval
-from palate.training.degradation import distinct_2, ends_in_loop
+from palate.training.degradation import distinct_2, loops
 
 # Per pair [Σ log π of chosen, of rejected], [tokens of chosen, of rejected]; plain lists, so that a cell can keep it.
 PairScores: TypeAlias = dict[str, list[list[float]]]
@@ -124,4 +124,4 @@ def changed(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, An
 
 
 def _repetition(ids: Sequence[int]) -> dict[str, float]:
-    return {"distinct_2": distinct_2(ids), "loops": float(ends_in_loop(ids))}
+    return {"distinct_2": distinct_2(ids), "loops": float(loops(ids))}

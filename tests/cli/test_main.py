@@ -233,7 +233,8 @@ def test_ctrl_c_while_the_command_starts_is_one_line(moment: float) -> None:
 
 # A command that takes as long as it needs to be met while it starts or while it runs.
 STARTING = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
 from palate import __main__
 print("up", flush=True)
 import builtins

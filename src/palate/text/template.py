@@ -248,9 +248,10 @@ def load_template(
         ) from error
     if not ends:
         raise ModelError(f"{label}: neither the template nor the tokenizer ends an answer; set tokenizer.eos_token")
-    unread = [key for key in variables or () if key not in str(tokenizer.chat_template)]
-    lines = tuple(f"{key} has no effect: the chat template does not read it" for key in unread)
-    return replace(template, notices=(*template.notices, *lines))
+    if "enable_thinking" in (variables or {}) and "enable_thinking" not in str(tokenizer.chat_template):
+        unread = "enable_thinking has no effect: the chat template does not read it"
+        template = replace(template, notices=(*template.notices, unread))
+    return template
 
 
 def thinking(enabled: bool | None) -> dict[str, Any]:
