@@ -72,3 +72,15 @@ def test_a_busy_process_is_seen() -> None:
             assert any(threads.others_running() >= 1 for _ in range(20))
         finally:
             busy.kill()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/loadavg"), reason="only Linux says what runs")  # noqa: PTH110
+def test_two_that_start_together_see_each_other() -> None:
+    looking = "from palate.threads import others_running\nprint('up', flush=True)\nwhile True: others_running()"
+    with subprocess.Popen([sys.executable, "-c", looking], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None
+            other.stdout.readline()
+            assert sum(threads.others_running() >= 1 for _ in range(20)) >= 15
+        finally:
+            other.kill()

@@ -15,8 +15,7 @@ CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """What a user may have set; then nothing is chosen here."""
 
 _MARK = "PALATE_WAIT_POLICY"
-_SAMPLES = 15
-_PAUSE = 0.002
+_SECONDS = 0.03
 
 
 def choose_wait_policy() -> None:
@@ -38,14 +37,15 @@ def choose_wait_policy() -> None:
 
 
 def others_running() -> int:
-    """How many threads of other processes want a core now: the median of a few looks within 30 ms, 0 if unknown."""
+    """How many threads of other processes want a core now: the median of the looks within 30 ms, 0 if unknown."""
     seen = []
+    end = time.monotonic() + _SECONDS
     try:
-        for _ in range(_SAMPLES):
+        # No pause between two looks: of two runs that start together each must see the other one running.
+        while not seen or time.monotonic() < end:
             with open("/proc/loadavg") as file:  # noqa: PTH123 - pathlib takes longer to import than this takes to run
                 running = file.read().split()[3].partition("/")[0]
             seen.append(int(running) - 1)  # this process is one of them
-            time.sleep(_PAUSE)
     except (OSError, IndexError, ValueError):
         return 0
-    return max(0, sorted(seen)[_SAMPLES // 2])
+    return max(0, sorted(seen)[len(seen) // 2])
