@@ -38,7 +38,7 @@ def choose_wait_policy() -> None:
 
 def others_running() -> int:
     """How many threads of other processes want a core now: the median of the looks within 30 ms, 0 if unknown."""
-    seen = []
+    seen: list[int] = []
     end = time.monotonic() + _SECONDS
     try:
         # No pause between two looks: of two runs that start together each must see the other one running.
