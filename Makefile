@@ -110,7 +110,7 @@ oracle:
 docs: install
 	$(BIN)/python -m palate.config.docs docs/config.md
 	$(BIN)/python -m palate.text.docs docs/templates.md
-	$(BIN)/python -m palate.config.objective_docs docs/objectives.md
+	$(BIN)/python -m palate.config.objectives.docs docs/objectives.md
 
 clean:
 	rm -rf $(VENV) .trl-venv build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache

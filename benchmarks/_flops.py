@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from palate.models.tuning import decoder_layers
+from palate.models.tuning.trainable import decoder_layers
 from palate.text.encode import EncodedGroup
 
 

@@ -20,12 +20,12 @@ from palate.config.load import config_from_values
 from palate.data import load_records
 from palate.models.load import load_model, load_tokenizer, resolve_name
 from palate.models.save import save_pretrained
-from palate.models.tuning import untie_head
+from palate.models.tuning.trainable import untie_head
 from palate.records import PreferencePair
 from palate.text.encode import EncodedGroup, encode_records
 from palate.text.template import Template, load_template
 from palate.training.run import train
-from palate.training.session import prepare
+from palate.training.setup.session import prepare
 from palate.training.steps import StepOrder
 
 

@@ -1,4 +1,4 @@
-"""Answers per second: `palate.models.generate` against transformers' own `generate`, in turn and each in a process.
+"""Answers per second: palate's `generate` against transformers' own, in turn and each in a process of its own.
 
     python benchmarks/generation.py              64 prompts × 4 samples, 128 tokens each
 
@@ -40,8 +40,8 @@ from tables import generation_table
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from palate.data import load_records
-from palate.models.allocator import keep_freed_memory
-from palate.models.generate import Decoding, generate
+from palate.models.cpu.allocator import keep_freed_memory
+from palate.models.generation.generate import Decoding, generate
 from palate.models.load import load_model, load_tokenizer, resolve_name
 from palate.models.precision import resolve as resolve_precision
 from palate.records import PreferencePair

@@ -32,13 +32,14 @@ from peft import LoraConfig, get_peft_model
 from tables import pieces_table
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from palate.models import fused, head_kernel, span_attention
-from palate.models.allocator import keep_freed_memory
-from palate.models.attention import TREE
+from palate.models.attention import cpu
+from palate.models.attention.cpu import Segment, segments, tree_backward, tree_forward
+from palate.models.attention.tree import TREE
 from palate.models.casts import reuse_casts
-from palate.models.fused import apply_fused
-from palate.models.logprobs import dense_logps, head_of, install
-from palate.models.span_attention import Segment, segments, tree_backward, tree_forward
+from palate.models.cpu import head, layers
+from palate.models.cpu.allocator import keep_freed_memory
+from palate.models.cpu.layers import apply_fused
+from palate.models.score import dense_logps, head_of, install
 from palate.text.batch import Batch, Layout, Span, pack
 from palate.text.encode import EncodedCompletion, EncodedGroup
 
@@ -115,8 +116,8 @@ def _seconds(call: Call) -> float:
 
 def comparisons(dtype: torch.dtype) -> Iterator[Comparison]:
     yield from attention(dtype)
-    yield from head(dtype)
-    yield from layers(dtype)
+    yield from head_pieces(dtype)
+    yield from layer_pieces(dtype)
     yield from products(dtype)
 
 
@@ -184,7 +185,7 @@ def _sdpa(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, parts: Sequence[Seg
         yield out[0].transpose(0, 1)
 
 
-def _with(name: str, value: int, call: Call, module: Any = span_attention) -> Call:
+def _with(name: str, value: int, call: Call, module: Any = cpu) -> Call:
     """The call, with another value of a module's constant."""
 
     def run() -> None:
@@ -201,14 +202,14 @@ def _with(name: str, value: int, call: Call, module: Any = span_attention) -> Ca
 # ---- head
 
 
-def head(dtype: torch.dtype) -> Iterator[Comparison]:
+def head_pieces(dtype: torch.dtype) -> Iterator[Comparison]:
     hidden = torch.randn(TARGETS, HIDDEN).requires_grad_(True)
     weight = (torch.randn(VOCABULARY, HIDDEN) * 0.05).requires_grad_(True)
     targets = torch.randint(0, VOCABULARY, (TARGETS,))
     grad = torch.randn(TARGETS)
 
     def ours(*leaves: torch.Tensor) -> None:
-        logps = head_kernel.plain_head_logps(hidden, weight, None, targets, dtype)
+        logps = head.plain_head_logps(hidden, weight, None, targets, dtype)
         torch.autograd.grad(logps, leaves, grad)
 
     def dense(*leaves: torch.Tensor) -> None:
@@ -223,13 +224,13 @@ def head(dtype: torch.dtype) -> Iterator[Comparison]:
     yield Comparison(
         "head: softmax computed again for the weight's gradient → kept",
         True,
-        _with("KEPT_BYTES", 0, both, head_kernel),
+        _with("KEPT_BYTES", 0, both, head),
         both,
     )
     frozen = weight.detach()
 
     def only_hidden() -> None:
-        logps = head_kernel.plain_head_logps(hidden, frozen, None, targets, dtype)
+        logps = head.plain_head_logps(hidden, frozen, None, targets, dtype)
         torch.autograd.grad(logps, hidden, grad)
 
     yield Comparison("head: weight trains → weight is frozen (LoRA)", True, both, only_hidden)
@@ -238,7 +239,7 @@ def head(dtype: torch.dtype) -> Iterator[Comparison]:
 # ---- layers
 
 
-def layers(dtype: torch.dtype) -> Iterator[Comparison]:
+def layer_pieces(dtype: torch.dtype) -> Iterator[Comparison]:
     run = partial(step, dtype=dtype)
     stock, ours = tiny_stack(fuse=False), tiny_stack(fuse=True)
     yield Comparison("four layers, all weights: stock → fused", True, lambda: run(stock), lambda: run(ours))
@@ -309,12 +310,12 @@ def pairs() -> Batch:
 @contextmanager
 def _no_projections() -> Iterator[None]:
     """Fused layers that call every linear layer as a module."""
-    known = fused.projection_of
-    fused.projection_of = lambda _: None  # type: ignore[assignment]
+    known = layers.projection_of
+    layers.projection_of = lambda _: None  # type: ignore[assignment]
     try:
         yield
     finally:
-        fused.projection_of = known
+        layers.projection_of = known
 
 
 # ---- products

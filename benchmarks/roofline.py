@@ -41,8 +41,8 @@ from tables import roofline_table
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import TrainerCallback
 
-import palate.models.fused_halves as fused_halves
-import palate.models.logprobs as logprobs
+import palate.models.cpu.layer_halves as fused_halves
+import palate.models.score as logprobs
 import palate.training.run as training_run
 from palate.config.load import config_from_values
 from palate.models.load import load_model, load_tokenizer

@@ -15,11 +15,11 @@ from palate.evaluation.accuracy import preference_accuracy
 from palate.evaluation.divergence import score_answers
 from palate.evaluation.held_out import encode_pairs
 from palate.evaluation.subject import ModelSpec, Subject, read_run
-from palate.models.generate import Decoding, sampling_seed
+from palate.models.generation.generate import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
 from palate.records import Messages
 from palate.stats import mean_interval
-from palate.training.degradation import distinct_2, loops
+from palate.training.health.degradation import distinct_2, loops
 
 # Per pair [Σ log π of chosen, of rejected], [tokens of chosen, of rejected]; plain lists, so that a cell can keep it.
 PairScores: TypeAlias = dict[str, list[list[float]]]

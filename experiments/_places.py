@@ -15,7 +15,7 @@ from _world import PRECISION, TEMPLATE, read_reviews, world_place
 from palate.evaluation.frontier import measure_frontier
 from palate.evaluation.frontier_points import FrontierModel
 from palate.evaluation.subject import ModelSpec
-from palate.models.reward_model import RewardModel
+from palate.models.reward.model import RewardModel
 from palate.records import Record as PromptRecord
 from palate.records import RewardFunction
 

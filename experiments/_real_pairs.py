@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from palate.data import load_records, open_source
+from palate.data.formats.targets import palate_row
+from palate.data.formats.writers import write_rows
 from palate.data.prompts import load_prompts
-from palate.data.targets import palate_row
-from palate.data.writers import write_rows
 from palate.errors import DataError
-from palate.models.generate import sampling_seed
+from palate.models.generation.generate import sampling_seed
 from palate.models.load import load_tokenizer
 from palate.records import Messages, PreferencePair
 from palate.text.encode import encode_records

@@ -15,7 +15,7 @@ from _world import TRUE_REWARD, world_place
 
 from palate.artifacts import RunDir, remove_folder
 from palate.config.pipeline import load_pipeline
-from palate.loop.pipeline import run_pipeline
+from palate.pipelines.pipeline import run_pipeline
 
 METHODS: Mapping[str, str] = {
     "dpo": "DPO",

@@ -30,7 +30,7 @@ from _config import read_experiment_config
 
 from palate.artifacts import write_json
 from palate.errors import PalateError
-from palate.training.environment import machine, versions
+from palate.training.setup.environment import machine, versions
 
 HERE = Path(__file__).resolve().parent
 NAMES = (

@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 
 from palate.artifacts import plain
 from palate.evaluation.evaluate import evaluate
-from palate.models.generate import sampling_seed
+from palate.models.generation.generate import sampling_seed
 from palate.report.frontier import Mark, frontier_svg, svg_file
 
 Result = Mapping[str, Any]

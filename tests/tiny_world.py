@@ -11,7 +11,7 @@ import torch
 from _cells import Workshop
 from _config import read_experiment_config
 
-from palate.training.environment import machine, versions
+from palate.training.setup.environment import machine, versions
 
 CONFIGS = Path(__file__).resolve().parents[1] / "experiments" / "configs"
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from palate.config.load import load_config as load_config
     from palate.config.run import DpoConfig as DpoConfig
     from palate.config.run import SftConfig as SftConfig
-    from palate.data.dataset_spec import DatasetSpec
     from palate.data.load import LoadedData
     from palate.data.load import load_records as load_records
+    from palate.data.sources.spec import DatasetSpec
     from palate.errors import PalateError as PalateError
     from palate.evaluation.answers import compare as compare
     from palate.evaluation.evaluate import evaluate as evaluate

@@ -14,16 +14,16 @@ from conftest import SHARED
 from palate.artifacts import read_json
 from palate.errors import ArtifactError, ConfigError, DataError, ModelError
 from palate.evaluation.subject import Subject, model_spec
-from palate.models.generate import Decoding
+from palate.models.generation.generate import Decoding
 from palate.models.load import load_model, load_tokenizer
-from palate.models.logprobs import per_completion
 from palate.models.precision import FP32
-from palate.models.probe import probe
+from palate.models.probe.probe import probe
+from palate.models.score import per_completion
 from palate.records import Message
 from palate.text.batch import pad
 from palate.text.template import load_template
-from palate.training.dataset import build_data
 from palate.training.methods import build_method
+from palate.training.setup.dataset import build_data
 from runs import config, metrics, run, write_rows
 from tiny import save_tiny, stock_score, tiny_tokenizer
 

@@ -14,8 +14,8 @@ from palate.cli.main import main
 from palate.config.pipeline import load_pipeline
 from palate.data.scores import checked_scores
 from palate.errors import ConfigError, DataError, FunctionError
-from palate.loop.pipeline import run_pipeline
-from palate.models.reward_model import RewardModel
+from palate.models.reward.model import RewardModel
+from palate.pipelines.pipeline import run_pipeline
 from palate.records import Message
 from runs import config_file, metrics, run, write_rows
 from tiny import save_tiny
@@ -283,8 +283,8 @@ def test_tools_reach_every_prompt_of_a_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Answers, samples and health read the tools of their row; found in what `generate` is given."""
-    import palate.training.examination as examination
-    import palate.training.rollouts as rollouts
+    import palate.training.health.evaluation as examination
+    import palate.training.online.rollouts as rollouts
     import palate.training.samples as samples
 
     data = rows(tmp_path, *({"prompt": f"{n}+1?", "tools": TOOLS, "answer": "2"} for n in range(4)))

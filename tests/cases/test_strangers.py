@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from palate.cli.data_arguments import chosen_reading
+from palate.cli.data.arguments import chosen_reading
 from palate.data import LoadedData, load_records
 from palate.data.convert import convert
 from palate.errors import DataError

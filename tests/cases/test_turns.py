@@ -260,7 +260,7 @@ def test_text_and_calls_of_ms_swift_are_one_turn(tmp_path: Path) -> None:
 
 
 def test_real_nulls_of_a_schema_stay() -> None:
-    from palate.data.padding import without_padding
+    from palate.data.turns.padding import without_padding
 
     schema = {"type": "object", "properties": {"unit": {"enum": ["C", None], "default": None}}}
     row = {"tools": [{"name": "f", "parameters": schema}], "prompt": "q"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from palate.cli.data import app
+from palate.cli.data.app import app
 from palate.errors import ConfigError, ModelError, UsageError
 from runs import pairs, write_rows
 from tiny import save_tiny

@@ -9,8 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from palate.cli.objectives import command
-from palate.config.objective_table_online import ONLINE_OBJECTIVES
-from palate.config.objectives import OBJECTIVES
+from palate.config.objectives.lookup import OBJECTIVES
+from palate.config.objectives.online import ONLINE_OBJECTIVES
 from palate.config.run import STAGES
 from palate.errors import ConfigError
 

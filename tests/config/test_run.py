@@ -9,10 +9,10 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from palate.config.objectives import OBJECTIVES, OPTIONS
-from palate.config.optimisation import Optimiser
-from palate.config.preference import OBJECTIVE_KEYS
+from palate.config.objectives.lookup import OBJECTIVES, OPTIONS
 from palate.config.run import STAGES, DpoConfig, SftConfig
+from palate.config.stages.optimisation import Optimiser
+from palate.config.stages.preference import OBJECTIVE_KEYS
 from palate.errors import ConfigError
 
 
@@ -163,7 +163,7 @@ def test_names_of_optimisers_are_those_of_transformers() -> None:
 
 def test_config_imports_no_torch() -> None:
     code = (
-        "import sys, palate.config.load, palate.config.docs, palate.config.objectives\n"
+        "import sys, palate.config.load, palate.config.docs, palate.config.objectives.lookup\n"
         "heavy = {'torch', 'transformers', 'datasets'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )

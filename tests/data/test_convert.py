@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from palate.data import load_records, open_source
 from palate.data.convert import convert
-from palate.data.targets import TARGETS, NotHeldError, palate_row
-from palate.data.writers import write_rows
+from palate.data.formats.targets import TARGETS, NotHeldError, palate_row
+from palate.data.formats.writers import write_rows
 from palate.errors import DataError, UsageError
 from palate.records import (
     Demonstration,

@@ -12,7 +12,7 @@ from palate.data import FORMATS
 from palate.data.augment import KINDS
 from palate.data.curate import curate, read_rules
 from palate.data.curate.funnel import funnel_table
-from palate.data.targets import TARGETS
+from palate.data.formats.targets import TARGETS
 
 
 def test_the_page_names_what_there_is(repository: Path) -> None:

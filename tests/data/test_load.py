@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from palate.data import LoadedData, Reading, load_records
-from palate.data.source_labels import check_labels_used
+from palate.data.formats.source_labels import check_labels_used
 from palate.errors import DataError
 from palate.records import (
     Demonstration,

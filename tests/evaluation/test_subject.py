@@ -8,7 +8,7 @@ from pathlib import Path
 from palate.config.load import config_from_values
 from palate.evaluation.rewards import is_reward_model
 from palate.evaluation.subject import ModelSpec, read_run
-from palate.loop.models import starting_model, trained_model
+from palate.pipelines.models import starting_model, trained_model
 
 
 def test_a_run_remembers_where_its_base_came_from(tmp_path: Path) -> None:

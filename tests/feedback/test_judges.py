@@ -11,7 +11,7 @@ import pytest
 
 from palate.errors import ConfigError
 from palate.feedback.judges import ScoreJudge, WinShare, load_judge
-from palate.models.reward_model import RewardModel
+from palate.models.reward.model import RewardModel
 from palate.records import Columns, Message, Messages, Verdict
 from runs import pairs, run
 from tiny import save_tiny

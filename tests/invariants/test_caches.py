@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from palate.models.logprobs import TokenLogps, per_completion
 from palate.models.precision import FP32
-from palate.models.probe import probe
-from palate.models.reference import FrozenCopy, score
-from palate.models.reference_store import ReferenceStore
-from palate.models.stored import StoredReference, fill
+from palate.models.probe.probe import probe
+from palate.models.reference.kinds import FrozenCopy, score
+from palate.models.reference.store import ReferenceStore
+from palate.models.reference.stored import StoredReference, fill
+from palate.models.score import TokenLogps, per_completion
 from palate.models.trunk import TrunkCache
-from palate.models.tuning import train_last_layers
+from palate.models.tuning.trainable import train_last_layers
 from palate.objectives import PairLogps
 from palate.objectives.paired import sigmoid
 from palate.text.batch import Batch, pack

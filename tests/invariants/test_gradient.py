@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from palate.config.objectives import resolve_options
-from palate.models.logprobs import Logps, per_completion
-from palate.models.probe import probe
+from palate.config.objectives.lookup import resolve_options
+from palate.models.probe.probe import probe
+from palate.models.score import Logps, per_completion
 from palate.text.batch import pack
 from palate.text.encode import EncodedGroup
 from palate.training.methods.dpo import Dpo

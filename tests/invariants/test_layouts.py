@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from palate.models.logprobs import per_completion
-from palate.models.probe import probe
+from palate.models.probe.probe import probe
+from palate.models.score import per_completion
 from palate.objectives import PairLogps
 from palate.objectives.paired import sigmoid
 from palate.text.batch import Batch, pack, pad

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from palate.config.objectives import OBJECTIVES, resolve_options
+from palate.config.objectives.lookup import OBJECTIVES, resolve_options
 from palate.config.run import DpoConfig
-from palate.models import tuning
 from palate.models.precision import FP32
-from palate.models.probe import probe
-from palate.models.reference import AdapterOff
+from palate.models.probe.probe import probe
+from palate.models.reference.kinds import AdapterOff
+from palate.models.tuning import trainable
 from palate.text.batch import pack
-from palate.training.session import prepare
+from palate.training.setup.session import prepare
 from runs import config, metrics, run, run_json
 from tiny import random_groups, save_tiny, tiny_model
 
@@ -128,7 +128,7 @@ def test_adapter_off_is_the_base_model_whatever_the_adapter_learnt(kind: str) ->
     batch = pack(random_groups(3, seed=8))
     with torch.no_grad():
         expected = base(**batch.model_inputs()).logps.clone()
-    policy: Any = tuning.add_lora(base, rank=4, alpha=8)
+    policy: Any = trainable.add_lora(base, rank=4, alpha=8)
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
             if "lora_B" in name:

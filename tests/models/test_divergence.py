@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from palate.errors import ModelError
-from palate.models import logprobs
+from palate.models import score
 from palate.models.divergence import token_divergence
-from palate.models.probe import probe
+from palate.models.probe.probe import probe
 from palate.text.batch import pack, pad
 from palate.text.groups import EncodedGroup
 from tiny import PACKED, PADDED, random_groups, tiny_model
@@ -34,7 +34,7 @@ def by_hand(policy: Any, reference: Any, group: EncodedGroup) -> list[tuple[floa
 
 @pytest.mark.parametrize("kind", [*PACKED, *PADDED])
 def test_as_by_hand(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", 5 * 199)
+    monkeypatch.setattr(score, "CHUNK_ELEMENTS", 5 * 199)
     policy, reference = tiny_model(kind, seed=0), tiny_model(kind, seed=1)
     probes = [probe(model) for model in (policy, reference)]
     packed = all(one.packed for one in probes)

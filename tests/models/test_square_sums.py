@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from palate.models import logprobs
-from palate.models.probe import probe
+from palate.models import score
+from palate.models.probe.probe import probe
 from palate.text.batch import pack
 from tiny import random_groups, tiny_model
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2"])
 def test_square_sums_are_those_of_the_models_own_logits(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", 3 * 199)  # several chunks
+    monkeypatch.setattr(score, "CHUNK_ELEMENTS", 3 * 199)  # several chunks
     model: Any = tiny_model(kind)
     assert probe(model).packed
     batch = pack(random_groups(1, 1, seed=2))

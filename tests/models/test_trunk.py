@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from palate.models.probe import probe
-from palate.models.reference import score
+from palate.models.probe.probe import probe
+from palate.models.reference.kinds import score
 from palate.models.trunk import TrunkCache, first_trainable_layer
-from palate.models.tuning import decoder_layers, train_last_layers
+from palate.models.tuning.trainable import decoder_layers, train_last_layers
 from palate.text.batch import pack, pad
 from tiny import random_groups, tiny_model
 

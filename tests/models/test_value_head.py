@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from palate.errors import ModelError
-from palate.models.probe import probe
+from palate.models.probe.probe import probe
 from palate.models.save import save_pretrained
 from palate.models.value_head import add_value_head, load_value_head, save_value_head
 from palate.text.batch import pack

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from palate.config.objectives import OBJECTIVES, OPTIONS, Objective, resolve_options
+from palate.config.objectives.lookup import OBJECTIVES, OPTIONS, Objective, resolve_options
 from palate.errors import ConfigError
 from palate.objectives import (
     PAIRED,

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from palate.config.objectives import OBJECTIVES, resolve_options
-from palate.models.logprobs import per_completion
-from palate.models.probe import probe
+from palate.config.objectives.lookup import OBJECTIVES, resolve_options
+from palate.models.probe.probe import probe
+from palate.models.score import per_completion
 from palate.text.batch import pack
 from palate.text.encode import EncodedCompletion, EncodedGroup
 from palate.training.methods.base import LossOutput

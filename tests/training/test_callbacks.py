@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from palate.artifacts import checkpoints, read_jsonl, verify_folder
 from palate.cli.main import main
 from palate.errors import ArtifactError, BatchStop, Stopped
-from palate.models.reference import PolicyAtStart
+from palate.models.reference.kinds import PolicyAtStart
 from palate.training.callbacks import StopOnSignal
 from palate.training.trainer import PalateTrainer
 from runs import command, config_file, distance, logged, metrics, run, run_json, values

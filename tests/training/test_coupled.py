@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from palate.config.objectives import resolve_options
-from palate.models.logprobs import TokenLogps, per_completion
-from palate.models.probe import probe
+from palate.config.objectives.lookup import resolve_options
+from palate.models.probe.probe import probe
+from palate.models.score import TokenLogps, per_completion
 from palate.text.batch import Batch, pack
 from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledBatch, CoupledLoss

@@ -66,7 +66,7 @@ def command(
 
     from palate.data.prompts import load_prompts, unread_columns
     from palate.feedback.candidates import candidate_rows, write_candidates
-    from palate.models.generate import Decoding
+    from palate.models.generation.generate import Decoding
 
     asked, dropped = load_prompts(prompts, dataset_dir=dataset_dir, max_samples=max_samples)
     note_unread(unread_columns(asked))
@@ -90,7 +90,7 @@ def command(
 
 def _answerer(model: str, base_url: str | None, template: str | None, precision: str) -> Answerer:
     if base_url is not None:
-        from palate.models.engine import Engine
+        from palate.models.generation.engine import Engine
 
         return Engine(base_url, model)
 

@@ -18,10 +18,11 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, data, demo, generate, judge, model, objectives, plan, report, train
-from palate.cli import eval as evaluate
+from palate.cli import compare, demo, generate, judge, model, objectives, plan, report, train
 from palate.cli.arguments import verb_group
 from palate.cli.console import complain, process_rank
+from palate.cli.data import app as data
+from palate.cli.eval import app as evaluate
 from palate.errors import Interrupted, PalateError, UsageError
 from palate.threads import choose_wait_policy
 

@@ -10,9 +10,9 @@ import typer
 from palate.cli.arguments import AsJson
 from palate.cli.columns import text_width, two_columns, wrapped
 from palate.cli.console import result, result_json
-from palate.config.objective_docs import HEADINGS, ONLINE_HEADING, default_text, plain, plain_online, start_text
-from palate.config.objective_table_online import ONLINE_OBJECTIVES, OnlineObjective
-from palate.config.objectives import OBJECTIVES, OPTIONS, Objective, Option, objective
+from palate.config.objectives.docs import HEADINGS, ONLINE_HEADING, default_text, plain, plain_online, start_text
+from palate.config.objectives.lookup import OBJECTIVES, OPTIONS, Objective, Option, objective
+from palate.config.objectives.online import ONLINE_OBJECTIVES, OnlineObjective
 
 Name: TypeAlias = Annotated[
     str | None, typer.Argument(metavar="[NAME]", help="One objective, with its options; default: all.")

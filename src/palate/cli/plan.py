@@ -55,9 +55,9 @@ def command(
 
 def facts(config: RunConfig) -> dict[str, str]:
     """What follows from the config without reading model or data, by name."""
-    from palate.config.objectives import loss_at_start
-    from palate.config.online import GrpoConfig, PpoConfig
-    from palate.config.preference import ObjectiveChoice, ReferenceFields
+    from palate.config.objectives.lookup import loss_at_start
+    from palate.config.stages.online import GrpoConfig, PpoConfig
+    from palate.config.stages.preference import ObjectiveChoice, ReferenceFields
 
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
     found = {"examples to a step": f"{batch} on each device"}

@@ -21,7 +21,7 @@ def train_sweep(path: str, changes: Sequence[str], *, as_json: bool) -> None:
         note(line)
 
     from palate.feedback.judges import WinShare, load_judge
-    from palate.loop.sweep import run_sweep
+    from palate.pipelines.sweep import run_sweep
     from palate.report.run import write_run_report
     from palate.report.sweep import write_sweep_report
 

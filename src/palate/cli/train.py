@@ -78,7 +78,7 @@ def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
         note(line)
 
     from palate.feedback.judges import WinShare, load_judge
-    from palate.loop.pipeline import run_pipeline
+    from palate.pipelines.pipeline import run_pipeline
     from palate.report.pipeline import is_pipeline_folder, write_pipeline_report
     from palate.report.run import write_run_report
 

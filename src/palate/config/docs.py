@@ -11,13 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from palate.config.base import Fields
-from palate.config.data import DataFields
-from palate.config.health import HealthFields
-from palate.config.kto import UnpairedObjectiveFields
-from palate.config.model import ModelFields, TuningFields
-from palate.config.online import GrpoFields, PpoFields
-from palate.config.optimisation import NoiseFields, OptimisationFields
-from palate.config.peer_keys import (
+from palate.config.key_mapping_table import (
     FIXED,
     LOW_RANK,
     NO_EFFECT,
@@ -28,13 +22,19 @@ from palate.config.peer_keys import (
     OnlyValue,
 )
 from palate.config.pipeline import DriftFields, RoundFields, SamplingFields
-from palate.config.preference import ObjectiveFields, ReferenceFields, SampleFields
 from palate.config.reader import as_yaml
-from palate.config.rm import RewardObjectiveFields
-from palate.config.rollout import RolloutFields
 from palate.config.run import STAGES
-from palate.config.sft import SftFields
-from palate.config.trainer import DeviceFields, EvaluationFields, LogFields, OutputFields
+from palate.config.stages.data import DataFields
+from palate.config.stages.health import HealthFields
+from palate.config.stages.kto import UnpairedObjectiveFields
+from palate.config.stages.model import ModelFields, TuningFields
+from palate.config.stages.online import GrpoFields, PpoFields
+from palate.config.stages.optimisation import NoiseFields, OptimisationFields
+from palate.config.stages.preference import ObjectiveFields, ReferenceFields, SampleFields
+from palate.config.stages.rm import RewardObjectiveFields
+from palate.config.stages.rollout import RolloutFields
+from palate.config.stages.sft import SftFields
+from palate.config.stages.trainer import DeviceFields, EvaluationFields, LogFields, OutputFields
 
 TOPICS: tuple[tuple[str, type[Fields]], ...] = (
     ("Model", ModelFields),

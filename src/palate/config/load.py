@@ -12,15 +12,15 @@ from pydantic import ValidationError
 
 from palate.config.base import truth
 from palate.config.explain import explain, key_of
-from palate.config.objectives import OPTIONS
-from palate.config.optimisation import LOW_RANK_OPTIMISERS
+from palate.config.key_mapping import Translated, translate
+from palate.config.key_mapping_table import KNOWN_ELSEWHERE, OTHER_COMMANDS
+from palate.config.objectives.lookup import OPTIONS
 from palate.config.paths import expand
-from palate.config.peer_keys import KNOWN_ELSEWHERE, OTHER_COMMANDS
-from palate.config.peers import Translated, translate
-from palate.config.preference import ObjectiveChoice
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import STAGES, RunConfig
 from palate.config.secrets import find_secrets
+from palate.config.stages.optimisation import LOW_RANK_OPTIMISERS
+from palate.config.stages.preference import ObjectiveChoice
 from palate.errors import ConfigError
 
 # finetuning_type → the keys that only it uses

@@ -11,14 +11,14 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
-from palate.config.health import HealthFields
-from palate.config.kto import KtoConfig
-from palate.config.online import GrpoConfig, PpoConfig
-from palate.config.optimisation import LearningRate, NoiseFields
-from palate.config.preference import ObjectiveFields, ReferenceFields, SampleFields
-from palate.config.rm import RmConfig
-from palate.config.sft import SftConfig
-from palate.config.stage import Run
+from palate.config.stages.health import HealthFields
+from palate.config.stages.kto import KtoConfig
+from palate.config.stages.online import GrpoConfig, PpoConfig
+from palate.config.stages.optimisation import LearningRate, NoiseFields
+from palate.config.stages.preference import ObjectiveFields, ReferenceFields, SampleFields
+from palate.config.stages.rm import RmConfig
+from palate.config.stages.sft import SftConfig
+from palate.config.stages.stage import Run
 
 __all__ = [
     "STAGES",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from palate.config.key_mapping import translate
 from palate.config.load import (
     PIPELINE_KEYS,
     SWEEP_KEY,
@@ -19,7 +20,6 @@ from palate.config.load import (
     overridden,
     wants_overwriting,
 )
-from palate.config.peers import translate
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import RunConfig
 from palate.errors import ConfigError

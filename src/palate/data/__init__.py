@@ -4,14 +4,14 @@ load_records("pairs.jsonl", kind=PreferencePair)  →  LoadedData(records, dropp
 split_records(records, val_size=0.1, seed=42)   →  (train, validation)
 """
 
-from palate.data.dataset_spec import DatasetSpec
-from palate.data.format_table import FORMATS, Format
-from palate.data.formats import Recognised
+from palate.data.formats.recognise import Recognised
+from palate.data.formats.rows import RatedAnswers, Reading
+from palate.data.formats.table import FORMATS, Format
 from palate.data.load import LoadedData, SourceReader, SourceReport, load_records
-from palate.data.messages import Tags
-from palate.data.rows import RatedAnswers, Reading
-from palate.data.sources import BUILTIN, Source, open_source
+from palate.data.sources.open import BUILTIN, Source, open_source
+from palate.data.sources.spec import DatasetSpec
 from palate.data.split import split_records
+from palate.data.turns.messages import Tags
 
 __all__ = [
     "BUILTIN",

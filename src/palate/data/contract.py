@@ -9,8 +9,8 @@ from typing import Any
 
 from palate.artifacts.files import write_json
 from palate.artifacts.folders import file_hash
-from palate.data.card import SCHEMA
-from palate.data.sources import Source
+from palate.data.sources.card import SCHEMA
+from palate.data.sources.open import Source
 from palate.records import Dropped
 
 

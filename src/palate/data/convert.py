@@ -10,19 +10,19 @@ from typing import Any, TypeVar
 
 from palate.artifacts.files import write_json
 from palate.data.contract import write_contract
-from palate.data.dataset_info import REGISTER, read_register
-from palate.data.dataset_spec import DatasetSpec, find_sources
-from palate.data.kinds import KIND_NAMES, as_kind, can_become, record_kind
+from palate.data.formats.kinds import KIND_NAMES, as_kind, can_become, record_kind
+from palate.data.formats.rows import RatedAnswers, Reading, same_text
+from palate.data.formats.source_labels import check_labels_used
+from palate.data.formats.targets import TARGETS, NotHeldError, Target, dataset_info_entry
+from palate.data.formats.writers import write_rows
 from palate.data.load import SourceReader, SourceReport
-from palate.data.messages import RowError
 from palate.data.outputs import check_output_file
-from palate.data.readers import bare_name, file_type
-from palate.data.rows import RatedAnswers, Reading, same_text
-from palate.data.source_labels import check_labels_used
-from palate.data.sources import Source
+from palate.data.sources.dataset_info import REGISTER, read_register
+from palate.data.sources.open import Source
+from palate.data.sources.readers import bare_name, file_type
+from palate.data.sources.spec import DatasetSpec, find_sources
 from palate.data.split import prompt_key
-from palate.data.targets import TARGETS, NotHeldError, Target, dataset_info_entry
-from palate.data.writers import write_rows
+from palate.data.turns.messages import RowError
 from palate.errors import DataError, UsageError
 from palate.records import Dropped, LabelledCompletion, PreferencePair, Record, ScoredCompletion
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from palate.data.dataset_spec import DatasetSpec, find_sources
 from palate.data.measures.leaks import EvaluationTexts
-from palate.data.text_turns import turns_of_text
+from palate.data.sources.spec import DatasetSpec, find_sources
+from palate.data.turns.text_turns import turns_of_text
 
 _SHORTEST = 20
 

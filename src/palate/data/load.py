@@ -13,17 +13,17 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from palate.data.dataset_spec import DatasetSpec, find_sources, for_sources
-from palate.data.formats import SAMPLE, Recognised, recognise
-from palate.data.kinds import as_kind
-from palate.data.labels import Coding, LabelCounts
-from palate.data.messages import USUAL_TAGS, RowError, excerpt
+from palate.data.formats.kinds import as_kind
+from palate.data.formats.labels import Coding, LabelCounts
+from palate.data.formats.recognise import SAMPLE, Recognised, recognise
+from palate.data.formats.rows import BEGINS_WITH_PROMPT, Origin, Reading
+from palate.data.formats.source_labels import check_columns, with_coding
 from palate.data.mix import NOT_DRAWN, draw
-from palate.data.padding import without_padding
-from palate.data.rows import BEGINS_WITH_PROMPT, Origin, Reading
-from palate.data.source_labels import check_columns, with_coding
-from palate.data.sources import Source
-from palate.data.text_turns import columns_of_turns, with_turns
+from palate.data.sources.open import Source
+from palate.data.sources.spec import DatasetSpec, find_sources, for_sources
+from palate.data.turns.messages import USUAL_TAGS, RowError, excerpt
+from palate.data.turns.padding import without_padding
+from palate.data.turns.text_turns import columns_of_turns, with_turns
 from palate.errors import DataError
 from palate.records import Dropped, PreferencePair, Record
 

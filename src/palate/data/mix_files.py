@@ -13,16 +13,16 @@ import numpy as np
 
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
-from palate.data.dataset_spec import find_sources, for_sources
-from palate.data.kinds import record_kind
+from palate.data.formats.kinds import record_kind
+from palate.data.formats.rows import Reading
+from palate.data.formats.source_labels import check_labels_used
+from palate.data.formats.targets import palate_row
+from palate.data.formats.writers import write_rows
 from palate.data.load import SourceReader, SourceReport
 from palate.data.mix import NOT_DRAWN, counts, drawn_key
 from palate.data.outputs import check_output_folder
-from palate.data.rows import Reading
-from palate.data.source_labels import check_labels_used
-from palate.data.sources import Source
-from palate.data.targets import palate_row
-from palate.data.writers import write_rows
+from palate.data.sources.open import Source
+from palate.data.sources.spec import find_sources, for_sources
 from palate.errors import DataError
 from palate.records import Dropped, Record
 

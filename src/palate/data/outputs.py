@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from palate.artifacts.files import write_errors
-from palate.data.card import rows_file
-from palate.data.sources import Source
+from palate.data.sources.card import rows_file
+from palate.data.sources.open import Source
 from palate.errors import DataError, UsageError
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from palate.data.formats.paired import CONVERSATION_NAMES
+from palate.data.formats.rows import PROMPT_NAMES
 from palate.data.load import load_records
-from palate.data.messages import is_turns, role_of
-from palate.data.paired_formats import CONVERSATION_NAMES
-from palate.data.rows import PROMPT_NAMES
+from palate.data.turns.messages import is_turns, role_of
 from palate.errors import DataError
 from palate.records import Dropped, Record
 

@@ -14,17 +14,17 @@ import numpy.typing as npt
 
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
-from palate.data.dataset_spec import DatasetSpec, find_sources
-from palate.data.kinds import check_one_kind
+from palate.data.formats.kinds import check_one_kind
+from palate.data.formats.rows import Reading
+from palate.data.formats.source_labels import check_labels_used
+from palate.data.formats.targets import palate_row
+from palate.data.formats.writers import write_parts
 from palate.data.load import SourceReader, SourceReport
 from palate.data.measures.similarity import PLACES, near_duplicates, signature
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder
-from palate.data.rows import Reading
-from palate.data.source_labels import check_labels_used
+from palate.data.sources.spec import DatasetSpec, find_sources
 from palate.data.split import record_key
-from palate.data.targets import palate_row
-from palate.data.writers import write_parts
 from palate.errors import DataError
 from palate.records import Demonstration, Dropped, Record
 

@@ -12,7 +12,7 @@ import torch
 from palate.errors import ModelError
 from palate.evaluation.subject import Subject
 from palate.models.divergence import token_divergence
-from palate.models.generate import stock_attention
+from palate.models.generation.generate import stock_attention
 from palate.progress import progress
 from palate.text.batch import pack, pad
 from palate.text.groups import EncodedGroup

@@ -17,8 +17,8 @@ from palate.evaluation.divergence import AnswerScore, score_answers
 from palate.evaluation.frontier_kept import KeptAnswers
 from palate.evaluation.frontier_points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
-from palate.models.allocator import give_back_memory
-from palate.models.generate import Decoding, sampling_seed
+from palate.models.cpu.allocator import give_back_memory
+from palate.models.generation.generate import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
 from palate.records import Record, RewardFunction
 from palate.stats import Interval, cluster_mean_interval, rate_interval, standard_error

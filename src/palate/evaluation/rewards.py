@@ -14,13 +14,13 @@ from palate.artifacts import read_json
 from palate.errors import ArtifactError
 from palate.evaluation.accuracy import on_pairs, win_share
 from palate.evaluation.subject import ModelSpec
-from palate.models.allocator import keep_freed_memory
-from palate.models.fused import apply_fused
-from palate.models.limits import check_sequences, rows_of
+from palate.models.cpu.allocator import keep_freed_memory
+from palate.models.cpu.layers import apply_fused
 from palate.models.load import load_model, store_frozen_in
 from palate.models.precision import Precision
-from palate.models.reward_head import end_index, probe_rewards
-from palate.models.tuning import merge_adapter
+from palate.models.probe.limits import check_sequences, rows_of
+from palate.models.reward.head import end_index, probe_rewards
+from palate.models.tuning.trainable import merge_adapter
 from palate.progress import progress
 from palate.stats import Interval, cluster_mean_interval
 from palate.text.batch import pack, pad

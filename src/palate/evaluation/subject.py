@@ -14,19 +14,19 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from palate.artifacts import SEAL, RunDir
-from palate.config.model import adapter_names, split_adapters
+from palate.config.stages.model import adapter_names, split_adapters
 from palate.errors import ArtifactError, ModelError
-from palate.models.allocator import keep_freed_memory
-from palate.models.fused import apply_fused
-from palate.models.generate import Decoding, generate
+from palate.models.cpu.allocator import keep_freed_memory
+from palate.models.cpu.layers import apply_fused
+from palate.models.generation.generate import Decoding, generate
 from palate.models.identity import model_hash
-from palate.models.limits import check_sequences, rows_of
 from palate.models.load import load_model, load_tokenizer, store_frozen_in
-from palate.models.logprobs import Logps, per_completion
 from palate.models.precision import Precision
-from palate.models.probe import probe
-from palate.models.tuning import merge_adapter
-from palate.models.vocabulary import add_tokens_of, enlarge_embedding
+from palate.models.probe.limits import check_sequences, rows_of
+from palate.models.probe.probe import probe
+from palate.models.score import Logps, per_completion
+from palate.models.tuning.trainable import merge_adapter
+from palate.models.tuning.vocabulary import add_tokens_of, enlarge_embedding
 from palate.progress import progress
 from palate.records import Answer, Messages
 from palate.text.batch import pack, pad

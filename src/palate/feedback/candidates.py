@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol, get_args
 
 from palate.artifacts import JsonlWriter, plain, read_jsonl
-from palate.data.messages import RowError, read_turns
+from palate.data.turns.messages import RowError, read_turns
 from palate.errors import ArtifactError, DataError
-from palate.models.generate import Decoding, sampling_seed
+from palate.models.generation.generate import Decoding, sampling_seed
 from palate.progress import progress
 from palate.records import Answer, Message, Messages, Record, Role, as_turn
 

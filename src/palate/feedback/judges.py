@@ -9,7 +9,7 @@ from typing import Any
 
 from palate.data.scores import check_columns, checked_scores, rule_score
 from palate.errors import ConfigError
-from palate.models.reward_model import RewardModel
+from palate.models.reward.model import RewardModel
 from palate.records import Columns, Judge, Messages, RewardFunction, Verdict
 
 

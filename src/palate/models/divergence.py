@@ -15,7 +15,7 @@ from torch import nn
 
 from palate.errors import ModelError
 from palate.models.casts import compute_dtype
-from palate.models.logprobs import active_module, logits_at, row_chunks, states_at, transformed
+from palate.models.score import active_module, logits_at, row_chunks, states_at, transformed
 from palate.text.batch import Batch
 
 _LogSoftmax: TypeAlias = Callable[[slice], torch.Tensor]
@@ -41,7 +41,7 @@ def token_divergence(policy: Any, reference: Any, batch: Batch) -> TokenDivergen
     """Score a batch under both models; under one and the same model the KL is exactly 0.
 
     Args:
-        policy: a causal LM with the scoring forward (`models.probe`), in eval mode.
+        policy: a causal LM with the scoring forward (`models.probe.probe`), in eval mode.
         reference: another one, of the same vocabulary, on the same device.
         batch: in a layout that both can read.
 

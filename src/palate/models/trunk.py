@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from palate.models.reference_store import group_key
-from palate.models.tuning import decoder_layers
+from palate.models.reference.store import group_key
+from palate.models.tuning.trainable import decoder_layers
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 

@@ -1,6 +1,6 @@
 """Losses: pure functions from tensors and keyword numbers to one loss per example. torch, and nothing of ours.
 
-The tables map a name of `config.objectives` to its function; a test asserts that names, options and defaults agree.
+The tables map an objective's name to its function; a test asserts that names, options and defaults agree.
 """
 
 from __future__ import annotations

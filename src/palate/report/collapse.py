@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from palate.config.health import DEFAULT_LIMITS
+from palate.config.stages.health import DEFAULT_LIMITS
 from palate.evaluation.table import answers, printable
 from palate.report.contents import Row, RunContents, values_of
 from palate.report.scales import number

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from palate.config.objectives import OPTIONS, objective, resolve_options
+from palate.config.objectives.lookup import OPTIONS, objective, resolve_options
 from palate.errors import ConfigError
 from palate.report.contents import RunContents, values_of
 from palate.report.held_out import SHARES, held_out_interval, shown

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from palate.models.logprobs import Logps, TokenLogps
-from palate.models.reference import Reference
+from palate.models.reference.kinds import Reference
+from palate.models.score import Logps, TokenLogps
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.methods.base import LossOutput, Method

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from palate.models.casts import reuse_casts
-from palate.models.reference import evaluating
+from palate.models.reference.kinds import evaluating
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledLoss, same_random_state
-from palate.training.examination import Examination
+from palate.training.health.evaluation import Examination
 from palate.training.meters import HeldOutErrors, Meter
 from palate.training.methods.base import LossOutput, Method
-from palate.training.rollouts import Rollouts
+from palate.training.online.rollouts import Rollouts
 from palate.training.scoring import Scoring
 
 

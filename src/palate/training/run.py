@@ -12,35 +12,41 @@ from typing import Any
 from transformers.trainer_callback import PrinterCallback
 
 from palate.artifacts import JsonlWriter, RunDir, remove_folder, write_json
-from palate.config.preference import SampleFields
-from palate.config.rollout import RolloutFields
 from palate.config.run import RunConfig
+from palate.config.stages.preference import SampleFields
+from palate.config.stages.rollout import RolloutFields
 from palate.errors import ArtifactError, BatchStop, Stopped
-from palate.models.generate import Decoding
+from palate.models.generation.generate import Decoding
 from palate.text.groups import EncodedGroup
-from palate.training.arguments import training_arguments
-from palate.training.best import check_best_metric
-from palate.training.build import balance_of
 from palate.training.callbacks import EvaluationLog, MissedEvaluation, StepMetrics, StopOnSignal, TerminalProgress
-from palate.training.early import StopEarly
-from palate.training.environment import is_main_process, peak_memory_bytes
-from palate.training.facts import run_facts
-from palate.training.memory import largest_batch, plan_memory
+from palate.training.checkpoints.early import StopEarly
+from palate.training.checkpoints.publish import publish
+from palate.training.checkpoints.resume import (
+    check_resumable,
+    check_same_run,
+    checkpoint_of,
+    rewind_metrics,
+    rewind_samples,
+)
+from palate.training.health.callbacks import Watch
 from palate.training.methods.online import OnlineMethod
-from palate.training.policy_engine import FOLDER as ROLLOUT_POLICY
-from palate.training.policy_engine import policy_engine
-from palate.training.publish import publish
-from palate.training.references import fill_reference
-from palate.training.resume import check_resumable, check_same_run, checkpoint_of, rewind_metrics, rewind_samples
-from palate.training.rewards import JudgeRewards
-from palate.training.rollouts import Sampler
+from palate.training.online.policy_engine import FOLDER as ROLLOUT_POLICY
+from palate.training.online.policy_engine import policy_engine
+from palate.training.online.rewards import JudgeRewards
+from palate.training.online.rollouts import Sampler
 from palate.training.samples import SampleWriter
 from palate.training.scoring import Scoring
-from palate.training.session import Session, prepare
+from palate.training.setup.arguments import training_arguments
+from palate.training.setup.best import check_best_metric
+from palate.training.setup.build import balance_of
+from palate.training.setup.environment import is_main_process, peak_memory_bytes
+from palate.training.setup.facts import run_facts
+from palate.training.setup.memory import largest_batch, plan_memory
+from palate.training.setup.references import fill_reference
+from palate.training.setup.session import Session, prepare
+from palate.training.setup.trackers import check_trackers
 from palate.training.steps import micro_batches
-from palate.training.trackers import check_trackers
 from palate.training.trainer import PalateTrainer
-from palate.training.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from palate.artifacts import JsonlWriter
-from palate.models.generate import Decoding, generate
+from palate.models.generation.generate import Decoding, generate
 from palate.models.precision import Precision
-from palate.models.reference import Reference
+from palate.models.reference.kinds import Reference
 from palate.records import Record, as_turn
 from palate.text.prompts import prompt_ids
 from palate.text.template import Template

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from palate.models.experts import RouterBalance
-from palate.models.logprobs import Logps, per_completion
-from palate.models.neftune import EmbeddingNoise
-from palate.models.reference import Reference, score
+from palate.models.reference.kinds import Reference, score
+from palate.models.score import Logps, per_completion
 from palate.models.trunk import TrunkCache
+from palate.models.tuning.experts import RouterBalance
+from palate.models.tuning.neftune import EmbeddingNoise
 from palate.text.batch import Batch
 from palate.training.methods.base import LossOutput, Method
 

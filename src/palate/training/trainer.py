@@ -20,18 +20,18 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from palate.errors import TrainingError
 from palate.models.casts import reuse_casts
-from palate.models.reference import Reference
+from palate.models.reference.kinds import Reference
 from palate.progress import Pass, progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
-from palate.training.checkpoints import CheckpointTrainer
+from palate.training.checkpoints.write import CheckpointTrainer
 from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, set_random_state
 from palate.training.evaluation_pass import EvaluationPass
-from palate.training.examination import Examination
 from palate.training.finite import check_finite
+from palate.training.health.evaluation import Examination
 from palate.training.meters import Meter, of_all_ranks
 from palate.training.methods.base import LossOutput, Method
-from palate.training.rollouts import Rollouts, Sampler
+from palate.training.online.rollouts import Rollouts, Sampler
 from palate.training.scoring import Scoring
 from palate.training.steps import Groups, StepOrder, order_of
 
@@ -43,7 +43,7 @@ class PalateTrainer(CheckpointTrainer):
     """Trains any `Method` on encoded groups.
 
     Args:
-        model: a causal LM with the scoring forward (`models.logprobs.install`), maybe under PEFT.
+        model: a causal LM with the scoring forward (`models.score.install`), maybe under PEFT.
         method: the loss.
         reference: None where the method needs none.
         train_groups: what is trained on.

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from palate.config.objectives import OBJECTIVES
-from palate.training.session import prepare
+from palate.config.objectives.lookup import OBJECTIVES
+from palate.training.setup.session import prepare
 from runs import config, metrics, run
 
 BETA = 0.3

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from palate.config.objectives import resolve_options
+from palate.config.objectives.lookup import resolve_options
 from palate.errors import DataError
-from palate.models.logprobs import Logps
+from palate.models.score import Logps
 from palate.text.batch import pack
 from palate.training.methods.kto import Kto
 from runs import metrics, run, write_rows

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from palate.config.online import GrpoConfig, PpoConfig
-from palate.models.logprobs import Logps
+from palate.config.stages.online import GrpoConfig, PpoConfig
+from palate.models.score import Logps
 from palate.objectives.policy_gradient import whitened
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.training.methods.grpo import Grpo

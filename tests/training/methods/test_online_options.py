@@ -1,6 +1,6 @@
 """Every option of ppo and grpo, from the config to what its method makes of the same sampled answers, or to the run.
 
-The others' walk is in test_options.py; the keys of an engine are in tests/training/test_policy_engine.py.
+The others' walk is in test_options.py; the keys of an engine are in tests/training/online/test_policy_engine.py.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from palate.config.load import config_from_values
-from palate.config.online import GrpoFields, PpoFields
-from palate.config.rollout import RolloutFields
-from palate.models.logprobs import TokenLogps
+from palate.config.stages.online import GrpoFields, PpoFields
+from palate.config.stages.rollout import RolloutFields
+from palate.models.score import TokenLogps
 from palate.text.batch import pack
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.training.methods import build_method

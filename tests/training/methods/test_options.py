@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from palate.config.load import config_from_values
-from palate.config.objectives import OBJECTIVES, OPTIONS
-from palate.config.rm import RewardObjectiveFields
+from palate.config.objectives.lookup import OBJECTIVES, OPTIONS
+from palate.config.stages.rm import RewardObjectiveFields
 from palate.errors import ConfigError
-from palate.models.logprobs import Logps, TokenLogps, per_completion
+from palate.models.score import Logps, TokenLogps, per_completion
 from palate.records import LabelledCompletion, PreferencePair, ScoredCompletion
 from palate.text.batch import Batch, pack
 from palate.text.encode import EncodedGroup

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from palate.config.objectives import resolve_options
-from palate.models.logprobs import Logps
+from palate.config.objectives.lookup import resolve_options
+from palate.models.score import Logps
 from palate.text.batch import pack
 from palate.training.methods.ranked import Ranked, of_others, ordered_share
 from runs import distance, metrics, run, write_rows

@@ -12,18 +12,18 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from palate.config.objectives import resolve_options
+from palate.config.objectives.lookup import resolve_options
 from palate.errors import DataError, ModelError
 from palate.evaluation.rewards import RewardSubject, is_reward_model
 from palate.evaluation.subject import ModelSpec, read_run
 from palate.models.precision import FP32
-from palate.models.reward_model import RewardModel
+from palate.models.reward.model import RewardModel
 from palate.records import Message
 from palate.text.batch import pack
-from palate.training.dataset import build_data
 from palate.training.methods import build_method
 from palate.training.methods.rm import Rm
-from palate.training.session import prepare
+from palate.training.setup.dataset import build_data
+from palate.training.setup.session import prepare
 from runs import config, metrics, pairs, palate, run, run_json, weights, write_rows
 from tiny import random_groups, save_tiny
 

@@ -14,10 +14,10 @@ from pydantic import Field
 from palate.cli.main import main
 from palate.config import load
 from palate.config.base import Fields
-from palate.config.preference import ReferenceFields, SampleFields
 from palate.config.run import STAGES
-from palate.config.stage import Run
-from palate.models.logprobs import Logps
+from palate.config.stages.preference import ReferenceFields, SampleFields
+from palate.config.stages.stage import Run
+from palate.models.score import Logps
 from palate.records import PreferencePair
 from palate.training import methods
 from palate.training.methods.base import LogpsMethod, LossOutput, Rows

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from palate.data.augment.made import Made, chance_for, new_pair, with_last
-from palate.data.messages import RowError
+from palate.data.turns.messages import RowError
 from palate.records import PreferencePair
 
 Corruption: TypeAlias = "Callable[[PreferencePair, str, Sequence[PreferencePair], random.Random], tuple[str, str]]"

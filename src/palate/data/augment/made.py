@@ -6,9 +6,9 @@ import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from palate.data.messages import RowError
-from palate.data.rows import same_text
+from palate.data.formats.rows import same_text
 from palate.data.split import plain_text
+from palate.data.turns.messages import RowError
 from palate.records import Message, Messages, PreferencePair
 
 

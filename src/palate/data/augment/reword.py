@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from palate.data.augment.made import Made, chance_for, new_pair
-from palate.data.messages import RowError
-from palate.data.rows import same_text
+from palate.data.formats.rows import same_text
 from palate.data.split import plain_text
+from palate.data.turns.messages import RowError
 from palate.records import Message, PreferencePair, Sampler
 
 # What is put before or after a request without changing what is asked for.

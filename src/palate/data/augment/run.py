@@ -16,15 +16,15 @@ from palate.data.augment.plan import BY_MODEL, KINDS, Plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judge_scores, judged_pair, revised, reward_scores
 from palate.data.contract import write_contract
-from palate.data.dataset_spec import DatasetSpec, find_sources
+from palate.data.formats.rows import Reading
+from palate.data.formats.source_labels import check_labels_used
+from palate.data.formats.targets import palate_row
+from palate.data.formats.writers import write_rows
 from palate.data.load import LoadedData, load_records
-from palate.data.messages import RowError
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder
-from palate.data.rows import Reading
-from palate.data.source_labels import check_labels_used
-from palate.data.targets import palate_row
-from palate.data.writers import write_rows
+from palate.data.sources.spec import DatasetSpec, find_sources
+from palate.data.turns.messages import RowError
 from palate.errors import UsageError
 from palate.progress import progress
 from palate.records import Judge, PreferencePair, RewardFunction, Sampler

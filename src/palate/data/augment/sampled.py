@@ -7,9 +7,9 @@ from itertools import combinations
 from typing import Any, Literal
 
 from palate.data.augment.made import Made, new_pair, said_by_assistant, with_last
-from palate.data.messages import RowError
 from palate.data.scores import checked_scores, columns_of
 from palate.data.split import plain_text
+from palate.data.turns.messages import RowError
 from palate.records import Judge, Message, PreferencePair, Record, RewardFunction, Sampler
 
 PRINCIPLES = (

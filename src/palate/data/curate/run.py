@@ -13,17 +13,17 @@ from palate.data.contract import write_contract
 from palate.data.curate.base import BatchRule, Candidate, RowRule, Rule, SetRule
 from palate.data.curate.embedding import Embedder, EmbeddingDifference
 from palate.data.curate.funnel import Step, funnel_figure
-from palate.data.dataset_spec import DatasetSpec, find_sources
-from palate.data.kinds import check_one_kind
+from palate.data.formats.kinds import check_one_kind
+from palate.data.formats.rows import RatedAnswers, Reading
+from palate.data.formats.source_labels import check_labels_used
+from palate.data.formats.targets import palate_row
+from palate.data.formats.writers import write_rows
 from palate.data.load import SourceReader, SourceReport
 from palate.data.measures.pairs import Measures, measure
 from palate.data.outputs import check_output_folder
 from palate.data.parallel import ordered_chunks
-from palate.data.rows import RatedAnswers, Reading
-from palate.data.source_labels import check_labels_used
-from palate.data.sources import Source
-from palate.data.targets import palate_row
-from palate.data.writers import write_rows
+from palate.data.sources.open import Source
+from palate.data.sources.spec import DatasetSpec, find_sources
 from palate.errors import DataError
 from palate.records import Dropped, PreferencePair, Record
 

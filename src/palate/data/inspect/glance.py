@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from palate.data.formats.kinds import KIND_NAMES
 from palate.data.inspect.problems import Collector
 from palate.data.inspect.repeats import LABELLED, OTHER, PAIR, RowHashes
-from palate.data.kinds import KIND_NAMES
 from palate.data.measures.language import STOP_WORDS
 from palate.data.measures.leaks import EvaluationTexts
 from palate.data.measures.pairs import JUDGED, Measures, measure, said, text_hash
 from palate.data.measures.privacy import hide_private
-from palate.data.messages import excerpt
+from palate.data.turns.messages import excerpt
 from palate.records import LabelledCompletion, PreferencePair, Record
 
 _MOST_SYSTEMS = 1000

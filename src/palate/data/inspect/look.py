@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from palate.data.dataset_spec import DatasetSpec, find_sources
+from palate.data.formats.rows import Reading
+from palate.data.formats.source_labels import check_labels_used
 from palate.data.held_out import evaluation_texts
 from palate.data.inspect.coverage import FEWEST_JUDGED, PromptSample, gaps, prompt_clusters
 from palate.data.inspect.glance import Glance, Glancer
@@ -22,8 +23,7 @@ from palate.data.load import SourceReader, SourceReport
 from palate.data.measures.privacy import hide_private
 from palate.data.measures.similarity import near_duplicates
 from palate.data.parallel import ordered_chunks
-from palate.data.rows import Reading
-from palate.data.source_labels import check_labels_used
+from palate.data.sources.spec import DatasetSpec, find_sources
 from palate.records import Dropped, Messages, Record, TokenCounter
 from palate.stats import Interval, rate_interval, wilson
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import torch
 
-from palate.models.logprobs import Logps, TokenLogps, per_completion
+from palate.models.score import Logps, TokenLogps, per_completion
 from palate.records import AnyRecord, Dropped, Record
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from palate.config.objectives import Member, loss_at_start, objective
-from palate.models.logprobs import Logps
+from palate.config.objectives.lookup import Member, loss_at_start, objective
+from palate.models.score import Logps
 from palate.objectives import PAIRED, Modifiers, PairLogps, RunningMean, Term, accuracy, implicit_rewards, paired_loss
 from palate.objectives.modifiers import length_discount, sum_by_completion, wpo_weights
 from palate.objectives.paired import log_ratios
@@ -23,7 +23,7 @@ class Dpo(LogpsMethod):
 
     Args:
         name: an objective of the paired family.
-        options: its resolved options, by config key (`config.objectives.resolve_options`).
+        options: its resolved options, by config key (`config.objectives.lookup.resolve_options`).
         weight: of the objective in a mixture.
         others: the other members of a mixture. Rewards are in the units of the first. Modifiers act on the sum, so all
             members have the same ones.

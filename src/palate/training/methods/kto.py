@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from palate.config.objectives import objective
-from palate.models.logprobs import Logps
+from palate.config.objectives.lookup import objective
+from palate.models.score import Logps
 from palate.objectives import UNPAIRED, Modifiers, RunningMean, Term, UnpairedLogps, implicit_reward, unpaired_loss
 from palate.objectives.unpaired import kl_estimate
 from palate.records import LabelledCompletion, Record

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from palate.errors import DataError
-from palate.models.logprobs import Logps
+from palate.models.score import Logps
 from palate.objectives import PairLogps
 from palate.records import AnyRecord, Dropped, PreferencePair
 from palate.text.encode import EncodedGroup

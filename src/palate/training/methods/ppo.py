@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from palate.config.online import PpoConfig
-from palate.models.logprobs import Logps, TokenLogps, per_completion
+from palate.config.stages.online import PpoConfig
+from palate.models.score import Logps, TokenLogps, per_completion
 from palate.objectives.policy_gradient import (
     adapted_kl_coefficient,
     clipped_policy_loss,

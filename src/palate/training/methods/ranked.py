@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from palate.config.objectives import objective
-from palate.models.logprobs import Logps
+from palate.config.objectives.lookup import objective
+from palate.models.score import Logps
 from palate.objectives import RANKED, Modifiers, RankedLogps, Term, implicit_reward, ranked_loss
 from palate.records import Ranking, Record
 from palate.text.encode import EncodedGroup

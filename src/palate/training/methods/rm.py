@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from palate.config.objectives import objective
+from palate.config.objectives.lookup import objective
 from palate.errors import DataError
-from palate.models.logprobs import Logps
-from palate.models.reward_head import Rewards, end_index
+from palate.models.reward.head import Rewards, end_index
+from palate.models.score import Logps
 from palate.objectives import REWARD, RankedLogps, accuracy
 from palate.records import PreferencePair, Ranking, Record, ScoredCompletion
 from palate.text.batch import Batch

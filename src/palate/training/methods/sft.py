@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palate.models.logprobs import Logps
+from palate.models.score import Logps
 from palate.records import Demonstration, Record
 from palate.text.encode import EncodedGroup
 from palate.training.methods.base import LogpsMethod, LossOutput, Rows

@@ -1,0 +1,318 @@
+"""The objectives on pairs, a row each. The notation is `objective_table`'s."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from palate.config.objectives.options import OPTIONS
+from palate.config.objectives.row import LOG2, Objective, Options, own
+
+BETA = OPTIONS["pref_beta"]
+
+# Which modifiers an objective admits. Per-token means have no tail to discount (ld_alpha) and share no β with
+# pref_bco_weight's sums; only a loss of the difference Δ has an f-divergence.
+ADDED = ("pref_ftx", "kl_coef", "use_weighting")
+SUMMED = (*ADDED, "pref_bco_weight", "ld_alpha")
+DIVERGENCE = ("f_divergence_type", "f_alpha_divergence_coef")
+
+
+def _exo_start(options: Options, _: int) -> float:
+    epsilon = options["dpo_label_smoothing"]
+    return -LOG2 - 0.5 * math.log(epsilon * (1.0 - epsilon))
+
+
+DIFFERENCE = (
+    Objective(
+        name="sigmoid",
+        family="paired",
+        formula="−(1−ε)·lσ(βΔ) − ε·lσ(−βΔ)",
+        summary="DPO; with label smoothing, conservative DPO",
+        options=own("pref_beta", "dpo_label_smoothing"),
+        modifiers=(*SUMMED, *DIVERGENCE),
+        start=LOG2,
+        source="2305.18290",
+        reproduces="`sigmoid` of TRL and LLaMA-Factory, OpenRLHF's default. ε (cDPO) as LLaMA-Factory, OpenRLHF and "
+        "torchtune; TRL ≥ 0.29 ignores it here.",
+        when_to_use="The default; ε when some labels are wrong.",
+    ),
+    Objective(
+        name="robust",
+        family="paired",
+        formula="[−(1−ε)·lσ(βΔ) + ε·lσ(−βΔ)] / (1−2ε)",
+        summary="DPO made unbiased under a known share of flipped labels",
+        options=own("pref_beta", "dpo_label_smoothing"),
+        modifiers=(*SUMMED, *DIVERGENCE),
+        start=LOG2,
+        source="2403.00409",
+        reproduces="`robust` of TRL.",
+        when_to_use="Noisy labels whose error rate you know; ε is that rate.",
+    ),
+    Objective(
+        name="hinge",
+        family="paired",
+        formula="max(0, 1 − βΔ)",
+        summary="SLiC's hinge on the implied reward margin",
+        options=own("pref_beta"),
+        modifiers=(*SUMMED, *DIVERGENCE),
+        start=1.0,
+        source="2309.06657",
+        reproduces="`hinge` of TRL and LLaMA-Factory; the hinge itself is SLiC's (2305.10425).",
+        when_to_use="Pairs that are already well separated should stop pulling.",
+    ),
+    Objective(
+        name="ipo",
+        family="paired",
+        formula="(δ − 1/(2β))², δ = Δc/nc − Δr/nr (mean) or Δ (sum)",
+        summary="identity preference optimisation: regress the margin to a fixed value",
+        options=own("pref_beta", "ipo_logps"),
+        modifiers=(*ADDED, *DIVERGENCE),
+        length_normalised=True,
+        start=lambda options, _: (0.5 / options["pref_beta"]) ** 2,
+        source="2310.12036",
+        reproduces="mean: `ipo` of TRL, LLaMA-Factory and HALOs. sum: the paper's formula and OpenRLHF.",
+        when_to_use="Few, deterministic preferences that sigmoid would push without end.",
+    ),
+    Objective(
+        name="sigmoid_norm",
+        family="paired",
+        formula="−(1−ε)·lσ(βδ) − ε·lσ(−βδ), δ = Δc/nc − Δr/nr",
+        summary="length-normalised DPO, on per-token means",
+        options=own("dpo_label_smoothing", pref_beta=replace(BETA, default=5.0)),
+        modifiers=(*ADDED, *DIVERGENCE),
+        length_normalised=True,
+        start=LOG2,
+        source="2411.15124",
+        reproduces="`sigmoid_norm` of TRL, which ignores ε here; `dpo_norm` of open-instruct.",
+        when_to_use="Answers grow longer under sigmoid, or lengths within pairs differ much.",
+    ),
+    Objective(
+        name="exo_pair",
+        family="paired",
+        formula="σ(βΔ)(lσ(βΔ) − log(1−ε)) + σ(−βΔ)(lσ(−βΔ) − log ε)",
+        summary="EXO: reverse KL from the implied preference to the smoothed label",
+        options=own(
+            "pref_beta",
+            dpo_label_smoothing=replace(OPTIONS["dpo_label_smoothing"], default=1e-3, low_open=True),
+        ),
+        modifiers=(*SUMMED, *DIVERGENCE),
+        start=_exo_start,
+        source="2402.00856",
+        reproduces="`exo_pair` of TRL.",
+        when_to_use="Mode-seeking alignment; ε sets where the margin stops growing.",
+    ),
+    Objective(
+        name="discopop",
+        family="paired",
+        formula="m·exp(−βΔ) + (1−m)·(−lσ(βΔ)), m = σ(βΔ/τ)",
+        summary="DiscoPOP: a discovered blend of logistic and exponential loss",
+        options=own("pref_beta", "discopop_tau"),
+        modifiers=(*SUMMED, *DIVERGENCE),
+        start=0.5 * (1.0 + LOG2),
+        source="2406.08414",
+        reproduces="`discopop` of TRL.",
+        when_to_use="Experiments: it is not convex, and at margin 0 its slope points the wrong way.",
+    ),
+    Objective(
+        name="dpop",
+        family="paired",
+        formula="−lσ(β(Δ − λ·max(0, a0 − a)))",
+        summary="DPO-Positive: a price on chosen falling below the reference",
+        options=own("pref_beta", "dpop_lambda"),
+        modifiers=SUMMED,
+        start=LOG2,
+        source="2402.13228",
+        reproduces="The paper; λ 50 as there.",
+        when_to_use="log π(chosen) falls, above all when the two answers are nearly equal.",
+    ),
+    Objective(
+        name="r_dpo",
+        family="paired",
+        formula="−lσ(βΔ + α(nc − nr))",
+        summary="length-regularised DPO",
+        options=own("pref_beta", "rdpo_alpha"),
+        modifiers=SUMMED,
+        start=lambda options, _: None if options["rdpo_alpha"] else LOG2,
+        source="2403.19159",
+        reproduces="The paper's objective; the sign follows from its reward β·log-ratio + α·length + const.",
+        when_to_use="Chosen answers are longer on average and you do not want length learnt.",
+    ),
+)
+
+SEPARATE = (
+    Objective(
+        name="nca_pair",
+        family="paired",
+        formula="−lσ(βΔc) − ½lσ(−βΔc) − ½lσ(−βΔr)",
+        summary="noise contrastive alignment: holds chosen where it is while rejected falls",
+        options=own("pref_beta"),
+        modifiers=SUMMED,
+        start=2.0 * LOG2,
+        source="2402.05369",
+        reproduces="`nca_pair` of TRL.",
+        when_to_use="The likelihood of chosen should not fall (reasoning, code).",
+    ),
+    Objective(
+        name="bco_pair",
+        family="paired",
+        formula="−lσ(βΔc − δ) − lσ(−(βΔr − δ)), δ the running mean of all βΔc and βΔr",
+        summary="binary classifier optimisation on pairs",
+        options=own("pref_beta"),
+        modifiers=(*ADDED, "ld_alpha"),
+        couples_batch=True,
+        inputs=("delta",),
+        start=2.0 * LOG2,
+        source="2404.04656",
+        reproduces="The paper; TRL 1.16 has δ = 0.",
+        when_to_use="Absolute quality matters, not only the order within a pair.",
+    ),
+    Objective(
+        name="sppo_hard",
+        family="paired",
+        formula="(Δc − 1/(2β))² + (Δr + 1/(2β))²",
+        summary="self-play preference optimisation with hard labels",
+        options=own("pref_beta"),
+        modifiers=SUMMED,
+        start=lambda options, _: 0.5 / options["pref_beta"] ** 2,
+        source="2405.00675",
+        reproduces="`sppo_hard` of TRL.",
+        when_to_use="Rounds of pairs sampled from the policy itself.",
+    ),
+    Objective(
+        name="aot",
+        family="paired",
+        formula="−(1−ε)·lσ(βx) − ε·lσ(−βx), x = sort(a − b) − sort(a0 − b0) over the step",
+        summary="alignment via optimal transport, paired",
+        options=own("pref_beta", "dpo_label_smoothing"),
+        modifiers=("pref_ftx", "kl_coef", "pref_bco_weight", "ld_alpha"),
+        couples_batch=True,
+        start=LOG2,
+        source="2406.05882",
+        reproduces="`aot` of TRL, over the whole step and all ranks and not over a micro-batch.",
+        when_to_use="The distribution of margins matters more than each pair; wants large steps.",
+    ),
+    Objective(
+        name="aot_unpaired",
+        family="paired",
+        formula="−(1−ε)·lσ(βx) − ε·lσ(−βx), x = sort(Δc) − sort(Δr) over the step",
+        summary="alignment via optimal transport, pairs broken up",
+        options=own("pref_beta", "dpo_label_smoothing"),
+        modifiers=("pref_ftx", "kl_coef", "pref_bco_weight", "ld_alpha"),
+        couples_batch=True,
+        start=LOG2,
+        source="2406.05882",
+        reproduces="`aot_unpaired` of TRL, over the whole step and all ranks and not over a micro-batch.",
+        when_to_use="Good and bad answers that belong together only loosely.",
+    ),
+    Objective(
+        name="apo_zero",
+        family="paired",
+        formula="1 − σ(βΔc) + σ(βΔr)",
+        summary="anchored preference optimisation: chosen up, rejected down",
+        options=own("pref_beta"),
+        modifiers=SUMMED,
+        start=1.0,
+        source="2408.06266",
+        reproduces="`apo_zero` of TRL.",
+        when_to_use="Chosen answers are better than what the model writes now.",
+    ),
+    Objective(
+        name="apo_down",
+        family="paired",
+        formula="σ(βΔc) + 1 − σ(β(Δc − Δr))",
+        summary="anchored preference optimisation: both down, rejected further",
+        options=own("pref_beta"),
+        modifiers=SUMMED,
+        start=1.0,
+        source="2408.06266",
+        reproduces="`apo_down` of TRL.",
+        when_to_use="The model already writes better than the chosen answers.",
+    ),
+    Objective(
+        name="kto_pair",
+        family="paired",
+        formula="½λ_D(1 − σ(βΔc − z_r)) + ½λ_U(1 − σ(z_c − βΔr)), z = max(0, β·mean) of each half",
+        summary="KTO on the two halves of pairs",
+        options=own("pref_beta", "kto_chosen_weight", "kto_rejected_weight"),
+        modifiers=SUMMED,
+        couples_batch=True,
+        start=lambda options, _: 0.25 * (options["kto_chosen_weight"] + options["kto_rejected_weight"]),
+        source="2402.01306",
+        reproduces="`kto_pair` of earlier TRL and LLaMA-Factory; the KL estimate is the paper's only in `kto`.",
+        when_to_use="Old configs that name it; with labels and no pairs take `kto`.",
+    ),
+)
+
+REFERENCE_FREE = (
+    Objective(
+        name="simpo",
+        family="paired",
+        formula="−lσ(β(ā − b̄) − γ)",
+        summary="simple preference optimisation: per-token means, a margin, no reference",
+        options=own("simpo_gamma", pref_beta=replace(BETA, default=2.0)),
+        modifiers=("pref_ftx", "use_weighting"),
+        needs_reference=False,
+        length_normalised=True,
+        start=None,
+        source="2405.14734",
+        reproduces="`simpo` of TRL (CPO trainer) and LLaMA-Factory; the authors' `gamma_beta_ratio` is γ/β.",
+        when_to_use="No memory for a reference, and answers should not grow longer.",
+    ),
+    Objective(
+        name="orpo",
+        family="paired",
+        formula="−ā − λ·lσ(logit(ā) − logit(b̄)), logit(v) = v − log(1 − eᵛ)",
+        summary="odds-ratio preference optimisation: SFT and preference in one stage",
+        options=own("orpo_lambda"),
+        modifiers=(),
+        needs_reference=False,
+        length_normalised=True,
+        start=None,
+        source="2403.07691",
+        reproduces="`orpo` of LLaMA-Factory, whose λ is pref_beta (accepted here). TRL's SFT term covers the prompt.",
+        when_to_use="Straight from a base model, without an SFT stage.",
+    ),
+    Objective(
+        name="cpo",
+        family="paired",
+        formula="−lσ(β(a − b)) − α·ā",
+        summary="contrastive preference optimisation: a uniform reference and an SFT term",
+        options=own("pref_beta", "cpo_alpha"),
+        modifiers=("use_weighting",),
+        needs_reference=False,
+        start=None,
+        source="2401.08417",
+        reproduces="`sigmoid` of TRL's CPO trainer, whose SFT term is the token mean of the micro-batch.",
+        when_to_use="Near-perfect chosen answers (translation), no memory for a reference.",
+    ),
+)
+
+MULTI_OBJECTIVE = (
+    Objective(
+        name="multi_soft",
+        family="paired",
+        formula="−p·lσ(βΔ) − (1−p)·lσ(−βΔ), p = Σ w_k·[1, ½ or 0 as chosen is better, equal or worse in k] "
+        "or σ(Σ w_k(c_k − r_k)/T)",
+        summary="DPO on several scored dimensions, by a soft label",
+        options=own("pref_beta", "dimension_weights", "dimension_temperature"),
+        modifiers=SUMMED,
+        start=LOG2,
+        source="2305.18290",
+        reproduces="No peer has it. The weight of a dimension that a row lacks goes to those it has; none: p = 1.",
+        when_to_use="Rows with `dimensions`, and a trade-off between them that you choose.",
+    ),
+    Objective(
+        name="multi_margin",
+        family="paired",
+        formula="−lσ((1/w_k)[βΔ − Σ_{j≠k} w_j(s_j(chosen) − s_j(rejected))]), the pair ordered by dimension k",
+        summary="MODPO: one dimension orders, the others are margins",
+        options=own("pref_beta", "dimension_weights", "dimension"),
+        modifiers=SUMMED,
+        start=None,
+        source="2310.03708",
+        reproduces="The paper's. Ties in k are left out; a missing score of another dimension counts as no difference.",
+        when_to_use="Scores on one scale, units of reward, for every dimension but the one that orders.",
+    ),
+)
+
+PAIRED_ROWS = (*DIFFERENCE, *SEPARATE, *REFERENCE_FREE, *MULTI_OBJECTIVE)

@@ -1,0 +1,124 @@
+"""The columns and the label of one source: what label values mean, and whether the user's settings fit the rows."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from palate.data.formats.labels import Coding, LabelCells, find_coding, names_a_side, spelled
+from palate.data.formats.rows import Reading
+from palate.data.formats.table import Format
+from palate.data.formats.voted import label_cells
+from palate.data.sources.open import Source
+from palate.data.turns.messages import RowError, excerpt
+from palate.errors import DataError
+
+if TYPE_CHECKING:
+    from palate.data.load import SourceReport
+
+
+def with_coding(
+    reading: Reading,
+    source: Source,
+    form: Format,
+    columns: Mapping[str, str],
+    renamed: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+) -> Reading:
+    """The reading with what the values of the label column mean in a source, found in one pass over all its rows.
+
+    Args:
+        reading: with the meanings that the user gives.
+        source: the source; a register may give meanings too.
+        form: the format of its rows.
+        columns: palate's column name → the source's own.
+        renamed: a row under palate's column names.
+
+    Raises:
+        DataError: the values fit no coding, or more than one.
+    """
+    if form.labels is None:
+        return reading
+    cells_of = form.labels
+    by_file: dict[str, dict[tuple[str, ...], LabelCells]] = {}
+
+    def cells() -> Iterator[LabelCells]:
+        for row_id, row in source.rows():
+            if isinstance(row, Mapping):
+                with suppress(RowError):  # a row that cannot be read is listed when it is read
+                    found = cells_of(renamed(row), reading)
+                    if found is not None:
+                        of_file = by_file.setdefault(row_id.rpartition(":")[0], {})
+                        if len(of_file) < _VALUES:
+                            of_file.setdefault(tuple(map(spelled, found.values)), found)
+                        yield found
+
+    meanings = {**source.meanings, **reading.labels}
+    coding = find_coding(cells(), meanings, source.path, columns)
+    if coding is not None and len(by_file) > 1:
+        for file, of_file in by_file.items():
+            own = None
+            with suppress(DataError):  # a file alone may not show how it is coded
+                own = find_coding(of_file.values(), meanings, file, columns)
+            _check_file(file, own, coding, of_file, source.path)
+    return replace(reading, coding=coding)
+
+
+_VALUES = 256
+"""Different labels of a file that are looked at alone."""
+
+
+def _check_file(file: str, own: Coding | None, coding: Coding, values: Iterable[tuple[str, ...]], path: str) -> None:
+    """Refuses a file of a folder whose labels alone are read in another way than those of all files together."""
+    for value in (one for several in values for one in several):
+        if own is not None and own.says(value) and coding.says(value) and own.meaning(value) != coding.meaning(value):
+            raise DataError(
+                f"{path}: {coding.column} is {value} in {file}, which means one thing by the labels of that file "
+                "and another by those of all files together; give each file as a dataset of its own, or set labels"
+            )
+
+
+def check_columns(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], path: str, reading: Reading) -> None:
+    """Refuses a column that no row has, and two answers mapped to chosen and rejected whose label says which is better.
+
+    Args:
+        columns: palate's column name → the source's own.
+        rows: the first rows as they are.
+        path: the source's path, for the refusal.
+        reading: how turns are written.
+    """
+    for name, column in columns.items():
+        if rows and not any(column in row for row in rows):
+            found = list(dict.fromkeys(str(key) for row in rows for key in row))
+            near = difflib.get_close_matches(column, found, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DataError(
+                f"{path}: columns maps {name} to {column!r}, which no row has{hint}; "
+                f"columns found: {', '.join(excerpt(key, 40) for key in found[:12])}"
+            )
+    mapped = {columns.get(name) for name in ("chosen", "rejected")}
+    for row in rows:
+        cells = label_cells(row, reading) if mapped <= row.keys() else None
+        if cells is None or mapped != set(cells.answers) or cells.column in columns.values():
+            continue
+        if any(names_a_side(value, cells.answers) for value in cells.values):
+            raise DataError(
+                f"{path}: columns maps chosen and rejected to {' and '.join(cells.answers)}, but {cells.column} says "
+                f"in each row which of them is better; leave both out of columns, or give {cells.column} another name "
+                "there if it says something else"
+            )
+
+
+def check_labels_used(reports: Sequence[SourceReport], reading: Reading | None) -> None:
+    """Refuses meanings of labels where no source has a label column, or none of the values."""
+    if reading is None or not reading.labels:
+        return
+    paths = ", ".join(report.path for report in reports)
+    found = list(dict.fromkeys(value for report in reports for value in report.label_values))
+    if not found:
+        raise DataError(f"{paths}: labels is set, but no label column is read there; remove it, or name the column")
+    if not any(spelled(value) in found for value in reading.labels):
+        named, seen = ", ".join(reading.labels), ", ".join(value or "null" for value in found[:8])
+        raise DataError(f"{paths}: labels says what {named} means, but the values are {seen}")

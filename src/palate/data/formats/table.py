@@ -1,0 +1,341 @@
+"""The formats that palate reads, one entry each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from palate.data.formats.labels import LabelCells
+from palate.data.formats.recognise import listed, paired, single, voted
+from palate.data.formats.rows import COMPLETION_NAMES, PROMPT_NAMES, SHARED_COLUMNS, Origin, RatedAnswers, Reading, Row
+from palate.records import (
+    Demonstration,
+    LabelledCompletion,
+    PreferencePair,
+    Ranking,
+    Record,
+    Rollouts,
+    ScoredCompletion,
+)
+
+Needs: TypeAlias = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One shape of rows.
+
+    Attributes:
+        name: what reports call it.
+        shape: what a row looks like, for a person.
+        kind: the record that its rows become by nature.
+        needs: the columns it cannot do without, alternatives together.
+        matches: whether a row looks like it.
+        read: a row as a record, or as several; raises `RowError`.
+        reads: further columns that it uses; whatever it does not use is kept in `extra`.
+        labels: the label cells of a row, where what their values mean is found from all rows of a source.
+        uses: the columns that it uses of a row, where they have many spellings; those of `needs` otherwise.
+    """
+
+    name: str
+    shape: str
+    kind: type[Record]
+    needs: Needs
+    matches: Callable[[Row, Reading], bool]
+    read: Callable[[Row, Origin, Reading], Record | Sequence[Record]]
+    reads: tuple[str, ...] = ()
+    labels: Callable[[Row, Reading], LabelCells | None] | None = None
+    uses: Callable[[Row], Iterable[str]] | None = None
+
+    def columns(self, row: Row) -> frozenset[str]:
+        """Every column of a row that it uses; of an empty row every column that it can use."""
+        if self.uses is not None:
+            return frozenset((*SHARED_COLUMNS, *self.reads, *self.uses(row)))
+        names = {name for names in self.needs for name in names}
+        return frozenset((*SHARED_COLUMNS, *self.reads, *(names - set(self.passed_over(row)))))
+
+    def passed_over(self, row: Row) -> list[str]:
+        """A second prompt or answer of a row, under another of the names that they can have: the first is read."""
+        either = [names for names in (PROMPT_NAMES, COMPLETION_NAMES) if names in self.needs]
+        seconds = (name for names in either for name in [name for name in names if name in row][1:])
+        return [name for name in seconds if name not in self.reads and name != "instruction"]
+
+
+def _texts(matches: Callable[[Row, Reading], bool]) -> Callable[[Row, Reading], bool]:
+    """The shape, of rows whose `chosen` is an answer: no number, and no name of an answer in another column."""
+    return lambda row, reading: (
+        matches(row, reading)
+        and not isinstance(row["chosen"], int | float)
+        and not voted.chosen_is_label(row)
+        and not listed.chosen_is_place(row)
+    )
+
+
+_CHOSEN: Needs = (("chosen",), ("rejected",))
+_TALK: Needs = (paired.CONVERSATION_NAMES,)
+_PROMPT_TURNS: Needs = (paired.PROMPT_TURN_NAMES,)
+_EXCHANGE: Needs = (PROMPT_NAMES, COMPLETION_NAMES)
+_ALPACA_EXTRAS = ("input", "history")
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        "chosen-rejected-messages",
+        "{chosen_messages: [{role, content, loss_weight}], rejected_messages}",
+        PreferencePair,
+        (("chosen_messages",), ("rejected_messages",)),
+        paired.is_messages_pair,
+        paired.read_messages_pair,
+        paired.PAIR_COLUMNS[2:],
+    ),
+    Format(
+        "openai-preference",
+        "{input: {messages}, preferred_output, non_preferred_output}",
+        PreferencePair,
+        (("input",), ("preferred_output",), ("non_preferred_output",)),
+        paired.is_openai_pair,
+        paired.read_openai_pair,
+        paired.PAIR_COLUMNS[2:],
+    ),
+    Format(
+        "rejected-response",
+        "{messages, rejected_response} or {messages, rejected_messages}",
+        PreferencePair,
+        (("messages", "conversations", *PROMPT_NAMES), paired.REJECTED_NAMES),
+        paired.is_rejected_response,
+        paired.read_rejected_response,
+        (*paired.PAIR_COLUMNS[2:], "response", "history"),
+    ),
+    Format(
+        "hh-transcripts",
+        '{chosen: "\\n\\nHuman: … \\n\\nAssistant: …", rejected}',
+        PreferencePair,
+        _CHOSEN,
+        paired.is_transcript_pair,
+        paired.read_transcript_pair,
+        paired.PAIR_COLUMNS,
+    ),
+    Format(
+        "hh-prompt",
+        '{prompt: "\\n\\nHuman: … \\n\\nAssistant:", chosen, rejected}',
+        PreferencePair,
+        (("prompt",), *_CHOSEN),
+        _texts(paired.is_transcript_prompt_pair),
+        paired.read_transcript_prompt_pair,
+        (*paired.PAIR_COLUMNS, "response"),
+    ),
+    Format(
+        "conversations-pairs",
+        "{conversations: [{from, value}], chosen, rejected}",
+        PreferencePair,
+        (*_PROMPT_TURNS, *_CHOSEN),
+        _texts(paired.is_conversation_pair),
+        paired.read_conversation_pair,
+        paired.PAIR_COLUMNS,
+    ),
+    Format(
+        "answer-lists",
+        "{prompt, chosen: [text, …], rejected: [text, …]}",
+        PreferencePair,
+        (voted.ASKED_NAMES, *_CHOSEN),
+        listed.is_answer_lists,
+        listed.read_answer_lists,
+        uses=lambda row: (*voted.asked_columns(row), "chosen", "rejected"),
+    ),
+    Format(
+        "alpaca-pairs",
+        "{instruction, input, chosen, rejected}",
+        PreferencePair,
+        (("instruction",), *_CHOSEN),
+        _texts(paired.is_alpaca_pair),
+        paired.read_alpaca_pair,
+        (*paired.PAIR_COLUMNS, *_ALPACA_EXTRAS),
+    ),
+    Format(
+        "prompt-pairs",
+        "{prompt, chosen, rejected}",
+        PreferencePair,
+        (PROMPT_NAMES, *_CHOSEN),
+        _texts(paired.is_prompt_pair),
+        paired.read_prompt_pair,
+        paired.PAIR_COLUMNS,
+    ),
+    Format(
+        "implicit-prompt",
+        "{chosen: [{role, content}], rejected: [{role, content}]}",
+        PreferencePair,
+        _CHOSEN,
+        paired.is_implicit_pair,
+        paired.read_implicit_pair,
+        paired.PAIR_COLUMNS,
+    ),
+    Format(
+        "pku-saferlhf",
+        "{prompt, response_0, response_1, better_response_id, safer_response_id}",
+        PreferencePair,
+        (("prompt",), ("response_0",), ("response_1",), ("better_response_id", "safer_response_id")),
+        paired.is_safety_pair,
+        paired.read_safety_pair,
+        labels=paired.safety_cells,
+    ),
+    Format(
+        "stack-exchange",
+        "{question, response_j, response_k}",
+        PreferencePair,
+        (("question",), ("response_j",), ("response_k",)),
+        paired.is_stack_exchange,
+        paired.read_stack_exchange,
+        paired.PAIR_COLUMNS[2:],
+    ),
+    Format(
+        "label-studio",
+        "{data: {prompt, answer1, answer2}, annotations: [{result: [{value: {selected: left}}]}]}",
+        PreferencePair,
+        (("data",), ("annotations",)),
+        voted.is_label_studio,
+        voted.read_label_studio,
+        labels=voted.label_studio_cells,
+    ),
+    Format(
+        "two-answers",
+        "{prompt, response_1, response_2, label} or {prompt, response_1, response_2, score_1, score_2}",
+        PreferencePair,
+        (
+            voted.ASKED_NAMES,
+            ("response_1", "answer_1", "output_1", "response_a", "answer_a", "response1", "answer1", "response_0"),
+            ("response_2", "answer_2", "output_2", "response_b", "answer_b", "response2", "answer2", "response_1"),
+            ("label", *voted.LABEL_NAMES),
+        ),
+        voted.is_two_answers,
+        voted.read_two_answers,
+        paired.PAIR_COLUMNS[2:],
+        labels=voted.label_cells,
+        uses=voted.used_columns,
+    ),
+    Format(
+        "ranked-answers",
+        "{prompt, answers: [{answer, rank}]}",
+        Ranking,
+        (voted.ASKED_NAMES, listed.LIST_NAMES, listed.RANK_NAMES),
+        listed.is_ranked_answers,
+        listed.read_ranked_answers,
+        uses=listed.used_columns,
+    ),
+    Format(
+        "best-of-list",
+        "{prompt, answers: [text, …], best: 1}",
+        PreferencePair,
+        (voted.ASKED_NAMES, listed.LIST_NAMES, listed.BEST_NAMES),
+        listed.is_best_of_list,
+        listed.read_best_of_list,
+        labels=listed.best_cells,
+        uses=listed.used_columns,
+    ),
+    Format(
+        "message-tree",
+        "{prompt: {text, replies: [{text, rank, replies}]}}",
+        Ranking,
+        (("prompt",), ("message_tree_id", "tree_state")),
+        listed.is_message_tree,
+        listed.read_message_tree,
+        uses=lambda _: ("prompt",),
+    ),
+    Format(
+        "rated",
+        "{instruction, completions: [{response, overall_score}]}",
+        RatedAnswers,
+        (PROMPT_NAMES, single.ANSWER_LIST_NAMES),
+        single.is_rated,
+        single.read_rated,
+    ),
+    Format(
+        "rollouts",
+        "{prompt, completions: […], rewards: […]}",
+        Rollouts,
+        (PROMPT_NAMES, single.ANSWER_LIST_NAMES, ("rewards", "scores")),
+        single.is_rollouts,
+        single.read_rollouts,
+    ),
+    Format(
+        "ranked",
+        "{instruction, input, output: [best, …, worst], history}",
+        Ranking,
+        (PROMPT_NAMES, ("output", *single.ANSWER_LIST_NAMES)),
+        single.is_ranked,
+        single.read_ranked,
+        _ALPACA_EXTRAS,
+    ),
+    Format(
+        "labelled-messages",
+        "{messages, label: true or false}",
+        LabelledCompletion,
+        (*_TALK, single.LABEL_NAMES),
+        lambda row, reading: single.has_conversation(row, reading) and single.is_labelled(row, reading),
+        single.read_labelled,
+        labels=single.label_cells,
+    ),
+    Format(
+        "labelled",
+        "{prompt, completion, label: true or false}",
+        LabelledCompletion,
+        (*_EXCHANGE, single.LABEL_NAMES),
+        single.is_labelled,
+        single.read_labelled,
+        _ALPACA_EXTRAS,
+        labels=single.label_cells,
+    ),
+    Format(
+        "helpsteer",
+        "{prompt, response, helpfulness: 0 … 4, correctness, coherence, complexity, verbosity}",
+        ScoredCompletion,
+        (*_EXCHANGE, ("helpfulness",)),
+        single.is_helpsteer,
+        single.read_helpsteer,
+    ),
+    Format(
+        "scored",
+        "{prompt, response, score: 0 … 1}",
+        ScoredCompletion,
+        (*_EXCHANGE, single.SCORE_NAMES),
+        single.is_scored,
+        single.read_scored,
+        (*paired.CONVERSATION_NAMES, *_ALPACA_EXTRAS),
+    ),
+    Format(
+        "messages",
+        "{messages: [{role, content}]} or {conversations: [{from, value}]}",
+        Demonstration,
+        _TALK,
+        single.is_messages,
+        single.read_messages,
+    ),
+    Format(
+        "alpaca",
+        "{instruction, input, output}",
+        Demonstration,
+        (("instruction",), ("output",)),
+        single.is_alpaca,
+        single.read_alpaca,
+        _ALPACA_EXTRAS,
+    ),
+    Format(
+        "prompt-completion",
+        "{prompt, completion}",
+        Demonstration,
+        _EXCHANGE,
+        single.is_prompt_completion,
+        single.read_prompt_completion,
+        _ALPACA_EXTRAS,
+    ),
+    Format("text", "{text}", Demonstration, (("text",),), single.is_text, single.read_text),
+    Format(
+        "prompts",
+        "{prompt} or {messages} that end with a user turn",
+        Record,
+        ((*PROMPT_NAMES, *paired.CONVERSATION_NAMES),),
+        single.is_prompt,
+        single.read_prompt,
+        _ALPACA_EXTRAS,
+    ),
+)
+"""From the most particular shape to the most general: of two that fit equally well the first is meant."""

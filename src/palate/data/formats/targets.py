@@ -1,0 +1,276 @@
+"""Records as rows of each format that palate writes, with what that format cannot hold said by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from palate.data.formats.rows import RatedAnswers
+from palate.data.measures.pairs import completions
+from palate.data.turns.messages import excerpt
+from palate.records import (
+    Demonstration,
+    LabelledCompletion,
+    Message,
+    Messages,
+    PreferencePair,
+    Ranking,
+    Record,
+    Rollouts,
+    ScoredCompletion,
+    as_turn,
+)
+
+
+class NotHeldError(Exception):
+    """A record that a format has no place for; `str` says what. It is listed, not written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A format to write.
+
+    Attributes:
+        name: as in `palate data convert --to`.
+        shape: what its rows look like.
+        kinds: the records it holds; others are turned into the first of them where that is possible.
+        row: a record as a row; raises `NotHeldError`.
+        loses: what of a record it leaves out, by name; empty where it holds everything.
+    """
+
+    name: str
+    shape: str
+    kinds: tuple[type[Record], ...]
+    row: Callable[[Record], dict[str, Any]]
+    loses: Callable[[Record], list[str]]
+
+
+def palate_row(record: Record) -> dict[str, Any]:
+    """Any record as palate's own row, which reads back as the same record (its id and source apart)."""
+    row: dict[str, Any] = {"prompt": turns(record.prompt)}
+    if isinstance(record, PreferencePair):
+        row |= {"chosen": turns(record.chosen), "rejected": turns(record.rejected)}
+    elif isinstance(record, Demonstration | LabelledCompletion | ScoredCompletion):
+        if not record.prompt and isinstance(record, Demonstration):
+            row = {"text": record.completion[0].content}
+        else:
+            row["completion"] = turns(record.completion)
+    elif isinstance(record, Ranking | Rollouts):
+        row["completions"] = [turns(completion) for completion in record.completions]
+    elif isinstance(record, RatedAnswers):
+        row["completions"] = [
+            {"response": turns(answer), "overall_score" if record.highest == 10 else "score": score}
+            | ({"annotations": {name: {"Rating": rating} for name, rating in aspects.items()}} if aspects else {})
+            for answer, score, aspects in zip(
+                record.completions, record.scores, record.dimensions or ({},) * len(record.scores), strict=True
+            )
+        ]
+    if isinstance(record, LabelledCompletion):
+        row["label"] = record.desirable
+    elif isinstance(record, ScoredCompletion):
+        row["score"] = record.score
+    elif isinstance(record, Rollouts):
+        row["rewards"] = list(record.rewards)
+    return row | _beside(record, row)
+
+
+def turns(messages: Messages, *, arguments_as_text: bool = False) -> list[dict[str, Any]]:
+    """A conversation as `[{role, content, …}]`; a turn that is context only has `train: false`."""
+    return [
+        as_turn(message, arguments_as_text=arguments_as_text) | ({} if message.trained else {"train": False})
+        for message in messages
+    ]
+
+
+def _beside(record: Record, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Weight, tools, margin, dimensions and the unread columns, where a record has them."""
+    beside: dict[str, Any] = {}
+    if record.weight != 1:
+        beside["weight"] = record.weight
+    if record.tools is not None:
+        beside["tools"] = record.tools
+    if isinstance(record, PreferencePair):
+        if record.margin is not None:
+            beside["margin"] = record.margin
+        if record.dimensions:
+            beside["dimensions"] = {
+                name: {"chosen": chosen, "rejected": rejected} for name, (chosen, rejected) in record.dimensions.items()
+            }
+    return {**{name: value for name, value in record.extra.items() if name not in row}, **beside}
+
+
+def _clashes(record: Record) -> list[str]:
+    """Unread columns that would take the place of one that the row needs."""
+    row = palate_row(record)
+    return [f"column {name!r}" for name, value in record.extra.items() if row.get(name) is not value]
+
+
+def _openai_row(record: Record) -> dict[str, Any]:
+    if not isinstance(record, PreferencePair):
+        raise NotHeldError("only pairs")
+    for name, answer in (("chosen", record.chosen), ("rejected", record.rejected)):
+        if any(message.role != "assistant" for message in answer):
+            raise NotHeldError(f"{name} has turns that are not the assistant's")
+    for message in (*record.prompt, *record.chosen, *record.rejected):
+        _check_openai_turn(message)
+    asked: dict[str, Any] = {"messages": turns(record.prompt, arguments_as_text=True)}
+    if record.tools is not None:
+        asked["tools"] = _parsed_tools(record.tools)
+    return {
+        "input": asked,
+        "preferred_output": turns(record.chosen, arguments_as_text=True),
+        "non_preferred_output": turns(record.rejected, arguments_as_text=True),
+    }
+
+
+def _check_openai_turn(message: Message) -> None:
+    if message.reasoning_content:
+        raise NotHeldError("a turn has reasoning")
+    if not message.trained:
+        raise NotHeldError("a turn is marked as not trained")
+    if any(call.id is None for call in message.tool_calls):
+        raise NotHeldError("a tool call has no id")
+
+
+def _openai_loses(record: Record) -> list[str]:
+    lost = [f"column {name!r}" for name in record.extra]
+    lost += ["weight"] if record.weight != 1 else []
+    if isinstance(record, PreferencePair):
+        lost += ["margin"] if record.margin is not None else []
+        lost += ["dimensions"] if record.dimensions else []
+    return lost
+
+
+_SPEAKERS = {"user": "human", "assistant": "gpt", "tool": "observation"}
+
+
+def _llama_factory_row(record: Record) -> dict[str, Any]:
+    row = palate_row(record)
+    system, asked = "", record.prompt
+    if asked and asked[0].role == "system":
+        system, asked = asked[0].content, asked[1:]
+    if not asked:
+        raise NotHeldError("it has no prompt")
+    if isinstance(record, PreferencePair):
+        del row["prompt"]
+        row["conversations"] = _alternating(asked, answered=False)
+        row["chosen"] = _one_turn(record.chosen, "chosen")
+        row["rejected"] = _one_turn(record.rejected, "rejected")
+    elif isinstance(record, Demonstration | LabelledCompletion):
+        del row["prompt"], row["completion"]
+        row["conversations"] = _alternating(asked + record.completion, answered=True)
+    else:
+        raise NotHeldError("LLaMA-Factory trains on pairs, demonstrations and labelled completions")
+    if system:
+        row["system"] = system
+    return row
+
+
+def _llama_factory_loses(record: Record) -> list[str]:
+    lost = _clashes(record)
+    if isinstance(record, Demonstration) and any(message.role == "assistant" for message in record.prompt):
+        lost.append("answers of the prompt that are not to be imitated")
+    talk = (*record.prompt, *(turn for answer in completions(record) for turn in answer))
+    if any(turn.name or turn.tool_call_id or any(call.id for call in turn.tool_calls) for turn in talk):
+        lost.append("names of speakers and ids of tool calls")
+    return lost
+
+
+def _alternating(messages: Messages, *, answered: bool) -> list[dict[str, str]]:
+    """ShareGPT turns; LLaMA-Factory wants user and tool turns in the odd places, the assistant's in the even ones."""
+    for place, message in enumerate(messages):
+        if (message.role == "assistant") != (place % 2 == 1):
+            raise NotHeldError(f"turn {place + 1} ({message.role}) breaks the change of speakers")
+    if (len(messages) % 2 == 0) != answered:
+        raise NotHeldError(f"{len(messages)} turns do not end where LLaMA-Factory wants them to")
+    return [_sharegpt_turn(message) for message in messages]
+
+
+def _sharegpt_turn(message: Message) -> dict[str, str]:
+    """`{from, value}`; a tool call is a `function_call` turn whose text is the call, or a list of several."""
+    if message.reasoning_content:
+        raise NotHeldError("a turn has reasoning")
+    if not message.trained:
+        raise NotHeldError("a turn is marked as not trained")
+    if not message.tool_calls:
+        return {"from": _SPEAKERS[message.role], "value": message.content}
+    if message.content.strip():
+        raise NotHeldError("a turn has text beside its tool calls")
+    calls = [{"name": call.name, "arguments": call.value} for call in message.tool_calls]
+    return {
+        "from": "function_call",
+        "value": json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False),
+    }
+
+
+def _one_turn(answer: Messages, name: str) -> dict[str, str]:
+    if len(answer) != 1:
+        raise NotHeldError(f"{name} has {len(answer)} turns, there is room for one")
+    return _sharegpt_turn(answer[0])
+
+
+def _kto_row(record: Record) -> dict[str, Any]:
+    if not isinstance(record, LabelledCompletion):
+        raise NotHeldError("only labelled completions")
+    return palate_row(record)
+
+
+def _ranked_row(record: Record) -> dict[str, Any]:
+    if not isinstance(record, Ranking):
+        raise NotHeldError("only rankings")
+    return palate_row(record)
+
+
+def _parsed_tools(tools: str) -> Any:
+    try:
+        return json.loads(tools)
+    except ValueError:
+        raise NotHeldError(f"its tools are no JSON: {excerpt(tools, 30)}") from None
+
+
+_ALL = (PreferencePair, Demonstration, LabelledCompletion, ScoredCompletion, Ranking, RatedAnswers, Rollouts, Record)
+
+TARGETS: Mapping[str, Target] = {
+    target.name: target
+    for target in (
+        Target("palate", "{prompt, chosen, rejected, …} in messages", _ALL, palate_row, _clashes),
+        Target(
+            "trl",
+            "{prompt, chosen, rejected}, {prompt, completion, label} or {prompt, completion}",
+            (PreferencePair, LabelledCompletion, Demonstration),
+            palate_row,
+            _clashes,
+        ),
+        Target(
+            "llamafactory",
+            "{conversations, chosen, rejected, system} with its dataset_info.json",
+            (PreferencePair, LabelledCompletion, Demonstration),
+            _llama_factory_row,
+            _llama_factory_loses,
+        ),
+        Target(
+            "openai",
+            "{input: {messages, tools}, preferred_output, non_preferred_output}",
+            (PreferencePair,),
+            _openai_row,
+            _openai_loses,
+        ),
+        Target("kto", "{prompt, completion, label}", (LabelledCompletion,), _kto_row, _clashes),
+        Target("ranked", "{prompt, completions: [best, …, worst]}", (Ranking,), _ranked_row, _clashes),
+    )
+}
+
+
+def dataset_info_entry(file_name: str, kind: type[Record], columns: Iterable[str]) -> dict[str, Any]:
+    """LLaMA-Factory's entry for a file of the `llamafactory` target."""
+    present = set(columns)
+    mapped = {"messages": "conversations"}
+    if kind is PreferencePair:
+        mapped |= {"chosen": "chosen", "rejected": "rejected"}
+    if kind is LabelledCompletion:
+        mapped["kto_tag"] = "label"
+    mapped |= {name: name for name in ("system", "tools") if name in present}
+    ranking = {"ranking": True} if kind is PreferencePair else {}
+    return {"file_name": file_name, "formatting": "sharegpt", **ranking, "columns": mapped}

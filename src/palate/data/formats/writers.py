@@ -1,0 +1,247 @@
+"""Rows into a file: JSON Lines, JSON, CSV, TSV (also packed), Parquet and Arrow; written aside, then put in place."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+from palate.artifacts.files import beside, sync_folder, write_errors
+from palate.data.sources.readers import file_type, read_rows
+from palate.errors import DataError
+
+_BATCH = 1000
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Writes rows as the file's name says, and gives their number. A file that was there is replaced at the end.
+
+    CSV and TSV hold text: other values stand there as JSON. In Parquet and Arrow a column whose values are not all of
+    one plain type is JSON text as well.
+    """
+    kind = file_type(path)
+    if kind is None:
+        raise DataError(f"{path}: unknown type of file; palate writes .jsonl, .json, .csv, .tsv, .parquet and .arrow")
+    if kind in ("parquet", "arrow") and path.suffix in (".gz", ".zst"):
+        raise DataError(f"{path}: Parquet and Arrow files are packed inside; leave {path.suffix} out")
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = beside(path, "tmp")
+        try:
+            if kind in ("parquet", "arrow"):
+                count = _write_columns(aside, kind, rows)
+            else:
+                with _open_packed(aside, path.suffix.lower()) as stream:
+                    count = _TEXT_WRITERS[kind](stream, rows)
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    return count
+
+
+def write_parts(files: Mapping[str, Path], rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Writes each `(part, row)` to the JSON Lines file of its part, in one pass, no row held in memory.
+
+    The files are written in their places: they are in one folder that nobody reads before it is whole
+    (`atomic_folder`).
+    """
+    folder = next(iter(files.values())).parent
+    with write_errors(folder), ExitStack() as stack:
+        streams = {
+            part: stack.enter_context(path.open("w", encoding="utf-8", errors=_UNWRITABLE, newline=""))
+            for part, path in files.items()
+        }
+        for part, row in rows:
+            streams[part].write(_json(row) + "\n")
+        for stream in streams.values():
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+@contextmanager
+def _open_packed(path: Path, suffix: str) -> Iterator[TextIO]:
+    with path.open("wb") as raw:
+        if suffix == ".gz":
+            # No name and no time inside: equal rows make equal bytes.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed, _text(packed) as stream:
+                yield stream
+        elif suffix == ".zst":
+            with zstandard.ZstdCompressor().stream_writer(raw) as squeezed, _text(squeezed) as stream:
+                yield stream
+        else:
+            with _text(raw) as stream:
+                yield stream
+
+
+def _text(raw: Any) -> io.TextIOWrapper:
+    return io.TextIOWrapper(raw, encoding="utf-8", errors=_UNWRITABLE, newline="")
+
+
+# A lone surrogate (half an emoji in a column nobody reads) becomes its escape, which in JSON is what it was.
+_UNWRITABLE = "backslashreplace"
+
+
+def _writable(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", _UNWRITABLE).decode()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _write_lines(stream: TextIO, rows: Iterable[Mapping[str, Any]]) -> int:
+    count = 0
+    for row in rows:
+        stream.write(_json(row) + "\n")
+        count += 1
+    return count
+
+
+def _write_array(stream: TextIO, rows: Iterable[Mapping[str, Any]]) -> int:
+    count = 0
+    for row in rows:
+        stream.write(("[\n" if count == 0 else ",\n") + _json(row))
+        count += 1
+    stream.write("\n]\n" if count else "[]\n")
+    return count
+
+
+def _write_csv(stream: TextIO, rows: Iterable[Mapping[str, Any]]) -> int:
+    return _write_cells(stream, rows, ",")
+
+
+def _write_tsv(stream: TextIO, rows: Iterable[Mapping[str, Any]]) -> int:
+    return _write_cells(stream, rows, "\t")
+
+
+def _write_cells(stream: TextIO, rows: Iterable[Mapping[str, Any]], delimiter: str) -> int:
+    """The header needs all columns, so rows wait in memory; CSV is not for files larger than that."""
+    kept = list(rows)
+    names = list(dict.fromkeys(name for row in kept for name in row))
+    plain, quoted = (
+        csv.writer(stream, delimiter=delimiter, lineterminator="\n", quoting=quoting)
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+    )
+    for cells in (names, *([_cell(row.get(name)) for name in names] for row in kept)):
+        # A lone carriage return ends a line for readers, but csv sees no need to quote it.
+        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
+    return len(kept)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else _json(value)
+
+
+_TEXT_WRITERS = {"jsonl": _write_lines, "json": _write_array, "csv": _write_csv, "tsv": _write_tsv}
+
+
+def _write_columns(path: Path, kind: str, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Two passes, since the types of all columns must be known first; between them the rows lie on disk as lines."""
+    lines = path.with_name(f"{path.name}.jsonl")
+    types: dict[str, pa.DataType | None] = {}
+
+    def noted() -> Iterator[Mapping[str, Any]]:
+        for row in rows:
+            row = {_writable(name): value for name, value in row.items()}
+            for name, value in row.items():
+                found = _arrow_type(value)
+                known = types.get(name, found)
+                types[name] = _common(known, found)
+            yield row
+
+    try:
+        with lines.open("w", encoding="utf-8", errors=_UNWRITABLE) as stream:
+            count = _write_lines(stream, noted())
+        fields = {name: _WRITTEN_AS.get(found, found) for name, found in types.items()}
+        schema = pa.schema(list(fields.items()))
+        batches = _batches(lines, schema, {name for name, found in types.items() if found == _MIXED})
+        if kind == "parquet":
+            with pq.ParquetWriter(path, schema, compression="zstd") as parquet:
+                for batch in batches:
+                    parquet.write_batch(batch)
+        else:
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as arrow:
+                for batch in batches:
+                    arrow.write_batch(batch)
+    finally:
+        lines.unlink(missing_ok=True)
+    return count
+
+
+_TURNS = {
+    frozenset(names): pa.struct([(name, pa.string()) for name in names])
+    for names in (("role", "content"), ("from", "value"))
+}
+_MIXED = pa.null()
+"""Marks a column that no plain type fits."""
+_LONG = pa.uint64()
+"""Marks a column of whole numbers of which one is too long for a float."""
+_WRITTEN_AS = {None: pa.string(), _MIXED: pa.string(), _LONG: pa.int64()}
+_LONGEST_EXACT = 2**53
+
+
+def _arrow_type(value: Any) -> pa.DataType | None:
+    """The type of a plain value; None for null, which fits every type."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return pa.bool_()
+    if isinstance(value, int):
+        if abs(value) <= _LONGEST_EXACT:
+            return pa.int64()
+        return _LONG if -(2**63) <= value < 2**63 else _MIXED
+    if isinstance(value, float):
+        return pa.float64()
+    if isinstance(value, str):
+        return pa.string() if _is_plain_text(value) else _MIXED
+    if isinstance(value, dict):
+        return _TURNS.get(frozenset(value), _MIXED) if all(map(_is_plain_text, value.values())) else _MIXED
+    if isinstance(value, list) and value:
+        inner = {_arrow_type(element) for element in value}
+        if len(inner) == 1 and (only := inner.pop()) is not None and pa.types.is_nested(only):
+            return pa.list_(only)  # turns, and lists of turns; what else nests stays JSON
+    return _MIXED
+
+
+def _is_plain_text(value: Any) -> bool:
+    return isinstance(value, str) and value == _writable(value)
+
+
+def _common(left: pa.DataType | None, right: pa.DataType | None) -> pa.DataType | None:
+    if left is None or right is None or left == right:
+        return right if left is None else left
+    if {left, right} == {pa.int64(), pa.float64()}:
+        return pa.float64()
+    if {left, right} == {pa.int64(), _LONG}:
+        return _LONG
+    return _MIXED
+
+
+def _plain(value: Any, mixed: bool) -> Any:
+    return _writable(_json(value)) if mixed and value is not None else value
+
+
+def _batches(lines: Path, schema: pa.Schema, mixed: set[str]) -> Iterator[pa.RecordBatch]:
+    waiting: list[dict[str, Any]] = []
+    for _, row in read_rows(lines):
+        waiting.append({name: _plain(value, name in mixed) for name, value in row.items()})
+        if len(waiting) == _BATCH:
+            yield pa.RecordBatch.from_pylist(waiting, schema=schema)
+            waiting = []
+    if waiting:
+        yield pa.RecordBatch.from_pylist(waiting, schema=schema)

@@ -1,0 +1,205 @@
+"""Tree attention: in a packed row, a completion attends to its prompt and to itself, and to nothing else.
+
+Registered with transformers' `AttentionInterface` and `AttentionMaskInterface` under one name, so every architecture
+that dispatches through them runs it unchanged. The row's tree (`text.batch.Layout`) is a keyword of the model's
+forward; it is never a global, because activation checkpointing replays layers after a global would have moved on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import causal_mask_function
+
+from palate.errors import ModelError
+from palate.models.attention.cpu import tree_span_attention
+from palate.text.batch import Layout, Span
+
+TREE = "palate_tree"
+
+# Keywords that architectures hand to attention and that change nothing that the mask or the scores would not show.
+_HARMLESS = frozenset(
+    {
+        "position_ids",
+        "use_cache",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "sliding_window",
+        "is_causal",
+        "cache_position",
+        "past_key_values",
+        "logits_to_keep",
+        "return_dict",
+    }
+)
+
+MaskFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class TreeMask:
+    """An architecture's own mask rule (a sliding window, chunks …), to be evaluated at logical positions.
+
+    The mask interface does not see the layout and the attention function does, so the rule travels between them. One
+    TreeMask is made per forward and shared by the layers of a kind; it remembers what it evaluated.
+    """
+
+    def __init__(self, rule: MaskFunction) -> None:
+        self.rule = rule
+        self._blocks: dict[tuple[int, int], torch.Tensor | None] = {}
+
+    def block(self, queries: int, keys: int, device: torch.device) -> torch.Tensor | None:
+        """What the last `queries` of `keys` logical positions see: bool [queries, keys], or None for plain causal."""
+        known = (queries, keys)
+        if known not in self._blocks:
+            q = torch.arange(keys - queries, keys, device=device)[:, None]
+            k = torch.arange(keys, device=device)[None, :]
+            zero = torch.zeros((), dtype=torch.long, device=device)
+            causal = k <= q
+            allowed = self.rule(zero, zero, q, k) & causal
+            self._blocks[known] = None if torch.equal(allowed, causal) else allowed
+        return self._blocks[known]
+
+
+def tree_mask(*, mask_function: MaskFunction, **_: Any) -> TreeMask | None:
+    """The registered mask function: None for a purely causal layer, else the layer's rule."""
+    return None if mask_function is causal_mask_function else TreeMask(mask_function)
+
+
+def tree_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: TreeMask | None,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    layout: Layout | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """The registered attention function.
+
+    Args:
+        module: the attention layer.
+        query: [1, heads, T, d].
+        key: [1, kv_heads, T, d].
+        value: [1, kv_heads, T, d_v].
+        attention_mask: what `tree_mask` returned for this layer.
+        dropout: probability of dropping an attention weight.
+        scaling: factor of the scores, 1/√d where absent.
+        softcap: c·tanh(scores / c) before the softmax (Gemma 2).
+        s_aux: [heads], attention sinks: one more logit per head that takes probability and gives nothing (gpt-oss).
+        layout: the packed row's tree.
+
+    Returns:
+        [1, T, heads, d_v] and None, as transformers expects.
+
+    Raises:
+        ModelError: the layout is missing, or the architecture hands over a keyword whose meaning is unknown here.
+    """
+    row = check_attention_call(module, attention_mask, layout, kwargs)
+    if scaling is None:
+        scaling = query.shape[-1] ** -0.5
+    plain = attention_mask is None and not dropout and softcap is None and s_aux is None
+    if plain and query.device.type == "cpu" and query.dtype == key.dtype == value.dtype:
+        return tree_span_attention(query[0], key[0], value[0], row, scaling)[None], None
+    repeat = query.shape[1] // key.shape[1]
+    if repeat > 1:
+        key = key.repeat_interleave(repeat, dim=1)
+        value = value.repeat_interleave(repeat, dim=1)
+    outputs = [
+        _attend(q, k, v, mask, dropout=dropout, scaling=scaling, softcap=softcap, sinks=s_aux)
+        for span in row.spans
+        for q, k, v, mask in _blocks(query, key, value, span, attention_mask)
+    ]
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def check_attention_call(
+    module: torch.nn.Module, attention_mask: object, layout: Layout | None, others: Mapping[str, Any]
+) -> Layout:
+    """The layout of a call of the attention function, if all that the architecture handed over is understood."""
+    unknown = sorted(k for k, v in others.items() if v is not None and v is not False and k not in _HARMLESS)
+    if unknown:
+        raise ModelError(
+            f"{type(module).__name__} hands {', '.join(unknown)} to attention, which the tree path does not know"
+        )
+    if layout is None:
+        raise ModelError(f"{type(module).__name__} did not pass the packed layout on to its attention")
+    if attention_mask is not None and not isinstance(attention_mask, TreeMask):
+        raise ModelError(
+            f"{type(module).__name__} replaced the attention mask by its own {type(attention_mask).__name__}"
+        )
+    return layout
+
+
+def _blocks(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, span: Span, mask: TreeMask | None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]]:
+    """The span as dense blocks: [prompt, first completion], then each other completion against [prompt, itself]."""
+    first = span.prompt + span.completions[0]
+    end = span.start + first
+    inside = slice(span.start, end)
+    allowed = mask.block(first, first, query.device) if mask is not None else None
+    yield query[:, :, inside], key[:, :, inside], value[:, :, inside], allowed
+    prompt = slice(span.start, span.start + span.prompt)
+    for n in span.completions[1:]:
+        own = slice(end, end + n)
+        end += n
+        k = torch.cat([key[:, :, prompt], key[:, :, own]], dim=2)
+        v = torch.cat([value[:, :, prompt], value[:, :, own]], dim=2)
+        allowed = mask.block(n, span.prompt + n, query.device) if mask is not None else None
+        if allowed is None and span.prompt:
+            allowed = _offset_causal(n, span.prompt, query.device)
+        yield query[:, :, own], k, v, allowed
+
+
+def _offset_causal(queries: int, offset: int, device: torch.device) -> torch.Tensor:
+    """bool [queries, offset + queries]: all of the prompt, and the own past."""
+    return torch.ones(queries, offset + queries, dtype=torch.bool, device=device).tril(offset)
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    allowed: torch.Tensor | None,
+    *,
+    dropout: float,
+    scaling: float,
+    softcap: float | None,
+    sinks: torch.Tensor | None,
+) -> torch.Tensor:
+    """One dense block; `allowed` None means causal from the upper left corner."""
+    if softcap is None and sinks is None:
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=allowed, dropout_p=dropout, scale=scaling, is_causal=allowed is None
+        )
+    scores = (query @ key.transpose(2, 3)).float() * scaling
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if allowed is None:
+        allowed = _offset_causal(query.shape[2], key.shape[2] - query.shape[2], query.device)
+    scores = scores.masked_fill(~allowed, float("-inf"))
+    if sinks is not None:
+        sink = sinks.float().view(1, -1, 1, 1).expand(scores.shape[0], -1, scores.shape[2], 1)
+        weights = torch.cat([scores, sink], dim=-1).softmax(dim=-1)[..., :-1]
+    else:
+        weights = scores.softmax(dim=-1)
+    return F.dropout(weights, dropout).to(value.dtype) @ value
+
+
+def register() -> None:
+    """Make the name `palate_tree` known to transformers. Idempotent."""
+    AttentionInterface.register(TREE, tree_attention)
+    AttentionMaskInterface.register(TREE, tree_mask)
+
+
+register()

@@ -1,0 +1,87 @@
+"""The pieces of a decoder layer as plain functions with hand-written gradients: RMSNorm, rotary positions, gated MLP.
+
+They save only what cannot be computed again in one pass, and touch memory as few times as PyTorch's own operations
+allow. None of them needs a compiler. `models.cpu.layers` builds layers of them.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def rms_scale(x: torch.Tensor, eps: float) -> torch.Tensor:
+    """1 / √(mean x² + eps) per row: float32 [T, 1] from [T, d]."""
+    norm: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return norm.square_().mul_(1.0 / x.shape[-1]).add_(eps).rsqrt_()
+
+
+def rms_norm(x: torch.Tensor, scale: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """weight · x · scale in `dtype` [T, d]; rounded to x's dtype before the weight, as Llama's norm does."""
+    normed = (x * scale).to(x.dtype)
+    return (normed.mul_(weight) if normed.dtype == weight.dtype else normed * weight).to(dtype)
+
+
+def rms_norm_backward(
+    grad: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, weight: torch.Tensor, weight_trains: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """(d loss / d x float32 [T, d], d loss / d weight float32 [d] or None) from `grad` [T, d] of any dtype."""
+    w = weight.float()
+    normed = x * scale
+    g = grad.to(torch.float32, copy=True)
+    product = normed * g
+    d_weight = product.sum(0) if weight_trains else None
+    # Each row loses the part of its gradient that only changes its length.
+    along = torch.mv(product, w).mul_(-1.0 / x.shape[-1])
+    g.mul_(w).addcmul_(normed, along[:, None]).mul_(scale)
+    return g, d_weight
+
+
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary positions: head-major [H, T, d] from a projection x [T, H·d], in x's dtype, computed in float32.
+
+    Args:
+        cos, sin: float32 [T, d], of Llama's half-split form.
+    """
+    half = cos.shape[-1] // 2
+    heads = x.view(x.shape[0], -1, cos.shape[-1]).transpose(0, 1)
+    y = heads.to(torch.float32, memory_format=torch.contiguous_format)
+    out = y * cos
+    out[..., :half].addcmul_(y[..., half:], sin[:, :half], value=-1)
+    out[..., half:].addcmul_(y[..., :half], sin[:, half:])
+    return out.to(x.dtype)
+
+
+def rotate_backward(grad: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Gradient of `rotate`: [T, H·d] in `dtype` from head-major `grad` [H, T, d]."""
+    half = cos.shape[-1] // 2
+    g = grad.float()
+    out = g * cos
+    out[..., :half].addcmul_(g[..., half:], sin[:, half:])
+    out[..., half:].addcmul_(g[..., :half], sin[:, :half], value=-1)
+    return heads_last(out, dtype)
+
+
+def heads_first(x: torch.Tensor, width: int) -> torch.Tensor:
+    """[H, T, d] contiguous from [T, H·d]."""
+    return x.view(x.shape[0], -1, width).transpose(0, 1).contiguous()
+
+
+def heads_last(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """[T, H·d] contiguous in `dtype` from [H, T, d]."""
+    return x.transpose(0, 1).to(dtype, memory_format=torch.contiguous_format).flatten(1)
+
+
+def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """silu(gate) · up [T, f]."""
+    return F.silu(gate).mul_(up)
+
+
+def swiglu_backward(
+    grad: torch.Tensor, gate: torch.Tensor, up: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(silu(gate) · up again, d loss / d gate, d loss / d up), all [T, f]. `grad` is overwritten."""
+    activated = F.silu(gate)
+    d_up = grad * activated
+    d_gate = torch.ops.aten.silu_backward(grad.mul_(up), gate)
+    return activated.mul_(up), d_gate, d_up

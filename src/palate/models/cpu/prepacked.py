@@ -1,0 +1,116 @@
+"""Linear maps made ready for many calls with few rows: joined, in the compute dtype, in the processor library's layout.
+
+`F.linear` puts a weight into the layout that its kernel wants at every call, which a token of decoding pays for again
+and again. Here that happens once. What a map was made of stays untouched, and is read no more: a map is good for as
+long as the weights do not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from palate.models.cpu.projection import Projection
+from palate.models.precision import native_bf16
+
+
+def step_dtype(autocast: torch.dtype | None, weight: torch.dtype) -> torch.dtype:
+    """What decoding multiplies in on this CPU.
+
+    Args:
+        autocast: of the run; None for float32.
+        weight: dtype of the model's parameters.
+
+    Returns:
+        bf16 where it was asked for and the CPU has it; float32 otherwise, which rounds less.
+    """
+    wanted = autocast or weight
+    return torch.bfloat16 if wanted == torch.bfloat16 and native_bf16() else torch.float32
+
+
+class StepMap:
+    """x ↦ [x W₁ᵀ + b₁, x W₂ᵀ + b₂, …] of projections that read the same input, as one product.
+
+    Adapters of low rank are added to the weight in float32; in bf16, whose grid would swallow small changes of a
+    weight, they stay a product of their own.
+
+    Args:
+        projections: the maps, in the order of their outputs.
+        dtype: of the products.
+        copy: whether weights may be held a second time; without it they are cast at most, and multiplied one by one.
+        rows: how many rows a call is expected to have.
+    """
+
+    def __init__(self, projections: Sequence[Projection], dtype: torch.dtype, *, copy: bool, rows: int) -> None:
+        self.dtype = dtype
+        merge = dtype == torch.float32
+        weights = [_merged(part) if merge else part.weight.detach().to(dtype) for part in projections]
+        self._bias = _joined_bias(projections, dtype)
+        self._low = None if merge else _joined_adapters(projections, dtype)
+        self._weights = [torch.cat(weights) if len(weights) > 1 else weights[0]] if copy else weights
+        self._packed = _packed(self._weights[0], rows) if copy else None
+        if self._packed is not None:
+            self._weights = []
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """[rows, sum of outs] in the map's dtype from [rows, in] of any."""
+        x = x.to(self.dtype)
+        if self._packed is not None:
+            y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+        elif len(self._weights) == 1:
+            y = F.linear(x, self._weights[0], self._bias)
+        else:
+            y = torch.cat([F.linear(x, weight) for weight in self._weights], dim=-1)
+            if self._bias is not None:
+                y += self._bias
+        if self._low is not None:
+            down, up = self._low
+            y.addmm_(F.linear(x, down), up)
+        return y
+
+
+def _merged(part: Projection) -> torch.Tensor:
+    weight = part.weight.detach().float()
+    if part.down is None or part.up is None:
+        return weight
+    return torch.addmm(weight, part.up.detach().float(), part.down.detach().float(), alpha=part.scale)
+
+
+def _joined_bias(projections: Sequence[Projection], dtype: torch.dtype) -> torch.Tensor | None:
+    if all(part.bias is None for part in projections):
+        return None
+    return torch.cat(
+        [
+            torch.zeros(len(part.weight), dtype=dtype) if part.bias is None else part.bias.detach().to(dtype)
+            for part in projections
+        ]
+    )
+
+
+def _joined_adapters(projections: Sequence[Projection], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """(A of all adapters [sum of r, in], scaled B transposed [sum of r, sum of outs], zero off its blocks)."""
+    adapted = [part for part in projections if part.down is not None and part.up is not None]
+    if not adapted:
+        return None
+    down = torch.cat([part.down.detach().to(dtype) for part in adapted if part.down is not None])
+    blocks = [
+        part.weight.new_zeros(0, len(part.weight), dtype=torch.float32)
+        if part.up is None
+        else part.up.detach().float().T * part.scale
+        for part in projections
+    ]
+    return down, torch.block_diag(*blocks).to(dtype)  # type: ignore[no-untyped-call]
+
+
+def _packed(weight: torch.Tensor, rows: int) -> torch.Tensor | None:
+    """The weight in oneDNN's own layout; None where this build or processor has no such kernel for it."""
+    try:
+        packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+        probe = weight.new_ones(2, weight.shape[1])
+        got = torch.ops.mkldnn._linear_pointwise(probe, packed, None, "none", [], "")
+    # An operator may be missing from a build or refuse a dtype; both come as one of these.
+    except (RuntimeError, AttributeError):
+        return None
+    return packed if torch.allclose(got.float(), F.linear(probe, weight).float(), rtol=0.05, atol=1e-2) else None

@@ -1,0 +1,237 @@
+"""Token by token: each prompt is read once for all its samples, finished rows leave the batch, nothing is copied twice.
+
+Three things make transformers' own loop slow where many answers are wanted: a prompt is prefilled for every sample, the
+cache is copied whole at every token, and float32 weights are cast anew at every token under autocast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from palate.models.probe.rotary import LengthRule, forget_lengths, length_rule
+
+# Tokens by which a cache buffer grows when it is full.
+_GROWTH = 64
+
+Choose = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+"""(logits float32 [rows, V], numbers of the rows int64 [rows], step) → tokens int64 [rows]."""
+
+
+class GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    """A cache layer that writes new tokens into a buffer with room to spare, instead of concatenating."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._key_buffer: torch.Tensor | None = None
+        self._value_buffer: torch.Tensor | None = None
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append [rows, heads, n, d] and return all keys and values so far, as views of the buffers."""
+        del args, kwargs
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        if self._key_buffer is None or self._value_buffer is None or end > self._key_buffer.shape[2]:
+            self._key_buffer = _grown(self.keys if start else None, key_states, end + _GROWTH)
+            self._value_buffer = _grown(self.values if start else None, value_states, end + _GROWTH)
+        self._key_buffer[:, :, start:end] = key_states
+        self._value_buffer[:, :, start:end] = value_states
+        self.keys, self.values = self._key_buffer[:, :, :end], self._value_buffer[:, :, :end]
+        return self.keys, self.values
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self._key_buffer = self._value_buffer = None
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._key_buffer = self._value_buffer = None
+
+
+def _grown(old: torch.Tensor | None, new: torch.Tensor, length: int) -> torch.Tensor:
+    buffer = new.new_empty(new.shape[0], new.shape[1], length, new.shape[3])
+    if old is not None:
+        buffer[:, :, : old.shape[2]] = old
+    return buffer
+
+
+class Reader(Protocol):
+    """A model that reads a batch of prompts and then a token at a time for each row."""
+
+    def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
+        """Logits float32 [prompts · copies, V] of the token after each prompt, copies side by side."""
+        ...
+
+    def next(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits float32 [rows, V] after one more token for each row, int64 [rows]."""
+        ...
+
+    def keep(self, kept: torch.Tensor) -> bool:
+        """Go on with these of the rows only, int64 numbers; False where rows cannot leave."""
+        ...
+
+
+class StockReader:
+    """The model's own forward with a cache of its own kind.
+
+    Args:
+        model: a causal LM with its stock attention selected, in eval mode; gradient must be off.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._device = next(model.parameters()).device
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        self._rule: LengthRule | None = length_rule(base.config)
+        # Where the config has it on, transformers computes a balancing loss too, and its mask does not fit a cache.
+        on = getattr(base.config.get_text_config(), "output_router_logits", False)
+        self._routers_off = {"output_router_logits": False} if on else {}
+
+    def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
+        """See Reader."""
+        if self._rule is not None:
+            if len({len(prompt) for prompt in prompts}) > 1:
+                raise ValueError("prompts of different lengths have different rotary positions in this model")
+            forget_lengths(self._model)
+        self._cache = _growing_cache(self._model)
+        # Recurrent layers have no rows to select or repeat: their batch stays what it was.
+        self._movable = all(hasattr(layer, "batch_select_indices") for layer in self._cache.layers)
+        if not self._movable:
+            prompts, copies = [prompt for prompt in prompts for _ in range(copies)], 1
+        input_ids, self._mask = _left_padded(prompts, self._device)
+        positions = (self._mask.cumsum(-1) - 1).clamp_(min=0)
+        logits = self._logits(input_ids, positions)
+        self._place = positions[:, -1:]
+        self._ids = input_ids
+        if copies > 1:
+            self._ids = self._ids.repeat_interleave(copies, 0)
+            self._cache.batch_repeat_interleave(copies)
+            logits, self._mask = logits.repeat_interleave(copies, 0), self._mask.repeat_interleave(copies, 0)
+            self._place = self._place.repeat_interleave(copies, 0)
+        return logits
+
+    def next(self, tokens: torch.Tensor) -> torch.Tensor:
+        """See Reader."""
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
+        self._place = self._place + 1
+        if self._rule is None:
+            return self._logits(tokens[:, None], self._place)
+        self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
+        length = self._ids.shape[1]
+        if self._rule.angles(length) == self._rule.angles(length - 1):
+            return self._logits(tokens[:, None], self._place)
+        # The angles of all tokens change with the length, so what the cache holds is no longer what they give.
+        self._cache = _growing_cache(self._model)
+        forget_lengths(self._model)
+        return self._logits(self._ids, torch.arange(length, device=self._device).expand(len(tokens), length))
+
+    def keep(self, kept: torch.Tensor) -> bool:
+        """See Reader."""
+        if self._movable:
+            self._cache.batch_select_indices(kept)
+            self._mask, self._place, self._ids = self._mask[kept], self._place[kept], self._ids[kept]
+        return self._movable
+
+    def _logits(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        output = self._model(
+            input_ids=input_ids,
+            attention_mask=self._mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **self._routers_off,
+        )
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits
+
+
+def decode(
+    reader: Reader,
+    prompts: Sequence[Sequence[int]],
+    copies: int,
+    *,
+    max_new_tokens: int,
+    stop_ids: Sequence[int],
+    choose: Choose,
+) -> list[list[int]]:
+    """Answers to one batch of prompts, `copies` of each, in order: prompt 0's first.
+
+    Args:
+        reader: the model; gradient must be off.
+        prompts: token ids.
+        copies: answers to each prompt.
+        max_new_tokens: longest answer.
+        stop_ids: token ids that end an answer.
+        choose: picks the next tokens from logits; rows are numbered as the answers are returned.
+    """
+    logits = reader.first(prompts, copies)
+    device = logits.device
+    rows = torch.arange(len(prompts) * copies, device=device)
+    stops = torch.tensor(list(stop_ids), device=device)
+    answers: list[list[int]] = [[] for _ in range(len(rows))]
+    alive = torch.ones(len(rows), dtype=torch.bool, device=device)
+    for step in range(max_new_tokens):
+        tokens = choose(logits, rows, step)
+        for row, token, open_ in zip(rows.tolist(), tokens.tolist(), alive.tolist(), strict=True):
+            if open_:
+                answers[row].append(token)
+        alive &= ~torch.isin(tokens, stops)
+        living = int(alive.sum())
+        if living == 0 or step == max_new_tokens - 1:
+            break
+        if living <= 0.75 * len(rows):
+            kept = alive.nonzero().squeeze(-1)
+            if reader.keep(kept):
+                rows, tokens, alive = rows[kept], tokens[kept], alive[kept]
+        logits = reader.next(tokens)
+    return answers
+
+
+def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and mask [prompts, longest]; all answers begin in the same column."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.zeros((len(prompts), width), dtype=torch.long)
+    mask = torch.zeros((len(prompts), width), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(list(prompt))
+        mask[row, width - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+def _growing_cache(model: Any) -> DynamicCache:
+    """The architecture's own kind of cache, with growing buffers where its layers keep everything."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+@contextlib.contextmanager
+def linear_weights_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """Linear layers hold their weights in the autocast dtype inside, so that a token does not cast them all again.
+
+    A head that is tied to the embedding gets a copy of its own; the embedding stays as it is.
+    """
+    swapped: list[tuple[Any, torch.Tensor]] = []
+    try:
+        if dtype is not None:
+            for module in model.modules():
+                if type(module) is nn.Linear and module.weight.dtype != dtype:
+                    swapped.append((module, module.weight))
+                    module.weight = nn.Parameter(module.weight.detach().to(dtype), requires_grad=False)
+        yield
+    finally:
+        for module, weight in swapped:
+            module.weight = weight

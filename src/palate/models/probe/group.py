@@ -1,0 +1,148 @@
+"""What the load probe scores: random tokens that cross every length at which a model changes what it computes.
+
+- an attention window: by a prompt that is longer, or, where that would be slow, with the window narrowed meanwhile;
+- limits of rotary positions: by a second group whose positions begin just below them, so that few tokens suffice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from palate.models.probe.rotary import length_rule, rope_parameters
+from palate.text.batch import Batch, pack, pad
+from palate.text.encode import EncodedCompletion, EncodedGroup
+
+_PROMPT, _COMPLETIONS, _BEYOND = 9, (6, 4, 7), 5
+_WINDOWS = ("sliding_window", "attention_chunk_size")
+_LONGEST_WINDOW, _NARROW = 256, 6
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeGroups:
+    """A group at the beginning, and maybe one beyond the limits of rotary positions.
+
+    Attributes:
+        group: three completions of different lengths.
+        beyond: one completion of the same kind; None where positions have no limit that it could cross.
+        offset: first position of `beyond`.
+    """
+
+    group: EncodedGroup
+    beyond: EncodedGroup | None = None
+    offset: int = 0
+
+    @property
+    def groups(self) -> list[EncodedGroup]:
+        return [self.group] if self.beyond is None else [self.group, self.beyond]
+
+    def within(self) -> ProbeGroups:
+        """Without what lies beyond a limit."""
+        return ProbeGroups(self.group)
+
+    def rows(self, device: torch.device) -> list[Batch]:
+        """Each completion with its prompt as a batch of its own."""
+        rows = [pad([replace(self.group, completions=(one,))]) for one in self.group.completions]
+        if self.beyond is not None:
+            rows.append(self._shifted(pad([self.beyond]), 0, 0))
+        return [row.to(device) for row in rows]
+
+    def padded(self, device: torch.device) -> Batch:
+        return self._shifted(pad(self.groups), len(self.group.completions), 0).to(device)
+
+    def packed(self, device: torch.device) -> Batch:
+        return self._shifted(pack(self.groups), 0, self.group.packed_tokens).to(device)
+
+    def with_another_prompt(self) -> ProbeGroups:
+        """The same completions after prompts in the reverse order, up to the last token."""
+
+        def other(group: EncodedGroup) -> EncodedGroup:
+            return replace(group, prompt_ids=np.append(group.prompt_ids[-2::-1], group.prompt_ids[-1:]))
+
+        return replace(self, group=other(self.group), beyond=None if self.beyond is None else other(self.beyond))
+
+    def joined(self, gradient: torch.Tensor) -> list[torch.Tensor]:
+        """The gradient [rows, width, H] of padded rows as that of a packed row's parts: a prompt's are added up."""
+        parts: list[torch.Tensor] = []
+        first = 0
+        for group in self.groups:
+            prompt, rows = len(group.prompt_ids), gradient[first : first + len(group.completions)]
+            first += len(group.completions)
+            parts.append(rows[:, :prompt].sum(0))
+            parts += [row[prompt : prompt + len(one.ids)] for row, one in zip(rows, group.completions, strict=True)]
+        return parts
+
+    def parts(self, gradient: torch.Tensor) -> list[torch.Tensor]:
+        """A packed row's gradient [1, T, H], cut where prompts and completions end."""
+        sizes = [n for group in self.groups for n in (len(group.prompt_ids), *(len(c.ids) for c in group.completions))]
+        return list(torch.split(gradient[0], sizes))
+
+    def _shifted(self, batch: Batch, row: int, column: int) -> Batch:
+        """The batch with the positions of `beyond` moved, from this row and column on."""
+        if self.beyond is not None:
+            batch.position_ids[row:, column:] += self.offset
+        return batch
+
+
+def probe_groups(model: Any) -> ProbeGroups:
+    """Groups that cross what the model's config names: attention windows, and limits of rotary positions."""
+    text = model.config.get_text_config()
+    random = np.random.default_rng(0)
+    # Low ids are often special tokens with meanings of their own.
+    low = min(64, text.vocab_size // 2)
+
+    def group(prompt: int, *completions: int) -> EncodedGroup:
+        def ids(n: int) -> np.ndarray:
+            return random.integers(low, text.vocab_size, n).astype(np.int32)
+
+        answers = tuple(EncodedCompletion(ids(n), np.ones(n, dtype=bool)) for n in completions)
+        return EncodedGroup("probe", ids(prompt), answers)
+
+    window = max([0, *(value for _, value in _windows(text) if value <= _LONGEST_WINDOW)])
+    found = group(_PROMPT + window, *_COMPLETIONS)
+    limit = _rotary_limit(text) if _may_change_with_length(model) else None
+    # Within every limit, or the first group would cross it as well.
+    if limit is None or limit <= found.longest_row:
+        return ProbeGroups(found)
+    return ProbeGroups(found, group(_BEYOND, _BEYOND), limit - _BEYOND)
+
+
+@contextlib.contextmanager
+def narrow_windows(model: Any) -> Iterator[None]:
+    """Inside, attention windows that are too wide to be crossed quickly are narrow: masks are made from the config."""
+    text = model.config.get_text_config()
+    wide = {name: value for name, value in _windows(text) if value > _LONGEST_WINDOW}
+    try:
+        for name in wide:
+            setattr(text, name, _NARROW)
+        yield
+    finally:
+        for name, value in wide.items():
+            setattr(text, name, value)
+
+
+def _windows(text: Any) -> list[tuple[str, int]]:
+    found = [(name, getattr(text, name, None)) for name in _WINDOWS]
+    return [(name, value) for name, value in found if isinstance(value, int) and value > 0]
+
+
+def _may_change_with_length(model: Any) -> bool:
+    """Whether the config names a length for its rotary positions, or the code is not transformers' own."""
+    text = model.config.get_text_config()
+    named = any("original_max_position_embeddings" in one for one in rope_parameters(text))
+    return named or length_rule(model.config) is not None or not type(model).__module__.startswith("transformers.")
+
+
+def _rotary_limit(text: Any) -> int | None:
+    """The largest of the lengths that the config's rotary positions name; None without rotary positions."""
+    parameters = list(rope_parameters(text))
+    if not parameters:
+        return None
+    named = [one.get("original_max_position_embeddings") for one in parameters]
+    named += [getattr(text, name, None) for name in ("original_max_position_embeddings", "max_position_embeddings")]
+    return max((value for value in named if isinstance(value, int)), default=None)

@@ -1,0 +1,79 @@
+"""How far a model has come from the one that a pipeline began with: KL on fixed prompts, margins and accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from palate.data.split import prompt_key
+from palate.evaluation.accuracy import Accuracy, preference_accuracy
+from palate.evaluation.held_out import encode_pairs
+from palate.evaluation.subject import ModelSpec, Subject
+from palate.models.cpu.allocator import give_back_memory
+from palate.models.generation.generate import Decoding, sampling_seed
+from palate.models.precision import default_device, resolve
+from palate.records import PreferencePair, Record
+from palate.stats import Interval, cluster_mean_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A model against the first one.
+
+    Attributes:
+        kl: Σ log π/π_first of the model's own sampled answers, in nats per answer: an estimate of KL(π‖π_first).
+        accuracy: of both models on fixed held-out pairs, with the margin between them; None without such pairs.
+    """
+
+    kl: Interval
+    accuracy: Accuracy | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def line(self) -> str:
+        """For a terminal."""
+        parts = [f"KL to the first model {self.kl.estimate:.2f} nats an answer"]
+        if self.accuracy is not None:
+            parts.append(f"held-out accuracy {100 * self.accuracy.policy.estimate:.1f} %")
+            parts.append(f"margin {self.accuracy.margin.estimate:+.2f} nats")
+        return ", ".join(parts)
+
+
+def measure_drift(
+    first: ModelSpec,
+    policy: ModelSpec,
+    prompts: Sequence[Record],
+    pairs: Sequence[PreferencePair],
+    *,
+    precision: str,
+    max_new_tokens: int,
+    cutoff_len: int,
+    seed: int,
+) -> Drift:
+    """Compare two models, one in memory at a time.
+
+    Args:
+        first, policy: the models; they must share a tokenizer.
+        prompts: fixed; the policy answers each once, with its tools, sampled with the same numbers every time.
+        pairs: fixed held-out pairs; may be empty.
+    """
+    device = default_device()
+    how = resolve(precision, device)
+    decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
+    seeds = [sampling_seed(seed, "drift", place) for place in range(len(prompts))]
+    subject = Subject(policy, how, device)
+    asked, tools = [one.prompt for one in prompts], [one.tools for one in prompts]
+    answers = subject.sampled(asked, decoding, seeds, tools=tools)
+    groups = encode_pairs(list(pairs), subject.template, cutoff_len) if pairs else []
+    after = subject.score([*answers, *groups])
+    del subject
+    give_back_memory()
+    before = Subject(first, how, device).score([*answers, *groups])
+    n = len(answers)
+    kl = [new[0] - old[0] for (new, _), (old, _) in zip(after[:n], before[:n])]
+    names = {pair.id: prompt_key(pair.prompt) for pair in pairs}
+    prompts_of_pairs = [names[group.id] for group in groups]
+    accuracy = preference_accuracy(before[n:], after[n:], prompts=prompts_of_pairs) if groups else None
+    return Drift(cluster_mean_interval(kl, [prompt_key(one.prompt) for one in prompts]), accuracy)

@@ -1,0 +1,109 @@
+"""The pairs of an online round: the policy as it is answers prompts, a judge compares, votes become pairs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from palate.artifacts import read_json, write_json, write_text
+from palate.config.functions import load_function
+from palate.config.pipeline import SamplingFields
+from palate.config.run import RunConfig
+from palate.data.mix import drawn_key
+from palate.data.prompts import load_prompts
+from palate.errors import ArtifactError, DataError
+from palate.evaluation.subject import Subject
+from palate.feedback.candidates import Answerer, read_candidates, write_candidates
+from palate.feedback.judges import load_judge
+from palate.feedback.judging import collect_votes, questions
+from palate.feedback.pairs import pairs_from_votes
+from palate.models.generation.engine import Engine
+from palate.models.generation.generate import Decoding
+from palate.models.precision import default_device, resolve
+from palate.pipelines.models import starting_model
+
+SETTINGS = "sampling.json"
+
+# Where the answers come from, not what they are.
+_NOT_COMPARED = ("candidate_url", "candidate_sync")
+
+
+def check_sampling(config: RunConfig, sampling: SamplingFields) -> None:
+    """Refuse settings other than those that the round's answers, votes and pairs were begun with.
+
+    Raises:
+        ArtifactError: names the key.
+    """
+    path = Path(str(config.dataset)).with_name(SETTINGS)
+    made = read_json(path) if path.exists() else {}
+    wanted = sampling.resolved()
+    changed = [key for key in wanted if key in made and made[key] != wanted[key] and key not in _NOT_COMPARED]
+    if changed:
+        key = changed[0]
+        raise ArtifactError(
+            f"{path.parent}: was begun with {key}: {made[key]}, the config now says {wanted[key]}; put it back, "
+            "delete that folder and the run made of it, or begin anew with overwrite_output_dir: true"
+        )
+
+
+def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: Callable[[str], None]) -> int:
+    """Write the round's pairs where its config looks for them; returns how many there are.
+
+    `candidates.jsonl` and `votes.jsonl` beside them grow, so that a killed round goes on where it stopped.
+
+    Args:
+        name: of the round; other rounds sample other answers.
+
+    Raises:
+        DataError: the judge told no two answers apart.
+    """
+    path = Path(str(config.dataset))
+    if path.exists():
+        return len(path.read_text(encoding="utf-8").splitlines())
+    prompts, dropped = load_prompts(sampling.prompts, dataset_dir=config.dataset_dir)
+    if dropped:
+        say(f"{name}: {len(dropped)} rows of {sampling.prompts} have no prompt, {dropped[0].id} the first")
+    if sampling.prompts_per_round is not None:
+        # Drawn by the hash of seed, round and row, and kept in the order of the file.
+        key = {one.id: drawn_key(config.seed, f"{name}\0{one.id}") for one in prompts}
+        drawn = set(sorted(key, key=key.__getitem__)[: sampling.prompts_per_round])
+        prompts = [one for one in prompts if one.id in drawn]
+    judge = load_judge(sampling.judge, key="judge")
+    answerer = _answerer(config, sampling)
+    decoding = Decoding(
+        sampling.candidate_max_new_tokens,
+        sampling.candidate_temperature,
+        seed=config.seed + int.from_bytes(drawn_key(config.seed, name)[:4], "big"),
+    )
+    write_json(path.with_name(SETTINGS), sampling.resolved())
+    candidates = path.with_name("candidates.jsonl")
+    write_candidates(prompts, answerer, sampling.candidates, decoding, path=candidates)
+    say(f"{name}: {len(prompts)} prompts with {sampling.candidates} answers each")
+    rows = read_candidates(candidates)
+    votes = collect_votes(questions(rows), judge, path.with_name("votes.jsonl"))
+    pairs = pairs_from_votes(rows, votes, select=sampling.select)
+    if not pairs:
+        raise DataError(
+            f"{name}: judge {sampling.judge} told no two answers apart; raise candidates or the temperature"
+        )
+    write_text(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
+    unparsed = sum(vote.outcome == "unparsed" for vote in votes)
+    unread = f"; {unparsed} of {len(votes)} verdicts are left out: no score, or not readable" if unparsed else ""
+    say(f"{name}: {len(pairs)} pairs by {sampling.judge}{unread}")
+    return len(pairs)
+
+
+def _answerer(config: RunConfig, sampling: SamplingFields) -> Answerer:
+    """The model that the round starts from, in this process or in an engine that is told of it first."""
+    start = starting_model(config)
+    if sampling.candidate_url is None:
+        device = default_device()
+        return Subject(start, resolve(config.precision, device), device)
+    name = str(sampling.candidate_model)
+    engine = Engine(sampling.candidate_url, name)
+    if sampling.candidate_sync != "none":
+        tell = load_function(str(sampling.candidate_sync), "candidate_sync")
+        place = Path((start.adapters or (start.model,))[-1])
+        tell(str(place.resolve() if place.exists() else place), name)
+    return engine

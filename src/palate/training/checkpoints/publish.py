@@ -1,0 +1,50 @@
+"""The trained model's files: written into a hidden folder, moved into the run directory when all of them are whole."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from palate.artifacts import write_errors, write_text
+from palate.artifacts.files import sync_folder
+from palate.training.checkpoints.card import model_card
+from palate.training.setup.session import Session
+from palate.training.trainer import PalateTrainer
+
+# One name for all ranks, and one that `artifacts.remove_leftovers` knows, should a kill leave it behind.
+_SCRATCH = ".model.tmp-000000000000"
+
+
+def publish(folder: Path, trainer: PalateTrainer, session: Session, metrics: dict[str, float]) -> None:
+    """Save model (or adapter), tokenizer and model card into the run directory.
+
+    Every rank calls it (sharded weights are gathered); the main process writes. The files first land in a hidden folder
+    and are renamed into place when all of them are whole, so a full disk or a kill leaves no half model.
+
+    Raises:
+        ArtifactError: the disk is full or the folder cannot be written to.
+    """
+    scratch = folder / _SCRATCH
+    with write_errors(folder):
+        if trainer.is_world_process_zero():
+            shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            trainer.save_model(str(scratch), _internal_call=True)
+            trainer.accelerator.wait_for_everyone()
+            if not trainer.is_world_process_zero():
+                return
+            write_text(scratch / "README.md", model_card(session, metrics))
+            for path in sorted(scratch.iterdir(), key=_weights_first):
+                path.replace(folder / path.name)
+            scratch.rmdir()
+            sync_folder(folder)
+        except BaseException:
+            if trainer.is_world_process_zero():
+                shutil.rmtree(scratch, ignore_errors=True)
+            raise
+
+
+def _weights_first(path: Path) -> Any:
+    """config.json goes last: loaders look for it, and by then the weights are there."""
+    return (path.name == "config.json", path.name)

@@ -1,0 +1,114 @@
+"""What rewards sampled answers: a weighted sum of rules, users' functions, reward models and judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from palate.config.stages.rollout import RewardTerm
+from palate.data.scores import GROUP_OF, check_columns, checked_scores, rule_score
+from palate.errors import ConfigError
+from palate.models.precision import Precision
+from palate.models.reward.model import RewardModel
+from palate.records import Columns, Messages, RewardFunction
+
+JudgeRewards: TypeAlias = Callable[[str], RewardFunction]
+"""Makes a judge's specification into a reward; lent by whoever may know judges (`cli`, `loop`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """The rewards of n answers.
+
+    Attributes:
+        total: Σ weight · reward over the terms that scored the answer, [n]; None where none did.
+        terms: name → the term's own reward before its weight, [n]; None where it gave none.
+    """
+
+    total: list[float | None]
+    terms: Mapping[str, list[float | None]]
+
+
+class WeightedRewards:
+    """Σ weight · reward over named terms; a term that gives None for an answer is left out of that answer's sum.
+
+    Args:
+        terms: (name, weight, function) of each.
+    """
+
+    def __init__(self, terms: Sequence[tuple[str, float, RewardFunction]]) -> None:
+        self._terms = list(terms)
+        self._names: frozenset[str] = frozenset()
+
+    def __call__(
+        self, prompts: Sequence[Messages], completions: Sequence[str], columns: Columns | None = None
+    ) -> Rewarded:
+        nothing = [None] * len(completions)
+        columns = {**dict.fromkeys(self._names, nothing), **(columns or {})}
+        found = {
+            name: checked_scores(f"rewards: {name}", function, prompts, completions, columns)
+            for name, _, function in self._terms
+        }
+        total: list[float | None] = [None] * len(completions)
+        for name, weight, _ in self._terms:
+            total = [_plus(so_far, weight, value) for so_far, value in zip(total, found[name])]
+        return Rewarded(total, found)
+
+    def check_columns(self, columns: Collection[str]) -> None:
+        """Refuse a function that asks for a column which no row of the datasets has; from now on all of them are given.
+
+        Raises:
+            ConfigError: names function and column.
+        """
+        self._names = frozenset(columns)
+        for name, _, function in self._terms:
+            check_columns(f"rewards: {name}", function, {*columns, GROUP_OF})
+
+
+def _plus(total: float | None, weight: float, reward: float | None) -> float | None:
+    return total if reward is None else (total or 0.0) + weight * reward
+
+
+def build_rewards(
+    terms: Sequence[RewardTerm], *, judges: JudgeRewards | None = None, precision: Precision
+) -> WeightedRewards:
+    """The rewards that a config names.
+
+    Raises:
+        ConfigError: a term is neither rule, function nor folder, or a judge is named where none can be had.
+        ModelError: a folder holds no reward model.
+    """
+    return WeightedRewards([(term.name, term.weight, _function(term, judges, precision)) for term in terms])
+
+
+def _function(term: RewardTerm, judges: JudgeRewards | None, precision: Precision) -> RewardFunction:
+    if term.judge is not None:
+        if judges is None:
+            raise ConfigError(f"rewards: judge {term.judge}: pass judges= to train(), as `palate train` does")
+        return judges(term.judge)
+    return reward_function(term.reward or "", precision=precision)
+
+
+def reward_function(spec: str, *, key: str = "rewards", precision: Precision) -> RewardFunction:
+    """The reward that a rule, a function or a reward model's folder stands for.
+
+    Args:
+        spec: `module:function`, `file.py:function`, `lexicon:…`, `length:…`, or a folder.
+        key: the config key or option, for messages.
+        precision: of a reward model's passes.
+
+    Raises:
+        ConfigError: it is none of these.
+        ModelError: a folder holds no reward model.
+    """
+    if Path(spec).is_dir():
+        return RewardModel(spec, precision=precision)
+    found = rule_score(spec, key)
+    if found is None:
+        raise ConfigError(
+            f"{key}: {spec} is no reward: write module:function, file.py:function, lexicon:…, length:…, or the "
+            "folder of a reward model"
+        )
+    return found

@@ -1,0 +1,243 @@
+"""From a config to the policy, its reference, and what a user should know about both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from palate.config.run import RunConfig
+from palate.config.stages.optimisation import NoiseFields
+from palate.config.stages.rollout import RolloutFields
+from palate.errors import ConfigError
+from palate.models.attention.flex import FLEX
+from palate.models.attention.tree import TREE
+from palate.models.cpu.layers import apply_fused
+from palate.models.identity import adapter_hash, model_hash, weights_hash
+from palate.models.load import load_model, store_frozen_in
+from palate.models.precision import Precision
+from palate.models.probe.probe import Probe, probe
+from palate.models.reward.head import probe_rewards
+from palate.models.trunk import TrunkCache
+from palate.models.tuning import trainable
+from palate.models.tuning.experts import RouterBalance, has_experts, router_balance
+from palate.models.tuning.module_names import lora_notice, router_names
+from palate.models.tuning.neftune import EmbeddingNoise
+from palate.models.tuning.vocabulary import embedding_modules, embedding_rows, enlarge_embedding
+from palate.text.batch import Batch, pack, pad
+from palate.text.encode import EncodedGroup
+from palate.training.setup.environment import available_memory_bytes
+
+# Of the memory that is free at the start, how much stored trunk states may take.
+_TRUNK_SHARE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The model that trains.
+
+    Attributes:
+        model: with the scoring forward, under PEFT where adapters train.
+        probe: what the check at load found; decides between packed and padded batches.
+        identity: content hash of the weights as the run starts, whatever of them trains.
+        trainable: number of parameters that train.
+        total: number of parameters.
+        trunk: what the frozen bottom layers computed, or None where nothing can be kept.
+        noise: on the embeddings while it trains, or None.
+        notices: lines for a person.
+    """
+
+    model: nn.Module
+    probe: Probe
+    identity: str
+    trainable: int
+    total: int
+    trunk: TrunkCache | None
+    noise: EmbeddingNoise | None
+    notices: tuple[str, ...]
+
+    @property
+    def collate(self) -> Callable[[Sequence[EncodedGroup]], Batch]:
+        return pack if self.probe.packed else pad
+
+
+def build_policy(
+    config: RunConfig,
+    precision: Precision,
+    device: torch.device,
+    *,
+    head: str = "lm",
+    longest: int | None = None,
+    tokens: int = 0,
+) -> Policy:
+    """Load the model, check how it computes, and decide what of it trains.
+
+    Args:
+        head: what stands on top of it, see `methods.base.Method`.
+        longest: tokens of the longest sequence that the run may score, where that is known.
+        tokens: size of the tokenizer, new tokens included.
+
+    Raises:
+        ModelError: it cannot be loaded. ConfigError: the config asks for layers or modules that it does not have.
+    """
+    tree = tree_of(config)
+    if tree == FLEX and device.type != "cuda":
+        raise ConfigError(f"attention: flex has no backward on this {device.type}; use attention: tree")
+    model: Any = load_model(
+        config.model_name_or_path,
+        device=device,
+        revision=config.model_revision,
+        trust_remote_code=config.trust_remote_code,
+        dropout=config.dropout,
+        quantization_bit=config.quantization_bit,
+        double_quantization=config.double_quantization,
+        head=head,
+    )
+    notices = enlarge(model, config, tokens)
+    identity = model_hash(model)
+    probe_of = probe if head == "lm" else probe_rewards
+    found = probe_of(model, want_packed=config.attention != "padded", tree=tree, longest=longest)
+    if found.packed:
+        apply_fused(model)
+    if config.attention in ("tree", "flex") and not found.packed:
+        raise ConfigError(
+            f"attention: {config.attention} does not work with {config.model_name_or_path}: {found.reason}"
+        )
+    if model.length_rule is not None and not found.packed and (config.fsdp or config.deepspeed):
+        # Ranks with rows of different lengths would make different numbers of passes, and wait for each other forever.
+        raise ConfigError(f"a sharded model cannot score rows in separate passes: {model.length_rule.reason}")
+    if not found.packed and config.attention == "auto":
+        notices.append(f"attention: padded rows, because {found.reason}")
+    model, notices_of_tuning, added = _tune(model, config, head)
+    notices += notices_of_tuning
+    if added:
+        identity = f"{identity}+{added}"
+    trainable.upcast_trainable(model)
+    store_frozen_in(model, precision)
+    if about := balance_of(config, model)[1]:
+        notices.append(about)
+    trained, total = trainable.count_parameters(model)
+    notices.append(f"training {trained:,} of {total:,} parameters ({100 * trained / total:.1f} %)")
+    alpha = noise_alpha(config)
+    noise = EmbeddingNoise(model, alpha) if alpha else None
+    return Policy(model, found, identity, trained, total, _trunk(model, config, found), noise, tuple(notices))
+
+
+def noise_alpha(config: RunConfig) -> float:
+    """NEFTune's α, 0 where there is no noise."""
+    return config.neftune_noise_alpha if isinstance(config, NoiseFields) else 0.0
+
+
+def enlarge(model: Any, config: RunConfig, tokens: int) -> list[str]:
+    """Give the model an embedding for each of the tokenizer's tokens where the config wants that; lines about it.
+
+    Raises:
+        ConfigError: tokens are added, and the config forbids to resize the embedding.
+    """
+    rows = embedding_rows(model)
+    if config.resize_vocab and rows >= tokens:
+        return [f"resize_vocab has no effect: the embedding has {rows} rows for {tokens} tokens"]
+    if config.resize_vocab:
+        enlarge_embedding(model, tokens)
+        return [f"embedding: {rows} rows became {tokens}; the new ones begin as the mean of the others"]
+    if rows < tokens and (config.add_tokens or config.add_special_tokens):
+        raise ConfigError(
+            f"resize_vocab: false, but with the new tokens the tokenizer has {tokens} and the embedding {rows} rows; "
+            "set resize_vocab: true, or add no tokens"
+        )
+    return []
+
+
+def balance_of(config: RunConfig, model: Any) -> tuple[RouterBalance | None, str]:
+    """The load-balancing term of a mixture of experts that the run trains with, and a line about it where there is one.
+
+    Raises:
+        ConfigError: `moe_aux_loss_coef` asks for a term that this model cannot give.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    given = config.moe_aux_loss_coef
+    balance, reason = router_balance(base, given)
+    if balance is not None:
+        return balance, f"experts: the loss has {balance.coefficient:g} × the load-balancing term (logged as aux_loss)"
+    if reason and given:
+        raise ConfigError(f"moe_aux_loss_coef: {given:g} cannot be applied: {reason}")
+    if reason:
+        return None, f"experts: no load-balancing term, because {reason}"
+    off = "experts: no load-balancing term; moe_aux_loss_coef adds one"
+    return None, off if has_experts(base) and given is None else ""
+
+
+def tree_of(config: RunConfig) -> str:
+    """The registered name of the attention that computes packed rows."""
+    return FLEX if config.attention == "flex" else TREE
+
+
+def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | None:
+    """A trunk cache where bottom layers are frozen, rows are packed and nothing below the top is random."""
+    # Sampled answers are new at every step: nothing would ever be asked for again.
+    wanted = getattr(config, "trunk_cache", "auto") != "off" and not isinstance(config, RolloutFields)
+    if balance_of(config, model)[0] is not None:  # replayed layers have no routers' outputs
+        return None
+    if not wanted or config.finetuning_type != "freeze" or not found.packed:
+        return None
+    if config.dropout > 0 or noise_alpha(config) > 0:
+        return None
+    trunk = TrunkCache(model, limit_bytes=int(_TRUNK_SHARE * available_memory_bytes()))
+    return trunk if trunk else None
+
+
+def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str], str]:
+    """The model with its trainable part chosen, lines about it, and the hash of the adapters that it starts from."""
+    notices: list[str] = []
+    task = "CAUSAL_LM" if head == "lm" else "SEQ_CLS"
+    for adapter in config.merged_adapters:
+        model = trainable.merge_adapter(model, adapter, task=task)
+        notices.append(f"adapter {adapter}: merged into the model before training")
+    merged = weights_hash(model.state_dict()) if config.merged_adapters else ""
+    grown = getattr(model, "enlarged_vocabulary", False)
+    if config.finetuning_type == "full":
+        return trainable.train_all(model), notices, merged
+    if config.finetuning_type == "freeze":
+        extra = [*config.freeze_extra_modules, *(["score"] if head == "reward" else [])]
+        tuned: Any = trainable.train_last_layers(model, config.freeze_trainable_layers, extra)
+        if grown and not tuned.get_input_embeddings().weight.requires_grad:
+            notices.append(
+                "warning: the new tokens' embeddings are frozen; freeze_extra_modules: embed_tokens trains them"
+            )
+        norm = "trains" if trainable.final_norm_trains(tuned) else "is frozen"
+        which, layers = "last" if config.freeze_trainable_layers > 0 else "first", abs(config.freeze_trainable_layers)
+        notices.append(f"the {which} {layers} decoder layers train; the final norm {norm}")
+        return tuned, notices, merged
+    if config.merged_adapters:
+        named = ",".join([*config.merged_adapters, config.output_dir])
+        notices.append(f"the saved adapter needs those merged before it: adapter_name_or_path: {named}")
+    if config.continued_adapter is not None:
+        tuned = trainable.continue_adapter(model, config.continued_adapter, task=task)
+        trained = adapter_hash(tuned)
+        if grown and not any(one.requires_grad for one in tuned.get_input_embeddings().parameters()):
+            notices.append(
+                "warning: the new tokens' embeddings are frozen, because the adapter that goes on training has none; "
+                "create_new_adapter: true trains them"
+            )
+        return tuned, notices, f"{merged}+{trained}" if merged else trained
+    whole = config.additional_target
+    if grown and not whole:
+        whole = embedding_modules(model)
+        notices.append(f"new tokens: {' and '.join(whole)} train as a whole (additional_target)")
+    tuned = trainable.add_lora(
+        model,
+        rank=config.lora_rank,
+        alpha=config.lora_alpha,
+        dropout=config.lora_dropout,
+        target=config.lora_target,
+        dora=config.use_dora,
+        rslora=config.use_rslora,
+        whole=whole,
+        task=task,
+    )
+    if config.lora_target == "all" and router_names(tuned):
+        notices.append(lora_notice(tuned))
+    return tuned, notices, merged

@@ -1,0 +1,186 @@
+"""From a config to encoded groups: load, split, encode, and the pre-flight report on what will really be trained."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from palate.config.run import RunConfig, SftConfig
+from palate.config.stages.rollout import RolloutFields
+from palate.data import FORMATS, LoadedData, Reading, load_records, split_records
+from palate.data.formats.kinds import KIND_NAMES
+from palate.data.formats.source_labels import check_labels_used
+from palate.models.reference.store import group_key
+from palate.records import AnyRecord, Demonstration, Dropped, Record
+from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
+from palate.text.preflight import check_preflight, preflight_report, render_preflight
+from palate.text.prompts import encode_prompts
+from palate.text.template import Template
+from palate.training.methods.base import Method
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """What a run trains and evaluates on.
+
+    Attributes:
+        train: encoded training groups.
+        evaluation: encoded held-out groups; empty where nothing is held out.
+        prompts: the held-out records (or, without any, training ones), to sample answers to their prompts.
+        report: the pre-flight report, for `data.json`.
+    """
+
+    train: list[EncodedGroup]
+    evaluation: list[EncodedGroup]
+    prompts: Sequence[Record]
+    report: dict[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """The report as a dozen lines for a terminal."""
+        return render_preflight(self.report)
+
+    @property
+    def prompts_trained(self) -> int:
+        """Different prompts among the training groups."""
+        return _different_prompts(self.train)
+
+    @property
+    def prompts_evaluated(self) -> int:
+        """Different prompts among the held-out groups, the units of what is measured on them."""
+        return _different_prompts(self.evaluation)
+
+    @property
+    def identity(self) -> str:
+        """16 hexadecimal digits over what is trained and evaluated on, token for token and in its order."""
+        return _identity(self.train, self.evaluation)
+
+    @property
+    def held_out_identity(self) -> str:
+        """The same over what is evaluated on alone."""
+        return _identity(self.evaluation)
+
+
+def _identity(*parts: Sequence[EncodedGroup]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}:".encode())
+        for group in part:
+            digest.update(group_key(group))
+            digest.update(repr((group.weight, group.labels)).encode())
+    return digest.hexdigest()[:16]
+
+
+def build_data(config: RunConfig, method: Method[Any], template: Template) -> RunData:
+    """Load and encode the config's datasets as the method trains on them.
+
+    Raises:
+        DataError: a dataset cannot be read, or too little of it is left; one line with the counts.
+    """
+    mixture = {"temperature": config.mix_temperature, "caps": config.mix_caps}
+    loaded = [_load(config, config.dataset, method.record, **mixture)]
+    train_records, eval_records = loaded[0].records, []
+    if config.eval_dataset is not None:
+        loaded.append(_load(config, config.eval_dataset, method.record))
+        eval_records = loaded[1].records
+    elif config.val_size:
+        train_records, eval_records = split_records(train_records, config.val_size, seed=config.seed)
+    check_labels_used([source for part in loaded for source in part.sources], _reading(config))
+    train = _encode(config, train_records, template, method)
+    evaluation = _encode(config, eval_records, template, method)
+    report = preflight_report(
+        [source for part in loaded for source in part.sources],
+        [row for part in loaded for row in part.dropped],
+        [*train_records, *eval_records],
+        {"train": train, "eval": evaluation} if eval_records else {"train": train},
+        template,
+        cutoff_len=config.cutoff_len,
+        notices=_unread(loaded) if isinstance(config, RolloutFields) else [],
+    )
+    check_preflight(report, max_dropped=config.max_dropped)
+    asked = eval_records or train_records
+    groups, held_out = (method.arrange(part.groups, seed=config.seed) for part in (train, evaluation))
+    return RunData(groups, held_out, [row for row in asked if row.prompt], report)
+
+
+def _different_prompts(groups: Sequence[EncodedGroup]) -> int:
+    return len({group.prompt_key for group in groups})
+
+
+def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:
+    """A line for each source whose rows have more than prompts: the policy answers those itself."""
+    kinds = {form.name: form.kind for form in FORMATS}
+    lines = []
+    for source in (source for part in loaded for source in part.sources):
+        kind = kinds.get(source.format, Record)
+        beside = source.unknown_columns if kind is Record else (f"the answers and scores of its {KIND_NAMES[kind]}",)
+        if beside:
+            lines.append(f"{source.name}: the policy answers its prompts; not trained on: {', '.join(beside)}")
+    return lines
+
+
+def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any) -> LoadedData[Any]:
+    return load_records(
+        dataset,
+        kind=record,
+        dataset_dir=config.dataset_dir,
+        columns=config.columns,
+        max_samples=config.max_samples,
+        max_dropped=config.max_dropped,
+        seed=config.seed,
+        reading=_reading(config),
+        keep_columns=isinstance(config, RolloutFields),
+        **mixture,
+    )
+
+
+def _reading(config: RunConfig) -> Reading:
+    return Reading(labels=config.labels or {})
+
+
+def _encode(config: RunConfig, records: Sequence[Any], template: Template, method: Method[Any]) -> Encoded:
+    if isinstance(config, RolloutFields):
+        room = config.cutoff_len - config.max_new_tokens
+        return encode_prompts(records, template, limit=room, truncation=config.truncation)
+    sft = config if isinstance(config, SftConfig) else None
+    if sft is not None:
+        records = [_as_trained(record, sft) for record in records]
+    admitted = [record if isinstance(record, Dropped) else method.admit(record) for record in records]
+    encoded = encode_records(
+        [record for record in admitted if not isinstance(record, Dropped)],
+        template,
+        cutoff_len=config.cutoff_len,
+        truncation=config.truncation,
+        workers=config.preprocessing_num_workers,
+    )
+    if sft is not None and sft.train_on_prompt:
+        encoded = replace(encoded, groups=[_all_trained(group) for group in encoded.groups])
+    refused = [record for record in admitted if isinstance(record, Dropped)]
+    return replace(encoded, dropped=[*refused, *encoded.dropped]) if refused else encoded
+
+
+def _as_trained(record: AnyRecord, config: SftConfig) -> AnyRecord | Dropped:
+    """A demonstration of which `mask_history` leaves the last answer; a row whose flags say otherwise is refused."""
+    if not isinstance(record, Demonstration):
+        return record
+    if config.train_on_prompt and not all(message.trained for message in (*record.prompt, *record.completion)):
+        return Dropped(record.id, "not_trained", "train_on_prompt trains every turn, but the row marks one as context")
+    if not config.mask_history or len(record.completion) == 1:
+        return record
+    *history, answer = record.completion
+    if not answer.trained:
+        return Dropped(record.id, "not_trained", "mask_history trains the last answer, which the row marks as context")
+    return replace(record, prompt=(*record.prompt, *history), completion=(answer,))
+
+
+def _all_trained(group: EncodedGroup) -> EncodedGroup:
+    """The group with its prompt as part of its one completion, and every token trained but the very first."""
+    (completion,) = group.completions
+    ids = np.concatenate([group.prompt_ids, completion.ids])
+    trained = np.ones(len(ids), dtype=np.bool_)
+    trained[:1] = False  # nothing stands before it to predict it from
+    return replace(group, prompt_ids=group.prompt_ids[:0], completions=(EncodedCompletion(ids, trained),))

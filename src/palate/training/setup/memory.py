@@ -1,0 +1,216 @@
+"""What a run will take at its peak, before it starts, and the token budget that fits.
+
+Weights, gradients and optimiser states follow from the parameters. What a forward pass keeps for backward depends on
+architecture, kernels and checkpointing, so it is measured: one real group is scored, and the tensors that autograd
+saves are counted.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from palate.models.casts import reuse_casts
+from palate.models.generation.generate import BATCH_SIZE
+from palate.models.precision import Precision
+from palate.text.batch import Batch
+from palate.training.setup.environment import available_memory_bytes
+
+# A larger forward pass is no faster on a CPU; a GPU wants more work at a time.
+_MOST_TOKENS = {"cpu": 4096, "cuda": 16384}
+_LEAST_TOKENS = 512
+
+# Of the free memory, what a run may plan to use: the rest is for what nobody can foresee.
+_SHARE = 0.85
+
+# Optimiser state per trained parameter, in bytes.
+_STATE_BYTES = {"sgd": 0, "adafactor": 1, "adagrad": 4, "rmsprop": 4, "lion_8bit": 1, "adamw_8bit": 2}
+_ADAM_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Bytes of a run's peak.
+
+    Attributes:
+        base: what the process holds when the plan is made: libraries, weights, reference, data.
+        training: gradients, optimiser states and the weights cast once a step.
+        per_token: what one token of a forward pass keeps for backward and needs in passing.
+        trunk: what the trunk cache may grow to.
+        tokens: budget of one forward pass.
+        available: free memory of the device when the plan was made.
+        answers: what it takes to sample answers between steps, for online stages.
+    """
+
+    base: int
+    training: int
+    per_token: int
+    trunk: int
+    tokens: int
+    available: int
+    answers: int = 0
+
+    @property
+    def peak(self) -> int:
+        # Answers are sampled between steps, when no activations are there.
+        return self.base + self.training + self.trunk + max(self.per_token * self.tokens, self.answers)
+
+    def line(self) -> str:
+        """For the terminal."""
+        parts = (
+            f"{_gb(self.base)} now, {_gb(self.training)} gradients, optimiser and casts, "
+            f"{_gb(self.per_token * self.tokens)} activations of {self.tokens} tokens"
+        )
+        answers = f" or {_gb(self.answers)} to sample answers" if self.answers else ""
+        trunk = f", {_gb(self.trunk)} trunk cache" if self.trunk else ""
+        line = f"memory    about {_gb(self.peak)} at the peak: {parts}{answers}{trunk}"
+        if self.peak - self.base > self.available:
+            line += (
+                f"; only {_gb(self.available)} are free: try gradient_checkpointing: true, finetuning_type: lora, or "
+                "a smaller cutoff_len"
+            )
+        return line
+
+    def to_json(self) -> dict[str, int]:
+        return {
+            "base": self.base,
+            "training": self.training,
+            "per_token": self.per_token,
+            "answers": self.answers,
+            "trunk": self.trunk,
+            "tokens": self.tokens,
+            "peak": self.peak,
+        }
+
+
+def plan_memory(
+    model: nn.Module,
+    batch: Batch,
+    *,
+    precision: Precision,
+    optimiser: str,
+    tokens: int | None,
+    largest: int,
+    trunk: int,
+    device: torch.device,
+    inputs: Mapping[str, Any] | None = None,
+    answer_tokens: int = 0,
+) -> MemoryPlan:
+    """Estimate the peak, and choose the token budget where none is given.
+
+    Args:
+        model: the policy, ready to train.
+        batch: a small real batch on the device, to measure activations with.
+        optimiser: transformers' name.
+        tokens: the budget of a forward pass; None lets it follow from free memory.
+        largest: most tokens that a step can put together; a larger budget would never be used.
+        trunk: bytes that the trunk cache will grow to.
+        inputs: further arguments of a forward pass.
+        answer_tokens: of the longest prompt with its sampled answer, for online stages; 0 where nothing is sampled.
+    """
+    trained = {id(p): p for p in model.parameters() if p.requires_grad}.values()
+    count = sum(p.numel() for p in trained)
+    casts = _cast_bytes(model, precision)
+    training = count * (4 + _STATE_BYTES.get(optimiser, _ADAM_BYTES)) + casts
+    per_token = _per_token(model, batch, inputs or {}, precision, device)
+    base, available = _held(device), _free(device)
+    if tokens is None:
+        room = _SHARE * available - training - trunk
+        fitting = int(room / max(per_token, 1)) // 256 * 256
+        tokens = max(_LEAST_TOKENS, min(fitting, _MOST_TOKENS.get(device.type, 4096)))
+    answers = _answer_bytes(model, answer_tokens, precision) if answer_tokens else 0
+    return MemoryPlan(base, training, per_token, trunk, min(tokens, max(largest, 1)), available, answers)
+
+
+def _answer_bytes(model: Any, tokens: int, precision: Precision) -> int:
+    """Keys, values and logits of a batch of answers of `tokens` tokens each, their prompts included."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = 4 if precision.autocast is None else 2
+    cache = 2 * config.num_hidden_layers * heads * width * tokens * size
+    logits = 3 * 4 * config.vocab_size  # with their probabilities and the sums that a token is drawn by
+    return int(BATCH_SIZE * (cache + logits))
+
+
+def _cast_bytes(model: nn.Module, precision: Precision) -> int:
+    """Linear weights that are not yet in the autocast dtype are held in it for a step."""
+    if precision.autocast is None:
+        return 0
+    weights = {id(m.weight): m.weight for m in model.modules() if isinstance(m, nn.Linear)}
+    return sum(2 * w.numel() for w in weights.values() if w.dtype != precision.autocast)
+
+
+def _per_token(model: Any, batch: Batch, inputs: Mapping[str, Any], precision: Precision, device: torch.device) -> int:
+    """Bytes per token that autograd saves, and the largest of them once more for what backward needs in passing."""
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+    alive: list[torch.UntypedStorage] = []  # until all are counted, no address is used twice
+
+    def note(tensor: torch.Tensor) -> None:
+        # Nothing is kept for a backward pass that never comes. A node that held its own output would be a cycle that
+        # Python's collector cannot see, and the whole model would stay in memory with it.
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            alive.append(storage)
+            kept[storage.data_ptr()] = storage.nbytes()
+
+    training = model.training
+    model.train()
+    try:
+        with (
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(note, _never),
+            reuse_casts(),
+            precision.context(device),
+        ):
+            scores = model(**batch.model_inputs(), **inputs)[0]
+            del scores
+    finally:
+        model.train(training)
+    weights = _linear_sizes(model)
+    activations = [size for size in kept.values() if size not in weights]
+    tokens = max(batch.input_ids.numel(), 1)
+    return int(sum(activations) / tokens)
+
+
+def _never(_: object) -> torch.Tensor:
+    raise AssertionError("no backward pass follows the one that is measured")
+
+
+def _linear_sizes(model: nn.Module) -> set[int]:
+    """Storage sizes that a cast weight has: such a copy is saved for backward but is not an activation."""
+    return {m.weight.numel() * width for m in model.modules() if isinstance(m, nn.Linear) for width in (2, 4)}
+
+
+def largest_batch(lengths: Sequence[int], groups: int) -> int:
+    """Tokens of the `groups` longest groups together: no DataLoader batch has more."""
+    return sum(sorted(lengths, reverse=True)[:groups])
+
+
+def _held(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _free(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return available_memory_bytes()
+
+
+def _gb(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

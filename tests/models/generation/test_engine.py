@@ -1,0 +1,135 @@
+"""An engine that is busy, away, or says something else than was asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+import httpx
+import pytest
+
+from palate.errors import EngineError
+from palate.models.generation.engine import Engine
+from palate.models.generation.generate import Decoding
+from palate.records import Answer, Message
+
+PROMPT = (Message("system", "be brief"), Message("user", "hi"))
+HOW = Decoding(max_new_tokens=7, temperature=0.5, top_p=0.9)
+
+
+def reply(text: str, **more: Any) -> httpx.Response:
+    choice = {"message": {"content": text}, "finish_reason": "stop"}
+    return httpx.Response(200, json={"choices": [choice], "usage": {"completion_tokens": 3}, **more})
+
+
+def engine(handle: Callable[[httpx.Request], httpx.Response], waits: list[float] | None = None, **how: Any) -> Engine:
+    slept = waits if waits is not None else []
+    return Engine("http://engine/v1/", "m", transport=httpx.MockTransport(handle), sleep=slept.append, **how)
+
+
+def test_the_request_says_how_to_decode_and_the_reply_becomes_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALATE_API_KEY", "CANARY-123")
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return reply("hello")
+
+    assert engine(handle).answers([PROMPT], HOW, [2**40 + 5]) == [Answer("hello", "stop", 3)]
+    assert str(seen[0].url) == "http://engine/v1/chat/completions"
+    assert seen[0].headers["authorization"] == "Bearer CANARY-123"
+    assert json.loads(seen[0].content) == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}],
+        "max_tokens": 7,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "seed": 5,
+    }
+
+
+def test_answers_keep_the_order_of_the_prompts() -> None:
+    def echo(request: httpx.Request) -> httpx.Response:
+        return reply(json.loads(request.content)["messages"][0]["content"])
+
+    prompts = [(Message("user", str(number)),) for number in range(20)]
+    texts = [answer.text for answer in engine(echo, workers=4).answers(prompts, HOW, list(range(20)))]
+    assert texts == [str(number) for number in range(20)]
+
+
+def test_a_busy_engine_is_asked_again_when_it_says_so() -> None:
+    replies = [httpx.Response(429, headers={"retry-after": "7"}), httpx.Response(503), reply("at last")]
+    waits: list[float] = []
+    (answer,) = engine(lambda _: replies.pop(0), waits).answers([PROMPT], HOW, [0])
+    assert answer.text == "at last"
+    assert waits[0] == 7.0
+    assert 1.0 <= waits[1] <= 2.0
+
+
+def test_an_engine_is_left_alone_for_as_long_as_it_asks() -> None:
+    soon = formatdate(time.time() + 200, usegmt=True)
+    replies = [
+        httpx.Response(429, headers={"retry-after": "120"}),
+        httpx.Response(503, headers={"retry-after": soon}),
+        httpx.Response(503, headers={"retry-after": "soon"}),
+        reply("at last"),
+    ]
+    waits: list[float] = []
+    engine(lambda _: replies.pop(0), waits).answers([PROMPT], HOW, [0])
+    assert waits[0] == 120.0
+    assert 195 < waits[1] <= 200
+    assert 2.0 <= waits[2] <= 4.0
+
+
+def test_an_engine_that_asks_for_an_hour_is_not_waited_for() -> None:
+    waits: list[float] = []
+    busy = httpx.Response(429, headers={"retry-after": "3600"})
+    with pytest.raises(EngineError, match=r"answered 429 and asks to wait 3600 s; run again later"):
+        engine(lambda _: busy, waits).answers([PROMPT], HOW, [0])
+    assert waits == []
+
+
+def test_an_engine_that_stays_away_ends_in_one_line() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with pytest.raises(EngineError, match=r"cannot be reached \(ConnectError: refused\), 3 times"):
+        engine(refuse, attempts=3).answers([PROMPT], HOW, [0])
+
+
+@pytest.mark.parametrize(
+    ("answered", "said"),
+    [
+        (httpx.Response(401), "refused the key"),
+        (httpx.Response(404, text="nothing here"), r"refused the request \(404\).*end in /v1"),
+        (httpx.Response(400, json={"error": {"message": "too\nlong"}}), "too long"),
+        (httpx.Response(200, json={"choices": []}), "has no choices"),
+        (httpx.Response(200, json={"choices": [{"message": {"content": 3}}]}), "is a int, not text"),
+    ],
+)
+def test_a_refusal_is_not_repeated(answered: httpx.Response, said: str) -> None:
+    replies = [answered]
+    with pytest.raises(EngineError, match=said):
+        engine(lambda _: replies.pop(0)).answers([PROMPT], HOW, [0])
+
+
+def test_broken_json_is_asked_for_again() -> None:
+    replies = [httpx.Response(200, text="<html>"), reply("ok")]
+    (answer,) = engine(lambda _: replies.pop(0)).answers([PROMPT], HOW, [0])
+    assert answer.text == "ok"
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/v1", "http:///v1", "http://h:99999/v1", "http://h:x/v1"])
+def test_a_base_url_must_be_one(url: str) -> None:
+    with pytest.raises(EngineError, match=re.escape(f"{url}: the engine's base URL")):
+        Engine(url, "m")
+
+
+def test_a_reply_that_cannot_be_decoded_ends_in_one_line() -> None:
+    garbled = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip"))
+    with pytest.raises(EngineError, match=r"cannot be reached \(DecodingError"):
+        engine(lambda _: garbled, attempts=1).answers([PROMPT], HOW, [0])
