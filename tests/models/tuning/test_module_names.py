@@ -6,8 +6,9 @@ import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from palate.errors import ConfigError
+from palate.models.tuning import module_names
 from palate.models.tuning.module_names import check_module_names, linear_names, router_names
-from palate.models.tuning.trainable import add_lora, module_names, train_last_layers
+from palate.models.tuning.trainable import add_lora, train_last_layers
 from tiny import PACKED, tiny_model
 
 EXPERTS = {**PACKED["qwen2"], "num_local_experts": 4, "num_experts": 4, "head_dim": 8}

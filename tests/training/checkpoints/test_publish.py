@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from palate.artifacts import RunDir, write_json
-from palate.training.checkpoints.write import publish
+from palate.training.checkpoints import publish
 
 
 def test_the_next_claim_sweeps_a_half_published_model_away(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, permutations
 
+from palate.data.formats import single
 from palate.data.formats.kinds import KIND_NAMES, can_become
 from palate.data.formats.labels import LabelCounts, remedy
 from palate.data.formats.paired import CONVERSATION_NAMES
-from palate.data.formats.recognise import single
 from palate.data.formats.rows import PROMPT_NAMES, Reading, Row
 from palate.data.formats.table import FORMATS, Format
 from palate.data.turns.messages import excerpt

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from palate.data.formats import listed, paired, single, voted
 from palate.data.formats.labels import LabelCells
-from palate.data.formats.recognise import listed, paired, single, voted
 from palate.data.formats.rows import COMPLETION_NAMES, PROMPT_NAMES, SHARED_COLUMNS, Origin, RatedAnswers, Reading, Row
 from palate.records import (
     Demonstration,
