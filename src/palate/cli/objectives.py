@@ -1,4 +1,4 @@
-"""`palate objectives`: the losses that `pref_loss` may name, with formula, options and known starting value."""
+"""`palate objectives`: the losses that `pref_loss` may name, with formula, options and initial value."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import typer
 
 from palate.cli.arguments import AsJson
 from palate.cli.columns import text_width, two_columns, wrapped
-from palate.cli.console import result, result_json
+from palate.cli.console import print_json, print_result
 from palate.config.objectives.docs import HEADINGS, ONLINE_HEADING, default_text, plain, plain_online, start_text
 from palate.config.objectives.lookup import OBJECTIVES, OPTIONS, Objective, Option, objective
 from palate.config.objectives.online import ONLINE_OBJECTIVES, OnlineObjective
 
 Name: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="One objective, with its options; default: all.")
+    str | None, typer.Argument(metavar="[NAME]", help="One objective, with its options. Default: all.")
 ]
 
-Full: TypeAlias = Annotated[bool, typer.Option("--full", help="All of them as one is shown.")]
+Full: TypeAlias = Annotated[bool, typer.Option("--full", help="Show all of them with their options.")]
 
 SYMBOLS = (
     "a, b: sums of log π of chosen and rejected, a0, b0 under the reference, nc, nr their tokens, ā = a/nc;\n"
@@ -29,31 +29,34 @@ SYMBOLS = (
 
 
 def command(name: Name = None, full: Full = False, as_json: AsJson = False) -> None:
-    """List the objectives, or show one: its loss, options, loss at step 0, source, and whose option it equals."""
+    """List the training objectives, or show one: loss, options, loss at step 0, paper, and the same option in TRL.
+
+    Example: palate objectives simpo
+    """
     if name is not None and name.strip().lower() in ONLINE_OBJECTIVES:
         online = ONLINE_OBJECTIVES[name.strip().lower()]
         if as_json:
-            result_json(plain_online(online))
+            print_json(plain_online(online))
         else:
-            result(one_online(online))
+            print_result(online_text(online))
     elif name is not None:
         row = objective(name)
         if as_json:
-            result_json(plain(row))
+            print_json(plain(row))
         else:
-            result(one(row))
+            print_result(objective_text(row))
     elif as_json:
         online_rows = [plain_online(row) for row in ONLINE_OBJECTIVES.values()]
-        result_json({"objectives": [*(plain(row) for row in OBJECTIVES.values()), *online_rows]})
+        print_json({"objectives": [*(plain(row) for row in OBJECTIVES.values()), *online_rows]})
     elif full:
-        shown = [*map(one, OBJECTIVES.values()), *map(one_online, ONLINE_OBJECTIVES.values())]
-        result("\n\n".join(shown))
+        shown = [*map(objective_text, OBJECTIVES.values()), *map(online_text, ONLINE_OBJECTIVES.values())]
+        print_result("\n\n".join(shown))
     else:
-        result(everything())
+        print_result(all_objectives())
 
 
-def everything() -> str:
-    """All objectives by family: what each is, its formula, whether it needs a reference, its own options."""
+def all_objectives() -> str:
+    """All objectives by family: summary, formula, whether it needs a reference, options."""
     parts = []
     for family, heading in HEADINGS.items():
         lines: list[tuple[str, str]] = []
@@ -78,8 +81,8 @@ def _needs(row: Objective) -> str:
     return "; ".join(needs)
 
 
-def one(row: Objective) -> str:
-    """One objective, as a person asks for it."""
+def objective_text(row: Objective) -> str:
+    """One objective with its facts, options and modifiers."""
     start = start_text(row)
     facts = [
         ("loss", row.formula),
@@ -103,8 +106,8 @@ def one(row: Objective) -> str:
     return "\n\n".join(parts)
 
 
-def one_online(row: OnlineObjective) -> str:
-    """One of the online stages' objectives."""
+def online_text(row: OnlineObjective) -> str:
+    """One objective of an online stage."""
     facts = [
         ("loss", row.formula),
         ("chosen by", row.choice),

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from palate.data.measures.leaks import EvaluationTexts
-from palate.data.sources.spec import DatasetSpec, find_sources
+from palate.data.sources.spec import find_sources
 from palate.data.turns.text_turns import turns_of_text
+from palate.records import DatasetRequest, DatasetSpec
 
 _SHORTEST = 20
 
 
-def evaluation_texts(dataset: DatasetSpec, dataset_dir: str | Path | None = None) -> EvaluationTexts:
-    """Every text of 20 characters or more in some files, whatever shape their rows have."""
+def evaluation_texts(dataset: DatasetSpec | DatasetRequest) -> EvaluationTexts:
+    """Every text of 20 characters or more in a dataset of rows of any shape."""
 
     def texts() -> Iterator[tuple[str, str]]:
-        for source in find_sources(dataset, dataset_dir=dataset_dir):
+        for source in find_sources(dataset):
             for row_id, row in source.rows():
                 yield from ((row_id, text) for text in _texts_in(row))
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from palate.data.formats.kinds import as_kind
@@ -20,12 +19,12 @@ from palate.data.formats.rows import BEGINS_WITH_PROMPT, Origin, Reading
 from palate.data.formats.source_labels import check_columns, with_coding
 from palate.data.mix import NOT_DRAWN, draw
 from palate.data.sources.open import Source
-from palate.data.sources.spec import DatasetSpec, find_sources, for_sources
-from palate.data.turns.messages import USUAL_TAGS, RowError, excerpt
+from palate.data.sources.spec import find_sources, for_sources
+from palate.data.turns.messages import RowError, excerpt
 from palate.data.turns.padding import without_padding
 from palate.data.turns.text_turns import columns_of_turns, with_turns
 from palate.errors import DataError
-from palate.records import Dropped, PreferencePair, Record
+from palate.records import DatasetRequest, DatasetSpec, Dropped, PreferencePair, Record
 
 R = TypeVar("R", bound=Record)
 
@@ -88,29 +87,33 @@ class LoadedData(Generic[R]):
 
 
 class SourceReader(Generic[R]):
-    """Reads one source row by row: iterate once, then ask for the `report`. Holds no more than the first rows."""
+    """Reads one source row by row: iterate once, then ask for the `report`. Holds no more than the first rows.
+
+    Args:
+        source: one of the request's sources.
+        kind: the record to make of rows; None for what they are by nature.
+        request: how rows are read.
+        keep_columns: whether `extra` has every column of the row, not only those that nothing was read from.
+    """
 
     def __init__(
         self,
         source: Source,
         kind: type[R] | None,
+        request: DatasetRequest | None = None,
         *,
-        columns: Mapping[str, str] | None = None,
-        max_samples: int | None = None,
-        reading: Reading | None = None,
         keep_columns: bool = False,
     ) -> None:
+        request = request or DatasetRequest()
         self.source = source
         self._keep_columns = keep_columns
         self.row: Any = None
         """The raw row that the current item was made of."""
         self._kind = kind
-        reading = reading or Reading()
         self._unread: dict[str, int] = {}
-        tags = reading.tags if source.tags == USUAL_TAGS else source.tags
-        self._reading = replace(reading, tags=replace(tags, unread=self._unread))
-        self._columns = {**source.columns, **(columns or {})}
-        rows = islice(source.rows(), max_samples)
+        self._reading = Reading.of(request, replace(source.tags, unread=self._unread))
+        self._columns = {**source.columns, **(request.columns or {})}
+        rows = islice(source.rows(), request.max_samples)
         self._head = head = list(islice(rows, SAMPLE))
         self._rows = chain(head, rows)
         self._as_text: frozenset[str] | None = None
@@ -281,48 +284,36 @@ class SourceReader(Generic[R]):
 
 
 def load_records(
-    dataset: DatasetSpec,
+    dataset: DatasetSpec | DatasetRequest,
     *,
     kind: type[R],
-    dataset_dir: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    split: str | None = None,
-    subset: str | None = None,
-    max_samples: int | None = None,
-    max_dropped: float = 0.5,
     temperature: float | None = None,
     caps: Mapping[str, int] | None = None,
-    seed: int = 0,
-    reading: Reading | None = None,
     keep_columns: bool = False,
+    **choices: Any,
 ) -> LoadedData[R]:
     """Reads a dataset or a mixture as records of one kind.
 
+    `load_records("pairs.jsonl", kind=PreferencePair, max_samples=100)`
+
     Args:
-        dataset: a file, folder, hub id, registered or built-in name; a list of them; or a mapping of them to weights.
+        dataset: by name or as a request.
         kind: the record to make: pairs become demonstrations (of chosen), and so on, where that is possible.
-        dataset_dir: folder with `dataset_info.json`; relative paths are looked for there too.
-        columns: palate's column name → the file's, for files with names of their own.
-        split, subset: of hub datasets and folders with splits.
-        max_samples: rows to take from the start of each source.
-        max_dropped: share of a source's rows, 0 … 1, that may be faulty before it is refused.
         temperature: without weights, sources are drawn in proportion to size^(1/temperature); None takes all.
         caps: most records to draw per source name.
-        seed: of the draw.
-        reading: choices that formats leave open.
-        keep_columns: whether `extra` has every column of the row, not only those that nothing was read from.
+        keep_columns: as in `SourceReader`.
+        choices: other fields of `DatasetRequest`.
 
     Raises:
         DataError: in one line, if a source is missing, unreadable, not recognised, or left with too few rows.
     """
-    sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
+    request = DatasetRequest.of(dataset, **choices)
+    sources = find_sources(request)
     per_source: list[list[R]] = []
     dropped: list[Dropped] = []
     reports: list[SourceReport] = []
     for source in sources:
-        reader = SourceReader(
-            source, kind, columns=columns, max_samples=max_samples, reading=reading, keep_columns=keep_columns
-        )
+        reader = SourceReader(source, kind, request, keep_columns=keep_columns)
         records: list[R] = []
         lost: list[Dropped] = []
         for item in reader:
@@ -331,16 +322,22 @@ def load_records(
             else:
                 records.append(item)
         reports.append(reader.report())
-        _check(reports[-1], lost, max_dropped)
+        _check(reports[-1], lost, request.max_dropped)
         per_source.append(records)
         dropped += lost
-    shares = [float(weight) for weight in dataset.values()] if isinstance(dataset, Mapping) else None
-    capped = for_sources(caps, sources, "caps")
-    limits = None if capped is None else [None if cap is None else int(cap) for cap in capped]
-    drawn, left_out = draw(per_source, shares, temperature=temperature, caps=limits, seed=seed)
+    named = request.dataset
+    shares = [float(weight) for weight in named.values()] if isinstance(named, Mapping) else None
+    limits = for_sources(caps, sources, "caps")
+    drawn, left_out = draw(per_source, shares, temperature=temperature, caps=limits, seed=request.seed)
     reports = [_after_draw(report, kept, rest) for report, kept, rest in zip(reports, drawn, left_out)]
     dropped += [Dropped(record.id, NOT_DRAWN, "left out by the mixture") for rest in left_out for record in rest]
     return LoadedData([record for kept in drawn for record in kept], dropped, reports)
+
+
+def top_reasons(dropped: Iterable[Dropped]) -> str:
+    """The commonest reasons with their counts: `tie 4, equal 1`."""
+    reasons = Counter(drop.reason for drop in dropped)
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
 
 
 def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float) -> None:

@@ -15,18 +15,18 @@ import numpy.typing as npt
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
 from palate.data.formats.kinds import check_one_kind
-from palate.data.formats.rows import Reading
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_parts
-from palate.data.load import SourceReader, SourceReport
+from palate.data.load import SourceReader, SourceReport, top_reasons
 from palate.data.measures.similarity import PLACES, near_duplicates, signature
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder
-from palate.data.sources.spec import DatasetSpec, find_sources
+from palate.data.sources.open import Source
+from palate.data.sources.spec import find_sources
 from palate.data.split import record_key
 from palate.errors import DataError
-from palate.records import Demonstration, Dropped, Record
+from palate.records import DatasetRequest, DatasetSpec, Demonstration, Dropped, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,48 +49,38 @@ class SplitFiles:
 
 
 def split_files(
-    dataset: DatasetSpec,
+    dataset: DatasetSpec | DatasetRequest,
     output: str | Path,
     sizes: Mapping[str, float],
     *,
     threshold: float = 0.8,
-    seed: int = 0,
-    dataset_dir: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    split: str | None = None,
-    subset: str | None = None,
-    max_samples: int | None = None,
-    reading: Reading | None = None,
 ) -> SplitFiles:
     """Writes `train.jsonl` and one file for each held-out part.
 
     Args:
-        dataset, dataset_dir, columns, split, subset, max_samples, reading: as in `load_records`.
+        dataset: by name or as a request; another seed, another split.
         output: folder to write; one that palate wrote is replaced, any other is refused.
         sizes: share (below 1) or number of rows of each held-out part, as `{"validation": 0.05, "test": 500}`.
         threshold: estimated Jaccard similarity from which two prompts are alike and stay together.
-        seed: another seed, another split.
     """
-    output = Path(output)
+    request, output = DatasetRequest.of(dataset), Path(output)
     bad = next((name for name in sizes if name == "train" or not name.isidentifier()), None)
     if bad is not None or not sizes:
         raise DataError(f"the held-out parts need names of their own, not {bad!r}" if sizes else "no part is held out")
-    sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
+    sources = find_sources(request)
     check_output_folder(output, sources)
-    read = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])
+    read = _Rows(sources, request)
     check_one_kind(read.kinds)
-    ranks, names, signatures = read.prompts(seed)
+    ranks, names, signatures = read.prompts(request.seed)
     if not ranks:
-        reasons = Counter(drop.reason for drop in read.dropped)
-        why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
-        raise DataError(f"{sources[0].path}: no row can be used: {why}")
-    check_labels_used(read.reports, reading)
+        raise DataError(f"{sources[0].path}: no row can be used: {top_reasons(read.dropped)}")
+    check_labels_used(read.reports, request.labels)
     clusters = prompt_clusters(ranks, signatures, threshold)
     try:
         part_of = assign(clusters, ranks, names, sizes)
     except DataError as error:
         raise DataError(f"{', '.join(source.path for source in sources)}: {error}") from None
-    again = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])
+    again = _Rows(sources, request)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     rows = again.parts(part_of, counts)
     with atomic_folder(output) as folder:
@@ -102,7 +92,7 @@ def split_files(
             files={"rows": files["train"], **{name: files[name] for name in sizes}},
             counts={part: dict(by_source) for part, by_source in counts.items()},
             sources=sources,
-            options={"sizes": dict(sizes), "threshold": threshold, "seed": seed},
+            options={"sizes": dict(sizes), "threshold": threshold, "seed": request.seed},
             reports=again.reports,
             left_out=read.dropped,
         )
@@ -185,8 +175,8 @@ def assign(
 class _Rows:
     """The records of some readers in order, and what became of the rest."""
 
-    def __init__(self, readers: list[SourceReader[Record]]) -> None:
-        self._readers = readers
+    def __init__(self, sources: Sequence[Source], request: DatasetRequest) -> None:
+        self._readers = [SourceReader[Record](source, None, request) for source in sources]
         self.dropped: list[Dropped] = []
         self.reports: list[SourceReport] = []
 

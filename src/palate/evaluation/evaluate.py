@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from palate.artifacts import RunDir, write_json
 from palate.data import load_records
@@ -15,7 +14,7 @@ from palate.evaluation.measure import Scoring, accuracy_of_models, accuracy_of_r
 from palate.evaluation.rewards import RewardAccuracy, is_reward_model
 from palate.evaluation.subject import RunSpec, is_run, model_spec, read_run
 from palate.models.precision import default_device, resolve
-from palate.records import PreferencePair
+from palate.records import DatasetRequest, DatasetSpec, PreferencePair
 
 # Tokens of prompt + answer, where no run says what it trained with.
 CUTOFF_LEN = 2048
@@ -23,7 +22,7 @@ CUTOFF_LEN = 2048
 
 def evaluate(
     model: str | Path,
-    dataset: Any = None,
+    dataset: DatasetSpec | DatasetRequest | None = None,
     *,
     reference: str | Path | None = None,
     average: Average = "mean",
@@ -39,7 +38,7 @@ def evaluate(
 
     Args:
         model: a finished run, or any model.
-        dataset: pairs, in every form that `load_records` takes; a run's own held-out pairs where absent.
+        dataset: pairs, by name or as a request; a run's own held-out pairs where absent.
         reference: the model to compare with; a run's own where absent.
         average: `mean` compares log-probabilities per token, `sum` those of whole answers.
         cutoff_len: longest prompt + answer, in tokens; as the run was trained where absent, else 2048.
@@ -77,12 +76,16 @@ def record_accuracy(run: str | Path, measured: Accuracy | RewardAccuracy) -> Pat
 
 
 def _pairs(
-    run: RunSpec | None, dataset: Any, max_samples: int | None, say: Callable[[str], None]
+    run: RunSpec | None,
+    dataset: DatasetSpec | DatasetRequest | None,
+    max_samples: int | None,
+    say: Callable[[str], None],
 ) -> list[PreferencePair]:
     if dataset is None:
         assert run is not None
         return held_out_pairs(run)[:max_samples]
-    loaded = load_records(dataset, kind=PreferencePair, max_samples=max_samples)
+    limit = {} if max_samples is None else {"max_samples": max_samples}
+    loaded = load_records(dataset, kind=PreferencePair, **limit)
     if loaded.dropped:
         first = loaded.dropped[0]
         say(f"{len(loaded.dropped)} of {loaded.rows_read} rows are no pairs, first {first.id}: {first.reason}")

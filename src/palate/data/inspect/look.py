@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
-from palate.data.formats.rows import Reading
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.held_out import evaluation_texts
 from palate.data.inspect.coverage import FEWEST_JUDGED, PromptSample, gaps, prompt_clusters
@@ -23,22 +21,16 @@ from palate.data.load import SourceReader, SourceReport
 from palate.data.measures.privacy import hide_private
 from palate.data.measures.similarity import near_duplicates
 from palate.data.parallel import ordered_chunks
-from palate.data.sources.spec import DatasetSpec, find_sources
-from palate.records import Dropped, Messages, Record, TokenCounter
+from palate.data.sources.spec import find_sources
+from palate.records import DatasetRequest, DatasetSpec, Dropped, Messages, Record, TokenCounter
 from palate.stats import Interval, rate_interval, wilson
 
 _MANY = 10
 
 
 def inspect_dataset(
-    dataset: DatasetSpec,
+    dataset: DatasetSpec | DatasetRequest,
     *,
-    dataset_dir: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    split: str | None = None,
-    subset: str | None = None,
-    max_samples: int | None = None,
-    reading: Reading | None = None,
     count_tokens: TokenCounter | None = None,
     render: Callable[[Messages], str] | None = None,
     cutoff_len: int = 2048,
@@ -50,7 +42,7 @@ def inspect_dataset(
     """Looks at a dataset as a whole and at every row of it.
 
     Args:
-        dataset, dataset_dir, columns, split, subset, max_samples, reading: as in `load_records`.
+        dataset: by name or as a request.
         count_tokens: counts tokens as the model's tokenizer does; without it lengths are in characters only.
         render: a conversation as the text the model would see; without it the turns one after the other.
         cutoff_len: longest row that training would keep, in tokens.
@@ -59,13 +51,14 @@ def inspect_dataset(
         samples: rows shown for each problem.
         rows: keep the texts of so many first rows, and of the rows shown for problems, for a page; read again.
     """
-    evaluation = None if against is None else evaluation_texts(against, dataset_dir)
+    request = DatasetRequest.of(dataset)
+    evaluation = None if against is None else evaluation_texts(DatasetRequest(against, request.dataset_dir))
     look = _Look(Glance(Collector(samples)), TokenLooker(count_tokens, render, cutoff_len))
     reports: list[SourceReport] = []
 
     def read() -> Iterator[SourceReader[Record]]:
-        for source in find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset):
-            yield SourceReader(source, None, columns=columns, max_samples=max_samples, reading=reading)
+        for source in find_sources(request):
+            yield SourceReader(source, None, request)
 
     def records() -> Iterator[Record]:
         for reader in read():
@@ -78,7 +71,7 @@ def inspect_dataset(
 
     for chunk, glance in ordered_chunks(Glancer(samples, evaluation), records(), workers):
         look.take(chunk, glance)
-    check_labels_used(reports, reading)
+    check_labels_used(reports, request.labels)
     found = look.conclude(tuple(reports))
     return replace(found, shown=shown_rows(read(), found.problems, rows)) if rows else found
 
