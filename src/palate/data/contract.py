@@ -1,4 +1,4 @@
-"""`data.json`: what a dataset that palate wrote contains, what it was made of, and how."""
+"""`data.json`: contents, origin and settings of a dataset that palate wrote."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from palate.records import Dropped
 
 
 def lineage(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """Name, path and SHA-256 of every file that a dataset is made of; a hub dataset by its id."""
+    """Name, path and SHA-256 of every file that a dataset was made of; for a hub dataset its id."""
     return [
         {
             "name": source.name,
@@ -41,14 +41,14 @@ def write_contract(
     """Writes `data.json`.
 
     Args:
-        path: where to.
+        path: the file to write.
         how: the command that made the dataset, as `curate`.
-        files: the dataset's files by what they are; `rows` is the one to train on.
+        files: the dataset's files by role; `rows` is the one to train on.
         counts: numbers of rows by name.
-        sources: what it was made of.
+        sources: the datasets it was made of.
         options: the settings that were used.
-        reports: what became of each source.
-        left_out: every row that is in none of the files, where no file beside them lists it.
+        reports: how each source was read.
+        left_out: every row that is in none of the files, unless another file lists them.
     """
     content = {
         "schema": SCHEMA,

@@ -1,4 +1,4 @@
-"""The texts of evaluation data, to keep them out of training."""
+"""The texts of evaluation data, to find them in training data."""
 
 from __future__ import annotations
 

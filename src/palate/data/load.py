@@ -1,4 +1,4 @@
-"""A dataset, or a mixture of several, becomes records: every row used, or dropped with its reason."""
+"""A dataset, or a mixture of several, as records: every row is used, or dropped with a reason."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ from palate.records import DatasetRequest, DatasetSpec, Dropped, PreferencePair,
 R = TypeVar("R", bound=Record)
 
 CHOICES = frozenset({"labels_disagree", "undesirable", NOT_DRAWN})
-"""Reasons that are the user's choice, not a fault: they do not count towards `max_dropped`."""
+"""Reasons that are the user's choice and not faults: they do not count towards `max_dropped`."""
 REVERSED = "reversed_scores"
-"""Notice of a pair whose row states a lower score for the chosen answer, or a negative margin."""
+"""Notice of a pair whose row has a lower score for the chosen answer, or a negative margin."""
 _RECORD_OF_ROW = re.compile(r"(?<=\d)(?:#[^#:]*)+\Z")
-"""What tells the records made of one row apart, at the end of their ids."""
+"""The end of a record's id that distinguishes the records made of one row."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceReport:
-    """What became of one source.
+    """How one source was read.
 
     Attributes:
         name, path: as in `Source`.
         format: the recognised format's name.
-        confidence: share of the rows looked at that have it.
+        confidence: share of the first rows that have it.
         rows_read: rows read.
         used: rows that records were made of.
-        records: records made; more than `used` where a row makes several.
+        records: records made; more than `used` if a row gives several.
         dropped_by_reason: rows that are not used, by reason; used + dropped = rows_read.
         unknown_columns: columns that palate does not know; they are kept in `extra`.
-        notices: what is worth knowing of rows that are used, by name and count: answers left out of a ranking
-            (`repeated_answer`, `empty_answer`), which of two answers won (`first_won`, `second_won`), answers that
-            begin with their prompt (`prompt_repeated` where it was taken off, else `answers_begin_with_prompt`), and
-            keys of turns that are not read (`turn key 'model' not read`).
-        labels: what the label column was read as, with counts: `label: 0 → response_1 (6), 1 → response_2 (6)`; ""
-            where there is none.
+        notices: counts of peculiarities of used rows by name: answers left out of a ranking (`repeated_answer`,
+            `empty_answer`), which of two answers won (`first_won`, `second_won`), answers that begin with their
+            prompt (`prompt_repeated` if it was removed, else `answers_begin_with_prompt`), and keys of turns that are
+            not read (`turn key 'model' not read`).
+        labels: how the label column was read, with counts: `label: 0 → response_1 (6), 1 → response_2 (6)`; "" if
+            there is none.
         label_values: rows by label value, of at most 256 different ones.
     """
 
@@ -74,7 +74,7 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True)
 class LoadedData(Generic[R]):
-    """Records ready to train on, and an account of every row that is not among them."""
+    """Records to train on, the rows that were dropped, and a report about each source."""
 
     records: list[R]
     dropped: list[Dropped]
@@ -87,7 +87,7 @@ class LoadedData(Generic[R]):
 
 
 class SourceReader(Generic[R]):
-    """Reads one source row by row: iterate once, then ask for the `report`. Holds no more than the first rows.
+    """Reads one source row by row: iterate once, then ask for the `report`. Only the first rows are kept in memory.
 
     Args:
         source: one of the request's sources.
@@ -148,7 +148,7 @@ class SourceReader(Generic[R]):
             yield from made
 
     def report(self) -> SourceReport:
-        """What became of the rows read so far."""
+        """The report about the rows read so far."""
         coding = self.reading.coding
         return SourceReport(
             name=self.source.name,
@@ -164,12 +164,12 @@ class SourceReader(Generic[R]):
                 **dict(self._notices.most_common()),
                 **{f"turn key {key!r} not read": count for key, count in self._unread.items()},
             },
-            labels="; ".join(self._said_of_labels(coding)),
+            labels="; ".join(self._label_notes(coding)),
             label_values=dict(self._labels.rows.most_common()),
         )
 
-    def _said_of_labels(self, coding: Coding | None) -> Iterator[str]:
-        """What a person should know of which answer is the better one."""
+    def _label_notes(self, coding: Coding | None) -> Iterator[str]:
+        """How it was decided which answer is the better one."""
         if coding is not None and self._labels.rows:
             yield coding.described(self._labels)
         if self._recognised.format.name == "ranked" and self._used:
@@ -179,7 +179,7 @@ class SourceReader(Generic[R]):
 
     @cached_property
     def reading(self) -> Reading:
-        """The reading with what the values of the label column mean in this source; the first use reads all rows."""
+        """The reading with the meaning of the label values in this source; the first use reads all rows."""
         form = self._recognised.format
         return with_coding(self._reading, self.source, form, self._columns, lambda row: self._renamed(row)[0])
 
@@ -214,16 +214,16 @@ class SourceReader(Generic[R]):
         return [made for record in records for made in as_kind(record, self._kind, self._reading)]
 
     def _parsed(self, row: Mapping[str, Any], read: frozenset[str] | None = None) -> Mapping[str, Any]:
-        """A row under palate's names with the turns that it has as text, and without the nulls of padding."""
+        """A row under palate's names, with turns parsed from text and without the nulls that fill up Arrow rows."""
         row = without_padding(row, columnar=self._columnar)
         return with_turns(row, self._as_text, read, self._reading.tags)
 
     def _object(self, row: Any) -> Any:
-        """The row; where prompts are wanted, a text alone is one."""
+        """The row; if prompts are wanted, a text alone is one."""
         return {"prompt": row} if self._kind is Record and isinstance(row, str) else row
 
     def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
-        """The row under palate's column names, and the columns that a mapping keeps from being read."""
+        """The row under palate's column names, and the columns that are not read because of the mapping."""
         mapped = "system" in self._columns or "system_prompt" in self._columns.values()
         if "system_prompt" in row and "system" not in row and not mapped and not self.source.only_mapped:
             row = {("system" if name == "system_prompt" else name): value for name, value in row.items()}
@@ -257,12 +257,12 @@ class SourceReader(Generic[R]):
 
     @cached_property
     def _repeats_prompt(self) -> bool:
-        """Whether nearly all answers are texts that begin with the text of their prompt: then it is no part of them.
+        """Whether nearly all answers begin with the text of their prompt, which is then removed.
 
         One row alone, or a few among many, may well restate the question.
         """
         reading, form = replace(self.reading, tags=replace(self._reading.tags, unread=None)), self._recognised.format
-        head, self._head = self._head, []  # needed once; a reader that has read everything holds no rows
+        head, self._head = self._head, []  # needed once, then freed
         repeated = others = 0
         for row_id, row in head:
             if not isinstance(row, Mapping):
@@ -341,7 +341,7 @@ def top_reasons(dropped: Iterable[Dropped]) -> str:
 
 
 def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float) -> None:
-    """Refuses a source of which nothing, or too little, is left."""
+    """Refuses a source with no or too few usable rows."""
     reasons = report.dropped_by_reason
     first = {drop.reason: drop for drop in reversed(dropped)}
     top = ", ".join(f"{reason} {count} (first: {first[reason].id})" for reason, count in list(reasons.items())[:3])
@@ -366,7 +366,7 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
 
 
 def _after_draw(report: SourceReport, kept: Sequence[Record], left_out: Sequence[Record]) -> SourceReport:
-    """The report with the rows that the mixture left out; a row of which one record was drawn is used."""
+    """The report with the rows that the mixture left out; a row counts as used if one of its records was drawn."""
     if not left_out:
         return report
     used = {_row_of(record) for record in kept}

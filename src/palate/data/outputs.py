@@ -1,4 +1,4 @@
-"""Where a verb may write: neither over what it reads, nor over what palate did not write."""
+"""Refuses to write over input files, and over folders that palate did not write."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from palate.errors import DataError, UsageError
 
 
 def check_output_file(path: Path, sources: Sequence[Source]) -> None:
-    """Refuses a file that is one of those read."""
+    """Refuses a file that is also read."""
     with write_errors(path):
         if path.exists() and any(file.exists() and file.samefile(path) for source in sources for file in source.files):
             raise UsageError(f"{path}: is what is read; name another file to write")
 
 
 def check_output_folder(path: Path, sources: Sequence[Source]) -> None:
-    """Refuses a folder that is not empty unless palate wrote it, and one that holds a file that is read."""
+    """Refuses a folder that is not empty unless palate wrote it, and one with a file that is also read."""
     with write_errors(path):
         if path.exists() and (not path.is_dir() or (any(path.iterdir()) and rows_file(path) is None)):
             raise DataError(f"{path} is there already and was not written by palate data; choose another name")

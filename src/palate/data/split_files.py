@@ -1,4 +1,4 @@
-"""A dataset as training and held-out files: split by clusters of alike prompts, never by row, in every source alike."""
+"""Training and held-out files: whole clusters of similar prompts, the same share of every source."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SplitFiles:
     Attributes:
         output: the folder.
         counts: rows of every part by source.
-        clusters: groups of alike prompts.
+        clusters: number of groups of similar prompts.
         left_out: rows that could not be read; they are in none of the parts.
         sources: what was read.
     """
@@ -61,7 +61,7 @@ def split_files(
         dataset: by name or as a request; another seed, another split.
         output: folder to write; one that palate wrote is replaced, any other is refused.
         sizes: share (below 1) or number of rows of each held-out part, as `{"validation": 0.05, "test": 500}`.
-        threshold: estimated Jaccard similarity from which two prompts are alike and stay together.
+        threshold: estimated Jaccard similarity from which two prompts are similar and stay together.
     """
     request, output = DatasetRequest.of(dataset), Path(output)
     bad = next((name for name in sizes if name == "train" or not name.isidentifier()), None)
@@ -102,15 +102,15 @@ def split_files(
 
 
 def prompt_clusters(keys: Sequence[Hashable], signatures: npt.NDArray[np.uint8], threshold: float) -> list[int]:
-    """Per row the index of the first row whose prompt is the same or alike.
+    """Per row the index of the first row whose prompt is the same or similar.
 
     Args:
         keys: per row what equal prompts share.
         signatures: uint8 [rows, 128], MinHash of each prompt.
-        threshold: estimated Jaccard similarity from which two prompts are alike.
+        threshold: estimated Jaccard similarity from which two prompts are similar.
     """
     groups = near_duplicates(signatures, threshold)
-    # Equal prompts have equal signatures, except that two short ones may collide in the bands; make sure of both.
+    # Equal prompts have equal signatures, but short ones may collide with others; so join by key as well.
     first: dict[Hashable, int] = {}
     parent = list(range(len(keys)))
 
@@ -130,7 +130,7 @@ def prompt_clusters(keys: Sequence[Hashable], signatures: npt.NDArray[np.uint8],
 def assign(
     clusters: Sequence[int], ranks: Sequence[int], sources: Sequence[str], sizes: Mapping[str, float]
 ) -> list[str]:
-    """The part of every row: whole clusters, in every source about the wanted share, drawn by seed and prompt alone.
+    """The part of every row: whole clusters, about the wanted share of every source, drawn by seed and prompt alone.
 
     Args:
         clusters: per row its cluster.
@@ -153,14 +153,14 @@ def assign(
         )
     of_source = Counter(sources)
     wanted = {part: {name: share * count for name, count in of_source.items()} for part, share in shares.items()}
-    # A cluster goes by the lowest hash of its prompts, so that its rank does not depend on the order of rows.
+    # A cluster is ranked by the lowest hash of its prompts, so that its rank does not depend on the order of rows.
     ranked = sorted(members.values(), key=lambda rows: min(ranks[index] for index in rows))
     part_of = ["train"] * total
     filled: dict[str, Counter[str]] = {part: Counter() for part in sizes}
     for rows in ranked:
         needs = Counter(sources[index] for index in rows)
         for part in sizes:
-            # Rounded up by half a row, so that small shares of small sources are met on average.
+            # Half a row of tolerance, so that small shares of small sources are reached on average.
             if all(filled[part][name] + count <= wanted[part][name] + 0.5 for name, count in needs.items()):
                 filled[part].update(needs)
                 for index in rows:
@@ -173,7 +173,7 @@ def assign(
 
 
 class _Rows:
-    """The records of some readers in order, and what became of the rest."""
+    """The records of all sources in order, the dropped rows, and a report about each source."""
 
     def __init__(self, sources: Sequence[Source], request: DatasetRequest) -> None:
         self._readers = [SourceReader[Record](source, None, request) for source in sources]
@@ -195,7 +195,7 @@ class _Rows:
             self.reports.append(reader.report())
 
     def prompts(self, seed: int) -> tuple[array[int], list[str], npt.NDArray[np.uint8]]:
-        """Per record the hash of its prompt (with the seed), its source and its prompt's signature; no text is held."""
+        """Per record the hash of its prompt (with the seed), its source and its prompt's MinHash; no text is kept."""
         ranks, names, signatures = array("Q"), [], bytearray()
         for record in self:
             ranks.append(int.from_bytes(drawn_key(seed, record_key(record))))
@@ -204,7 +204,7 @@ class _Rows:
         return ranks, names, np.frombuffer(signatures, dtype=np.uint8).reshape(-1, PLACES)
 
     def parts(self, part_of: Sequence[str], counts: dict[str, Counter[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(part, row) of every record; raises `DataError` where the files are not what they were in the first pass."""
+        """(part, row) of every record; raises `DataError` if a file changed since the first pass."""
         rows = 0
         for record in self:
             if rows < len(part_of):
@@ -217,7 +217,7 @@ class _Rows:
 
 
 def _asked(record: Record) -> str:
-    """The text by which prompts are alike: the whole conversation but for the system text, which many rows share."""
+    """The text that is compared for similarity: the conversation without the system text, which many rows share."""
     turns = record.prompt
     if not turns and isinstance(record, Demonstration):
         turns = record.completion

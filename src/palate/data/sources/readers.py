@@ -1,8 +1,7 @@
 """The rows of one file, lazily: JSON, JSON Lines, CSV, TSV (each also as .gz or .zst), Parquet and Arrow.
 
-Every reader yields `(number, row)`: the 1-based line (JSON Lines) or row (all others), and the row as parsed. A row
-that can be told apart but not used comes as a `RowError`; a file that cannot be read on is refused in one line that
-says where.
+Every reader yields `(number, row)`: the 1-based line (JSON Lines) or row (all others), and the row as parsed. A single
+row that cannot be used comes as a `RowError`; an unreadable file is refused in one line that says where.
 """
 
 from __future__ import annotations
@@ -20,13 +19,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
-import zstandard
-
 from palate.data.sources.columnar import arrow_rows, parquet_rows
 from palate.data.sources.json_stream import JsonReader, array_rows
 from palate.data.turns.messages import RowError, is_turn, is_turns
 from palate.errors import DataError
 from palate.progress import Pass
+
+if sys.version_info >= (3, 14):
+    from compression import zstd as zstd
+else:
+    from backports import zstd as zstd
 
 Numbered: TypeAlias = tuple[int, Any]
 
@@ -105,16 +107,17 @@ READERS: Mapping[str, Callable[[Path], Iterator[Numbered]]] = {
 
 @contextmanager
 def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
-    """A text file for reading: UTF-8 with or without a mark, line ends as they are, unpacked from .gz or .zst.
+    """A text file for reading: UTF-8 with or without BOM, line ends as they are, decompressed from .gz or .zst.
 
-    Whatever is wrong with its bytes is raised as one line that names the file and the place.
+    Raises:
+        DataError: its bytes cannot be read; one line with the file and the line.
     """
     try:
         with _open_bytes(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n") as stream:
             yield stream
     except UnicodeDecodeError:
         raise DataError(_where_not_utf8(path)) from None
-    except (EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, zstd.ZstdError, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: the compressed file is damaged or cut off: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -128,14 +131,14 @@ def _open_bytes(path: Path) -> Iterator[BinaryIO]:
             with gzip.GzipFile(fileobj=packed) as unpacked:
                 yield unpacked  # type: ignore[misc]
         elif suffix == ".zst":
-            with io.BufferedReader(_ZstdFile(packed), 1 << 20) as unpacked:
+            with zstd.ZstdFile(packed) as unpacked:
                 yield unpacked
         else:
             yield packed
 
 
 class _WatchedFile(io.FileIO):
-    """A file that shows how much of it has been read, where that takes long."""
+    """A file that shows how much of it has been read if that takes long."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -151,42 +154,8 @@ class _WatchedFile(io.FileIO):
         super().close()
 
 
-class _ZstdFile(io.RawIOBase):
-    """Unpacks all frames of a .zst file. Unlike `zstandard`'s own reader it says so when the last one is cut off."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._frame: Any = None
-        self._packed = b""
-        self._ready = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            self._packed = self._packed or self._file.read(1 << 17)
-            if not self._packed:
-                if self._frame is not None:
-                    raise EOFError("the last Zstandard frame is not complete")
-                return 0
-            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-            self._ready = self._frame.decompress(self._packed)
-            self._packed = b""
-            if self._frame.eof:
-                self._packed, self._frame = self._frame.unused_data, None
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
 def _where_not_utf8(path: Path) -> str:
-    """Read again, in bytes, for the line that cannot be decoded."""
+    """The complaint about the first line that cannot be decoded, found by reading the file again as bytes."""
     with _open_bytes(path) as raw:
         for number, line in enumerate(raw, 1):
             try:
@@ -233,7 +202,7 @@ def _array(path: Path) -> Iterator[Numbered]:
 
 
 def _rows_of_object(value: Any) -> list[Any]:
-    """The rows of a JSON object: under its one list of objects, or column by column, or the object as the only row."""
+    """The rows of a JSON object: its only list of objects, or its columns, or the object itself as the only row."""
     if not isinstance(value, dict) or not value:
         return [value]
     cells = list(value.values())
