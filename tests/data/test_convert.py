@@ -19,6 +19,7 @@ from palate.data.formats.targets import TARGETS, NotHeldError, palate_row
 from palate.data.formats.writers import write_rows
 from palate.errors import DataError, UsageError
 from palate.records import (
+    DatasetRequest,
     Demonstration,
     LabelledCompletion,
     Message,
@@ -390,7 +391,7 @@ def test_what_cannot_be_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> 
 
 def test_a_column_that_clashes_is_named(tmp_path: Path) -> None:
     rows = [{"ask": "q", "chosen": "a", "rejected": "b", "prompt": "something else"}]
-    done = convert(written(tmp_path, rows), tmp_path / "out.jsonl", columns={"prompt": "ask"})
+    done = convert(DatasetRequest(written(tmp_path, rows), columns={"prompt": "ask"}), tmp_path / "out.jsonl")
     assert done.loses == {"column 'prompt'": 1}
 
 

@@ -79,7 +79,7 @@ def test_a_table_for_people_and_the_same_answers_again(place: Path, capsys: pyte
         ({"reward": "odd.py:few"}, 1, "gave 1 scores for 4 answers"),
         ({"reward": "odd.py:nan"}, 1, "gave nan for the answer"),
         ({"options": ["--temperature", "0.5"]}, 2, "--temperature 0.5: the KL is that of the models themselves"),
-        ({"options": ["--x-scale", "cubic"]}, 2, "--x-scale cubic: is not one of"),
+        ({"options": ["--x-scale", "cubic"]}, 2, "'cubic' is not one of 'sqrt', 'linear', 'log'"),
         ({"options": ["--reward", "length:longer"]}, 2, "--reward length:longer is named twice"),
         ({"options": ["--cutoff-len", "7"]}, 1, "none of 2 prompts leaves room"),
         ({"options": ["--prompts", "absent.jsonl"]}, 1, "absent.jsonl"),
