@@ -11,12 +11,15 @@ from palate.cli.arguments import AsJson
 from palate.cli.console import print_json, print_note, print_result
 from palate.errors import UsageError
 
-app = typer.Typer(help="Work with model folders.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def _sub_verbs() -> None:
-    """Work with model folders."""
+    """Work with model folders.
+
+    Example: palate model convert old-model --output model
+    """
 
 
 @app.command()

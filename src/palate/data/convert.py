@@ -1,4 +1,4 @@
-"""A dataset in another format: every row is written or listed, and so is what the format cannot hold."""
+"""A dataset in another format: every row is written or listed; content that the format cannot hold is counted."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Conversion:
         written: rows written.
         kinds: records written by kind.
         left_out: rows that are not in the output, each with its reason; rows read = rows used + left out.
-        loses: what the format cannot hold, by name, with the number of rows that had it.
-        sources: what was read.
+        loses: content that the format cannot hold, by name, with the number of rows that had it.
+        sources: how each source was read.
         beside: further files written.
     """
 
@@ -67,10 +67,10 @@ def convert(
 
     Args:
         dataset: by name or as a request.
-        output: the file to write; its name says whether it is .jsonl, .json, .csv, .tsv, .parquet or .arrow.
+        output: the file to write: .jsonl, .json, .csv, .tsv, .parquet or .arrow.
         to: a name of `TARGETS`.
-        kind: a name of `KINDS`: the records to write, where the rows can become them. Without it they stay what they
-            are if the target can hold them.
+        kind: a name of `KINDS`: the records to write, if the rows can become them. By default their own kind, if the
+            target can hold it.
     """
     if to not in TARGETS:
         raise UsageError(f"palate does not write {to!r}; it writes {', '.join(TARGETS)}")
@@ -198,7 +198,7 @@ class _Run:
         wanted = self._wanted(natural, reader.source)
         if self.written_kind is not None and self.written_kind is not wanted:
             raise UsageError(
-                f"{reader.source.path}: would become {KIND_NAMES[wanted]}, what was read before it "
+                f"{reader.source.path}: would become {KIND_NAMES[wanted]}, the sources before it "
                 f"{KIND_NAMES[self.written_kind]}; one file holds one kind: give --kind, or convert them apart"
             )
         self.written_kind = wanted

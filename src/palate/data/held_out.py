@@ -30,7 +30,7 @@ def _texts_in(value: Any) -> Iterator[str]:
         yield from _texts_in(turns)
     elif isinstance(value, str):
         if len(value) >= _SHORTEST:
-            yield value.encode("utf-8", "replace").decode()  # half a surrogate pair has no bytes to compare
+            yield value.encode("utf-8", "replace").decode()  # a lone surrogate cannot be encoded
     elif isinstance(value, Mapping):
         for inner in value.values():
             yield from _texts_in(inner)

@@ -91,7 +91,7 @@ class SourceReader(Generic[R]):
 
     Args:
         source: one of the request's sources.
-        kind: the record to make of rows; None for what they are by nature.
+        kind: the record to make of rows; None for the format's own kind.
         request: how rows are read.
         keep_columns: whether `extra` has every column of the row, not only those that nothing was read from.
     """
@@ -118,8 +118,8 @@ class SourceReader(Generic[R]):
         self._rows = chain(head, rows)
         self._as_text: frozenset[str] | None = None
         self._columnar = source.columnar
-        self._recognised = self._recognise(head)
-        form = self._recognised.format
+        self.format = self._recognise(head)
+        form = self.format.format
         by_row = form.uses is not None or any(isinstance(row, Mapping) and form.passed_over(row) for _, row in head)
         self._columns_used = None if by_row else form.columns({})
         self._read = self._used = self._records = 0
@@ -127,11 +127,6 @@ class SourceReader(Generic[R]):
         self._unknown: dict[str, None] = {}
         self._notices: Counter[str] = Counter()
         self._labels = LabelCounts()
-
-    @property
-    def format(self) -> Recognised:
-        """The source's format."""
-        return self._recognised
 
     def __iter__(self) -> Iterator[R | Dropped]:
         for row_id, row in self._rows:
@@ -153,8 +148,8 @@ class SourceReader(Generic[R]):
         return SourceReport(
             name=self.source.name,
             path=self.source.path,
-            format=self._recognised.format.name,
-            confidence=self._recognised.confidence,
+            format=self.format.format.name,
+            confidence=self.format.confidence,
             rows_read=self._read,
             used=self._used,
             records=self._records,
@@ -172,7 +167,7 @@ class SourceReader(Generic[R]):
         """How it was decided which answer is the better one."""
         if coding is not None and self._labels.rows:
             yield coding.described(self._labels)
-        if self._recognised.format.name == "ranked" and self._used:
+        if self.format.format.name == "ranked" and self._used:
             yield f"the order of the answers: the first is the best ({self._used:,})"
         if self._notices[REVERSED]:
             yield f"the row's own scores prefer the rejected answer ({self._notices[REVERSED]:,})"
@@ -180,7 +175,7 @@ class SourceReader(Generic[R]):
     @cached_property
     def reading(self) -> Reading:
         """The reading with the meaning of the label values in this source; the first use reads all rows."""
-        form = self._recognised.format
+        form = self.format.format
         return with_coding(self._reading, self.source, form, self._columns, lambda row: self._renamed(row)[0])
 
     def _records_of(self, row_id: str, row: Any) -> list[R]:
@@ -191,14 +186,14 @@ class SourceReader(Generic[R]):
             raise RowError("not_an_object", f"the row is {excerpt(row)}")
         whole = row
         row, extra = self._renamed(row)
-        used = self._columns_used or self._recognised.format.columns(row)
+        used = self._columns_used or self.format.format.columns(row)
         extra.update((name, value) for name, value in row.items() if name not in used)
         if extra:
             self._unknown.update(dict.fromkeys(extra))
         row = self._parsed(row, used)
         origin = Origin(row_id, self.source.name, row, extra, repeats_prompt=self._repeats_prompt)
         try:
-            read = self._recognised.format.read(row, origin, self.reading)
+            read = self.format.format.read(row, origin, self.reading)
         finally:
             for label in origin.labels:
                 self._labels.add(label)
@@ -261,7 +256,7 @@ class SourceReader(Generic[R]):
 
         One row alone, or a few among many, may well restate the question.
         """
-        reading, form = replace(self.reading, tags=replace(self._reading.tags, unread=None)), self._recognised.format
+        reading, form = replace(self.reading, tags=replace(self._reading.tags, unread=None)), self.format.format
         head, self._head = self._head, []  # needed once, then freed
         repeated = others = 0
         for row_id, row in head:
@@ -358,7 +353,7 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
     faulty = sum(count for reason, count in reasons.items() if reason not in CHOICES)
     if faulty > max_dropped * report.rows_read:
         enough = math.ceil(100 * faulty / report.rows_read) / 100
-        ties = " (a tie says nothing about which answer is better)" if "tie" in reasons else ""
+        ties = " (a tie does not show which answer is better)" if "tie" in reasons else ""
         raise DataError(
             f"{report.path}: {faulty} of {report.rows_read} rows cannot be used ({faulty / report.rows_read:.0%}, "
             f"allowed {max_dropped:.0%}): {top}; correct them, or use the others with max_dropped: {enough:g}{ties}"

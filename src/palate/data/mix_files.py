@@ -31,14 +31,14 @@ LEFT_OUT = "left_out.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """What a mixture holds.
+    """A mixture that was written.
 
     Attributes:
         output: the folder with mixed.*, left_out.jsonl and data.json.
         taken: rows taken of each source.
         not_drawn: usable rows of each source that the proportions left out.
         unusable: rows of each source that could not be read, each listed in left_out.jsonl.
-        sources: what was read.
+        sources: how each source was read.
     """
 
     output: Path
@@ -126,7 +126,7 @@ def _write(
 
 
 def _weights(given: Mapping[str, float] | None, sources: Sequence[Source]) -> list[float] | None:
-    """The weight of each source, in order; None where none is given."""
+    """The weight of each source, in order; None if none is given."""
     shares = for_sources(given, sources, "weights")
     if shares is None:
         return None

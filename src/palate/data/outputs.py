@@ -15,15 +15,15 @@ def check_output_file(path: Path, sources: Sequence[Source]) -> None:
     """Refuses a file that is also read."""
     with write_errors(path):
         if path.exists() and any(file.exists() and file.samefile(path) for source in sources for file in source.files):
-            raise UsageError(f"{path}: is what is read; name another file to write")
+            raise UsageError(f"{path}: is an input file; name another file to write")
 
 
 def check_output_folder(path: Path, sources: Sequence[Source]) -> None:
     """Refuses a folder that is not empty unless palate wrote it, and one with a file that is also read."""
     with write_errors(path):
         if path.exists() and (not path.is_dir() or (any(path.iterdir()) and rows_file(path) is None)):
-            raise DataError(f"{path} is there already and was not written by palate data; choose another name")
+            raise DataError(f"{path} exists and was not written by palate data; choose another name")
     folder = path.resolve()
     inside = next((file for source in sources for file in source.files if file.resolve().is_relative_to(folder)), None)
     if inside is not None:
-        raise UsageError(f"{path}: holds {inside.name}, which is read; name another folder to write")
+        raise UsageError(f"{path}: contains the input file {inside.name}; name another folder to write")

@@ -24,7 +24,7 @@ def load_prompts(dataset: DatasetSpec | DatasetRequest, **choices: Any) -> tuple
 
     Args:
         dataset: by name or as a request.
-        choices: other fields of `DatasetRequest`; any number of rows may lack a prompt, whatever `max_dropped` says.
+        choices: other fields of `DatasetRequest`; `max_dropped` is ignored: any number of rows may lack a prompt.
 
     Raises:
         DataError: the dataset cannot be read, or no row has a prompt.
@@ -42,7 +42,7 @@ def load_prompts(dataset: DatasetSpec | DatasetRequest, **choices: Any) -> tuple
 def unread_columns(prompts: Sequence[Record]) -> list[str]:
     """Columns of the first rows of `load_prompts` that are not part of the prompt: answers, scores, labels.
 
-    `messages (answers)` stands for assistant turns at the end of a conversation.
+    `messages (answers)` are assistant turns at the end of a conversation.
     """
     found: dict[str, None] = {}
     for record in prompts[:_FIRST]:

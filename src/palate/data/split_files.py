@@ -38,7 +38,7 @@ class SplitFiles:
         counts: rows of every part by source.
         clusters: number of groups of similar prompts.
         left_out: rows that could not be read; they are in none of the parts.
-        sources: what was read.
+        sources: how each source was read.
     """
 
     output: Path

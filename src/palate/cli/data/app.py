@@ -26,7 +26,7 @@ _LISTED = 50
 
 app = typer.Typer(
     cls=verb_group("data"),
-    help="Inspect, convert, curate, split, mix and augment datasets.",
+    help="Inspect, convert, curate, split, mix and augment datasets.\n\nExample: palate data inspect pairs.jsonl",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -14,7 +14,9 @@ from palate.cli.eval import frontier
 from palate.records import DatasetRequest
 
 app = typer.Typer(
-    cls=verb_group("eval"), help="Measure models: preference accuracy, reward against KL.", no_args_is_help=True
+    cls=verb_group("eval"),
+    help="Measure models: preference accuracy, reward against KL.\n\nExample: palate eval accuracy runs/dpo",
+    no_args_is_help=True,
 )
 
 

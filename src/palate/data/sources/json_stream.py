@@ -151,11 +151,11 @@ class _Window:
 
 
 # The end of a text that was truncated in the middle of a literal, a number or an escape.
-_HALF = re.compile(r"t(ru?)?|f(a(ls?)?)?|n(ul?)?|N(aN?)?|-?I(n(f(i(n(it?)?)?)?)?)?|-|\.|[eE][+-]?")
+_INCOMPLETE = re.compile(r"t(ru?)?|f(a(ls?)?)?|n(ul?)?|N(aN?)?|-?I(n(f(i(n(it?)?)?)?)?)?|-|\.|[eE][+-]?")
 
 
 def _at_the_end(error: json.JSONDecodeError, text: str) -> bool:
     """Whether the error is that the text ends too early."""
     rest = text[error.pos : error.pos + 16].rstrip(_BLANK)
-    half = not rest or bool(_HALF.fullmatch(rest)) or (error.msg.startswith("Invalid") and len(rest) < 8)
-    return error.msg.startswith("Unterminated") or half
+    incomplete = not rest or bool(_INCOMPLETE.fullmatch(rest)) or (error.msg.startswith("Invalid") and len(rest) < 8)
+    return error.msg.startswith("Unterminated") or incomplete

@@ -69,7 +69,7 @@ class Source:
 
     @property
     def is_csv(self) -> bool:
-        """Whether its rows come from files that hold text only."""
+        """Whether its files are CSV or TSV, in which every cell is text."""
         return bool(self.files) and all(file_type(path) in ("csv", "tsv") for path in self.files)
 
     def rows(self) -> Iterator[tuple[str, Any]]:
@@ -81,7 +81,7 @@ class Source:
             for number, row in _hub_rows(self.hub_id, self.subset, self.split):
                 yield f"{self.hub_id}:{number}", row
         for path, label in zip(self.files, self.labels, strict=True):
-            # Files of `save_to_disk` are found by the folder's index, whatever they are called.
+            # Files of `save_to_disk` are Arrow files by the folder's index; the type of others is in their name.
             rows: Iterator[Numbered] = arrow_rows(path) if path.suffix == ".arrow" else read_rows(path)
             for number, row in rows:
                 yield f"{label}:{number}", row

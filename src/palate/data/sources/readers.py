@@ -55,7 +55,7 @@ def bare_name(path: Path) -> str:
 
 
 def read_rows(path: Path) -> Iterator[Numbered]:
-    """The rows of a file, read as its name says."""
+    """The rows of a file; its type is in its name."""
     kind = file_type(path)
     if kind is None:
         known = ", ".join(f".{name}" for name in READERS)
@@ -73,7 +73,7 @@ def json_line_rows(path: Path) -> Iterator[Numbered]:
 
 
 def json_rows(path: Path) -> Iterator[Numbered]:
-    """A JSON array of rows, an object that holds one, an object of columns, or JSON Lines by another name."""
+    """A JSON array of rows, an object with such an array, an object of columns, or JSON Lines."""
     first, second = _first_lines(path)
     if second and _is_json(first):
         yield from _lines(path)
@@ -118,7 +118,7 @@ def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
     except UnicodeDecodeError:
         raise DataError(_where_not_utf8(path)) from None
     except (EOFError, zlib.error, zstd.ZstdError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: the compressed file is damaged or cut off: {error}") from None
+        raise DataError(f"{path}: the compressed file is damaged or truncated: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
@@ -170,7 +170,7 @@ def _where_not_utf8(path: Path) -> str:
 
 
 def _first_lines(path: Path) -> tuple[str, str]:
-    """The first two lines that are not blank, stripped; "" where there is none."""
+    """The first two lines that are not blank, stripped; "" if there is none."""
     found: list[str] = []
     with open_text(path) as stream:
         while len(found) < 2 and (line := stream.readline(_LONGEST_FIRST_LINE)):
@@ -256,5 +256,5 @@ def _delimiter(path: Path, usual: str) -> tuple[str, int]:
 def _csv_row(header: list[str], row: list[str], delimiter: str) -> Any:
     if len(row) != len(header):
         counts = f"{len(row)} cells under {len(header)} columns"
-        return RowError("wrong_cell_count", f"{counts}; the delimiter is {delimiter!r}, quote cells that hold it")
+        return RowError("wrong_cell_count", f"{counts}; the delimiter is {delimiter!r}, quote cells that contain it")
     return dict(zip(header, row, strict=True))

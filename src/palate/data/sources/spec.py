@@ -44,10 +44,10 @@ def _names(request: DatasetRequest) -> list[str]:
 
 
 def for_sources(given: Mapping[str, N] | None, sources: Sequence[Source], what: str) -> list[N | None] | None:
-    """Numbers by a source's name, path or file name in the order of the sources; None where none is given.
+    """Numbers by a source's name, path or file name in the order of the sources; None if none is given.
 
     Raises:
-        DataError: a name is no source's; `what` says whose names they are.
+        DataError: a name is not the name of a source; `what` names the option in the message.
     """
     if given is None:
         return None
