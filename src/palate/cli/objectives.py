@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, TypeAlias
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -11,7 +11,7 @@ from palate.cli.arguments import AsJson
 from palate.cli.columns import text_width, two_columns, wrapped
 from palate.cli.console import print_json, print_result
 from palate.config.objectives.docs import HEADINGS, ONLINE_HEADING, default_text, plain, plain_online, start_text
-from palate.config.objectives.lookup import OBJECTIVES, OPTIONS, Objective, Option, objective
+from palate.config.objectives.lookup import OBJECTIVES, OPTIONS, Objective, objective
 from palate.config.objectives.online import ONLINE_OBJECTIVES, OnlineObjective
 
 Name: TypeAlias = Annotated[
@@ -21,10 +21,10 @@ Name: TypeAlias = Annotated[
 Full: TypeAlias = Annotated[bool, typer.Option("--full", help="Show all of them with their options.")]
 
 SYMBOLS = (
-    "a, b: sums of log π of chosen and rejected, a0, b0 under the reference, nc, nr their tokens, ā = a/nc;\n"
-    "Δc = a − a0, Δr = b − b0, Δ = Δc − Δr; lσ: log-sigmoid; ε: label smoothing; u: the log-ratio of one answer;\n"
-    "r: a reward; A: advantage; ρ: π over π at sampling; c, k, v: cliprange, kl_coef, vf_coef; V, R: value, return.\n"
-    "`palate objectives NAME` (or --full) has modifiers, sources, whose option each reproduces, and when to take it."
+    "a, b: log-probabilities of chosen and rejected; a0, b0: under the reference; nc, nr: their tokens; ā = a/nc;\n"
+    "Δc = a − a0, Δr = b − b0, Δ = Δc − Δr; lσ: log-sigmoid; ε: label smoothing; u: log-ratio of one answer;\n"
+    "r: reward; A: advantage; ρ: π over π when sampled; c, k, v: cliprange, kl_coef, vf_coef; V, R: value, return.\n"
+    "`palate objectives NAME` (or --full) adds modifiers, papers, the same option in TRL, and when to use it."
 )
 
 
@@ -33,43 +33,32 @@ def command(name: Name = None, full: Full = False, as_json: AsJson = False) -> N
 
     Example: palate objectives simpo
     """
-    if name is not None and name.strip().lower() in ONLINE_OBJECTIVES:
+    if name is None:
+        rows = [*map(plain, OBJECTIVES.values()), *map(plain_online, ONLINE_OBJECTIVES.values())]
+        value: dict[str, Any] = {"objectives": rows}
+        texts = [*map(objective_text, OBJECTIVES.values()), *map(online_text, ONLINE_OBJECTIVES.values())]
+        text = "\n\n".join(texts) if full else all_objectives()
+    elif name.strip().lower() in ONLINE_OBJECTIVES:
         online = ONLINE_OBJECTIVES[name.strip().lower()]
-        if as_json:
-            print_json(plain_online(online))
-        else:
-            print_result(online_text(online))
-    elif name is not None:
-        row = objective(name)
-        if as_json:
-            print_json(plain(row))
-        else:
-            print_result(objective_text(row))
-    elif as_json:
-        online_rows = [plain_online(row) for row in ONLINE_OBJECTIVES.values()]
-        print_json({"objectives": [*(plain(row) for row in OBJECTIVES.values()), *online_rows]})
-    elif full:
-        shown = [*map(objective_text, OBJECTIVES.values()), *map(online_text, ONLINE_OBJECTIVES.values())]
-        print_result("\n\n".join(shown))
+        value, text = plain_online(online), online_text(online)
     else:
-        print_result(all_objectives())
+        row = objective(name)
+        value, text = plain(row), objective_text(row)
+    if as_json:
+        print_json(value)
+    else:
+        print_result(text)
 
 
 def all_objectives() -> str:
     """All objectives by family: summary, formula, whether it needs a reference, options."""
-    parts = []
-    for family, heading in HEADINGS.items():
-        lines: list[tuple[str, str]] = []
-        for row in OBJECTIVES.values():
-            if row.family == family:
-                lines += [(row.name, row.summary), ("", row.formula), ("", _needs(row))]
-        parts.append("\n".join([f"{heading}:", *two_columns(lines, width=text_width())]))
-    lines = [
-        line
-        for row in ONLINE_OBJECTIVES.values()
-        for line in ((row.name, row.summary), ("", row.formula), ("", f"needs a reference; {', '.join(row.options)}"))
-    ]
-    parts.append("\n".join([f"{ONLINE_HEADING}:", *two_columns(lines, width=text_width())]))
+    sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in (*HEADINGS.values(), ONLINE_HEADING)}
+    for row in OBJECTIVES.values():
+        sections[HEADINGS[row.family]] += [(row.name, row.summary), ("", row.formula), ("", _needs(row))]
+    for online in ONLINE_OBJECTIVES.values():
+        needs = f"needs a reference; {', '.join(online.options)}"
+        sections[ONLINE_HEADING] += [(online.name, online.summary), ("", online.formula), ("", needs)]
+    parts = [_section(f"{heading}:", lines) for heading, lines in sections.items()]
     return "\n\n".join([*parts, wrapped(SYMBOLS, hang=2, width=text_width())])
 
 
@@ -97,12 +86,11 @@ def objective_text(row: Objective) -> str:
     ]
     if row.family == "reward":
         facts = [fact for fact in facts if fact[0] not in ("units", "reference")]
-    parts = ["\n".join([f"{row.name}: {row.summary}", *two_columns(facts, width=text_width())])]
-    if row.options:
-        parts.append("\n".join(["options:", *two_columns(_option_lines(row.options), width=text_width())]))
-    if row.modifiers:
-        modifiers = _option_lines({key: OPTIONS[key] for key in row.modifiers})
-        parts.append("\n".join(["modifiers:", *two_columns(modifiers, width=text_width())]))
+    parts = [_section(f"{row.name}: {row.summary}", facts)]
+    for heading, options in (("options:", row.options), ("modifiers:", {key: OPTIONS[key] for key in row.modifiers})):
+        if options:
+            lines = [(key, f"{default_text(one)}, in {one.range}: {one.doc}") for key, one in options.items()]
+            parts.append(_section(heading, lines))
     return "\n\n".join(parts)
 
 
@@ -118,8 +106,8 @@ def online_text(row: OnlineObjective) -> str:
         ("equals", row.reproduces),
         ("use it when", row.when_to_use),
     ]
-    return "\n".join([f"{row.name}: {row.summary}", *two_columns(facts, width=text_width())])
+    return _section(f"{row.name}: {row.summary}", facts)
 
 
-def _option_lines(options: Mapping[str, Option]) -> list[tuple[str, str]]:
-    return [(key, f"{default_text(option)}, in {option.range}: {option.doc}") for key, option in options.items()]
+def _section(heading: str, lines: Sequence[tuple[str, str]]) -> str:
+    return "\n".join([heading, *two_columns(lines, width=text_width())])
