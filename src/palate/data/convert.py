@@ -236,7 +236,10 @@ class _Run:
         if _compares(natural, wanted):
             records: list[Any] = []
             for item in reader:
-                (self.left_out if isinstance(item, Dropped) else records).append(item)
+                if isinstance(item, Dropped):
+                    yield item
+                else:
+                    records.append(item)
             yield from pair_up(records) if natural is LabelledCompletion else compare_scored(records, reading)
             return
         for item in reader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from palate.artifacts import RunDir, write_json
@@ -84,8 +85,10 @@ def _pairs(
     if dataset is None:
         assert run is not None
         return held_out_pairs(run)[:max_samples]
-    limit = {} if max_samples is None else {"max_samples": max_samples}
-    loaded = load_records(dataset, kind=PreferencePair, **limit)
+    request = DatasetRequest.of(dataset)
+    if max_samples is not None:
+        request = replace(request, max_samples=max_samples)
+    loaded = load_records(request, kind=PreferencePair)
     if loaded.dropped:
         first = loaded.dropped[0]
         say(f"{len(loaded.dropped)} of {loaded.rows_read} rows are no pairs, first {first.id}: {first.reason}")

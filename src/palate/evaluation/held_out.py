@@ -31,7 +31,7 @@ def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
         return _as_pairs(DatasetRequest.of_run(config, config["eval_dataset"]))
     if config["val_size"]:
         request = DatasetRequest.of_run(config, config["dataset"])
-        mixture = {"temperature": config.get("mix_temperature"), "caps": config.get("mix_caps")}
+        mixture: dict[str, Any] = {"temperature": config.get("mix_temperature"), "caps": config.get("mix_caps")}
         kind = build_method(config_from_values(config, origin=str(run.path)).config).record
         records = load_records(request, kind=kind, **mixture).records
         held_out = split_records(records, config["val_size"], seed=config["seed"])[1]

@@ -132,7 +132,7 @@ def _open_bytes(path: Path) -> Iterator[BinaryIO]:
                 yield unpacked  # type: ignore[misc]
         elif suffix == ".zst":
             with zstd.ZstdFile(packed) as unpacked:
-                yield unpacked
+                yield unpacked  # type: ignore[misc]
         else:
             yield packed
 
