@@ -315,7 +315,7 @@ def test_one_file_holds_one_kind(tmp_path: Path) -> None:
     pairs = written(tmp_path, [GOOD])
     (tmp_path / "said.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
     both = [pairs, str(tmp_path / "said.jsonl")]
-    with pytest.raises(UsageError, match="would become demonstrations, what was read before it pairs; one file"):
+    with pytest.raises(UsageError, match="would become demonstrations, the sources before it pairs; one file"):
         convert(both, tmp_path / "out.jsonl", to="trl")
     assert not (tmp_path / "out.jsonl").exists()
     assert convert(both, tmp_path / "out.jsonl", to="trl", kind="demonstrations").written == 2

@@ -138,7 +138,7 @@ def test_ties_and_missing_labels_count_as_dropped(tmp_path: Path) -> None:
         load(path)
     assert str(caught.value) == (
         f"{path}: 4 of 5 rows cannot be used (80%, allowed 50%): tie 3 (first: pairs.jsonl:3), no_label 1 (first: "
-        "pairs.jsonl:2); correct them, or use the others with max_dropped: 0.8 (a tie says nothing about which answer "
+        "pairs.jsonl:2); correct them, or use the others with max_dropped: 0.8 (a tie does not show which answer "
         "is better)"
     )
     loaded = load(path, max_dropped=0.8)

@@ -35,7 +35,7 @@ def command(
 ) -> None:
     """Compare the answers of runs and their reference, on the terminal and as a page with accuracies and configs.
 
-    Example: palate compare runs/dpo runs/kto --prompts prompts.jsonl --csv answers.csv
+    Example: palate compare runs/dpo runs/kto --prompts prompts.jsonl
     """
     from palate.evaluation.answers import compare
     from palate.evaluation.subject import read_run

@@ -40,7 +40,7 @@ def dataset_request(
     dataset: DatasetSpec,
     *,
     dataset_dir: Annotated[
-        str | None, _option("--dataset-dir", help="Folder whose dataset_info.json names datasets.")
+        str | None, _option("--dataset-dir", metavar="FOLDER", help="Folder whose dataset_info.json names datasets.")
     ] = "data",
     column: Annotated[
         list[str] | None, _option("--column", metavar="NAME=COLUMN", help="Your name of a column: prompt=question.")
@@ -49,22 +49,25 @@ def dataset_request(
         list[str] | None,
         _option("--label", metavar="VALUE=MEANING", help="Meaning of a label: 0=response_1, 2=tie or 1=desirable."),
     ] = None,
-    split: Annotated[str | None, _option("--split", help="Split of a hub dataset or of a folder with splits.")] = None,
-    subset: Annotated[str | None, _option("--subset", help="Subset of a hub dataset.")] = None,
+    split: Annotated[
+        str | None, _option("--split", metavar="NAME", help="Split of a hub dataset or of a folder with splits.")
+    ] = None,
+    subset: Annotated[str | None, _option("--subset", metavar="NAME", help="Subset of a hub dataset.")] = None,
     max_samples: Annotated[
-        int | None, _option("--max-samples", min=1, help="Read only the first rows of each source.")
+        int | None, _option("--max-samples", metavar="N", min=1, help="Read only the first rows of each source.")
     ] = None,
     prefer: Annotated[
         Literal["better", "safer", "both"],
-        _option("--prefer", help="Which of two labels decides; both: only rows where they agree."),
+        _option("--prefer", help="Which label decides if rows have one for helpfulness and one for safety."),
     ] = "better",
     ratings: Annotated[
-        Literal["best_worst", "best_random", "all_pairs"], _option("--ratings", help="How rated answers become pairs.")
+        Literal["best_worst", "best_random", "all_pairs"],
+        _option("--ratings", metavar="RULE", help="Pairs of rated answers: best_worst, best_random or all_pairs."),
     ] = "best_worst",
     min_margin: Annotated[
-        float, _option("--min-margin", help="Smallest difference of two ratings that makes a pair.")
+        float, _option("--min-margin", metavar="X", help="Smallest difference of two ratings that makes a pair.")
     ] = 0.0,
-    seed: Annotated[int, _option("--seed", min=0, help="Random seed.")] = 0,
+    seed: Annotated[int, _option("--seed", metavar="N", min=0, help="Random seed.")] = 0,
 ) -> DatasetRequest:
     """A dataset and its options as they are given on the command line."""
     return DatasetRequest(

@@ -51,7 +51,7 @@ def command(
 ) -> None:
     """Sample K answers per prompt, from a model or an OpenAI-compatible engine; seeded and resumable.
 
-    Example: palate generate prompts.jsonl --model runs/dpo --k 4 --output candidates.jsonl
+    Example: palate generate prompts.jsonl -m runs/dpo -k 4 -o candidates.jsonl
     """
     if k > 1 and temperature == 0:
         raise UsageError(f"--k {k} with --temperature 0 would give {k} equal answers; raise the temperature")

@@ -49,7 +49,7 @@ def command(
 ) -> None:
     """Let a judge compare every two answers to a prompt, in both orders; resumable.
 
-    Example: palate judge candidates.jsonl --judge length:shorter --pairs pairs.jsonl
+    Example: palate judge candidates.jsonl --judge runs/rm --pairs pairs.jsonl
     """
     from palate.artifacts import write_text
     from palate.feedback.candidates import read_candidates

@@ -15,7 +15,7 @@ from palate.config.objectives.lookup import OBJECTIVES, OPTIONS, Objective, obje
 from palate.config.objectives.online import ONLINE_OBJECTIVES, OnlineObjective
 
 Name: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="[NAME]", help="One objective, with its options. Default: all.")
+    str | None, typer.Argument(metavar="NAME", help="One objective, with its options. Default: all.")
 ]
 
 Full: TypeAlias = Annotated[bool, typer.Option("--full", help="Show all of them with their options.")]

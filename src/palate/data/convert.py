@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,15 +83,7 @@ def convert(
         if path.name == REGISTER:
             raise UsageError(f"{path}: is the name of LLaMA-Factory's register; name another file to write")
         register = read_register(path.parent)  # a damaged one is refused before anything is written
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for source in sources:
-            yield from run.rows(SourceReader(source, None, request))
-        check_labels_used(run.reports, request.labels)
-        if not run.kinds:  # raised before the file is renamed, so that an earlier one stays
-            raise DataError(f"{sources[0].path}: nothing to write as {to}: {top_reasons(run.left_out)}")
-
-    written = write_rows(path, rows())
+    written = write_rows(path, run.rows(sources))
     if file_type(path) in ("csv", "tsv"):
         run.loses["types of other columns (they are text in CSV)"] = written
     beside = []
@@ -156,13 +148,8 @@ def compare_scored(records: Iterable[ScoredCompletion], reading: Reading) -> Ite
         if len(answers) == 1:
             yield Dropped(answers[0].id, "no_partner", "no other answer to its prompt has a score")
             continue
-        first = answers[0]
         rated = RatedAnswers(
-            id=first.id,
-            prompt=first.prompt,
-            source=first.source,
-            weight=first.weight,
-            tools=first.tools,
+            **{**shared_fields(answers[0]), "extra": {}},
             completions=tuple(answer.completion for answer in answers),
             scores=tuple(answer.score for answer in answers),
         )
@@ -192,8 +179,15 @@ class _Run:
     columns: dict[str, None] = field(default_factory=dict)
     written_kind: type[Record] | None = None
 
-    def rows(self, reader: SourceReader[Record]) -> Iterator[dict[str, Any]]:
-        """The rows of one source in the target's format."""
+    def rows(self, sources: Sequence[Source]) -> Iterator[dict[str, Any]]:
+        """The rows of all sources in the target's format."""
+        for source in sources:
+            yield from self._rows(SourceReader(source, None, self.request))
+        check_labels_used(self.reports, self.request.labels)
+        if not self.kinds:  # raised before the file is renamed, so that an earlier one stays
+            raise DataError(f"{sources[0].path}: nothing to write as {self.target.name}: {top_reasons(self.left_out)}")
+
+    def _rows(self, reader: SourceReader[Record]) -> Iterator[dict[str, Any]]:
         natural = reader.format.format.kind
         wanted = self._wanted(natural, reader.source)
         if self.written_kind is not None and self.written_kind is not wanted:

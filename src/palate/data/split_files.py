@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
@@ -109,22 +111,15 @@ def prompt_clusters(keys: Sequence[Hashable], signatures: npt.NDArray[np.uint8],
         signatures: uint8 [rows, 128], MinHash of each prompt.
         threshold: estimated Jaccard similarity from which two prompts are similar.
     """
-    groups = near_duplicates(signatures, threshold)
+    rows = np.arange(len(keys))
     # Equal prompts have equal signatures, but short ones may collide with others; so join by key as well.
     first: dict[Hashable, int] = {}
-    parent = list(range(len(keys)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for index, (key, group) in enumerate(zip(keys, groups, strict=True)):
-        for other in (first.setdefault(key, index), group):
-            low, high = sorted((root(index), root(other)))
-            parent[high] = low
-    return [root(index) for index in range(len(keys))]
+    same = [first.setdefault(key, row) for row, key in enumerate(keys)]
+    edges = np.concatenate([rows, rows]), np.concatenate([same, near_duplicates(signatures, threshold)])
+    graph = coo_array((np.ones(2 * len(rows)), edges), shape=(len(rows), len(rows)))
+    cluster = connected_components(graph, directed=False)[1]
+    first_row = np.unique(cluster, return_index=True)[1]
+    return [int(row) for row in first_row[cluster]]
 
 
 def assign(

@@ -130,7 +130,7 @@ def test_a_csv_row_with_missing_cells_is_a_row_fault(tmp_path: Path) -> None:
     assert isinstance(bad, RowError)
     assert (bad.reason, bad.detail) == (
         "wrong_cell_count",
-        "1 cells under 2 columns; the delimiter is ',', quote cells that hold it",
+        "1 cells under 2 columns; the delimiter is ',', quote cells that contain it",
     )
     assert good == {"prompt": "q", "chosen": "a"}
 
@@ -224,7 +224,7 @@ def test_parquet_and_arrow(tmp_path: Path) -> None:
     for name in ("a.parquet", "stream.arrow"):
         whole = (tmp_path / name).read_bytes()
         cut = written(tmp_path, f"cut.{name.split('.')[1]}", whole[: len(whole) // 2])
-        assert "not a whole" in refusal(cut)
+        assert "not a complete" in refusal(cut)
 
 
 def test_file_types_by_name() -> None:

@@ -54,7 +54,7 @@ def inspect_command(
 ) -> None:
     """Describe a dataset and its problems: format, languages, lengths, biases, duplicates, leaks.
 
-    Example: palate data inspect pairs.jsonl --against test.jsonl --output inspection.html
+    Example: palate data inspect pairs.jsonl --against test.jsonl -o page.html
     """
     from palate.data.inspect import as_page, as_text, inspect_dataset
     from palate.data.outputs import check_output_file
@@ -201,7 +201,7 @@ def split_command(
 ) -> None:
     """Split a dataset into training and held-out files by clusters of similar prompts, so that no prompt is in both.
 
-    Example: palate data split pairs.jsonl --part validation=0.05 --part test=500 --output split
+    Example: palate data split pairs.jsonl --part validation=0.05 -o split
     """
     sizes = named_numbers("--part", parts or ["validation=0.05"], "NAME=SIZE, as validation=0.05 or test=500")
 

@@ -22,49 +22,53 @@ if TYPE_CHECKING:
     from palate.records import Messages
 
 
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for augmented.jsonl and data.json.")
+]
+Add = Annotated[
+    list[str] | None,
+    typer.Option("--add", metavar="KIND=SIZE", help="Rows to add, as dropped_end=0.1 or sampled=500."),
+]
+Aim = Annotated[list[str] | None, typer.Option("--aim", help="A gap to fill: accuracy, helpfulness or safety.")]
+PlanFile = Annotated[
+    Path | None, typer.Option("--plan", metavar="PLAN.yaml", help="YAML file with kinds: and all other settings.")
+]
+Share = Annotated[float, typer.Option("--share", min=0, max=1, help="New rows for --aim, as a share of the rows read.")]
+MaxShare = Annotated[float, typer.Option("--max-share", min=0, help="Most new rows, as a share of the rows read.")]
+MaxOfKind = Annotated[
+    float, typer.Option("--max-of-kind", min=0, max=1, help="Largest share of the new rows that is of one kind.")
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", help="Model that samples answers. Of several, the first paraphrases and revises."),
+]
+JudgeSpec = Annotated[
+    str | None, typer.Option("--judge", help="As for palate judge: a rule, a function, a reward model's folder.")
+]
+K = Annotated[int, typer.Option("--k", "-k", min=2, help="Answers to sample for each prompt.")]
+By = Annotated[
+    Literal["best_worst", "margin"],
+    typer.Option("--by", help="Pairs of sampled answers; margin: the best and the nearest worse one."),
+]
+MinMargin = Annotated[float, typer.Option("--min-margin", help="Smallest difference of two scores that makes a pair.")]
+
+
 @reads_dataset(Datasets)
 def augment_command(
     request: DatasetRequest,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for augmented.jsonl and data.json.")
-    ],
-    add: Annotated[
-        list[str] | None,
-        typer.Option("--add", metavar="KIND=SIZE", help="Rows to add, as dropped_end=0.1 or sampled=500."),
-    ] = None,
-    aim: Annotated[
-        list[str] | None, typer.Option("--aim", help="A gap to fill: accuracy, helpfulness or safety.")
-    ] = None,
-    plan_file: Annotated[
-        Path | None, typer.Option("--plan", metavar="PLAN.yaml", help="YAML file with kinds: and all other settings.")
-    ] = None,
-    share: Annotated[
-        float, typer.Option("--share", min=0, max=1, help="New rows for --aim, as a share of the rows read.")
-    ] = 0.2,
-    max_share: Annotated[
-        float, typer.Option("--max-share", min=0, help="Most new rows, as a share of the rows read.")
-    ] = 0.5,
-    max_of_kind: Annotated[
-        float, typer.Option("--max-of-kind", min=0, max=1, help="Largest share of the new rows that is of one kind.")
-    ] = 1.0,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model", "-m", help="Model that samples answers. Of several, the first paraphrases and revises."
-        ),
-    ] = None,
+    output: Output,
+    add: Add = None,
+    aim: Aim = None,
+    plan_file: PlanFile = None,
+    share: Share = 0.2,
+    max_share: MaxShare = 0.5,
+    max_of_kind: MaxOfKind = 1.0,
+    models: Models = None,
     base_url: BaseUrl = None,
-    judge: Annotated[
-        str | None, typer.Option("--judge", help="As for palate judge: a rule, a function, a reward model's folder.")
-    ] = None,
-    k: Annotated[int, typer.Option("--k", "-k", min=2, help="Answers to sample for each prompt.")] = 4,
-    by: Annotated[
-        Literal["best_worst", "margin"],
-        typer.Option("--by", help="Pairs of sampled answers; margin: the best and the nearest worse one."),
-    ] = "best_worst",
-    min_margin: Annotated[
-        float, typer.Option("--min-margin", help="Smallest difference of two scores that makes a pair.")
-    ] = 0.0,
+    judge: JudgeSpec = None,
+    k: K = 4,
+    by: By = "best_worst",
+    min_margin: MinMargin = 0.0,
     temperature: Temperature = 1.0,
     max_new_tokens: MaxNewTokens = 256,
     max_dropped: MaxDropped = 0.5,
@@ -72,7 +76,7 @@ def augment_command(
 ) -> None:
     """Add pairs to a dataset: corrupted, reworded, moved, sampled and judged, or revised. Old rows stay unchanged.
 
-    Example: palate data augment pairs.jsonl --add dropped_end=0.1 --output augmented
+    Example: palate data augment pairs.jsonl --add dropped_end=0.1 -o augmented
     """
     if sum(map(bool, (add, aim, plan_file))) != 1:
         raise UsageError("say what to make: --add KIND=SIZE, --aim at a gap, or --plan PLAN.yaml")

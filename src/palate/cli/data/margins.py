@@ -39,7 +39,7 @@ def margins_command(
 ) -> None:
     """Score every pair with a model: log π(chosen) − log π(rejected), for the curation rule reference_margin.
 
-    Example: palate data margins pairs.jsonl --model smollm2-135m-instruct --output margins.jsonl
+    Example: palate data margins pairs.jsonl -m runs/sft -o margins.jsonl
     """
     if not output.name.endswith(".jsonl"):
         raise UsageError(f"--output {output}: margins are JSON Lines; name a file that ends in .jsonl")

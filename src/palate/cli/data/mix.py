@@ -35,7 +35,7 @@ def mix_command(
 ) -> None:
     """Combine datasets by weights, temperature and caps: evenly interleaved, no row twice, reproducible.
 
-    Example: palate data mix hh.jsonl uf.jsonl --weight hh.jsonl=2 --weight uf.jsonl=1 --output mixed
+    Example: palate data mix a.jsonl b.jsonl --weight a=2 --weight b=1 -o mixed
     """
     if weights and temperature is not None:
         raise UsageError("--weight and --temperature both set the shares; keep one of them")

@@ -64,7 +64,7 @@ def command(
 ) -> None:
     """Reward against KL to the reference, for runs, their checkpoints and other models: a figure and a table.
 
-    Example: palate eval frontier runs/dpo --prompts prompts.jsonl --reward length:shorter --output frontier
+    Example: palate eval frontier runs/dpo --prompts p.jsonl --reward runs/rm
     """
     if temperature != 1:
         raise UsageError(

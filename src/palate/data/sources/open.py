@@ -216,7 +216,8 @@ def _hub_rows(hub_id: str, subset: str | None, split: str | None) -> Iterator[Nu
 
     try:
         rows = datasets.load_dataset(hub_id, name=subset, split=split or "train")
-    except Exception as error:  # datasets raises many kinds (OSError, ValueError, HfHubHTTPError, …) for "not fetched"
+    # OSError, ValueError, DatasetsError, and the errors of the hub client's HTTP library, which differs by version.
+    except Exception as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
             f"dataset {hub_id!r}: no such file here, and the hub did not give it ({why}); "

@@ -15,6 +15,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -83,26 +84,6 @@ def json_rows(path: Path) -> Iterator[Numbered]:
         with open_text(path) as stream:
             rows = _rows_of_object(JsonReader(path).value(stream.read()))
         yield from enumerate(rows, 1)
-
-
-def csv_rows(path: Path) -> Iterator[Numbered]:
-    """A CSV file with a header line; the delimiter is a comma, or one that splits the header if none does."""
-    return _delimited(path, ",")
-
-
-def tsv_rows(path: Path) -> Iterator[Numbered]:
-    """A tab-separated file with a header line."""
-    return _delimited(path, "\t")
-
-
-READERS: Mapping[str, Callable[[Path], Iterator[Numbered]]] = {
-    "jsonl": json_line_rows,
-    "json": json_rows,
-    "csv": csv_rows,
-    "tsv": tsv_rows,
-    "parquet": parquet_rows,
-    "arrow": arrow_rows,
-}
 
 
 @contextmanager
@@ -218,9 +199,10 @@ def _rows_of_object(value: Any) -> list[Any]:
     return [value]
 
 
-def _delimited(path: Path, delimiter: str) -> Iterator[Numbered]:
+def delimited_rows(path: Path, usual: str) -> Iterator[Numbered]:
+    """The rows of a CSV or TSV file with a header line, and the `usual` or another delimiter."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # an answer may well be longer than csv's 128 KiB
-    delimiter, skipped = _delimiter(path, delimiter)
+    delimiter, skipped = _delimiter(path, usual)
     with open_text(path) as stream:
         cells = csv.reader(islice(stream, skipped, None), delimiter=delimiter, strict=True)
         try:
@@ -258,3 +240,13 @@ def _csv_row(header: list[str], row: list[str], delimiter: str) -> Any:
         counts = f"{len(row)} cells under {len(header)} columns"
         return RowError("wrong_cell_count", f"{counts}; the delimiter is {delimiter!r}, quote cells that contain it")
     return dict(zip(header, row, strict=True))
+
+
+READERS: Mapping[str, Callable[[Path], Iterator[Numbered]]] = {
+    "jsonl": json_line_rows,
+    "json": json_rows,
+    "csv": partial(delimited_rows, usual=","),
+    "tsv": partial(delimited_rows, usual="\t"),
+    "parquet": parquet_rows,
+    "arrow": arrow_rows,
+}
