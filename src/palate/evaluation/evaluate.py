@@ -8,6 +8,7 @@ from pathlib import Path
 
 from palate.artifacts import RunDir, write_json
 from palate.data import load_records
+from palate.data.formats.source_labels import check_labels_used
 from palate.errors import UsageError
 from palate.evaluation.accuracy import Accuracy, Average
 from palate.evaluation.held_out import held_out_pairs
@@ -89,6 +90,7 @@ def _pairs(
     if max_samples is not None:
         request = replace(request, max_samples=max_samples)
     loaded = load_records(request, kind=PreferencePair)
+    check_labels_used(loaded.sources, request.labels)
     if loaded.dropped:
         first = loaded.dropped[0]
         say(f"{len(loaded.dropped)} of {loaded.rows_read} rows are no pairs, first {first.id}: {first.reason}")

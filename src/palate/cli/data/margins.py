@@ -45,6 +45,7 @@ def margins_command(
         raise UsageError(f"--output {output}: margins are JSON Lines; name a file that ends in .jsonl")
 
     from palate.data.contract import write_contract
+    from palate.data.formats.source_labels import check_labels_used
     from palate.data.formats.writers import write_rows
     from palate.data.load import load_records
     from palate.data.outputs import check_output_file
@@ -56,6 +57,7 @@ def margins_command(
     sources = find_sources(request)
     check_output_file(output, sources)
     loaded = load_records(replace(request, max_dropped=max_dropped), kind=PreferencePair)
+    check_labels_used(loaded.sources, request.labels)
     print_labels(loaded.sources)
     device = default_device()
     subject = Subject(model_spec(model, template=template), resolve(precision, device), device)
