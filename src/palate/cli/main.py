@@ -99,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "palate"
-        print_error(f"{error.format_message() or 'no command is named'} (see `{path} --help`)")
+        message = error.format_message().replace("Value error, ", "").rstrip(".") or "no command is named"
+        print_error(f"{message} (see `{path} --help`)")
         return error.exit_code
     except (KeyboardInterrupt, Abort) as error:
         print_error(str(error) or "interrupted")

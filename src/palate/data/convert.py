@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from palate.artifacts.files import write_json
-from palate.data.contract import write_contract
+from palate.data.contract import check_output_file, write_contract
 from palate.data.formats.kinds import KIND_NAMES, as_kind, can_become, record_kind, shared_fields
 from palate.data.formats.rows import RatedAnswers, Reading, same_text
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import TARGETS, NotHeldError, Target, dataset_info_entry
 from palate.data.formats.writers import write_rows
 from palate.data.load import SourceReader, SourceReport, top_reasons
-from palate.data.outputs import check_output_file
 from palate.data.sources.dataset_info import REGISTER, read_register
 from palate.data.sources.open import Source
 from palate.data.sources.readers import bare_name, file_type

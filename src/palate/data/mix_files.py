@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from palate.artifacts.folders import atomic_folder
-from palate.data.contract import write_contract
+from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.kinds import record_kind
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
 from palate.data.load import SourceReader, SourceReport, top_reasons
 from palate.data.mix import NOT_DRAWN, counts, drawn_key
-from palate.data.outputs import check_output_folder
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources, for_sources
 from palate.errors import DataError

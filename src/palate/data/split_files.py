@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from palate.artifacts.folders import atomic_folder
-from palate.data.contract import write_contract
+from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.kinds import check_one_kind
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
@@ -23,7 +23,6 @@ from palate.data.formats.writers import write_parts
 from palate.data.load import SourceReader, SourceReport, top_reasons
 from palate.data.measures.similarity import PLACES, near_duplicates, signature
 from palate.data.mix import drawn_key
-from palate.data.outputs import check_output_folder
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources
 from palate.data.split import record_key

@@ -56,8 +56,8 @@ def inspect_command(
 
     Example: palate data inspect pairs.jsonl --against test.jsonl -o page.html
     """
+    from palate.data.contract import check_output_file
     from palate.data.inspect import as_page, as_text, inspect_dataset
-    from palate.data.outputs import check_output_file
     from palate.data.parallel import all_cores
     from palate.data.sources.spec import find_sources
 

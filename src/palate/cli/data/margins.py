@@ -44,11 +44,10 @@ def margins_command(
     if not output.name.endswith(".jsonl"):
         raise UsageError(f"--output {output}: margins are JSON Lines; name a file that ends in .jsonl")
 
-    from palate.data.contract import write_contract
+    from palate.data.contract import check_output_file, write_contract
     from palate.data.formats.source_labels import check_labels_used
     from palate.data.formats.writers import write_rows
     from palate.data.load import load_records
-    from palate.data.outputs import check_output_file
     from palate.data.sources.spec import find_sources
     from palate.evaluation.subject import Subject, model_spec
     from palate.models.precision import default_device, resolve

@@ -15,13 +15,12 @@ from palate.data.augment.made import made_of
 from palate.data.augment.plan import BY_MODEL, KINDS, Plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judge_scores, judged_pair, revised, reward_scores
-from palate.data.contract import write_contract
+from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
 from palate.data.load import LoadedData, load_records
 from palate.data.mix import drawn_key
-from palate.data.outputs import check_output_folder
 from palate.data.sources.spec import find_sources
 from palate.data.turns.messages import RowError
 from palate.errors import UsageError

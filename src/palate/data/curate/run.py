@@ -9,7 +9,7 @@ from typing import Any
 
 from palate.artifacts.files import write_text
 from palate.artifacts.folders import atomic_folder
-from palate.data.contract import write_contract
+from palate.data.contract import check_output_folder, write_contract
 from palate.data.curate.base import BatchRule, Candidate, RowRule, Rule, SetRule
 from palate.data.curate.embedding import Embedder, EmbeddingDifference
 from palate.data.curate.funnel import Step, funnel_figure
@@ -20,7 +20,6 @@ from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
 from palate.data.load import SourceReader, SourceReport
 from palate.data.measures.pairs import Measures, measure
-from palate.data.outputs import check_output_folder
 from palate.data.parallel import ordered_chunks
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources

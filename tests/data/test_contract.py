@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from palate.data.augment import Plan, augment
+from palate.data.contract import check_output_file
 from palate.data.convert import convert
 from palate.data.curate import curate, read_rules
 from palate.data.mix_files import mix_files
-from palate.data.outputs import check_output_file
 from palate.data.sources.open import open_source
 from palate.data.split_files import split_files
 from palate.errors import UsageError
