@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from palate.cli.arguments import AsJson, Average, PrecisionName, TemplateName, verb_group
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_progress, print_result
-from palate.cli.dataset import reads_dataset
+from palate.cli.dataset import MaxDropped, reads_dataset
 from palate.cli.eval import frontier
 from palate.records import DatasetRequest
 
@@ -40,6 +41,7 @@ def accuracy(
     ] = None,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
+    max_dropped: MaxDropped = 0.5,
     as_json: AsJson = False,
 ) -> None:
     """Share of held-out pairs whose chosen answer ranks higher: by policy and reference, or by a reward model.
@@ -51,7 +53,7 @@ def accuracy(
 
     measured = evaluate(
         model,
-        request if request.dataset else None,
+        replace(request, max_dropped=max_dropped) if request.dataset else None,
         reference=reference,
         average=average,
         cutoff_len=cutoff_len,
