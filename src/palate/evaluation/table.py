@@ -30,7 +30,7 @@ _FORMULA = re.compile(r"[=+@\t\r]|-(?!\s|$|[\d.,]+\s*$)|-.*\|.*!", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PromptAnswer:
     """What one run's model says to a prompt.
 
     Attributes:
@@ -63,7 +63,7 @@ class SideBySide:
     reference: str | None
 
 
-def answers(samples: Sequence[Mapping[str, Any]]) -> list[Answer]:
+def prompt_answers(samples: Sequence[Mapping[str, Any]]) -> list[PromptAnswer]:
     """Per prompt, in the order of first appearance, the latest of the rows of `samples.jsonl`.
 
     A row is `{"step": n, "prompt": [{"role", "content"}, …] or text, "policy": text, "reference": text or null}`.
@@ -76,11 +76,11 @@ def answers(samples: Sequence[Mapping[str, Any]]) -> list[Answer]:
         ordered = sorted(rows, key=_step)
         reference = next((str(row["reference"]) for row in reversed(ordered) if row.get("reference") is not None), None)
         earlier = tuple((_step(row), _text(row.get("policy"))) for row in ordered[:-1])
-        found.append(Answer(prompt, _text(ordered[-1].get("policy")), reference, _step(ordered[-1]), earlier))
+        found.append(PromptAnswer(prompt, _text(ordered[-1].get("policy")), reference, _step(ordered[-1]), earlier))
     return found
 
 
-def read_answers(run_dir: Path | str) -> list[Answer]:
+def read_answers(run_dir: Path | str) -> list[PromptAnswer]:
     """The latest answers of a run, from its `samples.jsonl`.
 
     Raises:
@@ -91,10 +91,10 @@ def read_answers(run_dir: Path | str) -> list[Answer]:
         raise ArtifactError(
             f"{run.path}: no samples.jsonl; train with sample_prompts above 0 to have answers to compare"
         )
-    return answers(read_jsonl(run.samples))
+    return prompt_answers(read_jsonl(run.samples))
 
 
-def side_by_side(runs: Mapping[str, Sequence[Answer]]) -> list[SideBySide]:
+def side_by_side(runs: Mapping[str, Sequence[PromptAnswer]]) -> list[SideBySide]:
     """Joins the answers of runs by prompt, each prompt once, in the order of the first run that has it.
 
     The reference's answer is that of the first run that has one: runs side by side start from the same model.
