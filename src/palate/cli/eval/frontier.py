@@ -79,8 +79,7 @@ def command(
         )
 
     from palate.data.prompts import load_prompts, unread_columns
-    from palate.evaluation.frontier import measure_frontier
-    from palate.evaluation.frontier_models import frontier_models
+    from palate.evaluation.frontier import frontier_models, measure_frontier
     from palate.report.pages.frontier import check_folder, write_frontier
 
     if output is not None:

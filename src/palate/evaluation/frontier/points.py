@@ -1,4 +1,4 @@
-"""What is placed on a frontier, and what was measured there: plain values, fit for JSON."""
+"""The models of a frontier, and the results: plain values, fit for JSON."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from palate.stats import Interval
 
 @dataclass(frozen=True, slots=True)
 class FrontierModel:
-    """A model to be placed.
+    """A model to measure.
 
     Attributes:
         name: unique among the points.
-        spec: where it comes from.
+        spec: where it is loaded from.
         group: points of one group are one line in the figure (the checkpoints of a run, the βs of a method).
         method: how it was trained, for tables.
         step: optimiser step of a checkpoint.
@@ -35,12 +35,12 @@ class FrontierAnswer:
 
     Attributes:
         point: name of the point that sampled it.
-        prompt: place of its prompt among those given, from 0.
-        sample: which of the point's answers to that prompt, from 0.
-        text: without what ends it.
-        tokens: with what ends it.
-        ended: it stopped by itself, within max_new_tokens.
-        rewards: by name; None where the reward gave no score.
+        prompt: index of its prompt among those given.
+        sample: index among the point's answers to that prompt.
+        text: without the end-of-turn token.
+        tokens: with the end-of-turn token.
+        ended: whether it ended by itself, within max_new_tokens.
+        rewards: by name; None if the reward gave no score.
         logp: log π(answer), nats.
         ref_logp: log π_ref(answer), nats.
         kl: Σ over its positions of KL(π(·|prefix) ‖ π_ref(·|prefix)), nats.
@@ -60,25 +60,25 @@ class FrontierAnswer:
 
 @dataclass(frozen=True, slots=True)
 class FrontierPoint:
-    """What was measured of one model. Intervals are of 95 %, the answers to one prompt being a cluster.
+    """The results of one model, with 95 % intervals; the answers to one prompt are a cluster.
 
-    Those of means are Student's; `ended` and `distinct` are shares and have Wilson's (`palate.stats.rate_interval`).
+    Means have Student's intervals; `ended` and `distinct` are shares and have Wilson's (`palate.stats.rate_interval`).
 
     Attributes:
-        name, group, method, step: as of its `FrontierModel`.
+        name, group, method, step: of its `FrontierModel`.
         model: folder, hub id or built-in name.
         identity: content hash of its weights.
         reference: whether it is the reference itself, whose KL is 0.
-        rewards: by name, the mean over the answers that have a score.
-        unscored: by name, how many answers have none.
+        rewards: by name, the mean over the answers with a score.
+        unscored: by name, the number of answers without a score.
         kl: KL(π ‖ π_ref) of whole answers in nats, exact over the vocabulary at every position and averaged over the
-            sampled prefixes: the figure to plot.
+            sampled prefixes; plot this one.
         kl_error: its standard error.
-        kl_sampled: the same from the sampled tokens alone, mean of log π − log π_ref; unbiased too, and noisier.
+        kl_sampled: mean of log π − log π_ref of the sampled tokens; an unbiased but noisier estimate of the same KL.
         kl_sampled_error: its standard error.
-        tokens: length of an answer, with what ends it.
-        ended: share of answers that stopped by themselves.
-        distinct: share of a prompt's answers that differ from each other; with K samples at least 1/K.
+        tokens: length of an answer, with the end-of-turn token.
+        ended: share of answers that ended by themselves.
+        distinct: share of different answers to the same prompt; with K samples at least 1/K.
     """
 
     name: str
@@ -101,19 +101,19 @@ class FrontierPoint:
 
 @dataclass(frozen=True, slots=True)
 class Frontier:
-    """True reward against KL.
+    """Reward against KL.
 
     Attributes:
-        reference: name of the reference's point, which is the first.
-        points: the reference, then the others in the order in which they were given.
-        rewards: names, in the order in which they were given.
-        prompts: how many were answered.
-        left_out: prompts too long to be answered within `cutoff_len`.
+        reference: name of the reference's point, the first one.
+        points: the reference, then the others in the given order.
+        rewards: names, in the given order.
+        prompts: number of answered prompts.
+        left_out: number of prompts too long to be answered within `cutoff_len`.
         samples: answers to each prompt.
-        max_new_tokens: longest answer; the KL is that of answers cut there.
+        max_new_tokens: longest answer; the KL is that of answers truncated there.
         seed: of the sampling.
         precision: of the forward passes.
-        answers: everything that was sampled, point by point.
+        answers: all sampled answers, by point.
     """
 
     reference: str
@@ -128,7 +128,7 @@ class Frontier:
     answers: Sequence[FrontierAnswer]
 
     def to_json(self) -> dict[str, Any]:
-        """All but the answers."""
+        """Everything but the answers."""
         found = {name: getattr(self, name) for name in self.__slots__ if name not in ("answers", "points")}
         return {**found, "rewards": list(self.rewards), "points": [asdict(point) for point in self.points]}
 

@@ -1,4 +1,4 @@
-"""From what a user names to the points of a frontier: runs with their checkpoints, checkpoints alone, bare models."""
+"""The points of a frontier from names: runs with their checkpoints, single checkpoints, and models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from palate.artifacts import SEAL, checkpoints, file_hash
 from palate.errors import ArtifactError, UsageError
-from palate.evaluation.frontier_points import FrontierModel
+from palate.evaluation.frontier.points import FrontierModel
 from palate.evaluation.rewards import is_reward_model
 from palate.evaluation.subject import (
     ModelSpec,
@@ -27,28 +27,28 @@ from palate.models.load import resolve_name
 def frontier_models(
     names: Sequence[str], *, reference: str | None = None, with_checkpoints: bool = False, template: str | None = None
 ) -> tuple[list[FrontierModel], ModelSpec]:
-    """The points, and what they are all compared with.
+    """The points, and the reference of all.
 
-    A run is a point, and with `with_checkpoints` every complete checkpoint of it is one before, in order of steps; they
-    form a group. A checkpoint with the very weights of the run's end is that end.
+    A run is a point. With `with_checkpoints` its complete checkpoints are points before it, in order of steps, and
+    form a group with it. A checkpoint with the same weights as the run's end is not a point of its own.
 
     Args:
         names: runs, checkpoint folders and models.
-        reference: a model; where absent, what the runs themselves were trained against.
-        template: chat template by name, for models that no run knows.
+        reference: a model; the reference of the runs if not given.
+        template: chat template by name, for models outside runs.
 
     Raises:
         UsageError: no reference is known, the runs have different ones, or there are no checkpoints to add.
         ArtifactError: a run has not completed, or a checkpoint was not finished.
-        ModelError: a name stands for nothing.
+        ModelError: no model has that name.
     """
-    homes = {name: _home(Path(name)) for name in names}
-    places = list(dict.fromkeys(homes.values()))
-    labels = dict(zip(places, distinct_names(places), strict=True))
+    folders = {name: _run_folder(Path(name)) for name in names}
+    distinct = list(dict.fromkeys(folders.values()))
+    labels = dict(zip(distinct, distinct_names(distinct), strict=True))
     points: list[FrontierModel] = []
     runs: list[RunSpec] = []
     for name in names:
-        label = labels[homes[name]]
+        label = labels[folders[name]]
         if is_run(name):
             run = read_run(name)
             runs.append(run)
@@ -59,7 +59,7 @@ def frontier_models(
             points.append(_checkpoint(run, Path(name), label))
         else:
             spec = model_spec(name, template=template)
-            resolve_name(spec.model)  # a run's name with a slip is said before anything else
+            resolve_name(spec.model)  # fails now on a misspelt run
             points.append(FrontierModel(label, replace(spec, name=label), label))
     if with_checkpoints and not any(is_run(name) for name in names):
         raise UsageError("--checkpoints adds those of runs, and no run is named")
@@ -69,8 +69,8 @@ def frontier_models(
     return points, _reference(runs, reference, template)
 
 
-def _home(path: Path) -> Path:
-    """The run of a checkpoint, the folder itself of all else: the same however it is written."""
+def _run_folder(path: Path) -> Path:
+    """The run of a checkpoint, else the folder itself, as an absolute path."""
     if is_checkpoint(path):
         return path.resolve().parent
     return path.resolve() if path.exists() else path
@@ -116,14 +116,14 @@ def _method(config: dict[str, Any]) -> str:
 
 def _reference(runs: Sequence[RunSpec], named: str | None, template: str | None) -> ModelSpec:
     if named is not None:
-        # What the runs were trained with is how their prompts are written; a bare reference has to write them so too.
+        # The reference must write prompts with the template that the runs were trained with.
         known = runs[0].reference.template if runs else None
         return model_spec(named, template=template or known)
     if not runs:
-        raise UsageError("no run is named that would know its reference; name a model with --reference")
+        raise UsageError("without a run there is no known reference; name a model with --reference")
     first = runs[0]
     for other in runs[1:]:
-        if _place(other.reference) != _place(first.reference):
+        if _resolved(other.reference) != _resolved(first.reference):
             raise UsageError(
                 f"{first.path} was trained against {first.reference.model} and {other.path} against "
                 f"{other.reference.model}{_difference(first.reference, other.reference)}; name one with --reference"
@@ -133,15 +133,15 @@ def _reference(runs: Sequence[RunSpec], named: str | None, template: str | None)
     return first.reference
 
 
-def _place(spec: ModelSpec) -> ModelSpec:
-    """The same however its folders are written."""
-    folders = [str(Path(place).resolve()) if Path(place).exists() else place for place in (spec.model, *spec.adapters)]
+def _resolved(spec: ModelSpec) -> ModelSpec:
+    """The spec with absolute paths and without its name, to compare it with another one."""
+    folders = [str(Path(path).resolve()) if Path(path).exists() else path for path in (spec.model, *spec.adapters)]
     return replace(spec, name="", model=folders[0], adapters=tuple(folders[1:]), tokens_of=())
 
 
-def _difference(one: ModelSpec, other: ModelSpec) -> str:
-    if one.model != other.model:
+def _difference(first: ModelSpec, other: ModelSpec) -> str:
+    if first.model != other.model:
         return ""
-    if one.adapters != other.adapters:
+    if first.adapters != other.adapters:
         return " with another adapter"
     return " with another template or revision"

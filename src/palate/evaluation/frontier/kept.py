@@ -1,4 +1,4 @@
-"""Answers that a frontier has sampled and scored, kept on disk point by point until the whole of it is measured."""
+"""Sampled and scored answers of a frontier, kept on disk until all points are measured."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from palate.text.groups import EncodedCompletion, EncodedGroup
 
 
 class KeptAnswers:
-    """A folder with a file for each point that is measured; an interrupted command reads them instead of sampling anew.
+    """A folder with a file for each measured point; after an interruption it is read instead of sampling again.
 
-    A file belongs to the weights of the point and to everything that decides its answers and their scores, so another
-    model, reference, prompt, seed, length or precision never finds it. Rewards are not kept: they are computed anew.
+    The file name is a hash of the point's weights and of everything that determines its answers and scores, so another
+    model, reference, prompt, seed, length or precision does not find it. Rewards are not kept; they are computed again.
 
     Args:
-        folder: made when the first point is kept.
-        settings: what the answers depend on besides the point's weights.
+        folder: made with the first point.
+        settings: everything but the point's weights that determines the answers and scores.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -34,17 +34,18 @@ class KeptAnswers:
         self._settings = dict(settings)
 
     def _path(self, identity: str) -> Path:
-        return self._folder / f"{_digest({**self._settings, 'identity': identity})}.json"
+        settings = json.dumps({**self._settings, "identity": identity}, sort_keys=True)
+        return self._folder / f"{hashlib.sha256(settings.encode()).hexdigest()[:32]}.json"
 
     def read(
         self, identity: str | None, prompts: Sequence[Sequence[int]]
     ) -> tuple[list[EncodedGroup], list[AnswerScore]] | None:
-        """The answers of a point to the prompts, given as token ids, and their scores; None where none are kept."""
+        """The answers of a point to the prompts (token ids), and their scores; None if they are not kept."""
         if identity is None or not self._path(identity).is_file():
             return None
         try:
             rows = read_json(self._path(identity))
-        except ArtifactError:  # written by a disk that failed: it is measured again
+        except ArtifactError:  # a damaged file: the point is measured again
             return None
         groups = [
             EncodedGroup(
@@ -55,7 +56,7 @@ class KeptAnswers:
         return groups, [AnswerScore(*one["score"].values()) for answers in rows for one in answers]
 
     def write(self, identity: str | None, groups: Sequence[EncodedGroup], scores: Sequence[AnswerScore]) -> None:
-        """Keep a point's answers, group by group, and their scores in the same order."""
+        """Keeps the answers of a point, by group, and their scores in the same order."""
         if identity is None:
             return
         each = iter(scores)
@@ -65,12 +66,8 @@ class KeptAnswers:
         write_json(self._path(identity), rows, indent=None)
 
     def remove(self) -> None:
-        """The frontier is complete."""
+        """Removes the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _digest(settings: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _completion(ids: Sequence[int]) -> EncodedCompletion:

@@ -1,8 +1,8 @@
-"""True reward against KL to the reference: how much a method gains for how far it goes.
+"""Measures reward against KL to the reference: the reward that a method gains for its distance from the reference.
 
-The frontier of the DPO paper (https://arxiv.org/abs/2305.18290, section 6.1) and the over-optimisation curves of
-https://arxiv.org/abs/2210.10760: each model answers the same prompts, every answer is rewarded by what is known to be
-true (and, beside it, by what was learned), and the KL of the model to its reference is taken on the same answers.
+This is the frontier of the DPO paper (https://arxiv.org/abs/2305.18290, section 6.1) and the over-optimisation curves
+of https://arxiv.org/abs/2210.10760. Every model answers the same prompts; each answer gets the true reward (and learned
+ones, if given), and the KL of the model to its reference is estimated on the same answers.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from palate.data.scores import check_columns, checked_scores, columns_of
 from palate.data.split import prompt_key
 from palate.errors import DataError, FunctionError, ModelError, UsageError
 from palate.evaluation.divergence import AnswerScore, score_answers
-from palate.evaluation.frontier_kept import KeptAnswers
-from palate.evaluation.frontier_points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
+from palate.evaluation.frontier.kept import KeptAnswers
+from palate.evaluation.frontier.points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.generate import Decoding, sampling_seed
@@ -43,88 +43,68 @@ def measure_frontier(
     kept_in: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Frontier:
-    """Place models, and the reference itself, on the plane of reward and KL.
+    """Measures reward and KL(π ‖ π_ref) of models and of the reference itself.
 
-    Two estimates of KL(π ‖ π_ref) of whole answers come from the same answers sampled from π. `kl_sampled` is the plain
-    Monte Carlo mean of log π(y|x) − log π_ref(y|x). `kl` sums, over the positions of an answer, the KL between the two
-    next-token distributions over the whole vocabulary: by the chain rule its mean over prefixes sampled from π is the
-    same KL, and it is Monte Carlo over prefixes only, so its variance is never larger (Rao-Blackwell,
-    https://arxiv.org/abs/2504.10637) and it is never negative. Answers are cut at `max_new_tokens`, and the KL is that
-    of the distributions of answers cut there.
+    Two estimates of the KL of whole answers come from the same answers, sampled from π. `kl_sampled` is the Monte Carlo
+    mean of log π(y|x) − log π_ref(y|x). `kl` sums, over the positions of an answer, the KL between the two next-token
+    distributions over the whole vocabulary. By the chain rule its mean over prefixes sampled from π is the same KL. It
+    is never negative, and its variance is never larger (Rao-Blackwell, https://arxiv.org/abs/2504.10637). Answers are
+    truncated at `max_new_tokens`, and the KL is that of the truncated answers.
 
-    The reference stays loaded and the points are loaded one after the other beside it. Sample k of prompt i is drawn by
-    the same random numbers for every point.
+    The reference stays loaded; the other models are loaded one after the other. Sample k of prompt i uses the same
+    random numbers for every model.
 
     Args:
-        points: models to place; names must differ from each other and from `reference`.
+        points: models to measure; names must differ from each other and from `reference`.
         reference: π_ref, which is also the first point, with KL 0.
-        prompts: records whose prompts go up to the answer, the unit of every interval; rewards get the columns in their
-            `extra` by name.
-        rewards: name → reward; a learned one may stand beside the true one. An answer that a reward gives None is left
-            out of its mean and counted.
+        prompts: records whose prompts end before the answer, the unit of every interval; rewards get the columns in
+            their `extra` by name.
+        rewards: name → reward, true or learned. An answer with the reward None is left out of the mean and counted.
         samples: answers to each prompt.
         max_new_tokens: longest answer.
-        temperature: 1, since the KL is that of the distribution that is sampled.
+        temperature: must be 1, since the KL is that of the sampled distribution.
         seed: of the sampling.
         precision: of the forward passes, as in a config.
-        cutoff_len: prompts that leave no room for a longest answer within it are left out, and counted.
+        cutoff_len: prompts that leave no room for a longest answer are left out and counted.
         kept_in: folder that keeps the answers of each measured point until all are measured, so that the same call
-            after an interruption goes on with the next point; None keeps nothing.
+            continues after an interruption; None keeps nothing.
         say: a line before each model is loaded.
 
     Raises:
-        UsageError: another temperature, no reward, or a name that is given twice.
+        UsageError: another temperature, no reward, or a name that occurs twice.
         DataError: no prompt is short enough.
-        ModelError: a model cannot be loaded, or its tokenizer or template is not the reference's.
-        ConfigError: a reward asks for a column that no row has.
-        FunctionError: a reward fails, gives something else than a finite number or None for each answer, or None for
+        ModelError: a model cannot be loaded, or its tokenizer or template differs from the reference's.
+        ConfigError: a reward needs a column that no row has.
+        FunctionError: a reward fails, returns something else than a finite number or None for each answer, or None for
             all answers of a point.
     """
     _check(points, rewards, samples, temperature)
     for name, reward in rewards.items():
-        check_columns(f"reward {name}", reward, {column for one in prompts for column in one.extra})
+        check_columns(f"reward {name}", reward, {column for prompt in prompts for column in prompt.extra})
     device = default_device()
-    how = resolve(precision, device)
+    forward = resolve(precision, device)
     say(f"loading the reference, {reference.model}")
-    before = Subject(reference, how, device)
-    rendered = [prompt_ids(one, before.template) for one in prompts]
-    kept = [place for place, ids in enumerate(rendered) if len(ids) + max_new_tokens <= cutoff_len]
-    if not kept:
-        raise DataError(
-            f"none of {len(prompts)} prompts leaves room for an answer of {max_new_tokens} tokens within "
-            f"{cutoff_len}; raise cutoff_len or lower max_new_tokens"
-        )
-    asked = [prompts[place] for place in kept]
-    wanted = [rendered[place] for place in kept]
-    settings: dict[str, object] = {
-        "reference": before.identity,
-        "prompts": wanted,
-        "samples": samples,
-        "precision": how.name,
-    }
-    settings |= {"max_new_tokens": max_new_tokens, "seed": seed, "places": kept}
-    store = None if kept_in is None else KeptAnswers(kept_in, settings)
-    taken = _Sampling(kept, asked, wanted, rewards, samples, max_new_tokens, seed, store)
-    for point in points:  # before anything is measured, which may take hours
-        taken.compare_tokens(point, before)
-    first = FrontierModel(REFERENCE, reference)
-    found = [taken.measure(first, before, before)]
+    before = Subject(reference, forward, device)
+    fitting = _fitting(prompts, before, max_new_tokens, cutoff_len)
+    measurement = _Measurement(before, prompts, fitting, rewards, samples, max_new_tokens, seed, kept_in)
+    for point in points:  # first, since measuring may take hours
+        measurement.compare_tokens(point)
+    found = [measurement.measure(FrontierModel(REFERENCE, reference), before)]
     for number, point in enumerate(points, 1):
         say(f"{number} of {len(points)}: {point.name}")
-        found.append(taken.measure(point, Subject(point.spec, how, device), before))
+        found.append(measurement.measure(point, Subject(point.spec, forward, device)))
         give_back_memory()
-    if store is not None:
-        store.remove()
+    measurement.remove_kept()
     return Frontier(
         reference=REFERENCE,
         points=[point for point, _ in found],
         rewards=list(rewards),
-        prompts=len(kept),
-        left_out=len(prompts) - len(kept),
+        prompts=len(fitting),
+        left_out=len(prompts) - len(fitting),
         samples=samples,
         max_new_tokens=max_new_tokens,
         seed=seed,
-        precision=how.name,
+        precision=forward.name,
         answers=[answer for _, answers in found for answer in answers],
     )
 
@@ -134,71 +114,100 @@ def _check(
 ) -> None:
     if temperature != 1.0:
         raise UsageError(
-            f"temperature {temperature:g}: KL is that of the distribution that is sampled, which is the model's own at "
+            f"temperature {temperature:g}: KL is that of the sampled distribution, which is the model's own at "
             "temperature 1 only"
         )
     if samples < 1:
         raise UsageError(f"samples {samples}: at least one answer to each prompt is needed")
     if not rewards:
-        raise UsageError("no reward is named, so nothing can stand against the KL")
+        raise UsageError("no reward is named: nothing to measure against the KL")
     names = [REFERENCE, *(point.name for point in points)]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(
-            f"two points are called {twice}; name each model once, and none {REFERENCE}, which is what the others are "
-            "compared with: a point is called as its folder is"
+            f"two points are called {twice}; name each model once, and no folder {REFERENCE}, which is the name of the "
+            "model that all are compared with"
         )
 
 
-class _Sampling:
-    """Prompts and rewards that are the same for every point."""
+def _fitting(
+    prompts: Sequence[Record], reference: Subject, max_new_tokens: int, cutoff_len: int
+) -> dict[int, list[int]]:
+    """Index → token ids of the prompts that leave room for a longest answer."""
+    rendered = {index: prompt_ids(prompt, reference.template) for index, prompt in enumerate(prompts)}
+    fitting = {index: ids for index, ids in rendered.items() if len(ids) + max_new_tokens <= cutoff_len}
+    if not fitting:
+        raise DataError(
+            f"none of {len(prompts)} prompts leaves room for an answer of {max_new_tokens} tokens within "
+            f"{cutoff_len}; raise cutoff_len or lower max_new_tokens"
+        )
+    return fitting
+
+
+class _Measurement:
+    """The reference, prompts and rewards, the same for every point."""
 
     def __init__(
         self,
-        places: Sequence[int],
+        reference: Subject,
         prompts: Sequence[Record],
-        rendered: Sequence[Sequence[int]],
+        fitting: Mapping[int, list[int]],
         rewards: Mapping[str, RewardFunction],
         samples: int,
         max_new_tokens: int,
         seed: int,
-        kept: KeptAnswers | None,
+        kept_in: Path | None,
     ) -> None:
-        self._kept = kept
-        self._places = places
-        self._prompts = prompts
-        self._rendered = rendered
+        self._reference = reference
+        self._indices = list(fitting)
+        self._prompts = [prompts[index] for index in fitting]
+        self._rendered = list(fitting.values())
         self._rewards = rewards
         self._samples = samples
-        # The unit of every interval: all answers to one prompt, also where the prompt was given twice.
-        self._units = [prompt_key(one.prompt) for one in prompts for _ in range(samples)]
+        # The unit of every interval: all answers to a prompt, also of a prompt that was given twice.
+        self._units = [prompt_key(one.prompt) for one in self._prompts for _ in range(samples)]
         self._decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
-        self._seeds = [sampling_seed(seed, "frontier", place, sample) for place in places for sample in range(samples)]
+        self._seeds = [sampling_seed(seed, "frontier", index, sample) for index in fitting for sample in range(samples)]
+        settings = {
+            "reference": reference.identity,
+            "prompts": self._rendered,
+            "samples": samples,
+            "precision": reference.precision.name,
+            "max_new_tokens": max_new_tokens,
+            "seed": seed,
+            "places": self._indices,
+        }
+        self._kept = None if kept_in is None else KeptAnswers(kept_in, settings)
 
-    def measure(
-        self, point: FrontierModel, policy: Subject, reference: Subject
-    ) -> tuple[FrontierPoint, list[FrontierAnswer]]:
-        groups, scores = self._measured(policy, reference)
+    def measure(self, point: FrontierModel, policy: Subject) -> tuple[FrontierPoint, list[FrontierAnswer]]:
+        """The point, and its answers."""
+        groups, scores = self._scored(policy)
         answers = self._answers(point.name, policy, groups, scores)
-        return self._point(point, policy, answers, reference=policy is reference), answers
+        return self._point(point, policy, answers), answers
 
-    def _measured(self, policy: Subject, reference: Subject) -> tuple[list[EncodedGroup], list[AnswerScore]]:
+    def remove_kept(self) -> None:
+        """All points are measured."""
+        if self._kept is not None:
+            self._kept.remove()
+
+    def _scored(self, policy: Subject) -> tuple[list[EncodedGroup], list[AnswerScore]]:
         """The answers of a point and their scores: kept ones, or sampled, scored and kept now."""
         found = self._kept.read(policy.identity, self._rendered) if self._kept is not None else None
         if found is not None:
             return found
         groups = self._sample(policy)
-        scores = [score for group in score_answers(policy, reference, groups) for score in group]
+        scores = [score for group in score_answers(policy, self._reference, groups) for score in group]
         if self._kept is not None:
             self._kept.write(policy.identity, groups, scores)
         return groups, scores
 
-    def compare_tokens(self, point: FrontierModel, reference: Subject) -> None:
-        """Refuse a model that does not read the prompts as the reference does; only its tokenizer is loaded.
+    def compare_tokens(self, point: FrontierModel) -> None:
+        """Refuses a model that reads the prompts differently from the reference; only its tokenizer is loaded.
 
         Raises:
-            ModelError: its tokenizer, or what its template makes of the prompts, is another one.
+            ModelError: its tokenizer differs, or its template renders the prompts differently.
         """
+        reference = self._reference
         template = point.spec.chat_template(point.spec.tokenizer())
         if template.tokenizer.get_vocab() != reference.template.tokenizer.get_vocab():
             raise ModelError(
@@ -209,7 +218,7 @@ class _Sampling:
             if prompt_ids(one, template) != ids:
                 raise ModelError(
                     f"{point.name}: its chat template writes prompts in another way than that of the reference "
-                    f"{reference.spec.model}; name one template for both"
+                    f"{reference.spec.model}; use one template for both"
                 )
 
     def _sample(self, policy: Subject) -> list[EncodedGroup]:
@@ -242,7 +251,7 @@ class _Sampling:
         return [
             FrontierAnswer(
                 point=name,
-                prompt=self._places[place // self._samples],
+                prompt=self._indices[place // self._samples],
                 sample=place % self._samples,
                 text=text,
                 tokens=len(one),
@@ -255,11 +264,9 @@ class _Sampling:
             for place, (one, text, score) in enumerate(zip(ids, texts, scores, strict=True))
         ]
 
-    def _point(
-        self, point: FrontierModel, policy: Subject, answers: Sequence[FrontierAnswer], *, reference: bool
-    ) -> FrontierPoint:
+    def _point(self, point: FrontierModel, policy: Subject, answers: Sequence[FrontierAnswer]) -> FrontierPoint:
         def mean(values: Sequence[float | None]) -> Interval:
-            """Over the answers that have a value."""
+            """Mean over the answers that have a value."""
             given = [(value, unit) for value, unit in zip(values, self._units, strict=True) if value is not None]
             return cluster_mean_interval([value for value, _ in given], [unit for _, unit in given])
 
@@ -281,7 +288,7 @@ class _Sampling:
             step=point.step,
             model=point.spec.model,
             identity=policy.identity,
-            reference=reference,
+            reference=policy is self._reference,
             rewards={reward: mean(given) for reward, given in scores.items()},
             kl=mean(kl),
             kl_error=standard_error(kl, self._units),
