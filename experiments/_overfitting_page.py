@@ -8,7 +8,7 @@ from typing import Any
 from _markdown import interval, markdown
 from _shown import ends, points, record_of, runs_of, side_by_side
 
-from palate.charts import Point, scatter_chart, svg_file
+from palate.charts import DataPoint, scatter_chart, svg_file
 
 
 def _references(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -122,13 +122,13 @@ def _side_by_side(result: Mapping[str, Any]) -> str:
 
 def figures(result: Mapping[str, Any]) -> dict[str, str]:
     """Margins in and out of training; knowledge lost against distance gone."""
-    gap: dict[str, list[Point]] = {}
-    lost: dict[str, list[Point]] = {}
+    gap: dict[str, list[DataPoint]] = {}
+    lost: dict[str, list[DataPoint]] = {}
     for name, cell in runs_of(result).items():
         record = cell["record"]
         train, held_out = (ends(record["accuracy"][part]["margin"]) for part in ("train", "held_out"))
-        gap[name] = [Point(*train, *held_out)]
-        lost[name] = [Point(*ends(record["sampled"]["kl"]), *ends(record["kept"]["loss"]))]
+        gap[name] = [DataPoint(*train, *held_out)]
+        lost[name] = [DataPoint(*ends(record["sampled"]["kl"]), *ends(record["kept"]["loss"]))]
     return {
         "overfitting_margins.svg": svg_file(
             scatter_chart(

@@ -9,7 +9,7 @@ from _markdown import interval, markdown
 from _real_pairs import DEMO
 from _shown import ends, side_by_side
 
-from palate.charts import Point, Row, interval_chart, scatter_chart, svg_file
+from palate.charts import DataPoint, Row, interval_chart, scatter_chart, svg_file
 
 STARTS = ("none", "short", "longer")
 
@@ -112,8 +112,8 @@ def figures(result: Mapping[str, Any]) -> dict[str, str]:
         began, record = cells[f"start {start}"]["record"], cells[f"dpo from {start}"]["record"]
         after = record.get("from_first", record["sampled"])
         series[f"SFT {start}"] = [
-            Point(*ends(began["sampled"]["kl"]), *ends(record["on"][DEMO]["reference_mean"]), "before DPO"),
-            Point(*ends(after["kl"]), *ends(record["on"][DEMO]["policy_mean"]), "after DPO"),
+            DataPoint(*ends(began["sampled"]["kl"]), *ends(record["on"][DEMO]["reference_mean"]), "before DPO"),
+            DataPoint(*ends(after["kl"]), *ends(record["on"][DEMO]["policy_mean"]), "after DPO"),
         ]
     front = scatter_chart(
         series,

@@ -19,7 +19,7 @@ from _runs import METHODS, check_methods, run_cell
 from _world import read_reviews, sampled, subject, world_cell, world_place
 from pydantic import Field, model_validator
 
-from palate.charts import Point, scatter_chart, svg_file
+from palate.charts import DataPoint, scatter_chart, svg_file
 from palate.records import Messages
 from palate.stats import win_rate
 
@@ -155,11 +155,11 @@ def _paper_table(result: Result) -> str:
 
 
 def _figure(result: Result, opponent: str) -> str:
-    series: dict[str, list[Point]] = {}
+    series: dict[str, list[DataPoint]] = {}
     for domain in DOMAINS:
         for record in _wins(result):
             series[f"{_name(record)}: {domain}"] = [
-                Point(row["temperature"], None, None, *(row[opponent][key] for key in ("estimate", "low", "high")))
+                DataPoint(row["temperature"], None, None, *(row[opponent][key] for key in ("estimate", "low", "high")))
                 for row in record["wins"]
                 if row["domain"] == domain
             ]

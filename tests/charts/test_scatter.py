@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 import pytest
 from markupsafe import Markup
 
-from palate.charts import Point, scatter_chart, svg_file
+from palate.charts import DataPoint, scatter_chart, svg_file
 from palate.charts.scale import square_root, tick_labels
 
-DPO = [Point(4.0, 3.0, 5.0, 0.6, 0.5, 0.7, "β 0.1"), Point(1.0, 0.5, 1.5, 0.4, 0.3, 0.5, "β 1")]
-PPO = [Point(9.0, 8.0, 10.0, 0.5, 0.4, 0.6, "")]
+DPO = [DataPoint(4.0, 3.0, 5.0, 0.6, 0.5, 0.7, "β 0.1"), DataPoint(1.0, 0.5, 1.5, 0.4, 0.3, 0.5, "β 1")]
+PPO = [DataPoint(9.0, 8.0, 10.0, 0.5, 0.4, 0.6, "")]
 
 
 def elements(svg: Markup, name: str, class_: str = "") -> list[ElementTree.Element]:
@@ -54,20 +54,20 @@ def test_a_square_root_axis_is_even_in_the_root() -> None:
 
 
 def test_a_kl_of_zero_is_not_on_a_log_axis_and_the_chart_says_so() -> None:
-    series = {"reference": [Point(0.0, 0.0, 0.0, 0.1, None, None)], "dpo": DPO}
+    series = {"reference": [DataPoint(0.0, 0.0, 0.0, 0.1, None, None)], "dpo": DPO}
     assert "1 point is not on this axis" in scatter_chart(series, x_scale="log")
     assert "not on this axis" not in scatter_chart(series, x_scale="sqrt")
 
 
 def test_infinite_intervals_are_left_out() -> None:
-    svg = scatter_chart({"one prompt": [Point(1.0, -math.inf, math.inf, 2.0, None, None)]})
+    svg = scatter_chart({"one prompt": [DataPoint(1.0, -math.inf, math.inf, 2.0, None, None)]})
     assert not elements(svg, "line", "interval")
     assert "inf" not in svg
 
 
 def test_groups_differ_in_shape_as_well_as_colour() -> None:
     svg = scatter_chart(
-        {"dpo": DPO, "ppo": [PPO[0]], "reference": [Point(0, 0, 0, 0.2, 0.1, 0.3)]}, muted=["reference"]
+        {"dpo": DPO, "ppo": [PPO[0]], "reference": [DataPoint(0, 0, 0, 0.2, 0.1, 0.3)]}, muted=["reference"]
     )
     assert len(elements(svg, "circle", "fill-a")) == 3  # two points and the legend's
     squares = elements(svg, "path", "fill-b")
@@ -88,9 +88,9 @@ def test_every_point_is_described() -> None:
 
 
 def test_labels_do_not_lie_on_each_other_nor_beyond_the_edge() -> None:
-    near = [Point(1.0 + 1e-6 * i, None, None, 1.0, None, None, f"step {i}") for i in range(5)]
+    near = [DataPoint(1.0 + 1e-6 * i, None, None, 1.0, None, None, f"step {i}") for i in range(5)]
     texts = elements(
-        scatter_chart({"dpo": [*near, Point(2.0, None, None, 3.0, None, None, "the last one")]}), "text", "near"
+        scatter_chart({"dpo": [*near, DataPoint(2.0, None, None, 3.0, None, None, "the last one")]}), "text", "near"
     )
     assert [one.text for one in texts] == ["step 0", "the last one"]
     assert float(texts[1].get("x", "")) + 6.3 * len("the last one") < 560

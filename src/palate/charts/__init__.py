@@ -6,14 +6,14 @@ look of the marks is in `chart.css`.
 
 from __future__ import annotations
 
-from palate.charts.plot import Axis, Chart, Point, Series, curve, draw, scatter_chart
+from palate.charts.plot import Axis, Chart, DataPoint, Series, curve, draw, scatter_chart
 from palate.charts.rows import Row, bar_chart, interval_chart
 from palate.charts.svg import stylesheet, svg_file
 
 __all__ = [
     "Axis",
     "Chart",
-    "Point",
+    "DataPoint",
     "Row",
     "Series",
     "bar_chart",

@@ -37,7 +37,7 @@ _HOVER = 120
 """Lines of up to this many points show the value under the pointer."""
 
 
-class Point(NamedTuple):
+class DataPoint(NamedTuple):
     """A point with its intervals; None or an infinite end leaves that interval out, and y None or NaN is a gap."""
 
     x: float
@@ -65,7 +65,7 @@ class Series:
     """
 
     name: str
-    points: Sequence[Point]
+    points: Sequence[DataPoint]
     colour: str = "a"
     line: Literal["solid", "dashed", "none"] = "solid"
     marks: bool = False
@@ -134,12 +134,12 @@ def curve(
     """
     each = list(values)
     intervals = ends or [(None, None)] * len(each)
-    points = [Point(x, None, None, y, low, high) for (x, y), (low, high) in zip(each, intervals, strict=True)]
+    points = [DataPoint(x, None, None, y, low, high) for (x, y), (low, high) in zip(each, intervals, strict=True)]
     return Series(name, points, colour, line="dashed" if marks else "solid", marks=marks, band=band)
 
 
 def scatter_chart(
-    groups: Mapping[str, Sequence[Point]],
+    groups: Mapping[str, Sequence[DataPoint]],
     *,
     key: str = "scatter",
     title: str = "Reward against KL",
@@ -162,14 +162,14 @@ def scatter_chart(
     coloured = [name for name in groups if name not in muted]
     series = []
     for name, points in groups.items():
-        place = coloured.index(name) if name in coloured else 0
+        index = coloured.index(name) if name in coloured else 0
         series.append(
             Series(
                 name,
                 sorted(points, key=lambda point: point.x) if order == "x" else points,
-                COLOURS[place % len(COLOURS)] if name in coloured else "d",
+                COLOURS[index % len(COLOURS)] if name in coloured else "d",
                 marks=True,
-                shape=place % _SHAPES,
+                shape=index % _SHAPES,
             )
         )
     aside = {"sqrt": " (square-root axis)", "log": " (logarithmic axis)"}.get(x_scale, "")
@@ -198,10 +198,10 @@ def draw(chart: Chart) -> Markup:
 def describe(chart: Chart) -> str:
     """What a chart shows, in words, for a reader who cannot see it: where curves start and end, or every point."""
     if chart.x.scale == "steps":
-        told = [_course(series, chart) for series in chart.series]
+        texts = [_course(series, chart) for series in chart.series]
     else:
-        told = [_tip(series, place, chart) for series in chart.series for place in range(len(series.points))]
-    return f"{chart.title}: {'; '.join(told)}."
+        texts = [_tip(series, index, chart) for series in chart.series for index in range(len(series.points))]
+    return f"{chart.title}: {'; '.join(texts)}."
 
 
 def _course(series: Series, chart: Chart) -> str:
@@ -213,11 +213,11 @@ def _course(series: Series, chart: Chart) -> str:
     return f"{series.name} is {first}" if len(ends) == 1 else f"{series.name} goes from {first} to {last}"
 
 
-def _tip(series: Series, place: int, chart: Chart) -> str:
+def _tip(series: Series, index: int, chart: Chart) -> str:
     """What the pointer shows at a point: `held-out, step 40: 0.61 (0.55 to 0.66)`."""
     if series.tips:
-        return series.tips[place]
-    point = series.points[place]
+        return series.tips[index]
+    point = series.points[index]
     name = f"{series.name}, {point.label}" if point.label and point.label != series.name else series.name
     y = estimate_text(point.y, point.y_low, point.y_high, as_percent=chart.y.percent)
     y = y if point.y is not None and math.isfinite(point.y) else "not finite"
@@ -282,8 +282,8 @@ def _marks(series: Series, chart: Chart, x: Scale, y: Scale) -> list[Markup]:
     parts = []
     pixels = _pixels(series, x, y)
     alone = {stretch[0] for stretch in _stretches(pixels) if len(stretch) == 1}
-    for place, (point, pixel) in enumerate(zip(series.points, pixels, strict=True)):
-        tip = _tip(series, place, chart)
+    for index, (point, pixel) in enumerate(zip(series.points, pixels, strict=True)):
+        tip = _tip(series, index, chart)
         if pixel is None:
             if x.shows(point.x):
                 cross = f"M{x(point.x) - 3:.1f} {y.start - 9}l6 6m0 -6l-6 6"
@@ -338,8 +338,8 @@ def _mark(series: Series, x: float, y: float, tip: str = "") -> Markup:
     return path([(x + _SIZE * across, y + _SIZE * down) for across, down in corners], class_, close="Z", tip=tip)
 
 
-def _point_labels(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
-    """Labels next to their points; one that would overlap another is left out, since the pointer shows it."""
+def _point_labels(points: Sequence[DataPoint], x: Scale, y: Scale) -> list[Markup]:
+    """Labels next to their points; a label that would overlap another is left out (the pointer shows it)."""
     parts: list[Markup] = []
     taken: list[tuple[float, float, float]] = []
     for point in points:

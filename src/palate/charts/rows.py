@@ -13,7 +13,7 @@ from palate.charts.svg import CHARACTER, WIDTH, drawing, element, label, line
 from palate.charts.text import estimate_text, percent, shortened
 
 _LABEL, _WIDE_LABEL = 36, 58
-"""Longest labels beside and above a row, in characters."""
+"""Longest labels to the left of a row and above it, in characters."""
 _NARROW = 400
 
 
@@ -50,16 +50,16 @@ def interval_chart(key: str, title: str, rows: Sequence[Row], *, level: tuple[fl
     if level is not None:
         parts.append(line(x(level[0]), top - 6, x(level[0]), bottom, "level"))
         parts.append(label(level[1], x(level[0]), top - 12, "note", "middle"))
-    for place, row in enumerate(rows):
-        at = top + height * (place + 0.5)
+    for index, row in enumerate(rows):
+        at = top + height * (index + 0.5)
         parts.append(label(shortened(row.label, _LABEL), left - 12, at + 4, "name", "end"))
         if math.isfinite(row.value):
             low, high = (x(min(1.0, max(0.0, end))) for end in (row.low, row.high))
             parts.append(line(low, at, high, at, f"interval stroke-{row.colour}"))
             parts.append(element("circle", cx=x(row.value), cy=at, r=5, class_=f"dot fill-{row.colour}"))
             parts.append(label(percent(row.value), WIDTH - 4, at + 4, "name", "end"))
-    told = "; ".join(f"{row.label} {estimate_text(row.value, row.low, row.high, as_percent=True)}" for row in rows)
-    return drawing(key, title, f"{title}: {told}.", bottom + 34, parts)
+    texts = "; ".join(f"{row.label} {estimate_text(row.value, row.low, row.high, as_percent=True)}" for row in rows)
+    return drawing(key, title, f"{title}: {texts}.", bottom + 34, parts)
 
 
 def bar_chart(key: str, title: str, rows: Sequence[Row]) -> Markup:
@@ -68,11 +68,11 @@ def bar_chart(key: str, title: str, rows: Sequence[Row]) -> Markup:
     room = _NARROW - 8 - CHARACTER * max((len(row.text) for row in rows), default=0)
     longest = max((row.value for row in rows), default=0) or 1
     parts = []
-    for place, row in enumerate(rows):
-        top = height * place
+    for index, row in enumerate(rows):
+        top = height * index
         bar = max(1.0, room * row.value / longest)
         parts.append(label(shortened(row.label, _WIDE_LABEL), 0, top + 14, "name", "start"))
         parts.append(element("rect", x=0, y=top + 20, width=bar, height=13, rx=2, class_=f"fill-{row.colour}"))
         parts.append(label(row.text, bar + 8, top + 31, "tick", "start"))
-    told = "; ".join(f"{row.label} {row.text}" for row in rows)
-    return drawing(key, title, f"{title}: {told}.", height * len(rows), parts, width=_NARROW)
+    texts = "; ".join(f"{row.label} {row.text}" for row in rows)
+    return drawing(key, title, f"{title}: {texts}.", height * len(rows), parts, width=_NARROW)

@@ -45,7 +45,7 @@ class Scale:
         return value > 0 if self.kind == "log" else value >= 0 or self.kind != "sqrt"
 
     def ends(self, low: float | None, high: float | None) -> tuple[float, float] | None:
-        """The pixels of an interval, cut at the ends of the axis; None unless it is finite and has a width."""
+        """The pixels of an interval, clipped to the axis; None unless it is finite and has a width."""
         if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)) or low >= high:
             return None
         return self(max(low, self.low)), self(min(high, self.high))

@@ -24,8 +24,8 @@ def number(value: float | None, digits: int = 4) -> str:
         return f"{mantissa}e{int(exponent)}".replace("-", "−")
     if float(value).is_integer() or abs(value) >= 10**digits:
         return f"{value:,.0f}".replace("-", "−")
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{min(places, digits)}f}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{min(decimals, digits)}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
 
 

@@ -51,27 +51,27 @@ def answer_prompts(
         prompts: a dataset with prompts, as `data.prompts` reads it.
         say: receives a line before each model is loaded, and the number of rows without a prompt.
     """
-    asked, dropped = load_prompts(prompts)
+    records, dropped = load_prompts(prompts)
     if dropped:
         say(f"{len(dropped)} rows have no prompt and are left out, first {dropped[0].id}: {dropped[0].reason}")
     first = next(iter(runs.values()))
-    say(f"answering {len(asked)} prompts with the reference, {first.reference.model}")
-    reference = _answers(first.reference, asked, max_new_tokens)
+    say(f"answering {len(records)} prompts with the reference, {first.reference.model}")
+    reference = _answers(first.reference, records, max_new_tokens)
     outputs: dict[str, list[str]] = {}
     for name, run in runs.items():
-        say(f"answering {len(asked)} prompts with {name}")
-        outputs[name] = _answers(run.policy, asked, max_new_tokens)
+        say(f"answering {len(records)} prompts with {name}")
+        outputs[name] = _answers(run.policy, records, max_new_tokens)
     return [
-        SideBySide(one.prompt, {name: texts[number] for name, texts in outputs.items()}, reference[number])
-        for number, one in enumerate(asked)
+        SideBySide(record.prompt, {name: texts[number] for name, texts in outputs.items()}, reference[number])
+        for number, record in enumerate(records)
     ]
 
 
 def _answers(spec: ModelSpec, prompts: Sequence[Record], max_new_tokens: int) -> list[str]:
     device = default_device()
     subject = Subject(spec, resolve("auto", device), device)
-    asked, tools = [one.prompt for one in prompts], [one.tools for one in prompts]
-    found = subject.answer(asked, Decoding(max_new_tokens=max_new_tokens), tools=tools)
+    decoding = Decoding(max_new_tokens=max_new_tokens)
+    found = subject.answer([record.prompt for record in prompts], decoding, tools=[record.tools for record in prompts])
     del subject
     give_back_memory()
     return found

@@ -81,6 +81,5 @@ def accuracy_of_rewards(spec: ModelSpec, pairs: list[PreferencePair], options: S
 
 def _say_left_out(left_out: int, pairs: int, options: ScoringOptions) -> None:
     if left_out:
-        options.say(
-            f"{left_out} of {pairs} pairs are left out: longer than {options.cutoff_len} tokens, or refused by the template"
-        )
+        why = f"longer than {options.cutoff_len} tokens, or refused by the template"
+        options.say(f"{left_out} of {pairs} pairs are left out: {why}")

@@ -6,7 +6,7 @@ Reports are made from the files of a run directory alone, so they can be made la
     judgements/   whether a run went well
     contents.py   reads a run directory
     curves.py     the charts of a run's metrics
-    key_figures.py, health_metrics.py, intervals.py, tables.py   what the pages show beside the charts
+    key_figures.py, health_metrics.py, intervals.py, tables.py   what the pages show besides charts
     html.py       from a template to a file
 """
 

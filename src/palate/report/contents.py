@@ -15,7 +15,7 @@ from palate.artifacts import RunDir, read_json, read_jsonl
 from palate.errors import ArtifactError
 
 T = TypeVar("T")
-Row = Mapping[str, Any]
+MetricRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class RunContents:
 
     path: Path
     run: Mapping[str, Any]
-    train: Sequence[Row]
-    evaluations: Sequence[Row]
+    train: Sequence[MetricRow]
+    evaluations: Sequence[MetricRow]
     data: Mapping[str, Any]
-    samples: Sequence[Row]
+    samples: Sequence[MetricRow]
     accuracy: Mapping[str, Any]
     baseline: Mapping[str, Any]
     problems: Sequence[str]
@@ -99,12 +99,12 @@ def read_contents(run_dir: Path) -> RunContents:
     )
 
 
-def _by_step(rows: Any) -> list[Row]:
+def _by_step(rows: Any) -> list[MetricRow]:
     latest = {row["step"]: row for row in rows if isinstance(row.get("step"), int | float)}
     return [latest[step] for step in sorted(latest)]
 
 
-def values_of(rows: Sequence[Row], name: str) -> list[tuple[float, float | None]]:
+def values_of(rows: Sequence[MetricRow], name: str) -> list[tuple[float, float | None]]:
     """(step, value) of a metric in the rows that have it; None for a value that was not finite."""
     return [(float(row["step"]), finite(row[name])) for row in rows if name in row]
 

@@ -13,8 +13,7 @@ from palate.charts import Axis, Chart, Row, Series, curve, draw, interval_chart
 from palate.charts.plot import COLOURS
 from palate.charts.scale import ScaleName
 from palate.charts.text import number, percent
-from palate.report.contents import Row as MetricRow
-from palate.report.contents import RunContents, is_number, mapping, values_of
+from palate.report.contents import MetricRow, RunContents, is_number, mapping, values_of
 from palate.report.intervals import FEWEST_PROMPTS, held_out_interval, json_interval
 from palate.report.judgements.stages import ONLINE, nouns, stage_of
 
@@ -86,7 +85,7 @@ def accuracy_row(label: str, item: Any, colour: str) -> list[Row]:
 
 
 def accuracies(title: str, rows: Sequence[Row]) -> Markup:
-    """Accuracies with their intervals beside chance; one such chart on a page."""
+    """Accuracies with their intervals and the level of chance; one such chart on a page."""
     return interval_chart("chart-accuracy", title, rows, level=_CHANCE)
 
 

@@ -1,4 +1,4 @@
-"""Metrics of the answers that evaluations sample: a table and charts, beside the reference and the config's limits."""
+"""Metrics of the answers sampled at evaluations: a table and charts, with the reference's values and the limits."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def health_charts(contents: RunContents) -> list[Drawing]:
         "Length of sampled answers": (before.get("length"), "reference"),
     }
     found = []
-    for place, (title, unit, lines) in enumerate(_CHARTS):
+    for index, (title, unit, lines) in enumerate(_CHARTS):
         series = [
             curve(label, values, colour, marks=True)
             for name, label, colour in lines
@@ -67,7 +67,7 @@ def health_charts(contents: RunContents) -> list[Drawing]:
         if series:
             level, label = levels.get(title, (None, ""))
             axis = Axis(unit, percent=unit == "share", levels=[(float(level), label)] if is_number(level) else [])
-            found.append((title, drawn(Chart(f"chart-health-{place}", title, series, axis))))
+            found.append((title, drawn(Chart(f"chart-health-{index}", title, series, axis))))
     return found
 
 

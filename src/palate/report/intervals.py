@@ -8,7 +8,7 @@ from typing import Any
 from scipy import special
 
 from palate.charts.text import estimate_text, interval_text
-from palate.report.contents import Row, finite, mapping
+from palate.report.contents import MetricRow, finite, mapping
 from palate.stats import Interval, wilson
 
 FEWEST_PROMPTS = 10
@@ -17,7 +17,7 @@ SHARES = frozenset({"rewards/accuracies", "ended"})
 """Metrics that are shares of rows, 0 … 1."""
 
 
-def held_out_interval(row: Row, metric: str) -> Interval | None:
+def held_out_interval(row: MetricRow, metric: str) -> Interval | None:
     """A metric of an evaluation with its interval; None where the row has no standard error.
 
     A share has Wilson's interval with the effective number of rows, any other mean Student's over prompts.
@@ -53,7 +53,7 @@ def shown(interval: Interval | None, *, as_percent: bool = False) -> str:
     return estimate_text(interval.estimate, interval.low, interval.high, as_percent=as_percent)
 
 
-def _standard_error(row: Row, metric: str) -> float | None:
+def _standard_error(row: MetricRow, metric: str) -> float | None:
     error = finite(row.get(f"se/{metric}"))
     if error is None and metric == "rewards/margins":
         # In KTO the margin is the difference of two means over different rows.

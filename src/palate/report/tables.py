@@ -12,7 +12,7 @@ from palate.report.contents import is_number
 from palate.report.html import redacted, value
 
 _ROWS = 20
-"""Longer tables are cut after this many rows, with the number of the others."""
+"""Rows that a table shows; the number of the others is given."""
 _IDS = 5
 _LONG = 160
 

@@ -49,9 +49,9 @@ class KeptAnswers:
             return None
         groups = [
             EncodedGroup(
-                str(place), np.array(prompt, dtype=np.int32), tuple(_completion(one["ids"]) for one in answers)
+                str(index), np.array(prompt, dtype=np.int32), tuple(_completion(one["ids"]) for one in answers)
             )
-            for place, (prompt, answers) in enumerate(zip(prompts, rows, strict=True))
+            for index, (prompt, answers) in enumerate(zip(prompts, rows, strict=True))
         ]
         return groups, [AnswerScore(*one["score"].values()) for answers in rows for one in answers]
 

@@ -229,11 +229,11 @@ class _Measurement:
         )
         return [
             EncodedGroup(
-                str(place),
-                single[place * self._samples].prompt_ids,
-                tuple(one.completions[0] for one in single[place * self._samples : (place + 1) * self._samples]),
+                str(index),
+                single[index * self._samples].prompt_ids,
+                tuple(one.completions[0] for one in single[index * self._samples : (index + 1) * self._samples]),
             )
-            for place in range(len(self._prompts))
+            for index in range(len(self._prompts))
         ]
 
     def _answers(
@@ -251,17 +251,17 @@ class _Measurement:
         return [
             FrontierAnswer(
                 point=name,
-                prompt=self._indices[place // self._samples],
-                sample=place % self._samples,
+                prompt=self._indices[index // self._samples],
+                sample=index % self._samples,
                 text=text,
                 tokens=len(one),
                 ended=bool(one) and one[-1] in stops,
-                rewards={reward: values[place] for reward, values in given.items()},
+                rewards={reward: values[index] for reward, values in given.items()},
                 logp=score.logp,
                 ref_logp=score.ref_logp,
                 kl=score.kl,
             )
-            for place, (one, text, score) in enumerate(zip(ids, texts, scores, strict=True))
+            for index, (one, text, score) in enumerate(zip(ids, texts, scores, strict=True))
         ]
 
     def _point(self, point: FrontierModel, policy: Subject, answers: Sequence[FrontierAnswer]) -> FrontierPoint:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from palate.charts.text import number
 from palate.config.stages.health import DEFAULT_LIMITS
 from palate.evaluation.table import printable, prompt_answers
-from palate.report.contents import Row, RunContents, is_number, mapping, values_of
+from palate.report.contents import MetricRow, RunContents, is_number, mapping, values_of
 from palate.report.judgements.stages import ONLINE, stage_of
 from palate.stats.repetition import ends_in_loop
 
@@ -105,7 +105,7 @@ def _of_sampling(contents: RunContents) -> list[str]:
     return found
 
 
-def _ends(rows: Sequence[Row], metric: str) -> tuple[float, float] | None:
+def _ends(rows: Sequence[MetricRow], metric: str) -> tuple[float, float] | None:
     """Means of a metric over the first and the last fifth of its rows; None if fewer than two have it."""
     values = [value for _, value in values_of(rows, metric) if value is not None]
     if len(values) < 2:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from scipy import special
 
 from palate.charts.text import number
-from palate.report.contents import Row, RunContents, is_number, values_of
+from palate.report.contents import MetricRow, RunContents, is_number, values_of
 from palate.report.intervals import FEWEST_PROMPTS, SHARES, held_out_interval
 from palate.report.judgements.collapse import at_limit, collapse_symptoms, large_kl
 from palate.report.judgements.stages import EXPECTED, ONLINE, Expectation, counted, stage_of
@@ -116,7 +116,7 @@ def judge(values: Sequence[float], should: Literal[-1, 1]) -> tuple[float | None
     return start, end, "right" if moved > 0 else "wrong"
 
 
-def _held_out(contents: RunContents, expected: Expectation, rows: Sequence[Row]) -> Direction:
+def _held_out(contents: RunContents, expected: Expectation, rows: Sequence[MetricRow]) -> Direction:
     """The last evaluation against the known start, or against the first evaluation."""
     metric, last = expected.metric, rows[-1]
     known = _known_start(contents, metric)

@@ -127,10 +127,10 @@ def _held_out_rows(run: RunContents) -> int:
 def _accuracy(names: Sequence[str], runs: Sequence[RunContents]) -> Markup | None:
     """Preference accuracy of every run after training, and of each different reference above its run."""
     rows: list[Row] = []
-    for place, (name, run) in enumerate(zip(names, runs, strict=True)):
-        if place == 0 or run.accuracy.get("reference") != runs[0].accuracy.get("reference"):
+    for index, (name, run) in enumerate(zip(names, runs, strict=True)):
+        if index == 0 or run.accuracy.get("reference") != runs[0].accuracy.get("reference"):
             rows += accuracy_row(
-                "reference" if place == 0 else f"reference of {name}", run.accuracy.get("reference"), "d"
+                "reference" if index == 0 else f"reference of {name}", run.accuracy.get("reference"), "d"
             )
-        rows += accuracy_row(name, run.accuracy.get("policy"), _COLOURS[place % len(_COLOURS)])
+        rows += accuracy_row(name, run.accuracy.get("policy"), _COLOURS[index % len(_COLOURS)])
     return accuracies("Preference accuracy", rows) if rows else None

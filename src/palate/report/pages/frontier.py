@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from palate.artifacts import atomic_folder, plain, write_json, write_text
-from palate.charts import Point, scatter_chart
+from palate.charts import DataPoint, scatter_chart
 from palate.charts.scale import ScaleName
 from palate.charts.text import number
 from palate.errors import ArtifactError
@@ -74,8 +74,8 @@ def frontier_page(facts: Mapping[str, Any], *, x_scale: ScaleName = "sqrt") -> s
             *([("prompts left out", f"{facts['left_out']}, too long")] if facts["left_out"] else []),
         ],
         charts=[
-            (reward, frontier_figure(points, reward, key=f"frontier-{place}", x_scale=x_scale))
-            for place, reward in enumerate(facts["rewards"])
+            (reward, frontier_figure(points, reward, key=f"frontier-{index}", x_scale=x_scale))
+            for index, reward in enumerate(facts["rewards"])
         ],
         table=frontier_table(facts),
     )
@@ -83,13 +83,13 @@ def frontier_page(facts: Mapping[str, Any], *, x_scale: ScaleName = "sqrt") -> s
 
 def frontier_figure(points: Sequence[Mapping[str, Any]], reward: str, *, key: str, x_scale: ScaleName) -> Markup:
     """One reward of the points of a `frontier.json` against KL; checkpoints are joined by step, other points by KL."""
-    groups: dict[str, list[Point]] = {}
+    groups: dict[str, list[DataPoint]] = {}
     for point in points:
         kl, found = point["kl"], point["rewards"][reward]
         step = f"step {point['step']}" if point["step"] is not None else ""
         # KL is never negative, but Student's interval may be.
         low = None if kl["low"] is None else max(0.0, kl["low"])
-        mark = Point(kl["estimate"], low, kl["high"], found["estimate"], found["low"], found["high"], step)
+        mark = DataPoint(kl["estimate"], low, kl["high"], found["estimate"], found["low"], found["high"], step)
         groups.setdefault(str(point["group"] or point["name"]), []).append(mark)
     references = [point for point in points if point["reference"]]
     stepped = all(point["step"] is not None for point in points if not point["reference"])

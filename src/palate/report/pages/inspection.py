@@ -23,7 +23,7 @@ def inspection_page(found: Inspection, title: str) -> str:
         title=title,
         found=found,
         sources=_sources(found),
-        places={row.id: place for place, row in rows},
+        row_numbers={row.id: index for index, row in rows},
         numbers=_numbers(found),
         lines=_lines(found),
         charts=_charts(found),
@@ -94,8 +94,8 @@ def _charts(found: Inspection) -> list[Drawing]:
         "Topics of the prompts": {", ".join(cluster.words): cluster.prompts for cluster in found.clusters},
     }
     charts: list[Drawing] = []
-    for place, (title, of) in enumerate(counts.items()):
+    for index, (title, of) in enumerate(counts.items()):
         if total := sum(of.values()):
             rows = [Row(name, n, text=f"{n:,} ({percent(n / total)})") for name, n in list(of.items())[:_BARS]]
-            charts.append((title, bar_chart(f"chart-{place}", title, rows)))
+            charts.append((title, bar_chart(f"chart-{index}", title, rows)))
     return charts

@@ -131,10 +131,10 @@ def drift_table(runs: Sequence[PipelineRun]) -> Table | None:
 def drift_charts(runs: Sequence[PipelineRun]) -> list[Drawing]:
     """KL to the first model from run to run, and accuracies on the fixed pairs."""
     found: list[Drawing] = []
-    measured = [(place, json_interval(run.drift.get("kl"))) for place, run in enumerate(runs, 1)]
-    kl = [(place, interval) for place, interval in measured if interval is not None]
+    measured = [(index, json_interval(run.drift.get("kl"))) for index, run in enumerate(runs, 1)]
+    kl = [(index, interval) for index, interval in measured if interval is not None]
     if kl:
-        values = [(0.0, 0.0), *((float(place), interval.estimate) for place, interval in kl)]
+        values = [(0.0, 0.0), *((float(index), interval.estimate) for index, interval in kl)]
         ends = [(None, None), *((interval.low, interval.high) for _, interval in kl)]
         series = curve("policy", values, marks=True, ends=ends)
         title = "KL to the first model"

@@ -9,7 +9,7 @@ from typing import Any
 from palate.artifacts import RunDir, write_text
 from palate.charts.text import interval_text, number
 from palate.evaluation.table import prompt_answers
-from palate.report.contents import Row, RunContents, finite, is_number, mapping, read_contents
+from palate.report.contents import MetricRow, RunContents, finite, is_number, mapping, read_contents
 from palate.report.curves import accuracy_chart, lead_charts, more_charts
 from palate.report.health_metrics import health_charts, health_table
 from palate.report.html import render, value
@@ -104,7 +104,7 @@ def accuracy_note(accuracy: Mapping[str, Any]) -> str:
 
 def metric_table(contents: RunContents) -> Table | None:
     """First and last training row and the latest evaluations, a column for each metric."""
-    rows: list[tuple[str, Row]] = [("train", row) for row in [*contents.train[:1], *contents.train[1:][-1:]]]
+    rows: list[tuple[str, MetricRow]] = [("train", row) for row in [*contents.train[:1], *contents.train[1:][-1:]]]
     for row in contents.evaluations[-_LAST_EVALUATIONS:]:
         rows.append((counted(stage_of(contents), row.get("rows"), row.get("prompts")), row))
     metrics = _ONLINE_METRICS if stage_of(contents) in ONLINE else _METRICS
@@ -116,7 +116,7 @@ def metric_table(contents: RunContents) -> Table | None:
     return Table(["split", "step", *columns], lines, more, numeric=frozenset(range(1, len(columns) + 2)))
 
 
-def _cell(row: Row, name: str) -> str:
+def _cell(row: MetricRow, name: str) -> str:
     """A metric, of held-out rows with its 95 % interval."""
     if name not in row:
         return "–"

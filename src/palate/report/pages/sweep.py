@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from palate.artifacts import read_json, write_text
-from palate.charts import Axis, Chart, Point, Series, draw
+from palate.charts import Axis, Chart, DataPoint, Series, draw
 from palate.charts.text import number, percent
 from palate.errors import ArtifactError
 from palate.report.contents import RunContents, finite, is_number, mapping, read_contents
@@ -104,8 +104,8 @@ def write_sweep_report(folder: Path | str, output: Path | str | None = None) -> 
         left_out=max(0, len(curves) - MOST_RUNS),
         front=_front_note(front),
         findings=[
-            (f"{place}: {point.settings}", ", ".join(name.replace("_", " ") for name in point.health))
-            for place, point in enumerate(points, 1)
+            (f"{index}: {point.settings}", ", ".join(name.replace("_", " ") for name in point.health))
+            for index, point in enumerate(points, 1)
             if point.health
         ],
     )
@@ -136,18 +136,18 @@ def charts(points: Sequence[SweepPoint]) -> tuple[list[Drawing], list[bool]]:
     """The front for each pair of figures that are traded off, and all accuracies; and which points are on the front."""
     axes = _axes(points)
     measured: dict[int, list[Interval]] = {}
-    for place, point in enumerate(points):
+    for index, point in enumerate(points):
         intervals = [found for figure in axes if (found := point.interval(figure))]
         if axes and len(intervals) == len(axes):
-            measured[place] = intervals
+            measured[index] = intervals
     signs = [-1 if figure == KL else 1 for figure in axes]
     values = [[sign * one.estimate for sign, one in zip(signs, found)] for found in measured.values()]
-    front = {place for place, kept in zip(measured, on_front(values), strict=True) if kept}
+    front = {index for index, kept in zip(measured, on_front(values), strict=True) if kept}
     drawn: list[Drawing] = []
     for (i, x), (j, y) in list(combinations(enumerate(axes), 2))[:_MOST_PAIRS]:
         if measured:
             title = f"Trade-off of {_NAMES.get(x, x)} and {_NAMES.get(y, y)}"
-            pairs = {place: (found[i], found[j]) for place, found in measured.items()}
+            pairs = {index: (found[i], found[j]) for index, found in measured.items()}
             series = [
                 _marks("not on the front", points, {p: pair for p, pair in pairs.items() if p not in front}, (x, y)),
                 _marks("on the front", points, {p: pair for p, pair in pairs.items() if p in front}, (x, y)),
@@ -155,17 +155,17 @@ def charts(points: Sequence[SweepPoint]) -> tuple[list[Drawing], list[bool]]:
             drawn.append((title, draw(Chart(f"chart-front-{len(drawn)}", title, series, axes[y], axes[x]))))
     rows = [
         row
-        for place, point in enumerate(points)
+        for index, point in enumerate(points)
         for row in accuracy_row(
-            f"{place + 1}: {point.settings}",
+            f"{index + 1}: {point.settings}",
             point.accuracy.get("implied", point.accuracy.get("reward")),
-            "a" if place in front or not front else "d",
+            "a" if index in front or not front else "d",
         )
     ]
     if rows:
         title = "Preference accuracy on held-out pairs"
         drawn.append((title, accuracies(title, rows)))
-    return drawn, [place in front for place in range(len(points))]
+    return drawn, [index in front for index in range(len(points))]
 
 
 def on_front(points: Sequence[Sequence[float]]) -> list[bool]:
@@ -190,9 +190,9 @@ def point_table(
     keys = list(dict.fromkeys(key for point in points for key in point.values))
     accuracies, metrics = _figures_of(points)
     lines = []
-    for place, point in enumerate(points):
-        status = point.status if point.status != "completed" else "front" if front[place] else ""
-        name = f"{place + 1} · {status}" if status else str(place + 1)
+    for index, point in enumerate(points):
+        status = point.status if point.status != "completed" else "front" if front[index] else ""
+        name = f"{index + 1} · {status}" if status else str(index + 1)
         line: list[str | Link] = [Link(name, links[point.name]) if point.name in links else name]
         line += [_flat(point.values[key]) if key in point.values else "–" for key in keys]
         line += [shown(point.interval(figure), as_percent=True) for figure in accuracies]
@@ -238,19 +238,19 @@ def _marks(
     """The points of one group in two figures; those on the front are coloured and joined."""
     front = name == "on the front"
     marks, tips = [], []
-    for place, (x, y) in sorted(pairs.items(), key=lambda item: (item[1][0].estimate, item[1][1].estimate)):
-        marks.append(Point(x.estimate, x.low, x.high, y.estimate, y.low, y.high, str(place + 1)))
+    for index, (x, y) in sorted(pairs.items(), key=lambda item: (item[1][0].estimate, item[1][1].estimate)):
+        marks.append(DataPoint(x.estimate, x.low, x.high, y.estimate, y.low, y.high, str(index + 1)))
         values = ", ".join(
             f"{_NAMES.get(figure, figure)} {number(one.estimate, 3) if figure == KL else percent(one.estimate)}"
             for figure, one in zip(figures, (x, y), strict=True)
         )
-        tips.append(f"{place + 1}: {points[place].settings}: {values}" + (f", {name}" if front else ""))
+        tips.append(f"{index + 1}: {points[index].settings}: {values}" + (f", {name}" if front else ""))
     return Series(name, marks, "a" if front else "d", "dashed" if front else "none", marks=True, tips=tips)
 
 
 def _front_note(front: Sequence[bool]) -> str:
     """The points on the front in a sentence; empty if nothing is traded off."""
-    chosen = [str(place) for place, kept in enumerate(front, 1) if kept]
+    chosen = [str(index) for index, kept in enumerate(front, 1) if kept]
     if not chosen:
         return ""
     which = f"point{'s' if len(chosen) > 1 else ''} {', '.join(chosen)} of {len(front)} points"
