@@ -49,7 +49,7 @@ def _run(path: str, changes: Sequence[str], *, as_json: bool) -> None:
     for line in loaded.notices:
         print_note(line)
 
-    from palate.report.run import write_run_report
+    from palate.report.pages.run import write_run_report
     from palate.training.run import train
 
     try:
@@ -81,7 +81,7 @@ def _sweep(path: str, changes: Sequence[str], *, as_json: bool) -> None:
 
     from palate.artifacts import read_json
     from palate.pipelines.sweep import run_sweep
-    from palate.report.sweep import write_sweep_report
+    from palate.report.pages.sweep import write_sweep_report
 
     print_progress(f"sweep     {len(sweep.points)} runs over {', '.join(sweep.keys)}")
     facts, report = sweep.output_dir / "sweep.json", str(sweep.output_dir / "report.html")
@@ -107,7 +107,7 @@ def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
         print_note(line)
 
     from palate.pipelines.pipeline import run_pipeline
-    from palate.report.pipeline import is_pipeline_folder, write_pipeline_report
+    from palate.report.pages.pipeline import is_pipeline_folder, write_pipeline_report
 
     try:
         done = run_pipeline(pipeline, judges=_judge_rewards, say=print_progress, finished=_report_run)
@@ -142,7 +142,7 @@ def _judge_rewards(spec: str) -> RewardFunction:
 
 
 def _report_run(run: Path) -> None:
-    from palate.report.run import write_run_report
+    from palate.report.pages.run import write_run_report
 
     if is_main_process():
         write_run_report(run)

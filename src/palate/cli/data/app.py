@@ -57,7 +57,7 @@ def inspect_command(
     Example: palate data inspect pairs.jsonl --against test.jsonl -o page.html
     """
     from palate.data.contract import check_output_file
-    from palate.data.inspect import as_page, as_text, inspect_dataset
+    from palate.data.inspect import as_text, inspect_dataset
     from palate.data.parallel import all_cores
     from palate.data.sources.spec import find_sources
 
@@ -76,8 +76,9 @@ def inspect_command(
     )
     if output is not None:
         from palate.artifacts import write_text
+        from palate.report.pages.inspection import inspection_page
 
-        write_text(output, as_page(found, ", ".join(Path(name).name for name in request.dataset)))
+        write_text(output, inspection_page(found, ", ".join(Path(name).name for name in request.dataset)))
     if as_json:
         print_json(found.as_json())
     else:

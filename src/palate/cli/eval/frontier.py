@@ -16,7 +16,7 @@ from palate.errors import UsageError
 from palate.records import DatasetRequest
 
 if TYPE_CHECKING:
-    from palate.evaluation.frontier_points import Frontier
+    from palate.evaluation.frontier import Frontier
     from palate.records import RewardFunction
 
 Models = Annotated[
@@ -71,9 +71,8 @@ def command(
             f"--temperature {temperature:g}: the KL is that of the models themselves, sampled at 1; leave it"
         )
 
-    from palate.evaluation.frontier import measure_frontier
-    from palate.evaluation.frontier_models import frontier_models
-    from palate.report.frontier_page import check_folder, write_frontier
+    from palate.evaluation.frontier import frontier_models, measure_frontier
+    from palate.report.pages.frontier import check_folder, write_frontier
 
     if output is not None:
         check_folder(output)
@@ -128,7 +127,7 @@ def _note_left_out(found: Frontier, prompts: int, cutoff_len: int) -> None:
 def _table(facts: dict[str, Any], width: int | None) -> str:
     """Estimates ± half their intervals."""
     from palate.artifacts import plain
-    from palate.report.frontier_page import half_width
+    from palate.report.pages.frontier import half_width
 
     known = plain(facts)
     names = ["point", *known["rewards"], "KL", "ended", "distinct", "tokens"]
