@@ -56,8 +56,8 @@ def test_all_keys_without_effect_are_one_line() -> None:
     (line,) = found.lines()
     assert line == (
         "no effect here: overwrite_cache: true (no tokenised dataset is cached); "
-        "flash_attn: fa2 (attention chooses how attention is computed); "
-        "packing: false (batches are always packed, and rows never see each other); "
+        "flash_attn: fa2 (attention chooses the attention kernel); "
+        "packing: false (batches are always packed, and rows do not attend to each other); "
         "ray_num_workers: 4 (torchrun or accelerate starts the processes)"
     )
 
