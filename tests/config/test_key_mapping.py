@@ -202,7 +202,7 @@ def test_a_mixture_by_llamafactorys_keys(dataset: Any, strategy: Any, probs: Any
 @pytest.mark.parametrize(
     ("strategy", "probs", "words"),
     [
-        ("interleave_over", "0.7,0.3", "no row is drawn twice"),
+        ("interleave_over", "0.7,0.3", "no row is used twice"),
         ("interleave_under", "0.7", "must be 2 numbers"),
         ("interleave_under", "0.7,much", "must be 2 numbers"),
         ("interleave_under", "1,0", "numbers above 0"),

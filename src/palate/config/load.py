@@ -252,21 +252,21 @@ def _without_idle_evaluation(given: Translated) -> dict[str, Entry]:
 def _idle_keys(config: RunConfig) -> Iterable[str]:
     """Notices about given keys that have no effect because of other keys."""
     tuning, optim = config.finetuning_type, config.optim
-    idle = {f"with finetuning_type: {tuning}": keys for kind, keys in ONLY_WITH.items() if kind != tuning}
+    idle = {f"with finetuning_type: {tuning}": [k for kind, keys in ONLY_WITH.items() if kind != tuning for k in keys]}
     if config.create_new_adapter and not config.adapters:
-        idle["without adapter_name_or_path: a new adapter is made anyway"] = ("create_new_adapter",)
+        idle["without adapter_name_or_path: a new adapter is made anyway"] = ["create_new_adapter"]
     if config.quantization_bit != 4:
-        idle["without quantization_bit: 4"] = ("double_quantization",)
+        idle["without quantization_bit: 4"] = ["double_quantization"]
     if not optim.startswith(LOW_RANK_OPTIMISERS):
-        idle[f"with optim: {optim}"] = ("optim_args", "optim_target_modules")
+        idle[f"with optim: {optim}"] = ["optim_args", "optim_target_modules"]
     if config.warmup_steps and config.warmup_ratio:
-        idle["together with warmup_steps"] = ("warmup_ratio",)
+        idle["together with warmup_steps"] = ["warmup_ratio"]
     if config.eval_strategy != "steps":
-        idle[f"with eval_strategy: {config.eval_strategy}"] = ("eval_steps",)
+        idle[f"with eval_strategy: {config.eval_strategy}"] = ["eval_steps"]
     if config.max_steps > 0:
-        idle["together with max_steps"] = ("num_train_epochs",)
+        idle["together with max_steps"] = ["num_train_epochs"]
     if "wandb" not in config.report_to:
-        idle["without report_to: wandb"] = ("wandb_project",)
+        idle["without report_to: wandb"] = ["wandb_project"]
     given = config.model_fields_set
     yield from (f"{key} has no effect {why}" for why, keys in idle.items() for key in keys if key in given)
     if isinstance(config, ObjectiveChoice):

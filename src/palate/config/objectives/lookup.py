@@ -127,7 +127,7 @@ def _given_options(given: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"{key}: no objective has this option" + (f"; did you mean {near[0]}?" if near else ""))
         if value is None:
             continue
-        if values.get(key, value) != value:
+        if key in values and values[key] != value:
             raise ConfigError(f"{key}: given twice, as {values[key]} and (as an alias) {value}; keep one")
         values[key] = OPTIONS[key].read(key, value)
     return values

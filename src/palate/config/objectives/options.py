@@ -21,10 +21,10 @@ from palate.config.explain import complaint
 from palate.errors import ConfigError
 
 
-def _option(default: Any, argument: str, doc: str, *, required: bool = False, **bounds: float) -> Any:
+def _option(default: Any, argument: str, doc: str, *, required: bool = False, **bounds: Any) -> Any:
     """A field of the config; `argument` is the keyword of the loss function that the option becomes."""
     facts = {"default": "the objective's", "of_objective": default, "argument": argument, "required": required}
-    return Field(None, description=doc, json_schema_extra=facts, **bounds)  # type: ignore[arg-type]
+    return Field(None, description=doc, json_schema_extra=facts, **bounds)
 
 
 def _dimension_weights(value: Any) -> Any:
@@ -147,7 +147,7 @@ class Option:
 
 
 @functools.cache
-def _adapter(annotation: Any, **bounds: float) -> TypeAdapter[Any]:
+def _adapter(annotation: Any, **bounds: Any) -> TypeAdapter[Any]:
     return TypeAdapter(Annotated[annotation, Field(**bounds)], config=ConfigDict(allow_inf_nan=False))
 
 
