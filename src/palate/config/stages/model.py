@@ -22,7 +22,7 @@ class ModelFields(Fields):
         "but the last are merged into the model first, in order; with full and freeze, all are.",
     )
     add_tokens: Names = Field([], description="Ordinary tokens to add to the tokenizer: a list, or names with commas.")
-    add_special_tokens: Names = Field([], description="Special tokens to add to the tokenizer, such as <think>.")
+    add_special_tokens: Names = Field([], description="Special tokens to add to the tokenizer, such as `<think>`.")
     resize_vocab: bool = Field(
         default_factory=lambda data: bool(data.get("add_tokens") or data.get("add_special_tokens")),
         description="Resize the embedding to the tokenizer; a new row is the mean of the others.",
