@@ -261,11 +261,10 @@ def head_square_sums(
     """
     compute = compute_dtype(hidden, weight)
     sums = hidden.new_empty(len(hidden), dtype=torch.float32)
-    with torch.autocast(hidden.device.type, enabled=False):
-        h, w = hidden.to(compute), weight.to(compute)
-        b = None if bias is None else bias.to(compute)
-        for rows in row_chunks(len(h), weight.shape[0]):
-            sums[rows] = _square_sums(transformed(F.linear(h[rows], w, b).float(), scale, softcap))
+    h, w = hidden.to(compute), weight.to(compute)
+    b = None if bias is None else bias.to(compute)
+    for rows in row_chunks(len(h), len(w)):
+        sums[rows] = _square_sums(_chunk_logits(h[rows], w, b, scale, softcap))
     return sums
 
 
@@ -330,9 +329,16 @@ def _chunk_logps(
     softcap: float | None,
 ) -> torch.Tensor:
     """float32 [m] of one chunk: hidden [m, H], weight [V, H], bias [V], target_ids [m]."""
+    logits = _chunk_logits(hidden, weight, bias, scale, softcap)
+    return logits.gather(-1, target_ids[:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
+
+
+def _chunk_logits(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scale: float, softcap: float | None
+) -> torch.Tensor:
+    """float32 [m, V] from hidden [m, H] in the compute dtype."""
     with torch.autocast(hidden.device.type, enabled=False):
-        logits = transformed(F.linear(hidden, weight, bias).float(), scale, softcap)
-        return logits.gather(-1, target_ids[:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
+        return transformed(F.linear(hidden, weight, bias).float(), scale, softcap)
 
 
 def transformed(logits: torch.Tensor, scale: float, softcap: float | None) -> torch.Tensor:

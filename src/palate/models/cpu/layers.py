@@ -36,33 +36,18 @@ class FusedDecoderLayer(nn.Module):
     """Mixed into the class of a recognised layer by `apply_fused`."""
 
     def forward(
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: Any = None,
-        position_ids: torch.Tensor | None = None,
-        past_key_values: Any = None,
-        use_cache: bool | None = False,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
-        *,
-        layout: Layout | None = None,
-        **kwargs: Any,
+        self, hidden_states: torch.Tensor, *args: Any, layout: Layout | None = None, **kwargs: Any
     ) -> torch.Tensor:
         """[1, T, d] from [1, T, d]; a call without a packed row on a CPU goes to the stock forward."""
-        packed = layout is not None and attention_mask is None and past_key_values is None
-        maps = projections(self) if packed and _runs_fused(self, hidden_states, kwargs) else None
-        if layout is None or position_embeddings is None or maps is None:
+        positions = kwargs.get("position_embeddings")
+        # transformers calls layers by keyword; positional arguments would be a mask or a cache.
+        packed = layout is not None and not args and _runs_fused(self, hidden_states, kwargs)
+        maps = projections(self) if packed else None
+        if layout is None or positions is None or maps is None:
             extra = kwargs if layout is None else {**kwargs, "layout": layout}
-            stock: torch.Tensor = super().forward(
-                hidden_states,
-                attention_mask=attention_mask,
-                position_ids=position_ids,
-                past_key_values=past_key_values,
-                use_cache=use_cache,
-                position_embeddings=position_embeddings,
-                **extra,
-            )
+            stock: torch.Tensor = super().forward(hidden_states, *args, **extra)
             return stock
-        return _fused_forward(self, hidden_states, position_embeddings, layout, maps)
+        return _fused_forward(self, hidden_states, positions, layout, maps)
 
 
 def apply_fused(model: nn.Module) -> list[str]:
@@ -137,6 +122,8 @@ def plain_norm(norm: Any) -> bool:
 
 
 def _runs_fused(layer: Any, hidden: torch.Tensor, kwargs: dict[str, Any]) -> bool:
+    if kwargs.get("attention_mask") is not None or kwargs.get("past_key_values") is not None:
+        return False
     if hidden.device.type != "cpu" or hidden.shape[0] != 1 or kwargs.get("output_attentions"):
         return False
     return not (layer.training and getattr(layer.self_attn, "attention_dropout", 0.0))
