@@ -1,4 +1,4 @@
-"""How many rows each rule left, as a table and as a figure."""
+"""Rows left after each rule, as a table and as a figure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Step:
     """One rule of a run.
 
     Attributes:
-        rule: its name; `read` for what reading itself left out.
-        settings: its thresholds, in words.
-        before, left_out: rows that came to it and rows that it left out.
-        not_judged: rows that it let pass because their language is none of `languages`.
-        languages: ISO 639-1 codes of those that it knows; empty where it needs none.
+        rule: name of the rule; `read` for rows that cannot be read.
+        settings: its thresholds as text.
+        before, left_out: rows before the rule and rows that it left out.
+        not_judged: rows kept because the rule does not support their language.
+        languages: ISO 639-1 codes of the supported languages; empty if the rule does not depend on language.
     """
 
     rule: str
@@ -28,7 +28,7 @@ class Step:
 
     @property
     def after(self) -> int:
-        """Rows that stay."""
+        """Rows that are kept."""
         return self.before - self.left_out
 
 
@@ -42,14 +42,12 @@ def funnel_table(steps: Sequence[Step]) -> str:
     for step in steps:
         if step.not_judged:
             known = ", ".join(step.languages)
-            lines.append(
-                f"{step.rule}: {step.not_judged:,} rows stay unjudged: their answers are not known to be in {known}"
-            )
+            lines.append(f"{step.rule}: {step.not_judged:,} rows are not judged: their answers are not in {known}")
     return "\n".join(lines) + "\n"
 
 
 def funnel_figure(steps: Sequence[Step], title: str) -> str:
-    """The funnel as an SVG picture: a bar for what is left after each rule."""
+    """The funnel as SVG: a bar for the rows left after each rule."""
     start = max((step.before for step in steps), default=1) or 1
     rows = [("read from the files", start, 0), *((step.rule, step.after, step.left_out) for step in steps)]
     height = 46 + 30 * len(rows)
@@ -59,14 +57,14 @@ def funnel_figure(steps: Sequence[Step], title: str) -> str:
         f'<rect width="860" height="{height}" fill="#ffffff"/>',
         f'<text x="16" y="26" font-size="17" font-weight="600" fill="#1c2330">{escape(title)}</text>',
     ]
-    for place, (name, left, lost) in enumerate(rows):
-        y = 44 + 30 * place
+    for number, (name, left, lost) in enumerate(rows):
+        y = 44 + 30 * number
         bar = 470 * left / start
         middle = 200 + (470 - bar) / 2
-        said = f"{left:,}" + (f"  (−{lost:,})" if lost else "")
+        label = f"{left:,}" + (f"  (−{lost:,})" if lost else "")
         parts.append(
             f'<text x="16" y="{y + 16}" fill="#1c2330">{escape(name)}</text>'
             f'<rect x="{middle:.1f}" y="{y}" width="{max(bar, 1):.1f}" height="22" rx="2" fill="#3b6fd4"/>'
-            f'<text x="684" y="{y + 16}" fill="#1c2330">{said}</text>'
+            f'<text x="684" y="{y + 16}" fill="#1c2330">{label}</text>'
         )
     return "".join([*parts, "</svg>\n"])

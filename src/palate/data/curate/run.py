@@ -1,4 +1,4 @@
-"""Rules over a dataset in two passes, so that no text stays in memory; any number of processes gives one result."""
+"""Applies rules to a dataset in two passes, so that no texts are kept in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from palate.artifacts.files import write_text
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
 from palate.data.curate.base import BatchRule, Candidate, RowRule, Rule, SetRule
-from palate.data.curate.embedding import Embedder, EmbeddingDifference
+from palate.data.curate.batch_rules import Embedder, EmbeddingDifference
 from palate.data.curate.funnel import Step, funnel_figure
 from palate.data.formats.kinds import check_one_kind
 from palate.data.formats.rows import RatedAnswers, Reading
@@ -32,13 +32,13 @@ KEPT, REJECTED = "kept.jsonl", "rejected.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Curation:
-    """What a curation did.
+    """The result of a curation.
 
     Attributes:
-        output: the folder with kept.jsonl, rejected.jsonl, funnel.svg and data.json.
-        steps: the funnel, from what reading left out to the last rule.
-        kept: rows kept.
-        sources: what was read.
+        output: folder with kept.jsonl, rejected.jsonl, funnel.svg and data.json.
+        steps: the funnel, from rows that cannot be read to the last rule.
+        kept: number of rows kept.
+        sources: the files read.
     """
 
     output: Path
@@ -61,20 +61,20 @@ def curate(
     workers: int = 1,
     embed: Embedder | None = None,
 ) -> Curation:
-    """Applies rules in order and writes what is kept and what is not.
+    """Applies rules in order and writes kept and rejected rows. The result does not depend on `workers`.
 
     Args:
         dataset, dataset_dir, columns, split, subset, max_samples, reading: as in `load_records`.
-        output: folder to write; one that an earlier curation wrote is replaced, any other is refused.
-        rules: as `read_rules` gives them.
-        workers: processes that measure rows.
-        embed: makes vectors of texts, for the rules that compare meaning.
+        output: folder to write; only a folder from an earlier curation is replaced.
+        rules: the rules, see `read_rules`.
+        workers: number of processes that measure rows.
+        embed: embeds texts, for the rule embedding_difference.
 
     Raises:
-        ConfigError: a rule needs vectors and there is nothing to make them.
+        ConfigError: embedding_difference is used without `embed`.
     """
     output = Path(output)
-    rules = [rule.lent(embed) if isinstance(rule, EmbeddingDifference) else rule for rule in rules]
+    rules = [rule.with_embedder(embed) if isinstance(rule, EmbeddingDifference) else rule for rule in rules]
     sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
     check_output_folder(output, sources)
     data = _Data(sources, columns, max_samples, reading or Reading())
@@ -111,7 +111,7 @@ def curate(
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """The dataset, read anew for each pass."""
+    """The dataset, read again for each pass."""
 
     sources: Sequence[Source]
     columns: Mapping[str, str] | None
@@ -119,7 +119,7 @@ class _Data:
     reading: Reading
 
     def kinds(self) -> dict[str, type[Record]]:
-        """What the rows of each source become, by its path; rated answers become pairs."""
+        """The kind of records of each source, by path; rated answers become pairs."""
         kinds = {source.path: self._reader(source).format.format.kind for source in self.sources}
         return {path: PreferencePair if kind is RatedAnswers else kind for path, kind in kinds.items()}
 
@@ -139,17 +139,17 @@ class _Data:
             "reading": self.reading,
         }
         reader: SourceReader[Record] = SourceReader(source, None, **options)
-        if reader.format.format.kind is RatedAnswers:  # rules are about pairs; `reading` says how ratings become them
+        if reader.format.format.kind is RatedAnswers:  # rules work on pairs; `reading` says how to make them
             reader = SourceReader(source, PreferencePair, **options)
         return reader
 
 
 _Verdict = tuple[int, str, int]
-"""Index of the first rule that a row fails and why (-1, "" for none), and a bit for each rule that cannot judge it."""
+"""(index of the first rule that a row fails or -1, the reason, a bit for each rule that cannot judge the row)."""
 
 
 def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[_Verdict], list[Candidate], int]:
-    alone = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, RowRule)]
+    alone = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, RowRule) and not rule.off()]
     together = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, BatchRule)]
     unread = 0
 
@@ -166,26 +166,26 @@ def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[
     for chunk, judged in ordered_chunks(_Judge(tuple(alone)), records(), workers):
         found = [verdict for _, verdict in judged]
         for index, rule in together:
-            # A row that an earlier rule leaves out is not this one's to look at.
-            open_ = [place for place, (first, _, _) in enumerate(found) if first < 0 or index < first]
-            details = rule.fail_which([chunk[place] for place in open_])
-            for place, detail in zip(open_, details, strict=True):
+            # Rows that an earlier rule leaves out are skipped.
+            waiting = [row for row, (first, _, _) in enumerate(found) if first < 0 or index < first]
+            details = rule.fail_which([chunk[row] for row in waiting])
+            for row, detail in zip(waiting, details, strict=True):
                 if detail:
-                    found[place] = (index, detail, found[place][2])
+                    found[row] = (index, detail, found[row][2])
         verdicts += found
         candidates += [candidate for candidate, _ in judged]
     return verdicts, candidates, unread
 
 
 class _Judge:
-    """Measures rows and finds the first rule that each fails, in whatever process."""
+    """Measures rows and finds the first rule that each one fails; may run in a worker process."""
 
     def __init__(self, rules: tuple[tuple[int, RowRule], ...]) -> None:
         self._rules = rules
 
     def __call__(self, records: Sequence[Record]) -> list[tuple[Candidate, _Verdict]]:
         measured = [(record, measure(record)) for record in records]
-        return [(Candidate.of(*one), self._verdict(*one)) for one in measured]
+        return [(Candidate.of(record, found), self._verdict(record, found)) for record, found in measured]
 
     def _verdict(self, record: Record, measures: Measures) -> _Verdict:
         unjudged = 0
@@ -200,7 +200,7 @@ class _Judge:
 def _apply(
     rules: Sequence[Rule], verdicts: Sequence[_Verdict], candidates: Sequence[Candidate], steps: list[Step]
 ) -> dict[int, tuple[str, str]]:
-    """Per record left out its rule and the detail; adds a step for every rule."""
+    """Rule and reason for each record left out, by index; adds a step for every rule."""
     alive = list(range(len(candidates)))
     out: dict[int, tuple[str, str]] = {}
     for number, rule in enumerate(rules):
@@ -211,7 +211,7 @@ def _apply(
         out.update((index, (rule.name, why)) for index, why in found.items())
         unjudged = sum(verdicts[index][2] >> number & 1 for index in alive)
         known = rule.languages if isinstance(rule, RowRule) else ()
-        steps.append(Step(rule.name, _settings(rule), len(alive), len(found), unjudged, known))
+        steps.append(Step(rule.name, rule.off() or _settings(rule), len(alive), len(found), unjudged, known))
         alive = [index for index in alive if index not in found]
     return out
 

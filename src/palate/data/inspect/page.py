@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from palate.data.inspect.inspection import Inspection, Problem, ShownRow, Spread
-from palate.data.inspect.summary import language_names, not_judged
+from palate.data.inspect.text import language_names, not_judged
 from palate.stats import Interval
 
 _STYLE = """
