@@ -103,15 +103,17 @@ def augment(
     new = run.new_rows()
     counts = Counter(str((made_of(pair.extra) or {}).get("how")) for pair in new)
     with atomic_folder(output) as folder:
-        write_rows(folder / "augmented.jsonl", (_row(pair) for pair in (*loaded.records, *new)))
+        write_rows(
+            folder / "augmented.jsonl", (palate_row(pair) | {"origin": pair.id} for pair in (*loaded.records, *new))
+        )
         write_contract(
             folder / "data.json",
             how="augment",
             files={"rows": folder / "augmented.jsonl"},
             counts={"read": len(loaded.records), "made": dict(counts), "not_made": run.failures()},
             sources=sources,
-            options=asdict(plan)
-            | {
+            options={
+                **asdict(plan),
                 "model": ", ".join((helpers.model, *helpers.others)),
                 "judge": helpers.judge.name if helpers.judge else "",
             },
@@ -206,7 +208,3 @@ def _check(plan: Plan, helpers: Helpers) -> None:
         raise UsageError(f"{needs_model} needs a model to write")
     if "sampled" in plan.kinds and helpers.judge is None and helpers.reward is None:
         raise UsageError("sampled needs a judge or a reward model to say which answer is better")
-
-
-def _row(pair: PreferencePair) -> dict[str, Any]:
-    return palate_row(pair) | {"origin": pair.id}

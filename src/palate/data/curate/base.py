@@ -38,7 +38,7 @@ class Candidate:
     @classmethod
     def of(cls, record: Record, measures: Measures) -> Candidate:
         """The candidate of a measured record."""
-        answers = measures.completion_hashes
+        answers = measures.answer_hashes
         return cls(
             id=record.id,
             source=record.source,

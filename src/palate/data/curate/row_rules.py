@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import ClassVar, Literal
@@ -15,9 +16,9 @@ from pydantic import Field
 from rapidfuzz.distance import Indel
 
 from palate.data.curate.base import RowRule
-from palate.data.measures.pairs import Measures, completions, conversation_text
+from palate.data.measures.pairs import Measures
 from palate.data.measures.safety import TOXIC_LANGUAGES
-from palate.data.measures.words import NO_SPACES, tokens
+from palate.data.measures.words import NO_SPACES, STOP_WORDS
 from palate.records import PreferencePair, Record
 
 Sides = Literal["chosen", "rejected", "both", "any"]
@@ -36,7 +37,7 @@ class MinLength(RowRule):
     characters: int = Field(60, ge=0, description="an answer must be longer than this")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        shortest = min(measures.characters, default=0)
+        shortest = min(measures.lengths, default=0)
         return f"an answer has {shortest} characters" if shortest <= self.characters else ""
 
 
@@ -47,7 +48,7 @@ class MaxLength(RowRule):
     characters: int = Field(8000, ge=1, description="no answer may be longer than this")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        longest = max(measures.characters, default=0)
+        longest = max(measures.lengths, default=0)
         return f"an answer has {longest} characters" if longest > self.characters else ""
 
 
@@ -58,7 +59,7 @@ class LengthDifference(RowRule):
     characters: int = Field(10, ge=0, description="least difference in characters")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        gap = max(measures.characters, default=0) - min(measures.characters, default=0)
+        gap = max(measures.lengths, default=0) - min(measures.lengths, default=0)
         return f"lengths differ by {gap} characters" if gap < self.characters else ""
 
 
@@ -69,7 +70,7 @@ class LengthRatio(RowRule):
     largest: float = Field(4.0, ge=1, description="length of the longest over the shortest answer, in characters")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        shortest, longest = min(measures.characters, default=0), max(measures.characters, default=0)
+        shortest, longest = min(measures.lengths, default=0), max(measures.lengths, default=0)
         ratio = longest / max(1, shortest)
         return f"one answer is {ratio:.1f} times as long" if ratio > self.largest else ""
 
@@ -84,7 +85,7 @@ class EditDifference(RowRule):
     def fails(self, record: Record, measures: Measures) -> str:
         if not isinstance(record, PreferencePair):
             return ""
-        left, right = (tokens(conversation_text(answer))[: self.words] for answer in (record.chosen, record.rejected))
+        left, right = (answer.words[: self.words] for answer in measures.answers)
         difference = Indel.normalized_distance(left, right)
         return f"{difference:.0%} of the words differ" if difference < self.smallest else ""
 
@@ -98,7 +99,7 @@ class VectorDifference(RowRule):
     def fails(self, record: Record, measures: Measures) -> str:
         if not isinstance(record, PreferencePair):
             return ""
-        left, right = (_trigrams(conversation_text(answer)) for answer in (record.chosen, record.rejected))
+        left, right = (_trigrams(answer.text) for answer in measures.answers)
         dot = sum(count * right[gram] for gram, count in left.items())
         norms = math.sqrt(sum(c * c for c in left.values())) * math.sqrt(sum(c * c for c in right.values()))
         difference = 1 - dot / norms if norms else 1.0
@@ -128,8 +129,13 @@ class StopWords(RowRule):
     largest: float = Field(0.7, ge=0, le=1, description="largest share of stop words")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        share = measures.stop_words[0] if measures.stop_words else None
-        if share is None or self.cannot_judge(measures) or self.smallest <= share <= self.largest:
+        if not measures.answers or self.cannot_judge(measures):
+            return ""
+        chosen = measures.answers[0]
+        if chosen.language != "en" or not chosen.words:
+            return ""
+        share = sum(word in STOP_WORDS["en"] for word in chosen.words) / len(chosen.words)
+        if self.smallest <= share <= self.largest:
             return ""
         return f"{share:.0%} of the words of the chosen answer are stop words"
 
@@ -147,7 +153,7 @@ class MoreNounsAndVerbs(RowRule):
     def fails(self, record: Record, measures: Measures) -> str:
         if not isinstance(record, PreferencePair) or self.cannot_judge(measures):
             return ""
-        chosen, rejected = (nouns_and_verbs(conversation_text(side)) for side in (record.chosen, record.rejected))
+        chosen, rejected = (nouns_and_verbs(answer.text) for answer in measures.answers)
         return f"{chosen} nouns and verbs against {rejected}" if chosen - rejected < self.more else ""
 
 
@@ -159,8 +165,7 @@ class WeakPhrases(RowRule):
     phrases: tuple[str, ...] = Field(WEAK_PHRASES, description="matched as whole words, ignoring case")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        answers = completions(record)[:1]
-        text = _folded(conversation_text(answers[0])) if answers else ""
+        text = _folded(measures.answers[0].text) if measures.answers else ""
         contained = (phrase for phrase in self.phrases if _folded(phrase) in text)
         found = next((phrase for phrase in contained if _whole_words(_folded(phrase)).search(text)), None)
         return f"says {found!r}" if found is not None else ""
@@ -178,7 +183,8 @@ class Languages(RowRule):
 
     def fails(self, record: Record, measures: Measures) -> str:
         keep = {*self.keep, *(("und",) if self.unknown else ())}
-        found = next((name for name in (measures.language, *measures.languages[:1]) if name not in keep), None)
+        languages = (measures.language, *(answer.language for answer in measures.answers[:1]))
+        found = next((name for name in languages if name not in keep), None)
         return f"in {found}" if found is not None else ""
 
 
@@ -188,7 +194,7 @@ class SameLanguage(RowRule):
     name: ClassVar[str] = "same_language"
 
     def fails(self, record: Record, measures: Measures) -> str:
-        known = sorted({name for name in measures.languages if name != "und"})
+        known = sorted({answer.language for answer in measures.answers} - {"und"})
         return f"answers in {' and '.join(known)}" if len(known) > 1 else ""
 
 
@@ -228,7 +234,7 @@ class Refusals(RowRule):
     side: Sides = Field("both", description="answers that must not decline: both at once, chosen, rejected or any")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        return f"declines ({self.side})" if _on(self.side, measures.refusals) else ""
+        return f"declines ({self.side})" if _on(self.side, [answer.refuses for answer in measures.answers]) else ""
 
 
 class Toxicity(RowRule):
@@ -239,9 +245,9 @@ class Toxicity(RowRule):
     side: Sides = Field("chosen", description="answers to check: chosen, rejected, any, or both at once")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        if not _on(self.side, tuple(bool(words) for words in measures.toxic)):
+        if not _on(self.side, [bool(answer.toxic) for answer in measures.answers]):
             return ""
-        return ", ".join([word for words in measures.toxic for word in words][:3])
+        return ", ".join([word for answer in measures.answers for word in answer.toxic][:3])
 
 
 class PersonalData(RowRule):
@@ -272,7 +278,7 @@ class Margin(RowRule):
         return f"margin {record.margin:g}" if record.margin < self.smallest else ""
 
 
-def _on(side: str, flags: tuple[bool, ...]) -> bool:
+def _on(side: str, flags: Sequence[bool]) -> bool:
     """Whether the flags of the answers (chosen first) are true for this side."""
     if not flags:
         return False

@@ -23,7 +23,7 @@ _SHORT_FORMS = ("'s", "'m", "'re", "'ve", "'ll", "'d", "n't")
 
 
 def prompt_clusters(texts: Sequence[str]) -> tuple[PromptCluster, ...]:
-    """Groups of prompts with words in common, largest first: k-means over 20 latent dimensions of TF-IDF, fixed seed."""
+    """Groups of prompts with words in common, largest first: k-means over 20 latent TF-IDF dimensions, fixed seed."""
     k = min(12, len(texts) // 20)
     documents = [[word for word in tokens(text) if _is_content(word)] for text in texts]
     repeated = sum(count > 1 for count in Counter(word for words in documents for word in set(words)).values())
@@ -36,11 +36,12 @@ def prompt_clusters(texts: Sequence[str]) -> tuple[PromptCluster, ...]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different prompts than clusters
         cluster_of = KMeans(k, n_init=1, random_state=0).fit_predict(reduced)
+    mean = np.ravel(table.mean(axis=0))
     found = []
     for cluster, size in Counter(cluster_of.tolist()).most_common():
         # Words that are more frequent in the cluster than in all prompts.
-        marks = np.argsort(table.mean(axis=0) - table[cluster_of == cluster].mean(axis=0), axis=None)[:5]
-        found.append(PromptCluster(tuple(map(str, vocabulary[np.ravel(marks)])), size, size / len(texts)))
+        marks = np.argsort(mean - np.ravel(table[cluster_of == cluster].mean(axis=0)), kind="stable")[:5]
+        found.append(PromptCluster(tuple(map(str, vocabulary[marks])), size, size / len(texts)))
     return tuple(found)
 
 

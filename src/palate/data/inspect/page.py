@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from palate.data.inspect.inspection import Inspection, Problem, ShownRow, Spread
-from palate.data.inspect.text import language_names, not_judged
-from palate.stats import Interval
+from palate.data.inspect.text import interval_text, language_names, not_judged
 
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1c2330;--soft:#44506a;--rule:#d5dae3;--paper:#fff;--tint:#f2f4f9;--bar:#3b6fd4}
@@ -168,7 +167,7 @@ def _numbers(found: Inspection) -> str:
         )
     for name, share in (("The longer answer is chosen", found.longer_is_chosen), ("The first won", found.first_won)):
         if share is not None:
-            lines.append(f"{name} {_interval(share)}.")
+            lines.append(f"{name} {interval_text(share)}.")
     return table + "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
@@ -179,10 +178,6 @@ def _clusters(found: Inspection) -> str:
 def _spread(spread: Spread, digits: int = 0) -> tuple[str, ...]:
     values = (spread.mean, spread.low, spread.median, spread.high, spread.largest)
     return tuple(f"{value:,.{digits}f}" for value in values)
-
-
-def _interval(share: Interval) -> str:
-    return f"{share.estimate:.1%} of {share.n:,.0f} (95 % interval {share.low:.1%} … {share.high:.1%})"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

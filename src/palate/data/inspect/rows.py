@@ -15,10 +15,11 @@ from palate.data.formats.kinds import KIND_NAMES
 from palate.data.inspect.problems import Problems
 from palate.data.measures.leaks import EvaluationTexts
 from palate.data.measures.pairs import (
-    IMPROVEMENTS,
     JUDGED,
+    AnswerMeasures,
     Improvement,
     Measures,
+    PairMeasures,
     completions,
     conversation_text,
     measure,
@@ -74,21 +75,13 @@ class RowMeasures(NamedTuple):
 
 LENGTHS: Final = pd.ArrowDtype(pa.list_(pa.int64()))
 _DTYPES: Final = {
-    "id": "str",
-    "kind": pd.CategoricalDtype(list(KIND_NAMES.values())),
-    "language": "str",
-    "turns": "int32",
     "system": "str",
-    "system_hash": "int64",
-    "prompt_length": "int64",
     "answer_lengths": LENGTHS,
-    "prompt": "int64",
-    "answer": "int64",
-    "other": "int64",
-    "overlap": "float64",
-    "improvement": pd.CategoricalDtype(list(IMPROVEMENTS)),
-    "margin": "float64",
+    "overlap": "float",
+    "improvement": "str",
+    "margin": "float",
 }
+"""Types of columns that may have missing values or lists; pandas finds those of the other columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +146,7 @@ def add_token_counts(
 
 def _row(record: Record, measures: Measures) -> RowMeasures:
     system = record.prompt[0].content if record.prompt and record.prompt[0].role == "system" else ""
-    hashes = measures.completion_hashes
+    hashes = measures.answer_hashes
     row = RowMeasures(
         id=record.id,
         kind=KIND_NAMES[type(record)],
@@ -162,7 +155,7 @@ def _row(record: Record, measures: Measures) -> RowMeasures:
         system=_quoted(system, 80, measures) if system else None,
         system_hash=_number(text_hash(system)),
         prompt_length=sum(len(message.text) for message in record.prompt),
-        answer_lengths=measures.characters,
+        answer_lengths=measures.lengths,
         prompt=_number(measures.prompt_hash),
         answer=_number(hashes[0] if len(hashes) == 1 else text_hash(b"".join(hashes).hex())),
         other=0,
@@ -193,33 +186,31 @@ def _problems(record: Record, measures: Measures) -> Iterator[tuple[str, str]]:
     ):
         if found:
             yield name, ", ".join(f"{finding.kind} {finding.masked}" for finding in found[:3])
-    toxic = measures.toxic if measures.pair else [[word for words in measures.toxic for word in words]]
+    toxic = [answer.toxic for answer in measures.answers]
+    if measures.pair is None:
+        toxic = [[word for words in toxic for word in words]]
     for name, words in zip(("toxic_chosen", "toxic_rejected"), toxic):
         if words:
             yield name, ", ".join(words[:3])
-    if isinstance(record, PreferencePair):
-        chosen, rejected = (_quoted(conversation_text(side), 40, measures) for side in (record.chosen, record.rejected))
-        yield from ((name, f"{chosen!r} over {rejected!r}") for name in _pair_problems(record, measures))
+    if isinstance(record, PreferencePair) and measures.pair is not None:
+        chosen, rejected = (_quoted(answer.text, 40, measures) for answer in measures.answers)
+        for name in _pair_problems(record, measures.pair, measures.answers):
+            yield name, f"{chosen!r} over {rejected!r}"
 
 
-def _pair_problems(record: PreferencePair, measures: Measures) -> Iterator[str]:
-    pair = measures.pair
-    if pair is None:
-        return
-    if pair.formatting_only:
-        yield "formatting_only"
-    if pair.length_only:
-        yield "length_only"
-    if pair.off_topic:
-        yield "off_topic"
-    if pair.overlap >= 0.9 and not (pair.formatting_only or pair.length_only):
-        yield "near_equal"
-    if all(measures.refusals):
-        yield "both_refuse"
-    if "und" not in measures.languages and measures.languages[0] != measures.languages[1]:
-        yield "language_differs"
-    if record.margin is not None and record.margin <= 0:
-        yield "equal_scores" if record.margin == 0 else "reversed_scores"
+def _pair_problems(record: PreferencePair, pair: PairMeasures, answers: Sequence[AnswerMeasures]) -> list[str]:
+    languages = {answer.language for answer in answers}
+    problems = {
+        "formatting_only": pair.formatting_only,
+        "length_only": pair.length_only,
+        "off_topic": pair.off_topic,
+        "near_equal": pair.overlap >= 0.9 and not (pair.formatting_only or pair.length_only),
+        "both_refuse": all(answer.refuses for answer in answers),
+        "language_differs": "und" not in languages and len(languages) > 1,
+        "equal_scores": record.margin == 0,
+        "reversed_scores": record.margin is not None and record.margin < 0,
+    }
+    return [name for name, found in problems.items() if found]
 
 
 def _quoted(text: str, width: int, measures: Measures) -> str:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from palate.data.measures.language import language
 from palate.data.measures.safety import Finding, find_private, toxic_words
 from palate.data.measures.similarity import Signature, overlap, plain_signature
-from palate.data.measures.words import SMALL_WORDS, STOP_WORDS, tokens
+from palate.data.measures.words import SMALL_WORDS, tokens
 from palate.data.split import plain_text, prompt_key
 from palate.records import AnyRecord, Messages, PreferencePair, Record, completions_of
 
@@ -62,37 +62,59 @@ class PairMeasures:
 
 
 @dataclass(frozen=True, slots=True)
-class Measures:
-    """Measures of one record; tuples have an entry for each completion.
+class AnswerMeasures:
+    """Measures of one completion.
 
     Attributes:
-        characters: length of each completion.
+        text, plain, words: the text, its normalised form and its words.
+        language: ISO 639-1 code, `und` if unknown.
+        refuses: whether it declines.
+        toxic: insults and threats in it.
+    """
+
+    text: str
+    plain: str
+    words: list[str]
+    language: str
+    refuses: bool
+    toxic: list[str]
+
+    @classmethod
+    def of(cls, text: str) -> AnswerMeasures:
+        """Measures a completion."""
+        words = tokens(text)
+        return cls(text, plain_text(text), words, language(text), refuses(text), toxic_words(text, words))
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """Measures of one record.
+
+    Attributes:
         language: language of the prompt; of the whole record if the prompt is too short to tell.
-        languages: language of each completion.
-        refusals: whether each completion declines.
+        answers: measures of each completion.
         private: personal data and secrets anywhere in the record.
-        toxic: insults and threats in each completion.
-        stop_words: share of stop words in each completion, 0 … 1; None if there is no list for the language.
         pair: comparison of the two answers of a pair.
-        prompt_hash, completion_hashes: hashes of the normalised texts, 8 bytes each.
+        prompt_hash, answer_hashes: hashes of the normalised texts, 8 bytes each.
         signature: uint8 [128], MinHash of the last question and the answers.
     """
 
-    characters: tuple[int, ...]
     language: str
-    languages: tuple[str, ...]
-    refusals: tuple[bool, ...]
-    private: tuple[Finding, ...]
-    toxic: tuple[tuple[str, ...], ...]
-    stop_words: tuple[float | None, ...]
+    answers: tuple[AnswerMeasures, ...]
+    private: list[Finding]
     pair: PairMeasures | None
     prompt_hash: bytes
-    completion_hashes: tuple[bytes, ...]
+    answer_hashes: tuple[bytes, ...]
     signature: Signature
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Characters of each completion."""
+        return tuple(len(answer.text) for answer in self.answers)
 
     def answers_in(self, languages: Collection[str]) -> bool:
         """Whether the answers are in these languages; if no answer's language is known, whether the prompt is."""
-        known = {name for name in self.languages if name != "und"} or {self.language}
+        known = {answer.language for answer in self.answers if answer.language != "und"} or {self.language}
         return known.issubset(languages)
 
 
@@ -103,54 +125,27 @@ def conversation_text(messages: Messages) -> str:
 
 def measure(record: Record) -> Measures:
     """All measures of one record."""
-    asked = conversation_text(record.prompt)
+    prompt = conversation_text(record.prompt)
     by_people = conversation_text(tuple(turn for turn in record.prompt if turn.role in ("system", "user")))
-    answers = [_answer(conversation_text(completion)) for completion in completions(record)]
-    whole = "\n".join((asked, *(answer.text for answer in answers)))
+    answers = tuple(AnswerMeasures.of(conversation_text(completion)) for completion in completions(record))
+    whole = "\n".join((prompt, *(answer.text for answer in answers)))
     language_of_prompt = language(by_people)
     question = plain_text(record.prompt[-1].content) if record.prompt else ""
     return Measures(
-        characters=tuple(len(answer.text) for answer in answers),
         language=language_of_prompt if language_of_prompt != "und" else language(whole),
-        languages=tuple(answer.language for answer in answers),
-        refusals=tuple(answer.refuses for answer in answers),
-        private=tuple(find_private(whole)),
-        toxic=tuple(answer.toxic for answer in answers),
-        stop_words=tuple(stop_word_share(answer.words, answer.language) for answer in answers),
-        pair=_compare(record, asked, *answers) if isinstance(record, PreferencePair) else None,
+        answers=answers,
+        private=find_private(whole),
+        pair=_compare(record, prompt, *answers) if isinstance(record, PreferencePair) else None,
         prompt_hash=text_hash(prompt_key(record.prompt)),
-        completion_hashes=tuple(text_hash(answer.plain) for answer in answers),
+        answer_hashes=tuple(text_hash(answer.plain) for answer in answers),
         signature=plain_signature(" ".join((question, *(answer.plain for answer in answers)))),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What is computed once for each completion."""
-
-    text: str
-    plain: str
-    words: list[str]
-    language: str
-    refuses: bool
-    toxic: tuple[str, ...]
-
-
-def _answer(text: str) -> _Answer:
-    words = tokens(text)
-    return _Answer(text, plain_text(text), words, language(text), refuses(text), tuple(toxic_words(text, words)))
 
 
 def refuses(answer: str) -> bool:
     """Whether an answer declines within its first 200 characters, in English or Chinese."""
     head = answer[:200]
     return bool(_REFUSAL.search(head) or (not head.isascii() and _REFUSAL_ZH.search(head)))
-
-
-def stop_word_share(words: Sequence[str], name: str) -> float | None:
-    """The share of stop words of the language, 0 … 1; None without a list or without words."""
-    known = STOP_WORDS.get(name)
-    return sum(map(known.__contains__, words)) / len(words) if known and words else None
 
 
 def text_hash(text: str) -> bytes:
@@ -166,7 +161,7 @@ def completions(record: Record) -> tuple[Messages, ...]:
     return tuple(getattr(record, "completions", ()))
 
 
-def _compare(record: PreferencePair, asked: str, chosen: _Answer, rejected: _Answer) -> PairMeasures:
+def _compare(record: PreferencePair, prompt: str, chosen: AnswerMeasures, rejected: AnswerMeasures) -> PairMeasures:
     of_chosen, of_rejected = set(chosen.words), set(rejected.words)
     shared = overlap(of_chosen, of_rejected)
     formatting_only = shared > 0.8 and _same_but_marked((chosen.text, rejected.text))
@@ -174,7 +169,7 @@ def _compare(record: PreferencePair, asked: str, chosen: _Answer, rejected: _Ans
     # Answers in two languages share no words even if they mean the same.
     comparable = "und" in (chosen.language, rejected.language) or chosen.language == rejected.language
     comparable = comparable and not rejected.refuses
-    off_topic = shared < 0.1 and comparable and _off_topic(set(tokens(asked)), of_chosen, of_rejected)
+    off_topic = shared < 0.1 and comparable and _off_topic(set(tokens(prompt)), of_chosen, of_rejected)
     improvement: Improvement
     if formatting_only or length_only:
         improvement = "format" if formatting_only else "length"
@@ -189,7 +184,7 @@ def _same_but_marked(answers: Sequence[str]) -> bool:
     return bool(bare[0]) and bare[0] == bare[1]
 
 
-def _same_but_longer(left: _Answer, right: _Answer) -> bool:
+def _same_but_longer(left: AnswerMeasures, right: AnswerMeasures) -> bool:
     """Whether the longer answer begins with the shorter one, or only repeats its sentences."""
     short, long = sorted((left.words, right.words), key=len)
     if not short or len(short) == len(long):
@@ -222,7 +217,7 @@ def _content(words: set[str]) -> set[str]:
 
 
 def _improvement(
-    record: PreferencePair, chosen: _Answer, rejected: _Answer, shared: float, off_topic: bool
+    record: PreferencePair, chosen: AnswerMeasures, rejected: AnswerMeasures, shared: float, off_topic: bool
 ) -> Improvement:
     """By the row's own dimensions if it has any, else by refusals, insults, numbers, negation and length."""
     if record.dimensions:
