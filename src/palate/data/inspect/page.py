@@ -1,4 +1,4 @@
-"""An inspection as one HTML page: no script, no outside file, everything from the data escaped."""
+"""An inspection as one HTML page without scripts or external files; all text from the data is escaped."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def as_page(found: Inspection, title: str) -> str:
         _section("Numbers", _numbers(found)),
         _section("Languages", _bars(language_names(found))),
         _section("Turns of the prompt", _bars({str(turns): count for turns, count in found.turns.items()})),
-        _section("What makes chosen better, of English pairs", _bars(found.improvements)),
+        _section("What makes chosen better (English pairs)", _bars(found.improvements)),
         _section("What the prompts are about", _clusters(found)),
         _section("Gaps", "".join(f"<p>{escape(gap)}</p>" for gap in found.gaps)),
         _section("Not judged", f"<p>{escape(left_out)}.</p>" if (left_out := not_judged(found)) else ""),
@@ -81,16 +81,16 @@ def _sources(found: Inspection) -> str:
         )
         for source in found.sources
     ]
-    return _table(("source", "format (sure)", "rows", "used", "cannot be used", "columns kept unread"), rows)
+    return _table(("source", "format (sure)", "rows", "used", "cannot be used", "columns not read"), rows)
 
 
 def _problems(found: Inspection) -> str:
     if not found.problems:
         return "<p>None found.</p>"
-    places = {row.id: place for place, row in enumerate(found.shown, 1)}
+    numbers = {row.id: number for number, row in enumerate(found.shown, 1)}
     rows = [
         f'<tr><td class="n">{problem.count:,}</td><td class="n">{problem.share:.1%}</td><td><details><summary>'
-        f"{escape(problem.title)} <code>{escape(problem.name)}</code></summary>{_samples(problem, places)}</details>"
+        f"{escape(problem.title)} <code>{escape(problem.name)}</code></summary>{_samples(problem, numbers)}</details>"
         f'<div class="remedy">{escape(problem.remedy)}</div></td></tr>'
         for problem in found.problems
     ]
@@ -98,13 +98,13 @@ def _problems(found: Inspection) -> str:
     return f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
 
-def _samples(problem: Problem, places: Mapping[str, int]) -> str:
-    """The rows of one problem, each leading to its text where that is on the page."""
+def _samples(problem: Problem, numbers: Mapping[str, int]) -> str:
+    """The rows of one problem, linked to their texts if these are on the page."""
     lines = []
     for sample in problem.samples:
-        place = places.get(sample.id)
+        number = numbers.get(sample.id)
         name = f'<span class="id">{escape(sample.id)}</span>'
-        name = f'<a href="#row-{place}">{name}</a>' if place is not None else name
+        name = f'<a href="#row-{number}">{name}</a>' if number is not None else name
         lines.append(f"<div>{name} {escape(sample.detail)}</div>")
     if problem.count > len(problem.samples):
         lines.append(f'<div class="note">the first {len(problem.samples)} of {problem.count:,}</div>')
@@ -112,7 +112,7 @@ def _samples(problem: Problem, places: Mapping[str, int]) -> str:
 
 
 def _rows(shown: Sequence[ShownRow]) -> str:
-    """The rows in pages that open and close, with links to each page."""
+    """The rows in sections that can be opened, with links to each section."""
     if not shown:
         return ""
     starts = range(0, len(shown), _PER_PAGE)
@@ -122,23 +122,23 @@ def _rows(shown: Sequence[ShownRow]) -> str:
     pages = []
     for start in starts:
         part = shown[start : start + _PER_PAGE]
-        # A link to something within a closed part opens it.
-        rows = "".join(_row(row, start + place) for place, row in enumerate(part, 1))
+        # Following a link into a closed section opens it.
+        rows = "".join(_row(row, start + number) for number, row in enumerate(part, 1))
         ids = f"{escape(part[0].id)} … {escape(part[-1].id)}"
         pages.append(
             f"<details{' open' if not start else ''}><summary>{start + 1}–{start + len(part)} "
             f'<span class="id">{ids}</span></summary><div id="rows-{start + 1}">{rows}</div></details>'
         )
-    note = '<p class="note">The first rows, and every row that is named under a problem. Private data is masked.</p>'
+    note = '<p class="note">The first rows, and all rows listed under a problem. Private data is masked.</p>'
     return f'{note}<nav class="pages">{links}</nav>{"".join(pages)}'
 
 
-def _row(row: ShownRow, place: int) -> str:
+def _row(row: ShownRow, number: int) -> str:
     tags = " ".join(f"<code>{escape(name)}</code>" for name in row.problems)
     turns = "".join(_text(role, text) for role, text in row.turns)
     answers = "".join(f"<div>{_text(label, text)}</div>" for label, text in row.answers)
     return (
-        f'<article class="row" id="row-{place}"><h3>{escape(row.id)} {tags}</h3>{turns}'
+        f'<article class="row" id="row-{number}"><h3>{escape(row.id)} {tags}</h3>{turns}'
         f'<div class="sides">{answers}</div></article>'
     )
 
@@ -162,8 +162,8 @@ def _numbers(found: Inspection) -> str:
     lines = []
     if tokens is not None:
         lines.append(
-            f"{tokens.total:,} tokens in all; {tokens.over:,} rows are longer than cutoff_len {tokens.cutoff_len:,}, "
-            f"of {tokens.hopeless:,} the completion alone is."
+            f"{tokens.total:,} tokens in total; {tokens.over:,} rows are longer than cutoff_len {tokens.cutoff_len:,}; "
+            f"in {tokens.hopeless:,} of them the completion alone is longer."
         )
     for name, share in (("The longer answer is chosen", found.longer_is_chosen), ("The first won", found.first_won)):
         if share is not None:
@@ -200,7 +200,7 @@ def _shown(cell: object) -> str:
 
 
 def _bars(counts: Mapping[str, int]) -> str:
-    """Horizontal bars, twelve at most, each with its share; labels are text, so that they can be read at any width."""
+    """Horizontal bars, at most twelve, with shares; labels are HTML text, so that they wrap at any width."""
     total = sum(counts.values())
     shown = list(counts.items())[:12]
     if not shown or not total:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from functools import cache
 
+import numpy as np
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-_MAX_CHARACTERS = 300
+_MAX_CHARACTERS = 200
 _MIN_CONFIDENCE = 0.4
 _NO_LANGUAGE = "zxx"  # the model's own label for numbers, markup and identifiers
 
@@ -18,7 +19,7 @@ _ADDRESS = re.compile(r"https?://\S+")
 
 
 def language(text: str) -> str:
-    """The ISO 639-1 code of a text's language, by its first 300 characters; `und` if there is too little text.
+    """The ISO 639-1 code of a text's language, by its first 200 characters; `und` if there is too little text.
 
     Code blocks, JSON, tool calls and addresses do not count.
     """
@@ -45,4 +46,6 @@ def _identifier() -> LanguageIdentifier:
     found = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True, min_confidence=_MIN_CONFIDENCE)
     # Without languages that have no two-letter code: Cantonese and Wu would take Chinese texts, for example.
     found.set_languages([label for label in found.labels if len(label) == 2 or label == _NO_LANGUAGE])
+    # float16 [features, languages]; the selection leaves it in column order, in which looking up rows is slow.
+    found.nb_ptc = np.ascontiguousarray(found.nb_ptc)
     return found
