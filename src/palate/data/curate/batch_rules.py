@@ -76,7 +76,7 @@ class ReferenceMargin(BatchRule):
                     found[str(row["id"])] = float(row["margin"])
         except OSError as error:
             raise DataError(f"{self.file}: cannot be read: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):  # not JSON, not an object with both keys, or no number
             raise DataError(f"{self.file}, line {number}: is not {{id, margin}}") from None
         return found
 
