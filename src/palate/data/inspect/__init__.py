@@ -1,7 +1,9 @@
-"""Inspection of a dataset before training: `inspect_dataset(…)` → `Inspection`, as text, JSON and an HTML page."""
+"""Inspection of a dataset before training: `inspect_dataset(…)` → `Inspection`, as text and JSON.
+
+`palate.report.pages.inspection` makes the HTML page.
+"""
 
 from palate.data.inspect.inspection import Inspection, Problem, Sample, Spread, TokenLengths
-from palate.data.inspect.page import as_page
 from palate.data.inspect.run import inspect_dataset
 from palate.data.inspect.text import as_text
 
@@ -11,7 +13,6 @@ __all__ = [
     "Sample",
     "Spread",
     "TokenLengths",
-    "as_page",
     "as_text",
     "inspect_dataset",
 ]

@@ -49,9 +49,9 @@ def _numbers(found: Inspection) -> Iterator[str]:
     if found.labels:
         yield _line("labels", _counts(found.labels.items(), found.records))
     if found.longer_is_chosen is not None:
-        yield _line("longer is chosen", interval_text(found.longer_is_chosen))
+        yield _line("longer is chosen", _interval(found.longer_is_chosen))
     if found.first_won is not None:
-        yield _line("shown first won", interval_text(found.first_won))
+        yield _line("shown first won", _interval(found.first_won))
     if found.margins is not None:
         yield _line("stated margins", _spread(found.margins, 2))
     if found.overlap is not None:
@@ -114,6 +114,5 @@ def _spread(spread: Spread, digits: int = 0) -> str:
     return f"median {median}, 5–95 % {low} … {high}, largest {top}"
 
 
-def interval_text(share: Interval) -> str:
-    """A share with its 95 % interval."""
+def _interval(share: Interval) -> str:
     return f"{share.estimate:.1%} of {share.n:,.0f} (95 % interval {share.low:.1%} … {share.high:.1%})"
