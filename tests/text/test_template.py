@@ -148,17 +148,6 @@ def test_generation_stops_at_the_end_of_turn_and_at_eos(make_tokenizer: Make) ->
     assert load_template(make_tokenizer("byte_level"), "gemma").stop_ids == (ids[0],)
 
 
-@pytest.mark.parametrize("kind", ["byte_level", "composing", "sentence_piece", "sentence_piece_always"])
-def test_a_stem_tokenises_on_its_own(make_tokenizer: Make, chat: Chat, kind: str) -> None:
-    template = load_template(make_tokenizer(kind), "chatml")
-    text = template.render(chat("u: The capital", "a:  Paris\u0301 \n\n 北京"))
-    stem = template.stem(text, text.index(" Paris"))
-    whole, first, rest = (one.ids for one in template.tokenize([text, text[:stem], text[stem:]]))
-    assert whole == first + rest
-    # Where the first word of a text gets a ▁ that a word after a special token does not, nothing is a wall.
-    assert (stem == 0) == (kind == "sentence_piece")
-
-
 def test_padding_and_truncation_left_in_the_tokenizer_do_no_harm(plain_bytes: Any, chat: Chat) -> None:
     template = load_template(plain_bytes, "chatml")
     alone = template.generation_prompt(chat("u: hi"))

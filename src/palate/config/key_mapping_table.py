@@ -39,6 +39,7 @@ NO_EFFECT: Mapping[str, str] = MappingProxyType(
         "tokenized_path": "no tokenised dataset is cached",
         "cache_dir": "HF_HOME says where models from the hub are kept",
         "preprocessing_batch_size": _SPEED,
+        "preprocessing_num_workers": "the tokenizer uses all cores by itself",
         "streaming": "rows are read once and kept as tokens",
         "buffer_size": "rows are read once and kept as tokens",
         "data_shared_file_system": "each machine reads its own files",

@@ -1,9 +1,8 @@
 """Records become token ids: one prompt, K completions, and which tokens are trained.
 
-All K renderings of all records of a chunk are tokenised together, each word that is new once (`text.words`). The
-prompt of a group is the longest token prefix that its completions share and that ends at or before the place where
-generation would begin; a token across that place belongs to each completion and is trained. Masks come from where the
-turns lie in the text, never from token ids.
+The renderings of a batch of records are tokenised in one call, with offsets, by the tokenizer's own threads. A group's
+prompt is the longest token prefix that its completions share and that ends at or before the boundary, which is where
+generation would begin. Masks come from the turns' character spans in the text, never from token ids.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from typing import Literal
 from palate.errors import DataError
 from palate.records import AnyRecord, Dropped, Message, Messages, completions_of
 from palate.text.groups import Cut, Encoded, EncodedCompletion, EncodedGroup, EncodingStats
-from palate.text.processes import encode_chunks
 from palate.text.rendering import Renderer, Rendering
 from palate.text.template import Template
 from palate.text.tokens import make_group
 from palate.text.truncate import cut_left, without_oldest_turn
-from palate.text.words import Words
 
 __all__ = [
     "Cut",
     "Encoded",
     "EncodedCompletion",
     "EncodedGroup",
-    "Encoder",
     "EncodingStats",
     "Truncation",
     "encode_record",
     "encode_records",
 ]
+
+# Enough texts to keep the tokenizer's threads busy; their encodings take about 100 bytes a token while they exist.
+_BATCH = 64
 
 Truncation = Literal["auto", "drop"]
 
@@ -44,7 +43,6 @@ def encode_records(
     *,
     cutoff_len: int | None = None,
     truncation: Truncation = "auto",
-    workers: int | None = None,
 ) -> Encoded:
     """Encode records of any kind by a chat template.
 
@@ -55,39 +53,40 @@ def encode_records(
         truncation: what happens to a longer row. `auto` removes the oldest whole turns of the prompt (system text
             stays), then prompt tokens from the left (BOS stays), and drops the row if an answer still does not fit;
             `drop` drops it at once. No answer is ever shortened.
-        workers: processes, with the same result; None for as many as pay off.
     """
-    parts = encode_chunks(list(records), Encoder(template, cutoff_len, truncation), workers)
-    return Encoded(
-        [group for part in parts for group in part.groups],
-        [row for part in parts for row in part.dropped],
-        [cut for part in parts for cut in part.cuts],
-        sum((part.stats for part in parts), EncodingStats()),
-    )
+    encoder = _Encoder(template, cutoff_len, truncation)
+    waiting = iter(records)
+    done = Encoded([], [], [], EncodingStats())
+    while batch := list(islice(waiting, _BATCH)):
+        part = encoder(batch)
+        done.groups.extend(part.groups)
+        done.dropped.extend(part.dropped)
+        done.cuts.extend(part.cuts)
+        done = replace(done, stats=done.stats + part.stats)
+    return done
 
 
 def encode_record(
     record: AnyRecord, template: Template, *, cutoff_len: int | None = None, truncation: Truncation = "auto"
 ) -> EncodedGroup | Dropped:
     """Encode one record, as `encode_records` would."""
-    encoded = Encoder(template, cutoff_len, truncation)([record])
+    encoded = _Encoder(template, cutoff_len, truncation)([record])
     return encoded.groups[0] if encoded.groups else encoded.dropped[0]
 
 
-class Encoder:
-    """Encodes chunks of records; what it learns of the template's shapes is kept from one chunk to the next."""
+class _Encoder:
+    """Encodes batches of records; what the renderer learns about the template is kept from one batch to the next."""
 
     def __init__(self, template: Template, cutoff_len: int | None, truncation: Truncation) -> None:
         self.template = template
         self.cutoff_len = cutoff_len
         self.truncation = truncation
         self._renderer = Renderer(template)
-        self._words = Words(template)
         self._ends = tuple({template.end_of_turn, str(template.tokenizer.eos_token or template.end_of_turn)})
         self._special = template.special_text()
 
     def __call__(self, records: Sequence[AnyRecord]) -> Encoded:
-        """Encode one chunk."""
+        """Encode one batch."""
         cleaned = [_without_ends(completions_of(record), self._ends) for record in records]
         answers = [completions for completions, _ in cleaned]
         rows = self._encode([(record, record.prompt, mine) for record, mine in zip(records, answers, strict=True)])
@@ -126,38 +125,25 @@ class Encoder:
         self, rows: Sequence[tuple[AnyRecord, Messages, Sequence[Messages]]]
     ) -> list[tuple[EncodedGroup | Dropped, int]]:
         """Each (record, prompt, completions) as a group of any length, or why not, and how many were rewritten."""
-        rendered: list[tuple[str, list[Rendering]] | Dropped] = []
-        for record, prompt, completions in rows:
-            try:
-                one = [self._renderer(prompt, completion, record.tools) for completion in completions]
-                rendered.append(self._split(one))
-            except DataError as error:
-                rendered.append(Dropped(record.id, "template_refused", str(error)))
-        texts: list[str] = []
-        edges: list[set[int]] = []
-        for row in rendered:
-            if isinstance(row, tuple):
-                texts += (row[0], *(one.text for one in row[1]))
-                edges += (set(), *(one.edges for one in row[1]))
-        tokens = iter(self._words(texts, edges))
+        rendered = [self._render(*row) for row in rows]
+        texts = [one.text for row in rendered if not isinstance(row, Dropped) for one in row]
+        encodings = iter(self.template.tokenize(texts))
         results: list[tuple[EncodedGroup | Dropped, int]] = []
         for (record, _, _), row in zip(rows, rendered, strict=True):
             if isinstance(row, Dropped):
                 results.append((row, 0))
             else:
-                stem = next(tokens)
-                group = make_group(record, stem, row[1], list(islice(tokens, len(row[1]))))
-                results.append((group, sum(one.rewritten for one in row[1])))
+                group = make_group(record, row, list(islice(encodings, len(row))))
+                results.append((group, sum(one.rewritten for one in row)))
         return results
 
-    def _split(self, renderings: list[Rendering]) -> tuple[str, list[Rendering]]:
-        """The beginning that the renderings of one record share and that is tokenised once for all, and their rests."""
-        first = renderings[0]
-        stem = self.template.stem(first.text, first.boundary) if len(renderings) > 1 else 0
-        shared = first.text[:stem]
-        if any(one.boundary < stem or not one.text.startswith(shared) for one in renderings):
-            return "", renderings
-        return shared, [one.after(stem) for one in renderings]
+    def _render(
+        self, record: AnyRecord, prompt: Messages, completions: Sequence[Messages]
+    ) -> list[Rendering] | Dropped:
+        try:
+            return [self._renderer(prompt, completion, record.tools) for completion in completions]
+        except DataError as error:
+            return Dropped(record.id, "template_refused", str(error))
 
     def _shorten(
         self,

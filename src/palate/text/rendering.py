@@ -44,16 +44,6 @@ class Rendering:
     trained: tuple[tuple[int, int], ...]
     rewritten: bool = False
 
-    @property
-    def edges(self) -> set[int]:
-        """Characters at which something begins or ends."""
-        return {self.boundary, *(edge for span in self.trained for edge in span)}
-
-    def after(self, stem: int) -> Rendering:
-        """The same without its first `stem` characters, which end at or before the boundary."""
-        spans = tuple((start - stem, end - stem) for start, end in self.trained)
-        return replace(self, text=self.text[stem:], boundary=self.boundary - stem, trained=spans)
-
 
 @dataclass(frozen=True, slots=True)
 class _Frame:

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 
 _DATE = "strftime_now"
 _REFUSALS = (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError)
-# How far before a completion its turn's header may begin, in characters.
-_NEAR = 200
-# Beginnings of text by which tokenizers differ: prefix spaces, white space, normalisation, digits.
-_PIECES = ("x y", " x", "\n", "\n\nx", "  x", "assistant\nx", "\u00e9 e\u0301 \ufb01", "12 345", "\u4e2d\u6587", "'s")
 
 
 @dataclass(frozen=True)
@@ -94,10 +90,6 @@ class Template:
         encodings: list[Encoding] = self._backend().encode_batch(list(texts), add_special_tokens=False)
         return encodings
 
-    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of `tokenize`, without the work of the offsets."""
-        return [one.ids for one in self._backend().encode_batch_fast(list(texts), add_special_tokens=False)]
-
     def _backend(self) -> Any:
         backend = self.tokenizer.backend_tokenizer
         # A saved tokenizer, or an earlier call with padding, may have left these on.
@@ -109,17 +101,7 @@ class Template:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text by itself, without any markup: a `records.TokenCounter`."""
-        return [len(ids) for ids in self.token_ids(texts)]
-
-    def stem(self, text: str, limit: int) -> int:
-        """How much of the beginning of `text`, at most `limit` characters, can be tokenised on its own.
-
-        That is everything up to the last special token before `limit` that a tokenizer treats as a wall: the ids of
-        the text are those of the stem followed by those of the rest. 0 where there is no such token near.
-        """
-        start = max(0, limit - _NEAR)
-        walls = [match for match in self._added.finditer(text, start, limit) if self._is_wall(match.group())]
-        return walls[-1].end() if walls else 0
+        return [len(one) for one in self._backend().encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def generation_prompt(self, messages: Messages, *, tools: Sequence[Any] | None = None) -> list[int]:
         """The token ids after which a model writes its answer to `messages`."""
@@ -181,31 +163,6 @@ class Template:
         if self.tokenizer.eos_token_id is not None:
             stops.add(self.tokenizer.eos_token_id)
         return tuple(sorted(stops))
-
-    @cached_property
-    def _added(self) -> re.Pattern[str]:
-        """Matches any added token, the longest where several begin at one place."""
-        tokens = sorted(
-            (token.content for token in self.tokenizer.added_tokens_decoder.values()), key=len, reverse=True
-        )
-        return re.compile("|".join(map(re.escape, tokens)) or "(?!)")
-
-    @cached_property
-    def _walls(self) -> dict[str, bool]:
-        return {}
-
-    def _is_wall(self, token: str) -> bool:
-        """Whether text after `token` is tokenised as if it stood alone; tried out, once per token."""
-        if token not in self._walls:
-            added = next(a for a in self.tokenizer.added_tokens_decoder.values() if a.content == token)
-            within = any(token in other and token != other for other in self.tokenizer.added_tokens_encoder)
-            loose = added.lstrip or added.rstrip or added.normalized or added.single_word or within
-            tries = [] if loose else self.tokenize([token, *_PIECES, *(f"x{token}{piece}" for piece in _PIECES)])
-            ids = [encoding.ids for encoding in tries]
-            n = len(_PIECES)
-            before = self.tokenize(["x"])[0].ids + ids[0] if ids else []
-            self._walls[token] = bool(ids) and all(ids[1 + n + i] == before + ids[1 + i] for i in range(n))
-        return self._walls[token]
 
     @cached_property
     def _frame(self) -> tuple[str, str]:

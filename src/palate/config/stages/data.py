@@ -64,12 +64,6 @@ class DataFields(Fields):
         description="Largest share of rows, ties and rows without a label included, that may be unusable before the "
         "run is refused.",
     )
-    preprocessing_num_workers: int | None = Field(
-        None,
-        ge=1,
-        description="Processes that turn rows into tokens.",
-        json_schema_extra={"default": "as many as pay off for the number of rows"},
-    )
 
     @model_validator(mode="after")
     def _one_way_to_mix(self) -> Any:

@@ -155,7 +155,6 @@ def _encode(config: RunConfig, records: Sequence[Any], template: Template, metho
         template,
         cutoff_len=config.cutoff_len,
         truncation=config.truncation,
-        workers=config.preprocessing_num_workers,
     )
     if sft is not None and sft.train_on_prompt:
         encoded = replace(encoded, groups=[_all_trained(group) for group in encoded.groups])
