@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from palate.artifacts.files import (
     PathLike,
+    atomic_file,
     check_writable,
     plain,
     read_json,
     sync_folder,
+    temporary_path,
     write_bytes,
     write_errors,
     write_json,
@@ -40,6 +42,7 @@ __all__ = [
     "PathLike",
     "RunDir",
     "Status",
+    "atomic_file",
     "atomic_folder",
     "check_writable",
     "checkpoints",
@@ -55,6 +58,7 @@ __all__ = [
     "remove_leftovers",
     "seal_folder",
     "sync_folder",
+    "temporary_path",
     "verify_folder",
     "write_bytes",
     "write_errors",

@@ -67,23 +67,32 @@ def _disk_full(path: Path) -> str:
     )
 
 
-def write_bytes(path: PathLike, content: bytes) -> Path:
-    """Writes a file atomically and durably; missing parent folders are made. Returns the path."""
+@contextlib.contextmanager
+def atomic_file(path: PathLike) -> Iterator[Path]:
+    """Gives a temporary path in the same folder; when the block ends well the file written there replaces `path`.
+
+    Missing parent folders are made. The file is synced before the rename and its folder after it. When the block fails
+    nothing changes.
+    """
     path = Path(path)
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = beside(path, "tmp")
+        temporary = temporary_path(path)
         try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
+            yield temporary
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
+        finally:
             temporary.unlink(missing_ok=True)
-            raise
         sync_folder(path.parent)
-    return path
+
+
+def write_bytes(path: PathLike, content: bytes) -> Path:
+    """Writes a file through `atomic_file`. Returns the path."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
 
 
 def check_writable(path: PathLike) -> None:
@@ -97,7 +106,7 @@ def check_writable(path: PathLike) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        temporary = beside(path, "check")
+        temporary = temporary_path(path, "check")
         temporary.touch(exist_ok=False)
         temporary.unlink()
 
@@ -153,8 +162,8 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def beside(path: Path, kind: str) -> Path:
-    """A fresh hidden name in the same folder, so that a rename stays on one disk."""
+def temporary_path(path: Path, kind: str = "tmp") -> Path:
+    """An unused hidden name in the same folder, so that a rename stays on one disk."""
     return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(6)}")
 
 

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from palate.artifacts.files import PathLike, beside, read_json, sync_folder, write_errors, write_json
+from palate.artifacts.files import PathLike, read_json, sync_folder, temporary_path, write_errors, write_json
 from palate.errors import ArtifactError
 
 SEAL = "complete.json"
@@ -108,7 +108,7 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
     path = Path(path)
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, old = beside(path, "tmp"), beside(path, "old")
+        temporary, old = temporary_path(path), temporary_path(path, "old")
         temporary.mkdir()
         try:
             yield temporary
@@ -141,7 +141,7 @@ def remove_folder(folder: PathLike) -> None:
     folder = Path(folder)
     if folder.is_dir():
         with write_errors(folder):
-            hidden = beside(folder, "tmp")
+            hidden = temporary_path(folder)
             folder.rename(hidden)
             shutil.rmtree(hidden)
 

@@ -49,10 +49,10 @@ def command(name: Name = None, full: Full = False, as_json: AsJson = False) -> N
         shown = [*map(one, OBJECTIVES.values()), *map(one_online, ONLINE_OBJECTIVES.values())]
         result("\n\n".join(shown))
     else:
-        result(everything())
+        result(all_objectives())
 
 
-def everything() -> str:
+def all_objectives() -> str:
     """All objectives by family: what each is, its formula, whether it needs a reference, its own options."""
     parts = []
     for family, heading in HEADINGS.items():

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 # The largest whole number that numpy takes as a seed and every library as a length.
-MOST = 2**31 - 1
+MAX_INT = 2**31 - 1
 
 _SWITCH = {"yes": True, "on": True, "no": False, "off": False, "true": True, "false": False}
 
@@ -51,8 +51,8 @@ class Fields(BaseModel):
     @classmethod
     def _whole_numbers_are_countable(cls, value: Any, field: ValidationInfo) -> Any:
         """Beyond this, seeds and lengths overflow in the middle of a run."""
-        if isinstance(value, int) and abs(value) > MOST:
-            raise ValueError(f"{field.field_name} must be at most {MOST}, not {value}")
+        if isinstance(value, int) and abs(value) > MAX_INT:
+            raise ValueError(f"{field.field_name} must be at most {MAX_INT}, not {value}")
         return value
 
     def resolved(self) -> dict[str, Any]:

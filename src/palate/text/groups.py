@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ class EncodedCompletion:
     trained: npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EncodedGroup:
     """A prompt and its K completions in tokens: the one shape that every method trains on.
 
@@ -57,6 +59,15 @@ class EncodedGroup:
     def prompt_key(self) -> bytes:
         """What groups of one prompt share; a group without one (plain text) has its id."""
         return self.prompt_ids.tobytes() or self.id.encode()
+
+    @cached_property
+    def content_hash(self) -> bytes:
+        """16 bytes that identify the group's tokens and masks, whatever its id, weight or labels."""
+        digest = hashlib.sha256()
+        for part in (self.prompt_ids, *(array for one in self.completions for array in (one.ids, one.trained))):
+            digest.update(f"{part.dtype.str}{len(part)}:".encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.digest()[:16]
 
     @property
     def longest_row(self) -> int:

@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from palate.artifacts import write_errors
-from palate.artifacts.files import beside
+from palate.artifacts import temporary_path, write_errors
 from palate.models.reference.kinds import PolicyAtStart, Reference, SeparateModel
 from palate.models.reference.stored import StoredReference
 
@@ -52,7 +51,7 @@ class StartOnDisk:
     def __init__(self, policy: nn.Module, folder: Path) -> None:
         self._policy = policy
         # A name that the next claim of the directory clears away if a kill leaves the file behind.
-        self._file = beside(folder / "reference.safetensors", "tmp")
+        self._file = temporary_path(folder / "reference.safetensors")
         start = {name: p.detach().cpu().contiguous() for name, p in policy.named_parameters() if p.requires_grad}
         with write_errors(self._file):
             save_file(start, self._file)

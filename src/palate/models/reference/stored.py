@@ -13,7 +13,7 @@ from torch import nn
 from palate.errors import ArtifactError
 from palate.models.casts import reuse_casts
 from palate.models.reference.kinds import AdapterOff, Reference
-from palate.models.reference.store import ReferenceStore, group_key
+from palate.models.reference.store import ReferenceStore
 from palate.models.score import TokenLogps
 from palate.progress import progress
 from palate.text.batch import Batch
@@ -48,7 +48,7 @@ class StoredReference:
         return [self._stored(batch) for batch in batches]
 
     def _stored(self, batch: Batch) -> TokenLogps:
-        values = np.concatenate([self.store.get(group_key(group)) for group in batch.groups])
+        values = np.concatenate([self.store.get(group.content_hash) for group in batch.groups])
         return TokenLogps(torch.from_numpy(values).to(batch.target_ids.device))
 
     @contextlib.contextmanager
@@ -85,7 +85,7 @@ def fill(
             ends = np.searchsorted(owners, np.arange(len(batch.groups)), side="right")
             start = 0
             for group, end in zip(batch.groups, ends, strict=True):
-                store.put(group_key(group), values[start:end].copy())
+                store.put(group.content_hash, values[start:end].copy())
                 start = int(end)
             scored.advance(len(batch.groups))
             if time.monotonic() - saved >= _SAVE_EVERY:
@@ -113,7 +113,7 @@ def verify(
     Raises:
         ArtifactError: the values differ by more than rounding.
     """
-    known = [group for group in groups if group_key(group) in store]
+    known = [group for group in groups if group.content_hash in store]
     # Spread over the dataset: a file that went stale in part should not pass by luck. The longest group is among them,
     # because windows and rotary positions differ at length only.
     sample = known[:: max(1, len(known) // _SAMPLE)][:_SAMPLE]
@@ -121,7 +121,7 @@ def verify(
         sample = [*sample, max(known, key=lambda group: group.longest_row)]
     for batch in split(sample):
         [tokens] = live.logps([batch.to(device)])
-        stored = np.concatenate([store.get(group_key(group)) for group in batch.groups])
+        stored = np.concatenate([store.get(group.content_hash) for group in batch.groups])
         difference = float(np.abs(tokens.logps.cpu().numpy() - stored).max(initial=0.0))
         if not difference <= _TOLERANCE[precision]:
             raise ArtifactError(
