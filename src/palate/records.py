@@ -6,6 +6,7 @@ Nothing here imports anything of ours but `errors`, and nothing imports torch.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
@@ -110,6 +111,23 @@ def as_turn(message: Message, *, arguments_as_text: bool = False) -> dict[str, A
     return turn
 
 
+def as_turns(messages: Messages, *, arguments_as_text: bool = False) -> list[dict[str, Any]]:
+    """`as_turn` of each message."""
+    return [as_turn(message, arguments_as_text=arguments_as_text) for message in messages]
+
+
+def plain_text(text: str) -> str:
+    """A text as comparisons read it: Unicode compatibility form, lower case, single spaces."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.lower().split())
+
+
+def prompt_key(prompt: Messages) -> str:
+    """Equal for prompts with the same roles and texts; Unicode form, letter case and white space do not count."""
+    return "\x1e".join(f"{message.role}\x1f{plain_text(message.text)}" for message in prompt)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What every training record has.
@@ -194,6 +212,11 @@ def completions_of(record: AnyRecord) -> tuple[Messages, ...]:
     if isinstance(record, Ranking | Rollouts):
         return record.completions
     return (record.completion,)
+
+
+def prompt_or_text(record: Record) -> Messages:
+    """The record's prompt; for plain text, which has no prompt, the text."""
+    return record.completion if isinstance(record, Demonstration) and not record.prompt else record.prompt
 
 
 @dataclass(frozen=True, slots=True)

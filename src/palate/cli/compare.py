@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.arguments import AsJson
 from palate.cli.console import result, result_json, say, show_answers
-from palate.records import as_turn
+from palate.records import as_turns
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs.")]
 Prompts = Annotated[
@@ -52,7 +52,7 @@ def command(
                 "page": str(page),
                 "rows": [
                     {
-                        "prompt": [as_turn(turn) for turn in row.prompt],
+                        "prompt": as_turns(row.prompt),
                         "outputs": dict(row.outputs),
                         "reference": row.reference,
                     }

@@ -21,10 +21,9 @@ from palate.data.sources.dataset_info import REGISTER, read_register
 from palate.data.sources.open import Source
 from palate.data.sources.readers import bare_name, file_type
 from palate.data.sources.spec import DatasetSpec, find_sources
-from palate.data.split import prompt_key
 from palate.data.turns.messages import RowError
 from palate.errors import DataError, UsageError
-from palate.records import Dropped, LabelledCompletion, PreferencePair, Record, ScoredCompletion
+from palate.records import Dropped, LabelledCompletion, PreferencePair, Record, ScoredCompletion, prompt_key
 
 R = TypeVar("R", bound=Record)
 

@@ -24,9 +24,8 @@ from palate.data.measures.similarity import PLACES, near_duplicates, signature
 from palate.data.mix import drawn_key
 from palate.data.outputs import check_output_folder
 from palate.data.sources.spec import DatasetSpec, find_sources
-from palate.data.split import record_key
 from palate.errors import DataError
-from palate.records import Demonstration, Dropped, Record
+from palate.records import Dropped, Record, prompt_key, prompt_or_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +207,7 @@ class _Rows:
         """Per record the hash of its prompt (with the seed), its source and its prompt's signature; no text is held."""
         ranks, names, signatures = array("Q"), [], bytearray()
         for record in self:
-            ranks.append(int.from_bytes(drawn_key(seed, record_key(record))))
+            ranks.append(int.from_bytes(drawn_key(seed, prompt_key(prompt_or_text(record)))))
             names.append(record.source)
             signatures += signature(_asked(record)).tobytes()
         return ranks, names, np.frombuffer(signatures, dtype=np.uint8).reshape(-1, PLACES)
@@ -228,7 +227,4 @@ class _Rows:
 
 def _asked(record: Record) -> str:
     """The text by which prompts are alike: the whole conversation but for the system text, which many rows share."""
-    turns = record.prompt
-    if not turns and isinstance(record, Demonstration):
-        turns = record.completion
-    return "\n\n".join(turn.text for turn in turns if turn.role != "system")
+    return "\n\n".join(turn.text for turn in prompt_or_text(record) if turn.role != "system")

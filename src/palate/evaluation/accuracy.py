@@ -95,7 +95,7 @@ def preference_accuracy(
     Args:
         reference: per pair (Σ log π of chosen and rejected), (trained tokens of each), under the reference.
         policy: the same under the policy, in the same order.
-        prompts: per pair what names its prompt (`data.split.prompt_key`); pairs of one prompt are a cluster.
+        prompts: per pair what names its prompt (`records.prompt_key`); pairs of one prompt are a cluster.
         average: how a model's own log-probability of an answer is taken.
         dimensions: per pair the scores of chosen and rejected by dimension, where pairs are scored on some.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,20 +43,25 @@ class Template:
     variables: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
-    def render(self, messages: Messages, *, tools: Sequence[Any] | None = None, generation: bool = False) -> str:
+    def render(self, messages: Messages, *, tools: str | None = None, generation: bool = False) -> str:
         """The conversation as text; with `generation`, up to where the assistant's next answer begins.
 
+        Args:
+            tools: as in `Record`.
+
         Raises:
-            DataError: the chat template refuses the conversation (roles out of order, a role that it does not know).
+            DataError: the chat template refuses the conversation (roles out of order, an unknown role), or `tools` is
+                not a JSON list.
         """
+        listed = _parse_tools(tools)
         turns = [
             {"role": message.role, "content": message.content} if message.is_plain else self._turn_form.write(message)
             for message in messages
         ]
         try:
-            return self._rendered(turns, tools, generation)
+            return self._rendered(turns, listed, generation)
         except _REFUSALS as error:
-            remedy = self._remedy(turns, tools, generation)
+            remedy = self._remedy(turns, listed, generation)
             words = " ".join(str(error).split())
             raise DataError(f"the chat template refuses the conversation: {words}{remedy}") from error
 
@@ -103,13 +109,13 @@ class Template:
         """Number of tokens of each text by itself, without any markup: a `records.TokenCounter`."""
         return [len(one) for one in self._backend().encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def generation_prompt(self, messages: Messages, *, tools: Sequence[Any] | None = None) -> list[int]:
-        """The token ids after which a model writes its answer to `messages`."""
+    def generation_prompt(self, messages: Messages, *, tools: str | None = None) -> list[int]:
+        """The token ids after which a model writes its answer to `messages`; `tools` as in `Record`."""
         text = self.render(messages, tools=tools, generation=True)
         ids: list[int] = self.tokenize([text])[0].ids
         return ids
 
-    def answer_ids(self, prompt: Messages, text: str, *, ended: bool, tools: Sequence[Any] | None = None) -> list[int]:
+    def answer_ids(self, prompt: Messages, text: str, *, ended: bool, tools: str | None = None) -> list[int]:
         """The token ids of an answer as a model writes it behind `generation_prompt(prompt)`; `decode` is the reverse.
 
         Args:
@@ -209,6 +215,23 @@ def load_template(
         unread = "enable_thinking has no effect: the chat template does not read it"
         template = replace(template, notices=(*template.notices, unread))
     return template
+
+
+def _parse_tools(tools: str | None) -> list[Any] | None:
+    """A record's tool specifications as objects; None for none.
+
+    Raises:
+        DataError: the text is not a JSON list.
+    """
+    if not tools:
+        return None
+    try:
+        listed = json.loads(tools)
+    except json.JSONDecodeError as error:
+        raise DataError(f"tools is not JSON: {error}") from error
+    if not isinstance(listed, list):
+        raise DataError("tools is not a JSON list")
+    return listed or None
 
 
 def thinking(enabled: bool | None) -> dict[str, Any]:

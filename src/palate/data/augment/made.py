@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from palate.data.formats.rows import same_text
-from palate.data.split import plain_text
 from palate.data.turns.messages import RowError
-from palate.records import Message, Messages, PreferencePair
+from palate.records import Message, Messages, PreferencePair, prompt_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,7 @@ def new_pair(
     if same_text(pair.chosen, pair.rejected):
         raise RowError("unchanged", f"{made.how} makes chosen and rejected equal")
     same = same_text(pair.chosen, record.chosen) and same_text(pair.rejected, record.rejected)
-    if same and prompt is not None and _asked(pair.prompt) == _asked(record.prompt):
-        raise RowError("unchanged", f"{made.how} changes nothing")
-    if same and prompt is None:
+    if same and (prompt is None or prompt_key(pair.prompt) == prompt_key(record.prompt)):
         raise RowError("unchanged", f"{made.how} changes nothing")
     return pair
 
@@ -85,7 +82,3 @@ def made_of(extra: Mapping[str, object]) -> Mapping[str, object] | None:
     """How a row was made, None for a row nobody made."""
     made = extra.get("made")
     return made if isinstance(made, Mapping) else None
-
-
-def _asked(prompt: Messages) -> list[tuple[str, str]]:
-    return [(message.role, plain_text(message.text)) for message in prompt]
