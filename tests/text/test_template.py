@@ -28,7 +28,7 @@ def test_a_tokenizer_without_template_names_the_remedy(plain_bytes: Any) -> None
     with pytest.raises(ConfigError, match="has no chat template; name one, for example `template: chatml`") as error:
         load_template(plain_bytes)
     assert "\n" not in str(error.value)
-    with pytest.raises(ConfigError, match="template: qwen3 stands for the tokenizer's own, but"):
+    with pytest.raises(ConfigError, match="template: qwen3 means the tokenizer's own, but"):
         load_template(plain_bytes, "qwen3")
 
 
@@ -92,7 +92,7 @@ def test_no_end_of_answer_at_all_is_refused(plain_bytes: Any) -> None:
 @pytest.mark.parametrize("broken", ["{{ raise_exception('never') }}", "{% for %}", "{{ messages[7].content }}"])
 def test_a_template_that_renders_nothing_names_the_remedy(plain_bytes: Any, broken: str) -> None:
     plain_bytes.chat_template = broken
-    with pytest.raises(ModelError, match=r"the chat template refuses .*; mend chat_template, or name another"):
+    with pytest.raises(ModelError, match=r"the chat template refuses .*; correct chat_template, or name another"):
         load_template(plain_bytes)
 
 

@@ -1,4 +1,4 @@
-"""Prompts alone become groups without completions: what online stages sample answers to."""
+"""Prompts as groups without completions, for online stages, which sample the answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def prompt_ids(record: Record, template: Template) -> list[int]:
 
 
 def encode_prompts(records: Sequence[Record], template: Template, *, limit: int, truncation: str = "auto") -> Encoded:
-    """Each record's conversation up to where an answer begins, in at most `limit` tokens.
+    """Each record's prompt, with generation prompt, in at most `limit` tokens.
 
     Args:
         truncation: `auto` shortens longer prompts as for other stages (oldest turns first, then from the left);
@@ -62,7 +62,7 @@ def encode_prompts(records: Sequence[Record], template: Template, *, limit: int,
 
 
 def _shortened(record: Record, ids: list[int], template: Template, limit: int) -> tuple[list[int], int]:
-    """The ids of what fits, and how many turns were taken from the beginning."""
+    """The ids of the shortened prompt, and how many turns were removed."""
     prompt, turns = record.prompt, 0
     while len(ids) > limit and (shorter := without_oldest_turn(prompt)) is not None:
         prompt, turns = shorter, turns + 1

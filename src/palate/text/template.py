@@ -1,4 +1,4 @@
-"""A chat template with the tokenizer that it belongs to: conversations become text, text becomes token ids and back."""
+"""A chat template with its tokenizer: conversations to text, text to token ids, and ids back to text."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _REFUSALS = (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeErr
 
 @dataclass(frozen=True)
 class Template:
-    """How conversations are written for one tokenizer.
+    """A tokenizer with the chat template that it renders.
 
     Attributes:
-        tokenizer: a fast tokenizer; its `chat_template` is the one that this object renders.
+        tokenizer: a fast tokenizer; its `chat_template` is rendered.
         name: a name of `text.named`, or `tokenizer` for the tokenizer's own.
-        variables: what the chat template is given beside the messages (`enable_thinking`, `date_string` …).
-        notices: lines that a person should see once: markup that is plain text to this tokenizer, and the like.
+        variables: further variables of the chat template (`enable_thinking`, `date_string` …).
+        notices: lines to print once, for example about markup that is plain text to this tokenizer.
 
-    Text is always tokenised without special tokens being added: whatever BOS a model expects is part of the template,
-    as it is for transformers' `apply_chat_template`.
+    Text is tokenised without adding special tokens: the template writes the BOS, as it does in transformers'
+    `apply_chat_template`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -66,7 +66,7 @@ class Template:
             raise DataError(f"the chat template refuses the conversation: {words}{remedy}") from error
 
     def _remedy(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, generation: bool) -> str:
-        """What to do about a refused conversation, where it is its system turn that is refused."""
+        """What to do about a refused conversation; "" if it is refused without its system turn as well."""
         if len(turns) < 2 or turns[0]["role"] != "system":
             return ""
         try:
@@ -92,47 +92,50 @@ class Template:
         return find_turn_form(str(self.tokenizer.chat_template), lambda turns: self._rendered(turns, None, False))
 
     def tokenize(self, texts: Sequence[str]) -> list[Encoding]:
-        """One encoding (ids and character offsets) per text, in one batched call and without added special tokens."""
+        """One encoding (ids and character offsets) per text, in one call of the tokenizer."""
         encodings: list[Encoding] = self._backend().encode_batch(list(texts), add_special_tokens=False)
         return encodings
 
     def _backend(self) -> Any:
         backend = self.tokenizer.backend_tokenizer
-        # A saved tokenizer, or an earlier call with padding, may have left these on.
+        # A saved tokenizer or an earlier call may have switched these on.
         if backend.truncation is not None:
             backend.no_truncation()
         if backend.padding is not None:
             backend.no_padding()
         return backend
 
+    def token_ids(self, text: str) -> list[int]:
+        """The ids of one text."""
+        ids: list[int] = self.tokenize([text])[0].ids
+        return ids
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Number of tokens of each text by itself, without any markup: a `records.TokenCounter`."""
+        """Number of tokens of each text without markup; a `records.TokenCounter`."""
         return [len(one) for one in self._backend().encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def generation_prompt(self, messages: Messages, *, tools: str | None = None) -> list[int]:
         """The token ids after which a model writes its answer to `messages`; `tools` as in `Record`."""
-        text = self.render(messages, tools=tools, generation=True)
-        ids: list[int] = self.tokenize([text])[0].ids
-        return ids
+        return self.token_ids(self.render(messages, tools=tools, generation=True))
 
     def answer_ids(self, prompt: Messages, text: str, *, ended: bool, tools: str | None = None) -> list[int]:
-        """The token ids of an answer as a model writes it behind `generation_prompt(prompt)`; `decode` is the reverse.
+        """The token ids of an answer as a model writes it after `generation_prompt(prompt)`; `decode` is the reverse.
 
         Args:
-            ended: whether the answer ended its turn, so that what ends it belongs to it.
+            ended: whether the answer ended its turn; the ids then include the end of turn.
         """
         asked = self.render(prompt, tools=tools, generation=True)
         lead, end = self._frame
-        one_token = len(self.tokenize([self.end_of_turn])[0].ids) == 1
+        one_token = len(self.token_ids(self.end_of_turn)) == 1
         answer = (lead if lead.isspace() else "") + text + (end if ended and one_token else "")
         before, whole, alone = (one.ids for one in self.tokenize([asked, asked + answer, answer]))
-        # Where a token would reach across the border the model, which has read the prompt, writes the answer's own.
+        # If a token would cross the boundary, the model writes the answer's own tokens: the prompt is already read.
         ids: list[int] = whole[len(before) :] if whole[: len(before)] == before else alone
         eos = self.tokenizer.eos_token_id
         return [*ids, int(eos)] if ended and not one_token and eos is not None else ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The answer that generated ids spell: up to the end of the turn, without the markup around it."""
+        """The text of generated ids up to the end of the turn, without markup."""
         kept = list(ids)
         for position, token in enumerate(kept):
             if token in self.stop_ids:
@@ -148,12 +151,12 @@ class Template:
 
     @property
     def end_of_turn(self) -> str:
-        """What ends an assistant turn, such as `<|im_end|>`: the last trained text of a completion."""
+        """The text that ends an assistant turn, such as `<|im_end|>`; the last trained text of a completion."""
         return self._frame[1].strip() or str(self.tokenizer.eos_token or "")
 
     @property
     def answer_header(self) -> str:
-        """What stands between the generation prompt and the text of an answer, in the simplest chat."""
+        """The text between the generation prompt and the answer in the simplest chat."""
         return self._frame[0]
 
     def special_text(self) -> re.Pattern[str]:
@@ -163,8 +166,8 @@ class Template:
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
-        """Token ids at which generation stops: the end of the turn, where that is one token, and EOS."""
-        ids = self.tokenize([self.end_of_turn])[0].ids
+        """Token ids at which generation stops: EOS, and the end of the turn if it is one token."""
+        ids = self.token_ids(self.end_of_turn)
         stops = {ids[0]} if len(ids) == 1 else set()
         if self.tokenizer.eos_token_id is not None:
             stops.add(self.tokenizer.eos_token_id)
@@ -172,7 +175,7 @@ class Template:
 
     @cached_property
     def _frame(self) -> tuple[str, str]:
-        """What stands between generation prompt and answer, and what follows the answer, in the simplest chat."""
+        """The texts between generation prompt and answer, and after the answer, in the simplest chat."""
         asked = (Message("user", "\ue0f1"),)
         prompt = self.render(asked, generation=True)
         head, _, tail = self.render((*asked, Message("assistant", "\ue0f2"))).partition("\ue0f2")
@@ -182,13 +185,13 @@ class Template:
 def load_template(
     tokenizer: PreTrainedTokenizerBase, name: str | None = None, *, variables: Mapping[str, Any] | None = None
 ) -> Template:
-    """The template of a run: the tokenizer's own where `name` is None, else the named one.
+    """The template of a run: the tokenizer's own if `name` is None, else the named one.
 
-    A named template is written into `tokenizer.chat_template`, so that the tokenizer that is saved with the model
-    renders, in transformers and in any engine, exactly what was trained.
+    A named template is written into `tokenizer.chat_template`, so that the saved tokenizer renders what was trained, in
+    transformers and in any engine.
 
     Args:
-        variables: what the chat template is given beside the messages, as `thinking` makes them of a config.
+        variables: further variables of the chat template, as `thinking` makes them.
 
     Raises:
         ConfigError: no template has that name, or none is named and the tokenizer has none.
@@ -206,7 +209,7 @@ def load_template(
         ends = template.end_of_turn
     except DataError as error:
         raise ModelError(
-            f"{label}: {error} (a question with its answer, nothing more); mend chat_template, or name another one, "
+            f"{label}: {error} (a question with its answer, nothing more); correct chat_template, or name another one, "
             "for example `template: chatml`"
         ) from error
     if not ends:
@@ -235,14 +238,14 @@ def _parse_tools(tools: str | None) -> list[Any] | None:
 
 
 def thinking(enabled: bool | None) -> dict[str, Any]:
-    """`enable_thinking` of a config as variables of a chat template; none where the template's default holds."""
+    """The template variables for a config's `enable_thinking`; none for the template's default."""
     return {} if enabled is None else {"enable_thinking": enabled}
 
 
 def _own(tokenizer: PreTrainedTokenizerBase, label: str, name: str | None, variables: Mapping[str, Any]) -> Template:
     if not tokenizer.chat_template:
-        said = f"template: {name} stands for the tokenizer's own, but " if name else ""
-        raise ConfigError(f"{said}{label} has no chat template; name one, for example `template: chatml`")
+        meant = f"template: {name} means the tokenizer's own, but " if name else ""
+        raise ConfigError(f"{meant}{label} has no chat template; name one, for example `template: chatml`")
     template = Template(tokenizer, variables=variables)
     notices = []
     if name:
@@ -268,12 +271,12 @@ def _named(
     tokenizer.chat_template = jinja
     template = Template(tokenizer, named.name, variables)
     if _adds_bos(tokenizer) and not template.render((Message("user", "x"),)).startswith(tokenizer.bos_token):
-        # The model has seen BOS before every text, and chats are tokenised without added tokens.
+        # The model was trained with BOS before every text, and chats are tokenised without adding it.
         tokenizer.chat_template = "{{- bos_token -}}" + jinja
     return replace(template, notices=tuple(notices))
 
 
 def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer puts BOS before plain text by itself."""
+    """Whether the tokenizer itself puts BOS before plain text."""
     ids = tokenizer.backend_tokenizer.encode("x", add_special_tokens=True).ids
     return tokenizer.bos_token_id is not None and bool(ids) and ids[0] == tokenizer.bos_token_id
