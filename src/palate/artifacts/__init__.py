@@ -1,8 +1,9 @@
-"""What lies on disk: atomic files, JSON lines, run directories, sealed checkpoints.
+"""Files on disk: atomic writes, JSON lines, run directories, sealed checkpoints.
 
-Everything is written under a temporary name in the same folder, synced, renamed, and the folder synced, so a reader
-sees the old content or the new, never half of it. A folder of many files (a checkpoint) counts once its seal, written
-last, lists every file with size and hash. A failing disk is told as one `ArtifactError` line with path and remedy.
+`atomic_file` and `atomic_folder` write under a temporary name in the same folder, sync, rename and sync the folder, so
+a reader sees the old content or the new, never half of it. A folder of many files (a checkpoint) is complete when it
+has a seal, written last, that lists every file with size and hash. A disk error is one `ArtifactError` line with path
+and remedy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run directory: who may write into it, what lies where, and when it is complete.
+"""A run directory: its files, which process may write to it, and when it is complete.
 
 run.json          status, resolved config, versions, hashes, counts, timings, final metrics
 metrics.jsonl     one object per logged step        data.json        the pre-flight report
@@ -25,9 +25,9 @@ from palate.errors import ArtifactError
 Status: TypeAlias = Literal["running", "completed", "stopped", "failed"]
 
 REQUIRED = ("metrics.jsonl", "data.json", "*.safetensors", "config.json|adapter_config.json")
-"""What must lie beside run.json before it may say `completed`; `|` separates alternatives."""
+"""Files that a run must have before its status is `completed`; `|` separates alternatives."""
 
-# What a run writes, and so what `overwrite` may delete. Anything else in the folder is somebody else's.
+# Files that a run writes; `overwrite` deletes these and no others.
 _WRITTEN = (
     *("metrics.jsonl", "data.json", "samples.jsonl", "accuracy.json", "health.json"),
     *("report.html", "compare.html"),
@@ -38,7 +38,7 @@ _WRITTEN = (
 )
 
 LOCK = ".lock"
-"""Locked by the process that writes to the run. The file stays: to delete it could part two who wait for it."""
+"""Locked by the process that writes to the run. The file is never deleted, because others may be waiting for it."""
 
 _SOFT = "-soft"
 
@@ -57,7 +57,7 @@ class RunDir:
 
     @classmethod
     def open(cls, path: PathLike) -> RunDir:
-        """A run that exists, to read from; a folder without `run.json` is refused in one line."""
+        """An existing run, to read from; a folder without `run.json` is refused in one line."""
         run = cls(path)
         if not run.path.is_dir():
             raise ArtifactError(f"{run.path}: no such run directory")
@@ -67,11 +67,11 @@ class RunDir:
 
     @classmethod
     def claim(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> RunDir:
-        """Takes a directory for writing and leaves a `run.json` that says `running`.
+        """Locks a directory for writing and writes a `run.json` with the status `running`.
 
-        A new or empty directory is taken as it is. One that holds a run is taken with `resume` (everything stays) or
-        `overwrite` (what a run writes is deleted, all else stays); one that holds only other files is always refused,
-        and so is one that another process is writing to. `resume` on an empty directory starts anew.
+        A directory with a run needs `resume` (all files stay) or `overwrite` (files of a run are deleted, others stay).
+        A directory with only other files is always refused, and so is one that another process writes to. `resume` on
+        an empty directory starts a new run.
         """
         run = cls(path)
         if run.path.is_dir():  # no lock file in a folder that is refused
@@ -88,12 +88,12 @@ class RunDir:
 
     @classmethod
     def check(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Raises what `claim` would raise for what lies in the directory, and touches nothing."""
+        """Raises what `claim` would raise, and changes nothing."""
         run = cls(path)
         if run.path.exists() and not run.path.is_dir():
             raise ArtifactError(f"{run.path}: is a file; choose another output_dir")
-        # What would fail at the first write is said now, before data and model are loaded.
-        above = next(place for place in (run.path, *run.path.absolute().parents) if place.exists())
+        # Refused now rather than at the first write, after data and model are loaded.
+        above = next(path for path in (run.path, *run.path.absolute().parents) if path.exists())
         if not above.is_dir():
             raise ArtifactError(f"{run.path}: {above} is a file; choose another output_dir")
         if not os.access(above, os.W_OK | os.X_OK):
@@ -111,7 +111,7 @@ class RunDir:
             raise ArtifactError(f"{self.path}: holds files that are no run ({shown}); choose another output_dir")
         if entries and not (resume or overwrite):
             raise ArtifactError(
-                f"{self.path}: already holds a run ({self._told_status()}); continue it with resume_from_checkpoint: "
+                f"{self.path}: already holds a run ({self._status()}); continue it with resume_from_checkpoint: "
                 "true, replace it with overwrite_output_dir: true, or choose another output_dir"
             )
 
@@ -120,7 +120,7 @@ class RunDir:
         self._refuse(self._entries(), resume=resume, overwrite=overwrite)
         fresh = not (resume and self.run_json.is_file())
         before = {} if fresh else self.read()
-        # First the status, then the deleting: a kill in between must not leave an old `completed` over half a run.
+        # Status first: a kill during the deletion must not leave the status `completed` with half a run.
         write_json(self.run_json, {**before, "status": "running", "started": before.get("started", now())})
         if overwrite and not resume:
             with write_errors(self.path):
@@ -128,7 +128,7 @@ class RunDir:
                     for old in self.path.glob(pattern):
                         remove(old)
 
-    def _told_status(self) -> str:
+    def _status(self) -> str:
         try:
             return str(self.read().get("status", "status unknown"))
         except ArtifactError:
@@ -143,7 +143,7 @@ class RunDir:
                 lock.acquire()
             except Timeout:
                 raise
-            except OSError:  # a disk without locks: a file that exists while the run is written stands in for one
+            except OSError:  # a disk without locks: a file that exists during the run serves as one
                 lock = SoftFileLock(self.path / (LOCK + _SOFT), timeout=0, thread_local=False)
                 lock.acquire()
         except Timeout as error:
@@ -153,7 +153,7 @@ class RunDir:
         _held[self.path.resolve()] = lock
 
     def release(self) -> None:
-        """Lets other processes claim the directory; without a claim nothing happens."""
+        """Lets other processes claim the directory; does nothing without a claim."""
         lock = _held.pop(self.path.resolve(), None)
         if lock is not None:
             lock.release()
@@ -191,7 +191,7 @@ class RunDir:
         return self.path / "runs"
 
     def newest_checkpoint(self) -> tuple[Path | None, list[tuple[Path, str]]]:
-        """The latest checkpoint that verifies, and the later ones passed over with their reasons."""
+        """`newest_complete` of this run."""
         return newest_complete(self.path)
 
     def read(self) -> dict[str, Any]:
@@ -219,9 +219,9 @@ class RunDir:
         return [pattern for pattern in required if not there(pattern)]
 
     def finish(self, status: Status, *, required: Sequence[str] = REQUIRED, **fields: Any) -> dict[str, Any]:
-        """Ends the run: the last write to `run.json`, with the status, the end time and `fields`; then `release`.
+        """Ends the run: writes status, end time and `fields` to `run.json`, then releases the lock.
 
-        `completed` is refused while anything in `required` is missing, so whoever reads it can rely on the rest.
+        `completed` is refused if a file of `required` is missing.
         """
         missing = self.missing(required) if status == "completed" else []
         if missing:
