@@ -26,31 +26,14 @@ def file_hash(path: PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_manifest(folder: PathLike) -> dict[str, dict[str, int | str]]:
-    """`{relative/posix/name: {"size": bytes, "sha256": hex}}` of all files below, without seal and leftovers."""
-    folder = Path(folder)
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL and not _LEFTOVER.match(p.name))
-    return {p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": file_hash(p)} for p in paths}
-
-
-def content_hash(path: PathLike) -> str:
-    """SHA-256 in hex of a file's bytes, or of a folder's file names and contents; dates do not count."""
-    path = Path(path)
-    if not path.exists():
-        raise ArtifactError(f"{path}: no such file or folder")
-    if path.is_file():
-        return file_hash(path)
-    lines = [f"{entry['sha256']}  {name}\n" for name, entry in folder_manifest(path).items()]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
 def seal_folder(folder: PathLike) -> Path:
     """Marks a folder complete: syncs every file, then writes the seal, which lists all files with size and hash."""
     folder = Path(folder)
     with write_errors(folder):
         (folder / SEAL).unlink(missing_ok=True)
         _sync_tree(folder)
-        files = folder_manifest(folder)
+        paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL and not _LEFTOVER.match(p.name))
+        files = {p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": file_hash(p)} for p in paths}
     if not files:
         raise ArtifactError(f"{folder}: nothing to seal, the folder is empty")
     return write_json(folder / SEAL, {"files": files})

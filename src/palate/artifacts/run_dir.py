@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from palate.artifacts.files import PathLike, read_json, write_errors, write_json
-from palate.artifacts.folders import checkpoints, newest_complete, remove, remove_leftovers
+from palate.artifacts.folders import checkpoints, remove, remove_leftovers
 from palate.errors import ArtifactError
 
 Status: TypeAlias = Literal["running", "completed", "stopped", "failed"]
@@ -46,14 +45,17 @@ _held: dict[Path, BaseFileLock] = {}
 
 
 class RunDir:
-    """The paths of one run and its `run.json`.
-
-    Attributes:
-        path: the directory.
-    """
+    """The paths of one run's files, and its `run.json`."""
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
+        self.run_json = self.path / "run.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.data = self.path / "data.json"
+        self.samples = self.path / "samples.jsonl"
+        self.accuracy = self.path / "accuracy.json"
+        self.vitals = self.path / "health.json"
+        self.report = self.path / "report.html"
 
     @classmethod
     def open(cls, path: PathLike) -> RunDir:
@@ -90,12 +92,10 @@ class RunDir:
     def check(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> None:
         """Raises what `claim` would raise, and changes nothing."""
         run = cls(path)
-        if run.path.exists() and not run.path.is_dir():
-            raise ArtifactError(f"{run.path}: is a file; choose another output_dir")
         # Refused now rather than at the first write, after data and model are loaded.
         above = next(path for path in (run.path, *run.path.absolute().parents) if path.exists())
         if not above.is_dir():
-            raise ArtifactError(f"{run.path}: {above} is a file; choose another output_dir")
+            raise ArtifactError(f"{above}: is a file; choose another output_dir")
         if not os.access(above, os.W_OK | os.X_OK):
             raise ArtifactError(f"{run.path}: {above} cannot be written to; take permission or choose another folder")
         if run.path.is_dir():
@@ -158,42 +158,6 @@ class RunDir:
         if lock is not None:
             lock.release()
 
-    @property
-    def run_json(self) -> Path:
-        return self.path / "run.json"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def data(self) -> Path:
-        return self.path / "data.json"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples.jsonl"
-
-    @property
-    def accuracy(self) -> Path:
-        return self.path / "accuracy.json"
-
-    @property
-    def vitals(self) -> Path:
-        return self.path / "health.json"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "runs"
-
-    def newest_checkpoint(self) -> tuple[Path | None, list[tuple[Path, str]]]:
-        """`newest_complete` of this run."""
-        return newest_complete(self.path)
-
     def read(self) -> dict[str, Any]:
         """`run.json` as a dict."""
         value = read_json(self.run_json)
@@ -209,27 +173,23 @@ class RunDir:
         write_json(self.run_json, value)
         return value
 
-    def missing(self, required: Sequence[str] = REQUIRED) -> list[str]:
-        """The patterns of `required` that match no non-empty file here."""
-
-        def there(pattern: str) -> bool:
-            matches = [p for one in pattern.split("|") for p in self.path.glob(one)]
-            return any(p.is_dir() or p.stat().st_size > 0 for p in matches)
-
-        return [pattern for pattern in required if not there(pattern)]
-
-    def finish(self, status: Status, *, required: Sequence[str] = REQUIRED, **fields: Any) -> dict[str, Any]:
+    def finish(self, status: Status, **fields: Any) -> dict[str, Any]:
         """Ends the run: writes status, end time and `fields` to `run.json`, then releases the lock.
 
-        `completed` is refused if a file of `required` is missing.
+        `completed` is refused if one of the run's files is missing or empty.
         """
-        missing = self.missing(required) if status == "completed" else []
+        missing = [names for names in REQUIRED if not self._has(names)] if status == "completed" else []
         if missing:
             raise ArtifactError(f"{self.path}: cannot be completed, missing {', '.join(missing)}")
         value = {**self.read(), **fields, "status": status, "finished": now()}
         write_json(self.run_json, value)
         self.release()
         return value
+
+    def _has(self, names: str) -> bool:
+        """Whether a non-empty file matches one of the patterns, which `|` separates."""
+        matches = [path for pattern in names.split("|") for path in self.path.glob(pattern)]
+        return any(path.is_dir() or path.stat().st_size > 0 for path in matches)
 
 
 def now() -> str:
