@@ -128,21 +128,21 @@ def progress(label: str, total: float | None, *, done: float = 0, delay: float =
         done: items done by an earlier run.
         delay: seconds before a bar is shown.
     """
-    one = Pass(label, total, done=done, delay=delay)
+    running = Pass(label, total, done=done, delay=delay)
     try:
-        yield one
+        yield running
     finally:
-        one.close()
+        running.close()
 
 
 def track(items: Iterable[T], label: str, total: float | None = None, *, delay: float = 0.0) -> Iterator[T]:
     """The same items; each is counted after its use. `total` defaults to the length of a sequence."""
     if total is None and isinstance(items, Sequence):
         total = len(items)
-    with progress(label, total, delay=delay) as one:
+    with progress(label, total, delay=delay) as running:
         for item in items:
             yield item
-            one.advance()
+            running.advance()
 
 
 def clock(seconds: float) -> str:

@@ -91,16 +91,16 @@ def _call(template: NamedTemplate) -> str:
     """A tool call in a template's markup, as a list item; "" if it has none."""
     answer = Message("assistant", "", (ToolCall("get_weather", '{"city": "Oslo"}', "abcdefghi"),))
     try:
-        one = Renderer(load_template(_tokenizer(), template.name))(_PROMPT, (answer,))
+        answered = Renderer(load_template(_tokenizer(), template.name))(_PROMPT, (answer,))
     except DataError:
         return ""
-    shown = one.text[one.boundary :].replace("\n", "↵")
+    shown = answered.text[answered.boundary :].replace("\n", "↵")
     return f"- `{template.name}`: `{shown}`"
 
 
 def _example(template: NamedTemplate) -> str:
-    one = Renderer(load_template(_tokenizer(), template.name))(_PROMPT, _ANSWER)
-    shown = f"{one.text[: one.boundary]}▌{one.text[one.boundary :]}".replace("\n", "↵\n")
+    answered = Renderer(load_template(_tokenizer(), template.name))(_PROMPT, _ANSWER)
+    shown = f"{answered.text[: answered.boundary]}▌{answered.text[answered.boundary :]}".replace("\n", "↵\n")
     return f"\n### {template.name}\n\n```text\n{shown}\n```\n"
 
 

@@ -132,14 +132,14 @@ class _Encoder:
     def _encode(self, rows: Sequence[_Row]) -> None:
         """Sets the result of each row, of any length."""
         rendered = [self._render(row) for row in rows]
-        texts = [one.text for renderings in rendered if not isinstance(renderings, Dropped) for one in renderings]
+        texts = [chat.text for renderings in rendered if not isinstance(renderings, Dropped) for chat in renderings]
         encodings = iter(self.template.tokenize(texts))
         for row, renderings in zip(rows, rendered, strict=True):
             if isinstance(renderings, Dropped):
                 row.result = renderings
             else:
                 row.result = make_group(row.record, renderings, list(islice(encodings, len(renderings))))
-                row.rewritten = sum(one.rewritten for one in renderings)
+                row.rewritten = sum(chat.rewritten for chat in renderings)
 
     def _render(self, row: _Row) -> list[Rendering] | Dropped:
         try:

@@ -64,7 +64,8 @@ class EncodedGroup:
     def content_hash(self) -> bytes:
         """16 bytes that identify the group's tokens and masks, whatever its id, weight or labels."""
         digest = hashlib.sha256()
-        for part in (self.prompt_ids, *(array for one in self.completions for array in (one.ids, one.trained))):
+        arrays = [self.prompt_ids, *(array for row in self.completions for array in (row.ids, row.trained))]
+        for part in arrays:
             digest.update(f"{part.dtype.str}{len(part)}:".encode())
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.digest()[:16]

@@ -176,11 +176,11 @@ def example(group: EncodedGroup, template: Template, *, around: int = 12) -> dic
         "prompt_end": pieces(prompt[-around:]),
         "completions": [
             {
-                "text": str(template.tokenizer.decode(one.ids.tolist())),
-                "start": marked(one.ids[:around].tolist(), one.trained[:around].tolist()),
-                "end": marked(one.ids[around:][-4:].tolist(), one.trained[around:][-4:].tolist()),
+                "text": str(template.tokenizer.decode(completion.ids.tolist())),
+                "start": marked(completion.ids[:around].tolist(), completion.trained[:around].tolist()),
+                "end": marked(completion.ids[around:][-4:].tolist(), completion.trained[around:][-4:].tolist()),
             }
-            for one in group.completions
+            for completion in group.completions
         ],
     }
 
@@ -200,12 +200,10 @@ def render_preflight(report: Mapping[str, Any]) -> str:
         first = _first_dropped(report, frozenset({reason}))
         if first is not None:
             lines.append(f"          {first['id']}: {first['detail']}")
-    lines += [f"labels    {name}: {one['labels']}" for name, one in report["sources"].items() if "labels" in one]
-    lines += [
-        f"not read  {name}: {_named(one['unread_columns'])}"
-        for name, one in report["sources"].items()
-        if "unread_columns" in one
-    ]
+    sources = report["sources"].items()
+    lines += [f"labels    {name}: {counts['labels']}" for name, counts in sources if "labels" in counts]
+    unread = {name: counts["unread_columns"] for name, counts in sources if "unread_columns" in counts}
+    lines += [f"not read  {name}: {_named(columns)}" for name, columns in unread.items()]
     over = report["over_length"]
     if report["cutoff_len"] and over["records"]:
         share = f"{100 * over['share']:.1f} %"
@@ -215,8 +213,8 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     for split, tokens in report["tokens"].items():
         lines += _tokens_lines({"eval": "held out"}.get(split, split), tokens) if tokens["groups"] else []
     name = report["template"]["name"]
-    source = "the tokenizer's own" if name == "tokenizer" else name
-    lines.append(f"template  {source}; each answer ends with {report['template']['end_of_turn']!r}")
+    shown = "the tokenizer's own" if name == "tokenizer" else name
+    lines.append(f"template  {shown}; each answer ends with {report['template']['end_of_turn']!r}")
     lines += [f"note      {line}" for line in (*report["template"]["notices"], *report.get("notices", ()))]
     if report["example"]:
         lines += _example_lines(report["example"])
@@ -246,12 +244,12 @@ def _check_balance(
 def _source(
     source: SourceCounts, lost: Sequence[Dropped], cuts: Iterable[Any], source_of: Mapping[str, str]
 ) -> dict[str, Any]:
-    mine = Counter(row.reason for row in lost if source_of.get(row.id) == source.name)
+    dropped = Counter(row.reason for row in lost if source_of.get(row.id) == source.name)
     return {
         "rows_read": source.rows_read,
         "rows_used": source.used,
         "records": source.records,
-        "dropped_by_reason": dict(Counter(source.dropped_by_reason) + mine),
+        "dropped_by_reason": dict(Counter(source.dropped_by_reason) + dropped),
         **({"labels": source.labels} if source.labels else {}),
         **({"unread_columns": list(source.unknown_columns)} if source.unknown_columns else {}),
         "cut": sum(source_of.get(cut.id) == source.name for cut in cuts),

@@ -112,7 +112,7 @@ class Template:
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text without markup; a `records.TokenCounter`."""
-        return [len(one) for one in self._backend().encode_batch_fast(list(texts), add_special_tokens=False)]
+        return [len(encoding) for encoding in self._backend().encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def generation_prompt(self, messages: Messages, *, tools: str | None = None) -> list[int]:
         """The token ids after which a model writes its answer to `messages`; `tools` as in `Record`."""
@@ -128,7 +128,7 @@ class Template:
         lead, end = self._frame
         one_token = len(self.token_ids(self.end_of_turn)) == 1
         answer = (lead if lead.isspace() else "") + text + (end if ended and one_token else "")
-        before, whole, alone = (one.ids for one in self.tokenize([asked, asked + answer, answer]))
+        before, whole, alone = (encoding.ids for encoding in self.tokenize([asked, asked + answer, answer]))
         # If a token would cross the boundary, the model writes the answer's own tokens: the prompt is already read.
         ids: list[int] = whole[len(before) :] if whole[: len(before)] == before else alone
         eos = self.tokenizer.eos_token_id

@@ -40,9 +40,9 @@ def make_group(
     rows = list(zip(renderings, encodings, strict=True))
     ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
     masks = [trained_tokens(rendering, encoding) for rendering, encoding in rows]
-    shared = min(_token_at(encoding, one.boundary, len(one.text)) for one, encoding in rows)
-    for other in ids[1:]:
-        differing = np.flatnonzero(ids[0][:shared] != other[:shared])
+    shared = min(_token_at(encoding, rendering.boundary, len(rendering.text)) for rendering, encoding in rows)
+    for row in ids[1:]:
+        differing = np.flatnonzero(ids[0][:shared] != row[:shared])
         shared = int(differing[0]) if len(differing) else shared
     if shared == 0:
         # No token precedes the first one, so nothing can predict it.
