@@ -108,10 +108,10 @@ class RunDir:
         is_run = self.run_json.is_file() or "trainer_state.json" in entries or bool(checkpoints(self.path))
         if entries and not is_run:
             shown = ", ".join(entries[:3]) + (" …" if len(entries) > 3 else "")
-            raise ArtifactError(f"{self.path}: holds files that are no run ({shown}); choose another output_dir")
+            raise ArtifactError(f"{self.path}: has files that are not from a run ({shown}); choose another output_dir")
         if entries and not (resume or overwrite):
             raise ArtifactError(
-                f"{self.path}: already holds a run ({self._status()}); continue it with resume_from_checkpoint: "
+                f"{self.path}: already has a run ({self._status()}); continue it with resume_from_checkpoint: "
                 "true, replace it with overwrite_output_dir: true, or choose another output_dir"
             )
 

@@ -251,7 +251,7 @@ class Renderer:
 _NO_CALLS = (
     "tool calls; name a template that has them (template: qwen), or write the calls into the text of the answers"
 )
-_NO_TEXT = "the text beside tool calls; take it out of the row, or name a template that renders both (template: qwen)"
+_NO_TEXT = "the text next to tool calls; remove it from the row, or name a template that renders both (template: qwen)"
 _NO_REASONING = (
     "the reasoning of an answer that is trained; use a model whose template renders reasoning_content, or write it "
     "into the text of the answers (<think>…</think>)"
