@@ -109,7 +109,7 @@ def test_completed_only_when_everything_else_is_there(tmp_path: Path, gone: str,
 def test_an_adapter_config_stands_for_a_config(tmp_path: Path) -> None:
     finished_run(tmp_path)
     (tmp_path / "config.json").rename(tmp_path / "adapter_config.json")
-    assert RunDir(tmp_path).missing() == []
+    assert RunDir.claim(tmp_path, resume=True).finish("completed")["status"] == "completed"
 
 
 def test_update_keeps_the_rest_and_cannot_set_the_status(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_open_wants_a_run(tmp_path: Path) -> None:
 
 def test_check_finds_out_early_that_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ArtifactError, match="file is a file; choose another output_dir"):
+    with pytest.raises(ArtifactError, match="file: is a file; choose another output_dir"):
         RunDir.check(tmp_path / "file" / "below" / "run")
     monkeypatch.setattr("os.access", lambda path, mode: False)  # the superuser may write everywhere
     with pytest.raises(ArtifactError, match="cannot be written to"):
