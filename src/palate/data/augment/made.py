@@ -1,4 +1,4 @@
-"""How a row was made, kept with the row for good."""
+"""New pairs from existing ones, with a note of how each was made."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import asdict, dataclass, replace
 
 from palate.data.formats.rows import same_text
 from palate.data.turns.messages import RowError
-from palate.records import Message, Messages, PreferencePair, prompt_key
+from palate.records import Messages, PreferencePair, prompt_key
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Where a new row comes from.
+    """How a row was made; stored with the row.
 
     Attributes:
-        how: the way it was made, by name (`swapped_numbers`, `sampled` …).
+        how: name of the method (`swapped_numbers`, `sampled` …).
         source: id of the row it was made from.
-        model: who wrote or judged it, "" where a rule did.
-        seed: of every draw.
-        note: what was changed, for a person.
+        model: the model that wrote it, "" if a rule made it.
+        seed: random seed.
+        note: what was changed.
     """
 
     how: str
@@ -38,10 +38,10 @@ def new_pair(
     chosen: Messages | None = None,
     rejected: Messages | None = None,
 ) -> PreferencePair:
-    """A pair made from another: what is not given stays; margin and dimensions go, they were the old answers'.
+    """A pair made from another. Fields not given are copied, except margin and dimensions, which no longer apply.
 
     Raises:
-        RowError: `unchanged`, if the new pair says what the old one does, or its two answers say the same.
+        RowError: `unchanged`, if the new pair has the same texts as the old one, or its two answers are equal.
     """
     pair = PreferencePair(
         id=f"{record.id}#{made.how}",
@@ -57,28 +57,23 @@ def new_pair(
         raise RowError("unchanged", f"{made.how} leaves an empty answer")
     if same_text(pair.chosen, pair.rejected):
         raise RowError("unchanged", f"{made.how} makes chosen and rejected equal")
-    same = same_text(pair.chosen, record.chosen) and same_text(pair.rejected, record.rejected)
-    if same and (prompt is None or prompt_key(pair.prompt) == prompt_key(record.prompt)):
+    same_answers = same_text(pair.chosen, record.chosen) and same_text(pair.rejected, record.rejected)
+    if same_answers and prompt_key(pair.prompt) == prompt_key(record.prompt):
         raise RowError("unchanged", f"{made.how} changes nothing")
     return pair
 
 
 def with_last(answer: Messages, content: str) -> Messages:
-    """The answer with another last turn."""
+    """The answer with this text as its last turn."""
     return (*answer[:-1], replace(answer[-1], content=content))
 
 
-def said_by_assistant(content: str) -> Messages:
-    """One assistant turn."""
-    return (Message("assistant", content),)
-
-
-def chance_for(seed: int, *names: str) -> random.Random:
-    """Draws that depend on the seed and the names alone, not on what was drawn before."""
+def rng_for(seed: int, *names: str) -> random.Random:
+    """A random generator that depends only on the seed and the names."""
     return random.Random("\0".join((str(seed), *names)))  # noqa: S311
 
 
 def made_of(extra: Mapping[str, object]) -> Mapping[str, object] | None:
-    """How a row was made, None for a row nobody made."""
+    """How a row was made, None for an original row."""
     made = extra.get("made")
     return made if isinstance(made, Mapping) else None
