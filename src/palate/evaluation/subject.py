@@ -27,7 +27,6 @@ from palate.progress import progress
 from palate.records import Answer, Messages
 from palate.text.batch import pack, pad
 from palate.text.groups import EncodedCompletion, EncodedGroup
-from palate.text.rendering import parse_tools
 from palate.text.template import Template, load_template, thinking
 from palate.training.steps import micro_batches
 
@@ -240,8 +239,7 @@ class Subject:
     def _asked(self, prompts: Sequence[Messages], tools: Sequence[str | None] | None) -> list[list[int]]:
         offered = tools or [None] * len(prompts)
         return [
-            self.template.generation_prompt(prompt, tools=parse_tools(one))
-            for prompt, one in zip(prompts, offered, strict=True)
+            self.template.generation_prompt(prompt, tools=one) for prompt, one in zip(prompts, offered, strict=True)
         ]
 
     def answer(

@@ -9,7 +9,7 @@ from palate.artifacts import JsonlWriter
 from palate.models.generation.generate import Decoding, generate
 from palate.models.precision import Precision
 from palate.models.reference.kinds import Reference
-from palate.records import Record, as_turn
+from palate.records import Record, as_turns
 from palate.text.prompts import prompt_ids
 from palate.text.template import Template
 
@@ -66,7 +66,7 @@ class SampleWriter:
             self._writer.write(
                 {
                     "step": step,
-                    "prompt": [as_turn(message) for message in record.prompt],
+                    "prompt": as_turns(record.prompt),
                     "policy": answer,
                     "reference": self._reference[number] if self._reference is not None else None,
                 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
 
-from palate.artifacts import RunDir, read_json, read_jsonl, verify_folder, write_text
+from palate.artifacts import RunDir, newest_complete, read_json, read_jsonl, verify_folder, write_text
 from palate.errors import ArtifactError
 from palate.training.setup.session import Session
 
@@ -85,7 +85,7 @@ def checkpoint_of(session: Session, folder: RunDir) -> Path | None:
         return None
     if isinstance(wanted, str):
         return Path(wanted)
-    newest, skipped = folder.newest_checkpoint()
+    newest, skipped = newest_complete(folder.path)
     if newest is not None:
         check_resumable(newest)
     for path, reason in skipped:

@@ -14,7 +14,6 @@ from palate.config.stages.rollout import RolloutFields
 from palate.data import FORMATS, LoadedData, load_records, split_records
 from palate.data.formats.kinds import KIND_NAMES
 from palate.data.formats.source_labels import check_labels_used
-from palate.models.reference.store import group_key
 from palate.records import AnyRecord, DatasetRequest, Demonstration, Dropped, Record
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
@@ -70,7 +69,7 @@ def _identity(*parts: Sequence[EncodedGroup]) -> str:
     for part in parts:
         digest.update(f"{len(part)}:".encode())
         for group in part:
-            digest.update(group_key(group))
+            digest.update(group.content_hash)
             digest.update(repr((group.weight, group.labels)).encode())
     return digest.hexdigest()[:16]
 
@@ -141,7 +140,6 @@ def _encode(config: RunConfig, records: Sequence[Any], template: Template, metho
         template,
         cutoff_len=config.cutoff_len,
         truncation=config.truncation,
-        workers=config.preprocessing_num_workers,
     )
     if sft is not None and sft.train_on_prompt:
         encoded = replace(encoded, groups=[_all_trained(group) for group in encoded.groups])
