@@ -16,48 +16,44 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from palate.errors import BatchStop, Interrupted
 from palate.progress import Pass, clock, console
+from palate.training.trainer import PalateTrainer
 
 
-class StepMetrics(TrainerCallback):  # type: ignore[misc]
-    """Computes the step's metrics before anything logs, evaluates or saves; trackers get the last step's always."""
+class MetricsLog(TrainerCallback):  # type: ignore[misc]
+    """Computes each step's metrics before anything reads them, and writes rows to metrics.jsonl, with the same names.
 
-    def __init__(self, finish_step: Callable[[], Mapping[str, float]]) -> None:
-        self._finish_step = finish_step
+    Trackers always get the last step's metrics.
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args
-        self._finish_step()
+    Args:
+        trainer: its metrics are written.
+        write: takes a row; None on all but the main process.
+    """
+
+    def __init__(self, trainer: PalateTrainer, write: Callable[[dict[str, Any]], None] | None) -> None:
+        self._trainer = trainer
+        self._write = write
+
+    def on_step_end(self, _args: object, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        metrics = self._trainer.finish_step()
+        if self._write is not None:
+            self._write({"step": state.global_step, "split": "train", "epoch": state.epoch, **metrics})
         # transformers logs every `logging_steps` steps, and would leave out a last step in between. A run may also end
         # at any evaluation (early stopping, health).
         last = state.global_step >= state.max_steps or control.should_training_stop
         control.should_log = control.should_log or control.should_evaluate or last
 
-
-class EvaluationLog(TrainerCallback):  # type: ignore[misc]
-    """Each evaluation as a row of metrics.jsonl, under the names that training uses.
-
-    Args:
-        write: takes the row.
-        facts: of the evaluation that was just made: its numbers of rows and prompts, and standard errors.
-    """
-
-    def __init__(
-        self, write: Callable[[dict[str, Any]], None], facts: Callable[[], Mapping[str, float]] = dict
-    ) -> None:
-        self._write = write
-        self._facts = facts
-
     def on_evaluate(
         self,
-        args: TrainingArguments,
+        _args: object,
         state: TrainerState,
-        control: TrainerControl,
+        _control: object,
         metrics: Mapping[str, float] | None = None,
         **_: Any,
     ) -> None:
-        del args, control
-        values = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items() if name != "epoch"}
-        self._write({"step": state.global_step, "split": "eval", "epoch": state.epoch, **values, **self._facts()})
+        if self._write is not None:
+            means = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items() if name != "epoch"}
+            row = {"step": state.global_step, "split": "eval", "epoch": state.epoch}
+            self._write({**row, **means, **self._trainer.evaluated})
 
 
 class MissedEvaluation(TrainerCallback):  # type: ignore[misc]
@@ -66,26 +62,9 @@ class MissedEvaluation(TrainerCallback):  # type: ignore[misc]
     def __init__(self, make_up: Callable[[], None]) -> None:
         self._make_up = make_up
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state
+    def on_train_begin(self, _args: object, _state: object, control: TrainerControl, **_: Any) -> None:
         if not control.should_training_stop:
             self._make_up()
-
-
-class StopOnSigns(TrainerCallback):  # type: ignore[misc]
-    """Ends the run after an evaluation that showed something wrong, where the config wants that."""
-
-    def __init__(self, must_stop: Callable[[], bool]) -> None:
-        self._must_stop = must_stop
-
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state
-        control.should_training_stop = control.should_training_stop or self._must_stop()
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """A run that is resumed from the checkpoint at which it was to end makes no further step."""
-        del args, state
-        control.should_training_stop = control.should_training_stop or self._must_stop()
 
 
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
@@ -133,12 +112,10 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         if self._caught and not self._several:
             raise BatchStop(self._caught)
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state, control
+    def on_train_begin(self, _args: object, _state: object, _control: object, **_: Any) -> None:
         self._in_steps = True
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state, control
+    def on_train_end(self, _args: object, _state: object, _control: object, **_: Any) -> None:
         self._in_steps = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -147,9 +124,8 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             control.should_evaluate = False
             control.should_log = True
 
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_epoch_end(self, _args: object, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """transformers calls it wherever a run stops, also within an epoch."""
-        del args
         if self.stopped_by and state.global_step < state.max_steps:
             control.should_evaluate = control.should_save = False
 
@@ -185,27 +161,24 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
     def __init__(self) -> None:
         self._pass: Pass | None = None
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, control
+    def on_train_begin(self, _args: object, state: TrainerState, _control: object, **_: Any) -> None:
         # The time left is reckoned from the steps of this process: a resumed run has made the others earlier.
         self._started, self._begun_at = time.monotonic(), state.global_step
         if console.is_terminal:
             self._pass = Pass("training", state.max_steps, done=state.global_step)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, control
+    def on_step_end(self, _args: object, state: TrainerState, _control: object, **_: Any) -> None:
         if self._pass is not None:
             self._pass.reach(state.global_step)
 
     def on_log(
         self,
-        args: TrainingArguments,
+        _args: object,
         state: TrainerState,
-        control: TrainerControl,
+        _control: object,
         logs: Mapping[str, float] | None = None,
         **_: Any,
     ) -> None:
-        del args, control
         if not state.is_world_process_zero or not logs or "train_runtime" in logs:
             return
         prefix = "eval_" if "eval_loss" in logs else ""
@@ -234,8 +207,7 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
             self._pass.close()
             self._pass = None
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state, control
+    def on_train_end(self, _args: object, _state: object, _control: object, **_: Any) -> None:
         self.close()
 
 

@@ -11,7 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader
@@ -28,8 +28,7 @@ from palate.training.checkpoints.write import CheckpointTrainer
 from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, set_random_state
 from palate.training.evaluation_pass import EvaluationPass
 from palate.training.finite import check_finite
-from palate.training.health.evaluation import Examination
-from palate.training.meters import Meter, of_all_ranks
+from palate.training.meters import HeldOutRow, Meter, gather_rows, standard_errors
 from palate.training.methods.base import LossOutput, Method
 from palate.training.online.rollouts import Rollouts, Sampler
 from palate.training.scoring import Scoring
@@ -37,6 +36,20 @@ from palate.training.steps import Groups, StepOrder, order_of
 
 # Seconds after which the progress of a step or an evaluation gets a bar of its own.
 _SLOW_STEP = 5.0
+
+
+class EvaluationCheck(Protocol):
+    """What the trainer calls at an evaluation; `training.health` implements it.
+
+    Attributes:
+        must_stop: whether the last evaluation ends the run; its checkpoint is not the best one then.
+    """
+
+    must_stop: bool
+
+    def measure(self, rows: Sequence[HeldOutRow]) -> dict[str, float]:
+        """Metrics to add to those of an evaluation with these rows, of all ranks."""
+        ...
 
 
 class PalateTrainer(CheckpointTrainer):
@@ -52,13 +65,13 @@ class PalateTrainer(CheckpointTrainer):
         scoring: of a batch, with the method and the reference.
         sampler: answers the prompts of each step before it is made, for online methods; these compare with the
             reference themselves.
-        on_step: called after every optimiser step with the step's metrics, on every rank.
         between_batches: called between two batches of a step; may raise `BatchStop`.
         args: transformers' arguments, with `logging_nan_inf_filter` off.
 
     Attributes:
-        examination: sees every evaluation, or None.
+        health: adds metrics to evaluations and may end the run at one; None where nothing is checked.
         step_groups: the groups of this rank's last step.
+        step_metrics: of the last step, over all ranks.
         evaluated: the numbers of rows and prompts of the latest evaluation and the standard errors of its means.
     """
 
@@ -73,7 +86,6 @@ class PalateTrainer(CheckpointTrainer):
         split: Callable[[Sequence[EncodedGroup]], list[Batch]],
         scoring: Scoring,
         sampler: Sampler | None = None,
-        on_step: Callable[[int, dict[str, float]], None],
         between_batches: Callable[[], None] = lambda: None,
         args: TrainingArguments,
         **kwargs: Any,
@@ -82,10 +94,10 @@ class PalateTrainer(CheckpointTrainer):
         self.reference = reference
         self.split = split
         self._scoring = scoring
-        self.examination: Examination | None = None
+        self.health: EvaluationCheck | None = None
+        self.step_metrics: dict[str, float] = {}
         self.evaluated: dict[str, float] = {}
         self.rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
-        self._on_step = on_step
         self._between_batches = between_batches
         self._due_at_resume = (False, False)
         self._before_step: tuple[list[bytes], dict[str, float]] | None = None
@@ -302,13 +314,13 @@ class PalateTrainer(CheckpointTrainer):
     # ---- metrics
 
     def finish_step(self) -> dict[str, float]:
-        """The metrics of the optimiser step that just ended, over all ranks; called by `callbacks.StepMetrics`."""
+        """The metrics of the optimiser step that just ended, over all ranks; called by `callbacks.MetricsLog`."""
         self._before_step = None
         metrics = self._means(self._step_meter)
         metrics |= {"grad_norm": self._grad_norm, "learning_rate": self._step_learning_rate}
         self._log_meter.merge(self._step_meter)
         self._step_meter.reset()
-        self._on_step(self.state.global_step, metrics)
+        self.step_metrics = metrics
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -342,16 +354,16 @@ class PalateTrainer(CheckpointTrainer):
         model.eval()
         rows = len(dataloader.dataset)  # type: ignore[arg-type]
         with progress("evaluation", rows, delay=_SLOW_STEP) as scored:
-            meter, errors = self._evaluation.run(
+            meter, own = self._evaluation.run(
                 model,
                 self._held_out_steps(dataloader, scored),
-                self.examination,
                 lambda: self.callback_handler.on_prediction_step(self.args, self.state, self.control),
             )
+        held_out = gather_rows(own, self.args.world_size)
+        self.evaluated = standard_errors(held_out)
         means = self._means(meter)
-        self.evaluated = errors.facts(lambda rows: of_all_ranks(rows, self.args.world_size))
-        if self.examination is not None:
-            means |= self.examination.report(means)
+        if self.health is not None:
+            means |= self.health.measure(held_out)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
 
@@ -377,6 +389,6 @@ class PalateTrainer(CheckpointTrainer):
             raise TrainingError(f"metric_for_best_model: no held-out row has a value of {best}; choose from {known}")
         if self.args.save_strategy != "no" and not self.control.should_save:
             return False
-        if self.examination is not None and self.examination.must_stop and self.state.best_metric is not None:
+        if self.health is not None and self.health.must_stop and self.state.best_metric is not None:
             return False
         return bool(super()._determine_best_metric(metrics, trial))

@@ -89,9 +89,9 @@ def checkpoint_of(session: Session, folder: RunDir) -> Path | None:
     if newest is not None:
         check_resumable(newest)
     for path, reason in skipped:
-        session.voice.say(f"{path.name} is passed over: {reason}")
+        session.log.info(f"{path.name} is passed over: {reason}")
     where = f"resuming from {newest.name}" if newest else "no complete checkpoint yet: starting from the beginning"
-    session.voice.say(where)
+    session.log.info(where)
     return newest
 
 
@@ -103,10 +103,10 @@ def check_same_run(session: Session, folder: RunDir) -> None:
     """
     began = folder.read()
     for line in changed_settings(folder.path, began.get("config") or {}, session.config.resolved()):
-        session.voice.say(line)
+        session.log.info(line)
     rows = (began.get("data") or {}).get("identity")
     if rows not in (None, session.data.identity):
-        session.voice.say(
+        session.log.info(
             "warning: these are not the rows that the run began with: it continues with the new rows at this step, "
             "and its result is not that of an uninterrupted run"
         )

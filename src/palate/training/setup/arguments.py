@@ -1,8 +1,10 @@
-"""The config's words become transformers' `TrainingArguments`; what transformers 5 renamed is mapped here."""
+"""transformers' `TrainingArguments` from a config, and checks for the packages that a config needs."""
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,13 @@ from palate.data.parallel import all_cores
 from palate.errors import ConfigError
 from palate.models.precision import Precision
 
-# Beginnings of optimisers' names → the package that has them.
+# Prefix of an optimiser's name → the package that implements it.
 _PACKAGES = {
     **dict.fromkeys(("adamw_bnb", "adamw_8bit", "paged_", "lion_"), "bitsandbytes"),
     "galore_": "galore_torch",
     "apollo_": "apollo_torch",
 }
+_WANDB_OFFLINE = ("offline", "disabled", "dryrun")
 # As LLaMA-Factory's `all`: whatever is a linear layer and not the head.
 _EVERY_LINEAR = r"(?!.*(?:lm_head|score)).+"
 
@@ -39,6 +42,32 @@ def check_installed(config: RunConfig) -> None:
         path = getattr(config, key)
         if isinstance(path, str) and not Path(path).is_file():
             raise ConfigError(f"{key}: there is no file {path}")
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse a tracker that could not start, before anything is computed.
+
+    Args:
+        names: `report_to` of the config.
+
+    Raises:
+        ConfigError: the package of W&B is missing, there is no key for it, or the server refuses the key.
+    """
+    if "wandb" not in names:
+        return
+    if find_spec("wandb") is None:
+        raise ConfigError("report_to: wandb needs its package: pip install 'palate[wandb]', or leave it out")
+    if os.environ.get("WANDB_MODE", "").lower() in _WANDB_OFFLINE:
+        return
+    wandb = importlib.import_module("wandb")  # an optional extra
+    offline = "set WANDB_MODE=offline to log without the network, or leave wandb out of report_to"
+    try:
+        logged_in = wandb.login(prompt=False)
+    except wandb.errors.Error as error:
+        why = str(error).strip().splitlines()[0]
+        raise ConfigError(f"report_to: wandb does not take the key ({why}); log in again, or {offline}") from None
+    if not logged_in:
+        raise ConfigError(f"report_to: wandb has no key: set WANDB_API_KEY or run `wandb login`, {offline}")
 
 
 def training_arguments(

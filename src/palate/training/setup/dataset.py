@@ -47,22 +47,28 @@ class RunData:
     @property
     def prompts_trained(self) -> int:
         """Different prompts among the training groups."""
-        return _different_prompts(self.train)
+        return len({group.prompt_key for group in self.train})
 
     @property
     def prompts_evaluated(self) -> int:
         """Different prompts among the held-out groups, the units of what is measured on them."""
-        return _different_prompts(self.evaluation)
+        return len({group.prompt_key for group in self.evaluation})
 
     @property
     def identity(self) -> str:
         """16 hexadecimal digits over what is trained and evaluated on, token for token and in its order."""
         return _identity(self.train, self.evaluation)
 
-    @property
-    def held_out_identity(self) -> str:
-        """The same over what is evaluated on alone."""
-        return _identity(self.evaluation)
+    def facts(self) -> dict[str, Any]:
+        """Counts and identities for `run.json`."""
+        return {
+            "train_groups": len(self.train),
+            "train_prompts": self.prompts_trained,
+            "eval_groups": len(self.evaluation),
+            "eval_prompts": self.prompts_evaluated,
+            "identity": self.identity,
+            **({"held_out_identity": _identity(self.evaluation)} if self.evaluation else {}),
+        }
 
 
 def _identity(*parts: Sequence[EncodedGroup]) -> str:
@@ -105,10 +111,6 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     asked = eval_records or train_records
     groups, held_out = (method.arrange(part.groups, seed=config.seed) for part in (train, evaluation))
     return RunData(groups, held_out, [row for row in asked if row.prompt], report)
-
-
-def _different_prompts(groups: Sequence[EncodedGroup]) -> int:
-    return len({group.prompt_key for group in groups})
 
 
 def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:

@@ -90,7 +90,7 @@ def fill_reference(
     *,
     precision: Precision,
     device: torch.device,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     main: bool,
 ) -> None:
     """Give a stored reference its values: check a sample of those it has, compute those it lacks, save.
@@ -111,7 +111,7 @@ def fill_reference(
     if missing:
         if main:
             check_writable(store.path)
-        say(f"reference: scoring {len(missing)} groups once ({known} are stored already)")
+        report(f"reference: scoring {len(missing)} groups once ({known} are stored already)")
         save = store.save if main else lambda: None
         try:
             fill(store, live, share(missing), split, device, save)
@@ -119,7 +119,7 @@ def fill_reference(
         finally:  # Ctrl-C, or a model that fails on a row: what was scored is kept
             save()
     else:
-        say(f"reference: all {known} groups are stored already, {store.path}")
+        report(f"reference: all {known} groups are stored already, {store.path}")
 
 
 def _live(
