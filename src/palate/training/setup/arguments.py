@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,11 @@ def training_arguments(
         modules = config.optim_target_modules
         further["optim_args"] = config.optim_args
         further["optim_target_modules"] = _EVERY_LINEAR if modules == "all" else modules
+    if config.gradient_checkpointing:
+        # Renamed in transformers 5.23, which warns of the old name.
+        known = {field.name for field in fields(TrainingArguments)}
+        name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+        further |= {name: True, f"{name}_kwargs": {"use_reentrant": False}}
     metric, greater = config.best_metric
     return TrainingArguments(
         output_dir=str(folder),
@@ -114,8 +120,6 @@ def training_arguments(
         adam_beta2=config.adam_beta2,
         adam_epsilon=config.adam_epsilon,
         max_grad_norm=config.max_grad_norm,
-        activation_checkpointing=config.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
         seed=config.seed,
         data_seed=config.data_seed,
         logging_steps=config.logging_steps,
