@@ -13,16 +13,17 @@ import torch
 from palate.config.run import RunConfig
 from palate.config.stages.rollout import RolloutFields
 from palate.models.cpu.allocator import keep_freed_memory
-from palate.models.load import check_quantisation, load_tokenizer, resolve_name
+from palate.models.load import check_quantisation, resolve_name
 from palate.models.precision import Precision, default_device
 from palate.models.precision import resolve as resolve_precision
 from palate.models.reference.kinds import Reference
 from palate.models.reward.head import give_pad_token
-from palate.models.tuning.vocabulary import add_tokens, add_tokens_of
+from palate.models.spec import starting_model
+from palate.models.tuning.vocabulary import add_tokens
 from palate.models.value_head import add_value_head
 from palate.progress import console
 from palate.text.prompts import COLUMNS
-from palate.text.template import Template, load_template, thinking
+from palate.text.template import Template
 from palate.training.methods import Method, build_method
 from palate.training.methods.online import OnlineMethod
 from palate.training.online.rewards import JudgeRewards, WeightedRewards, build_rewards
@@ -155,17 +156,15 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         log.info(precision.notice)
     check_installed(config)
     method = build_method(config)
-    resolve_name(config.model_name_or_path)
+    spec = starting_model(config.resolved())
+    resolve_name(spec.model)
     rewards = None
     if isinstance(config, RolloutFields):
         rewards = build_rewards(config.rewards, judges=judges, precision=precision)
     with log.timed("data"):
-        tokenizer = load_tokenizer(
-            config.model_name_or_path, revision=config.model_revision, trust_remote_code=config.trust_remote_code
-        )
-        add_tokens_of(tokenizer, config.adapters)
+        tokenizer = spec.tokenizer()
         token_notices = add_tokens(tokenizer, config.add_tokens, config.add_special_tokens)
-        template = load_template(tokenizer, config.template, variables=thinking(config.enable_thinking))
+        template = spec.chat_template(tokenizer)
         data = build_data(config, method, template)
         if rewards is not None:
             rewards.check_columns({name for group in data.train for name in group.extra[COLUMNS]})
