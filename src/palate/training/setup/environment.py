@@ -46,11 +46,11 @@ def wait_for_all() -> None:
     training's own group waits. So this uses a group with a timeout of its own.
     """
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.barrier(group=_patient_group(dist.group.WORLD))
+        dist.barrier(group=_waiting_group(dist.group.WORLD))
 
 
 @functools.lru_cache(maxsize=1)
-def _patient_group(world: Any) -> Any:
+def _waiting_group(world: Any) -> Any:
     """A group of the processes of `world`, made anew when that changes."""
     del world
     return dist.new_group(backend="gloo", timeout=timedelta(days=30))
