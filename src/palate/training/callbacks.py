@@ -1,4 +1,4 @@
-"""When things run: metrics at each step's end, signals, and what the terminal shows."""
+"""Callbacks: metrics of each step, early stopping, signals, and the lines on the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from palate.errors import BatchStop, Interrupted
 from palate.progress import Pass, clock, console
@@ -57,7 +57,7 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
 
 
 class MissedEvaluation(TrainerCallback):  # type: ignore[misc]
-    """Before the first step of a resumed run: what its checkpoint lacks. Comes after all other callbacks."""
+    """Makes the evaluation that the checkpoint of a resumed run lacks; must be the last callback."""
 
     def __init__(self, make_up: Callable[[], None]) -> None:
         self._make_up = make_up
@@ -67,15 +67,50 @@ class MissedEvaluation(TrainerCallback):  # type: ignore[misc]
             self._make_up()
 
 
-class StopOnSignal(TrainerCallback):  # type: ignore[misc]
-    """The first Ctrl-C or SIGTERM stops the run within a batch, resumable; a second one stops at once.
+class StopEarly(EarlyStoppingCallback):  # type: ignore[misc]
+    """Stops after `patience` evaluations without a better one, with or without a checkpoint.
 
-    Between two batches of a step, and in the passes before the first step and after the last one, `BatchStop` is
-    raised. An evaluation among the steps is finished first. Several processes agree on the flag at each step's end, so
-    that they stop at the same step whichever of them got the signal.
+    transformers' own forgets the count on resume, and compares with the best checkpoint instead of the best evaluation.
+    Here a resumed run counts again, from the evaluations that its checkpoint knows; if these end it, it makes no step.
+    """
+
+    def __init__(self, patience: int) -> None:
+        super().__init__(patience)
+        self.early_stopping_patience_counter: int = 0
+        self._best: float | None = None
+
+    def check_metric_value(
+        self, args: TrainingArguments, _state: object, _control: object, metric_value: float
+    ) -> None:
+        better = self._best is None or (
+            metric_value > self._best if args.greater_is_better else metric_value < self._best
+        )
+        if better:
+            self._best = metric_value
+        self.early_stopping_patience_counter = 0 if better else self.early_stopping_patience_counter + 1
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        name = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
+        self._best, self.early_stopping_patience_counter = None, 0
+        for row in state.log_history:
+            if name in row:
+                self.check_metric_value(args, state, control, float(row[name]))
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
+
+
+class StopOnSignal(TrainerCallback):  # type: ignore[misc]
+    """The first Ctrl-C or SIGTERM stops the run after a batch, so that it can be resumed; a second one stops at once.
+
+    `BatchStop` is raised between two batches of a step, and in the passes before the first and after the last step. An
+    evaluation between steps is finished first. Several processes agree on the flag at the end of each step, so that
+    all stop at the same step.
 
     Attributes:
-        stopped_by: the signal's number once the run stops for it at a step's end, else 0.
+        stopped_by: number of the signal that stopped the run at the end of a step, else 0.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -87,7 +122,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         self.stopped_by = 0
 
     def install(self) -> None:
-        """Take the signals over, until `restore`."""
+        """Handle the signals until `restore`."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._catch)
@@ -107,7 +142,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         """Called between two batches of a step.
 
         Raises:
-            BatchStop: a signal was caught, and no other process would wait for this one.
+            BatchStop: a signal was caught, and no other process waits for this one.
         """
         if self._caught and not self._several:
             raise BatchStop(self._caught)
@@ -125,7 +160,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             control.should_log = True
 
     def on_epoch_end(self, _args: object, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """transformers calls it wherever a run stops, also within an epoch."""
+        """transformers also calls it when a run stops within an epoch."""
         if self.stopped_by and state.global_step < state.max_steps:
             control.should_evaluate = control.should_save = False
 
@@ -141,19 +176,19 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             caught = int(flag)
         if caught:
             self.stopped_by = caught
-            # After the last step there is nothing to stop: it is evaluated and saved as in any run.
+            # A run at its last step is evaluated and saved as usual.
             control.should_save = control.should_save or state.global_step < state.max_steps
             control.should_training_stop = True
 
     def restore(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Restore the earlier handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
 
 
 class TerminalProgress(TrainerCallback):  # type: ignore[misc]
-    """A bar with the time left on stderr, and a line of numbers at each log; plain lines where there is no terminal."""
+    """A progress bar and a line of metrics at each log, on stderr; without a terminal only lines."""
 
     _shown = ("loss", "reward", "kl", "rewards/accuracies", "rewards/margins", "grad_norm", "learning_rate")
     _short: Mapping[str, str] = {"rewards/accuracies": "accuracy", "rewards/margins": "margin", "learning_rate": "lr"}
@@ -162,7 +197,7 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
         self._pass: Pass | None = None
 
     def on_train_begin(self, _args: object, state: TrainerState, _control: object, **_: Any) -> None:
-        # The time left is reckoned from the steps of this process: a resumed run has made the others earlier.
+        # The time left is estimated from the steps of this process, not from those before a resume.
         self._started, self._begun_at = time.monotonic(), state.global_step
         if console.is_terminal:
             self._pass = Pass("training", state.max_steps, done=state.global_step)
@@ -202,7 +237,7 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
         return f"left {clock((time.monotonic() - self._started) / made * (state.max_steps - state.global_step))}"
 
     def close(self) -> None:
-        """Leave the terminal as it was, however the run ended."""
+        """Remove the bar."""
         if self._pass is not None:
             self._pass.close()
             self._pass = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from palate.stats import standard_error
 from palate.text.encode import EncodedGroup
 
 
@@ -114,22 +115,14 @@ def standard_errors(rows: Sequence[HeldOutRow]) -> dict[str, float]:
     """
     found: dict[str, float] = {"rows": len(rows), "prompts": len({row.prompt for row in rows})}
     for name in dict.fromkeys(name for row in rows for name in row.values):
-        error = _standard_error([row for row in rows if math.isfinite(row.values.get(name, math.nan))], name)
-        if error is not None:
-            found[f"se/{name}"] = error
+        measured = [row for row in rows if math.isfinite(row.values.get(name, math.nan))]
+        if len({row.prompt for row in measured}) > 1:
+            values = np.array([row.values[name] for row in measured])
+            weights = np.array([row.weight for row in measured])
+            # The error of a weighted mean m is that of the plain mean of w·(x − m) / mean(w).
+            residuals = weights * (values - np.average(values, weights=weights)) / weights.mean()
+            found[f"se/{name}"] = standard_error(residuals, [row.prompt for row in measured])
     return found
-
-
-def _standard_error(rows: Sequence[HeldOutRow], name: str) -> float | None:
-    """Of the weighted mean m over G prompts: √(G/(G−1) · Σ_g (Σ w·(x − m))²) / Σ w."""
-    clusters = {prompt: number for number, prompt in enumerate(dict.fromkeys(row.prompt for row in rows))}
-    if len(clusters) < 2:
-        return None
-    weights, values = np.array([row.weight for row in rows]), np.array([row.values[name] for row in rows])
-    total = weights.sum()
-    residuals = weights * (values - (weights @ values) / total)
-    sums = np.bincount([clusters[row.prompt] for row in rows], weights=residuals)
-    return float(math.sqrt(len(sums) / (len(sums) - 1) * (sums @ sums)) / total)
 
 
 def gather_rows(rows: list[HeldOutRow], ranks: int) -> list[HeldOutRow]:

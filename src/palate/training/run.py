@@ -18,8 +18,7 @@ from palate.config.stages.rollout import RolloutFields
 from palate.errors import ArtifactError, BatchStop, ConfigError, Stopped
 from palate.models.generation.generate import Decoding
 from palate.text.groups import EncodedGroup
-from palate.training.callbacks import MetricsLog, MissedEvaluation, StopOnSignal, TerminalProgress
-from palate.training.checkpoints.early import StopEarly
+from palate.training.callbacks import MetricsLog, MissedEvaluation, StopEarly, StopOnSignal, TerminalProgress
 from palate.training.checkpoints.publish import publish
 from palate.training.checkpoints.resume import (
     check_resumable,

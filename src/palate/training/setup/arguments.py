@@ -25,20 +25,28 @@ _PACKAGES = {
     "galore_": "galore_torch",
     "apollo_": "apollo_torch",
 }
+# Keys of a config that TrainingArguments have under the same name.
+_SAME_NAME = (
+    *("num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size"),
+    *("gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "max_grad_norm", "optim", "weight_decay"),
+    *("adam_beta1", "adam_beta2", "adam_epsilon", "seed", "data_seed", "run_name"),
+    *("logging_steps", "eval_strategy", "save_strategy", "save_total_limit", "save_only_model"),
+    *("load_best_model_at_end", "ddp_timeout", "deepspeed", "fsdp", "fsdp_config"),
+)
 _WANDB_OFFLINE = ("offline", "disabled", "dryrun")
-# As LLaMA-Factory's `all`: whatever is a linear layer and not the head.
+# As LLaMA-Factory's `all`: every linear layer but the head.
 _EVERY_LINEAR = r"(?!.*(?:lm_head|score)).+"
 
 
 def check_installed(config: RunConfig) -> None:
-    """Raise ConfigError where a key needs a package or a file that is not there: transformers finds out in mid-run."""
+    """Raise ConfigError if a key needs a package or a file that is missing; transformers would fail in mid-run."""
     package = next((package for prefix, package in _PACKAGES.items() if config.optim.startswith(prefix)), None)
     if package is not None and find_spec(package) is None:
         raise ConfigError(
-            f"optim: {config.optim} needs {package}, which is not installed; take adamw_torch, or install it"
+            f"optim: {config.optim} needs {package}, which is not installed; use adamw_torch, or install it"
         )
     if config.deepspeed and find_spec("deepspeed") is None:
-        raise ConfigError("deepspeed needs the package deepspeed, which is not installed; install it, or take fsdp")
+        raise ConfigError("deepspeed needs the package deepspeed, which is not installed; install it, or use fsdp")
     for key in ("deepspeed", "fsdp_config"):
         path = getattr(config, key)
         if isinstance(path, str) and not Path(path).is_file():
@@ -78,8 +86,9 @@ def training_arguments(
 
     Args:
         config: a resolved run.
-        folder: the run directory; checkpoints and TensorBoard events go below it.
-        precision: already resolved for the device, so that fp16 never trains on a CPU.
+        folder: the run directory, for checkpoints and TensorBoard events.
+        precision: resolved for the device, so that fp16 never trains on a CPU.
+        device: of this process.
     """
     further: dict[str, Any] = {}
     if config.eval_strategy == "steps":
@@ -87,7 +96,7 @@ def training_arguments(
     if config.save_strategy == "steps":
         further["save_steps"] = config.save_steps
     if config.wandb_project and "wandb" in config.report_to:
-        # The only way in which transformers' W&B callback can be told a project.
+        # transformers' W&B callback reads the project from the environment only.
         os.environ["WANDB_PROJECT"] = config.wandb_project
     if config.optim.startswith(LOW_RANK_OPTIMISERS):
         modules = config.optim_target_modules
@@ -104,46 +113,21 @@ def training_arguments(
         use_cpu=device.type == "cpu",
         bf16=precision.autocast is torch.bfloat16,
         fp16=precision.autocast is torch.float16,
-        per_device_train_batch_size=config.per_device_train_batch_size,
-        per_device_eval_batch_size=config.per_device_eval_batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        learning_rate=config.learning_rate,
-        num_train_epochs=config.num_train_epochs,
-        max_steps=config.max_steps,
-        lr_scheduler_type=config.lr_scheduler_type,
         lr_scheduler_kwargs=dict(config.lr_scheduler_kwargs),
-        # A share of the steps is written as a number below 1 since transformers 5.
+        # Below 1 it is a share of the steps.
         warmup_steps=config.warmup_steps or config.warmup_ratio,
-        optim=config.optim,
-        weight_decay=config.weight_decay,
-        adam_beta1=config.adam_beta1,
-        adam_beta2=config.adam_beta2,
-        adam_epsilon=config.adam_epsilon,
-        max_grad_norm=config.max_grad_norm,
-        seed=config.seed,
-        data_seed=config.data_seed,
-        logging_steps=config.logging_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,
-        eval_strategy=config.eval_strategy,
-        save_strategy=config.save_strategy,
-        save_total_limit=config.save_total_limit,
-        save_only_model=config.save_only_model,
-        load_best_model_at_end=config.load_best_model_at_end,
         metric_for_best_model=metric,
         greater_is_better=greater,
         report_to=config.report_to or "none",
-        run_name=config.run_name,
-        # More than one a core only slows them down, and torch warns of it.
+        # More than one for each core is slower, and torch warns of it.
         dataloader_num_workers=min(config.dataloader_num_workers, all_cores()),
         dataloader_pin_memory=False,
-        ddp_timeout=config.ddp_timeout,
-        deepspeed=config.deepspeed,
-        fsdp=config.fsdp,
-        fsdp_config=config.fsdp_config,
         remove_unused_columns=False,
         average_tokens_across_devices=False,
         disable_tqdm=True,
         log_level="error",
+        **{name: getattr(config, name) for name in _SAME_NAME},
         **further,
     )

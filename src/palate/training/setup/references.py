@@ -47,7 +47,7 @@ def build_reference(
     *,
     longest: int | None = None,
 ) -> Reference | None:
-    """None, a separate model, the base under a new adapter, a copy of the trained part, or stored values of one of them.
+    """None, a separate model, the base under a new adapter, a copy of the trained part, or stored values of these.
 
     Args:
         config: a resolved run.
