@@ -194,8 +194,6 @@ class _Training:
         reference = session.reference if session.rewards is None else None  # online methods use it themselves
         trainer = PalateTrainer(
             model=policy.model,
-            method=session.method,
-            reference=reference,
             train_groups=session.data.train,
             eval_groups=session.data.evaluation,
             split=partial(

@@ -21,16 +21,15 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from palate.errors import TrainingError
 from palate.models.casts import reuse_casts
-from palate.models.reference.kinds import Reference
 from palate.progress import Pass, progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.checkpoints.write import CheckpointTrainer
-from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, set_random_state
-from palate.training.evaluation_pass import EvaluationPass
+from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, same_random_state, set_random_state
+from palate.training.evaluation_pass import evaluate_groups, metric_names
 from palate.training.finite import check_finite
 from palate.training.meters import HeldOutRow, Meter, gather_rows, standard_errors
-from palate.training.methods.base import LossOutput, Method
+from palate.training.methods.base import LossOutput
 from palate.training.online.rollouts import Rollouts, Sampler
 from palate.training.scoring import Scoring
 from palate.training.steps import Groups, StepOrder, order_of
@@ -58,12 +57,10 @@ class PalateTrainer(CheckpointTrainer):
 
     Args:
         model: a causal LM with the scoring forward (`models.score.install`), with or without PEFT.
-        method: the loss.
-        reference: None if the trainer does not score with it.
         train_groups: trained on.
         eval_groups: evaluated on, or None.
         split: groups into batches of at most the token budget.
-        scoring: of a batch, with the method and the reference.
+        scoring: losses of a batch, with the method and the reference.
         sampler: for online methods: answers the prompts of each step, and scores with the reference.
         between_batches: called between two batches of a step; may raise `BatchStop`.
         args: transformers' arguments, with `logging_nan_inf_filter` off.
@@ -79,8 +76,6 @@ class PalateTrainer(CheckpointTrainer):
         self,
         *,
         model: torch.nn.Module,
-        method: Method[Any],
-        reference: Reference | None,
         train_groups: Sequence[EncodedGroup],
         eval_groups: Sequence[EncodedGroup] | None,
         split: Callable[[Sequence[EncodedGroup]], list[Batch]],
@@ -90,8 +85,7 @@ class PalateTrainer(CheckpointTrainer):
         args: TrainingArguments,
         **kwargs: Any,
     ) -> None:
-        self.method = method
-        self.reference = reference
+        self.method = scoring.method
         self.split = split
         self._scoring = scoring
         self.health: EvaluationCheck | None = None
@@ -115,14 +109,7 @@ class PalateTrainer(CheckpointTrainer):
             eval_dataset=Groups(eval_groups) if eval_groups else None,
             **kwargs,
         )
-        self._coupled = CoupledLoss(method, self._scoring.forward, reference, self.split, self.args.device)
-        self._evaluation = EvaluationPass(
-            method=method,
-            scoring=self._scoring,
-            coupled=self._coupled,
-            split=self.split,
-            device=self.args.device,
-        )
+        self._coupled = CoupledLoss(self.method, scoring.forward, scoring.reference, self.split, self.args.device)
         self._step_meter = Meter(self.args.device)
         self._log_meter = Meter(self.args.device)
 
@@ -264,7 +251,7 @@ class PalateTrainer(CheckpointTrainer):
             value,
             self.step_groups,
             scaled=self.accelerator.scaler is not None,
-            has_beta=self.reference is not None,
+            has_beta=self._scoring.reference is not None,
         )
         self._grad_norm = value
         # The rate of this update: the schedule advances before the step is reported.
@@ -319,10 +306,14 @@ class PalateTrainer(CheckpointTrainer):
         model.eval()
         rows = len(dataloader.dataset)  # type: ignore[arg-type]
         with progress("evaluation", rows, delay=_SLOW_STEP) as scored:
-            meter, own = self._evaluation.run(
+            meter, own = evaluate_groups(
                 model,
                 self._held_out_steps(dataloader, scored),
-                lambda: self.callback_handler.on_prediction_step(self.args, self.state, self.control),
+                self._scoring,
+                self._coupled,
+                self.split,
+                self.args.device,
+                after_step=lambda: self.callback_handler.on_prediction_step(self.args, self.state, self.control),
             )
         held_out = gather_rows(own, self.args.world_size)
         self.evaluated = standard_errors(held_out)
@@ -341,7 +332,9 @@ class PalateTrainer(CheckpointTrainer):
     def evaluation_metrics(self) -> list[str]:
         """The names of an evaluation's metrics, found by scoring one held-out group."""
         groups = self.eval_dataset.groups[:1]
-        return self._evaluation.metrics(self.model, groups, self.rollouts)
+        with same_random_state(self.args.device):  # online methods sample an answer
+            answered = groups if self.rollouts is None else self.rollouts.held_out(groups)
+        return metric_names(self.model, self._scoring, self.split(answered)[0].to(self.args.device))
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         """Whether this evaluation is the best so far among those with a checkpoint.

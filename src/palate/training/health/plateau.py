@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -58,26 +59,22 @@ class PlateauCheck:
         return reference, policy
 
 
+@dataclass
 class StartCheck:
     """Checks the first step's margin and loss, and once that the first update moved the policy.
 
-    Args:
+    Attributes:
         diagnose: `PlateauCheck.diagnose`, called once, after the first step whose learning rate was above 0.
         start_loss: the known loss of the first step's groups, or None; called once.
-        exact: False where reference values were stored in half precision, so that the first Δ is 0 up to rounding.
+        exact: False if reference values were stored in half precision, so that the first Δ is 0 up to rounding.
     """
 
-    def __init__(
-        self,
-        diagnose: Callable[[], tuple[str, bool] | None],
-        start_loss: Callable[[], float | None],
-        *,
-        exact: bool = True,
-    ) -> None:
-        self._diagnose = diagnose
-        self._start_loss = start_loss
-        self._exact = exact
-        self._started = self._updated = self._done = False
+    diagnose: Callable[[], tuple[str, bool] | None]
+    start_loss: Callable[[], float | None]
+    exact: bool = True
+    _started: bool = field(default=False, init=False)
+    _updated: bool = field(default=False, init=False)
+    _done: bool = field(default=False, init=False)
 
     def on_step(self, step: int, metrics: Mapping[str, float]) -> str | None:
         """Why the policy scores exactly as before its first update, or None.
@@ -93,7 +90,7 @@ class StartCheck:
             self._check_first(step, metrics)
         elif self._updated and not self._done:
             self._done = True
-            reason, is_error = self._diagnose() or (None, False)
+            reason, is_error = self.diagnose() or (None, False)
             if is_error:
                 raise TrainingError(f"step {step}: after the first update, {reason}")
         self._started = True
@@ -103,12 +100,12 @@ class StartCheck:
     def _check_first(self, step: int, metrics: Mapping[str, float]) -> None:
         margin = metrics.get("rewards/margins", 0.0)
         drift = metrics.get("logps/chosen", 0.0) - metrics.get("ref_logps/chosen", 0.0)
-        if abs(margin) > _START_TOLERANCE if self._exact else abs(drift) > _ROUNDED_NATS:
+        if abs(margin) > _START_TOLERANCE if self.exact else abs(drift) > _ROUNDED_NATS:
             raise TrainingError(
                 f"step {step}: the reference is the starting policy, so the first margin must be 0, but it is "
                 f"{margin:.4f}: policy and reference are scored differently; please report the model's architecture"
             )
-        known, tolerance = self._start_loss(), _START_TOLERANCE if self._exact else _ROUNDED_LOSS
+        known, tolerance = self.start_loss(), _START_TOLERANCE if self.exact else _ROUNDED_LOSS
         if known is not None and not math.isclose(metrics["loss"], known, rel_tol=tolerance, abs_tol=1e-6):
             raise TrainingError(
                 f"step {step}: the first loss must be {known:.4f} for this objective, but it is {metrics['loss']:.4f}"
