@@ -240,7 +240,7 @@ class _Training:
         )
 
     def _token_budget(self) -> int:
-        """Tokens of a forward pass: as configured, as the run began with, or what fits into free memory."""
+        """Tokens of a forward pass: from the config, from the start of a resumed run, or what fits into free memory."""
         session, config = self.session, self.session.config
         if config.max_tokens_per_batch != "auto":
             given: int | None = int(config.max_tokens_per_batch)
@@ -295,7 +295,7 @@ class _Training:
         )
 
     def _evaluate(self, trainer: PalateTrainer) -> dict[str, float]:
-        """The evaluation of the weights that the run ends with; made now unless the last step's or the best's was."""
+        """The metrics of the weights that the run ends with; evaluates now unless that was done during training."""
         if not self.session.data.evaluation:
             return {}
         state = trainer.state
@@ -329,7 +329,7 @@ class _Training:
 
 
 def _answer_tokens(config: RunConfig, groups: Sequence[EncodedGroup]) -> int:
-    """Tokens of the longest prompt with a longest answer; 0 where this process samples none."""
+    """Tokens of the longest prompt with a longest answer; 0 if this process samples none."""
     if not isinstance(config, RolloutFields) or config.rollout_url is not None:
         return 0
     return max(group.longest_row for group in groups)

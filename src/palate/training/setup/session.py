@@ -78,9 +78,9 @@ class Session:
         precision: resolved for the device.
         method: the loss.
         template: chat template and tokenizer.
-        data: encoded groups and the pre-flight report.
+        data: encoded groups and the report on them.
         policy: the model that trains.
-        reference: what it is compared with, or None.
+        reference: the model that it is compared with, or None.
         rewards: of sampled answers, for online stages; else None.
     """
 
@@ -97,7 +97,7 @@ class Session:
 
     @property
     def starts_equal(self) -> bool:
-        """The first margins must be 0: the reference is the starting policy and nothing random is on."""
+        """Whether the first margins must be 0: the reference is the starting policy, and nothing is random."""
         if self.rewards is not None:
             return False  # online methods have no margins
         random = self.config.dropout > 0 or noise_alpha(self.config) > 0
@@ -133,15 +133,15 @@ class Session:
 
 
 def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewards | None = None) -> Session:
-    """Build a session: text first, because it is quick and most mistakes are in it; then the model.
+    """Build a session: the data first, because that is quick and most mistakes are there; then the model.
 
     Args:
         config: a resolved run.
         notices: lines about the config that the user has seen already.
-        judges: makes a judge that `rewards` names into a reward.
+        judges: makes rewards of the judges that `rewards` names.
 
     Raises:
-        PalateError: whatever is wrong with data, template, model or config, in one line.
+        PalateError: data, template, model or config are wrong; in one line.
     """
     log = RunLog(list(notices))
     keep_freed_memory()
