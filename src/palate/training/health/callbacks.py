@@ -218,21 +218,21 @@ def build_health_check(session: Session, trainer: PalateTrainer, *, fresh: bool)
             lambda: loss_at_start(trainer),
             exact=not isinstance(reference, StoredReference) or session.precision.autocast is None,
         )
-    has_limits = isinstance(config, HealthFields)
-    at_evaluations = has_limits and config.health != "off" and bool(session.data.evaluation)
+    limits = config if isinstance(config, HealthFields) else DEFAULT_LIMITS
+    at_evaluations = limits is not DEFAULT_LIMITS and limits.health != "off" and bool(session.data.evaluation)
     return HealthCheck(
         trainer,
-        config if has_limits else DEFAULT_LIMITS,
+        limits,
         lambda finding: session.log.info(f"warning: {finding.message}; try {finding.remedy}", keep=False),
         start=start,
-        answers=_answers(session, config, trainer) if at_evaluations else None,
+        answers=_answers(session, limits, trainer) if at_evaluations else None,
         at_evaluations=at_evaluations,
     )
 
 
-def _answers(session: Session, config: HealthFields, trainer: PalateTrainer) -> AnswerEvaluation | None:
+def _answers(session: Session, limits: HealthFields, trainer: PalateTrainer) -> AnswerEvaluation | None:
     """Only the main process samples; the others take part in the held-out pairs."""
-    prompts = health_prompts(config, session.config.cutoff_len, session.template, session.data.prompts)
+    prompts = health_prompts(limits, session.config.cutoff_len, session.template, session.data.prompts)
     if not prompts:
         return None
     if session.config.fsdp or session.config.deepspeed:
@@ -247,7 +247,7 @@ def _answers(session: Session, config: HealthFields, trainer: PalateTrainer) -> 
         reference=session.reference,
         prompts=prompts,
         stop_ids=session.template.stop_ids,
-        max_new_tokens=config.health_max_new_tokens,
+        max_new_tokens=limits.health_max_new_tokens,
         seed=session.config.seed,
         precision=session.precision,
         device=session.device,
