@@ -20,7 +20,7 @@ class ModelSpec:
     """Where a model comes from.
 
     Attributes:
-        name: what people call it, in tables.
+        name: for tables.
         model: folder, hub id or built-in name.
         adapters: adapter folders that are merged into it, in order.
         template: chat template by name; None for the tokenizer's own.
@@ -40,7 +40,7 @@ class ModelSpec:
     enable_thinking: bool | None = None
 
     def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
-        """The template that the model's prompts and answers are written with."""
+        """The chat template of the model's prompts and answers."""
         return load_template(tokenizer, self.template, variables=thinking(self.enable_thinking))
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -51,7 +51,7 @@ class ModelSpec:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """How its files are asked for: arguments of `models.load.load_model` and `load_tokenizer`."""
+        """Further arguments of `models.load.load_model` and `load_tokenizer`."""
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
 

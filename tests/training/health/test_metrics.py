@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from palate.config.stages.health import HealthFields
-from palate.report.vitals import _COLUMNS
+from palate.report.health_metrics import _COLUMNS
 from palate.training.health.metrics import RULES, HealthMetrics, distinct_2, exceeded, loops, measure_answers
 
 HEALTHY = HealthMetrics(length=20.0, distinct_2=0.9, loops=0.0, ended=0.75, entropy=2.0)
