@@ -109,6 +109,8 @@ class PalateTrainer(CheckpointTrainer):
             eval_dataset=Groups(eval_groups) if eval_groups else None,
             **kwargs,
         )
+        # `training_step` divides by Σ w of the step. Older transformers also make accelerate divide by this number.
+        self.accelerator.gradient_accumulation_steps = 1
         self._coupled = CoupledLoss(self.method, scoring.forward, scoring.reference, self.split, self.args.device)
         self._step_meter = Meter(self.args.device)
         self._log_meter = Meter(self.args.device)
