@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from palate.models.casts import reuse_casts
 from palate.models.reference.kinds import evaluating
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
@@ -44,7 +43,7 @@ def evaluate_groups(
         meter.add({"loss": output.loss, **output.metrics}, weights)
         rows.extend(held_out_rows(groups, *scoring.method.by_row(groups, output, weights)))
 
-    with torch.no_grad(), reuse_casts(), same_random_state(device):
+    with torch.no_grad(), same_random_state(device):
         for groups in steps:
             if scoring.method.couples_batch:
                 held_out.extend(groups)

@@ -13,11 +13,11 @@ from torch import nn
 
 from palate.artifacts import RunDir, read_json, write_json
 from palate.errors import PalateError
-from palate.models.casts import reuse_casts
 from palate.models.generation.generate import Decoding, generate, sampling_seed
 from palate.models.precision import Precision
-from palate.models.reference.kinds import Reference, evaluating, score
-from palate.models.reference.offloaded import Answering, parked
+from palate.models.reference.kinds import Reference, evaluating
+from palate.models.reference.offloaded import OffloadedModel, offload
+from palate.models.score import score
 from palate.text.batch import Batch
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.training.health.metrics import HealthMetrics, measure_answers
@@ -56,12 +56,12 @@ class AnswerEvaluation:
     split: Callable[[Sequence[EncodedGroup]], list[Batch]]
     report: Callable[[str], None]
     baseline: HealthMetrics | None = None
-    _offloaded: Answering | None = field(default=None, init=False)
+    _offloaded: OffloadedModel | None = field(default=None, init=False)
 
     def begin(self, folder: RunDir, *, fresh: bool) -> None:
         """Before the first step, while the reference is in memory: measure its answers, or read what `fresh` wrote."""
         if self.reference is not None:
-            self._offloaded = parked(self.reference, folder.path)
+            self._offloaded = offload(self.reference, folder.path)
         if not fresh and folder.vitals.exists():
             self.baseline = HealthMetrics(**read_json(folder.vitals)["vitals"])
             return
@@ -115,7 +115,7 @@ class AnswerEvaluation:
     def _logps(self, model: nn.Module, answers: Sequence[EncodedGroup]) -> list[float]:
         """log π of each answer under any model, in their order; no trunk cache, because they are scored once."""
         found: dict[str, float] = {}
-        with torch.no_grad(), reuse_casts(), evaluating(model), self.precision.context(self.device):
+        with torch.no_grad(), evaluating(model), self.precision.context(self.device):
             for batch in (part.to(self.device) for part in self.split(answers)):
                 logps = score(model, batch, None).logps.float()  # [M]
                 sums = logps.new_zeros(batch.completions).index_add(0, batch.completion_of, logps)  # [C]
