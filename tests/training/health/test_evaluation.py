@@ -170,7 +170,10 @@ def test_the_only_evaluation_is_the_best_there_is(model: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("changed", "said"),
-    [({"load_best_model_at_end": False}, "load_best_model_at_end: true"), ({"save_steps": 8}, "each needs its check")],
+    [
+        ({"load_best_model_at_end": False}, "load_best_model_at_end: true"),
+        ({"save_steps": 8}, "set save_steps to eval_steps"),
+    ],
 )
 def test_stopping_needs_a_checkpoint_to_go_back_to(
     model: Path, tmp_path: Path, changed: dict[str, Any], said: str
