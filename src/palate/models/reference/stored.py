@@ -18,8 +18,10 @@ from palate.progress import progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 
-# Rounding depends on the batch in which a group was scored; a wrong row differs by far more.
-_TOLERANCE = {"fp32": 1e-3, "bf16": 0.25, "fp16": 0.1}
+# Rounding depends on the batch in which a group was scored: root mean square over the tokens of a batch. In bf16 an
+# AMX processor gives 0.044 with single unlikely tokens at 0.36; values of other weights differ by 1 and more.
+_ROUNDING = {"fp32": 2e-4, "bf16": 0.1, "fp16": 0.03}
+_LARGEST = 10  # of a single token, as a multiple of that
 _SAMPLE = 4
 _SAVE_EVERY = 60.0
 
@@ -121,8 +123,9 @@ def verify(
     for batch in split(sample):
         [tokens] = live.logps([batch.to(device)])
         stored = np.concatenate([store.get(group_key(group)) for group in batch.groups])
-        difference = float(np.abs(tokens.logps.cpu().numpy() - stored).max(initial=0.0))
-        if not difference <= _TOLERANCE[precision]:
+        differences = np.abs(tokens.logps.cpu().numpy() - stored)
+        difference, mean = float(differences.max(initial=0.0)), float(np.sqrt(np.square(differences).mean()))
+        if not (mean <= _ROUNDING[precision] and difference <= _LARGEST * _ROUNDING[precision]):
             raise ArtifactError(
                 f"{store.path}: stored reference values differ from the reference by {difference:.3g} in "
                 f"log-probability (row {batch.groups[0].id}); delete the file, it is rebuilt"
