@@ -65,7 +65,9 @@ def install_rewards(model: Any) -> None:
     model.forward = types.MethodType(_reward_forward, model)
 
 
-def probe_rewards(model: Any, *, want_packed: bool = True, tree: str = TREE, longest: int | None = None) -> Probe:
+def probe_rewards(
+    model: Any, *, want_packed: bool = True, tree: str = TREE, longest: int | None = None, gradients: bool = True
+) -> Probe:
     """As `probe.probe`, for the states that rewards are read from; leaves the scoring forward installed."""
     install_rewards(model)
     scale = 1.0
@@ -81,7 +83,7 @@ def probe_rewards(model: Any, *, want_packed: bool = True, tree: str = TREE, lon
         return _states(model, batch) / scale
 
     with probing(model):
-        trial = Trial(model, longest)
+        trial = Trial(model, longest, gradients=gradients)
         with torch.no_grad():
             # The scale of hidden states differs from model to model, unlike that of log-probabilities.
             scale = float(

@@ -160,7 +160,7 @@ def _separate(
         return loaded
 
     def frozen(model: Any) -> Any:
-        found = probe(model, want_packed=policy.probe.packed, tree=tree_of(config), longest=longest)
+        found = probe(model, want_packed=policy.probe.packed, tree=tree_of(config), longest=longest, gradients=False)
         if policy.probe.packed and not found.packed:
             raise ModelError(
                 f"ref_model: {name} cannot read the packed rows that the policy reads: {found.reason}; set "
