@@ -111,7 +111,7 @@ def test_ppo_takes_scores_as_they_are_once_two_differ() -> None:
     other = method.prepare(sampled([0.2] * 4), alone, training=True)
     assert other["returns"][0].tolist() == pytest.approx([0.2, 0.2])
     again = ppo(kl_coef=0.0, lam=1.0)
-    again.restore(method.state())
+    again.state = method.state
     assert again.prepare(sampled([0.2] * 4), alone, training=True)["returns"].any()
 
 

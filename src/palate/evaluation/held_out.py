@@ -38,7 +38,7 @@ def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
         return _as_pairs(config["eval_dataset"], **common)
     if config["val_size"]:
         common |= {"temperature": config.get("mix_temperature"), "caps": config.get("mix_caps")}
-        kind = build_method(config_from_values(config, origin=str(run.path)).config).record
+        kind = build_method(config_from_values(config, origin=str(run.path)).config).traits.record
         records = load_records(config["dataset"], kind=kind, **common).records
         held_out = split_records(records, config["val_size"], seed=config["seed"])[1]
         if kind is PreferencePair:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from palate.objectives.kl import k2
 from palate.objectives.paired import PairLogps, log_ratios
 from palate.objectives.ranked import RankedLogps
 from palate.objectives.separate import bco_pair
@@ -24,7 +25,6 @@ __all__ = [
     "Modifiers",
     "Term",
     "diverged",
-    "kl_penalty",
     "length_discount",
     "paired_loss",
     "ranked_loss",
@@ -47,7 +47,7 @@ class Modifiers:
 
     Attributes:
         sft: weight of −(per-token mean log π) of the chosen completion (`pref_ftx`).
-        kl: weight of `kl_penalty` (`kl_coef`).
+        kl: weight of the `kl.k2` penalty on whole completions (`kl_coef`).
         bco: w of (L + w·L_bco)/(1 + w) (`pref_bco_weight`).
         f_divergence: what the log-ratios are transformed for (`f_divergence_type`).
         f_alpha: α of the alpha divergence (`f_alpha_divergence_coef`).
@@ -145,13 +145,6 @@ def sft_loss(logps: Tensor, tokens: Tensor) -> Tensor:
     return -logps / tokens.clamp(min=1)
 
 
-def kl_penalty(log_ratio: Tensor) -> Tensor:
-    """½x² of a whole completion's log-ratio x, any shape: the estimate of the KL to the reference (in nats) that is
-    never negative, is 0 at the start, and whose gradient, on samples of the policy, is the KL's.
-    """
-    return 0.5 * log_ratio.square()
-
-
 def paired_loss(
     pairs: PairLogps,
     terms: Sequence[Term],
@@ -185,7 +178,7 @@ def paired_loss(
         loss = loss + modifiers.sft * sft_loss(pairs.chosen, pairs.chosen_tokens)
     if modifiers.kl:
         chosen, rejected = log_ratios(pairs)
-        loss = loss + modifiers.kl * 0.5 * (kl_penalty(chosen) + kl_penalty(rejected))
+        loss = loss + modifiers.kl * 0.5 * (k2(chosen) + k2(rejected))
     return loss
 
 
@@ -197,7 +190,7 @@ def ranked_loss(rows: RankedLogps, term: Term, modifiers: Modifiers = NONE) -> T
     if modifiers.kl:
         if rows.ref_logps is None:
             raise ValueError("kl_coef compares with a reference, and the rankings carry no reference log-probabilities")
-        penalties = kl_penalty(rows.logps - rows.ref_logps) * rows.present
+        penalties = k2(rows.logps - rows.ref_logps) * rows.present
         loss = loss + modifiers.kl * penalties.sum(-1) / rows.present.sum(-1)
     return loss
 
@@ -208,5 +201,5 @@ def unpaired_loss(rows: UnpairedLogps, term: Term, modifiers: Modifiers = NONE) 
     if modifiers.sft:
         loss = loss + modifiers.sft * rows.desirable * sft_loss(rows.logps, rows.tokens)
     if modifiers.kl:
-        loss = loss + modifiers.kl * kl_penalty(rows.logps - rows.ref_logps)
+        loss = loss + modifiers.kl * k2(rows.logps - rows.ref_logps)
     return loss

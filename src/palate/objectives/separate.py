@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from palate.objectives.kl import kto_estimate
 from palate.objectives.paired import PairLogps, log_ratios
 
 __all__ = ["RunningMean", "apo_down", "apo_zero", "bco_pair", "kto_pair", "nca_pair", "sppo_hard"]
@@ -85,8 +86,7 @@ def kto_pair(
     did, each half is the other's KL estimate. `unpaired.kto` estimates it from mismatched completions, as the paper.
     """
     chosen, rejected = log_ratios(pairs)
-    kl_chosen = beta * chosen.detach().mean().clamp(min=0.0)
-    kl_rejected = beta * rejected.detach().mean().clamp(min=0.0)
+    kl_chosen, kl_rejected = beta * kto_estimate(chosen), beta * kto_estimate(rejected)
     wanted = desirable_weight * torch.sigmoid(kl_rejected - beta * chosen)
     unwanted = undesirable_weight * torch.sigmoid(beta * rejected - kl_chosen)
     return 0.5 * (wanted + unwanted)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from palate.records import Dropped
+from palate.records import Dropped, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,11 @@ class EncodedGroup:
         weight: how much the group counts in the loss; 0 for a row repeated only to even out ranks.
         source: the record's source.
         labels: per completion what the method needs beside the tokens (KTO 1/0, a score, a reward), else empty.
-        extra: numbers a method may need (margin, dimensions), never read by text or models.
+        margin: by how much chosen is better, where a pair's row says so.
+        dimensions: per named dimension the scores (chosen, rejected) of a pair.
+        record: the row of a prompt to which answers are sampled.
+        tokens: name → float32 [trained tokens of the group], what an online method keeps of sampled answers.
+        metrics: name → mean over the sampled answers.
     """
 
     id: str
@@ -46,7 +49,11 @@ class EncodedGroup:
     weight: float = 1.0
     source: str = ""
     labels: tuple[float, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    margin: float | None = None
+    dimensions: Mapping[str, tuple[float, float]] | None = None
+    record: Record | None = None
+    tokens: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def packed_tokens(self) -> int:

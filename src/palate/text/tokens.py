@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,7 @@ def make_group(
     """One record's group.
 
     Args:
-        record: where the group's id, weight, labels and extra numbers come from.
+        record: where the group's id, weight, labels, margin and dimensions come from.
         stem: the beginning of all its renderings, tokenised once; may be empty.
         renderings: the K renderings after the stem.
         tokens: the same, tokenised, with places around the boundary and the ends of the trained spans.
@@ -52,7 +51,10 @@ def make_group(
     if isinstance(record, PreferencePair | Ranking) and _any_equal(completions):
         return Dropped(record.id, "equal_after_encoding", "two completions have the same tokens")
     prompt = np.concatenate([begun, ids[0][:shared]])
-    return EncodedGroup(record.id, prompt, completions, record.weight, record.source, _labels(record), _extra(record))
+    margin, dimensions = (record.margin, record.dimensions) if isinstance(record, PreferencePair) else (None, None)
+    return EncodedGroup(
+        record.id, prompt, completions, record.weight, record.source, _labels(record), margin, dimensions
+    )
 
 
 def trained_tokens(rendering: Rendering, tokens: Tokens) -> npt.NDArray[np.bool_]:
@@ -75,10 +77,3 @@ def _labels(record: AnyRecord) -> tuple[float, ...]:
     if isinstance(record, ScoredCompletion):
         return (record.score,)
     return record.rewards if isinstance(record, Rollouts) else ()
-
-
-def _extra(record: AnyRecord) -> dict[str, Any]:
-    if not isinstance(record, PreferencePair):
-        return {}
-    numbers = {"margin": record.margin, "dimensions": record.dimensions}
-    return {name: value for name, value in numbers.items() if value is not None}

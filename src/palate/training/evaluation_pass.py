@@ -14,9 +14,9 @@ from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledLoss, same_random_state
 from palate.training.health.evaluation import Examination
 from palate.training.meters import HeldOutErrors, Meter
-from palate.training.methods.base import LossOutput, Method
+from palate.training.methods.base import LossOutput, Method, summarise
 from palate.training.online.rollouts import Rollouts
-from palate.training.scoring import Scoring
+from palate.training.scoring import Scoring, policy_scores
 
 
 class EvaluationPass:
@@ -64,7 +64,7 @@ class EvaluationPass:
         held_out: list[EncodedGroup] = []
         with torch.no_grad(), reuse_casts(), same_random_state(self._device):
             for groups in steps:
-                if self._method.couples_batch:
+                if self._method.traits.couples_batch:
                     held_out.extend(groups)
                     continue
                 batches = [batch.to(self._device) for batch in self._split(groups)]
@@ -84,10 +84,10 @@ class EvaluationPass:
         """The names of what an evaluation measures, by scoring these groups; no random number is used up."""
         with torch.no_grad(), same_random_state(self._device), evaluating(model):
             batch = self._split(groups if rollouts is None else rollouts.held_out(groups))[0].to(self._device)
-            policy = self._method.read(self._scoring.forward(model, batch), batch)
+            policy = policy_scores(self._scoring.forward(model, batch), batch)
             # Only the names are wanted, so the policy's own values do for the reference.
-            output = self._method.loss(policy, policy if self._method.needs_reference else None, batch)
-        return sorted(self._method.summarise(dict.fromkeys(("loss", *output.metrics), 1.0)))
+            output = self._method.loss(policy, policy if self._method.traits.needs_reference else None, batch)
+        return sorted(summarise(dict.fromkeys(("loss", *output.metrics), 0.0)))
 
     def _add(
         self,
@@ -97,5 +97,6 @@ class EvaluationPass:
         meter: Meter,
         errors: HeldOutErrors,
     ) -> None:
-        meter.add({"loss": output.loss, **output.metrics}, weights)
-        errors.add(groups, *self._method.by_row(groups, output, weights))
+        values = {"loss": output.loss, **output.metrics}
+        meter.add(values, weights, output.weights)
+        errors.add(groups, values, weights, output.weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 
 from palate.text.encode import EncodedGroup
 
-Row: TypeAlias = tuple[bytes, float, dict[str, float]]
+Row: TypeAlias = tuple[bytes, dict[str, tuple[float, float]]]
+"""A row's prompt, and name → (weight, value) of its metrics."""
 
 
 class Meter:
@@ -25,20 +27,27 @@ class Meter:
         self._sums: dict[str, torch.Tensor] = {}
         self._weights: dict[str, torch.Tensor] = {}
 
-    def add(self, values: Mapping[str, torch.Tensor], weights: torch.Tensor) -> None:
+    def add(
+        self,
+        values: Mapping[str, torch.Tensor],
+        weights: torch.Tensor,
+        own_weights: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    ) -> None:
         """Add one value per example.
 
         Args:
             values: name → float [G]; NaN where an example has no such value. The loss is a number for every example,
                 so a NaN there stays one.
             weights: float [G]; an example of weight 0 does not count, whatever its value.
+            own_weights: name → float [G], in place of `weights` for that value.
         """
         zero = torch.zeros((), device=self._device, dtype=torch.float64)
         for name, value in values.items():
-            counted = weights > 0 if name == "loss" else (weights > 0) & ~value.isnan()
-            terms = torch.where(counted, value.detach().double() * weights.double(), zero)
+            weight = own_weights.get(name, weights)
+            counted = weight > 0 if name == "loss" else (weight > 0) & ~value.isnan()
+            terms = torch.where(counted, value.detach().double() * weight.double(), zero)
             self._sums[name] = self._sums.get(name, zero) + terms.sum()
-            self._weights[name] = self._weights.get(name, zero) + torch.where(counted, weights.double(), zero).sum()
+            self._weights[name] = self._weights.get(name, zero) + torch.where(counted, weight.double(), zero).sum()
 
     def merge(self, other: Meter) -> None:
         """Add what another meter holds."""
@@ -71,19 +80,28 @@ class HeldOutErrors:
     def __init__(self) -> None:
         self._rows: list[Row] = []
 
-    def add(self, groups: Sequence[EncodedGroup], values: Mapping[str, torch.Tensor], weights: torch.Tensor) -> None:
+    def add(
+        self,
+        groups: Sequence[EncodedGroup],
+        values: Mapping[str, torch.Tensor],
+        weights: torch.Tensor,
+        own_weights: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    ) -> None:
         """Add one value per group.
 
         Args:
             groups: the rows, G of them.
             values: name → float [G]; NaN where a row has no such value.
             weights: float [G], as in the mean; a row of weight 0 does not count.
+            own_weights: as for `Meter.add`.
         """
-        columns = {name: value.detach().double().tolist() for name, value in values.items()}
-        for place, (group, weight) in enumerate(zip(groups, weights.tolist(), strict=True)):
+        columns = {
+            name: list(zip(own_weights.get(name, weights).tolist(), value.detach().double().tolist()))
+            for name, value in values.items()
+        }
+        for index, (group, weight) in enumerate(zip(groups, weights.tolist(), strict=True)):
             if weight > 0:
-                row = {name: column[place] for name, column in columns.items()}
-                self._rows.append((group.prompt_key, weight, row))
+                self._rows.append((group.prompt_key, {name: column[index] for name, column in columns.items()}))
 
     def facts(self, gather: Callable[[list[Row]], list[Row]]) -> dict[str, float]:
         """`rows`, `prompts` (how many differ), and `se/NAME` for each metric that two prompts or more have.
@@ -92,10 +110,10 @@ class HeldOutErrors:
             gather: joins the rows of all ranks.
         """
         rows = gather(self._rows)
-        names = dict.fromkeys(name for _, _, values in rows for name in values)
-        found: dict[str, float] = {"rows": len(rows), "prompts": len({prompt for prompt, _, _ in rows})}
+        names = dict.fromkeys(name for _, values in rows for name in values)
+        found: dict[str, float] = {"rows": len(rows), "prompts": len({prompt for prompt, _ in rows})}
         for name in names:
-            error = _standard_error([(prompt, weight, values.get(name, math.nan)) for prompt, weight, values in rows])
+            error = _standard_error([(prompt, *values[name]) for prompt, values in rows if name in values])
             if error is not None:
                 found[f"se/{name}"] = error
         return found
@@ -103,7 +121,7 @@ class HeldOutErrors:
 
 def _standard_error(rows: Sequence[tuple[bytes, float, float]]) -> float | None:
     """Of the weighted mean m of (prompt, weight, value): √(G/(G−1) · Σ_g (Σ w·(x − m))²) / Σ w over G prompts."""
-    rows = [row for row in rows if math.isfinite(row[2])]
+    rows = [row for row in rows if row[1] > 0 and math.isfinite(row[2])]
     names = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompt for prompt, _, _ in rows))}
     if len(names) < 2:
         return None

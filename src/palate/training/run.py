@@ -33,7 +33,7 @@ from palate.training.methods.online import OnlineMethod
 from palate.training.online.policy_engine import FOLDER as ROLLOUT_POLICY
 from palate.training.online.policy_engine import policy_engine
 from palate.training.online.rewards import JudgeRewards
-from palate.training.online.rollouts import Sampler
+from palate.training.online.rollouts import Sampler, with_longest_answers
 from palate.training.samples import SampleWriter
 from palate.training.scoring import Scoring
 from palate.training.setup.arguments import training_arguments
@@ -255,7 +255,9 @@ class _Training:
         session, config = self.session, self.session.config
         before = self.folder.read().get("memory", {}).get("tokens") if self.main and self._resumes else None
         given = before if config.max_tokens_per_batch == "auto" else int(config.max_tokens_per_batch)
-        groups = session.method.sized(session.data.train)
+        groups = session.data.train
+        if isinstance(session.method, OnlineMethod) and isinstance(config, RolloutFields):
+            groups = with_longest_answers(groups, session.method.generations, config.max_new_tokens)
         trunk = session.policy.trunk
         batch = session.policy.collate(groups[:1]).to(session.device)
         plan = plan_memory(
@@ -267,7 +269,7 @@ class _Training:
             largest=largest_batch([g.packed_tokens for g in groups], config.per_device_train_batch_size),
             trunk=trunk.estimate(groups) if trunk else 0,
             device=session.device,
-            inputs=session.method.inputs(batch),
+            inputs=session.method.traits.inputs(batch),
             answer_tokens=_answer_tokens(config, groups),
         )
         session.voice.say(plan.line())

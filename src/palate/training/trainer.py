@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -30,7 +30,7 @@ from palate.training.evaluation_pass import EvaluationPass
 from palate.training.finite import check_finite
 from palate.training.health.evaluation import Examination
 from palate.training.meters import Meter, of_all_ranks
-from palate.training.methods.base import LossOutput, Method
+from palate.training.methods.base import LossOutput, Method, summarise
 from palate.training.online.rollouts import Rollouts, Sampler
 from palate.training.scoring import Scoring
 from palate.training.steps import Groups, StepOrder, order_of
@@ -88,7 +88,7 @@ class PalateTrainer(CheckpointTrainer):
         self._on_step = on_step
         self._between_batches = between_batches
         self._due_at_resume = (False, False)
-        self._before_step: tuple[list[bytes], dict[str, float]] | None = None
+        self._before_step: tuple[list[bytes], Mapping[str, float]] | None = None
         self._step_pass: Pass | None = None
         self.step_groups: list[EncodedGroup] = []
         self._step_losses: list[torch.Tensor] = []
@@ -190,7 +190,7 @@ class PalateTrainer(CheckpointTrainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """The step's lists of groups, answered where the method samples, and what its loss is divided by."""
-        self._before_step = random_state(device), self.method.state()
+        self._before_step = random_state(device), self.method.state
         if self.rollouts is None:
             found: tuple[list[Any], Any] = super().get_batch_samples(epoch_iterator, num_batches, device)
             return found
@@ -200,7 +200,7 @@ class PalateTrainer(CheckpointTrainer):
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
         """Σ w over the step's groups on all ranks: what the step's loss is divided by."""
         self._begin_step(batch_samples)
-        total = sum(self.method.weight(group) for groups in batch_samples for group in groups)
+        total = sum(self.method.traits.weight(group) for groups in batch_samples for group in groups)
         return self.sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
 
     def _begin_step(self, lists: list[list[EncodedGroup]]) -> None:
@@ -220,10 +220,8 @@ class PalateTrainer(CheckpointTrainer):
         self._step_meter.reset()
         self.model.zero_grad(set_to_none=True)
         if self._before_step is not None:
-            state, method = self._before_step
-            set_random_state(state, self.args.device)
-            if method:
-                self.method.restore(method)
+            random, self.method.state = self._before_step
+            set_random_state(random, self.args.device)
 
     def training_step(
         self, model: torch.nn.Module, inputs: list[EncodedGroup], num_items_in_batch: torch.Tensor | int | None = None
@@ -233,7 +231,7 @@ class PalateTrainer(CheckpointTrainer):
         assert isinstance(num_items_in_batch, torch.Tensor)
         # DDP averages gradients over ranks; the mean over the global step is a sum over them.
         scale = (self.args.world_size / num_items_in_batch).float()
-        if self.method.couples_batch:
+        if self.method.traits.couples_batch:
             return self._coupled_step(model, scale)
         batches = [batch.to(self.args.device) for batch in self.split(inputs)]
         references = self._scoring.references(batches)
@@ -257,7 +255,7 @@ class PalateTrainer(CheckpointTrainer):
             self._between_batches()
             with self._sync_at(model, last=number == len(step.passes) - 1):
                 scored = self._scoring.forward(model, one.batch)
-                weights = self.method.weights(one.batch)
+                weights = self.method.traits.weights(one.batch)
                 more, metrics = self._scoring.balancing(scored, one.batch, weights)
                 self._step_meter.add(metrics, weights)
                 self.accelerator.backward((scored.logps * one.gradient).sum() * self.args.world_size + more * scale)
@@ -274,7 +272,7 @@ class PalateTrainer(CheckpointTrainer):
         if self._step_pass is not None:
             self._step_pass.reach(len(self.step_groups))
         self._step_losses.append(losses)
-        self._step_meter.add({"loss": losses, **output.metrics}, weights)
+        self._step_meter.add({"loss": losses, **output.metrics}, weights, output.weights)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """The last look before the optimiser: raise on what is not finite, while the weights are still good."""
@@ -319,7 +317,7 @@ class PalateTrainer(CheckpointTrainer):
         super().log(logs, start_time)
 
     def _means(self, meter: Meter) -> dict[str, float]:
-        return self.method.summarise(meter.means(self.sum_over_ranks))
+        return summarise(meter.means(self.sum_over_ranks))
 
     def sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor, summed in place over all ranks."""

@@ -117,7 +117,7 @@ class Watch:
             session.voice.say("health: answers are not sampled from a sharded model; held-out pairs are looked at")
             prompts = []
         elif prompts and session.reference is None:
-            session.voice.say(f"health: {session.method.name} has no reference, so no KL is reported")
+            session.voice.say(f"health: {session.method.traits.name} has no reference, so no KL is reported")
         patient = Patient(
             session.policy.model,
             session.reference,
@@ -136,8 +136,8 @@ def loss_at_start(trainer: PalateTrainer) -> float | None:
 
     Every rank calls it at the same time.
     """
-    method = trainer.method
-    known = [(method.loss_at_start(group), method.weight(group)) for group in trainer.step_groups]
+    traits = trainer.method.traits
+    known = [(traits.start_loss(len(group.completions)), traits.weight(group)) for group in trainer.step_groups]
     total = sum(weight * (loss or 0.0) for loss, weight in known)
     unknown = float(sum(loss is None for loss, _ in known))
     sums = torch.tensor([total, sum(weight for _, weight in known), unknown], dtype=torch.float64)

@@ -76,7 +76,7 @@ def build_policy(
     """Load the model, check how it computes, and decide what of it trains.
 
     Args:
-        head: what stands on top of it, see `methods.base.Method`.
+        head: what stands on top of it, see `methods.base.Traits`.
         longest: tokens of the longest sequence that the run may score, where that is known.
         tokens: size of the tokenizer, new tokens included.
 

@@ -28,7 +28,7 @@ def run_facts(session: Session) -> dict[str, Any]:
             "total_parameters": policy.total,
         },
         "reference": _reference_facts(session.reference),
-        "objective": session.method.name,
+        "objective": session.method.traits.name,
         "data": {
             "train_groups": len(data.train),
             "train_prompts": data.prompts_trained,

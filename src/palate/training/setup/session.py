@@ -21,10 +21,8 @@ from palate.models.reward.head import give_pad_token
 from palate.models.tuning.vocabulary import add_tokens, add_tokens_of
 from palate.models.value_head import add_value_head
 from palate.progress import console
-from palate.text.prompts import COLUMNS
 from palate.text.template import Template, load_template, thinking
 from palate.training.methods import Method, build_method
-from palate.training.methods.online import OnlineMethod
 from palate.training.online.rewards import JudgeRewards, WeightedRewards, build_rewards
 from palate.training.setup.arguments import check_installed
 from palate.training.setup.build import Policy, build_policy, noise_alpha
@@ -134,19 +132,20 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         template = load_template(tokenizer, config.template, variables=thinking(config.enable_thinking))
         data = build_data(config, method, template)
         if rewards is not None:
-            rewards.check_columns({name for group in data.train for name in group.extra[COLUMNS]})
+            rewards.check_columns({name for group in data.train if group.record for name in group.record.extra})
     for line in (*token_notices, *template.notices):
         voice.say(line)
     voice.say(data.summary, keep=False)
     with voice.timed("model"):
         longest = longest_scored(config, data)
-        policy = build_policy(config, precision, device, head=method.head, longest=longest, tokens=len(tokenizer))
-        if method.head == "reward":
+        head = "reward" if method.traits.head == "reward" else "lm"
+        policy = build_policy(config, precision, device, head=head, longest=longest, tokens=len(tokenizer))
+        if head == "reward":
             give_pad_token(policy.model, tokenizer, template.stop_ids)
         limits = check_limits(config, policy.model, template, data)
         reference = build_reference(config, method, policy, precision, device, longest=longest)
-        if isinstance(method, OnlineMethod) and method.value_head:
+        if method.traits.head == "value":
             add_value_head(policy.model)
-    for line in (*policy.notices, *limits, *method.notices(data.train)):
+    for line in (*policy.notices, *limits, *data.notices):
         voice.say(line)
     return Session(config, voice, device, precision, method, template, data, policy, reference, rewards)
