@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,6 @@ import torch
 from engines import BAD, GOOD, Server, serving
 from palate.errors import ConfigError, EngineError
 from palate.evaluation.subject import ModelSpec, Subject
-from palate.models.generation.engine import Engine
 from palate.models.precision import FP32
 from palate.records import Demonstration, Message
 from palate.text.encode import EncodedGroup, encode_record
@@ -27,6 +27,7 @@ CPU = torch.device("cpu")
 SCORES = "def share_of_e(prompts, completions):\n    return [10 * c.count('e') / max(1, len(c)) for c in completions]\n"
 SYNC = """
 import json
+import time
 from pathlib import Path
 
 def tell(folder, name):
@@ -130,9 +131,9 @@ def test_a_cut_answer_has_not_ended(model: Path, tmp_path: Path, server: Server)
 def test_an_engine_that_is_away_ends_the_run_in_one_line(
     model: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Engine.__init__, "__kwdefaults__", {**Engine.__init__.__kwdefaults__, "sleep": lambda _: None})
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     keys = online(tmp_path, server, rollout_url="http://127.0.0.1:9/v1", rollout_sync="none")
-    with pytest.raises(EngineError, match=r"^http://127\.0\.0\.1:9/v1/chat/completions: cannot be reached .*6 times"):
+    with pytest.raises(EngineError, match=r"^http://127\.0\.0\.1:9/v1/chat/completions: cannot be reached .*7 times"):
         train(config(model, tmp_path / "run", **keys))
     assert not weights(tmp_path / "run")
 
