@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -265,6 +266,10 @@ class Verdict:
     outcome: Literal["left", "right", "tie", "unparsed"]
     reason: str = ""
     probability_left: float | None = None
+
+
+LEFT_SHARE: Mapping[str, float] = MappingProxyType({"left": 1.0, "right": 0.0, "tie": 0.5})
+"""The left answer's share of a win by outcome; an outcome that decides nothing is not in it."""
 
 
 class Judge(Protocol):

@@ -11,11 +11,10 @@ import torch
 
 from palate.models.probe.probe import probe
 from palate.models.score import Logps, TokenLogps, per_completion
-from palate.text.batch import Batch, pack
+from palate.text.batch import Batch, micro_batches, pack
 from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledBatch, CoupledLoss
 from palate.training.methods.base import Method
-from palate.training.steps import micro_batches
 from runs import distance, metrics, run, weights
 from tiny import method_of, random_groups, tiny_model
 

@@ -20,7 +20,7 @@ def train_sweep(path: str, changes: Sequence[str], *, as_json: bool) -> None:
     for line in sweep.notices:
         note(line)
 
-    from palate.feedback.judges import WinShare, load_judge
+    from palate.feedback.judges import judge_reward
     from palate.pipelines.sweep import run_sweep
     from palate.report.run import write_run_report
     from palate.report.sweep import write_sweep_report
@@ -31,9 +31,7 @@ def train_sweep(path: str, changes: Sequence[str], *, as_json: bool) -> None:
 
     say(f"sweep     {len(sweep.points)} runs over {', '.join(sweep.keys)}")
     try:
-        done = run_sweep(
-            sweep, judges=lambda spec: WinShare(load_judge(spec, key="rewards")), say=say, finished=finished
-        )
+        done = run_sweep(sweep, judges=judge_reward, say=say, finished=finished)
     finally:
         if speaks() and (sweep.output_dir / "sweep.json").exists():
             write_sweep_report(sweep.output_dir)

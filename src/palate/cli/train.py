@@ -42,14 +42,12 @@ def command(
     for line in loaded.notices:
         note(line)
 
-    from palate.feedback.judges import WinShare, load_judge
+    from palate.feedback.judges import judge_reward
     from palate.report.run import write_run_report
     from palate.training.run import train
 
     try:
-        done = train(
-            loaded.config, notices=loaded.notices, judges=lambda spec: WinShare(load_judge(spec, key="rewards"))
-        )
+        done = train(loaded.config, notices=loaded.notices, judges=judge_reward)
     except Stopped:
         if speaks():
             write_run_report(loaded.config.output_dir)
@@ -77,7 +75,7 @@ def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
     for line in pipeline.notices:
         note(line)
 
-    from palate.feedback.judges import WinShare, load_judge
+    from palate.feedback.judges import judge_reward
     from palate.pipelines.pipeline import run_pipeline
     from palate.report.pipeline import is_pipeline_folder, write_pipeline_report
     from palate.report.run import write_run_report
@@ -87,9 +85,7 @@ def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
             write_run_report(run)
 
     try:
-        done = run_pipeline(
-            pipeline, judges=lambda spec: WinShare(load_judge(spec, key="rewards")), say=say, finished=finished
-        )
+        done = run_pipeline(pipeline, judges=judge_reward, say=say, finished=finished)
         for run in done.runs:
             if not (run / "report.html").exists():  # killed after its last step
                 finished(run)

@@ -6,14 +6,14 @@ import inspect
 import math
 import numbers
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from palate.config.functions import load_function, names_function
 from palate.errors import ConfigError, FunctionError
-from palate.records import Columns, Messages, RewardFunction
+from palate.records import LEFT_SHARE, Columns, Judge, Messages, RewardFunction
 
 
 def rule_score(spec: str, key: str) -> RewardFunction | None:
@@ -225,3 +225,48 @@ def _call(score: RewardFunction, prompts: Sequence[Messages], completions: Seque
     if asked.prompts or asked.any_name:
         given["prompts"] = prompts
     return score(completions=completions, **given)
+
+
+class WinShare:
+    """A judge as a reward: an answer's win rate against the other answers to the same prompt.
+
+    Each two answers are compared in both orders, and a tie counts ½. A verdict that cannot be read counts for neither
+    answer; an answer without a readable verdict, or without a rival, gets None.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+
+    def __call__(
+        self,
+        prompts: Sequence[Messages],
+        completions: Sequence[str],
+        group_of: Sequence[int] | None = None,
+        **columns: Sequence[Any],
+    ) -> list[float | None]:
+        """The reward of each answer.
+
+        Args:
+            group_of: which answers are to one row's prompt; without it, those to equal prompts.
+            columns: of the answers' rows, for judges that read them.
+        """
+        together: dict[Hashable, list[int]] = {}
+        for index, key in enumerate(prompts if group_of is None else group_of):
+            together.setdefault(key, []).append(index)
+        asked = [(i, j) for rivals in together.values() for i in rivals for j in rivals if i != j]
+        verdicts = self._judge.compare(
+            [prompts[i] for i, _ in asked],
+            [completions[i] for i, _ in asked],
+            [completions[j] for _, j in asked],
+            {name: [column[i] for i, _ in asked] for name, column in columns.items()},
+        )
+        won, of = [0.0] * len(completions), [0] * len(completions)
+        for (i, j), verdict in zip(asked, verdicts, strict=True):
+            share = LEFT_SHARE.get(verdict.outcome)
+            if share is None:
+                continue
+            won[i] += share
+            won[j] += 1 - share
+            of[i] += 1
+            of[j] += 1
+        return [wins / count if count else None for wins, count in zip(won, of)]

@@ -11,9 +11,10 @@ from palate.data.split import prompt_key
 from palate.errors import DataError
 from palate.evaluation.accuracy import Accuracy, Average, preference_accuracy
 from palate.evaluation.held_out import encode_pairs, held_out_pairs
-from palate.evaluation.rewards import RewardAccuracy, RewardSubject, is_reward_model, reward_accuracy
+from palate.evaluation.rewards import RewardAccuracy, is_reward_model, load_reward_model, reward_accuracy
 from palate.evaluation.subject import ModelSpec, RunSpec, Subject
 from palate.models.precision import Precision, default_device, resolve
+from palate.progress import progress
 from palate.records import PreferencePair
 
 
@@ -67,11 +68,13 @@ def accuracy_of_models(
 def accuracy_of_rewards(spec: ModelSpec, pairs: list[PreferencePair], how: Scoring) -> RewardAccuracy:
     """How often a reward model gives the chosen answer more."""
     how.say(f"scoring {len(pairs)} pairs with the reward model, {spec.model}")
-    subject = RewardSubject(spec, how.precision, how.device)
-    groups = encode_pairs(pairs, subject.template, how.cutoff_len)
+    model = load_reward_model(spec, how.precision, how.device)
+    groups = encode_pairs(pairs, model.template, how.cutoff_len)
     _say_left_out(len(pairs) - len(groups), len(pairs), how)
     prompts = {pair.id: prompt_key(pair.prompt) for pair in pairs}
-    return reward_accuracy(subject.score(groups), prompts=[prompts[group.id] for group in groups])
+    with progress("scoring with the reward model", len(groups), delay=1.0) as scored:
+        rewards = model.score(groups, scored.advance)
+    return reward_accuracy(rewards, prompts=[prompts[group.id] for group in groups])
 
 
 def _say_left_out(left_out: int, pairs: int, how: Scoring) -> None:

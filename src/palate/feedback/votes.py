@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from palate.artifacts import read_jsonl
 from palate.errors import DataError
+from palate.records import LEFT_SHARE
 
 Outcome: TypeAlias = Literal["left", "right", "tie", "both_bad", "unparsed"]
 Shown: TypeAlias = Literal["left_first", "right_first"]
@@ -48,7 +49,7 @@ class Vote:
     @property
     def score(self) -> float | None:
         """1 for left, 0 for right, ½ for a tie; None where nothing was decided between the two."""
-        return {"left": 1.0, "right": 0.0, "tie": 0.5}.get(self.outcome)
+        return LEFT_SHARE.get(self.outcome)
 
     @property
     def first_won(self) -> bool | None:

@@ -17,6 +17,7 @@ from palate.config.stages.preference import SampleFields
 from palate.config.stages.rollout import RolloutFields
 from palate.errors import ArtifactError, BatchStop, Stopped
 from palate.models.generation.generate import Decoding
+from palate.text.batch import micro_batches
 from palate.text.groups import EncodedGroup
 from palate.training.callbacks import EvaluationLog, MissedEvaluation, StepMetrics, StopOnSignal, TerminalProgress
 from palate.training.checkpoints.early import StopEarly
@@ -45,7 +46,6 @@ from palate.training.setup.memory import largest_batch, plan_memory
 from palate.training.setup.references import fill_reference
 from palate.training.setup.session import Session, prepare
 from palate.training.setup.trackers import check_trackers
-from palate.training.steps import micro_batches
 from palate.training.trainer import PalateTrainer
 
 

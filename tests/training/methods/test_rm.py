@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from palate.errors import DataError, ModelError
-from palate.evaluation.rewards import RewardSubject, is_reward_model
+from palate.evaluation.rewards import is_reward_model, load_reward_model
 from palate.evaluation.subject import ModelSpec, read_run
 from palate.models.precision import FP32
 from palate.models.reward.model import RewardModel
@@ -112,7 +112,7 @@ def test_an_adapter_carries_its_head(model: Path, tmp_path: Path) -> None:
     built = config(model, tmp_path / "again", stage="rm")
     session = prepare(built)
     groups = build_data(built, build_method(built), session.template).train
-    rewards = RewardSubject(spec, FP32, CPU).score(groups)
+    rewards = load_reward_model(spec, FP32, CPU).score(groups)
     assert np.mean([chosen > rejected for chosen, rejected in rewards]) == 1.0
     assert any("score" in name for name in weights(tmp_path / "run"))
     # As a reward or a judge names it: by its folder alone.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 from palate.config.stages.rollout import RewardTerm
-from palate.data.scores import GROUP_OF, check_columns, checked_scores, rule_score
+from palate.data.scores import GROUP_OF, check_columns, checked_scores
 from palate.errors import ConfigError
 from palate.models.precision import Precision
-from palate.models.reward.model import RewardModel
+from palate.models.reward.model import load_reward
 from palate.records import Columns, Messages, RewardFunction
 
 JudgeRewards: TypeAlias = Callable[[str], RewardFunction]
@@ -88,27 +87,4 @@ def _function(term: RewardTerm, judges: JudgeRewards | None, precision: Precisio
         if judges is None:
             raise ConfigError(f"rewards: judge {term.judge}: pass judges= to train(), as `palate train` does")
         return judges(term.judge)
-    return reward_function(term.reward or "", precision=precision)
-
-
-def reward_function(spec: str, *, key: str = "rewards", precision: Precision) -> RewardFunction:
-    """The reward that a rule, a function or a reward model's folder stands for.
-
-    Args:
-        spec: `module:function`, `file.py:function`, `lexicon:…`, `length:…`, or a folder.
-        key: the config key or option, for messages.
-        precision: of a reward model's passes.
-
-    Raises:
-        ConfigError: it is none of these.
-        ModelError: a folder holds no reward model.
-    """
-    if Path(spec).is_dir():
-        return RewardModel(spec, precision=precision)
-    found = rule_score(spec, key)
-    if found is None:
-        raise ConfigError(
-            f"{key}: {spec} is no reward: write module:function, file.py:function, lexicon:…, length:…, or the "
-            "folder of a reward model"
-        )
-    return found
+    return load_reward(term.reward or "", "rewards", precision=precision)
