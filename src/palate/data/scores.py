@@ -7,7 +7,7 @@ import math
 import numbers
 import re
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,8 @@ def check_columns(name: str, score: RewardFunction, columns: Collection[str]) ->
     Raises:
         ConfigError: names the column, and those that there are.
     """
-    missing = [column for column in _asked_for(score, columns).required if column not in columns]
+    wanted = _signature(score, columns).columns
+    missing = [name for name, required in wanted.items() if required and name not in columns]
     if missing:
         known = ", ".join(sorted(columns)) or "none"
         raise ConfigError(
@@ -171,60 +172,51 @@ def checked_scores(
 
 
 @dataclass(frozen=True, slots=True)
-class _AskedFor:
-    """What a function's signature says.
+class _Signature:
+    """How a function wants to be called.
 
     Attributes:
-        by_keyword: it names `completions`, so that everything goes by keyword.
-        named: parameters that a column can fill.
-        required: those of them without a default.
-        any_name: it takes `**kwargs`.
-        prompts: it names `prompts`.
+        by_keyword: with everything by keyword, `completions` and, if `prompts` is set, the prompts.
+        prompts: whether it takes `prompts` by keyword.
+        columns: the further parameters, with whether each is required.
+        any_column: whether it takes `**kwargs`.
     """
 
-    by_keyword: bool
-    named: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
-    any_name: bool = False
-    prompts: bool = True
+    by_keyword: bool = False
+    prompts: bool = False
+    columns: Mapping[str, bool] = field(default_factory=dict)
+    any_column: bool = False
 
 
-def _asked_for(score: RewardFunction, columns: Collection[str]) -> _AskedFor:
+def _signature(score: RewardFunction, columns: Collection[str]) -> _Signature:
     try:
         found = list(inspect.signature(score).parameters.values())
     except (TypeError, ValueError):  # a builtin without a signature
-        return _AskedFor(by_keyword=False)
-    keywords = [one for one in found if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-    names = [one.name for one in keywords]
-    any_name = any(one.kind is one.VAR_KEYWORD for one in found)
+        return _Signature()
+    keywords = {
+        one.name: one.default is one.empty for one in found if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    }
+    any_column = any(one.kind is one.VAR_KEYWORD for one in found)
     any_number = any(one.kind is one.VAR_POSITIONAL for one in found)
-    positional = [one.name for one in found if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][:2]
-    if positional[1:] == ["completions"] and positional[0] not in ("prompts", *columns):
-        by_keyword = False  # prompts by another name
+    first = [one.name for one in found if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][:2]
+    if first[1:] == ["completions"] and first[0] not in ("prompts", *columns):
+        by_keyword = False  # its first parameter is the prompts by another name
     else:
-        by_keyword = "completions" in names or (any_name and len(positional) < 2 and not any_number)
-    own = ["prompts", "completions"] if by_keyword else positional
-    free = [one for one in keywords if one.name not in own]
-    return _AskedFor(
-        by_keyword,
-        tuple(one.name for one in free),
-        tuple(one.name for one in free if one.default is one.empty),
-        any_name,
-        "prompts" in names,
-    )
+        by_keyword = "completions" in keywords or (any_column and len(first) < 2 and not any_number)
+    own = ["prompts", "completions"] if by_keyword else first
+    free = {name: required for name, required in keywords.items() if name not in own}
+    return _Signature(by_keyword, "prompts" in keywords or any_column, free, any_column)
 
 
 def _call(score: RewardFunction, prompts: Sequence[Messages], completions: Sequence[str], columns: Columns) -> Any:
-    asked = _asked_for(score, columns)
-    nothing = [None] * len(completions)
-    given = {name: columns.get(name, nothing) for name in asked.required}
-    given |= {name: column for name, column in columns.items() if asked.any_name or name in asked.named}
-    given = {name: list(column) for name, column in given.items() if name not in ("prompts", "completions")}
-    if not asked.by_keyword:
+    signature = _signature(score, columns)
+    given = {name: [None] * len(completions) for name, required in signature.columns.items() if required}
+    for name, column in columns.items():
+        if (signature.any_column or name in signature.columns) and name not in ("prompts", "completions"):
+            given[name] = list(column)
+    if not signature.by_keyword:
         return score(prompts, completions, **given)
-    if asked.prompts or asked.any_name:
-        given["prompts"] = prompts
-    return score(completions=completions, **given)
+    return score(completions=completions, **({"prompts": prompts} if signature.prompts else {}), **given)
 
 
 class WinShare:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["LARGEST_LOG_RATIO", "full_vocabulary", "k2", "k3", "kto_estimate"]
-
 # A log-ratio of one token beyond this is noise of the estimate; e^20 keeps ratios and their products finite.
 LARGEST_LOG_RATIO = 20.0
 

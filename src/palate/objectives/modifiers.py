@@ -20,21 +20,6 @@ from palate.objectives.ranked import RankedLogps
 from palate.objectives.separate import bco_pair
 from palate.objectives.unpaired import UnpairedLogps
 
-__all__ = [
-    "Divergence",
-    "Modifiers",
-    "Term",
-    "diverged",
-    "length_discount",
-    "paired_loss",
-    "ranked_loss",
-    "sft_loss",
-    "sum_by_completion",
-    "transform_log_ratio",
-    "unpaired_loss",
-    "wpo_weights",
-]
-
 Divergence: TypeAlias = Literal["reverse_kl", "forward_kl", "js", "alpha"]
 
 # e^40 and its square are finite in float32; a log-ratio this far out says nothing but "far".

@@ -15,25 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-__all__ = [
-    "PairLogps",
-    "accuracy",
-    "discopop",
-    "dpop",
-    "exo_pair",
-    "hinge",
-    "implicit_reward",
-    "implicit_rewards",
-    "ipo",
-    "log_ratios",
-    "mean_log_ratios",
-    "r_dpo",
-    "robust",
-    "sigmoid",
-    "sigmoid_norm",
-    "smoothed",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class PairLogps:

@@ -13,16 +13,6 @@ from torch import Tensor
 
 from palate.objectives.kl import LARGEST_LOG_RATIO
 
-__all__ = [
-    "adapted_kl_coefficient",
-    "clipped_policy_loss",
-    "clipped_value_loss",
-    "generalised_advantages",
-    "grpo_advantages",
-    "rloo_advantages",
-    "shaped_rewards",
-]
-
 
 def adapted_kl_coefficient(coefficient: float, observed: float, *, target: float, horizon: float, rows: int) -> float:
     """The KL coefficient after `rows` rollouts with mean KL `observed`, in nats per completion (1909.08593).

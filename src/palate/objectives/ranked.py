@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["RankedLogps", "plackett_luce", "plackett_luce_nll", "rrhf"]
-
 
 @dataclass(frozen=True, slots=True)
 class RankedLogps:

@@ -8,8 +8,6 @@ from torch.nn.functional import logsigmoid
 
 from palate.objectives.ranked import plackett_luce_nll
 
-__all__ = ["bradley_terry", "centred", "reward_plackett_luce", "reward_regression"]
-
 
 def centred(rewards: Tensor, present: Tensor, *, centring: float) -> Tensor:
     """c·(Σ_k r_k)² per row, [n]: keeps rewards, of which only differences are learnt, around 0; rewards [n, K]."""

@@ -15,8 +15,6 @@ from torch.nn.functional import logsigmoid
 from palate.objectives.kl import kto_estimate
 from palate.objectives.paired import PairLogps, log_ratios
 
-__all__ = ["RunningMean", "apo_down", "apo_zero", "bco_pair", "kto_pair", "nca_pair", "sppo_hard"]
-
 
 @dataclass(frozen=True, slots=True)
 class RunningMean:

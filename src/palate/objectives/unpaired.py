@@ -10,8 +10,6 @@ from torch.nn.functional import logsigmoid
 
 from palate.objectives.kl import kto_estimate
 
-__all__ = ["UnpairedLogps", "apo_zero_unpaired", "bco", "kl_estimate", "kto"]
-
 
 @dataclass(frozen=True, slots=True)
 class UnpairedLogps:

@@ -132,8 +132,8 @@ def load_reward(spec: str, key: str, *, precision: Precision = FP32) -> RewardFu
     score = rule_score(spec, key)
     if score is None:
         raise ConfigError(
-            f"{key}: {spec} is not a rule, a function or a folder; write length:shorter, lexicon:FILE, module:function, "
-            "file.py:function or a reward model's folder"
+            f"{key}: {spec} is not a rule, a function or a folder; write length:shorter, lexicon:FILE, "
+            "module:function, file.py:function or a reward model's folder"
         )
     return score
 

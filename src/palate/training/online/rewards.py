@@ -1,4 +1,4 @@
-"""What rewards sampled answers: a weighted sum of rules, users' functions, reward models and judges."""
+"""Rewards of sampled answers: a weighted sum of rules, users' functions, reward models and judges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.models.reward.model import load_reward
 from palate.records import Columns, Messages, RewardFunction
 
 JudgeRewards: TypeAlias = Callable[[str], RewardFunction]
-"""Makes a judge's specification into a reward; lent by whoever may know judges (`cli`, `loop`)."""
+"""Makes a reward of a judge's name (`feedback.judges.judge_reward`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +44,20 @@ class WeightedRewards:
     def __call__(
         self, prompts: Sequence[Messages], completions: Sequence[str], columns: Columns | None = None
     ) -> Rewarded:
-        nothing = [None] * len(completions)
-        columns = {**dict.fromkeys(self._names, nothing), **(columns or {})}
+        columns = {**dict.fromkeys(self._names, [None] * len(completions)), **(columns or {})}
         found = {
             name: checked_scores(f"rewards: {name}", function, prompts, completions, columns)
             for name, _, function in self._terms
         }
         total: list[float | None] = [None] * len(completions)
         for name, weight, _ in self._terms:
-            total = [_plus(so_far, weight, value) for so_far, value in zip(total, found[name])]
+            for index, reward in enumerate(found[name]):
+                if reward is not None:
+                    total[index] = (total[index] or 0.0) + weight * reward
         return Rewarded(total, found)
 
     def check_columns(self, columns: Collection[str]) -> None:
-        """Refuse a function that asks for a column which no row of the datasets has; from now on all of them are given.
+        """Refuse a function that reads a column which no row of the datasets has; later calls get all of `columns`.
 
         Raises:
             ConfigError: names function and column.
@@ -66,25 +67,21 @@ class WeightedRewards:
             check_columns(f"rewards: {name}", function, {*columns, GROUP_OF})
 
 
-def _plus(total: float | None, weight: float, reward: float | None) -> float | None:
-    return total if reward is None else (total or 0.0) + weight * reward
-
-
 def build_rewards(
     terms: Sequence[RewardTerm], *, judges: JudgeRewards | None = None, precision: Precision
 ) -> WeightedRewards:
-    """The rewards that a config names.
+    """The rewards of a config.
 
     Raises:
-        ConfigError: a term is neither rule, function nor folder, or a judge is named where none can be had.
+        ConfigError: a term is neither rule, function nor folder, or it names a judge and `judges` is None.
         ModelError: a folder holds no reward model.
     """
-    return WeightedRewards([(term.name, term.weight, _function(term, judges, precision)) for term in terms])
 
-
-def _function(term: RewardTerm, judges: JudgeRewards | None, precision: Precision) -> RewardFunction:
-    if term.judge is not None:
+    def function(term: RewardTerm) -> RewardFunction:
+        if term.judge is None:
+            return load_reward(term.reward or "", "rewards", precision=precision)
         if judges is None:
             raise ConfigError(f"rewards: judge {term.judge}: pass judges= to train(), as `palate train` does")
         return judges(term.judge)
-    return load_reward(term.reward or "", "rewards", precision=precision)
+
+    return WeightedRewards([(term.name, term.weight, function(term)) for term in terms])
