@@ -1,4 +1,4 @@
-"""A judge is asked about candidates, each two answers in both orders, and every verdict becomes a vote."""
+"""A judge compares each two answers of candidates in both orders, and every verdict becomes a vote."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from palate.feedback.votes import Outcome, Shown, Vote, read_votes
 from palate.progress import progress
 from palate.records import Judge, Verdict
 
-# Questions between two writes: what a kill can cost.
+# Questions between two writes: the most that a kill can lose.
 _AT_A_TIME = 32
 _SWAPPED: dict[str, Outcome] = {"left": "right", "right": "left", "tie": "tie", "unparsed": "unparsed"}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Two answers of a row, `left` before `right`, in the order in which they are shown."""
+    """Two answers of a row, numbered `left` < `right`, and the order in which they are shown."""
 
     row: Candidates
     left: int
@@ -44,7 +44,7 @@ def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None
     """Each two different answers of each row, in both orders, one after the other.
 
     Args:
-        per_prompt: most pairs of answers asked about of one row, drawn by `seed` and the row; None for all.
+        per_prompt: most pairs of answers per row, drawn by `seed` and the row; None for all.
     """
     asked = []
     for row in candidates:
@@ -62,13 +62,13 @@ def collect_votes(
     judge: Judge,
     path: Path | None = None,
 ) -> list[Vote]:
-    """The judge's votes on all questions; those that the file at `path` has already are not asked again.
+    """The judge's votes on all questions; votes that the file at `path` already has are not asked again.
 
     Args:
-        path: votes file, which grows; None keeps nothing on disk.
+        path: votes file, which is appended to; None writes nothing.
 
     Raises:
-        ConfigError: the judge asks for a column that no candidate has.
+        ConfigError: the judge reads a column that no candidate has.
     """
     if isinstance(judge, ScoreJudge):
         judge.check_columns({name for one in asked for name in one.row.columns})
@@ -100,7 +100,7 @@ def _ask(asked: Sequence[Question], judge: Judge) -> list[Vote]:
 
 
 def _vote(asked: Question, verdict: Verdict, who: str, when: str) -> Vote:
-    """A verdict speaks of what was shown left and right, a vote of the lower and the higher number."""
+    """A verdict is on the answers as shown, left and right; a vote on the lower and the higher number."""
     swapped = asked.shown == "right_first"
     probability = verdict.probability_left
     return Vote(

@@ -1,4 +1,4 @@
-"""The models that a run's config stands for."""
+"""The models of a run's config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from palate.evaluation.subject import ModelSpec
 
 
 def starting_model(config: RunConfig) -> ModelSpec:
-    """What a run starts from."""
+    """The model that a run starts from."""
     return ModelSpec(
         "start",
         config.model_name_or_path,
@@ -22,7 +22,7 @@ def starting_model(config: RunConfig) -> ModelSpec:
 
 
 def trained_model(config: RunConfig) -> ModelSpec:
-    """What a finished run left behind: a whole model, or an adapter on its base."""
+    """The model of a finished run: a whole model, or an adapter on its base."""
     start = starting_model(config)
     if config.finetuning_type == "lora":
         return replace(start, name="policy", adapters=(*config.merged_adapters, config.output_dir))

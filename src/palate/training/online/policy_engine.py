@@ -1,4 +1,4 @@
-"""An engine that samples in the policy's place: it is given the policy's weights, asked, and its texts become ids."""
+"""An engine that samples instead of the policy: it gets the policy's weights, and its texts become token ids."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from palate.text.rendering import parse_tools
 from palate.text.template import Template
 
 FOLDER = ".rollout-policy"
-"""Within the run directory: the policy as the engine has it."""
+"""Within the run directory: the policy as it was saved for the engine."""
 
 
 class PolicyEngine:
-    """Answers as `models.generation.generate.generate` would, from somewhere else.
+    """Samples answers from an engine, as token ids.
 
     Args:
         engine: its name is the engine's name for the policy.
-        sync: makes the engine serve what lies in a folder; None where its model stays what it is.
-        folder: where the policy is saved for it.
+        sync: makes the engine serve the model or adapter in a folder; None if its model stays the same.
+        folder: where the policy is saved for the engine.
         tokenizer: saved beside a whole model.
     """
 
@@ -46,7 +46,7 @@ class PolicyEngine:
         self._tokenizer = tokenizer
 
     def follow(self, policy: Any) -> None:
-        """Give the engine the policy as it is; called by the main process, the others wait."""
+        """Give the engine the current policy; called by the main process while the others wait."""
         if self._sync is None:
             return
         with atomic_folder(self._folder) as scratch:
@@ -74,10 +74,10 @@ class PolicyEngine:
 
 
 def policy_engine(config: PpoConfig | GrpoConfig, run: Path, tokenizer: PreTrainedTokenizerBase) -> PolicyEngine | None:
-    """What the config names; None where the policy itself samples.
+    """The engine of a config; None if the policy itself samples.
 
     Raises:
-        ConfigError: `rollout_sync` names a function that is not there.
+        ConfigError: `rollout_sync` names a function that does not exist.
     """
     if config.rollout_url is None:
         return None
@@ -102,7 +102,7 @@ def policy_engine(config: PpoConfig | GrpoConfig, run: Path, tokenizer: PreTrain
 
 
 def _ids(prompt: Messages, answer: Answer, template: Template, tools: Sequence[Any] | None) -> list[int]:
-    """At least one token, also of an empty answer: the one that ends it."""
+    """The token ids of an answer; of an empty one the token that ends it."""
     ended = answer.finish_reason != "length"
     ids = template.answer_ids(prompt, answer.text, ended=ended, tools=tools)
     return ids or template.answer_ids(prompt, "", ended=True, tools=tools)

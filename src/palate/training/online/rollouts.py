@@ -1,4 +1,4 @@
-"""Rollouts: a step's prompts become groups with sampled answers, rewarded and scored, before the trainer sees them."""
+"""Rollouts: answers are sampled to a step's prompts, rewarded and scored before the trainer gets them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Rollouts:
         return self._sampler.method.updates
 
     def fill(self, lists: Sequence[Sequence[EncodedGroup]], step: int) -> list[list[EncodedGroup]]:
-        """This rank's DataLoader batches of step `step` (from 0), with answers; all ranks call it at the same time."""
+        """This rank's DataLoader batches of step `step` (from 0), with answers; all ranks call it together."""
         if step % self.updates and self._held is None:
             raise ArtifactError(
                 "the checkpoint lacks the answers that its next step trains on; resume from another one"
@@ -169,7 +169,7 @@ class Rollouts:
     def _with_numbers(
         self, groups: Sequence[EncodedGroup], sampled: Sampled, rewarded: Rewarded, kept: Mapping[str, Tensor]
     ) -> list[EncodedGroup]:
-        """Each group with its rewards as labels, the numbers of its tokens, and its metrics."""
+        """Each group with its rewards as labels, what the method keeps of its tokens, and its metrics."""
         k = self._sampler.method.generations
         sizes = [sum(len(completion.ids) for completion in group.completions) for group in groups]
         each = {
@@ -204,7 +204,7 @@ class Rollouts:
     # ---- checkpoints
 
     def save(self, folder: Path, rank: int, *, main: bool) -> None:
-        """Write what a resumed run cannot make again: the value head, and answers that more steps are made on."""
+        """Write what a resumed run needs: the value head, and the answers of unfinished updates."""
         if main:
             save_value_head(self._sampler.policy, folder)
         if self.updates > 1 and self._held is not None:
@@ -212,7 +212,7 @@ class Rollouts:
             write_json(folder / f"rollouts-{rank}.json", {"lists": rows}, indent=None)
 
     def restore(self, folder: Path, rank: int) -> None:
-        """Go on from what `save` wrote."""
+        """Continue from what `save` wrote."""
         load_value_head(self._sampler.policy, folder)
         path = folder / f"rollouts-{rank}.json"
         if path.exists():
@@ -236,7 +236,7 @@ def _numbers(rewards: Sequence[float | None]) -> list[float]:
 
 
 def _spread(rewards: Sequence[float | None]) -> float:
-    """Population deviation of the rewards that there are; exactly 0 of equal ones."""
+    """Population standard deviation of the rewards; exactly 0 if they are equal."""
     given = [reward for reward in rewards if reward is not None]
     return statistics.pstdev(given) if given and min(given) < max(given) else 0.0
 
