@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -57,33 +56,26 @@ def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None
     return asked
 
 
-def collect_votes(
-    asked: Sequence[Question],
-    judge: Judge,
-    path: Path | None = None,
-) -> list[Vote]:
+def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> list[Vote]:
     """The judge's votes on all questions; votes that the file at `path` already has are not asked again.
 
     Args:
-        path: votes file, which is appended to; None writes nothing.
+        path: votes file, which is appended to.
 
     Raises:
         ConfigError: the judge reads a column that no candidate has.
     """
     if isinstance(judge, ScoreJudge):
         judge.check_columns({name for one in asked for name in one.row.columns})
-    before = read_votes(path) if path is not None and path.exists() else []
-    have = {vote.key: vote for vote in before}
+    have = {vote.key: vote for vote in (read_votes(path) if path.exists() else ())}
     keys = [(one.row.id, one.left, one.right, judge.name, one.shown) for one in asked]
     waiting = [one for one, key in zip(asked, keys) if key not in have]
-    with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(JsonlWriter(path)) if path is not None else None
-        judged = stack.enter_context(progress("questions judged", len(asked), done=len(asked) - len(waiting)))
+    judging = progress("questions judged", len(asked), done=len(asked) - len(waiting))
+    with JsonlWriter(path) as file, judging as judged:
         for start in range(0, len(waiting), _AT_A_TIME):
             for vote in _ask(waiting[start : start + _AT_A_TIME], judge):
                 have[vote.key] = vote
-                if writer is not None:
-                    writer.write(vote.to_json())
+                file.write(vote.to_json())
                 judged.advance()
     return [have[key] for key in keys]
 

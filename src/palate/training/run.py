@@ -246,7 +246,7 @@ class _Training:
             Decoding(config.max_new_tokens, config.temperature, config.top_p, config.seed),
             session.precision,
             session.device,
-            policy_engine(config, self.folder.path, session.template.tokenizer),
+            policy_engine(config, self.folder.path, session.template),
             self.main,
         )
 

@@ -18,6 +18,7 @@ from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.precision import FP32
 from palate.records import Demonstration, Message
 from palate.text.encode import EncodedGroup, encode_record
+from palate.text.template import load_template
 from palate.training.online.policy_engine import policy_engine
 from palate.training.run import train
 from runs import config, distance, logged, metrics, run, weights, write_rows
@@ -162,4 +163,4 @@ def test_an_engine_that_gets_adapters_only_needs_the_merged_ones_in_its_model(mo
     given = online(tmp_path, SimpleNamespace(url="http://localhost:1/v1"), rollout_sync="lora", finetuning_type="lora")
     made = config(model, tmp_path / "run", **given, adapter_name_or_path="a,b", sample_prompts=None)
     with pytest.raises(ConfigError, match="rollout_sync: lora gives the engine the new adapter only, but a is merged"):
-        policy_engine(made, tmp_path, tiny_tokenizer())  # type: ignore[arg-type]
+        policy_engine(made, tmp_path, load_template(tiny_tokenizer()))  # type: ignore[arg-type]

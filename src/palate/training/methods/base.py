@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
@@ -21,8 +21,6 @@ from palate.text.encode import EncodedGroup
 
 S = TypeVar("S")
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class LossOutput:
@@ -36,8 +34,8 @@ class LossOutput:
     """
 
     loss: Tensor
-    metrics: Mapping[str, Tensor] = NOTHING
-    weights: Mapping[str, Tensor] = NOTHING
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Rows(Protocol):
@@ -122,7 +120,7 @@ class Method(ABC, Generic[S]):
     """
 
     traits: Traits
-    state: Mapping[str, float] = NOTHING
+    state: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod
     def loss(self, policy: S, reference: Logps | None, rows: Rows, *, training: bool = False) -> LossOutput:

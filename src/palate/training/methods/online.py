@@ -94,7 +94,8 @@ def sampled_metrics(
     A reward is averaged over the answers that have it; `unrewarded` and `abstained/NAME` are the shares without.
     """
     weight = torch.tensor([group.weight for group in groups], device=device)
-    metrics, weights = {}, {}
+    metrics: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for name in groups[0].metrics if groups else ():
         if name.startswith(GIVEN):
             continue

@@ -135,10 +135,7 @@ class Rollouts:
         if sampler.main:
             sampler.engine.follow(sampler.policy)
         self._total(torch.zeros(1, device=sampler.device))  # all ranks wait until the engine has the weights
-        rows = [_record(group) for group in groups]
-        return sampler.engine.answers(
-            [row.prompt for row in rows], sampler.template, sampler.decoding, seeds, tools=[row.tools for row in rows]
-        )
+        return sampler.engine.answers([_record(group) for group in groups], sampler.decoding, seeds)
 
     def _scored(self, groups: Sequence[EncodedGroup], ids: Sequence[Sequence[int]], rewarded: Rewarded) -> Sampled:
         sampler, device = self._sampler, self._sampler.device
