@@ -1,4 +1,4 @@
-"""Scores by rule: length, word lists, a user's own function. Judges compare by them, online training is rewarded."""
+"""Scores of answers by rule: length, word lists, a user's own function. Judges and online training use them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from palate.records import LEFT_SHARE, Columns, Judge, Messages, RewardFunction
 
 
 def rule_score(spec: str, key: str) -> RewardFunction | None:
-    """The score that `length:…`, `lexicon:…`, `module:function` or `file.py:function` stands for; None for none.
+    """The score of a rule: `length:…`, `lexicon:…`, `module:function` or `file.py:function`; None for other texts.
 
     Raises:
-        ConfigError: it has the form of one and cannot be loaded.
+        ConfigError: the rule cannot be loaded.
     """
     kind, _, rest = spec.partition(":")
     if kind == "length":
@@ -48,7 +48,7 @@ def length_score(direction: str, key: str) -> RewardFunction:
 
 
 def lexicon_score(words: str, key: str) -> RewardFunction:
-    """The mean weight of an answer's words, each word or phrase of the list counted as often as it occurs.
+    """The mean weight of an answer's words; a word or phrase of the list counts as often as it occurs.
 
     Args:
         words: a file with `word or phrase` and, after a tab, its weight (1 where absent) in each line, or the words
@@ -56,7 +56,7 @@ def lexicon_score(words: str, key: str) -> RewardFunction:
         key: the config key or option, for messages.
 
     Raises:
-        ConfigError: the file cannot be read, or no word is in it.
+        ConfigError: the file cannot be read, or has no word.
     """
     weights = _lexicon(words, key)
     pattern = re.compile(
@@ -67,7 +67,7 @@ def lexicon_score(words: str, key: str) -> RewardFunction:
     def weight(found: str) -> float:
         if found.lower() in weights:
             return weights[found.lower()]
-        # Letters with another lower case than the one that they match: ſ as s, İ as i.
+        # Letters that match case-insensitively but have another lower case: ſ as s, İ as i.
         return next(one for word, one in weights.items() if re.fullmatch(re.escape(word), found, re.IGNORECASE))
 
     def score(prompts: Sequence[Messages], completions: Sequence[str]) -> list[float]:
@@ -102,7 +102,7 @@ def _lexicon(words: str, key: str) -> Mapping[str, float]:
 
 
 GROUP_OF = "group_of"
-"""A column that palate adds to those of a dataset: the number of the prompt, within the call, that an answer is to."""
+"""A column that palate adds to those of a dataset: the number of an answer's prompt within the call."""
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -112,14 +112,14 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def check_columns(name: str, score: RewardFunction, columns: Collection[str]) -> None:
-    """Refuse a function that asks for a column which no row has.
+    """Refuse a function that reads a column which no row has.
 
     Args:
         name: of the function, for the message.
         columns: the names that rows have.
 
     Raises:
-        ConfigError: names the column, and those that there are.
+        ConfigError: names the column and the existing ones.
     """
     wanted = _signature(score, columns).columns
     missing = [name for name, required in wanted.items() if required and name not in columns]
@@ -138,7 +138,7 @@ def checked_scores(
     completions: Sequence[str],
     columns: Columns | None = None,
 ) -> list[float | None]:
-    """The scores of a reward function, which may be a user's: a finite number for each answer, or None for no vote.
+    """The scores of a reward function, checked: a finite number for each answer, or None for no score.
 
     A function whose signature names `completions` is called by keyword, with `prompts`, `completions` and the columns
     that it names (all with `**kwargs`), as TRL does; any other, also `f(anything, completions)`, as
@@ -149,7 +149,7 @@ def checked_scores(
         columns: of the answers' rows.
 
     Raises:
-        FunctionError: another count, or something that is neither a finite number nor None.
+        FunctionError: the wrong number of scores, or a score that is neither a finite number nor None.
     """
     given = _call(score, prompts, completions, columns or {})
     try:
@@ -173,7 +173,7 @@ def checked_scores(
 
 @dataclass(frozen=True, slots=True)
 class _Signature:
-    """How a function wants to be called.
+    """How a function is called.
 
     Attributes:
         by_keyword: with everything by keyword, `completions` and, if `prompts` is set, the prompts.

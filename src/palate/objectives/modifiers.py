@@ -1,6 +1,6 @@
-"""What may be added to a loss or done to its inputs: divergences, length discount, WPO weights, SFT and KL terms.
+"""Modifiers of a loss or its inputs: divergences, length discount, WPO weights, SFT and KL terms.
 
-`paired_loss`, `ranked_loss` and `unpaired_loss` put an objective and its modifiers together; the pieces stand alone.
+`paired_loss`, `ranked_loss` and `unpaired_loss` combine an objective with its modifiers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from palate.objectives.unpaired import UnpairedLogps
 
 Divergence: TypeAlias = Literal["reverse_kl", "forward_kl", "js", "alpha"]
 
-# e^40 and its square are finite in float32; a log-ratio this far out says nothing but "far".
+# e^40 and its square are finite in float32.
 _LARGEST_EXPONENT = 40.0
 
 
@@ -34,7 +34,7 @@ class Modifiers:
         sft: weight of −(per-token mean log π) of the chosen completion (`pref_ftx`).
         kl: weight of the `kl.k2` penalty on whole completions (`kl_coef`).
         bco: w of (L + w·L_bco)/(1 + w) (`pref_bco_weight`).
-        f_divergence: what the log-ratios are transformed for (`f_divergence_type`).
+        f_divergence: the divergence that transforms the log-ratios (`f_divergence_type`).
         f_alpha: α of the alpha divergence (`f_alpha_divergence_coef`).
         ld_alpha: weight of the tokens past the shorter completion. Acts on tokens: `length_discount`, before any loss.
         weighting: WPO's weights are used (`use_weighting`).
@@ -77,7 +77,7 @@ def transform_log_ratio(log_ratio: Tensor, divergence: Divergence, *, alpha: flo
 
 
 def diverged(pairs: PairLogps, modifiers: Modifiers) -> PairLogps:
-    """The pairs as a loss of the difference sees them: log-ratios transformed, reference 0."""
+    """The pairs with transformed log-ratios, as log-probabilities against a reference of 0."""
     if modifiers.f_divergence == "reverse_kl":
         return pairs
     chosen, rejected = log_ratios(pairs)
@@ -101,8 +101,8 @@ def length_discount(completion_of: Tensor, tokens: Tensor, partner_tokens: Tenso
         alpha: weight of the tail; policy and reference get the same weights.
     """
     first = tokens.cumsum(0) - tokens
-    place = torch.arange(len(completion_of), device=completion_of.device) - first[completion_of]
-    return torch.where(place < partner_tokens[completion_of], 1.0, alpha)
+    position = torch.arange(len(completion_of), device=completion_of.device) - first[completion_of]  # in its completion
+    return torch.where(position < partner_tokens[completion_of], 1.0, alpha)
 
 
 def sum_by_completion(values: Tensor, completion_of: Tensor, completions: int) -> Tensor:
@@ -113,11 +113,11 @@ def sum_by_completion(values: Tensor, completion_of: Tensor, completions: int) -
 def wpo_weights(token_logps: Tensor, log_square_sums: Tensor, completion_of: Tensor, tokens: Tensor) -> Tensor:
     """WPO's weight of each completion (2406.11827), [C], detached; a pair's weight is chosen's times rejected's.
 
-    exp(mean over tokens of (log p − log Σ_v p_v²)): near 1 where the policy itself would have written the answer.
+    exp(mean over tokens of (log p − log Σ_v p_v²)): near 1 for answers that the policy would sample itself.
 
     Args:
         token_logps: [M], log p of each trained token under the policy.
-        log_square_sums: [M], log Σ_v p_v² over the vocabulary at the same places.
+        log_square_sums: [M], log Σ_v p_v² over the vocabulary at the same tokens.
         completion_of: [M].
         tokens: [C], trained tokens of each completion.
     """
@@ -144,7 +144,7 @@ def paired_loss(
     Args:
         pairs: plain sums of log-probabilities; SFT and KL terms read these.
         terms: the objectives of the mixture; one with weight 1 for a plain run.
-        modifiers: what is added or changed.
+        modifiers: of the run.
         discounted: the pairs with `length_discount` applied to their sums, which the objectives read instead.
         weights: [n], WPO's weight of each pair; used when `modifiers.weighting`.
         delta: BCO's running mean, see `separate.bco_pair`; for the `bco` modifier.

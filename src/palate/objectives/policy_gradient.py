@@ -82,8 +82,8 @@ def grpo_advantages(rewards: Tensor, *, scale: Literal["group", "none"] = "group
 def _centred(rewards: Tensor) -> tuple[Tensor, Tensor]:
     """Rewards [n, G] less the mean of their group's, and how many a group has, [n, 1]; NaN is no reward and gets 0.
 
-    Equal rewards are found by comparing them: their mean may differ from each by rounding, and Adam makes a step of any
-    gradient that is not 0.
+    Equal rewards get exactly 0: their mean may differ from them by rounding, and Adam makes a full step of any gradient
+    that is not 0.
     """
     given = ~rewards.isnan()
     count = given.sum(-1, keepdim=True)

@@ -10,7 +10,7 @@ from palate.objectives.ranked import plackett_luce_nll
 
 
 def centred(rewards: Tensor, present: Tensor, *, centring: float) -> Tensor:
-    """c·(Σ_k r_k)² per row, [n]: keeps rewards, of which only differences are learnt, around 0; rewards [n, K]."""
+    """c·(Σ_k r_k)² per row, [n]: keeps rewards around 0, of which only differences are trained; rewards [n, K]."""
     return centring * torch.where(present, rewards, 0.0).sum(-1).square()
 
 
