@@ -278,11 +278,7 @@ class Judge(Protocol):
     name: str
 
     def compare(
-        self,
-        prompts: Sequence[Messages],
-        left: Sequence[str],
-        right: Sequence[str],
-        columns: Columns | None = None,
+        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
     ) -> list[Verdict]:
         """A verdict for each question; `columns` are those of the questions' rows."""
         ...

@@ -30,11 +30,7 @@ class ScoreJudge:
         self._names: frozenset[str] = frozenset()
 
     def compare(
-        self,
-        prompts: Sequence[Messages],
-        left: Sequence[str],
-        right: Sequence[str],
-        columns: Columns | None = None,
+        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
     ) -> list[Verdict]:
         given = {**dict.fromkeys(self._names, [None] * len(prompts)), **(columns or {})}
         twice = {name: [*column, *column] for name, column in given.items()}
