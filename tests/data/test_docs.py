@@ -1,26 +1,42 @@
-"""What docs/data.md says is so: its rules are rules, its formats are formats, its ways to make rows exist."""
+"""docs/data.md and docs/formats.md: the rules, formats and example rows that they show are what palate has."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from palate.data import FORMATS
+from palate.data import FORMATS, SourceReader, open_source
 from palate.data.augment import KINDS
 from palate.data.curate import curate, read_rules
 from palate.data.curate.funnel import funnel_table
 from palate.data.formats.targets import TARGETS
+from palate.records import Record
 
 
 def test_the_page_names_what_there_is(repository: Path) -> None:
     page = (repository / "docs" / "data.md").read_text(encoding="utf-8")
     names = set(re.findall(r"[a-z_]+(?:-[a-z]+)*", page))
-    assert {form.name for form in FORMATS if form.name not in ("prompts", "labelled-messages")} <= names
     assert set(KINDS) <= names
     assert set(TARGETS) <= names
+
+
+def test_each_example_row_has_the_format_beside_it(repository: Path, tmp_path: Path) -> None:
+    page = (repository / "docs" / "formats.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([a-z-]+) \| `(\{.*\})` \| ", page, flags=re.MULTILINE))
+    assert set(rows) == {form.name for form in FORMATS}
+    found = {}
+    for name, row in rows.items():
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text(row + "\n", encoding="utf-8")
+        kind = Record if name == "prompts" else None
+        reader: SourceReader[Any] = SourceReader(open_source(str(file)), kind)
+        assert list(reader), name
+        found[name] = reader.report().format
+    assert found == {name: name for name in rows}
 
 
 def test_the_rules_of_the_worked_example_are_rules(repository: Path) -> None:

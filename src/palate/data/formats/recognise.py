@@ -121,7 +121,7 @@ def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row], reading: Read
     if have:
         return f"the columns are those of {near.shape} but what they hold is not"
     usual = [form.shape for form in wanted if form.name in _USUAL] or [form.shape for form in wanted[:4]]
-    more = f" and {len(wanted) - len(usual)} more (see docs/data.md)" if len(wanted) > len(usual) else ""
+    more = f" and {len(wanted) - len(usual)} more (see docs/formats.md)" if len(wanted) > len(usual) else ""
     return (
         f"the format is not recognised; known are {', '.join(usual)}{more}; name all columns of one of these, as "
         "columns: {prompt: YOUR_COLUMN, …}, for palate data --column prompt=YOUR_COLUMN …"
