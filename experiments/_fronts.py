@@ -11,7 +11,7 @@ from typing import Any
 from _markdown import interval
 from _places import end, records_of
 
-from palate.report.frontier import Mark
+from palate.charts import DataPoint
 from palate.stats import mean_interval
 
 Key = tuple[str, float | None]
@@ -48,14 +48,14 @@ def told(values: Sequence[Mapping[str, float]]) -> str:
     return interval({"estimate": estimate, "low": low, "high": high})
 
 
-def front_marks(result: Mapping[str, Any]) -> dict[str, list[Mark]]:
+def front_marks(result: Mapping[str, Any]) -> dict[str, list[DataPoint]]:
     """method → a mark for each strength: KL and true reward at the end, bars as `over_seeds` has them."""
-    found: dict[str, list[Mark]] = {}
+    found: dict[str, list[DataPoint]] = {}
     for (method, strength), records in grouped(result).items():
         ends = [end(record) for record in records]
         kl, reward = (over_seeds(values) for values in ([e["kl"] for e in ends], [e["rewards"]["true"] for e in ends]))
         # A KL is not below 0, whatever Student's interval of three seeds says.
-        mark = Mark(kl[0], max(0.0, kl[1]), kl[2], *reward, "" if strength is None else f"{strength:g}")
+        mark = DataPoint(kl[0], max(0.0, kl[1]), kl[2], *reward, "" if strength is None else f"{strength:g}")
         found.setdefault(method, []).append(mark)
     return found
 

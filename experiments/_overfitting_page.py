@@ -8,7 +8,7 @@ from typing import Any
 from _markdown import interval, markdown
 from _shown import ends, points, record_of, runs_of, side_by_side
 
-from palate.report.frontier import Mark, frontier_svg, svg_file
+from palate.charts import DataPoint, scatter_chart, svg_file
 
 
 def _references(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -122,16 +122,16 @@ def _side_by_side(result: Mapping[str, Any]) -> str:
 
 def figures(result: Mapping[str, Any]) -> dict[str, str]:
     """Margins in and out of training; knowledge lost against distance gone."""
-    gap: dict[str, list[Mark]] = {}
-    lost: dict[str, list[Mark]] = {}
+    gap: dict[str, list[DataPoint]] = {}
+    lost: dict[str, list[DataPoint]] = {}
     for name, cell in runs_of(result).items():
         record = cell["record"]
         train, held_out = (ends(record["accuracy"][part]["margin"]) for part in ("train", "held_out"))
-        gap[name] = [Mark(*train, *held_out)]
-        lost[name] = [Mark(*ends(record["sampled"]["kl"]), *ends(record["kept"]["loss"]))]
+        gap[name] = [DataPoint(*train, *held_out)]
+        lost[name] = [DataPoint(*ends(record["sampled"]["kl"]), *ends(record["kept"]["loss"]))]
     return {
         "overfitting_margins.svg": svg_file(
-            frontier_svg(
+            scatter_chart(
                 gap,
                 key="overfitting-margins",
                 title="Margin on held-out pairs against margin on training pairs",
@@ -141,7 +141,7 @@ def figures(result: Mapping[str, Any]) -> dict[str, str]:
             )
         ),
         "overfitting_knowledge.svg": svg_file(
-            frontier_svg(
+            scatter_chart(
                 lost,
                 key="overfitting-knowledge",
                 title="Rise of the loss of neutral text against KL to the reference",

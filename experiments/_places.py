@@ -12,8 +12,7 @@ from _preferences import ReviewConfig, reward_model_folder
 from _reward import sentiment
 from _world import PRECISION, TEMPLATE, read_reviews, world_place
 
-from palate.evaluation.frontier import measure_frontier
-from palate.evaluation.frontier_points import FrontierModel
+from palate.evaluation.frontier import FrontierModel, measure_frontier
 from palate.evaluation.subject import ModelSpec
 from palate.models.reward.model import RewardModel
 from palate.records import Record as PromptRecord

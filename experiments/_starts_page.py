@@ -9,8 +9,7 @@ from _markdown import interval, markdown
 from _real_pairs import DEMO
 from _shown import ends, side_by_side
 
-from palate.report.frontier import Mark, frontier_svg, svg_file
-from palate.report.svg import Estimate, interval_chart
+from palate.charts import DataPoint, Row, interval_chart, scatter_chart, svg_file
 
 STARTS = ("none", "short", "longer")
 
@@ -113,10 +112,10 @@ def figures(result: Mapping[str, Any]) -> dict[str, str]:
         began, record = cells[f"start {start}"]["record"], cells[f"dpo from {start}"]["record"]
         after = record.get("from_first", record["sampled"])
         series[f"SFT {start}"] = [
-            Mark(*ends(began["sampled"]["kl"]), *ends(record["on"][DEMO]["reference_mean"]), "before DPO"),
-            Mark(*ends(after["kl"]), *ends(record["on"][DEMO]["policy_mean"]), "after DPO"),
+            DataPoint(*ends(began["sampled"]["kl"]), *ends(record["on"][DEMO]["reference_mean"]), "before DPO"),
+            DataPoint(*ends(after["kl"]), *ends(record["on"][DEMO]["policy_mean"]), "after DPO"),
         ]
-    front = frontier_svg(
+    front = scatter_chart(
         series,
         key="starts",
         title="Held-out accuracy against KL, before and after DPO from each start",
@@ -134,9 +133,8 @@ def figures(result: Mapping[str, Any]) -> dict[str, str]:
             ("after", "policy_mean", "a"),
             ("implied", "implied", "b"),
         ):
-            estimates.append(Estimate(f"{name}, {said}", *ends(accuracy[key]), colour))
-    told = "; ".join(f"{one.label} {100 * one.value:.1f} %" for one in estimates)
+            estimates.append(Row(f"{name}, {said}", *ends(accuracy[key]), colour))
     sets = interval_chart(
-        "starts-sets", "Held-out accuracy of one recipe on each set", told, estimates, level=(0.5, "chance")
+        "starts-sets", "Held-out accuracy of one recipe on each set", estimates, level=(0.5, "chance")
     )
     return {"starts.svg": svg_file(front), "starts_sets.svg": svg_file(sets)}

@@ -19,7 +19,7 @@ from _runs import check_methods, run_cell
 from _world import world_cell
 from pydantic import Field, model_validator
 
-from palate.report.frontier import Mark, frontier_svg, svg_file
+from palate.charts import DataPoint, scatter_chart, svg_file
 from palate.stats import mean_interval
 
 Result = Mapping[str, Any]
@@ -96,7 +96,7 @@ def figures(result: Result) -> dict[str, str]:
     series = {}
     for method, name in NAMES.items():
         series[name] = [_mark(budget, _found(result, method, budget)) for budget in budgets]
-    figure = frontier_svg(
+    figure = scatter_chart(
         series,
         key="online-budgets",
         title="Online against offline DPO by labels spent",
@@ -106,7 +106,7 @@ def figures(result: Result) -> dict[str, str]:
     return {"online_budgets.svg": svg_file(figure)}
 
 
-def _mark(budget: int, records: list[Record]) -> Mark:
+def _mark(budget: int, records: list[Record]) -> DataPoint:
     values = [end(record)["rewards"]["true"]["estimate"] for record in records]
     found = mean_interval(values)
-    return Mark(budget, None, None, found.estimate, found.low, found.high)
+    return DataPoint(budget, None, None, found.estimate, found.low, found.high)

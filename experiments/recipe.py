@@ -21,12 +21,11 @@ from _trained import train_run
 from pydantic import Field
 
 from palate.artifacts import RunDir, read_json, write_json
+from palate.charts import Row, interval_chart, svg_file
 from palate.data import split_records
 from palate.data.curate import curate, read_rules
 from palate.errors import DataError
 from palate.evaluation.subject import model_spec
-from palate.report.frontier import svg_file
-from palate.report.svg import Estimate, interval_chart
 
 HH = "preference/hh_harmless_base_test.jsonl.gz"
 # Those of the worked example in docs/data.md.
@@ -248,13 +247,12 @@ def figures(result: Mapping[str, Any]) -> dict[str, str]:
     """Both accuracies of every run with their intervals."""
     trained = runs_of(result)
     before = next(iter(trained.values()))["record"]["accuracy"]
-    estimates = [Estimate(f"reference, by {how}", *ends(before[f"reference_{how}"]), "d") for how in ("mean", "sum")]
+    estimates = [Row(f"reference, by {how}", *ends(before[f"reference_{how}"]), "d") for how in ("mean", "sum")]
     for name, cell in trained.items():
         accuracy = cell["record"]["accuracy"]
         estimates += [
-            Estimate(f"{name}: by mean", *ends(accuracy["policy_mean"]), "a"),
-            Estimate(f"{name}: by sum", *ends(accuracy["policy_sum"]), "b"),
+            Row(f"{name}: by mean", *ends(accuracy["policy_mean"]), "a"),
+            Row(f"{name}: by sum", *ends(accuracy["policy_sum"]), "b"),
         ]
-    told = "; ".join(f"{one.label} {100 * one.value:.1f} %" for one in estimates)
-    chart = interval_chart("recipe", "Accuracy on held-out strong pairs of HH", told, estimates, level=(0.5, "chance"))
+    chart = interval_chart("recipe", "Accuracy on held-out strong pairs of HH", estimates, level=(0.5, "chance"))
     return {"recipe.svg": svg_file(chart)}

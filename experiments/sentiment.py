@@ -21,7 +21,7 @@ from _shown import ends as bar
 from _world import world_cell
 from pydantic import Field, model_validator
 
-from palate.report.frontier import Mark, frontier_svg, svg_file
+from palate.charts import DataPoint, scatter_chart, svg_file
 
 Result = Mapping[str, Any]
 _MODELS = {
@@ -232,10 +232,10 @@ def _sample_table(result: Result) -> str:
 
 def _front_figure(result: Result) -> str:
     start = records_of(result)[0]["points"][0]
-    series: dict[str, Sequence[Mark]] = {"SFT model": [Mark(0.0, None, None, *bar(start["rewards"]["true"]))]}
+    series: dict[str, Sequence[DataPoint]] = {"SFT model": [DataPoint(0.0, None, None, *bar(start["rewards"]["true"]))]}
     series |= {METHODS[method]: marks for method, marks in front_marks(result).items()}
     return svg_file(
-        frontier_svg(
+        scatter_chart(
             series,
             key="sentiment-front",
             title="True reward against KL to the SFT model",
@@ -250,7 +250,7 @@ def _along_training(result: Result, kind: str, label: str) -> str:
     """One of the two rewards at the checkpoints of DPO and of PPO by the learned reward, means over seeds."""
     series = {
         f"{METHODS[method]}, {strength:g}": [
-            Mark(
+            DataPoint(
                 mean([point["kl"]["estimate"] for point in points]),
                 None,
                 None,
@@ -265,7 +265,7 @@ def _along_training(result: Result, kind: str, label: str) -> str:
         if method in ("dpo", "ppo-learned")
     }
     return svg_file(
-        frontier_svg(
+        scatter_chart(
             series,
             key=f"sentiment-{kind}",
             title=f"{label} along training, by KL to the SFT model; marks are labelled with their step",

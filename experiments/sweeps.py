@@ -23,9 +23,9 @@ from _world import PRECISION, TEMPLATE, world_cell, world_place
 from pydantic import Field, model_validator
 
 from palate.artifacts import plain
+from palate.charts import DataPoint, scatter_chart, svg_file
 from palate.evaluation.evaluate import evaluate
 from palate.models.generation.generate import sampling_seed
-from palate.report.frontier import Mark, frontier_svg, svg_file
 
 Result = Mapping[str, Any]
 LOSSES: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -202,16 +202,16 @@ def _value(values: list[Mapping[str, float]]) -> str:
 def _noise_figure(result: Result) -> str:
     """True reward by the share of flipped labels."""
     config = result["config"]
-    series: dict[str, list[Mark]] = {}
+    series: dict[str, list[DataPoint]] = {}
     for loss in config["losses"]:
         for share in config["noise"]:
             base = {"beta": config["beta"], "learning_rate": config["learning_rates"]["dpo"], "noise": share}
             found = [end(record)["rewards"]["true"] for record in _records(result, loss, base)]
             middle = mean([one["estimate"] for one in found])
             ends = (found[0]["low"], found[0]["high"]) if len(found) == 1 else (None, None)
-            series.setdefault(LOSSES[loss][0], []).append(Mark(share, None, None, middle, *ends))
+            series.setdefault(LOSSES[loss][0], []).append(DataPoint(share, None, None, middle, *ends))
     return svg_file(
-        frontier_svg(
+        scatter_chart(
             series,
             key="sweeps-noise",
             title="True reward by label noise",

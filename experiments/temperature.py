@@ -19,8 +19,8 @@ from _runs import METHODS, check_methods, run_cell
 from _world import read_reviews, sampled, subject, world_cell, world_place
 from pydantic import Field, model_validator
 
+from palate.charts import DataPoint, scatter_chart, svg_file
 from palate.records import Messages
-from palate.report.frontier import Mark, frontier_svg, svg_file
 from palate.stats import win_rate
 
 Result = Mapping[str, Any]
@@ -155,16 +155,16 @@ def _paper_table(result: Result) -> str:
 
 
 def _figure(result: Result, opponent: str) -> str:
-    series: dict[str, list[Mark]] = {}
+    series: dict[str, list[DataPoint]] = {}
     for domain in DOMAINS:
         for record in _wins(result):
             series[f"{_name(record)}: {domain}"] = [
-                Mark(row["temperature"], None, None, *(row[opponent][key] for key in ("estimate", "low", "high")))
+                DataPoint(row["temperature"], None, None, *(row[opponent][key] for key in ("estimate", "low", "high")))
                 for row in record["wins"]
                 if row["domain"] == domain
             ]
     return svg_file(
-        frontier_svg(
+        scatter_chart(
             series,
             key=f"temperature-{opponent}",
             title=f"Win rate against {OPPONENTS[opponent]}",

@@ -34,7 +34,7 @@ def test_it_writes_the_report_and_says_where(tmp_path: Path) -> None:
 
 def test_a_wrong_direction_is_said_on_stderr(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [str(small_run(tmp_path / "run", last_margin=-1.0))])
-    assert "Not as it should be in training: margin fell." in done.stderr
+    assert "Not as expected in training: margin fell." in done.stderr
     assert done.stdout.count("\n") == 1
 
 

@@ -38,9 +38,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, tuple[str, .
     room: Any = ModuleType("palate.training.run")
     room.train = train
     monkeypatch.setitem(sys.modules, "palate.training.run", room)
-    report: Any = ModuleType("palate.report.run")
+    report: Any = ModuleType("palate.report.pages.run")
     report.write_run_report = lambda run: Path(run) / "report.html"
-    monkeypatch.setitem(sys.modules, "palate.report.run", report)
+    monkeypatch.setitem(sys.modules, "palate.report.pages.run", report)
     return seen
 
 

@@ -15,8 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palate.data.scores import length_score
 from palate.errors import DataError, FunctionError, ModelError, UsageError
-from palate.evaluation.frontier import measure_frontier
-from palate.evaluation.frontier_points import Frontier, FrontierModel
+from palate.evaluation.frontier import Frontier, FrontierModel, measure_frontier
 from palate.evaluation.subject import ModelSpec
 from palate.records import Message, Messages, Record
 from palate.stats import rate_interval

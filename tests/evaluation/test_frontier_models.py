@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from palate.errors import ArtifactError, UsageError
-from palate.evaluation.frontier_models import frontier_models
+from palate.evaluation.frontier import frontier_models
 from palate.evaluation.subject import Subject, is_checkpoint, model_spec, read_run
 from palate.models.precision import FP32
 from runs import run
@@ -96,7 +96,7 @@ def test_runs_with_different_references_need_one_by_name(full: Path, model: Path
 
 
 def test_what_makes_no_frontier(full: Path, finished: Path, model: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no run is named that would know its reference"):
+    with pytest.raises(UsageError, match="without a run there is no known reference"):
         frontier_models([str(model)])
     with pytest.raises(UsageError, match="no run is named"):
         frontier_models([str(model)], reference=str(model), with_checkpoints=True)

@@ -13,9 +13,9 @@ from rich.console import Console
 from palate.errors import ArtifactError
 from palate.evaluation.table import (
     SideBySide,
-    answers,
     blocks,
     columns,
+    prompt_answers,
     prompt_text,
     read_answers,
     rich_table,
@@ -34,15 +34,15 @@ def sample(step: int, question: str, policy: str, reference: str | None = "befor
 
 def test_the_latest_answer_counts_and_the_earlier_ones_are_kept() -> None:
     rows = [sample(0, "a", "a0"), sample(0, "b", "b0"), sample(40, "a", "a40"), sample(20, "a", "a20", None)]
-    first, second = answers(rows)
+    first, second = prompt_answers(rows)
     assert (first.policy, first.step, first.reference) == ("a40", 40, "before")
     assert first.earlier == ((0, "a0"), (20, "a20"))
     assert (second.policy, second.earlier) == ("b0", ())
 
 
 def test_runs_join_by_prompt() -> None:
-    full = answers([sample(1, "a", "full a"), sample(1, "b", "full b", None)])
-    lora = answers([sample(1, "b", "lora b", "reference b"), sample(1, "c", "lora c")])
+    full = prompt_answers([sample(1, "a", "full a"), sample(1, "b", "full b", None)])
+    lora = prompt_answers([sample(1, "b", "lora b", "reference b"), sample(1, "c", "lora c")])
     rows = side_by_side({"full": full, "lora": lora})
     assert [prompt_text(row.prompt) for row in rows] == ["a", "b", "c"]
     assert [dict(row.outputs) for row in rows] == [

@@ -21,7 +21,7 @@ import transformers.models.llama.tokenization_llama  # noqa: F401
 
 import palate.feedback.judges
 import palate.pipelines.pipeline
-import palate.report.run  # noqa: F401
+import palate.report.pages.run  # noqa: F401
 from palate.cli.main import main
 
 CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree"}

@@ -14,7 +14,7 @@ from palate.config.sweep import load_sweep
 from palate.errors import ArtifactError
 from palate.pipelines import sweep
 from palate.pipelines.sweep import run_sweep
-from palate.report.sweep import write_sweep_report
+from palate.report.pages.sweep import write_sweep_report
 from palate.stats import rate_interval
 from runs import config_file, distance, metrics, run_json, values, write_rows
 

@@ -36,8 +36,8 @@ def command(
     from palate.evaluation.answers import compare
     from palate.evaluation.subject import read_run
     from palate.evaluation.table import write_csv
-    from palate.report.compare import write_compare_report
     from palate.report.contents import read_contents
+    from palate.report.pages.compare import write_compare_report
 
     specs = [read_run(run) for run in runs]  # refuses what is no finished run, before anything is computed
     contents = [read_contents(run) for run in runs]

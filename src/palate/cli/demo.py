@@ -53,7 +53,7 @@ def command(output: Output = Path("runs/demo"), steps: Steps = 75, as_json: AsJs
 
     from palate.evaluation.demo import measure
     from palate.evaluation.subject import read_run
-    from palate.report.run import write_run_report
+    from palate.report.pages.run import write_run_report
     from palate.training.run import train
 
     train(config)

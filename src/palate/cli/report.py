@@ -19,10 +19,10 @@ Output = Annotated[
 def command(run: RunPath, output: Output = None, as_json: AsJson = False) -> None:
     """Write the report of a run: curves and their directions, health, data, samples, config, in one HTML file."""
     from palate.report.contents import read_contents
-    from palate.report.directions import directions, verdict
-    from palate.report.pipeline import is_pipeline_folder, write_pipeline_report
-    from palate.report.run import write_run_report
-    from palate.report.sweep import is_sweep_folder, write_sweep_report
+    from palate.report.judgements.directions import directions, verdict
+    from palate.report.pages.pipeline import is_pipeline_folder, write_pipeline_report
+    from palate.report.pages.run import write_run_report
+    from palate.report.pages.sweep import is_sweep_folder, write_sweep_report
 
     several = {"sweep": (is_sweep_folder, write_sweep_report), "pipeline": (is_pipeline_folder, write_pipeline_report)}
     for kind, (is_one, write) in several.items():

@@ -22,8 +22,8 @@ def train_sweep(path: str, changes: Sequence[str], *, as_json: bool) -> None:
 
     from palate.feedback.judges import judge_reward
     from palate.pipelines.sweep import run_sweep
-    from palate.report.run import write_run_report
-    from palate.report.sweep import write_sweep_report
+    from palate.report.pages.run import write_run_report
+    from palate.report.pages.sweep import write_sweep_report
 
     def finished(run: Path) -> None:
         if speaks():

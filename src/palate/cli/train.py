@@ -43,7 +43,7 @@ def command(
         note(line)
 
     from palate.feedback.judges import judge_reward
-    from palate.report.run import write_run_report
+    from palate.report.pages.run import write_run_report
     from palate.training.run import train
 
     try:
@@ -77,8 +77,8 @@ def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
 
     from palate.feedback.judges import judge_reward
     from palate.pipelines.pipeline import run_pipeline
-    from palate.report.pipeline import is_pipeline_folder, write_pipeline_report
-    from palate.report.run import write_run_report
+    from palate.report.pages.pipeline import is_pipeline_folder, write_pipeline_report
+    from palate.report.pages.run import write_run_report
 
     def finished(run: Path) -> None:
         if speaks():

@@ -1,7 +1,7 @@
 """Preference accuracy: how often a model ranks the chosen answer above the rejected one.
 
-Two questions, never mixed: does the model's *own* log-probability of chosen exceed rejected's (asked of reference and
-policy alike), and does the *implied reward* β(log π − log π_ref), which is about the change between the two?
+There are two accuracies: by the model's *own* log-probability (of reference and policy), and by the *implied reward*
+β(log π − log π_ref), which measures the change between the two.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Scores: TypeAlias = Sequence[tuple[Sequence[float], Sequence[int]]]
 
 @dataclass(frozen=True, slots=True)
 class DimensionAccuracy:
-    """Of the pairs that one dimension decides, how many are ordered as it orders them.
+    """Accuracies on the pairs whose scores differ in one dimension.
 
     Attributes:
-        n: pairs with two different scores in this dimension.
-        prompts: different prompts among them.
+        n: number of these pairs.
+        prompts: number of their different prompts.
         reference: by the reference's own log-probability.
-        policy: by the trained model's.
+        policy: by the trained model's own log-probability.
         implied: by log π/π_ref of whole answers.
     """
 
@@ -37,17 +37,17 @@ class DimensionAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Accuracies on n held-out pairs, each with its 95 % interval, which takes the pairs of one prompt as a cluster.
+    """Accuracies on held-out pairs with 95 % intervals; the pairs of one prompt are a cluster.
 
     Attributes:
-        n: pairs.
-        prompts: different prompts among them, the units of the intervals.
+        n: number of pairs.
+        prompts: number of different prompts, the units of the intervals.
         average: `mean` compares log-probabilities per token, `sum` those of whole answers.
         reference: share of pairs where the reference ranks chosen above rejected; a tie counts ½. `rate_interval`.
         policy: the same for the trained model.
         implied: share where log π/π_ref is higher for chosen, whole answers.
         margin: mean of log π/π_ref of chosen minus rejected, nats per answer pair (β not applied). Student t.
-        dimensions: of pairs that are scored on several, each dimension's accuracies.
+        dimensions: accuracies by dimension, for pairs with scores in several.
     """
 
     n: int
@@ -66,7 +66,7 @@ class Accuracy:
         return found
 
     def lines(self) -> list[str]:
-        """For a terminal: the two accuracies first."""
+        """Lines for a terminal."""
         margin, unit = self.margin, "per token" if self.average == "mean" else "summed"
         return [
             f"Reference Accuracy: {_percent(self.reference)}",
@@ -90,14 +90,14 @@ def preference_accuracy(
     average: Average = "mean",
     dimensions: Sequence[Mapping[str, tuple[float, float]]] = (),
 ) -> Accuracy:
-    """Compare two models' scores of the same pairs.
+    """Accuracies from two models' scores of the same pairs.
 
     Args:
         reference: per pair (Σ log π of chosen and rejected), (trained tokens of each), under the reference.
         policy: the same under the policy, in the same order.
         prompts: per pair what names its prompt (`data.split.prompt_key`); pairs of one prompt are a cluster.
-        average: how a model's own log-probability of an answer is taken.
-        dimensions: per pair the scores of chosen and rejected by dimension, where pairs are scored on some.
+        average: the log-probability of an answer, per token (`mean`) or summed.
+        dimensions: per pair the scores (chosen, rejected) by dimension.
     """
     before = [_own(sums, tokens, average) for sums, tokens in reference]
     after = [_own(sums, tokens, average) for sums, tokens in policy]
@@ -120,7 +120,7 @@ def win_share(differences: Sequence[float], prompts: Sequence[Hashable]) -> Inte
 
 
 def on_pairs(n: int, prompts: int) -> str:
-    """`on 250 held-out pairs of 50 prompts`, and where the prompts are too few for the intervals to be exact."""
+    """`on 250 held-out pairs of 50 prompts`, with a warning if these are too few for exact intervals."""
     few = f" (intervals from {FEW_CLUSTERS} prompts or fewer are rough)" if prompts <= FEW_CLUSTERS else ""
     return f"on {n} held-out pairs of {prompts} prompts{few}"
 
@@ -132,18 +132,19 @@ def _by_dimension(
     prompts: Sequence[Hashable],
     dimensions: Sequence[Mapping[str, tuple[float, float]]],
 ) -> dict[str, DimensionAccuracy]:
-    """A pair that a dimension ties or lacks says nothing about it."""
+    """Accuracies by dimension; pairs with a tie or without scores in a dimension do not count there."""
     found = {}
     for name in dict.fromkeys(name for scores in dimensions for name in scores):
-        signs = [
-            (place, 1.0 if scores[name][0] > scores[name][1] else -1.0)
-            for place, scores in enumerate(dimensions)
+        signs = {
+            index: 1.0 if scores[name][0] > scores[name][1] else -1.0
+            for index, scores in enumerate(dimensions)
             if name in scores and scores[name][0] != scores[name][1]
-        ]
+        }
         if signs:
-            names = [prompts[place] for place, _ in signs]
+            names = [prompts[index] for index in signs]
             rates = [
-                win_share([sign * values[place] for place, sign in signs], names) for values in (before, after, margins)
+                win_share([sign * values[index] for index, sign in signs.items()], names)
+                for values in (before, after, margins)
             ]
             found[name] = DimensionAccuracy(len(signs), len(set(names)), *rates)
     return found

@@ -1,4 +1,4 @@
-"""What runs and their references answer to the same prompts: the samples that they took, or fresh answers."""
+"""Answers of runs and their reference to the same prompts: the samples of the runs, or new answers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def compare(
     max_new_tokens: int = 128,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[SideBySide]:
-    """What finished runs answer to the same prompts, and what the first run's reference does.
+    """Answers of finished runs to the same prompts, with those of the first run's reference.
 
     `compare(["runs/a", "runs/b"])[0].outputs["b"]`
 
     Args:
-        runs: run directories; `outputs` has them under their names.
+        runs: run directories; `outputs` maps their names to answers.
         prompts: a dataset with prompts to answer now; without it, the samples that the runs took.
-        max_new_tokens: longest answer, where they answer now.
-        say: told before each model is loaded, and of rows without a prompt.
+        max_new_tokens: longest new answer.
+        say: receives a line before each model is loaded, and the number of rows without a prompt.
 
     Raises:
         ArtifactError: a directory is no finished run, or has no samples.
@@ -44,34 +44,34 @@ def compare(
 def answer_prompts(
     runs: Mapping[str, RunSpec], prompts: str, *, max_new_tokens: int, say: Callable[[str], None]
 ) -> list[SideBySide]:
-    """Greedy answers of every run's policy, and of the first run's reference, one model in memory at a time.
+    """Greedy answers of every run's policy and of the first run's reference, with one model in memory at a time.
 
     Args:
         runs: name → run.
         prompts: a dataset with prompts, as `data.prompts` reads it.
-        say: told before each model is loaded, and of rows without a prompt.
+        say: receives a line before each model is loaded, and the number of rows without a prompt.
     """
-    asked, dropped = load_prompts(prompts)
+    records, dropped = load_prompts(prompts)
     if dropped:
         say(f"{len(dropped)} rows have no prompt and are left out, first {dropped[0].id}: {dropped[0].reason}")
     first = next(iter(runs.values()))
-    say(f"answering {len(asked)} prompts with the reference, {first.reference.model}")
-    reference = _answers(first.reference, asked, max_new_tokens)
+    say(f"answering {len(records)} prompts with the reference, {first.reference.model}")
+    reference = _answers(first.reference, records, max_new_tokens)
     outputs: dict[str, list[str]] = {}
     for name, run in runs.items():
-        say(f"answering {len(asked)} prompts with {name}")
-        outputs[name] = _answers(run.policy, asked, max_new_tokens)
+        say(f"answering {len(records)} prompts with {name}")
+        outputs[name] = _answers(run.policy, records, max_new_tokens)
     return [
-        SideBySide(one.prompt, {name: texts[number] for name, texts in outputs.items()}, reference[number])
-        for number, one in enumerate(asked)
+        SideBySide(record.prompt, {name: texts[number] for name, texts in outputs.items()}, reference[number])
+        for number, record in enumerate(records)
     ]
 
 
 def _answers(spec: ModelSpec, prompts: Sequence[Record], max_new_tokens: int) -> list[str]:
     device = default_device()
     subject = Subject(spec, resolve("auto", device), device)
-    asked, tools = [one.prompt for one in prompts], [one.tools for one in prompts]
-    found = subject.answer(asked, Decoding(max_new_tokens=max_new_tokens), tools=tools)
+    decoding = Decoding(max_new_tokens=max_new_tokens)
+    found = subject.answer([record.prompt for record in prompts], decoding, tools=[record.tools for record in prompts])
     del subject
     give_back_memory()
     return found

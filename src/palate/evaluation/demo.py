@@ -1,4 +1,4 @@
-"""Reference and policy of the demo run, each loaded once: accuracy on held-out topics, answers to their questions."""
+"""Accuracy and answers of the demo run on held-out topics; reference and policy are loaded once each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROMPTS = "palate-demo-prompts"
 
 
 def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list[SideBySide]]:
-    """Writes accuracy.json and samples.jsonl into the run directory, so that its report shows them."""
+    """Measures the run and writes accuracy.json and samples.jsonl into its directory, for its report."""
     device = default_device()
     precision = resolve("auto", device)
     pairs = held_out_pairs(run)

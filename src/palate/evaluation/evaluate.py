@@ -1,4 +1,4 @@
-"""Preference accuracy of whatever a user names: a run with all that it knows, two bare models, or a reward model."""
+"""Preference accuracy of a run on its own held-out pairs, of two models, or of a reward model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from palate.data import load_records
 from palate.errors import UsageError
 from palate.evaluation.accuracy import Accuracy, Average
 from palate.evaluation.held_out import held_out_pairs
-from palate.evaluation.measure import Scoring, accuracy_of_models, accuracy_of_rewards
+from palate.evaluation.measure import ScoringOptions, accuracy_of_models, accuracy_of_rewards
 from palate.evaluation.rewards import RewardAccuracy, is_reward_model
 from palate.evaluation.subject import RunSpec, is_run, model_spec, read_run
 from palate.models.precision import default_device, resolve
 from palate.records import PreferencePair
 
-# Tokens of prompt + answer, where no run says what it trained with.
 CUTOFF_LEN = 2048
+"""Default for models outside runs, in tokens of prompt + answer."""
 
 
 def evaluate(
@@ -33,23 +33,23 @@ def evaluate(
     precision: str = "auto",
     say: Callable[[str], None] = lambda _: None,
 ) -> Accuracy | RewardAccuracy:
-    """How often a model ranks the better answer of a pair higher, beside its reference; of a reward model, by reward.
+    """How often a model ranks the chosen answer of a pair higher, and how often its reference does.
 
     `evaluate("runs/dpo").policy.estimate`
 
     Args:
-        model: a finished run, or any model.
-        dataset: pairs, in every form that `load_records` takes; a run's own held-out pairs where absent.
-        reference: the model to compare with; a run's own where absent.
+        model: a finished run, any model, or a reward model.
+        dataset: pairs, in every form that `load_records` takes; by default a run's own held-out pairs.
+        reference: the model to compare with; by default the run's own.
         average: `mean` compares log-probabilities per token, `sum` those of whole answers.
-        cutoff_len: longest prompt + answer, in tokens; as the run was trained where absent, else 2048.
+        cutoff_len: longest prompt + answer, in tokens; by default the run's, else 2048.
         max_samples: use only the first pairs.
-        template: chat template by name, for a bare model.
+        template: chat template by name, for a model outside runs.
         precision: auto, bf16, fp16 or fp32.
-        say: told what is being done, and how many pairs could not be scored.
+        say: receives lines of progress, and the number of pairs that could not be scored.
 
     Raises:
-        UsageError: what is named does not say which pairs, or what to compare with.
+        UsageError: the pairs or the reference are missing.
         PalateError: a run, model or dataset cannot be read.
     """
     name = str(model)
@@ -64,15 +64,15 @@ def evaluate(
     pairs = _pairs(run, dataset, max_samples, say)
     limit = cutoff_len or (int(run.config["cutoff_len"]) if run else CUTOFF_LEN)
     device = default_device()
-    how = Scoring(resolve(precision, device), device, limit, say)
+    options = ScoringOptions(resolve(precision, device), device, limit, say)
     if rewards:
-        return accuracy_of_rewards(spec, pairs, how)
+        return accuracy_of_rewards(spec, pairs, options)
     against = run.reference if run and reference is None else model_spec(str(reference), template=template)
-    return accuracy_of_models(against, spec, pairs, how, average=average)
+    return accuracy_of_models(against, spec, pairs, options, average=average)
 
 
 def record_accuracy(run: str | Path, measured: Accuracy | RewardAccuracy) -> Path:
-    """Write accuracy.json into a run directory, where its report and comparisons find it."""
+    """Writes accuracy.json into a run directory, for its report and comparisons."""
     return write_json(RunDir.open(run).accuracy, measured.to_json())
 
 

@@ -1,4 +1,4 @@
-"""The pairs to evaluate on: a dataset that is named, or what a run held out."""
+"""The held-out pairs of a run, and pairs as token groups."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def load_pairs(dataset: Any, **how: Any) -> list[PreferencePair]:
 
 
 def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
-    """What the run evaluated on, split as it was then, as pairs.
+    """The pairs that the run held out, with the same split.
 
-    A run on other rows (rankings, labelled answers) split those; of their held-out prompts the pairs are taken.
+    A run on rankings or labelled answers split those; the result is the pairs of their held-out prompts.
 
     Raises:
         UsageError: the run held nothing out.
@@ -56,10 +56,10 @@ def _as_pairs(dataset: Any, **how: Any) -> list[PreferencePair]:
 
 
 def encode_pairs(pairs: list[PreferencePair], template: Template, cutoff_len: int) -> list[EncodedGroup]:
-    """Pairs as groups; those that cannot be scored (too long, refused by the template) are left out.
+    """Pairs as groups, without those that are too long or refused by the template.
 
     Raises:
-        DataError: all of them are, with the reasons.
+        DataError: no pair is left, with the reasons.
     """
     encoded = encode_records(pairs, template, cutoff_len=cutoff_len)
     if not encoded.groups:

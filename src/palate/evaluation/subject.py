@@ -1,4 +1,4 @@
-"""What is evaluated: a model folder, a hub id, an adapter, or a run with the reference it was trained against."""
+"""Models to evaluate: a model folder, a hub id, or a run with its reference; loaded, they score and answer."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """A finished run: the policy it made, the reference it was compared with, and how its rows were made.
+    """A finished run: its trained policy, its reference, and its config.
 
     Attributes:
         path: the run directory.
-        config: the resolved config, as run.json has it.
+        config: the resolved config in run.json.
         policy: the trained model.
-        reference: what it started from, or its separate `ref_model`.
+        reference: the model it started from, or its separate `ref_model`.
     """
 
     path: Path
@@ -95,7 +95,7 @@ class RunSpec:
 
 
 def read_run(path: str | Path) -> RunSpec:
-    """What a run directory says of itself.
+    """A completed run.
 
     Raises:
         ArtifactError: it is no run, or the run has not completed.
@@ -109,10 +109,10 @@ def read_run(path: str | Path) -> RunSpec:
 
 
 def read_checkpoint(path: str | Path) -> RunSpec:
-    """A checkpoint of a run as its policy, with the reference and config of the run, which need not have completed.
+    """A checkpoint as the policy of its run, which need not have completed.
 
     Raises:
-        ArtifactError: it was not finished, or its run cannot be read.
+        ArtifactError: the checkpoint was not finished, or its run cannot be read.
     """
     folder = Path(path)
     if not (folder / SEAL).is_file():
@@ -125,7 +125,7 @@ def read_checkpoint(path: str | Path) -> RunSpec:
 
 
 def _run_spec(run: Path, config: dict[str, Any], files: Path, name: str) -> RunSpec:
-    """The specs of what was trained with `config` and saved in `files`."""
+    """The specs of a run trained with `config`, its model saved in `files`."""
     earlier = adapter_names(config.get("adapter_name_or_path"))
     merged, _ = split_adapters(earlier, "lora", create_new_adapter=bool(config.get("create_new_adapter")))
     base = ModelSpec(
@@ -139,7 +139,7 @@ def _run_spec(run: Path, config: dict[str, Any], files: Path, name: str) -> RunS
         config.get("enable_thinking"),
     )
     if (files / "adapter_config.json").exists():
-        # A continued adapter is saved whole, so it replaces the one that it came from; merged ones are not in it.
+        # A continued adapter is saved complete, so it replaces the earlier one; adapters that were merged stay.
         policy = replace(base, name=name, adapters=(*merged, str(files)))
     else:
         policy = replace(base, name=name, model=str(files), adapters=(), revision=None, tokens_of=())
@@ -158,14 +158,14 @@ def is_checkpoint(path: str | Path) -> bool:
 
 
 def model_spec(name: str, *, template: str | None = None) -> ModelSpec:
-    """A model by whatever a user calls it: a run or one of its checkpoints, a model folder, a hub id or a built-in."""
+    """A model by name: a run or one of its checkpoints, a model folder, a hub id or a built-in."""
     path = Path(name)
     if is_run(path):
         return read_run(path).policy
     if is_checkpoint(path):
         return read_checkpoint(path).policy
     if (path / "adapter_config.json").exists():
-        raise ModelError(f"{name}: an adapter alone has no base; evaluate the run directory that it lies in")
+        raise ModelError(f"{name}: an adapter has no base of its own; name its run directory")
     return ModelSpec(path.name if path.exists() else name, name, (), template)
 
 
@@ -173,8 +173,8 @@ class Subject:
     """A loaded model that scores and answers.
 
     Attributes:
-        spec: where it came from.
-        name: what people call it.
+        spec: where it was loaded from.
+        name: in tables.
         identity: content hash of its weights, adapters merged.
         template: its chat template and tokenizer.
         packed: whether it reads packed batches, or padded ones.
@@ -222,7 +222,7 @@ class Subject:
         *,
         tools: Sequence[str | None] | None = None,
     ) -> list[EncodedGroup]:
-        """Prompts with one sampled answer each, token by token as it was sampled, to be scored.
+        """Prompts with one sampled answer each, as groups to be scored.
 
         Args:
             tools: of each prompt, as in `Record`.
@@ -261,7 +261,7 @@ class Subject:
         *,
         tools: Sequence[str | None] | None = None,
     ) -> list[Answer]:
-        """One answer per conversation, sampled by its own seed where some are given."""
+        """One answer per conversation; with `seeds`, sampled by a seed each."""
         stop_ids = self.template.stop_ids
         ids = generate(
             self.model,

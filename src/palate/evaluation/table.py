@@ -1,4 +1,4 @@
-"""Before and after, side by side: the same prompts answered by trained models and by their reference."""
+"""Answers to the same prompts side by side: of trained models and of their reference."""
 
 from __future__ import annotations
 
@@ -22,23 +22,21 @@ from palate.records import Message, Messages, Role
 
 INDEX, PROMPT, MODEL, REFERENCE = "index", "Prompt", "DPO Model Output", "Reference Model Output"
 _ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
-
-
-# A spreadsheet would run a cell that begins like a formula. A list item ("- one") and a negative number are none, but
-# for those that call another program (`|…!`).
+# A spreadsheet runs a cell that begins like a formula. List items ("- one") and negative numbers are harmless, unless
+# they call another program (`|…!`).
 _FORMULA = re.compile(r"[=+@\t\r]|-(?!\s|$|[\d.,]+\s*$)|-.*\|.*!", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What one run's model says to a prompt.
+class PromptAnswer:
+    """The answers of one run to a prompt.
 
     Attributes:
         prompt: the conversation so far.
         policy: the latest answer of the trained model.
-        reference: the reference's answer; None where the run has no reference.
-        step: the step that `policy` was sampled at.
-        earlier: (step, answer) of the samples before it.
+        reference: the reference's answer; None if the run has no reference.
+        step: the step of `policy`.
+        earlier: (step, answer) of the earlier samples.
     """
 
     prompt: Messages
@@ -54,8 +52,8 @@ class SideBySide:
 
     Attributes:
         prompt: the conversation so far.
-        outputs: run name → its answer; None where a run did not answer this prompt.
-        reference: the reference's answer, None where there is none.
+        outputs: run name → its answer; None if a run did not answer this prompt.
+        reference: the reference's answer, or None.
     """
 
     prompt: Messages
@@ -63,8 +61,8 @@ class SideBySide:
     reference: str | None
 
 
-def answers(samples: Sequence[Mapping[str, Any]]) -> list[Answer]:
-    """Per prompt, in the order of first appearance, the latest of the rows of `samples.jsonl`.
+def prompt_answers(samples: Sequence[Mapping[str, Any]]) -> list[PromptAnswer]:
+    """The answers by prompt, in the order of first appearance in `samples.jsonl`.
 
     A row is `{"step": n, "prompt": [{"role", "content"}, …] or text, "policy": text, "reference": text or null}`.
     """
@@ -76,41 +74,42 @@ def answers(samples: Sequence[Mapping[str, Any]]) -> list[Answer]:
         ordered = sorted(rows, key=_step)
         reference = next((str(row["reference"]) for row in reversed(ordered) if row.get("reference") is not None), None)
         earlier = tuple((_step(row), _text(row.get("policy"))) for row in ordered[:-1])
-        found.append(Answer(prompt, _text(ordered[-1].get("policy")), reference, _step(ordered[-1]), earlier))
+        found.append(PromptAnswer(prompt, _text(ordered[-1].get("policy")), reference, _step(ordered[-1]), earlier))
     return found
 
 
-def read_answers(run_dir: Path | str) -> list[Answer]:
-    """The latest answers of a run, from its `samples.jsonl`.
+def read_answers(run_dir: Path | str) -> list[PromptAnswer]:
+    """The answers of a run, from its `samples.jsonl`.
 
     Raises:
-        ArtifactError: no such run, or it sampled nothing.
+        ArtifactError: no such run, or it has no samples.
     """
     run = RunDir.open(run_dir)
     if not run.samples.exists():
         raise ArtifactError(
-            f"{run.path}: no samples.jsonl; train with sample_prompts above 0 to have answers to compare"
+            f"{run.path}: no samples.jsonl; train with sample_prompts above 0 to get answers to compare"
         )
-    return answers(read_jsonl(run.samples))
+    return prompt_answers(read_jsonl(run.samples))
 
 
-def side_by_side(runs: Mapping[str, Sequence[Answer]]) -> list[SideBySide]:
-    """Joins the answers of runs by prompt, each prompt once, in the order of the first run that has it.
+def side_by_side(runs: Mapping[str, Sequence[PromptAnswer]]) -> list[SideBySide]:
+    """Joins the answers of runs by prompt, in the order of the first run that has it.
 
-    The reference's answer is that of the first run that has one: runs side by side start from the same model.
+    The reference's answer is that of the first run with one, since compared runs start from the same model.
     """
-    prompts = dict.fromkeys(answer.prompt for given in runs.values() for answer in given)
-    tables = {name: {answer.prompt: answer for answer in given} for name, given in runs.items()}
+    prompts = dict.fromkeys(answer.prompt for answers in runs.values() for answer in answers)
+    tables = {name: {answer.prompt: answer for answer in answers} for name, answers in runs.items()}
     rows = []
     for prompt in prompts:
         found = {name: table.get(prompt) for name, table in tables.items()}
-        reference = next((one.reference for one in found.values() if one and one.reference is not None), None)
-        rows.append(SideBySide(prompt, {name: one.policy if one else None for name, one in found.items()}, reference))
+        outputs = {name: answer.policy if answer else None for name, answer in found.items()}
+        references = [answer.reference for answer in found.values() if answer and answer.reference is not None]
+        rows.append(SideBySide(prompt, outputs, references[0] if references else None))
     return rows
 
 
 def distinct_names(paths: Sequence[Path | str]) -> list[str]:
-    """The names of directories, with as much of the path before them as tells them apart."""
+    """The names of directories, with as much of their paths as makes them different."""
     found = [Path(path).resolve() for path in paths]
     for depth in range(1, max((len(path.parts) for path in found), default=1) + 1):
         names = ["/".join(path.parts[-depth:]) for path in found]
@@ -135,7 +134,7 @@ def cells(rows: Sequence[SideBySide]) -> list[list[str]]:
 
 
 def rich_table(rows: Sequence[SideBySide], *, stage: str = "dpo") -> Table:
-    """The table for a terminal; texts are shown as they are, never read as markup."""
+    """The table for a terminal; texts are not read as markup."""
     table = Table(box=box.ROUNDED, show_lines=True, header_style="bold", expand=True)
     for name in columns(rows, stage=stage):
         narrow = name == INDEX
@@ -146,7 +145,7 @@ def rich_table(rows: Sequence[SideBySide], *, stage: str = "dpo") -> Table:
 
 
 def blocks(rows: Sequence[SideBySide], *, stage: str = "dpo") -> list[list[tuple[str, str]]]:
-    """The rows as (column, text) lines, for where columns beside each other would be too narrow or are cut."""
+    """The rows as (column, text) lines, for terminals too narrow for a table."""
     names = columns(rows, stage=stage)[1:]
     found = []
     for row in rows:
@@ -157,7 +156,7 @@ def blocks(rows: Sequence[SideBySide], *, stage: str = "dpo") -> list[list[tuple
 
 
 def write_csv(rows: Sequence[SideBySide], path: Path | str, *, stage: str = "dpo") -> Path:
-    """The table as a CSV file that spreadsheets open."""
+    """The table as a CSV file."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns(rows, stage=stage))
@@ -166,17 +165,15 @@ def write_csv(rows: Sequence[SideBySide], path: Path | str, *, stage: str = "dpo
 
 
 def prompt_text(prompt: Messages) -> str:
-    """A prompt as one text: a lone user turn as it is, otherwise each turn after its role."""
+    """A prompt as one text: a single user turn as it is, otherwise each turn after its role."""
     if len(prompt) == 1 and prompt[0].role == "user":
         return prompt[0].content
     return "\n".join(f"{message.role}: {message.text}" for message in prompt)
 
 
 def printable(text: str) -> str:
-    """Text without the control characters that could steer a terminal; newlines and tabs stay."""
-    return "".join(
-        character for character in text if character in "\n\t" or character.isprintable() or character == " "
-    )
+    """Text without control characters, which could change the terminal; newlines and tabs stay."""
+    return "".join(character for character in text if character in "\n\t " or character.isprintable())
 
 
 def _harmless(text: str) -> str:

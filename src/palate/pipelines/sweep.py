@@ -10,8 +10,7 @@ from typing import Any
 from palate.artifacts import RunDir, plain, read_json, write_json
 from palate.config.pipeline import PlannedRun
 from palate.config.sweep import Point, Sweep
-from palate.evaluation.measure import accuracy_of_run
-from palate.evaluation.subject import read_run
+from palate.evaluation.evaluate import evaluate, record_accuracy
 from palate.models.cpu.allocator import give_back_memory
 from palate.pipelines.pipeline import begin, check_inputs, is_finished, make
 from palate.training.online.rewards import JudgeRewards
@@ -85,7 +84,7 @@ def _measure(point: Point, say: Callable[[str], None]) -> None:
     held_out = config.eval_dataset is not None or config.val_size
     if run.accuracy.exists() or config.stage not in _ON_PAIRS or not held_out:
         return
-    write_json(run.accuracy, accuracy_of_run(read_run(run.path), say=say).to_json())
+    record_accuracy(run.path, evaluate(run.path, precision=config.precision, say=say))
 
 
 def _write(sweep: Sweep, status: str) -> None:

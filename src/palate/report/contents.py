@@ -1,10 +1,11 @@
-"""What a run left on disk, read for a report.
+"""The files of a run directory, read for a report.
 
-Missing or damaged pieces are named, not fatal: a stopped run has a report too.
+Missing files are left out and damaged ones named, so that a stopped run has a report too.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,12 @@ from palate.artifacts import RunDir, read_json, read_jsonl
 from palate.errors import ArtifactError
 
 T = TypeVar("T")
-Row = Mapping[str, Any]
+MetricRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class RunContents:
-    """One run, as read from its directory.
+    """One run, read from its directory.
 
     Attributes:
         path: the run directory.
@@ -29,18 +30,18 @@ class RunContents:
         data: `data.json`, the pre-flight report; empty when there is none.
         samples: rows of `samples.jsonl`.
         accuracy: `accuracy.json`; empty when the run was not evaluated.
-        vitals: `health.json`, what sampled answers were before training; empty when nobody looked.
+        baseline: `health.json`, the metrics of sampled answers before training; empty when there are none.
         problems: one line for each file that could not be read.
     """
 
     path: Path
     run: Mapping[str, Any]
-    train: Sequence[Row]
-    evaluations: Sequence[Row]
+    train: Sequence[MetricRow]
+    evaluations: Sequence[MetricRow]
     data: Mapping[str, Any]
-    samples: Sequence[Row]
+    samples: Sequence[MetricRow]
     accuracy: Mapping[str, Any]
-    vitals: Mapping[str, Any]
+    baseline: Mapping[str, Any]
     problems: Sequence[str]
 
     @property
@@ -52,11 +53,11 @@ class RunContents:
         return str(self.run.get("status", "unknown"))
 
     def find(self, *paths: str, default: Any = None) -> Any:
-        """The first of dotted paths into `run.json` that leads to something (`config.model_name_or_path`)."""
+        """The first non-empty value at dotted paths into `run.json` (`config.model_name_or_path`)."""
         for path in paths:
             value: Any = self.run
             for key in path.split("."):
-                value = value.get(key) if isinstance(value, Mapping) else None
+                value = mapping(value).get(key)
             if value not in (None, "", {}, []):
                 return value
         return default
@@ -68,7 +69,7 @@ def read_contents(run_dir: Path) -> RunContents:
     Raises:
         ArtifactError: the directory is no run, or its `run.json` is damaged.
     """
-    run_dir_ = RunDir.open(run_dir)
+    folder = RunDir.open(run_dir)
     problems: list[str] = []
 
     def attempt(path: Path, read: Callable[[Path], T], kind: type[T], empty: T) -> T:
@@ -77,38 +78,47 @@ def read_contents(run_dir: Path) -> RunContents:
         try:
             value = read(path)
         except ArtifactError as error:
-            problems.append(str(error).replace(f"{run_dir_.path}/", ""))
+            problems.append(str(error).replace(f"{folder.path}/", ""))
             return empty
         if not isinstance(value, kind):
             problems.append(f"{path.name}: expected {kind.__name__}, found {type(value).__name__}")
             return empty
         return value
 
-    rows = attempt(run_dir_.metrics, read_jsonl, list, [])
+    rows = attempt(folder.metrics, read_jsonl, list, [])
     return RunContents(
-        path=run_dir_.path,
-        run=run_dir_.read(),
+        path=folder.path,
+        run=folder.read(),
         train=_by_step(row for row in rows if row.get("split", "train") == "train"),
         evaluations=_by_step(row for row in rows if row.get("split", "train") != "train"),
-        data=attempt(run_dir_.data, read_json, dict, {}),
-        samples=attempt(run_dir_.samples, read_jsonl, list, []),
-        accuracy=attempt(run_dir_.accuracy, read_json, dict, {}),
-        vitals=attempt(run_dir_.vitals, read_json, dict, {}),
+        data=attempt(folder.data, read_json, dict, {}),
+        samples=attempt(folder.samples, read_jsonl, list, []),
+        accuracy=attempt(folder.accuracy, read_json, dict, {}),
+        baseline=attempt(folder.vitals, read_json, dict, {}),
         problems=problems,
     )
 
 
-def _by_step(rows: Any) -> list[Row]:
+def _by_step(rows: Any) -> list[MetricRow]:
     latest = {row["step"]: row for row in rows if isinstance(row.get("step"), int | float)}
     return [latest[step] for step in sorted(latest)]
 
 
-def values_of(rows: Sequence[Row], name: str) -> list[tuple[float, float | None]]:
-    """(step, value) of a metric in the rows that have it; a value that was not finite is None."""
-    found = []
-    for row in rows:
-        if name in row:
-            value = row[name]
-            usable = isinstance(value, int | float) and abs(value) < float("inf")
-            found.append((float(row["step"]), float(value) if usable else None))
-    return found
+def values_of(rows: Sequence[MetricRow], name: str) -> list[tuple[float, float | None]]:
+    """(step, value) of a metric in the rows that have it; None for a value that was not finite."""
+    return [(float(row["step"]), finite(row[name])) for row in rows if name in row]
+
+
+def mapping(item: Any) -> Mapping[str, Any]:
+    """A JSON value as a mapping; an empty one for anything else."""
+    return item if isinstance(item, Mapping) else {}
+
+
+def is_number(item: Any) -> bool:
+    """Whether a JSON value is a number, and not true or false."""
+    return isinstance(item, int | float) and not isinstance(item, bool)
+
+
+def finite(item: Any) -> float | None:
+    """A JSON value as a finite number; None for anything else."""
+    return float(item) if isinstance(item, int | float) and math.isfinite(item) else None

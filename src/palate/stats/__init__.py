@@ -1,14 +1,13 @@
 """Statistics of win rates, accuracies and agreement: exact formulas, frozen results, no torch.
 
-Every function takes plain sequences or arrays and names its formula. Probabilities and rates lie in [0, 1]; a level is
-two-sided coverage (0.95), so the bound of a one-sided 95 % test is an end of the 90 % interval.
+Every function takes plain sequences or arrays and names its formula. Probabilities and rates are in [0, 1]. A level is
+the two-sided coverage (0.95), so the bound of a one-sided 95 % test is an end of the 90 % interval.
 """
 
 from __future__ import annotations
 
 from palate.stats.agreement import Agreement, cohen_kappa, krippendorff_alpha
 from palate.stats.bootstrap import bootstrap_interval
-from palate.stats.front import on_front
 from palate.stats.intervals import (
     FEW_CLUSTERS,
     Interval,
@@ -41,7 +40,6 @@ __all__ = [
     "mcnemar_midp",
     "mean_interval",
     "newcombe_paired",
-    "on_front",
     "position_report",
     "rate_interval",
     "standard_error",

@@ -1,4 +1,4 @@
-"""How far raters agree beyond chance."""
+"""Agreement of raters beyond chance."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Agreement:
     """A coefficient of agreement, or why it is undefined.
 
     Attributes:
-        interval: the coefficient with its confidence interval, `n` being items; None where it is undefined.
-        reason: why it is undefined, in words for a person; empty where it is not.
+        interval: the coefficient with its confidence interval, `n` being items; None if it is undefined.
+        reason: why it is undefined; empty otherwise.
     """
 
     interval: Interval | None
@@ -43,9 +43,9 @@ def cohen_kappa(
 ) -> Agreement:
     """Cohen's kappa of two raters over the same items, κ = (p_o − p_e) / (1 − p_e), p_e = Σ_k p1(k)·p2(k).
 
-    The interval is a percentile bootstrap over items; where no resample moves κ (all items agree, say) it is Wilson's
-    interval of p_o, put through the same formula with p_e as it is. Where both raters use one label only, p_e is 1 and
-    κ is undefined.
+    The interval is a percentile bootstrap over items. If no resample changes κ (if all items agree, say), it is
+    Wilson's interval of p_o, transformed by the same formula with p_e fixed. If both raters use a single label, p_e is
+    1 and κ is undefined.
     """
     if len(first) != len(second):
         raise ValueError(f"need the same items from both raters, got {len(first)} and {len(second)}")
@@ -75,12 +75,12 @@ def krippendorff_alpha(
 
     Args:
         ratings: one row per item with one entry per rater, None where a rater left the item out. Items with fewer than
-            two ratings say nothing about agreement and are left out.
+            two ratings are ignored.
         scale: `nominal` for {A, B, tie}; `ordinal` for levels that sort (1 … 5), where a distance counts the ratings
-            that lie between.
+            in between.
 
-    The interval is a percentile bootstrap over items, or Wilson's as in `cohen_kappa`. Alpha is undefined where no item
-    has two ratings (one rater) and where all ratings are equal.
+    The interval is a percentile bootstrap over items, or Wilson's as in `cohen_kappa`. Alpha is undefined if no item
+    has two ratings (one rater), or if all ratings are equal.
     """
     rows = [[value for value in row if value is not None] for row in ratings]
     rows = [row for row in rows if len(row) >= 2]
@@ -99,7 +99,7 @@ def krippendorff_alpha(
 
 
 def _alpha(counts: npt.NDArray[np.float64], *, ordinal: bool) -> tuple[float, float]:
-    """Alpha of `counts` [items, labels], how often each item got each label; and how often two ratings differ."""
+    """Alpha, and the expected share of differing ratings, of `counts` [items, labels]: ratings by item and label."""
     weights = 1 / (counts.sum(axis=1) - 1)
     coincidence = (counts * weights[:, None]).T @ counts - np.diag(weights @ counts)
     totals = coincidence.sum(axis=1)
@@ -117,7 +117,7 @@ def _alpha(counts: npt.NDArray[np.float64], *, ordinal: bool) -> tuple[float, fl
 
 
 def _beyond_chance(agreement: float, disagreement: float) -> float:
-    """1 − (1 − p_o) / (1 − p_e), which is (p_o − p_e) / (1 − p_e); NaN where chance explains all."""
+    """1 − (1 − p_o) / (1 − p_e), which is (p_o − p_e) / (1 − p_e); NaN if p_e is 1."""
     return 1 - (1 - agreement) / disagreement if disagreement > 0 else math.nan
 
 
@@ -129,7 +129,7 @@ def _agreement(
     resamples: int,
     seed: int,
 ) -> Agreement:
-    """`statistic` gives the coefficient and the disagreement that is expected by chance, 1 − p_e."""
+    """`statistic` returns the coefficient and the disagreement expected by chance, 1 − p_e."""
     if labels == 1:
         return Agreement(None, "all ratings are of one category")
     estimate, disagreement = statistic(items)

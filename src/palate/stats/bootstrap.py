@@ -28,7 +28,7 @@ def bootstrap_interval(
     `items` is [n, …]; its rows are the independent units (a prompt, not a verdict), drawn with replacement. `bca` is
     Efron's bias-corrected and accelerated interval: bias z0 from the share of resamples below the estimate (ties half),
     acceleration from the jackknife. Resamples whose statistic is not finite are left out. The same seed gives the same
-    interval. An estimate that no resample moves gives an interval of no width.
+    interval. If no resample changes the estimate, the interval has no width.
     """
     array = np.asarray(items)
     if len(array) < 2:
@@ -56,7 +56,7 @@ def _bca_tails(
     drawn: npt.NDArray[np.float64],
     tails: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """Where in the bootstrap distribution the two ends lie, after bias and acceleration."""
+    """The quantiles of the bootstrap distribution at the two ends, after bias and acceleration."""
     share = ((drawn < estimate).mean() + (drawn <= estimate).mean()) / 2
     if share in (0.0, 1.0):
         return tails

@@ -14,7 +14,7 @@ from scipy import special
 Floats: TypeAlias = Sequence[float] | npt.NDArray[np.floating] | npt.NDArray[np.integer] | npt.NDArray[np.bool_]
 
 FEW_CLUSTERS = 10
-"""Up to this many clusters an interval that counts clusters covers less often than its level says."""
+"""With this many clusters or fewer, an interval over clusters covers less often than its level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Interval:
         estimate: the point estimate, in the units of the data (a rate is in [0, 1]).
         low: lower end.
         high: upper end.
-        level: two-sided coverage, 0.95 unless asked otherwise.
-        n: independent units the estimate rests on (items; clusters where there are any).
+        level: two-sided coverage, 0.95 by default.
+        n: number of independent units (clusters if there are any, else items).
     """
 
     estimate: float
@@ -39,7 +39,7 @@ class Interval:
         return self.low <= value <= self.high
 
     def percent(self, digits: int = 1) -> str:
-        """A rate as a person reads it: `63.2 % (54.0 to 71.5)`."""
+        """A rate as `63.2 % (54.0 to 71.5)`."""
         return f"{100 * self.estimate:.{digits}f} % ({100 * self.low:.{digits}f} to {100 * self.high:.{digits}f})"
 
 
@@ -56,10 +56,10 @@ def wilson(successes: float, n: float, *, level: float = 0.95) -> Interval:
 
 
 def effective_size(scores: Floats, clusters: Sequence[Hashable] | None = None) -> float:
-    """Of item scores in [0, 1]: how many independent 0/1 items would be as informative.
+    """The number of independent 0/1 items that would be as informative as these scores in [0, 1].
 
-    W(1−W) / Var(mean), which is n·W(1−W)/s² without clusters. Where the scores do not vary between units (all 1, say)
-    it is the number of units: the items, or the clusters, since nothing shows that items of a cluster are independent.
+    W(1−W) / Var(mean), which is n·W(1−W)/s² without clusters. If the scores do not vary between units (all are 1)
+    it is the number of units: items, or clusters, since nothing shows that items of a cluster are independent.
     """
     return _effective_size(*_mean_variance(_checked(scores), clusters))
 
@@ -69,11 +69,11 @@ def rate_interval(scores: Floats, *, clusters: Sequence[Hashable] | None = None,
 
     Wilson's interval with the effective size, at every n. With `clusters`, which names the group of each item (the
     prompt of a pair), the variance is that of the G cluster sums and the quantile is that of Student's t with G−1
-    degrees of freedom in place of z; a single cluster says nothing about the variance, its interval is [0, 1].
+    degrees of freedom in place of z; for a single cluster the variance is unknown and the interval is [0, 1].
     """
     values = _checked(scores)
     if values.min() < 0 or values.max() > 1:
-        raise ValueError("scores of a rate lie in [0, 1]")
+        raise ValueError("scores of a rate must be in [0, 1]")
     mean, variance, units = _mean_variance(values, clusters)
     if clusters is not None and units == 1:
         return Interval(mean, 0.0, 1.0, level, units)
@@ -83,13 +83,13 @@ def rate_interval(scores: Floats, *, clusters: Sequence[Hashable] | None = None,
 
 
 def mean_interval(values: Floats, *, level: float = 0.95) -> Interval:
-    """Mean ± t(n−1)·s/√n, s with n−1. Of a single value the interval is infinite."""
+    """Mean ± t(n−1)·s/√n, s with n−1. For a single value the interval is infinite."""
     array = _checked(values)
     return _t_interval(*_mean_variance(array, None), level)
 
 
 def cluster_mean_interval(values: Floats, clusters: Sequence[Hashable], *, level: float = 0.95) -> Interval:
-    """Mean of all values, with a standard error that lets values of one cluster depend on each other.
+    """Mean of all values, with a standard error for dependent values within clusters.
 
     Var = G/(G−1) · Σ_g (Σ_{i∈g} (x_i − mean))² / N², t with G−1 degrees of freedom; `n` of the result is G.
     With one value a cluster it equals `mean_interval`.
@@ -105,7 +105,7 @@ def standard_error(values: Floats, clusters: Sequence[Hashable] | None = None) -
 def newcombe_paired(both: int, only_first: int, only_second: int, neither: int, *, level: float = 0.95) -> Interval:
     """Interval of p1 − p2 for two yes/no measurements of the same items (before and after): Newcombe's method 10.
 
-    Squares and adds Wilson's two intervals, with the correlation φ of the 2×2 table, continuity-corrected when it is
+    Squares and adds Wilson's two intervals, with the correlation φ of the 2×2 table, continuity-corrected if
     positive. Newcombe 1998, Statistics in Medicine 17:2635.
     """
     a, b, c, d = both, only_first, only_second, neither
@@ -138,12 +138,12 @@ def _t_quantile(level: float, degrees: int) -> float:
 
 def _upper_tail(level: float) -> float:
     if not 0 < level < 1:
-        raise ValueError(f"a level lies between 0 and 1, got {level}")
+        raise ValueError(f"a level must be between 0 and 1, got {level}")
     return 0.5 + level / 2
 
 
 def _wilson(rate: float, n: float, quantile: float) -> tuple[float, float]:
-    """The two ends for a rate of `n` trials, `n` an effective size where it has to be."""
+    """The two ends for a rate of `n` trials, or of an effective size `n`."""
     z2n = quantile * quantile / n
     centre = (rate + z2n / 2) / (1 + z2n)
     half = quantile * math.sqrt(rate * (1 - rate) / n + z2n / (4 * n)) / (1 + z2n)

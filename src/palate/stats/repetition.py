@@ -10,13 +10,13 @@ def ends_in_loop(items: Sequence[Any], *, longest: int, times: int, least: int) 
     """Whether a sequence (a text, token ids) ends in the same unit several times in a row.
 
     Args:
-        longest: items of the longest unit.
-        times: how often the unit has to occur.
-        least: items that all occurrences have to cover together.
+        longest: largest size of the unit, in items.
+        times: required number of occurrences.
+        least: required number of items in all occurrences together.
     """
     for unit in range(1, longest + 1):
         span = max(unit * times, least)
         tail = items[-span:]
-        if len(tail) == span and all(tail[place] == tail[place - unit] for place in range(unit, span)):
+        if len(tail) == span and all(tail[index] == tail[index - unit] for index in range(unit, span)):
             return True
     return False

@@ -13,18 +13,18 @@ Alternative: TypeAlias = Literal["two-sided", "greater", "less"]
 
 
 def binomial_midp(successes: int, n: int, *, alternative: Alternative = "two-sided") -> float:
-    """Mid-p of `successes` in `n` fair coin tosses: the sign test, where the outcome seen counts half.
+    """Mid-p of `successes` in `n` fair coin tosses: the sign test, where the observed outcome counts half.
 
     One-sided P(X > k) + ½P(X = k). Two-sided P(X farther from n/2 than k) + ½P(X as far): twice the smaller side where
     k ≠ n/2, and 1 − ½P(X = k) where k = n/2, since no second outcome is as far (Fagerland et al. 2013, supplement,
-    equation 2). 1 when n is 0. It is less conservative than the exact test and holds its level in practice.
+    equation 2). 1 when n is 0. It is less conservative than the exact test and keeps its level in practice.
     """
-    return _binomial(successes, n, alternative, share_of_seen=0.5)
+    return _binomial(successes, n, alternative, weight_of_observed=0.5)
 
 
 def binomial_exact(successes: int, n: int, *, alternative: Alternative = "two-sided") -> float:
-    """Exact p-value of `successes` in `n` fair coin tosses; never above its level, at the price of power."""
-    return _binomial(successes, n, alternative, share_of_seen=1.0)
+    """Exact p-value of `successes` in `n` fair coin tosses; never above its level, but less powerful."""
+    return _binomial(successes, n, alternative, weight_of_observed=1.0)
 
 
 def mcnemar_midp(only_first: int, only_second: int) -> float:
@@ -32,7 +32,7 @@ def mcnemar_midp(only_first: int, only_second: int) -> float:
     return binomial_midp(only_first, only_first + only_second)
 
 
-def _binomial(k: int, n: int, alternative: Alternative, share_of_seen: float) -> float:
+def _binomial(k: int, n: int, alternative: Alternative, weight_of_observed: float) -> float:
     if not 0 <= k <= n:
         raise ValueError(f"need 0 <= successes <= n, got {k} of {n}")
     if n == 0:
@@ -41,8 +41,8 @@ def _binomial(k: int, n: int, alternative: Alternative, share_of_seen: float) ->
     below = float(special.bdtr(k - 1, n, 0.5)) if k > 0 else 0.0
     above = float(special.bdtrc(k, n, 0.5)) if k < n else 0.0
     if alternative == "two-sided" and 2 * k == n:  # the one outcome nearest to n/2: every other is farther
-        return 1 - (1 - share_of_seen) * seen
-    sides = {"less": below + share_of_seen * seen, "greater": above + share_of_seen * seen}
+        return 1 - (1 - weight_of_observed) * seen
+    sides = {"less": below + weight_of_observed * seen, "greater": above + weight_of_observed * seen}
     return min(1.0, 2 * min(sides.values()) if alternative == "two-sided" else sides[alternative])
 
 
@@ -51,7 +51,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     p = _checked(p_values)
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return _put_back(np.minimum(steps, 1.0), order)
+    return _in_given_order(np.minimum(steps, 1.0), order)
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
@@ -59,17 +59,17 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     p = _checked(p_values)
     order = np.argsort(p, kind="stable")
     scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    return _put_back(np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0), order)
+    return _in_given_order(np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0), order)
 
 
 def _checked(p_values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     p = np.asarray(p_values, dtype=np.float64).reshape(-1)
     if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError("p-values lie in [0, 1]")
+        raise ValueError("p-values must be in [0, 1]")
     return p
 
 
-def _put_back(
+def _in_given_order(
     values: np.ndarray[tuple[int], np.dtype[np.float64]], order: np.ndarray[tuple[int], np.dtype[np.intp]]
 ) -> list[float]:
     result = np.empty_like(values)

@@ -12,25 +12,25 @@ import numpy.typing as npt
 from palate.stats.intervals import Floats, Interval, rate_interval
 from palate.stats.significance import binomial_exact, binomial_midp
 
-# Verdicts of one prompt that cancel (0.7 and 0.3) leave this much at the most.
 _ROUNDING = 1e-9
+"""Largest rounding error of verdicts that cancel (0.7 and 0.3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """What the verdicts say of the candidate.
+    """The result of the verdicts for the candidate.
 
     Attributes:
-        rate: mean item score, a tie or a contradiction being ½; None when no item was judged.
+        rate: mean item score, a tie or a contradiction being ½; None if no item was judged.
         wins: items with a score above ½.
-        ties: items called a tie in every order.
+        ties: items that are a tie in every order.
         inconsistent: items whose two orders contradict each other and cancel out.
         losses: items with a score below ½.
-        unparsed: items without a readable verdict in every order; they count nowhere else.
-        decided: wins among wins and losses, the rate with ties dropped, as a check on how ties are counted.
+        unparsed: items without a readable verdict in every order; not counted elsewhere.
+        decided: wins among wins and losses, the rate without ties, to check their influence.
         p_value: mid-p of the sign test of wins against losses; with clusters, of the clusters' mean scores above ½
             against those below.
-        both_orders: False when each item was judged in one order only; a judge's position bias is then in `rate`.
+        both_orders: False if each item was judged in one order only; `rate` then includes the judge's position bias.
     """
 
     rate: Interval | None
@@ -46,7 +46,7 @@ class WinRate:
 
 @dataclass(frozen=True, slots=True)
 class PositionReport:
-    """How much a judge's verdict depends on which answer it reads first.
+    """How much a judge's verdict depends on the order of the answers.
 
     Attributes:
         consistency: share of items with the same verdict in both orders.
@@ -74,9 +74,9 @@ def win_rate(
 
     Args:
         shown_first: per item the verdict for the candidate when it was shown first: 1 win, ½ tie, 0 loss, values in
-            between from soft judges, NaN when the verdict could not be read.
-        shown_second: the same with the candidate shown second; leave out only where no order exists (a length rule).
-        clusters: per item the group that it belongs to (prompt, topic), where items of a group depend on each other.
+            between from soft judges, NaN if the verdict could not be read.
+        shown_second: the same with the candidate shown second; leave it out only if there is no order (length rule).
+        clusters: per item its group (prompt, topic), if items of a group depend on each other.
 
     An item's score is the mean of its two orders, so "inconsistent" counts as a tie and (win, tie) as 0.75.
     """
@@ -138,7 +138,7 @@ def _kept(clusters: Sequence[Hashable] | None, kept: npt.NDArray[np.bool_]) -> l
 
 
 def _signs(scores: npt.NDArray[np.float64], groups: Sequence[Hashable] | None) -> tuple[int, int]:
-    """How many items, or clusters by their mean score, lie above ½ and how many below."""
+    """The number of items, or of clusters by mean score, above ½ and below ½."""
     above_half = scores - 0.5
     if groups is not None:
         names = {name: number for number, name in enumerate(dict.fromkeys(groups))}
@@ -150,5 +150,5 @@ def _signs(scores: npt.NDArray[np.float64], groups: Sequence[Hashable] | None) -
 def _verdicts(values: Floats) -> npt.NDArray[np.float64]:
     array = np.asarray([math.nan if value is None else value for value in values], dtype=np.float64)
     if ((array < 0) | (array > 1)).any():
-        raise ValueError("verdicts lie in [0, 1]: 1 win, 0.5 tie, 0 loss")
+        raise ValueError("verdicts must be in [0, 1]: 1 win, 0.5 tie, 0 loss")
     return array

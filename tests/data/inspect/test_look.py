@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from palate.data.inspect import Inspection, as_page, as_text, inspect_dataset
+from palate.data.inspect import Inspection, as_text, inspect_dataset
+from palate.report.pages.inspection import inspection_page
 
 SUBJECTS = ["bread", "bicycles", "violins", "volcanoes", "taxes", "gardens", "robots", "rivers", "castles", "whales"]
 VERBS = ["explain", "describe", "summarise", "compare", "review", "outline", "discuss", "introduce"]
@@ -162,7 +163,7 @@ def test_nothing_private_is_quoted(tmp_path: Path) -> None:
     found = inspect_dataset(str(tmp_path / "set.jsonl"))
     assert {"length_only", "formatting_only", "equal"} <= {problem.name for problem in found.problems}
     assert found.systems == {"You answer for jane….": 1}
-    assert "mailbox" not in (as_text(found) + as_page(found, "page") + json.dumps(found.as_json())).lower()
+    assert "mailbox" not in (as_text(found) + inspection_page(found, "page") + json.dumps(found.as_json())).lower()
 
 
 def test_token_lengths_and_what_is_cut(tmp_path: Path) -> None:
@@ -247,7 +248,7 @@ def test_the_page_escapes_everything(tmp_path: Path) -> None:
     attack = "<script>alert(1)</script><img src=x onerror=alert(1)>"
     rows = [{"prompt": attack, "system": attack, "chosen": attack, "rejected": attack.upper(), attack: 1}] * 3
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    page = as_page(inspect_dataset(str(tmp_path / "x.jsonl")), attack)
+    page = inspection_page(inspect_dataset(str(tmp_path / "x.jsonl")), attack)
     tags = Tags()
     tags.feed(page)
     assert not {"script", "img", "iframe", "link"} & tags.seen
@@ -262,7 +263,7 @@ def test_real_files_are_inspected(shared_data: Callable[[str], Path]) -> None:
     assert found.longer_is_chosen is not None
     assert 0.52 < found.longer_is_chosen.estimate < 0.59
     assert found.languages["en"] > 900
-    text, page = as_text(found), as_page(found, "UltraFeedback")
+    text, page = as_text(found), inspection_page(found, "UltraFeedback")
     assert "1,000 rows" in text
     assert len(page) > 5000
     kto = inspect_dataset(str(shared_data("preference/lf_kto_en_demo.json")))
@@ -301,7 +302,7 @@ def test_too_little_text_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "one.jsonl").write_text(json.dumps({"prompt": "WLAN", "chosen": "42", "rejected": "7"}) + "\n")
     found = inspect_dataset(str(tmp_path / "one.jsonl"))
     assert "too little text to tell 100%" in as_text(found)
-    assert ">too little text to tell<" in as_page(found, "one")
+    assert ">too little text to tell<" in inspection_page(found, "one")
 
 
 class Browsable(HTMLParser):
@@ -340,7 +341,7 @@ def test_rows_can_be_browsed_and_problems_lead_to_them(tmp_path: Path) -> None:
     assert "duplicate" in shown[min(truth["duplicate"])].problems
     assert [label for label, _ in found.shown[0].answers] == ["chosen", "rejected"]
     assert "shown" not in found.as_json()
-    page = as_page(found, "set")
+    page = inspection_page(found, "set")
     seen = Browsable(page)
     assert {link.removeprefix("#") for link in seen.links} <= set(seen.ids)
     assert {"rows-1", "rows-21", "rows-41", "row-1"} <= set(seen.ids)

@@ -78,7 +78,7 @@ def inspect_command(
     """Say what a dataset holds and what is wrong with it: shape, languages, lengths, biases, duplicates, leaks."""
     reading = chosen_reading(prefer, ratings, min_margin, labels=label)
 
-    from palate.data.inspect import as_page, as_text, inspect_dataset
+    from palate.data.inspect import as_text, inspect_dataset
     from palate.data.parallel import all_cores
 
     if output is not None:
@@ -107,8 +107,9 @@ def inspect_command(
     )
     if output is not None:
         from palate.artifacts import write_text
+        from palate.report.pages.inspection import inspection_page
 
-        write_text(output, as_page(found, ", ".join(Path(name).name for name in datasets)))
+        write_text(output, inspection_page(found, ", ".join(Path(name).name for name in datasets)))
     if as_json:
         result_json(found.as_json())
     else:

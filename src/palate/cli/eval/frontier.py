@@ -13,10 +13,10 @@ from palate.cli.console import note, note_unread, result, result_json, say
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
+    from palate.charts.scale import ScaleName
     from palate.records import RewardFunction
-    from palate.report.frontier import XScale
 
-_X_SCALES: dict[str, XScale] = {"sqrt": "sqrt", "linear": "linear", "log": "log"}
+_X_SCALES: dict[str, ScaleName] = {"sqrt": "sqrt", "linear": "linear", "log": "log"}
 
 Models = Annotated[
     list[str], typer.Argument(metavar="RUN|CHECKPOINT|MODEL...", help="Finished runs, checkpoint folders, any models.")
@@ -79,9 +79,8 @@ def command(
         )
 
     from palate.data.prompts import load_prompts, unread_columns
-    from palate.evaluation.frontier import measure_frontier
-    from palate.evaluation.frontier_models import frontier_models
-    from palate.report.frontier_page import check_folder, write_frontier
+    from palate.evaluation.frontier import frontier_models, measure_frontier
+    from palate.report.pages.frontier import check_folder, write_frontier
 
     if output is not None:
         check_folder(output)
@@ -136,7 +135,7 @@ def _rewards(names: list[str], precision: str) -> dict[str, RewardFunction]:
 def _table(facts: dict[str, Any], width: int | None) -> str:
     """Estimates ± half their intervals."""
     from palate.artifacts import plain
-    from palate.report.frontier_page import half_width
+    from palate.report.pages.frontier import half_width
 
     known = plain(facts)
     names = ["point", *known["rewards"], "KL", "ended", "distinct", "tokens"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+
+from palate.charts import Row, bar_chart, svg_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,24 +50,10 @@ def funnel_table(steps: Sequence[Step]) -> str:
 
 
 def funnel_figure(steps: Sequence[Step], title: str) -> str:
-    """The funnel as an SVG picture: a bar for what is left after each rule."""
-    start = max((step.before for step in steps), default=1) or 1
-    rows = [("read from the files", start, 0), *((step.rule, step.after, step.left_out) for step in steps)]
-    height = 46 + 30 * len(rows)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 {height}" width="860" height="{height}" '
-        'font-family="system-ui,sans-serif" font-size="14">',
-        f'<rect width="860" height="{height}" fill="#ffffff"/>',
-        f'<text x="16" y="26" font-size="17" font-weight="600" fill="#1c2330">{escape(title)}</text>',
-    ]
-    for place, (name, left, lost) in enumerate(rows):
-        y = 44 + 30 * place
-        bar = 470 * left / start
-        middle = 200 + (470 - bar) / 2
-        said = f"{left:,}" + (f"  (−{lost:,})" if lost else "")
-        parts.append(
-            f'<text x="16" y="{y + 16}" fill="#1c2330">{escape(name)}</text>'
-            f'<rect x="{middle:.1f}" y="{y}" width="{max(bar, 1):.1f}" height="22" rx="2" fill="#3b6fd4"/>'
-            f'<text x="684" y="{y + 16}" fill="#1c2330">{said}</text>'
-        )
-    return "".join([*parts, "</svg>\n"])
+    """The funnel as an SVG file: a bar for the rows left after each rule."""
+    start = max((step.before for step in steps), default=0)
+    rows = [Row("read from the files", start, text=f"{start:,}")]
+    for step in steps:
+        lost = f"  (−{step.left_out:,})" if step.left_out else ""
+        rows.append(Row(step.rule, step.after, text=f"{step.after:,}{lost}"))
+    return svg_file(bar_chart("funnel", title, rows))

@@ -1,0 +1,64 @@
+"""Numbers and names as charts and pages write them."""
+
+from __future__ import annotations
+
+import math
+import re
+
+# Characters that a reader cannot see, or that change the direction of the text around them.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+)
+_JOINERS = {"\u200d", "\u200c"}  # emoji and Indic scripts need them
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with `digits` significant digits: `0.6931`, `12.34`, `5e−7`, `1,234,567`; an en dash for None."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    if abs(value) < 1e-3 or abs(value) >= 1e9:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+        return f"{mantissa}e{int(exponent)}".replace("-", "−")
+    if float(value).is_integer() or abs(value) >= 10**digits:
+        return f"{value:,.0f}".replace("-", "−")
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{min(decimals, digits)}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
+
+
+def percent(share: float | None) -> str:
+    """A share of 1 as `85.8 %`."""
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def interval_text(low: float | None, high: float | None, *, as_percent: bool = False) -> str:
+    """`78.5 to 91.0 %` or `1.02 to 1.4`; empty unless both ends are finite."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    if as_percent:
+        return f"{100 * low:.1f} to {100 * high:.1f} %"
+    return f"{number(low, 3)} to {number(high, 3)}"
+
+
+def estimate_text(value: float | None, low: float | None, high: float | None, *, as_percent: bool = False) -> str:
+    """A value with its interval: `0.61 (0.55 to 0.66)`; without one where an end is missing or both are equal."""
+    within = "" if low == high else interval_text(low, high, as_percent=as_percent)
+    text = percent(value) if as_percent else number(value, 3 if within else 4)
+    return f"{text} ({within})" if within else text
+
+
+def visible(text: object) -> str:
+    """Text with control, zero-width and direction-changing characters shown as `⟦U+202E⟧`."""
+
+    def show(match: re.Match[str]) -> str:
+        return match[0] if match[0] in _JOINERS else f"⟦U+{ord(match[0]):04X}⟧"
+
+    return _INVISIBLE.sub(show, str(text).encode("utf-8", "replace").decode("utf-8"))
+
+
+def shortened(text: str, most: int) -> str:
+    """Text of at most `most` characters, the middle left out of a longer one."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) :]}"

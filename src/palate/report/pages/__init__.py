@@ -1,0 +1,1 @@
+"""One module for each page: a run, a comparison, a pipeline, a sweep, a frontier, an inspection of a dataset."""
