@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from palate.config.stages.online import GrpoConfig
+from palate.config.run import GrpoConfig
 from palate.models.score import Logps
 from palate.objectives.kl import k3
 from palate.objectives.policy_gradient import clipped_policy_loss, grpo_advantages, rloo_advantages

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from palate.config.stages.online import PpoConfig
+from palate.config.run import PpoConfig
 from palate.models.score import Logps
 from palate.objectives.policy_gradient import (
     adapted_kl_coefficient,
