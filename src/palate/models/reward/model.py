@@ -16,12 +16,10 @@ from palate.data.formats.rows import read_tools
 from palate.data.scores import rule_score
 from palate.errors import ConfigError, ModelError
 from palate.models.cpu.allocator import keep_freed_memory
-from palate.models.cpu.layers import apply_fused
-from palate.models.load import load_model, load_tokenizer, resolve_name, store_frozen_in
+from palate.models.load import load_frozen, load_tokenizer, resolve_name
 from palate.models.precision import FP32, Precision, default_device
 from palate.models.probe.limits import check_sequences, rows_of
 from palate.models.reward.head import end_index, probe_rewards
-from palate.models.tuning.trainable import merge_adapter
 from palate.models.tuning.vocabulary import add_tokens_of
 from palate.records import Demonstration, Dropped, Message, Messages, RewardFunction
 from palate.text.batch import Batch, score_completions
@@ -66,14 +64,16 @@ class RewardModel:
             _check(self._name, **origin)
         tokenizer = load_tokenizer(base or self._name, **origin)
         add_tokens_of(tokenizer, adapters)
-        model: Any = load_model(base or self._name, device=self._device, head="reward", **origin)
-        for adapter in adapters:
-            model = merge_adapter(model, adapter, task="SEQ_CLS")
-        self._packed = probe_rewards(model).packed
-        if self._packed:
-            apply_fused(model)
-        self._model = model.eval().requires_grad_(False)
-        store_frozen_in(self._model, precision)
+        loaded = load_frozen(
+            base or self._name,
+            precision,
+            self._device,
+            adapters=adapters,
+            head="reward",
+            probe_of=probe_rewards,
+            **origin,
+        )
+        self._model, self._packed = loaded.model, loaded.probe.packed
         self.template = template(tokenizer)
 
     def __call__(
