@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -225,6 +226,53 @@ class Answer:
     text: str
     finish_reason: str
     tokens: int | None = None
+
+
+DatasetSpec: TypeAlias = str | Sequence[str] | Mapping[str, float]
+"""A dataset as a config names it: one name, several (also with commas), or a mixture with weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRequest:
+    """A dataset, which of its rows are read, and how.
+
+    Attributes:
+        dataset: a file, folder, hub id, registered or built-in name; a list of them; or a mapping of them to weights.
+        dataset_dir: folder with `dataset_info.json`; relative paths are looked up there too.
+        columns: palate's column name → the dataset's own.
+        split, subset: of hub datasets and of folders with splits.
+        max_samples: rows to read from the start of each source; None for all.
+        max_dropped: largest share of a source's rows (0 to 1) that may be unusable, where records are loaded.
+        labels: what the values of the label column mean: `{"0": "response_1"}`.
+        prefer: which label decides in rows with a helpfulness and a safety label (`both`: only where they agree).
+        ratings: how rated answers become pairs: best against worst, best against a random worse one, or all pairs.
+        min_margin: rated pairs whose scores differ by less are left out; in the source's units.
+        seed: of all random choices while reading.
+    """
+
+    dataset: DatasetSpec = ""
+    dataset_dir: str | Path | None = None
+    columns: Mapping[str, str] | None = None
+    split: str | None = None
+    subset: str | None = None
+    max_samples: int | None = None
+    max_dropped: float = 0.5
+    labels: Mapping[str, str] = field(default_factory=dict)
+    prefer: Literal["better", "safer", "both"] = "better"
+    ratings: Literal["best_worst", "best_random", "all_pairs"] = "best_worst"
+    min_margin: float = 0.0
+    seed: int = 0
+
+    @classmethod
+    def of(cls, dataset: DatasetSpec | DatasetRequest, **choices: Any) -> DatasetRequest:
+        """The request for a dataset that is given by name or as a request; `choices` are its other fields."""
+        return replace(dataset, **choices) if isinstance(dataset, cls) else cls(dataset, **choices)  # type: ignore[arg-type]
+
+    @classmethod
+    def of_run(cls, config: Mapping[str, Any], dataset: DatasetSpec) -> DatasetRequest:
+        """The request for a dataset of a run, read as the run's resolved config says."""
+        keys = ("dataset_dir", "columns", "max_samples", "max_dropped", "labels", "seed")
+        return cls(dataset, **{key: config[key] for key in keys if config.get(key) is not None})
 
 
 class TokenCounter(Protocol):

@@ -15,13 +15,13 @@ R = TypeVar("R", bound=Record)
 
 
 def prompt_key(prompt: Messages) -> str:
-    """What makes two prompts the same: roles and texts, Unicode form, letter case and white space aside."""
-    said = (f"{message.role}\x1f{plain_text(message.text)}" for message in prompt)
-    return "\x1e".join(said)
+    """Equal for equal prompts: roles and texts without differences of Unicode form, letter case and white space."""
+    turns = (f"{message.role}\x1f{plain_text(message.text)}" for message in prompt)
+    return "\x1e".join(turns)
 
 
 def record_key(record: Record) -> str:
-    """The key of the record's prompt; of a plain text, which has none, that of the text."""
+    """The key of the record's prompt; for plain text, which has none, the key of the text."""
     if not record.prompt and isinstance(record, Demonstration):
         return prompt_key(record.completion)
     return prompt_key(record.prompt)
@@ -33,8 +33,8 @@ def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tu
     Which prompts are held out depends on the seed and the prompts alone, not on the order of rows.
 
     Args:
-        records: what to split; plain texts without a prompt are told apart by their text.
-        val_size: below 1 a share of the records, from 1 on a number of them; 0 holds nothing out.
+        records: what to split; plain texts without a prompt are distinguished by their text.
+        val_size: a share of the records below 1, a number of them from 1 on; 0 for no held-out records.
         seed: another seed, another split.
     """
     if val_size < 0 or (val_size >= 1 and val_size != int(val_size)):
@@ -53,7 +53,7 @@ def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tu
             f"{len(records)} rows with {len(groups)} different prompts"
         )
     held_out: set[int] = set()
-    # Prompts in an order of their own; one with more rows than are still wanted is passed over for a smaller one.
+    # In the order of a hash; a prompt with more rows than are still wanted is skipped.
     ordered = sorted(groups, key=lambda key: drawn_key(seed, key))
     for key in ordered:
         if len(held_out) + len(groups[key]) <= wanted:

@@ -23,7 +23,7 @@ from palate.models.precision import default_device
 from palate.pipelines.drift import Drift, measure_drift
 from palate.pipelines.models import starting_model, trained_model
 from palate.pipelines.sampling import check_sampling, make_pairs
-from palate.records import PreferencePair, Record
+from palate.records import DatasetRequest, PreferencePair, Record
 from palate.training.online.rewards import JudgeRewards
 from palate.training.run import train
 from palate.training.setup.environment import is_main_process, join_processes, wait_for_all
@@ -150,7 +150,7 @@ def _check_inputs(planned: PlannedRun) -> None:
     config, sampling = planned.config, planned.sampling
     for dataset in (config.dataset if sampling is None else sampling.prompts, config.eval_dataset):
         if dataset is not None:
-            find_sources(dataset, dataset_dir=config.dataset_dir)
+            find_sources(DatasetRequest(dataset, config.dataset_dir))
     named = [] if sampling is None else [("judge", sampling.judge)]
     if isinstance(config, RolloutFields):
         named += [("rewards", term.name) for term in config.rewards]

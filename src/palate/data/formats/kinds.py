@@ -71,7 +71,7 @@ def as_kind(record: Record, wanted: type[R], reading: Reading) -> list[R]:
         return [record]
     if wanted is Record:
         prompt = _whole_prompt(record) if isinstance(record, Demonstration) else record.prompt
-        return [cast(R, Record(**{**_shared(record), "prompt": prompt}))]
+        return [cast(R, Record(**{**shared_fields(record), "prompt": prompt}))]
     found = _WAYS[type(record), wanted](record, reading)
     return cast("list[R]", found)
 
@@ -84,33 +84,33 @@ def _whole_prompt(record: Demonstration) -> Messages:
     return tuple(turns)
 
 
-def _shared(record: Record, suffix: str = "") -> dict[str, Any]:
+def shared_fields(record: Record, suffix: str = "") -> dict[str, Any]:
     """The fields that every record has; `suffix` tells the rows made of one apart."""
     shared = {field.name: getattr(record, field.name) for field in fields(Record)}
     return {**shared, "id": f"{record.id}{suffix}"}
 
 
 def _pair_to_demonstration(record: PreferencePair, reading: Reading) -> list[Demonstration]:
-    return [Demonstration(**_shared(record), completion=record.chosen)]
+    return [Demonstration(**shared_fields(record), completion=record.chosen)]
 
 
 def _pair_to_labelled(record: PreferencePair, reading: Reading) -> list[LabelledCompletion]:
     return [
-        LabelledCompletion(**_shared(record, "#chosen"), completion=record.chosen, desirable=True),
-        LabelledCompletion(**_shared(record, "#rejected"), completion=record.rejected, desirable=False),
+        LabelledCompletion(**shared_fields(record, "#chosen"), completion=record.chosen, desirable=True),
+        LabelledCompletion(**shared_fields(record, "#rejected"), completion=record.rejected, desirable=False),
     ]
 
 
 def _pair_to_ranking(record: PreferencePair, reading: Reading) -> list[Ranking]:
-    return [Ranking(**_shared(record), completions=(record.chosen, record.rejected))]
+    return [Ranking(**shared_fields(record), completions=(record.chosen, record.rejected))]
 
 
 def _ranking_to_pair(record: Ranking, reading: Reading) -> list[PreferencePair]:
-    return [PreferencePair(**_shared(record), chosen=record.completions[0], rejected=record.completions[-1])]
+    return [PreferencePair(**shared_fields(record), chosen=record.completions[0], rejected=record.completions[-1])]
 
 
 def _ranking_to_demonstration(record: Ranking, reading: Reading) -> list[Demonstration]:
-    return [Demonstration(**_shared(record), completion=record.completions[0])]
+    return [Demonstration(**shared_fields(record), completion=record.completions[0])]
 
 
 def _ranking_to_labelled(record: Ranking, reading: Reading) -> list[LabelledCompletion]:
@@ -120,7 +120,7 @@ def _ranking_to_labelled(record: Ranking, reading: Reading) -> list[LabelledComp
 def _labelled_to_demonstration(record: LabelledCompletion, reading: Reading) -> list[Demonstration]:
     if not record.desirable:
         raise RowError("undesirable", "the label says that this answer is not to be imitated")
-    return [Demonstration(**_shared(record), completion=record.completion)]
+    return [Demonstration(**shared_fields(record), completion=record.completion)]
 
 
 def _rated_to_pairs(record: RatedAnswers, reading: Reading) -> list[PreferencePair]:
@@ -149,7 +149,7 @@ def _rated_pair(record: RatedAnswers, best: int, worst: int, suffix: str = "") -
         high, low = record.dimensions[best], record.dimensions[worst]
         dimensions = {name: (high[name], low[name]) for name in high if name in low} or None
     return PreferencePair(
-        **_shared(record, suffix),
+        **shared_fields(record, suffix),
         chosen=record.completions[best],
         rejected=record.completions[worst],
         margin=record.scores[best] - record.scores[worst],
@@ -168,12 +168,12 @@ def _rated_to_ranking(record: RatedAnswers, reading: Reading) -> list[Ranking]:
             scores.add(record.scores[index])
     if len(kept) < 2:
         raise RowError("tie", f"all answers have one score: {record.scores}")
-    return [Ranking(**_shared(record), completions=tuple(kept))]
+    return [Ranking(**shared_fields(record), completions=tuple(kept))]
 
 
 def _rated_to_demonstration(record: RatedAnswers, reading: Reading) -> list[Demonstration]:
     best = max(range(len(record.scores)), key=lambda index: record.scores[index])
-    return [Demonstration(**_shared(record), completion=record.completions[best])]
+    return [Demonstration(**shared_fields(record), completion=record.completions[best])]
 
 
 def _rated_to_labelled(record: RatedAnswers, reading: Reading) -> list[LabelledCompletion]:
@@ -187,17 +187,17 @@ def _rated_to_scored(record: RatedAnswers, reading: Reading) -> list[ScoredCompl
     if outside is not None:
         raise RowError("score_out_of_range", f"score is {outside:g} on a scale of 0 … {top:g}")
     return [
-        ScoredCompletion(**_shared(record, f"#{index}"), completion=answer, score=score / top)
+        ScoredCompletion(**shared_fields(record, f"#{index}"), completion=answer, score=score / top)
         for index, (answer, score) in enumerate(zip(record.completions, record.scores, strict=True))
     ]
 
 
 def _rollouts_as_rated(record: Rollouts) -> RatedAnswers:
-    return RatedAnswers(**_shared(record), completions=record.completions, scores=record.rewards)
+    return RatedAnswers(**shared_fields(record), completions=record.completions, scores=record.rewards)
 
 
 def _labelled_to_scored(record: LabelledCompletion, reading: Reading) -> list[ScoredCompletion]:
-    return [ScoredCompletion(**_shared(record), completion=record.completion, score=float(record.desirable))]
+    return [ScoredCompletion(**shared_fields(record), completion=record.completion, score=float(record.desirable))]
 
 
 _WAYS: Mapping[tuple[type[Record], type[Record]], Callable[[Any, Reading], Any]] = {

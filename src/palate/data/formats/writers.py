@@ -14,10 +14,9 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
 from palate.artifacts.files import beside, sync_folder, write_errors
-from palate.data.sources.readers import file_type, read_rows
+from palate.data.sources.readers import file_type, read_rows, zstd
 from palate.errors import DataError
 
 _BATCH = 1000
@@ -79,7 +78,7 @@ def _open_packed(path: Path, suffix: str) -> Iterator[TextIO]:
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed, _text(packed) as stream:
                 yield stream
         elif suffix == ".zst":
-            with zstandard.ZstdCompressor().stream_writer(raw) as squeezed, _text(squeezed) as stream:
+            with zstd.ZstdFile(raw, "w") as squeezed, _text(squeezed) as stream:
                 yield stream
         else:
             with _text(raw) as stream:

@@ -11,11 +11,11 @@ import numpy as np
 
 from palate.config.run import DpoConfig, RunConfig, SftConfig
 from palate.config.stages.rollout import RolloutFields
-from palate.data import FORMATS, LoadedData, Reading, load_records, split_records
+from palate.data import FORMATS, LoadedData, load_records, split_records
 from palate.data.formats.kinds import KIND_NAMES
 from palate.data.formats.source_labels import check_labels_used
 from palate.models.reference.store import group_key
-from palate.records import AnyRecord, Demonstration, Dropped, Record
+from palate.records import AnyRecord, DatasetRequest, Demonstration, Dropped, Record
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
 from palate.text.prompts import encode_prompts
@@ -92,7 +92,7 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
         eval_records = loaded[1].records
     elif config.val_size:
         train_records, eval_records = split_records(train_records, config.val_size, seed=config.seed)
-    check_labels_used([source for part in loaded for source in part.sources], _reading(config))
+    check_labels_used([source for part in loaded for source in part.sources], config.labels)
     train = _encode(config, train_records, template)
     evaluation = _encode(config, eval_records, template)
     report = preflight_report(
@@ -128,22 +128,8 @@ def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:
 
 
 def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any) -> LoadedData[Any]:
-    return load_records(
-        dataset,
-        kind=record,
-        dataset_dir=config.dataset_dir,
-        columns=config.columns,
-        max_samples=config.max_samples,
-        max_dropped=config.max_dropped,
-        seed=config.seed,
-        reading=_reading(config),
-        keep_columns=isinstance(config, RolloutFields),
-        **mixture,
-    )
-
-
-def _reading(config: RunConfig) -> Reading:
-    return Reading(labels=config.labels or {})
+    request = DatasetRequest.of_run(config.resolved(), dataset)
+    return load_records(request, kind=record, keep_columns=isinstance(config, RolloutFields), **mixture)
 
 
 def _encode(config: RunConfig, records: Sequence[Any], template: Template) -> Encoded:
