@@ -1,11 +1,12 @@
-"""The nouns that cross rooms: conversations, records to learn from, and the protocols of what one room lends another.
+"""Types that several packages share: conversations, training records, and protocols of samplers, judges and rewards.
 
-Nothing here imports anything of ours but `errors`, and nothing imports torch.
+This module imports neither other modules of palate nor torch.
 """
 
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +22,8 @@ class ToolCall:
 
     Attributes:
         name: of the function.
-        arguments: JSON text, usually of an object; where the model wrote no valid JSON, what it wrote.
-        id: that a tool's result refers to, where the row has one.
+        arguments: JSON text, usually of an object; the model's text if it is not valid JSON.
+        id: referred to by the tool's result, if the row has one.
     """
 
     name: str
@@ -31,7 +32,7 @@ class ToolCall:
 
     @property
     def value(self) -> Any:
-        """The arguments parsed; the text itself where it is no JSON."""
+        """The parsed arguments; the text itself if it is not JSON."""
         try:
             return json.loads(self.arguments)
         except (ValueError, RecursionError):
@@ -40,13 +41,13 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation: everything that chat templates render.
+    """One turn of a conversation, with everything that chat templates render.
 
     Attributes:
-        role: who speaks. Only `assistant` turns of a completion are ever trained on.
-        content: the text; may be empty beside tool calls.
-        tool_calls: functions that the assistant calls in this turn, after its text.
-        reasoning_content: what the assistant thinks before its text.
+        role: of the speaker. Only `assistant` turns of a completion are trained on.
+        content: the text; may be empty if there are tool calls.
+        tool_calls: functions that the assistant calls after its text.
+        reasoning_content: reasoning of the assistant before its text.
         name: of the speaker, or of the tool whose result this is.
         tool_call_id: of the call whose result this is.
         trained: False for an assistant turn that the row marks as context only.
@@ -62,17 +63,17 @@ class Message:
 
     @property
     def is_plain(self) -> bool:
-        """Whether role and content are all that is rendered."""
+        """Whether it has role and content only."""
         return not (self.tool_calls or self.reasoning_content or self.name or self.tool_call_id)
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has neither text nor tool calls; reasoning alone is no answer."""
+        """Whether it has neither text nor tool calls; reasoning alone is not an answer."""
         return not self.tool_calls and not self.content.strip()
 
     @property
     def text(self) -> str:
-        """Reasoning, content and tool calls as one text, for comparisons; the content where there is nothing else."""
+        """Reasoning, content and tool calls as one text, for comparisons."""
         if not (self.tool_calls or self.reasoning_content):
             return self.content
         calls = (
@@ -85,11 +86,11 @@ Messages: TypeAlias = tuple[Message, ...]
 
 
 def as_turn(message: Message, *, arguments_as_text: bool = False) -> dict[str, Any]:
-    """A message as `{role, content, …}`, with the keys of the OpenAI format for what else it has.
+    """A message as `{role, content, …}`, with the keys of the OpenAI format.
 
     Args:
-        arguments_as_text: whether a tool call's arguments are JSON text, as in the OpenAI API, or an object, as chat
-            templates want them.
+        arguments_as_text: whether the arguments of a tool call are JSON text, as in the OpenAI API, or an object, as
+            most chat templates read them.
     """
     turn: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.is_plain:
@@ -112,17 +113,34 @@ def as_turn(message: Message, *, arguments_as_text: bool = False) -> dict[str, A
     return turn
 
 
+def as_turns(messages: Messages, *, arguments_as_text: bool = False) -> list[dict[str, Any]]:
+    """`as_turn` of each message."""
+    return [as_turn(message, arguments_as_text=arguments_as_text) for message in messages]
+
+
+def plain_text(text: str) -> str:
+    """A text as comparisons read it: Unicode compatibility form, lower case, single spaces."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.lower().split())
+
+
+def prompt_key(prompt: Messages) -> str:
+    """Equal for prompts with the same roles and texts; Unicode form, letter case and white space do not count."""
+    return "\x1e".join(f"{message.role}\x1f{plain_text(message.text)}" for message in prompt)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What every training record has.
+    """The fields of every training record.
 
     Attributes:
-        id: where the row came from, `file.jsonl:17` (1-based line or row), unique within a run.
+        id: file and 1-based line or row, such as `file.jsonl:17`; unique within a run.
         prompt: the conversation so far; may be empty only for plain text.
-        source: name of the dataset the row belongs to, for counts and mixtures.
-        weight: how much the row counts in the loss, above 0.
-        tools: JSON list of tool specifications that the chat template is given, if any.
-        extra: columns that palate does not know, kept as they were.
+        source: name of the row's dataset, for counts and mixtures.
+        weight: of the row in the loss, above 0.
+        tools: JSON list of tool specifications for the chat template, if any.
+        extra: columns that palate does not know, unchanged.
     """
 
     id: str
@@ -135,7 +153,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration(Record):
-    """A prompt and the one answer to imitate (SFT)."""
+    """A prompt and an answer to imitate (SFT)."""
 
     completion: Messages
 
@@ -161,7 +179,7 @@ class PreferencePair(Record):
     """A prompt with a better and a worse answer (the DPO family).
 
     Attributes:
-        margin: by how much chosen is better, in the source's own units, where the source says so.
+        margin: by how much chosen is better, in the source's own units, if it has one.
         dimensions: per named dimension the scores (chosen, rejected), for multi-objective losses.
     """
 
@@ -198,14 +216,19 @@ def completions_of(record: AnyRecord) -> tuple[Messages, ...]:
     return (record.completion,)
 
 
+def prompt_or_text(record: Record) -> Messages:
+    """The record's prompt; for plain text, which has no prompt, the text."""
+    return record.completion if isinstance(record, Demonstration) and not record.prompt else record.prompt
+
+
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A row that is not trained on, and why.
+    """A row that is not trained on, with the reason.
 
     Attributes:
         id: the row's id as in `Record.id`.
-        reason: a short stable name that counts are made by (`empty_chosen`, `equal`, `too_long` …).
-        detail: what was seen, for a person.
+        reason: a short stable name for counts (`empty_chosen`, `equal`, `too_long` …).
+        detail: a message for the user.
     """
 
     id: str
@@ -215,12 +238,12 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model or an engine wrote to one prompt.
+    """The answer of a model or an engine to one prompt.
 
     Attributes:
         text: the answer without markup.
-        finish_reason: `stop` where the model ended its turn, `length` where it was cut off, else the engine's own word.
-        tokens: how many it took, the end of the turn included; None where an engine does not say.
+        finish_reason: `stop` if the model ended its turn, `length` if it was truncated, else the engine's own word.
+        tokens: number of tokens, end of turn included; None if an engine does not report it.
     """
 
     text: str
@@ -276,26 +299,26 @@ class DatasetRequest:
 
 
 class TokenCounter(Protocol):
-    """Counts tokens of texts the way a model's tokenizer does; lent to `data` by whoever has a tokenizer."""
+    """Counts the tokens of texts; `data` gets one from a caller that has a tokenizer."""
 
     def __call__(self, texts: Sequence[str]) -> list[int]: ...
 
 
 class Sampler(Protocol):
-    """Generates answers: lent to `data.augment`, the demo and online training by whoever has a model."""
+    """Generates answers; `data.augment` gets one from a caller that has a model."""
 
     def sample(
         self, prompts: Sequence[Messages], k: int, *, seed: int, tools: Sequence[str | None] | None = None
     ) -> list[list[str]]:
-        """K answers for each prompt, in the order of the prompts; `tools` as in `Record`, one for each prompt."""
+        """K answers to each prompt, in the order of the prompts; `tools` as in `Record`, one for each prompt."""
         ...
 
 
 Columns: TypeAlias = Mapping[str, Sequence[Any]]
-"""Columns of a dataset by name: a value for each answer, None where its row lacks the column."""
+"""Columns of a dataset by name: a value for each answer, None if its row lacks the column."""
 
 RewardFunction: TypeAlias = Callable[..., Sequence[float | None]]
-"""Scores answers: a reward model, a rule, a judge's scalar or a user's function. Higher is better, None is no vote.
+"""Scores answers: a reward model, a rule, a judge's scalar or a user's function. Higher is better; None is no score.
 
 It is called with `prompts`, `completions` and those columns that its signature names (`data.scores.checked_scores`).
 """
@@ -303,12 +326,12 @@ It is called with `prompts`, `completions` and those columns that its signature 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge says of two answers shown as left and right.
+    """A judge's decision between two answers, shown as left and right.
 
     Attributes:
-        outcome: the side that is better, `tie`, or `unparsed` when the judge's words could not be read.
-        reason: the judge's own words, or the rule's name.
-        probability_left: the judge's own probability that left is better, where it gives one.
+        outcome: the better side, `tie`, or `unparsed` if the judge's answer could not be read.
+        reason: the judge's explanation, or the rule's name.
+        probability_left: the judge's probability that left is better, if it gives one.
     """
 
     outcome: Literal["left", "right", "tie", "unparsed"]
@@ -328,5 +351,5 @@ class Judge(Protocol):
     def compare(
         self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
     ) -> list[Verdict]:
-        """A verdict for each question; `columns` are those of the questions' rows."""
+        """A verdict for each prompt; `columns` are those of the prompts' rows."""
         ...

@@ -10,7 +10,7 @@ import typer
 from palate.cli.arguments import AsJson, MaxNewTokens
 from palate.cli.console import print_answers, print_json, print_progress, print_result
 from palate.cli.dataset import reads_dataset
-from palate.records import DatasetRequest, as_turn
+from palate.records import DatasetRequest, as_turns
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs.")]
 Prompts = Annotated[
@@ -56,7 +56,7 @@ def command(
                 "page": str(page),
                 "rows": [
                     {
-                        "prompt": [as_turn(turn) for turn in row.prompt],
+                        "prompt": as_turns(row.prompt),
                         "outputs": dict(row.outputs),
                         "reference": row.reference,
                     }

@@ -20,7 +20,6 @@ from palate.data.sources.dataset_info import REGISTER, read_register
 from palate.data.sources.open import Source
 from palate.data.sources.readers import bare_name, file_type
 from palate.data.sources.spec import find_sources
-from palate.data.split import prompt_key
 from palate.data.turns.messages import RowError
 from palate.errors import DataError, UsageError
 from palate.records import (
@@ -31,6 +30,7 @@ from palate.records import (
     PreferencePair,
     Record,
     ScoredCompletion,
+    prompt_key,
 )
 
 

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypeVar
 
 from palate.data.mix import drawn_key
 from palate.errors import DataError
-from palate.records import Demonstration, Messages, Record
+from palate.records import Record, prompt_key, prompt_or_text
 
 R = TypeVar("R", bound=Record)
-
-
-def prompt_key(prompt: Messages) -> str:
-    """Equal for equal prompts: roles and texts without differences of Unicode form, letter case and white space."""
-    turns = (f"{message.role}\x1f{plain_text(message.text)}" for message in prompt)
-    return "\x1e".join(turns)
-
-
-def record_key(record: Record) -> str:
-    """The key of the record's prompt; for plain text, which has none, the key of the text."""
-    if not record.prompt and isinstance(record, Demonstration):
-        return prompt_key(record.completion)
-    return prompt_key(record.prompt)
 
 
 def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tuple[list[R], list[R]]:
@@ -46,7 +32,7 @@ def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tu
         return list(records), []
     groups: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(records):
-        groups[record_key(record)].append(index)
+        groups[prompt_key(prompt_or_text(record))].append(index)
     if wanted >= len(records) or len(groups) < 2:
         raise DataError(
             f"val_size {val_size:g} would leave nothing to train on: "
@@ -65,10 +51,3 @@ def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tu
         held_out.update(groups[smallest])
     train = [record for index, record in enumerate(records) if index not in held_out]
     return train, [record for index, record in enumerate(records) if index in held_out]
-
-
-def plain_text(text: str) -> str:
-    """A text as comparisons read it: Unicode compatibility form, lower case, single spaces."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return " ".join(text.lower().split())

@@ -25,9 +25,8 @@ from palate.data.measures.similarity import PLACES, near_duplicates, signature
 from palate.data.mix import drawn_key
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources
-from palate.data.split import record_key
 from palate.errors import DataError
-from palate.records import DatasetRequest, DatasetSpec, Demonstration, Dropped, Record
+from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, prompt_key, prompt_or_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +191,7 @@ class _Rows:
         """Per record the hash of its prompt (with the seed), its source and its prompt's MinHash; no text is kept."""
         ranks, names, signatures = array("Q"), [], bytearray()
         for record in self:
-            ranks.append(int.from_bytes(drawn_key(seed, record_key(record))))
+            ranks.append(int.from_bytes(drawn_key(seed, prompt_key(prompt_or_text(record)))))
             names.append(record.source)
             signatures += signature(_asked(record)).tobytes()
         return ranks, names, np.frombuffer(signatures, dtype=np.uint8).reshape(-1, PLACES)
@@ -211,8 +210,5 @@ class _Rows:
 
 
 def _asked(record: Record) -> str:
-    """The text that is compared for similarity: the conversation without the system text, which many rows share."""
-    turns = record.prompt
-    if not turns and isinstance(record, Demonstration):
-        turns = record.completion
-    return "\n\n".join(turn.text for turn in turns if turn.role != "system")
+    """The text by which prompts are alike: the whole conversation but for the system text, which many rows share."""
+    return "\n\n".join(turn.text for turn in prompt_or_text(record) if turn.role != "system")

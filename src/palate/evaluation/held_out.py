@@ -7,10 +7,9 @@ from typing import Any, cast
 
 from palate.config.load import config_from_values
 from palate.data import load_records, split_records
-from palate.data.split import prompt_key
 from palate.errors import DataError, UsageError
 from palate.evaluation.subject import RunSpec
-from palate.records import DatasetRequest, PreferencePair
+from palate.records import DatasetRequest, PreferencePair, prompt_key
 from palate.text.encode import EncodedGroup, encode_records
 from palate.text.template import Template
 from palate.training.methods import build_method

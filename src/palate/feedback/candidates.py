@@ -13,7 +13,7 @@ from palate.data.turns.messages import RowError, read_turns
 from palate.errors import ArtifactError, DataError
 from palate.models.generation.generate import Decoding, sampling_seed
 from palate.progress import progress
-from palate.records import Answer, Message, Messages, Record, Role, as_turn
+from palate.records import Answer, Message, Messages, Record, Role, as_turns
 
 # Answers between two writes: the most that a kill can lose.
 _AT_A_TIME = 64
@@ -192,7 +192,7 @@ def _asked(record: Record) -> dict[str, Any]:
     """The fields of a row that hold its prompt."""
     tools = {"tools": record.tools} if record.tools else {}
     columns = {"columns": plain(record.extra)} if record.extra else {}
-    return {"prompt": [as_turn(message) for message in record.prompt], **tools, **columns}
+    return {"prompt": as_turns(record.prompt), **tools, **columns}
 
 
 def _messages(prompt: Any, where: str) -> Messages:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from palate.errors import EngineError, EngineRefused
 from palate.models.generation.generate import Decoding
-from palate.records import Answer, Messages, as_turn
+from palate.records import Answer, Messages, as_turns
 
 if TYPE_CHECKING:
     from openai import APIStatusError, DefaultHttpxClient
@@ -106,7 +106,7 @@ class Engine:
     def _answer(self, prompt: Messages, decoding: Decoding, seed: int, tools: str | None) -> Answer:
         request: dict[str, Any] = {
             "model": self.name,
-            "messages": [as_turn(message, arguments_as_text=True) for message in prompt],
+            "messages": as_turns(prompt, arguments_as_text=True),
             "max_tokens": decoding.max_new_tokens,
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,

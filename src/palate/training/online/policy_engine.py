@@ -15,7 +15,6 @@ from palate.models.generation.engine import Engine
 from palate.models.generation.generate import Decoding
 from palate.models.save import save_pretrained
 from palate.records import Record
-from palate.text.rendering import parse_tools
 from palate.text.template import Template
 
 FOLDER = ".rollout-policy"
@@ -52,10 +51,10 @@ class PolicyEngine:
         found = self.engine.answers([row.prompt for row in rows], decoding, seeds, tools=[row.tools for row in rows])
         all_ids = []
         for row, answer in zip(rows, found, strict=True):
-            tools, ended = parse_tools(row.tools), answer.finish_reason != "length"
-            ids = self.template.answer_ids(row.prompt, answer.text, ended=ended, tools=tools)
+            ended = answer.finish_reason != "length"
+            ids = self.template.answer_ids(row.prompt, answer.text, ended=ended, tools=row.tools)
             # An empty answer has at least the token that ends it.
-            ids = ids or self.template.answer_ids(row.prompt, "", ended=True, tools=tools)
+            ids = ids or self.template.answer_ids(row.prompt, "", ended=True, tools=row.tools)
             all_ids.append(ids[: decoding.max_new_tokens])
         return all_ids
 

@@ -1,4 +1,4 @@
-"""From a config to encoded groups: load, split, encode, and the pre-flight report on what will really be trained."""
+"""From a config to encoded groups: load, split, encode, and report what will be trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from palate.config.stages.rollout import RolloutFields
 from palate.data import FORMATS, LoadedData, load_records, split_records
 from palate.data.formats.kinds import KIND_NAMES
 from palate.data.formats.source_labels import check_labels_used
-from palate.models.reference.store import group_key
 from palate.records import AnyRecord, DatasetRequest, Demonstration, Dropped, Record
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
@@ -26,12 +25,12 @@ from palate.training.methods.multi import ordered_by
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """What a run trains and evaluates on.
+    """Training and held-out groups of a run.
 
     Attributes:
         train: encoded training groups.
-        evaluation: encoded held-out groups; empty where nothing is held out.
-        prompts: the held-out records (or, without any, training ones), to sample answers to their prompts.
+        evaluation: encoded held-out groups; empty if nothing is held out.
+        prompts: held-out records (without any, training records) to sample answers to their prompts.
         report: the pre-flight report, for `data.json`.
         notices: warnings about the training groups.
     """
@@ -50,22 +49,28 @@ class RunData:
     @property
     def prompts_trained(self) -> int:
         """Different prompts among the training groups."""
-        return _different_prompts(self.train)
+        return len({group.prompt_key for group in self.train})
 
     @property
     def prompts_evaluated(self) -> int:
-        """Different prompts among the held-out groups, the units of what is measured on them."""
-        return _different_prompts(self.evaluation)
+        """Different prompts among the held-out groups."""
+        return len({group.prompt_key for group in self.evaluation})
 
     @property
     def identity(self) -> str:
-        """16 hexadecimal digits over what is trained and evaluated on, token for token and in its order."""
+        """16 hexadecimal digits over all groups, their tokens and their order."""
         return _identity(self.train, self.evaluation)
 
-    @property
-    def held_out_identity(self) -> str:
-        """The same over what is evaluated on alone."""
-        return _identity(self.evaluation)
+    def facts(self) -> dict[str, Any]:
+        """Counts and identities for `run.json`."""
+        return {
+            "train_groups": len(self.train),
+            "train_prompts": self.prompts_trained,
+            "eval_groups": len(self.evaluation),
+            "eval_prompts": self.prompts_evaluated,
+            "identity": self.identity,
+            **({"held_out_identity": _identity(self.evaluation)} if self.evaluation else {}),
+        }
 
 
 def _identity(*parts: Sequence[EncodedGroup]) -> str:
@@ -73,7 +78,7 @@ def _identity(*parts: Sequence[EncodedGroup]) -> str:
     for part in parts:
         digest.update(f"{len(part)}:".encode())
         for group in part:
-            digest.update(group_key(group))
+            digest.update(group.content_hash)
             digest.update(repr((group.weight, group.labels)).encode())
     return digest.hexdigest()[:16]
 
@@ -82,7 +87,7 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     """Load and encode the config's datasets as the method trains on them.
 
     Raises:
-        DataError: a dataset cannot be read, or too little of it is left; one line with the counts.
+        DataError: a dataset cannot be read, or too many rows are dropped; one line with the counts.
     """
     mixture = {"temperature": config.mix_temperature, "caps": config.mix_caps}
     loaded = [_load(config, config.dataset, method.traits.record, **mixture)]
@@ -111,12 +116,8 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     return RunData(arranged.groups, held_out, [row for row in asked if row.prompt], report, arranged.notices)
 
 
-def _different_prompts(groups: Sequence[EncodedGroup]) -> int:
-    return len({group.prompt_key for group in groups})
-
-
 def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:
-    """A line for each source whose rows have more than prompts: the policy answers those itself."""
+    """A line for each source that has more than prompts, because online methods train on the policy's own answers."""
     kinds = {form.name: form.kind for form in FORMATS}
     lines = []
     for source in (source for part in loaded for source in part.sources):
@@ -146,7 +147,6 @@ def _encode(config: RunConfig, records: Sequence[Any], template: Template) -> En
         template,
         cutoff_len=config.cutoff_len,
         truncation=config.truncation,
-        workers=config.preprocessing_num_workers,
     )
     if sft is not None and sft.train_on_prompt:
         encoded = replace(encoded, groups=[_all_trained(group) for group in encoded.groups])
@@ -155,7 +155,7 @@ def _encode(config: RunConfig, records: Sequence[Any], template: Template) -> En
 
 
 def _as_trained(record: AnyRecord, config: SftConfig) -> AnyRecord | Dropped:
-    """A demonstration of which `mask_history` leaves the last answer; a row whose flags say otherwise is refused."""
+    """A demonstration as `mask_history` and `train_on_prompt` want it; a row with contrary flags is dropped."""
     if not isinstance(record, Demonstration):
         return record
     if config.train_on_prompt and not all(message.trained for message in (*record.prompt, *record.completion)):
@@ -169,9 +169,9 @@ def _as_trained(record: AnyRecord, config: SftConfig) -> AnyRecord | Dropped:
 
 
 def _all_trained(group: EncodedGroup) -> EncodedGroup:
-    """The group with its prompt as part of its one completion, and every token trained but the very first."""
+    """The group with its prompt as part of its one completion; every token but the first trains."""
     (completion,) = group.completions
     ids = np.concatenate([group.prompt_ids, completion.ids])
     trained = np.ones(len(ids), dtype=np.bool_)
-    trained[:1] = False  # nothing stands before it to predict it from
+    trained[:1] = False  # there is no token before it to predict it from
     return replace(group, prompt_ids=group.prompt_ids[:0], completions=(EncodedCompletion(ids, trained),))
