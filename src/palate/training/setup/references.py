@@ -62,7 +62,7 @@ def build_reference(
             policy does.
         ArtifactError: `reference_cache` names a file that is damaged or belongs to another reference.
     """
-    if not method.needs_reference:
+    if not method.traits.needs_reference:
         return None
     cache = config.reference_cache if isinstance(config, ReferenceFields) else "off"
     live = _live(config, policy, precision, device, stored=cache != "off", longest=longest)
