@@ -143,7 +143,7 @@ def test_a_ranking_by_order_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", ["image", "images", "video", "audio"])
 def test_rows_with_more_than_text_are_refused(tmp_path: Path, column: str) -> None:
     rows = [{"prompt": "What is on it?", "chosen": "a", "rejected": "b", column: [{"path": "x"}]} for _ in range(2)]
-    with pytest.raises(DataError, match=f"row_not_held 2.*has '{column}', which palate cannot hold"):
+    with pytest.raises(DataError, match=f"row_not_held 2.*has '{column}', which palate cannot represent"):
         loaded(tmp_path, rows)
 
 

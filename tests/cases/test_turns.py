@@ -472,7 +472,7 @@ def test_one_row_of_turns_among_texts_is_refused(tmp_path: Path) -> None:
     cut = {**good, "chosen": "[{'role': 'assistant', 'content': 'a"}
     loaded = load_records(written(tmp_path, [good, good, good, odd, cut]), kind=PreferencePair)
     assert [(row.id, row.reason, row.detail.split(": ")[0]) for row in loaded.dropped] == [
-        ("rows.jsonl:4", "turns_as_text", "chosen has turns written as text, which other rows have not"),
+        ("rows.jsonl:4", "turns_as_text", "chosen has turns written as text, unlike other rows"),
         ("rows.jsonl:5", "turns_as_text", "chosen has turns written as text that cannot be parsed"),
     ]
 

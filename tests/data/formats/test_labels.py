@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
+from palate.data.formats.infer_labels import find_coding
 from palate.data.formats.labels import (
     TIE,
     Coding,
     LabelCells,
     LabelCounts,
     Scheme,
-    find_coding,
     is_yes_or_no,
+    label_key,
     names_a_side,
-    spelled,
 )
 from palate.data.turns.messages import RowError
 from palate.errors import DataError
@@ -44,7 +44,7 @@ def coding(
     ],
 )  # fmt: skip
 def test_values_are_counted_under_one_name(value: Any, key: str) -> None:
-    assert spelled(value) == key
+    assert label_key(value) == key
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_values_are_counted_under_one_name(value: Any, key: str) -> None:
         ((3,), NUMBERED, "signed", {3: 1, -1: 0, 0: TIE}),
         ((0, 3), ("a1", "a2", "a3", "a4"), "index", {0: 0, 3: 3}),
         ((1, 4), ("a1", "a2", "a3", "a4"), "index", {1: 0, 4: 3}),
-        ((0, 1), (), "wanted", {0: 0, 1: 1}),
-        ((-1, 0, 1), (), "wanted", {-1: 0, 0: TIE, 1: 1}),
-        (("thumbs_down", True), (), "wanted", {"thumbs_down": 0, True: 1, "yes": 1}),
+        ((0, 1), (), "desirable", {0: 0, 1: 1}),
+        ((-1, 0, 1), (), "desirable", {-1: 0, 0: TIE, 1: 1}),
+        (("thumbs_down", True), (), "desirable", {"thumbs_down": 0, True: 1, "yes": 1}),
     ],
 )
 def test_what_a_set_of_values_means(
@@ -94,9 +94,9 @@ def test_what_a_set_of_values_means(
         ((-4, 1), NUMBERED, "signed"),
         ((1, 2), ("a1", "a2", "a3"), "index"),
         ((0, 3), ("a1", "a2", "a3"), "index"),
-        ((0.5, 1), (), "wanted"),
-        ((1, 2, 3), (), "wanted"),
-        (("fruit", "meat"), (), "wanted"),
+        ((0.5, 1), (), "desirable"),
+        ((1, 2, 3), (), "desirable"),
+        (("fruit", "meat"), (), "desirable"),
     ],
 )
 def test_what_is_not_certain_is_refused(values: tuple[Any, ...], answers: tuple[str, ...], scheme: Scheme) -> None:
@@ -123,7 +123,7 @@ def test_meanings_that_the_user_gives() -> None:
     with pytest.raises(
         DataError, match="labels says that 1 means 'best'; it can mean desirable, undesirable, tie, none"
     ):
-        coding((1, 2), (), "wanted", {"1": "best"})
+        coding((1, 2), (), "desirable", {"1": "best"})
 
 
 def test_a_word_without_meaning_leaves_its_row_out() -> None:

@@ -41,7 +41,7 @@ def test_what_a_call_may_lack() -> None:
         ({"arguments": {}}, "m has no name"),
         ({"name": " "}, "m has no name"),
         ({"type": "custom", "name": "f"}, "type 'custom'"),
-        ({"name": "f", "cache": "x"}, "'cache', which palate cannot hold"),
+        ({"name": "f", "cache": "x"}, "'cache', which palate cannot represent"),
     ],
 )
 def test_what_is_no_call_of_a_function(call: Any, words: str) -> None:

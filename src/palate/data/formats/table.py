@@ -1,4 +1,4 @@
-"""The formats that palate reads, one entry each."""
+"""The table of formats that palate reads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from palate.data.formats import listed, paired, single, voted
 from palate.data.formats.labels import LabelCells
+from palate.data.formats.prompts import WIDE_PROMPT_NAMES, wide_prompt_columns
 from palate.data.formats.rows import COMPLETION_NAMES, PROMPT_NAMES, SHARED_COLUMNS, Origin, RatedAnswers, Reading, Row
 from palate.records import (
     Demonstration,
@@ -24,18 +25,18 @@ Needs: TypeAlias = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One shape of rows.
+    """How rows of one format are recognised and read.
 
     Attributes:
-        name: what reports call it.
-        shape: what a row looks like, for a person.
-        kind: the record that its rows become by nature.
-        needs: the columns it cannot do without, alternatives together.
-        matches: whether a row looks like it.
-        read: a row as a record, or as several; raises `RowError`.
-        reads: further columns that it uses; whatever it does not use is kept in `extra`.
-        labels: the label cells of a row, where what their values mean is found from all rows of a source.
-        uses: the columns that it uses of a row, where they have many spellings; those of `needs` otherwise.
+        name: its name in reports.
+        shape: an example row for messages.
+        kind: the kind of its records before any conversion.
+        needs: required columns; each is a tuple of alternative names.
+        matches: whether a row has this format.
+        read: a row as one record or several; raises `RowError`.
+        reads: optional columns. Columns that are not read are kept in `extra`.
+        labels: the label cells of a row, if label values must be interpreted for the whole source.
+        uses: the required columns of a row, if their names vary too much for `needs`.
     """
 
     name: str
@@ -49,31 +50,31 @@ class Format:
     uses: Callable[[Row], Iterable[str]] | None = None
 
     def columns(self, row: Row) -> frozenset[str]:
-        """Every column of a row that it uses; of an empty row every column that it can use."""
+        """The columns of a row that are read; for an empty row all columns that may be read."""
         if self.uses is not None:
             return frozenset((*SHARED_COLUMNS, *self.reads, *self.uses(row)))
         names = {name for names in self.needs for name in names}
         return frozenset((*SHARED_COLUMNS, *self.reads, *(names - set(self.passed_over(row)))))
 
     def passed_over(self, row: Row) -> list[str]:
-        """A second prompt or answer of a row, under another of the names that they can have: the first is read."""
+        """Columns with a second prompt or answer under another accepted name; only the first is read."""
         either = [names for names in (PROMPT_NAMES, COMPLETION_NAMES) if names in self.needs]
         seconds = (name for names in either for name in [name for name in names if name in row][1:])
         return [name for name in seconds if name not in self.reads and name != "instruction"]
 
 
-def _texts(matches: Callable[[Row, Reading], bool]) -> Callable[[Row, Reading], bool]:
-    """The shape, of rows whose `chosen` is an answer: no number, and no name of an answer in another column."""
+def _chosen_is_answer(matches: Callable[[Row, Reading], bool]) -> Callable[[Row, Reading], bool]:
+    """`matches` restricted to rows whose `chosen` is an answer, not a label that names one."""
     return lambda row, reading: (
         matches(row, reading)
         and not isinstance(row["chosen"], int | float)
         and not voted.chosen_is_label(row)
-        and not listed.chosen_is_place(row)
+        and not listed.chosen_is_index(row)
     )
 
 
 _CHOSEN: Needs = (("chosen",), ("rejected",))
-_TALK: Needs = (paired.CONVERSATION_NAMES,)
+_CONVERSATION: Needs = (paired.CONVERSATION_NAMES,)
 _PROMPT_TURNS: Needs = (paired.PROMPT_TURN_NAMES,)
 _EXCHANGE: Needs = (PROMPT_NAMES, COMPLETION_NAMES)
 _ALPACA_EXTRAS = ("input", "history")
@@ -86,7 +87,7 @@ FORMATS: tuple[Format, ...] = (
         (("chosen_messages",), ("rejected_messages",)),
         paired.is_messages_pair,
         paired.read_messages_pair,
-        paired.PAIR_COLUMNS[2:],
+        paired.GRADE_COLUMNS,
     ),
     Format(
         "openai-preference",
@@ -95,7 +96,7 @@ FORMATS: tuple[Format, ...] = (
         (("input",), ("preferred_output",), ("non_preferred_output",)),
         paired.is_openai_pair,
         paired.read_openai_pair,
-        paired.PAIR_COLUMNS[2:],
+        paired.GRADE_COLUMNS,
     ),
     Format(
         "rejected-response",
@@ -104,7 +105,7 @@ FORMATS: tuple[Format, ...] = (
         (("messages", "conversations", *PROMPT_NAMES), paired.REJECTED_NAMES),
         paired.is_rejected_response,
         paired.read_rejected_response,
-        (*paired.PAIR_COLUMNS[2:], "response", "history"),
+        (*paired.GRADE_COLUMNS, "response", "history"),
     ),
     Format(
         "hh-transcripts",
@@ -120,7 +121,7 @@ FORMATS: tuple[Format, ...] = (
         '{prompt: "\\n\\nHuman: … \\n\\nAssistant:", chosen, rejected}',
         PreferencePair,
         (("prompt",), *_CHOSEN),
-        _texts(paired.is_transcript_prompt_pair),
+        _chosen_is_answer(paired.is_transcript_prompt_pair),
         paired.read_transcript_prompt_pair,
         (*paired.PAIR_COLUMNS, "response"),
     ),
@@ -129,7 +130,7 @@ FORMATS: tuple[Format, ...] = (
         "{conversations: [{from, value}], chosen, rejected}",
         PreferencePair,
         (*_PROMPT_TURNS, *_CHOSEN),
-        _texts(paired.is_conversation_pair),
+        _chosen_is_answer(paired.is_conversation_pair),
         paired.read_conversation_pair,
         paired.PAIR_COLUMNS,
     ),
@@ -137,17 +138,17 @@ FORMATS: tuple[Format, ...] = (
         "answer-lists",
         "{prompt, chosen: [text, …], rejected: [text, …]}",
         PreferencePair,
-        (voted.ASKED_NAMES, *_CHOSEN),
+        (WIDE_PROMPT_NAMES, *_CHOSEN),
         listed.is_answer_lists,
         listed.read_answer_lists,
-        uses=lambda row: (*voted.asked_columns(row), "chosen", "rejected"),
+        uses=lambda row: (*wide_prompt_columns(row), "chosen", "rejected"),
     ),
     Format(
         "alpaca-pairs",
         "{instruction, input, chosen, rejected}",
         PreferencePair,
         (("instruction",), *_CHOSEN),
-        _texts(paired.is_alpaca_pair),
+        _chosen_is_answer(paired.is_alpaca_pair),
         paired.read_alpaca_pair,
         (*paired.PAIR_COLUMNS, *_ALPACA_EXTRAS),
     ),
@@ -156,7 +157,7 @@ FORMATS: tuple[Format, ...] = (
         "{prompt, chosen, rejected}",
         PreferencePair,
         (PROMPT_NAMES, *_CHOSEN),
-        _texts(paired.is_prompt_pair),
+        _chosen_is_answer(paired.is_prompt_pair),
         paired.read_prompt_pair,
         paired.PAIR_COLUMNS,
     ),
@@ -185,7 +186,7 @@ FORMATS: tuple[Format, ...] = (
         (("question",), ("response_j",), ("response_k",)),
         paired.is_stack_exchange,
         paired.read_stack_exchange,
-        paired.PAIR_COLUMNS[2:],
+        paired.GRADE_COLUMNS,
     ),
     Format(
         "label-studio",
@@ -201,14 +202,14 @@ FORMATS: tuple[Format, ...] = (
         "{prompt, response_1, response_2, label} or {prompt, response_1, response_2, score_1, score_2}",
         PreferencePair,
         (
-            voted.ASKED_NAMES,
+            WIDE_PROMPT_NAMES,
             ("response_1", "answer_1", "output_1", "response_a", "answer_a", "response1", "answer1", "response_0"),
             ("response_2", "answer_2", "output_2", "response_b", "answer_b", "response2", "answer2", "response_1"),
             ("label", *voted.LABEL_NAMES),
         ),
         voted.is_two_answers,
         voted.read_two_answers,
-        paired.PAIR_COLUMNS[2:],
+        paired.GRADE_COLUMNS,
         labels=voted.label_cells,
         uses=voted.used_columns,
     ),
@@ -216,7 +217,7 @@ FORMATS: tuple[Format, ...] = (
         "ranked-answers",
         "{prompt, answers: [{answer, rank}]}",
         Ranking,
-        (voted.ASKED_NAMES, listed.LIST_NAMES, listed.RANK_NAMES),
+        (WIDE_PROMPT_NAMES, listed.LIST_NAMES, listed.RANK_NAMES),
         listed.is_ranked_answers,
         listed.read_ranked_answers,
         uses=listed.used_columns,
@@ -225,7 +226,7 @@ FORMATS: tuple[Format, ...] = (
         "best-of-list",
         "{prompt, answers: [text, …], best: 1}",
         PreferencePair,
-        (voted.ASKED_NAMES, listed.LIST_NAMES, listed.BEST_NAMES),
+        (WIDE_PROMPT_NAMES, listed.LIST_NAMES, listed.BEST_NAMES),
         listed.is_best_of_list,
         listed.read_best_of_list,
         labels=listed.best_cells,
@@ -269,7 +270,7 @@ FORMATS: tuple[Format, ...] = (
         "labelled-messages",
         "{messages, label: true or false}",
         LabelledCompletion,
-        (*_TALK, single.LABEL_NAMES),
+        (*_CONVERSATION, single.LABEL_NAMES),
         lambda row, reading: single.has_conversation(row, reading) and single.is_labelled(row, reading),
         single.read_labelled,
         labels=single.label_cells,
@@ -305,7 +306,7 @@ FORMATS: tuple[Format, ...] = (
         "messages",
         "{messages: [{role, content}]} or {conversations: [{from, value}]}",
         Demonstration,
-        _TALK,
+        _CONVERSATION,
         single.is_messages,
         single.read_messages,
     ),
@@ -338,4 +339,4 @@ FORMATS: tuple[Format, ...] = (
         _ALPACA_EXTRAS,
     ),
 )
-"""From the most particular shape to the most general: of two that fit equally well the first is meant."""
+"""From the most specific format to the most general one: the first of several equally good matches is used."""

@@ -1,4 +1,4 @@
-"""Rows into a file: JSON Lines, JSON, CSV, TSV (also packed), Parquet and Arrow; written aside, then put in place."""
+"""Writes rows to JSON Lines, JSON, CSV, TSV (also compressed), Parquet and Arrow files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,16 +25,16 @@ _BATCH = 1000
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Writes rows as the file's name says, and gives their number. A file that was there is replaced at the end.
+    """Writes rows in the file type of the path and returns their number. An existing file is replaced at the end.
 
-    CSV and TSV hold text: other values stand there as JSON. In Parquet and Arrow a column whose values are not all of
-    one plain type is JSON text as well.
+    In CSV and TSV files values other than text are written as JSON. So are, in Parquet and Arrow files, the values of
+    a column with several types or with nested values other than turns.
     """
     kind = file_type(path)
     if kind is None:
         raise DataError(f"{path}: unknown type of file; palate writes .jsonl, .json, .csv, .tsv, .parquet and .arrow")
     if kind in ("parquet", "arrow") and path.suffix in (".gz", ".zst"):
-        raise DataError(f"{path}: Parquet and Arrow files are packed inside; leave {path.suffix} out")
+        raise DataError(f"{path}: Parquet and Arrow files are compressed already; leave {path.suffix} out")
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = beside(path, "tmp")
@@ -41,7 +42,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
             if kind in ("parquet", "arrow"):
                 count = _write_columns(aside, kind, rows)
             else:
-                with _open_packed(aside, path.suffix.lower()) as stream:
+                with _open_compressed(aside, path.suffix.lower()) as stream:
                     count = _TEXT_WRITERS[kind](stream, rows)
             with aside.open("rb") as file:
                 os.fsync(file.fileno())
@@ -61,7 +62,7 @@ def write_parts(files: Mapping[str, Path], rows: Iterable[tuple[str, Mapping[str
     folder = next(iter(files.values())).parent
     with write_errors(folder), ExitStack() as stack:
         streams = {
-            part: stack.enter_context(path.open("w", encoding="utf-8", errors=_UNWRITABLE, newline=""))
+            part: stack.enter_context(path.open("w", encoding="utf-8", errors=_ENCODING_ERRORS, newline=""))
             for part, path in files.items()
         }
         for part, row in rows:
@@ -72,10 +73,10 @@ def write_parts(files: Mapping[str, Path], rows: Iterable[tuple[str, Mapping[str
 
 
 @contextmanager
-def _open_packed(path: Path, suffix: str) -> Iterator[TextIO]:
+def _open_compressed(path: Path, suffix: str) -> Iterator[TextIO]:
     with path.open("wb") as raw:
         if suffix == ".gz":
-            # No name and no time inside: equal rows make equal bytes.
+            # Without name and time in the header equal rows give equal bytes.
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed, _text(packed) as stream:
                 yield stream
         elif suffix == ".zst":
@@ -87,15 +88,15 @@ def _open_packed(path: Path, suffix: str) -> Iterator[TextIO]:
 
 
 def _text(raw: Any) -> io.TextIOWrapper:
-    return io.TextIOWrapper(raw, encoding="utf-8", errors=_UNWRITABLE, newline="")
+    return io.TextIOWrapper(raw, encoding="utf-8", errors=_ENCODING_ERRORS, newline="")
 
 
-# A lone surrogate (half an emoji in a column nobody reads) becomes its escape, which in JSON is what it was.
-_UNWRITABLE = "backslashreplace"
+# A lone surrogate (half an emoji in an unread column) is written as its escape, which JSON reads back unchanged.
+_ENCODING_ERRORS = "backslashreplace"
 
 
 def _writable(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-8", _UNWRITABLE).decode()
+    return text if text.isascii() else text.encode("utf-8", _ENCODING_ERRORS).decode()
 
 
 def _json(value: Any) -> str:
@@ -119,16 +120,8 @@ def _write_array(stream: TextIO, rows: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-def _write_csv(stream: TextIO, rows: Iterable[Mapping[str, Any]]) -> int:
-    return _write_cells(stream, rows, ",")
-
-
-def _write_tsv(stream: TextIO, rows: Iterable[Mapping[str, Any]]) -> int:
-    return _write_cells(stream, rows, "\t")
-
-
 def _write_cells(stream: TextIO, rows: Iterable[Mapping[str, Any]], delimiter: str) -> int:
-    """The header needs all columns, so rows wait in memory; CSV is not for files larger than that."""
+    """CSV or TSV. All rows are kept in memory, because the header needs the columns of all of them."""
     kept = list(rows)
     names = list(dict.fromkeys(name for row in kept for name in row))
     plain, quoted = (
@@ -136,7 +129,7 @@ def _write_cells(stream: TextIO, rows: Iterable[Mapping[str, Any]], delimiter: s
         for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
     )
     for cells in (names, *([_cell(row.get(name)) for name in names] for row in kept)):
-        # A lone carriage return ends a line for readers, but csv sees no need to quote it.
+        # Readers end a line at a lone carriage return, but csv does not quote it by default.
         (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
     return len(kept)
 
@@ -147,15 +140,20 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else _json(value)
 
 
-_TEXT_WRITERS = {"jsonl": _write_lines, "json": _write_array, "csv": _write_csv, "tsv": _write_tsv}
+_TEXT_WRITERS = {
+    "jsonl": _write_lines,
+    "json": _write_array,
+    "csv": partial(_write_cells, delimiter=","),
+    "tsv": partial(_write_cells, delimiter="\t"),
+}
 
 
 def _write_columns(path: Path, kind: str, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Two passes, since the types of all columns must be known first; between them the rows lie on disk as lines."""
+    """Parquet or Arrow, in two passes: column types must be known first, so the rows are written as JSON Lines before."""
     lines = path.with_name(f"{path.name}.jsonl")
     types: dict[str, pa.DataType | None] = {}
 
-    def noted() -> Iterator[Mapping[str, Any]]:
+    def rows_with_types() -> Iterator[Mapping[str, Any]]:
         for row in rows:
             row = {_writable(name): value for name, value in row.items()}
             for name, value in row.items():
@@ -165,8 +163,8 @@ def _write_columns(path: Path, kind: str, rows: Iterable[Mapping[str, Any]]) -> 
             yield row
 
     try:
-        with lines.open("w", encoding="utf-8", errors=_UNWRITABLE) as stream:
-            count = _write_lines(stream, noted())
+        with lines.open("w", encoding="utf-8", errors=_ENCODING_ERRORS) as stream:
+            count = _write_lines(stream, rows_with_types())
         fields = {name: _WRITTEN_AS.get(found, found) for name, found in types.items()}
         schema = pa.schema(list(fields.items()))
         batches = _batches(lines, schema, {name for name, found in types.items() if found == _MIXED})
@@ -188,15 +186,15 @@ _TURNS = {
     for names in (("role", "content"), ("from", "value"))
 }
 _MIXED = pa.null()
-"""Marks a column that no plain type fits."""
+"""Marks a column with several types."""
 _LONG = pa.uint64()
-"""Marks a column of whole numbers of which one is too long for a float."""
+"""Marks a column of whole numbers, at least one of which a float cannot represent exactly."""
 _WRITTEN_AS = {None: pa.string(), _MIXED: pa.string(), _LONG: pa.int64()}
 _LONGEST_EXACT = 2**53
 
 
 def _arrow_type(value: Any) -> pa.DataType | None:
-    """The type of a plain value; None for null, which fits every type."""
+    """The Arrow type of a value; None for null, which fits every type."""
     if value is None:
         return None
     if isinstance(value, bool):
@@ -214,7 +212,7 @@ def _arrow_type(value: Any) -> pa.DataType | None:
     if isinstance(value, list) and value:
         inner = {_arrow_type(element) for element in value}
         if len(inner) == 1 and (only := inner.pop()) is not None and pa.types.is_nested(only):
-            return pa.list_(only)  # turns, and lists of turns; what else nests stays JSON
+            return pa.list_(only)  # turns and lists of turns; other nested values are JSON
     return _MIXED
 
 
