@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,8 +34,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from palate.models.attention import cpu
 from palate.models.attention.cpu import Segment, segments, tree_backward, tree_forward
 from palate.models.attention.tree import TREE
-from palate.models.casts import reuse_casts
-from palate.models.cpu import head, layers
+from palate.models.cpu import head
 from palate.models.cpu.allocator import keep_freed_memory
 from palate.models.cpu.layers import apply_fused
 from palate.models.score import dense_logps, head_of, install
@@ -242,22 +240,9 @@ def head_pieces(dtype: torch.dtype) -> Iterator[Comparison]:
 def layer_pieces(dtype: torch.dtype) -> Iterator[Comparison]:
     run = partial(step, dtype=dtype)
     stock, ours = tiny_stack(fuse=False), tiny_stack(fuse=True)
-    yield Comparison("four layers, all weights: stock → fused", True, lambda: run(stock), lambda: run(ours))
-    if dtype != torch.float32:
-        yield Comparison(
-            "four layers, two passes a step: cast at each use → once",
-            True,
-            lambda: run(ours, passes=2, reuse=False),
-            lambda: run(ours, passes=2),
-        )
-    wrapped = _with_lora(tiny_stack(fuse=True))
-    pieces = _with_lora(tiny_stack(fuse=True))
-
-    def through_modules() -> None:
-        with _no_projections():
-            run(pieces)
-
-    yield Comparison("four layers, LoRA: through its modules → inside", True, through_modules, lambda: run(wrapped))
+    yield Comparison("four layers, all weights: stock → fused", True, partial(run, stock), partial(run, ours))
+    stock, ours = _with_lora(tiny_stack(fuse=False)), _with_lora(tiny_stack(fuse=True))
+    yield Comparison("four layers, LoRA: stock → fused", True, partial(run, stock), partial(run, ours))
 
 
 def tiny_stack(*, fuse: bool) -> Any:
@@ -282,14 +267,12 @@ def _with_lora(model: Any) -> Any:
     return get_peft_model(model, LoraConfig(r=16, target_modules="all-linear"))
 
 
-def step(model: Any, *, dtype: torch.dtype, passes: int = 1, reuse: bool = True) -> None:
+def step(model: Any, *, dtype: torch.dtype) -> None:
     """Forward and backward of the pairs in this precision, as a training step runs them."""
     batch = pairs()
-    with reuse_casts() if reuse else nullcontext():
-        for _ in range(passes):
-            with autocast(dtype):
-                scores = model(**batch.model_inputs())
-            scores.logps.sum().backward()
+    with autocast(dtype):
+        scores = model(**batch.model_inputs())
+    scores.logps.sum().backward()
     model.zero_grad()
 
 
@@ -305,17 +288,6 @@ def pairs() -> Batch:
 
     groups = [EncodedGroup("pair", ids(prompt), tuple(map(answer, answers))) for prompt, *answers in PAIRS]
     return pack(groups)
-
-
-@contextmanager
-def _no_projections() -> Iterator[None]:
-    """Fused layers that call every linear layer as a module."""
-    known = layers.projection_of
-    layers.projection_of = lambda _: None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        layers.projection_of = known
 
 
 # ---- products

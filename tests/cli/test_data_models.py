@@ -123,5 +123,5 @@ def test_a_mistake_is_one_line(dataset: str, model: str, tmp_path: Path, monkeyp
         run("curate", dataset, "-o", out, "--rules", str(tmp_path / "rules.yaml"))
     from palate.data.curate import curate, read_rules
 
-    with pytest.raises(ConfigError, match="nothing to make vectors with"):
+    with pytest.raises(ConfigError, match="needs a sentence embedding model"):
         curate(dataset, out, read_rules({"rules": ["embedding_difference"]}))

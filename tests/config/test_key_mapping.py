@@ -56,8 +56,8 @@ def test_all_keys_without_effect_are_one_line() -> None:
     (line,) = found.lines()
     assert line == (
         "no effect here: overwrite_cache: true (no tokenised dataset is cached); "
-        "flash_attn: fa2 (attention chooses how attention is computed); "
-        "packing: false (batches are always packed, and rows never see each other); "
+        "flash_attn: fa2 (attention chooses the attention kernel); "
+        "packing: false (batches are always packed, and rows do not attend to each other); "
         "ray_num_workers: 4 (torchrun or accelerate starts the processes)"
     )
 
@@ -202,7 +202,7 @@ def test_a_mixture_by_llamafactorys_keys(dataset: Any, strategy: Any, probs: Any
 @pytest.mark.parametrize(
     ("strategy", "probs", "words"),
     [
-        ("interleave_over", "0.7,0.3", "no row is drawn twice"),
+        ("interleave_over", "0.7,0.3", "no row is used twice"),
         ("interleave_under", "0.7", "must be 2 numbers"),
         ("interleave_under", "0.7,much", "must be 2 numbers"),
         ("interleave_under", "1,0", "numbers above 0"),

@@ -71,7 +71,7 @@ def test_the_other_keys_that_llamafactory_users_have(write: Callable[[str], Path
     assert config.report_to == []
     assert loaded.notices == (
         "bf16: true is read as precision: bf16",
-        "no effect here: plot_loss: true (report.html always draws the loss); "
+        "no effect here: plot_loss: true (report.html always shows the loss); "
         "overwrite_cache: true (no tokenised dataset is cached)",
     )
 
@@ -121,7 +121,7 @@ def test_an_override_of_a_list_or_mapping(write: Callable[[str], Path]) -> None:
         ("columns: [a]", "columns must be a mapping, not [a]"),
         ("report_to: mlflow", "report_to must be tensorboard or wandb, not mlflow"),
         ("pref_loss: sigmoyd", "pref_loss: there is no objective 'sigmoyd'; did you mean sigmoid?"),
-        ("pref_beta: -0.1", "pref_beta: -0.1 must be in (0, ∞)"),
+        ("pref_beta: -0.1", "pref_beta must be above 0, not -0.1"),
         ("stage: dpo", "stage is given twice, first on line 1"),
         ("hf_hub_token: abc", "hf_hub_token holds a secret"),
     ],
@@ -149,7 +149,7 @@ def test_what_is_missing_is_said_with_its_meaning(write: Callable[[str], Path]) 
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     dataset, output_dir = caught.value.lines
-    assert dataset.startswith(f"{path}: dataset is missing: what to train on: a file, folder")
+    assert dataset.startswith(f"{path}: dataset is missing: training data: a file, folder")
     assert output_dir.startswith(f"{path}: output_dir is missing: the run directory")
     with pytest.raises(ConfigError, match=r"stage is missing; add `stage: dpo` \(one of sft, .*dpo"):
         load_config(write("dataset: a\n"))
@@ -166,7 +166,7 @@ def test_every_wrong_key_has_a_line_of_one_message(write: Callable[[str], Path])
     lines = sorted(line.removeprefix(f"{path}:") for line in caught.value.lines)
     assert [re.match(r"(\d+|--set): [^;,]*", line)[0] for line in lines] == [  # type: ignore[index]
         "--set: lora_rank must be at least 1",
-        "10: pref_beta: -0.1 must be in (0",
+        "10: pref_beta must be above 0",
         "11: simpo_gamma: 2.0 has no effect on pref_loss: sigmoid",
         "12: max_steps must be -1 (leave it to num_train_epochs) or at least 1",
         "13: push_to_hub: yes is not available",
@@ -239,9 +239,9 @@ def test_pipelines_are_left_to_train(write: Callable[[str], Path], key: str) -> 
     [
         ("lora_rank: 4", "lora_rank has no effect with finetuning_type: full"),
         ("finetuning_type: lora\nfreeze_trainable_layers: 3", "freeze_trainable_layers has no effect with"),
-        ("warmup_ratio: 0.1\nwarmup_steps: 10", "warmup_ratio has no effect beside warmup_steps"),
+        ("warmup_ratio: 0.1\nwarmup_steps: 10", "warmup_ratio has no effect together with warmup_steps"),
         ("eval_steps: 5", "eval_steps has no effect with eval_strategy: no"),
-        ("max_steps: 5\nnum_train_epochs: 2", "num_train_epochs has no effect beside max_steps"),
+        ("max_steps: 5\nnum_train_epochs: 2", "num_train_epochs has no effect together with max_steps"),
         ("wandb_project: p", "wandb_project has no effect without report_to: wandb"),
     ],
 )
@@ -279,7 +279,7 @@ def test_true_is_no_number(key: str) -> None:
 @pytest.mark.parametrize(
     ("rewards", "said"),
     [
-        ([{"reward": "length:longer"}, {"reward": "a:b", "wieght": 1}], "rewards, number 2: wieght is no key here"),
+        ([{"reward": "length:longer"}, {"reward": "a:b", "wieght": 1}], "rewards, number 2: wieght is not a known key"),
         ([{"reward": "length:longer", "weight": "much"}], "rewards, number 1: weight must be a number, not much"),
         ([], "rewards must be not empty, not []"),
     ],

@@ -106,8 +106,12 @@ def test_overrides_hold_for_the_whole_file(tmp_path: Path) -> None:
             {"stage": "dpo", "rounds": 2, "overwrite_output_dir": "nein"},
             "overwrite_output_dir: nein must be true or false",
         ),
-        ({**ONLINE, "candidate_url": "http://e/v1"}, "candidate_url needs candidate_model beside it"),
+        ({**ONLINE, "candidate_url": "http://e/v1"}, "candidate_url needs candidate_model as well"),
         ({**ONLINE, "candidate_sync": "none"}, "candidate_sync has no effect without candidate_url"),
+        (
+            {**ONLINE, "candidate_url": "e/v1", "candidate_model": "m", "candidate_sync": "none"},
+            "candidate_url: e/v1 must begin with http",
+        ),
         (
             {**ONLINE, "candidate_url": "http://e/v1", "candidate_model": "m", "candidate_sync": "push"},
             "candidate_sync: push is not none, module:function",

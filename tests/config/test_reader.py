@@ -109,7 +109,7 @@ def test_what_is_no_config_is_one_line_with_its_place(tmp_path: Path, text: str,
 
 
 def test_an_empty_file_says_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"run.yaml: the file is empty; a config names at least stage"):
+    with pytest.raises(ConfigError, match=r"run.yaml: the file is empty; a config has at least stage"):
         read(tmp_path, "# nothing\n")
 
 
@@ -170,7 +170,7 @@ def test_a_whole_file_is_read_by_the_same_rules(tmp_path: Path) -> None:
 def test_a_few_lines_that_stand_for_billions_of_values_are_refused_at_once(tmp_path: Path) -> None:
     lines = ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in pairwise("abcdefghi")]
-    with pytest.raises(ConfigError, match=r"run\.yaml:1: its anchors and aliases stand for more than 100,000 values"):
+    with pytest.raises(ConfigError, match=r"run\.yaml:1: its anchors and aliases expand to more than 100,000 values"):
         read(tmp_path, "\n".join(lines))
     assert read(tmp_path, "a: &a [1, 2]\nb: *a\n") == {"a": [1, 2], "b": [1, 2]}
 

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from palate.config.objectives.lookup import OBJECTIVES, OPTIONS
 from palate.config.run import STAGES, DpoConfig, SftConfig
 from palate.config.stages.optimisation import Optimiser
-from palate.config.stages.preference import OBJECTIVE_KEYS
+from palate.config.stages.preference import ObjectiveFields
 from palate.errors import ConfigError
+
+OBJECTIVE_KEYS = ObjectiveFields.objective_keys()
 
 
 def dpo(**values: Any) -> DpoConfig:
@@ -88,7 +90,7 @@ def test_datasets_come_in_three_forms() -> None:
             | {"val_size": 0.1},
             "multiple of eval_steps",
         ),
-        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "moves at evaluations, but eval_strategy is no"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "changes at evaluations, but eval_strategy is no"),
         ({"lr_scheduler_type": "cosine_with_min_lr"}, "needs exactly one of min_lr and min_lr_rate"),
         ({"max_steps": 0}, "max_steps must be -1"),
         ({"max_tokens_per_batch": 0}, "at least 1"),

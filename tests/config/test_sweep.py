@@ -83,7 +83,7 @@ def test_a_config_is_swept_from_the_command_line(tmp_path: Path) -> None:
         ({"pref_beta": []}, {}, "pref_beta needs a list of values"),
         ({}, {}, "takes keys with lists of values"),
         ("pref_beta", {}, "takes keys with lists of values"),
-        ({"pref_beta": [0.1, 0.1]}, {}, "point 2 (pref_beta: 0.1) is there twice"),
+        ({"pref_beta": [0.1, 0.1]}, {}, "point 2 (pref_beta: 0.1) occurs twice"),
         ({"output_dir": ["a", "b"]}, {}, "output_dir cannot be swept"),
         ({"stage": ["dpo", "kto"]}, {}, "stage cannot be swept"),
         ({"pref_bta": [0.1]}, {}, "point 1: unknown key pref_bta; did you mean pref_beta?"),
@@ -104,5 +104,5 @@ def test_what_cannot_be_swept_is_said_in_one_line(
 
 def test_one_run_is_not_many(tmp_path: Path) -> None:
     path = config_file(tmp_path / "sweep.yaml", {**BASE, "sweep": {"seed": [1]}})
-    with pytest.raises(ConfigError, match="sweep makes many runs"):
+    with pytest.raises(ConfigError, match="sweep makes several runs"):
         load_config(path)

@@ -10,10 +10,10 @@ import torch
 
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
-from palate.models.reference.kinds import FrozenCopy, score
+from palate.models.reference.kinds import FrozenCopy
 from palate.models.reference.store import ReferenceStore
 from palate.models.reference.stored import StoredReference, fill
-from palate.models.score import TokenLogps, per_completion
+from palate.models.score import TokenLogps, per_completion, score
 from palate.models.trunk import TrunkCache
 from palate.models.tuning.trainable import train_last_layers
 from palate.objectives import PairLogps

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from palate.models.probe.probe import probe
-from palate.models.reference.kinds import score
+from palate.models.score import score
 from palate.models.trunk import TrunkCache, first_trainable_layer
 from palate.models.tuning.trainable import decoder_layers, train_last_layers
 from palate.text.batch import pack, pad

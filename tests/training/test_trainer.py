@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,8 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from palate.artifacts import checkpoints, verify_folder
 from palate.errors import NonFiniteError
-from palate.models.casts import cast
-from palate.training.scoring import Scoring
 from palate.training.trainer import PalateTrainer
 from runs import distance, metrics, pairs, run, run_json, weights, write_rows
 
@@ -47,19 +44,6 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(
     assert verify_folder(kept) == []
     assert all(value.isfinite().all() for value in weights(kept).values())
     assert not (tmp_path / "run" / "model.safetensors").exists()
-
-
-def test_no_cast_is_remembered_after_a_step_that_failed(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: Any) -> None:
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(Scoring, "loss", fail)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        run(model, tmp_path / "run", max_steps=1)
-    weight = torch.ones(4)
-    assert cast(weight, torch.bfloat16) is not cast(weight, torch.bfloat16)
 
 
 def test_a_model_with_a_nan_in_it_names_the_rows(model: Path, tmp_path: Path) -> None:

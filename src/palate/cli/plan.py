@@ -56,7 +56,7 @@ def command(
 def facts(config: RunConfig) -> dict[str, str]:
     """What follows from the config without reading model or data, by name."""
     from palate.config.objectives.lookup import loss_at_start
-    from palate.config.stages.online import GrpoConfig, PpoConfig
+    from palate.config.run import GrpoConfig, PpoConfig
     from palate.config.stages.preference import ObjectiveChoice, ReferenceFields
 
     batch = config.per_device_train_batch_size * config.gradient_accumulation_steps

@@ -1,4 +1,4 @@
-"""What all config classes share: frozen plain values, no unknown keys, no NaN."""
+"""The base class of all config classes: frozen plain values, no unknown keys, no NaN."""
 
 from __future__ import annotations
 
@@ -7,69 +7,59 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
-# The largest whole number that numpy takes as a seed and every library as a length.
-MOST = 2**31 - 1
+# The largest seed that numpy accepts, and the largest length that every library does.
+MAX_INT = 2**31 - 1
 
-_SWITCH = {"yes": True, "on": True, "no": False, "off": False, "true": True, "false": False}
+_TRUTH_VALUES = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
 
 
 def truth(value: Any) -> bool | None:
-    """True or false for a truth value and for the words that mean one; None for anything else."""
+    """True or false for a truth value and for a word that means one; None for anything else."""
     if isinstance(value, bool):
         return value
-    return _SWITCH.get(value.lower()) if isinstance(value, str) else None
+    return _TRUTH_VALUES.get(value.lower()) if isinstance(value, str) else None
 
 
 class Fields(BaseModel):
-    """A topic of a run's config. A stage is a class that inherits the topics it uses."""
+    """Config keys of one topic. The config class of a stage inherits the topics that the stage uses."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         allow_inf_nan=False,
-        coerce_numbers_to_str=True,  # `run_name: 2024` means the text
-        protected_namespaces=(),  # model_name_or_path is the field's name everywhere
+        coerce_numbers_to_str=True,  # `run_name: 2024` is text
+        protected_namespaces=(),  # model_name_or_path is the usual name
     )
 
     @field_validator("*", mode="before")
     @classmethod
-    def _truth_is_no_number(cls, value: Any, field: ValidationInfo) -> Any:
-        """Python counts true as 1, and `seed: true` is a mistake."""
-        if isinstance(value, bool) and _is_number(cls.model_fields[str(field.field_name)].annotation):
+    def _check_truth_values(cls, value: Any, field: ValidationInfo) -> Any:
+        """`no` and `on` are truth values where the field is a switch; true is not a number, as it is in Python."""
+        types = plain_types(cls.model_fields[str(field.field_name)].annotation)
+        if bool in types:
+            switch = truth(value)
+            return value if switch is None else switch
+        if isinstance(value, bool) and {int, float} & types:
             raise ValueError(f"{field.field_name} must be a number, not {str(value).lower()}")
         return value
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _switches_take_words(cls, value: Any, field: ValidationInfo) -> Any:
-        """`resume_from_checkpoint: no` is no path called "no"."""
-        switch = truth(value)
-        takes = bool in _kinds(cls.model_fields[str(field.field_name)].annotation)
-        return switch if takes and switch is not None else value
-
     @field_validator("*", mode="after")
     @classmethod
-    def _whole_numbers_are_countable(cls, value: Any, field: ValidationInfo) -> Any:
-        """Beyond this, seeds and lengths overflow in the middle of a run."""
-        if isinstance(value, int) and abs(value) > MOST:
-            raise ValueError(f"{field.field_name} must be at most {MOST}, not {value}")
+    def _check_size(cls, value: Any, field: ValidationInfo) -> Any:
+        """Larger seeds and lengths would overflow during the run."""
+        if isinstance(value, int) and abs(value) > MAX_INT:
+            raise ValueError(f"{field.field_name} must be at most {MAX_INT}, not {value}")
         return value
 
     def resolved(self) -> dict[str, Any]:
-        """Every key with the value that holds, as plain JSON values: what `run.json` and `palate plan` show."""
+        """Every key with its value, given or default, as JSON values: the content of `run.json` and `palate plan`."""
         return self.model_dump(mode="json")
 
 
-def _is_number(annotation: Any) -> bool:
-    """Whether a field takes numbers and no truth values."""
-    kinds = _kinds(annotation)
-    return bool({int, float} & kinds) and bool not in kinds
-
-
-def _kinds(annotation: Any) -> set[Any]:
-    """The types of a union, without what only annotates them."""
+def plain_types(annotation: Any) -> set[Any]:
+    """The types of a union, without `Annotated`."""
     if get_origin(annotation) is Annotated:
-        return _kinds(get_args(annotation)[0])
+        return plain_types(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return {kind for part in get_args(annotation) for kind in _kinds(part)}
+        return {kind for part in get_args(annotation) for kind in plain_types(part)}
     return {annotation}

@@ -1,7 +1,8 @@
-"""docs/config.md, written from the config classes: `python -m palate.config.docs docs/config.md`."""
+"""docs/config.md, generated from the config classes: `python -m palate.config.docs docs/config.md`."""
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,63 +25,31 @@ from palate.config.key_mapping_table import (
 from palate.config.pipeline import DriftFields, RoundFields, SamplingFields
 from palate.config.reader import as_yaml
 from palate.config.run import STAGES
-from palate.config.stages.data import DataFields
-from palate.config.stages.health import HealthFields
-from palate.config.stages.kto import UnpairedObjectiveFields
-from palate.config.stages.model import ModelFields, TuningFields
-from palate.config.stages.online import GrpoFields, PpoFields
-from palate.config.stages.optimisation import NoiseFields, OptimisationFields
-from palate.config.stages.preference import ObjectiveFields, ReferenceFields, SampleFields
-from palate.config.stages.rm import RewardObjectiveFields
-from palate.config.stages.rollout import RolloutFields
-from palate.config.stages.sft import SftFields
-from palate.config.stages.trainer import DeviceFields, EvaluationFields, LogFields, OutputFields
-
-TOPICS: tuple[tuple[str, type[Fields]], ...] = (
-    ("Model", ModelFields),
-    ("What is trained", TuningFields),
-    ("Data", DataFields),
-    ("Trained turns", SftFields),
-    ("Objective", ObjectiveFields),
-    ("Objective on single answers", UnpairedObjectiveFields),
-    ("Objective of a reward model", RewardObjectiveFields),
-    ("Answers sampled in training", RolloutFields),
-    ("PPO", PpoFields),
-    ("GRPO and RLOO", GrpoFields),
-    ("Reference", ReferenceFields),
-    ("Optimisation", OptimisationFields),
-    ("Noise", NoiseFields),
-    ("Output", OutputFields),
-    ("Evaluation and saving", EvaluationFields),
-    ("Logging", LogFields),
-    ("Samples", SampleFields),
-    ("Health", HealthFields),
-    ("Devices", DeviceFields),
-)
 
 INTRODUCTION = """\
 # Config
 
 <!-- Written by `python -m palate.config.docs docs/config.md` from the config classes. Edit those. -->
 
-A run is one flat YAML file, and `--set key=value` overrides any key of it, the last one winning:
+A run is described by a flat YAML file. `--set key=value` overrides a key; the last one wins:
 
     palate train run.yaml --set learning_rate=1e-6 --set output_dir=runs/second
-    palate plan run.yaml      # every key as it would run, without running
+    palate plan run.yaml      # prints every key with its value, without running
 
-`stage`, `model_name_or_path`, `dataset` and `output_dir` must be there; all else has a default. Keys have the names and
-meanings of LLaMA-Factory and of transformers' `TrainingArguments`, so a file of either runs as it is; where palate's
-default differs, the tables say so by showing it (`finetuning_type` is `full`, `dropout` is off). A key that is `null`
-is a key left out; `report_to: null` means none.
+`stage`, `model_name_or_path`, `dataset` and `output_dir` are required; all other keys have a default. Keys have the
+names and meanings of LLaMA-Factory and of transformers' `TrainingArguments`, so their files can be used unchanged. Some
+defaults differ (`finetuning_type` is `full`, `dropout` is off); the tables show palate's. A key that is `null` counts
+as missing; `report_to: null` means none.
 
-- An unknown key is refused, with the nearest known one. So is a key of another stage, and an option that the chosen
-  objective does not use. One message has a line for every key that is wrong.
-- `5e-7` is a number, with or without a dot. `no`, `off`, `yes` and `on` are false and true where a key is a switch, and
-  words everywhere else.
-- `--set` also reaches into mappings and lists: `--set lr_scheduler_kwargs.min_lr=1e-7`, `--set stages.1.pref_beta=0.2`.
-- A key given twice in one file is refused, and so is a secret: keys belong in environment variables
-  (`WANDB_API_KEY`, `HF_TOKEN`).
-- `~`, `$VAR` and `${VAR}` in a path are expanded when the config is read, and a variable that is not set is refused.
+- Unknown keys are refused, with the nearest known one. So are keys of another stage, and options that the chosen
+  objective does not use. One error message lists all wrong keys.
+- `5e-7` is a number, with or without a dot. `no`, `off`, `yes` and `on` are false and true for keys that are switches,
+  and text for all others.
+- `--set` also sets values in mappings and lists: `--set lr_scheduler_kwargs.min_lr=1e-7`,
+  `--set stages.1.pref_beta=0.2`.
+- A key that occurs twice in a file is refused. So is a secret: put keys into environment variables (`WANDB_API_KEY`,
+  `HF_TOKEN`).
+- `~`, `$VAR` and `${VAR}` in paths are expanded when the config is read; a variable that is not set is refused.
   Relative paths start at the folder in which the command runs.
 """
 
@@ -88,13 +57,29 @@ is a key left out; `report_to: null` means none.
 def config_page() -> str:
     """The whole page, Markdown."""
     parts = [INTRODUCTION, _stage_table()]
-    for title, topic in TOPICS:
-        stages = [name for name, config_class in STAGES.items() if issubclass(config_class, topic)]
+    for topic, stages in topics().items():
         only = "" if len(stages) == len(STAGES) else f" (stage {' or '.join(stages)})"
-        parts.append(f"## {title}{only}\n\n{topic.__doc__}\n\n{_field_table(topic.model_fields.items())}")
-    parts.append(_pipelines())
-    parts.append(_peers())
+        parts.append(_topic(topic, only))
+    parts.append("## Pipelines\n\nKeys of a file with `stages` or `rounds`: see [pipelines](pipelines.md).\n")
+    parts += [f"#{_topic(topic)}" for topic in (DriftFields, RoundFields, SamplingFields)]
+    parts.append(_other_trainers())
     return "\n".join(parts)
+
+
+def topics() -> dict[type[Fields], list[str]]:
+    """The classes that declare keys, each with the stages that inherit it."""
+    found: dict[type[Fields], list[str]] = {}
+    for stage, config_class in STAGES.items():
+        for topic in reversed(config_class.__mro__[1:]):
+            if issubclass(topic, Fields) and _own_fields(topic):
+                found.setdefault(topic, []).append(stage)
+    return found
+
+
+def _own_fields(topic: type[Fields]) -> dict[str, FieldInfo]:
+    """The keys that a class declares itself, with a description."""
+    own = inspect.get_annotations(topic)
+    return {key: field for key, field in topic.model_fields.items() if key in own and field.description}
 
 
 def _stage_table() -> str:
@@ -103,16 +88,19 @@ def _stage_table() -> str:
         f"| {_default(config_class.model_fields['learning_rate'])} |"
         for name, config_class in STAGES.items()
     ]
-    head = "## Stages\n\n| `stage` | what it does | `learning_rate` unless given |\n|---|---|---|\n"
+    head = "## Stages\n\n| `stage` | description | default `learning_rate` |\n|---|---|---|\n"
     return head + "\n".join(rows) + "\n"
 
 
-def _field_table(fields: Iterable[tuple[str, FieldInfo]]) -> str:
+def _topic(topic: type[Fields], only: str = "") -> str:
+    """A heading, a sentence and a table, from the class's docstring `Heading: sentence.` and its fields."""
+    title, _, text = (topic.__doc__ or "").partition(": ")
     rows = [
-        f"| `{key}` | {type_words(field.annotation, field.metadata)} | {_default(field)} | {_cell(field.description)} |"
-        for key, field in fields
+        f"| `{key}` | {type_words(field.annotation, field.metadata)} | {_default(field)} | {field.description} |\n"
+        for key, field in _own_fields(topic).items()
     ]
-    return "| key | type | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    head = f"## {title}{only}\n\n{text[:1].upper()}{text[1:]}\n\n"
+    return f"{head}| key | type | default | meaning |\n|---|---|---|---|\n{''.join(rows)}"
 
 
 def _default(field: FieldInfo) -> str:
@@ -129,7 +117,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def type_words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
-    """A type as a person who writes YAML thinks of it: `auto, off`, `whole number ≥ 1`, `text or list`."""
+    """A type in words: `auto, off`, `whole number ≥ 1`, `text or list`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         parts = (part.metadata if isinstance(part, FieldInfo) else [part] for part in arguments[1:])
@@ -152,49 +140,36 @@ def _bounds(metadata: Iterable[Any]) -> str:
     return (" " + ", ".join(bounds)) if bounds else ""
 
 
-def _cell(text: str | None) -> str:
-    return (text or "").replace("|", "\\|")
-
-
-def _pipelines() -> str:
-    head = (
-        "## Pipelines\n\n`stages` and `rounds` put several runs into one file: see [pipelines](pipelines.md). "
-        "Beside them stand:\n\n"
-    )
-    topics = (DriftFields, RoundFields, SamplingFields)
-    return head + "\n".join(f"{topic.__doc__}\n\n{_field_table(topic.model_fields.items())}" for topic in topics)
-
-
-def _peers() -> str:
-    rows = [
-        "| `bf16`, `fp16`, `pure_bf16` | read as `precision`; `bf16: false` alone is `fp32` |",
-        *(f"| `{key}` | read as `{name}`{_ONLINE_NAME.get(key, '')} |" for key, name in RENAMED.items()),
+def _other_trainers() -> str:
+    rows = ["| `bf16`, `fp16`, `pure_bf16` | read as `precision`; `bf16: false` alone is `fp32` |"]
+    for key, name in RENAMED.items():
+        online = f", for `ppo` and `grpo` as `{RENAMED_ONLINE[key]}`" if key in RENAMED_ONLINE else ""
+        rows.append(f"| `{key}` | read as `{name}`{online} |")
+    rows.append(
         "| `mix_strategy`, `interleave_probs` | `interleave_under` is read as the weights of `dataset`; `concat`, and "
-        "either beside one dataset: no effect; `interleave_over` is refused |",
-        *(f"| `{key}` | `{as_yaml(not agrees)}` has no effect: {why} |" for key, (agrees, why) in FIXED.items()),
-        *(f"| `{key}` | {_only_text(key, only)} |" for key, only in ONLY.items()),
-        *(f"| `{key}` | no effect: {why} |" for key, why in NO_EFFECT.items()),
-        *(f"| `{prefix}…` | no effect: {why} |" for prefix, why in NO_EFFECT_PREFIXES.items()),
-    ]
-    return (
-        "## Keys of other trainers\n\nKeys of LLaMA-Factory, TRL and transformers that palate does not have. The "
-        "run prints which keys are read under another name and, in one line, which have no effect. All refused keys "
-        "come in one error message.\n\n| key | here |\n|---|---|\n" + "\n".join(rows) + "\n"
+        "both keys with a single dataset: no effect; `interleave_over` is refused |"
     )
-
-
-_ONLINE_NAME = {key: f", for `ppo` and `grpo` as `{name}`" for key, name in RENAMED_ONLINE.items()}
+    rows += [f"| `{key}` | `{as_yaml(not agrees)}` has no effect: {why} |" for key, (agrees, why) in FIXED.items()]
+    rows += [f"| `{key}` | {_only_text(key, only)} |" for key, only in ONLY.items()]
+    without_effect: dict[str, list[str]] = {}
+    for key, why in [*NO_EFFECT.items(), *((f"{prefix}…", why) for prefix, why in NO_EFFECT_PREFIXES.items())]:
+        without_effect.setdefault(why, []).append(f"`{key}`")
+    rows += [f"| {', '.join(keys)} | no effect: {why} |" for why, keys in without_effect.items()]
+    return (
+        "## Keys of other trainers\n\nKeys of LLaMA-Factory, TRL and transformers that palate does not have. The run "
+        "prints which keys are read under another name, and in one line which have no effect. One error message lists "
+        "all refused keys.\n\n| key | here |\n|---|---|\n" + "\n".join(rows) + "\n"
+    )
 
 
 def _only_text(key: str, only: OnlyValue) -> str:
     if key in LOW_RANK:
-        low = LOW_RANK[key]
-        names = ", ".join(f"`{name}`" for name in dict.fromkeys(low.optimisers.values()))
-        return f"`true`: read as optim {names} with `{low.prefix}…` as optim_args; `false`: no effect"
-    accepted = ", ".join(f"`{as_yaml(value)}`" for value in only.values) or "`null`"
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(LOW_RANK[key].optimisers.values()))
+        return f"`true`: read as optim {names} with `{LOW_RANK[key].prefix}…` as optim_args; `false`: no effect"
+    accepted = ", ".join(f"`{as_yaml(value)}`" for value in only.values if value != "") or "`null`"
     companions = ", ".join(f"`{prefix}…`" for prefix in only.companions)
     without = f"; {companions}: no effect without it" if companions else ""
-    return f"{accepted}: no effect; anything else is refused: {only.otherwise}{without}"
+    return f"{accepted}: no effect; other values are refused: {only.otherwise}{without}"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""pydantic's findings as one line that a person can act on."""
+"""pydantic's validation errors as lines that name the place, the key and the remedy."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -22,61 +22,64 @@ def explain(
     model: type[BaseModel],
     origin: str,
     *,
-    beside: Collection[str] = (),
+    refused: Collection[str] = (),
 ) -> list[str]:
-    """A line for each wrong key: its place, what it must be and what it is.
+    """A line for each wrong key.
 
     Args:
         error: pydantic's.
-        entries: the keys, with where they were written.
-        model: what was to be made of them.
-        origin: what to call the config where a key was not written.
-        beside: keys that were refused before, and what they may have meant: what is said of them here may only follow
-            from their absence, and is left out.
+        entries: the keys, with the places where they were written.
+        model: the config class.
+        origin: the name of the config, for keys that were not written.
+        refused: keys with an error already, and the keys that may have been meant. That one of them is missing, or
+            does not fit to another key, may only follow from that and is not reported.
     """
     by_key: dict[str, list[ErrorDetails]] = {}
-    for found in error.errors(include_url=False):
-        if found["type"] == "default_factory_not_called":  # only because the key it follows is wrong
+    for details in error.errors(include_url=False):
+        if details["type"] == "default_factory_not_called":  # only because the key it depends on is wrong
             continue
-        named = {str(found["loc"][0])} if found["loc"] else set(_WORD.findall(found["msg"]))
-        if not (named & set(beside) and (found["type"] == "missing" or not found["loc"])):
-            by_key.setdefault(key_of(found), []).append(found)
-    return [
-        f"{entries[key].where if key in entries else origin}: {_say(key, details, model)}"
-        for key, details in by_key.items()
-    ]
+        named = {str(details["loc"][0])} if details["loc"] else set(_WORD.findall(details["msg"]))
+        if not (named & set(refused) and (details["type"] == "missing" or not details["loc"])):
+            by_key.setdefault(key_of(details), []).append(details)
+    lines = []
+    for key, found in by_key.items():
+        where = entries[key].where if key in entries else origin
+        if found[0]["type"] == "missing":
+            meaning = (model.model_fields[key].description or "").split(". ")[0].rstrip(".")
+            lines.append(f"{where}: {key} is missing: {meaning[:1].lower()}{meaning[1:]}")
+        else:
+            lines.append(f"{where}: {complaint(key, found)}")
+    return lines
 
 
-def key_of(found: ErrorDetails) -> str:
-    """The key that a finding is about; of keys that do not fit together the first that is named, else ""."""
-    if found["loc"]:
-        return str(found["loc"][0])
-    words = _WORD.findall(str(found["ctx"]["error"])) if "ctx" in found else []
+def key_of(details: ErrorDetails) -> str:
+    """The key that an error is about; if several do not fit together, the first one that is named, else ""."""
+    if details["loc"]:
+        return str(details["loc"][0])
+    words = _WORD.findall(str(details["ctx"]["error"])) if "ctx" in details else []
     return words[0] if words else ""
 
 
-def _say(key: str, details: list[ErrorDetails], model: type[BaseModel]) -> str:
-    first = details[0]
-    if first["type"] == "missing":
-        meaning = (model.model_fields[key].description or "").split(". ")[0].rstrip(".")
-        return f"{key} is missing: {meaning[:1].lower()}{meaning[1:]}"
+def complaint(key: str, errors: Sequence[ErrorDetails]) -> str:
+    """The errors about one key, without the place: what it must be, and what it is."""
+    first = errors[0]
     value = first["input"]
     if first["type"] == "value_error":
-        said = str(first["ctx"]["error"])
-        if said.startswith("must "):
-            return f"{key} {said}, not {as_yaml(value)}"
-        return said if not key or said.startswith(key) else f"{key}: {said}"
+        message = str(first["ctx"]["error"])
+        if message.startswith("must "):
+            return f"{key} {message}, not {as_yaml(value)}"
+        return message if not key or message.startswith(key) else f"{key}: {message}"
     inner = first["loc"][1:]
-    if len(inner) == 2 and isinstance(inner[0], int):  # of a list of mappings: rewards
+    if len(inner) == 2 and isinstance(inner[0], int):  # in a list of mappings: rewards
         key = f"{key}, number {inner[0] + 1}: {inner[1]}"
     if first["type"] == "extra_forbidden":
-        return f"{key} is no key here; remove it, or look for a slip in it"
-    demands = list(dict.fromkeys(_demand(found) for found in details if len(found["loc"]) == len(first["loc"])))
-    close = _nearest(value, details)
+        return f"{key} is not a known key; remove or correct it"
+    demands = list(dict.fromkeys(_demand(details) for details in errors if len(details["loc"]) == len(first["loc"])))
+    close = _nearest(value, errors)
     return f"{key} must be {' or '.join(demands)}, not {as_yaml(value)}" + (f"; did you mean {close}?" if close else "")
 
 
-# pydantic's error type → what the value must be, with the bound or the choices filled in
+# pydantic's error type → the demand, with the bound or the choices filled in
 DEMANDS: Mapping[str, str] = MappingProxyType(
     {
         "literal_error": "{expected}",
@@ -87,13 +90,9 @@ DEMANDS: Mapping[str, str] = MappingProxyType(
         "string_too_short": "not empty",
         "too_short": "not empty",
         "finite_number": "a finite number",
-        "int_from_float": "a whole number",
-        "int_parsing": "a whole number",
-        "int_type": "a whole number",
-        "float_parsing": "a number",
-        "float_type": "a number",
-        "bool_parsing": "true or false",
-        "bool_type": "true or false",
+        **dict.fromkeys(("int_from_float", "int_parsing", "int_type"), "a whole number"),
+        **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+        **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
         "string_type": "text",
         "list_type": "a list",
         "dict_type": "a mapping",
@@ -101,19 +100,18 @@ DEMANDS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def _demand(found: ErrorDetails) -> str:
-    """`Input should be greater than 0` and its like, in the words of a config file."""
-    if found["type"] in DEMANDS:
-        return DEMANDS[found["type"]].format(**found.get("ctx", {})).replace("'", "")
-    message = found["msg"].removeprefix("Input should be ")
+def _demand(details: ErrorDetails) -> str:
+    if details["type"] in DEMANDS:
+        return DEMANDS[details["type"]].format(**details.get("ctx", {})).replace("'", "")
+    message = details["msg"].removeprefix("Input should be ")
     return message[:1].lower() + message[1:]
 
 
-def _nearest(value: Any, details: list[ErrorDetails]) -> str | None:
+def _nearest(value: Any, errors: Sequence[ErrorDetails]) -> str | None:
     allowed = [
         word.strip(" '")
-        for found in details
-        if found["type"] == "literal_error"
-        for word in str(found["ctx"]["expected"]).replace(" or ", ", ").split(",")
+        for details in errors
+        if details["type"] == "literal_error"
+        for word in str(details["ctx"]["expected"]).replace(" or ", ", ").split(",")
     ]
     return next(iter(get_close_matches(str(value), allowed, n=1, cutoff=0.6)), None)

@@ -1,7 +1,7 @@
-"""What becomes of another trainer's keys: read under palate's name, accepted without effect, or refused.
+"""Maps keys of other trainers: read under palate's name, accepted without effect, or refused.
 
-Nothing is dropped silently: what was renamed or has no effect is said, and what would change the result and is not
-available is refused by name. The keys themselves are in `peer_keys`.
+Nothing is dropped silently. Renamed keys and keys without effect are reported; a key that would change the result and
+is not supported is refused. `key_mapping_table` lists the keys.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _MIXING = ("mix_strategy", "interleave_probs")
 
 @dataclass(slots=True)
 class Translated:
-    """A file's keys under palate's names.
+    """The keys of a file under palate's names.
 
     Attributes:
-        entries: palate's keys, known or not.
+        entries: palate's keys, and unknown ones.
         notices: a line for each key that is read under another name.
-        idle: of keys that have no effect here, value and reason.
-        refused: of keys that cannot be honoured, place and remedy.
-        agreed: keys that ask for what `palate train` does anyway.
+        idle: key without effect → its value and the reason.
+        refused: refused key → an error line.
+        agreed: keys with the value that `palate train` always acts on.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -43,8 +43,16 @@ class Translated:
     refused: dict[str, str] = field(default_factory=dict)
     agreed: set[str] = field(default_factory=set)
 
+    def ignore(self, key: str, entry: Entry, reason: str | None = None) -> None:
+        """Report that a key has no effect."""
+        self.idle[key] = f"{key}: {as_yaml(entry.value)}" + (f" ({reason})" if reason else "")
+
+    def refuse(self, key: str, entry: Entry, problem: str) -> None:
+        """Report an error of a key with its place."""
+        self.refused[key] = f"{entry.where}: {problem}"
+
     def override(self, key: str, later: Translated) -> None:
-        """Let the translation of one key that was given again win over what this one says of it."""
+        """Replace everything about a key that was given again."""
         self.idle.pop(key, None)
         self.refused.pop(key, None)
         self.agreed.discard(key)
@@ -55,16 +63,16 @@ class Translated:
         self.agreed |= later.agreed
 
     def lines(self) -> list[str]:
-        """What a person should know: the notices, and all keys without effect in one line."""
+        """The notices, and all keys without effect in one line."""
         return self.notices + ([f"no effect here: {'; '.join(self.idle.values())}"] if self.idle else [])
 
 
 def translate(entries: Mapping[str, Entry], *, stage: object = None) -> Translated:
-    """Another trainer's keys into palate's own.
+    """Map another trainer's keys to palate's.
 
     Args:
-        entries: as written.
-        stage: of the run, where `entries` does not hold it.
+        entries: the keys as written.
+        stage: the run's stage, if `entries` does not have it.
     """
     stage = entries["stage"].value if "stage" in entries else stage
     names = {**RENAMED, **(RENAMED_ONLINE if stage in ("ppo", "grpo") else {})}
@@ -73,57 +81,61 @@ def translate(entries: Mapping[str, Entry], *, stage: object = None) -> Translat
         if key in names:
             name = names[key]
             if name in entries:
-                found.refused[key] = f"{entry.where}: {key} and {name} are the same setting; keep {name}"
+                found.refuse(key, entry, f"{key} and {name} are the same setting; keep {name}")
                 continue
             found.entries[name] = entry
             found.notices.append(f"{key} is read as {name}")
         elif key in ONLY:
             _only(key, entry, found)
         elif reason := _no_effect(key, entries):
-            found.idle[key] = f"{key}: {as_yaml(entry.value)} ({reason})"
+            found.ignore(key, entry, reason)
         elif key in FIXED:
             agrees, what_happens = FIXED[key]
             if truth(entry.value) is agrees:
                 found.agreed.add(key)
             elif entry.value is not None:
-                found.idle[key] = f"{key}: {as_yaml(entry.value)} ({what_happens})"
+                found.ignore(key, entry, what_happens)
         elif key not in (*_SWITCHES, *_MIXING):
             found.entries[key] = entry
     for switch in LOW_RANK:
         _low_rank(switch, entries, found)
     _precision(entries, found)
     _mixing(entries, found)
-    _kto_by_another_name(stage, found)
+    chosen = found.entries.get("pref_loss")
+    if stage == "kto" and chosen is not None and chosen.value == "kto_pair":
+        # LLaMA-Factory's web page writes this, and ignores it.
+        found.entries["pref_loss"] = Entry("kto", chosen.where)
+        found.notices.append("pref_loss: kto_pair is read as kto, the loss of stage: kto")
     return found
 
 
 def _no_effect(key: str, entries: Mapping[str, Entry]) -> str | None:
-    """Why a key has no effect, or None where it may have one."""
+    """Why a key has no effect, or None if it may have one."""
     if key in NO_EFFECT:
         return NO_EFFECT[key]
-    prefix = next((prefix for prefix in NO_EFFECT_PREFIXES if key.startswith(prefix)), None)
-    if prefix is not None:
-        return NO_EFFECT_PREFIXES[prefix]
-    owner = next((name for name, only in ONLY.items() if only.companions and key.startswith(only.companions)), None)
-    if owner is None:
-        return None
-    return f"it belongs to {owner}" if owner in entries else f"it belongs to {owner}, which is not set"
+    for prefix, reason in NO_EFFECT_PREFIXES.items():
+        if key.startswith(prefix):
+            return reason
+    for owner, only in ONLY.items():
+        if only.companions and key.startswith(only.companions):
+            return f"it belongs to {owner}" if owner in entries else f"it belongs to {owner}, which is not set"
+    return None
 
 
 def _only(key: str, entry: Entry, found: Translated) -> None:
-    """A key that palate accepts with some values only."""
-    only = ONLY[key]
+    """A key that is supported only with some values."""
     switch = truth(entry.value)
     value = entry.value if switch is None else switch
-    word = value.lower() if isinstance(value, str) else value
-    if value is None or any(word == one and type(word) is type(one) for one in only.values):
-        found.idle[key] = f"{key}: {as_yaml(entry.value)}"
+    value = value.lower() if isinstance(value, str) else value
+    # 0 is not false here, although they are equal in Python.
+    if value is None or any(value == known and type(value) is type(known) for known in ONLY[key].values):
+        found.ignore(key, entry)
     else:
-        found.refused[key] = f"{entry.where}: {key}: {as_yaml(entry.value)} is not available; {only.otherwise}"
+        found.refuse(key, entry, f"{key}: {as_yaml(entry.value)} is not available; {ONLY[key].otherwise}")
 
 
 def _low_rank(switch: str, entries: Mapping[str, Entry], found: Translated) -> None:
-    """`use_galore` and `use_apollo`, with their settings, as one of transformers' optimisers."""
+    """`use_galore` or `use_apollo` and its settings, as one of transformers' optimisers."""
     if switch not in entries or truth(entries[switch].value) is not True:
         return
     low, where = LOW_RANK[switch], entries[switch].where
@@ -134,7 +146,7 @@ def _low_rank(switch: str, entries: Mapping[str, Entry], found: Translated) -> N
     optimiser = low.optimisers.get(named.removesuffix("_fused"))
     if optimiser is None:
         known = ", ".join(low.optimisers)
-        found.refused["optim"] = f"{entries['optim'].where}: optim: {named} has no form for {switch}; take {known}"
+        found.refuse("optim", entries["optim"], f"optim: {named} cannot be combined with {switch}; choose {known}")
         return
     values = {key.removeprefix(low.prefix): entry.value for key, entry in own.items()}
     settings = {name: values.pop(theirs, default) for name, (theirs, default) in low.settings.items()}
@@ -142,66 +154,61 @@ def _low_rank(switch: str, entries: Mapping[str, Entry], found: Translated) -> N
     for name, value in values.items():
         if truth(value) is not False:  # layerwise, scale_front
             key = f"{low.prefix}{name}"
-            found.refused[key] = f"{own[key].where}: {key}: {as_yaml(value)} is not available; remove it"
+            found.refuse(key, own[key], f"{key}: {as_yaml(value)} is not available; remove it")
     written = ",".join(f"{name}={value}" for name, value in settings.items())
-    found.entries |= {"optim": Entry(optimiser, where), "optim_args": Entry(written, where)}
-    found.entries["optim_target_modules"] = Entry(target, where)
+    for key, value in (("optim", optimiser), ("optim_args", written), ("optim_target_modules", target)):
+        found.entries[key] = Entry(value, where)
     read = f"optim: {optimiser}, optim_args: {written}, optim_target_modules: {as_yaml(target)}"
     found.notices.append(f"{switch} is read as {read}")
 
 
 def _precision(entries: Mapping[str, Entry], found: Translated) -> None:
-    """`bf16`, `fp16` and LLaMA-Factory's `pure_bf16` are switches for one choice."""
+    """`bf16`, `fp16` and LLaMA-Factory's `pure_bf16`, as `precision`."""
     given = {key: entries[key] for key in _SWITCHES if key in entries and entries[key].value is not None}
     switches = {key: truth(entry.value) for key, entry in given.items()}
     wrong = [key for key, switch in switches.items() if switch is None]
     for key in wrong:
-        value = as_yaml(given[key].value)
-        found.refused[key] = f"{given[key].where}: {key} must be true or false, not {value}"
+        found.refuse(key, given[key], f"{key} must be true or false, not {as_yaml(given[key].value)}")
     on = [key for key, switch in switches.items() if switch]
-    formats = {key.removeprefix("pure_") for key in on}
-    if wrong or len(formats) == 2:
-        if not wrong:
-            found.refused["fp16"] = f"{given['fp16'].where}: bf16 and fp16 cannot both be true; write precision: bf16"
+    if wrong:
+        return
+    if "fp16" in on and len(on) > 1:
+        found.refuse("fp16", given["fp16"], "bf16 and fp16 cannot both be true; write precision: bf16")
         return
     if on:
-        key, (chosen,) = on[0], formats
+        key, chosen = on[0], on[0].removeprefix("pure_")
     elif "bf16" in switches:
-        key, chosen = "bf16", "fp32"  # who says "not bf16" means full precision; fp16 alone off leaves the choice open
+        key, chosen = "bf16", "fp32"  # bf16: false means full precision; fp16: false alone leaves the choice to auto
     else:
         return
     if "pure_bf16" in on:
-        reason = "weights that train stay float32, and are computed with in bf16"
-        found.idle["pure_bf16"] = f"pure_bf16: {as_yaml(given['pure_bf16'].value)} ({reason})"
+        found.ignore("pure_bf16", given["pure_bf16"], "trained weights stay float32; the computation is in bf16")
     own = found.entries.get("precision")
     shown = f"{key}: {as_yaml(given[key].value)}"
     if own is None:
         found.entries["precision"] = Entry(chosen, given[key].where)
         found.notices.append(f"{shown} is read as precision: {chosen}")
     elif own.value != chosen:
-        found.refused[key] = f"{given[key].where}: {shown} and precision: {as_yaml(own.value)} disagree; keep precision"
+        found.refuse(key, given[key], f"{shown} and precision: {as_yaml(own.value)} disagree; keep precision")
 
 
 def _mixing(entries: Mapping[str, Entry], found: Translated) -> None:
     """LLaMA-Factory's `mix_strategy` and `interleave_probs`, as the weights of `dataset`."""
     given = {key: entries[key] for key in _MIXING if key in entries and entries[key].value is not None}
     dataset = found.entries.get("dataset")
-    if not given or dataset is None:
-        found.idle |= {
-            key: f"{key}: {as_yaml(entry.value)} (there is no dataset to mix)" for key, entry in given.items()
-        }
-        return
-    names = _parts(dataset.value)
+    names = (_parts(dataset.value) if dataset else None) or []
     strategy = str(given["mix_strategy"].value) if "mix_strategy" in given else "concat"
-    if names is None or len(names) < 2 or strategy == "concat":
-        reason = "all rows of all datasets are used" if names and len(names) > 1 else "there is one dataset"
-        found.idle |= {key: f"{key}: {as_yaml(entry.value)} ({reason})" for key, entry in given.items()}
+    if dataset is None or len(names) < 2 or strategy == "concat":
+        reason = "all rows of all datasets are used" if len(names) > 1 else "there is one dataset"
+        for key, entry in given.items():
+            found.ignore(key, entry, reason if dataset else "there is no dataset to mix")
         return
-    where = given["mix_strategy"].where
     if strategy != "interleave_under":
-        found.refused["mix_strategy"] = (
-            f"{where}: mix_strategy: {strategy} is not available, no row is drawn twice; write mix_strategy: "
-            "interleave_under, which ends with the first dataset that is used up"
+        found.refuse(
+            "mix_strategy",
+            given["mix_strategy"],
+            f"mix_strategy: {strategy} is not available, because no row is used twice; write mix_strategy: "
+            "interleave_under, which ends when the first dataset is used up",
         )
         return
     shares = _parts(given["interleave_probs"].value) if "interleave_probs" in given else ["1"] * len(names)
@@ -210,13 +217,13 @@ def _mixing(entries: Mapping[str, Entry], found: Translated) -> None:
     except ValueError:
         weights = []
     if len(weights) != len(names) or not all(weight > 0 for weight in weights):
-        shown = as_yaml(given["interleave_probs"].value)
-        found.refused["interleave_probs"] = (
-            f"{where}: interleave_probs: {shown} must be {len(names)} numbers above 0, one for each dataset"
-        )
+        entry = given["interleave_probs"]
+        problem = f"{as_yaml(entry.value)} must be {len(names)} numbers above 0, one for each dataset"
+        found.refuse("interleave_probs", entry, f"interleave_probs: {problem}")
         return
-    found.entries["dataset"] = Entry(dict(zip(names, weights, strict=True)), dataset.where)
-    shown = ", ".join(f"{name}: {weight:g}" for name, weight in found.entries["dataset"].value.items())
+    mixture = dict(zip(names, weights, strict=True))
+    found.entries["dataset"] = Entry(mixture, dataset.where)
+    shown = ", ".join(f"{name}: {weight:g}" for name, weight in mixture.items())
     found.notices.append(f"mix_strategy: interleave_under is read as dataset: {{{shown}}}")
 
 
@@ -226,12 +233,4 @@ def _parts(value: object) -> list[str] | None:
         return [part.strip() for part in value.split(",") if part.strip()]
     if isinstance(value, int | float):
         return [str(value)]
-    return [str(one) for one in value] if isinstance(value, list) else None
-
-
-def _kto_by_another_name(stage: object, found: Translated) -> None:
-    """LLaMA-Factory's web page writes `pref_loss: kto_pair` beside `stage: kto`, which never reads it there."""
-    chosen = found.entries.get("pref_loss")
-    if stage == "kto" and chosen is not None and chosen.value == "kto_pair":
-        found.entries["pref_loss"] = Entry("kto", chosen.where)
-        found.notices.append("pref_loss: kto_pair is read as kto, the loss of stage: kto")
+    return [str(part) for part in value] if isinstance(value, list) else None

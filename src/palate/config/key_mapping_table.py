@@ -1,6 +1,6 @@
-"""Keys of LLaMA-Factory, TRL and transformers that palate reads under another name, or that change nothing here.
+"""Keys of LLaMA-Factory, TRL and transformers that palate reads under another name, ignores, or takes with some values.
 
-A key is here where its meaning is known. What is neither here nor a key of palate is refused with the nearest name.
+Only keys with a known meaning are listed. All other unknown keys are refused with the nearest name.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-# Theirs → palate's, with the same values.
+# Their key → palate's, with the same values.
 RENAMED: Mapping[str, str] = MappingProxyType(
     {
         "evaluation_strategy": "eval_strategy",
@@ -24,152 +24,92 @@ RENAMED: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# TRL's online trainers call the coefficient of the KL penalty β too.
+# In TRL's online trainers β is the coefficient of the KL penalty.
 RENAMED_ONLINE: Mapping[str, str] = MappingProxyType({"beta": "kl_coef"})
 
-_TEXT_ONLY = "palate trains on text"
-_NEVER_PACKED_TOGETHER = "batches are always packed, and rows never see each other"
-_PROCESSES = "torchrun or accelerate starts the processes"
-_SPEED = "it changes speed, not the result"
+# Reason why no value of a key has an effect → the keys; a name that ends with * is a prefix.
+_NO_EFFECT: Mapping[str, str] = {
+    "no tokenised dataset is cached": "overwrite_cache tokenized_path",
+    "HF_HOME names the cache of models from the hub": "cache_dir",
+    "it changes speed, not the result": "preprocessing_batch_size torch_compile torch_compile_backend "
+    "torch_compile_mode torch_empty_cache_steps jit_mode_eval torchdynamo use_ipex dataloader_pin_memory "
+    "dataloader_persistent_workers dataloader_multiprocessing_context dataloader_prefetch_factor",
+    "rows are read once and kept as tokens": "streaming buffer_size",
+    "each machine reads its own files": "data_shared_file_system",
+    "report.html always shows the loss": "plot_loss",
+    "palate always uses the fast tokenizer": "use_fast_tokenizer",
+    "attention chooses the attention kernel": "flash_attn",
+    "palate has its own log-probability kernel": "enable_liger_kernel use_liger_kernel liger_kernel_config",
+    "palate has its own kernels": "use_unsloth",
+    "gradient_checkpointing turns recomputation on": "use_unsloth_gc disable_gradient_checkpointing",
+    "recomputation is never re-entrant, with the same result": "use_reentrant_gc gradient_checkpointing_kwargs "
+    "activation_checkpointing_kwargs",
+    "float32 is computed without TF32; precision: bf16 is faster": "tf32",
+    "models are always loaded this way": "low_cpu_mem_usage",
+    "training uses no cache of keys and values": "use_cache use_kv_cache",
+    "log-probabilities are always float32": "upcast_lmhead_output",
+    "batches are always packed, and rows do not attend to each other": "packing neat_packing",
+    "batches are packed without padding": "group_by_length length_column_name sortish_sampler",
+    "a batch that does not fit is split, with the same result": "auto_find_batch_size",
+    "palate selects columns itself": "remove_unused_columns label_names",
+    "token accuracy is not computed": "compute_accuracy",
+    "no predictions are kept": "prediction_loss_only eval_accumulation_steps include_inputs_for_metrics "
+    "include_for_metrics eval_do_concat_batches eval_use_gather_object use_legacy_prediction_loop",
+    "use palate generate to answer prompts": "predict_with_generate eval_num_beams generation_max_length "
+    "generation_num_beams length_penalty skip_special_tokens",
+    "metrics are always computed batch by batch": "batch_eval_metrics",
+    "evaluation uses the precision of training": "bf16_full_eval fp16_full_eval",
+    "precision chooses the number format": "half_precision_backend fp16_opt_level fp16_backend",
+    "weights are always safetensors": "save_safetensors",
+    "TensorBoard events are in output_dir/runs": "logging_dir",
+    "the first step is always logged": "logging_first_step",
+    "metrics.jsonl has every step": "logging_strategy",
+    "NaN and infinity are always shown": "logging_nan_inf_filter",
+    "progress goes to stderr": "log_level log_level_replica disable_tqdm",
+    "the first process prints": "log_on_each_node",
+    "the number of trained parameters is always printed": "print_param_status",
+    "trackers do not count tokens": "include_num_input_tokens_seen",
+    "run.json has the timings": "include_tokens_per_second include_effective_tokens_per_second",
+    "it names a Trackio project; wandb_project names one of W&B": "project",
+    "Trackio is not supported; report_to takes tensorboard and wandb": "trackio_*",
+    "a signal always saves a checkpoint": "enable_jit_checkpoint",
+    "run.json has the peak memory": "skip_memory_metrics",
+    "the step is the exact mean over all processes": "average_tokens_across_devices",
+    "torchrun or accelerate starts the processes": "ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers "
+    "ddp_backend ddp_static_graph local_rank placement_strategy resources_per_worker master_addr master_port ray_*",
+    "a resumed run always continues exactly": "restore_callback_states_from_checkpoint",
+    "the device is detected": "use_mps_device",
+    "it is for chat, not for training": "infer_backend infer_dtype offload_folder vllm_* sglang_*",
+    "the kind of reward model is read from its folder": "reward_model_type",
+    "palate trains on text": "freeze_vision_tower freeze_multi_modal_projector media_dir use_audio_in_video "
+    "crop_to_patches image_* video_* audio_*",
+}
+_REASONS = {key: reason for reason, keys in _NO_EFFECT.items() for key in keys.split()}
 
-# key → why no value of it has an effect
-NO_EFFECT: Mapping[str, str] = MappingProxyType(
-    {
-        "overwrite_cache": "no tokenised dataset is cached",
-        "tokenized_path": "no tokenised dataset is cached",
-        "cache_dir": "HF_HOME says where models from the hub are kept",
-        "preprocessing_batch_size": _SPEED,
-        "streaming": "rows are read once and kept as tokens",
-        "buffer_size": "rows are read once and kept as tokens",
-        "data_shared_file_system": "each machine reads its own files",
-        "plot_loss": "report.html always draws the loss",
-        "use_fast_tokenizer": "palate always uses the fast tokenizer",
-        "flash_attn": "attention chooses how attention is computed",
-        "enable_liger_kernel": "palate brings its own log-probability kernel",
-        "use_liger_kernel": "palate brings its own log-probability kernel",
-        "liger_kernel_config": "palate brings its own log-probability kernel",
-        "use_unsloth": "palate brings its own kernels",
-        "use_unsloth_gc": "gradient_checkpointing turns recomputation on",
-        "use_reentrant_gc": "recomputation is never re-entrant, with the same result",
-        "disable_gradient_checkpointing": "gradient_checkpointing turns recomputation on",
-        "gradient_checkpointing_kwargs": "recomputation is never re-entrant, with the same result",
-        "activation_checkpointing_kwargs": "recomputation is never re-entrant, with the same result",
-        "torch_compile": _SPEED,
-        "torch_compile_backend": _SPEED,
-        "torch_compile_mode": _SPEED,
-        "torch_empty_cache_steps": _SPEED,
-        "tf32": "float32 stays float32; precision: bf16 is what is fast",
-        "low_cpu_mem_usage": "transformers always loads this way",
-        "jit_mode_eval": _SPEED,
-        "torchdynamo": _SPEED,
-        "use_ipex": _SPEED,
-        "use_cache": "training keeps no cache of keys and values",
-        "use_kv_cache": "training keeps no cache of keys and values",
-        "upcast_lmhead_output": "log-probabilities are always float32",
-        "packing": _NEVER_PACKED_TOGETHER,
-        "neat_packing": _NEVER_PACKED_TOGETHER,
-        "group_by_length": "batches are packed without padding",
-        "length_column_name": "batches are packed without padding",
-        "auto_find_batch_size": "a batch that does not fit is split, with the same result",
-        "remove_unused_columns": "palate reads its columns itself",
-        "label_names": "palate reads its columns itself",
-        "compute_accuracy": "token accuracy is not computed",
-        "prediction_loss_only": "no predictions are kept",
-        "predict_with_generate": "palate generate answers prompts",
-        "eval_accumulation_steps": "no predictions are kept",
-        "eval_num_beams": "palate generate answers prompts",
-        "generation_max_length": "palate generate answers prompts",
-        "generation_num_beams": "palate generate answers prompts",
-        "length_penalty": "palate generate answers prompts",
-        "skip_special_tokens": "palate generate answers prompts",
-        "include_inputs_for_metrics": "no predictions are kept",
-        "include_for_metrics": "no predictions are kept",
-        "eval_do_concat_batches": "no predictions are kept",
-        "eval_use_gather_object": "no predictions are kept",
-        "use_legacy_prediction_loop": "no predictions are kept",
-        "sortish_sampler": "batches are packed without padding",
-        "batch_eval_metrics": "metrics are always computed batch by batch",
-        "bf16_full_eval": "evaluation computes as training does",
-        "fp16_full_eval": "evaluation computes as training does",
-        "half_precision_backend": "precision chooses the number format",
-        "fp16_opt_level": "precision chooses the number format",
-        "fp16_backend": "precision chooses the number format",
-        "save_safetensors": "weights are always safetensors",
-        "logging_dir": "TensorBoard events are in output_dir/runs",
-        "logging_first_step": "the first step is always logged",
-        "logging_strategy": "metrics.jsonl has every step",
-        "logging_nan_inf_filter": "what is not finite is never hidden",
-        "log_level": "progress goes to stderr",
-        "log_level_replica": "progress goes to stderr",
-        "log_on_each_node": "the first process prints",
-        "disable_tqdm": "progress goes to stderr",
-        "print_param_status": "the number of trained parameters is always printed",
-        "include_num_input_tokens_seen": "tokens are not counted in the trackers",
-        "include_tokens_per_second": "run.json has the timings",
-        "include_effective_tokens_per_second": "run.json has the timings",
-        "project": "it names a project of Trackio; wandb_project names one of W&B",
-        "enable_jit_checkpoint": "a signal always saves a checkpoint",
-        "skip_memory_metrics": "run.json has the peak memory",
-        "dataloader_pin_memory": _SPEED,
-        "dataloader_persistent_workers": _SPEED,
-        "dataloader_multiprocessing_context": _SPEED,
-        "dataloader_prefetch_factor": _SPEED,
-        "average_tokens_across_devices": "a step is the exact mean over all processes",
-        "ddp_find_unused_parameters": _PROCESSES,
-        "ddp_bucket_cap_mb": _PROCESSES,
-        "ddp_broadcast_buffers": _PROCESSES,
-        "ddp_backend": _PROCESSES,
-        "ddp_static_graph": _PROCESSES,
-        "local_rank": _PROCESSES,
-        "restore_callback_states_from_checkpoint": "a resumed run always goes on as it was",
-        "use_mps_device": "the device is found",
-        "placement_strategy": _PROCESSES,
-        "resources_per_worker": _PROCESSES,
-        "master_addr": _PROCESSES,
-        "master_port": _PROCESSES,
-        "infer_backend": "it is for chat, not for training",
-        "infer_dtype": "it is for chat, not for training",
-        "offload_folder": "it is for chat, not for training",
-        "reward_model_type": "the folder says what kind of reward model it holds",
-        "freeze_vision_tower": _TEXT_ONLY,
-        "freeze_multi_modal_projector": _TEXT_ONLY,
-        "media_dir": _TEXT_ONLY,
-        "use_audio_in_video": _TEXT_ONLY,
-        "crop_to_patches": _TEXT_ONLY,
-    }
-)
-
-# beginning of keys → why no value of them has an effect
+# key, or prefix of keys → why no value has an effect
+NO_EFFECT: Mapping[str, str] = MappingProxyType({k: why for k, why in _REASONS.items() if not k.endswith("*")})
 NO_EFFECT_PREFIXES: Mapping[str, str] = MappingProxyType(
-    {
-        "image_": _TEXT_ONLY,
-        "video_": _TEXT_ONLY,
-        "audio_": _TEXT_ONLY,
-        "ray_": _PROCESSES,
-        "vllm_": "it is for chat, not for training",
-        "trackio_": "Trackio is not supported; report_to takes tensorboard and wandb",
-        "sglang_": "it is for chat, not for training",
-    }
+    {key.removesuffix("*"): why for key, why in _REASONS.items() if key.endswith("*")}
 )
 
-# key → the value that agrees with what `palate train` does anyway, and what it does
+# key → the value that `palate train` always acts on, and what it does
 FIXED: Mapping[str, tuple[bool, str]] = MappingProxyType(
     {
         "do_train": (True, "palate train always trains"),
-        "do_eval": (True, "held-out rows are always evaluated at the end; eval_strategy says when else"),
-        "do_predict": (False, "palate generate and palate eval do that"),
+        "do_eval": (True, "held-out rows are always evaluated at the end; eval_strategy adds evaluations"),
+        "do_predict": (False, "use palate generate and palate eval"),
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class OnlyValue:
-    """A key of which palate can do one thing only.
+    """A key that palate supports only with some values.
 
     Attributes:
-        values: those that ask for just that; they are accepted. null always is.
-        otherwise: what to do about any other, a sentence without its full stop.
-        companions: how the keys begin that have no effect while this one has such a value.
+        values: the supported values, which have no effect; null is always accepted.
+        otherwise: what to do instead of any other value, without a full stop.
+        companions: prefixes of keys that have no effect with these values.
     """
 
     values: tuple[object, ...]
@@ -177,12 +117,12 @@ class OnlyValue:
     companions: tuple[str, ...] = ()
 
 
-_OPTIMISER = "take one of the optimisers that optim lists, or finetuning_type: lora to save memory"
-_NO_METHOD = "palate does not have this; remove it, or take finetuning_type full, lora or freeze as they are"
+_OPTIMISER = "choose another optimiser with optim, or finetuning_type: lora to save memory"
+_NO_METHOD = "palate does not have this; remove it, and use finetuning_type full, lora or freeze"
 
 ONLY: Mapping[str, OnlyValue] = MappingProxyType(
     {
-        # LLaMA-Factory's ways to train
+        # LLaMA-Factory: training
         "use_galore": OnlyValue((False, True), _OPTIMISER, ("galore_",)),
         "use_apollo": OnlyValue((False, True), _OPTIMISER, ("apollo_",)),
         "use_badam": OnlyValue((False,), _OPTIMISER, ("badam_",)),
@@ -192,59 +132,59 @@ ONLY: Mapping[str, OnlyValue] = MappingProxyType(
         "use_llama_pro": OnlyValue((False,), _NO_METHOD),
         "pissa_init": OnlyValue((False,), "PiSSA is not available; remove it", ("pissa_",)),
         "mixture_of_depths": OnlyValue((), _NO_METHOD),
-        "use_dft_loss": OnlyValue((False,), "stage sft has the cross-entropy; remove it"),
-        "use_eaft_loss": OnlyValue((False,), "stage sft has the cross-entropy; remove it", ("eaft_",)),
-        "use_asft_loss": OnlyValue((False,), "stage sft has the cross-entropy; remove it", ("asft_",)),
+        "use_dft_loss": OnlyValue((False,), "stage sft uses cross-entropy; remove it"),
+        "use_eaft_loss": OnlyValue((False,), "stage sft uses cross-entropy; remove it", ("eaft_",)),
+        "use_asft_loss": OnlyValue((False,), "stage sft uses cross-entropy; remove it", ("asft_",)),
         "freeze_language_model": OnlyValue((False,), "palate trains on text; remove it"),
-        "freeze_trainable_modules": OnlyValue(("all",), "whole layers train; freeze_extra_modules adds modules"),
+        "freeze_trainable_modules": OnlyValue(("all",), "whole layers are trained; freeze_extra_modules adds modules"),
         "shift_attn": OnlyValue((False,), "shifted attention is not available; remove it"),
         "train_from_scratch": OnlyValue((False,), "palate starts from trained weights; remove it"),
-        "upcast_layernorm": OnlyValue((False,), "take precision: fp32 to compute all in float32"),
-        "fp8": OnlyValue((False,), "take precision: bf16", ("fp8_",)),
+        "upcast_layernorm": OnlyValue((False,), "use precision: fp32 to compute everything in float32"),
+        "fp8": OnlyValue((False,), "use precision: bf16", ("fp8_",)),
         "disable_shuffling": OnlyValue((False,), "rows are always shuffled, by data_seed; remove it"),
-        # its quantisation
+        # LLaMA-Factory: quantisation
         "quantization_method": OnlyValue(("bnb", "bitsandbytes"), "only bitsandbytes is available (bnb)"),
         "quantization_type": OnlyValue(("nf4",), "4 bits are always nf4"),
         "quantization_device_map": OnlyValue(("auto",), "each process loads the model on its own device; remove it"),
-        # its data
+        # LLaMA-Factory: data
         "ignore_pad_token_for_loss": OnlyValue((True,), "padding is never trained on; remove it"),
-        "split_special_tokens": OnlyValue((False,), "special tokens of a template are one token each; remove it"),
-        "eval_on_each_dataset": OnlyValue((False,), "eval_dataset is evaluated as one; remove it"),
+        "split_special_tokens": OnlyValue((False,), "a special token is always one token; remove it"),
+        "eval_on_each_dataset": OnlyValue((False,), "eval_dataset is evaluated as a whole; remove it"),
         "tool_format": OnlyValue((), "the template writes tools in its own format; remove it"),
         "default_system": OnlyValue((), "put the system text into the rows' system column"),
-        "init_special_tokens": OnlyValue(("noise_init",), "a new token begins as the mean of the others; remove it"),
-        # its references and reward models
+        "init_special_tokens": OnlyValue(("noise_init",), "a new token starts as the mean of the others; remove it"),
+        # LLaMA-Factory: references, reward models, sampling
         "ref_model_adapters": OnlyValue((), "merge the adapter into ref_model"),
-        "ref_model_quantization_bit": OnlyValue((), "the reference computes as the policy does; remove it"),
+        "ref_model_quantization_bit": OnlyValue((), "the reference uses the policy's number format; remove it"),
         "reward_model_adapters": OnlyValue((), "name the adapter's own folder in rewards"),
         "reward_model_quantization_bit": OnlyValue((), "reward models are not quantised; remove it"),
-        "ppo_buffer_size": OnlyValue((1,), "a step's answers are used at once; raise gradient_accumulation_steps"),
-        "top_k": OnlyValue((0, -1), "answers are sampled from all tokens; top_p narrows them"),
+        "ppo_buffer_size": OnlyValue((1,), "answers are not buffered; raise gradient_accumulation_steps"),
+        "top_k": OnlyValue((0, -1), "sampling uses all tokens; use top_p instead"),
         "num_beams": OnlyValue((1,), "answers are sampled; remove it"),
         "repetition_penalty": OnlyValue((1, 1.0), "answers are sampled from the model's own distribution; remove it"),
         "do_sample": OnlyValue((True,), "answers are always sampled; remove it"),
         "adapter_folder": OnlyValue((), "name the adapter's own folder in adapter_name_or_path"),
         "rope_scaling": OnlyValue((), "write it into the model's config.json"),
         # trackers and the hub
-        "use_swanlab": OnlyValue((False,), "take report_to: tensorboard or wandb", ("swanlab_",)),
+        "use_swanlab": OnlyValue((False,), "use report_to: tensorboard or wandb", ("swanlab_",)),
         "push_to_hub": OnlyValue((False,), "upload output_dir after the run, with `hf upload`", ("hub_",)),
         # transformers
         "use_cpu": OnlyValue((False,), "hide the GPU with CUDA_VISIBLE_DEVICES= before the command"),
         "no_cuda": OnlyValue((False,), "hide the GPU with CUDA_VISIBLE_DEVICES= before the command"),
         "accelerator_config": OnlyValue((), "batches are made by palate; remove it"),
-        "parallelism_config": OnlyValue((), "take fsdp or deepspeed"),
+        "parallelism_config": OnlyValue((), "use fsdp or deepspeed"),
         "fsdp_min_num_params": OnlyValue((0,), "write min_num_params into fsdp_config"),
         "fsdp_transformer_layer_cls_to_wrap": OnlyValue((), "write transformer_layer_cls_to_wrap into fsdp_config"),
         "adafactor": OnlyValue((False,), "write optim: adafactor"),
-        "label_smoothing_factor": OnlyValue((0,), "smoothing is for preferences: dpo_label_smoothing"),
+        "label_smoothing_factor": OnlyValue((0,), "use dpo_label_smoothing, which smooths preferences"),
         "debug": OnlyValue(("",), "remove it"),
         "dataloader_in_order": OnlyValue((True,), "batches are always in order; remove it"),
         "train_sampling_strategy": OnlyValue(("random",), "rows are shuffled, by data_seed; remove it"),
-        "dataloader_drop_last": OnlyValue((False,), "no row is left out; remove it"),
-        "eval_delay": OnlyValue((0,), "evaluations begin with the run; remove it"),
-        "eval_on_start": OnlyValue((False,), "the start is always sampled, not evaluated; remove it"),
-        "ignore_data_skip": OnlyValue((False,), "a resumed run goes on where it stopped; remove it"),
-        "full_determinism": OnlyValue((False,), "seed fixes everything random; remove it"),
+        "dataloader_drop_last": OnlyValue((False,), "no row is dropped; remove it"),
+        "eval_delay": OnlyValue((0,), "evaluations start with the run; remove it"),
+        "eval_on_start": OnlyValue((False,), "the start is only sampled, not evaluated; remove it"),
+        "ignore_data_skip": OnlyValue((False,), "a resumed run continues at its row; remove it"),
+        "full_determinism": OnlyValue((False,), "seed sets every random number; remove it"),
         "save_on_each_node": OnlyValue((False,), "the first process saves; remove it"),
     }
 )
@@ -252,12 +192,12 @@ ONLY: Mapping[str, OnlyValue] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """One of LLaMA-Factory's switches for an optimiser of low rank.
+    """A LLaMA-Factory switch for a low-rank optimiser.
 
     Attributes:
-        prefix: of its settings' keys.
-        optimisers: how transformers calls it, by the beginning of the optimiser that `optim` names.
-        settings: transformers' name of a setting → LLaMA-Factory's name and its default.
+        prefix: prefix of its settings' keys.
+        optimisers: the value of `optim` → transformers' name of the low-rank optimiser.
+        settings: transformers' name of a setting → LLaMA-Factory's name and default.
     """
 
     prefix: str
@@ -295,7 +235,7 @@ LOW_RANK: Mapping[str, LowRank] = MappingProxyType(
     }
 )
 
-# What people type who come from elsewhere; offered, never assumed.
+# Common keys of other trainers → the key to suggest in the error message.
 KNOWN_ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {
         "loss_type": "pref_loss",
@@ -317,11 +257,11 @@ KNOWN_ELSEWHERE: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# Keys of LLaMA-Factory's files for other commands → what the file is for.
+# Keys of LLaMA-Factory's files for other commands → what such a file does.
 OTHER_COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "export_dir": "it merges and exports a model, for which palate has no verb yet",
-        "task": "it measures benchmarks, for which palate has no verb yet",
-        "infer_backend": "it chats with a model or serves it, for which palate has no verb yet",
+        "export_dir": "it merges and exports a model, for which palate has no command yet",
+        "task": "it runs benchmarks, for which palate has no command yet",
+        "infer_backend": "it chats with a model or serves it, for which palate has no command yet",
     }
 )

@@ -1,7 +1,8 @@
-"""From a YAML file and overrides to one frozen config, with a line for everything that is not what it seems."""
+"""From a YAML file and overrides to a config; every error, mapped key and key without effect is reported."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -15,12 +16,12 @@ from palate.config.explain import explain, key_of
 from palate.config.key_mapping import Translated, translate
 from palate.config.key_mapping_table import KNOWN_ELSEWHERE, OTHER_COMMANDS
 from palate.config.objectives.lookup import OPTIONS
-from palate.config.paths import expand
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import STAGES, RunConfig
 from palate.config.secrets import find_secrets
 from palate.config.stages.optimisation import LOW_RANK_OPTIMISERS
 from palate.config.stages.preference import ObjectiveChoice
+from palate.config.values import expand
 from palate.errors import ConfigError
 
 # finetuning_type → the keys that only it uses
@@ -38,11 +39,11 @@ SWEEP_KEY = "sweep"
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """A config as it will run.
+    """A config and what to tell the user about it.
 
     Attributes:
-        config: the values, every default filled in.
-        notices: lines about keys that were mapped, overridden or have no effect; for a person to read.
+        config: the values, with defaults filled in.
+        notices: lines about keys that were mapped or have no effect.
     """
 
     config: RunConfig
@@ -50,41 +51,44 @@ class LoadedConfig:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> LoadedConfig:
-    """Read a config file and apply `key=value` overrides to it, later ones winning.
+    """Read a config file and apply `key=value` overrides in order.
 
     Raises:
-        ConfigError: a line for every key that is wrong, with the file and line (or `--set`) and the remedy.
+        ConfigError: a line for each wrong key, with file and line (or `--set`) and the remedy.
     """
     return _build(overridden(read_config_file(path), overrides), str(path))
 
 
 def config_from_values(values: Mapping[str, object], *, origin: str = "config") -> LoadedConfig:
-    """The same for values that are already in memory; `origin` is what messages call them."""
+    """The config of values in memory; `origin` names them in messages."""
     return config_from_entries({key: Entry(value, origin) for key, value in values.items()}, origin=origin)
 
 
 def config_from_entries(given: Mapping[str, Entry], *, origin: str) -> LoadedConfig:
-    """The same for values that know where they were written."""
+    """The config of values with the places where they were written."""
     return _build(overridden(given, ()), origin)
 
 
 def overridden(given: Mapping[str, Entry], overrides: Sequence[str]) -> Translated:
-    """Entries of a file under palate's own keys, with `key=value` overrides applied; secrets are refused at once."""
+    """A file's entries under palate's keys, with `key=value` overrides applied. Raises ConfigError for a secret."""
     found = _translated(given, None)
     for text in overrides:
         key, entry = read_override(text)
         stage = found.entries["stage"].value if "stage" in found.entries else None
         if "." in key:
-            key, entry = _nested(key, entry, found.entries)
+            dotted = key
+            key, _, path = dotted.partition(".")
+            before = found.entries[key].value if key in found.entries else None
+            entry = Entry(_with_value(before, path, entry.value, dotted), entry.where)
         found.override(key, _translated({key: entry}, stage))
     return found
 
 
 def output_folder(entries: Mapping[str, Entry], origin: str) -> Path:
-    """The `output_dir` of a file with several runs, which go below it."""
+    """The `output_dir` of a file with several runs, which are in folders of it."""
     entry = entries.get("output_dir")
     if entry is None or entry.value is None:
-        raise ConfigError(f"{origin}: output_dir is missing; the runs go below it")
+        raise ConfigError(f"{origin}: output_dir is missing; it will contain the folders of the runs")
     try:
         return Path(expand(str(entry.value)))
     except ValueError as error:
@@ -92,7 +96,7 @@ def output_folder(entries: Mapping[str, Entry], origin: str) -> Path:
 
 
 def wants_overwriting(entries: Mapping[str, Entry]) -> bool:
-    """`overwrite_output_dir` of a file with several runs, which deletes them: true or false and no other word."""
+    """`overwrite_output_dir` of a file with several runs. It deletes them, so only true and false are accepted."""
     entry = entries.get("overwrite_output_dir")
     if entry is None or entry.value is None:
         return False
@@ -105,60 +109,51 @@ def wants_overwriting(entries: Mapping[str, Entry]) -> bool:
 def _translated(entries: Mapping[str, Entry], stage: object) -> Translated:
     secrets = find_secrets(entries)
     if secrets:
-        raise ConfigError(*secrets)  # alone: no other line may come near the value
+        raise ConfigError(*secrets)  # alone, because other lines could show the value
     return translate(entries, stage=stage)
 
 
-def _nested(dotted: str, entry: Entry, entries: Mapping[str, Entry]) -> tuple[str, Entry]:
-    """`lr_scheduler_kwargs.min_lr=1e-7` or `stages.1.pref_beta=0.2`: one value inside a mapping or a list."""
-    key, _, rest = dotted.partition(".")
-    before = entries[key].value if key in entries else None
-    return key, Entry(_with(before, rest, entry.value, dotted), entry.where)
-
-
-def _with(inside: Any, path: str, value: Any, dotted: str) -> Any:
-    """A copy of a mapping or list in which the value at `path` is another one."""
+def _with_value(inside: Any, path: str, value: Any, dotted: str) -> Any:
+    """A copy of a mapping or list with another value at `path`, the part of `--set dotted=value` that is still left."""
     if isinstance(inside, list):
-        place, _, rest = path.partition(".")
-        if not place.isdigit() or int(place) >= len(inside):
-            raise ConfigError(
-                f"--set {dotted}: {place} is not a position in a list of {len(inside)}; they begin with 0"
-            )
+        index, _, rest = path.partition(".")
+        if not index.isdigit() or int(index) >= len(inside):
+            raise ConfigError(f"--set {dotted}: {index} is not a position in a list of {len(inside)}; the first is 0")
         changed = list(inside)
-        changed[int(place)] = _with(inside[int(place)], rest, value, dotted) if rest else value
+        changed[int(index)] = _with_value(inside[int(index)], rest, value, dotted) if rest else value
         return changed
     if inside is not None and not isinstance(inside, Mapping):
         raise ConfigError(f"--set {dotted}: {as_yaml(inside)} is not a mapping, so nothing in it can be set")
     known = dict(inside or {})
-    # The name of a dataset has dots of its own.
+    # A known name, such as that of a dataset, may itself contain dots.
     name, _, rest = (path, "", "") if path in known else path.partition(".")
-    known[name] = _with(known.get(name), rest, value, dotted) if rest else value
+    known[name] = _with_value(known.get(name), rest, value, dotted) if rest else value
     return known
 
 
 def _build(given: Translated, origin: str) -> LoadedConfig:
     _refuse_other_files(given, origin)
     entries = _without_idle_evaluation(given)
-    refused, beside = list(given.refused.values()), {*given.refused}
-    stage = _stage(entries, refused, origin)
+    errors, refused = list(given.refused.values()), {*given.refused}
+    stage = _stage(entries, errors, origin)
     config_class = STAGES[stage]
     known: dict[str, Entry] = {}
     for key, entry in entries.items():
         if key in config_class.model_fields:
             known[key] = entry
-        elif entry.value is None:  # a key left out
+        elif entry.value is None:  # like a missing key
             continue
         elif key not in _KNOWN:
             close = KNOWN_ELSEWHERE.get(key) or next(iter(get_close_matches(key, _KNOWN, n=1, cutoff=0.6)), None)
             hint = f"did you mean {close}?" if close else "docs/config.md lists the keys"
-            refused.append(f"{entry.where}: unknown key {key}; {hint}")
-            beside |= {key, close or key}
+            errors.append(f"{entry.where}: unknown key {key}; {hint}")
+            refused |= {key, close or key}
         elif _is_default(key, entry.value):
-            given.idle[key] = f"{key}: {as_yaml(entry.value)} (the default of stage {_owners(key)})"
+            given.ignore(key, entry, f"the default of stage {_owners(key)}")
         else:
-            beside.add(key)
-            refused.append(f"{entry.where}: {key} belongs to stage {_owners(key)}, but this config says stage: {stage}")
-    config = _validated(config_class, known, refused, beside, origin)
+            refused.add(key)
+            errors.append(f"{entry.where}: {key} belongs to stage {_owners(key)}, but this config says stage: {stage}")
+    config = _validated(config_class, known, errors, refused, origin)
     return LoadedConfig(config, (*given.lines(), *_idle_keys(config)))
 
 
@@ -167,7 +162,7 @@ def _owners(key: str) -> str:
 
 
 def _is_default(key: str, value: Any) -> bool:
-    """Whether a key of other stages has the value that it has there anyway: files are shared between stages."""
+    """Whether a key of other stages has its default: files are shared between stages."""
     fields = [other.model_fields[key] for other in STAGES.values() if key in other.model_fields]
     defaults = [OPTIONS[key].default] if key in OPTIONS else [field.get_default() for field in fields]
     switch = truth(value)
@@ -178,58 +173,59 @@ def _is_default(key: str, value: Any) -> bool:
 
 
 def _validated(
-    config_class: type[RunConfig], entries: Mapping[str, Entry], refused: list[str], beside: set[str], origin: str
+    config_class: type[RunConfig], entries: Mapping[str, Entry], errors: list[str], refused: set[str], origin: str
 ) -> RunConfig:
-    """The config, or one ConfigError with a line for each key that is wrong.
+    """The config, or one ConfigError with a line for each wrong key.
 
     Args:
         config_class: the stage's.
         entries: its keys.
-        refused: lines about keys that are refused already.
-        beside: those keys, and what they may have meant.
-        origin: what messages call the config.
+        errors: lines about keys that are refused already.
+        refused: those keys, and the keys that may have been meant.
+        origin: the config's name in messages.
     """
-    # A key that is there and null is a key left out, but for report_to, where it means none.
+    # A null key counts as missing, except report_to, where null means none.
     given = {key: entry.value for key, entry in entries.items() if entry.value is not None or key == "report_to"}
+    # pydantic stops at the first check across keys that fails: wrong keys are removed until no new error appears.
     while True:
         wrong: set[str]
         try:
             config = config_class(**given)
             break
         except ValidationError as error:
-            refused += explain(error, entries, config_class, origin, beside=beside)
-            wrong = {key_of(found) for found in error.errors()}
-        except ConfigError as error:  # from the objective's table, which begins with the key
-            key = str(error).partition(":")[0]
+            errors += explain(error, entries, config_class, origin, refused=refused)
+            wrong = {key_of(details) for details in error.errors()}
+        except ConfigError as error:  # from the table of objectives; its message begins with the key
+            key = re.split(r"\W", str(error), maxsplit=1)[0]
             where = next((entries[name].where for name in (key, "pref_loss") if name in entries), origin)
-            refused.append(f"{where}: {error}")
-            wrong = {key, *(OPTIONS if key == "pref_loss" else ())}  # options cannot be judged without their objective
+            errors.append(f"{where}: {error}")
+            wrong = {key, *(OPTIONS if key == "pref_loss" else ())}  # options cannot be checked without the objective
         if not wrong & given.keys():
             break
-        beside |= wrong
+        refused |= wrong
         given = {name: value for name, value in given.items() if name not in wrong}
-    if refused:
-        raise ConfigError(*refused)
+    if errors:
+        raise ConfigError(*errors)
     return config
 
 
-def _stage(entries: Mapping[str, Entry], refused: Sequence[str], origin: str) -> str:
+def _stage(entries: Mapping[str, Entry], errors: Sequence[str], origin: str) -> str:
     known = ", ".join(STAGES)
     if "stage" not in entries:
-        raise ConfigError(f"{origin}: stage is missing; add `stage: dpo` (one of {known})", *refused)
+        raise ConfigError(f"{origin}: stage is missing; add `stage: dpo` (one of {known})", *errors)
     entry = entries["stage"]
     if entry.value not in STAGES:
-        raise ConfigError(f"{entry.where}: stage must be one of {known}, not {as_yaml(entry.value)}", *refused)
+        raise ConfigError(f"{entry.where}: stage must be one of {known}, not {as_yaml(entry.value)}", *errors)
     return str(entry.value)
 
 
 def _refuse_other_files(given: Translated, origin: str) -> None:
-    """Refuse a file of several runs, and one of LLaMA-Factory for another command than training."""
+    """Refuse a file of several runs, and LLaMA-Factory's files for other commands."""
     for key in (*PIPELINE_KEYS, SWEEP_KEY):
         if key in given.entries:
-            makes = "many runs" if key == SWEEP_KEY else "a pipeline"
+            kind = "several runs" if key == SWEEP_KEY else "a pipeline"
             raise ConfigError(
-                f"{given.entries[key].where}: {key} makes {makes}, which `palate train` runs; this takes the config of "
+                f"{given.entries[key].where}: {key} makes {kind}, which `palate train` runs; expected is the config of "
                 "one stage"
             )
     for key, purpose in OTHER_COMMANDS.items():
@@ -240,7 +236,7 @@ def _refuse_other_files(given: Translated, origin: str) -> None:
 
 
 def _without_idle_evaluation(given: Translated) -> dict[str, Entry]:
-    """`val_size: 0` says that nothing is held out, so that `eval_strategy` beside it has nothing to act on."""
+    """The entries; without `eval_strategy` if `val_size: 0` holds no rows out for it."""
     entries = given.entries
     value = {key: entry.value for key, entry in entries.items()}
     nothing = value.get("val_size") in (0, "0", "0.0") and value.get("eval_dataset") is None
@@ -254,37 +250,31 @@ def _without_idle_evaluation(given: Translated) -> dict[str, Entry]:
 
 
 def _idle_keys(config: RunConfig) -> Iterable[str]:
-    """Keys that were written down and that the rest of the config leaves without effect."""
-    given = config.model_fields_set
-    idle = [
-        f"{key} has no effect with finetuning_type: {config.finetuning_type}"
-        for kind, keys in ONLY_WITH.items()
-        if kind != config.finetuning_type
-        for key in keys
-        if key in given
-    ]
+    """Notices about given keys that have no effect because of other keys."""
+    tuning, optim = config.finetuning_type, config.optim
+    idle = {f"with finetuning_type: {tuning}": [k for kind, keys in ONLY_WITH.items() if kind != tuning for k in keys]}
     if config.create_new_adapter and not config.adapters:
-        idle.append("create_new_adapter has no effect without adapter_name_or_path: a new adapter is made anyway")
-    if "double_quantization" in given and config.quantization_bit != 4:
-        idle.append("double_quantization has no effect without quantization_bit: 4")
-    if not config.optim.startswith(LOW_RANK_OPTIMISERS):
-        keys = ("optim_args", "optim_target_modules")
-        idle += [f"{key} has no effect with optim: {config.optim}" for key in keys if key in given]
-    if isinstance(config, ObjectiveChoice):
-        idle += _idle_options(config)
+        idle["without adapter_name_or_path: a new adapter is made anyway"] = ["create_new_adapter"]
+    if config.quantization_bit != 4:
+        idle["without quantization_bit: 4"] = ["double_quantization"]
+    if not optim.startswith(LOW_RANK_OPTIMISERS):
+        idle[f"with optim: {optim}"] = ["optim_args", "optim_target_modules"]
     if config.warmup_steps and config.warmup_ratio:
-        idle.append("warmup_ratio has no effect beside warmup_steps")
-    if "eval_steps" in given and config.eval_strategy != "steps":
-        idle.append(f"eval_steps has no effect with eval_strategy: {config.eval_strategy}")
-    if "num_train_epochs" in given and config.max_steps > 0:
-        idle.append("num_train_epochs has no effect beside max_steps")
-    if config.wandb_project and "wandb" not in config.report_to:
-        idle.append("wandb_project has no effect without report_to: wandb")
-    return idle
+        idle["together with warmup_steps"] = ["warmup_ratio"]
+    if config.eval_strategy != "steps":
+        idle[f"with eval_strategy: {config.eval_strategy}"] = ["eval_steps"]
+    if config.max_steps > 0:
+        idle["together with max_steps"] = ["num_train_epochs"]
+    if "wandb" not in config.report_to:
+        idle["without report_to: wandb"] = ["wandb_project"]
+    given = config.model_fields_set
+    yield from (f"{key} has no effect {why}" for why, keys in idle.items() for key in keys if key in given)
+    if isinstance(config, ObjectiveChoice):
+        yield from _idle_options(config)
 
 
 def _idle_options(config: ObjectiveChoice) -> list[str]:
-    """Options that were written down with their default and that the objective does not read, and λ of orpo as β."""
+    """Options given with their default that the objective does not read; β of orpo is read as its λ."""
     read, given = config.objective_options, config.model_fields_set
     idle = [key for key in config.objective_keys() if key in given and key not in read]
     lines = [f"{key} has no effect on pref_loss: {config.pref_loss}; it is the default" for key in idle]

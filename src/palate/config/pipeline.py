@@ -1,46 +1,44 @@
-"""Several runs in one file: `stages:`, each from the one before, and `rounds:`, one stage again and again."""
+"""Pipelines: several runs in one file, as `stages:` (each from the one before) or `rounds:` (one stage repeated)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from palate.config.base import Fields
 from palate.config.explain import explain
-from palate.config.functions import names_function
 from palate.config.load import PIPELINE_KEYS, config_from_entries, output_folder, overridden, wants_overwriting
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import STAGES, RunConfig
+from palate.config.stages.rollout import check_engine
 from palate.config.values import NamedOrPath, PathText
 from palate.errors import ConfigError
 
+_T = TypeVar("_T", bound=Fields)
+
 
 class SamplingFields(Fields):
-    """How a round makes its own pairs: the policy answers prompts, a judge compares the answers."""
+    """Pairs of a round: the policy answers prompts, and a judge compares the answers."""
 
-    prompts: PathText = Field(
-        min_length=1, description="Prompts that the policy answers at the beginning of each round."
-    )
-    judge: NamedOrPath = Field(
-        min_length=1, description="What compares the answers, as `palate judge --judge` names it."
-    )
+    prompts: PathText = Field(min_length=1, description="Prompts that the policy answers at the start of each round.")
+    judge: NamedOrPath = Field(min_length=1, description="Judge of the answers, as for `palate judge --judge`.")
     prompts_per_round: int | None = Field(
-        None, ge=1, description="Prompts drawn for a round.", json_schema_extra={"default": "all"}
+        None, ge=1, description="Number of prompts drawn for a round.", json_schema_extra={"default": "all"}
     )
-    candidates: int = Field(4, ge=2, description="Answers to each prompt.")
+    candidates: int = Field(4, ge=2, description="Number of answers to each prompt.")
     select: Literal["all", "extremes"] = Field(
         "extremes", description="Pairs of a prompt: all that the judge decides, or best against worst."
     )
-    candidate_max_new_tokens: int = Field(128, ge=1, description="Longest answer, in tokens.")
-    candidate_temperature: float = Field(1.0, gt=0, description="Of the sampling.")
+    candidate_max_new_tokens: int = Field(128, ge=1, description="Maximum length of an answer, in tokens.")
+    candidate_temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     candidate_url: str | None = Field(
         None,
-        description="OpenAI-compatible engine that answers in the policy's place, up to /v1.",
-        json_schema_extra={"default": "the policy answers, in this process"},
+        description="URL of an OpenAI-compatible engine that samples the answers, up to /v1.",
+        json_schema_extra={"default": "palate samples in this process"},
     )
     candidate_model: str | None = Field(
         None, description="The engine's name for the policy.", json_schema_extra={"default": "none"}
@@ -48,38 +46,33 @@ class SamplingFields(Fields):
     candidate_sync: NamedOrPath | None = Field(
         None,
         description="How the engine gets the policy before each round: module:function or file.py:function, called "
-        "with the folder that the round starts from and candidate_model; or none, where it goes on with its own.",
+        "with the folder of the round's starting model and candidate_model; or none, which leaves the engine's model "
+        "as it is.",
         json_schema_extra={"default": "none; needed with candidate_url"},
     )
 
     @model_validator(mode="after")
-    def _an_engine_is_told_whole(self) -> Any:
-        about = {"candidate_model": self.candidate_model, "candidate_sync": self.candidate_sync}
-        odd = next((key for key, value in about.items() if (value is None) != (self.candidate_url is None)), None)
-        if odd is not None and self.candidate_url is None:
-            raise ValueError(f"{odd} has no effect without candidate_url; add it, or remove the key")
-        if odd is not None:
-            raise ValueError(f"candidate_url needs {odd} beside it")
-        if self.candidate_sync not in (None, "none") and not names_function(str(self.candidate_sync)):
-            raise ValueError(f"candidate_sync: {self.candidate_sync} is not none, module:function or file.py:function")
+    def _check_engine(self) -> Any:
+        check_engine(self, "candidate", adapters=False)
         return self
 
 
 class DriftFields(Fields):
-    """What is measured after each stage or round, against the model that the pipeline began with."""
+    """Drift: measured after each stage or round against the first model of the pipeline."""
 
     drift_prompts: PathText | None = Field(
         None, description="Fixed prompts for the KL.", json_schema_extra={"default": "those of the first dataset"}
     )
-    drift_samples: int = Field(32, ge=0, description="How many of them; 0 measures nothing.")
-    drift_max_new_tokens: int = Field(64, ge=1, description="Longest answer that the KL is estimated on.")
+    drift_samples: int = Field(32, ge=0, description="Number of those prompts to use; 0 measures nothing.")
+    drift_max_new_tokens: int = Field(64, ge=1, description="Maximum length of the answers for the KL, in tokens.")
 
 
 class RoundFields(Fields):
-    """What the rounds are compared with."""
+    """Reference of rounds: the model that each round is compared with."""
 
     reference: Literal["previous", "first"] = Field(
-        "previous", description="The reference of a round: what it starts from, or what the first one started from."
+        "previous",
+        description="Reference of a round: the model it starts from, or the one the first round started from.",
     )
 
 
@@ -88,9 +81,9 @@ class PlannedRun:
     """One run of a pipeline.
 
     Attributes:
-        name: `1-sft`, `round-2`; its directory within the pipeline's.
-        config: resolved; starts from the artifact of the run before.
-        sampling: how its pairs are made first, or None.
+        name: `1-sft`, `round-2`; its folder in the pipeline's.
+        config: its config, which starts from the result of the run before.
+        sampling: how the round makes its pairs, or None.
     """
 
     name: str
@@ -104,11 +97,11 @@ class Pipeline:
 
     Attributes:
         kind: `stages` or `rounds`, as written.
-        output_dir: of the whole; runs lie below it.
-        runs: each from the one before.
-        drift: what is measured after each.
-        overwrite: begin anew, whatever lies there.
-        notices: lines about the config for a person.
+        output_dir: folder of the pipeline, with a folder for each run.
+        runs: the runs, each from the one before.
+        drift: measurements after each run.
+        overwrite: whether to start again and delete existing runs.
+        notices: lines about the config for the user.
     """
 
     kind: str
@@ -126,94 +119,107 @@ def is_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> bool:
 
 
 def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Read a pipeline, and resolve every run of it before the first one starts.
+    """Read a pipeline and check the config of every run.
 
-    Keys beside `stages` or `rounds` hold for every run that has them; those of a stage or round win over them.
+    Keys on the level of `stages` or `rounds` apply to every run that has them; a stage or round overrides them.
 
     Raises:
-        ConfigError: a line for each key that is wrong, with the file and line, the stage, and the remedy.
+        ConfigError: a line for each wrong key, with file and line, stage, and remedy.
     """
-    given = overridden(read_config_file(path), overrides)
-    entries, notices = given.entries, given.lines()
     origin = str(path)
+    given = overridden(read_config_file(path), overrides)
+    entries, notices = given.entries, tuple(given.lines())
     kind = next((key for key in PIPELINE_KEYS if key in entries), "")
     if all(key in entries for key in PIPELINE_KEYS):
         raise ConfigError(f"{entries['rounds'].where}: stages and rounds cannot both be given; keep one of them")
     folder = output_folder(entries, origin)
-    own: dict[str, Any] = {topic.__name__: _topic(topic, entries, origin) for topic in (DriftFields, RoundFields)}
-    common = {
-        key: entry
-        for key, entry in entries.items()
-        if key not in (*PIPELINE_KEYS, "output_dir", "overwrite_output_dir", "resume_from_checkpoint")
-        and key not in (*DriftFields.model_fields, *RoundFields.model_fields)
-    }
+    drift, rounds = _topic(DriftFields, entries, origin), _topic(RoundFields, entries, origin)
+    pipelines_own = (
+        *PIPELINE_KEYS,
+        *("output_dir", "overwrite_output_dir", "resume_from_checkpoint"),
+        *(*DriftFields.model_fields, *RoundFields.model_fields),
+    )
+    common = {key: entry for key, entry in entries.items() if key not in pipelines_own}
     parts = _parts(kind, entries[kind])
+    plan = _Plan(folder)
     if kind == "stages":
         if "reference" in entries:
             raise ConfigError(f"{entries['reference'].where}: reference belongs to rounds; a stage may set ref_model")
-        runs, said, wrong = _stages(parts, common, folder)
+        _plan_stages(parts, common, plan)
     else:
-        runs, said, wrong = _rounds(parts, common, folder, own["RoundFields"].reference, origin)
-    if wrong or given.refused:
-        raise ConfigError(*given.refused.values(), *wrong)
-    notices = [*notices, *dict.fromkeys(said)]
-    return Pipeline(kind, folder, tuple(runs), own["DriftFields"], wants_overwriting(entries), tuple(notices))
+        _plan_rounds(parts, common, plan, rounds.reference, origin)
+    if plan.errors or given.refused:
+        raise ConfigError(*given.refused.values(), *dict.fromkeys(plan.errors))
+    notices = (*notices, *dict.fromkeys(plan.notices))
+    return Pipeline(kind, folder, tuple(plan.runs), drift, wants_overwriting(entries), notices)
 
 
 def _parts(kind: str, entry: Entry) -> list[dict[str, Entry]]:
-    """The stages or rounds, each with its own keys; `rounds: 3` is three without any."""
+    """The keys of each stage or round; `rounds: 3` is three rounds without keys."""
     value = entry.value
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         value = [{}] * value
-    if not isinstance(value, list) or not value or not all(isinstance(one, Mapping) for one in value):
+    if not isinstance(value, list) or not value or not all(isinstance(part, Mapping) for part in value):
         forms = "a number or a list of mappings" if kind == "rounds" else "a list of mappings"
         raise ConfigError(f"{entry.where}: {kind} must be {forms}, not {as_yaml(value)}")
     return [
-        {str(key): Entry(given, f"{entry.where} (number {number})") for key, given in one.items()}
-        for number, one in enumerate(value, 1)
+        {str(key): Entry(given, f"{entry.where} (number {number})") for key, given in part.items()}
+        for number, part in enumerate(value, 1)
     ]
 
 
-def _stages(
-    parts: Sequence[Mapping[str, Entry]], common: Mapping[str, Entry], folder: Path
-) -> tuple[list[PlannedRun], list[str], list[str]]:
-    """The runs, notices, and a line for each key that is wrong in any of them."""
-    runs: list[PlannedRun] = []
-    notices: list[str] = []
-    wrong: list[str] = []
+@dataclass(slots=True)
+class _Plan:
+    """The runs of a pipeline that are resolved so far, with notices and error lines."""
+
+    folder: Path
+    runs: list[PlannedRun] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def add(
+        self, name: str, given: Mapping[str, Entry], origin: str, sampling: SamplingFields | None = None
+    ) -> RunConfig | None:
+        """Resolve a run in the folder `name`; None, and lines in `errors`, if it is wrong."""
+        given = {**given, "output_dir": Entry(str(self.folder / name), "output_dir")}
+        if self.errors:  # after a wrong run the starting model is unknown
+            given = {"model_name_or_path": Entry("the run before", "the run before"), **given}
+        try:
+            loaded = config_from_entries(given, origin=origin)
+        except ConfigError as error:
+            self.errors += error.lines
+            return None
+        self.notices += loaded.notices
+        self.runs.append(PlannedRun(name, loaded.config, sampling))
+        return loaded.config
+
+
+def _plan_stages(parts: Sequence[Mapping[str, Entry]], common: Mapping[str, Entry], plan: _Plan) -> None:
     policy: RunConfig | None = None
     used: set[str] = set()
     for number, part in enumerate(parts, 1):
         stage = part.get("stage", common.get("stage"))
         if stage is None or stage.value not in STAGES:
             where = next(iter(part.values())).where if part else f"stages, number {number}"
-            wrong.append(f"{where}: names no stage; add `stage: sft` (one of {', '.join(STAGES)})")
+            plan.errors.append(f"{where}: names no stage; add `stage: sft` (one of {', '.join(STAGES)})")
             continue
         fields = STAGES[str(stage.value)].model_fields
         shared = {key: entry for key, entry in common.items() if key in fields}
         used.update(shared)
-        name = f"{number}-{stage.value}"
-        given = {**shared, **part, **_start(part, policy), "output_dir": Entry(str(folder / name), "output_dir")}
-        try:
-            loaded = config_from_entries(_somewhere(given, wrong), origin=f"stages, number {number}")
-        except ConfigError as error:
-            wrong += error.lines
-            continue
-        notices += loaded.notices
-        runs.append(PlannedRun(name, loaded.config))
-        if stage.value != "rm":  # a reward model rewards later stages; it is no policy to go on from
-            policy = loaded.config
-    wrong += _unused(common, used)
-    return runs, notices, list(dict.fromkeys(wrong))
+        given = {**shared, **part, **_start(part, policy)}
+        config = plan.add(f"{number}-{stage.value}", given, f"stages, number {number}")
+        if config is not None and stage.value != "rm":  # a reward model is not a policy to continue with
+            policy = config
+    plan.errors += [
+        f"{entry.where}: no stage of this pipeline has the key {key}"
+        for key, entry in common.items()
+        if key not in used and entry.value is not None
+    ]
 
 
-def _rounds(
-    parts: Sequence[Mapping[str, Entry]], common: Mapping[str, Entry], folder: Path, reference: str, origin: str
-) -> tuple[list[PlannedRun], list[str], list[str]]:
-    """The runs, notices, and a line for each key that is wrong in any of them."""
-    runs: list[PlannedRun] = []
-    notices: list[str] = []
-    wrong: list[str] = []
+def _plan_rounds(
+    parts: Sequence[Mapping[str, Entry]], common: Mapping[str, Entry], plan: _Plan, reference: str, origin: str
+) -> None:
     before: RunConfig | None = None
     for number, part in enumerate(parts, 1):
         name = f"round-{number}"
@@ -224,65 +230,41 @@ def _rounds(
             if "dataset" in given and given["dataset"].value is not None:
                 raise ConfigError(f"{given['dataset'].where}: a round has either a dataset or prompts and a judge")
             sampling = _topic(SamplingFields, sampling_entries, origin)
-            given["dataset"] = Entry(str(folder / f"{name}-data" / "pairs.jsonl"), "prompts")
-        given |= {**_start(part, before), "output_dir": Entry(str(folder / name), "output_dir")}
-        if reference == "first" and runs:
-            given["ref_model"] = Entry(_first_model(runs[0].config), "reference")
-        try:
-            loaded = config_from_entries(_somewhere(given, wrong), origin=f"rounds, number {number}")
-        except ConfigError as error:
-            wrong += error.lines
-            continue
-        notices += loaded.notices
-        runs.append(PlannedRun(name, loaded.config, sampling))
-        before = loaded.config
-    return runs, notices, list(dict.fromkeys(wrong))
-
-
-def _somewhere(given: Mapping[str, Entry], wrong: Sequence[str]) -> Mapping[str, Entry]:
-    """Beside a run that is wrong, the one after it starts from a model that nobody knows yet."""
-    return {"model_name_or_path": Entry("the run before", "the run before"), **given} if wrong else given
+            given["dataset"] = Entry(str(plan.folder / f"{name}-data" / "pairs.jsonl"), "prompts")
+        given |= _start(part, before)
+        if reference == "first" and plan.runs:
+            given["ref_model"] = Entry(_first_model(plan.runs[0].config), "reference")
+        before = plan.add(name, given, f"rounds, number {number}", sampling) or before
 
 
 def _start(part: Mapping[str, Entry], before: RunConfig | None) -> dict[str, Entry]:
-    """The keys by which a run starts from what the one before it leaves behind, unless it names a model itself."""
+    """The keys that make a run start from the result of the one before, unless it names a model itself."""
     if before is None or "model_name_or_path" in part or "adapter_name_or_path" in part:
         return {}
+    model, adapter = before.output_dir, None  # adapters that the run before started with are merged into its result
     if before.finetuning_type == "lora":
-        return {
-            "model_name_or_path": Entry(before.model_name_or_path, "the stage before"),
-            # What the stage before merged into the model is not in the adapter that it saved.
-            "adapter_name_or_path": Entry([*before.merged_adapters, before.output_dir], "the stage before")
-            if before.merged_adapters
-            else Entry(before.output_dir, "the stage before"),
-        }
+        # Adapters merged by the run before are not part of the adapter that it saved.
+        adapters = [*before.merged_adapters, before.output_dir]
+        model, adapter = before.model_name_or_path, adapters if before.merged_adapters else before.output_dir
     return {
-        "model_name_or_path": Entry(before.output_dir, "the stage before"),
-        # Whatever adapter the stage before began with is merged into what it saved.
-        "adapter_name_or_path": Entry(None, "the stage before"),
+        "model_name_or_path": Entry(model, "the stage before"),
+        "adapter_name_or_path": Entry(adapter, "the stage before"),
     }
 
 
 def _first_model(config: RunConfig) -> str:
     if config.adapters:
         raise ConfigError(
-            "reference: first needs one model to compare with, but the first round starts from an adapter; merge it, "
-            "or take reference: previous"
+            "reference: first needs a single model to compare with, but the first round starts from an adapter; merge "
+            "it, or write reference: previous"
         )
     return config.model_name_or_path
 
 
-def _topic(topic: type[Any], entries: Mapping[str, Entry], origin: str) -> Any:
+def _topic(topic: type[_T], entries: Mapping[str, Entry], origin: str) -> _T:
+    """The keys of one topic."""
     own = {key: entry for key, entry in entries.items() if key in topic.model_fields}
     try:
         return topic(**{key: entry.value for key, entry in own.items() if entry.value is not None})
     except ValidationError as error:
         raise ConfigError(*explain(error, own, topic, origin)) from error
-
-
-def _unused(common: Mapping[str, Entry], used: set[str]) -> list[str]:
-    return [
-        f"{entry.where}: no stage of this pipeline has the key {key}"
-        for key, entry in common.items()
-        if key not in used and entry.value is not None
-    ]

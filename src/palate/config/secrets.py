@@ -1,4 +1,4 @@
-"""No secret stands in a config: it would be copied into every run directory and model card."""
+"""Refuses secrets in a config, which is copied into every run directory and model card."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from palate.config.reader import Entry
 
-# Names of settings that hold a secret; `max_tokens_per_batch` is none.
+# Names of secret settings; `max_tokens_per_batch` is not one.
 SECRET_NAME = re.compile(
     r"(?:^|_)(?:api_?key|secret|password|passwd|token|hub_token|access_token|auth_token|credentials?)$", re.IGNORECASE
 )
@@ -20,7 +20,7 @@ VARIABLE = {"wandb": "WANDB_API_KEY", "hf": "HF_TOKEN", "hub": "HF_TOKEN", "open
 
 
 def find_secrets(entries: Mapping[str, Entry]) -> list[str]:
-    """A line for each key that is named like a secret or whose value looks like one; none shows the value."""
+    """A line for each key whose name or value looks like a secret; no line shows the value."""
     found: list[str] = []
     for key, entry in entries.items():
         for path, value in _strings(key, entry.value):
@@ -35,7 +35,7 @@ def find_secrets(entries: Mapping[str, Entry]) -> list[str]:
 
 
 def _strings(path: str, value: Any) -> list[tuple[str, str]]:
-    """Every non-empty text inside a value, with its dotted path."""
+    """Every non-empty text in a value, with its dotted path."""
     if isinstance(value, str):
         return [(path, value)] if value.strip() else []
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Many runs from one file: `sweep:` names keys and the values that each takes; all else stays the same."""
+"""Sweeps: `sweep:` in a config names keys with several values each, and every combination is a run."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Point:
     """One run of a sweep.
 
     Attributes:
-        name: its directory within the sweep's, made of its values: adding a value to the sweep renames no other point.
-        values: the swept keys, as they were written.
-        config: resolved.
+        name: its folder in the sweep's, made of its values only: adding a value to the sweep renames no other point.
+        values: the swept keys, as written.
+        config: its config.
     """
 
     name: str
@@ -48,11 +48,11 @@ class Sweep:
     """Runs that differ in a few keys.
 
     Attributes:
-        output_dir: of the whole; runs lie below it.
-        keys: what differs, in the order in which it was written.
+        output_dir: folder of the sweep, with a folder for each run.
+        keys: the swept keys, in the order in which they were written.
         points: the runs, in order.
-        overwrite: begin anew, whatever lies there.
-        notices: lines about the config for a person.
+        overwrite: whether to start again and delete existing runs.
+        notices: lines about the config for the user.
     """
 
     output_dir: Path
@@ -68,10 +68,10 @@ def is_sweep(path: str | Path, overrides: Sequence[str] = ()) -> bool:
 
 
 def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
-    """Read a sweep, and resolve every run of it before the first one starts.
+    """Read a sweep and check the config of every run.
 
     Raises:
-        ConfigError: one line that names the file and line, the point, the key, and the remedy.
+        ConfigError: a line with file and line, point, key and remedy.
     """
     given = overridden(read_config_file(path), overrides)
     if given.refused:
@@ -93,7 +93,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
             raise ConfigError(*own.refused.values())
         name = point_name(values)
         if any(point.name == name for point in points):
-            raise ConfigError(f"{sweep.where}: point {number} ({_shown(values)}) is there twice; leave one out")
+            raise ConfigError(f"{sweep.where}: point {number} ({_values_text(values)}) occurs twice; remove one")
         output = {"output_dir": Entry(str(folder / name), "output_dir")}
         loaded = config_from_entries({**base, **own.entries, **output}, origin=origin)
         notices += [*own.lines(), *loaded.notices]
@@ -103,18 +103,18 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
 
 
 def point_name(values: Mapping[str, Any]) -> str:
-    """`pref_beta-0.1_seed-2`: readable, safe as a folder's name, and a function of the values alone."""
+    """`pref_beta-0.1_seed-2`: readable, valid as a folder name, and made of the values only."""
     text = "_".join(f"{key}-{_flat(value)}" for key, value in values.items())
     safe = re.sub(r"[^\w.+-]+", "-", text, flags=re.ASCII).strip("-.")
     if safe == text and len(safe) <= _LONGEST_NAME:
         return safe
-    # Where characters were lost, two points could share a name.
+    # Two points could have the same name after characters were replaced.
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return f"{safe[:_LONGEST_NAME]}-{digest}"
 
 
 def _flat(value: Any) -> str:
-    """A value without brackets: `helpful-0.5-safe-0.5` of a mapping."""
+    """A value without brackets: `helpful-0.5-safe-0.5` for a mapping."""
     if isinstance(value, Mapping):
         return "-".join(f"{key}-{_flat(item)}" for key, item in value.items())
     if isinstance(value, list):
@@ -123,10 +123,10 @@ def _flat(value: Any) -> str:
 
 
 def _combinations(entry: Entry) -> list[dict[str, Any]]:
-    """Of a mapping of lists every combination, the last key fastest; a list of mappings is the points themselves."""
+    """Every combination of a mapping of lists, the last key varying fastest; a list of mappings lists the points."""
     given = entry.value
-    if isinstance(given, list) and given and all(isinstance(one, Mapping) and one for one in given):
-        points = [{str(key): value for key, value in one.items()} for one in given]
+    if isinstance(given, list) and given and all(isinstance(point, Mapping) and point for point in given):
+        points = [{str(key): value for key, value in point.items()} for point in given]
     elif isinstance(given, Mapping) and given:
         for key, values in given.items():
             if not isinstance(values, list) or not values:
@@ -145,5 +145,5 @@ def _combinations(entry: Entry) -> list[dict[str, Any]]:
     return points
 
 
-def _shown(values: Mapping[str, Any]) -> str:
+def _values_text(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}: {as_yaml(value)}" for key, value in values.items())

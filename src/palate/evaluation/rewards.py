@@ -15,12 +15,10 @@ from palate.errors import ArtifactError
 from palate.evaluation.accuracy import on_pairs, win_share
 from palate.evaluation.subject import ModelSpec
 from palate.models.cpu.allocator import keep_freed_memory
-from palate.models.cpu.layers import apply_fused
-from palate.models.load import load_model, store_frozen_in
+from palate.models.load import load_frozen
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences, rows_of
 from palate.models.reward.head import end_index, probe_rewards
-from palate.models.tuning.trainable import merge_adapter
 from palate.progress import progress
 from palate.stats import Interval, cluster_mean_interval
 from palate.text.batch import pack, pad
@@ -100,14 +98,17 @@ class RewardSubject:
         self._precision = precision
         self._device = device
         keep_freed_memory()
-        model: Any = load_model(spec.model, device=device, head="reward", **spec.origin)
-        for adapter in spec.adapters:
-            model = merge_adapter(model, adapter, task="SEQ_CLS")
-        self._packed = probe_rewards(model).packed
-        if self._packed:
-            apply_fused(model)
-        self._model: nn.Module = model.eval().requires_grad_(False)
-        store_frozen_in(self._model, precision)
+        loaded = load_frozen(
+            spec.model,
+            precision,
+            device,
+            adapters=spec.adapters,
+            head="reward",
+            probe_of=probe_rewards,
+            **spec.origin,
+        )
+        self._packed = loaded.probe.packed
+        self._model: nn.Module = loaded.model
         self.template: Template = spec.chat_template(spec.tokenizer())
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:

@@ -17,16 +17,12 @@ from palate.artifacts import SEAL, RunDir
 from palate.config.stages.model import adapter_names, split_adapters
 from palate.errors import ArtifactError, ModelError
 from palate.models.cpu.allocator import keep_freed_memory
-from palate.models.cpu.layers import apply_fused
 from palate.models.generation.generate import Decoding, generate
-from palate.models.identity import model_hash
-from palate.models.load import load_model, load_tokenizer, store_frozen_in
+from palate.models.load import load_frozen, load_tokenizer
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences, rows_of
-from palate.models.probe.probe import probe
 from palate.models.score import Logps, per_completion
-from palate.models.tuning.trainable import merge_adapter
-from palate.models.tuning.vocabulary import add_tokens_of, enlarge_embedding
+from palate.models.tuning.vocabulary import add_tokens_of
 from palate.progress import progress
 from palate.records import Answer, Messages
 from palate.text.batch import pack, pad
@@ -189,18 +185,12 @@ class Subject:
         self.device = device
         keep_freed_memory()
         tokenizer = spec.tokenizer()
-        model: Any = load_model(spec.model, device=device, **spec.origin)
-        if spec.adapters or spec.tokens_of:
-            enlarge_embedding(model, len(tokenizer))
-        for adapter in spec.adapters:
-            model = merge_adapter(model, adapter)
+        tokens = len(tokenizer) if spec.adapters or spec.tokens_of else 0
+        loaded = load_frozen(spec.model, precision, device, adapters=spec.adapters, tokens=tokens, **spec.origin)
         self.name = spec.name
-        self.identity: str | None = model_hash(model)
-        self.packed = probe(model).packed
-        if self.packed:
-            apply_fused(model)
-        self.model: nn.Module = model.eval().requires_grad_(False)
-        store_frozen_in(self.model, precision)
+        self.identity: str | None = loaded.identity
+        self.packed = loaded.probe.packed
+        self.model: nn.Module = loaded.model
         self.template: Template = spec.chat_template(tokenizer)
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:

@@ -1,8 +1,8 @@
-"""Models that score and answer: load · attention · logprobs · reference · trunk · generate."""
+"""Models that score and generate: loading, attention, log-probabilities, references, generation, reward models."""
 
 import os
 
-# Packed rows have a shape of their own at every step, and the CPU kernels' library compiles and keeps a kernel for each
-# of 1,024 shapes, which no estimate foresees: 0.65 GB in 30 steps of the demo, and growing. Read at the first product.
+# Packed rows have another shape at every step, and oneDNN keeps a compiled kernel for up to 1,024 shapes: 0.65 GB after
+# 30 steps of the demo, and growing. It reads these variables at the first product.
 for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
     os.environ.setdefault(_cache, "128")

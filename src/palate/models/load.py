@@ -1,4 +1,4 @@
-"""Names become models: built-in, local folder or hub id; safetensors only; one clear line for whatever is wrong."""
+"""Models and tokenizers by built-in name, local folder or hub id. Safetensors only; every error is one clear line."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import importlib.util
 import json
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -24,8 +26,13 @@ from transformers import (
 from palate.errors import ModelError
 from palate.models.builtin import SMOLLM2, smollm2
 from palate.models.convert import PICKLES, pickled_weights
+from palate.models.cpu.layers import apply_fused
+from palate.models.identity import model_hash
 from palate.models.precision import Precision
-from palate.models.save import quiet
+from palate.models.probe.probe import Probe, probe
+from palate.models.tuning.trainable import TASKS, merge_adapter
+from palate.models.tuning.vocabulary import enlarge_embedding
+from palate.models.upstream import first_line, quiet
 
 _DROPOUTS = (
     "attention_dropout",
@@ -44,16 +51,15 @@ _DROPOUTS = (
     "residual_dropout",
 )
 
-
-# One of these is there wherever a tokenizer is.
+# Every tokenizer has one of these files.
 _TOKENIZERS = ("tokenizer*", "*.model", "vocab*", "spiece*", "merges.txt")
 
 
 def resolve_name(name: str) -> str:
-    """The folder or hub id that a model's name stands for.
+    """The folder or hub id of a model's name.
 
     Raises:
-        ModelError: a local folder without a model in it, or with pickled weights only.
+        ModelError: a local folder without a model, or with pickled weights only.
     """
     if name == SMOLLM2:
         return str(smollm2())
@@ -64,21 +70,18 @@ def resolve_name(name: str) -> str:
     if path.is_file():
         hint = f"; a pickle is converted once, offline: {_conversion(path.parent)}" if path.suffix in PICKLES else ""
         raise ModelError(f"{name}: a model is a folder with config.json and *.safetensors, this is a file{hint}")
-    looks_local = (
-        name.startswith((".", "/", "~")) or name.count("/") > 1 or (path.parent.is_dir() and path.parent != Path())
-    )
-    if looks_local or name.count("/") == 0:
-        near = _nearest(path)
+    known_parent = path.parent.is_dir() and path.parent != Path()
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or known_parent:  # not of the form owner/name
         raise ModelError(
-            f"{name}: no such model folder{near}; a hub id looks like owner/name, the built-in is {SMOLLM2}"
+            f"{name}: no such model folder{_nearest(path)}; a hub id looks like owner/name, the built-in is {SMOLLM2}"
         )
     return name
 
 
 def _check_folder(path: Path) -> None:
     if not (path / "config.json").exists():
-        kind = "an adapter: name its base as model_name_or_path and this folder as adapter_name_or_path"
-        hint = f"it holds {kind}" if (path / "adapter_config.json").exists() else "config.json is missing"
+        adapter = "it holds an adapter: name its base as model_name_or_path and this folder as adapter_name_or_path"
+        hint = adapter if (path / "adapter_config.json").exists() else "config.json is missing"
         raise ModelError(f"{path}: not a model folder, {hint}")
     if any(path.glob("*.safetensors")):
         return
@@ -107,18 +110,18 @@ def load_tokenizer(
     """The fast tokenizer of a model.
 
     Raises:
-        ModelError: there is none, or it is not a fast one (offsets are needed).
+        ModelError: there is none, or it is not a fast one (palate needs its offsets).
     """
-    place = resolve_name(name)
-    if Path(place).is_dir() and not any(any(Path(place).glob(pattern)) for pattern in _TOKENIZERS):
+    source = resolve_name(name)
+    if Path(source).is_dir() and not any(any(Path(source).glob(pattern)) for pattern in _TOKENIZERS):
         raise ModelError(
-            f"{name}: no tokenizer is in this folder (tokenizer.json); copy it there from the model that it came from"
+            f"{name}: no tokenizer is in this folder (tokenizer.json); copy it there from the original model"
         )
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        raise ModelError(f"{name}: no tokenizer could be loaded: {_first_line(error)}") from error
+        raise ModelError(f"{name}: no tokenizer could be loaded: {_reason(error)}") from error
     if not tokenizer.is_fast:
         raise ModelError(
             f"{name}: palate needs a fast tokenizer (tokenizer.json), this one is {type(tokenizer).__name__}"
@@ -142,27 +145,27 @@ def load_model(
 
     Args:
         name: built-in name, folder or hub id.
-        dtype: of the parameters; float32 for whatever trains.
-        dropout: probability for every dropout that the architecture has.
-        quantization_bit: 4 or 8 loads the weights quantised (QLoRA), which needs bitsandbytes and a GPU.
-        double_quantization: of 4 bits, whether the scales are quantised too, which saves 0.4 bits a parameter.
-        head: `lm` for a causal LM, `reward` for a sequence classifier with one output; a head that the files lack
-            starts at 0.
+        dtype: of the parameters; float32 if the model trains.
+        dropout: probability of every dropout in the architecture.
+        quantization_bit: 4 or 8 loads quantised weights (QLoRA, 2305.14314), which needs bitsandbytes and a GPU.
+        double_quantization: with 4 bits, quantise the scales too, which saves 0.4 bits a parameter.
+        head: `lm` for a causal LM, `reward` for a sequence classifier with one output; a reward head that is not in the
+            files starts at 0.
 
     Raises:
         ModelError: the model cannot be loaded, or has no such head.
     """
-    place = resolve_name(name)
+    source = resolve_name(name)
     loader = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
     try:
-        config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
         _set_dropout(config, dropout)
         if head == "reward":
             config.num_labels = 1
         extra = _quantised(quantization_bit, device, twice=double_quantization)
         with quiet():
             model, loading = loader.from_pretrained(
-                place,
+                source,
                 config=config,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
@@ -174,12 +177,9 @@ def load_model(
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         if "ignore_mismatched_sizes" in str(error):
             raise ModelError(f"{name}: its weights have other shapes than its config.json says") from error
-        raise ModelError(f"{name}: the model could not be loaded: {_first_line(error)}") from error
-    except Exception as error:
-        # safetensors raises its own type for a damaged file.
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise ModelError(f"{name}: its weights are damaged: {_first_line(error)}") from error
+        raise ModelError(f"{name}: the model could not be loaded: {_reason(error)}") from error
+    except SafetensorError as error:
+        raise ModelError(f"{name}: its weights are damaged: {_reason(error)}") from error
     _refuse_missing(name, loading["missing_keys"], head=head)
     if head == "reward":
         _begin_head(model, loading["missing_keys"])
@@ -188,8 +188,59 @@ def load_model(
     return model  # type: ignore[no-any-return]
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A frozen model that is ready to score.
+
+    Attributes:
+        model: with the scoring forward, adapters merged.
+        probe: result of the check at load; decides between packed and padded batches.
+        identity: content hash of the weights, adapters merged.
+    """
+
+    model: nn.Module
+    probe: Probe
+    identity: str
+
+
+def load_frozen(
+    name: str,
+    precision: Precision,
+    device: torch.device,
+    *,
+    adapters: Sequence[str] = (),
+    tokens: int = 0,
+    head: str = "lm",
+    probe_of: Callable[[Any], Probe] = probe,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Load a model for scoring and generation: merge adapters, choose its attention by a probe, fuse its layers.
+
+    Args:
+        adapters: folders that are merged in this order.
+        tokens: size of the tokenizer; a smaller embedding is enlarged.
+        head: as in `load_model`.
+        probe_of: the probe of this head; `models.reward.head.probe_rewards` for `reward`.
+
+    Raises:
+        ModelError: the model or an adapter cannot be loaded, or its scores of a row depend on other rows.
+    """
+    model: Any = load_model(name, device=device, head=head, revision=revision, trust_remote_code=trust_remote_code)
+    enlarge_embedding(model, tokens)
+    for adapter in adapters:
+        model = merge_adapter(model, adapter, task=TASKS[head])
+    identity = model_hash(model)
+    found = probe_of(model)
+    if found.packed:
+        apply_fused(model)
+    model.eval().requires_grad_(False)
+    store_frozen_in(model, precision)
+    return LoadedModel(model, found, identity)
+
+
 def _refuse_missing(name: str, missing: Iterable[str], *, head: str) -> None:
-    """A parameter that no file filled is random: that is never what a user of a pretrained model wants."""
+    """A parameter that is in no file would be random."""
     lost = sorted(key for key in missing if head == "lm" or not key.startswith("score."))
     if lost:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
@@ -197,7 +248,7 @@ def _refuse_missing(name: str, missing: Iterable[str], *, head: str) -> None:
 
 
 def _begin_head(model: nn.Module, missing: Iterable[str]) -> None:
-    """A reward head that no file filled starts at 0: the first rewards are equal."""
+    """A reward head that is in no file starts at 0, so the first rewards are equal."""
     if any(key.startswith("score.") for key in missing):
         for parameter in model.get_submodule("score").parameters():
             nn.init.zeros_(parameter)
@@ -211,7 +262,7 @@ def _set_dropout(config: Any, dropout: float) -> None:
 
 
 def check_quantisation(bits: int | None, device: torch.device) -> None:
-    """Refuse `quantization_bit` where nothing could compute with such weights, before anything is loaded.
+    """Refuse `quantization_bit` on hardware that cannot use it, before anything is loaded.
 
     Raises:
         ModelError: no CUDA GPU, or no bitsandbytes.
@@ -229,7 +280,7 @@ def _quantised(bits: int | None, device: torch.device, *, twice: bool = True) ->
     check_quantisation(bits, device)
     if bits is None:
         return {}
-    from transformers import BitsAndBytesConfig  # pulls in an optional extra
+    from transformers import BitsAndBytesConfig  # imports an optional extra
 
     quantised = BitsAndBytesConfig(
         load_in_4bit=bits == 4,
@@ -242,10 +293,10 @@ def _quantised(bits: int | None, device: torch.device, *, twice: bool = True) ->
 
 
 def store_frozen_in(model: nn.Module, precision: Precision) -> int:
-    """Keep frozen linear weights in the autocast dtype where that loses nothing, and return the bytes saved.
+    """Store frozen linear weights in the autocast dtype if that loses nothing, and return the bytes saved.
 
     Under autocast a linear layer would cast its weight to that dtype at every use, so results are bit-identical.
-    Embeddings and norms are not linear layers and stay as they are, and so does a weight tied to an embedding.
+    Embeddings, norms and weights tied to an embedding are not changed.
     """
     if precision.autocast is None:
         return 0
@@ -264,9 +315,6 @@ def store_frozen_in(model: nn.Module, precision: Precision) -> int:
     return saved
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    offline = (
-        " (offline: HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") and "connect" in str(error) else ""
-    )
-    return (lines[0] if lines else type(error).__name__) + offline
+def _reason(error: BaseException) -> str:
+    offline = os.environ.get("HF_HUB_OFFLINE") and "connect" in str(error)
+    return first_line(error) + (" (offline: HF_HUB_OFFLINE is set)" if offline else "")

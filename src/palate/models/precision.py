@@ -1,4 +1,4 @@
-"""Which floating-point format a run computes in, and the autocast that does it."""
+"""The floating-point format of a run, and its autocast."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Precision:
     Attributes:
         name: `bf16`, `fp16` or `fp32`, as logged and recorded.
         autocast: the dtype of matrix products under autocast; None computes everything in float32.
-        notice: one line for the user where the machine could not do what was asked, else empty.
+        notice: one line for the user if the machine does not support the requested format, else empty.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Precision:
     notice: str = ""
 
     def context(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
-        """The autocast that training, reference and evaluation passes all open."""
+        """The autocast of all training, reference and evaluation passes."""
         if self.autocast is None:
             return contextlib.nullcontext()
         return torch.autocast(device.type, dtype=self.autocast)
@@ -40,8 +40,8 @@ FP32 = Precision("fp32", None)
 def resolve(wanted: str, device: torch.device) -> Precision:
     """`auto | bf16 | fp16 | fp32` on this device.
 
-    `auto` is bf16 where the hardware multiplies it natively (AVX512-BF16, AMX, recent GPUs), fp16 on older GPUs, and
-    fp32 elsewhere. fp16 on a CPU would train with underflowing gradients, so it becomes `auto`, with a notice.
+    `auto` is bf16 on hardware with native support (AVX512-BF16, AMX, recent GPUs), fp16 on older GPUs, and fp32
+    elsewhere. fp16 on a CPU would train with underflowing gradients, so it becomes `auto`, with a notice.
     """
     if wanted not in ("auto", "bf16", "fp16", "fp32"):
         raise ConfigError(f"precision: {wanted!r} is not one of auto, bf16, fp16, fp32")
@@ -63,9 +63,17 @@ def _best(device: torch.device) -> Precision:
 
 
 def native_bf16() -> bool:
-    """Whether this CPU multiplies bf16; where it does not, float32 products are several times faster than bf16 ones."""
+    """Whether this CPU multiplies bf16. Without support, float32 products are several times as fast as bf16 ones."""
     capable = torch.cpu.get_capabilities()
     return bool(capable.get("avx512_bf16") or capable.get("amx_bf16"))
+
+
+def compute_dtype(x: torch.Tensor, weight: torch.Tensor) -> torch.dtype:
+    """The dtype that a linear layer multiplies in: autocast's where it is on, else the wider of the two."""
+    device = x.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return torch.promote_types(x.dtype, weight.dtype)
 
 
 def default_device() -> torch.device:

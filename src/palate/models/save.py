@@ -1,11 +1,10 @@
-"""Models onto disk, so that transformers and PEFT load them as they are."""
+"""Model files: written for transformers and PEFT to load, and read back into the model that trains."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,25 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.utils import ModulesToSaveWrapper
-from transformers.utils import logging as hf_logging
+from safetensors import safe_open
 
-from palate.models.value_head import value_head_aside
+from palate.errors import ArtifactError
+from palate.models.upstream import quiet
+from palate.models.value_head import without_value_head
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
-    """Write a model, or the adapter of one under PEFT: safetensors and config.
+    """Write a model, or under PEFT its adapter: safetensors and config.
 
     Args:
         model: unwrapped.
-        folder: made where it is missing.
-        state_dict: what to write instead of the model's own tensors (gathered ones, where they are sharded).
+        folder: created if it is missing.
+        state_dict: written instead of the model's own tensors (gathered ones, if they are sharded).
     """
     folder = Path(folder)
-    with quiet(), _as_for_inference(model.config), value_head_aside(model), _in_one_dtype(model):
+    with quiet(), _as_for_inference(model.config), without_value_head(model), _in_one_dtype(model):
         given = None if state_dict is None else _cast(state_dict)
         model.save_pretrained(folder, state_dict=given, **_embeddings(model))
     for path in folder.glob("*.safetensors"):
@@ -35,7 +38,7 @@ def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, 
 
 
 def _embeddings(model: Any) -> dict[str, bool]:
-    """Whether an adapter is saved with the embedding of its base: where new tokens enlarged it and it is frozen."""
+    """Whether an adapter is saved with its base's embedding: if new tokens enlarged it and it is frozen."""
     if not isinstance(model, PeftModel) or not getattr(model, "enlarged_vocabulary", False):
         return {}
     layers = [one for one in (model.get_input_embeddings(), model.get_output_embeddings()) if one is not None]
@@ -43,31 +46,11 @@ def _embeddings(model: Any) -> dict[str, bool]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """The library's own reports and progress bars go to nobody; what matters is raised."""
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            # What one library has deprecated and another still calls is not the user's to mend.
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()
-
-
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
-
-
-@contextlib.contextmanager
 def _in_one_dtype(model: Any) -> Iterator[None]:
     """Save all weights in the widest dtype among them, which config.json then names.
 
-    Frozen ones may be kept in bf16 beside trained ones in float32; to widen them loses nothing. An adapter is saved
-    without its base and has one dtype already.
+    Frozen weights may be bf16 beside trained ones in float32; widening loses nothing. An adapter is saved without its
+    base and has one dtype already.
     """
     parameters = [] if hasattr(model, "get_base_model") else [p for p in model.parameters() if p.dtype in _FLOATS]
     dtype = _widest(parameters)
@@ -94,8 +77,8 @@ def _widest(tensors: Iterable[torch.Tensor]) -> torch.dtype:
 
 @contextlib.contextmanager
 def _as_for_inference(config: Any) -> Iterator[None]:
-    """Save with the cache switched on, as the model came; Trainer switches it off to train."""
-    before = config.use_cache if hasattr(config, "use_cache") else None
+    """Save with the cache switched on, as the model was loaded; Trainer switches it off."""
+    before = getattr(config, "use_cache", None)
     if before is not None:
         config.use_cache = True
     try:
@@ -106,7 +89,44 @@ def _as_for_inference(config: Any) -> Iterator[None]:
 
 
 def follow_umask(path: Path) -> None:
-    """safetensors makes its files readable by their owner alone; give them the mode of any other new file."""
+    """Give a file the mode of any other new file; safetensors makes its files readable by their owner only."""
     umask = os.umask(0o077)
     os.umask(umask)
     path.chmod(0o666 & ~umask)
+
+
+def has_renamed_weights(model: Any, folder: Path) -> bool:
+    """Whether the folder has a whole model in which some tensors have other names than in memory.
+
+    transformers stores some weights under other names and shapes than its models have (the experts of most mixtures: a
+    tensor for each in the file, one for all in memory). Its Trainer loads checkpoints by name and ignores what it does
+    not find, so a resumed run would continue with the initial experts.
+    """
+    stored: set[str] = set()
+    for path in folder.glob("model*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            stored.update(file.keys())
+    if not stored:  # an adapter, or shards of another kind
+        return False
+    return bool(_own_names(model) - stored)
+
+
+def load_renamed(model: Any, folder: Path) -> None:
+    """Copy the folder's weights into the model through a second one, loaded by transformers.
+
+    Raises:
+        ArtifactError: the folder lacks some of the model's weights.
+    """
+    with quiet():
+        read, report = type(model).from_pretrained(folder, dtype="auto", output_loading_info=True)
+    lacking = sorted(set(report["missing_keys"]) & _own_names(model))
+    if lacking:
+        raise ArtifactError(f"{folder}: the checkpoint lacks weights of the model: {', '.join(lacking[:3])}")
+    with without_value_head(model):
+        model.load_state_dict(read.state_dict())
+
+
+def _own_names(model: Any) -> set[str]:
+    """Names of the tensors in a whole model's files."""
+    with without_value_head(model):
+        return set(model.state_dict()) - set(getattr(model, "all_tied_weights_keys", None) or ())

@@ -1,41 +1,45 @@
-"""Log-probabilities where something is trained, and nowhere else.
+"""Log-probabilities of trained tokens only.
 
-`install` replaces the model's own forward, before PEFT, accelerate and Trainer wrap it: given `target_index` it returns
-`TokenLogps` instead of logits. Hidden states at the targets go through the LM head in chunks, so no
-[tokens, vocabulary] tensor outlives a chunk, in either direction; log-sum-exp is float32 whatever the precision.
+`install` replaces a model's forward before PEFT, accelerate and Trainer wrap it: given `target_index` it returns
+`TokenLogps` instead of logits. The hidden states at the targets go through the LM head in chunks, so no
+[tokens, vocabulary] tensor outlives a chunk, forward or backward. Log-sum-exp is float32 in every precision.
 """
 
 from __future__ import annotations
 
 import contextlib
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
-from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
-from palate.models.casts import compute_dtype
 from palate.models.cpu.head import plain_head_logps
-from palate.models.probe.rotary import apart, length_rule
-from palate.models.trunk import TrunkRun
+from palate.models.precision import compute_dtype
+from palate.models.rotary import forward_by_length, length_rule
+from palate.models.trunk import TrunkCache, TrunkRun
+from palate.models.upstream import active_module
 from palate.models.value_head import values_of
-from palate.text.batch import Layout
+from palate.text.batch import Batch, Layout
 
-# Rows of [chunk, vocabulary] that exist at a time: large enough for the matmul's peak, small against the caches.
+# Elements of a chunk [rows, vocabulary]: large enough for the matmul's peak rate, small enough for the caches.
 CHUNK_ELEMENTS = 1 << 23
+
+T = TypeVar("T")
 
 
 class TokenLogps(NamedTuple):
-    """What a model says of each trained token, float32 [M], in the order of `Batch.target_ids`.
+    """Scores of the trained tokens, float32 [M], in the order of `Batch.target_ids`.
 
     Attributes:
         logps: log π of the token.
-        log_square_sums: log Σ_v π(v)² over the vocabulary at its place, without gradient; None unless asked for.
-        values: of the state in which the token was chosen; None without a value head (`models.value_head`).
-        router_logits: of each layer with experts, [tokens of the batch, E]; None unless asked for.
+        log_square_sums: log Σ_v π(v)² of the distribution that the token came from, without gradient; None unless
+            requested.
+        values: value of the state in which the token was chosen; None without a value head (`models.value_head`).
+        router_logits: one tensor for each layer with experts, [tokens of the batch, E]; None unless requested.
     """
 
     logps: torch.Tensor
@@ -50,9 +54,9 @@ class Logps:
 
     Attributes:
         sums: float32 [C], Σ log π over the completion's trained tokens.
-        tokens: float32 [C], how many trained tokens that is.
+        tokens: float32 [C], number of those tokens.
         token_logps: float32 [M], the terms of the sums.
-        log_square_sums: float32 [M], log Σ_v π(v)² at each of those tokens; None unless asked for.
+        log_square_sums: float32 [M], log Σ_v π(v)² at each of those tokens; None unless requested.
     """
 
     sums: torch.Tensor
@@ -62,7 +66,7 @@ class Logps:
 
     @property
     def means(self) -> torch.Tensor:
-        """float32 [C], per-token means; 0 where nothing is trained."""
+        """float32 [C], per-token means; 0 for a completion without trained tokens."""
         return self.sums / self.tokens.clamp(min=1)
 
     def detach(self) -> Logps:
@@ -70,7 +74,7 @@ class Logps:
 
 
 class Owners(Protocol):
-    """Whose each trained token is: a `Batch` says so, and so does a whole step of them."""
+    """The completion of each trained token: a `Batch`, or a whole step of them."""
 
     @property
     def completion_of(self) -> torch.Tensor: ...
@@ -87,6 +91,16 @@ def per_completion(tokens: TokenLogps, batch: Owners) -> Logps:
     return Logps(sums, counts, tokens.logps, tokens.log_square_sums)
 
 
+def score(call: Callable[..., T], batch: Batch, trunk: TrunkCache | None) -> T:
+    """One forward pass of policy or reference; the trunk supplies what frozen layers computed, or records it."""
+    if not trunk:
+        return call(**batch.model_inputs())
+    run = trunk.run(batch)
+    output = call(**batch.model_inputs(), trunk=run)
+    trunk.keep(batch, run)
+    return output
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """How an architecture turns the last hidden state into logits: softcap(scale · (W h + b)).
@@ -94,7 +108,7 @@ class Head:
     Attributes:
         scale: factor on the logits (Granite divides by `logits_scaling`, Cohere multiplies by `logit_scale` …).
         softcap: c in c·tanh(logits / c) (Gemma 2), or None.
-        stock: True where this form was not exact for the model: its own forward computes the logits instead.
+        stock: True if this form is not exact for the model; then its own forward computes the logits.
     """
 
     scale: float = 1.0
@@ -103,7 +117,7 @@ class Head:
 
 
 def head_of(model: Any) -> Head:
-    """The transform that the model's config describes; the load probe checks it against the model's own logits."""
+    """The transform that the config describes; the probe at load compares it with the model's own logits."""
     config = model.config.get_text_config()
     scale = 1.0
     if getattr(config, "logits_scaling", None):
@@ -118,25 +132,18 @@ def head_of(model: Any) -> Head:
 
 
 def install(model: Any, head: Head) -> None:
-    """Give the causal LM the scoring forward. Calls without `target_index` still reach the stock forward.
+    """Give a causal LM the scoring forward. Calls without `target_index` still reach the stock forward.
 
     Args:
         model: a causal LM of transformers, unwrapped.
-        head: how its logits come about.
+        head: its transform of hidden states into logits.
     """
     if not hasattr(model, "stock_forward"):
         model.stock_forward = model.forward
     model.head = head
-    if not hasattr(model, "length_rule"):  # what the probe found stays
+    if not hasattr(model, "length_rule"):  # the probe may have set a stricter one
         model.length_rule = length_rule(model.config)
     model.forward = types.MethodType(_scoring_forward, model)
-
-
-def uninstall(model: nn.Module) -> None:
-    """Give the stock forward back."""
-    if "stock_forward" in model.__dict__:
-        for name in ("stock_forward", "head", "forward", "length_rule"):
-            del model.__dict__[name]
 
 
 def _scoring_forward(
@@ -152,22 +159,17 @@ def _scoring_forward(
     routers: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Score targets, or behave like the stock forward when there are none to score.
-
-    With `square_sums` and `routers` also what `TokenLogps` has of these.
-    """
+    """Score the targets, with `square_sums` and `routers` if requested; without targets, the stock forward."""
+    inputs: dict[str, Any] = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": attention_mask}
     if target_index is None or target_ids is None:
         if getattr(self.config, "output_router_logits", False):
-            # The stock forward would take a balancing term over tokens that are decoded one by one, and fail.
-            kwargs = {**kwargs, "output_router_logits": False}
-        return self.stock_forward(
-            input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, **kwargs
-        )
-    # PEFT fills in its own keywords; only those that were really given may reach the decoder.
-    given = {name: value for name, value in kwargs.items() if value is not None}
+            # The stock forward would compute a balancing loss, whose mask does not fit tokens decoded one by one.
+            kwargs["output_router_logits"] = False
+        return self.stock_forward(**inputs, **kwargs)
+    # PEFT passes its own keywords as None; only keywords with a value may reach the decoder.
+    inputs |= {name: value for name, value in kwargs.items() if value is not None}
     if layout is not None:
-        given["layout"] = layout
-    inputs = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": attention_mask, **given}
+        inputs["layout"] = layout
     if self.head.stock:
         return _dense(logits_at(self, inputs, target_index), target_ids, square_sums)
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
@@ -177,47 +179,37 @@ def _scoring_forward(
     values = values_of(self, hidden)
     output = active_module(self.get_output_embeddings())
     scale, softcap = self.head.scale, self.head.softcap
-    if type(output) is nn.Linear:
-        logps = head_logps(hidden, output.weight, output.bias, target_ids, scale=scale, softcap=softcap)
-        squares = None
-        if square_sums:
-            squares = head_square_sums(hidden, output.weight, output.bias, scale=scale, softcap=softcap)
-        return TokenLogps(logps, squares, values, routed)
-    # A wrapped head (an adapter on it) computes its own logits.
-    dense = _dense(transformed(output(hidden).float(), scale, softcap), target_ids, square_sums)
-    return dense._replace(values=values, router_logits=routed)
+    if type(output) is not nn.Linear:  # a head with an adapter computes its own logits
+        dense = _dense(transformed(output(hidden).float(), scale, softcap), target_ids, square_sums)
+        return dense._replace(values=values, router_logits=routed)
+    logps = head_logps(hidden, output.weight, output.bias, target_ids, scale=scale, softcap=softcap)
+    squares = None
+    if square_sums:
+        squares = head_square_sums(hidden, output.weight, output.bias, scale=scale, softcap=softcap)
+    return TokenLogps(logps, squares, values, routed)
 
 
 def _routed(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> tuple[torch.Tensor, Any]:
-    """As `states_at`, with the routers' logits of each layer that has experts."""
+    """As `states_at`, with the router logits of each layer with experts."""
     output = model.get_decoder()(**inputs, use_cache=False, output_router_logits=True)
     return output.last_hidden_state.flatten(0, 1)[index], tuple(output.router_logits)
 
 
 def states_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
-    """The decoder's hidden states [M, H] at places [M] of the flattened batch."""
+    """The decoder's hidden states [M, H] at offsets [M] of the flattened batch."""
     decoder = model.get_decoder()
-    return apart(model, lambda **given: decoder(**given, use_cache=False).last_hidden_state, inputs).flatten(0, 1)[
-        index
-    ]
+    states = forward_by_length(model, lambda **given: decoder(**given, use_cache=False).last_hidden_state, inputs)
+    return states.flatten(0, 1)[index]
 
 
 def logits_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
-    """The stock forward's logits [M, V] at places [M] of the flattened batch."""
-    return apart(model, lambda **given: model.stock_forward(**given, use_cache=False).logits, inputs).flatten(0, 1)[
-        index
-    ]
-
-
-def active_module(module: Any) -> Any:
-    """What computes now: under PEFT the copy of the module that trains, or the original where adapters are off."""
-    if not isinstance(module, ModulesToSaveWrapper):
-        return module
-    off = module.disable_adapters or not module.active_adapters
-    return module.original_module if off else module.modules_to_save[module.active_adapters[0]]
+    """The stock forward's logits [M, V] at offsets [M] of the flattened batch."""
+    logits = forward_by_length(model, lambda **given: model.stock_forward(**given, use_cache=False).logits, inputs)
+    return logits.flatten(0, 1)[index]
 
 
 def _dense(logits: torch.Tensor, target_ids: torch.Tensor, square_sums: bool) -> TokenLogps:
+    """Scores [M] from all logits [M, V]."""
     return TokenLogps(dense_logps(logits, target_ids), _square_sums(logits.detach().float()) if square_sums else None)
 
 
@@ -265,15 +257,14 @@ def head_square_sums(
 ) -> torch.Tensor:
     """log Σ_v p_v² of the distribution at each row, float32 [M], in chunks and without gradient.
 
-    Args: as of `head_logps`. It is a product of its own, for the one modifier that reads it (WPO).
+    Arguments as in `head_logps`. A separate product, because only one modifier (WPO, 2406.11827) reads it.
     """
     compute = compute_dtype(hidden, weight)
     sums = hidden.new_empty(len(hidden), dtype=torch.float32)
-    with torch.autocast(hidden.device.type, enabled=False):
-        h, w = hidden.to(compute), weight.to(compute)
-        b = None if bias is None else bias.to(compute)
-        for rows in row_chunks(len(h), weight.shape[0]):
-            sums[rows] = _square_sums(transformed(F.linear(h[rows], w, b).float(), scale, softcap))
+    h, w = hidden.to(compute), weight.to(compute)
+    b = None if bias is None else bias.to(compute)
+    for rows in row_chunks(len(h), len(w)):
+        sums[rows] = _square_sums(_chunk_logits(h[rows], w, b, scale, softcap))
     return sums
 
 
@@ -283,7 +274,7 @@ def _square_sums(logits: torch.Tensor) -> torch.Tensor:
 
 
 class _HeadLogps(torch.autograd.Function):
-    """Recomputes each chunk's logits in backward: the saved state is the log-sum-exp [M]."""
+    """The head for GPUs, scaled and capped logits: backward computes each chunk again, so no logits are saved."""
 
     @staticmethod
     def forward(
@@ -296,59 +287,62 @@ class _HeadLogps(torch.autograd.Function):
         softcap: float | None,
         compute: torch.dtype,
     ) -> torch.Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
-            h, w = hidden.to(compute), weight.to(compute)
-            b = None if bias is None else bias.to(compute)
-            lse = hidden.new_empty(len(h), dtype=torch.float32)
-            logps = torch.empty_like(lse)
-            for rows in row_chunks(len(h), weight.shape[0]):
-                logits = transformed(F.linear(h[rows], w, b).float(), scale, softcap)
-                lse[rows] = logits.logsumexp(dim=-1)
-                logps[rows] = logits.gather(-1, target_ids[rows, None]).squeeze(-1) - lse[rows]
-        ctx.save_for_backward(h, w, b, target_ids, lse)
+        h, w = hidden.to(compute), weight.to(compute)
+        b = None if bias is None else bias.to(compute)
+        ctx.save_for_backward(h, w, b, target_ids)
         ctx.transform = (scale, softcap)
-        ctx.dtypes = (hidden.dtype, weight.dtype, bias.dtype if bias is not None else None)
+        logps = hidden.new_empty(len(h), dtype=torch.float32)
+        for rows in row_chunks(len(h), len(w)):
+            logps[rows] = _chunk_logps(h[rows], w, b, target_ids[rows], scale, softcap)
         return logps
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        h, w, b, target_ids, lse = ctx.saved_tensors
-        scale, softcap = ctx.transform
-        need_h, need_w, need_b = ctx.needs_input_grad[:3]
-        grad_h = torch.empty_like(h) if need_h else None
-        # Sums over chunks are kept in float32; each chunk's own product is in the compute precision.
-        grad_w = torch.zeros(w.shape, dtype=torch.float32, device=w.device) if need_w else None
-        grad_b = torch.zeros(w.shape[0], dtype=torch.float32, device=w.device) if need_b else None
-        with torch.autocast(h.device.type, enabled=False):
-            for rows in row_chunks(len(h), w.shape[0]):
-                logits = transformed(F.linear(h[rows], w, b).float(), scale, softcap)
-                bend = None if softcap is None else 1 - (logits / softcap).square()
-                # d logp / d logits = onehot(target) − softmax
-                d = logits.sub_(lse[rows, None]).exp_().neg_()
-                d.scatter_add_(-1, target_ids[rows, None], torch.ones_like(lse[rows, None]))
-                d.mul_(grad[rows, None] * scale)
-                if bend is not None:
-                    d.mul_(bend)
-                d = d.to(h.dtype)
-                if grad_h is not None:
-                    grad_h[rows] = d @ w
-                if grad_w is not None:
-                    grad_w += d.T @ h[rows]
-                if grad_b is not None:
-                    grad_b += d.sum(0, dtype=torch.float32)
-        hidden_dtype, weight_dtype, bias_dtype = ctx.dtypes
-        return (
-            grad_h.to(hidden_dtype) if grad_h is not None else None,
-            grad_w.to(weight_dtype) if grad_w is not None else None,
-            grad_b.to(bias_dtype) if grad_b is not None else None,
-            None,
-            None,
-            None,
-            None,
-        )
+        h, w, b, target_ids = ctx.saved_tensors
+        needs = ctx.needs_input_grad[:3]
+        # Sums over chunks are float32; the product of one chunk is in the compute precision.
+        sums = [
+            torch.zeros(one.shape, dtype=torch.float32, device=h.device) if need else None
+            for one, need in zip((h, w, b), needs, strict=True)
+        ]
+        for rows in row_chunks(len(h), len(w)):
+            parts: list[Any] = [
+                None if one is None else one.detach().requires_grad_(need)
+                for one, need in zip((h[rows], w, b), needs, strict=True)
+            ]
+            with torch.enable_grad():
+                logps = _chunk_logps(parts[0], parts[1], parts[2], target_ids[rows], *ctx.transform)
+            wanted = [one for one, need in zip(parts, needs, strict=True) if need]
+            grads = iter(torch.autograd.grad(logps, wanted, grad[rows]))
+            for total, slot in zip(sums, (rows, slice(None), slice(None)), strict=True):
+                if total is not None:
+                    total[slot] += next(grads)
+        return *sums, None, None, None, None
+
+
+def _chunk_logps(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    target_ids: torch.Tensor,
+    scale: float,
+    softcap: float | None,
+) -> torch.Tensor:
+    """float32 [m] of one chunk: hidden [m, H], weight [V, H], bias [V], target_ids [m]."""
+    logits = _chunk_logits(hidden, weight, bias, scale, softcap)
+    return logits.gather(-1, target_ids[:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
+
+
+def _chunk_logits(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scale: float, softcap: float | None
+) -> torch.Tensor:
+    """float32 [m, V] from hidden [m, H] in the compute dtype."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return transformed(F.linear(hidden, weight, bias).float(), scale, softcap)
 
 
 def transformed(logits: torch.Tensor, scale: float, softcap: float | None) -> torch.Tensor:
+    """softcap · tanh(scale · logits / softcap) [m, V]; each part only if the head has it."""
     if scale != 1.0:
         logits = logits * scale
     if softcap is not None:

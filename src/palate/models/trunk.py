@@ -1,8 +1,8 @@
-"""Frozen bottom layers are computed once: for policy and reference together, and for all epochs.
+"""Frozen bottom layers (the trunk) are computed once, for policy and reference and for all epochs.
 
-When only the last layers train, what the layers below them compute never changes. Its result, the hidden state that
-enters the first trainable layer, is kept per group and replayed: the layers pass through, the last of them hands out
-the stored state, and the model's own forward runs around it, so no architecture's forward is copied here.
+If only the last layers train, the output of the layers below never changes. The hidden state that enters the first
+trained layer is stored per group and replayed: the frozen layers return their input, the last one returns the stored
+state, and the model's own forward runs around them, so no architecture's forward is copied here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from palate.text.encode import EncodedGroup
 
 
 def first_trainable_layer(model: Any) -> int:
-    """How many bottom layers are frozen, 0 where something below the layers (the embedding) trains as well."""
+    """Number of frozen bottom layers; 0 if the embedding below them trains."""
     if any(p.requires_grad for p in model.get_input_embeddings().parameters()):
         return 0
     for index, layer in enumerate(decoder_layers(model)):
@@ -31,11 +31,11 @@ def first_trainable_layer(model: Any) -> int:
 
 
 class TrunkCache:
-    """Hidden states of groups after the frozen layers, bounded in bytes.
+    """Hidden states of groups after the frozen layers, within a memory limit.
 
     Args:
         model: the unwrapped causal LM.
-        limit_bytes: what may be kept; groups beyond it are computed each time.
+        limit_bytes: size of the cache; groups beyond it are computed each time.
     """
 
     def __init__(self, model: Any, limit_bytes: int) -> None:
@@ -49,11 +49,11 @@ class TrunkCache:
         return bool(self.layers)
 
     def estimate(self, groups: Sequence[EncodedGroup]) -> int:
-        """Bytes that the cache will grow to for these groups: float32 residuals, within the limit."""
+        """Bytes that the cache will need for these groups: float32 hidden states, within the limit."""
         return int(min(self._limit, sum(group.packed_tokens for group in groups) * self._width * 4))
 
     def run(self, batch: Batch) -> TrunkRun:
-        """What a forward of this packed batch needs: the stored states, or a place to record them."""
+        """The run of a forward pass over this packed batch: replays stored states, or records them."""
         if batch.layout is None:
             return TrunkRun((), None)
         keys = [group_key(group) for group in batch.groups]
@@ -63,7 +63,7 @@ class TrunkCache:
         return TrunkRun(self.layers, None)
 
     def keep(self, batch: Batch, run: TrunkRun) -> None:
-        """Store what a recording run saw, as far as the limit allows."""
+        """Store the states of a recording run, up to the limit."""
         if run.recorded is None or batch.layout is None:
             return
         for group, span in zip(batch.groups, batch.layout.spans, strict=True):
@@ -75,7 +75,7 @@ class TrunkCache:
 
 
 class TrunkRun:
-    """One forward over the trunk: replays a given state, or records the one that is computed.
+    """One forward pass over the trunk: replays a given state [1, T, H], or records the one that is computed.
 
     Attributes:
         recorded: [1, T, H] after a recording forward.
@@ -88,7 +88,7 @@ class TrunkRun:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """The frozen layers behave so inside the context."""
+        """Inside, the frozen layers replay or record."""
         if not self._layers:
             yield
             return
@@ -96,21 +96,21 @@ class TrunkRun:
         for layer in changed[:-1]:
             layer.forward = _pass_through
         last: Any = changed[-1]
-        last.forward = self._hand_out if self._state is not None else self._recording(last.forward)
+        last.forward = self._replayed if self._state is not None else self._recording(last.forward)
         try:
             yield
         finally:
             for layer in changed:
                 del layer.__dict__["forward"]
 
-    def _hand_out(self, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    def _replayed(self, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
         assert self._state is not None
         return self._state.to(hidden.dtype)
 
     def _recording(self, forward: Any) -> Any:
         def run(*args: Any, **kwargs: Any) -> Any:
             output = forward(*args, **kwargs)
-            # Architectures whose layers return more than the hidden state are recorded never, and so run live.
+            # Layers that return more than the hidden state are never recorded, so they always run.
             if isinstance(output, torch.Tensor):
                 self.recorded = output.detach()
             return output

@@ -1,7 +1,7 @@
-"""A scalar beside the vocabulary: the value of each state, from the hidden state that predicts the next token.
+"""A scalar head next to the LM head: the value of each state, from the hidden state that predicts the next token.
 
-The head is a module of the language model, so that the same forward pass, optimiser and process group carry both; it
-is saved in a file of its own, and the model folder stays what transformers knows.
+The head is a module of the language model, so that one forward pass, optimiser and process group serve both. It is
+saved in a separate file, so that transformers still loads the model folder.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from palate.errors import ModelError
+from palate.models.upstream import base_of
 
 VALUE_HEAD = "value_head.safetensors"
 
 
 def add_value_head(model: Any) -> None:
-    """Give a causal LM, maybe under PEFT, a value head that trains and starts at 0 everywhere.
+    """Give a causal LM, possibly under PEFT, a trainable value head that starts at 0 everywhere.
 
     Raises:
         ModelError: the scoring forward of this architecture does not reach its hidden states.
     """
-    base = _base(model)
+    base = base_of(model)
     if base.head.stock:
         raise ModelError(f"{type(base).__name__}: no value head fits its forward pass; use stage: grpo")
     weight = base.get_output_embeddings().weight
@@ -48,7 +49,7 @@ def values_of(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor | None:
 
 def save_value_head(model: Any, folder: Path) -> None:
     """Write the head's file; nothing for a model without one."""
-    head = getattr(_base(model), "value_head", None)
+    head = getattr(base_of(model), "value_head", None)
     if head is not None:
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in head.state_dict().items()},
@@ -62,25 +63,21 @@ def load_value_head(model: Any, folder: Path) -> None:
     Raises:
         ModelError: the file is missing.
     """
-    head = getattr(_base(model), "value_head", None)
+    head = getattr(base_of(model), "value_head", None)
     if head is None:
         return
     if not (folder / VALUE_HEAD).exists():
-        raise ModelError(f"{folder}: {VALUE_HEAD} is missing, without which the run cannot go on")
+        raise ModelError(f"{folder}: {VALUE_HEAD} is missing, without which the run cannot continue")
     head.load_state_dict(load_file(folder / VALUE_HEAD))
 
 
 @contextlib.contextmanager
-def value_head_aside(model: Any) -> Iterator[None]:
-    """Inside, the model is what it was before it got a value head: so it is saved."""
-    base = _base(model)
+def without_value_head(model: Any) -> Iterator[None]:
+    """Inside, the model has no value head: it is saved like this."""
+    base = base_of(model)
     head = base._modules.pop("value_head", None)
     try:
         yield
     finally:
         if head is not None:
             base.value_head = head
-
-
-def _base(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from palate.models.casts import reuse_casts
 from palate.models.reference.kinds import evaluating
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
@@ -62,7 +61,7 @@ class EvaluationPass:
         """
         meter, errors = Meter(self._device), HeldOutErrors()
         held_out: list[EncodedGroup] = []
-        with torch.no_grad(), reuse_casts(), same_random_state(self._device):
+        with torch.no_grad(), same_random_state(self._device):
             for groups in steps:
                 if self._method.couples_batch:
                     held_out.extend(groups)

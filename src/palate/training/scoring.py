@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from palate.models.reference.kinds import Reference, score
-from palate.models.score import Logps, per_completion
+from palate.models.reference.kinds import Reference
+from palate.models.score import Logps, per_completion, score
 from palate.models.trunk import TrunkCache
 from palate.models.tuning.experts import RouterBalance
 from palate.models.tuning.neftune import EmbeddingNoise

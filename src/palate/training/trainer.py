@@ -19,7 +19,6 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from palate.errors import TrainingError
-from palate.models.casts import reuse_casts
 from palate.models.reference.kinds import Reference
 from palate.progress import Pass, progress
 from palate.text.batch import Batch
@@ -206,9 +205,7 @@ class PalateTrainer(CheckpointTrainer):
     def _begin_step(self, lists: list[list[EncodedGroup]]) -> None:
         self.step_groups, self._step_losses, self._step_lists = [], [], lists
         self._step_scored.clear()
-        # Weights do not change within a step, so each is cast to the compute precision once.
         self._step_scope.close()
-        self._step_scope.enter_context(reuse_casts())
         groups = sum(map(len, lists))
         self._step_pass = self._step_scope.enter_context(
             progress(f"step {self.state.global_step + 1}, examples", groups, delay=_SLOW_STEP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from palate.config.objectives.docs import BEGIN, END, plain, with_table
+from palate.config.objectives.docs import BEGIN, END, markdown_table, plain, with_table
 from palate.config.objectives.lookup import (
     ALIASES,
     ELSEWHERE,
     OBJECTIVES,
     OPTIONS,
-    markdown_table,
     objective,
     resolve_mixture,
     resolve_options,
@@ -103,15 +103,15 @@ def test_beta_is_lambda_for_orpo() -> None:
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("sigmoid", {"pref_beta": 0}, "pref_beta: 0 must be in (0, ∞)"),
-        ("sigmoid", {"pref_beta": "0.1"}, "pref_beta: '0.1' must be a number in (0, ∞)"),
-        ("sigmoid", {"pref_beta": True}, "pref_beta: True must be a number"),
-        ("sigmoid", {"pref_beta": float("nan")}, "pref_beta: nan must be a number"),
-        ("robust", {"dpo_label_smoothing": 0.5}, "dpo_label_smoothing: 0.5 must be in [0, 0.5)"),
-        ("exo_pair", {"dpo_label_smoothing": 0}, "dpo_label_smoothing: 0 must be in (0, 0.5)"),
-        ("discopop", {"discopop_tau": 1.5}, "discopop_tau: 1.5 must be in (0, 1]"),
-        ("ipo", {"ipo_logps": "median"}, "ipo_logps: 'median' must be one of mean, sum"),
-        ("sigmoid", {"use_weighting": "yes"}, "use_weighting: 'yes' must be true or false"),
+        ("sigmoid", {"pref_beta": 0}, "pref_beta must be above 0, not 0"),
+        ("sigmoid", {"pref_beta": "0.1"}, "pref_beta must be a number, not 0.1"),
+        ("sigmoid", {"pref_beta": True}, "pref_beta must be a number, not true"),
+        ("sigmoid", {"pref_beta": float("nan")}, "pref_beta must be a finite number, not nan"),
+        ("robust", {"dpo_label_smoothing": 0.5}, "dpo_label_smoothing must be below 0.5, not 0.5"),
+        ("exo_pair", {"dpo_label_smoothing": 0}, "dpo_label_smoothing must be above 0, not 0"),
+        ("discopop", {"discopop_tau": 1.5}, "discopop_tau must be at most 1, not 1.5"),
+        ("ipo", {"ipo_logps": "median"}, "ipo_logps must be mean or sum, not median"),
+        ("sigmoid", {"use_weighting": "yes"}, "use_weighting must be true or false, not yes"),
         ("sigmoid", {"pref_bta": 0.1}, "pref_bta: no objective has this option; did you mean pref_beta?"),
         ("hinge", {"dpo_label_smoothing": 0.1}, "an objective that uses it: sigmoid, robust, sigmoid_norm, exo_pair"),
         ("aot", {"use_weighting": True}, "use_weighting: True has no effect on pref_loss: aot"),
@@ -121,7 +121,7 @@ def test_beta_is_lambda_for_orpo() -> None:
         ("multi_soft", {}, "dimension_weights: missing; pref_loss: multi_soft needs it"),
         ("multi_soft", {"dimension_weights": {"a": 0.5, "b": 0.6}}, "the weights sum to 1.1, not 1"),
         ("multi_soft", {"dimension_weights": {"a": -0.5, "b": 1.5}}, "the weight of a, -0.5, must be a number from 0"),
-        ("multi_soft", {"dimension_weights": [0.5, 0.5]}, "must name dimensions and their weights"),
+        ("multi_soft", {"dimension_weights": [0.5, 0.5]}, "dimension_weights must map dimensions to their weights"),
         ("multi_margin", {"dimension_weights": WEIGHTS}, "dimension: missing"),
         ("multi_margin", {"dimension_weights": WEIGHTS, "dimension": "brief"}, "choose one of helpful, safe"),
         ("multi_margin", {"dimension_weights": {"a": 1, "b": 0}, "dimension": "b"}, "choose one of a"),
@@ -131,7 +131,7 @@ def test_what_is_wrong_is_refused_in_one_line(name: str, given: dict[str, Any], 
     with pytest.raises(ConfigError) as caught:
         resolve_options(name, given)
     assert message in str(caught.value)
-    assert str(caught.value).split(":")[0] in {*given, "dimension", "dimension_weights"}
+    assert re.split(r"\W", str(caught.value))[0] in {*given, "dimension", "dimension_weights"}
     assert "\n" not in str(caught.value)
 
 
@@ -176,7 +176,7 @@ def test_a_mixture_gives_each_member_its_options() -> None:
         ({"sigmoid": 0.5, "nca_pair": 0.5}, {"f_divergence_type": "js"}, "has no effect on pref_loss: nca_pair"),
         ({"sigmoid": 0.5, "hinge": 0.5}, {"simpo_gamma": 0.3}, "simpo_gamma: 0.3 has no effect"),
         ({"sigmoid": 0.5, "kto": 0.5}, {}, "only objectives on pairs can be mixed, and kto"),
-        ({"sigmoid": 0.5, "dpo": 0.5}, {}, "stands twice"),
+        ({"sigmoid": 0.5, "dpo": 0.5}, {}, "is named twice"),
         ({"sigmoid": 0, "hinge": 1}, {}, "the weight of sigmoid, 0, must be a number above 0"),
     ],
 )
@@ -213,5 +213,5 @@ def test_a_row_is_json() -> None:
 
 
 def test_the_table_needs_no_torch() -> None:
-    code = "import sys, palate.config.objectives.lookup as o; o.markdown_table(); sys.exit('torch' in sys.modules)"
+    code = "import sys, palate.config.objectives.docs as o; o.markdown_table(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

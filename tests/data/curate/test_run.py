@@ -116,15 +116,15 @@ def test_rules_that_know_english_say_how_many_rows_they_cannot_judge(tmp_path: P
     expected = {"stop_words": 2, "weak_phrases": 2, "refusals": 2, "toxicity": 1, "more_nouns_and_verbs": 2}
     assert {step.rule: step.not_judged for step in done.steps if step.not_judged} == expected
     assert json.loads((tmp_path / "out" / "data.json").read_text())["counts"]["not_judged"] == expected
-    told = funnel_table(done.steps)
-    assert "more_nouns_and_verbs: 2 rows stay unjudged: their answers are not known to be in en" in told
-    assert "toxicity: 1 rows stay unjudged: their answers are not known to be in en, de, fr, es, it, pt" in told
+    table = funnel_table(done.steps)
+    assert "more_nouns_and_verbs: 2 rows are not judged: their answers are not in en" in table
+    assert "toxicity: 1 rows are not judged: their answers are not in en, de, fr, es, it, pt" in table
 
 
 def test_rules_without_a_language_judge_every_row(tmp_path: Path) -> None:
     done = curate(written(tmp_path, [GOOD, CHINESE]), tmp_path / "out", read_rules({"rules": ["min_length"]}))
     assert [step.not_judged for step in done.steps] == [0, 0]
-    assert "unjudged" not in funnel_table(done.steps)
+    assert "not judged" not in funnel_table(done.steps)
     assert [row["origin"] for row in lines(tmp_path / "out" / "rejected.jsonl")] == ["set.jsonl:2"]
 
 

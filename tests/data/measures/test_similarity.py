@@ -6,12 +6,9 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from palate.data.measures.similarity import (
     band_keys,
-    common_subsequence,
     estimate,
     near_duplicates,
     ngram_hashes,
@@ -49,8 +46,8 @@ def test_the_estimate_is_unbiased(words: int) -> None:
 
 
 def test_equal_texts_have_equal_signatures_in_any_script() -> None:
-    for said in ("Hello  World", "ＨＥＬＬＯ world\n", "hello world"):
-        assert (signature(said) == signature("hello world")).all()
+    for spelling in ("Hello  World", "ＨＥＬＬＯ world\n", "hello world"):
+        assert (signature(spelling) == signature("hello world")).all()
     assert estimate(signature("今天天气怎么样？我想出去走走。"), signature("量子力学是研究微观粒子的学科。")) < 0.1
     assert signature("").shape == signature("x").shape == (128,)
 
@@ -96,12 +93,3 @@ def test_runs_of_words() -> None:
     assert ngram_hashes(" ", 13) == set()
     assert overlap({"a", "b"}, {"b", "c"}) == pytest.approx(1 / 3)
     assert overlap(set(), set()) == 0
-
-
-@given(st.lists(st.sampled_from("abcd"), max_size=30), st.lists(st.sampled_from("abcd"), max_size=30))
-def test_the_common_subsequence_is_that_of_the_table(left: list[str], right: list[str]) -> None:
-    table = [[0] * (len(right) + 1) for _ in range(len(left) + 1)]
-    for i, one in enumerate(left, 1):
-        for j, other in enumerate(right, 1):
-            table[i][j] = table[i - 1][j - 1] + 1 if one == other else max(table[i - 1][j], table[i][j - 1])
-    assert common_subsequence(left, right) == table[-1][-1]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from palate.models.attention import cpu as blocks
-from palate.models.attention.cpu import segments, span_attention, tree_span_attention
+from palate.models.attention.cpu import cpu_tree_attention, segments
 from palate.text.batch import Layout, Span
 
 LAYOUTS = {
@@ -44,7 +44,7 @@ def random_heads(tokens: int, heads: int = 4, key_heads: int = 2, value_width: i
 def assert_equals_dense(layout: Layout, value_width: int = 8) -> None:
     inputs = random_heads(layout.tokens, value_width=value_width)
     upstream = torch.randn(layout.tokens, 4, value_width, generator=torch.Generator().manual_seed(1))
-    ours = tree_span_attention(*inputs, layout, 0.3)
+    ours = cpu_tree_attention(*inputs, layout, 0.3)
     want = dense(*inputs, layout, 0.3)
     torch.testing.assert_close(ours, want, atol=1e-5, rtol=1e-5)
     for got, expected in zip(
@@ -67,26 +67,20 @@ def test_values_may_have_a_width_of_their_own(width: int) -> None:
     assert_equals_dense(LAYOUTS["two groups"], width)
 
 
-def test_one_group_is_the_same_by_its_lengths() -> None:
-    layout = LAYOUTS["pair"]
-    inputs = random_heads(layout.tokens)
-    assert torch.equal(span_attention(*inputs, 5, (9, 4), 0.3), tree_span_attention(*inputs, layout, 0.3))
-
-
 def test_completions_do_not_see_each_other() -> None:
     layout = LAYOUTS["four completions"]
     q, k, v = (t.detach() for t in random_heads(layout.tokens))
-    before = tree_span_attention(q, k, v, layout, 0.3)
+    before = cpu_tree_attention(q, k, v, layout, 0.3)
     v[:, 8] += 100.0  # a token of the first completion
-    changed = (tree_span_attention(q, k, v, layout, 0.3) != before).any(-1).any(-1)
+    changed = (cpu_tree_attention(q, k, v, layout, 0.3) != before).any(-1).any(-1)
     assert changed.nonzero().flatten().tolist() == [8, 9]
 
 
 def test_bf16_is_as_close_to_float32_as_its_rounding() -> None:
     layout = LAYOUTS["two groups"]
     inputs = random_heads(layout.tokens)
-    exact = tree_span_attention(*inputs, layout, 0.3)
-    rounded = tree_span_attention(*(t.bfloat16() for t in inputs), layout, 0.3)
+    exact = cpu_tree_attention(*inputs, layout, 0.3)
+    rounded = cpu_tree_attention(*(t.bfloat16() for t in inputs), layout, 0.3)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), exact, atol=0.03, rtol=0.03)
 

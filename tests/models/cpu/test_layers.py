@@ -12,8 +12,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 
 from palate.models.attention.tree import TREE
-from palate.models.casts import reuse_casts
-from palate.models.cpu.layers import FusedDecoderLayer, apply_fused, remove_fused
+from palate.models.cpu.layers import FusedDecoderLayer, apply_fused
 from palate.models.score import head_of, install
 from palate.text.batch import Batch, pack
 from tiny import random_groups, tiny_model
@@ -65,13 +64,12 @@ def test_float32_equals_stock(kind: str) -> None:
 
 
 def test_the_fused_forward_runs_and_is_not_the_stock_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, packed = scoring_model(), batch()
+    model, stock, packed = scoring_model(), scoring_model(), batch()
     apply_fused(model)
     monkeypatch.setattr(type(model.model.layers[0].mlp), "forward", _refuse)
     score(model, packed)
-    remove_fused(model)
     with pytest.raises(AssertionError, match="stock forward"):
-        score(model, packed)
+        score(stock, packed)
 
 
 def _refuse(*_: Any, **__: Any) -> None:
@@ -200,8 +198,7 @@ def test_under_activation_checkpointing() -> None:
     stock = score(model, packed)
     apply_fused(model)
     model.gradient_checkpointing_enable({"use_reentrant": False})
-    with reuse_casts():
-        assert_same(score(model, packed), stock, atol=1e-4)
+    assert_same(score(model, packed), stock, atol=1e-4)
 
 
 def test_a_frozen_copy_by_functional_call() -> None:
@@ -212,7 +209,7 @@ def test_a_frozen_copy_by_functional_call() -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    with torch.no_grad(), reuse_casts():
+    with torch.no_grad():
         moved = model(**packed.model_inputs()).logps
         kept = torch.func.functional_call(model, copies, kwargs=packed.model_inputs()).logps
     torch.testing.assert_close(kept, start)
@@ -299,14 +296,11 @@ def test_attention_dropout_still_drops() -> None:
     assert (score(model.train(), packed)[0] - still).abs().max() > 1e-3
 
 
-def test_remove_gives_the_stock_classes_back() -> None:
+def test_fused_layers_keep_their_class_name_and_are_fused_once() -> None:
     model = scoring_model()
-    classes = [type(layer) for layer in model.model.layers]
     apply_fused(model)
     assert all(
         isinstance(layer, FusedDecoderLayer) and type(layer).__name__ == "LlamaDecoderLayer"
         for layer in model.model.layers
     )
     assert apply_fused(model) == []
-    remove_fused(model)
-    assert [type(layer) for layer in model.model.layers] == classes

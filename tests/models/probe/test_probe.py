@@ -130,7 +130,7 @@ def test_a_model_whose_rows_change_with_their_batch_keeps_them_apart(monkeypatch
     monkeypatch.setattr(model.model, "forward", by_width)
     found = probe(model)
     assert not found.packed
-    assert "length of the rows beside it" in found.reason
+    assert "length of other rows in its batch" in found.reason
 
 
 def test_a_model_that_never_gives_the_same_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_a_model_that_never_gives_the_same_twice_is_refused(monkeypatch: pytest.
         return output
 
     monkeypatch.setattr(model.model, "forward", noisy)
-    with pytest.raises(ModelError, match="change with the rows beside it"):
+    with pytest.raises(ModelError, match="depend on other rows of the batch"):
         probe(model)
 
 

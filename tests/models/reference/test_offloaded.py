@@ -1,4 +1,4 @@
-"""A reference that nobody keeps in memory answers as the one that filled the store."""
+"""An offloaded reference scores as the one that filled the store."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
-from palate.models.reference.kinds import FrozenCopy, PolicyAtStart, Reference, SeparateModel, score
-from palate.models.reference.offloaded import Present, Reloaded, StartOnDisk, parked
+from palate.models.reference.kinds import FrozenCopy, PolicyAtStart, Reference, SeparateModel
+from palate.models.reference.offloaded import offload
 from palate.models.reference.store import ReferenceStore
 from palate.models.reference.stored import StoredReference
+from palate.models.score import score
 from palate.text.batch import pack
 from tiny import random_groups, tiny_model
 
@@ -46,28 +47,29 @@ def stored(live: Reference, folder: Path) -> StoredReference:
     return StoredReference(ReferenceStore(folder / "references.safetensors", "some"), live)
 
 
-def test_the_start_waits_on_disk_and_the_policy_goes_on(policy: torch.nn.Module, tmp_path: Path) -> None:
+def test_the_starting_weights_are_read_from_disk_and_the_policy_goes_on(
+    policy: torch.nn.Module, tmp_path: Path
+) -> None:
     start = scored(policy)
     reference = stored(PolicyAtStart(policy, FP32, CPU, "some"), tmp_path)
-    answering = parked(reference, tmp_path)
+    offloaded = offload(reference, tmp_path)
     reference.release()
-    assert isinstance(answering, StartOnDisk)
     moved(policy)
     now, storage = scored(policy), [p.data_ptr() for p in policy.parameters()]
     assert not torch.allclose(now, start, atol=1e-2)
-    with contextlib.suppress(RuntimeError), answering.active() as model:
+    with contextlib.suppress(RuntimeError), offloaded.active() as model:
         assert not model.training
         assert torch.equal(scored(model), start)
         raise RuntimeError("an evaluation that fails")
     assert policy.training
     assert torch.equal(scored(policy), now)
     assert [p.data_ptr() for p in policy.parameters()] == storage
-    answering.close()
+    offloaded.close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_only_what_trains_is_written(policy: torch.nn.Module, tmp_path: Path) -> None:
-    parked(PolicyAtStart(policy, FP32, CPU, "some"), tmp_path)
+    offload(PolicyAtStart(policy, FP32, CPU, "some"), tmp_path)
     [file] = tmp_path.iterdir()
     trained = sum(p.numel() * p.element_size() for p in policy.parameters() if p.requires_grad)
     assert trained <= file.stat().st_size < trained + 4096
@@ -82,20 +84,18 @@ def test_a_stored_separate_model_is_read_again(tmp_path: Path) -> None:
     live = SeparateModel(reload(), FP32, CPU, "other", is_start=False, reload=reload)
     expected = scored(live.model)
     reference = stored(live, tmp_path)
-    answering = parked(reference, tmp_path)
+    offloaded = offload(reference, tmp_path)
     reference.release()
-    assert isinstance(answering, Reloaded)
-    with answering.active() as model:
+    with offloaded.active() as model:
         assert model is not live.model
         assert torch.equal(scored(model), expected)
 
 
 def test_a_live_reference_is_taken_as_it_is(policy: torch.nn.Module, tmp_path: Path) -> None:
     start = scored(policy)
-    answering = parked(FrozenCopy(policy, FP32, CPU, "some"), tmp_path)
-    assert isinstance(answering, Present)
+    offloaded = offload(FrozenCopy(policy, FP32, CPU, "some"), tmp_path)
     moved(policy)
-    with answering.active() as model:
+    with offloaded.active() as model:
         assert torch.allclose(scored(model), start, atol=1e-6)
-    answering.close()
+    offloaded.close()
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from palate.config.stages.online import GrpoConfig, PpoConfig
+from palate.config.run import GrpoConfig, PpoConfig
 from palate.models.score import Logps
 from palate.objectives.policy_gradient import whitened
 from palate.text.groups import EncodedCompletion, EncodedGroup

@@ -15,7 +15,7 @@ import torch
 
 from palate.config.load import config_from_values
 from palate.config.objectives.lookup import OBJECTIVES, OPTIONS
-from palate.config.stages.rm import RewardObjectiveFields
+from palate.config.stages.preference import RewardObjectiveFields
 from palate.errors import ConfigError
 from palate.models.score import Logps, TokenLogps, per_completion
 from palate.records import LabelledCompletion, PreferencePair, ScoredCompletion

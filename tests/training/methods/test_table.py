@@ -14,9 +14,8 @@ from pydantic import Field
 from palate.cli.main import main
 from palate.config import load
 from palate.config.base import Fields
-from palate.config.run import STAGES
+from palate.config.run import STAGES, Run
 from palate.config.stages.preference import ReferenceFields, SampleFields
-from palate.config.stages.stage import Run
 from palate.models.score import Logps
 from palate.records import PreferencePair
 from palate.training import methods

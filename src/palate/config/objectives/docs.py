@@ -1,64 +1,48 @@
-"""The objectives' table as people and machines read it: Markdown for docs/objectives.md, plain values for --json."""
+"""The objectives' tables as Markdown for docs/objectives.md and as plain values for --json."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from palate.config.objectives.online import ONLINE_OBJECTIVES, OnlineObjective
 from palate.config.objectives.options import OPTIONS, Option
-from palate.config.objectives.table import OBJECTIVES, Objective
+from palate.config.objectives.row import Objective
+from palate.config.objectives.table import OBJECTIVES
 
-ONLINE_HEADING = "On answers that the policy samples (stages, no values of pref_loss)"
+Row = TypeVar("Row")
+
+ONLINE_HEADING = "On answers that the policy samples (chosen by stage, not by pref_loss)"
 HEADINGS = {
     "paired": "On pairs (chosen, rejected)",
     "ranked": "On rankings, best first",
-    "unpaired": "On single answers, wanted or unwanted",
+    "unpaired": "On single answers, desirable or undesirable",
     "reward": "For reward models",
 }
 
 
-def markdown_table() -> str:
-    """Everything that the tables say, as Markdown: objectives by family, then all options."""
-    parts = []
-    for family, heading in HEADINGS.items():
-        rows = [row for row in OBJECTIVES.values() if row.family == family]
-        parts.append(f"## {heading}\n\n{_losses(rows)}\n\n{_advice(rows)}")
-    parts.append(f"## {ONLINE_HEADING}\n\n{_online()}")
-    parts.append(f"## Options\n\n{_options()}")
-    return "\n\n".join(parts) + "\n"
-
-
 def plain(row: Objective) -> dict[str, Any]:
-    """One objective as values that JSON has; `loss_at_start` is that of the default options, on two completions."""
-    defaults = {key: option.default for key, option in row.all_options.items()}
+    """One objective as JSON values; `loss_at_start` is for the default options and two answers."""
+    facts = ("name", "family", "formula", "summary", "needs_reference", "couples_batch", "length_normalised")
     return {
-        "name": row.name,
-        "family": row.family,
-        "formula": row.formula,
-        "summary": row.summary,
+        **{name: getattr(row, name) for name in (*facts, "reproduces", "when_to_use")},
         "options": {key: _plain_option(option) for key, option in row.options.items()},
         "modifiers": {key: _plain_option(OPTIONS[key]) for key in row.modifiers},
-        "needs_reference": row.needs_reference,
-        "couples_batch": row.couples_batch,
-        "length_normalised": row.length_normalised,
-        "loss_at_start": row.loss_at_start(defaults),
+        "loss_at_start": row.loss_at_start(row.defaults),
         "source": f"arXiv:{row.source}",
-        "reproduces": row.reproduces,
-        "when_to_use": row.when_to_use,
     }
 
 
 def plain_online(row: OnlineObjective) -> dict[str, Any]:
-    """The same of an online one."""
+    """One online objective as JSON values."""
     return {**asdict(row), "family": "online", "source": f"arXiv:{row.source}", "needs_reference": True}
 
 
 def default_text(option: Option) -> str:
-    """An option's default as one writes it in YAML; `required` or `none` where there is none."""
+    """An option's default as in YAML; `required` or `none` where there is none."""
     if option.default is None:
         return "required" if option.required else "none"
     if isinstance(option.default, bool):
@@ -67,105 +51,86 @@ def default_text(option: Option) -> str:
 
 
 def start_text(row: Objective) -> str:
-    """The loss at step 0 with default options, four decimals; a dash where the data decide."""
-    loss = row.loss_at_start({key: option.default for key, option in row.all_options.items()})
+    """The loss at step 0 with default options, four decimals; a dash where it depends on the data."""
+    loss = row.loss_at_start(row.defaults)
     return "–" if loss is None else f"{loss:.4f}"
 
 
 def _plain_option(option: Option) -> dict[str, Any]:
-    return {"default": option.default, "range": option.range, "required": option.required, "doc": option.doc}
+    return {name: getattr(option, name) for name in ("default", "range", "required", "doc")}
 
 
-def _losses(rows: Iterable[Objective]) -> str:
-    header = ("name", "loss of one example", "its own options", "loss at step 0", "reference", "source")
-    return _table(
-        header,
-        (
-            (
-                f"`{row.name}`",
-                row.formula,
-                ", ".join(f"`{key}` {default_text(option)}" for key, option in row.options.items()) or "none",
-                start_text(row),
-                "yes" if row.needs_reference else "no",
-                f"[{row.source}](https://arxiv.org/abs/{row.source})",
-            )
-            for row in rows
-        ),
-    )
+def _options_text(options: Mapping[str, Option]) -> str:
+    return ", ".join(f"`{key}` {default_text(option)}" for key, option in options.items()) or "none"
 
 
-def _online() -> str:
-    header = (
-        "name",
-        "chosen by",
-        "loss of one token",
-        "options",
-        "what it is",
-        "when to use it",
-        "whose it reproduces",
-    )
-    return _table(
-        (*header, "source"),
-        (
-            (
-                f"`{row.name}`",
-                f"`{row.choice}`",
-                row.formula,
-                ", ".join(f"`{key}`" for key in row.options),
-                row.summary,
-                row.when_to_use,
-                row.reproduces,
-                f"[{row.source}](https://arxiv.org/abs/{row.source})",
-            )
-            for row in ONLINE_OBJECTIVES.values()
-        ),
-    )
+def _source(row: Objective | OnlineObjective) -> str:
+    return f"[{row.source}](https://arxiv.org/abs/{row.source})"
 
 
-def _advice(rows: Iterable[Objective]) -> str:
-    header = ("name", "what it is", "when to use it", "whose option it reproduces", "read over")
-    return _table(
-        header,
-        (
-            (
-                f"`{row.name}`",
-                row.summary,
-                row.when_to_use,
-                row.reproduces,
-                "the step" if row.couples_batch else "the example",
-            )
-            for row in rows
-        ),
-    )
-
-
-def _options() -> str:
-    return _table(
-        ("key", "allowed", "default", "meaning", "used by"),
-        (
-            (f"`{key}`", option.range, default_text(option), option.doc, ", ".join(_users(key)))
-            for key, option in OPTIONS.items()
-        ),
-    )
-
-
-def _users(key: str) -> list[str]:
-    """Who reads an option, each with its own default where that differs."""
-    users: Mapping[str, Option] = {n: row.all_options[key] for n, row in OBJECTIVES.items() if key in row.all_options}
+def _users(key: str) -> str:
+    """The objectives that read an option, each with its own default where that differs."""
     general = OPTIONS[key].default
-    return [f"{n} ({default_text(o)})" if o.default != general else n for n, o in users.items()]
+    users = {name: row.all_options[key] for name, row in OBJECTIVES.items() if key in row.all_options}
+    return ", ".join(f"{n} ({default_text(o)})" if o.default != general else n for n, o in users.items())
 
 
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+# Columns of the tables: heading → a row's cell.
+LOSSES: Mapping[str, Callable[[Objective], str]] = {
+    "name": lambda row: f"`{row.name}`",
+    "loss of one example": lambda row: row.formula,
+    "its own options": lambda row: _options_text(row.options),
+    "loss at step 0": start_text,
+    "reference": lambda row: "yes" if row.needs_reference else "no",
+    "source": _source,
+}
+ADVICE: Mapping[str, Callable[[Objective], str]] = {
+    "name": lambda row: f"`{row.name}`",
+    "description": lambda row: row.summary,
+    "when to use it": lambda row: row.when_to_use,
+    "same as": lambda row: row.reproduces,
+    "computed on": lambda row: "the step" if row.couples_batch else "the example",
+}
+ONLINE: Mapping[str, Callable[[OnlineObjective], str]] = {
+    "name": lambda row: f"`{row.name}`",
+    "chosen by": lambda row: f"`{row.choice}`",
+    "loss of one token": lambda row: row.formula,
+    "options": lambda row: ", ".join(f"`{key}`" for key in row.options),
+    "description": lambda row: row.summary,
+    "when to use it": lambda row: row.when_to_use,
+    "same as": lambda row: row.reproduces,
+    "source": _source,
+}
+OPTION_COLUMNS: Mapping[str, Callable[[str], str]] = {
+    "key": lambda key: f"`{key}`",
+    "allowed": lambda key: OPTIONS[key].range,
+    "default": lambda key: default_text(OPTIONS[key]),
+    "meaning": lambda key: OPTIONS[key].doc,
+    "used by": _users,
+}
+
+
+def _table(columns: Mapping[str, Callable[[Row], str]], rows: Iterable[Row]) -> str:
+    cells = [[cell(row).replace("|", "\\|") for cell in columns.values()] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (columns, ["---"] * len(columns), *cells))
+
+
+def markdown_table() -> str:
+    """All tables as Markdown: the objectives of each family, then the options."""
+    parts = []
+    for family, heading in HEADINGS.items():
+        rows = [row for row in OBJECTIVES.values() if row.family == family]
+        parts.append(f"## {heading}\n\n{_table(LOSSES, rows)}\n\n{_table(ADVICE, rows)}")
+    parts.append(f"## {ONLINE_HEADING}\n\n{_table(ONLINE, ONLINE_OBJECTIVES.values())}")
+    parts.append(f"## Options\n\n{_table(OPTION_COLUMNS, OPTIONS)}")
+    return "\n\n".join(parts) + "\n"
 
 
 BEGIN, END = "<!-- from config/objectives: begin -->", "<!-- from config/objectives: end -->"
 
 
 def with_table(page: str) -> str:
-    """`page` with what stands between its two markers replaced by the current table."""
+    """`page` with the current tables between its two markers."""
     before, after = page.split(BEGIN)[0], page.split(END)[1]
     return f"{before}{BEGIN}\n\n{markdown_table()}\n{END}{after}"
 

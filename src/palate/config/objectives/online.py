@@ -1,7 +1,4 @@
-"""What the stages `ppo` and `grpo` make of answers that the policy samples itself: a row each, for people.
-
-These are no values of `pref_loss`: the stage chooses them, and its class has their options.
-"""
+"""The objectives of the stages `ppo` and `grpo`, a row each. The stage chooses them; `pref_loss` does not."""
 
 from __future__ import annotations
 
@@ -9,20 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from palate.config.base import Fields
+from palate.config.stages.online import GrpoFields, PpoFields
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineObjective:
-    """One way to learn from rewards.
+    """A way to learn from rewards of sampled answers.
 
     Attributes:
-        name: what people call it.
+        name: its usual name.
         choice: the config keys that choose it.
         formula: the loss of one token.
-        summary: one line for people.
-        options: the keys that it reads, beside those of all rollouts.
+        summary: a short description.
+        options: the config keys that it reads, besides those of all online stages.
         source: arXiv id.
-        reproduces: whose option of which name this equals, and where peers differ.
-        when_to_use: one line of advice.
+        reproduces: the option of another library that this equals, and known differences.
+        when_to_use: advice in one line.
     """
 
     name: str
@@ -35,6 +35,10 @@ class OnlineObjective:
     when_to_use: str
 
 
+def _options(fields: type[Fields], *without: str) -> tuple[str, ...]:
+    return ("cliprange", *(key for key in fields.model_fields if key not in without))
+
+
 _ROWS = (
     OnlineObjective(
         name="ppo",
@@ -42,14 +46,11 @@ _ROWS = (
         formula="max(−Aρ, −A·clip(ρ, 1−c, 1+c)) + v·½·max((V − R)², (V_clipped − R)²); A whitened GAE of the token "
         "rewards −k·(log π − log π_ref), the last one with the score",
         summary="proximal policy optimisation with a value head",
-        options=(
-            *("num_generations", "ppo_epochs", "cliprange", "cliprange_value", "vf_coef", "gamma", "lam"),
-            *("kl_coef", "ppo_target", "kl_horizon", "ppo_score_norm", "ppo_whiten_rewards"),
-        ),
+        options=_options(PpoFields),
         source="1707.06347",
         reproduces="The recipe of 1909.08593 and InstructGPT. `ppo_epochs`, `ppo_target`, `ppo_score_norm` and "
-        "`ppo_whiten_rewards` mean what they do in LLaMA-Factory; TRL 1.16 has no PPO trainer.",
-        when_to_use="The comparison with classical RLHF; rewards that need credit token by token.",
+        "`ppo_whiten_rewards` have LLaMA-Factory's meaning; TRL 1.16 has no PPO trainer.",
+        when_to_use="Comparison with classical RLHF; rewards that need credit for single tokens.",
     ),
     OnlineObjective(
         name="grpo",
@@ -57,14 +58,11 @@ _ROWS = (
         formula="max(−Aρ, −A·clip(ρ, 1−c, 1+c_high)) + k·(e^(−x) − 1 + x), x = log π − log π_ref; A = (score − the "
         "group's mean)/(its deviation + 1e-4)",
         summary="group-relative policy optimisation: answers to one prompt are compared, no value head",
-        options=(
-            *("num_generations", "num_iterations", "cliprange", "cliprange_high", "kl_coef", "scale_rewards"),
-            "grpo_loss",
-        ),
+        options=_options(GrpoFields, "advantage_estimator"),
         source="2402.03300",
         reproduces="TRL's GRPO with `loss_type: grpo` (or `dapo`, `dr_grpo`), `beta` as kl_coef, `scale_rewards` "
         "group, batch or none; TRL's own defaults are dapo and beta 0.",
-        when_to_use="A rule or reward model that scores whole answers; less memory than ppo.",
+        when_to_use="A rule or reward model that scores whole answers; needs less memory than ppo.",
     ),
     OnlineObjective(
         name="rloo",
@@ -72,12 +70,12 @@ _ROWS = (
         formula="max(−Aρ, −A·clip(ρ, 1−c, 1+c_high)); A = s − the mean s of the prompt's other answers, "
         "s = score − k·Σx",
         summary="REINFORCE with the other answers as baseline, the KL in the reward",
-        options=("num_generations", "num_iterations", "cliprange", "cliprange_high", "kl_coef", "grpo_loss"),
+        options=_options(GrpoFields, "advantage_estimator", "scale_rewards"),
         source="2402.14740",
-        reproduces="The paper, whose one action is the whole answer, with `grpo_loss: dr_grpo` (its loss over "
+        reproduces="The paper, which treats the whole answer as one action, with `grpo_loss: dr_grpo` (loss divided by "
         "max_new_tokens); the default averages over an answer's tokens. TRL's RLOO trainer clips the ratio of the "
         "whole answer.",
-        when_to_use="As grpo, where dividing by the group's deviation would blow up small differences.",
+        when_to_use="Like grpo, where dividing by the group's deviation would amplify small differences.",
     ),
 )
 

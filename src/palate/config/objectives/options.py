@@ -1,152 +1,172 @@
-"""The options of the objectives: each key once, with its type, range, default and meaning."""
+"""The options of the objectives: each declared once, as a pydantic field with type, range, default and meaning.
+
+The stages' config classes inherit these fields. Their value None means the objective's own default, which is the
+field's unless the objective's row changes it. `OPTIONS` has the same declarations for tables and checks.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from dataclasses import asdict, dataclass
+from types import MappingProxyType, NoneType
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from palate.config.base import Fields, plain_types
+from palate.config.explain import complaint
 from palate.errors import ConfigError
+
+
+def _option(default: Any, argument: str, doc: str, *, required: bool = False, **bounds: Any) -> Any:
+    """A field of the config; `argument` is the keyword of the loss function that the option becomes."""
+    facts = {"default": "the objective's", "of_objective": default, "argument": argument, "required": required}
+    return Field(None, description=doc, json_schema_extra=facts, **bounds)
+
+
+def _dimension_weights(value: Any) -> Any:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("must map dimensions to their weights, e.g. {helpfulness: 0.7, safety: 0.3}")
+    for name, weight in value.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+            raise ValueError(f"the weight of {name}, {weight!r}, must be a number from 0 to 1")
+    total = math.fsum(value.values())
+    if abs(total - 1.0) > 1e-6:
+        raise ValueError(f"the weights sum to {total:g}, not 1; divide each by {total:g}")
+    return {str(name): float(weight) for name, weight in value.items()}
+
+
+def _short_name(value: Any) -> Any:
+    """TRL writes `js_divergence`."""
+    return value.removesuffix("_divergence") if isinstance(value, str) else value
+
+
+DimensionWeights: TypeAlias = Annotated[dict[str, float], BeforeValidator(_dimension_weights)]
+Divergence: TypeAlias = Annotated[Literal["reverse_kl", "forward_kl", "js", "alpha"], BeforeValidator(_short_name)]
+
+
+class CommonOptions(Fields):
+    """Options of the objectives: each has its own default, see [objectives](objectives.md)."""
+
+    pref_beta: float | None = _option(0.1, "beta", "β: a larger value keeps the policy closer to the reference.", gt=0)
+    kto_chosen_weight: float | None = _option(1.0, "desirable_weight", "λ_D: weight of desirable answers.", ge=0)
+    kto_rejected_weight: float | None = _option(1.0, "undesirable_weight", "λ_U: weight of undesirable answers.", ge=0)
+    pref_ftx: float | None = _option(
+        0.0, "sft", "Weight of an added SFT term, the negative per-token mean of log π(chosen).", ge=0
+    )
+    kl_coef: float | None = _option(0.0, "kl", "Weight of an added penalty on the KL to the reference.", ge=0)
+
+
+class PairOptions(Fields):
+    """Options of the objectives on pairs: each has its own default, see [objectives](objectives.md)."""
+
+    dpo_label_smoothing: float | None = _option(
+        0.0, "label_smoothing", "ε: assumed share of wrong labels.", ge=0, lt=0.5
+    )
+    simpo_gamma: float | None = _option(1.0, "gamma", "γ: reward margin by which chosen should win.", ge=0)
+    ipo_logps: Literal["mean", "sum"] | None = _option("mean", "logps", "Log-ratios as per-token means or as sums.")
+    dpop_lambda: float | None = _option(
+        50.0, "penalty", "λ: weight of the penalty when log π(chosen) falls below the reference.", ge=0
+    )
+    rdpo_alpha: float | None = _option(0.01, "alpha", "α: reward of each additional token.", ge=0)
+    cpo_alpha: float | None = _option(1.0, "alpha", "α: weight of the SFT term.", ge=0)
+    orpo_lambda: float | None = _option(0.1, "weight", "λ: weight of the odds-ratio term.", gt=0)
+    discopop_tau: float | None = _option(
+        0.05, "tau", "τ: temperature of the mix of logistic and exponential loss.", gt=0, le=1
+    )
+    dimension_weights: DimensionWeights | None = _option(
+        None, "weights", "Weight of each dimension; they sum to 1.", required=True
+    )
+    dimension_temperature: float | None = _option(
+        None, "temperature", "T of p = σ(Σ w(c − r)/T). Without it p is the weight of the dimensions won.", gt=0
+    )
+    dimension: str | None = _option(None, "dimension", "Dimension that decides which answer is chosen.", required=True)
+    pref_bco_weight: float | None = _option(0.0, "bco", "w of (L + w·L_bco)/(1 + w).", ge=0)
+    f_divergence_type: Divergence | None = _option(
+        "reverse_kl", "f_divergence", "Divergence from the reference that regularises."
+    )
+    f_alpha_divergence_coef: float | None = _option(
+        0.5, "f_alpha", "α of the alpha divergence; 1 is reverse_kl.", ge=0, le=2
+    )
+    ld_alpha: float | None = _option(
+        1.0, "ld_alpha", "Weight of the tokens beyond the length of the shorter answer.", ge=0, le=1
+    )
+    use_weighting: bool | None = _option(False, "weighting", "Weight pairs by the policy's own probability (WPO).")
+
+
+class RewardOptions(Fields):
+    """Options of the objectives for reward models: each has its own default, see [objectives](objectives.md)."""
+
+    center_rewards_coefficient: float | None = _option(
+        0.0, "centring", "Weight of a term that pulls r_c + r_r to zero; 0.01 is common.", ge=0
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One number or word that an objective may be given.
+    """An option as one objective has it.
 
     Attributes:
-        default: what holds when the key is absent.
-        type: float, bool, str, or dict (dimension name → weight).
-        doc: one line for people.
+        default: its value where the config has none; None where there is none.
         argument: the keyword of the loss function that it becomes.
-        low, high: bounds of a float, None where there is none.
-        low_open, high_open: the bound itself is not allowed.
-        choices: the words that a str may be; empty for any.
-        synonyms: (other spelling, choice).
-        required: there is no default that could be right, so the key must be given.
+        doc: its meaning, one line.
+        annotation: its type.
+        bounds: its range, as pydantic's gt, ge, lt and le.
+        required: whether it has to be given, because no default could be right.
     """
 
     default: Any
-    type: type
-    doc: str
     argument: str
-    low: float | None = None
-    high: float | None = None
-    low_open: bool = False
-    high_open: bool = False
-    choices: tuple[str, ...] = ()
-    synonyms: tuple[tuple[str, str], ...] = ()
-    required: bool = False
+    doc: str
+    annotation: Any
+    bounds: Mapping[str, float]
+    required: bool
 
     @property
     def range(self) -> str:
-        """The allowed values, as a person writes them: `(0, 0.5]`, `mean | sum`, `true | false`."""
-        if self.choices:
-            return " | ".join(self.choices)
-        if self.type is bool:
-            return "true | false"
-        if self.type is not float:
-            return "a name" if self.type is str else "name: weight, …"
-        left = "(" if self.low_open or self.low is None else "["
-        right = ")" if self.high_open or self.high is None else "]"
-        low = "−∞" if self.low is None else f"{self.low:g}"
-        high = "∞" if self.high is None else f"{self.high:g}"
-        return f"{left}{low}, {high}{right}"
+        """The allowed values: `(0, 0.5]`, `mean | sum`, `true | false`."""
+        (kind,) = plain_types(self.annotation) - {NoneType}
+        if get_origin(kind) is Literal:
+            return " | ".join(get_args(kind))
+        if kind is not float:
+            return {bool: "true | false", str: "a name"}.get(kind, "name: weight, …")
+        bounds = self.bounds
+        low = f"({bounds['gt']:g}" if "gt" in bounds else f"[{bounds['ge']:g}"
+        high = f"{bounds['lt']:g})" if "lt" in bounds else f"{bounds['le']:g}]" if "le" in bounds else "∞)"
+        return f"{low}, {high}"
 
     def read(self, key: str, value: Any) -> Any:
-        """The value of `key` in its own type; ConfigError where it is of another type or out of range."""
-        if self.type is float:
-            return self._number(key, value)
-        if self.type is bool:
-            if not isinstance(value, bool):
-                raise ConfigError(f"{key}: {value!r} must be true or false")
-            return value
-        if self.type is dict:
-            return _weights(key, value)
-        word = dict(self.synonyms).get(str(value), str(value))
-        if self.choices and word not in self.choices:
-            raise ConfigError(f"{key}: {value!r} must be one of {', '.join(self.choices)}")
-        return word
-
-    def _number(self, key: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ConfigError(f"{key}: {value!r} must be a number in {self.range}")
-        too_low = self.low is not None and (value < self.low or (self.low_open and value == self.low))
-        too_high = self.high is not None and (value > self.high or (self.high_open and value == self.high))
-        if too_low or too_high:
-            raise ConfigError(f"{key}: {value} must be in {self.range}")
-        return float(value)
+        """The value of `key`, checked. Raises ConfigError where its type or range is wrong."""
+        try:
+            return _adapter(self.annotation, **self.bounds).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise ConfigError(complaint(key, error.errors(include_url=False))) from error
 
 
-def _weights(key: str, value: Any) -> dict[str, float]:
-    example = f"write e.g. {key}: {{helpfulness: 0.7, safety: 0.3}}"
-    if not isinstance(value, Mapping) or not value:
-        raise ConfigError(f"{key}: {value!r} must name dimensions and their weights: {example}")
-    numbers = {str(name): weight for name, weight in value.items()}
-    for name, weight in numbers.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
-            raise ConfigError(f"{key}: the weight of {name}, {weight!r}, must be a number from 0 to 1")
-    total = math.fsum(numbers.values())
-    if abs(total - 1.0) > 1e-6:
-        raise ConfigError(f"{key}: the weights sum to {total:g}, not 1; divide each by {total:g}")
-    return {name: float(weight) for name, weight in numbers.items()}
+@functools.cache
+def _adapter(annotation: Any, **bounds: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(Annotated[annotation, Field(**bounds)], config=ConfigDict(allow_inf_nan=False))
 
 
-def number(
-    default: float | None,
-    argument: str,
-    doc: str,
-    low: float | None = None,
-    high: float | None = None,
-    *,
-    low_open: bool = False,
-    high_open: bool = False,
-) -> Option:
-    """A float option."""
-    return Option(default, float, doc, argument, low=low, high=high, low_open=low_open, high_open=high_open)
+def _as_option(field: FieldInfo) -> Option:
+    facts: Any = field.json_schema_extra
+    return Option(
+        default=facts["of_objective"],
+        argument=facts["argument"],
+        doc=field.description or "",
+        annotation=field.annotation,
+        bounds={name: value for bound in field.metadata for name, value in asdict(bound).items()},
+        required=facts["required"],
+    )
 
 
-BETA = number(0.1, "beta", "β: how strongly the reference holds; larger stays closer to it", 0.0, low_open=True)
-LABEL_SMOOTHING = number(0.0, "label_smoothing", "ε: the share of labels taken to be wrong", 0.0, 0.5, high_open=True)
-WANTED = number(1.0, "desirable_weight", "λ_D: weight of wanted completions", 0.0)
-UNWANTED = number(1.0, "undesirable_weight", "λ_U: weight of unwanted completions", 0.0)
-
-# Every option's general form; an objective that needs another default or range says so in its row.
 OPTIONS: Mapping[str, Option] = MappingProxyType(
     {
-        "pref_beta": BETA,
-        "dpo_label_smoothing": LABEL_SMOOTHING,
-        "simpo_gamma": number(1.0, "gamma", "γ: the margin that chosen must win by, in units of reward", 0.0),
-        "ipo_logps": Option("mean", str, "log-ratios as per-token means or as sums", "logps", choices=("mean", "sum")),
-        "dpop_lambda": number(50.0, "penalty", "λ: price of log π(chosen) below the reference", 0.0),
-        "rdpo_alpha": number(0.01, "alpha", "α: the reward that one more token is worth by itself", 0.0),
-        "cpo_alpha": number(1.0, "alpha", "α: weight of the SFT term", 0.0),
-        "orpo_lambda": number(0.1, "weight", "λ: weight of the odds-ratio term", 0.0, low_open=True),
-        "discopop_tau": number(0.05, "tau", "τ: temperature of the blend", 0.0, 1.0, low_open=True),
-        "kto_chosen_weight": WANTED,
-        "kto_rejected_weight": UNWANTED,
-        "dimension_weights": Option(None, dict, "weight of each dimension; they sum to 1", "weights", required=True),
-        "dimension_temperature": number(
-            None, "temperature", "T of p = σ(Σ w(c − r)/T); absent: p counts the dimensions won", 0.0, low_open=True
-        ),
-        "dimension": Option(None, str, "the dimension that orders the pair", "dimension", required=True),
-        "center_rewards_coefficient": number(
-            0.0, "centring", "weight of the pull of r_c + r_r to zero; 0.01 where on", 0.0
-        ),
-        "pref_ftx": number(0.0, "sft", "weight of an added SFT term, −(per-token mean log π) of chosen", 0.0),
-        "kl_coef": number(0.0, "kl", "weight of an added penalty on the KL to the reference", 0.0),
-        "pref_bco_weight": number(0.0, "bco", "w of (L + w·L_bco)/(1 + w)", 0.0),
-        "f_divergence_type": Option(
-            "reverse_kl",
-            str,
-            "the divergence from the reference that regularises",
-            "f_divergence",
-            choices=("reverse_kl", "forward_kl", "js", "alpha"),
-            synonyms=(("js_divergence", "js"), ("alpha_divergence", "alpha")),
-        ),
-        "f_alpha_divergence_coef": number(0.5, "f_alpha", "α of the alpha divergence; 1 is reverse_kl", 0.0, 2.0),
-        "ld_alpha": number(1.0, "ld_alpha", "weight of the tokens beyond the shorter completion's length", 0.0, 1.0),
-        "use_weighting": Option(False, bool, "weigh pairs by the policy's own probability (WPO)", "weighting"),
+        key: _as_option(field)
+        for group in (CommonOptions, PairOptions, RewardOptions)
+        for key, field in group.model_fields.items()
     }
 )

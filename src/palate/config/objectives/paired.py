@@ -1,17 +1,19 @@
-"""The objectives on pairs, a row each. The notation is `objective_table`'s."""
+"""The objectives on pairs, a row each; the symbols are explained in `table.py`."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 from palate.config.objectives.options import OPTIONS
 from palate.config.objectives.row import LOG2, Objective, Options, own
 
-BETA = OPTIONS["pref_beta"]
+_paired = partial(Objective, family="paired")
+_BETA, _SMOOTHING = OPTIONS["pref_beta"], OPTIONS["dpo_label_smoothing"]
 
-# Which modifiers an objective admits. Per-token means have no tail to discount (ld_alpha) and share no β with
-# pref_bco_weight's sums; only a loss of the difference Δ has an f-divergence.
+# Groups of modifiers. Per-token means have no tail to discount (ld_alpha), and their β is on another scale than that of
+# pref_bco_weight's sums; an f-divergence needs a loss of the difference Δ.
 ADDED = ("pref_ftx", "kl_coef", "use_weighting")
 SUMMED = (*ADDED, "pref_bco_weight", "ld_alpha")
 DIVERGENCE = ("f_divergence_type", "f_alpha_divergence_coef")
@@ -23,9 +25,9 @@ def _exo_start(options: Options, _: int) -> float:
 
 
 DIFFERENCE = (
-    Objective(
+    _paired(
         name="sigmoid",
-        family="paired",
+        aliases=("dpo", "cdpo"),
         formula="−(1−ε)·lσ(βΔ) − ε·lσ(−βΔ)",
         summary="DPO; with label smoothing, conservative DPO",
         options=own("pref_beta", "dpo_label_smoothing"),
@@ -36,11 +38,11 @@ DIFFERENCE = (
         "torchtune; TRL ≥ 0.29 ignores it here.",
         when_to_use="The default; ε when some labels are wrong.",
     ),
-    Objective(
+    _paired(
         name="robust",
-        family="paired",
+        aliases=("robust_dpo",),
         formula="[−(1−ε)·lσ(βΔ) + ε·lσ(−βΔ)] / (1−2ε)",
-        summary="DPO made unbiased under a known share of flipped labels",
+        summary="DPO corrected for a known share of flipped labels",
         options=own("pref_beta", "dpo_label_smoothing"),
         modifiers=(*SUMMED, *DIVERGENCE),
         start=LOG2,
@@ -48,21 +50,19 @@ DIFFERENCE = (
         reproduces="`robust` of TRL.",
         when_to_use="Noisy labels whose error rate you know; ε is that rate.",
     ),
-    Objective(
+    _paired(
         name="hinge",
-        family="paired",
+        aliases=("slic",),
         formula="max(0, 1 − βΔ)",
-        summary="SLiC's hinge on the implied reward margin",
-        options=own("pref_beta"),
+        summary="hinge loss on the reward margin (SLiC)",
         modifiers=(*SUMMED, *DIVERGENCE),
         start=1.0,
         source="2309.06657",
         reproduces="`hinge` of TRL and LLaMA-Factory; the hinge itself is SLiC's (2305.10425).",
-        when_to_use="Pairs that are already well separated should stop pulling.",
+        when_to_use="Pairs with a large margin should no longer have a gradient.",
     ),
-    Objective(
+    _paired(
         name="ipo",
-        family="paired",
         formula="(δ − 1/(2β))², δ = Δc/nc − Δr/nr (mean) or Δ (sum)",
         summary="identity preference optimisation: regress the margin to a fixed value",
         options=own("pref_beta", "ipo_logps"),
@@ -71,63 +71,59 @@ DIFFERENCE = (
         start=lambda options, _: (0.5 / options["pref_beta"]) ** 2,
         source="2310.12036",
         reproduces="mean: `ipo` of TRL, LLaMA-Factory and HALOs. sum: the paper's formula and OpenRLHF.",
-        when_to_use="Few, deterministic preferences that sigmoid would push without end.",
+        when_to_use="Few pairs with certain labels, on which sigmoid would overfit.",
     ),
-    Objective(
+    _paired(
         name="sigmoid_norm",
-        family="paired",
+        aliases=("dpo_norm",),
         formula="−(1−ε)·lσ(βδ) − ε·lσ(−βδ), δ = Δc/nc − Δr/nr",
         summary="length-normalised DPO, on per-token means",
-        options=own("dpo_label_smoothing", pref_beta=replace(BETA, default=5.0)),
+        options=own("dpo_label_smoothing", pref_beta=replace(_BETA, default=5.0)),
         modifiers=(*ADDED, *DIVERGENCE),
         length_normalised=True,
         start=LOG2,
         source="2411.15124",
         reproduces="`sigmoid_norm` of TRL, which ignores ε here; `dpo_norm` of open-instruct.",
-        when_to_use="Answers grow longer under sigmoid, or lengths within pairs differ much.",
+        when_to_use="Answers get longer with sigmoid, or the lengths in a pair differ much.",
     ),
-    Objective(
+    _paired(
         name="exo_pair",
-        family="paired",
+        aliases=("exo",),
         formula="σ(βΔ)(lσ(βΔ) − log(1−ε)) + σ(−βΔ)(lσ(−βΔ) − log ε)",
         summary="EXO: reverse KL from the implied preference to the smoothed label",
-        options=own(
-            "pref_beta",
-            dpo_label_smoothing=replace(OPTIONS["dpo_label_smoothing"], default=1e-3, low_open=True),
-        ),
+        options=own("pref_beta", dpo_label_smoothing=replace(_SMOOTHING, default=1e-3, bounds={"gt": 0, "lt": 0.5})),
         modifiers=(*SUMMED, *DIVERGENCE),
         start=_exo_start,
         source="2402.00856",
         reproduces="`exo_pair` of TRL.",
-        when_to_use="Mode-seeking alignment; ε sets where the margin stops growing.",
+        when_to_use="Mode-seeking alignment; ε limits the margin.",
     ),
-    Objective(
+    _paired(
         name="discopop",
-        family="paired",
         formula="m·exp(−βΔ) + (1−m)·(−lσ(βΔ)), m = σ(βΔ/τ)",
-        summary="DiscoPOP: a discovered blend of logistic and exponential loss",
+        summary="DiscoPOP: a mix of logistic and exponential loss found by search",
         options=own("pref_beta", "discopop_tau"),
         modifiers=(*SUMMED, *DIVERGENCE),
         start=0.5 * (1.0 + LOG2),
         source="2406.08414",
         reproduces="`discopop` of TRL.",
-        when_to_use="Experiments: it is not convex, and at margin 0 its slope points the wrong way.",
+        when_to_use="Experiments only: it is not convex, and near margin 0 its gradient has the wrong sign.",
     ),
-    Objective(
+    _paired(
         name="dpop",
-        family="paired",
+        aliases=("dpo_positive",),
         formula="−lσ(β(Δ − λ·max(0, a0 − a)))",
-        summary="DPO-Positive: a price on chosen falling below the reference",
+        summary="DPO-Positive: a penalty when chosen becomes less likely than under the reference",
         options=own("pref_beta", "dpop_lambda"),
         modifiers=SUMMED,
         start=LOG2,
         source="2402.13228",
-        reproduces="The paper; λ 50 as there.",
-        when_to_use="log π(chosen) falls, above all when the two answers are nearly equal.",
+        reproduces="The paper, with its λ of 50.",
+        when_to_use="log π(chosen) falls, as happens when both answers are nearly equal.",
     ),
-    Objective(
+    _paired(
         name="r_dpo",
-        family="paired",
+        aliases=("rdpo",),
         formula="−lσ(βΔ + α(nc − nr))",
         summary="length-regularised DPO",
         options=own("pref_beta", "rdpo_alpha"),
@@ -135,52 +131,47 @@ DIFFERENCE = (
         start=lambda options, _: None if options["rdpo_alpha"] else LOG2,
         source="2403.19159",
         reproduces="The paper's objective; the sign follows from its reward β·log-ratio + α·length + const.",
-        when_to_use="Chosen answers are longer on average and you do not want length learnt.",
+        when_to_use="Chosen answers are longer on average, and the model should not learn length.",
     ),
 )
 
 SEPARATE = (
-    Objective(
+    _paired(
         name="nca_pair",
-        family="paired",
+        aliases=("nca",),
         formula="−lσ(βΔc) − ½lσ(−βΔc) − ½lσ(−βΔr)",
-        summary="noise contrastive alignment: holds chosen where it is while rejected falls",
-        options=own("pref_beta"),
+        summary="noise contrastive alignment: keeps chosen likely while rejected falls",
         modifiers=SUMMED,
         start=2.0 * LOG2,
         source="2402.05369",
         reproduces="`nca_pair` of TRL.",
-        when_to_use="The likelihood of chosen should not fall (reasoning, code).",
+        when_to_use="log π(chosen) should not fall (reasoning, code).",
     ),
-    Objective(
+    _paired(
         name="bco_pair",
-        family="paired",
         formula="−lσ(βΔc − δ) − lσ(−(βΔr − δ)), δ the running mean of all βΔc and βΔr",
         summary="binary classifier optimisation on pairs",
-        options=own("pref_beta"),
         modifiers=(*ADDED, "ld_alpha"),
         couples_batch=True,
         inputs=("delta",),
         start=2.0 * LOG2,
         source="2404.04656",
         reproduces="The paper; TRL 1.16 has δ = 0.",
-        when_to_use="Absolute quality matters, not only the order within a pair.",
+        when_to_use="Absolute quality matters, not only the order in a pair.",
     ),
-    Objective(
+    _paired(
         name="sppo_hard",
-        family="paired",
+        aliases=("sppo",),
         formula="(Δc − 1/(2β))² + (Δr + 1/(2β))²",
         summary="self-play preference optimisation with hard labels",
-        options=own("pref_beta"),
         modifiers=SUMMED,
         start=lambda options, _: 0.5 / options["pref_beta"] ** 2,
         source="2405.00675",
         reproduces="`sppo_hard` of TRL.",
         when_to_use="Rounds of pairs sampled from the policy itself.",
     ),
-    Objective(
+    _paired(
         name="aot",
-        family="paired",
         formula="−(1−ε)·lσ(βx) − ε·lσ(−βx), x = sort(a − b) − sort(a0 − b0) over the step",
         summary="alignment via optimal transport, paired",
         options=own("pref_beta", "dpo_label_smoothing"),
@@ -188,49 +179,43 @@ SEPARATE = (
         couples_batch=True,
         start=LOG2,
         source="2406.05882",
-        reproduces="`aot` of TRL, over the whole step and all ranks and not over a micro-batch.",
-        when_to_use="The distribution of margins matters more than each pair; wants large steps.",
+        reproduces="`aot` of TRL, but over the step on all devices instead of a micro-batch.",
+        when_to_use="The distribution of margins matters more than single pairs; needs large batches.",
     ),
-    Objective(
+    _paired(
         name="aot_unpaired",
-        family="paired",
         formula="−(1−ε)·lσ(βx) − ε·lσ(−βx), x = sort(Δc) − sort(Δr) over the step",
-        summary="alignment via optimal transport, pairs broken up",
+        summary="alignment via optimal transport, without the pairing",
         options=own("pref_beta", "dpo_label_smoothing"),
         modifiers=("pref_ftx", "kl_coef", "pref_bco_weight", "ld_alpha"),
         couples_batch=True,
         start=LOG2,
         source="2406.05882",
-        reproduces="`aot_unpaired` of TRL, over the whole step and all ranks and not over a micro-batch.",
-        when_to_use="Good and bad answers that belong together only loosely.",
+        reproduces="`aot_unpaired` of TRL, but over the step on all devices instead of a micro-batch.",
+        when_to_use="Good and bad answers to different or loosely related prompts.",
     ),
-    Objective(
+    _paired(
         name="apo_zero",
-        family="paired",
         formula="1 − σ(βΔc) + σ(βΔr)",
         summary="anchored preference optimisation: chosen up, rejected down",
-        options=own("pref_beta"),
         modifiers=SUMMED,
         start=1.0,
         source="2408.06266",
         reproduces="`apo_zero` of TRL.",
-        when_to_use="Chosen answers are better than what the model writes now.",
+        when_to_use="Chosen answers are better than the model's.",
     ),
-    Objective(
+    _paired(
         name="apo_down",
-        family="paired",
         formula="σ(βΔc) + 1 − σ(β(Δc − Δr))",
-        summary="anchored preference optimisation: both down, rejected further",
-        options=own("pref_beta"),
+        summary="anchored preference optimisation: both down, rejected more",
         modifiers=SUMMED,
         start=1.0,
         source="2408.06266",
         reproduces="`apo_down` of TRL.",
-        when_to_use="The model already writes better than the chosen answers.",
+        when_to_use="The model's answers are already better than the chosen ones.",
     ),
-    Objective(
+    _paired(
         name="kto_pair",
-        family="paired",
         formula="½λ_D(1 − σ(βΔc − z_r)) + ½λ_U(1 − σ(z_c − βΔr)), z = max(0, β·mean) of each half",
         summary="KTO on the two halves of pairs",
         options=own("pref_beta", "kto_chosen_weight", "kto_rejected_weight"),
@@ -238,80 +223,72 @@ SEPARATE = (
         couples_batch=True,
         start=lambda options, _: 0.25 * (options["kto_chosen_weight"] + options["kto_rejected_weight"]),
         source="2402.01306",
-        reproduces="`kto_pair` of earlier TRL and LLaMA-Factory; the KL estimate is the paper's only in `kto`.",
-        when_to_use="Old configs that name it; with labels and no pairs take `kto`.",
+        reproduces="`kto_pair` of earlier TRL and LLaMA-Factory; only `kto` estimates the KL as the paper does.",
+        when_to_use="Old configs; use `kto` for labels on single answers.",
     ),
 )
 
 REFERENCE_FREE = (
-    Objective(
+    _paired(
         name="simpo",
-        family="paired",
         formula="−lσ(β(ā − b̄) − γ)",
-        summary="simple preference optimisation: per-token means, a margin, no reference",
-        options=own("simpo_gamma", pref_beta=replace(BETA, default=2.0)),
+        summary="simple preference optimisation: per-token means and a margin, without a reference",
+        options=own("simpo_gamma", pref_beta=replace(_BETA, default=2.0)),
         modifiers=("pref_ftx", "use_weighting"),
         needs_reference=False,
         length_normalised=True,
-        start=None,
         source="2405.14734",
         reproduces="`simpo` of TRL (CPO trainer) and LLaMA-Factory; the authors' `gamma_beta_ratio` is γ/β.",
-        when_to_use="No memory for a reference, and answers should not grow longer.",
+        when_to_use="Not enough memory for a reference, and answers should not get longer.",
     ),
-    Objective(
+    _paired(
         name="orpo",
-        family="paired",
         formula="−ā − λ·lσ(logit(ā) − logit(b̄)), logit(v) = v − log(1 − eᵛ)",
         summary="odds-ratio preference optimisation: SFT and preference in one stage",
         options=own("orpo_lambda"),
-        modifiers=(),
         needs_reference=False,
         length_normalised=True,
-        start=None,
         source="2403.07691",
         reproduces="`orpo` of LLaMA-Factory, whose λ is pref_beta (accepted here). TRL's SFT term covers the prompt.",
-        when_to_use="Straight from a base model, without an SFT stage.",
+        when_to_use="Training a base model without an SFT stage before it.",
     ),
-    Objective(
+    _paired(
         name="cpo",
-        family="paired",
         formula="−lσ(β(a − b)) − α·ā",
-        summary="contrastive preference optimisation: a uniform reference and an SFT term",
+        summary="contrastive preference optimisation: DPO with a uniform reference, plus an SFT term",
         options=own("pref_beta", "cpo_alpha"),
         modifiers=("use_weighting",),
         needs_reference=False,
-        start=None,
         source="2401.08417",
         reproduces="`sigmoid` of TRL's CPO trainer, whose SFT term is the token mean of the micro-batch.",
-        when_to_use="Near-perfect chosen answers (translation), no memory for a reference.",
+        when_to_use="Near-perfect chosen answers (translation), and not enough memory for a reference.",
     ),
 )
 
 MULTI_OBJECTIVE = (
-    Objective(
+    _paired(
         name="multi_soft",
-        family="paired",
         formula="−p·lσ(βΔ) − (1−p)·lσ(−βΔ), p = Σ w_k·[1, ½ or 0 as chosen is better, equal or worse in k] "
         "or σ(Σ w_k(c_k − r_k)/T)",
-        summary="DPO on several scored dimensions, by a soft label",
+        summary="DPO on several scored dimensions, with a soft label",
         options=own("pref_beta", "dimension_weights", "dimension_temperature"),
         modifiers=SUMMED,
         start=LOG2,
         source="2305.18290",
-        reproduces="No peer has it. The weight of a dimension that a row lacks goes to those it has; none: p = 1.",
-        when_to_use="Rows with `dimensions`, and a trade-off between them that you choose.",
+        reproduces="Not in TRL or LLaMA-Factory. The weight of a dimension that a row lacks is shared among the "
+        "others; without any dimension p = 1.",
+        when_to_use="Rows with `dimensions`, traded off with weights of your choice.",
     ),
-    Objective(
+    _paired(
         name="multi_margin",
-        family="paired",
+        aliases=("modpo",),
         formula="−lσ((1/w_k)[βΔ − Σ_{j≠k} w_j(s_j(chosen) − s_j(rejected))]), the pair ordered by dimension k",
-        summary="MODPO: one dimension orders, the others are margins",
+        summary="MODPO: one dimension orders the pair, the others are margins",
         options=own("pref_beta", "dimension_weights", "dimension"),
         modifiers=SUMMED,
-        start=None,
         source="2310.03708",
-        reproduces="The paper's. Ties in k are left out; a missing score of another dimension counts as no difference.",
-        when_to_use="Scores on one scale, units of reward, for every dimension but the one that orders.",
+        reproduces="The paper. Ties in k are dropped; a missing score in another dimension counts as no difference.",
+        when_to_use="Scores of all other dimensions in units of reward, on one scale.",
     ),
 )
 

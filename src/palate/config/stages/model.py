@@ -1,4 +1,4 @@
-"""Which model is trained, in which precision, and which of its parameters."""
+"""The keys of the model, its precision, and the parameters that are trained."""
 
 from __future__ import annotations
 
@@ -12,33 +12,31 @@ from palate.config.values import LoraTarget, Names, PathText, PathTexts
 
 
 class ModelFields(Fields):
-    """The model, its reference and its precision."""
+    """Model: the model to train, and how it is computed."""
 
     model_name_or_path: PathText = Field(min_length=1, description="Folder or hub id of the model to train.")
     model_revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
     adapter_name_or_path: PathTexts | None = Field(
         None,
-        description="Folder or hub id of a LoRA adapter that training continues from. Given several (a list, or "
-        "names with commas), all but the last are merged into the model first, in order; with full and freeze, all.",
+        description="Folder or hub id of a LoRA adapter to continue. Of several (a list, or names with commas), all "
+        "but the last are merged into the model first, in order; with full and freeze, all are.",
     )
     add_tokens: Names = Field([], description="Ordinary tokens to add to the tokenizer: a list, or names with commas.")
-    add_special_tokens: Names = Field([], description="Special tokens to add to the tokenizer, such as <think>.")
+    add_special_tokens: Names = Field([], description="Special tokens to add to the tokenizer, such as `<think>`.")
     resize_vocab: bool = Field(
         default_factory=lambda data: bool(data.get("add_tokens") or data.get("add_special_tokens")),
-        description="Give the embedding a row for each token of the tokenizer; a new row is the mean of the others.",
-        json_schema_extra={"default": "true where tokens are added"},
+        description="Resize the embedding to the tokenizer; a new row is the mean of the others.",
+        json_schema_extra={"default": "true if tokens are added"},
     )
-    trust_remote_code: bool = Field(
-        False, description="Run Python code that comes with the model. Off unless asked for."
-    )
+    trust_remote_code: bool = Field(False, description="Run Python code from the model's repository.")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="Number format of the computation; auto is bf16 where the hardware has it, else fp32."
+        "auto", description="Number format of the computation; auto is bf16 if the hardware supports it, else fp32."
     )
     attention: Literal["auto", "tree", "flex", "padded"] = Field(
         "auto",
-        description="tree computes each prompt once for all its completions; flex does so in one FlexAttention kernel "
-        "(CUDA, not measured yet); padded computes separate rows; auto is tree unless the model fails the check at "
-        "load.",
+        description="tree computes each prompt once for all its answers; flex does the same with a FlexAttention "
+        "kernel (CUDA, not measured yet); padded computes padded rows; auto is tree if the model passes a check, else "
+        "padded.",
     )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, more time."
@@ -46,13 +44,13 @@ class ModelFields(Fields):
 
 
 class TuningFields(Fields):
-    """What is trained: everything, LoRA matrices, or the last layers."""
+    """Trained parameters: all of them, LoRA matrices, or some layers."""
 
     finetuning_type: Literal["full", "lora", "freeze"] = Field(
-        "full", description="full trains all weights, lora adds low-rank matrices, freeze trains the last layers only."
+        "full", description="full trains all weights, lora adds low-rank matrices, freeze trains only some layers."
     )
     lora_target: LoraTarget = Field(
-        "all", description="Modules that get LoRA matrices: all linear ones, or a list of names."
+        "all", description="Modules with LoRA matrices: all linear layers, or a list of names."
     )
     create_new_adapter: bool = Field(
         False,
@@ -61,8 +59,8 @@ class TuningFields(Fields):
     )
     additional_target: Names = Field(
         [],
-        description="Modules that are trained in full and saved with the LoRA adapter, e.g. embed_tokens, lm_head.",
-        json_schema_extra={"default": "none; the embedding and the LM head where tokens are added"},
+        description="Modules that are fully trained and saved with the LoRA adapter, e.g. embed_tokens, lm_head.",
+        json_schema_extra={"default": "none; embedding and LM head if tokens are added"},
     )
     lora_rank: int = Field(8, ge=1, description="Rank of the LoRA matrices.")
     lora_alpha: int = Field(
@@ -78,25 +76,21 @@ class TuningFields(Fields):
         None, description="Load the frozen base weights in 4 or 8 bits (QLoRA; needs lora and a CUDA device)."
     )
     double_quantization: bool = Field(
-        True, description="With quantization_bit: 4, quantise the scales of the weights too: 0.4 bits a weight less."
+        True, description="With quantization_bit: 4, also quantise the scales, which saves 0.4 bits per weight."
     )
     freeze_trainable_layers: int = Field(
-        2, description="Number of last decoder layers that freeze trains; a negative number counts the first layers."
+        2, description="Number of last decoder layers that freeze trains; a negative number means the first layers."
     )
     freeze_extra_modules: Names = Field(
-        [], description="Modules that freeze trains besides the layers, e.g. lm_head, embed_tokens, norm."
+        [], description="Further modules that freeze trains, e.g. lm_head, embed_tokens, norm."
     )
 
     @model_validator(mode="after")
-    def _some_layers_train(self) -> Any:
+    def _check_tuning(self) -> Any:
         if self.freeze_trainable_layers == 0:
             raise ValueError(
                 "freeze_trainable_layers must be at least 1 (the last layers) or at most -1 (the first layers), not 0"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _quantized_weights_cannot_train(self) -> Any:
         if self.quantization_bit is not None and self.finetuning_type != "lora":
             raise ValueError(
                 f"quantization_bit: {self.quantization_bit} needs finetuning_type: lora (quantized weights cannot be "
@@ -106,7 +100,7 @@ class TuningFields(Fields):
 
 
 def adapter_names(named: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The adapters of `adapter_name_or_path`: a text is parted at its commas, a list is taken as it is."""
+    """The adapters of `adapter_name_or_path`, which is a list or names with commas."""
     parts = named.split(",") if isinstance(named, str) else named or ()
     return tuple(part.strip() for part in parts if part.strip())
 
@@ -114,7 +108,7 @@ def adapter_names(named: str | Sequence[str] | None) -> tuple[str, ...]:
 def split_adapters(
     adapters: Sequence[str], finetuning_type: str, *, create_new_adapter: bool
 ) -> tuple[tuple[str, ...], str | None]:
-    """Which adapters are merged into the model before training, in order, and which one training continues."""
+    """The adapters that are merged into the model before training, in order, and the one that training continues."""
     if finetuning_type != "lora" or create_new_adapter or not adapters:
         return tuple(adapters), None
     return tuple(adapters[:-1]), adapters[-1]

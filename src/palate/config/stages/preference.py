@@ -1,43 +1,39 @@
-"""What only preference training has: the objective, the reference, and samples beside it."""
+"""The keys of preference training: objective, reference, and samples."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
 from palate.config.base import Fields
 from palate.config.objectives.lookup import OPTIONS, Member, objective, resolve_mixture, resolve_options
+from palate.config.objectives.options import CommonOptions, PairOptions, RewardOptions
 from palate.config.values import AutoOffOrPath, AutoOrOff, PathText
 from palate.errors import ConfigError
 
 
-def option_field(key: str) -> Any:
-    """A field for an objective's option: None leaves the value to the objective, whose table has all about it."""
-    return Field(None, description=OPTIONS[key].doc, json_schema_extra={"default": "the objective's"})
-
-
-def _own_name(name: str) -> str:
+def _objective_name(name: str) -> str:
     return objective(name).name
 
 
-def _own_names(chosen: str | dict[str, float]) -> str | dict[str, float]:
+def _objective_names(chosen: str | dict[str, float]) -> str | dict[str, float]:
     if isinstance(chosen, str):
-        return _own_name(chosen)
+        return _objective_name(chosen)
     if not chosen:
         raise ConfigError("pref_loss: an empty mixture; name an objective, or several with weights")
-    if len(set(map(_own_name, chosen))) < len(chosen):
-        raise ConfigError(f"pref_loss: an objective stands twice in {', '.join(chosen)}; add up its weights")
-    return {_own_name(name): weight for name, weight in chosen.items()}
+    named = {_objective_name(name): weight for name, weight in chosen.items()}
+    if len(named) < len(chosen):
+        raise ConfigError(f"pref_loss: an objective is named twice in {', '.join(chosen)}; add up its weights")
+    return named
 
 
-ObjectiveName: TypeAlias = Annotated[str, AfterValidator(_own_name)]
-Mixture: TypeAlias = Annotated[str | dict[str, float], AfterValidator(_own_names)]
+ObjectiveName: TypeAlias = Annotated[str, AfterValidator(_objective_name)]
+Mixture: TypeAlias = Annotated[str | dict[str, float], AfterValidator(_objective_names)]
 
-
-# What a family of objectives learns from, and the stage that trains with it.
+# Family of objectives → the rows it learns from, and the stage that trains with it.
 STAGE_OF: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "paired": ("pairs", "dpo"),
@@ -49,7 +45,7 @@ STAGE_OF: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 
 class ObjectiveChoice(Fields):
-    """An objective and those of its options that the stage's class has as fields.
+    """An objective, and the options that the stage's class has as fields.
 
     Attributes:
         families: the families of objectives that the stage trains with.
@@ -83,13 +79,13 @@ class ObjectiveChoice(Fields):
         return found
 
     def resolved(self) -> dict[str, Any]:
-        """As for every stage; of the objectives' options those that the chosen one reads, with their values."""
+        """Every key with its value; of the objectives' options only those that are read, with their defaults."""
         options, keys = self.objective_options, self.objective_keys()
         values = super().resolved()
         return {key: options.get(key, value) for key, value in values.items() if key in options or key not in keys}
 
     @model_validator(mode="after")
-    def _objective_fits(self) -> Any:
+    def _check_objective(self) -> Any:
         for name in [self.pref_loss] if isinstance(self.pref_loss, str) else self.pref_loss:
             family = objective(name).family
             if family not in self.families:
@@ -99,58 +95,73 @@ class ObjectiveChoice(Fields):
         return self
 
 
-class ObjectiveFields(ObjectiveChoice):
-    """The loss and its options; objectives.md has their defaults and ranges. The others are refused."""
+class ObjectiveFields(PairOptions, CommonOptions, ObjectiveChoice):
+    """Objective: the loss. [objectives](objectives.md) has the options of each; others are refused."""
 
     families = ("paired", "ranked")
 
     pref_loss: Mixture = Field(
         "sigmoid",
-        description="The objective; `palate objectives` lists them. Objectives on pairs can be mixed, by a mapping of "
-        "each to its weight in the sum.",
+        description="The objective; `palate objectives` lists them. A mapping of objectives to weights trains on the "
+        "weighted sum of several objectives on pairs.",
     )
-    pref_beta: float | None = option_field("pref_beta")
-    dpo_label_smoothing: float | None = option_field("dpo_label_smoothing")
-    simpo_gamma: float | None = option_field("simpo_gamma")
-    ipo_logps: Literal["mean", "sum"] | None = option_field("ipo_logps")
-    dpop_lambda: float | None = option_field("dpop_lambda")
-    rdpo_alpha: float | None = option_field("rdpo_alpha")
-    cpo_alpha: float | None = option_field("cpo_alpha")
-    orpo_lambda: float | None = option_field("orpo_lambda")
-    discopop_tau: float | None = option_field("discopop_tau")
-    kto_chosen_weight: float | None = option_field("kto_chosen_weight")
-    kto_rejected_weight: float | None = option_field("kto_rejected_weight")
-    dimension_weights: dict[str, float] | None = option_field("dimension_weights")
-    dimension_temperature: float | None = option_field("dimension_temperature")
-    dimension: str | None = option_field("dimension")
-    pref_ftx: float | None = option_field("pref_ftx")
-    kl_coef: float | None = option_field("kl_coef")
-    pref_bco_weight: float | None = option_field("pref_bco_weight")
-    f_divergence_type: str | None = option_field("f_divergence_type")
-    f_alpha_divergence_coef: float | None = option_field("f_alpha_divergence_coef")
-    ld_alpha: float | None = option_field("ld_alpha")
-    use_weighting: bool | None = option_field("use_weighting")
 
 
-OBJECTIVE_KEYS = ObjectiveFields.objective_keys()
+class UnpairedObjectiveFields(CommonOptions, ObjectiveChoice):
+    """Objective on single answers: the loss. [objectives](objectives.md) has the options of each."""
+
+    families = ("unpaired",)
+
+    pref_loss: ObjectiveName = Field("kto", description="The objective: kto, apo_zero_unpaired or bco.")
+
+
+class RewardObjectiveFields(RewardOptions, ObjectiveChoice):
+    """Objective of a reward model: the loss. [objectives](objectives.md) has the options of each."""
+
+    families = ("reward",)
+
+    pref_loss: ObjectiveName = Field(
+        "bradley_terry",
+        description="The objective: bradley_terry (pairs), reward_plackett_luce (rankings) or reward_regression "
+        "(answers with scores from 0 to 1).",
+    )
+    margin_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of a row's margin: with bradley_terry, r_chosen should exceed r_rejected by weight × "
+        "margin. 1 uses the margins of the data unchanged.",
+    )
+
+    @model_validator(mode="after")
+    def _check_margin_weight(self) -> Any:
+        if self.margin_weight and self.pref_loss != "bradley_terry":
+            raise ValueError(
+                f"margin_weight: {self.margin_weight:g} has no effect on pref_loss: {self.pref_loss}; remove the key, "
+                "or take bradley_terry"
+            )
+        return self
 
 
 class ReferenceFields(Fields):
-    """What the policy is compared with, and what need not be computed twice."""
+    """Reference: the reference model, and caches."""
 
     ref_model: PathText | None = Field(
         None,
         description="Folder or hub id of a separate reference model.",
-        json_schema_extra={"default": "the policy as it starts"},
+        json_schema_extra={"default": "the initial policy"},
     )
     reference_cache: AutoOffOrPath = Field(
-        "auto", description="Reference log-probabilities: auto decides, off computes live, a path names their file."
+        "auto",
+        description="Cache of reference log-probabilities: auto decides, off computes them in each step, a path names "
+        "the file.",
     )
-    trunk_cache: AutoOrOff = Field("auto", description="Keep what frozen bottom layers compute, where there are some.")
+    trunk_cache: AutoOrOff = Field(
+        "auto", description="Cache the outputs of frozen bottom layers (finetuning_type: freeze)."
+    )
 
 
 class SampleFields(Fields):
-    """Answers of policy and reference beside each other, as training goes on."""
+    """Samples: answers of policy and reference, before and after training."""
 
-    sample_prompts: int = Field(4, ge=0, description="How many held-out prompts are answered; 0 for none.")
-    sample_max_new_tokens: int = Field(128, ge=1, description="Longest sampled answer, in tokens.")
+    sample_prompts: int = Field(4, ge=0, description="Number of held-out prompts to answer; 0 for none.")
+    sample_max_new_tokens: int = Field(128, ge=1, description="Maximum length of a sample answer, in tokens.")

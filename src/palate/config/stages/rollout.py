@@ -1,4 +1,4 @@
-"""What online stages have: answers that the policy samples while it trains, and what rewards them."""
+"""The keys of answers that the policy samples during training, and of their rewards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RewardTerm(Fields):
     Attributes:
         reward: `module:function`, `file.py:function`, `lexicon:…`, `length:…`, or a reward model's folder.
         judge: a judge instead; the reward is the share of the other answers to the prompt that an answer beats.
-        weight: of this term in the sum; negative for what is unwanted.
+        weight: its weight in the sum; negative for a penalty.
     """
 
     reward: NamedOrPath | None = Field(None, min_length=1)
@@ -25,50 +25,70 @@ class RewardTerm(Fields):
     weight: float = 1.0
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Any:
+    def _check_source(self) -> Any:
         if (self.reward is None) == (self.judge is None):
             raise ValueError("each of rewards names either a reward or a judge, and a weight")
         return self
 
     @property
     def name(self) -> str:
-        """What metrics call it."""
+        """Its name in metrics."""
         return self.reward or self.judge or ""
 
 
 def _terms(value: Any) -> Any:
     """`rewards: runs/rm` and `rewards: [my:score]` are lists of terms of weight 1."""
     listed = value if isinstance(value, list) else [value]
-    return [{"reward": one} if isinstance(one, str) else one for one in listed]
+    return [{"reward": term} if isinstance(term, str) else term for term in listed]
 
 
 Rewards: TypeAlias = Annotated[list[RewardTerm], BeforeValidator(_terms), Field(min_length=1)]
 
 
+def check_engine(fields: Fields, prefix: str, *, adapters: bool) -> None:
+    """Check the keys of an engine that samples instead of the policy: `…_url`, `…_model` and `…_sync`.
+
+    Raises:
+        ValueError: one is missing, has no effect or a wrong form. `adapters` allows `…_sync: lora`.
+    """
+    url, model, sync = (getattr(fields, f"{prefix}_{name}") for name in ("url", "model", "sync"))
+    for key, value in ((f"{prefix}_model", model), (f"{prefix}_sync", sync)):
+        if url is None and value is not None:
+            raise ValueError(f"{key} has no effect without {prefix}_url; add it, or remove the key")
+        if url is not None and value is None:
+            meaning = type(fields).model_fields[key].description
+            raise ValueError(f"{prefix}_url needs {key} as well ({meaning})")
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise ValueError(f"{prefix}_url: {url} must begin with http:// or https://")
+    words = ("lora", "none") if adapters else ("none",)
+    if sync is not None and sync not in words and not names_function(sync):
+        raise ValueError(f"{prefix}_sync: {sync} is not {', '.join(words)}, module:function or file.py:function")
+
+
 class RolloutFields(Fields):
-    """What is sampled, and how it is rewarded."""
+    """Sampled answers: sampling during training, and rewards."""
 
     rewards: Rewards = Field(
-        description="What rewards an answer: module:function, file.py:function, lexicon:…, length:…, a reward model's "
+        description="Rewards of an answer: module:function, file.py:function, lexicon:…, length:…, a reward model's "
         "folder; or a list of {reward: …, weight: …} and {judge: …, weight: …}, which are added."
     )
-    max_new_tokens: int = Field(128, ge=1, description="Longest sampled answer, in tokens.")
+    max_new_tokens: int = Field(128, ge=1, description="Maximum length of a sampled answer, in tokens.")
     temperature: float = Field(
-        1.0, gt=0, description="Of the sampling; 1 samples from the policy itself, which the methods assume."
+        1.0, gt=0, description="Sampling temperature. The methods assume 1, the policy's own distribution."
     )
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus that is sampled from.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus (top-p) sampling.")
     missing_eos_penalty: float = Field(
-        0.0, ge=0, description="Taken off the reward of an answer that did not end within max_new_tokens."
+        0.0, ge=0, description="Penalty on the reward of an answer that did not end within max_new_tokens."
     )
     ref_model: PathText | None = Field(
         None,
-        description="Folder or hub id of the model that the KL is taken to.",
-        json_schema_extra={"default": "the policy as it starts"},
+        description="Folder or hub id of the reference model for the KL.",
+        json_schema_extra={"default": "the initial policy"},
     )
     rollout_url: str | None = Field(
         None,
-        description="OpenAI-compatible engine that samples the answers, up to /v1.",
-        json_schema_extra={"default": "the policy samples, in this process"},
+        description="URL of an OpenAI-compatible engine that samples the answers, up to /v1.",
+        json_schema_extra={"default": "palate samples in this process"},
     )
     rollout_model: str | None = Field(
         None, description="The engine's name for the policy.", json_schema_extra={"default": "none"}
@@ -76,14 +96,14 @@ class RolloutFields(Fields):
     rollout_sync: NamedOrPath | None = Field(
         None,
         description="How the engine gets the policy's weights before each batch of answers: lora (vLLM's run-time "
-        "adapters); module:function or file.py:function, called with a folder and rollout_model; or none, where it "
-        "goes on with its own.",
+        "adapters); module:function or file.py:function, called with a folder and rollout_model; or none, which "
+        "leaves the engine's weights as they are.",
         json_schema_extra={"default": "none; needed with rollout_url"},
     )
-    cliprange: float = Field(0.2, gt=0, lt=1, description="How far the probability ratio moves the loss, up and down.")
+    cliprange: float = Field(0.2, gt=0, lt=1, description="Clip range of the probability ratio.")
 
     @model_validator(mode="after")
-    def _rewards_have_names_of_their_own(self) -> Any:
+    def _check_reward_names(self) -> Any:
         names = [term.name for term in self.rewards]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -91,22 +111,8 @@ class RolloutFields(Fields):
         return self
 
     @model_validator(mode="after")
-    def _an_engine_is_told_whole(self) -> Any:
-        about = {"rollout_model": self.rollout_model, "rollout_sync": self.rollout_sync}
-        if self.rollout_url is None:
-            idle = next((key for key, value in about.items() if value is not None), None)
-            if idle is not None:
-                raise ValueError(f"{idle} has no effect without rollout_url; add it, or remove the key")
-            return self
-        missing = next((key for key, value in about.items() if value is None), None)
-        if missing is not None:
-            raise ValueError(f"rollout_url needs {missing} beside it ({type(self).model_fields[missing].description})")
-        if not self.rollout_url.startswith(("http://", "https://")):
-            raise ValueError(f"rollout_url: {self.rollout_url} must begin with http:// or https://")
+    def _check_engine(self) -> Any:
+        check_engine(self, "rollout", adapters=True)
         if self.rollout_sync == "lora" and getattr(self, "finetuning_type", "lora") != "lora":
             raise ValueError("rollout_sync: lora sends an adapter; set finetuning_type: lora, or name a function")
-        if self.rollout_sync not in ("lora", "none") and not names_function(str(self.rollout_sync)):
-            raise ValueError(
-                f"rollout_sync: {self.rollout_sync} is not lora, none, module:function or file.py:function"
-            )
         return self

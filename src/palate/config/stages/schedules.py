@@ -1,4 +1,4 @@
-"""transformers' learning rate schedules and the settings that each takes, known without importing transformers."""
+"""Learning rate schedules of transformers and their settings, without importing transformers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Schedule: TypeAlias = Literal[
 _MIN_LR = ("min_lr", "min_lr_rate")
 _PLATEAU = ("mode", "factor", "patience", "threshold", "threshold_mode", "cooldown", "min_lr", "eps")
 
-# schedule → what lr_scheduler_kwargs may hold for it
+# schedule → its settings in lr_scheduler_kwargs
 SETTINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "linear": (),
@@ -46,7 +46,7 @@ SETTINGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 assert tuple(SETTINGS) == get_args(Schedule)
 
-# schedule → settings of which it needs exactly one
+# schedule → settings, exactly one of which is required
 NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "cosine_with_min_lr": _MIN_LR,
@@ -57,11 +57,11 @@ NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 BY_EVALUATION = ("reduce_lr_on_plateau", "greedy")
-"""Schedules that move at evaluations."""
+"""Schedules that change the learning rate at evaluations."""
 
 
 def check_schedule(schedule: str, settings: Mapping[str, Any]) -> None:
-    """Raise ValueError where `lr_scheduler_kwargs` names what the schedule does not take, or lacks what it needs."""
+    """Raise ValueError where `lr_scheduler_kwargs` has an unknown setting, or lacks a required one."""
     known = SETTINGS[schedule]
     for name in settings:
         if name not in known:

@@ -1,4 +1,4 @@
-"""More pairs from those there are: sampled and judged, corrupted, reworded, moved, revised; each row says how."""
+"""New pairs from existing ones: sampled and judged, corrupted, reworded, moved, revised; each says how it was made."""
 
 from palate.data.augment.corrupt import CORRUPTIONS, corrupt
 from palate.data.augment.made import Made

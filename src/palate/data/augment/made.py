@@ -1,4 +1,4 @@
-"""How a row was made, kept with the row for good."""
+"""New pairs from existing ones, with a note of how each was made."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from palate.data.formats.rows import same_text
-from palate.data.split import plain_text
+from palate.data.split import prompt_key
 from palate.data.turns.messages import RowError
-from palate.records import Message, Messages, PreferencePair
+from palate.records import Messages, PreferencePair
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Where a new row comes from.
+    """How a row was made; stored with the row.
 
     Attributes:
-        how: the way it was made, by name (`swapped_numbers`, `sampled` …).
+        how: name of the method (`swapped_numbers`, `sampled` …).
         source: id of the row it was made from.
-        model: who wrote or judged it, "" where a rule did.
-        seed: of every draw.
-        note: what was changed, for a person.
+        model: the model that wrote it, "" if a rule made it.
+        seed: random seed.
+        note: what was changed.
     """
 
     how: str
@@ -39,10 +39,10 @@ def new_pair(
     chosen: Messages | None = None,
     rejected: Messages | None = None,
 ) -> PreferencePair:
-    """A pair made from another: what is not given stays; margin and dimensions go, they were the old answers'.
+    """A pair made from another. Fields not given are copied, except margin and dimensions, which no longer apply.
 
     Raises:
-        RowError: `unchanged`, if the new pair says what the old one does, or its two answers say the same.
+        RowError: `unchanged`, if the new pair has the same texts as the old one, or its two answers are equal.
     """
     pair = PreferencePair(
         id=f"{record.id}#{made.how}",
@@ -58,34 +58,23 @@ def new_pair(
         raise RowError("unchanged", f"{made.how} leaves an empty answer")
     if same_text(pair.chosen, pair.rejected):
         raise RowError("unchanged", f"{made.how} makes chosen and rejected equal")
-    same = same_text(pair.chosen, record.chosen) and same_text(pair.rejected, record.rejected)
-    if same and prompt is not None and _asked(pair.prompt) == _asked(record.prompt):
-        raise RowError("unchanged", f"{made.how} changes nothing")
-    if same and prompt is None:
+    same_answers = same_text(pair.chosen, record.chosen) and same_text(pair.rejected, record.rejected)
+    if same_answers and prompt_key(pair.prompt) == prompt_key(record.prompt):
         raise RowError("unchanged", f"{made.how} changes nothing")
     return pair
 
 
 def with_last(answer: Messages, content: str) -> Messages:
-    """The answer with another last turn."""
+    """The answer with this text as its last turn."""
     return (*answer[:-1], replace(answer[-1], content=content))
 
 
-def said_by_assistant(content: str) -> Messages:
-    """One assistant turn."""
-    return (Message("assistant", content),)
-
-
-def chance_for(seed: int, *names: str) -> random.Random:
-    """Draws that depend on the seed and the names alone, not on what was drawn before."""
+def rng_for(seed: int, *names: str) -> random.Random:
+    """A random generator that depends only on the seed and the names."""
     return random.Random("\0".join((str(seed), *names)))  # noqa: S311
 
 
 def made_of(extra: Mapping[str, object]) -> Mapping[str, object] | None:
-    """How a row was made, None for a row nobody made."""
+    """How a row was made, None for an original row."""
     made = extra.get("made")
     return made if isinstance(made, Mapping) else None
-
-
-def _asked(prompt: Messages) -> list[tuple[str, str]]:
-    return [(message.role, plain_text(message.text)) for message in prompt]

@@ -1,4 +1,4 @@
-"""How many rows to make of which kind, from options or from a YAML file."""
+"""How many rows of each kind to make, from options or a YAML file."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from palate.errors import ConfigError, UsageError
 BY_RULE = (*CORRUPTIONS, "reworded", "swapped_context")
 BY_MODEL = ("sampled", "paraphrased", "revised")
 KINDS = (*BY_RULE, *BY_MODEL)
-"""Every way to make a row."""
+"""All kinds of new rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many rows to make of which kind.
+    """How many rows of each kind to make.
 
     Attributes:
-        kinds: per kind a share of the rows read (up to 1) or, above 1, a number of rows.
-        max_share: most new rows, as a share of the rows read.
-        max_of_kind: most of those that may be of one kind, as a share of `max_share`.
-        seed: of every draw.
+        kinds: for each kind a share of the rows read (up to 1) or, above 1, a number of rows.
+        max_share: limit of new rows, as a share of the rows read.
+        max_of_kind: limit for one kind, as a share of `max_share`.
+        seed: random seed.
         k: answers to sample for each prompt.
         by, min_margin: how two of the sampled answers become a pair, see `judged_pair`.
-        principles: what revisions are held against.
+        principles: criteria for revisions.
     """
 
     kinds: Mapping[str, float]
@@ -45,7 +45,7 @@ class Plan:
 
     @classmethod
     def aimed(cls, gaps: Sequence[str], share: float, **options: Any) -> Plan:
-        """A plan that makes rows of the kinds that teach what is missing: accuracy, helpfulness, safety."""
+        """A plan for rows that teach what is missing: accuracy, helpfulness or safety."""
         unknown = next((gap for gap in gaps if gap not in AIMS), None)
         if unknown is not None:
             raise UsageError(f"cannot aim at {unknown!r}; known are {', '.join(AIMS)}")
@@ -54,15 +54,15 @@ class Plan:
 
 
 def read_plan(path: str | Path) -> Plan:
-    """The plan that a YAML file states: `kinds: {dropped_end: 0.1}` and any further field of `Plan`.
+    """Reads a plan from a YAML file: `kinds: {dropped_end: 0.1}` and any other field of `Plan`.
 
     Raises:
-        ConfigError: in one line, if the file cannot be read, or a key or value is wrong.
+        ConfigError: the file cannot be read, or a key or value is wrong.
     """
     content = read_yaml_file(path)
     known = [field.name for field in fields(Plan)]
     if not isinstance(content, dict) or "kinds" not in content:
-        raise ConfigError(f"{path}: must have kinds:, a mapping of each to its share or number of rows")
+        raise ConfigError(f"{path}: must have kinds:, a mapping of kinds to shares or numbers of rows")
     unknown = next((key for key in content if key not in known), None)
     if unknown is not None:
         raise ConfigError(f"{path}: unknown key {unknown!r}; known are {', '.join(known)}")

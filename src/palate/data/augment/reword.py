@@ -1,4 +1,4 @@
-"""Prompts in other words or in another context, with the same pair of answers."""
+"""Pairs with a reworded prompt or another context, and the same answers."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from palate.data.augment.made import Made, chance_for, new_pair
+from palate.data.augment.made import Made, new_pair, rng_for
 from palate.data.formats.rows import same_text
 from palate.data.split import plain_text
 from palate.data.turns.messages import RowError
 from palate.records import Message, PreferencePair, Sampler
 
-# What is put before or after a request without changing what is asked for.
+# Phrases before or after a request that do not change it.
 _BEFORE = ("Hi! ", "Hello. ", "I have a question. ", "Could you help me with this? ", "Please answer: ")
 _AFTER = (" Thanks!", " Thank you in advance.", " I would be grateful for an answer.", " Please.")
 _LONGER = {
     "what's": "what is", "how's": "how is", "who's": "who is", "where's": "where is", "i'm": "I am", "i've": "I have",
     "don't": "do not", "doesn't": "does not", "can't": "cannot", "isn't": "is not", "it's": "it is",
 }  # fmt: skip
-# Of ASCII letters only: without `a`, İ and ſ match i and s, and their lower case is another one.
+# Flag `a`: otherwise İ and ſ match i and s, but have another lower case.
 _SHORT_FORM = re.compile(rf"\b(?ai:{'|'.join(map(re.escape, _LONGER))})\b")
 
 REWRITE = (
@@ -29,44 +29,44 @@ REWRITE = (
 
 
 def reworded(record: PreferencePair, seed: int) -> PreferencePair:
-    """The last question written out and with a courtesy around it, by rule; English only in its details."""
+    """The last question with a polite phrase and English short forms written out, by rule."""
     if not record.prompt or record.prompt[-1].role != "user":
         raise RowError("no_question", "the prompt does not end with a user turn")
-    chance = chance_for(seed, "reworded", record.id)
-    asked = record.prompt[-1].content
-    said = _SHORT_FORM.sub(lambda match: _longer(match[0]), asked.replace("’", "'"))
-    before = chance.random() < 0.5
-    said = chance.choice(_BEFORE) + said if before else said.rstrip() + chance.choice(_AFTER)
-    prompt = (*record.prompt[:-1], replace(record.prompt[-1], content=said))
+    rng = rng_for(seed, "reworded", record.id)
+    question = record.prompt[-1].content
+    question = _SHORT_FORM.sub(lambda match: _longer(match[0]), question.replace("’", "'"))
+    before = rng.random() < 0.5
+    question = rng.choice(_BEFORE) + question if before else question.rstrip() + rng.choice(_AFTER)
+    prompt = (*record.prompt[:-1], replace(record.prompt[-1], content=question))
     return new_pair(record, Made("reworded", record.id, seed=seed), prompt=prompt)
 
 
 def paraphrased(record: PreferencePair, sampler: Sampler, model: str, seed: int) -> PreferencePair:
-    """The last question as a model puts it; refused where it is the old one, empty, or of quite another length."""
+    """The last question paraphrased by a model; refused if unchanged, empty or of a very different length."""
     if not record.prompt or record.prompt[-1].role != "user":
         raise RowError("no_question", "the prompt does not end with a user turn")
-    asked = record.prompt[-1].content
-    ((answer,),) = sampler.sample([(Message("user", REWRITE + asked),)], 1, seed=seed)
-    said = answer.strip().strip('"')
-    if not said or not 0.3 < len(said) / len(asked) < 4:
-        raise RowError("bad_paraphrase", f"{len(said)} characters for {len(asked)}")
-    if plain_text(said) == plain_text(asked):
+    question = record.prompt[-1].content
+    ((answer,),) = sampler.sample([(Message("user", REWRITE + question),)], 1, seed=seed)
+    paraphrase = answer.strip().strip('"')
+    if not paraphrase or not 0.3 < len(paraphrase) / len(question) < 4:
+        raise RowError("bad_paraphrase", f"{len(paraphrase)} characters for {len(question)}")
+    if plain_text(paraphrase) == plain_text(question):
         raise RowError("unchanged", "the paraphrase is the request itself")
-    prompt = (*record.prompt[:-1], replace(record.prompt[-1], content=said))
+    prompt = (*record.prompt[:-1], replace(record.prompt[-1], content=paraphrase))
     return new_pair(record, Made("paraphrased", record.id, model=model, seed=seed), prompt=prompt)
 
 
 def swapped_context(record: PreferencePair, others: Sequence[PreferencePair], seed: int) -> PreferencePair:
-    """A question that stands alone, after the earlier turns of another conversation: the answers stay what they are."""
+    """A question without context, put after the earlier turns of another conversation; the answers are unchanged."""
     asked = [message for message in record.prompt if message.role != "system"]
     if len(asked) != 1:
-        raise RowError("has_context", "only a question that stands alone can be moved")
-    chance = chance_for(seed, "swapped_context", record.id)
+        raise RowError("has_context", "only a question without context can be moved")
+    rng = rng_for(seed, "swapped_context", record.id)
     pool = [o for o in others if o.id != record.id and sum(message.role == "user" for message in o.prompt) > 1]
     pool = [o for o in pool if not same_text((o.prompt[-1],), tuple(asked))]
     if not pool:
-        raise RowError("no_other", "no row has earlier turns to lend")
-    other = chance.choice(pool)
+        raise RowError("no_other", "no row has earlier turns")
+    other = rng.choice(pool)
     system = tuple(message for message in record.prompt if message.role == "system")
     earlier = tuple(message for message in other.prompt[:-1] if message.role != "system")
     if not earlier or earlier[-1].role != "assistant":

@@ -1,4 +1,4 @@
-"""New rows beside the old ones: how many of which kind is capped, and every row that could not be made is counted."""
+"""Augmentation of a dataset: new rows after the old ones, within the limits of a plan."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from palate.records import Judge, PreferencePair, RewardFunction, Sampler
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """What an augmentation did.
+    """The result of an augmentation.
 
     Attributes:
-        output: the folder with augmented.jsonl and data.json.
-        read: rows read and kept as they are.
+        output: folder with augmented.jsonl and data.json.
+        read: rows read and copied.
         made: new rows by kind.
-        not_made: attempts that gave no row, by kind and reason.
+        not_made: failed attempts by kind and reason.
     """
 
     output: Path
@@ -49,14 +49,14 @@ class Augmentation:
 
 @dataclass(frozen=True, slots=True)
 class Helpers:
-    """Who writes and who judges, lent by whoever has them.
+    """Models for generating and judging, passed in by the caller.
 
     Attributes:
         sampler: writes answers, paraphrases and revisions.
-        model: its name, kept with every row it wrote.
-        others: further models by name, which sample answers too: K each, all judged together.
+        model: its name, stored with each row it wrote.
         judge: compares answers.
-        reward: scores answers; it goes before the judge where both are there.
+        reward: scores answers; used instead of the judge if both are given.
+        others: further models by name that sample answers too: K each, all judged together.
     """
 
     sampler: Sampler | None = None
@@ -80,9 +80,9 @@ def augment(
     max_dropped: float = 0.5,
     reading: Reading | None = None,
 ) -> Augmentation:
-    """Writes the rows of a dataset of pairs with new rows after them.
+    """Writes the rows of a dataset of pairs, then new rows made from them.
 
-    Rows that were made before are kept, but nothing is made from them: faults are not piled on faults.
+    Rows made by an earlier augmentation are copied, but no new rows are made from them, so that faults do not add up.
     """
     output, helpers = Path(output), helpers or Helpers()
     where: dict[str, Any] = {"dataset_dir": dataset_dir, "split": split, "subset": subset}
@@ -103,15 +103,17 @@ def augment(
     new = run.new_rows()
     counts = Counter(str((made_of(pair.extra) or {}).get("how")) for pair in new)
     with atomic_folder(output) as folder:
-        write_rows(folder / "augmented.jsonl", (_row(pair) for pair in (*loaded.records, *new)))
+        write_rows(
+            folder / "augmented.jsonl", (palate_row(pair) | {"origin": pair.id} for pair in (*loaded.records, *new))
+        )
         write_contract(
             folder / "data.json",
             how="augment",
             files={"rows": folder / "augmented.jsonl"},
             counts={"read": len(loaded.records), "made": dict(counts), "not_made": run.failures()},
             sources=sources,
-            options=asdict(plan)
-            | {
+            options={
+                **asdict(plan),
                 "model": ", ".join((helpers.model, *helpers.others)),
                 "judge": helpers.judge.name if helpers.judge else "",
             },
@@ -129,7 +131,7 @@ class _Run:
     not_made: dict[str, Counter[str]] = field(default_factory=dict)
 
     def new_rows(self) -> list[PreferencePair]:
-        """The rows of every kind, in the order of the plan."""
+        """New rows of all kinds, in the order of the plan."""
         left = int(self.plan.max_share * len(self.loaded.records))
         most = int(self.plan.max_of_kind * left)
         new: list[PreferencePair] = []
@@ -144,14 +146,14 @@ class _Run:
         return {kind: dict(reasons.most_common()) for kind, reasons in self.not_made.items()}
 
     def _rows(self, kind: str, wanted: int) -> Iterator[PreferencePair]:
-        """Tries rows in an order of the seed's own until enough are made."""
-        untouched = [pair for pair in self.loaded.records if made_of(pair.extra) is None]
+        """Tries the original rows in a random order until enough new rows are made."""
+        originals = [pair for pair in self.loaded.records if made_of(pair.extra) is None]
         with progress(f"{kind} rows", wanted, delay=1.0) as made:
-            for pair in sorted(untouched, key=lambda pair: drawn_key(self.plan.seed, f"{kind}\0{pair.id}")):
+            for pair in sorted(originals, key=lambda pair: drawn_key(self.plan.seed, f"{kind}\0{pair.id}")):
                 if made.done >= wanted:
                     return
                 try:
-                    yield self._one(kind, pair, untouched)
+                    yield self._one(kind, pair, originals)
                 except RowError as error:
                     self.not_made.setdefault(kind, Counter())[error.reason] += 1
                 else:
@@ -206,7 +208,3 @@ def _check(plan: Plan, helpers: Helpers) -> None:
         raise UsageError(f"{needs_model} needs a model to write")
     if "sampled" in plan.kinds and helpers.judge is None and helpers.reward is None:
         raise UsageError("sampled needs a judge or a reward model to say which answer is better")
-
-
-def _row(pair: PreferencePair) -> dict[str, Any]:
-    return palate_row(pair) | {"origin": pair.id}

@@ -1,4 +1,4 @@
-"""Pairs from a model's own answers: K are sampled and judged, or one is criticised and revised."""
+"""Pairs from a model's answers: K answers are sampled and judged, or one is criticised and revised."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any, Literal
 
-from palate.data.augment.made import Made, new_pair, said_by_assistant, with_last
+from palate.data.augment.made import Made, new_pair, with_last
 from palate.data.scores import checked_scores, columns_of
 from palate.data.split import plain_text
-from palate.data.turns.messages import RowError
+from palate.data.turns.messages import RowError, assistant
 from palate.records import Judge, Message, PreferencePair, Record, RewardFunction, Sampler
 
 PRINCIPLES = (
@@ -17,7 +17,7 @@ PRINCIPLES = (
     "Every statement in it is true, and what is uncertain is called so.",
     "It is polite, and helps nobody to harm themselves or others.",
 )
-"""What a revision is held against, where nothing else is given."""
+"""Default criteria for revisions."""
 
 CRITIQUE = (
     "Here are a request and an answer to it.\n\nRequest: {asked}\n\nAnswer: {answer}\n\nPrinciple: {principle}\n\n"
@@ -36,13 +36,14 @@ def judged_pair(
     writers: Sequence[str] = (),
     seed: int = 0,
 ) -> PreferencePair:
-    """The best of K sampled answers against the worst, or against the best that is worse by `min_margin`.
+    """A pair of the best of K sampled answers and the worst one, or with `margin` the best one worse by `min_margin`.
 
     Args:
-        record: whose prompt was answered; its own answers play no part.
-        answers, scores: K of them; higher is better, and an answer without a score is left out.
-        writers: per answer who wrote it, where that is known.
-        by: `margin` takes the nearest answer that is at least `min_margin` worse: a harder pair.
+        record: the record with the prompt; its answers are not used.
+        answers, scores: K answers and their scores (higher is better); answers without a score are left out.
+        by: `margin` takes the best answer that is worse by at least `min_margin`, which gives a harder pair.
+        writers: the model that wrote each answer, if known.
+        seed: stored with the row.
     """
     named = writers or [""] * len(answers)
     scored = [(s, answer, by) for s, answer, by in zip(scores, answers, named, strict=True) if s is not None]
@@ -59,14 +60,13 @@ def judged_pair(
     score, answer, worse_by = worse[-1] if by == "best_worst" else worse[0]
     model = best_by if best_by == worse_by else f"{best_by} over {worse_by}"
     made = Made("sampled", record.id, model=model, seed=seed, note=f"score {best_score:.3g} over {score:.3g}")
-    return new_pair(record, made, chosen=said_by_assistant(best), rejected=said_by_assistant(answer))
+    return new_pair(record, made, chosen=assistant(best), rejected=assistant(answer))
 
 
 def judge_scores(judge: Judge, record: Record, answers: Sequence[str]) -> list[float | None]:
-    """The share of the other answers that each one beats, every two compared in both orders; a tie counts ½.
+    """Win rate of each answer against the others, all pairs compared in both orders; a tie counts ½.
 
-    A verdict that could not be read counts for nobody, so the share is over the verdicts that could; without any of
-    these an answer has no score.
+    Unparsed verdicts are not counted; an answer without any other verdict has no score.
     """
     won, of = [0.0] * len(answers), [0] * len(answers)
     pairs = [pair for i, j in combinations(range(len(answers)), 2) for pair in ((i, j), (j, i))]
@@ -88,13 +88,13 @@ def judge_scores(judge: Judge, record: Record, answers: Sequence[str]) -> list[f
 
 
 def reward_scores(reward: RewardFunction, record: Record, answers: Sequence[str]) -> list[float | None]:
-    """What a reward model or a rule gives each answer."""
+    """The score of each answer by a reward model or rule."""
     columns = _columns(record, len(answers))
     return checked_scores("the reward", reward, [record.prompt] * len(answers), answers, columns)
 
 
 def _columns(record: Record, answers: int) -> dict[str, list[Any]]:
-    """The columns of a row for each of its answers."""
+    """The columns of a row, repeated for each of its answers."""
     tools = {"tools": record.tools} if record.tools else {}
     return columns_of([{**record.extra, **tools}] * answers)
 
@@ -107,9 +107,9 @@ def revised(
     seed: int,
     judge: Judge | None = None,
 ) -> PreferencePair:
-    """The rejected answer criticised against a principle and revised: the revision is chosen over what it came from.
+    """A pair of the rejected answer and its revision: a model criticises it by a principle, then revises it.
 
-    With a judge the pair is kept only if the judge prefers the revision in both orders.
+    With a judge, the pair is kept only if the judge prefers the revision in both orders.
     """
     principle = principles[sum(record.id.encode()) % len(principles)]
     before = record.rejected[-1].content

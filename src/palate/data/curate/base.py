@@ -1,4 +1,4 @@
-"""The three kinds of rule: one row alone, many rows at once beside a file or a model, all rows that are left."""
+"""The three kinds of rule: on single rows, on batches of rows (with a file or a model), on all remaining rows."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from palate.records import PreferencePair, Record
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What rules over all rows may know of a row; its texts are not in memory any more.
+    """What is kept of a row for rules on all rows; its texts are not kept in memory.
 
     Attributes:
-        id, source: the record's.
-        prompt_hash: 8 bytes of the prompt.
-        answers_hash, exchanged_hash: of the answers in their order, and in the reverse order.
-        signature: MinHash of the last question and the answers.
-        overlap: word overlap of the two answers of a pair; None of any other record.
-        margin: its stated margin, if any.
+        id, source: as in the record.
+        prompt_hash: hash of the prompt, 8 bytes.
+        answers_hash, exchanged_hash: hashes of the answers, in order and in reverse order.
+        signature: uint8 [128], MinHash of the last question and the answers.
+        overlap: word overlap of the two answers of a pair, None for other records.
+        margin: stated margin, if any.
     """
 
     id: str
@@ -37,11 +37,11 @@ class Candidate:
 
     @classmethod
     def of(cls, record: Record, measures: Measures) -> Candidate:
-        """What is kept of a record that was measured."""
-        answers = measures.completion_hashes
+        """The candidate of a measured record."""
+        answers = measures.answer_hashes
         return cls(
-            id=measures.id,
-            source=measures.source,
+            id=record.id,
+            source=record.source,
             prompt_hash=measures.prompt_hash,
             answers_hash=b"".join(answers),
             exchanged_hash=b"".join(answers[::-1]),
@@ -58,36 +58,40 @@ class Rule(BaseModel):
 
     name: ClassVar[str]
 
+    def off(self) -> str:
+        """Why the rule cannot be applied in this installation, "" if it can."""
+        return ""
+
 
 class RowRule(Rule):
-    """Looks at one row, in whatever process.
+    """A rule on single rows; may run in a worker process.
 
     Attributes:
-        languages: ISO 639-1 codes of the languages that it can judge; empty for a rule that needs no language. A row
-            in another language passes, and is counted.
+        languages: ISO 639-1 codes of the languages that the rule supports; empty if it does not depend on language. A
+            row in another language passes and is counted.
     """
 
     languages: ClassVar[tuple[str, ...]] = ()
 
     def fails(self, record: Record, measures: Measures) -> str:
-        """Why the row is left out, for a person; "" if it stays."""
+        """The reason why the row is left out, "" if it is kept."""
         raise NotImplementedError
 
     def cannot_judge(self, measures: Measures) -> bool:
-        """Whether a row that passes does so because the rule does not know the language of its answers."""
+        """Whether the rule does not support the language of the answers."""
         return bool(self.languages) and not measures.answers_in(self.languages)
 
 
 class BatchRule(Rule):
-    """Looks at rows beside a file or with a model, a few hundred at a time, in the main process."""
+    """A rule that needs a file or a model: runs in the main process on a few hundred rows at a time."""
 
     def fail_which(self, records: Sequence[Record]) -> list[str]:
-        """Per row why it is left out, for a person; "" if it stays."""
+        """For each row the reason why it is left out, "" if it is kept."""
         raise NotImplementedError
 
 
 class SetRule(Rule):
-    """Looks at all rows that earlier rules have left."""
+    """A rule on all rows that earlier rules have kept."""
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
         """Index and reason of every row to leave out."""

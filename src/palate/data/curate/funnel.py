@@ -1,4 +1,4 @@
-"""How many rows each rule left, as a table and as a figure."""
+"""Rows left after each rule, as a table and as a figure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Step:
     """One rule of a run.
 
     Attributes:
-        rule: its name; `read` for what reading itself left out.
-        settings: its thresholds, in words.
-        before, left_out: rows that came to it and rows that it left out.
-        not_judged: rows that it let pass because their language is none of `languages`.
-        languages: ISO 639-1 codes of those that it knows; empty where it needs none.
+        rule: name of the rule; `read` for rows that cannot be read.
+        settings: its thresholds as text.
+        before, left_out: rows before the rule and rows that it left out.
+        not_judged: rows kept because the rule does not support their language.
+        languages: ISO 639-1 codes of the supported languages; empty if the rule does not depend on language.
     """
 
     rule: str
@@ -29,7 +29,7 @@ class Step:
 
     @property
     def after(self) -> int:
-        """Rows that stay."""
+        """Rows that are kept."""
         return self.before - self.left_out
 
 
@@ -43,9 +43,7 @@ def funnel_table(steps: Sequence[Step]) -> str:
     for step in steps:
         if step.not_judged:
             known = ", ".join(step.languages)
-            lines.append(
-                f"{step.rule}: {step.not_judged:,} rows stay unjudged: their answers are not known to be in {known}"
-            )
+            lines.append(f"{step.rule}: {step.not_judged:,} rows are not judged: their answers are not in {known}")
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Rules that look at one row: length, difference, wording, language, safety."""
+"""Rules on single rows: length, difference, wording, language, safety."""
 
 # ruff: noqa: ARG002  (all rules have one signature, whether they use it or not)
 
@@ -7,17 +7,18 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import ClassVar, Literal
 
 from pydantic import Field
+from rapidfuzz.distance import Indel
 
 from palate.data.curate.base import RowRule
-from palate.data.measures.pairs import Measures, completions, said
-from palate.data.measures.similarity import common_subsequence
-from palate.data.measures.tagger import noun_and_verb_counts
-from palate.data.measures.toxicity import LANGUAGES as TOXIC_LANGUAGES
-from palate.data.measures.words import NO_SPACES, tokens
+from palate.data.measures.pairs import Measures
+from palate.data.measures.safety import TOXIC_LANGUAGES
+from palate.data.measures.words import NO_SPACES, STOP_WORDS
 from palate.records import PreferencePair, Record
 
 Sides = Literal["chosen", "rejected", "both", "any"]
@@ -36,7 +37,7 @@ class MinLength(RowRule):
     characters: int = Field(60, ge=0, description="an answer must be longer than this")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        shortest = min(measures.characters, default=0)
+        shortest = min(measures.lengths, default=0)
         return f"an answer has {shortest} characters" if shortest <= self.characters else ""
 
 
@@ -47,7 +48,7 @@ class MaxLength(RowRule):
     characters: int = Field(8000, ge=1, description="no answer may be longer than this")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        longest = max(measures.characters, default=0)
+        longest = max(measures.lengths, default=0)
         return f"an answer has {longest} characters" if longest > self.characters else ""
 
 
@@ -55,21 +56,21 @@ class LengthDifference(RowRule):
     """The lengths of the answers differ by at least this."""
 
     name: ClassVar[str] = "length_difference"
-    characters: int = Field(10, ge=0, description="at least so many characters apart")
+    characters: int = Field(10, ge=0, description="least difference in characters")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        gap = max(measures.characters, default=0) - min(measures.characters, default=0)
+        gap = max(measures.lengths, default=0) - min(measures.lengths, default=0)
         return f"lengths differ by {gap} characters" if gap < self.characters else ""
 
 
 class LengthRatio(RowRule):
-    """The longer answer is at most so many times as long as the shorter."""
+    """The longer answer is at most this many times as long as the shorter one."""
 
     name: ClassVar[str] = "length_ratio"
-    largest: float = Field(4.0, ge=1, description="longest over shortest answer, in characters")
+    largest: float = Field(4.0, ge=1, description="length of the longest over the shortest answer, in characters")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        shortest, longest = min(measures.characters, default=0), max(measures.characters, default=0)
+        shortest, longest = min(measures.lengths, default=0), max(measures.lengths, default=0)
         ratio = longest / max(1, shortest)
         return f"one answer is {ratio:.1f} times as long" if ratio > self.largest else ""
 
@@ -78,19 +79,19 @@ class EditDifference(RowRule):
     """The answers differ in at least this share of their words."""
 
     name: ClassVar[str] = "edit_difference"
-    smallest: float = Field(0.4, ge=0, le=1, description="share of words that are in no common subsequence")
-    words: int = Field(300, ge=1, description="words of each answer that are looked at")
+    smallest: float = Field(0.4, ge=0, le=1, description="share of words outside the longest common subsequence")
+    words: int = Field(300, ge=1, description="words of each answer that are compared")
 
     def fails(self, record: Record, measures: Measures) -> str:
         if not isinstance(record, PreferencePair):
             return ""
-        left, right = (tokens(said(answer))[: self.words] for answer in (record.chosen, record.rejected))
-        difference = 1 - 2 * common_subsequence(left, right) / max(1, len(left) + len(right))
+        left, right = (answer.words[: self.words] for answer in measures.answers)
+        difference = Indel.normalized_distance(left, right)
         return f"{difference:.0%} of the words differ" if difference < self.smallest else ""
 
 
 class VectorDifference(RowRule):
-    """The answers' vectors of character trigrams differ: 1 − cosine is at least this."""
+    """The counts of character trigrams differ between the answers: 1 − cosine is at least this."""
 
     name: ClassVar[str] = "vector_difference"
     smallest: float = Field(0.2, ge=0, le=1, description="1 − cosine of the trigram counts")
@@ -98,7 +99,7 @@ class VectorDifference(RowRule):
     def fails(self, record: Record, measures: Measures) -> str:
         if not isinstance(record, PreferencePair):
             return ""
-        left, right = (_trigrams(said(answer)) for answer in (record.chosen, record.rejected))
+        left, right = (_trigrams(answer.text) for answer in measures.answers)
         dot = sum(count * right[gram] for gram, count in left.items())
         norms = math.sqrt(sum(c * c for c in left.values())) * math.sqrt(sum(c * c for c in right.values()))
         difference = 1 - dot / norms if norms else 1.0
@@ -106,7 +107,7 @@ class VectorDifference(RowRule):
 
 
 class Overlap(RowRule):
-    """The sets of words of the answers have little in common."""
+    """The answers have few words in common."""
 
     name: ClassVar[str] = "overlap"
     largest: float = Field(0.5, ge=0, le=1, description="Jaccard similarity of the sets of words")
@@ -117,49 +118,56 @@ class Overlap(RowRule):
 
 
 class StopWords(RowRule):
-    """The share of small words in the chosen answer is that of prose, no list of words or empty talk. English only.
+    """The share of stop words in the chosen answer is that of normal prose. English only.
 
-    The lists of other languages are shorter and their words carry more endings, so that these limits do not fit them.
+    These limits do not fit other languages, whose lists are shorter and whose words are inflected more.
     """
 
     name: ClassVar[str] = "stop_words"
     languages: ClassVar[tuple[str, ...]] = ("en",)
-    smallest: float = Field(0.2, ge=0, le=1, description="least share of small words")
-    largest: float = Field(0.7, ge=0, le=1, description="largest share of small words")
+    smallest: float = Field(0.2, ge=0, le=1, description="least share of stop words")
+    largest: float = Field(0.7, ge=0, le=1, description="largest share of stop words")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        share = measures.stop_words[0] if measures.stop_words else None
-        if share is None or self.cannot_judge(measures) or self.smallest <= share <= self.largest:
+        if not measures.answers or self.cannot_judge(measures):
             return ""
-        return f"{share:.0%} of the words of the chosen answer are small words"
+        chosen = measures.answers[0]
+        if chosen.language != "en" or not chosen.words:
+            return ""
+        share = sum(word in STOP_WORDS["en"] for word in chosen.words) / len(chosen.words)
+        if self.smallest <= share <= self.largest:
+            return ""
+        return f"{share:.0%} of the words of the chosen answer are stop words"
 
 
 class MoreNounsAndVerbs(RowRule):
-    """The chosen answer has more nouns and verbs than the rejected one. English only."""
+    """The chosen answer has more nouns and verbs than the rejected one. English only; needs textblob."""
 
     name: ClassVar[str] = "more_nouns_and_verbs"
     languages: ClassVar[tuple[str, ...]] = ("en",)
-    more: int = Field(1, ge=0, description="by at least so many")
+    more: int = Field(1, ge=0, description="least difference")
+
+    def off(self) -> str:
+        return "" if find_spec("textblob") else "off: needs textblob; pip install 'palate[nouns]'"
 
     def fails(self, record: Record, measures: Measures) -> str:
         if not isinstance(record, PreferencePair) or self.cannot_judge(measures):
             return ""
-        chosen, rejected = (sum(noun_and_verb_counts(said(answer))) for answer in (record.chosen, record.rejected))
+        chosen, rejected = (nouns_and_verbs(answer.text) for answer in measures.answers)
         return f"{chosen} nouns and verbs against {rejected}" if chosen - rejected < self.more else ""
 
 
 class WeakPhrases(RowRule):
-    """The chosen answer has none of these phrases; the list that is there without `phrases` is English."""
+    """The chosen answer has none of these phrases; the default list is English."""
 
     name: ClassVar[str] = "weak_phrases"
     languages: ClassVar[tuple[str, ...]] = ("en",)
-    phrases: tuple[str, ...] = Field(WEAK_PHRASES, description="looked for in any case, as whole words")
+    phrases: tuple[str, ...] = Field(WEAK_PHRASES, description="matched as whole words, ignoring case")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        answers = completions(record)[:1]
-        text = _folded(said(answers[0])) if answers else ""
-        said_somewhere = (phrase for phrase in self.phrases if _folded(phrase) in text)
-        found = next((phrase for phrase in said_somewhere if _whole_words(_folded(phrase)).search(text)), None)
+        text = _folded(measures.answers[0].text) if measures.answers else ""
+        contained = (phrase for phrase in self.phrases if _folded(phrase) in text)
+        found = next((phrase for phrase in contained if _whole_words(_folded(phrase)).search(text)), None)
         return f"says {found!r}" if found is not None else ""
 
     def cannot_judge(self, measures: Measures) -> bool:
@@ -171,11 +179,12 @@ class Languages(RowRule):
 
     name: ClassVar[str] = "languages"
     keep: tuple[str, ...] = Field(("en",), description="ISO 639-1 codes")
-    unknown: bool = Field(True, description="keep rows whose language cannot be told")
+    unknown: bool = Field(True, description="keep rows whose language is unknown")
 
     def fails(self, record: Record, measures: Measures) -> str:
         keep = {*self.keep, *(("und",) if self.unknown else ())}
-        found = next((name for name in (measures.language, *measures.languages[:1]) if name not in keep), None)
+        languages = (measures.language, *(answer.language for answer in measures.answers[:1]))
+        found = next((name for name in languages if name not in keep), None)
         return f"in {found}" if found is not None else ""
 
 
@@ -185,7 +194,7 @@ class SameLanguage(RowRule):
     name: ClassVar[str] = "same_language"
 
     def fails(self, record: Record, measures: Measures) -> str:
-        known = sorted({name for name in measures.languages if name != "und"})
+        known = sorted({answer.language for answer in measures.answers} - {"und"})
         return f"answers in {' and '.join(known)}" if len(known) > 1 else ""
 
 
@@ -199,13 +208,13 @@ class FormattingOnly(RowRule):
 
 
 class LengthOnly(RowRule):
-    """The answers differ in more than length: neither is the other cut short or repeated."""
+    """The answers differ in more than length: neither is the other one, truncated or repeated."""
 
     name: ClassVar[str] = "length_only"
 
     def fails(self, record: Record, measures: Measures) -> str:
         same = measures.pair is not None and measures.pair.length_only
-        return "one answer is the other cut short or repeated" if same else ""
+        return "one answer is the other one, truncated or repeated" if same else ""
 
 
 class OffTopic(RowRule):
@@ -218,27 +227,27 @@ class OffTopic(RowRule):
 
 
 class Refusals(RowRule):
-    """The answers do not all decline (or, as asked, the chosen one does not). English only."""
+    """Not all answers decline (or with `side`: chosen, rejected, any). English only."""
 
     name: ClassVar[str] = "refusals"
     languages: ClassVar[tuple[str, ...]] = ("en",)
-    side: Sides = Field("both", description="which answers must not decline: both together, chosen, rejected or any")
+    side: Sides = Field("both", description="answers that must not decline: both at once, chosen, rejected or any")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        return f"declines ({self.side})" if _on(self.side, measures.refusals) else ""
+        return f"declines ({self.side})" if _on(self.side, [answer.refuses for answer in measures.answers]) else ""
 
 
 class Toxicity(RowRule):
-    """No insult, slur or threat of the word list in the chosen answer (or where asked)."""
+    """The chosen answer (or with `side` another one) has no insult, slur or threat of the word list."""
 
     name: ClassVar[str] = "toxicity"
     languages: ClassVar[tuple[str, ...]] = TOXIC_LANGUAGES
-    side: Sides = Field("chosen", description="where to look: chosen, rejected, any answer, or both at once")
+    side: Sides = Field("chosen", description="answers to check: chosen, rejected, any, or both at once")
 
     def fails(self, record: Record, measures: Measures) -> str:
-        if not _on(self.side, tuple(bool(words) for words in measures.toxic)):
+        if not _on(self.side, [bool(answer.toxic) for answer in measures.answers]):
             return ""
-        return ", ".join([word for words in measures.toxic for word in words][:3])
+        return ", ".join([word for answer in measures.answers for word in answer.toxic][:3])
 
 
 class PersonalData(RowRule):
@@ -246,7 +255,7 @@ class PersonalData(RowRule):
 
     name: ClassVar[str] = "personal_data"
     kinds: tuple[str, ...] = Field(
-        ("key", "email", "phone", "iban", "card", "ssn", "ip"), description="what is looked for"
+        ("key", "email", "phone", "iban", "card", "ssn", "ip"), description="kinds to search for"
     )
 
     def fails(self, record: Record, measures: Measures) -> str:
@@ -255,7 +264,7 @@ class PersonalData(RowRule):
 
 
 class Margin(RowRule):
-    """The stated margin is at least this; rows without one pass or not, as asked."""
+    """The stated margin is at least this."""
 
     name: ClassVar[str] = "margin"
     smallest: float = Field(0.5, description="in the source's own units")
@@ -269,8 +278,8 @@ class Margin(RowRule):
         return f"margin {record.margin:g}" if record.margin < self.smallest else ""
 
 
-def _on(side: str, flags: tuple[bool, ...]) -> bool:
-    """Whether flags of the answers (chosen first) hold on the side asked about."""
+def _on(side: str, flags: Sequence[bool]) -> bool:
+    """Whether the flags of the answers (chosen first) are true for this side."""
     if not flags:
         return False
     return {"chosen": flags[0], "rejected": flags[-1], "both": all(flags), "any": any(flags)}[side]
@@ -282,11 +291,18 @@ def _folded(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _whole_words(phrase: str) -> re.Pattern[str]:
-    """The phrase with no letter right before or after it, where its script has spaces between words."""
+    """A pattern for the phrase without a letter before or after it, if its script has spaces between words."""
     before, after = (
         "" if NO_SPACES.match(end) or not re.match(r"\w", end) else r"\w" for end in (phrase[:1], phrase[-1:])
     )
     return re.compile((f"(?<!{before})" if before else "") + re.escape(phrase) + (f"(?!{after})" if after else ""))
+
+
+def nouns_and_verbs(text: str) -> int:
+    """Number of nouns and verbs in an English text."""
+    from textblob.en.taggers import PatternTagger
+
+    return sum(tag.startswith(("NN", "VB")) for _, tag in PatternTagger().tag(text))
 
 
 def _trigrams(text: str) -> Counter[str]:

@@ -1,22 +1,28 @@
-"""What a rule is, and the table of all of them with their defaults."""
+"""All rules and presets, and reading them from a YAML file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
-from palate.data.curate.base import BatchRule, RowRule, Rule, SetRule
-from palate.data.curate.file_rules import FILE_RULES
+from pydantic import ValidationError
+
+from palate.config.reader import read_yaml_file
+from palate.data.curate.base import RowRule, Rule
+from palate.data.curate.batch_rules import BATCH_RULES
 from palate.data.curate.row_rules import ROW_RULES
 from palate.data.curate.set_rules import SET_RULES
+from palate.errors import ConfigError
 
-__all__ = ["PRESETS", "RULES", "BatchRule", "RowRule", "Rule", "SetRule", "rules_help"]
+_KEYS = ("preset", "without", "rules")
 
-RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in (*ROW_RULES, *FILE_RULES, *SET_RULES)}
+RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in (*ROW_RULES, *BATCH_RULES, *SET_RULES)}
 """Every rule by its name in a YAML file."""
 
 PRESETS: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {
-    # Pairs whose difference is large and plainly worded, as in the known recipes of a thousand strong pairs.
+    # Pairs with a large, clearly worded difference, as in published recipes with a thousand strong pairs.
     "strong": (
         {"exact_duplicates": {}},
         {"contradictions": {}},
@@ -28,7 +34,7 @@ PRESETS: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {
         {"more_nouns_and_verbs": {}},
         {"weak_phrases": {}},
     ),
-    # Nothing but what nobody wants to train on.
+    # Leaves out only rows that are bad for any purpose.
     "clean": (
         {"exact_duplicates": {}},
         {"contradictions": {}},
@@ -43,15 +49,13 @@ PRESETS: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {
 
 
 def rules_help() -> str:
-    """Every rule with what it asks, its thresholds and their defaults."""
+    """Description, thresholds and defaults of every rule."""
     lines = []
     for name, rule in RULES.items():
         first = (rule.__doc__ or "").splitlines()[0]
         lines.append(f"{name}\n    {first}")
         if issubclass(rule, RowRule) and rule.languages:
-            lines.append(
-                f"    judges answers in {', '.join(rule.languages)}; rows in other languages stay, and are counted"
-            )
+            lines.append(f"    supports {', '.join(rule.languages)}; rows in other languages are kept and counted")
         for key, field in rule.model_fields.items():
             default = "required" if field.is_required() else _shown(field.default)
             lines.append(f"    {key}: {default}    {field.description}")
@@ -66,3 +70,96 @@ def _shown(value: Any) -> str:
         shown = ", ".join(map(str, value[:4]))
         return f"[{shown}{', …' if len(value) > 4 else ''}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def read_rules(config: str | Path | Mapping[str, Any] | None = None, *, preset: str | None = None) -> list[Rule]:
+    """Rules from a YAML file (or its content), a preset, or both.
+
+    The file has `preset:` to start from, `without:` for rules to leave out, and `rules:`, a list of names or of
+    `name: {threshold: value}`; a rule that the preset has too keeps its position and gets these thresholds.
+    """
+    where, content = _content(config)
+    unknown = next((key for key in content if key not in _KEYS), None)
+    if unknown is not None:
+        raise ConfigError(f"{where}: unknown key {unknown!r}; known are {', '.join(_KEYS)}")
+    chosen = content.get("preset") or preset
+    if preset is not None and chosen != preset:
+        raise ConfigError(f"{where}: names the preset {chosen!r}, the command {preset!r}; keep one of them")
+    if chosen is not None and chosen not in list(PRESETS):
+        raise ConfigError(f"{where}: unknown preset {chosen!r}; known are {', '.join(PRESETS)}")
+    found: dict[str, Rule] = {}
+    entries = _entries(content.get("rules"), where)
+    names = [name for entry in entries for name in entry]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{where}: rules names {twice!r} twice; keep one of them")
+    for entry in [*(PRESETS[chosen] if chosen else ()), *entries]:
+        ((name, settings),) = entry.items()
+        found[name] = _rule(name, settings, where)
+    for name in _left_out(content.get("without"), where):
+        if name not in found:
+            raise ConfigError(f"{where}: without names {name!r}, which is not among the rules")
+        del found[name]
+    if not found:
+        raise ConfigError(f"{where}: no rules; name a preset ({', '.join(PRESETS)}) or list rules")
+    return list(found.values())
+
+
+def _content(config: str | Path | Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any]]:
+    if config is None or isinstance(config, Mapping):
+        return "rules", config or {}
+    path = Path(config)
+    content = read_yaml_file(path)
+    if isinstance(content, list):
+        content = {"rules": content}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{path}: must have preset: or rules:")
+    return str(path), content
+
+
+def _entries(rules: Any, where: str) -> list[Mapping[str, Any]]:
+    if rules is None:
+        return []
+    if isinstance(rules, Mapping):
+        return [{name: settings} for name, settings in rules.items()]
+    if not isinstance(rules, list):
+        raise ConfigError(f"{where}: rules must be a list of names or of name: {{threshold: value}}")
+    entries: list[Mapping[str, Any]] = []
+    for rule in rules:
+        if isinstance(rule, str):
+            entries.append({rule: {}})
+        elif isinstance(rule, Mapping) and len(rule) == 1:
+            entries.append(rule)
+        else:
+            raise ConfigError(f"{where}: a rule is a name or one name: {{threshold: value}}, not {rule!r}")
+    return entries
+
+
+def _left_out(names: Any, where: str) -> list[str]:
+    if names is None:
+        return []
+    if isinstance(names, str):
+        return [names]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{where}: without must be a list of rules")
+    return list(names)
+
+
+def _rule(name: Any, settings: Any, where: str) -> Rule:
+    kind = RULES.get(name)
+    if kind is None:
+        near = get_close_matches(str(name), RULES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(RULES)}"
+        raise ConfigError(f"{where}: there is no rule {name!r}{hint}")
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ConfigError(f"{where}: {name} must be followed by {{threshold: value}}, not {settings!r}")
+    try:
+        return kind(**{str(key): value for key, value in (settings or {}).items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(kind.model_fields) or "no thresholds"
+            raise ConfigError(f"{where}: {name} has no threshold {key!r}; it has {known}") from None
+        message = first["msg"].replace("a valid tuple", "a list")
+        raise ConfigError(f"{where}: {name}.{key}: {message}") from None

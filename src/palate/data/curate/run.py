@@ -1,17 +1,19 @@
-"""Rules over a dataset in two passes, so that no text stays in memory; any number of processes gives one result."""
+"""Applies rules to a dataset in two passes, so that no texts are kept in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from palate.artifacts.files import write_text
 from palate.artifacts.folders import atomic_folder
 from palate.data.contract import write_contract
 from palate.data.curate.base import BatchRule, Candidate, RowRule, Rule, SetRule
-from palate.data.curate.embedding import Embedder, EmbeddingDifference
+from palate.data.curate.batch_rules import Embedder, EmbeddingDifference
 from palate.data.curate.funnel import Step, funnel_figure
 from palate.data.formats.kinds import check_one_kind
 from palate.data.formats.rows import RatedAnswers, Reading
@@ -19,7 +21,7 @@ from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
 from palate.data.load import SourceReader, SourceReport
-from palate.data.measures.pairs import Measures, measure
+from palate.data.measures.pairs import measure
 from palate.data.outputs import check_output_folder
 from palate.data.parallel import ordered_chunks
 from palate.data.sources.open import Source
@@ -32,13 +34,13 @@ KEPT, REJECTED = "kept.jsonl", "rejected.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Curation:
-    """What a curation did.
+    """The result of a curation.
 
     Attributes:
-        output: the folder with kept.jsonl, rejected.jsonl, funnel.svg and data.json.
-        steps: the funnel, from what reading left out to the last rule.
-        kept: rows kept.
-        sources: what was read.
+        output: folder with kept.jsonl, rejected.jsonl, funnel.svg and data.json.
+        steps: the funnel, from rows that cannot be read to the last rule.
+        kept: number of rows kept.
+        sources: the files read.
     """
 
     output: Path
@@ -61,20 +63,20 @@ def curate(
     workers: int = 1,
     embed: Embedder | None = None,
 ) -> Curation:
-    """Applies rules in order and writes what is kept and what is not.
+    """Applies rules in order and writes kept and rejected rows. The result does not depend on `workers`.
 
     Args:
         dataset, dataset_dir, columns, split, subset, max_samples, reading: as in `load_records`.
-        output: folder to write; one that an earlier curation wrote is replaced, any other is refused.
-        rules: as `read_rules` gives them.
-        workers: processes that measure rows.
-        embed: makes vectors of texts, for the rules that compare meaning.
+        output: folder to write; only a folder from an earlier curation is replaced.
+        rules: the rules, see `read_rules`.
+        workers: number of processes that measure rows.
+        embed: embeds texts, for the rule embedding_difference.
 
     Raises:
-        ConfigError: a rule needs vectors and there is nothing to make them.
+        ConfigError: embedding_difference is used without `embed`.
     """
     output = Path(output)
-    rules = [rule.lent(embed) if isinstance(rule, EmbeddingDifference) else rule for rule in rules]
+    rules = [rule.with_embedder(embed) if isinstance(rule, EmbeddingDifference) else rule for rule in rules]
     sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
     check_output_folder(output, sources)
     data = _Data(sources, columns, max_samples, reading or Reading())
@@ -111,7 +113,7 @@ def curate(
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """The dataset, read anew for each pass."""
+    """The dataset, read again for each pass."""
 
     sources: Sequence[Source]
     columns: Mapping[str, str] | None
@@ -119,7 +121,7 @@ class _Data:
     reading: Reading
 
     def kinds(self) -> dict[str, type[Record]]:
-        """What the rows of each source become, by its path; rated answers become pairs."""
+        """The kind of records of each source, by path; rated answers become pairs."""
         kinds = {source.path: self._reader(source).format.format.kind for source in self.sources}
         return {path: PreferencePair if kind is RatedAnswers else kind for path, kind in kinds.items()}
 
@@ -139,18 +141,23 @@ class _Data:
             "reading": self.reading,
         }
         reader: SourceReader[Record] = SourceReader(source, None, **options)
-        if reader.format.format.kind is RatedAnswers:  # rules are about pairs; `reading` says how ratings become them
+        if reader.format.format.kind is RatedAnswers:  # rules work on pairs; `reading` says how to make them
             reader = SourceReader(source, PreferencePair, **options)
         return reader
 
 
-_Verdict = tuple[int, str, int]
-"""Index of the first rule that a row fails and why (-1, "" for none), and a bit for each rule that cannot judge it."""
+class _Verdict(NamedTuple):
+    """The first rule that a row fails (-1 for none), the reason, and the rules that cannot judge the row."""
+
+    rule: int = -1
+    reason: str = ""
+    unjudged: tuple[int, ...] = ()
 
 
 def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[_Verdict], list[Candidate], int]:
-    alone = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, RowRule)]
-    together = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, BatchRule)]
+    """Verdicts and candidates of all records, and the number of rows that cannot be read."""
+    row_rules = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, RowRule) and not rule.off()]
+    batch_rules = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, BatchRule)]
     unread = 0
 
     def records() -> Iterator[Record]:
@@ -163,89 +170,82 @@ def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[
 
     verdicts: list[_Verdict] = []
     candidates: list[Candidate] = []
-    for chunk, judged in ordered_chunks(_Judge(tuple(alone)), records(), workers):
+    for chunk, judged in ordered_chunks(partial(_judge, rules=row_rules), records(), workers):
         found = [verdict for _, verdict in judged]
-        for index, rule in together:
-            # A row that an earlier rule leaves out is not this one's to look at.
-            open_ = [place for place, (first, _, _) in enumerate(found) if first < 0 or index < first]
-            details = rule.fail_which([chunk[place] for place in open_])
-            for place, detail in zip(open_, details, strict=True):
-                if detail:
-                    found[place] = (index, detail, found[place][2])
+        for index, rule in batch_rules:
+            # Rows that an earlier rule leaves out are skipped.
+            waiting = [row for row, verdict in enumerate(found) if verdict.rule < 0 or index < verdict.rule]
+            reasons = rule.fail_which([chunk[row] for row in waiting])
+            for row, reason in zip(waiting, reasons, strict=True):
+                if reason:
+                    found[row] = found[row]._replace(rule=index, reason=reason)
         verdicts += found
         candidates += [candidate for candidate, _ in judged]
     return verdicts, candidates, unread
 
 
-class _Judge:
-    """Measures rows and finds the first rule that each fails, in whatever process."""
-
-    def __init__(self, rules: tuple[tuple[int, RowRule], ...]) -> None:
-        self._rules = rules
-
-    def __call__(self, records: Sequence[Record]) -> list[tuple[Candidate, _Verdict]]:
-        measured = [(record, measure(record)) for record in records]
-        return [(Candidate.of(*one), self._verdict(*one)) for one in measured]
-
-    def _verdict(self, record: Record, measures: Measures) -> _Verdict:
-        unjudged = 0
-        for index, rule in self._rules:
-            detail = rule.fails(record, measures)
-            if detail:
-                return index, detail, unjudged
-            unjudged |= rule.cannot_judge(measures) << index
-        return -1, "", unjudged
+def _judge(records: Sequence[Record], rules: Sequence[tuple[int, RowRule]]) -> list[tuple[Candidate, _Verdict]]:
+    """Measures records and applies rules, given with their positions; may run in a worker process."""
+    judged = []
+    for record in records:
+        measures = measure(record)
+        failed = ((index, reason) for index, rule in rules if (reason := rule.fails(record, measures)))
+        first, reason = next(failed, (-1, ""))
+        before = (rule for rule in rules if first < 0 or rule[0] < first)
+        unjudged = tuple(index for index, rule in before if rule.cannot_judge(measures))
+        judged.append((Candidate.of(record, measures), _Verdict(first, reason, unjudged)))
+    return judged
 
 
 def _apply(
     rules: Sequence[Rule], verdicts: Sequence[_Verdict], candidates: Sequence[Candidate], steps: list[Step]
 ) -> dict[int, tuple[str, str]]:
-    """Per record left out its rule and the detail; adds a step for every rule."""
+    """Rule and reason for each record left out, by index; adds a step for every rule."""
     alive = list(range(len(candidates)))
     out: dict[int, tuple[str, str]] = {}
     for number, rule in enumerate(rules):
         if isinstance(rule, SetRule):
             found = {alive[i]: why for i, why in rule.leaves_out([candidates[index] for index in alive]).items()}
         else:
-            found = {index: verdicts[index][1] for index in alive if verdicts[index][0] == number}
+            found = {index: verdicts[index].reason for index in alive if verdicts[index].rule == number}
         out.update((index, (rule.name, why)) for index, why in found.items())
-        unjudged = sum(verdicts[index][2] >> number & 1 for index in alive)
+        unjudged = sum(number in verdicts[index].unjudged for index in alive)
         known = rule.languages if isinstance(rule, RowRule) else ()
-        steps.append(Step(rule.name, _settings(rule), len(alive), len(found), unjudged, known))
+        steps.append(Step(rule.name, rule.off() or _settings(rule), len(alive), len(found), unjudged, known))
         alive = [index for index in alive if index not in found]
     return out
+
+
+def _numbered(items: Iterable[tuple[Record | Dropped, Any]]) -> Iterator[tuple[int, Record | Dropped, Any]]:
+    """(number of the record or -1 if dropped, record or dropped, the raw row)."""
+    numbers = count()
+    for item, row in items:
+        yield (-1 if isinstance(item, Dropped) else next(numbers)), item, row
 
 
 def _kept_rows(
     data: _Data, out: Mapping[int, tuple[str, str]], reports: list[SourceReport]
 ) -> Iterator[Mapping[str, Any]]:
-    index = 0
-    for item, _ in data.items(reports):
-        if not isinstance(item, Dropped):
-            if index not in out:
-                yield palate_row(item) | {"origin": item.id}
-            index += 1
+    for number, item, _ in _numbered(data.items(reports)):
+        if not isinstance(item, Dropped) and number not in out:
+            yield palate_row(item) | {"origin": item.id}
 
 
 def _rejected_rows(data: _Data, out: Mapping[int, tuple[str, str]]) -> Iterator[Mapping[str, Any]]:
-    index = 0
-    for item, row in data.items():
+    for number, item, row in _numbered(data.items()):
         if isinstance(item, Dropped):
             raw = {"row": row} if isinstance(row, Mapping | list | str | int | float) else {}
             yield {"origin": item.id, "rejected_by": item.reason, "detail": item.detail, **raw}
-        else:
-            if index in out:
-                rule, detail = out[index]
-                yield palate_row(item) | {"origin": item.id, "rejected_by": rule, "detail": detail}
-            index += 1
+        elif number in out:
+            rule, reason = out[number]
+            yield palate_row(item) | {"origin": item.id, "rejected_by": rule, "detail": reason}
 
 
 def _settings(rule: Rule) -> str:
-    values = rule.model_dump()
-    shown = (f"{name} {len(value)}" if isinstance(value, tuple) and len(value) > 4 else f"{name} {_value(value)}"
-             for name, value in values.items())  # fmt: skip
+    """The thresholds of a rule as text; of long lists only their length."""
+    shown = []
+    for name, value in rule.model_dump().items():
+        if isinstance(value, tuple):
+            value = len(value) if len(value) > 4 else " ".join(map(str, value))
+        shown.append(f"{name} {value}")
     return ", ".join(shown)
-
-
-def _value(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,4 +1,4 @@
-"""Rules that need all rows that are left: duplicates, contradictions, caps, balance, samples."""
+"""Rules on all remaining rows: duplicates, contradictions, caps, balance, samples."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from palate.data.mix import drawn_key
 
 
 class ExactDuplicates(SetRule):
-    """The first of rows with the same texts stays."""
+    """Keeps the first of rows with the same texts."""
 
     name: ClassVar[str] = "exact_duplicates"
-    of: Literal["row", "prompt"] = Field("row", description="what must differ: the whole row or its prompt")
+    of: Literal["row", "prompt"] = Field("row", description="what is compared: the whole row or its prompt")
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
         first: dict[bytes, str] = {}
@@ -32,10 +32,10 @@ class ExactDuplicates(SetRule):
 
 
 class NearDuplicates(SetRule):
-    """The first of rows that are nearly the same stays (MinHash over the last question and the answers)."""
+    """Keeps the first of rows that are nearly the same (MinHash of the last question and the answers)."""
 
     name: ClassVar[str] = "near_duplicates"
-    threshold: float = Field(0.8, gt=0, le=1, description="estimated Jaccard similarity from which two rows are alike")
+    threshold: float = Field(0.8, gt=0, le=1, description="least estimated Jaccard similarity of near-duplicates")
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
         if not rows:
@@ -45,7 +45,7 @@ class NearDuplicates(SetRule):
 
 
 class Contradictions(SetRule):
-    """Neither of two rows stays that prefer the same two answers the other way round."""
+    """Leaves out both of two rows with the same answers and opposite preference."""
 
     name: ClassVar[str] = "contradictions"
 
@@ -63,10 +63,10 @@ class Contradictions(SetRule):
 
 
 class CapPerPrompt(SetRule):
-    """At most so many rows for one prompt: those with the largest margin, then the first."""
+    """Keeps at most this number of rows per prompt: those with the largest margin, then the first."""
 
     name: ClassVar[str] = "cap_per_prompt"
-    rows: int = Field(1, ge=1, description="rows that stay for each prompt")
+    rows: int = Field(1, ge=1, description="rows to keep per prompt")
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
         by_prompt: dict[bytes, list[int]] = defaultdict(list)
@@ -80,11 +80,11 @@ class CapPerPrompt(SetRule):
 
 
 class BalanceSources(SetRule):
-    """No source has more than so many times the rows of the smallest; which rows stay is drawn by the seed."""
+    """Limits each source to this multiple of the rows of the smallest source; the rows to keep are sampled."""
 
     name: ClassVar[str] = "balance_sources"
-    largest_ratio: float = Field(1.0, ge=1, description="rows of a source over those of the smallest source")
-    seed: int = Field(0, description="of the draw")
+    largest_ratio: float = Field(1.0, ge=1, description="rows of a source relative to those of the smallest source")
+    seed: int = Field(0, description="seed of the sample")
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
         counts = Counter(row.source for row in rows)
@@ -95,17 +95,17 @@ class BalanceSources(SetRule):
         out: dict[int, str] = {}
         for source, indices in by_source.items():
             drawn = sorted(indices, key=lambda index: drawn_key(self.seed, rows[index].id))
-            out.update((index, f"{source} has {len(indices)} rows, {allowed} stay") for index in drawn[allowed:])
+            out.update((index, f"{source} has {len(indices)} rows, {allowed} are kept") for index in drawn[allowed:])
         return out
 
 
 class SampleRows(SetRule):
-    """So many rows stay: drawn by the seed, or those with the least word overlap or the largest margin."""
+    """Keeps this number of rows: a random sample, or those with the least word overlap or the largest margin."""
 
     name: ClassVar[str] = "sample"
-    rows: int = Field(1000, ge=1, description="rows that stay")
-    by: Literal["chance", "overlap", "margin"] = Field("chance", description="which ones stay")
-    seed: int = Field(0, description="of the draw")
+    rows: int = Field(1000, ge=1, description="rows to keep")
+    by: Literal["chance", "overlap", "margin"] = Field("chance", description="which rows to keep")
+    seed: int = Field(0, description="seed of the sample")
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
         def rank(index: int) -> tuple[float, bytes]:
@@ -118,7 +118,7 @@ class SampleRows(SetRule):
             return score, drawn_key(self.seed, row.id)
 
         ordered = sorted(range(len(rows)), key=rank)
-        return dict.fromkeys(ordered[self.rows :], f"{self.rows} rows were asked for")
+        return dict.fromkeys(ordered[self.rows :], f"only {self.rows} rows are kept")
 
 
 SET_RULES: tuple[type[SetRule], ...] = (

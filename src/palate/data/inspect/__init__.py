@@ -1,11 +1,11 @@
-"""Inspect a dataset before training: `inspect_dataset(…)` → `Inspection`, as text and JSON.
+"""Inspection of a dataset before training: `inspect_dataset(…)` → `Inspection`, as text and JSON.
 
 `palate.report.pages.inspection` makes the HTML page.
 """
 
 from palate.data.inspect.inspection import Inspection, Problem, Sample, Spread, TokenLengths
-from palate.data.inspect.look import inspect_dataset
-from palate.data.inspect.summary import as_text
+from palate.data.inspect.run import inspect_dataset
+from palate.data.inspect.text import as_text
 
 __all__ = [
     "Inspection",

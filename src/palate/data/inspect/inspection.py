@@ -1,4 +1,4 @@
-"""What an inspection finds: named, frozen, and plain enough for JSON."""
+"""The result of an inspection, as frozen types that can be written as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.stats import Interval
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row that shows a problem: its id, and what is to be seen there."""
+    """One row with a problem: its id and a short description."""
 
     id: str
     detail: str
@@ -26,10 +26,10 @@ class Problem:
 
     Attributes:
         name: a short stable name.
-        title: what it is, for a person.
-        count: rows that have it.
-        share: of all rows read, 0 … 1.
-        samples: the first few of them.
+        title: what is wrong.
+        count: number of rows with the problem.
+        share: their share of all rows read, 0 … 1.
+        samples: the first of these rows.
         remedy: what to do about it.
     """
 
@@ -43,7 +43,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How numbers are spread: their count, mean, and 5th, 50th, 95th percentile and largest."""
+    """Distribution of numbers: count, mean, 5th, 50th and 95th percentile, maximum."""
 
     count: int
     mean: float
@@ -54,7 +54,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread | None:
-        """The spread of some numbers, None of none."""
+        """The distribution of these numbers, None if there are none."""
         if not len(values):
             return None
         data = np.asarray(values, dtype=float)
@@ -64,13 +64,13 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class TokenLengths:
-    """Lengths in the tokens of a model.
+    """Lengths in tokens of a model's tokenizer.
 
     Attributes:
         cutoff_len: longest prompt + completion that training would keep, in tokens.
         prompt, completion, row: spreads; a row is the prompt with its longest completion.
-        over: rows longer than `cutoff_len`, which training would cut or drop.
-        hopeless: rows whose completion alone is longer.
+        over: rows longer than `cutoff_len`, which training would truncate or drop.
+        hopeless: rows whose completion alone is longer than `cutoff_len`.
         total: all tokens, each prompt once.
     """
 
@@ -85,7 +85,7 @@ class TokenLengths:
 
 @dataclass(frozen=True, slots=True)
 class PromptCluster:
-    """Prompts about one thing: the words that mark it, and how many prompts it has (of those looked at)."""
+    """Prompts about one topic: its most distinctive words, and its number and share of the sampled prompts."""
 
     words: tuple[str, ...]
     prompts: int
@@ -94,13 +94,13 @@ class PromptCluster:
 
 @dataclass(frozen=True, slots=True)
 class ShownRow:
-    """A row as a page shows it, private data masked.
+    """A row for the page, private data masked.
 
     Attributes:
-        id: of the row.
+        id: id of the row.
         turns: (role, text) of the prompt.
         answers: (`chosen`, `rejected`, `best`, … and text).
-        problems: names of those that it is a sample of.
+        problems: names of the problems that list this row as a sample.
     """
 
     id: str
@@ -111,28 +111,29 @@ class ShownRow:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Everything that is known of a dataset before training.
+    """What is known about a dataset before training.
 
     Attributes:
-        sources: what was read, by which format, and what was dropped.
+        sources: the files read, their formats, and dropped rows.
         rows, records: rows read and records made.
         kinds: records by kind (`pairs` …).
-        prompts: different prompts.
-        languages: records by language of the prompt; `und` where there is too little text to tell.
+        prompts: number of different prompts.
+        languages: records by language of the prompt; `und` if there is too little text.
         turns: records by number of prompt messages.
-        systems: the commonest system texts and their counts; `different_systems` how many there are in all.
-        characters: spread of lengths, by name (`prompt` apart): `chosen`, `rejected`, or `completion`.
-        longer_is_chosen: share of the pairs of different length, with its 95 % interval (clusters: prompts).
-        first_won: share, with its interval, where the source says which of two answers was shown first.
-        labels: desirable and undesirable completions.
-        margins: spread of the stated margins.
-        overlap: spread of the lexical overlap of chosen and rejected, Jaccard 0 … 1.
-        tokens: lengths in tokens, where a tokenizer was given.
-        improvements: pairs in English by what seems to make chosen better; there are no word lists for other languages.
-        clusters: what the prompts are about, of those in languages whose small words are known.
-        gaps: what hardly occurs, in words.
+        systems: the most frequent system texts and their counts; `different_systems`: number of different ones.
+        characters: lengths in characters of `prompt`, and of `chosen` and `rejected` or `completion`.
+        longer_is_chosen: share of pairs whose longer answer is chosen, among those of different length, with its 95 %
+            interval (clusters: prompts).
+        first_won: share of pairs in which the answer shown first won, with its interval, if the source has the order.
+        labels: numbers of desirable and undesirable completions.
+        margins: stated margins.
+        overlap: word overlap of chosen and rejected, Jaccard 0 … 1.
+        tokens: lengths in tokens, if a tokenizer was given.
+        improvements: English pairs by what seems to make chosen better; there are no word lists for other languages.
+        clusters: topics of the prompts in languages whose stop words are known.
+        gaps: topics and kinds of improvement that are rare.
         problems: most frequent first; none with a count of 0.
-        shown: texts of rows, where they were asked for.
+        shown: texts of rows, if asked for.
     """
 
     sources: tuple[SourceReport, ...]
@@ -158,7 +159,7 @@ class Inspection:
     shown: tuple[ShownRow, ...] = ()
 
     def problem(self, name: str) -> Problem | None:
-        """The problem of that name, None where the data does not have it."""
+        """The problem of that name, None if the data does not have it."""
         return next((problem for problem in self.problems if problem.name == name), None)
 
     def as_json(self) -> dict[str, Any]:

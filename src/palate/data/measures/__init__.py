@@ -1,1 +1,1 @@
-"""What can be measured of texts and pairs offline: language, words, similarity, personal data, toxicity."""
+"""Measures of texts and pairs, offline: language, words, similarity, personal data, insults."""

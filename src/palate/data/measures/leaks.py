@@ -1,4 +1,4 @@
-"""Whether training text is in evaluation data: shared runs of 13 words, and near-duplicates."""
+"""Evaluation texts in training data: shared sequences of 13 words, and near-duplicates."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import numpy as np
 from palate.data.measures.similarity import Signature, band_keys, estimate, ngram_hashes, signature
 from palate.data.measures.words import tokens
 
-RUN = 13
-"""Words in a run, as in the GPT-3 paper's own check."""
-_SHORT = 8
+_RUN = 13  # words in a sequence, as in the check of the GPT-3 paper
+_SHORT = 8  # shorter texts are compared as a whole only
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A text that is in the evaluation data.
+    """A match with an evaluation text.
 
     Attributes:
         where: id of the evaluation text.
-        how: `same`, `run` (13 words in common) or `near`.
+        how: `same`, `run` (13 consecutive words in common) or `near` (near-duplicate).
     """
 
     where: str
@@ -44,14 +43,13 @@ class EvaluationTexts:
         self._bands: dict[bytes, list[int]] = defaultdict(list)
         for where, text in texts:
             words = tokens(text)
-            if len(words) < _SHORT:  # too short to mean anything but as a whole
+            if len(words) < _RUN:
                 self._whole.setdefault(" ".join(words), where)
+            if len(words) < _SHORT:
                 continue
-            if len(words) >= RUN:
-                for run in ngram_hashes(text, RUN):
+            if len(words) >= _RUN:
+                for run in ngram_hashes(text, _RUN):
                     self._runs.setdefault(run, where)
-            else:
-                self._whole.setdefault(" ".join(words), where)
             found = signature(text)
             for key in band_keys(found):
                 self._bands[key].append(len(self._signatures))
@@ -61,12 +59,12 @@ class EvaluationTexts:
         return len(self._signatures) + len(self._whole)
 
     def find(self, text: str) -> Leak | None:
-        """The first evaluation text that this text gives away; None for a clean text."""
+        """The first evaluation text that this text contains or resembles, None if there is none."""
         words = tokens(text)
         if (where := self._whole.get(" ".join(words))) is not None and words:
             return Leak(where, "same")
-        if len(words) >= RUN:
-            for run in ngram_hashes(text, RUN):
+        if len(words) >= _RUN:
+            for run in ngram_hashes(text, _RUN):
                 if (where := self._runs.get(run)) is not None:
                     return Leak(where, "run")
         if len(words) >= _SHORT:

@@ -1,8 +1,8 @@
-"""How alike texts are: MinHash signatures, groups of near-duplicates, shared n-grams.
+"""Similarity of texts: MinHash signatures, groups of near-duplicates, shared n-grams.
 
 The signature is one-permutation MinHash with rotation (Shrivastava and Li 2014) over the 8-byte windows of a text. It
-needs no idea of words, works for any script, and costs one hash a window however long it is. Of each of its 128 values
-8 bits are kept (Li and König 2010), so that a row is remembered in 128 bytes.
+needs no tokenizer, works for any script and computes one hash per window. 8 bits of each of its 128 values are kept (Li
+and König 2010), so a signature has 128 bytes. Why it is not a library: docs/decisions/0003-near-duplicates.md.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ _BIN = np.arange(PLACES)
 
 
 def signature(text: str) -> Signature:
-    """uint8 [128]: the share of equal places of two signatures tells the Jaccard similarity of their texts."""
+    """uint8 [128]: the share of equal values of two signatures estimates the Jaccard similarity of their texts."""
     return plain_signature(plain_text(text))
 
 
 def plain_signature(plain: str) -> Signature:
-    """The signature of a text that went through `plain_text` already."""
+    """The signature of a text that `plain_text` has normalised already."""
     data = plain.encode().ljust(_WINDOW)
-    # One 8-byte word from every byte on, without copying: NumPy reads words that are not aligned.
+    # A view of one 8-byte word starting at every byte: NumPy reads words that are not aligned.
     windows = np.ndarray((len(data) - _WINDOW + 1,), dtype=np.uint64, buffer=data, strides=(1,))
-    # Two rounds of mixing: the windows of one text differ in few bits, and one multiplication leaves that visible.
+    # Two rounds of mixing, because windows of one text differ in few bits and one multiplication does not hide that.
     hashed = (windows ^ (windows >> np.uint64(29))) * _FACTORS[0]
     hashed = (hashed ^ (hashed >> np.uint64(32))) * _FACTORS[1]
     hashed.sort()
-    # The top 7 bits of a hash are its place, the rest its value; of each place the lowest value counts.
+    # The top 7 bits of a hash select a bin, the rest is its value; the signature has the lowest value of each bin.
     first = hashed.searchsorted(_BIN_STARTS)
     filled = np.append(first[1:], len(hashed)) > first
     if filled.all():
         return _low_bits(hashed[first])
-    # A place that no window fell into borrows from the next one that is filled, marked with the distance.
+    # An empty bin takes the value of the next filled one, plus a number that depends on the distance.
     donors = np.flatnonzero(filled)
     donor = donors[donors.searchsorted(_BIN) % len(donors)]
     distance = ((donor - _BIN) % PLACES).astype(np.uint64)
@@ -57,7 +57,7 @@ def plain_signature(plain: str) -> Signature:
 
 
 def _low_bits(values: npt.NDArray[np.uint64]) -> Signature:
-    """8 well-mixed bits of each value: 64-bit values would be eight times as large and hardly tell more."""
+    """8 well-mixed bits of each value: 64-bit values would be eight times as large and hardly more accurate."""
     return ((values * _FACTORS[0]) >> np.uint64(56)).astype(np.uint8)
 
 
@@ -73,10 +73,10 @@ def band_keys(found: Signature) -> list[bytes]:
 
 
 def near_duplicates(signatures: Sequence[Signature] | npt.NDArray[np.uint8], threshold: float = 0.8) -> list[int]:
-    """Per text the index of the first text of its group: its own index where nothing earlier is like it.
+    """Per text the index of the first text of its group; its own index if no earlier text is similar.
 
-    Candidates share one of 32 bands of 4 places (a pair of similarity 0.8 does with probability above 0.9999) and are
-    compared with their neighbours and with the first of that band; those that are alike are joined, chains included.
+    Candidates share one of 32 bands of 4 values (a pair of similarity 0.8 does with probability above 0.9999). Each is
+    compared with its neighbours and with the first text of that band; similar ones are joined, also through chains.
     """
     table = np.asarray(signatures, dtype=np.uint8).reshape(-1, PLACES)
     if len(table) < 2:
@@ -85,7 +85,7 @@ def near_duplicates(signatures: Sequence[Signature] | npt.NDArray[np.uint8], thr
     bands = np.ascontiguousarray(table).view(np.uint32).reshape(len(table), _BANDS)
     group = np.arange(len(table))
     for band in range(_BANDS):
-        edges = group[_alike(table, np.ascontiguousarray(bands[:, band]), wanted, group)]
+        edges = group[_similar_rows(table, np.ascontiguousarray(bands[:, band]), wanted, group)]
         if len(edges):
             graph = coo_array((np.ones(len(edges), dtype=np.int8), tuple(edges.T)), shape=(len(table),) * 2)
             group = connected_components(graph, directed=False)[1].astype(np.int64)[group]
@@ -94,19 +94,19 @@ def near_duplicates(signatures: Sequence[Signature] | npt.NDArray[np.uint8], thr
     return [int(index) for index in first[group]]
 
 
-def _alike(
+def _similar_rows(
     table: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint32], wanted: float, group: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """int64 [edges, 2]: rows of one band key, not of one group yet, that agree in `wanted` places or more."""
+    """int64 [edges, 2]: rows with equal band keys, not in one group yet, that agree in `wanted` values or more."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    place = np.arange(len(order))
-    # Where the run of equal keys starts that a place belongs to.
-    start = np.maximum.accumulate(np.where(np.append(True, ordered[1:] != ordered[:-1]), place, 0))
+    position = np.arange(len(order))
+    # Start of the run of equal keys for each position.
+    start = np.maximum.accumulate(np.where(np.append(True, ordered[1:] != ordered[:-1]), position, 0))
     pairs = [np.empty((0, 2), dtype=np.int64)]
-    for other in (place - 1, place - 2, start):
-        of_one_key = (other >= start) & (other < place)
-        candidates = np.stack([order[other[of_one_key]], order[of_one_key]], axis=1)
+    for partner in (position - 1, position - 2, start):
+        same_key = (partner >= start) & (partner < position)
+        candidates = np.stack([order[partner[same_key]], order[same_key]], axis=1)
         candidates = candidates[group[candidates[:, 0]] != group[candidates[:, 1]]]
         for at in range(0, len(candidates), _COMPARED):
             block = candidates[at : at + _COMPARED]
@@ -116,7 +116,7 @@ def _alike(
 
 
 def ngram_hashes(text: str, n: int = 13) -> set[bytes]:
-    """Hashes of a text's runs of n `tokens`; a shorter text is one run."""
+    """Hashes of all sequences of n `tokens` of a text; a shorter text is one sequence."""
     words = tokens(text)
     if not words:
         return set()
@@ -125,22 +125,6 @@ def ngram_hashes(text: str, n: int = 13) -> set[bytes]:
 
 
 def overlap(left: set[str], right: set[str]) -> float:
-    """Jaccard similarity of two sets of words, 0 … 1; of two empty sets 0."""
+    """Jaccard similarity of two sets of words, 0 … 1; 0 for two empty sets."""
     union = len(left | right)
     return len(left & right) / union if union else 0.0
-
-
-def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
-    """Length of the longest common subsequence, a row of the usual table at a time as the bits of one integer.
-
-    Hyyrö 2004: a hundred times as fast as the table for answers of some hundred words.
-    """
-    places: dict[str, int] = {}
-    for index, word in enumerate(left):
-        places[word] = places.get(word, 0) | 1 << index
-    full = (1 << len(left)) - 1
-    row = full
-    for word in right:
-        matched = row & places.get(word, 0)
-        row = (row + matched | row - matched) & full
-    return len(left) - row.bit_count()

@@ -1,8 +1,7 @@
-"""Tree attention by FlexAttention: the tree of a packed row as one block mask, which a GPU's kernel skips over.
+"""Tree attention by FlexAttention (2412.05496): a packed row as one block mask, whose empty blocks a GPU skips.
 
-A second implementation beside `models.attention.tree`, chosen by `attention: flex`. PyTorch has no backward of it on a
-CPU,
-so there only its forward can be compared, with the same definition that the spans are compared with.
+An alternative to `models.attention.tree`, chosen by `attention: flex`. PyTorch has no backward for it on a CPU, so only
+its forward is tested there, against the same definition as the other implementation.
 """
 
 from __future__ import annotations
@@ -39,10 +38,10 @@ def flex_tree_attention(
     layout: Layout | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """As `attention.tree_attention`, for query [1, heads, T, d], key and value [1, kv_heads, T, d].
+    """Like `attention.tree.tree_attention`, for query [1, heads, T, d], key and value [1, kv_heads, T, d].
 
     Raises:
-        ModelError: as there; and for dropout or attention sinks, which FlexAttention cannot express.
+        ModelError: as there, and for dropout or attention sinks, which FlexAttention cannot express.
     """
     row = check_attention_call(module, attention_mask, layout, kwargs)
     if dropout or s_aux is not None:
@@ -65,44 +64,38 @@ def flex_tree_attention(
 
 @functools.lru_cache(maxsize=8)
 def block_mask(layout: Layout, rule: Rule, device: torch.device) -> BlockMask:
-    """Who sees whom in a packed row of T tokens: a [T, T] mask, evaluated once per row for all layers of a kind.
+    """The [T, T] mask of a packed row, evaluated once per row for all layers of a kind.
 
-    The cache is keyed by what the mask is a function of, so a micro-batch that is computed again under activation
-    checkpointing finds its own.
+    The cache is keyed by the mask's arguments, so activation checkpointing finds the mask of its own micro-batch.
 
     Args:
         layout: the row's tree.
-        rule: the architecture's own mask function, asked at logical positions.
+        rule: the architecture's own mask function, evaluated at logical positions.
     """
-    owner, part, place = (tensor.to(device) for tensor in addresses(layout))
+    owner, part, position = (tensor.to(device) for tensor in addresses(layout))
 
     def allowed(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         related = (owner[q] == owner[k]) & ((part[k] < 0) | (part[k] == part[q]))
-        return related & (k <= q) & rule(b, h, place[q], place[k])
+        return related & (k <= q) & rule(b, h, position[q], position[k])
 
     tokens = layout.tokens
     return create_block_mask(allowed, None, None, tokens, tokens, device=str(device))
 
 
 def addresses(layout: Layout) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of each of T tokens: its group, its completion (−1 in the prompt), its logical position; int32 [T] each."""
-    owner: list[int] = []
-    part: list[int] = []
-    place: list[int] = []
+    """Group, completion (−1 in the prompt) and logical position of each of T tokens: int32 [T] each."""
+    found: list[tuple[int, int, int]] = []
     for number, span in enumerate(layout.spans):
-        owner += [number] * (span.end - span.start)
-        part += [-1] * span.prompt
-        place += range(span.prompt)
+        found += [(number, -1, position) for position in range(span.prompt)]
         for which, n in enumerate(span.completions):
-            part += [which] * n
-            place += range(span.prompt, span.prompt + n)
-    found = (torch.tensor(values, dtype=torch.int32) for values in (owner, part, place))
-    return next(found), next(found), next(found)
+            found += [(number, which, span.prompt + offset) for offset in range(n)]
+    owner, part, position = torch.tensor(found, dtype=torch.int32).reshape(-1, 3).unbind(1)
+    return owner, part, position
 
 
 @functools.cache
 def _softcapped(limit: float) -> Callable[..., torch.Tensor]:
-    """One function for each limit, so that the compiled kernel is found again."""
+    """One function object for each limit, so that the compiled kernel is reused."""
 
     def capped(score: torch.Tensor, b: Any, h: Any, q: Any, k: Any) -> torch.Tensor:
         del b, h, q, k
@@ -113,7 +106,7 @@ def _softcapped(limit: float) -> Callable[..., torch.Tensor]:
 
 @functools.cache
 def _compiled() -> Callable[..., torch.Tensor]:
-    # Rows differ in length from step to step, and one kernel should serve them all.
+    # Rows differ in length from step to step; dynamic shapes let one kernel serve them all.
     return torch.compile(flex_attention, dynamic=True)
 
 

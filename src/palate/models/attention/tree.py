@@ -1,8 +1,8 @@
-"""Tree attention: in a packed row, a completion attends to its prompt and to itself, and to nothing else.
+"""Tree attention: in a packed row, a completion attends to its prompt and to itself only.
 
-Registered with transformers' `AttentionInterface` and `AttentionMaskInterface` under one name, so every architecture
-that dispatches through them runs it unchanged. The row's tree (`text.batch.Layout`) is a keyword of the model's
-forward; it is never a global, because activation checkpointing replays layers after a global would have moved on.
+Registered with transformers' `AttentionInterface` and `AttentionMaskInterface`, so every architecture that dispatches
+through them runs it unchanged. The row's tree (`text.batch.Layout`) is a keyword of the model's forward and never a
+global, because activation checkpointing replays layers after a global would have changed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
 
 from palate.errors import ModelError
-from palate.models.attention.cpu import tree_span_attention
-from palate.text.batch import Layout, Span
+from palate.models.attention.cpu import cpu_tree_attention, segments, visible
+from palate.text.batch import Layout
 
 TREE = "palate_tree"
 
-# Keywords that architectures hand to attention and that change nothing that the mask or the scores would not show.
+# Keywords that architectures pass to attention and that the mask or the scores already account for.
 _HARMLESS = frozenset(
     {
         "position_ids",
@@ -42,10 +42,10 @@ MaskFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class TreeMask:
-    """An architecture's own mask rule (a sliding window, chunks …), to be evaluated at logical positions.
+    """An architecture's own mask rule (a sliding window, chunks …), evaluated at logical positions.
 
-    The mask interface does not see the layout and the attention function does, so the rule travels between them. One
-    TreeMask is made per forward and shared by the layers of a kind; it remembers what it evaluated.
+    The mask interface does not see the layout but the attention function does, so the rule is passed between them. One
+    TreeMask is made per forward and shared by all layers of a kind; it caches the blocks that it evaluated.
     """
 
     def __init__(self, rule: MaskFunction) -> None:
@@ -53,7 +53,7 @@ class TreeMask:
         self._blocks: dict[tuple[int, int], torch.Tensor | None] = {}
 
     def block(self, queries: int, keys: int, device: torch.device) -> torch.Tensor | None:
-        """What the last `queries` of `keys` logical positions see: bool [queries, keys], or None for plain causal."""
+        """Keys visible to the last `queries` of `keys` logical positions: bool [queries, keys]; None if causal."""
         known = (queries, keys)
         if known not in self._blocks:
             q = torch.arange(keys - queries, keys, device=device)[:, None]
@@ -91,33 +91,32 @@ def tree_attention(
         query: [1, heads, T, d].
         key: [1, kv_heads, T, d].
         value: [1, kv_heads, T, d_v].
-        attention_mask: what `tree_mask` returned for this layer.
+        attention_mask: the result of `tree_mask` for this layer.
         dropout: probability of dropping an attention weight.
-        scaling: factor of the scores, 1/√d where absent.
-        softcap: c·tanh(scores / c) before the softmax (Gemma 2).
-        s_aux: [heads], attention sinks: one more logit per head that takes probability and gives nothing (gpt-oss).
+        scaling: factor of the scores; None for 1/√d.
+        softcap: c·tanh(scores / c) before the softmax (Gemma 2, 2408.00118).
+        s_aux: [heads], attention sinks: one more logit per head, whose value is 0 (gpt-oss; 2309.17453).
         layout: the packed row's tree.
 
     Returns:
         [1, T, heads, d_v] and None, as transformers expects.
 
     Raises:
-        ModelError: the layout is missing, or the architecture hands over a keyword whose meaning is unknown here.
+        ModelError: the layout is missing, or the architecture passes a keyword that is unknown here.
     """
     row = check_attention_call(module, attention_mask, layout, kwargs)
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
     plain = attention_mask is None and not dropout and softcap is None and s_aux is None
     if plain and query.device.type == "cpu" and query.dtype == key.dtype == value.dtype:
-        return tree_span_attention(query[0], key[0], value[0], row, scaling)[None], None
+        return cpu_tree_attention(query[0], key[0], value[0], row, scaling)[None], None
     repeat = query.shape[1] // key.shape[1]
     if repeat > 1:
         key = key.repeat_interleave(repeat, dim=1)
         value = value.repeat_interleave(repeat, dim=1)
     outputs = [
         _attend(q, k, v, mask, dropout=dropout, scaling=scaling, softcap=softcap, sinks=s_aux)
-        for span in row.spans
-        for q, k, v, mask in _blocks(query, key, value, span, attention_mask)
+        for q, k, v, mask in _blocks(query, key, value, row, attention_mask)
     ]
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
 
@@ -125,11 +124,11 @@ def tree_attention(
 def check_attention_call(
     module: torch.nn.Module, attention_mask: object, layout: Layout | None, others: Mapping[str, Any]
 ) -> Layout:
-    """The layout of a call of the attention function, if all that the architecture handed over is understood."""
+    """The layout of a call of the attention function, after checking everything that the architecture passes."""
     unknown = sorted(k for k, v in others.items() if v is not None and v is not False and k not in _HARMLESS)
     if unknown:
         raise ModelError(
-            f"{type(module).__name__} hands {', '.join(unknown)} to attention, which the tree path does not know"
+            f"{type(module).__name__} passes {', '.join(unknown)} to attention, which the tree path does not know"
         )
     if layout is None:
         raise ModelError(f"{type(module).__name__} did not pass the packed layout on to its attention")
@@ -141,28 +140,19 @@ def check_attention_call(
 
 
 def _blocks(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, span: Span, mask: TreeMask | None
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, mask: TreeMask | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]]:
-    """The span as dense blocks: [prompt, first completion], then each other completion against [prompt, itself]."""
-    first = span.prompt + span.completions[0]
-    end = span.start + first
-    inside = slice(span.start, end)
-    allowed = mask.block(first, first, query.device) if mask is not None else None
-    yield query[:, :, inside], key[:, :, inside], value[:, :, inside], allowed
-    prompt = slice(span.start, span.start + span.prompt)
-    for n in span.completions[1:]:
-        own = slice(end, end + n)
-        end += n
-        k = torch.cat([key[:, :, prompt], key[:, :, own]], dim=2)
-        v = torch.cat([value[:, :, prompt], value[:, :, own]], dim=2)
-        allowed = mask.block(n, span.prompt + n, query.device) if mask is not None else None
-        if allowed is None and span.prompt:
-            allowed = _offset_causal(n, span.prompt, query.device)
-        yield query[:, :, own], k, v, allowed
+    """The row [1, heads, T, d] as dense blocks: queries, keys, values [1, heads, n, d] and the mask of each segment."""
+    for part in segments(layout):
+        n, shared = part.end - part.start, part.prefix[1] - part.prefix[0]
+        allowed = mask.block(n, shared + n, query.device) if mask is not None else None
+        if allowed is None and shared:
+            allowed = _offset_causal(n, shared, query.device)
+        yield query[:, :, part.start : part.end], visible(key, part), visible(value, part), allowed
 
 
 def _offset_causal(queries: int, offset: int, device: torch.device) -> torch.Tensor:
-    """bool [queries, offset + queries]: all of the prompt, and the own past."""
+    """bool [queries, offset + queries]: the whole prompt, and each query's own past."""
     return torch.ones(queries, offset + queries, dtype=torch.bool, device=device).tril(offset)
 
 
@@ -177,7 +167,10 @@ def _attend(
     softcap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """One dense block; `allowed` None means causal from the upper left corner."""
+    """[1, heads, n, d_v] of one dense block, query [1, heads, n, d] and keys [1, heads, m, d].
+
+    `allowed` None means causal from the upper left corner, n = m.
+    """
     if softcap is None and sinks is None:
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask=allowed, dropout_p=dropout, scale=scaling, is_causal=allowed is None
@@ -196,10 +189,5 @@ def _attend(
     return F.dropout(weights, dropout).to(value.dtype) @ value
 
 
-def register() -> None:
-    """Make the name `palate_tree` known to transformers. Idempotent."""
-    AttentionInterface.register(TREE, tree_attention)
-    AttentionMaskInterface.register(TREE, tree_mask)
-
-
-register()
+AttentionInterface.register(TREE, tree_attention)
+AttentionMaskInterface.register(TREE, tree_mask)

@@ -1,9 +1,9 @@
-"""log softmax(W h)[target] on a CPU with the fewest passes over [tokens, vocabulary].
+"""log softmax(W h)[target] on a CPU with few passes over [tokens, vocabulary].
 
-The gradient with respect to h needs nothing that is unknown in forward except one factor per token, so it is formed
-there, while the probabilities are still at hand: backward multiplies by that factor, and a frozen head costs two
-products instead of four. A head that trains keeps `softmax − onehot` in the compute precision for as many rows as
-fit in KEPT_BYTES, and computes it again for the others. Sums of exponentials are float32 whatever the precision.
+Apart from one factor per token, the gradient of h is known in forward, so it is computed there, while the
+probabilities are in the caches. Backward multiplies by that factor, and a frozen head costs two products instead of
+four. A trained head saves `softmax − onehot` in the compute precision for as many rows as fit in KEPT_BYTES, and
+computes it again for the others. Sums of exponentials are float32 in every precision.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ from typing import Any
 
 import torch
 
-from palate.models.casts import cast
-
-# Bytes of `softmax − onehot` that one call may keep for the gradient of the weight.
+# Bytes of `softmax − onehot` that one call may save for the gradient of the weight.
 KEPT_BYTES = 256 << 20
 
-# Rows of one product; large enough for the peak rate of a weight gradient.
+# Rows of one product: enough for the peak rate of a weight gradient.
 _ROWS = 512
 
-# Elements of a float32 softmax, which should stay in the caches.
+# Elements of one float32 softmax: few enough for the caches.
 _ELEMENTS = 1 << 21
 
-# Below this a float32 probability has lost digits, and the log-sum-exp itself is asked.
+# A float32 probability below this has lost digits: the logarithm is then taken from the log-sum-exp.
 _TINY = 1e-30
 
 
@@ -42,13 +40,13 @@ def plain_head_logps(
         weight: [V, H].
         bias: [V] or None.
         target_ids: int64 [M].
-        dtype: what the products are computed in.
+        dtype: of the products.
 
     Returns:
         float32 [M].
     """
     if not torch.is_grad_enabled():
-        # A Function's needs_input_grad does not know, and would have gradients formed for nobody.
+        # needs_input_grad ignores grad mode: without detach, unused gradients would be computed.
         hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
     return _PlainHead.apply(hidden, weight, bias, target_ids, dtype)  # type: ignore[no-any-return,no-untyped-call]
 
@@ -64,8 +62,8 @@ class _PlainHead(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> torch.Tensor:
         need_h, need_w, need_b = ctx.needs_input_grad[:3]
-        h, w = hidden.detach().to(dtype), cast(weight, dtype)
-        b = None if bias is None else cast(bias, dtype)
+        h, w = hidden.to(dtype), weight.to(dtype)
+        b = None if bias is None else bias.to(dtype)
         rows, vocabulary = len(h), len(w)
         kept = min(rows, KEPT_BYTES // (vocabulary * h.element_size())) if need_w or need_b else 0
         errors = h.new_empty(kept, vocabulary)
@@ -94,7 +92,7 @@ class _PlainHead(torch.autograd.Function):
             return grad_h, None, None, None, None
         scaled = (h.float() * factor).to(h.dtype)
         with torch.autocast(h.device.type, enabled=False):
-            # The kept rows in one product, even where they are none: it then gives the zeros to add to.
+            # The saved rows in one product; without any it gives the zeros to add to.
             kept = slice(0, len(errors))
             grad_w = errors.T @ scaled[kept] if need_w else None
             grad_b = errors.T @ factor[kept, 0].to(errors.dtype) if need_b else None
@@ -122,7 +120,7 @@ def _score(
     error: torch.Tensor,
     want_error: bool,
 ) -> torch.Tensor:
-    """log p [m] of the targets; `error` [m, V] becomes softmax − onehot where it is wanted, else scratch."""
+    """log p [m] of the targets, from h [m, H] and w [V, H]; writes softmax − onehot to `error` [m, V] if wanted."""
     torch.mm(h, w.T, out=error)
     if b is not None:
         error.add_(b)
@@ -139,13 +137,13 @@ def _score(
             logp = torch.where(lost, full.gather(-1, targets) - full.logsumexp(-1, keepdim=True), logp)
         logps[part] = logp[:, 0]
         if want_error:
-            # p − 1 from its logarithm, so that a confident token's small error keeps its digits.
+            # p − 1 = expm1(log p) keeps the digits of a confident token's small error.
             logits.copy_(p).scatter_(-1, targets, torch.expm1(logp).to(logits.dtype))
     return logps
 
 
 def _slices(first: int, last: int, size: int | None = None) -> Iterator[slice]:
-    """Even slices of first … last, of at most `size` rows each (_ROWS)."""
+    """Even slices of first … last, of at most `size` rows each; _ROWS by default."""
     rows, count = last - first, -(-(last - first) // (size or _ROWS))
     for i in range(count):
         yield slice(first + rows * i // count, first + rows * (i + 1) // count)

@@ -1,7 +1,7 @@
-"""The pieces of a decoder layer as plain functions with hand-written gradients: RMSNorm, rotary positions, gated MLP.
+"""Parts of a decoder layer as functions with hand-written gradients: RMSNorm, rotary positions, gated MLP.
 
-They save only what cannot be computed again in one pass, and touch memory as few times as PyTorch's own operations
-allow. None of them needs a compiler. `models.cpu.layers` builds layers of them.
+They read and write memory as few times as PyTorch's own operations allow, and need no compiler. `models.cpu.layers`
+builds layers of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def rms_scale(x: torch.Tensor, eps: float) -> torch.Tensor:
 
 
 def rms_norm(x: torch.Tensor, scale: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """weight · x · scale in `dtype` [T, d]; rounded to x's dtype before the weight, as Llama's norm does."""
+    """weight · x · scale [T, d] in `dtype`, of x [T, d] and scale [T, 1]; rounded to x's dtype first, as in Llama."""
     normed = (x * scale).to(x.dtype)
     return (normed.mul_(weight) if normed.dtype == weight.dtype else normed * weight).to(dtype)
 
@@ -31,14 +31,14 @@ def rms_norm_backward(
     g = grad.to(torch.float32, copy=True)
     product = normed * g
     d_weight = product.sum(0) if weight_trains else None
-    # Each row loses the part of its gradient that only changes its length.
+    # The norm ignores a row's length, so the gradient along the row is removed.
     along = torch.mv(product, w).mul_(-1.0 / x.shape[-1])
     g.mul_(w).addcmul_(normed, along[:, None]).mul_(scale)
     return g, d_weight
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions: head-major [H, T, d] from a projection x [T, H·d], in x's dtype, computed in float32.
+    """Rotary positions (2104.09864): [H, T, d] from a projection x [T, H·d], in x's dtype, computed in float32.
 
     Args:
         cos, sin: float32 [T, d], of Llama's half-split form.
@@ -53,7 +53,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 
 def rotate_backward(grad: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Gradient of `rotate`: [T, H·d] in `dtype` from head-major `grad` [H, T, d]."""
+    """Gradient of `rotate`: [T, H·d] in `dtype` from `grad` [H, T, d]. The inverse rotation: signs of sin change."""
     half = cos.shape[-1] // 2
     g = grad.float()
     out = g * cos
@@ -73,7 +73,7 @@ def heads_last(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def swiglu(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-    """silu(gate) · up [T, f]."""
+    """silu(gate) · up (SwiGLU, 2002.05202), all [T, f]."""
     return F.silu(gate).mul_(up)
 
 

@@ -1,32 +1,30 @@
-"""The two halves of a Llama layer, x + o(attention(norm x)) and x + down(silu(gate) · up)(norm x), each twice.
+"""The two sub-layers of a Llama layer: x + o(attention(norm x)) and x + down(silu(gate) · up)(norm x).
 
-`attention_half` and `mlp_half` are one autograd node each: they save the residual stream and the projections, compute
-the norm and the activation again in backward, and give no gradient to what is frozen. `attention_pieces` and
-`mlp_pieces` compute the same around linear layers that must be called as modules (`models.cpu.projection` says which).
+Each is one autograd node. It saves the residual stream and the projections, computes the norm (RMSNorm, 1910.07467) and
+the activation (SwiGLU, 2002.05202) again in backward, and computes no gradient of frozen tensors.
 
 Under autocast, matrix products run in its dtype and the residual stream keeps its own, as in the stock layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from palate.models.attention.cpu import Segment, tree_backward, tree_forward
-from palate.models.casts import compute_dtype
 from palate.models.cpu import kernels
 from palate.models.cpu.projection import TENSORS, Projection, flatten, input_gradient, unflatten
+from palate.models.precision import compute_dtype
 
 Grads = tuple[torch.Tensor | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """What attention needs beside tensors that may train; `keep` where a backward may come."""
+    """Attention's arguments that never train; `keep` saves probabilities for a backward pass."""
 
     cos: torch.Tensor
     sin: torch.Tensor
@@ -35,7 +33,7 @@ class _Tree:
     keep: bool
 
 
-def attention_half(
+def attention_sublayer(
     x: torch.Tensor,
     norm: torch.Tensor,
     eps: float,
@@ -49,23 +47,23 @@ def attention_half(
 
     Args:
         norm: [d], RMSNorm's weight, with its `eps`.
-        linear: the maps q, k, v and o.
+        linear: the maps q, k, v and o, weights [out, in].
         cos, sin: float32 [T, head width].
         parts: the packed row's segments.
         scaling: factor of the scores.
     """
     tree = _Tree(cos, sin, parts, scaling, torch.is_grad_enabled())
     rest = (eps, tree, compute_dtype(x, linear[0].weight), [part.scale for part in linear])
-    return _AttentionHalf.apply(x, norm, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
+    return _AttentionSublayer.apply(x, norm, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
 
 
-def mlp_half(x: torch.Tensor, norm: torch.Tensor, eps: float, linear: Sequence[Projection]) -> torch.Tensor:
+def mlp_sublayer(x: torch.Tensor, norm: torch.Tensor, eps: float, linear: Sequence[Projection]) -> torch.Tensor:
     """x + down(silu(gate) · up) of the norm of x: [T, d] from [T, d]; `linear` are gate, up and down."""
     rest = (eps, compute_dtype(x, linear[0].weight), [part.scale for part in linear])
-    return _MlpHalf.apply(x, norm, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
+    return _MlpSublayer.apply(x, norm, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
 
 
-class _AttentionHalf(torch.autograd.Function):
+class _AttentionSublayer(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -82,7 +80,8 @@ class _AttentionHalf(torch.autograd.Function):
             scale = kernels.rms_scale(x, eps)
             n = kernels.rms_norm(x, scale, norm, dtype)
             q, k, v = (part.forward(n, dtype) for part in inner)
-            q, k, v = _heads(q, k, v, tree)
+            q, k = (kernels.rotate(one, tree.cos, tree.sin) for one in (q, k))
+            v = kernels.heads_first(v, tree.cos.shape[-1])
             out, kept = tree_forward(q, k, v, tree.parts, tree.scaling, tree.keep)
             out = out.flatten(1)
             y = x + outer.forward(out, dtype)
@@ -101,15 +100,17 @@ class _AttentionHalf(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             dy = grad.to(dtype)
             low = outer.lowered(dy, dtype)
-            heads = input_gradient([outer], [dy], [low], dtype).view(len(dy), *_head_shape(q))
-            grads = _unheads(*tree_backward(heads, q, k, v, tree.parts, tree.scaling, more[count:]), tree, dtype)
+            heads = input_gradient([outer], [dy], [low], dtype).view(len(dy), len(q), q.shape[-1])
+            *d_rotated, d_v = tree_backward(heads, q, k, v, tree.parts, tree.scaling, more[count:])
+            grads = [kernels.rotate_backward(one, tree.cos, tree.sin, dtype) for one in d_rotated]
+            grads.append(kernels.heads_last(d_v, dtype))
             d_outer = outer.gradients(dy, low, out, needs[-TENSORS:], dtype)
             saved = (x, scale, norm)
             d_x, d_norm, d_inner = _inputs_backward(inner, grads, saved, grad, (needs_x, needs_norm), needs, dtype)
         return d_x, d_norm, None, None, None, None, *d_inner, *d_outer
 
 
-class _MlpHalf(torch.autograd.Function):
+class _MlpSublayer(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -159,17 +160,18 @@ def _inputs_backward(
     needs: Sequence[bool],
     dtype: torch.dtype,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, list[torch.Tensor | None]]:
-    """Back through the maps that read the norm, the norm, and the residual beside it.
+    """Backward through the maps that read the norm, the norm itself, and the residual connection.
 
     Args:
-        projections: the maps, with the gradients of their outputs, [T, out] each.
-        saved: x, scale and weight of the norm.
-        residual: gradient of the half's output.
+        projections: the maps that read the norm.
+        grads: gradients of their outputs, [T, out] each.
+        saved: x [T, d], scale [T, 1] and weight [d] of the norm.
+        residual: gradient [T, d] of the sub-layer's output.
         needs_norm: whether x and the norm's weight need gradients.
-        needs: the same for the maps' tensors, TENSORS for each.
+        needs: the same for the tensors of the maps, TENSORS for each.
 
     Returns:
-        Gradients of x, of the norm's weight, and of the maps' tensors.
+        Gradients of x, the norm's weight and the maps' tensors.
     """
     x, scale, norm = saved
     lows = [part.lowered(grad, dtype) for part, grad in zip(projections, grads, strict=True)]
@@ -185,114 +187,3 @@ def _inputs_backward(
     d_normed = input_gradient(projections, grads, lows, dtype)
     d_x, d_norm = kernels.rms_norm_backward(d_normed, x, scale, norm, needs_norm[1])
     return (d_x.add_(residual).to(x.dtype) if needs_norm[0] else None), d_norm, own
-
-
-def _heads(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tree: _Tree
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Projections [T, heads · d] as rotated, head-major [heads, T, d]."""
-    width = tree.cos.shape[-1]
-    return (
-        kernels.rotate(q, tree.cos, tree.sin),
-        kernels.rotate(k, tree.cos, tree.sin),
-        kernels.heads_first(v, width),
-    )
-
-
-def _unheads(
-    d_q: torch.Tensor, d_k: torch.Tensor, d_v: torch.Tensor, tree: _Tree, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients of `_heads`: [T, heads · d] in `dtype`."""
-    return (
-        kernels.rotate_backward(d_q, tree.cos, tree.sin, dtype),
-        kernels.rotate_backward(d_k, tree.cos, tree.sin, dtype),
-        kernels.heads_last(d_v, dtype),
-    )
-
-
-def _head_shape(q: torch.Tensor) -> tuple[int, int]:
-    return q.shape[0], q.shape[2]
-
-
-def attention_pieces(
-    x: torch.Tensor,
-    norm: nn.Module,
-    eps: float | None,
-    plain_norm: bool,
-    linear: Sequence[Callable[[torch.Tensor], torch.Tensor]],
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    parts: Sequence[Segment],
-    scaling: float,
-) -> torch.Tensor:
-    """`attention_half` around linear layers that are called as modules."""
-    n = _normed(x, norm, eps, plain_norm)
-    q, k, v = (layer(n) for layer in linear[:3])
-    out = _RotarySpans.apply(q, k, v, _Tree(cos, sin, parts, scaling, torch.is_grad_enabled()))  # type: ignore[no-untyped-call]
-    return x + linear[3](out)
-
-
-def mlp_pieces(
-    x: torch.Tensor,
-    norm: nn.Module,
-    eps: float | None,
-    plain_norm: bool,
-    linear: Sequence[Callable[[torch.Tensor], torch.Tensor]],
-) -> torch.Tensor:
-    """`mlp_half` around linear layers that are called as modules."""
-    n = _normed(x, norm, eps, plain_norm)
-    gate, up, down = linear
-    return x + down(_SwiGlu.apply(gate(n), up(n)))  # type: ignore[no-untyped-call]
-
-
-def _normed(x: torch.Tensor, norm: Any, eps: float | None, plain: bool) -> torch.Tensor:
-    if not plain or eps is None:
-        return norm(x)  # type: ignore[no-any-return]
-    return _RmsNorm.apply(x, norm.weight, eps, compute_dtype(x, norm.weight))  # type: ignore[no-any-return,no-untyped-call]
-
-
-class _RmsNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype) -> torch.Tensor:
-        scale = kernels.rms_scale(x, eps)
-        ctx.save_for_backward(x, scale, weight)
-        return kernels.rms_norm(x, scale, weight, dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Grads:
-        x, scale, weight = ctx.saved_tensors
-        dx, d_weight = kernels.rms_norm_backward(grad, x, scale, weight, ctx.needs_input_grad[1])
-        return dx, d_weight, None, None
-
-
-class _RotarySpans(torch.autograd.Function):
-    """[T, H · d] from projections q [T, H · d], k and v [T, Hkv · d]."""
-
-    @staticmethod
-    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, tree: _Tree) -> torch.Tensor:
-        with torch.autocast("cpu", enabled=False):
-            q, k, v = _heads(q, k, v, tree)
-            out, kept = tree_forward(q, k, v, tree.parts, tree.scaling, tree.keep)
-        ctx.save_for_backward(q, k, v, *kept)
-        ctx.tree = tree
-        return out.flatten(1)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Grads:
-        q, k, v, *kept = ctx.saved_tensors
-        heads = grad.view(len(grad), *_head_shape(q))
-        grads = tree_backward(heads, q, k, v, ctx.tree.parts, ctx.tree.scaling, kept)
-        return *_unheads(*grads, ctx.tree, q.dtype), None
-
-
-class _SwiGlu(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate, up)
-        return kernels.swiglu(gate, up)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Grads:
-        gate, up = ctx.saved_tensors
-        _, d_gate, d_up = kernels.swiglu_backward(grad.clone(), gate, up)
-        return d_gate, d_up

@@ -1,12 +1,12 @@
-"""Decoder layers of Llama's form, computed with fewer passes over memory: one call after loading, `apply_fused(model)`.
+"""Decoder layers of Llama's form (2302.13971) with fewer passes over memory: `apply_fused(model)` after loading.
 
 A layer is recognised by its parts and then tried: it is replaced only if it gives the stock layer's outputs and
-gradients on random input, so an architecture with a twist of its own (a scaled residual, a norm of 1 + w, a layer
-without positions) keeps its stock forward. Modules, parameter names and checkpoints stay what they are; only the
-layer's class gains a `forward` that runs packed rows on a CPU and leaves every other call to the stock one.
+gradients on random input, so an architecture with a variation (a scaled residual, a norm of 1 + w, a layer without
+positions) keeps its stock forward. Modules, parameter names and checkpoints stay the same; only the layer's class gets
+a `forward` for packed rows on a CPU, which passes every other call to the stock one.
 
-LoRA's adapters run inside the fused halves; where a linear layer is wrapped in anything else, or dropout stands before
-an adapter, that half of the layer runs piece by piece, through the wrapped module.
+LoRA adapters are computed inside the fused layer. A layer with anything else in it (dropout before an adapter, DoRA,
+several adapters at once, hooks) runs its stock forward.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import torch
 from torch import nn
 
 from palate.models.attention.cpu import segments
-from palate.models.cpu.layer_halves import attention_half, attention_pieces, mlp_half, mlp_pieces
-from palate.models.cpu.projection import hooked, projection_of
+from palate.models.cpu.layer_halves import attention_sublayer, mlp_sublayer
+from palate.models.cpu.projection import Projection, hooked, projection_of
+from palate.models.upstream import CALL_ERRORS
 from palate.text.batch import Layout, Span
 
 PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -32,43 +33,28 @@ _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
 
 
 class FusedDecoderLayer(nn.Module):
-    """What a recognised layer's class gains; `apply_fused` gives existing layers a class that mixes it in."""
+    """Mixed into the class of a recognised layer by `apply_fused`."""
 
     def forward(
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: Any = None,
-        position_ids: torch.Tensor | None = None,
-        past_key_values: Any = None,
-        use_cache: bool | None = False,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
-        *,
-        layout: Layout | None = None,
-        **kwargs: Any,
+        self, hidden_states: torch.Tensor, *args: Any, layout: Layout | None = None, **kwargs: Any
     ) -> torch.Tensor:
-        """[1, T, d] from [1, T, d]; a call that is no packed row on a CPU goes to the stock forward."""
-        packed = layout is not None and attention_mask is None and past_key_values is None
-        if not packed or position_embeddings is None or not _runs_fused(self, hidden_states, kwargs):
+        """[1, T, d] from [1, T, d]; a call without a packed row on a CPU goes to the stock forward."""
+        positions = kwargs.get("position_embeddings")
+        # transformers calls layers by keyword; positional arguments would be a mask or a cache.
+        packed = layout is not None and not args and _runs_fused(self, hidden_states, kwargs)
+        maps = projections(self) if packed else None
+        if layout is None or positions is None or maps is None:
             extra = kwargs if layout is None else {**kwargs, "layout": layout}
-            stock: torch.Tensor = super().forward(
-                hidden_states,
-                attention_mask=attention_mask,
-                position_ids=position_ids,
-                past_key_values=past_key_values,
-                use_cache=use_cache,
-                position_embeddings=position_embeddings,
-                **extra,
-            )
+            stock: torch.Tensor = super().forward(hidden_states, *args, **extra)
             return stock
-        assert layout is not None  # `packed` says so; mypy cannot see it
-        return _fused_forward(self, hidden_states, position_embeddings, layout)
+        return _fused_forward(self, hidden_states, positions, layout, maps)
 
 
 def apply_fused(model: nn.Module) -> list[str]:
     """Give every layer that passes the trial its fused forward, and return the names of those layers.
 
-    Call it on the loaded model before PEFT or accelerate wrap it. Results on other devices, and calls with a cache or
-    without a packed layout, are untouched.
+    Call it on the loaded model before PEFT or accelerate wrap it. Calls on other devices, with a cache or without a
+    packed layout are not affected.
     """
     fused: list[str] = []
     for name, module in model.named_modules():
@@ -78,93 +64,92 @@ def apply_fused(model: nn.Module) -> list[str]:
     return fused
 
 
-def remove_fused(model: nn.Module) -> None:
-    """Give the stock layers back."""
-    for module in model.modules():
-        if isinstance(module, FusedDecoderLayer):
-            module.__class__ = type(module).__mro__[2]
-
-
 def _fused_class(stock: type[nn.Module]) -> type[nn.Module]:
-    """One class per stock class, under its name: FSDP policies and hooks look layers up by it."""
+    """One class per stock class, under the same name, by which FSDP policies find layers."""
     if stock not in _CLASSES:
         _CLASSES[stock] = type(stock.__name__, (FusedDecoderLayer, stock), {"__module__": stock.__module__})
     return _CLASSES[stock]
 
 
-def _recognised(layer: Any) -> bool:
-    """Whether the layer has exactly the parts of Llama's, all on the CPU and in a floating-point format."""
-    if set(dict(layer.named_children())) != PARTS:
+def has_llama_parts(layer: Any) -> bool:
+    """Whether the layer consists of exactly Llama's parts, LoRA allowed, without hooks between them."""
+    if set(layer._modules) != PARTS:
         return False
     attention, mlp = layer.self_attn, layer.mlp
-    linear = [getattr(attention, n, None) for n in ATTENTION] + [getattr(mlp, n, None) for n in MLP]
-    if not all(type(part) is nn.Linear for part in linear):
-        return False
-    expected = len(ATTENTION), len(MLP) + isinstance(getattr(mlp, "act_fn", None), nn.Module)
-    if (len(list(attention.children())), len(list(mlp.children()))) != expected:
-        return False
-    if not hasattr(attention, "scaling") or not hasattr(attention, "head_dim") or not hasattr(attention, "config"):
-        return False
-    norms = (layer.input_layernorm, layer.post_attention_layernorm)
-    if any(rms_eps(norm) is None or [n for n, _ in norm.named_parameters()] != ["weight"] for norm in norms):
+    for module, names, optional in ((attention, ATTENTION, set()), (mlp, MLP, {"act_fn"})):
+        if module._parameters or not set(names) <= set(module._modules) <= {*names, *optional}:
+            return False
+    numbers = (
+        isinstance(getattr(attention, "scaling", None), float),
+        isinstance(getattr(attention, "head_dim", None), int),
+    )
+    return all(numbers) and projections(layer) is not None
+
+
+def _recognised(layer: Any) -> bool:
+    """Whether the layer can be tried: Llama's parts, on the CPU, in a floating-point format."""
+    if not has_llama_parts(layer) or not hasattr(layer.self_attn, "config"):
         return False
     return all(p.device.type == "cpu" and p.dtype in (torch.float32, torch.bfloat16) for p in layer.parameters())
 
 
+def projections(layer: Any) -> tuple[list[Projection], list[Projection]] | None:
+    """The current linear maps of attention and MLP; None if the layer is more than these and two plain norms."""
+    if not all(map(plain_norm, (layer.input_layernorm, layer.post_attention_layernorm))):
+        return None
+    found = []
+    for module, names in ((layer.self_attn, ATTENTION), (layer.mlp, MLP)):
+        # An adapter may have replaced the whole module, and with it the linear layers.
+        maps = [projection_of(getattr(module, name, None)) for name in names]
+        known = [one for one in maps if one is not None]
+        if hooked(module) or len(known) < len(names):
+            return None
+        found.append(known)
+    return found[0], found[1]
+
+
 def rms_eps(norm: Any) -> float | None:
-    """What a norm adds to the mean square, or None where it does not say."""
+    """The number that a norm adds to the mean square, or None if it names none."""
     for name in ("variance_epsilon", "eps"):
         if isinstance(getattr(norm, name, None), float):
             return float(getattr(norm, name))
     return None
 
 
-def _runs_fused(layer: Any, hidden: torch.Tensor, kwargs: dict[str, Any]) -> bool:
-    """Whether nothing stands between the layer and its parts that the fused forward would walk past."""
-    attention = layer.self_attn
-    if hidden.device.type != "cpu" or hidden.shape[0] != 1 or kwargs.get("output_attentions"):
-        return False
-    if layer.training and getattr(attention, "attention_dropout", 0.0):
-        return False
-    # An adapter that replaces a whole attention or MLP takes its linear layers out of sight.
-    return _untouched(attention, ATTENTION) and _untouched(layer.mlp, MLP)
-
-
-def _untouched(module: Any, parts: tuple[str, ...]) -> bool:
-    return not hooked(module) and all(part in module._modules for part in parts)
-
-
-def untouched_norm(norm: Any) -> bool:
-    """Whether the norm is one weight and a number, with nothing hung to it."""
+def plain_norm(norm: Any) -> bool:
+    """Whether the norm is one weight and one number, without hooks."""
     return rms_eps(norm) is not None and set(norm._parameters) == {"weight"} and not norm._modules and not hooked(norm)
 
 
+def _runs_fused(layer: Any, hidden: torch.Tensor, kwargs: dict[str, Any]) -> bool:
+    if kwargs.get("attention_mask") is not None or kwargs.get("past_key_values") is not None:
+        return False
+    if hidden.device.type != "cpu" or hidden.shape[0] != 1 or kwargs.get("output_attentions"):
+        return False
+    return not (layer.training and getattr(layer.self_attn, "attention_dropout", 0.0))
+
+
 def _fused_forward(
-    layer: Any, hidden: torch.Tensor, positions: tuple[torch.Tensor, torch.Tensor], layout: Layout
+    layer: Any,
+    hidden: torch.Tensor,
+    positions: tuple[torch.Tensor, torch.Tensor],
+    layout: Layout,
+    maps: tuple[list[Projection], list[Projection]],
 ) -> torch.Tensor:
-    attention, mlp = layer.self_attn, layer.mlp
+    """[1, T, d] from hidden [1, T, d] and positions (cos, sin), [1, T, head width] each."""
     cos, sin = (p[0].float() for p in positions)
-    parts = segments(layout)
-    x = hidden[0]
-    norm = layer.input_layernorm
-    linear = [getattr(attention, name) for name in ATTENTION]
-    maps = [one for one in map(projection_of, linear) if one is not None]
-    if untouched_norm(norm) and len(maps) == len(linear):
-        x = attention_half(x, norm.weight, rms_eps(norm) or 0.0, maps, cos, sin, parts, attention.scaling)
-    else:
-        x = attention_pieces(x, norm, rms_eps(norm), untouched_norm(norm), linear, cos, sin, parts, attention.scaling)
-    norm = layer.post_attention_layernorm
-    linear = [getattr(mlp, name) for name in MLP]
-    maps = [one for one in map(projection_of, linear) if one is not None]
-    if untouched_norm(norm) and len(maps) == len(linear):
-        x = mlp_half(x, norm.weight, rms_eps(norm) or 0.0, maps)
-    else:
-        x = mlp_pieces(x, norm, rms_eps(norm), untouched_norm(norm), linear)
-    return x[None]
+    before, after = layer.input_layernorm, layer.post_attention_layernorm
+    x = attention_sublayer(
+        hidden[0], before.weight, rms_eps(before) or 0.0, maps[0], cos, sin, segments(layout), layer.self_attn.scaling
+    )
+    return mlp_sublayer(x, after.weight, rms_eps(after) or 0.0, maps[1])[None]
 
 
 def _equals_stock(layer: Any) -> bool:
-    """Outputs and input gradients of the layer on random input, stock against fused."""
+    """Whether outputs and input gradients on random input are the stock layer's."""
+    maps = projections(layer)
+    if maps is None:
+        return False
     tokens = _PROBE.tokens
     generator = torch.Generator().manual_seed(0)
     width, head = layer.self_attn.q_proj.in_features, layer.self_attn.head_dim
@@ -180,11 +165,10 @@ def _equals_stock(layer: Any) -> bool:
         with _eager(layer.self_attn.config), torch.enable_grad():
             a, b = hidden.clone().requires_grad_(True), hidden.clone().requires_grad_(True)
             stock = layer.forward(a, attention_mask=mask, position_embeddings=positions)
-            fused = _fused_forward(layer, b, positions, _PROBE)
+            fused = _fused_forward(layer, b, positions, _PROBE, maps)
             (d_stock,) = torch.autograd.grad(stock, a, upstream)
             (d_fused,) = torch.autograd.grad(fused, b, upstream)
-    # A layer of another make may refuse this call in any way it likes; it then keeps its own forward.
-    except Exception:
+    except CALL_ERRORS:  # the stock forward takes other arguments: the layer keeps it
         return False
     finally:
         layer.train(training)

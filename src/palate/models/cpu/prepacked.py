@@ -1,8 +1,7 @@
-"""Linear maps made ready for many calls with few rows: joined, in the compute dtype, in the processor library's layout.
+"""Linear maps prepared for many calls with few rows: joined, in the compute dtype, in oneDNN's memory layout.
 
-`F.linear` puts a weight into the layout that its kernel wants at every call, which a token of decoding pays for again
-and again. Here that happens once. What a map was made of stays untouched, and is read no more: a map is good for as
-long as the weights do not change.
+`F.linear` converts a weight to its kernel's layout at every call, which is expensive for the few rows of a decoding
+step. Here it happens once. The map has a copy of the weights, so it is valid until they change.
 """
 
 from __future__ import annotations
@@ -17,30 +16,30 @@ from palate.models.precision import native_bf16
 
 
 def step_dtype(autocast: torch.dtype | None, weight: torch.dtype) -> torch.dtype:
-    """What decoding multiplies in on this CPU.
+    """The dtype of matrix products in decoding on this CPU.
 
     Args:
-        autocast: of the run; None for float32.
+        autocast: the run's; None for float32.
         weight: dtype of the model's parameters.
 
     Returns:
-        bf16 where it was asked for and the CPU has it; float32 otherwise, which rounds less.
+        bf16 if it is wanted and the CPU supports it; otherwise float32, which rounds less.
     """
     wanted = autocast or weight
     return torch.bfloat16 if wanted == torch.bfloat16 and native_bf16() else torch.float32
 
 
 class StepMap:
-    """x ↦ [x W₁ᵀ + b₁, x W₂ᵀ + b₂, …] of projections that read the same input, as one product.
+    """x ↦ [x W₁ᵀ + b₁, x W₂ᵀ + b₂, …] of projections with the same input, as one product.
 
-    Adapters of low rank are added to the weight in float32; in bf16, whose grid would swallow small changes of a
-    weight, they stay a product of their own.
+    LoRA adapters are merged into float32 weights. In bf16 they stay separate products, because small changes of a
+    weight would be rounded away.
 
     Args:
         projections: the maps, in the order of their outputs.
         dtype: of the products.
-        copy: whether weights may be held a second time; without it they are cast at most, and multiplied one by one.
-        rows: how many rows a call is expected to have.
+        copy: whether a second copy of the weights is allowed; otherwise they are only cast, and multiplied separately.
+        rows: expected rows of a call.
     """
 
     def __init__(self, projections: Sequence[Projection], dtype: torch.dtype, *, copy: bool, rows: int) -> None:
@@ -55,7 +54,7 @@ class StepMap:
             self._weights = []
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """[rows, sum of outs] in the map's dtype from [rows, in] of any."""
+        """[rows, sum of outs] in the map's dtype from [rows, in] of any dtype."""
         x = x.to(self.dtype)
         if self._packed is not None:
             y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
@@ -90,7 +89,7 @@ def _joined_bias(projections: Sequence[Projection], dtype: torch.dtype) -> torch
 
 
 def _joined_adapters(projections: Sequence[Projection], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """(A of all adapters [sum of r, in], scaled B transposed [sum of r, sum of outs], zero off its blocks)."""
+    """(A of all adapters [sum of r, in], scaled Bᵀ as a block diagonal [sum of r, sum of outs])."""
     adapted = [part for part in projections if part.down is not None and part.up is not None]
     if not adapted:
         return None
@@ -105,12 +104,11 @@ def _joined_adapters(projections: Sequence[Projection], dtype: torch.dtype) -> t
 
 
 def _packed(weight: torch.Tensor, rows: int) -> torch.Tensor | None:
-    """The weight in oneDNN's own layout; None where this build or processor has no such kernel for it."""
+    """The weight [out, in] in oneDNN's layout; None if this build or processor has no kernel for it."""
     try:
         packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
         probe = weight.new_ones(2, weight.shape[1])
         got = torch.ops.mkldnn._linear_pointwise(probe, packed, None, "none", [], "")
-    # An operator may be missing from a build or refuse a dtype; both come as one of these.
-    except (RuntimeError, AttributeError):
+    except (RuntimeError, AttributeError):  # the operator is missing from this build, or refuses the dtype
         return None
     return packed if torch.allclose(got.float(), F.linear(probe, weight).float(), rtol=0.05, atol=1e-2) else None

@@ -1,7 +1,7 @@
-"""A linear map as the fused layers see it: a weight, and perhaps an adapter of low rank beside it.
+"""A linear map of a fused layer: a weight, and optionally a LoRA adapter (2106.09685).
 
-y = x Wᵀ + b + scale · (x Aᵀ) Bᵀ, LoRA's form (https://arxiv.org/abs/2106.09685). Of the adapter only x is needed again
-in backward, and the layer has that or computes it anew: nothing is kept for it.
+y = x Wᵀ + b + scale · (x Aᵀ) Bᵀ. The adapter's backward needs only x, which the layer has or computes again, so nothing
+is saved for it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ import torch.nn.functional as F
 from peft.tuners.lora import Linear as LoraLinear
 from torch import nn
 
-from palate.models.casts import cast
-
 TENSORS = 4
-"""How many tensors a projection has, absent ones counted."""
+"""Number of tensors of a projection, None included."""
 
 
 class Projection(NamedTuple):
@@ -26,7 +24,7 @@ class Projection(NamedTuple):
     Attributes:
         weight: W [out, in].
         bias: b [out], or None.
-        down: the adapter's A [r, in], or None where there is no adapter.
+        down: the adapter's A [r, in], or None without an adapter.
         up: the adapter's B [out, r], or None.
         scale: of the adapter.
     """
@@ -39,14 +37,14 @@ class Projection(NamedTuple):
 
     def forward(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """[T, out] from [T, in], both in `dtype`."""
-        y = F.linear(x, cast(self.weight, dtype), None if self.bias is None else cast(self.bias, dtype))
+        y = F.linear(x, self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype))
         if self.down is not None and self.up is not None:
-            y.addmm_(F.linear(x, cast(self.down, dtype)), cast(self.up, dtype).T, alpha=self.scale)
+            y.addmm_(F.linear(x, self.down.to(dtype)), self.up.to(dtype).T, alpha=self.scale)
         return y
 
     def lowered(self, grad: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
-        """What the adapter's A sees of the gradient: scale · grad B [T, r]; None where there is no adapter."""
-        return None if self.up is None else (grad @ cast(self.up, dtype)).mul_(self.scale)
+        """Gradient of the adapter's inner product x Aᵀ: scale · grad B [T, r]; None without an adapter."""
+        return None if self.up is None else (grad @ self.up.to(dtype)).mul_(self.scale)
 
     def gradients(
         self,
@@ -56,12 +54,12 @@ class Projection(NamedTuple):
         needs: Sequence[bool],
         dtype: torch.dtype,
     ) -> tuple[torch.Tensor | None, ...]:
-        """Gradients of weight, bias, A and B, each where it is needed.
+        """Gradients of weight, bias, A and B; None for those that are not needed.
 
         Args:
             grad: of the output, [T, out].
-            low: `lowered(grad)`.
-            x: the input [T, in]; may be None where only the bias trains.
+            low: `lowered(grad)`, [T, r].
+            x: the input [T, in]; may be None if only the bias trains.
             needs: which of the four train.
         """
         d_weight = grad.T @ x if needs[0] and x is not None else None
@@ -69,7 +67,7 @@ class Projection(NamedTuple):
         d_down = low.T @ x if needs[2] and low is not None and x is not None else None
         d_up = None
         if needs[3] and self.down is not None and x is not None:
-            d_up = grad.T @ F.linear(x, cast(self.down, dtype)).mul_(self.scale)
+            d_up = grad.T @ F.linear(x, self.down.to(dtype)).mul_(self.scale)
         return d_weight, d_bias, d_down, d_up
 
 
@@ -79,23 +77,23 @@ def input_gradient(
     lows: Sequence[torch.Tensor | None],
     dtype: torch.dtype,
 ) -> torch.Tensor:
-    """Gradient [T, in] of an input that all the projections read."""
-    total = grads[0] @ cast(projections[0].weight, dtype)
+    """Gradient [T, in] of the input that all projections share; grads [T, out] each, lows [T, r] each."""
+    total = grads[0] @ projections[0].weight.to(dtype)
     for grad, projection in zip(grads[1:], projections[1:], strict=True):
-        total.addmm_(grad, cast(projection.weight, dtype))
+        total.addmm_(grad, projection.weight.to(dtype))
     for low, projection in zip(lows, projections, strict=True):
         if low is not None and projection.down is not None:
-            total.addmm_(low, cast(projection.down, dtype))
+            total.addmm_(low, projection.down.to(dtype))
     return total
 
 
 def flatten(projections: Iterable[Projection]) -> list[torch.Tensor | None]:
-    """The tensors one after the other, as an autograd Function wants them."""
+    """All tensors in a flat list, as an autograd Function takes them."""
     return [tensor for part in projections for tensor in (part.weight, part.bias, part.down, part.up)]
 
 
 def unflatten(tensors: Sequence[Any], scales: Sequence[float]) -> list[Projection]:
-    """The projections again."""
+    """The inverse of `flatten`."""
     parts = []
     for number, scale in enumerate(scales):
         weight, bias, down, up = tensors[number * TENSORS : (number + 1) * TENSORS]
@@ -104,9 +102,10 @@ def unflatten(tensors: Sequence[Any], scales: Sequence[float]) -> list[Projectio
 
 
 def projection_of(module: Any) -> Projection | None:
-    """The map that calling the module computes now, or None where it is more than such a map.
+    """The map that the module computes now, or None if it is not a `Projection`.
 
-    More are: hooks, dropout before an adapter, several adapters at once, DoRA and its like, and other wrappers.
+    It is none with hooks, dropout before an adapter, several active adapters, DoRA and similar variants, or any other
+    wrapper.
     """
     if type(module) is nn.Linear:
         return None if hooked(module) else Projection(module.weight, module.bias)
@@ -131,6 +130,6 @@ def _adapted(module: Any, base: nn.Linear, adapter: str) -> Projection | None:
 
 
 def hooked(module: Any) -> bool:
-    """Whether calling the module does more than its class's forward."""
+    """Whether calling the module runs more than the forward of its class."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return any(hooks) or "forward" in module.__dict__

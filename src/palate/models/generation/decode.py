@@ -1,7 +1,7 @@
-"""Token by token: each prompt is read once for all its samples, finished rows leave the batch, nothing is copied twice.
+"""The decoding loop: each prompt is read once for all its samples, and finished rows leave the batch.
 
-Three things make transformers' own loop slow where many answers are wanted: a prompt is prefilled for every sample, the
-cache is copied whole at every token, and float32 weights are cast anew at every token under autocast.
+transformers' own loop is slow for many answers: it prefills a prompt for every sample, copies the whole cache at every
+token, and under autocast casts float32 weights again at every token.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import torch
 from torch import nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from palate.models.probe.rotary import LengthRule, forget_lengths, length_rule
+from palate.models.rotary import LengthRule, forget_lengths, length_rule
+from palate.models.upstream import base_of
 
-# Tokens by which a cache buffer grows when it is full.
+# Tokens by which a full cache buffer grows.
 _GROWTH = 64
 
 Choose = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
@@ -24,7 +25,7 @@ Choose = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
-    """A cache layer that writes new tokens into a buffer with room to spare, instead of concatenating."""
+    """A cache layer that writes new tokens into a larger buffer instead of concatenating."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -68,7 +69,7 @@ def _grown(old: torch.Tensor | None, new: torch.Tensor, length: int) -> torch.Te
 
 
 class Reader(Protocol):
-    """A model that reads a batch of prompts and then a token at a time for each row."""
+    """A model that reads a batch of prompts, then one token at a time for each row."""
 
     def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
         """Logits float32 [prompts · copies, V] of the token after each prompt, copies side by side."""
@@ -79,12 +80,12 @@ class Reader(Protocol):
         ...
 
     def keep(self, kept: torch.Tensor) -> bool:
-        """Go on with these of the rows only, int64 numbers; False where rows cannot leave."""
+        """Continue with these rows only, int64 numbers; False if rows cannot leave the batch."""
         ...
 
 
 class StockReader:
-    """The model's own forward with a cache of its own kind.
+    """The model's own forward, with the kind of cache that it uses.
 
     Args:
         model: a causal LM with its stock attention selected, in eval mode; gradient must be off.
@@ -93,10 +94,10 @@ class StockReader:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._device = next(model.parameters()).device
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._rule: LengthRule | None = length_rule(base.config)
-        # Where the config has it on, transformers computes a balancing loss too, and its mask does not fit a cache.
-        on = getattr(base.config.get_text_config(), "output_router_logits", False)
+        config = base_of(model).config
+        self._rule: LengthRule | None = length_rule(config)
+        # If the config has it on, transformers also computes a balancing loss, whose mask does not fit a cache.
+        on = getattr(config.get_text_config(), "output_router_logits", False)
         self._routers_off = {"output_router_logits": False} if on else {}
 
     def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
@@ -106,33 +107,33 @@ class StockReader:
                 raise ValueError("prompts of different lengths have different rotary positions in this model")
             forget_lengths(self._model)
         self._cache = _growing_cache(self._model)
-        # Recurrent layers have no rows to select or repeat: their batch stays what it was.
+        # Rows of recurrent layers cannot be selected or repeated: their batch stays complete.
         self._movable = all(hasattr(layer, "batch_select_indices") for layer in self._cache.layers)
         if not self._movable:
             prompts, copies = [prompt for prompt in prompts for _ in range(copies)], 1
         input_ids, self._mask = _left_padded(prompts, self._device)
         positions = (self._mask.cumsum(-1) - 1).clamp_(min=0)
         logits = self._logits(input_ids, positions)
-        self._place = positions[:, -1:]
+        self._position = positions[:, -1:]
         self._ids = input_ids
         if copies > 1:
             self._ids = self._ids.repeat_interleave(copies, 0)
             self._cache.batch_repeat_interleave(copies)
             logits, self._mask = logits.repeat_interleave(copies, 0), self._mask.repeat_interleave(copies, 0)
-            self._place = self._place.repeat_interleave(copies, 0)
+            self._position = self._position.repeat_interleave(copies, 0)
         return logits
 
     def next(self, tokens: torch.Tensor) -> torch.Tensor:
         """See Reader."""
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
-        self._place = self._place + 1
+        self._position = self._position + 1
         if self._rule is None:
-            return self._logits(tokens[:, None], self._place)
+            return self._logits(tokens[:, None], self._position)
         self._ids = torch.cat([self._ids, tokens[:, None]], dim=1)
         length = self._ids.shape[1]
         if self._rule.angles(length) == self._rule.angles(length - 1):
-            return self._logits(tokens[:, None], self._place)
-        # The angles of all tokens change with the length, so what the cache holds is no longer what they give.
+            return self._logits(tokens[:, None], self._position)
+        # The angles of all tokens change with the length, so the cached keys are no longer valid.
         self._cache = _growing_cache(self._model)
         forget_lengths(self._model)
         return self._logits(self._ids, torch.arange(length, device=self._device).expand(len(tokens), length))
@@ -141,7 +142,7 @@ class StockReader:
         """See Reader."""
         if self._movable:
             self._cache.batch_select_indices(kept)
-            self._mask, self._place, self._ids = self._mask[kept], self._place[kept], self._ids[kept]
+            self._mask, self._position, self._ids = self._mask[kept], self._position[kept], self._ids[kept]
         return self._movable
 
     def _logits(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -167,7 +168,7 @@ def decode(
     stop_ids: Sequence[int],
     choose: Choose,
 ) -> list[list[int]]:
-    """Answers to one batch of prompts, `copies` of each, in order: prompt 0's first.
+    """Answers to one batch of prompts, `copies` of each, in the order of the prompts.
 
     Args:
         reader: the model; gradient must be off.
@@ -175,7 +176,7 @@ def decode(
         copies: answers to each prompt.
         max_new_tokens: longest answer.
         stop_ids: token ids that end an answer.
-        choose: picks the next tokens from logits; rows are numbered as the answers are returned.
+        choose: picks the next tokens from logits; row numbers are those of the returned answers.
     """
     logits = reader.first(prompts, copies)
     device = logits.device
@@ -201,7 +202,7 @@ def decode(
 
 
 def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and mask [prompts, longest]; all answers begin in the same column."""
+    """Token ids and mask [prompts, longest], padded on the left: all answers begin in the same column."""
     width = max(len(prompt) for prompt in prompts)
     ids = torch.zeros((len(prompts), width), dtype=torch.long)
     mask = torch.zeros((len(prompts), width), dtype=torch.long)
@@ -212,7 +213,7 @@ def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tupl
 
 
 def _growing_cache(model: Any) -> DynamicCache:
-    """The architecture's own kind of cache, with growing buffers where its layers keep everything."""
+    """The architecture's kind of cache, with growing buffers for layers that keep all tokens."""
     cache = DynamicCache(config=model.config)
     cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
@@ -220,9 +221,9 @@ def _growing_cache(model: Any) -> DynamicCache:
 
 @contextlib.contextmanager
 def linear_weights_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Linear layers hold their weights in the autocast dtype inside, so that a token does not cast them all again.
+    """Inside, linear layers have their weights in the autocast dtype, so that they are not cast at every token.
 
-    A head that is tied to the embedding gets a copy of its own; the embedding stays as it is.
+    A head tied to the embedding gets a separate copy; the embedding is not changed.
     """
     swapped: list[tuple[Any, torch.Tensor]] = []
     try:

@@ -1,4 +1,4 @@
-"""Answers of a model: batched, sorted by length, in the run's precision, each prompt sampled by a seed of its own."""
+"""Generation: batched, sorted by length, in the run's precision, with a separate seed for each answer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from palate.models.generation.llama_step import step_decoder
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences
 from palate.models.probe.probe import TREES
-from palate.models.probe.rotary import length_rule
+from palate.models.rotary import length_rule
+from palate.models.upstream import base_of
 from palate.progress import progress
 
 BATCH_SIZE = 32
-"""Answers that are decoded at a time."""
+"""Answers decoded at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Decoding:
     Attributes:
         max_new_tokens: longest answer.
         temperature: 0 takes the likeliest token; 1 samples from the model's own distribution.
-        top_p: nucleus of the distribution that is sampled from.
+        top_p: sample from the likeliest tokens with this total probability (nucleus sampling, 1904.09751).
         seed: of the sampling.
     """
 
@@ -43,7 +44,7 @@ class Decoding:
 
 
 def sampling_seed(seed: int, *names: object) -> int:
-    """A seed that depends on a run's seed and on what is sampled (a prompt, a step, a number), and on nothing else."""
+    """A seed derived from a run's seed and the names of a sample (a prompt, a step, a number) only."""
     digest = hashlib.sha256("\0".join([str(seed), *map(str, names)]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -60,28 +61,28 @@ def generate(
 ) -> list[list[int]]:
     """One answer per prompt, in the order of the prompts.
 
-    Every answer is sampled by numbers of its own seed, so what is sampled for one prompt does not depend on which
-    others are decoded beside it (but for rounding, which may differ with the width of the batch).
+    Every answer has its own random numbers, so it does not depend on the other answers in its batch (except for
+    rounding, which may differ with the size of the batch).
 
     Args:
-        model: a causal LM, with or without the scoring forward, maybe under PEFT.
-        prompts: token ids, at least one each, ending where the answer begins; for K answers a prompt is named K
-            times, one after the other, and is then read once for all of them.
-        stop_ids: token ids that end an answer; the one that did is the answer's last.
-        batch_size: answers that are decoded at a time.
-        seeds: one for each prompt; made of `decoding.seed` and the prompt's place where absent.
+        model: a causal LM, with or without the scoring forward, possibly under PEFT.
+        prompts: token ids, at least one each, up to the start of the answer; for K answers repeat a prompt K times in
+            succession, and it is read once for all of them.
+        stop_ids: token ids that end an answer and are included in it.
+        batch_size: answers decoded at a time.
+        seeds: one for each prompt; by default derived from `decoding.seed` and the prompt's index.
 
     Returns:
         The new token ids of each answer.
 
     Raises:
-        DataError: a prompt is empty, or has more tokens or other ones than the model can read.
+        DataError: a prompt is empty, too long, or has tokens that the model does not know.
     """
     _refuse_empty(prompts)
     named = ((f"prompt {number} of {len(prompts)}", prompt) for number, prompt in enumerate(prompts, 1))
     check_sequences(model, named, new_tokens=decoding.max_new_tokens)
     if seeds is None:
-        seeds = [sampling_seed(decoding.seed, place) for place in range(len(prompts))]
+        seeds = [sampling_seed(decoding.seed, index) for index in range(len(prompts))]
     answers: list[list[int]] = [[] for _ in prompts]
     was_training = model.training
     device = next(model.parameters()).device
@@ -94,26 +95,26 @@ def generate(
             _reader(model, precision, batch_size) as reader,
             answering as made,
         ):
-            equal = length_rule(_base(model).config) is not None
-            for copies, places in _batches(prompts, batch_size, equal=equal):
+            equal = length_rule(base_of(model).config) is not None
+            for copies, indices in _batches(prompts, batch_size, equal=equal):
                 decoded = decode(
                     reader,
-                    [prompts[i] for i in places[::copies]],
+                    [prompts[i] for i in indices[::copies]],
                     copies,
                     max_new_tokens=decoding.max_new_tokens,
                     stop_ids=stop_ids,
-                    choose=_chooser(decoding, [seeds[i] for i in places], device),
+                    choose=_chooser(decoding, [seeds[i] for i in indices], device),
                 )
-                for i, ids in zip(places, decoded, strict=True):
+                for i, ids in zip(indices, decoded, strict=True):
                     answers[i] = ids
-                made.advance(len(places))
+                made.advance(len(indices))
     finally:
         model.train(was_training)
     return answers
 
 
 def _refuse_empty(prompts: Sequence[Sequence[int]]) -> None:
-    """Nothing predicts a first token: what a batch has in that place is of another prompt, or padding."""
+    """No logits predict the first token after an empty prompt."""
     for number, prompt in enumerate(prompts, 1):
         if not len(prompt):
             raise DataError(
@@ -124,7 +125,7 @@ def _refuse_empty(prompts: Sequence[Sequence[int]]) -> None:
 
 @contextlib.contextmanager
 def _reader(model: Any, precision: Precision, batch_size: int) -> Iterator[Reader]:
-    """The fast reader where the model has one, else its own forward with weights in the run's precision."""
+    """The CPU decoder if it supports the model, else the model's own forward with weights in the run's precision."""
     fast = step_decoder(model, precision.autocast, batch_size)
     if fast is not None:
         yield fast
@@ -136,10 +137,10 @@ def _reader(model: Any, precision: Precision, batch_size: int) -> Iterator[Reade
 def _batches(
     prompts: Sequence[Sequence[int]], batch_size: int, *, equal: bool = False
 ) -> Iterator[tuple[int, list[int]]]:
-    """(copies, places) of each batch: prompts of like length and equally many copies together, longest first.
+    """Copies and prompt indices of each batch: similar lengths and equal numbers of copies together, longest first.
 
     Args:
-        equal: prompts of one length only, for models whose rotary positions depend on the length.
+        equal: only prompts of equal length share a batch, because rotary positions depend on the length.
     """
     runs: list[list[int]] = []
     for i, prompt in enumerate(prompts):
@@ -147,22 +148,22 @@ def _batches(
             runs[-1].append(i)
         else:
             runs.append([i])
-    runs.sort(key=lambda places: (-len(places), -len(prompts[places[0]])))
+    runs.sort(key=lambda indices: (-len(indices), -len(prompts[indices[0]])))
     current: list[list[int]] = []
     for run in runs:
         other = bool(current) and equal and len(prompts[run[0]]) != len(prompts[current[0][0]])
         if current and (other or len(run) != len(current[0]) or (len(current) + 1) * len(run) > batch_size):
-            yield len(current[0]), [i for places in current for i in places]
+            yield len(current[0]), [i for indices in current for i in indices]
             current = []
         current.append(run)
     if current:
-        yield len(current[0]), [i for places in current for i in places]
+        yield len(current[0]), [i for indices in current for i in indices]
 
 
 def _chooser(decoding: Decoding, seeds: Sequence[int], device: torch.device) -> Choose:
-    """Greedy, or by inverting the cumulative distribution at each row's own uniform number."""
+    """Greedy, or by inverting the cumulative distribution at each row's uniform random number."""
     if not decoding.temperature:
-        return _likeliest
+        return lambda logits, *_: logits.argmax(-1)
     numbers = [
         torch.rand(decoding.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         for seed in seeds
@@ -175,18 +176,13 @@ def _chooser(decoding: Decoding, seeds: Sequence[int], device: torch.device) -> 
     return choose
 
 
-def _likeliest(logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
-    del rows, step
-    return logits.argmax(-1)
-
-
 def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, top_p: float) -> torch.Tensor:
-    """The token of each row at which the cumulative probability passes `uniform`, int64 [rows, 1].
+    """The token of each row at which the cumulative probability exceeds `uniform`, int64 [rows, 1].
 
     Args:
         scores: logits [rows, vocabulary].
         uniform: float64 [rows, 1] in [0, 1).
-        top_p: only the likeliest tokens, as many as it takes to reach this probability.
+        top_p: only the likeliest tokens up to this total probability.
     """
     probabilities = torch.softmax(scores.float(), dim=-1)
     if top_p >= 1.0:
@@ -197,7 +193,7 @@ def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, top_p: float) -> to
 
 
 def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """In two levels, so that no running sum over the whole vocabulary is formed: first the block, then the token."""
+    """int64 [rows, 1] from [rows, V]: first the block of tokens, then the token, to avoid a cumulative sum over V."""
     rows, vocabulary = probabilities.shape
     width = math.isqrt(vocabulary) + 1
     blocks = F.pad(probabilities, (0, -vocabulary % width)).view(rows, -1, width)
@@ -206,18 +202,14 @@ def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     block = torch.searchsorted(ends, target, right=True).clamp_(max=ends.shape[1] - 1)
     before = torch.where(block > 0, ends.gather(-1, (block - 1).clamp(min=0)), 0.0)
     inside = blocks[torch.arange(rows, device=block.device), block.squeeze(-1)].double().cumsum(-1)
-    place = torch.searchsorted(inside, target - before, right=True).clamp_(max=width - 1)
-    return (block * width + place).clamp_(max=vocabulary - 1)
-
-
-def _base(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    offset = torch.searchsorted(inside, target - before, right=True).clamp_(max=width - 1)
+    return (block * width + offset).clamp_(max=vocabulary - 1)
 
 
 @contextlib.contextmanager
 def stock_attention(model: Any) -> Iterator[None]:
-    """Generation has no packed layout: give the model the attention that it came with inside the context."""
-    base = _base(model)
+    """Inside, the model has its original attention: tree attention needs a packed layout."""
+    base = base_of(model)
     chosen = base.config._attn_implementation
     if chosen not in TREES:
         yield

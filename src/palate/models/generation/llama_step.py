@@ -1,11 +1,11 @@
-"""Reading prompts and writing tokens with a Llama-like model on a CPU, without transformers' modules in between.
+"""Decoding with a Llama-like model on a CPU, without calling transformers' modules.
 
-A step of decoding has few rows, so what counts is how often weights are touched and how many operations are called:
-maps that read the same input are one product, on weights that were laid out once (`models.cpu.prepacked`), and the
-samples of a prompt share its keys and values. The residual stream, norms, rotations and attention are float32.
+A decoding step has few rows, so its cost is reading weights and calling operations. Maps with the same input are one
+product, on weights in oneDNN's layout (`models.cpu.prepacked`), and the samples of a prompt share its keys and values.
+The residual stream, norms, rotations and attention are float32.
 
-A model is recognised by its parts (`models.cpu.llama_like`) and then tried: it is used only if it gives the model's
-own logits on random tokens, after the prompt and after a step. Nothing of the model is changed.
+A model is recognised by its parts (`models.cpu.llama_like`) and then tried: the decoder is used only if it gives the
+model's own logits on random tokens, after the prompt and after one step. The model itself is not changed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ import torch.nn.functional as F
 
 from palate.models.attention.cpu import Segment, tree_forward
 from palate.models.cpu import kernels
-from palate.models.cpu.layers import ATTENTION, MLP, rms_eps
-from palate.models.cpu.llama_like import base_of, recognised
+from palate.models.cpu.layers import projections, rms_eps
+from palate.models.cpu.llama_like import recognised
 from palate.models.cpu.prepacked import StepMap, step_dtype
-from palate.models.cpu.projection import Projection, projection_of
+from palate.models.cpu.projection import projection_of
 from palate.models.generation.prompt_cache import LayerCache, Slots
+from palate.models.upstream import CALL_ERRORS, base_of
 
 _TOLERANCE = 1e-4
-# Weights are held a second time, laid out anew, up to this many bytes.
+# Largest second copy of the weights, in oneDNN's layout.
 COPIED_BYTES = 2 << 30
-# Tokens of prompts that are read at a time.
+# Prompt tokens that are read at a time.
 _PREFILL_TOKENS = 4096
 
 
@@ -37,81 +38,77 @@ class _Norm(NamedTuple):
     eps: float
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """float32 [T, d] from [T, d]."""
         return kernels.rms_norm(x, kernels.rms_scale(x, self.eps), self.weight, torch.float32)
 
 
-class _Parts(NamedTuple):
-    """What a layer is made of, as it is at the moment."""
-
-    attention: tuple[Projection, ...]
-    mlp: tuple[Projection, ...]
-    norms: tuple[_Norm, _Norm]
-    scaling: float
-    head_dim: int
+def _norm(module: Any) -> _Norm:
+    return _Norm(module.weight.detach().float(), rms_eps(module) or 0.0)
 
 
 class _Layer:
-    """One decoder layer: its maps, norms and, while a batch is decoded, its keys and values."""
+    """One decoder layer: its maps and norms, and the keys and values of the current batch."""
 
-    def __init__(self, parts: _Parts, dtype: torch.dtype, *, copy: bool, rows: int) -> None:
+    def __init__(self, layer: Any, dtype: torch.dtype, *, copy: bool, rows: int) -> None:
+        found = projections(layer)
+        assert found is not None  # checked by `recognised`
+        attention, mlp = found
         ready = partial(StepMap, dtype=dtype, copy=copy, rows=rows)
-        self.qkv = ready(parts.attention[:3])
-        self.out = ready(parts.attention[3:])
-        self.gate_up = ready(parts.mlp[:2])
-        self.down = ready(parts.mlp[2:])
-        self.norms = parts.norms
-        self.scaling = parts.scaling
-        self.width = parts.head_dim
-        self.heads, self.key_heads = (len(part.weight) // parts.head_dim for part in parts.attention[:2])
+        self.qkv, self.out = ready(attention[:3]), ready(attention[3:])
+        self.gate_up, self.down = ready(mlp[:2]), ready(mlp[2:])
+        self.norms = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
+        self.scaling: float = layer.self_attn.scaling
+        self.width: int = layer.self_attn.head_dim
+        self.heads, self.key_heads = (len(part.weight) // self.width for part in attention[:2])
         self.cache = LayerCache(self.heads, self.key_heads, self.width, self.scaling)
 
     def rotated(
         self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(q [T, H, d], k [T, Hkv, d], v [T, Hkv, d]) float32 of the residual [T, width]."""
+        """float32 q [T, H, d], k and v [T, Hkv, d] of the residual x [T, width]; cos, sin [T, d]."""
         heads = self.qkv(self.norms[0](x)).float().view(len(x), -1, self.width)
         plain = heads[:, : self.heads + self.key_heads]
         half = self.width // 2
-        both = plain * cos[:, None]
+        both = plain * cos[:, None]  # q and k are rotated together
         both[..., :half].addcmul_(plain[..., half:], sin[:, None, :half], value=-1)
         both[..., half:].addcmul_(plain[..., :half], sin[:, None, half:])
         return both[:, : self.heads], both[:, self.heads :], heads[:, self.heads + self.key_heads :]
 
     def finish(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        """The residual after both halves, from attention's result [T, H · d]."""
+        """The residual [T, width] after the layer, from x [T, width] and attention's result [T, H · d]."""
         x = x + self.out(attended)
         gate, up = self.gate_up(self.norms[1](x)).chunk(2, dim=-1)
         return x + self.down(kernels.swiglu(gate, up))
 
 
 class StepDecoder:
-    """A model ready to decode one batch after the other; holds a copy of its weights as they are now.
+    """A `decode.Reader` with a copy of the model's current weights, for one batch after another.
 
     Args:
         model: a causal LM that `recognised` accepts.
         dtype: of matrix products.
-        copy: whether weights may be held a second time.
-        rows: answers that are decoded at a time.
+        copy: whether a second copy of the weights is allowed.
+        rows: answers decoded at a time.
     """
 
     def __init__(self, model: Any, dtype: torch.dtype, *, copy: bool, rows: int) -> None:
         base = base_of(model)
-        trunk = base.model
-        self._embedding = trunk.embed_tokens.weight
-        self._rotary = trunk.rotary_emb
-        self._layers = [_Layer(_parts(layer), dtype, copy=copy, rows=rows) for layer in trunk.layers]
-        self._norm = _norm(trunk.norm)
+        decoder = base.model
+        self._embedding = decoder.embed_tokens.weight
+        self._rotary = decoder.rotary_emb
+        self._layers = [_Layer(layer, dtype, copy=copy, rows=rows) for layer in decoder.layers]
+        self._norm = _norm(decoder.norm)
         head = projection_of(base.lm_head)
-        assert head is not None  # `recognised` says so
+        assert head is not None  # checked by `recognised`
         self._head = StepMap([head], dtype, copy=copy, rows=rows)
         self._slots = Slots(0, 1)
-        self._places = torch.zeros(0, dtype=torch.long)
+        self._positions = torch.zeros(0, dtype=torch.long)
 
     def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
-        """Read the prompts; logits of the token after each, float32 [prompts · copies, V], copies side by side."""
+        """See Reader."""
         with torch.autocast("cpu", enabled=False):
             self._slots = Slots(len(prompts), copies)
-            self._places = torch.tensor([len(prompt) for prompt in prompts]).repeat_interleave(copies)
+            self._positions = torch.tensor([len(prompt) for prompt in prompts]).repeat_interleave(copies)
             longest = max(map(len, prompts))
             for layer in self._layers:
                 layer.cache.begin(self._slots, [len(prompt) for prompt in prompts], longest)
@@ -119,26 +116,26 @@ class StepDecoder:
             return self._logits(torch.cat(last)).repeat_interleave(copies, 0)
 
     def keep(self, kept: torch.Tensor) -> bool:
-        """Go on with these of the present rows only, int64 numbers."""
-        self._places = self._places[kept]
+        """See Reader."""
+        self._positions = self._positions[kept]
         moved, prompts = self._slots.keep(kept)
         for layer in self._layers:
             layer.cache.keep(moved, prompts)
         return True
 
     def next(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits float32 [rows, V] after one more token for each row, int64 [rows]."""
+        """See Reader."""
         with torch.autocast("cpu", enabled=False):
             x = self._embedded(tokens)
-            cos, sin = self._angles(self._places)
+            cos, sin = self._angles(self._positions)
             for layer in self._layers:
                 q, k, v = layer.rotated(x, cos, sin)
                 x = layer.finish(x, layer.cache.attend(q, k, v, self._slots))
-            self._places = self._places + 1
+            self._positions = self._positions + 1
             return self._logits(x)
 
     def _read(self, prompts: Sequence[Sequence[int]], chunk: range) -> torch.Tensor:
-        """Hidden states [prompts of the chunk, width] after the last token; keys and values go to the cache."""
+        """Hidden states [prompts of the chunk, width] at the last tokens; stores keys and values in the cache."""
         lengths = [len(prompts[i]) for i in chunk]
         ends = torch.tensor(lengths).cumsum(0)
         parts = [Segment(int(end) - n, int(end), (int(end) - n,) * 2) for n, end in zip(lengths, ends, strict=True)]
@@ -155,9 +152,9 @@ class StepDecoder:
     def _embedded(self, tokens: torch.Tensor) -> torch.Tensor:
         return F.embedding(tokens, self._embedding).float()
 
-    def _angles(self, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin [T, d] at these positions, by the model's own module."""
-        cos, sin = self._rotary(torch.empty(0), places[None])
+        cos, sin = self._rotary(torch.empty(0), positions[None])
         return cos[0], sin[0]
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
@@ -165,20 +162,20 @@ class StepDecoder:
 
 
 def step_decoder(model: Any, autocast: torch.dtype | None, rows: int) -> StepDecoder | None:
-    """A decoder of this model as it is now, or None where the model's own forward has to be called.
+    """A decoder with the model's current weights, or None if the model's own forward must be used.
 
-    Gradient must be off, the model in eval mode with an attention that takes a mask.
+    Gradient must be off, and the model in eval mode with an attention that takes a mask.
 
     Args:
-        model: a causal LM, maybe under PEFT.
+        model: a causal LM, possibly under PEFT.
         autocast: dtype of the run's matrix products; None for float32.
-        rows: answers that are decoded at a time.
+        rows: answers decoded at a time.
     """
     if not recognised(model):
         return None
     parameters = list(base_of(model).parameters())
     size = sum(p.numel() for p in parameters)
-    # The trial is in float32: of weights of another kind, and of weights with adapters, it holds a copy of its own.
+    # The trial is in float32: weights of another dtype, or with adapters, need a copy for it.
     derived = base_of(model) is not model or any(p.dtype != torch.float32 for p in parameters)
     if derived and size * torch.float32.itemsize > COPIED_BYTES:
         return None
@@ -193,27 +190,8 @@ def step_decoder(model: Any, autocast: torch.dtype | None, rows: int) -> StepDec
     return StepDecoder(model, dtype, copy=copy, rows=rows)
 
 
-def _parts(layer: Any) -> _Parts:
-    attention, mlp = layer.self_attn, layer.mlp
-    return _Parts(
-        tuple(_projections(getattr(attention, name) for name in ATTENTION)),
-        tuple(_projections(getattr(mlp, name) for name in MLP)),
-        (_norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)),
-        attention.scaling,
-        attention.head_dim,
-    )
-
-
-def _projections(modules: Iterable[Any]) -> list[Projection]:
-    return [part for part in map(projection_of, modules) if part is not None]
-
-
-def _norm(module: Any) -> _Norm:
-    return _Norm(module.weight.detach().float(), rms_eps(module) or 0.0)
-
-
 def _gives_the_models_logits(decoder: StepDecoder, model: Any, autocast: torch.dtype | None) -> bool:
-    """Two prompts of random tokens, read and gone on with, beside the model's own forward, in float32 where it can."""
+    """Compares the logits of two random prompts, and after one more token, with the model's own forward."""
     generator = torch.Generator().manual_seed(0)
     vocabulary = base_of(model).model.embed_tokens.num_embeddings
     ids = torch.randint(vocabulary, (2, 8), generator=generator)
@@ -221,16 +199,15 @@ def _gives_the_models_logits(decoder: StepDecoder, model: Any, autocast: torch.d
     mask[1, :3] = 0
     positions = (mask.cumsum(-1) - 1).clamp_(min=0)
     dtypes = {p.dtype for p in base_of(model).parameters()}
-    # accelerate wraps the forward of a model that trains in autocast, whose rounding would hide what is compared.
+    # accelerate wraps a trained model's forward in autocast, whose rounding would hide differences.
     own = getattr(model, "_original_forward", model)
-    # Weights of several dtypes are multiplied under autocast only.
+    # Weights of several dtypes can be multiplied under autocast only.
     mixed = autocast is not None and len(dtypes) > 1
     try:
         with torch.autocast("cpu", dtype=autocast, enabled=mixed):
             whole = own(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
             ours = decoder.first([ids[0, :-1].tolist(), ids[1, 3:-1].tolist()], 1), decoder.next(ids[:, -1])
-    # A model of another make may refuse this call in any way it likes; it then decodes by its own forward.
-    except Exception:
+    except CALL_ERRORS:  # its forward takes other arguments: it decodes by that forward
         return False
     tolerance = (_TOLERANCE if dtypes == {torch.float32} else 0.05) * float(whole.abs().max())
     return all(
@@ -240,7 +217,7 @@ def _gives_the_models_logits(decoder: StepDecoder, model: Any, autocast: torch.d
 
 
 def _chunks(prompts: Sequence[Sequence[int]]) -> Iterable[range]:
-    """Consecutive prompts of no more than _PREFILL_TOKENS together, at least one each."""
+    """Ranges of consecutive prompts with at most _PREFILL_TOKENS together, at least one prompt each."""
     start, tokens = 0, 0
     for i, prompt in enumerate(prompts):
         if i > start and tokens + len(prompt) > _PREFILL_TOKENS:

@@ -1,4 +1,4 @@
-"""Keys and values of a batch whose rows share prompts: a prompt's are held and read once for all its samples."""
+"""Keys and values of a batch whose rows share prompts: a prompt's are stored and read once for all its samples."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import torch
 
-# Tokens by which a buffer of answers grows when it is full.
+# Tokens by which a full buffer grows.
 _GROWTH = 64
 
 
 class Slots:
-    """Which places of a [prompts, copies] grid the present rows have; rows that ended leave holes.
+    """Cells of the present rows in a [prompts, copies] grid; finished rows leave holes.
 
     Args:
-        prompts: how many.
+        prompts: number of prompts.
         copies: samples of each.
     """
 
@@ -24,7 +24,7 @@ class Slots:
         self._grid: torch.Tensor | None = None
 
     def spread(self, x: torch.Tensor) -> torch.Tensor:
-        """[prompts · copies, …] from [rows, …]; a hole repeats some row."""
+        """[prompts · copies, …] from [rows, …]; holes repeat some row."""
         return x if self._grid is None else x[self._grid]
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
@@ -32,11 +32,11 @@ class Slots:
         return x if self._grid is None else x[self._rows]
 
     def keep(self, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Go on with these of the rows, in a grid that is as small as its fullest prompt allows.
+        """Continue with these rows only (int64 numbers), in the smallest grid that holds them.
 
         Returns:
-            For each place of the new grid the old place that moves there, int64 [prompts, copies], and the old
-            numbers of the prompts that stay.
+            For each cell of the new grid the old cell that moves there, int64 [prompts, copies], and the old numbers of
+            the remaining prompts.
         """
         old = self._rows[kept]
         prompt = old // self.copies
@@ -46,8 +46,7 @@ class Slots:
         self._rows = prompt * self.copies + number
         grid = (counts.cumsum(0) - counts)[:, None].repeat(1, self.copies).flatten()
         grid[self._rows] = torch.arange(len(old))
-        full = len(old) == self.prompts * self.copies
-        self._grid = None if full else grid
+        self._grid = None if len(old) == self.prompts * self.copies else grid
         return old[grid].view(self.prompts, self.copies), stay
 
 
@@ -65,9 +64,9 @@ class LayerCache:
         self._repeat, self._key_heads, self._width, self._scaling = heads // key_heads, key_heads, width, scaling
 
     def begin(self, slots: Slots, lengths: Sequence[int], longest: int) -> None:
-        """Make room for prompts of these lengths."""
+        """Allocate buffers for prompts of these lengths."""
         shape = (slots.prompts, self._key_heads)
-        # Turned, because the score of a query is a sum over the width.
+        # Keys are stored transposed, as the product with queries reads them.
         self._prompt_keys = torch.zeros(*shape, self._width, longest)
         self._prompt_values = torch.zeros(*shape, longest, self._width)
         beyond = torch.arange(longest) >= torch.tensor(lengths)[:, None]
@@ -88,12 +87,12 @@ class LayerCache:
         if len(prompts) < len(self._prompt_keys):
             self._prompt_keys, self._prompt_values = self._prompt_keys[prompts], self._prompt_values[prompts]
             self._padding = None if self._padding is None else self._padding[prompts]
-        place = moved % self._keys.shape[2], prompts[:, None]
-        self._keys = self._keys.transpose(1, 2)[place[1], place[0]].transpose(1, 2).contiguous()
-        self._values = self._values.transpose(1, 2)[place[1], place[0]].transpose(1, 2).contiguous()
+        cell = prompts[:, None], moved % self._keys.shape[2]
+        self._keys = self._keys.transpose(1, 2)[cell].transpose(1, 2).contiguous()
+        self._values = self._values.transpose(1, 2)[cell].transpose(1, 2).contiguous()
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, slots: Slots) -> torch.Tensor:
-        """Append one token to each row, and attend to its prompt and its own tokens.
+        """Append one token to each row and compute its attention to the prompt and its own tokens.
 
         Args:
             q: [rows, H, d], rotated.
@@ -103,12 +102,13 @@ class LayerCache:
         Returns:
             [rows, H · d].
         """
+        # P prompts, C copies, Hkv key heads with G query heads each, of width d.
         p, c, h, g, d = slots.prompts, slots.copies, self._key_heads, self._repeat, self._width
         self._append(slots.spread(k).view(p, c, h, d), slots.spread(v).view(p, c, h, d))
         query = slots.spread(q).reshape(p, c, h, g, d).transpose(1, 2).contiguous()
         longest = self._prompt_keys.shape[-1]
-        shared = query.view(p * h, c * g, d)
-        scores = self._prompt_scores(shared, self._prompt_keys.view(p * h, d, longest))
+        # All copies of a prompt are queries of one product, so its keys are read once.
+        scores = self._prompt_scores(query.view(p * h, c * g, d), self._prompt_keys.view(p * h, d, longest))
         own_query = query.view(p * h * c, g, d)
         keys = self._keys.view(p * h * c, -1, d)[:, : self._length]
         own = torch.baddbmm(query.new_empty(1), own_query, keys.transpose(1, 2), beta=0, alpha=self._scaling)
@@ -120,7 +120,7 @@ class LayerCache:
         return slots.gather(out.view(p, h, c, g * d).transpose(1, 2).reshape(p * c, h * g * d))
 
     def _prompt_scores(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        """[P · Hkv, copies · G, longest], −∞ beyond a prompt's end."""
+        """Scaled scores [P · Hkv, copies · G, longest], −∞ beyond a prompt's end; query [P · Hkv, copies · G, d]."""
         if self._padding is None:
             return torch.baddbmm(query.new_empty(1), query, keys, beta=0, alpha=self._scaling)
         shape = len(self._padding), self._key_heads, query.shape[1], keys.shape[-1]

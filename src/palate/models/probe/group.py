@@ -1,7 +1,7 @@
-"""What the load probe scores: random tokens that cross every length at which a model changes what it computes.
+"""The probe's input: random tokens that cross every length at which a model changes its computation.
 
-- an attention window: by a prompt that is longer, or, where that would be slow, with the window narrowed meanwhile;
-- limits of rotary positions: by a second group whose positions begin just below them, so that few tokens suffice.
+- Attention windows: the prompt is longer than the window; a wide window is narrowed during the probe.
+- Limits of rotary positions: the positions of a second group begin just below them, so that few tokens suffice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from palate.models.probe.rotary import length_rule, rope_parameters
+from palate.models.rotary import length_rule, rope_parameters
 from palate.text.batch import Batch, pack, pad
 from palate.text.encode import EncodedCompletion, EncodedGroup
 
@@ -25,11 +25,11 @@ _LONGEST_WINDOW, _NARROW = 256, 6
 
 @dataclass(frozen=True, slots=True)
 class ProbeGroups:
-    """A group at the beginning, and maybe one beyond the limits of rotary positions.
+    """A group at position 0, and optionally one beyond the limits of rotary positions.
 
     Attributes:
         group: three completions of different lengths.
-        beyond: one completion of the same kind; None where positions have no limit that it could cross.
+        beyond: one completion; None if positions have no limit to cross.
         offset: first position of `beyond`.
     """
 
@@ -42,11 +42,11 @@ class ProbeGroups:
         return [self.group] if self.beyond is None else [self.group, self.beyond]
 
     def within(self) -> ProbeGroups:
-        """Without what lies beyond a limit."""
+        """Without the group beyond a limit."""
         return ProbeGroups(self.group)
 
     def rows(self, device: torch.device) -> list[Batch]:
-        """Each completion with its prompt as a batch of its own."""
+        """One batch for each completion with its prompt."""
         rows = [pad([replace(self.group, completions=(one,))]) for one in self.group.completions]
         if self.beyond is not None:
             rows.append(self._shifted(pad([self.beyond]), 0, 0))
@@ -59,7 +59,7 @@ class ProbeGroups:
         return self._shifted(pack(self.groups), 0, self.group.packed_tokens).to(device)
 
     def with_another_prompt(self) -> ProbeGroups:
-        """The same completions after prompts in the reverse order, up to the last token."""
+        """The same completions after prompts in reverse order, except for the last token."""
 
         def other(group: EncodedGroup) -> EncodedGroup:
             return replace(group, prompt_ids=np.append(group.prompt_ids[-2::-1], group.prompt_ids[-1:]))
@@ -67,7 +67,7 @@ class ProbeGroups:
         return replace(self, group=other(self.group), beyond=None if self.beyond is None else other(self.beyond))
 
     def joined(self, gradient: torch.Tensor) -> list[torch.Tensor]:
-        """The gradient [rows, width, H] of padded rows as that of a packed row's parts: a prompt's are added up."""
+        """The gradient [rows, width, H] of padded rows by parts of a packed row; a prompt's gradients are summed."""
         parts: list[torch.Tensor] = []
         first = 0
         for group in self.groups:
@@ -78,22 +78,22 @@ class ProbeGroups:
         return parts
 
     def parts(self, gradient: torch.Tensor) -> list[torch.Tensor]:
-        """A packed row's gradient [1, T, H], cut where prompts and completions end."""
+        """A packed row's gradient [1, T, H], split into prompts and completions."""
         sizes = [n for group in self.groups for n in (len(group.prompt_ids), *(len(c.ids) for c in group.completions))]
         return list(torch.split(gradient[0], sizes))
 
     def _shifted(self, batch: Batch, row: int, column: int) -> Batch:
-        """The batch with the positions of `beyond` moved, from this row and column on."""
+        """The batch with the positions of `beyond` shifted, from this row and column on."""
         if self.beyond is not None:
             batch.position_ids[row:, column:] += self.offset
         return batch
 
 
 def probe_groups(model: Any) -> ProbeGroups:
-    """Groups that cross what the model's config names: attention windows, and limits of rotary positions."""
+    """Groups that cross the attention windows and the limits of rotary positions in the model's config."""
     text = model.config.get_text_config()
     random = np.random.default_rng(0)
-    # Low ids are often special tokens with meanings of their own.
+    # Low ids are often special tokens, which some models treat differently.
     low = min(64, text.vocab_size // 2)
 
     def group(prompt: int, *completions: int) -> EncodedGroup:
@@ -106,7 +106,7 @@ def probe_groups(model: Any) -> ProbeGroups:
     window = max([0, *(value for _, value in _windows(text) if value <= _LONGEST_WINDOW)])
     found = group(_PROMPT + window, *_COMPLETIONS)
     limit = _rotary_limit(text) if _may_change_with_length(model) else None
-    # Within every limit, or the first group would cross it as well.
+    # A limit within the first group is crossed by that group.
     if limit is None or limit <= found.longest_row:
         return ProbeGroups(found)
     return ProbeGroups(found, group(_BEYOND, _BEYOND), limit - _BEYOND)
@@ -114,7 +114,7 @@ def probe_groups(model: Any) -> ProbeGroups:
 
 @contextlib.contextmanager
 def narrow_windows(model: Any) -> Iterator[None]:
-    """Inside, attention windows that are too wide to be crossed quickly are narrow: masks are made from the config."""
+    """Inside, attention windows that are too wide to cross quickly are narrow: masks follow the config."""
     text = model.config.get_text_config()
     wide = {name: value for name, value in _windows(text) if value > _LONGEST_WINDOW}
     try:
@@ -132,14 +132,14 @@ def _windows(text: Any) -> list[tuple[str, int]]:
 
 
 def _may_change_with_length(model: Any) -> bool:
-    """Whether the config names a length for its rotary positions, or the code is not transformers' own."""
+    """Whether the config names a length for its rotary positions, or the code is not from transformers."""
     text = model.config.get_text_config()
     named = any("original_max_position_embeddings" in one for one in rope_parameters(text))
     return named or length_rule(model.config) is not None or not type(model).__module__.startswith("transformers.")
 
 
 def _rotary_limit(text: Any) -> int | None:
-    """The largest of the lengths that the config's rotary positions name; None without rotary positions."""
+    """The largest length in the config of the rotary positions; None without rotary positions."""
     parameters = list(rope_parameters(text))
     if not parameters:
         return None

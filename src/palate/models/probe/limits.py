@@ -1,4 +1,4 @@
-"""What a model cannot take at all: positions and token ids for which it has no weights."""
+"""Positions and token ids for which a model has no weights."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 
 from palate.errors import DataError
-from palate.models.probe.rotary import rope_parameters
+from palate.models.rotary import rope_parameters
+from palate.models.upstream import base_of
 from palate.text.encode import EncodedGroup
 
 _POSITIONS = re.compile(r"(wpe|position|pos_enc|pos_emb)")
-# OPT's table has two rows more than positions, others are padded a little.
+# OPT's table has two more rows than positions; others are padded a little.
 _SPARE = 8
 
 
 def position_limit(model: Any) -> int | None:
-    """Tokens of the longest sequence that a table of positions covers (GPT-2, OPT, GPT-J …); None without a table."""
+    """Length of a table of positions (GPT-2, OPT, GPT-J …); None without a table."""
     config = model.config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None)
     if not isinstance(limit, int) or any(True for _ in rope_parameters(config)):
@@ -30,17 +31,17 @@ def position_limit(model: Any) -> int | None:
 
 
 def trained_length(model: Any) -> int | None:
-    """Tokens of the longest sequence that the config was made for; None where it names none."""
+    """The longest sequence, in tokens, according to the config; None if it names none."""
     found = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return found if isinstance(found, int) and found > 0 else None
 
 
 def token_rows(model: Any) -> int:
-    """How many token ids the model can read and, with a language model's head, score."""
+    """Number of token ids that the model can read and, with a language model's head, score."""
     rows, width = model.get_input_embeddings().weight.shape
     head = model.get_output_embeddings()
     weight = getattr(head, "weight", None)
-    # A quantised head's weight has another shape, and PEFT's wrapper of a tied one other attributes.
+    # A quantised head's weight has another shape, and PEFT's wrapper of a tied head has no weight.
     if weight is None or weight.dim() != 2 or weight.shape[1] != width:
         return int(rows)
     return int(min(rows, weight.shape[0]))
@@ -50,13 +51,13 @@ def check_sequences(model: Any, rows: Iterable[tuple[str, Sequence[int]]], *, ne
     """Refuse sequences that the model cannot read, before it reads any.
 
     Args:
-        rows: what a person calls each, and its token ids.
-        new_tokens: that are generated after it.
+        rows: a name for messages, and the token ids, of each row.
+        new_tokens: tokens to generate after each row.
 
     Raises:
         DataError: names the first row with a token id that has no embedding, or that is too long.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     known, limit = token_rows(base), position_limit(base)
     for name, ids in rows:
         highest = int(np.max(ids)) if len(ids) else 0

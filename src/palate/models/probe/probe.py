@@ -1,9 +1,8 @@
 """A probe at load: does this architecture compute the same in a packed row as in separate rows?
 
-Reading an architecture's code cannot answer that for every model there is; scoring a few random tokens both ways can.
-What is compared: values and their gradients, of sequences within and beyond the lengths at which a model changes what
-it computes (`models.probe.group`). A difference is judged against what another prompt would change: in a model whose
-outputs are nearly uniform a leak between completions is as small as its outputs are.
+It scores a few random tokens both ways, because that works for every architecture, and compares values and gradients of
+sequences within and beyond the lengths at which a model changes its computation (`models.probe.group`). Differences are
+relative to the effect of another prompt: if a model's outputs are nearly uniform, a leak between completions is small.
 """
 
 from __future__ import annotations
@@ -22,11 +21,12 @@ from palate.errors import ModelError
 from palate.models.attention.flex import FLEX, flex_tree_attention
 from palate.models.attention.tree import TREE, tree_attention
 from palate.models.probe.group import ProbeGroups, narrow_windows, probe_groups
-from palate.models.probe.rotary import LengthRule, forget_lengths
+from palate.models.rotary import LengthRule, forget_lengths
 from palate.models.score import Head, dense_logps, head_of, install
+from palate.models.upstream import CALL_ERRORS, first_line
 from palate.text.batch import Batch
 
-# registered name → how a packed row's attention is computed
+# Registered name → attention function of packed rows.
 TREES: Mapping[str, Callable[..., Any]] = {TREE: tree_attention, FLEX: flex_tree_attention}
 
 T = TypeVar("T")
@@ -37,13 +37,13 @@ Score = Callable[[Batch], torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What the probe found.
+    """Result of the probe.
 
     Attributes:
-        packed: True where tree attention in a packed row equals separate rows.
-        reason: why not, in a few words; empty where packed.
+        packed: True if tree attention in a packed row equals separate rows.
+        reason: why not, in a few words; empty if packed.
         head: the head transform that equals the model's own logits.
-        difference: the largest |Δ log π| seen between packed and separate rows; inf where packed could not run.
+        difference: the largest |Δ log π| between packed and separate rows; inf if packed rows could not run.
     """
 
     packed: bool
@@ -54,12 +54,12 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """Rounding moves values by far less than this, a leaked or lost token by far more.
+    """Limits far above rounding errors and far below the effect of a leaked or lost token.
 
     Attributes:
         absolute: of a log-probability.
-        values: as a share of what another prompt changes.
-        gradients: as a share of a gradient's norm.
+        values: relative to the effect of another prompt.
+        gradients: relative to a gradient's norm.
     """
 
     absolute: float
@@ -67,8 +67,8 @@ class Tolerance:
     gradients: float
 
 
-# Parts of the names of layer kinds that are recurrent or convolve: in a model that was just initialised what leaks
-# through them may be smaller than rounding, and it grows as the model trains.
+# Parts of the names of recurrent and convolutional layer kinds. In a freshly initialised model a leak through them may
+# be smaller than rounding, and it grows as the model trains.
 _MIXING = ("conv", "linear", "mamba", "recurrent")
 
 
@@ -77,19 +77,19 @@ def tolerance_of(dtype: torch.dtype) -> Tolerance:
 
 
 def probe(model: Any, *, want_packed: bool = True, tree: str = TREE, longest: int | None = None) -> Probe:
-    """Score random groups by tree and by separate rows, and the head against the model's own logits.
+    """Score random groups packed and in separate rows, and compare the head with the model's own logits.
 
-    Leaves the model with the scoring forward installed and, where `packed`, the tree attention selected; the name of
-    its own attention is then its `stock_attention`.
+    Leaves the model with the scoring forward installed and, if `packed`, tree attention selected; the name of its own
+    attention is then in `stock_attention`.
 
     Args:
         model: a causal LM of transformers, unwrapped, in its final dtype and on its device.
-        want_packed: False skips the tree and keeps the padded path.
-        tree: which of `TREES` computes packed rows.
-        longest: tokens of the longest sequence that will be scored, where that is known.
+        want_packed: False skips the tree and uses padded rows.
+        tree: the member of `TREES` for packed rows.
+        longest: tokens of the longest sequence that will be scored, if known.
 
     Raises:
-        ModelError: the model's scores of a row change with the rows beside it, however they are arranged.
+        ModelError: the model's scores of a row depend on other rows in any arrangement.
     """
     head = head_of(model)
     install(model, head)
@@ -105,20 +105,17 @@ def probe(model: Any, *, want_packed: bool = True, tree: str = TREE, longest: in
         logps: torch.Tensor = model(**batch.model_inputs()).logps
         return logps
 
-    def use(one: Head) -> None:
-        install(model, one)
-
     with probing(model):
         trial = Trial(model, longest)
         trial.measure(stock)
-        head = trial.settle(score, use, [head, replace(head, stock=True)])
+        head = trial.settle(score, lambda one: install(model, one), [head, replace(head, stock=True)])
         reason = trial.try_tree(score, tree) if want_packed else "attention: padded was asked for"
     return Probe(not reason, reason, head, trial.difference)
 
 
 @contextlib.contextmanager
 def probing(model: Any) -> Iterator[None]:
-    """Inside, the model has no dropout, no parameter takes a gradient, and wide attention windows are narrow."""
+    """Inside, the model is in eval mode, no parameter takes a gradient, and wide attention windows are narrow."""
     was_training = model.training
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
@@ -134,15 +131,15 @@ def probing(model: Any) -> Iterator[None]:
 
 
 class Trial:
-    """A few random sequences, scored one at a time by the model's own forward, and then in every other way.
+    """A few random sequences, scored one at a time by the model's own forward, then padded and packed.
 
     Args:
         model: with its scoring forward.
-        longest: tokens of the longest sequence that will be scored, where that is known.
+        longest: tokens of the longest sequence that will be scored, if known.
 
     Attributes:
         groups: the sequences.
-        difference: the largest difference seen between packed and separate rows; inf where packed could not run.
+        difference: the largest difference between packed and separate rows; inf if packed rows could not run.
     """
 
     def __init__(self, model: Any, longest: int | None) -> None:
@@ -157,16 +154,16 @@ class Trial:
         self._gradient: list[torch.Tensor] | None = None
 
     def _crosses(self) -> bool:
-        """Whether sequences may be longer than the model's rotary angles stay the same."""
+        """Whether sequences may be long enough to change the model's rotary angles."""
         rule: LengthRule | None = self._model.length_rule
         return rule is None or self._longest is None or self._longest > rule.limits[0]
 
     @torch.no_grad()
     def measure(self, stock: Score) -> None:
-        """Values of each row alone, and what another prompt would change in them.
+        """Values of each row alone, and the effect of another prompt on them.
 
         Args:
-            stock: of a padded batch, by the model's own forward.
+            stock: scores a padded batch by the model's own forward.
         """
         values = []
         for row in self.groups.rows(self._device):
@@ -177,13 +174,18 @@ class Trial:
         self._scale = float((other - self._expected).norm())
 
     def settle(self, score: Score, use: Callable[[T], None], choices: Sequence[T]) -> T:
-        """The first choice with which padded rows give what each row gives alone; rows are kept apart if need be.
+        """The first choice with which padded rows give the values of separate rows; a `LengthRule` is set if needed.
+
+        Args:
+            score: scores any batch by the scoring forward.
+            use: applies a choice to the model.
+            choices: in order of preference.
 
         Raises:
             ModelError: there is none.
         """
         if not self._expected.isfinite().all():
-            return choices[0]  # nothing can be compared: the first step names the rows whose loss is not finite
+            return choices[0]  # nothing to compare; the first training step names the rows with a non-finite loss
         reason = ""
         for rule in (self._model.length_rule, LengthRule("rows", (0,), each=True)):
             self._model.length_rule = rule
@@ -191,26 +193,27 @@ class Trial:
                 use(choice)
                 try:
                     values, gradient = _with_gradient(self._model, self.groups.padded(self._device), score)
-                except AttributeError:  # the decoder of this architecture is not where it is in others
+                except AttributeError:  # this architecture's decoder has another name
                     continue
-                # In half precision rounding is all that differs here: packing is what may leak.
+                # In half precision these differences are rounding; only packed rows are held to the relative limit.
                 reason = self._unequal(values, self._tolerance.values if self._tolerance.absolute < 0.1 else math.inf)
                 if not reason:
                     self._gradient = None if gradient is None else self.groups.joined(gradient)
                     return choice
         raise ModelError(
-            f"{type(self._model).__name__}: its scores of a row change with the rows beside it "
-            f"({reason or 'no decoder'}), so no batch of it can be trusted"
+            f"{type(self._model).__name__}: its scores of a row depend on other rows of the batch "
+            f"({reason or 'no decoder'}), so palate cannot score it"
         )
 
     def try_tree(self, score: Score, tree: str = TREE) -> str:
-        """Score the groups packed, and keep tree attention if that gives what separate rows gave.
+        """Score the groups packed, and keep tree attention if values and gradients are those of separate rows.
 
         Args:
-            score: of any batch, by the scoring forward.
-            tree: which of `TREES` is tried.
+            score: scores any batch by the scoring forward.
+            tree: the member of `TREES` to try.
 
-        Returns the reason why not, empty where it does.
+        Returns:
+            Why tree attention cannot be used; empty if it can.
         """
         model = self._model
         reason = mixes_tokens(model)
@@ -220,10 +223,10 @@ class Trial:
             reason = "its scores of random tokens are not finite"
         if reason:
             return reason
-        # Generation goes back to it: not every architecture has one of another name, or the same scores from that.
+        # Generation uses the stock attention, by the name that this model came with.
         model.stock_attention = model.config._attn_implementation
         calls = 0
-        backward = tree != FLEX or self._device.type != "cpu"  # where FlexAttention has none, and no run trains with it
+        backward = tree != FLEX or self._device.type != "cpu"  # FlexAttention has no backward on a CPU
         try:
             model.set_attn_implementation(tree)
             with _counting(tree) as counter:
@@ -231,9 +234,9 @@ class Trial:
             calls = counter[0]
             self.difference = float((values - self._expected).abs().max())
             reason = self._unequal(values, self._tolerance.values) or self._other_gradient(gradient)
-        # Any architecture may break in its own way on a mask that is no tensor; the padded path is the answer to all.
-        except Exception as error:
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        # An architecture may fail on a mask that is no tensor, or be refused by `tree_attention`; rows are then padded.
+        except (ModelError, *CALL_ERRORS) as error:
+            reason = f"{type(error).__name__}: {first_line(error)}"
         if not reason and calls == 0:
             reason = "its attention does not dispatch through transformers' attention interface"
         if reason:
@@ -241,23 +244,23 @@ class Trial:
         return reason
 
     def _unequal(self, values: torch.Tensor, limit: float) -> str:
-        """Why the values are not those of separate rows; empty where they are.
+        """Why the values are not those of separate rows; empty if they are.
 
         Args:
-            limit: of the difference, as a share of what another prompt changes.
+            limit: of the difference, relative to the effect of another prompt.
         """
         difference = float((values - self._expected).abs().max())
         if difference <= 4 * torch.finfo(torch.float32).eps * float(self._expected.abs().max()):
-            return ""  # their last digits
+            return ""  # rounding
         if not difference <= self._tolerance.absolute:
             return f"a batch and separate rows differ by {difference:.3g} in log-probability"
         share = float((values - self._expected).norm()) / max(self._scale, 1e-12)
         if not share <= limit:
-            return f"a batch and separate rows differ by {share:.2%} of what another prompt changes"
+            return f"a batch and separate rows differ by {share:.2%} of the effect of another prompt"
         return ""
 
     def _other_gradient(self, gradient: torch.Tensor | None) -> str:
-        """Why gradients in packed rows are not those of padded rows, part by part; empty where they are."""
+        """Why gradients in packed rows are not those of padded rows, part by part; empty if they are."""
         if gradient is None or self._gradient is None:
             return ""
         for ours, theirs in zip(self.groups.parts(gradient), self._gradient, strict=True):
@@ -268,7 +271,7 @@ class Trial:
 
 
 def mixes_tokens(model: Any) -> str:
-    """Why a model mixes neighbouring tokens outside of attention, which a packed row cannot keep apart; else empty."""
+    """Why a packed row would leak: the model mixes neighbouring tokens outside attention; empty if it does not."""
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or [])
     found = sorted(kind for kind in kinds if any(part in kind for part in _MIXING))
     if found:
@@ -282,9 +285,9 @@ def mixes_tokens(model: Any) -> str:
 def _with_gradient(
     model: Any, batch: Batch, score: Score, *, backward: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """A batch's values, and the gradient of their weighted sum by the embedded tokens, [rows, T, H].
+    """A batch's values, and the gradient of their weighted sum with respect to the embedded tokens [rows, T, H].
 
-    None in place of the gradient where the batch was not embedded as a whole, or `backward` is False.
+    The gradient is None if the batch was not embedded in one call, or `backward` is False.
     """
     if not backward:
         with torch.no_grad():
@@ -300,7 +303,7 @@ def _with_gradient(
     try:
         with torch.enable_grad():
             values = score(batch)
-            # Unequal weights, so that errors do not cancel, and because a layer norm's outputs sum to 0.
+            # Unequal weights: errors do not cancel, and the sum of a layer norm's outputs would always be 0.
             flat = values.flatten(1) if values.dim() > 1 else values[:, None]
             total = _unequal_weights(len(flat), flat) @ flat @ _unequal_weights(flat.shape[1], flat)
             gradient = torch.autograd.grad(total, embedded)[0].float() if len(embedded) == 1 else None
@@ -310,13 +313,13 @@ def _with_gradient(
 
 
 def _unequal_weights(count: int, like: torch.Tensor) -> torch.Tensor:
-    """Numbers between 1 and 2, no two of them equal, [count]."""
+    """Different numbers between 1 and 2, [count]."""
     return (1.0 + torch.arange(count, device=like.device) * 0.618 % 1.0).to(like.dtype)
 
 
 @contextlib.contextmanager
 def _counting(tree: str) -> Iterator[list[int]]:
-    """Counts the calls of our attention function while the probe runs."""
+    """Inside, counts the calls of the tree attention function."""
     calls = [0]
 
     def counted(*args: Any, **kwargs: Any) -> Any:

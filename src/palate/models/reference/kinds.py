@@ -1,40 +1,38 @@
-"""The reference is what does not train: four kinds behind one call.
+"""The reference: the model that does not train. Four kinds with one interface.
 
-| kind     | what answers                                                        | memory                 |
+| kind     | what scores                                                         | memory                 |
 |----------|---------------------------------------------------------------------|------------------------|
-| adapter  | the base model, under the disabled adapter                          | none                   |
-| copy     | the model with frozen copies of only the parameters that train      | the trainable share    |
+| adapter  | the base model, with the adapter disabled                           | none                   |
+| copy     | the model with frozen copies of only the trained parameters         | the trained parameters |
 | model    | a separate model                                                    | a model                |
-| none     | nothing, for objectives that need none                              | none                   |
+| none     | nothing, for objectives without a reference                         | none                   |
 
-Stored values stand in front of any of them (`models.reference.stored`): then a copy is not even made.
+Stored values can replace any of them (`models.reference.stored`); then no copy is made.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from palate.errors import ModelError
 from palate.models.precision import Precision
-from palate.models.score import TokenLogps
+from palate.models.score import TokenLogps, score
 from palate.models.trunk import TrunkCache
 from palate.text.batch import Batch
 
-T = TypeVar("T")
-
 
 class Reference(Protocol):
-    """Log-probabilities under the model that does not move.
+    """Log-probabilities under the reference model.
 
     Attributes:
         kind: `adapter`, `copy`, `model` or `none`.
-        identity: content hash of the weights that it scores with.
-        is_start: True where the reference is the policy as it starts, so that margins are 0 at step 0.
+        identity: content hash of its weights.
+        is_start: True if the reference is the policy as it starts, so that margins are 0 at step 0.
     """
 
     kind: str
@@ -42,7 +40,7 @@ class Reference(Protocol):
     is_start: bool
 
     def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
-        """Score a step's micro-batches, without gradient; one call a step, so that switching costs once."""
+        """Score a step's micro-batches without gradient; one call per step, so that weights are switched once."""
         ...
 
     def active(self) -> contextlib.AbstractContextManager[nn.Module]:
@@ -50,109 +48,75 @@ class Reference(Protocol):
         ...
 
     def release(self) -> None:
-        """Training is about to start: let go of what only the start needed."""
+        """Called before the first training step: free what only the start needed."""
         ...
 
 
-class _Scoring:
-    """What the live kinds share: the one scorer, under the run's autocast, without gradient."""
+class _LiveReference:
+    """Shared by the live kinds: scoring by `models.score` under the run's autocast, without gradient."""
 
-    def __init__(self, precision: Precision, device: torch.device, trunk: TrunkCache | None = None) -> None:
+    kind: str
+    is_start = True
+
+    def __init__(
+        self, model: Any, precision: Precision, device: torch.device, identity: str, trunk: TrunkCache | None = None
+    ) -> None:
+        self.model = model
+        self.identity = identity
         self._precision = precision
         self._device = device
         self._trunk = trunk
+
+    def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
+        with self.active() as model:
+            return self._score(model, batches)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        with evaluating(self.model):
+            yield self.model
+
+    def release(self) -> None:
+        """A live reference is needed until the end."""
 
     def _score(self, call: Callable[..., TokenLogps], batches: Sequence[Batch]) -> list[TokenLogps]:
         with torch.no_grad(), self._precision.context(self._device):
             return [TokenLogps(score(call, batch, self._trunk).logps.float()) for batch in batches]
 
-    def release(self) -> None:
-        """A live reference is needed to the end."""
 
-
-def score(call: Callable[..., T], batch: Batch, trunk: TrunkCache | None) -> T:
-    """One forward pass; what frozen layers compute is taken from the trunk, or left there for the next pass."""
-    if not trunk:
-        return call(**batch.model_inputs())
-    run = trunk.run(batch)
-    output = call(**batch.model_inputs(), trunk=run)
-    trunk.keep(batch, run)
-    return output
-
-
-class PolicyAtStart(_Scoring):
-    """The policy itself, before its first step: what fills a store, so that no copy is needed."""
+class PolicyAtStart(_LiveReference):
+    """The policy itself before its first step: fills a store, so that no copy is needed."""
 
     kind = "start"
-    is_start = True
-
-    def __init__(
-        self,
-        policy: nn.Module,
-        precision: Precision,
-        device: torch.device,
-        identity: str,
-        trunk: TrunkCache | None = None,
-    ) -> None:
-        super().__init__(precision, device, trunk)
-        self.identity = identity
-        self.policy = policy
-
-    def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
-        with self.active() as model:
-            return self._score(model, batches)
-
-    @contextlib.contextmanager
-    def active(self) -> Iterator[nn.Module]:
-        with evaluating(self.policy):
-            yield self.policy
 
 
-class AdapterOff(_Scoring):
+class AdapterOff(_LiveReference):
     """The base model under the policy's disabled adapter."""
 
     kind = "adapter"
-    is_start = True
-
-    def __init__(self, policy: Any, precision: Precision, device: torch.device, identity: str) -> None:
-        super().__init__(precision, device)
-        self._policy = policy
-        self.identity = identity
-
-    def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
-        with self.active() as model:
-            return self._score(model, batches)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[nn.Module]:
-        with evaluating(self._policy), self._policy.disable_adapter():
-            yield self._policy
+        with evaluating(self.model), self.model.disable_adapter():
+            yield self.model
 
 
-class FrozenCopy(_Scoring):
-    """The policy's own modules, with frozen copies in place of the parameters that train.
+class FrozenCopy(_LiveReference):
+    """The policy's own modules, with frozen copies in place of the trained parameters.
 
-    Copies of weights that only linear layers use are kept in the autocast dtype: autocast would cast them to it at
-    every use, so the values are the same and half the memory is saved. A weight tied to an embedding is not cast.
+    Copies of weights that only linear layers use are stored in the autocast dtype: autocast would cast them at every
+    use, so the values are the same in half the memory. A weight tied to an embedding is not cast.
     """
 
     kind = "copy"
-    is_start = True
 
     def __init__(
-        self,
-        policy: nn.Module,
-        precision: Precision,
-        device: torch.device,
-        identity: str,
-        trunk: TrunkCache | None = None,
+        self, model: Any, precision: Precision, device: torch.device, identity: str, trunk: TrunkCache | None = None
     ) -> None:
-        super().__init__(precision, device, trunk)
-        self.identity = identity
-        self._policy = policy
-        linear_only = _linear_only(policy)
+        super().__init__(model, precision, device, identity, trunk)
+        linear_only = _linear_only(model)
         self.copies: dict[str, torch.Tensor] = {}
-        for name, parameter in policy.named_parameters():
+        for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 copy = parameter.detach().clone()
                 if precision.autocast is not None and id(parameter) in linear_only:
@@ -160,32 +124,25 @@ class FrozenCopy(_Scoring):
                 self.copies[name] = copy
 
     def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
+        # functional_call reads the copies in their own dtype, where `active` would widen them first.
         def call(**inputs: Any) -> TokenLogps:
-            return torch.func.functional_call(self._policy, self.copies, kwargs=inputs)  # type: ignore[no-any-return]
+            return torch.func.functional_call(self.model, self.copies, kwargs=inputs)  # type: ignore[no-any-return]
 
-        with evaluating(self._policy):
+        with evaluating(self.model):
             return self._score(call, batches)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[nn.Module]:
-        """The policy's parameters point at the copies inside the context; used to generate, never to train."""
-        parameters = dict(self._policy.named_parameters())
-        live = {name: parameters[name].data for name in self.copies}
-        try:
-            for name, copy in self.copies.items():
-                parameters[name].data = copy.to(live[name].dtype)
-            with evaluating(self._policy):
-                yield self._policy
-        finally:
-            for name, data in live.items():
-                parameters[name].data = data
+        """The policy with the copies as its parameters inside the context; for generation, never for training."""
+        with swapped(self.model, self.copies), evaluating(self.model):
+            yield self.model
 
 
-class SeparateModel(_Scoring):
-    """A model of its own, loaded from `ref_model`.
+class SeparateModel(_LiveReference):
+    """A separate model, loaded from `ref_model`.
 
     Attributes:
-        reload: reads the same model again, for whoever needs it after this one is gone; None where nobody can.
+        reload: loads the same model again, to use it after this one was freed; None if it cannot be loaded again.
     """
 
     kind = "model"
@@ -200,22 +157,13 @@ class SeparateModel(_Scoring):
         is_start: bool,
         reload: Callable[[], nn.Module] | None = None,
     ) -> None:
-        super().__init__(precision, device)
-        self.model = model.eval().requires_grad_(False)
-        self.identity = identity
+        super().__init__(model.eval().requires_grad_(False), precision, device, identity)
         self.is_start = is_start
         self.reload = reload
 
-    def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
-        return self._score(self.model, batches)
-
-    @contextlib.contextmanager
-    def active(self) -> Iterator[nn.Module]:
-        yield self.model
-
 
 def _linear_only(model: nn.Module) -> set[int]:
-    """ids of the parameters that nothing but plain linear layers use."""
+    """ids of the parameters that only plain linear layers use."""
     linear: set[int] = set()
     other: set[int] = set()
     for module in model.modules():
@@ -226,7 +174,7 @@ def _linear_only(model: nn.Module) -> set[int]:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, the model has no dropout, whatever it trains with."""
+    """Inside, the model is in eval mode, without dropout."""
     training = model.training
     if training:
         model.eval()
@@ -237,8 +185,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             model.train()
 
 
+@contextlib.contextmanager
+def swapped(model: nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Inside, the named parameters have these values, in their own dtype and on their own device."""
+    parameters = dict(model.named_parameters())
+    live = {name: parameters[name].data for name in values}
+    try:
+        for name, value in values.items():
+            parameters[name].data = value.to(live[name])
+        yield
+    finally:
+        for name, data in live.items():
+            parameters[name].data = data
+
+
 def check_separate(policy: nn.Module, reference: Reference) -> None:
-    """Refuse a reference that shares storage with a parameter that trains: it would move with the policy.
+    """Refuse a reference that shares storage with a trained parameter: it would change with the policy.
 
     Raises:
         ModelError: names the shared parameter.

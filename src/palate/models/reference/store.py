@@ -1,8 +1,8 @@
-"""Reference log-probabilities on disk, keyed by what was scored: they outlive a change of anything else.
+"""Reference log-probabilities on disk, keyed by the scored tokens.
 
-A value belongs to (weights, precision) and to a group's token ids and trained mask, never to a position in a dataset.
-So a file serves any learning rate, β, loss, seed, adapter, row order, and a dataset with rows added. It holds
-token-level values, because some objectives weigh tokens.
+A value belongs to weights and precision and to a group's token ids and trained mask, not to a position in a dataset. So
+a file is valid for any learning rate, β, loss, seed, adapter and row order, and after rows were added. It has a value
+for each token, because some objectives weight tokens.
 
 One file per reference, in safetensors: `keys` uint8 [N, 16], `lengths` int64 [N], `logps` float32 [Σ lengths].
 """
@@ -23,10 +23,11 @@ from safetensors.numpy import save
 
 from palate.artifacts import write_bytes
 from palate.errors import ArtifactError
+from palate.models.upstream import first_line
 from palate.text.encode import EncodedGroup
 
 _FORMAT = "palate reference log-probabilities 2"
-# Its identities covered weights alone: values of a model with another sliding window looked the same.
+# Its identities were hashes of weights only: a model with another sliding window had the same.
 _BEFORE = "palate reference log-probabilities 1"
 
 
@@ -55,7 +56,7 @@ class ReferenceStore:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], identity: str) -> ReferenceStore:
-        """Read a file, or begin an empty store where there is none.
+        """Read a file, or create an empty store if there is none.
 
         Raises:
             ArtifactError: the file is damaged, is something else, or belongs to another reference.
@@ -80,7 +81,7 @@ class ReferenceStore:
                 tensors = {name: file.get_tensor(name) for name in ("keys", "lengths", "logps")}
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise ArtifactError(
-                f"{self.path}: the reference cache is damaged ({str(error).splitlines()[0]}); delete it, it is rebuilt"
+                f"{self.path}: the reference cache is damaged ({first_line(error)}); delete it, it is rebuilt"
             ) from error
         if facts.get("identity") != self.identity:
             raise ArtifactError(
@@ -101,19 +102,19 @@ class ReferenceStore:
         return key in self._values
 
     def get(self, key: bytes) -> npt.NDArray[np.float32]:
-        """float32 [trained tokens of the group], completions one after the other."""
+        """float32 [trained tokens of the group], in the order of its completions."""
         return self._values[key]
 
     def put(self, key: bytes, logps: npt.NDArray[np.float32]) -> None:
         self._values[key] = np.asarray(logps, dtype=np.float32)
 
     def missing(self, groups: Iterable[EncodedGroup]) -> list[EncodedGroup]:
-        """The groups that have no values yet, each content once."""
+        """The groups without values, each content once."""
         wanted: Mapping[bytes, EncodedGroup] = {group_key(group): group for group in groups}
         return [group for key, group in wanted.items() if key not in self._values]
 
     def gather(self) -> None:
-        """Exchange values between ranks, so that each has them all. Nothing happens in a single process."""
+        """Exchange values between ranks, so that each has all of them; does nothing in a single process."""
         if not dist.is_initialized():
             return
         parts: list[dict[bytes, npt.NDArray[np.float32]]] = [{} for _ in range(dist.get_world_size())]

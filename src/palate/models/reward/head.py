@@ -20,7 +20,7 @@ from palate.errors import ModelError
 from palate.models.attention.tree import TREE
 from palate.models.probe.limits import token_rows
 from palate.models.probe.probe import Probe, Trial, probing
-from palate.models.probe.rotary import apart, length_rule
+from palate.models.rotary import forward_by_length, length_rule
 from palate.models.score import Head
 from palate.models.trunk import TrunkRun
 from palate.text.batch import Batch, Layout
@@ -150,7 +150,9 @@ def _reward_forward(
 def _states_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
     """Hidden states [C, H] at places [C] of the flattened batch."""
     base = model.base_model
-    return apart(model, lambda **given: base(**given, use_cache=False).last_hidden_state, inputs).flatten(0, 1)[index]
+    return forward_by_length(model, lambda **given: base(**given, use_cache=False).last_hidden_state, inputs).flatten(
+        0, 1
+    )[index]
 
 
 def _states(model: Any, batch: Batch) -> torch.Tensor:

@@ -16,11 +16,11 @@ from palate.data.formats.rows import read_tools
 from palate.errors import ModelError
 from palate.models.load import load_model, load_tokenizer, resolve_name
 from palate.models.precision import FP32, Precision, default_device
-from palate.models.probe.rotary import forget_lengths, length_rule
 from palate.models.reward.head import give_pad_token
-from palate.models.save import quiet
+from palate.models.rotary import forget_lengths, length_rule
 from palate.models.tuning.trainable import merge_adapter
 from palate.models.tuning.vocabulary import add_tokens_of
+from palate.models.upstream import quiet
 from palate.records import Demonstration, Dropped, Message, Messages
 from palate.text.encode import encode_record
 from palate.text.template import Template, load_template

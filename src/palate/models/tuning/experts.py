@@ -14,26 +14,26 @@ from palate.text.batch import Batch
 
 @dataclass(frozen=True, slots=True)
 class RouterBalance:
-    """How unevenly experts are used, E · Σ_e f_e · P_e, for each group by itself.
+    """How unevenly experts are used, E · Σ_e f_e · P_e, for each group separately.
 
-    f_e is how often expert e is among a token's first k, P_e its mean probability, over a group's rows (prompt and
-    completion) and all layers. transformers takes the same over whole batches; over groups it does not depend on how a
-    step is split into passes, and equals TRL's at one pair a batch.
+    f_e is the share of tokens with expert e among their top k, P_e its mean probability, over a group's rows (prompt
+    and completion) and all layers. transformers computes the same over whole batches; per group it does not depend on
+    how a step is split into passes, and equals TRL's with one pair per batch.
 
     Attributes:
-        coefficient: of the term in the loss.
-        top_k: experts that a token is sent to.
+        coefficient: factor of the term in the loss.
+        top_k: experts per token.
     """
 
     coefficient: float
     top_k: int
 
     def loss(self, router_logits: Sequence[torch.Tensor], batch: Batch) -> torch.Tensor:
-        """float32 [G], at least top_k up to rounding where experts are used evenly.
+        """float32 [G]; top_k is the minimum, for evenly used experts.
 
         Args:
-            router_logits: of each layer with experts, [tokens of the batch, E].
-            batch: whose padding does not count, and whose shared prompts count once for each completion.
+            router_logits: one tensor for each layer with experts, [tokens of the batch, E].
+            batch: padding does not count, and a shared prompt counts once for each completion.
         """
         weights, owner = token_weights(batch)
         groups = len(batch.groups)
@@ -52,7 +52,7 @@ class RouterBalance:
 
 
 def token_weights(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """(how often a token counts, its group) for the tokens of the flattened batch: float32 [T] and int64 [T]."""
+    """Weight and group of each token of the flattened batch: float32 [T] and int64 [T]."""
     device = batch.input_ids.device
     if batch.layout is None:
         width = batch.input_ids.shape[1]
@@ -71,14 +71,14 @@ def has_experts(model: Any) -> bool:
 
 
 def router_balance(model: Any, coefficient: float | None) -> tuple[RouterBalance | None, str]:
-    """The term of a causal LM or reward model, and why there is none.
+    """The term of a causal LM or reward model, or the reason why there is none.
 
     Args:
         model: unwrapped, with the scoring forward.
-        coefficient: None for what the model's config says, where it has `output_router_logits` on, as in TRL.
+        coefficient: None for the model's own, if its config has `output_router_logits` on, as in TRL.
 
     Returns:
-        The term and an empty reason, or None and the reason; None and an empty one where no term is wanted.
+        The term and an empty reason, or None and the reason; None and an empty reason if no term is wanted.
     """
     config = model.config.get_text_config()
     if coefficient is None:

@@ -1,4 +1,4 @@
-"""Names of a model's modules: those that a config may name, and the routers of a mixture of experts."""
+"""Module names: checking those in a config, linear layers, and the routers of a mixture of experts."""
 
 from __future__ import annotations
 
@@ -13,21 +13,26 @@ _SHOWN = 20
 _EXPERTS = ("w1", "w2", "w3", "gate_proj", "up_proj", "down_proj")
 
 
+def names_module(name: str, path: str) -> bool:
+    """Whether the name is a module's path or the end of it."""
+    return path == name or path.endswith(f".{name}")
+
+
 def check_module_names(model: nn.Module, key: str, names: Sequence[str], *, linear: bool = False) -> None:
-    """Refuse names that no module has; a name stands for every module whose path ends in it.
+    """Refuse names that no module has.
 
     Args:
         key: of the config, for the message.
-        linear: list the linear layers as what may be named, and not every module.
+        linear: list only the linear layers in the message.
 
     Raises:
-        ConfigError: with the unknown names, and those that there are.
+        ConfigError: with the unknown names and the existing ones.
     """
     paths = [path for path, _ in model.named_modules(remove_duplicate=False) if path]
-    # PEFT finds experts whose weights are one tensor by the names that they have in checkpoints.
+    # PEFT finds fused experts by their names in checkpoints.
     if any(path.endswith("experts.gate_up_proj") for path, _ in model.named_parameters()):
         paths += _EXPERTS
-    unknown = [name for name in names if not any(path == name or path.endswith(f".{name}") for path in paths)]
+    unknown = [name for name in names if not any(names_module(name, path) for path in paths)]
     if not unknown:
         return
     found = linear_names(model) if linear else sorted({_last(path) for path in paths if not _last(path).isdigit()})
@@ -39,9 +44,8 @@ def check_module_names(model: nn.Module, key: str, names: Sequence[str], *, line
 
 
 def linear_names(model: nn.Module) -> list[str]:
-    """The last parts of the names of the linear layers, the LM head's not among them."""
-    get_head = getattr(model, "get_output_embeddings", None)
-    head = get_head() if get_head is not None else None
+    """The last parts of the linear layers' names, without the LM head and routers."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None  # type: ignore[operator]
     routers = set(router_names(model))
     return sorted(
         {
@@ -53,7 +57,7 @@ def linear_names(model: nn.Module) -> list[str]:
 
 
 def router_names(model: nn.Module) -> list[str]:
-    """Paths of the modules that choose a token's experts: those beside a module named `experts`, and router classes."""
+    """Paths of modules that choose a token's experts: gates next to a module named `experts`, and router classes."""
     found: list[str] = []
     for path, module in model.named_modules():
         if "router" in type(module).__name__.lower() and any(True for _ in module.parameters(recurse=False)):
@@ -65,7 +69,7 @@ def router_names(model: nn.Module) -> list[str]:
 
 
 def lora_notice(model: nn.Module) -> str:
-    """What LoRA adapts in a mixture of experts, and what it leaves as it is."""
+    """Notice on the modules that LoRA adapts in a mixture of experts, and those that it does not."""
     adapted = {path.partition(".lora_A")[0] for path, _ in model.named_parameters() if ".lora_A." in path}
     routers = sorted({_last(path) for path in router_names(model)})
     frozen = "" if any("experts" in path.split(".") for path in adapted) else " and the experts"

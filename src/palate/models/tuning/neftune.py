@@ -1,4 +1,4 @@
-"""NEFTune (2310.05914): uniform noise on the token embeddings while a model trains, and at no other time."""
+"""NEFTune (2310.05914): uniform noise on the token embeddings during training."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from palate.text.batch import Batch
 class EmbeddingNoise:
     """Adds noise from U(−1, 1) · α / √(L · d) to each embedding of d numbers, inside `on`.
 
-    L is the number of tokens of the sequence: of the prompt and its answer, whatever else is in the packed row. In a
-    group of several answers it is that of the longest one, so that chosen and rejected get noise of the same size,
-    and the prompt that they share gets it once in a packed row.
+    L is the length of the sequence, prompt and completion, not of the packed row. In a group it is that of the longest
+    completion, so that chosen and rejected get noise of the same size and their shared prompt gets it once.
 
-    The noise comes from torch's generator, as dropout does: a step that is scored twice (`training.coupled`) and a run
-    that is resumed get the same numbers again.
+    The noise comes from torch's generator, as dropout does: a step that is scored twice (`training.coupled`) and a
+    resumed run get the same numbers.
 
     Args:
-        model: with what trains already chosen; its embedding may be wrapped by PEFT.
+        model: with its trained parameters chosen; the embedding may be wrapped by PEFT.
         alpha: α, above 0.
     """
 
@@ -34,7 +33,7 @@ class EmbeddingNoise:
 
     @contextlib.contextmanager
     def on(self, batch: Batch) -> Iterator[None]:
-        """Forward passes of this batch are noisy inside the context."""
+        """Inside, forward passes of this batch get noise."""
         self._lengths = sequence_lengths(batch)
         try:
             yield
@@ -42,7 +41,7 @@ class EmbeddingNoise:
             self._lengths = None
 
     def _add(self, module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
-        """[rows, T, d]"""
+        """Forward hook of the embedding: output [rows, T, d]."""
         del module, inputs
         if self._lengths is None:
             return output

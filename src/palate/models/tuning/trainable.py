@@ -1,4 +1,4 @@
-"""What of a model trains: everything, low-rank adapters, an adapter that goes on, or the last layers."""
+"""Choose the trained parameters: all of them, LoRA adapters, an existing adapter, or some of the layers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from palate.errors import ConfigError, ModelError
-from palate.models.save import quiet
-from palate.models.tuning.module_names import check_module_names, linear_names, router_names
+from palate.models.tuning.module_names import check_module_names, linear_names, names_module, router_names
 from palate.models.tuning.vocabulary import adapter_rows, embedding_modules, enlarge_embedding, whole_modules
+from palate.models.upstream import first_line, quiet
 
-
-def train_all(model: nn.Module) -> nn.Module:
-    """Full fine-tuning."""
-    model.requires_grad_(True)
-    return model
+TASKS = {"lm": "CAUSAL_LM", "reward": "SEQ_CLS"}
+"""PEFT's task for each head."""
 
 
 def add_lora(
@@ -36,18 +33,23 @@ def add_lora(
     whole: Sequence[str] = (),
     task: str = "CAUSAL_LM",
 ) -> nn.Module:
-    """Freeze the model and add LoRA matrices (2106.09685) to its linear layers; the head is none of them.
+    """Freeze the model and add LoRA matrices (2106.09685) to its linear layers, except the head.
 
     Args:
-        target: `all` for every linear layer but the routers of a mixture of experts, or the names of the modules.
-        whole: names of modules that train as a whole beside the matrices and are saved with them. An embedding and a
-            head that are tied stay tied: they train as one.
-        task: PEFT's name of what the model does; with `SEQ_CLS` the scalar head trains as a whole.
+        target: `all` for every linear layer but the routers of a mixture of experts, or module names.
+        whole: names of modules that train completely and are saved with the adapter. A tied embedding and head stay
+            tied: they train as one.
+        dora: 2402.09353.
+        rslora: 2312.03732.
+        task: PEFT's task type; with `SEQ_CLS` the scalar head trains completely.
     """
     modules = whole_modules(model, whole, target)
-    ties = bool(modules) and _ties_embeddings(model) and any(name in whole for name in embedding_modules(model))
+    ties = False
+    if modules and any(name in whole for name in embedding_modules(model)):
+        head: Any = model.get_output_embeddings()  # type: ignore[operator]
+        ties = head is not None and head.weight is model.get_input_embeddings().weight  # type: ignore[operator]
     if target == "all" and router_names(model):
-        target = linear_names(model)  # PEFT's own "all-linear" takes the routers, too
+        target = linear_names(model)  # PEFT's "all-linear" includes the routers
     elif target != "all":
         target = [target] if isinstance(target, str) else list(target)
         check_module_names(model, "lora_target", target, linear=True)
@@ -60,7 +62,7 @@ def add_lora(
         use_rslora=rslora,
         modules_to_save=modules or None,
         ensure_weight_tying=ties,
-        # GPT-2's linear layers keep their weights transposed.
+        # GPT-2's linear layers store their weights transposed.
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type=task,
     )
@@ -68,21 +70,16 @@ def add_lora(
         with quiet():
             return get_peft_model(model, config)  # type: ignore[no-any-return]
     except ValueError as error:
-        raise ConfigError(f"lora_target: {str(error).splitlines()[0]}") from error
-
-
-def _ties_embeddings(model: Any) -> bool:
-    head = model.get_output_embeddings()
-    return head is not None and head.weight is model.get_input_embeddings().weight
+        raise ConfigError(f"lora_target: {first_line(error)}") from error
 
 
 def continue_adapter(model: nn.Module, adapter: str, *, task: str = "CAUSAL_LM") -> nn.Module:
-    """Load an earlier adapter and go on training it."""
+    """Load an earlier adapter and continue training it."""
     return _load_adapter(model, adapter, task, trainable=True)  # type: ignore[no-any-return]
 
 
 def merge_adapter(model: nn.Module, adapter: str, *, task: str = "CAUSAL_LM") -> nn.Module:
-    """Fold an earlier adapter into the weights."""
+    """Merge an earlier adapter into the weights."""
     return _load_adapter(model, adapter, task, trainable=False).merge_and_unload()  # type: ignore[no-any-return]
 
 
@@ -102,13 +99,13 @@ def _load_adapter(model: nn.Module, adapter: str, task: str, *, trainable: bool)
                 return _with_new_head(model, adapter, config)
             return PeftModel.from_pretrained(model, adapter, is_trainable=trainable, config=config)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"{adapter}: the adapter could not be loaded: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{adapter}: the adapter could not be loaded: {first_line(error)}") from error
 
 
 def _with_new_head(model: nn.Module, adapter: str, config: Any) -> Any:
-    """A language model's adapter where a reward model starts: it has no scalar head, so the model's own stays.
+    """A language model's adapter on a reward model, whose scalar head is kept: the adapter has none.
 
-    A vocabulary head that the adapter brings along is left out: a reward model has none.
+    A vocabulary head in the adapter is ignored: a reward model has none.
     """
     paths = [path for path, _ in model.named_modules()]
     whole = [name for name in config.modules_to_save or () if any(path.endswith(name) for path in paths)]
@@ -121,14 +118,14 @@ def _with_new_head(model: nn.Module, adapter: str, config: Any) -> Any:
 
 
 def train_last_layers(model: Any, layers: int, extra_modules: Sequence[str] = ()) -> nn.Module:
-    """Freeze all but the last decoder layers (or the first, of a negative number) and the named modules.
+    """Freeze everything but the last decoder layers (or the first, if negative) and the named modules.
 
-    A tied LM head that is named is untied first, and the config says so, else loading would tie it again.
+    If a tied LM head is named, it is untied first; the config records it, or loading would tie it again.
 
     Args:
-        layers: how many of the last decoder layers train; -n for the first n.
-        extra_modules: module names such as `lm_head`, `norm` or `embed_tokens`; a name stands for every module that
-            ends in it.
+        layers: number of trained layers at the end; -n for the first n.
+        extra_modules: module names such as `lm_head`, `norm` or `embed_tokens`; a name selects every module whose path
+            ends with it.
 
     Raises:
         ConfigError: more layers than there are, or a name that no module has.
@@ -143,8 +140,8 @@ def train_last_layers(model: Any, layers: int, extra_modules: Sequence[str] = ()
     for layer in stack[len(stack) - layers :] if layers > 0 else stack[:-layers]:
         layer.requires_grad_(True)
     for name in extra_modules:
-        named = [m for full, m in model.named_modules() if full == name or full.endswith(f".{name}")]
-        own = [m for m in named if any(True for _ in m.parameters())]
+        named = [module for path, module in model.named_modules() if names_module(name, path)]
+        own = [module for module in named if any(True for _ in module.parameters())]
         if name == "lm_head" and not own:
             own = [model.get_output_embeddings()]
         if not own:
@@ -155,7 +152,7 @@ def train_last_layers(model: Any, layers: int, extra_modules: Sequence[str] = ()
 
 
 def untie_head(model: Any) -> None:
-    """Give the LM head weights of its own, equal to the embedding's."""
+    """Give the LM head its own copy of the embedding's weights."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if head.weight is embedding.weight:
         head.weight = nn.Parameter(embedding.weight.detach().clone())
@@ -167,7 +164,7 @@ def decoder_layers(model: Any) -> nn.ModuleList:
     """The decoder's stack of layers.
 
     Raises:
-        ModelError: no module list of that length is there.
+        ModelError: the model has no module list of that length.
     """
     count = model.config.get_text_config().num_hidden_layers
     for module in model.modules():
@@ -177,20 +174,20 @@ def decoder_layers(model: Any) -> nn.ModuleList:
 
 
 def final_norm_trains(model: Any) -> bool:
-    """Whether the norm between the last layer and the head is among what trains."""
+    """Whether the norm between the last layer and the head trains."""
     decoder = model.get_decoder()
     last = [m for m in decoder.children() if "norm" in type(m).__name__.lower()]
     return any(p.requires_grad for m in last for p in m.parameters())
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(trainable, all) parameters; a tied one counts once."""
+    """Numbers of trainable and of all parameters; a tied one counts once."""
     parameters = list({id(p): p for p in model.parameters()}.values())
     return sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters)
 
 
 def upcast_trainable(model: nn.Module) -> None:
-    """Master weights in float32: what an optimiser updates must not be rounded to bf16 between steps."""
+    """Convert trained weights to float32: small updates would be lost in bf16."""
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
             parameter.data = parameter.data.float()

@@ -1,4 +1,4 @@
-"""New tokens: a tokenizer gains them, and a model gains an embedding row for each."""
+"""New tokens: added to the tokenizer, with an embedding row for each in the model."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from palate.errors import ConfigError, ModelError
-from palate.models.save import quiet
-from palate.models.tuning.module_names import check_module_names
+from palate.models.tuning.module_names import check_module_names, names_module
+from palate.models.upstream import quiet
 
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
 
 
 def add_tokens(tokenizer: PreTrainedTokenizerBase, plain: Sequence[str], special: Sequence[str]) -> list[str]:
-    """Give the tokenizer new tokens, and return lines about them.
+    """Add new tokens to the tokenizer, and return notices about them.
 
     Args:
-        plain: tokens of ordinary text; decoding shows them.
-        special: tokens of markup; decoding leaves them out.
+        plain: tokens of ordinary text, which decoding shows.
+        special: tokens of markup, which decoding omits.
     """
     lines = []
     for kind, tokens in (("tokens", plain), ("special tokens", special)):
@@ -39,9 +39,9 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, plain: Sequence[str], special
 
 
 def add_tokens_of(tokenizer: PreTrainedTokenizerBase, folders: Sequence[str]) -> int:
-    """Give the tokenizer the tokens that the tokenizers in these folders have beyond it; returns how many.
+    """Add the extra tokens of the tokenizers in these folders, and return how many were added.
 
-    An adapter that was trained with new tokens is saved with the tokenizer that has them.
+    An adapter that was trained with new tokens is saved with its tokenizer.
 
     Raises:
         ModelError: the folders disagree about the id of a token.
@@ -52,27 +52,27 @@ def add_tokens_of(tokenizer: PreTrainedTokenizerBase, folders: Sequence[str]) ->
             continue
         with quiet():
             other = AutoTokenizer.from_pretrained(folder)
-        new = {place: token for place, token in other.added_tokens_decoder.items() if place >= len(tokenizer)}
-        for place in sorted(new):
-            tokenizer.add_tokens([new[place]], special_tokens=new[place].special)
-            if tokenizer.convert_tokens_to_ids(new[place].content) != place:
+        new = [(number, token) for number, token in other.added_tokens_decoder.items() if number >= len(tokenizer)]
+        for number, token in sorted(new, key=lambda item: item[0]):
+            tokenizer.add_tokens([token], special_tokens=token.special)
+            if tokenizer.convert_tokens_to_ids(token.content) != number:
                 raise ModelError(
-                    f"{folder}: its token {new[place].content} has the id {place}, which is not the next one of the "
+                    f"{folder}: its token {token.content} has the id {number}, which is not the next one of the "
                     f"model's tokenizer ({len(tokenizer)} tokens); the adapter was trained on another model"
                 )
     return len(tokenizer) - before
 
 
 def embedding_rows(model: Any) -> int:
-    """How many tokens the model has an embedding for."""
+    """Number of rows of the input embedding."""
     return int(model.get_input_embeddings().weight.shape[0])
 
 
 def enlarge_embedding(model: Any, rows: int) -> int:
     """Give the embedding and the LM head at least `rows` rows, and return how many are new.
 
-    Each new row is the mean of the old ones, so no new token is more probable than an average one, and the same model
-    enlarged twice is the same model.
+    Each new row is the mean of the old ones, so a new token is as probable as an average one, and the result does not
+    depend on chance.
     """
     before = embedding_rows(model)
     if rows <= before:
@@ -97,7 +97,7 @@ def embedding_modules(model: Any) -> list[str]:
 
 
 def adapter_rows(folder: Path) -> int:
-    """How many rows the embedding has that is saved with an adapter; 0 where none is."""
+    """Rows of the embedding that is saved with an adapter; 0 without one."""
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         rows = [
             file.get_slice(name).get_shape()[0]
@@ -108,10 +108,9 @@ def adapter_rows(folder: Path) -> int:
 
 
 def whole_modules(model: nn.Module, names: Sequence[str], lora_target: str | Sequence[str]) -> list[str]:
-    """The names as PEFT takes them for modules that train as a whole beside the LoRA matrices.
+    """The names as PEFT takes them for `modules_to_save`.
 
-    PEFT matches the end of a module's path, whatever stands before it, so a name that would match more than is meant
-    is written as a path.
+    PEFT matches any end of a module's path, also within a name, so a name that would match too much becomes a path.
 
     Raises:
         ConfigError: no module has such a name, or LoRA trains it already.
@@ -120,7 +119,7 @@ def whole_modules(model: nn.Module, names: Sequence[str], lora_target: str | Seq
     paths = [path for path, _ in model.named_modules(remove_duplicate=False)]
     found: list[str] = []
     for name in names:
-        own = [path for path in paths if path == name or path.endswith(f".{name}")]
+        own = [path for path in paths if names_module(name, path)]
         if lora_target != "all" and name in lora_target:
             raise ConfigError(f"{name} is in lora_target and in additional_target; keep one of them")
         found += [name] if len(own) == sum(path.endswith(name) for path in paths) else own

@@ -5,7 +5,7 @@ from __future__ import annotations
 from palate.charts import Row, bar_chart
 from palate.charts.text import interval_text, percent
 from palate.data.inspect import Inspection, Spread
-from palate.data.inspect.summary import language_names, not_judged
+from palate.data.inspect.text import language_names, not_judged
 from palate.report.curves import Drawing
 from palate.report.html import render
 from palate.report.tables import Table

@@ -13,8 +13,7 @@ from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
 from palate.artifacts import SEAL, read_json, seal_folder, write_errors, write_json
-from palate.models.restore import load_renamed, stored_otherwise
-from palate.models.save import save_pretrained
+from palate.models.save import has_renamed_weights, load_renamed, save_pretrained
 from palate.training.checkpoints.resume import follow_schedule
 from palate.training.methods.base import Method
 from palate.training.online.rollouts import Rollouts
@@ -76,7 +75,7 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
     def _load_renamed(self, checkpoint: str) -> bool:
         """Load weights that Trainer would pass over because of their names; sharded models have files of their own."""
         model, folder = self.model, Path(checkpoint)
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled or not stored_otherwise(model, folder):
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or not has_renamed_weights(model, folder):
             return False
         load_renamed(model, folder)
         return True

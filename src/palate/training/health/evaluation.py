@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from palate.artifacts import RunDir, read_json, write_json
 from palate.config.stages.health import HealthFields
 from palate.errors import PalateError
-from palate.models.casts import reuse_casts
 from palate.models.generation.generate import Decoding, generate, sampling_seed
 from palate.models.precision import Precision
-from palate.models.reference.kinds import Reference, evaluating, score
-from palate.models.reference.offloaded import Answering, parked
+from palate.models.reference.kinds import Reference, evaluating
+from palate.models.reference.offloaded import OffloadedModel, offload
+from palate.models.score import score
 from palate.text.batch import Batch
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.training.health.degradation import Sign, Vitals, signs, vitals
@@ -87,7 +87,7 @@ class Examination:
         self._lengths = LengthCorrelation(total, patient.device)
         self._gain = MarginsWithoutGain(patient.limits)
         self._baseline: Vitals | None = None
-        self._reference: Answering | None = None
+        self._reference: OffloadedModel | None = None
         self.must_stop = False
 
     def begin(self, folder: RunDir, *, fresh: bool) -> None:
@@ -96,7 +96,7 @@ class Examination:
             return
         patient, path = self._patient, folder.vitals
         if patient.reference is not None:
-            self._reference = parked(patient.reference, folder.path)
+            self._reference = offload(patient.reference, folder.path)
         if not fresh and path.exists():
             self._baseline = Vitals(**read_json(path)["vitals"])
             return
@@ -187,7 +187,7 @@ class Examination:
         """log π of each answer, in the order of the groups; the trunk is left alone, these are seen once."""
         device = self._patient.device
         found: dict[str, float] = {}
-        with torch.no_grad(), reuse_casts(), evaluating(model), self._patient.precision.context(device):
+        with torch.no_grad(), evaluating(model), self._patient.precision.context(device):
             for batch in (one.to(device) for one in self._split(groups)):
                 logps = score(model, batch, None).logps.float()
                 sums = logps.new_zeros(batch.completions).index_add(0, batch.completion_of, logps)

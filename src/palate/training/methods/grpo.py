@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from palate.config.stages.online import GrpoConfig
+from palate.config.run import GrpoConfig
 from palate.models.score import Logps, TokenLogps, per_completion
 from palate.objectives.policy_gradient import clipped_policy_loss, grpo_advantages, kl_k3, rloo_advantages
 from palate.text.batch import Batch

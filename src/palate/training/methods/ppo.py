@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from palate.config.stages.online import PpoConfig
+from palate.config.run import PpoConfig
 from palate.models.score import Logps, TokenLogps, per_completion
 from palate.objectives.policy_gradient import (
     adapted_kl_coefficient,

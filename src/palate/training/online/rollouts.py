@@ -18,8 +18,8 @@ from palate.data.scores import GROUP_OF, columns_of
 from palate.errors import ArtifactError
 from palate.models.generation.generate import Decoding, generate, sampling_seed
 from palate.models.precision import Precision
-from palate.models.reference.kinds import Reference, evaluating, score
-from palate.models.score import TokenLogps
+from palate.models.reference.kinds import Reference, evaluating
+from palate.models.score import TokenLogps, score
 from palate.models.value_head import load_value_head, save_value_head
 from palate.text.batch import Batch
 from palate.text.groups import EncodedCompletion, EncodedGroup

@@ -192,14 +192,14 @@ def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | No
 def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str], str]:
     """The model with its trainable part chosen, lines about it, and the hash of the adapters that it starts from."""
     notices: list[str] = []
-    task = "CAUSAL_LM" if head == "lm" else "SEQ_CLS"
+    task = trainable.TASKS[head]
     for adapter in config.merged_adapters:
         model = trainable.merge_adapter(model, adapter, task=task)
         notices.append(f"adapter {adapter}: merged into the model before training")
     merged = weights_hash(model.state_dict()) if config.merged_adapters else ""
     grown = getattr(model, "enlarged_vocabulary", False)
     if config.finetuning_type == "full":
-        return trainable.train_all(model), notices, merged
+        return model.requires_grad_(True), notices, merged
     if config.finetuning_type == "freeze":
         extra = [*config.freeze_extra_modules, *(["score"] if head == "reward" else [])]
         tuned: Any = trainable.train_last_layers(model, config.freeze_trainable_layers, extra)

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from palate.models.casts import reuse_casts
 from palate.models.generation.generate import BATCH_SIZE
 from palate.models.precision import Precision
 from palate.text.batch import Batch
@@ -168,7 +167,6 @@ def _per_token(model: Any, batch: Batch, inputs: Mapping[str, Any], precision: P
         with (
             torch.enable_grad(),
             torch.autograd.graph.saved_tensors_hooks(note, _never),
-            reuse_casts(),
             precision.context(device),
         ):
             scores = model(**batch.model_inputs(), **inputs)[0]

@@ -8,7 +8,7 @@ import pytest
 
 from palate.config.load import config_from_values
 from palate.config.objectives.lookup import OBJECTIVES
-from palate.config.stages.rm import RmConfig
+from palate.config.run import RmConfig
 from palate.errors import ConfigError
 
 BASE: dict[str, Any] = {"stage": "rm", "model_name_or_path": "model", "dataset": "rows.jsonl", "output_dir": "runs/a"}

@@ -15,9 +15,9 @@ from palate.errors import ModelError
 from palate.models.generation.generate import Decoding, generate
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
-from palate.models.probe.rotary import LengthRule, length_rule
 from palate.models.reward.head import end_index, probe_rewards
 from palate.models.reward.model import RewardModel
+from palate.models.rotary import LengthRule, length_rule
 from palate.models.score import per_completion
 from palate.records import Message
 from palate.text.batch import pack, pad

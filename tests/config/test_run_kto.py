@@ -8,7 +8,7 @@ import pytest
 
 from palate.config.load import config_from_values
 from palate.config.objectives.lookup import OBJECTIVES
-from palate.config.stages.kto import KtoConfig
+from palate.config.run import KtoConfig
 from palate.errors import ConfigError
 
 BASE: dict[str, Any] = {"stage": "kto", "model_name_or_path": "model", "dataset": "rows.jsonl", "output_dir": "runs/a"}
@@ -39,7 +39,7 @@ def test_every_option_of_its_objectives_is_a_key(name: str) -> None:
         ({"pref_loss": "sigmoid"}, "sigmoid learns from pairs; write stage: dpo"),
         ({"pref_loss": "bradley_terry"}, "write stage: rm"),
         ({"dpop_lambda": 3}, "dpop_lambda belongs to stage dpo, but this config says stage: kto"),
-        ({"kto_chosen_weight": -1}, "must be in [0, ∞)"),
+        ({"kto_chosen_weight": -1}, "kto_chosen_weight must be at least 0, not -1"),
     ],
 )
 def test_what_does_not_belong_is_refused(values: dict[str, Any], words: str) -> None:

@@ -1,8 +1,10 @@
-"""Nouns and verbs of hand-tagged sentences: precision and recall above 0.8 each."""
+"""Nouns and verbs of hand-tagged sentences are counted; without textblob the rule is off and says so."""
 
 from __future__ import annotations
 
-from palate.data.measures.tagger import noun_and_verb_counts, tagged
+import pytest
+
+from palate.data.curate.row_rules import MoreNounsAndVerbs, nouns_and_verbs
 
 # n after a noun, v after a verb (auxiliaries too), nothing after the rest.
 SENTENCES = """
@@ -49,29 +51,25 @@ It rained/v all day/n , so we stayed/v at home/n .
 """.strip().splitlines()
 
 
-def test_precision_and_recall() -> None:
-    counts = {tag: {"hit": 0, "said": 0, "is": 0} for tag in ("noun", "verb")}
+def test_nouns_and_verbs() -> None:
+    found = expected = 0
     for sentence in SENTENCES:
-        marked = [word.partition("/") for word in sentence.split() if word[0].isalnum()]
-        truth = [{"n": "noun", "v": "verb"}.get(mark, "other") for _, _, mark in marked]
-        plain = " ".join(word.partition("/")[0] for word in sentence.split())
-        # can and should are neither here nor there for a comparison of two answers.
-        said = tagged(plain)
-        assert [word for word, _ in said] == [word for word, _, _ in marked]
-        for (word, tag), true in zip(said, truth):
-            if word.lower() in ("can", "should"):
-                continue
-            for name, count in counts.items():
-                count["said"] += tag == name
-                count["is"] += true == name
-                count["hit"] += tag == true == name
-    for count in counts.values():
-        assert count["hit"] / count["said"] > 0.8
-        assert count["hit"] / count["is"] > 0.8
+        words = [word.partition("/") for word in sentence.split()]
+        marked = sum(bool(mark) for _, _, mark in words)
+        counted = nouns_and_verbs(" ".join(word for word, _, _ in words))
+        assert abs(counted - marked) <= 2, sentence
+        found, expected = found + counted, expected + marked
+    assert 0.9 < found / expected < 1.1
 
 
 def test_more_content_counts_more() -> None:
     rich = "Boil the potatoes, drain the water, add butter and salt, and mash the mixture with a fork."
     poor = "Well, it really is quite nice, and so very good, too."
-    assert sum(noun_and_verb_counts(rich)) > 2 * sum(noun_and_verb_counts(poor))
-    assert noun_and_verb_counts("") == (0, 0)
+    assert nouns_and_verbs(rich) > 2 * nouns_and_verbs(poor)
+    assert nouns_and_verbs("") == 0
+
+
+def test_without_textblob_the_rule_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MoreNounsAndVerbs().off() == ""
+    monkeypatch.setattr("palate.data.curate.row_rules.find_spec", lambda name: None)
+    assert MoreNounsAndVerbs().off() == "off: needs textblob; pip install 'palate[nouns]'"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from palate.config.load import config_from_values, load_config
-from palate.config.paths import expand, expand_named, expand_names
 from palate.config.pipeline import load_pipeline
 from palate.config.sweep import load_sweep
+from palate.config.values import expand, expand_named, expand_names
 from palate.errors import ConfigError
 from runs import config_file
 

@@ -1,7 +1,7 @@
-"""Rotary positions that depend on the length of the sequence: LongRoPE and dynamic NTK scaling.
+"""Rotary positions (2104.09864) that depend on the sequence length: LongRoPE (2402.13753) and dynamic NTK scaling.
 
-transformers takes that length from the longest row of a batch, and dynamic NTK also from earlier batches. A row's score
-would then depend on the rows beside it. Here rows whose angles differ are computed apart.
+transformers takes the length from the longest row of a batch, and dynamic NTK also from earlier batches, so a row's
+score would depend on other rows. Here rows with different angles are computed in separate passes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from torch import nn
 from palate.errors import ModelError
 
 _LONG = {"longrope", "su"}  # two sets of angles: up to a length, and beyond
+_PER_ROW = ("input_ids", "position_ids", "attention_mask")
 
 
 @dataclass(frozen=True, slots=True)
 class LengthRule:
-    """How a model's rotary angles follow from the length of a sequence.
+    """How a model's rotary angles depend on the length of a sequence.
 
     Attributes:
-        kind: `longrope` or `dynamic`, or `rows` for a model whose rows must not share a batch for another reason.
+        kind: `longrope` or `dynamic`, or `rows` for a model whose rows must be scored separately for another reason.
         limits: lengths beyond which the angles change, ascending.
-        each: beyond the first limit every length has angles of its own.
+        each: whether every length beyond the first limit has different angles.
     """
 
     kind: str
@@ -34,26 +35,24 @@ class LengthRule:
     each: bool
 
     def angles(self, length: int) -> int:
-        """Sequences of equal numbers have the same angles."""
+        """A number that is equal for lengths with the same angles."""
         if self.each:
             return max(length, self.limits[0])
         return sum(length > limit for limit in self.limits)
 
     @property
     def reason(self) -> str:
-        """Why rows are not packed, for a person."""
+        """Why rows are not packed, for messages."""
         if self.kind == "rows":
-            return (
-                "a row's score depends on the length of the rows beside it, so rows of one length are scored together"
-            )
+            return "a row's score depends on the length of other rows in its batch, so its batches have one length"
         return (
             f"its rotary positions ({self.kind}) depend on the length of a sequence beyond {self.limits[0]} tokens, so "
-            f"such rows are scored apart; with cutoff_len: {self.limits[0]} rows are packed"
+            f"rows are scored in separate passes; with cutoff_len: {self.limits[0]} rows are packed"
         )
 
 
 def length_rule(config: Any) -> LengthRule | None:
-    """The rule that a model's config describes; None where angles depend on the position alone."""
+    """The rule in a model's config; None if angles depend on the position only."""
     text = config.get_text_config()
     limits: set[int] = set()
     kinds: set[str] = set()
@@ -74,7 +73,7 @@ def length_rule(config: Any) -> LengthRule | None:
 
 
 def rope_parameters(text_config: Any) -> Iterator[Mapping[str, Any]]:
-    """The config's rotary parameters: one mapping, or one for each kind of layer."""
+    """The config's rotary parameters: one mapping, or one per kind of layer."""
     for name in ("rope_parameters", "rope_scaling"):
         found = getattr(text_config, name, None)
         if isinstance(found, Mapping) and found:
@@ -84,7 +83,7 @@ def rope_parameters(text_config: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def forget_lengths(model: nn.Module) -> None:
-    """Give dynamic NTK its angles of short sequences back: it keeps those of the longest that it has met."""
+    """Reset dynamic NTK to the angles of short sequences; it keeps those of the longest sequence so far."""
     for module in model.modules():
         for name in [name for name, _ in module.named_buffers(recurse=False) if name.endswith("original_inv_freq")]:
             prefix = name.removesuffix("original_inv_freq")
@@ -93,17 +92,17 @@ def forget_lengths(model: nn.Module) -> None:
                 setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
 
 
-def apart(model: Any, forward: Callable[..., torch.Tensor], inputs: Mapping[str, Any]) -> torch.Tensor:
-    """The forward pass of a batch in which no row's result depends on the others.
+def forward_by_length(model: Any, forward: Callable[..., torch.Tensor], inputs: Mapping[str, Any]) -> torch.Tensor:
+    """The forward pass of a batch in which no row's result depends on other rows.
 
     Args:
-        model: with its `length_rule`; where that is None this is `forward(**inputs)`.
+        model: with its `length_rule`; if that is None, this is `forward(**inputs)`.
         forward: inputs → [rows, width, n].
-        inputs: input_ids, position_ids, attention_mask, each [rows, width], and what else the model takes; with
-            `layout`, one packed row.
+        inputs: input_ids, position_ids, attention_mask, each [rows, width], and other keywords; with `layout`, one
+            packed row.
 
     Raises:
-        ModelError: a packed row holds a sequence beyond the limit of the angles.
+        ModelError: a packed row has a sequence beyond the limit of the angles.
     """
     rule: LengthRule | None = model.length_rule
     if rule is None:
@@ -114,13 +113,15 @@ def apart(model: Any, forward: Callable[..., torch.Tensor], inputs: Mapping[str,
     if layout is not None:
         longest = max((span.prompt + max(span.completions, default=0) for span in layout.spans), default=0)
         if longest > rule.limits[0]:
-            raise ModelError(f"a packed row holds {longest} tokens of one sequence: {rule.reason}")
+            raise ModelError(f"a packed row has a sequence of {longest} tokens: {rule.reason}")
         return forward(**inputs)
     input_ids, positions, mask = inputs["input_ids"], inputs["position_ids"], inputs["attention_mask"]
     others = {name: value for name, value in inputs.items() if name not in _PER_ROW}
     width = input_ids.shape[1]
     ends = mask.sum(1).tolist()  # rows are padded on the right
     lengths = ((positions * mask).amax(1) + 1).tolist()
+    # Positions of padding would count as length, so they repeat the row's last one.
+    positions = torch.where(mask.bool(), positions, (positions * mask).amax(1, keepdim=True))
     rows_of: dict[int, list[int]] = {}
     for row, length in enumerate(lengths):
         rows_of.setdefault(rule.angles(length), []).append(row)
@@ -131,7 +132,7 @@ def apart(model: Any, forward: Callable[..., torch.Tensor], inputs: Mapping[str,
             forget_lengths(model)
         part = forward(
             input_ids=input_ids[rows, :end],
-            position_ids=_within(positions[rows, :end], mask[rows, :end]),
+            position_ids=positions[rows, :end],
             attention_mask=mask[rows, :end],
             **others,
         )
@@ -139,11 +140,3 @@ def apart(model: Any, forward: Callable[..., torch.Tensor], inputs: Mapping[str,
     order = [row for rows in rows_of.values() for row in rows]
     back = torch.tensor(order, device=input_ids.device).argsort()
     return torch.cat(parts)[back]
-
-
-def _within(positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Positions in which padding counts no further than the row's last token, [rows, width]."""
-    return torch.where(mask.bool(), positions, (positions * mask).amax(1, keepdim=True))
-
-
-_PER_ROW = ("input_ids", "position_ids", "attention_mask")

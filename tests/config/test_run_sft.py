@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from palate.config.load import config_from_values
-from palate.config.stages.sft import SftConfig
+from palate.config.run import SftConfig
 from palate.errors import ConfigError
 
 BASE: dict[str, Any] = {"stage": "sft", "model_name_or_path": "model", "dataset": "rows.jsonl", "output_dir": "runs/a"}

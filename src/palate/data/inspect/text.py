@@ -1,19 +1,19 @@
-"""An inspection for the terminal."""
+"""An inspection as text for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from palate.data.inspect.inspection import Inspection, Spread
-from palate.data.measures.language import STOP_WORDS
+from palate.data.measures.words import STOP_WORDS
 from palate.stats import Interval
 
-_SHOWN_BELOW = ("first_won", "second_won")
-"""Notices of a source that have a line of their own."""
+_OWN_LINE = ("first_won", "second_won")
+"""Notices of a source that are shown on a line of their own."""
 
 
 def as_text(found: Inspection, *, samples: int = 2) -> str:
-    """The inspection in lines whose texts begin in column 20; `samples` rows are shown for each problem."""
+    """The inspection as lines with values from column 20 on; `samples` rows are listed for each problem."""
     return "\n".join([*_sources(found), "", *_numbers(found), "", *_problems(found, samples)]) + "\n"
 
 
@@ -26,11 +26,11 @@ def _sources(found: Inspection) -> Iterator[str]:
         if dropped:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in source.dropped_by_reason.items())
             yield f"  {dropped:,} cannot be used: {reasons}"
-        noticed = [f"{name} {count:,}" for name, count in source.notices.items() if name not in _SHOWN_BELOW]
+        noticed = [f"{name} {count:,}" for name, count in source.notices.items() if name not in _OWN_LINE]
         if noticed:
             yield f"  noticed: {', '.join(noticed)}"
         if source.unknown_columns:
-            yield f"  columns kept unread: {', '.join(source.unknown_columns)}"
+            yield f"  columns not read: {', '.join(source.unknown_columns)}"
 
 
 def _numbers(found: Inspection) -> Iterator[str]:
@@ -39,12 +39,13 @@ def _numbers(found: Inspection) -> Iterator[str]:
     yield _line("languages", _counts(language_names(found).items(), found.records))
     yield _line("prompt turns", _counts(found.turns.items(), found.records))
     if found.different_systems:
-        yield _line("system texts", f"{found.different_systems:,} different; commonest: {next(iter(found.systems))!r}")
+        first = next(iter(found.systems))
+        yield _line("system texts", f"{found.different_systems:,} different; most frequent: {first!r}")
     for name, spread in found.characters.items():
         yield _line(f"{name} length", f"{_spread(spread)} characters")
     if found.tokens is not None and found.tokens.row is not None:
         over = f"{found.tokens.over:,} over cutoff_len {found.tokens.cutoff_len:,}"
-        yield _line("row length", f"{_spread(found.tokens.row)} tokens, {over}; {found.tokens.total:,} in all")
+        yield _line("row length", f"{_spread(found.tokens.row)} tokens, {over}; {found.tokens.total:,} in total")
     if found.labels:
         yield _line("labels", _counts(found.labels.items(), found.records))
     if found.longer_is_chosen is not None:
@@ -80,12 +81,12 @@ def _problems(found: Inspection, samples: int) -> Iterator[str]:
 
 
 def language_names(found: Inspection) -> dict[str, int]:
-    """Records by language, with words for those that have too little text."""
+    """Records by language, with a phrase in place of `und`."""
     return {"too little text to tell" if name == "und" else name: count for name, count in found.languages.items()}
 
 
 def not_judged(found: Inspection) -> str:
-    """What is left out for want of word lists, with the languages; empty where nothing is."""
+    """Which records and languages some checks skip because there are no word lists; empty if none."""
     named = {name: count for name, count in found.languages.items() if name not in STOP_WORDS and name != "und"}
     if not named:
         return ""

@@ -276,7 +276,7 @@ def test_chinese_is_judged_by_nothing_that_it_has_no_words_for(shared_data: Call
     assert (found.clusters, dict(found.improvements), found.gaps) == ((), {}, ())
     text = as_text(found)
     assert "prompts are about" not in text
-    assert "not judged for 298 records in zh, ja" in text
+    assert "not judged for 300 records in zh, ja" in text
     (refused,) = ids(found, "both_refuse")
     assert refused == "lf_dpo_zh_demo.json:243"
 

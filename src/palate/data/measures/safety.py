@@ -1,21 +1,24 @@
-"""Personal data and secrets in a text, found by patterns and, where there is one, by their check digits."""
+"""Personal data, secrets, insults and threats in a text, by patterns, check digits and word lists."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from palate.data.measures.words import tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found.
+    """One finding.
 
     Attributes:
-        kind: what it is (`email`, `phone`, `iban`, `card`, `ip`, `ssn`, `key`).
-        masked: its first characters, the rest hidden: reports must not spread what they warn of.
+        kind: its kind (`email`, `phone`, `iban`, `card`, `ip`, `ssn`, `key`).
+        masked: its first characters only, because reports must not repeat private data.
     """
 
     kind: str
@@ -38,7 +41,7 @@ def _mod_97(found: str) -> bool:
 
 
 def _own_address(found: str) -> bool:
-    """Addresses made for examples are nobody's."""
+    """Whether the address is not one reserved for examples."""
     domain = found.rpartition("@")[2].lower()
     return not re.fullmatch(
         r"(.*\.)?example(\.(com|org|net))?|.*\.(invalid|test|localhost)|(domain|email)\.com", domain
@@ -46,15 +49,16 @@ def _own_address(found: str) -> bool:
 
 
 def _public_ip(found: str) -> bool:
-    parts = [int(part) for part in found.split(".")]
-    private = parts[0] in (0, 10, 127) or parts[:2] == [192, 168] or (parts[0] == 172 and 16 <= parts[1] <= 31)
-    documentation = parts[:3] in ([192, 0, 2], [198, 51, 100], [203, 0, 113])
-    return max(parts) <= 255 and not private and not documentation and parts[0] < 224
+    try:
+        address = ipaddress.ip_address(found)
+    except ValueError:  # a part above 255 or with leading zeros
+        return False
+    return address.is_global and not address.is_multicast
 
 
 def _phone(found: str) -> bool:
     digits = re.sub(r"\D", "", found)
-    # 555-01xx is kept for fiction.
+    # 555-01xx is reserved for fiction.
     return 9 <= len(digits) <= 15 and "55501" not in digits and len(set(digits)) > 3
 
 
@@ -62,8 +66,8 @@ def _always(found: str) -> bool:
     return bool(found)
 
 
-# What a text must have before a slow pattern is tried: most texts have none of it. Each starts with what can be scanned
-# for quickly, and lets through whatever its pattern could match.
+# Cheap conditions that a text must meet before a slow pattern is tried; most texts meet none. Each is met by every text
+# that its pattern can match.
 _KEY_PARTS: Final = (
     "PRIVATE KEY", "AKIA", "ASIA", "ghp_", "gho_", "ghs_", "ghu_", "xox", "sk-", "AIza", "hf_", "eyJ"
 )  # fmt: skip
@@ -74,7 +78,7 @@ _HINTS: Final[Mapping[str, re.Pattern[str]]] = {
     "ip": re.compile(r"\d\.\d{1,3}\.\d{1,3}\.\d"),
     "phone": re.compile(r"\d(?:[ .()-]{0,3}\d){8}"),
 }
-# Whatever has enough digits, in one scan; the hints then look at that alone.
+# Parts of a text with enough digits, found in one scan; the hints then search only these.
 _NUMBERS = re.compile(r"\d[\d .()-]{6,}")
 _PATTERNS: Mapping[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
     "key": (
@@ -106,7 +110,7 @@ _PATTERNS: Mapping[str, tuple[re.Pattern[str], Callable[[str], bool]]] = {
 
 
 def find_private(text: str) -> list[Finding]:
-    """Everything in a text that looks like personal data or a secret, in the order of `_PATTERNS`."""
+    """Personal data and secrets in a text, in the order of `_PATTERNS`."""
     return [
         Finding(kind, _masked(match[0]))
         for kind, pattern, confirmed in _possible(text)
@@ -116,7 +120,7 @@ def find_private(text: str) -> list[Finding]:
 
 
 def hide_private(text: str) -> str:
-    """The text with everything that `find_private` finds masked, fit for a report."""
+    """The text with everything that `find_private` finds masked."""
     for _, pattern, confirmed in list(_possible(text)):
         text = pattern.sub(partial(_hidden, confirmed), text)
     return text
@@ -127,7 +131,7 @@ def _hidden(confirmed: Callable[[str], bool], match: re.Match[str]) -> str:
 
 
 def _possible(text: str) -> Iterator[tuple[str, re.Pattern[str], Callable[[str], bool]]]:
-    """The kinds whose slow pattern is worth a try."""
+    """The kinds whose cheap condition the text meets."""
     numbers = "\n".join(_NUMBERS.findall(text))
     for kind, (pattern, confirmed) in _PATTERNS.items():
         if kind == "key":
@@ -142,3 +146,54 @@ def _possible(text: str) -> Iterator[tuple[str, re.Pattern[str], Callable[[str],
 
 def _masked(found: str) -> str:
     return found[:4] + "…" if len(found) > 4 else "…"
+
+
+# Stems are matched with their usual endings. Words with mostly harmless uses ("stupid", "damn", "die") are left out.
+TOXIC_LANGUAGES: Final = ("en", "de", "fr", "es", "it", "pt")
+"""ISO 639-1 codes of the languages in the list of insults."""
+
+_STEMS = " ".join(
+    (
+        "fuck motherfuck bullshit shithead asshole arsehole bastard bitch cunt dickhead whore slut twat wanker",
+        "faggot tranny nigger nigga kike gook wetback raghead towelhead retard",
+        "arschloch hurensohn wichser fotze missgeburt kanake schwuchtel",
+        "connard salope enculé putain pédé bougnoule",
+        "puta cabrón maricón gilipollas hijoputa pendejo stronzo vaffanculo puttana frocio caralho viado",
+    )
+).split()
+# The slow pattern is tried only on texts with one of the words before it.
+_PHRASES = tuple(
+    (frozenset(words.split()), re.compile(rf"\b(?:{pattern})\b", re.IGNORECASE))
+    for words, pattern in (
+        ("kill", r"kill (?:your|him|her|them)sel(?:f|ves)"),
+        (
+            "kill rape stab shoot beat",
+            r"(?:i|we)(?:'ll| will| am going to|'m going to) (?:kill|rape|stab|shoot|beat up) (?:you|him|her|them)",
+        ),
+        ("die killed raped shot", r"you (?:should|deserve to) (?:die|be (?:killed|raped|shot))"),
+        ("gas exterminate lynch", r"(?:gas|exterminate|lynch) (?:the|all) \w+"),
+        ("country", r"go back to your (?:own )?country"),
+        ("subhuman human", r"sub-?human (?:scum|filth|trash)"),
+        (
+            "worthless disgusting filthy",
+            r"(?:worthless|disgusting|filthy) (?:piece of (?:shit|trash|garbage)|pigs?|vermin|animals?)",
+        ),
+    )
+)
+_ENDINGS = ("", "s", "es", "er", "ers", "ed", "ing", "in", "y", "face", "head", "n", "en")
+_FORMS = frozenset(stem + ending for stem in _STEMS for ending in _ENDINGS)
+
+
+def toxic_words(text: str, words: Collection[str] | None = None) -> list[str]:
+    """Insults, slurs and threats in a text, in lower case: single words in order, then phrases.
+
+    Args:
+        text: the text.
+        words: its `tokens`, if they are known already.
+    """
+    words = tokens(text) if words is None else words
+    found = [] if _FORMS.isdisjoint(words) else [word for word in words if word in _FORMS]
+    for hints, pattern in _PHRASES:
+        if not hints.isdisjoint(words):
+            found += [match[0].lower() for match in pattern.finditer(text)]
+    return found

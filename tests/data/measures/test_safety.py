@@ -1,10 +1,10 @@
-"""Personal data and secrets are found, look-alikes are not, and nothing found is shown in full."""
+"""Personal data, secrets, insults and threats are found, look-alikes are not, and private data is masked."""
 
 from __future__ import annotations
 
 import pytest
 
-from palate.data.measures.privacy import find_private, hide_private
+from palate.data.measures.safety import find_private, hide_private, toxic_words
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,8 @@ def test_found(text: str, kinds: list[str]) -> None:
 
 
 def test_what_is_found_is_hidden_and_the_rest_stays() -> None:
-    said = "Write to jane.roe@mailbox.org or a@b.example, or call (415) 867-5309."
-    assert hide_private(said) == "Write to jane… or a@b.example, or call (415…."
+    text = "Write to jane.roe@mailbox.org or a@b.example, or call (415) 867-5309."
+    assert hide_private(text) == "Write to jane… or a@b.example, or call (415…."
     assert hide_private("pi is 3.14159265358979") == "pi is 3.14159265358979"
 
 
@@ -59,3 +59,33 @@ def test_what_is_found_is_hidden_and_the_rest_stays() -> None:
 )
 def test_not_found(text: str) -> None:
     assert find_private(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("You fucking idiot.", ["fucking"]),
+        ("What a BITCH!", ["bitch"]),
+        ("du arschloch", ["arschloch"]),
+        ("I'll kill you tomorrow.", ["i'll kill you"]),
+        ("You deserve to die, go back to your country", ["you deserve to die", "go back to your country"]),
+        ("You worthless piece of trash.", ["worthless piece of trash"]),
+    ],
+)
+def test_insults_and_threats(text: str, found: list[str]) -> None:
+    assert toxic_words(text) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Add the spice and spicy peppers, then dress the bass.",
+        "How do I kill a Python process?",
+        "The Scunthorpe council in Essex assessed the class.",
+        "Humans should not die of thirst in any country.",
+        "Troia and the piranha, a dyke in Holland, a chink in the armour.",
+        "",
+    ],
+)
+def test_harmless_texts(text: str) -> None:
+    assert toxic_words(text) == []
