@@ -22,7 +22,7 @@ from palate.data.sources.open import Source
 from palate.data.sources.readers import bare_name, file_type
 from palate.data.sources.spec import DatasetSpec, find_sources
 from palate.data.split import prompt_key
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.errors import DataError, UsageError
 from palate.records import Dropped, LabelledCompletion, PreferencePair, Record, ScoredCompletion
 

@@ -21,7 +21,8 @@ from palate.data.formats.source_labels import check_columns, with_coding
 from palate.data.mix import NOT_DRAWN, draw
 from palate.data.sources.open import Source
 from palate.data.sources.spec import DatasetSpec, find_sources, for_sources
-from palate.data.turns.messages import USUAL_TAGS, RowError, excerpt
+from palate.data.turns.cells import RowError, excerpt
+from palate.data.turns.messages import USUAL_TAGS
 from palate.data.turns.padding import without_padding
 from palate.data.turns.text_turns import columns_of_turns, with_turns
 from palate.errors import DataError

@@ -17,7 +17,7 @@ from palate.data.augment import CORRUPTIONS, Helpers, Plan, augment, corrupt
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judge_scores, judged_pair, revised
 from palate.data.formats.rows import same_text
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.errors import DataError, UsageError
 from palate.records import Columns, Message, Messages, PreferencePair, Verdict
 

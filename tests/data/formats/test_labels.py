@@ -18,7 +18,7 @@ from palate.data.formats.labels import (
     label_key,
     names_a_side,
 )
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.errors import DataError
 
 NUMBERED, FROM_ZERO, LETTERS = ("response_1", "response_2"), ("answer_0", "answer_1"), ("response_a", "response_b")

@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from palate.data.sources.readers import file_type, read_rows
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.errors import DataError
 
 ROWS = [{"prompt": f"Frage {n} – ünïcode 你好", "chosen": "a\u2028b", "rejected": "c\r\nd"} for n in range(1, 4)]

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from palate.data.turns.cells import RowError
 from palate.data.turns.conversations import split_answers
-from palate.data.turns.messages import RowError
 from palate.records import Message, Messages, ToolCall
 
 

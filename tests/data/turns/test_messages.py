@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from palate.data.turns.messages import RowError, Tags, merged, read_transcript, read_turn, read_turns, text, with_system
+from palate.data.turns.cells import RowError, text
+from palate.data.turns.messages import Tags, merged, read_transcript, read_turn, read_turns, with_system
 from palate.records import Message, ToolCall
 
 

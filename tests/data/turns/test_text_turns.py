@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from palate.data.turns.messages import RowError, Tags
+from palate.data.turns.cells import RowError
+from palate.data.turns.messages import Tags
 from palate.data.turns.text_turns import columns_of_turns, turns_of_text, with_turns
 
 TURN = {"role": "user", "content": "q"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.data.turns.tool_calls import calls_of_text, read_call, read_calls
 from palate.records import ToolCall
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from palate.data.formats.rows import same_text
 from palate.data.split import prompt_key
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.records import Messages, PreferencePair
 
 

@@ -56,9 +56,8 @@ def find_coding(
     rest = [number for number in counts.numbers() if label_key(number) not in meanings]
     coding = Coding(column, first.scheme, answers, meanings)
     found = _infer(coding, rest, longest)
-    if first.scheme == "pair" and (
-        word := _uncertain_word([key for key in counts.rows if key not in meanings], answers)
-    ):
+    words = [key for key in counts.rows if key not in meanings and number_or_none(key) is None]
+    if first.scheme == "pair" and (word := _uncertain_word(words, answers)):
         found = f"which answer {word} means is not certain"
     if isinstance(found, Coding):
         if not any(counts.rows) or any(found.has_meaning(key) for key in counts.rows):
@@ -78,8 +77,7 @@ def _uncertain_word(words: Sequence[str], answers: Sequence[str]) -> str | None:
     """A word with a number, such as `model_1`, whose numbering differs, or may differ, from that of the answers."""
     names = [label_key(answer) for answer in answers]
     ends = [name[-1:] for name in names]
-    sides = {word: side[1] for word in words if number_or_none(word) is None and (side := SIDE.fullmatch(word))}
-    numbered = {word: end for word, end in sides.items() if end.isdigit()}
+    numbered = {word: side[1] for word in words if (side := SIDE.fullmatch(word)) and side[1].isdigit()}
     outside = next((word for word, end in numbered.items() if end not in ends), None)
     if outside is None and ends[:1] == ["0"] and "0" not in numbered.values():
         return next((word for word in numbered if word not in names), None)

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any, TypeVar, cast
 
 from palate.data.formats.rows import RatedAnswers, Reading, same_text
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.errors import UsageError
 from palate.records import (
     Demonstration,

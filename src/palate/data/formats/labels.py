@@ -83,10 +83,12 @@ class LabelCounts:
         found = {number for key in self.rows if (number := number_or_none(key)) is not None}
         return sorted(found | ({self.lowest, self.highest} if self.lowest <= self.highest else set()))
 
+    def sorted(self) -> list[tuple[str, int]]:
+        """(value, rows), numbers first and in order."""
+        return sorted(self.rows.items(), key=lambda item: as_number(item[0]))
+
     def __str__(self) -> str:
-        shown = [
-            f"{excerpt(key or 'null', 30)} ({count:,})" for key, count in sorted(self.rows.items(), key=_item_as_number)
-        ]
+        shown = [f"{excerpt(key or 'null', 30)} ({count:,})" for key, count in self.sorted()]
         more = [f"and {len(shown) - 8} more"] if len(shown) > 9 else shown[8:]
         return ", ".join([*shown[:8], *more])
 
@@ -136,7 +138,7 @@ class Coding:
     def described(self, counts: LabelCounts) -> str:
         """`label: 0 → response_1 (6), 1 → response_2 (6)` for every value that was read; many numbers as a range."""
         by_meaning: dict[str, list[tuple[str, int]]] = {}
-        for key, count in sorted(counts.rows.items(), key=_item_as_number):
+        for key, count in counts.sorted():
             by_meaning.setdefault(self._name(self._meaning(key)), []).append((key or "null", count))
         parts = []
         for name, values in by_meaning.items():
@@ -218,7 +220,3 @@ def as_number(key: str) -> tuple[bool, float, str]:
     """A sort key for label values: numbers first, in order."""
     number = number_or_none(key)
     return (number is None, number or 0.0, key)
-
-
-def _item_as_number(item: tuple[str, int]) -> tuple[bool, float, str]:
-    return as_number(item[0])

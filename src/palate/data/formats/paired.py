@@ -125,10 +125,6 @@ def read_implicit_pair(row: Row, origin: Origin, reading: Reading) -> Preference
     return _pair(row, origin, (), reading)
 
 
-def is_messages_pair(row: Row, reading: Reading) -> bool:
-    return "chosen_messages" in row and "rejected_messages" in row
-
-
 def read_messages_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
     """`{chosen_messages, rejected_messages}` as whole conversations, with a `loss_weight` for each turn."""
     sides = [
@@ -159,10 +155,6 @@ def read_rejected_response(row: Row, origin: Origin, reading: Reading) -> Prefer
     return _graded(row, origin, with_system(row.get("system"), turns[:-1]), turns[-1:], worst)
 
 
-def is_openai_pair(row: Row, reading: Reading) -> bool:
-    return "preferred_output" in row and "non_preferred_output" in row and "input" in row
-
-
 def read_openai_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
     """`{input: {messages, tools}, preferred_output, non_preferred_output}`, OpenAI's preference fine-tuning."""
     given = cell(row, "input")
@@ -182,12 +174,6 @@ def is_alpaca_pair(row: Row, reading: Reading) -> bool:
 def read_alpaca_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
     """`{instruction, input, chosen, rejected}`, also with `history` and `system`."""
     return _pair(row, origin, alpaca_prompt(row), reading)
-
-
-def is_safety_pair(row: Row, reading: Reading) -> bool:
-    return present(row, SAFETY_LABELS) is not None and all(
-        name in row for name in ("prompt", "response_0", "response_1")
-    )
 
 
 def safety_cells(row: Row, reading: Reading) -> LabelCells:
@@ -222,10 +208,6 @@ def read_safety_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePa
     chosen, rejected = _answers(cell(row, f"response_{best}"), cell(row, f"response_{1 - best}"), reading)
     prompt = prompt_of(row, cell(row, "prompt"), reading)
     return pair(origin, prompt, chosen, rejected, dimensions=dimensions)
-
-
-def is_stack_exchange(row: Row, reading: Reading) -> bool:
-    return "question" in row and "response_j" in row and "response_k" in row
 
 
 def read_stack_exchange(row: Row, origin: Origin, reading: Reading) -> PreferencePair:

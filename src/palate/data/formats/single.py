@@ -142,10 +142,7 @@ def read_labelled(row: Row, origin: Origin, reading: Reading) -> LabelledComplet
     meaning = reading.coding.meaning(label)
     if meaning == TIE:
         raise RowError("tie", f"{reading.coding.column} is {excerpt(label)}")
-    if present(row, CONVERSATION_NAMES) is None:
-        return labelled(origin, *_exchange(row, reading), meaning == 1)
-    turns = _conversation(row, reading)
-    return labelled(origin, turns[:-1], turns[-1:], meaning == 1)
+    return labelled(origin, *_last_exchange(row, reading), meaning == 1)
 
 
 def is_scored(row: Row, reading: Reading) -> bool:
@@ -154,11 +151,7 @@ def is_scored(row: Row, reading: Reading) -> bool:
 
 def read_scored(row: Row, origin: Origin, reading: Reading) -> ScoredCompletion:
     """`{prompt, response, score}` with the score in 0 … 1."""
-    score = cell(row, *SCORE_NAMES)
-    if present(row, CONVERSATION_NAMES) is None:
-        return scored(origin, *_exchange(row, reading), score)
-    turns = _conversation(row, reading)
-    return scored(origin, turns[:-1], turns[-1:], score)
+    return scored(origin, *_last_exchange(row, reading), cell(row, *SCORE_NAMES))
 
 
 def is_helpsteer(row: Row, reading: Reading) -> bool:
@@ -300,6 +293,14 @@ def _exchange(row: Row, reading: Reading) -> tuple[Messages, Messages]:
     """Prompt and answer; the prompt may be an instruction with input and history."""
     prompt = alpaca_prompt(row) if "instruction" in row and "prompt" not in row else _prompt(row, reading)
     return prompt, conversation(cell(row, *COMPLETION_NAMES), "completion", "assistant", reading)
+
+
+def _last_exchange(row: Row, reading: Reading) -> tuple[Messages, Messages]:
+    """The last answer of a conversation and the turns before it, or prompt and answer of two columns."""
+    if present(row, CONVERSATION_NAMES) is None:
+        return _exchange(row, reading)
+    turns = _conversation(row, reading)
+    return turns[:-1], turns[-1:]
 
 
 def _answers(row: Row, reading: Reading) -> list[Messages]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from palate.data.formats.rows import RatedAnswers
 from palate.data.measures.pairs import completions
-from palate.data.turns.messages import excerpt
+from palate.data.turns.cells import excerpt
 from palate.records import (
     Demonstration,
     LabelledCompletion,
@@ -73,7 +73,8 @@ def palate_row(record: Record) -> dict[str, Any]:
         row["score"] = record.score
     elif isinstance(record, Rollouts):
         row["rewards"] = list(record.rewards)
-    return row | _other_columns(record, row)
+    extra = {name: value for name, value in record.extra.items() if name not in row}
+    return row | extra | _optional_columns(record)
 
 
 def turns(messages: Messages, *, arguments_as_text: bool = False) -> list[dict[str, Any]]:
@@ -84,8 +85,8 @@ def turns(messages: Messages, *, arguments_as_text: bool = False) -> list[dict[s
     ]
 
 
-def _other_columns(record: Record, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Weight, tools, margin, dimensions and unread columns, if a record has them."""
+def _optional_columns(record: Record) -> dict[str, Any]:
+    """Weight, tools, margin and dimensions, if a record has them."""
     columns: dict[str, Any] = {}
     if record.weight != 1:
         columns["weight"] = record.weight
@@ -98,7 +99,7 @@ def _other_columns(record: Record, row: Mapping[str, Any]) -> dict[str, Any]:
             columns["dimensions"] = {
                 name: {"chosen": chosen, "rejected": rejected} for name, (chosen, rejected) in record.dimensions.items()
             }
-    return {**{name: value for name, value in record.extra.items() if name not in row}, **columns}
+    return columns
 
 
 def _clashes(record: Record) -> list[str]:
@@ -135,12 +136,8 @@ def _check_turn(message: Message) -> None:
 
 
 def _openai_loses(record: Record) -> list[str]:
-    lost = [f"column {name!r}" for name in record.extra]
-    lost += ["weight"] if record.weight != 1 else []
-    if isinstance(record, PreferencePair):
-        lost += ["margin"] if record.margin is not None else []
-        lost += ["dimensions"] if record.dimensions else []
-    return lost
+    optional = (name for name in _optional_columns(record) if name != "tools")
+    return [*(f"column {name!r}" for name in record.extra), *optional]
 
 
 _SPEAKERS = {"user": "human", "assistant": "gpt", "tool": "observation"}

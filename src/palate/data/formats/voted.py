@@ -18,19 +18,8 @@ from palate.data.turns.messages import assistant, read_turns, user
 from palate.records import Messages, PreferencePair
 
 LABEL_NAMES = (
-    "winner",
-    "preference_strength",
-    "overall_preference",
-    "preference",
-    "preferred",
-    "better",
-    "better_answer",
-    "choice",
-    "chosen",
-    "vote",
-    "verdict",
-    "label",
-    "labels",
+    *("winner", "preference_strength", "overall_preference", "preference", "preferred", "better", "better_answer"),
+    *("choice", "chosen", "vote", "verdict", "label", "labels"),
 )
 """Columns that may name the better of two answers; the first of them in a row is read."""
 
@@ -113,16 +102,10 @@ def read_two_answers(row: Row, origin: Origin, reading: Reading) -> PreferencePa
             raise RowError("scores_disagree", f"{cells.column} prefers {names[best]}, the ratings {scores} do not")
         margin = abs(ratings[0] - ratings[1]) if margin is None else margin
     origin.notices.append("second_won" if best else "first_won")
-    prompt, chosen, rejected = _sides(row, names, best, reading)
+    sides = _sides(row, names, best, reading)
     stated = stated_margin(row)
-    return pair(
-        origin,
-        prompt,
-        chosen,
-        rejected,
-        margin=margin if stated is None else stated,
-        dimensions=stated_dimensions(row),
-    )
+    margin = margin if stated is None else stated
+    return pair(origin, *sides, margin=margin, dimensions=stated_dimensions(row))
 
 
 def better_answer(cells: LabelCells, origin: Origin, reading: Reading) -> tuple[int, float | None]:

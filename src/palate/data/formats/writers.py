@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -140,7 +140,7 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else _json(value)
 
 
-_TEXT_WRITERS = {
+_TEXT_WRITERS: Mapping[str, Callable[[TextIO, Iterable[Mapping[str, Any]]], int]] = {
     "jsonl": _write_lines,
     "json": _write_array,
     "csv": partial(_write_cells, delimiter=","),
@@ -149,7 +149,7 @@ _TEXT_WRITERS = {
 
 
 def _write_columns(path: Path, kind: str, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Parquet or Arrow, in two passes: column types must be known first, so the rows are written as JSON Lines before."""
+    """Parquet or Arrow. Column types must be known first, so the rows are written to a temporary JSON Lines file."""
     lines = path.with_name(f"{path.name}.jsonl")
     types: dict[str, pa.DataType | None] = {}
 

@@ -49,7 +49,7 @@ def text(value: Any, name: str) -> str:
 
 
 def parsed_list(value: Any, name: str) -> list[Any]:
-    """The value of the cell `name` as a list, also written as text, as in CSV files; raises `RowError` if it is none."""
+    """The value of the cell `name` as a list, also if it is written as text; raises `RowError` for other values."""
     if isinstance(value, str):
         value = literal(value)
         if not isinstance(value, list | tuple):

@@ -157,7 +157,7 @@ def _differs(prompt: Messages, conversation: Messages, name: str) -> RowError:
 
 
 def _transcript_as_turns(prompt: Messages, answer: Messages) -> Messages:
-    """The turns of an answer that is a `Human: … Assistant: …` transcript with this prompt; any other answer unchanged."""
+    """The turns of an answer that is an HH transcript with this prompt; any other answer unchanged."""
     if len(answer) != 1 or not prompt or not is_transcript(answer[0].content):
         return answer
     turns = merged(read_transcript(answer[0].content, "the answer"))

@@ -11,29 +11,13 @@ from palate.data.turns.cells import RowError, excerpt, parsed_list, text
 from palate.data.turns.tool_calls import calls_of_text, read_call, read_calls
 from palate.records import Message, Messages, Role, ToolCall
 
-ROLES: Mapping[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "function_call": "assistant",
-    "tool_call": "assistant",
-    "tool_calls": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-    "function": "tool",
-    "ipython": "tool",
-    "tool_response": "tool",
-    "tool_result": "tool",
+_SPEAKERS: Mapping[Role, str] = {
+    "system": "system developer",
+    "user": "user human prompter",
+    "assistant": "assistant gpt chatgpt bot model bing bard function_call tool_call tool_calls",
+    "tool": "tool observation function ipython tool_response tool_result",
 }
+ROLES: Mapping[str, Role] = {name: role for role, names in _SPEAKERS.items() for name in names.split()}
 """Names of speakers in datasets, and their roles."""
 
 CALL_SPEAKERS = frozenset({"function_call", "tool_call", "tool_calls"})

@@ -22,7 +22,7 @@ def read_calls(value: Any, name: str) -> tuple[ToolCall, ...]:
 
 
 def read_call(call: Any, name: str) -> ToolCall:
-    """`{id, type: function, function: {name, arguments}}` or `{name, arguments}`; the arguments are an object or JSON text."""
+    """`{id, type: function, function: {name, arguments}}` or `{name, arguments}`."""
     if not isinstance(call, Mapping):
         raise RowError("bad_tool_call", f"{name} is not an object: {excerpt(call)}")
     inner = call.get("function")
