@@ -7,7 +7,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from palate.data.turns.cells import RowError, excerpt, literal, text
 from palate.data.turns.conversations import split_answers
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from palate.data.formats.labels import Coding
 
 Row: TypeAlias = Mapping[str, Any]
+OneAnswer = TypeVar("OneAnswer", Demonstration, LabelledCompletion, ScoredCompletion)
 
 PROMPT_NAMES = ("prompt", "question", "instruction", "query")
 COMPLETION_NAMES = ("completion", "response", "answer", "output")
@@ -268,21 +269,13 @@ def pair(
     )
 
 
-def demonstration(origin: Origin, prompt: Messages, completion: Messages) -> Demonstration:
-    """A checked demonstration."""
-    prompt, (completion,) = without_prompt(origin, prompt, (completion,))
-    return Demonstration(
-        **origin.fields(), prompt=checked_prompt(prompt), completion=checked_completion(completion, "completion")
-    )
-
-
-def labelled(origin: Origin, prompt: Messages, completion: Messages, desirable: bool) -> LabelledCompletion:
-    """A checked completion with its label."""
+def one_answer(
+    kind: type[OneAnswer], origin: Origin, prompt: Messages, completion: Messages, **values: Any
+) -> OneAnswer:
+    """A checked record with one answer; `values` are the further fields of its kind."""
     prompt, (completion,) = without_prompt(origin, prompt, (completion,))
     completion = checked_completion(completion, "completion")
-    return LabelledCompletion(
-        **origin.fields(), prompt=checked_prompt(prompt), completion=completion, desirable=desirable
-    )
+    return kind(**origin.fields(), prompt=checked_prompt(prompt), completion=completion, **values)
 
 
 def scored(origin: Origin, prompt: Messages, completion: Messages, score: Any) -> ScoredCompletion:
@@ -292,9 +285,7 @@ def scored(origin: Origin, prompt: Messages, completion: Messages, score: Any) -
         raise RowError("missing_score", "score is null")
     if not 0 <= value <= 1:
         raise RowError("score_out_of_range", f"score is {value:g}; bring scores to 0 … 1 first")
-    prompt, (completion,) = without_prompt(origin, prompt, (completion,))
-    completion = checked_completion(completion, "completion")
-    return ScoredCompletion(**origin.fields(), prompt=checked_prompt(prompt), completion=completion, score=value)
+    return one_answer(ScoredCompletion, origin, prompt, completion, score=value)
 
 
 def ranking(origin: Origin, prompt: Messages, answers: Sequence[Messages]) -> Ranking:
@@ -327,10 +318,7 @@ def read_tools(value: Any) -> str | None:
     if isinstance(listed, list) and listed and all(isinstance(tool, str) for tool in listed):
         parsed = [literal(tool) for tool in listed]
         if all(isinstance(tool, dict) for tool in parsed):
-            return json_text(parsed, "tools")
-    return text(value, "tools") if isinstance(value, str) else json_text(value, "tools")
-
-
-def json_text(value: Any, name: str) -> str:
-    """A value as JSON text."""
-    return text(json.dumps(value, ensure_ascii=False, default=str), name)
+            value = parsed
+    if not isinstance(value, str):
+        value = json.dumps(value, ensure_ascii=False, default=str)
+    return text(value, "tools")

@@ -24,11 +24,10 @@ from palate.data.formats.rows import (
     checked_completion,
     checked_prompt,
     conversation,
-    demonstration,
     is_whole_conversation,
-    labelled,
     number,
     number_or_none,
+    one_answer,
     present,
     ranking,
     scored,
@@ -87,7 +86,7 @@ def read_messages(row: Row, origin: Origin, reading: Reading) -> Demonstration:
     ]
     if not starts:
         raise RowError("no_assistant_turn", "no answer follows a user turn")
-    return demonstration(origin, turns[: starts[0]], turns[starts[0] :])
+    return one_answer(Demonstration, origin, turns[: starts[0]], turns[starts[0] :])
 
 
 def is_alpaca(row: Row, reading: Reading) -> bool:
@@ -97,7 +96,7 @@ def is_alpaca(row: Row, reading: Reading) -> bool:
 def read_alpaca(row: Row, origin: Origin, reading: Reading) -> Demonstration:
     """`{instruction, input, output}`, also with `history` and `system`."""
     answer = conversation(cell(row, "output"), "completion", "assistant", reading)
-    return demonstration(origin, alpaca_prompt(row), answer)
+    return one_answer(Demonstration, origin, alpaca_prompt(row), answer)
 
 
 def is_prompt_completion(row: Row, reading: Reading) -> bool:
@@ -106,7 +105,7 @@ def is_prompt_completion(row: Row, reading: Reading) -> bool:
 
 def read_prompt_completion(row: Row, origin: Origin, reading: Reading) -> Demonstration:
     """`{prompt, completion}`, or `response`, `answer`, `output`."""
-    return demonstration(origin, *_exchange(row, reading))
+    return one_answer(Demonstration, origin, *_exchange(row, reading))
 
 
 def is_text(row: Row, reading: Reading) -> bool:
@@ -142,7 +141,7 @@ def read_labelled(row: Row, origin: Origin, reading: Reading) -> LabelledComplet
     meaning = reading.coding.meaning(label)
     if meaning == TIE:
         raise RowError("tie", f"{reading.coding.column} is {excerpt(label)}")
-    return labelled(origin, *_last_exchange(row, reading), meaning == 1)
+    return one_answer(LabelledCompletion, origin, *_last_exchange(row, reading), desirable=meaning == 1)
 
 
 def is_scored(row: Row, reading: Reading) -> bool:

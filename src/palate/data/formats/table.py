@@ -89,8 +89,6 @@ def _chosen_is_answer(is_match: Callable[[Row, Reading], bool]) -> Callable[[Row
 
 
 _CHOSEN: Needs = (("chosen",), ("rejected",))
-_CONVERSATION: Needs = (paired.CONVERSATION_NAMES,)
-_PROMPT_TURNS: Needs = (paired.PROMPT_TURN_NAMES,)
 _EXCHANGE: Needs = (PROMPT_NAMES, COMPLETION_NAMES)
 _ALPACA_EXTRAS = ("input", "history")
 
@@ -142,7 +140,7 @@ FORMATS: tuple[Format, ...] = (
         "conversations-pairs",
         "{conversations: [{from, value}], chosen, rejected}",
         PreferencePair,
-        (*_PROMPT_TURNS, *_CHOSEN),
+        (paired.PROMPT_TURN_NAMES, *_CHOSEN),
         paired.read_conversation_pair,
         _chosen_is_answer(paired.is_conversation_pair),
         paired.PAIR_COLUMNS,
@@ -281,7 +279,7 @@ FORMATS: tuple[Format, ...] = (
         "labelled-messages",
         "{messages, label: true or false}",
         LabelledCompletion,
-        (*_CONVERSATION, single.LABEL_NAMES),
+        (paired.CONVERSATION_NAMES, single.LABEL_NAMES),
         single.read_labelled,
         lambda row, reading: single.has_conversation(row, reading) and single.is_labelled(row, reading),
         labels=single.label_cells,
@@ -317,7 +315,7 @@ FORMATS: tuple[Format, ...] = (
         "messages",
         "{messages: [{role, content}]} or {conversations: [{from, value}]}",
         Demonstration,
-        _CONVERSATION,
+        (paired.CONVERSATION_NAMES,),
         single.read_messages,
         single.is_messages,
     ),

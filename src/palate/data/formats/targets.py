@@ -120,7 +120,10 @@ def _openai_row(record: Record) -> dict[str, Any]:
             raise NotHeldError("a tool call has no id")
     request: dict[str, Any] = {"messages": turns(record.prompt, arguments_as_text=True)}
     if record.tools is not None:
-        request["tools"] = _parsed_tools(record.tools)
+        try:
+            request["tools"] = json.loads(record.tools)
+        except ValueError:
+            raise NotHeldError(f"its tools are not JSON: {excerpt(record.tools, 30)}") from None
     return {
         "input": request,
         "preferred_output": turns(record.chosen, arguments_as_text=True),
@@ -203,13 +206,6 @@ def _one_turn(answer: Messages, name: str) -> dict[str, str]:
     if len(answer) != 1:
         raise NotHeldError(f"{name} has {len(answer)} turns; the format allows one")
     return _sharegpt_turn(answer[0])
-
-
-def _parsed_tools(tools: str) -> Any:
-    try:
-        return json.loads(tools)
-    except ValueError:
-        raise NotHeldError(f"its tools are not JSON: {excerpt(tools, 30)}") from None
 
 
 _ALL = (PreferencePair, Demonstration, LabelledCompletion, ScoredCompletion, Ranking, RatedAnswers, Rollouts, Record)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -235,11 +236,6 @@ def _plain(value: Any, mixed: bool) -> Any:
 
 
 def _batches(lines: Path, schema: pa.Schema, mixed: set[str]) -> Iterator[pa.RecordBatch]:
-    waiting: list[dict[str, Any]] = []
-    for _, row in read_rows(lines):
-        waiting.append({name: _plain(value, name in mixed) for name, value in row.items()})
-        if len(waiting) == _BATCH:
-            yield pa.RecordBatch.from_pylist(waiting, schema=schema)
-            waiting = []
-    if waiting:
-        yield pa.RecordBatch.from_pylist(waiting, schema=schema)
+    rows = ({name: _plain(value, name in mixed) for name, value in row.items()} for _, row in read_rows(lines))
+    while batch := list(islice(rows, _BATCH)):
+        yield pa.RecordBatch.from_pylist(batch, schema=schema)

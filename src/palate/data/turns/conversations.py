@@ -45,19 +45,15 @@ def split_answers(
         if not prompt or _contains(shared, prompt):
             return _with_system_of(prompt, shared), completions, False
         raise _differs(prompt, shared, names[0])
-    if not prompt:
-        if not all(whole):
-            bare = names[whole.index(False)]
-            raise RowError("prompt_differs", f"{bare} has no prompt, another answer is a whole conversation")
-        (conversation,) = answers
-        start = _last_answer(conversation)
-        return conversation[:start], (conversation[start:],), False
     if len(answers) == 1:
         (conversation,) = answers
-        end = _end_of_prompt(prompt, conversation)
+        end = _end_of_prompt(prompt, conversation) if prompt else _last_answer(conversation)
         if end is None:
             raise _differs(prompt, conversation, names[0])
         return _with_system_of(prompt, conversation[:end]), (conversation[end:],), False
+    if not prompt:
+        bare = names[whole.index(False)]
+        raise RowError("prompt_differs", f"{bare} has no prompt, another answer is a whole conversation")
     completions = tuple(
         _after_prompt(prompt, answer, name) if has_prompt else answer
         for answer, has_prompt, name in zip(answers, whole, names, strict=True)
@@ -76,7 +72,7 @@ def _split_at_shared(sides: Sequence[Messages], names: Sequence[str]) -> tuple[M
     shortest = min(len(side) for side in sides)
     while shared < shortest and all(_same(side[shared], first[shared]) for side in sides[1:]):
         shared += 1
-    if len(sides) > 1 and all(len(side) == shared for side in sides):
+    if all(len(side) == shared for side in sides):
         raise RowError("equal", f"{' and '.join(names)} are equal: {excerpt(first[-1].text) if first else ''}")
     while shared and first[shared - 1].role == "assistant":
         shared -= 1

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from palate.data.turns.cells import literal
+from palate.data.turns.tool_calls import ARGUMENT_KEYS
 
 _MAY_BE_NULL = frozenset({"default", "const", "example"})
-_ARGUMENTS = ("arguments", "parameters", "input")
 
 
 def without_padding(row: Mapping[str, Any], *, columnar: bool) -> Mapping[str, Any]:
@@ -95,7 +95,7 @@ def _call(call: Any, declared: Mapping[str, frozenset[str]], padded: bool) -> An
         return call
     if isinstance(call.get("function"), Mapping):
         return {**call, "function": _call(call["function"], declared, padded)}
-    key = next((name for name in _ARGUMENTS if isinstance(call.get(name), Mapping)), None)
+    key = next((name for name in ARGUMENT_KEYS if isinstance(call.get(name), Mapping)), None)
     if key is None:
         return call
     known = declared.get(str(call.get("name")))

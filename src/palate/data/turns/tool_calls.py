@@ -10,8 +10,8 @@ from typing import Any
 from palate.data.turns.cells import RowError, excerpt, literal, parsed_list, text
 from palate.records import ToolCall
 
-_ARGUMENTS = ("arguments", "parameters", "input")
-_KNOWN = frozenset({"id", "type", "index", "function", "name", *_ARGUMENTS})
+ARGUMENT_KEYS = ("arguments", "parameters", "input")
+_KNOWN = frozenset({"id", "type", "index", "function", "name", *ARGUMENT_KEYS})
 _TAGGED = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 
 
@@ -36,7 +36,7 @@ def read_call(call: Any, name: str) -> ToolCall:
     unknown = [str(key) for part in (call, function) for key, value in part.items() if key not in _KNOWN and value]
     if unknown:
         raise RowError("bad_tool_call", f"{name} has {unknown[0]!r}, which palate cannot represent: {excerpt(call)}")
-    given = next((function[key] for key in _ARGUMENTS if function.get(key) is not None), None)
+    given = next((function[key] for key in ARGUMENT_KEYS if function.get(key) is not None), None)
     number = call.get("id")
     return ToolCall(
         text(called, f"{name}.name"),
