@@ -23,20 +23,21 @@ TRL_STAMP := $(TRL_VENV)/.installed
 TRL_PIP := $(TRL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 MEASURE := $(OFFLINE) $(BIN)/python benchmarks
 
-.PHONY: help install demo test check bench bench-env experiments figures oracle docs clean
+.PHONY: help install demo test check versions versions-lowest versions-newest bench bench-env experiments figures oracle docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo     teach a small real model from comparisons, offline, in a few minutes"
 	@echo "make test     every test, the slow ones too; fast ones that make check just passed only with ALL=1"
 	@echo "make check    style, types, import contracts, fast tests"
+	@echo "make versions  tests of training with the lowest and the newest transformers, in environments of their own"
 	@echo "make bench    speed and memory beside TRL; takes hours, wants a quiet machine, writes docs/performance.md"
 	@echo "make experiments  the published comparisons; takes hours, goes on where it stopped"
 	@echo "make figures  tables and figures of docs/experiments.md from the recorded results"
 	@echo "make oracle   losses and gradients beside TRL's, in an environment of their own"
 	@echo "make docs     write the generated pages of docs/ again"
 	@echo "make install  make .venv; the others do it by themselves"
-	@echo "make clean    remove .venv, .trl-venv and what tools left behind"
+	@echo "make clean    remove .venv, .trl-venv, .versions and what tools left behind"
 
 install: $(STAMP)
 
@@ -64,6 +65,21 @@ check: install
 # Fast tests that `make check` passed on the very same files are not repeated, unless ALL says so.
 test: install
 	$(PYTEST) $(if $(ALL)$(PYTEST_FLAGS),,$$($(BIN)/python tools/passed.py ask))
+
+# As in constraints.txt, except transformers and what each version of it needs in a version of its own.
+VERSIONS_FREE := transformers|huggingface_hub|tokenizers|datasets|hf-xet|typer
+
+versions: versions-lowest versions-newest
+
+versions-lowest: TRANSFORMERS = $(shell sed -n 's/.*"\(transformers\)>=\([0-9.]*\),.*/\1==\2/p' pyproject.toml)
+versions-newest: TRANSFORMERS = transformers
+
+versions-lowest versions-newest: versions-%:
+	test -x .versions/$*/bin/python || $(PYTHON) -m venv .versions/$*
+	grep -vE '^($(VERSIONS_FREE))==' constraints.txt > .versions/$*/constraints.txt
+	.versions/$*/bin/python -m pip install --quiet -c .versions/$*/constraints.txt $(TORCH_FLAGS) torch
+	.versions/$*/bin/python -m pip install --quiet -c .versions/$*/constraints.txt -U -e '.[dev]' '$(TRANSFORMERS)'
+	$(OFFLINE) OMP_NUM_THREADS=1 .versions/$*/bin/python -m pytest -n $(WORKERS) -m "not slow" $(PYTEST_FLAGS) tests/training
 
 bench-env: $(TRL_STAMP)
 
@@ -113,5 +129,5 @@ docs: install
 	$(BIN)/python -m palate.config.objectives.docs docs/objectives.md
 
 clean:
-	rm -rf $(VENV) .trl-venv build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .trl-venv .versions build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

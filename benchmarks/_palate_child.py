@@ -185,7 +185,7 @@ def prepare_rows(job: Job) -> Report:
     begin = time.monotonic()
     loaded = load_records(job["pairs"], kind=PreferencePair)
     read = time.monotonic()
-    encoded = encode_records(loaded.records, template, cutoff_len=job["cutoff_len"], workers=job["workers"])
+    encoded = encode_records(loaded.records, template, cutoff_len=job["cutoff_len"])
     end = time.monotonic()
     return {
         "rows": len(loaded.records),

@@ -45,11 +45,11 @@ def run_task(task: str, path: str, workers: int, model: str | None) -> dict[str,
             result = curate(path, Path(folder) / "out", read_rules(preset="strong"), workers=workers)
         done = result.steps[0].before
     else:
-        return _tokenise(path, str(model), workers)
+        return _tokenise(path, str(model))
     return {"rows": done, "seconds": time.perf_counter() - start}
 
 
-def _tokenise(path: str, model: str, workers: int) -> dict[str, Any]:
+def _tokenise(path: str, model: str) -> dict[str, Any]:
     """Records to token ids and target masks, as training does it; reading the file and the tokenizer is not counted."""
     from palate.data import load_records
     from palate.models.load import load_tokenizer
@@ -60,7 +60,7 @@ def _tokenise(path: str, model: str, workers: int) -> dict[str, Any]:
     records = load_records(path, kind=PreferencePair).records
     template = load_template(load_tokenizer(model))
     start = time.perf_counter()
-    encoded = encode_records(records, template, cutoff_len=2048, workers=workers)
+    encoded = encode_records(records, template, cutoff_len=2048)
     return {"rows": len(encoded.groups) + len(encoded.dropped), "seconds": time.perf_counter() - start}
 
 

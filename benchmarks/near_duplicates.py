@@ -29,8 +29,7 @@ from _recombined import write_recombined
 from palate.data import load_records
 from palate.data.measures.pairs import completions, conversation_text
 from palate.data.measures.similarity import PLACES, near_duplicates, signature
-from palate.data.split import plain_text
-from palate.records import PreferencePair
+from palate.records import PreferencePair, plain_text
 
 THRESHOLD = 0.8
 Groups = list[int]

@@ -216,34 +216,42 @@ def _costs(report: Report, asked: int, completions: int) -> Row:
 
 
 def data_rows(bench: Bench, size: int) -> list[Row]:
-    """Rows of real text to token ids: palate with one process and with two, its tokenizer's threads on and off; TRL."""
+    """Rows of real text to token ids, the tokenizer's threads on and off; TRL also with two processes."""
     pairs = bench.folder / f"many-{size}.jsonl"
     bench.palate({"do": "make_many", "source": str(bench.source), "rows": size, "pairs": str(pairs)})
     job = {"pairs": str(pairs), "model": bench.model, "cutoff_len": 2048, "show": 0}
     kinds: dict[tuple[str, int, str], list[Report]] = {}
-    with_trl = size <= TRL_ROWS
-    where = {"folder": str(bench.folder / "trl"), "model": bench.palate({"do": "locate", **job})["model"]}
+    trl = {"folder": str(bench.folder / "trl"), "model": bench.palate({"do": "locate", **job})["model"]}
     for _ in range(bench.rounds):
         for processes, threads in ((1, "true"), (1, "false"), (2, "false")):
-            done = bench.palate(
-                {"do": "prepare_rows", **job, "workers": processes}, {"TOKENIZERS_PARALLELISM": threads}
-            )
-            kinds.setdefault(("palate", processes, threads), []).append(done)
-            if with_trl:
-                peer = {"do": "tokenise", **job, **where, "workers": processes}
-                done = run_child(trl_python(), "_trl_child.py", peer, bench.folder, {"TOKENIZERS_PARALLELISM": threads})
+            environment = {"TOKENIZERS_PARALLELISM": threads}
+            if processes == 1:
+                done = bench.palate({"do": "prepare_rows", **job}, environment)
+                kinds.setdefault(("palate", processes, threads), []).append(done)
+            if size <= TRL_ROWS:
+                peer = {"do": "tokenise", **job, **trl, "workers": processes}
+                done = run_child(trl_python(), "_trl_child.py", peer, bench.folder, environment)
                 kinds.setdefault(("TRL", processes, threads), []).append(done)
     pairs.unlink()
     return [_preparation(kind, reports, kinds) for kind, reports in sorted(kinds.items())]
+
+
+def _median_seconds(reports: Sequence[Report]) -> float:
+    return float(spread([report["seconds"] for report in reports])["median"])
 
 
 def _preparation(
     kind: tuple[str, int, str], reports: Sequence[Report], kinds: Mapping[tuple[str, int, str], Sequence[Report]]
 ) -> Row:
     side, processes, threads = kind
-    seconds = spread([report["seconds"] for report in reports])["median"]
-    peer = kinds.get(("TRL", processes, threads))
-    ratio = spread([report["seconds"] for report in peer])["median"] / seconds if peer and side == "palate" else ""
+    seconds = _median_seconds(reports)
+    # Threads off is one core on both sides. With threads, palate is compared with the fastest TRL.
+    peers = [
+        _median_seconds(done)
+        for peer, done in kinds.items()
+        if peer[0] == "TRL" and (threads == "true" or peer == ("TRL", 1, "false"))
+    ]
+    ratio = min(peers) / seconds if peers and side == "palate" else ""
     reading = spread([report["read_seconds"] for report in reports])["median"] if side == "palate" else ""
     return {
         "side": side,

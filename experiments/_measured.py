@@ -19,7 +19,7 @@ from palate.models.generation.generate import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
 from palate.records import Messages
 from palate.stats import mean_interval
-from palate.training.health.degradation import distinct_2, loops
+from palate.training.health.metrics import distinct_2, loops
 
 # Per pair [Σ log π of chosen, of rejected], [tokens of chosen, of rejected]; plain lists, so that a cell can keep it.
 PairScores: TypeAlias = dict[str, list[list[float]]]

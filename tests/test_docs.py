@@ -28,7 +28,7 @@ def committed(pattern: str) -> list[Path]:
     return [REPOSITORY / line for line in listed.stdout.splitlines() if (REPOSITORY / line).is_file()]
 
 
-@pytest.mark.parametrize("verb", [verb.__name__.rpartition(".")[2] for verb in VERBS])
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_a_page(verb: str) -> None:
     page = REPOSITORY / "docs" / f"{verb}.md"
     assert page.exists(), f"write docs/{verb}.md"

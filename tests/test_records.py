@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from palate.records import Message, ToolCall, as_turn
+from palate.records import DatasetRequest, Message, ToolCall, as_turn
 
 CALL = ToolCall("f", '{"a": 1}', "c1")
 FULL = Message("assistant", "I look.", (CALL,), "Let me think.", "Ann", None, trained=False)
@@ -52,3 +52,16 @@ def test_turns_with_arguments_as_object_and_as_text() -> None:
 def test_arguments_that_are_no_json_are_what_was_written() -> None:
     assert ToolCall("f", '{"a": ').value == '{"a": '
     assert ToolCall("f").value == {}
+
+
+def test_a_request_is_made_of_a_name_of_choices_or_of_another_request() -> None:
+    request = DatasetRequest.of("a.jsonl", split="test", seed=3)
+    assert request == DatasetRequest("a.jsonl", split="test", seed=3)
+    assert DatasetRequest.of(request) == request
+    assert DatasetRequest.of(request, seed=4) == DatasetRequest("a.jsonl", split="test", seed=4)
+
+
+def test_a_run_reads_all_its_datasets_in_one_way() -> None:
+    config = {"dataset_dir": "data", "columns": None, "max_samples": 5, "max_dropped": 0.1, "labels": None, "seed": 7}
+    request = DatasetRequest.of_run({**config, "dataset": "a.jsonl", "learning_rate": 1e-5}, "held.jsonl")
+    assert request == DatasetRequest("held.jsonl", dataset_dir="data", max_samples=5, max_dropped=0.1, seed=7)

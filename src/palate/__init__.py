@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from palate.config.run import SftConfig as SftConfig
     from palate.data.load import LoadedData
     from palate.data.load import load_records as load_records
-    from palate.data.sources.spec import DatasetSpec
     from palate.errors import PalateError as PalateError
     from palate.evaluation.answers import compare as compare
     from palate.evaluation.evaluate import evaluate as evaluate
+    from palate.records import DatasetRequest as DatasetRequest
+    from palate.records import DatasetSpec
     from palate.records import Judge as Judge
     from palate.records import PreferencePair as PreferencePair
     from palate.training.run import RunResult as RunResult
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # public name → the module that has it
 _HOME = {
+    "DatasetRequest": "palate.records",
     "DpoConfig": "palate.config.run",
     "Judge": "palate.records",
     "PalateError": "palate.errors",
@@ -43,6 +45,7 @@ _HOME = {
 }
 
 __all__ = [
+    "DatasetRequest",
     "DpoConfig",
     "Judge",
     "PalateError",
@@ -59,7 +62,7 @@ __all__ = [
 ]
 
 
-def load_preferences(dataset: DatasetSpec, **choices: Any) -> LoadedData[PreferencePair]:
+def load_preferences(dataset: DatasetSpec | DatasetRequest, **choices: Any) -> LoadedData[PreferencePair]:
     """Comparisons as pairs, from any source that palate reads; `choices` are those of `load_records`.
 
     `load_preferences("pairs.jsonl").records[0].chosen`

@@ -1,7 +1,7 @@
-"""How far a long pass is and how long it will take, on stderr.
+"""Progress and remaining time of long passes over data, on stderr.
 
-On a terminal all passes that run share one display of bars. Elsewhere (a pipe, a log file) a pass prints a line every
-half minute. Only the main process of several prints, and a pass that is over sooner prints nothing.
+On a terminal all running passes share one display of bars. Without a terminal (a pipe, a log file) a pass prints a line
+every 30 seconds; shorter passes print nothing. Of several processes only the main one prints.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from rich.progress import (
 T = TypeVar("T")
 
 LINE_EVERY = 30.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 
 console = Console(stderr=True, soft_wrap=True)
-"""Where bars and lines go; what is printed beside a bar should go through it too."""
+"""Prints bars and lines. Print through it while a bar is shown."""
 
 _bars: Progress | None = None
 _open = 0
 
 
 class Pass:
-    """A pass over a known or unknown number of things.
+    """A pass over a number of items.
 
     Attributes:
-        done: how many are done.
-        total: how many there are, None where nobody knows.
+        done: number of items done.
+        total: number of items, None if unknown.
     """
 
     def __init__(self, label: str, total: float | None, *, done: float = 0, delay: float = 0.0) -> None:
@@ -50,7 +50,7 @@ class Pass:
         self.done = done
         self._before = done
         self._delay = delay
-        self._started = self._spoke = time.monotonic()
+        self._started = self._printed = time.monotonic()
         self._task: TaskID | None = None
         self._main = os.environ.get("RANK", "0") == "0"
         self._closed = False
@@ -58,19 +58,19 @@ class Pass:
             self._show()
 
     def advance(self, count: float = 1) -> None:
-        """So many more are done."""
+        """Adds `count` to the items done."""
         self.reach(self.done + count)
 
     def reach(self, done: float) -> None:
-        """So many are done; a total is never passed (several processes repeat rows to fill their last batch)."""
+        """Sets the items done, at most the total (several processes repeat rows to fill their last batch)."""
         self.done = done if self.total is None else min(done, self.total)
         now = time.monotonic()
         if self._task is None and now - self._started >= self._delay:
             self._show()
         if self._task is not None and _bars is not None:
             _bars.update(self._task, completed=self.done)
-        elif self._main and not console.is_terminal and now - self._spoke >= LINE_EVERY:
-            self._spoke = now
+        elif self._main and not console.is_terminal and now - self._printed >= LINE_EVERY:
+            self._printed = now
             console.print(self.line(now - self._started), highlight=False, markup=False)
 
     def line(self, elapsed: float) -> str:
@@ -82,7 +82,7 @@ class Pass:
         return f"{self.label}: {self.done:,.0f} of {self.total:,.0f}{left}"
 
     def close(self) -> None:
-        """The pass is over, or was given up."""
+        """Ends the pass."""
         global _bars, _open
         if self._closed:
             return
@@ -120,29 +120,29 @@ class Pass:
 
 @contextlib.contextmanager
 def progress(label: str, total: float | None, *, done: float = 0, delay: float = 0.0) -> Iterator[Pass]:
-    """A pass that is over when the block is left, however it is left.
+    """A pass that ends with the block.
 
     Args:
-        label: what is done, in a word or two.
-        total: how many there are to do, None where nobody knows.
-        done: how many were done earlier.
-        delay: seconds before a bar is shown, for passes that are mostly short.
+        label: one or two words.
+        total: number of items, None if unknown.
+        done: items done by an earlier run.
+        delay: seconds before a bar is shown.
     """
-    one = Pass(label, total, done=done, delay=delay)
+    running = Pass(label, total, done=done, delay=delay)
     try:
-        yield one
+        yield running
     finally:
-        one.close()
+        running.close()
 
 
-def track(things: Iterable[T], label: str, total: float | None = None, *, delay: float = 0.0) -> Iterator[T]:
-    """The same things, each counted once it has been used. The total is their number where they have one."""
-    if total is None and isinstance(things, Sequence):
-        total = len(things)
-    with progress(label, total, delay=delay) as one:
-        for thing in things:
-            yield thing
-            one.advance()
+def track(items: Iterable[T], label: str, total: float | None = None, *, delay: float = 0.0) -> Iterator[T]:
+    """The same items; each is counted after its use. `total` defaults to the length of a sequence."""
+    if total is None and isinstance(items, Sequence):
+        total = len(items)
+    with progress(label, total, delay=delay) as running:
+        for item in items:
+            yield item
+            running.advance()
 
 
 def clock(seconds: float) -> str:

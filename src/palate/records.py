@@ -1,13 +1,15 @@
-"""The nouns that cross rooms: conversations, records to learn from, and the protocols of what one room lends another.
+"""Types that several packages share: conversations, training records, and protocols of samplers, judges and rewards.
 
-Nothing here imports anything of ours but `errors`, and nothing imports torch.
+This module imports neither other modules of palate nor torch.
 """
 
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -19,8 +21,8 @@ class ToolCall:
 
     Attributes:
         name: of the function.
-        arguments: JSON text, usually of an object; where the model wrote no valid JSON, what it wrote.
-        id: that a tool's result refers to, where the row has one.
+        arguments: JSON text, usually of an object; the model's text if it is not valid JSON.
+        id: referred to by the tool's result, if the row has one.
     """
 
     name: str
@@ -29,7 +31,7 @@ class ToolCall:
 
     @property
     def value(self) -> Any:
-        """The arguments parsed; the text itself where it is no JSON."""
+        """The parsed arguments; the text itself if it is not JSON."""
         try:
             return json.loads(self.arguments)
         except (ValueError, RecursionError):
@@ -38,13 +40,13 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation: everything that chat templates render.
+    """One turn of a conversation, with everything that chat templates render.
 
     Attributes:
-        role: who speaks. Only `assistant` turns of a completion are ever trained on.
-        content: the text; may be empty beside tool calls.
-        tool_calls: functions that the assistant calls in this turn, after its text.
-        reasoning_content: what the assistant thinks before its text.
+        role: of the speaker. Only `assistant` turns of a completion are trained on.
+        content: the text; may be empty if there are tool calls.
+        tool_calls: functions that the assistant calls after its text.
+        reasoning_content: reasoning of the assistant before its text.
         name: of the speaker, or of the tool whose result this is.
         tool_call_id: of the call whose result this is.
         trained: False for an assistant turn that the row marks as context only.
@@ -60,17 +62,17 @@ class Message:
 
     @property
     def is_plain(self) -> bool:
-        """Whether role and content are all that is rendered."""
+        """Whether it has role and content only."""
         return not (self.tool_calls or self.reasoning_content or self.name or self.tool_call_id)
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has neither text nor tool calls; reasoning alone is no answer."""
+        """Whether it has neither text nor tool calls; reasoning alone is not an answer."""
         return not self.tool_calls and not self.content.strip()
 
     @property
     def text(self) -> str:
-        """Reasoning, content and tool calls as one text, for comparisons; the content where there is nothing else."""
+        """Reasoning, content and tool calls as one text, for comparisons."""
         if not (self.tool_calls or self.reasoning_content):
             return self.content
         calls = (
@@ -83,11 +85,11 @@ Messages: TypeAlias = tuple[Message, ...]
 
 
 def as_turn(message: Message, *, arguments_as_text: bool = False) -> dict[str, Any]:
-    """A message as `{role, content, …}`, with the keys of the OpenAI format for what else it has.
+    """A message as `{role, content, …}`, with the keys of the OpenAI format.
 
     Args:
-        arguments_as_text: whether a tool call's arguments are JSON text, as in the OpenAI API, or an object, as chat
-            templates want them.
+        arguments_as_text: whether the arguments of a tool call are JSON text, as in the OpenAI API, or an object, as
+            most chat templates read them.
     """
     turn: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.is_plain:
@@ -110,17 +112,34 @@ def as_turn(message: Message, *, arguments_as_text: bool = False) -> dict[str, A
     return turn
 
 
+def as_turns(messages: Messages, *, arguments_as_text: bool = False) -> list[dict[str, Any]]:
+    """`as_turn` of each message."""
+    return [as_turn(message, arguments_as_text=arguments_as_text) for message in messages]
+
+
+def plain_text(text: str) -> str:
+    """A text as comparisons read it: Unicode compatibility form, lower case, single spaces."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.lower().split())
+
+
+def prompt_key(prompt: Messages) -> str:
+    """Equal for prompts with the same roles and texts; Unicode form, letter case and white space do not count."""
+    return "\x1e".join(f"{message.role}\x1f{plain_text(message.text)}" for message in prompt)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What every training record has.
+    """The fields of every training record.
 
     Attributes:
-        id: where the row came from, `file.jsonl:17` (1-based line or row), unique within a run.
+        id: file and 1-based line or row, such as `file.jsonl:17`; unique within a run.
         prompt: the conversation so far; may be empty only for plain text.
-        source: name of the dataset the row belongs to, for counts and mixtures.
-        weight: how much the row counts in the loss, above 0.
-        tools: JSON list of tool specifications that the chat template is given, if any.
-        extra: columns that palate does not know, kept as they were.
+        source: name of the row's dataset, for counts and mixtures.
+        weight: of the row in the loss, above 0.
+        tools: JSON list of tool specifications for the chat template, if any.
+        extra: columns that palate does not know, unchanged.
     """
 
     id: str
@@ -133,7 +152,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration(Record):
-    """A prompt and the one answer to imitate (SFT)."""
+    """A prompt and an answer to imitate (SFT)."""
 
     completion: Messages
 
@@ -159,7 +178,7 @@ class PreferencePair(Record):
     """A prompt with a better and a worse answer (the DPO family).
 
     Attributes:
-        margin: by how much chosen is better, in the source's own units, where the source says so.
+        margin: by how much chosen is better, in the source's own units, if it has one.
         dimensions: per named dimension the scores (chosen, rejected), for multi-objective losses.
     """
 
@@ -196,14 +215,19 @@ def completions_of(record: AnyRecord) -> tuple[Messages, ...]:
     return (record.completion,)
 
 
+def prompt_or_text(record: Record) -> Messages:
+    """The record's prompt; for plain text, which has no prompt, the text."""
+    return record.completion if isinstance(record, Demonstration) and not record.prompt else record.prompt
+
+
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A row that is not trained on, and why.
+    """A row that is not trained on, with the reason.
 
     Attributes:
         id: the row's id as in `Record.id`.
-        reason: a short stable name that counts are made by (`empty_chosen`, `equal`, `too_long` …).
-        detail: what was seen, for a person.
+        reason: a short stable name for counts (`empty_chosen`, `equal`, `too_long` …).
+        detail: a message for the user.
     """
 
     id: str
@@ -213,12 +237,12 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model or an engine wrote to one prompt.
+    """The answer of a model or an engine to one prompt.
 
     Attributes:
         text: the answer without markup.
-        finish_reason: `stop` where the model ended its turn, `length` where it was cut off, else the engine's own word.
-        tokens: how many it took, the end of the turn included; None where an engine does not say.
+        finish_reason: `stop` if the model ended its turn, `length` if it was truncated, else the engine's own word.
+        tokens: number of tokens, end of turn included; None if an engine does not report it.
     """
 
     text: str
@@ -226,27 +250,74 @@ class Answer:
     tokens: int | None = None
 
 
+DatasetSpec: TypeAlias = str | Sequence[str] | Mapping[str, float]
+"""A dataset as a config names it: one name, several (also with commas), or a mixture with weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRequest:
+    """A dataset, which of its rows are read, and how.
+
+    Attributes:
+        dataset: a file, folder, hub id, registered or built-in name; a list of them; or a mapping of them to weights.
+        dataset_dir: folder with `dataset_info.json`; relative paths are looked up there too.
+        columns: palate's column name → the dataset's own.
+        split, subset: of hub datasets and of folders with splits.
+        max_samples: rows to read from the start of each source; None for all.
+        max_dropped: largest share of a source's rows (0 to 1) that may be unusable, where records are loaded.
+        labels: what the values of the label column mean: `{"0": "response_1"}`.
+        prefer: which label decides in rows with a helpfulness and a safety label (`both`: only where they agree).
+        ratings: how rated answers become pairs: best against worst, best against a random worse one, or all pairs.
+        min_margin: rated pairs whose scores differ by less are left out; in the source's units.
+        seed: of all random choices while reading.
+    """
+
+    dataset: DatasetSpec = ""
+    dataset_dir: str | Path | None = None
+    columns: Mapping[str, str] | None = None
+    split: str | None = None
+    subset: str | None = None
+    max_samples: int | None = None
+    max_dropped: float = 0.5
+    labels: Mapping[str, str] = field(default_factory=dict)
+    prefer: Literal["better", "safer", "both"] = "better"
+    ratings: Literal["best_worst", "best_random", "all_pairs"] = "best_worst"
+    min_margin: float = 0.0
+    seed: int = 0
+
+    @classmethod
+    def of(cls, dataset: DatasetSpec | DatasetRequest, **choices: Any) -> DatasetRequest:
+        """The request for a dataset that is given by name or as a request; `choices` are its other fields."""
+        return replace(dataset, **choices) if isinstance(dataset, cls) else cls(dataset, **choices)  # type: ignore[arg-type]
+
+    @classmethod
+    def of_run(cls, config: Mapping[str, Any], dataset: DatasetSpec) -> DatasetRequest:
+        """The request for a dataset of a run, read as the run's resolved config says."""
+        keys = ("dataset_dir", "columns", "max_samples", "max_dropped", "labels", "seed")
+        return cls(dataset, **{key: config[key] for key in keys if config.get(key) is not None})
+
+
 class TokenCounter(Protocol):
-    """Counts tokens of texts the way a model's tokenizer does; lent to `data` by whoever has a tokenizer."""
+    """Counts the tokens of texts; `data` gets one from a caller that has a tokenizer."""
 
     def __call__(self, texts: Sequence[str]) -> list[int]: ...
 
 
 class Sampler(Protocol):
-    """Generates answers: lent to `data.augment`, the demo and online training by whoever has a model."""
+    """Generates answers; `data.augment` gets one from a caller that has a model."""
 
     def sample(
         self, prompts: Sequence[Messages], k: int, *, seed: int, tools: Sequence[str | None] | None = None
     ) -> list[list[str]]:
-        """K answers for each prompt, in the order of the prompts; `tools` as in `Record`, one for each prompt."""
+        """K answers to each prompt, in the order of the prompts; `tools` as in `Record`, one for each prompt."""
         ...
 
 
 Columns: TypeAlias = Mapping[str, Sequence[Any]]
-"""Columns of a dataset by name: a value for each answer, None where its row lacks the column."""
+"""Columns of a dataset by name: a value for each answer, None if its row lacks the column."""
 
 RewardFunction: TypeAlias = Callable[..., Sequence[float | None]]
-"""Scores answers: a reward model, a rule, a judge's scalar or a user's function. Higher is better, None is no vote.
+"""Scores answers: a reward model, a rule, a judge's scalar or a user's function. Higher is better; None is no score.
 
 It is called with `prompts`, `completions` and those columns that its signature names (`data.scores.checked_scores`).
 """
@@ -254,12 +325,12 @@ It is called with `prompts`, `completions` and those columns that its signature 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge says of two answers shown as left and right.
+    """A judge's decision between two answers, shown as left and right.
 
     Attributes:
-        outcome: the side that is better, `tie`, or `unparsed` when the judge's words could not be read.
-        reason: the judge's own words, or the rule's name.
-        probability_left: the judge's own probability that left is better, where it gives one.
+        outcome: the better side, `tie`, or `unparsed` if the judge's answer could not be read.
+        reason: the judge's explanation, or the rule's name.
+        probability_left: the judge's probability that left is better, if it gives one.
     """
 
     outcome: Literal["left", "right", "tie", "unparsed"]
@@ -279,5 +350,5 @@ class Judge(Protocol):
         right: Sequence[str],
         columns: Columns | None = None,
     ) -> list[Verdict]:
-        """A verdict for each question; `columns` are those of the questions' rows."""
+        """A verdict for each prompt; `columns` are those of the prompts' rows."""
         ...

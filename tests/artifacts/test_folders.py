@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ import pytest
 from palate.artifacts import (
     SEAL,
     atomic_folder,
-    content_hash,
     newest_complete,
     remove_folder,
     remove_leftovers,
@@ -96,17 +94,6 @@ def test_none_complete(tmp_path: Path) -> None:
 def test_an_empty_folder_is_not_sealed(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="nothing to seal"):
         seal_folder(tmp_path)
-
-
-def test_the_content_hash_sees_names_and_bytes_only(tmp_path: Path) -> None:
-    one, two = make_checkpoint(tmp_path / "a", 1), make_checkpoint(tmp_path / "b", 1)
-    os.utime(two / "model.safetensors", (0, 0))
-    seal_folder(two)
-    assert content_hash(one) == content_hash(two)
-    (two / "rng" / "rank0.json").rename(two / "rng" / "rank1.json")
-    assert content_hash(one) != content_hash(two)
-    with pytest.raises(ArtifactError, match="no such file or folder"):
-        content_hash(tmp_path / "gone")
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_new_directory_says_running_at_once(tmp_path: Path) -> None:
 
 def test_an_old_run_is_refused_unless_told_what_to_do_with_it(tmp_path: Path) -> None:
     finished_run(tmp_path)
-    with pytest.raises(ArtifactError, match=r"already holds a run \(completed\); .*resume_from_checkpoint.*overwrite"):
+    with pytest.raises(ArtifactError, match=r"already has a run \(completed\); .*resume_from_checkpoint.*overwrite"):
         RunDir.claim(tmp_path)
     assert RunDir(tmp_path).read()["status"] == "completed"
 
@@ -69,7 +69,7 @@ def test_overwrite_deletes_what_a_run_writes_and_nothing_else(tmp_path: Path) ->
 def test_a_folder_of_other_files_is_never_touched(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "README.md").write_text("a project")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ArtifactError, match=r"holds files that are no run \(README\.md, config\.json\)"):
+    with pytest.raises(ArtifactError, match=r"has files that are not from a run \(README\.md, config\.json\)"):
         RunDir.claim(tmp_path, overwrite=overwrite)
     assert (tmp_path / "README.md").read_text() == "a project"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["README.md", "config.json"]
@@ -109,7 +109,7 @@ def test_completed_only_when_everything_else_is_there(tmp_path: Path, gone: str,
 def test_an_adapter_config_stands_for_a_config(tmp_path: Path) -> None:
     finished_run(tmp_path)
     (tmp_path / "config.json").rename(tmp_path / "adapter_config.json")
-    assert RunDir(tmp_path).missing() == []
+    assert RunDir.claim(tmp_path, resume=True).finish("completed")["status"] == "completed"
 
 
 def test_update_keeps_the_rest_and_cannot_set_the_status(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_open_wants_a_run(tmp_path: Path) -> None:
 
 def test_check_finds_out_early_that_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ArtifactError, match="file is a file; choose another output_dir"):
+    with pytest.raises(ArtifactError, match="file: is a file; choose another output_dir"):
         RunDir.check(tmp_path / "file" / "below" / "run")
     monkeypatch.setattr("os.access", lambda path, mode: False)  # the superuser may write everywhere
     with pytest.raises(ArtifactError, match="cannot be written to"):
@@ -190,11 +190,11 @@ def test_check_refuses_like_claim_and_touches_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(ArtifactError, match="is a file"):
         RunDir.check(tmp_path / "file")
-    with pytest.raises(ArtifactError, match="no run"):
+    with pytest.raises(ArtifactError, match="not from a run"):
         RunDir.check(tmp_path, overwrite=True)
     finished_run(tmp_path / "run")
     before = (tmp_path / "run" / "run.json").read_bytes()
-    with pytest.raises(ArtifactError, match="already holds a run"):
+    with pytest.raises(ArtifactError, match="already has a run"):
         RunDir.check(tmp_path / "run")
     RunDir.check(tmp_path / "run", overwrite=True)
     RunDir.check(tmp_path / "run", resume=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from palate.data import LoadedData, Reading, SourceReport, load_records
+from palate.data import LoadedData, SourceReport, load_records
 from palate.errors import DataError
 from palate.records import LabelledCompletion, PreferencePair, Ranking
 
@@ -255,7 +255,7 @@ def test_the_set_is_that_of_all_rows_not_of_the_first(tmp_path: Path) -> None:
 def test_labels_say_what_values_mean(
     tmp_path: Path, rows: list[dict[str, Any]], labels: dict[str, str], expected: Sides
 ) -> None:
-    loaded = load(written(tmp_path, rows), reading=Reading(labels=labels), max_dropped=1)
+    loaded = load(written(tmp_path, rows), labels=labels, max_dropped=1)
     assert sides(loaded) == expected
 
 
@@ -264,9 +264,9 @@ def test_a_meaning_that_there_is_not(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"labels says that 0 means 'left one'; it can mean response_1, response_2, tie"
     ):
-        load(path, reading=Reading(labels={"0": "left one", "1": "second"}))
+        load(path, labels={"0": "left one", "1": "second"})
     with pytest.raises(DataError, match="one value alone"):  # labels that leave a value open
-        load(path, reading=Reading(labels={"0": "first"}))
+        load(path, labels={"0": "first"})
 
 
 def test_a_column_map_leads_to_no_reversed_reading(tmp_path: Path) -> None:
@@ -398,8 +398,8 @@ def test_numbers_that_name_the_better_of_two_answers(tmp_path: Path) -> None:
     assert sides(load(rows(1, 1))) == [B, B]
     with pytest.raises(DataError, match=r"holds 1 \(2\), 2 \(1\); 2 is none of 0, 1; set labels: \{1: …, 2: …\}"):
         load(rows(1, 2, 1))
-    named = Reading(labels={"1": "response_0", "2": "response_1"})
-    assert sides(load(rows(1, 2, 1), reading=named)) == [A, B, A]
+    named = {"1": "response_0", "2": "response_1"}
+    assert sides(load(rows(1, 2, 1), labels=named)) == [A, B, A]
 
 
 # ---- siblings: lists
@@ -437,7 +437,7 @@ def test_a_place_that_could_count_from_either(tmp_path: Path) -> None:
     path = written(tmp_path, rows)
     with pytest.raises(DataError, match=r"counted from 0 or from 1 is not certain; set labels: .1: …, 2: ….*answer_1"):
         load(path)
-    loaded = load(path, reading=Reading(labels={"1": "answer_1"}))
+    loaded = load(path, labels={"1": "answer_1"})
     assert sides(loaded) == [("A", "B"), ("A", "C"), ("B", "A"), ("B", "C")]
 
 
@@ -491,7 +491,7 @@ def test_labels_of_one_answer_that_are_not_certain(tmp_path: Path) -> None:
     path = written(tmp_path, [one(1), one(2)])
     with pytest.raises(DataError, match=r"label holds 1 \(1\), 2 \(1\); 2 is none of 0, 1; set labels: \{1: …, 2: …\}"):
         load_records(path, kind=LabelledCompletion)
-    loaded = load_records(path, kind=LabelledCompletion, reading=Reading(labels={"1": "undesirable", "2": "desirable"}))
+    loaded = load_records(path, kind=LabelledCompletion, labels={"1": "undesirable", "2": "desirable"})
     assert [record.desirable for record in loaded.records] == [False, True]
     stars = written(tmp_path, [one(value) for value in (1, 2, 3, 4, 5)])
     with pytest.raises(DataError, match=r"but label holds 1 \(1\), 2 \(1\).*desirable or undesirable"):

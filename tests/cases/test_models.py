@@ -272,7 +272,7 @@ def test_health_leaves_room_for_its_answers(tmp_path: Path) -> None:
 def test_rotary_positions_beyond_those_of_the_config_are_a_warning(tmp_path: Path) -> None:
     model = save_tiny(tmp_path / "model", max_position_embeddings=64)
     run(model, tmp_path / "run", dataset=case("mixlen.jsonl"), max_steps=1)
-    assert "the model was made for 64 (max_position_embeddings)" in notices(tmp_path / "run")
+    assert "the model was trained for 64 (max_position_embeddings)" in notices(tmp_path / "run")
 
 
 # ---- lora_target: q_proj,attn_out,ff_proj

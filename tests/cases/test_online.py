@@ -283,13 +283,13 @@ def test_tools_reach_every_prompt_of_a_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Answers, samples and health read the tools of their row; found in what `generate` is given."""
-    import palate.training.health.evaluation as examination
+    import palate.training.health.evaluation as evaluation
     import palate.training.online.rollouts as rollouts
     import palate.training.samples as samples
 
     data = rows(tmp_path, *({"prompt": f"{n}+1?", "tools": TOOLS, "answer": "2"} for n in range(4)))
     asked: dict[str, list[list[int]]] = {}
-    for part in (rollouts, samples, examination):
+    for part in (rollouts, samples, evaluation):
         real = part.generate
 
         def spy(model: Any, prompts: Any, *args: Any, _real: Any = real, _name: str = part.__name__, **kw: Any) -> Any:
@@ -302,7 +302,7 @@ def test_tools_reach_every_prompt_of_a_run(
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(with_tools)
-    assert set(asked) == {"rollouts", "samples", "examination"}
+    assert set(asked) == {"rollouts", "samples", "evaluation"}
     for name, prompts in asked.items():
         assert all("TOOLS [" in tokenizer.decode(one) for one in prompts), name
     assert {one for call in seen(tmp_path) for one in call["tools"]} == {TOOLS}

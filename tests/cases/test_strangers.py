@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from palate.cli.data.arguments import chosen_reading
+from palate.cli.dataset import dataset_request
 from palate.data import LoadedData, load_records
 from palate.data.convert import convert
 from palate.errors import DataError
@@ -207,7 +207,8 @@ def test_answers_that_are_numbers_are_not_taken_for_a_missing_column(tmp_path: P
 
 
 def test_a_label_of_the_command_line_may_have_an_equals_sign() -> None:
-    assert chosen_reading(labels=["A==B=tie", "A+=first"]).labels == {"A==B": "tie", "A+": "first"}
+    assert dataset_request("x", label=["A==B=tie", "A+=first"]).labels == {"A==B": "tie", "A+": "first"}
+    assert dataset_request("x", column=["prompt=a=b"]).columns == {"prompt": "a=b"}
 
 
 def test_ranks_of_a_csv_file_are_read(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_what_a_template_leaves_out_is_refused(tmp_path: Path) -> None:
     assert [row.detail for row in refused if isinstance(row, Dropped)] == [
         "the chat template leaves out tool calls; name a template that has them (template: qwen), or write the calls "
         "into the text of the answers",
-        "the chat template leaves out the text beside tool calls; take it out of the row, or name a template that renders "
+        "the chat template leaves out the text next to tool calls; remove it from the row, or name a template that renders "
         "both (template: qwen)",
     ]
     assert trained(first, template("qwen"))[0].count("<tool_call>") == 2

@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 
 from palate.cli.columns import table, two_columns, wrapped
-from palate.cli.objectives import everything
+from palate.cli.objective_texts import all_objectives
 
 pty = pytest.importorskip("pty", reason="a terminal is needed")
 
@@ -55,7 +55,7 @@ def test_a_table_that_does_not_fit_becomes_blocks_with_every_figure() -> None:
 
 
 def test_the_list_of_objectives_is_whole_lines_where_it_is_piped() -> None:
-    text = everything()
+    text = all_objectives()
     assert "\x1b" not in text
     assert max(map(len, text.split("\n"))) > 100
 

@@ -115,7 +115,7 @@ def test_a_mistake_is_one_line(dataset: str, model: str, tmp_path: Path, monkeyp
         run("augment", dataset, "-o", out, "--add", "sampled=3", "--model", model)
     with pytest.raises(UsageError, match="name a file that ends in"):
         run("margins", dataset, "-m", model, "-o", out)
-    with pytest.raises(UsageError, match="is what is read"):
+    with pytest.raises(UsageError, match="is an input file"):
         run("margins", dataset, "-m", model, "-o", dataset)
     (tmp_path / "rules.yaml").write_text("rules: [embedding_difference]\n")
     monkeypatch.setattr("palate.models.embeddings.PACKAGE", "no_such_package_of_vectors")

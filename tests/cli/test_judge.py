@@ -53,7 +53,7 @@ def test_a_second_call_asks_nothing_again(candidates: Path, tmp_path: Path) -> N
     ("arguments", "said"),
     [
         (["--judge", "nobody"], "is no judge"),
-        (["--judge", "length", "--select", "some"], "all, extremes"),
+        (["--judge", "length", "--select", "some"], "'some' is not one of 'all', 'extremes'"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(

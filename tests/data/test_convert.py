@@ -19,6 +19,7 @@ from palate.data.formats.targets import TARGETS, NotHeldError, palate_row
 from palate.data.formats.writers import write_rows
 from palate.errors import DataError, UsageError
 from palate.records import (
+    DatasetRequest,
     Demonstration,
     LabelledCompletion,
     Message,
@@ -314,7 +315,7 @@ def test_one_file_holds_one_kind(tmp_path: Path) -> None:
     pairs = written(tmp_path, [GOOD])
     (tmp_path / "said.jsonl").write_text('{"prompt": "q", "completion": "a"}\n')
     both = [pairs, str(tmp_path / "said.jsonl")]
-    with pytest.raises(UsageError, match="would become demonstrations, what was read before it pairs; one file"):
+    with pytest.raises(UsageError, match="would become demonstrations, the sources before it pairs; one file"):
         convert(both, tmp_path / "out.jsonl", to="trl")
     assert not (tmp_path / "out.jsonl").exists()
     assert convert(both, tmp_path / "out.jsonl", to="trl", kind="demonstrations").written == 2
@@ -390,7 +391,7 @@ def test_what_cannot_be_is_refused_and_leaves_nothing_behind(tmp_path: Path) -> 
 
 def test_a_column_that_clashes_is_named(tmp_path: Path) -> None:
     rows = [{"ask": "q", "chosen": "a", "rejected": "b", "prompt": "something else"}]
-    done = convert(written(tmp_path, rows), tmp_path / "out.jsonl", columns={"prompt": "ask"})
+    done = convert(DatasetRequest(written(tmp_path, rows), columns={"prompt": "ask"}), tmp_path / "out.jsonl")
     assert done.loses == {"column 'prompt'": 1}
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from palate.data.convert import convert
 from palate.data.curate import curate, read_rules
 from palate.data.inspect import inspect_dataset
 from palate.data.mix_files import mix_files
+from palate.data.sources.readers import zstd
 from palate.data.split_files import split_files
 from palate.errors import PalateError
 from palate.records import Dropped, PreferencePair, Record
@@ -195,7 +195,7 @@ def test_truncated_files_are_refused_or_short_but_never_silent(rows: list[Any], 
             pq.write_table(pa.table({"prompt": [json.dumps(row) for row in rows]}), whole)
             content, name = whole.read_bytes(), "cut.parquet"
         else:
-            packed = {"gz": gzip.compress(text), "zst": zstandard.compress(text), "jsonl": text}
+            packed = {"gz": gzip.compress(text), "zst": zstd.compress(text), "jsonl": text}
             content, name = packed[kind], "cut.jsonl" + ("" if kind == "jsonl" else f".{kind}")
         path = Path(folder) / name
         path.write_bytes(content[: max(1, int(cut * len(content)))])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from palate.data import LoadedData, Reading, load_records
+from palate.data import LoadedData, load_records
 from palate.data.formats.source_labels import check_labels_used
 from palate.errors import DataError
 from palate.records import (
@@ -138,7 +138,7 @@ def test_ties_and_missing_labels_count_as_dropped(tmp_path: Path) -> None:
         load(path)
     assert str(caught.value) == (
         f"{path}: 4 of 5 rows cannot be used (80%, allowed 50%): tie 3 (first: pairs.jsonl:3), no_label 1 (first: "
-        "pairs.jsonl:2); correct them, or use the others with max_dropped: 0.8 (a tie says nothing about which answer "
+        "pairs.jsonl:2); correct them, or use the others with max_dropped: 0.8 (a tie does not show which answer "
         "is better)"
     )
     loaded = load(path, max_dropped=0.8)
@@ -148,13 +148,13 @@ def test_ties_and_missing_labels_count_as_dropped(tmp_path: Path) -> None:
 
 def test_meanings_of_values_that_no_row_has(tmp_path: Path) -> None:
     rows = [{"prompt": "q", "response_1": "a", "response_2": "b", "label": label} for label in (0, 1)]
-    path, reading = written(tmp_path, rows), Reading(labels={"A": "first", "B": "second"})
-    loaded = load(path, reading=reading)
+    path, labels = written(tmp_path, rows), {"A": "first", "B": "second"}
+    loaded = load(path, labels=labels)
     assert loaded.sources[0].label_values == {"0": 1, "1": 1}
     with pytest.raises(DataError) as caught:
-        check_labels_used(loaded.sources, reading)
+        check_labels_used(loaded.sources, labels)
     assert str(caught.value) == f"{path}: labels says what A, B means, but the values are 0, 1"
-    check_labels_used(loaded.sources, Reading(labels={"0": "first", "2": "tie"}))
+    check_labels_used(loaded.sources, {"0": "first", "2": "tie"})
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
@@ -245,14 +245,11 @@ def test_ratings_become_pairs_by_the_stated_rule(tmp_path: Path) -> None:
     assert (pair.chosen[0].content, pair.rejected[0].content, pair.margin) == ("answer 1", "answer 3", 7.0)
     assert pair.dimensions == {"honesty": (1.0, 3.0)}
     assert best_worst.sources[0].dropped_by_reason == {"tie": 1}
-    every = load(path, reading=Reading(ratings="all_pairs", min_margin=3)).records
+    every = load(path, ratings="all_pairs", min_margin=3).records
     assert [(pair.id, pair.margin) for pair in every] == [
         ("pairs.jsonl:1#1>0", 4.0), ("pairs.jsonl:1#1>3", 7.0), ("pairs.jsonl:1#2>3", 5.0), ("pairs.jsonl:1#0>3", 3.0),
     ]  # fmt: skip
-    drawn = {
-        load(path, reading=Reading(ratings="best_random", seed=seed)).records[0].rejected[0].content
-        for seed in range(20)
-    }
+    drawn = {load(path, ratings="best_random", seed=seed).records[0].rejected[0].content for seed in range(20)}
     assert drawn == {"answer 0", "answer 2", "answer 3"}
 
 

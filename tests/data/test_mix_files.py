@@ -13,7 +13,7 @@ from palate.artifacts import write_text
 from palate.data import load_records
 from palate.data.mix_files import mix_files
 from palate.errors import DataError, PalateError
-from palate.records import PreferencePair
+from palate.records import DatasetRequest, PreferencePair
 
 
 def written(path: Path, rows: int, broken: int = 0) -> str:
@@ -73,15 +73,15 @@ def test_any_stretch_of_it_is_the_mixture(sources: list[str], tmp_path: Path) ->
 
 def test_the_same_bytes_again_and_other_sources_change_nothing(sources: list[str], tmp_path: Path) -> None:
     for name in ("one", "two"):
-        mix_files(sources, tmp_path / name, caps={"a.jsonl": 40}, seed=3)
+        mix_files(DatasetRequest(sources, seed=3), tmp_path / name, caps={"a.jsonl": 40})
     mixed = [(tmp_path / name / "mixed.jsonl").read_bytes() for name in ("one", "two")]
     assert mixed[0] == mixed[1]
-    mix_files(sources[:1], tmp_path / "alone", caps={"a.jsonl": 40}, seed=3)
+    mix_files(DatasetRequest(sources[:1], seed=3), tmp_path / "alone", caps={"a.jsonl": 40})
     alone = [row["origin"] for row in lines(tmp_path / "alone" / "mixed.jsonl")]
     beside = [row["origin"] for row in lines(tmp_path / "one" / "mixed.jsonl") if row["source"] == "a"]
     assert alone == beside
     assert alone != [f"a.jsonl:{n}" for n in range(1, 41)]
-    mix_files(sources, tmp_path / "other", caps={"a.jsonl": 40}, seed=4)
+    mix_files(DatasetRequest(sources, seed=4), tmp_path / "other", caps={"a.jsonl": 40})
     assert (tmp_path / "other" / "mixed.jsonl").read_bytes() != mixed[0]
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.data.split import prompt_key, split_records
+from palate.data.split import split_records
 from palate.errors import DataError
-from palate.records import Demonstration, Message
+from palate.records import Demonstration, Message, prompt_key
 
 
 def record(number: int, prompt: str | None) -> Demonstration:

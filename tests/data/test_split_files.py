@@ -14,7 +14,7 @@ import pytest
 from palate.data import load_records
 from palate.data.split_files import assign, split_files
 from palate.errors import DataError
-from palate.records import PreferencePair
+from palate.records import DatasetRequest, PreferencePair
 
 WORDS = ["apple", "river", "stone", "cloud", "paper", "music", "ocean", "green", "table", "light", "horse", "bread"]
 
@@ -57,12 +57,12 @@ def test_parts_are_stratified_and_share_no_prompt(tmp_path: Path) -> None:
 def test_order_of_rows_does_not_matter(tmp_path: Path) -> None:
     content = rows(100, 3)
     written(tmp_path, content, "a.jsonl")
-    split_files(str(tmp_path / "a.jsonl"), tmp_path / "one", {"test": 10}, seed=5)
+    split_files(DatasetRequest(str(tmp_path / "a.jsonl"), seed=5), tmp_path / "one", {"test": 10})
     written(tmp_path, random.Random(0).sample(content, 100), "a.jsonl")
-    split_files(str(tmp_path / "a.jsonl"), tmp_path / "two", {"test": 10}, seed=5)
+    split_files(DatasetRequest(str(tmp_path / "a.jsonl"), seed=5), tmp_path / "two", {"test": 10})
     one, two = ({row["prompt"][0]["content"] for row in lines(tmp_path / d / "test.jsonl")} for d in ("one", "two"))
     assert one == two
-    split_files(str(tmp_path / "a.jsonl"), tmp_path / "two", {"test": 10}, seed=6)
+    split_files(DatasetRequest(str(tmp_path / "a.jsonl"), seed=6), tmp_path / "two", {"test": 10})
     assert one != {row["prompt"][0]["content"] for row in lines(tmp_path / "two" / "test.jsonl")}
 
 

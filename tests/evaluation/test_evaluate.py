@@ -71,6 +71,21 @@ def test_two_bare_models_are_compared_on_named_pairs(finished: Path, model: Path
     assert there.margin.estimate == pytest.approx(-back.margin.estimate)
 
 
+def test_named_pairs_are_read_with_the_options_of_a_dataset(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = pairs(6, seed=5)
+    plain = evaluate(finished, write_rows(tmp_path / "pairs.jsonl", given).as_posix(), precision="fp32")
+    votes = []
+    for number, row in enumerate(given):
+        first, second = (row["chosen"], row["rejected"]) if number % 2 == 0 else (row["rejected"], row["chosen"])
+        votes.append({"ask": row["prompt"], "response_1": first, "response_2": second, "label": number % 2})
+    words = ["--dataset", str(write_rows(tmp_path / "votes.jsonl", votes)), "--column", "prompt=ask"]
+    words += ["--label", "0=response_1", "--label", "1=response_2", "--precision", "fp32", "--json"]
+    assert main(["eval", "accuracy", str(finished), *words]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(plain.to_json()))
+
+
 def test_pairs_of_one_prompt_are_a_cluster(finished: Path, model: Path, tmp_path: Path) -> None:
     """Two copies of every pair, the second in other letters of the prompt, say no more than one does."""
     once = pairs(6, seed=5)

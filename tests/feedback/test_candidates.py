@@ -15,7 +15,7 @@ from palate.artifacts import read_jsonl
 from palate.errors import ArtifactError, DataError
 from palate.feedback.candidates import read_candidates, write_candidates
 from palate.models.generation.generate import Decoding
-from palate.records import Answer, Message, Messages, Record, ToolCall, as_turn
+from palate.records import Answer, Message, Messages, Record, ToolCall, as_turns
 
 PROMPTS = [Record(id=f"p.jsonl:{n}", prompt=(Message("user", f"prompt {n}"),)) for n in range(1, 41)]
 HOW = Decoding(max_new_tokens=4, temperature=1.0, seed=3)
@@ -133,7 +133,7 @@ def test_rows_that_would_be_misread_are_named(tmp_path: Path, second: dict[str, 
 def test_tool_calls_of_a_prompt_are_read_back(tmp_path: Path) -> None:
     call = ToolCall("f", '{"a": 1}', "c1")
     prompt = (Message("user", "q"), Message("assistant", "", (call,)), Message("tool", "1", tool_call_id="c1"))
-    row = {"id": "a", "prompt": [as_turn(turn) for turn in prompt], "completions": ["x"]}
+    row = {"id": "a", "prompt": as_turns(prompt), "completions": ["x"]}
     path = tmp_path / "c.jsonl"
     path.write_text(json.dumps(row) + "\n")
     assert read_candidates(path)[0].prompt == prompt

@@ -24,7 +24,7 @@ from palate.records import (
     Rollouts,
     ScoredCompletion,
 )
-from palate.text import processes
+from palate.text import encode
 from palate.text.encode import Cut, EncodedGroup, EncodingStats, encode_record, encode_records
 from palate.text.named import TEMPLATES
 from palate.text.template import Template, load_template
@@ -271,19 +271,6 @@ def test_drop_cuts_nothing(make_tokenizer: Make, chat: Chat, pair: Pair) -> None
     assert encoded.cuts == []
 
 
-def test_sharing_the_stem_changes_nothing(
-    make_tokenizer: Make, chat: Chat, pair: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for kind in ("byte_level", "composing", "sentence_piece_always"):
-        template = load_template(make_tokenizer(kind), "chatml")
-        record = pair(chat("u: The e"), "\u0301 capital", "é\n\n北京")
-        assert template.stem(template.render((*record.prompt, *record.chosen)), 30) > 0
-        shared = group_of(record, template)
-        with monkeypatch.context() as patch:
-            patch.setattr(Template, "stem", lambda self, text, limit: 0)
-            assert_same([group_of(record, template)], [shared])
-
-
 def assert_same(left: list[EncodedGroup], right: list[EncodedGroup]) -> None:
     assert len(left) == len(right)
     for one, other in zip(left, right, strict=True):
@@ -296,22 +283,17 @@ def assert_same(left: list[EncodedGroup], right: list[EncodedGroup]) -> None:
             np.testing.assert_array_equal(mine.trained, its.trained)
 
 
-@pytest.mark.parametrize("forked", [True, False], ids=["forked", "spawned"])
-def test_two_processes_give_the_same(
-    make_tokenizer: Make, chat: Chat, pair: Pair, monkeypatch: pytest.MonkeyPatch, forked: bool
-) -> None:
-    monkeypatch.setattr(processes, "CHUNK", 4)
-    # The runner of these tests has threads of its own, which forked workers do not need.
-    monkeypatch.setattr(processes, "may_fork", lambda: forked)
+def test_batches_give_the_same(make_tokenizer: Make, chat: Chat, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     template = load_template(make_tokenizer("byte_level"), "chatml")
     records = [pair(chat("u: old", "a: old", f"u: {'x' * n}"), f"a{n}", f"b{n % 5}", id=f"f:{n}") for n in range(11)]
     records[3] = pair(chat("u: q"), "same", "same", id="f:3")
-    alone = encode_records(records, template, cutoff_len=24)
-    together = encode_records(records, template, cutoff_len=24, workers=2)
-    assert_same(alone.groups, together.groups)
-    assert (alone.dropped, alone.cuts, alone.stats) == (together.dropped, together.cuts, together.stats)
-    assert [row.id for row in alone.dropped] == ["f:3"]
-    assert alone.cuts
+    together = encode_records(iter(records), template, cutoff_len=24)
+    monkeypatch.setattr(encode, "_BATCH", 4)
+    batched = encode_records(iter(records), template, cutoff_len=24)
+    assert_same(together.groups, batched.groups)
+    assert (together.dropped, together.cuts, together.stats) == (batched.dropped, batched.cuts, batched.stats)
+    assert [row.id for row in together.dropped] == ["f:3"]
+    assert together.cuts
 
 
 def test_real_pairs_on_the_real_tokenizer(shared_data: Callable[[str], Path], smollm2: Any, pair: Pair) -> None:

@@ -129,8 +129,8 @@ def test_notices_reach_the_report(chat: Chat, pair: Pair, template: Template) ->
     encoded = encode_records(records, template)
     report = preflight_report([Counts("a", 1, 1, 1)], [], records, {"train": encoded}, template)
     first, second = report["template"]["notices"]
-    assert first == "1 answers ended in an end-of-turn text of their own; it was taken off"
-    assert second.startswith("1 records spell a special token")
+    assert first == "1 answers ended in an end-of-turn text of their own; it was removed"
+    assert second.startswith("1 records have the text of a special token")
     assert "note      1 answers ended" in render_preflight(report)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from palate.text.encode import EncodedGroup
-from palate.training.meters import HeldOutErrors, Meter
+from palate.training.meters import Meter, held_out_rows, standard_errors
 
 CPU = torch.device("cpu")
 
@@ -80,26 +80,26 @@ def rows(prompts: list[int]) -> list[EncodedGroup]:
 
 def test_the_standard_error_of_rows_with_a_prompt_each_is_that_of_a_mean() -> None:
     values = [1.0, 2.0, 6.0, 3.0]
-    errors = HeldOutErrors()
-    errors.add(rows([1, 2]), {"loss": torch.tensor(values[:2])}, torch.ones(2))
-    errors.add(rows([3, 4, 4]), {"loss": torch.tensor([*values[2:], 99.0])}, torch.tensor([1.0, 1.0, 0.0]))
-    found = errors.facts(lambda all_rows: all_rows)
+    found = standard_errors(
+        [
+            *held_out_rows(rows([1, 2]), {"loss": torch.tensor(values[:2])}, torch.ones(2)),
+            *held_out_rows(rows([3, 4, 4]), {"loss": torch.tensor([*values[2:], 99.0])}, torch.tensor([1.0, 1.0, 0.0])),
+        ]
+    )
     assert (found["rows"], found["prompts"]) == (4, 4)
     assert found["se/loss"] == pytest.approx(statistics.stdev(values) / 2)
 
 
 def test_rows_of_one_prompt_are_one_cluster() -> None:
     """Every row twice is no more evidence than every row once."""
-    values = [1.0, 2.0, 6.0]
-    once, twice = HeldOutErrors(), HeldOutErrors()
-    once.add(rows([1, 2, 3]), {"margin": torch.tensor(values)}, torch.ones(3))
-    twice.add(rows([1, 1, 2, 2, 3, 3]), {"margin": torch.tensor(values).repeat_interleave(2)}, torch.ones(6))
-    first, second = (errors.facts(lambda all_rows: all_rows) for errors in (once, twice))
+    values = torch.tensor([1.0, 2.0, 6.0])
+    first = standard_errors(held_out_rows(rows([1, 2, 3]), {"margin": values}, torch.ones(3)))
+    twice = {"margin": values.repeat_interleave(2)}
+    second = standard_errors(held_out_rows(rows([1, 1, 2, 2, 3, 3]), twice, torch.ones(6)))
     assert (second["rows"], second["prompts"]) == (6, 3)
     assert second["se/margin"] == pytest.approx(first["se/margin"])
 
 
 def test_one_prompt_has_no_standard_error() -> None:
-    errors = HeldOutErrors()
-    errors.add(rows([1, 1]), {"loss": torch.tensor([1.0, 2.0])}, torch.ones(2))
-    assert errors.facts(lambda all_rows: all_rows) == {"rows": 2, "prompts": 1}
+    found = held_out_rows(rows([1, 1]), {"loss": torch.tensor([1.0, 2.0])}, torch.ones(2))
+    assert standard_errors(found) == {"rows": 2, "prompts": 1}

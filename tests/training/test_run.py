@@ -34,7 +34,7 @@ def finished(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over_and_said(
+def test_a_damaged_newest_checkpoint_is_skipped_and_said(
     model: Path, tmp_path: Path, finished: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "run"
@@ -46,8 +46,8 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_said(
     (folder / "checkpoint-3" / "optimizer.pt").unlink()
     run(model, folder, **SHAPE, resume_from_checkpoint=True)
     said = capfd.readouterr().err
-    assert "checkpoint-4 is passed over: model.safetensors has changed since it was written" in said
-    assert "checkpoint-3 is passed over: optimizer.pt is missing" in said
+    assert "checkpoint-4 is skipped: model.safetensors has changed since it was written" in said
+    assert "checkpoint-3 is skipped: optimizer.pt is missing" in said
     assert "resuming from checkpoint-2" in said
     assert distance(folder, finished) == 0.0
     assert metrics(folder) == metrics(finished)

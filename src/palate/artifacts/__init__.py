@@ -1,18 +1,20 @@
-"""What lies on disk: atomic files, JSON lines, run directories, sealed checkpoints.
+"""Files on disk: atomic writes, JSON lines, run directories, sealed checkpoints.
 
-Everything is written under a temporary name in the same folder, synced, renamed, and the folder synced, so a reader
-sees the old content or the new, never half of it. A folder of many files (a checkpoint) counts once its seal, written
-last, lists every file with size and hash. A failing disk is told as one `ArtifactError` line with path and remedy.
+`atomic_file` and `atomic_folder` write under a temporary name in the same folder, sync, rename and sync the folder, so
+a reader sees the old content or the new, never half of it. A folder of many files (a checkpoint) is complete when it
+has a seal, written last, that lists every file with size and hash. A disk error is one `ArtifactError` line with path
+and remedy.
 """
 
 from __future__ import annotations
 
 from palate.artifacts.files import (
     PathLike,
+    atomic_file,
     check_writable,
     plain,
     read_json,
-    sync_folder,
+    temporary_path,
     write_bytes,
     write_errors,
     write_json,
@@ -22,9 +24,7 @@ from palate.artifacts.folders import (
     SEAL,
     atomic_folder,
     checkpoints,
-    content_hash,
     file_hash,
-    folder_manifest,
     newest_complete,
     remove_folder,
     remove_leftovers,
@@ -40,12 +40,11 @@ __all__ = [
     "PathLike",
     "RunDir",
     "Status",
+    "atomic_file",
     "atomic_folder",
     "check_writable",
     "checkpoints",
-    "content_hash",
     "file_hash",
-    "folder_manifest",
     "newest_complete",
     "now",
     "plain",
@@ -54,7 +53,7 @@ __all__ = [
     "remove_folder",
     "remove_leftovers",
     "seal_folder",
-    "sync_folder",
+    "temporary_path",
     "verify_folder",
     "write_bytes",
     "write_errors",

@@ -1,4 +1,4 @@
-"""One file at a time: atomic durable writes, strict JSON, and a failing disk told in one line."""
+"""Single files: atomic and durable writes, strict JSON, and disk errors as one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 _DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY}
-# How libraries that swallow the OSError put it: safetensors (Rust), torch.save's zip writer.
+# Messages of libraries that do not raise OSError: safetensors (Rust), torch.save's zip writer.
 _DISK_FULL_WORDS = re.compile(
     r"no space left|file too large|quota exceeded|disk (is )?full|StorageFull|unexpected pos \d+ vs \d+"
     r"|file write failed|os error (27|28|122)\b",
@@ -32,10 +32,10 @@ _DISK_FULL_WORDS = re.compile(
 
 @contextlib.contextmanager
 def write_errors(path: PathLike) -> Iterator[None]:
-    """Around anything that writes to `path`, own code or a library's: its failure becomes one `ArtifactError` line.
+    """Turns write errors in the block, of our code or a library, into one `ArtifactError` line about `path`.
 
     Recognised: a full disk, quota or file size limit (also inside `SafetensorError` and torch's `RuntimeError`),
-    missing permission, a read-only disk, a file where a folder must be. Any other exception passes unchanged.
+    missing permission, a read-only disk, a file in place of a folder. Other exceptions pass unchanged.
     """
     try:
         yield
@@ -67,27 +67,36 @@ def _disk_full(path: Path) -> str:
     )
 
 
-def write_bytes(path: PathLike, content: bytes) -> Path:
-    """Writes a file atomically and durably; missing parent folders are made. Returns the path."""
+@contextlib.contextmanager
+def atomic_file(path: PathLike) -> Iterator[Path]:
+    """Gives a temporary path in the same folder; when the block ends well the file written there replaces `path`.
+
+    Missing parent folders are made. The file is synced before the rename and its folder after it. When the block fails
+    nothing changes.
+    """
     path = Path(path)
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = beside(path, "tmp")
+        temporary = temporary_path(path)
         try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
+            yield temporary
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
+        finally:
             temporary.unlink(missing_ok=True)
-            raise
         sync_folder(path.parent)
-    return path
+
+
+def write_bytes(path: PathLike, content: bytes) -> Path:
+    """Writes a file through `atomic_file`. Returns the path."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
 
 
 def check_writable(path: PathLike) -> None:
-    """Refuses a file that could not be written later, after long work; missing parent folders are made.
+    """Refuses a file that cannot be written, before long work; missing parent folders are made.
 
     Raises:
         ArtifactError: the folder cannot be made or written to, or a folder has the file's name.
@@ -97,13 +106,13 @@ def check_writable(path: PathLike) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        temporary = beside(path, "check")
+        temporary = temporary_path(path, "check")
         temporary.touch(exist_ok=False)
         temporary.unlink()
 
 
 def write_text(path: PathLike, text: str) -> Path:
-    """`write_bytes` of UTF-8 text; lone surrogates, which broken input may hold, become U+FFFD."""
+    """`write_bytes` of UTF-8 text; lone surrogates, which come from broken input, become U+FFFD."""
     return write_bytes(path, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode())
 
 
@@ -113,7 +122,7 @@ def write_json(path: PathLike, value: Any, *, indent: int | None = 2) -> Path:
 
 
 def read_bytes(path: PathLike) -> bytes:
-    """The content of a file; missing or unreadable is one `ArtifactError` line."""
+    """The content of a file; one `ArtifactError` line if it is missing or unreadable."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -123,7 +132,7 @@ def read_bytes(path: PathLike) -> bytes:
 
 
 def read_json(path: PathLike) -> Any:
-    """The value of a JSON file; missing or broken is one `ArtifactError` line."""
+    """The value of a JSON file; one `ArtifactError` line if it is missing or broken."""
     content = read_bytes(path)
     try:
         return json.loads(content)
@@ -133,7 +142,7 @@ def read_json(path: PathLike) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """What strict JSON can hold: non-finite floats become None; paths, arrays, dataclasses, sets become plain."""
+    """The value for strict JSON: non-finite floats become None; paths, arrays, dataclasses, sets become plain."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
@@ -153,8 +162,8 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def beside(path: Path, kind: str) -> Path:
-    """A fresh hidden name in the same folder, so that a rename stays on one disk."""
+def temporary_path(path: Path, kind: str = "tmp") -> Path:
+    """An unused hidden name in the same folder, so that a rename stays on one disk."""
     return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(6)}")
 
 

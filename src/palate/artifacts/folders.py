@@ -1,4 +1,4 @@
-"""Folders of many files: content hashes, the seal that makes a folder complete, and atomic replacement."""
+"""Folders of many files: content hashes, seals, and atomic replacement."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from palate.artifacts.files import PathLike, beside, read_json, sync_folder, write_errors, write_json
+from palate.artifacts.files import PathLike, read_json, sync_folder, temporary_path, write_errors, write_json
 from palate.errors import ArtifactError
 
 SEAL = "complete.json"
@@ -26,38 +26,21 @@ def file_hash(path: PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def folder_manifest(folder: PathLike) -> dict[str, dict[str, int | str]]:
-    """`{relative/posix/name: {"size": bytes, "sha256": hex}}` of all files below, seal and leftovers aside."""
-    folder = Path(folder)
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL and not _LEFTOVER.match(p.name))
-    return {p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": file_hash(p)} for p in paths}
-
-
-def content_hash(path: PathLike) -> str:
-    """SHA-256 in hex of a file's bytes, or of a folder's names and contents, whatever their order or dates."""
-    path = Path(path)
-    if not path.exists():
-        raise ArtifactError(f"{path}: no such file or folder")
-    if path.is_file():
-        return file_hash(path)
-    lines = [f"{entry['sha256']}  {name}\n" for name, entry in folder_manifest(path).items()]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
 def seal_folder(folder: PathLike) -> Path:
-    """Marks a folder complete: syncs every file, then writes the seal, which lists them with sizes and hashes."""
+    """Marks a folder complete: syncs every file, then writes the seal, which lists all files with size and hash."""
     folder = Path(folder)
     with write_errors(folder):
         (folder / SEAL).unlink(missing_ok=True)
         _sync_tree(folder)
-        files = folder_manifest(folder)
+        paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != SEAL and not _LEFTOVER.match(p.name))
+        files = {p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": file_hash(p)} for p in paths}
     if not files:
         raise ArtifactError(f"{folder}: nothing to seal, the folder is empty")
     return write_json(folder / SEAL, {"files": files})
 
 
 def verify_folder(folder: PathLike) -> list[str]:
-    """What is wrong with a sealed folder, one line each; empty when every listed file is there, byte for byte."""
+    """The problems of a sealed folder, a line each; none if every listed file is there, byte for byte."""
     folder = Path(folder)
     if not (folder / SEAL).is_file():
         return [f"{SEAL} is missing: the folder was not finished"]
@@ -88,7 +71,7 @@ def checkpoints(run_dir: PathLike) -> list[Path]:
 
 
 def newest_complete(run_dir: PathLike) -> tuple[Path | None, list[tuple[Path, str]]]:
-    """The latest checkpoint that verifies, and the later ones that were passed over, each with its reason."""
+    """The latest checkpoint that verifies, and later ones with the reason why each was skipped."""
     skipped: list[tuple[Path, str]] = []
     for path in checkpoints(run_dir):
         problems = verify_folder(path)
@@ -100,15 +83,15 @@ def newest_complete(run_dir: PathLike) -> tuple[Path | None, list[tuple[Path, st
 
 @contextlib.contextmanager
 def atomic_folder(path: PathLike) -> Iterator[Path]:
-    """Gives an empty sibling folder to fill; when the block ends well it is synced and takes the name `path`.
+    """Gives an empty temporary folder next to `path`; when the block ends well it is synced and renamed to `path`.
 
-    A folder that had the name before is replaced; when the block fails nothing changes. A process killed between the
-    two renames of a replacement leaves the old folder under a hidden name: `remove_leftovers` puts it back.
+    An earlier folder of that name is replaced; when the block fails nothing changes. A process that is killed between
+    the two renames of a replacement leaves the old folder under a hidden name: `remove_leftovers` restores it.
     """
     path = Path(path)
     with write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, old = beside(path, "tmp"), beside(path, "old")
+        temporary, old = temporary_path(path), temporary_path(path, "old")
         temporary.mkdir()
         try:
             yield temporary
@@ -126,7 +109,7 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: PathLike) -> None:
-    """Deletes what a killed process left half-written in `folder`, and puts back a folder it was about to replace."""
+    """Deletes temporary files of a killed process in `folder`, and restores a folder that it was replacing."""
     with write_errors(folder):
         for path in sorted(Path(folder).iterdir()):
             match = _LEFTOVER.match(path.name)
@@ -137,11 +120,11 @@ def remove_leftovers(folder: PathLike) -> None:
 
 
 def remove_folder(folder: PathLike) -> None:
-    """Deletes a folder as one step: a kill leaves it whole or gone, at most with a leftover. Missing is fine."""
+    """Deletes a folder in one step: after a kill it is complete or gone, perhaps with a leftover. Missing is fine."""
     folder = Path(folder)
     if folder.is_dir():
         with write_errors(folder):
-            hidden = beside(folder, "tmp")
+            hidden = temporary_path(folder)
             folder.rename(hidden)
             shutil.rmtree(hidden)
 

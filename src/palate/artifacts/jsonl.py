@@ -1,4 +1,4 @@
-"""JSON lines that a killed process cannot spoil."""
+"""JSON lines that survive a killed process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from palate.errors import ArtifactError
 
 
 class JsonlWriter:
-    """Appends one JSON object a line; every line is with the operating system when `write` returns.
+    """Appends one JSON object a line; nothing is buffered in the process when `write` returns.
 
-    A torn last line that a killed run left behind is cut off on opening, so that the next row starts a line.
+    An incomplete last line of a killed run is removed on opening.
     """
 
     def __init__(self, path: PathLike, *, append: bool = True, sync: bool = False) -> None:
@@ -25,11 +25,11 @@ class JsonlWriter:
         with write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if append and self.path.exists():
-                _cut_torn_tail(self.path)
+                _remove_incomplete_line(self.path)
             self._file: IO[bytes] = self.path.open("ab" if append else "wb", buffering=0)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends `row`; with `sync=True` it survives a power cut once this returns."""
+        """Appends `row`; with `sync=True` it survives a power failure after this returns."""
         line = json.dumps(plain(row), allow_nan=False).encode() + b"\n"
         with write_errors(self.path):
             while line:  # an unbuffered write may be short, as when the disk fills up
@@ -51,7 +51,7 @@ class JsonlWriter:
 
 
 def read_jsonl(path: PathLike) -> list[dict[str, Any]]:
-    """The rows of a JSONL file. A torn last line is left out; a broken one elsewhere is an `ArtifactError`."""
+    """The rows of a JSONL file. An incomplete last line is left out; any other broken line is an `ArtifactError`."""
     lines = [(number, line) for number, line in enumerate(read_bytes(path).split(b"\n"), 1) if line.strip()]
     rows: list[dict[str, Any]] = []
     for number, line in lines:
@@ -67,7 +67,7 @@ def read_jsonl(path: PathLike) -> list[dict[str, Any]]:
     return rows
 
 
-def _cut_torn_tail(path: Path) -> None:
+def _remove_incomplete_line(path: Path) -> None:
     with path.open("rb+") as file:
         end = position = file.seek(0, os.SEEK_END)
         while position > 0:

@@ -1,4 +1,4 @@
-"""A run directory: who may write into it, what lies where, and when it is complete.
+"""A run directory: its files, which process may write to it, and when it is complete.
 
 run.json          status, resolved config, versions, hashes, counts, timings, final metrics
 metrics.jsonl     one object per logged step        data.json        the pre-flight report
@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from palate.artifacts.files import PathLike, read_json, write_errors, write_json
-from palate.artifacts.folders import checkpoints, newest_complete, remove, remove_leftovers
+from palate.artifacts.folders import checkpoints, remove, remove_leftovers
 from palate.errors import ArtifactError
 
 Status: TypeAlias = Literal["running", "completed", "stopped", "failed"]
 
 REQUIRED = ("metrics.jsonl", "data.json", "*.safetensors", "config.json|adapter_config.json")
-"""What must lie beside run.json before it may say `completed`; `|` separates alternatives."""
+"""Files that a run must have before its status is `completed`; `|` separates alternatives."""
 
-# What a run writes, and so what `overwrite` may delete. Anything else in the folder is somebody else's.
+# Files that a run writes; `overwrite` deletes these and no others.
 _WRITTEN = (
     *("metrics.jsonl", "data.json", "samples.jsonl", "accuracy.json", "health.json"),
     *("report.html", "compare.html"),
@@ -38,7 +37,7 @@ _WRITTEN = (
 )
 
 LOCK = ".lock"
-"""Locked by the process that writes to the run. The file stays: to delete it could part two who wait for it."""
+"""Locked by the process that writes to the run. The file is never deleted, because others may be waiting for it."""
 
 _SOFT = "-soft"
 
@@ -46,18 +45,21 @@ _held: dict[Path, BaseFileLock] = {}
 
 
 class RunDir:
-    """The paths of one run and its `run.json`.
-
-    Attributes:
-        path: the directory.
-    """
+    """The paths of one run's files, and its `run.json`."""
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
+        self.run_json = self.path / "run.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.data = self.path / "data.json"
+        self.samples = self.path / "samples.jsonl"
+        self.accuracy = self.path / "accuracy.json"
+        self.vitals = self.path / "health.json"
+        self.report = self.path / "report.html"
 
     @classmethod
     def open(cls, path: PathLike) -> RunDir:
-        """A run that exists, to read from; a folder without `run.json` is refused in one line."""
+        """An existing run, to read from; a folder without `run.json` is refused in one line."""
         run = cls(path)
         if not run.path.is_dir():
             raise ArtifactError(f"{run.path}: no such run directory")
@@ -67,11 +69,11 @@ class RunDir:
 
     @classmethod
     def claim(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> RunDir:
-        """Takes a directory for writing and leaves a `run.json` that says `running`.
+        """Locks a directory for writing and writes a `run.json` with the status `running`.
 
-        A new or empty directory is taken as it is. One that holds a run is taken with `resume` (everything stays) or
-        `overwrite` (what a run writes is deleted, all else stays); one that holds only other files is always refused,
-        and so is one that another process is writing to. `resume` on an empty directory starts anew.
+        A directory with a run needs `resume` (all files stay) or `overwrite` (files of a run are deleted, others stay).
+        A directory with only other files is always refused, and so is one that another process writes to. `resume` on
+        an empty directory starts a new run.
         """
         run = cls(path)
         if run.path.is_dir():  # no lock file in a folder that is refused
@@ -88,14 +90,12 @@ class RunDir:
 
     @classmethod
     def check(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Raises what `claim` would raise for what lies in the directory, and touches nothing."""
+        """Raises what `claim` would raise, and changes nothing."""
         run = cls(path)
-        if run.path.exists() and not run.path.is_dir():
-            raise ArtifactError(f"{run.path}: is a file; choose another output_dir")
-        # What would fail at the first write is said now, before data and model are loaded.
-        above = next(place for place in (run.path, *run.path.absolute().parents) if place.exists())
+        # Refused now rather than at the first write, after data and model are loaded.
+        above = next(path for path in (run.path, *run.path.absolute().parents) if path.exists())
         if not above.is_dir():
-            raise ArtifactError(f"{run.path}: {above} is a file; choose another output_dir")
+            raise ArtifactError(f"{above}: is a file; choose another output_dir")
         if not os.access(above, os.W_OK | os.X_OK):
             raise ArtifactError(f"{run.path}: {above} cannot be written to; take permission or choose another folder")
         if run.path.is_dir():
@@ -108,10 +108,10 @@ class RunDir:
         is_run = self.run_json.is_file() or "trainer_state.json" in entries or bool(checkpoints(self.path))
         if entries and not is_run:
             shown = ", ".join(entries[:3]) + (" …" if len(entries) > 3 else "")
-            raise ArtifactError(f"{self.path}: holds files that are no run ({shown}); choose another output_dir")
+            raise ArtifactError(f"{self.path}: has files that are not from a run ({shown}); choose another output_dir")
         if entries and not (resume or overwrite):
             raise ArtifactError(
-                f"{self.path}: already holds a run ({self._told_status()}); continue it with resume_from_checkpoint: "
+                f"{self.path}: already has a run ({self._status()}); continue it with resume_from_checkpoint: "
                 "true, replace it with overwrite_output_dir: true, or choose another output_dir"
             )
 
@@ -120,7 +120,7 @@ class RunDir:
         self._refuse(self._entries(), resume=resume, overwrite=overwrite)
         fresh = not (resume and self.run_json.is_file())
         before = {} if fresh else self.read()
-        # First the status, then the deleting: a kill in between must not leave an old `completed` over half a run.
+        # Status first: a kill during the deletion must not leave the status `completed` with half a run.
         write_json(self.run_json, {**before, "status": "running", "started": before.get("started", now())})
         if overwrite and not resume:
             with write_errors(self.path):
@@ -128,7 +128,7 @@ class RunDir:
                     for old in self.path.glob(pattern):
                         remove(old)
 
-    def _told_status(self) -> str:
+    def _status(self) -> str:
         try:
             return str(self.read().get("status", "status unknown"))
         except ArtifactError:
@@ -143,7 +143,7 @@ class RunDir:
                 lock.acquire()
             except Timeout:
                 raise
-            except OSError:  # a disk without locks: a file that exists while the run is written stands in for one
+            except OSError:  # a disk without locks: a file that exists during the run serves as one
                 lock = SoftFileLock(self.path / (LOCK + _SOFT), timeout=0, thread_local=False)
                 lock.acquire()
         except Timeout as error:
@@ -153,46 +153,10 @@ class RunDir:
         _held[self.path.resolve()] = lock
 
     def release(self) -> None:
-        """Lets other processes claim the directory; without a claim nothing happens."""
+        """Lets other processes claim the directory; does nothing without a claim."""
         lock = _held.pop(self.path.resolve(), None)
         if lock is not None:
             lock.release()
-
-    @property
-    def run_json(self) -> Path:
-        return self.path / "run.json"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def data(self) -> Path:
-        return self.path / "data.json"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples.jsonl"
-
-    @property
-    def accuracy(self) -> Path:
-        return self.path / "accuracy.json"
-
-    @property
-    def vitals(self) -> Path:
-        return self.path / "health.json"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.path / "runs"
-
-    def newest_checkpoint(self) -> tuple[Path | None, list[tuple[Path, str]]]:
-        """The latest checkpoint that verifies, and the later ones passed over with their reasons."""
-        return newest_complete(self.path)
 
     def read(self) -> dict[str, Any]:
         """`run.json` as a dict."""
@@ -209,27 +173,23 @@ class RunDir:
         write_json(self.run_json, value)
         return value
 
-    def missing(self, required: Sequence[str] = REQUIRED) -> list[str]:
-        """The patterns of `required` that match no non-empty file here."""
+    def finish(self, status: Status, **fields: Any) -> dict[str, Any]:
+        """Ends the run: writes status, end time and `fields` to `run.json`, then releases the lock.
 
-        def there(pattern: str) -> bool:
-            matches = [p for one in pattern.split("|") for p in self.path.glob(one)]
-            return any(p.is_dir() or p.stat().st_size > 0 for p in matches)
-
-        return [pattern for pattern in required if not there(pattern)]
-
-    def finish(self, status: Status, *, required: Sequence[str] = REQUIRED, **fields: Any) -> dict[str, Any]:
-        """Ends the run: the last write to `run.json`, with the status, the end time and `fields`; then `release`.
-
-        `completed` is refused while anything in `required` is missing, so whoever reads it can rely on the rest.
+        `completed` is refused if one of the run's files is missing or empty.
         """
-        missing = self.missing(required) if status == "completed" else []
+        missing = [names for names in REQUIRED if not self._has(names)] if status == "completed" else []
         if missing:
             raise ArtifactError(f"{self.path}: cannot be completed, missing {', '.join(missing)}")
         value = {**self.read(), **fields, "status": status, "finished": now()}
         write_json(self.run_json, value)
         self.release()
         return value
+
+    def _has(self, names: str) -> bool:
+        """Whether a non-empty file matches one of the patterns, which `|` separates."""
+        matches = [path for pattern in names.split("|") for path in self.path.glob(pattern)]
+        return any(path.is_dir() or path.stat().st_size > 0 for path in matches)
 
 
 def now() -> str:

@@ -1,17 +1,18 @@
-"""What verbs share of the command line: a config file and overrides, old names of options, paths with `~`."""
+"""Command-line arguments that several verbs share, former names of options, and paths with `~`."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 from typer.core import TyperGroup
 
-from palate.cli.console import note
+from palate.cli.console import print_note
 from palate.errors import UsageError
 
 Words: TypeAlias = Annotated[
@@ -27,12 +28,28 @@ Overrides: TypeAlias = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; may be given again."),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Average: TypeAlias = Annotated[
+    Literal["mean", "sum"], typer.Option("--average", help="Log-probabilities per token (mean) or per answer (sum).")
+]
+BaseUrl: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--base-url", help="OpenAI-compatible engine, up to /v1. Default: the model runs in this process."),
+]
+CutoffLen: TypeAlias = Annotated[int, typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens.")]
+MaxNewTokens: TypeAlias = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
+PrecisionName: TypeAlias = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")]
+SamplingSeed: TypeAlias = Annotated[
+    int, typer.Option("--seed", min=0, help="Random seed; an answer depends only on it and on its own prompt.")
+]
+TemplateName: TypeAlias = Annotated[
+    str | None, typer.Option("--template", help="Chat template by name, for models that are not palate runs.")
+]
 
 
 def config_and_overrides(
     words: list[str] | None, config_file: str | None, overrides: list[str] | None
 ) -> tuple[str, list[str]]:
-    """The one config file that was named, and all overrides in the order `--set`, then bare `key=value` words."""
+    """The config file, and all overrides in the order `--set`, then bare `key=value` words."""
     files = [word for word in words or [] if "=" not in word]
     bare = [word for word in words or [] if "=" in word]
     if config_file is not None:
@@ -42,6 +59,37 @@ def config_and_overrides(
     if len(files) > 1:
         raise UsageError(f"one config file at a time, not {', '.join(files)}; overrides are --set key=value")
     return files[0], [*(overrides or []), *bare]
+
+
+def named_values(option: str, entries: Sequence[str] | None, form: str, *, at_first: bool = False) -> dict[str, str]:
+    """The values of an option that is given several times as NAME=VALUE.
+
+    Args:
+        option: its name, for the error message.
+        entries: as given.
+        form: how to write it, for the error message: `VALUE=MEANING, as 0=response_1`.
+        at_first: whether the first of several `=` separates name and value, and not the last.
+    """
+    found: dict[str, str] = {}
+    for entry in entries or []:
+        name, _, value = entry.partition("=") if at_first else entry.rpartition("=")
+        if not name or not value:
+            raise UsageError(f"{option} {entry}: write {form}")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def named_numbers(option: str, entries: Sequence[str] | None, form: str) -> dict[str, float]:
+    """The same for numbers: NAME=NUMBER."""
+    found: dict[str, float] = {}
+    for name, value in named_values(option, entries, form).items():
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = math.nan
+        if math.isnan(found[name]):
+            raise UsageError(f"{option} {name}={value}: write {form}")
+    return found
 
 
 # Verb → its options' names of version 0.1 and what they are called now; the old ones go with version 0.3.
@@ -57,15 +105,23 @@ FORMER_OPTIONS: Mapping[tuple[str, ...], Mapping[str, str]] = MappingProxyType(
 )
 
 
-def verb_group(*path: str) -> type[TyperGroup]:
-    """The command group at `path` (`data`; none is the whole program), which takes `read_words` as its command line."""
+def verb_group(*path: str, order: Sequence[str] = ()) -> type[TyperGroup]:
+    """The command group at `path` (`data`; none for the whole program).
+
+    Args:
+        path: the group's name, empty for the program.
+        order: names of its commands in the order of its help page; by default that of registration, groups last.
+    """
 
     class Group(TyperGroup):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             words, notices = read_words([*path, *args])
             for line in notices:
-                note(line)
+                print_note(line)
             return super().parse_args(ctx, words[len(path) :])
+
+        def list_commands(self, ctx: Any) -> list[str]:
+            return list(order) or super().list_commands(ctx)
 
     return Group
 
@@ -73,10 +129,10 @@ def verb_group(*path: str) -> type[TyperGroup]:
 def read_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """A command line with today's names of options and with paths expanded, and a line about each old name.
 
-    A shell expands `~` in a word of its own, but not in `--output=~/x`, and not what a program passes on.
+    A shell expands `~` at the start of a word, but not in `--output=~/x`; a program that starts palate expands none.
 
     Raises:
-        UsageError: a path begins with a user who is not there.
+        UsageError: a path begins with a user who does not exist.
     """
     verb = tuple(word for word in words[:2] if not word.startswith("-"))
     former = {**FORMER_OPTIONS.get(verb[:1], {}), **FORMER_OPTIONS.get(verb, {})}

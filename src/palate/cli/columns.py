@@ -1,6 +1,6 @@
-"""Text that fits the terminal: long lines under a hanging indent, tables that become lists where they are too wide.
+"""Text that fits the terminal: long lines with a hanging indent, and tables that become lists if they are too wide.
 
-Nothing is cut off. Where the output is no terminal, nothing is wrapped: whoever reads a file or a pipe has the lines.
+Nothing is cut off. If the output is not a terminal, nothing is wrapped: files and pipes get whole lines.
 """
 
 from __future__ import annotations
@@ -10,34 +10,42 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 
 from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
-_LEAST = 24
-"""Columns that text needs beside its indent to be read."""
+_NARROWEST = 10
+"""Columns that wrapped text gets at least."""
 
 
 def text_width() -> int | None:
-    """Columns of the terminal on stdout; None where it is no terminal."""
+    """Columns of the terminal on stdout; None if it is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def wrapped(text: str, *, hang: int, width: int | None) -> str:
-    """Each line of at most `width` columns, what does not fit below it with `hang` spaces in front."""
+    """Lines of at most `width` columns; what does not fit goes below, indented by `hang` characters."""
     if width is None:
         return text
-    return "\n".join(part for line in text.split("\n") for part in _wrap(line, hang, width))
+    return "\n".join(_wrap(line, hang, width) for line in text.split("\n"))
+
+
+def _wrap(line: str, hang: int, width: int) -> str:
+    head = line[:hang]
+    indent = cell_len(head)
+    first, *rest = Text(line[hang:]).wrap(Console(width=width), max(width - indent, _NARROWEST))
+    return "\n".join([f"{head}{first}".rstrip(), *(f"{' ' * indent}{part}".rstrip() for part in rest)])
 
 
 def two_columns(rows: Iterable[tuple[str, str]], *, width: int | None, indent: int = 2) -> list[str]:
     """Names on the left, texts on the right."""
     listed = list(rows)
     left = max((cell_len(name) for name, _ in listed), default=0)
-    hang = indent + left + 2
-    lines = [f"{' ' * indent}{_padded(name, left)}  {text}".rstrip() for name, text in listed]
-    return [part for line in lines for part in (_wrap(line, hang, width) if width is not None else [line])]
+    lines = (f"{' ' * indent}{_padded(name, left)}  {text}".rstrip() for name, text in listed)
+    return [part for line in lines for part in wrapped(line, hang=indent + left + 2, width=width).split("\n")]
 
 
 def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[int], width: int | None) -> str:
-    """Columns beside each other; where they do not fit, a block for each row with a line for each column.
+    """A table, or a block for each row with a line for each column if the table is wider than the terminal.
 
     Args:
         names: of the columns.
@@ -45,9 +53,9 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collect
         right: numbers of the columns that are aligned right.
         width: of the terminal.
     """
-    widths = [max(cell_len(cells[place]) for cells in (names, *rows)) for place in range(len(names))]
+    widths = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
     if width is not None and sum(widths) + 2 * (len(widths) - 1) > width:
-        blocks = ["\n".join([row[0], *two_columns(list(zip(names[1:], row[1:])), width=width)]) for row in rows]
+        blocks = ["\n".join([row[0], *two_columns(zip(names[1:], row[1:]), width=width)]) for row in rows]
         return "\n\n".join(blocks)
     ruled = [names, ["─" * size for size in widths], *rows]
     return "\n".join(
@@ -58,29 +66,3 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collect
 def _padded(text: str, size: int, *, right: bool = False) -> str:
     spaces = " " * (size - cell_len(text))
     return spaces + text if right else text + spaces
-
-
-def _wrap(line: str, hang: int, width: int) -> list[str]:
-    if cell_len(line) <= width:
-        return [line]
-    hang = hang if width - hang >= _LEAST else 4
-    parts: list[str] = []
-    while cell_len(line) > width:
-        cut = _cut(line, width, hang if parts else len(line) - len(line.lstrip()))
-        parts.append(line[:cut].rstrip())
-        line = " " * hang + line[cut:].lstrip()
-    return [*parts, line]
-
-
-def _cut(line: str, width: int, start: int) -> int:
-    """Where to break: after the last space that fits, or where the width is full."""
-    fits, used = 0, 0
-    for character in line:
-        used += cell_len(character)
-        if used > width:
-            break
-        fits += 1
-    if line[fits : fits + 1] == " ":
-        return fits
-    space = line.rfind(" ", start + 1, fits)
-    return space + 1 if space > start else max(fits, start + 1)

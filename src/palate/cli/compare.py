@@ -1,4 +1,4 @@
-"""`palate compare`: what runs answer to the same prompts, side by side."""
+"""`palate compare`: answers of several runs to the same prompts, side by side."""
 
 from __future__ import annotations
 
@@ -7,52 +7,56 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson
-from palate.cli.console import result, result_json, say, show_answers
-from palate.records import as_turn
+from palate.cli.arguments import AsJson, MaxNewTokens
+from palate.cli.console import print_answers, print_json, print_progress, print_result
+from palate.cli.dataset import reads_dataset
+from palate.records import DatasetRequest, as_turns
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs.")]
 Prompts = Annotated[
     str | None,
-    typer.Option("--prompts", help="Prompts to answer now; default: the samples that the runs wrote."),
+    typer.Option("--prompts", help="Dataset of prompts to answer now. Default: the samples that the runs wrote."),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE.html", help="HTML page; default: RUN/compare.html of the first run."),
+    typer.Option("--output", "-o", metavar="FILE.html", help="HTML page. Default: RUN/compare.html of the first run."),
 ]
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE.csv", help="Also write the table as CSV.")]
-Tokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
 
 
+@reads_dataset(Prompts, optional=True, prompts_only=True)
 def command(
     runs: Runs,
-    prompts: Prompts = None,
+    request: DatasetRequest,
     output: Output = None,
     csv: Csv = None,
-    max_new_tokens: Tokens = 128,
+    max_new_tokens: MaxNewTokens = 128,
     as_json: AsJson = False,
 ) -> None:
-    """A table of prompts, the runs' answers and the reference's, and a page with accuracies and differing configs."""
+    """Compare the answers of runs and their reference, on the terminal and as a page with accuracies and configs.
+
+    Example: palate compare runs/dpo runs/kto --prompts prompts.jsonl
+    """
     from palate.evaluation.answers import compare
     from palate.evaluation.subject import read_run
     from palate.evaluation.table import write_csv
     from palate.report.contents import read_contents
     from palate.report.pages.compare import write_compare_report
 
-    specs = [read_run(run) for run in runs]  # refuses what is no finished run, before anything is computed
+    specs = [read_run(run) for run in runs]  # fails for an unfinished run before anything is computed
     contents = [read_contents(run) for run in runs]
-    rows = compare(runs, prompts, max_new_tokens=max_new_tokens, say=say)
+    rows = compare(runs, request if request.dataset else None, max_new_tokens=max_new_tokens, say=print_progress)
     page = write_compare_report(rows, contents, output or runs[0] / "compare.html")
     stage = str(specs[0].config["stage"])
     if csv is not None:
         write_csv(rows, csv, stage=stage)
     if as_json:
-        result_json(
+        print_json(
             {
                 "page": str(page),
                 "rows": [
                     {
-                        "prompt": [as_turn(turn) for turn in row.prompt],
+                        "prompt": as_turns(row.prompt),
                         "outputs": dict(row.outputs),
                         "reference": row.reference,
                     }
@@ -61,5 +65,5 @@ def command(
             }
         )
         return
-    show_answers(rows, stage=stage)
-    result(str(page))
+    print_answers(rows, stage=stage)
+    print_result(str(page))

@@ -1,4 +1,4 @@
-"""`palate demo`: the whole main job on a small real model and a comparison set that ships with palate, offline."""
+"""`palate demo`: train, evaluate and report with a small real model and a dataset that ship with palate, offline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import result, result_json, say, show_answers
+from palate.cli.console import print_answers, print_json, print_progress, print_result
 
 Output = Annotated[
     Path,
@@ -23,7 +23,7 @@ CONFIG: dict[str, Any] = {
     "model_name_or_path": "smollm2-135m-instruct",
     "dataset": "palate-demo",
     "eval_dataset": "palate-demo-heldout",
-    # The last layers only: what lies below them is computed once. The SFT term keeps answers fluent at this pace.
+    # Only the last layers are trained, so the others run once. The SFT term keeps answers fluent at this learning rate.
     "finetuning_type": "freeze",
     "freeze_trainable_layers": 12,
     "pref_beta": 0.1,
@@ -42,14 +42,17 @@ CONFIG: dict[str, Any] = {
 
 
 def command(output: Output = Path("runs/demo"), steps: Steps = 75, as_json: AsJson = False) -> None:
-    """Teach a small model plain, honest answers from comparisons, and show what changed on topics it was not taught."""
+    """Train a small model with DPO in a few minutes, offline; show its answers to held-out topics before and after.
+
+    Example: palate demo --output runs/demo
+    """
     from palate.config.load import config_from_values
 
     config = config_from_values(
         {**CONFIG, "max_steps": steps, "output_dir": str(output)}, origin="the demo's config"
     ).config
     begin = time.monotonic()
-    say("palate demo: SmolLM2-135M-Instruct learns from comparisons; held out are topics that it is not taught")
+    print_progress("palate demo: DPO of SmolLM2-135M-Instruct; the pairs it is evaluated on are about other topics")
 
     from palate.evaluation.demo import measure
     from palate.evaluation.subject import read_run
@@ -58,11 +61,11 @@ def command(output: Output = Path("runs/demo"), steps: Steps = 75, as_json: AsJs
 
     train(config)
     gc.collect()  # the optimiser's memory, before the next models are loaded
-    accuracy, rows = measure(read_run(output), say=say)
+    accuracy, rows = measure(read_run(output), say=print_progress)
     report = write_run_report(output)
     seconds = time.monotonic() - begin
     if as_json:
-        result_json({"accuracy": accuracy.to_json(), "report": str(report), "seconds": round(seconds, 1)})
+        print_json({"accuracy": accuracy.to_json(), "report": str(report), "seconds": round(seconds, 1)})
         return
-    show_answers(rows)
-    result("\n".join([*accuracy.lines(), f"report: {report}   ({seconds:.0f} s; the model is in {output})"]))
+    print_answers(rows)
+    print_result("\n".join([*accuracy.lines(), f"report: {report}   ({seconds:.0f} s; the model is in {output})"]))

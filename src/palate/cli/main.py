@@ -1,4 +1,4 @@
-"""The `palate` command: parse, call a room, print. One file for each verb.
+"""The `palate` command. Each verb has a file that parses its arguments, calls the package that does it, and prints.
 
 Exit codes: 0 done; 1 failed, with one clear line on stderr; 2 wrong usage or a wrong config; 130 and 143 stopped by a
 signal. A traceback means a bug in palate.
@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Annotated, NoReturn
 
@@ -20,22 +20,34 @@ from typer.exceptions import Abort, TyperException
 from palate import __version__
 from palate.cli import compare, demo, generate, judge, model, objectives, plan, report, train
 from palate.cli.arguments import verb_group
-from palate.cli.console import complain, process_rank
+from palate.cli.console import is_main_process, print_error
 from palate.cli.data import app as data
 from palate.cli.eval import app as evaluate
 from palate.errors import Interrupted, PalateError, UsageError
 from palate.threads import choose_wait_policy
 
-# In the order of the help page. Each module has a `command` function, or an `app` of sub-commands, and imports the
-# heavy rooms inside its functions, so that `palate --help` answers at once.
-VERBS: tuple[ModuleType, ...] = (demo, train, data, generate, judge, evaluate, compare, report, model, objectives, plan)
+# In the order of the help page. Each module has a `command` function, or an `app` of sub-commands, and imports slow
+# packages (torch, transformers, pyarrow) inside its functions, so that `palate --help` answers at once.
+VERBS: Mapping[str, ModuleType] = {
+    "demo": demo,
+    "train": train,
+    "data": data,
+    "generate": generate,
+    "judge": judge,
+    "eval": evaluate,
+    "compare": compare,
+    "report": report,
+    "model": model,
+    "objectives": objectives,
+    "plan": plan,
+}
 
 _INTERRUPTED = 130
 
 app = typer.Typer(
-    cls=verb_group(),
+    cls=verb_group(order=tuple(VERBS)),
     help="Fine-tune language models on preference data.",
-    epilog="Each verb has its own --help and its page in docs/.",
+    epilog="Every verb has a --help with an example, and a page in docs/.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -61,8 +73,7 @@ def _root(
         raise typer.Exit(2)
 
 
-for _verb in VERBS:
-    _name = _verb.__name__.rpartition(".")[2]
+for _name, _verb in VERBS.items():
     if hasattr(_verb, "app"):
         app.add_typer(_verb.app, name=_name)
     else:
@@ -75,26 +86,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(args=None if arguments is None else list(arguments), prog_name="palate", standalone_mode=False)
         sys.stdout.flush()
         if code == _INTERRUPTED:
-            complain("interrupted")  # Typer has made an exit code of Ctrl-C
+            print_error("interrupted")  # Typer has made an exit code of Ctrl-C
         return code if isinstance(code, int) else 0
     except PalateError as error:
-        # A wrong config is wrong in every process alike; what failed in one process only is said by that one.
-        if not isinstance(error, UsageError) or process_rank() == 0:
+        # A wrong config fails in every process, so only the first one prints it; other errors are printed by each.
+        if not isinstance(error, UsageError) or is_main_process():
             for line in error.lines:
-                complain(line)
+                print_error(line)
         if isinstance(error, OutputError):
             _discard_output()
         return error.exit_code
     except TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "palate"
-        complain(f"{error.format_message() or 'no command is named'} (see `{path} --help`)")
+        message = error.format_message().replace("Value error, ", "").rstrip(".") or "no command is named"
+        print_error(f"{message} (see `{path} --help`)")
         return error.exit_code
     except (KeyboardInterrupt, Abort) as error:
-        complain(str(error) or "interrupted")
+        print_error(str(error) or "interrupted")
         return error.exit_code if isinstance(error, Interrupted) else _INTERRUPTED
     except BrokenPipeError:
-        # The reader has had enough, as in `palate … | head`.
+        # The reader closed the pipe, as in `palate … | head`.
         _discard_output()
         return 1
 
@@ -106,13 +118,13 @@ def run() -> NoReturn:
         choose_wait_policy()
         code = main()
     except KeyboardInterrupt:
-        complain("interrupted")
+        print_error("interrupted")
         code = _INTERRUPTED
     sys.exit(code)
 
 
 def _prepare_streams() -> None:
-    """Streams that show every character and whose failures are no tracebacks."""
+    """Streams that escape what the terminal cannot show, and whose write errors are not tracebacks."""
     for name, kind in (("stdout", _Results), ("stderr", _Messages)):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell, as in `palate … >&-`
@@ -128,7 +140,7 @@ class OutputError(PalateError):
 
 
 class _Results(io.TextIOWrapper):
-    """stdout, where a result that cannot be written is an error in one line."""
+    """stdout, on which a failed write becomes a one-line error."""
 
     def write(self, text: str) -> int:
         with _refused_output():
@@ -140,7 +152,7 @@ class _Results(io.TextIOWrapper):
 
 
 class _Messages(io.TextIOWrapper):
-    """stderr, where a message that cannot be written (a full disk, a terminal that is gone) is not worth a run."""
+    """stderr, on which a failed write (a full disk, a closed terminal) is ignored, so that it does not end a run."""
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
@@ -163,5 +175,5 @@ def _refused_output() -> Iterator[None]:
 
 
 def _discard_output() -> None:
-    """Python flushes stdout again when it exits, and would complain again."""
+    """Redirects stdout to nowhere: Python flushes it again when it exits, which would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

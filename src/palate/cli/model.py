@@ -1,4 +1,4 @@
-"""`palate model`: what can be done with model folders."""
+"""`palate model`: work with model folders."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import note, result, result_json
+from palate.cli.console import print_json, print_note, print_result
 from palate.errors import UsageError
 
-app = typer.Typer(help="Work with model folders.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
 def _sub_verbs() -> None:
-    """Work with model folders."""
+    """Work with model folders.
+
+    Example: palate model convert old-model --output model
+    """
 
 
 @app.command()
@@ -26,9 +29,12 @@ def convert(
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a model whose weights are pickles (.bin, .pth, .pt, .ckpt) as safetensors, without running any of it."""
+    """Copy a model with pickled weights (.bin, .pth, .pt, .ckpt) to safetensors, without running code from the pickles.
+
+    Example: palate model convert old-model --output model
+    """
     if former is not None:
-        note(f"the new folder is named by --output now: palate model convert {folder} --output {former}")
+        print_note(f"the new folder is named by --output now: palate model convert {folder} --output {former}")
     out = output or former
     if out is None or (output and former):
         raise UsageError("name one new folder: --output FOLDER")
@@ -37,8 +43,6 @@ def convert(
 
     done = convert_folder(folder, out)
     if as_json:
-        result_json(
-            {"folder": str(done.folder), "files": list(done.files), "tensors": done.tensors, "bytes": done.size}
-        )
+        print_json({"folder": str(done.folder), "files": list(done.files), "tensors": done.tensors, "bytes": done.size})
     else:
-        result(f"{done.folder}: {done.tensors} tensors, {done.size / 1e6:.1f} MB, in {', '.join(done.files)}")
+        print_result(f"{done.folder}: {done.tensors} tensors, {done.size / 1e6:.1f} MB, in {', '.join(done.files)}")

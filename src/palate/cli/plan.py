@@ -1,12 +1,11 @@
-"""`palate plan`: what a config would run, without running it."""
+"""`palate plan`: a config with all defaults, checked without running it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
-from palate.cli.console import note, result, result_json
+from palate.cli.console import print_json, print_note, print_result
 
 if TYPE_CHECKING:
     from palate.config.load import LoadedConfig
@@ -14,14 +13,17 @@ if TYPE_CHECKING:
     from palate.config.run import RunConfig
     from palate.config.sweep import Sweep
 
-# What the loss is taken of, by the family of the objective.
+# What one loss value is computed on, by the family of the objective.
 ROWS = {"paired": "a pair", "ranked": "a ranking", "unpaired": "an answer", "reward": "a row"}
 
 
 def command(
     words: Words = None, config_file: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False
 ) -> None:
-    """Show every key of a config as it would run, and what became of keys that mean nothing here."""
+    """Check a config and show every key with its value, without running it; ignored keys are listed with the reason.
+
+    Example: palate plan configs/recommended.yaml --set learning_rate=1e-5
+    """
     path, changes = config_and_overrides(words, config_file, overrides)
 
     from palate.config.load import load_config
@@ -46,15 +48,15 @@ def command(
         notices, text = loaded.notices, as_config(loaded)
         plain = {"config": loaded.config.resolved(), "facts": facts(loaded.config)}
     if as_json:
-        result_json({**plain, "notices": list(notices)})
+        print_json({**plain, "notices": list(notices)})
         return
     for line in notices:
-        note(line)
-    result(text)
+        print_note(line)
+    print_result(text)
 
 
 def facts(config: RunConfig) -> dict[str, str]:
-    """What follows from the config without reading model or data, by name."""
+    """Facts that follow from the config alone, by name; neither model nor data is read."""
     from palate.config.objectives.lookup import loss_at_start
     from palate.config.run import GrpoConfig, PpoConfig
     from palate.config.stages.preference import ObjectiveChoice, ReferenceFields
@@ -78,7 +80,7 @@ def facts(config: RunConfig) -> dict[str, str]:
 
 
 def as_config(loaded: LoadedConfig) -> str:
-    """YAML that `palate train` reads: what was given, and above and below it, as comments, facts and defaults."""
+    """YAML that `palate train` reads: the given keys, with facts above and defaults below as comments."""
     given = loaded.config.model_fields_set
     values = loaded.config.resolved()
     lines = [f"# {name}: {fact}" for name, fact in facts(loaded.config).items()]
@@ -90,7 +92,7 @@ def as_config(loaded: LoadedConfig) -> str:
 
 
 def as_pipeline(pipeline: Pipeline) -> str:
-    """The same for a pipeline: each run with what it starts from written out; its defaults are left out."""
+    """The same for a pipeline: each run with the model it starts from; its defaults are left out."""
     first = pipeline.runs[0].config
     lines = [f"# {len(pipeline.runs)} runs, each from the one before; --json shows the defaults of each"]
     lines += ["", _line("output_dir", str(pipeline.output_dir))]
@@ -107,7 +109,9 @@ def as_pipeline(pipeline: Pipeline) -> str:
 
 
 def as_sweep(sweep: Sweep) -> str:
-    """The same for a sweep: what all runs share, and the values of each; its defaults are left out."""
+    """The same for a sweep: the keys that all runs share, and the values of each; its defaults are left out."""
+    from palate.config.reader import dump_yaml
+
     first = sweep.points[0].config
     shared = {
         key: value
@@ -119,18 +123,12 @@ def as_sweep(sweep: Sweep) -> str:
     lines += [_line(key, value) for key, value in shared.items()]
     lines.append("sweep:")
     for point in sweep.points:
-        lines += [f"  # {point.config.output_dir}", f"  - {_mapping(point.values)}"]
+        lines += [f"  # {point.config.output_dir}", f"  - {dump_yaml(dict(point.values))}"]
     return "\n".join(lines)
 
 
-def _mapping(values: Mapping[str, Any]) -> str:
-    from palate.config.reader import dump_yaml
-
-    return dump_yaml(dict(values))
-
-
 def _given(planned: PlannedRun) -> dict[str, Any]:
-    """What a run's part of the file says, with what the loader knows of it: which model it starts from."""
+    """The keys of one run as given in the file, and those that the pipeline sets: the model it starts from."""
     config = planned.config
     values = {
         key: value

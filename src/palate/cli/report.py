@@ -1,4 +1,4 @@
-"""`palate report`: one HTML file that tells what a run did."""
+"""`palate report`: one HTML file about a run."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import note, result, result_json
+from palate.cli.console import print_json, print_note, print_result
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, sweep or pipeline, finished or not.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="HTML page; default: RUN/report.html.")
+    Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="HTML page. Default: RUN/report.html.")
 ]
 
 
 def command(run: RunPath, output: Output = None, as_json: AsJson = False) -> None:
-    """Write the report of a run: curves and their directions, health, data, samples, config, in one HTML file."""
+    """Write the report of a run as one HTML file: curves, health, data, sampled answers and config.
+
+    Example: palate report runs/dpo
+    """
     from palate.report.contents import read_contents
     from palate.report.judgements.directions import directions, verdict
     from palate.report.pages.pipeline import is_pipeline_folder, write_pipeline_report
@@ -29,9 +32,9 @@ def command(run: RunPath, output: Output = None, as_json: AsJson = False) -> Non
         if is_one(run):
             written = str(write(run, output))
             if as_json:
-                result_json({"report": written, kind: str(run)})
+                print_json({"report": written, kind: str(run)})
             else:
-                result(written)
+                print_result(written)
             return
     contents = read_contents(run)
     path = write_run_report(run, output)
@@ -39,7 +42,7 @@ def command(run: RunPath, output: Output = None, as_json: AsJson = False) -> Non
     kind, line = verdict(contents, judged)
     if as_json:
         moves = [{"metric": one.metric, "split": one.split, "verdict": one.verdict} for one in judged]
-        result_json(
+        print_json(
             {
                 "report": str(path),
                 "run": str(run),
@@ -51,7 +54,7 @@ def command(run: RunPath, output: Output = None, as_json: AsJson = False) -> Non
         )
         return
     for problem in contents.problems:
-        note(problem)
+        print_note(problem)
     if kind == "wrong":
-        note(line)
-    result(str(path))
+        print_note(line)
+    print_result(str(path))

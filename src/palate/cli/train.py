@@ -1,4 +1,4 @@
-"""`palate train`: from a config to a run directory."""
+"""`palate train`: from a config to a run directory; a config may also be a pipeline or a sweep of several runs."""
 
 from __future__ import annotations
 
@@ -8,56 +8,59 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
-from palate.cli.console import note, result, result_json, say, speaks
-from palate.cli.sweep import train_sweep
+from palate.cli.console import is_main_process, print_json, print_note, print_progress, print_result
 from palate.errors import Stopped
 
 if TYPE_CHECKING:
+    from palate.records import RewardFunction
     from palate.training.run import RunResult
 
-# What the summary shows of the final metrics, where they are there.
 SUMMARY = (
     *("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
     *("reward", "kl", "absolute_error"),
 )
+"""Final metrics that are printed, as far as the run has them."""
 
 
 def command(
     words: Words = None, config_file: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False
 ) -> None:
-    """Train a model as a config says, and leave a run directory with model, metrics, samples and report."""
+    """Train a model from a config file; the run directory gets the model, metrics, sampled answers and a report.
+
+    Example: palate train configs/recommended.yaml --set learning_rate=1e-5
+    """
     path, changes = config_and_overrides(words, config_file, overrides)
 
-    from palate.config.load import load_config
     from palate.config.pipeline import is_pipeline
     from palate.config.sweep import is_sweep
 
     if is_sweep(path, changes):
-        train_sweep(path, changes, as_json=as_json)
-        return
-    if is_pipeline(path, changes):
+        _sweep(path, changes, as_json=as_json)
+    elif is_pipeline(path, changes):
         _pipeline(path, changes, as_json=as_json)
-        return
-    loaded = load_config(path, changes)  # a wrong config is said before torch is imported
-    for line in loaded.notices:
-        note(line)
+    else:
+        _run(path, changes, as_json=as_json)
 
-    from palate.feedback.judges import WinShare, load_judge
+
+def _run(path: str, changes: Sequence[str], *, as_json: bool) -> None:
+    from palate.config.load import load_config
+
+    loaded = load_config(path, changes)  # before torch is imported, so that a wrong config fails at once
+    for line in loaded.notices:
+        print_note(line)
+
     from palate.report.pages.run import write_run_report
     from palate.training.run import train
 
     try:
-        done = train(
-            loaded.config, notices=loaded.notices, judges=lambda spec: WinShare(load_judge(spec, key="rewards"))
-        )
+        done = train(loaded.config, notices=loaded.notices, judges=_judge_rewards)
     except Stopped:
-        if speaks():
-            write_run_report(loaded.config.output_dir)
+        _report_run(Path(loaded.config.output_dir))
         raise
-    if speaks():
+    if is_main_process():
         done = replace(done, report=write_run_report(done.output_dir))
     if as_json:
-        result_json(
+        print_json(
             {
                 "status": done.status,
                 "output_dir": str(done.output_dir),
@@ -66,54 +69,87 @@ def command(
             }
         )
     else:
-        result(summary(done))
+        print_result(summary(done))
+
+
+def _sweep(path: str, changes: Sequence[str], *, as_json: bool) -> None:
+    from palate.config.sweep import load_sweep
+
+    sweep = load_sweep(path, changes)
+    for line in sweep.notices:
+        print_note(line)
+
+    from palate.artifacts import read_json
+    from palate.pipelines.sweep import run_sweep
+    from palate.report.pages.sweep import write_sweep_report
+
+    print_progress(f"sweep     {len(sweep.points)} runs over {', '.join(sweep.keys)}")
+    facts, report = sweep.output_dir / "sweep.json", str(sweep.output_dir / "report.html")
+    try:
+        done = run_sweep(sweep, judges=_judge_rewards, say=print_progress, finished=_report_run)
+    finally:
+        if is_main_process() and facts.exists():
+            write_sweep_report(sweep.output_dir)
+    if as_json:
+        known = read_json(facts)
+        points = [{**point, "output_dir": str(sweep.output_dir / str(point["name"]))} for point in known["points"]]
+        print_json({"status": known["status"], "output_dir": str(sweep.output_dir), "report": report, "points": points})
+    else:
+        runs = (f"run       {run}" for run in done.runs)
+        print_result("\n".join(["status    completed", *runs, f"report    {report}"]))
 
 
 def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
-    """Several runs, each from the one before."""
     from palate.config.pipeline import load_pipeline
 
     pipeline = load_pipeline(path, changes)
     for line in pipeline.notices:
-        note(line)
+        print_note(line)
 
-    from palate.feedback.judges import WinShare, load_judge
     from palate.pipelines.pipeline import run_pipeline
     from palate.report.pages.pipeline import is_pipeline_folder, write_pipeline_report
-    from palate.report.pages.run import write_run_report
-
-    def finished(run: Path) -> None:
-        if speaks():
-            write_run_report(run)
 
     try:
-        done = run_pipeline(
-            pipeline, judges=lambda spec: WinShare(load_judge(spec, key="rewards")), say=say, finished=finished
-        )
+        done = run_pipeline(pipeline, judges=_judge_rewards, say=print_progress, finished=_report_run)
         for run in done.runs:
             if not (run / "report.html").exists():  # killed after its last step
-                finished(run)
+                _report_run(run)
     finally:
-        if speaks() and is_pipeline_folder(pipeline.output_dir):
+        if is_main_process() and is_pipeline_folder(pipeline.output_dir):
             write_pipeline_report(pipeline.output_dir)
+    report = str(done.output_dir / "report.html")
     if as_json:
-        result_json(
+        print_json(
             {
                 "status": "completed",
                 "output_dir": str(done.output_dir),
                 "runs": [str(run) for run in done.runs],
-                "report": str(done.output_dir / "report.html"),
+                "report": report,
                 "model": str(done.model),
                 "drift": done.drift,
             }
         )
     else:
-        lines = ["status    completed", *(f"run       {run}" for run in done.runs), f"model     {done.model}"]
-        result("\n".join([*lines, f"report    {done.output_dir / 'report.html'}"]))
+        runs = (f"run       {run}" for run in done.runs)
+        print_result("\n".join(["status    completed", *runs, f"model     {done.model}", f"report    {report}"]))
+
+
+def _judge_rewards(spec: str) -> RewardFunction:
+    """A judge as a reward: the share of comparisons that an answer wins."""
+    from palate.feedback.judges import WinShare, load_judge
+
+    return WinShare(load_judge(spec, key="rewards"))
+
+
+def _report_run(run: Path) -> None:
+    from palate.report.pages.run import write_run_report
+
+    if is_main_process():
+        write_run_report(run)
 
 
 def summary(done: RunResult) -> str:
-    """The few lines that a person wants at the end of a run."""
+    """The final metrics of a run as lines."""
     rows = [("status", done.status), ("run directory", str(done.output_dir))]
     if done.report is not None:
         rows.append(("report", str(done.report)))

@@ -31,6 +31,7 @@ RENAMED_ONLINE: Mapping[str, str] = MappingProxyType({"beta": "kl_coef"})
 _NO_EFFECT: Mapping[str, str] = {
     "no tokenised dataset is cached": "overwrite_cache tokenized_path",
     "HF_HOME names the cache of models from the hub": "cache_dir",
+    "the tokenizer uses all cores by itself": "preprocessing_num_workers",
     "it changes speed, not the result": "preprocessing_batch_size torch_compile torch_compile_backend "
     "torch_compile_mode torch_empty_cache_steps jit_mode_eval torchdynamo use_ipex dataloader_pin_memory "
     "dataloader_persistent_workers dataloader_multiprocessing_context dataloader_prefetch_factor",

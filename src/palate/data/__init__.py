@@ -9,13 +9,14 @@ from palate.data.formats.rows import RatedAnswers, Reading
 from palate.data.formats.table import FORMATS, Format
 from palate.data.load import LoadedData, SourceReader, SourceReport, load_records
 from palate.data.sources.open import BUILTIN, Source, open_source
-from palate.data.sources.spec import DatasetSpec
 from palate.data.split import split_records
 from palate.data.turns.messages import Tags
+from palate.records import DatasetRequest, DatasetSpec
 
 __all__ = [
     "BUILTIN",
     "FORMATS",
+    "DatasetRequest",
     "DatasetSpec",
     "Format",
     "LoadedData",

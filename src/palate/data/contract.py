@@ -1,4 +1,4 @@
-"""`data.json`: what a dataset that palate wrote contains, what it was made of, and how."""
+"""What palate writes as a dataset: never over its input, and with a `data.json` of contents, origin and settings."""
 
 from __future__ import annotations
 
@@ -7,15 +7,34 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from palate.artifacts.files import write_json
+from palate.artifacts.files import write_errors, write_json
 from palate.artifacts.folders import file_hash
-from palate.data.sources.card import SCHEMA
+from palate.data.sources.card import SCHEMA, rows_file
 from palate.data.sources.open import Source
+from palate.errors import DataError, UsageError
 from palate.records import Dropped
 
 
+def check_output_file(path: Path, sources: Sequence[Source]) -> None:
+    """Refuses a file that is also read."""
+    with write_errors(path):
+        if path.exists() and any(file.exists() and file.samefile(path) for source in sources for file in source.files):
+            raise UsageError(f"{path}: is an input file; name another file to write")
+
+
+def check_output_folder(path: Path, sources: Sequence[Source]) -> None:
+    """Refuses a folder that is not empty unless palate wrote it, and one with a file that is also read."""
+    with write_errors(path):
+        if path.exists() and (not path.is_dir() or (any(path.iterdir()) and rows_file(path) is None)):
+            raise DataError(f"{path} exists and was not written by palate data; choose another name")
+    folder = path.resolve()
+    inside = next((file for source in sources for file in source.files if file.resolve().is_relative_to(folder)), None)
+    if inside is not None:
+        raise UsageError(f"{path}: contains the input file {inside.name}; name another folder to write")
+
+
 def lineage(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """Name, path and SHA-256 of every file that a dataset is made of; a hub dataset by its id."""
+    """Name, path and SHA-256 of every file that a dataset was made of; for a hub dataset its id."""
     return [
         {
             "name": source.name,
@@ -41,14 +60,14 @@ def write_contract(
     """Writes `data.json`.
 
     Args:
-        path: where to.
+        path: the file to write.
         how: the command that made the dataset, as `curate`.
-        files: the dataset's files by what they are; `rows` is the one to train on.
+        files: the dataset's files by role; `rows` is the one to train on.
         counts: numbers of rows by name.
-        sources: what it was made of.
+        sources: the datasets it was made of.
         options: the settings that were used.
-        reports: what became of each source.
-        left_out: every row that is in none of the files, where no file beside them lists it.
+        reports: how each source was read.
+        left_out: every row that is in none of the files, unless another file lists them.
     """
     content = {
         "schema": SCHEMA,

@@ -1,32 +1,37 @@
-"""One dataset in another format: every row written or listed, and what the format cannot hold said by name."""
+"""A dataset in another format: every row is written or listed; content that the format cannot hold is counted."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from palate.artifacts.files import write_json
-from palate.data.contract import write_contract
-from palate.data.formats.kinds import KIND_NAMES, as_kind, can_become, record_kind
+from palate.data.contract import check_output_file, write_contract
+from palate.data.formats.kinds import KIND_NAMES, as_kind, can_become, record_kind, shared_fields
 from palate.data.formats.rows import RatedAnswers, Reading, same_text
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import TARGETS, NotHeldError, Target, dataset_info_entry
 from palate.data.formats.writers import write_rows
-from palate.data.load import SourceReader, SourceReport
-from palate.data.outputs import check_output_file
+from palate.data.load import SourceReader, SourceReport, top_reasons
 from palate.data.sources.dataset_info import REGISTER, read_register
 from palate.data.sources.open import Source
 from palate.data.sources.readers import bare_name, file_type
-from palate.data.sources.spec import DatasetSpec, find_sources
-from palate.data.split import prompt_key
+from palate.data.sources.spec import find_sources
 from palate.data.turns.cells import RowError
 from palate.errors import DataError, UsageError
-from palate.records import Dropped, LabelledCompletion, PreferencePair, Record, ScoredCompletion
-
-R = TypeVar("R", bound=Record)
+from palate.records import (
+    DatasetRequest,
+    DatasetSpec,
+    Dropped,
+    LabelledCompletion,
+    PreferencePair,
+    Record,
+    ScoredCompletion,
+    prompt_key,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,8 @@ class Conversion:
         written: rows written.
         kinds: records written by kind.
         left_out: rows that are not in the output, each with its reason; rows read = rows used + left out.
-        loses: what the format has no place for, by name, with the number of rows that had it.
-        sources: what was read.
+        loses: content that the format cannot hold, by name, with the number of rows that had it.
+        sources: how each source was read.
         beside: further files written.
     """
 
@@ -55,46 +60,45 @@ class Conversion:
 
 
 def convert(
-    dataset: DatasetSpec,
-    output: str | Path,
-    *,
-    to: str = "palate",
-    kind: str | None = None,
-    dataset_dir: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    split: str | None = None,
-    subset: str | None = None,
-    max_samples: int | None = None,
-    reading: Reading | None = None,
+    dataset: DatasetSpec | DatasetRequest, output: str | Path, *, to: str = "palate", kind: str | None = None
 ) -> Conversion:
     """Writes a dataset in another format.
 
     Args:
-        dataset, dataset_dir, columns, split, subset, max_samples, reading: as in `load_records`.
-        output: the file to write; its name says whether it is .jsonl, .json, .csv, .tsv, .parquet or .arrow.
+        dataset: by name or as a request.
+        output: the file to write: .jsonl, .json, .csv, .tsv, .parquet or .arrow.
         to: a name of `TARGETS`.
-        kind: a name of `KINDS`: the records to write, where the rows can become them. Without it they stay what they
-            are if the target can hold them.
+        kind: a name of `KINDS`: the records to write, if the rows can become them. By default their own kind, if the
+            target can hold it.
     """
-    target, path = _target(to), Path(output)
-    sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
-    run = _Run(target, None if kind is None else record_kind(kind), Counter(), Counter(), [], [])
-    readers = (
-        SourceReader[Record](source, None, columns=columns, max_samples=max_samples, reading=reading)
-        for source in sources
-    )
+    if to not in TARGETS:
+        raise UsageError(f"palate does not write {to!r}; it writes {', '.join(TARGETS)}")
+    request, path = DatasetRequest.of(dataset), Path(output)
+    sources = find_sources(request)
+    run = _Run(TARGETS[to], None if kind is None else record_kind(kind), request)
     check_output_file(path, sources)
-    register = _register(path) if target.name == "llamafactory" else {}
-
-    def rows() -> Iterator[dict[str, Any]]:
-        yield from run.rows(readers, reading or Reading())
-        check_labels_used(run.reports, reading)
-        if not run.kinds:  # raised before the file is in its place, so that one that was there stays
-            reasons = ", ".join(f"{reason} {count}" for reason, count in run.reasons().most_common(3))
-            raise DataError(f"{sources[0].path}: nothing to write as {to}: {reasons}")
-
-    written = write_rows(path, rows())
-    beside = _write_beside(path, target, run, sources, register)
+    register: dict[str, Any] = {}
+    if to == "llamafactory":
+        if path.name == REGISTER:
+            raise UsageError(f"{path}: is the name of LLaMA-Factory's register; name another file to write")
+        register = read_register(path.parent)  # a damaged one is refused before anything is written
+    written = write_rows(path, run.rows(sources))
+    if file_type(path) in ("csv", "tsv"):
+        run.loses["types of other columns (they are text in CSV)"] = written
+    beside = []
+    if to == "llamafactory":
+        entry = dataset_info_entry(path.name, run.written_kind or Record, run.columns)
+        beside.append(write_json(path.parent / REGISTER, {**register, bare_name(path): entry}))
+    card = write_contract(
+        path.with_name(f"{path.name}.data.json"),
+        how="convert",
+        files={"rows": path},
+        counts={"written": written, "left_out": dict(Counter(drop.reason for drop in run.left_out))},
+        sources=sources,
+        options={"to": to, "loses": dict(run.loses)},
+        reports=run.reports,
+        left_out=run.left_out,
+    )
     return Conversion(
         output=path,
         to=to,
@@ -103,7 +107,7 @@ def convert(
         left_out=tuple(run.left_out),
         loses=dict(run.loses.most_common()),
         sources=tuple(run.reports),
-        beside=beside,
+        beside=(*beside, card),
     )
 
 
@@ -121,16 +125,7 @@ def pair_up(records: Iterable[LabelledCompletion]) -> Iterator[PreferencePair | 
                 yield Dropped(good.id, "equal", f"the same answer has both labels, see {bad.id}")
                 yield Dropped(bad.id, "equal", f"the same answer has both labels, see {good.id}")
                 continue
-            yield PreferencePair(
-                id=good.id,
-                prompt=good.prompt,
-                source=good.source,
-                weight=good.weight,
-                tools=good.tools,
-                extra=good.extra,
-                chosen=good.completion,
-                rejected=bad.completion,
-            )
+            yield PreferencePair(**shared_fields(good), chosen=good.completion, rejected=bad.completion)
         shorter = min(len(wanted), len(unwanted))
         for alone in (*wanted[shorter:], *unwanted[shorter:]):
             label = "wanted" if alone.desirable else "unwanted"
@@ -152,13 +147,8 @@ def compare_scored(records: Iterable[ScoredCompletion], reading: Reading) -> Ite
         if len(answers) == 1:
             yield Dropped(answers[0].id, "no_partner", "no other answer to its prompt has a score")
             continue
-        first = answers[0]
         rated = RatedAnswers(
-            id=first.id,
-            prompt=first.prompt,
-            source=first.source,
-            weight=first.weight,
-            tools=first.tools,
+            **{**shared_fields(answers[0]), "extra": {}},
             completions=tuple(answer.completion for answer in answers),
             scores=tuple(answer.score for answer in answers),
         )
@@ -176,71 +166,36 @@ def compare_scored(records: Iterable[ScoredCompletion], reading: Reading) -> Ite
 
 @dataclass(slots=True)
 class _Run:
-    """What a conversion counts while its rows go by."""
+    """What a conversion counts while its rows are read."""
 
     target: Target
     kind: type[Record] | None
-    kinds: Counter[str]
-    loses: Counter[str]
-    left_out: list[Dropped]
-    reports: list[SourceReport]
-    columns: dict[str, None] | None = None
+    request: DatasetRequest
+    kinds: Counter[str] = field(default_factory=Counter)
+    loses: Counter[str] = field(default_factory=Counter)
+    left_out: list[Dropped] = field(default_factory=list)
+    reports: list[SourceReport] = field(default_factory=list)
+    columns: dict[str, None] = field(default_factory=dict)
     written_kind: type[Record] | None = None
 
-    def rows(self, readers: Iterable[SourceReader[Record]], reading: Reading) -> Iterator[dict[str, Any]]:
-        for reader in readers:
-            natural = reader.format.format.kind
-            wanted = self._wanted(natural, reader.source)
-            if self.written_kind is not None and self.written_kind is not wanted:
-                raise UsageError(
-                    f"{reader.source.path}: would become {KIND_NAMES[wanted]}, what was read before it "
-                    f"{KIND_NAMES[self.written_kind]}; one file holds one kind: give --kind, or convert them apart"
-                )
-            self.written_kind = wanted
-            if natural is LabelledCompletion and wanted is PreferencePair:
-                yield from self._written(pair_up(self._of_kind(reader, LabelledCompletion)))
-            elif natural is ScoredCompletion and wanted is PreferencePair:
-                yield from self._written(compare_scored(self._of_kind(reader, ScoredCompletion), reading))
-            else:
-                yield from self._written(self._turned(reader, wanted, reading))
-            self.reports.append(reader.report())
+    def rows(self, sources: Sequence[Source]) -> Iterator[dict[str, Any]]:
+        """The rows of all sources in the target's format."""
+        for source in sources:
+            yield from self._rows(SourceReader(source, None, self.request))
+        check_labels_used(self.reports, self.request.labels)
+        if not self.kinds:  # raised before the file is renamed, so that an earlier one stays
+            raise DataError(f"{sources[0].path}: nothing to write as {self.target.name}: {top_reasons(self.left_out)}")
 
-    def reasons(self) -> Counter[str]:
-        return Counter(drop.reason for drop in self.left_out)
-
-    def _wanted(self, natural: type[Record], source: Source) -> type[Record]:
-        wanted = self.kind or (natural if natural in self.target.kinds else None)
-        if wanted is None:
-            wanted = next((kind for kind in self.target.kinds if can_become(natural, kind)), self.target.kinds[0])
-        if wanted not in self.target.kinds:
-            held = ", ".join(KIND_NAMES[kind] for kind in self.target.kinds)
-            raise UsageError(f"{self.target.name} holds {held}, not {KIND_NAMES[wanted]}")
-        compared = wanted is PreferencePair and natural in (LabelledCompletion, ScoredCompletion)
-        if not can_become(natural, wanted) and not compared:
-            raise DataError(f"{source.path}: {KIND_NAMES[natural]} cannot become {KIND_NAMES[wanted]}")
-        return wanted
-
-    def _of_kind(self, reader: SourceReader[Record], kind: type[R]) -> Iterator[R]:
-        for item in reader:
-            if isinstance(item, Dropped):
-                self.left_out.append(item)
-            elif isinstance(item, kind):
-                yield item
-
-    def _turned(
-        self, reader: SourceReader[Record], wanted: type[Record], reading: Reading
-    ) -> Iterator[Record | Dropped]:
-        for item in reader:
-            if isinstance(item, Dropped):
-                yield item
-                continue
-            try:
-                yield from as_kind(item, wanted, reading)
-            except RowError as error:
-                yield Dropped(item.id, error.reason, error.detail)
-
-    def _written(self, items: Iterable[Record | Dropped]) -> Iterator[dict[str, Any]]:
-        for item in items:
+    def _rows(self, reader: SourceReader[Record]) -> Iterator[dict[str, Any]]:
+        natural = reader.format.format.kind
+        wanted = self._wanted(natural, reader.source)
+        if self.written_kind is not None and self.written_kind is not wanted:
+            raise UsageError(
+                f"{reader.source.path}: would become {KIND_NAMES[wanted]}, the sources before it "
+                f"{KIND_NAMES[self.written_kind]}; one file holds one kind: give --kind, or convert them apart"
+            )
+        self.written_kind = wanted
+        for item in self._converted(reader, natural, wanted):
             if isinstance(item, Dropped):
                 self.left_out.append(item)
                 continue
@@ -251,44 +206,45 @@ class _Run:
                 continue
             self.kinds[KIND_NAMES[type(item)]] += 1
             self.loses.update(self.target.loses(item))
-            self.columns = {**(self.columns or {}), **dict.fromkeys(row)}
+            self.columns.update(dict.fromkeys(row))
             yield row
+        self.reports.append(reader.report())
+
+    def _wanted(self, natural: type[Record], source: Source) -> type[Record]:
+        """The kind to write for a source whose rows are `natural`."""
+        held = self.target.kinds
+        wanted = self.kind or (natural if natural in held else None)
+        wanted = wanted or next((kind for kind in held if can_become(natural, kind)), held[0])
+        if wanted not in held:
+            names = ", ".join(KIND_NAMES[kind] for kind in held)
+            raise UsageError(f"{self.target.name} holds {names}, not {KIND_NAMES[wanted]}")
+        if not can_become(natural, wanted) and not _compares(natural, wanted):
+            raise DataError(f"{source.path}: {KIND_NAMES[natural]} cannot become {KIND_NAMES[wanted]}")
+        return wanted
+
+    def _converted(
+        self, reader: SourceReader[Record], natural: type[Record], wanted: type[Record]
+    ) -> Iterator[Record | Dropped]:
+        reading = Reading.of(self.request)
+        if _compares(natural, wanted):
+            records: list[Any] = []
+            for item in reader:
+                if isinstance(item, Dropped):
+                    yield item
+                else:
+                    records.append(item)
+            yield from pair_up(records) if natural is LabelledCompletion else compare_scored(records, reading)
+            return
+        for item in reader:
+            if isinstance(item, Dropped):
+                yield item
+                continue
+            try:
+                yield from as_kind(item, wanted, reading)
+            except RowError as error:
+                yield Dropped(item.id, error.reason, error.detail)
 
 
-def _register(path: Path) -> dict[str, Any]:
-    """The entries of the register beside a file, looked at before anything is written."""
-    if path.name == REGISTER:
-        raise UsageError(f"{path}: is the name of LLaMA-Factory's register; name another file to write")
-    return read_register(path.parent)
-
-
-def _write_beside(
-    path: Path, target: Target, run: _Run, sources: list[Source], register: Mapping[str, Any]
-) -> tuple[Path, ...]:
-    beside = []
-    if file_type(path) in ("csv", "tsv"):
-        run.loses["types of other columns (they are text in CSV)"] = sum(run.kinds.values())
-    if target.name == "llamafactory":
-        entry = dataset_info_entry(path.name, run.written_kind or Record, run.columns or {})
-        beside.append(write_json(path.parent / REGISTER, {**register, bare_name(path): entry}))
-    card = path.with_name(f"{path.name}.data.json")
-    left_out = dict(run.reasons())
-    beside.append(
-        write_contract(
-            card,
-            how="convert",
-            files={"rows": path},
-            counts={"written": sum(run.kinds.values()), "left_out": left_out},
-            sources=sources,
-            options={"to": target.name, "loses": dict(run.loses)},
-            reports=[replace(report) for report in run.reports],
-            left_out=run.left_out,
-        )
-    )
-    return tuple(beside)
-
-
-def _target(name: str) -> Target:
-    if name not in TARGETS:
-        raise UsageError(f"palate does not write {name!r}; it writes {', '.join(TARGETS)}")
-    return TARGETS[name]
+def _compares(natural: type[Record], wanted: type[Record]) -> bool:
+    """Whether the rows of one prompt are compared with each other to make pairs."""
+    return wanted is PreferencePair and natural in (LabelledCompletion, ScoredCompletion)

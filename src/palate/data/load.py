@@ -1,16 +1,15 @@
-"""A dataset, or a mixture of several, becomes records: every row used, or dropped with its reason."""
+"""A dataset, or a mixture of several, as records: every row is used, or dropped with a reason."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from palate.data.formats.kinds import as_kind
@@ -20,43 +19,42 @@ from palate.data.formats.rows import BEGINS_WITH_PROMPT, Origin, Reading
 from palate.data.formats.source_labels import check_columns, with_coding
 from palate.data.mix import NOT_DRAWN, draw
 from palate.data.sources.open import Source
-from palate.data.sources.spec import DatasetSpec, find_sources, for_sources
+from palate.data.sources.spec import find_sources, for_sources
 from palate.data.turns.cells import RowError, excerpt
-from palate.data.turns.messages import USUAL_TAGS
 from palate.data.turns.padding import without_padding
 from palate.data.turns.text_turns import columns_of_turns, with_turns
 from palate.errors import DataError
-from palate.records import Dropped, PreferencePair, Record
+from palate.records import DatasetRequest, DatasetSpec, Dropped, PreferencePair, Record
 
 R = TypeVar("R", bound=Record)
 
 CHOICES = frozenset({"labels_disagree", "undesirable", NOT_DRAWN})
-"""Reasons that are the user's choice, not a fault: they do not count towards `max_dropped`."""
+"""Reasons that are the user's choice and not faults: they do not count towards `max_dropped`."""
 REVERSED = "reversed_scores"
-"""Notice of a pair whose row states a lower score for the chosen answer, or a negative margin."""
+"""Notice of a pair whose row has a lower score for the chosen answer, or a negative margin."""
 _RECORD_OF_ROW = re.compile(r"(?<=\d)(?:#[^#:]*)+\Z")
-"""What tells the records made of one row apart, at the end of their ids."""
+"""The end of a record's id that distinguishes the records made of one row."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceReport:
-    """What became of one source.
+    """How one source was read.
 
     Attributes:
         name, path: as in `Source`.
         format: the recognised format's name.
-        confidence: share of the rows looked at that have it.
+        confidence: share of the first rows that have it.
         rows_read: rows read.
         used: rows that records were made of.
-        records: records made; more than `used` where a row makes several.
+        records: records made; more than `used` if a row gives several.
         dropped_by_reason: rows that are not used, by reason; used + dropped = rows_read.
         unknown_columns: columns that palate does not know; they are kept in `extra`.
-        notices: what is worth knowing of rows that are used, by name and count: answers left out of a ranking
-            (`repeated_answer`, `empty_answer`), which of two answers won (`first_won`, `second_won`), answers that
-            begin with their prompt (`prompt_repeated` where it was taken off, else `answers_begin_with_prompt`), and
-            keys of turns that are not read (`turn key 'model' not read`).
-        labels: what the label column was read as, with counts: `label: 0 → response_1 (6), 1 → response_2 (6)`; ""
-            where there is none.
+        notices: counts of peculiarities of used rows by name: answers left out of a ranking (`repeated_answer`,
+            `empty_answer`), which of two answers won (`first_won`, `second_won`), answers that begin with their
+            prompt (`prompt_repeated` if it was removed, else `answers_begin_with_prompt`), and keys of turns that are
+            not read (`turn key 'model' not read`).
+        labels: how the label column was read, with counts: `label: 0 → response_1 (6), 1 → response_2 (6)`; "" if
+            there is none.
         label_values: rows by label value, of at most 256 different ones.
     """
 
@@ -76,7 +74,7 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True)
 class LoadedData(Generic[R]):
-    """Records ready to train on, and an account of every row that is not among them."""
+    """Records to train on, the rows that were dropped, and a report about each source."""
 
     records: list[R]
     dropped: list[Dropped]
@@ -89,35 +87,39 @@ class LoadedData(Generic[R]):
 
 
 class SourceReader(Generic[R]):
-    """Reads one source row by row: iterate once, then ask for the `report`. Holds no more than the first rows."""
+    """Reads one source row by row: iterate once, then ask for the `report`. Only the first rows are kept in memory.
+
+    Args:
+        source: one of the request's sources.
+        kind: the record to make of rows; None for the format's own kind.
+        request: how rows are read.
+        keep_columns: whether `extra` has every column of the row, not only those that nothing was read from.
+    """
 
     def __init__(
         self,
         source: Source,
         kind: type[R] | None,
+        request: DatasetRequest | None = None,
         *,
-        columns: Mapping[str, str] | None = None,
-        max_samples: int | None = None,
-        reading: Reading | None = None,
         keep_columns: bool = False,
     ) -> None:
+        request = request or DatasetRequest()
         self.source = source
         self._keep_columns = keep_columns
         self.row: Any = None
         """The raw row that the current item was made of."""
         self._kind = kind
-        reading = reading or Reading()
         self._unread: dict[str, int] = {}
-        tags = reading.tags if source.tags == USUAL_TAGS else source.tags
-        self._reading = replace(reading, tags=replace(tags, unread=self._unread))
-        self._columns = {**source.columns, **(columns or {})}
-        rows = islice(source.rows(), max_samples)
+        self._reading = Reading.of(request, replace(source.tags, unread=self._unread))
+        self._columns = {**source.columns, **(request.columns or {})}
+        rows = islice(source.rows(), request.max_samples)
         self._head = head = list(islice(rows, SAMPLE))
         self._rows = chain(head, rows)
         self._as_text: frozenset[str] | None = None
         self._columnar = source.columnar
-        self._recognised = self._recognise(head)
-        form = self._recognised.format
+        self.format = self._recognise(head)
+        form = self.format.format
         by_row = form.uses is not None or any(isinstance(row, Mapping) and form.passed_over(row) for _, row in head)
         self._columns_used = None if by_row else form.columns({})
         self._read = self._used = self._records = 0
@@ -125,11 +127,6 @@ class SourceReader(Generic[R]):
         self._unknown: dict[str, None] = {}
         self._notices: Counter[str] = Counter()
         self._labels = LabelCounts()
-
-    @property
-    def format(self) -> Recognised:
-        """The source's format."""
-        return self._recognised
 
     def __iter__(self) -> Iterator[R | Dropped]:
         for row_id, row in self._rows:
@@ -146,13 +143,13 @@ class SourceReader(Generic[R]):
             yield from made
 
     def report(self) -> SourceReport:
-        """What became of the rows read so far."""
+        """The report about the rows read so far."""
         coding = self.reading.coding
         return SourceReport(
             name=self.source.name,
             path=self.source.path,
-            format=self._recognised.format.name,
-            confidence=self._recognised.confidence,
+            format=self.format.format.name,
+            confidence=self.format.confidence,
             rows_read=self._read,
             used=self._used,
             records=self._records,
@@ -162,23 +159,23 @@ class SourceReader(Generic[R]):
                 **dict(self._notices.most_common()),
                 **{f"turn key {key!r} not read": count for key, count in self._unread.items()},
             },
-            labels="; ".join(self._said_of_labels(coding)),
+            labels="; ".join(self._label_notes(coding)),
             label_values=dict(self._labels.rows.most_common()),
         )
 
-    def _said_of_labels(self, coding: Coding | None) -> Iterator[str]:
-        """What a person should know of which answer is the better one."""
+    def _label_notes(self, coding: Coding | None) -> Iterator[str]:
+        """How it was decided which answer is the better one."""
         if coding is not None and self._labels.rows:
             yield coding.described(self._labels)
-        if self._recognised.format.name == "ranked" and self._used:
+        if self.format.format.name == "ranked" and self._used:
             yield f"the order of the answers: the first is the best ({self._used:,})"
         if self._notices[REVERSED]:
             yield f"the row's own scores prefer the rejected answer ({self._notices[REVERSED]:,})"
 
     @cached_property
     def reading(self) -> Reading:
-        """The reading with what the values of the label column mean in this source; the first use reads all rows."""
-        form = self._recognised.format
+        """The reading with the meaning of the label values in this source; the first use reads all rows."""
+        form = self.format.format
         return with_coding(self._reading, self.source, form, self._columns, lambda row: self._renamed(row)[0])
 
     def _records_of(self, row_id: str, row: Any) -> list[R]:
@@ -189,14 +186,14 @@ class SourceReader(Generic[R]):
             raise RowError("not_an_object", f"the row is {excerpt(row)}")
         whole = row
         row, extra = self._renamed(row)
-        used = self._columns_used or self._recognised.format.columns(row)
+        used = self._columns_used or self.format.format.columns(row)
         extra.update((name, value) for name, value in row.items() if name not in used)
         if extra:
             self._unknown.update(dict.fromkeys(extra))
         row = self._parsed(row, used)
         origin = Origin(row_id, self.source.name, row, extra, repeats_prompt=self._repeats_prompt)
         try:
-            read = self._recognised.format.read(row, origin, self.reading)
+            read = self.format.format.read(row, origin, self.reading)
         finally:
             for label in origin.labels:
                 self._labels.add(label)
@@ -212,16 +209,16 @@ class SourceReader(Generic[R]):
         return [made for record in records for made in as_kind(record, self._kind, self._reading)]
 
     def _parsed(self, row: Mapping[str, Any], read: frozenset[str] | None = None) -> Mapping[str, Any]:
-        """A row under palate's names with the turns that it has as text, and without the nulls of padding."""
+        """A row under palate's names, with turns parsed from text and without the nulls that fill up Arrow rows."""
         row = without_padding(row, columnar=self._columnar)
         return with_turns(row, self._as_text, read, self._reading.tags)
 
     def _object(self, row: Any) -> Any:
-        """The row; where prompts are wanted, a text alone is one."""
+        """The row; if prompts are wanted, a text alone is one."""
         return {"prompt": row} if self._kind is Record and isinstance(row, str) else row
 
     def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
-        """The row under palate's column names, and the columns that a mapping keeps from being read."""
+        """The row under palate's column names, and the columns that are not read because of the mapping."""
         mapped = "system" in self._columns or "system_prompt" in self._columns.values()
         if "system_prompt" in row and "system" not in row and not mapped and not self.source.only_mapped:
             row = {("system" if name == "system_prompt" else name): value for name, value in row.items()}
@@ -255,12 +252,12 @@ class SourceReader(Generic[R]):
 
     @cached_property
     def _repeats_prompt(self) -> bool:
-        """Whether nearly all answers are texts that begin with the text of their prompt: then it is no part of them.
+        """Whether nearly all answers begin with the text of their prompt, which is then removed.
 
         One row alone, or a few among many, may well restate the question.
         """
-        reading, form = replace(self.reading, tags=replace(self._reading.tags, unread=None)), self._recognised.format
-        head, self._head = self._head, []  # needed once; a reader that has read everything holds no rows
+        reading, form = replace(self.reading, tags=replace(self._reading.tags, unread=None)), self.format.format
+        head, self._head = self._head, []  # needed once, then freed
         repeated = others = 0
         for row_id, row in head:
             if not isinstance(row, Mapping):
@@ -282,48 +279,36 @@ class SourceReader(Generic[R]):
 
 
 def load_records(
-    dataset: DatasetSpec,
+    dataset: DatasetSpec | DatasetRequest,
     *,
     kind: type[R],
-    dataset_dir: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    split: str | None = None,
-    subset: str | None = None,
-    max_samples: int | None = None,
-    max_dropped: float = 0.5,
     temperature: float | None = None,
     caps: Mapping[str, int] | None = None,
-    seed: int = 0,
-    reading: Reading | None = None,
     keep_columns: bool = False,
+    **choices: Any,
 ) -> LoadedData[R]:
     """Reads a dataset or a mixture as records of one kind.
 
+    `load_records("pairs.jsonl", kind=PreferencePair, max_samples=100)`
+
     Args:
-        dataset: a file, folder, hub id, registered or built-in name; a list of them; or a mapping of them to weights.
+        dataset: by name or as a request.
         kind: the record to make: pairs become demonstrations (of chosen), and so on, where that is possible.
-        dataset_dir: folder with `dataset_info.json`; relative paths are looked for there too.
-        columns: palate's column name → the file's, for files with names of their own.
-        split, subset: of hub datasets and folders with splits.
-        max_samples: rows to take from the start of each source.
-        max_dropped: share of a source's rows, 0 … 1, that may be faulty before it is refused.
         temperature: without weights, sources are drawn in proportion to size^(1/temperature); None takes all.
         caps: most records to draw per source name.
-        seed: of the draw.
-        reading: choices that formats leave open.
-        keep_columns: whether `extra` has every column of the row, not only those that nothing was read from.
+        keep_columns: as in `SourceReader`.
+        choices: other fields of `DatasetRequest`.
 
     Raises:
         DataError: in one line, if a source is missing, unreadable, not recognised, or left with too few rows.
     """
-    sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
+    request = DatasetRequest.of(dataset, **choices)
+    sources = find_sources(request)
     per_source: list[list[R]] = []
     dropped: list[Dropped] = []
     reports: list[SourceReport] = []
     for source in sources:
-        reader = SourceReader(
-            source, kind, columns=columns, max_samples=max_samples, reading=reading, keep_columns=keep_columns
-        )
+        reader = SourceReader(source, kind, request, keep_columns=keep_columns)
         records: list[R] = []
         lost: list[Dropped] = []
         for item in reader:
@@ -332,20 +317,26 @@ def load_records(
             else:
                 records.append(item)
         reports.append(reader.report())
-        _check(reports[-1], lost, max_dropped)
+        _check(reports[-1], lost, request.max_dropped)
         per_source.append(records)
         dropped += lost
-    shares = [float(weight) for weight in dataset.values()] if isinstance(dataset, Mapping) else None
-    capped = for_sources(caps, sources, "caps")
-    limits = None if capped is None else [None if cap is None else int(cap) for cap in capped]
-    drawn, left_out = draw(per_source, shares, temperature=temperature, caps=limits, seed=seed)
+    named = request.dataset
+    shares = [float(weight) for weight in named.values()] if isinstance(named, Mapping) else None
+    limits = for_sources(caps, sources, "caps")
+    drawn, left_out = draw(per_source, shares, temperature=temperature, caps=limits, seed=request.seed)
     reports = [_after_draw(report, kept, rest) for report, kept, rest in zip(reports, drawn, left_out)]
     dropped += [Dropped(record.id, NOT_DRAWN, "left out by the mixture") for rest in left_out for record in rest]
     return LoadedData([record for kept in drawn for record in kept], dropped, reports)
 
 
+def top_reasons(dropped: Iterable[Dropped]) -> str:
+    """The commonest reasons with their counts: `tie 4, equal 1`."""
+    reasons = Counter(drop.reason for drop in dropped)
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
+
+
 def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float) -> None:
-    """Refuses a source of which nothing, or too little, is left."""
+    """Refuses a source with no or too few usable rows."""
     reasons = report.dropped_by_reason
     first = {drop.reason: drop for drop in reversed(dropped)}
     top = ", ".join(f"{reason} {count} (first: {first[reason].id})" for reason, count in list(reasons.items())[:3])
@@ -362,7 +353,7 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
     faulty = sum(count for reason, count in reasons.items() if reason not in CHOICES)
     if faulty > max_dropped * report.rows_read:
         enough = math.ceil(100 * faulty / report.rows_read) / 100
-        ties = " (a tie says nothing about which answer is better)" if "tie" in reasons else ""
+        ties = " (a tie does not show which answer is better)" if "tie" in reasons else ""
         raise DataError(
             f"{report.path}: {faulty} of {report.rows_read} rows cannot be used ({faulty / report.rows_read:.0%}, "
             f"allowed {max_dropped:.0%}): {top}; correct them, or use the others with max_dropped: {enough:g}{ties}"
@@ -370,7 +361,7 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
 
 
 def _after_draw(report: SourceReport, kept: Sequence[Record], left_out: Sequence[Record]) -> SourceReport:
-    """The report with the rows that the mixture left out; a row of which one record was drawn is used."""
+    """The report with the rows that the mixture left out; a row counts as used if one of its records was drawn."""
     if not left_out:
         return report
     used = {_row_of(record) for record in kept}

@@ -1,4 +1,4 @@
-"""How many records each source of a mixture gives, and which: none twice, reproducible, whatever the order of rows."""
+"""How many records of each source a mixture has, and which: no record twice, independent of the order of rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.records import Record
 R = TypeVar("R", bound=Record)
 
 NOT_DRAWN = "not_drawn"
-"""Reason of records that a mixture leaves out."""
+"""The reason for records that a mixture leaves out."""
 
 
 def counts(
@@ -30,7 +30,7 @@ def counts(
     Args:
         sizes: records each source has.
         weights: wanted proportions; they need not sum to 1.
-        temperature: instead of weights, proportions size^(1/temperature): 1 as they are, large: evenly.
+        temperature: instead of weights, proportions size^(1/temperature): 1 keeps the sizes, large values equalise.
         caps: most to take from each source; None for no limit.
         total: most to take in all, in the same proportions (those of the limits without weights and temperature).
     """
@@ -47,7 +47,7 @@ def counts(
     if weights is None:
         if temperature is None or not temperature > 0:
             raise DataError(f"temperature is {temperature}; it must be above 0")
-        # Over the largest, so that no power of a size is too large for a float.
+        # Divided by the largest, so that no power overflows.
         weights = [max((size / max(sizes)) ** (1 / temperature), sys.float_info.min) if size else 0.0 for size in sizes]
     empty = next((place for place, limit in enumerate(limits) if limit == 0), None)
     if empty is not None:
@@ -61,7 +61,7 @@ def counts(
         return [min(limit, round(scale * weight)) for limit, weight in zip(limits, weights)]
     exact = [total * weight / sum(weights) for weight in weights]
     taken = [math.floor(share) for share in exact]
-    # What rounding down left over goes where most was cut off.
+    # The remainder goes to the sources that lost most by rounding down.
     for place in sorted(range(len(taken)), key=lambda place: taken[place] - exact[place])[: total - sum(taken)]:
         taken[place] += 1
     return taken
@@ -95,5 +95,5 @@ def draw(
 
 
 def drawn_key(seed: int, text: str) -> bytes:
-    """A pseudo-random key of a text: the same on every machine, whatever stands beside it."""
+    """A pseudo-random key of a text: the same on every machine and independent of other texts."""
     return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=8).digest()

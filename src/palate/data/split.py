@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypeVar
 
 from palate.data.mix import drawn_key
 from palate.errors import DataError
-from palate.records import Demonstration, Messages, Record
+from palate.records import Record, prompt_key, prompt_or_text
 
 R = TypeVar("R", bound=Record)
-
-
-def prompt_key(prompt: Messages) -> str:
-    """What makes two prompts the same: roles and texts, Unicode form, letter case and white space aside."""
-    said = (f"{message.role}\x1f{plain_text(message.text)}" for message in prompt)
-    return "\x1e".join(said)
-
-
-def record_key(record: Record) -> str:
-    """The key of the record's prompt; of a plain text, which has none, that of the text."""
-    if not record.prompt and isinstance(record, Demonstration):
-        return prompt_key(record.completion)
-    return prompt_key(record.prompt)
 
 
 def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tuple[list[R], list[R]]:
@@ -33,8 +19,8 @@ def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tu
     Which prompts are held out depends on the seed and the prompts alone, not on the order of rows.
 
     Args:
-        records: what to split; plain texts without a prompt are told apart by their text.
-        val_size: below 1 a share of the records, from 1 on a number of them; 0 holds nothing out.
+        records: what to split; plain texts without a prompt are distinguished by their text.
+        val_size: a share of the records below 1, a number of them from 1 on; 0 for no held-out records.
         seed: another seed, another split.
     """
     if val_size < 0 or (val_size >= 1 and val_size != int(val_size)):
@@ -46,14 +32,14 @@ def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tu
         return list(records), []
     groups: dict[str, list[int]] = defaultdict(list)
     for index, record in enumerate(records):
-        groups[record_key(record)].append(index)
+        groups[prompt_key(prompt_or_text(record))].append(index)
     if wanted >= len(records) or len(groups) < 2:
         raise DataError(
             f"val_size {val_size:g} would leave nothing to train on: "
             f"{len(records)} rows with {len(groups)} different prompts"
         )
     held_out: set[int] = set()
-    # Prompts in an order of their own; one with more rows than are still wanted is passed over for a smaller one.
+    # In the order of a hash; a prompt with more rows than are still wanted is skipped.
     ordered = sorted(groups, key=lambda key: drawn_key(seed, key))
     for key in ordered:
         if len(held_out) + len(groups[key]) <= wanted:
@@ -65,10 +51,3 @@ def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tu
         held_out.update(groups[smallest])
     train = [record for index, record in enumerate(records) if index not in held_out]
     return train, [record for index, record in enumerate(records) if index in held_out]
-
-
-def plain_text(text: str) -> str:
-    """A text as comparisons read it: Unicode compatibility form, lower case, single spaces."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    return " ".join(text.lower().split())

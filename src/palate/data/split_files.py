@@ -1,4 +1,4 @@
-"""A dataset as training and held-out files: split by clusters of alike prompts, never by row, in every source alike."""
+"""Training and held-out files: whole clusters of similar prompts, the same share of every source."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from palate.artifacts.folders import atomic_folder
-from palate.data.contract import write_contract
+from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.kinds import check_one_kind
-from palate.data.formats.rows import Reading
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_parts
-from palate.data.load import SourceReader, SourceReport
+from palate.data.load import SourceReader, SourceReport, top_reasons
 from palate.data.measures.similarity import PLACES, near_duplicates, signature
 from palate.data.mix import drawn_key
-from palate.data.outputs import check_output_folder
-from palate.data.sources.spec import DatasetSpec, find_sources
-from palate.data.split import record_key
+from palate.data.sources.open import Source
+from palate.data.sources.spec import find_sources
 from palate.errors import DataError
-from palate.records import Demonstration, Dropped, Record
+from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, prompt_key, prompt_or_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class SplitFiles:
     Attributes:
         output: the folder.
         counts: rows of every part by source.
-        clusters: groups of alike prompts.
+        clusters: number of groups of similar prompts.
         left_out: rows that could not be read; they are in none of the parts.
-        sources: what was read.
+        sources: how each source was read.
     """
 
     output: Path
@@ -49,48 +49,38 @@ class SplitFiles:
 
 
 def split_files(
-    dataset: DatasetSpec,
+    dataset: DatasetSpec | DatasetRequest,
     output: str | Path,
     sizes: Mapping[str, float],
     *,
     threshold: float = 0.8,
-    seed: int = 0,
-    dataset_dir: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    split: str | None = None,
-    subset: str | None = None,
-    max_samples: int | None = None,
-    reading: Reading | None = None,
 ) -> SplitFiles:
     """Writes `train.jsonl` and one file for each held-out part.
 
     Args:
-        dataset, dataset_dir, columns, split, subset, max_samples, reading: as in `load_records`.
+        dataset: by name or as a request; another seed, another split.
         output: folder to write; one that palate wrote is replaced, any other is refused.
         sizes: share (below 1) or number of rows of each held-out part, as `{"validation": 0.05, "test": 500}`.
-        threshold: estimated Jaccard similarity from which two prompts are alike and stay together.
-        seed: another seed, another split.
+        threshold: estimated Jaccard similarity from which two prompts are similar and stay together.
     """
-    output = Path(output)
+    request, output = DatasetRequest.of(dataset), Path(output)
     bad = next((name for name in sizes if name == "train" or not name.isidentifier()), None)
     if bad is not None or not sizes:
         raise DataError(f"the held-out parts need names of their own, not {bad!r}" if sizes else "no part is held out")
-    sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
+    sources = find_sources(request)
     check_output_folder(output, sources)
-    read = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])
+    read = _Rows(sources, request)
     check_one_kind(read.kinds)
-    ranks, names, signatures = read.prompts(seed)
+    ranks, names, signatures = read.prompts(request.seed)
     if not ranks:
-        reasons = Counter(drop.reason for drop in read.dropped)
-        why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
-        raise DataError(f"{sources[0].path}: no row can be used: {why}")
-    check_labels_used(read.reports, reading)
+        raise DataError(f"{sources[0].path}: no row can be used: {top_reasons(read.dropped)}")
+    check_labels_used(read.reports, request.labels)
     clusters = prompt_clusters(ranks, signatures, threshold)
     try:
         part_of = assign(clusters, ranks, names, sizes)
     except DataError as error:
         raise DataError(f"{', '.join(source.path for source in sources)}: {error}") from None
-    again = _Rows([SourceReader(s, None, columns=columns, max_samples=max_samples, reading=reading) for s in sources])
+    again = _Rows(sources, request)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     rows = again.parts(part_of, counts)
     with atomic_folder(output) as folder:
@@ -102,7 +92,7 @@ def split_files(
             files={"rows": files["train"], **{name: files[name] for name in sizes}},
             counts={part: dict(by_source) for part, by_source in counts.items()},
             sources=sources,
-            options={"sizes": dict(sizes), "threshold": threshold, "seed": seed},
+            options={"sizes": dict(sizes), "threshold": threshold, "seed": request.seed},
             reports=again.reports,
             left_out=read.dropped,
         )
@@ -112,35 +102,28 @@ def split_files(
 
 
 def prompt_clusters(keys: Sequence[Hashable], signatures: npt.NDArray[np.uint8], threshold: float) -> list[int]:
-    """Per row the index of the first row whose prompt is the same or alike.
+    """Per row the index of the first row whose prompt is the same or similar.
 
     Args:
         keys: per row what equal prompts share.
         signatures: uint8 [rows, 128], MinHash of each prompt.
-        threshold: estimated Jaccard similarity from which two prompts are alike.
+        threshold: estimated Jaccard similarity from which two prompts are similar.
     """
-    groups = near_duplicates(signatures, threshold)
-    # Equal prompts have equal signatures, except that two short ones may collide in the bands; make sure of both.
+    rows = np.arange(len(keys))
+    # Equal prompts have equal signatures, but short ones may collide with others; so join by key as well.
     first: dict[Hashable, int] = {}
-    parent = list(range(len(keys)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    for index, (key, group) in enumerate(zip(keys, groups, strict=True)):
-        for other in (first.setdefault(key, index), group):
-            low, high = sorted((root(index), root(other)))
-            parent[high] = low
-    return [root(index) for index in range(len(keys))]
+    same = [first.setdefault(key, row) for row, key in enumerate(keys)]
+    edges = np.concatenate([rows, rows]), np.concatenate([same, near_duplicates(signatures, threshold)])
+    graph = coo_array((np.ones(2 * len(rows)), edges), shape=(len(rows), len(rows)))
+    cluster = connected_components(graph, directed=False)[1]
+    first_row = np.unique(cluster, return_index=True)[1]
+    return [int(row) for row in first_row[cluster]]
 
 
 def assign(
     clusters: Sequence[int], ranks: Sequence[int], sources: Sequence[str], sizes: Mapping[str, float]
 ) -> list[str]:
-    """The part of every row: whole clusters, in every source about the wanted share, drawn by seed and prompt alone.
+    """The part of every row: whole clusters, about the wanted share of every source, drawn by seed and prompt alone.
 
     Args:
         clusters: per row its cluster.
@@ -163,14 +146,14 @@ def assign(
         )
     of_source = Counter(sources)
     wanted = {part: {name: share * count for name, count in of_source.items()} for part, share in shares.items()}
-    # A cluster goes by the lowest hash of its prompts, so that its rank does not depend on the order of rows.
+    # A cluster is ranked by the lowest hash of its prompts, so that its rank does not depend on the order of rows.
     ranked = sorted(members.values(), key=lambda rows: min(ranks[index] for index in rows))
     part_of = ["train"] * total
     filled: dict[str, Counter[str]] = {part: Counter() for part in sizes}
     for rows in ranked:
         needs = Counter(sources[index] for index in rows)
         for part in sizes:
-            # Rounded up by half a row, so that small shares of small sources are met on average.
+            # Half a row of tolerance, so that small shares of small sources are reached on average.
             if all(filled[part][name] + count <= wanted[part][name] + 0.5 for name, count in needs.items()):
                 filled[part].update(needs)
                 for index in rows:
@@ -183,10 +166,10 @@ def assign(
 
 
 class _Rows:
-    """The records of some readers in order, and what became of the rest."""
+    """The records of all sources in order, the dropped rows, and a report about each source."""
 
-    def __init__(self, readers: list[SourceReader[Record]]) -> None:
-        self._readers = readers
+    def __init__(self, sources: Sequence[Source], request: DatasetRequest) -> None:
+        self._readers = [SourceReader[Record](source, None, request) for source in sources]
         self.dropped: list[Dropped] = []
         self.reports: list[SourceReport] = []
 
@@ -205,16 +188,16 @@ class _Rows:
             self.reports.append(reader.report())
 
     def prompts(self, seed: int) -> tuple[array[int], list[str], npt.NDArray[np.uint8]]:
-        """Per record the hash of its prompt (with the seed), its source and its prompt's signature; no text is held."""
+        """Per record the hash of its prompt (with the seed), its source and its prompt's MinHash; no text is kept."""
         ranks, names, signatures = array("Q"), [], bytearray()
         for record in self:
-            ranks.append(int.from_bytes(drawn_key(seed, record_key(record))))
+            ranks.append(int.from_bytes(drawn_key(seed, prompt_key(prompt_or_text(record)))))
             names.append(record.source)
             signatures += signature(_asked(record)).tobytes()
         return ranks, names, np.frombuffer(signatures, dtype=np.uint8).reshape(-1, PLACES)
 
     def parts(self, part_of: Sequence[str], counts: dict[str, Counter[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(part, row) of every record; raises `DataError` where the files are not what they were in the first pass."""
+        """(part, row) of every record; raises `DataError` if a file changed since the first pass."""
         rows = 0
         for record in self:
             if rows < len(part_of):
@@ -228,7 +211,4 @@ class _Rows:
 
 def _asked(record: Record) -> str:
     """The text by which prompts are alike: the whole conversation but for the system text, which many rows share."""
-    turns = record.prompt
-    if not turns and isinstance(record, Demonstration):
-        turns = record.completion
-    return "\n\n".join(turn.text for turn in turns if turn.role != "system")
+    return "\n\n".join(turn.text for turn in prompt_or_text(record) if turn.role != "system")

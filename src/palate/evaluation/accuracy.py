@@ -95,7 +95,7 @@ def preference_accuracy(
     Args:
         reference: per pair (Σ log π of chosen and rejected), (trained tokens of each), under the reference.
         policy: the same under the policy, in the same order.
-        prompts: per pair what names its prompt (`data.split.prompt_key`); pairs of one prompt are a cluster.
+        prompts: per pair what names its prompt (`records.prompt_key`); pairs of one prompt are a cluster.
         average: the log-probability of an answer, per token (`mean`) or summed.
         dimensions: per pair the scores (chosen, rejected) by dimension.
     """

@@ -11,12 +11,12 @@ from palate.evaluation.table import SideBySide, distinct_names, read_answers, si
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.generate import Decoding
 from palate.models.precision import default_device, resolve
-from palate.records import Record
+from palate.records import DatasetRequest, DatasetSpec, Record
 
 
 def compare(
     runs: Sequence[str | Path],
-    prompts: str | None = None,
+    prompts: DatasetSpec | DatasetRequest | None = None,
     *,
     max_new_tokens: int = 128,
     say: Callable[[str], None] = lambda _: None,
@@ -42,7 +42,11 @@ def compare(
 
 
 def answer_prompts(
-    runs: Mapping[str, RunSpec], prompts: str, *, max_new_tokens: int, say: Callable[[str], None]
+    runs: Mapping[str, RunSpec],
+    prompts: DatasetSpec | DatasetRequest,
+    *,
+    max_new_tokens: int,
+    say: Callable[[str], None],
 ) -> list[SideBySide]:
     """Greedy answers of every run's policy and of the first run's reference, with one model in memory at a time.
 

@@ -7,14 +7,13 @@ from collections.abc import Callable
 
 from palate.artifacts import JsonlWriter, RunDir, write_json
 from palate.data.prompts import load_prompts
-from palate.data.split import prompt_key
 from palate.evaluation.accuracy import Accuracy, preference_accuracy
 from palate.evaluation.held_out import encode_pairs, held_out_pairs
 from palate.evaluation.subject import RunSpec, Subject
 from palate.evaluation.table import SideBySide
 from palate.models.generation.generate import Decoding
 from palate.models.precision import default_device, resolve
-from palate.records import as_turn
+from palate.records import as_turns, prompt_key
 
 _PROMPTS = "palate-demo-prompts"
 
@@ -41,7 +40,7 @@ def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list
     step = int(run.config["max_steps"])
     with JsonlWriter(folder.samples, append=False) as samples:
         for prompt, before, after in zip(prompts, *answers, strict=True):
-            asked = [as_turn(message) for message in prompt]
+            asked = as_turns(prompt)
             samples.write({"step": step, "prompt": asked, "policy": after, "reference": before})
     rows = [
         SideBySide(prompt, {"policy": after}, before) for prompt, before, after in zip(prompts, *answers, strict=True)

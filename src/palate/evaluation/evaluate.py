@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from palate.artifacts import RunDir, write_json
 from palate.data import load_records
+from palate.data.formats.source_labels import check_labels_used
 from palate.errors import UsageError
 from palate.evaluation.accuracy import Accuracy, Average
 from palate.evaluation.held_out import held_out_pairs
@@ -15,7 +16,7 @@ from palate.evaluation.measure import ScoringOptions, accuracy_of_models, accura
 from palate.evaluation.rewards import RewardAccuracy, is_reward_model
 from palate.evaluation.subject import RunSpec, is_run, model_spec, read_run
 from palate.models.precision import default_device, resolve
-from palate.records import PreferencePair
+from palate.records import DatasetRequest, DatasetSpec, PreferencePair
 
 CUTOFF_LEN = 2048
 """Default for models outside runs, in tokens of prompt + answer."""
@@ -23,7 +24,7 @@ CUTOFF_LEN = 2048
 
 def evaluate(
     model: str | Path,
-    dataset: Any = None,
+    dataset: DatasetSpec | DatasetRequest | None = None,
     *,
     reference: str | Path | None = None,
     average: Average = "mean",
@@ -39,7 +40,7 @@ def evaluate(
 
     Args:
         model: a finished run, any model, or a reward model.
-        dataset: pairs, in every form that `load_records` takes; by default a run's own held-out pairs.
+        dataset: pairs, by name or as a request; by default a run's own held-out pairs.
         reference: the model to compare with; by default the run's own.
         average: `mean` compares log-probabilities per token, `sum` those of whole answers.
         cutoff_len: longest prompt + answer, in tokens; by default the run's, else 2048.
@@ -77,12 +78,19 @@ def record_accuracy(run: str | Path, measured: Accuracy | RewardAccuracy) -> Pat
 
 
 def _pairs(
-    run: RunSpec | None, dataset: Any, max_samples: int | None, say: Callable[[str], None]
+    run: RunSpec | None,
+    dataset: DatasetSpec | DatasetRequest | None,
+    max_samples: int | None,
+    say: Callable[[str], None],
 ) -> list[PreferencePair]:
     if dataset is None:
         assert run is not None
         return held_out_pairs(run)[:max_samples]
-    loaded = load_records(dataset, kind=PreferencePair, max_samples=max_samples)
+    request = DatasetRequest.of(dataset)
+    if max_samples is not None:
+        request = replace(request, max_samples=max_samples)
+    loaded = load_records(request, kind=PreferencePair)
+    check_labels_used(loaded.sources, request.labels)
     if loaded.dropped:
         first = loaded.dropped[0]
         say(f"{len(loaded.dropped)} of {loaded.rows_read} rows are no pairs, first {first.id}: {first.reason}")

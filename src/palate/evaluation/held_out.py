@@ -6,19 +6,13 @@ from collections import Counter
 from typing import Any, cast
 
 from palate.config.load import config_from_values
-from palate.data import Reading, load_records, split_records
-from palate.data.split import prompt_key
+from palate.data import load_records, split_records
 from palate.errors import DataError, UsageError
 from palate.evaluation.subject import RunSpec
-from palate.records import PreferencePair
+from palate.records import DatasetRequest, PreferencePair, prompt_key
 from palate.text.encode import EncodedGroup, encode_records
 from palate.text.template import Template
 from palate.training.methods import build_method
-
-
-def load_pairs(dataset: Any, **how: Any) -> list[PreferencePair]:
-    """All usable pairs of a dataset; `how` as `data.load_records` takes it."""
-    return load_records(dataset, kind=PreferencePair, **how).records
 
 
 def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
@@ -32,25 +26,24 @@ def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
     config = run.config
     if "rewards" in config:
         raise UsageError(f"{run.path}: the run answered prompts and held out no pairs; name pairs with --dataset")
-    keys = ("dataset_dir", "columns", "max_samples", "max_dropped", "seed")
-    common = {key: config[key] for key in keys} | {"reading": Reading(labels=config.get("labels") or {})}
     if config["eval_dataset"]:
-        return _as_pairs(config["eval_dataset"], **common)
+        return _as_pairs(DatasetRequest.of_run(config, config["eval_dataset"]))
     if config["val_size"]:
-        common |= {"temperature": config.get("mix_temperature"), "caps": config.get("mix_caps")}
+        request = DatasetRequest.of_run(config, config["dataset"])
+        mixture: dict[str, Any] = {"temperature": config.get("mix_temperature"), "caps": config.get("mix_caps")}
         kind = build_method(config_from_values(config, origin=str(run.path)).config).record
-        records = load_records(config["dataset"], kind=kind, **common).records
+        records = load_records(request, kind=kind, **mixture).records
         held_out = split_records(records, config["val_size"], seed=config["seed"])[1]
         if kind is PreferencePair:
             return cast("list[PreferencePair]", held_out)
         prompts = {prompt_key(record.prompt) for record in held_out}
-        return [pair for pair in _as_pairs(config["dataset"], **common) if prompt_key(pair.prompt) in prompts]
+        return [pair for pair in _as_pairs(request, **mixture) if prompt_key(pair.prompt) in prompts]
     raise UsageError(f"{run.path}: the run held nothing out; name pairs with --dataset")
 
 
-def _as_pairs(dataset: Any, **how: Any) -> list[PreferencePair]:
+def _as_pairs(request: DatasetRequest, **mixture: Any) -> list[PreferencePair]:
     try:
-        return load_pairs(dataset, **how)
+        return load_records(request, kind=PreferencePair, **mixture).records
     except DataError as error:
         raise DataError(f"{error}; name pairs with --dataset") from error
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
-from palate.data.split import prompt_key
 from palate.errors import DataError
 from palate.evaluation.accuracy import Accuracy, Average, preference_accuracy
 from palate.evaluation.held_out import encode_pairs
 from palate.evaluation.rewards import RewardAccuracy, RewardSubject, reward_accuracy
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.precision import Precision
-from palate.records import PreferencePair
+from palate.records import PreferencePair, prompt_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class RewardAccuracy:
 
 
 def reward_accuracy(rewards: Sequence[Sequence[float]], *, prompts: Sequence[Hashable]) -> RewardAccuracy:
-    """From the rewards (chosen, rejected) of each pair, and what names its prompt (`data.split.prompt_key`)."""
+    """From the rewards (chosen, rejected) of each pair, and what names its prompt (`records.prompt_key`)."""
     margins = [chosen - rejected for chosen, rejected in rewards]
     return RewardAccuracy(
         len(margins), len(set(prompts)), win_share(margins, prompts), cluster_mean_interval(margins, prompts)

@@ -11,68 +11,27 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from palate.artifacts import SEAL, RunDir
 from palate.config.stages.model import adapter_names, split_adapters
 from palate.errors import ArtifactError, ModelError
 from palate.models.cpu.allocator import keep_freed_memory
 from palate.models.generation.generate import Decoding, generate
-from palate.models.load import load_frozen, load_tokenizer
+from palate.models.load import load_frozen
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences, rows_of
 from palate.models.score import Logps, per_completion
-from palate.models.tuning.vocabulary import add_tokens_of
+from palate.models.spec import ModelSpec as ModelSpec
+from palate.models.spec import starting_model
 from palate.progress import progress
 from palate.records import Answer, Messages
 from palate.text.batch import pack, pad
 from palate.text.groups import EncodedCompletion, EncodedGroup
-from palate.text.rendering import parse_tools
-from palate.text.template import Template, load_template, thinking
+from palate.text.template import Template
 from palate.training.steps import micro_batches
 
 _TOKENS = 4096
 _CHECKPOINT = re.compile(r"checkpoint-\d+\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """Where a model comes from.
-
-    Attributes:
-        name: what people call it, in tables.
-        model: folder, hub id or built-in name.
-        adapters: adapter folders that are merged into it, in order.
-        template: chat template by name; None for the tokenizer's own.
-        revision: branch, tag or commit of a hub model.
-        trust_remote_code: whether code that comes with the model may run.
-        tokens_of: folders whose tokenizers have tokens that were added in training, as those of `adapters` may.
-        enable_thinking: given to the chat template; None for the template's own default.
-    """
-
-    name: str
-    model: str
-    adapters: tuple[str, ...] = ()
-    template: str | None = None
-    revision: str | None = None
-    trust_remote_code: bool = False
-    tokens_of: tuple[str, ...] = ()
-    enable_thinking: bool | None = None
-
-    def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
-        """The template that the model's prompts and answers are written with."""
-        return load_template(tokenizer, self.template, variables=thinking(self.enable_thinking))
-
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The model's tokenizer, with the tokens that were added in training."""
-        tokenizer = load_tokenizer(self.model, **self.origin)
-        add_tokens_of(tokenizer, (*self.adapters, *self.tokens_of))
-        return tokenizer
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        """How its files are asked for: arguments of `models.load.load_model` and `load_tokenizer`."""
-        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +85,7 @@ def _run_spec(run: Path, config: dict[str, Any], files: Path, name: str) -> RunS
     """The specs of a run trained with `config`, its model saved in `files`."""
     earlier = adapter_names(config.get("adapter_name_or_path"))
     merged, _ = split_adapters(earlier, "lora", create_new_adapter=bool(config.get("create_new_adapter")))
-    base = ModelSpec(
-        "reference",
-        config["model_name_or_path"],
-        earlier,
-        config.get("template"),
-        config.get("model_revision"),
-        bool(config.get("trust_remote_code")),
-        (str(files),) if config.get("add_tokens") or config.get("add_special_tokens") else (),
-        config.get("enable_thinking"),
-    )
+    base = starting_model(config, name="reference", saved_in=files)
     if (files / "adapter_config.json").exists():
         # A continued adapter is saved complete, so it replaces the earlier one; adapters that were merged stay.
         policy = replace(base, name=name, adapters=(*merged, str(files)))
@@ -240,8 +190,7 @@ class Subject:
     def _asked(self, prompts: Sequence[Messages], tools: Sequence[str | None] | None) -> list[list[int]]:
         offered = tools or [None] * len(prompts)
         return [
-            self.template.generation_prompt(prompt, tools=parse_tools(one))
-            for prompt, one in zip(prompts, offered, strict=True)
+            self.template.generation_prompt(prompt, tools=one) for prompt, one in zip(prompts, offered, strict=True)
         ]
 
     def answer(

@@ -14,7 +14,7 @@ from palate.data.turns.messages import read_turns
 from palate.errors import ArtifactError, DataError
 from palate.models.generation.generate import Decoding, sampling_seed
 from palate.progress import progress
-from palate.records import Answer, Message, Messages, Record, Role, as_turn
+from palate.records import Answer, Message, Messages, Record, Role, as_turns
 
 # Answers between two writes: what a kill can cost.
 _AT_A_TIME = 64
@@ -193,11 +193,7 @@ def _asked(record: Record) -> dict[str, Any]:
     """What a row says of its prompt."""
     tools = {"tools": record.tools} if record.tools else {}
     columns = {"columns": plain(record.extra)} if record.extra else {}
-    return {"prompt": _turns(record.prompt), **tools, **columns}
-
-
-def _turns(prompt: Messages) -> list[dict[str, Any]]:
-    return [as_turn(message) for message in prompt]
+    return {"prompt": as_turns(record.prompt), **tools, **columns}
 
 
 def _messages(prompt: Any, where: str) -> Messages:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from palate.errors import DataError
 from palate.feedback.candidates import Candidates
 from palate.feedback.votes import Vote
-from palate.records import as_turn
+from palate.records import as_turns
 
 Select: TypeAlias = Literal["all", "extremes"]
 
@@ -71,7 +71,7 @@ def pairs_from_votes(
             pairs.append(
                 {
                     "id": f"{row.id}#{chosen}>{rejected}",
-                    "prompt": [as_turn(turn) for turn in row.prompt],
+                    "prompt": as_turns(row.prompt),
                     "chosen": row.completions[chosen].text,
                     "rejected": row.completions[rejected].text,
                     "weight": weight,

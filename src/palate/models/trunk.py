@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from palate.models.reference.store import group_key
 from palate.models.tuning.trainable import decoder_layers
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
@@ -56,7 +55,7 @@ class TrunkCache:
         """The run of a forward pass over this packed batch: replays stored states, or records them."""
         if batch.layout is None:
             return TrunkRun((), None)
-        keys = [group_key(group) for group in batch.groups]
+        keys = [group.content_hash for group in batch.groups]
         if all(key in self._states for key in keys):
             states = [self._states[key] for key in keys]
             return TrunkRun(self.layers, torch.cat(states)[None].to(batch.input_ids.device))
@@ -67,7 +66,7 @@ class TrunkCache:
         if run.recorded is None or batch.layout is None:
             return
         for group, span in zip(batch.groups, batch.layout.spans, strict=True):
-            key = group_key(group)
+            key = group.content_hash
             size = (span.end - span.start) * run.recorded.shape[-1] * run.recorded.element_size()
             if key not in self._states and self.bytes + size <= self._limit:
                 self._states[key] = run.recorded[0, span.start : span.end].to("cpu", copy=True)

@@ -10,6 +10,7 @@ from palate.config.stages.rollout import RolloutFields
 from palate.data.scores import rule_score
 from palate.data.sources.spec import find_sources
 from palate.errors import ConfigError, DataError
+from palate.records import DatasetRequest
 
 
 def check_inputs(runs: Sequence[PlannedRun]) -> None:
@@ -29,7 +30,7 @@ def _check(planned: PlannedRun) -> None:
     config, sampling = planned.config, planned.sampling
     for dataset in (config.dataset if sampling is None else sampling.prompts, config.eval_dataset):
         if dataset is not None:
-            find_sources(dataset, dataset_dir=config.dataset_dir)
+            find_sources(DatasetRequest(dataset, config.dataset_dir))
     named = [] if sampling is None else [("judge", sampling.judge)]
     if isinstance(config, RolloutFields):
         named += [("rewards", term.name) for term in config.rewards]

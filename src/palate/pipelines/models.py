@@ -1,28 +1,21 @@
-"""The models that a run's config stands for."""
+"""The models of a run in a pipeline, by its config."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from palate.config.run import RunConfig
-from palate.evaluation.subject import ModelSpec
+from palate.models import spec
+from palate.models.spec import ModelSpec
 
 
 def starting_model(config: RunConfig) -> ModelSpec:
     """What a run starts from."""
-    return ModelSpec(
-        "start",
-        config.model_name_or_path,
-        config.adapters,
-        config.template,
-        config.model_revision,
-        config.trust_remote_code,
-        (config.output_dir,) if config.add_tokens or config.add_special_tokens else (),
-    )
+    return spec.starting_model(config.resolved(), saved_in=config.output_dir)
 
 
 def trained_model(config: RunConfig) -> ModelSpec:
-    """What a finished run left behind: a whole model, or an adapter on its base."""
+    """The result of a finished run: a whole model, or an adapter on its base."""
     start = starting_model(config)
     if config.finetuning_type == "lora":
         return replace(start, name="policy", adapters=(*config.merged_adapters, config.output_dir))

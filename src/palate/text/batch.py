@@ -1,7 +1,7 @@
-"""Groups become one `Batch`: packed with every prompt once and no padding, or padded rows for models that need them.
+"""Groups as one `Batch`: packed with every prompt once and no padding, or padded for models that need it.
 
 ```
-input_ids     [ p p p p c c c r r r | p p c c c c r r | … ]      prompt once, completions after it
+input_ids     [ p p p p c c c r r r | p p c c c c r r | … ]      each prompt once, followed by its completions
 position_ids  [ 0 1 2 3 4 5 6 4 5 6 | 0 1 2 3 4 5 2 3 | … ]      each completion continues its prompt
 ```
 """
@@ -20,7 +20,7 @@ from palate.text.encode import EncodedGroup
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where one group lies in a packed row.
+    """The position of one group in a packed row.
 
     Attributes:
         start: index of the prompt's first token.
@@ -49,14 +49,14 @@ class Layout:
 
 
 class Batch(Mapping[str, Any]):
-    """What one forward pass scores: T tokens, M trained targets, C completions, G groups.
+    """The input of one forward pass: T tokens, M trained targets, C completions, G groups.
 
     Attributes:
         groups: the G encoded groups, in order.
         input_ids: int64 [1, T] packed, or [C, L] padded.
         position_ids: int64, the shape of input_ids.
         attention_mask: bool [1, T] of ones when packed; [C, L] when padded.
-        layout: the packed row's tree; None when padded.
+        layout: of the packed row; None when padded.
         target_index: int64 [M], positions in the flattened input_ids whose hidden state predicts a trained token.
         target_ids: int64 [M], the trained tokens.
         completion_of: int64 [M], which of the C completions each target belongs to; ascending.
@@ -138,8 +138,7 @@ class Batch(Mapping[str, Any]):
 def pack(groups: Sequence[EncodedGroup]) -> Batch:
     """One packed row of all groups, each prompt once.
 
-    A completion's first token is predicted by the prompt's last; with an empty prompt nothing predicts it, so it is
-    context only.
+    A completion's first token is predicted by the prompt's last. After an empty prompt it is context only.
     """
     ids: list[np.ndarray] = []
     positions: list[np.ndarray] = []
@@ -161,7 +160,7 @@ def pack(groups: Sequence[EncodedGroup]) -> Batch:
             where = np.flatnonzero(completion.trained)
             if prompt == 0:
                 where = where[where > 0]
-            # The state before a token predicts it; before a completion's first token stands the prompt's last.
+            # A token is predicted by the state before it, the first of a completion by the prompt's last.
             targets.append(np.where(where > 0, offset + where - 1, start + prompt - 1))
             trained_ids.append(completion.ids[where])
             owners.append(np.full(len(where), len(group_of)))

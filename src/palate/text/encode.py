@@ -1,39 +1,38 @@
 """Records become token ids: one prompt, K completions, and which tokens are trained.
 
-All K renderings of all records of a chunk are tokenised together, each word that is new once (`text.words`). The
-prompt of a group is the longest token prefix that its completions share and that ends at or before the place where
-generation would begin; a token across that place belongs to each completion and is trained. Masks come from where the
-turns lie in the text, never from token ids.
+The renderings of a batch of records are tokenised in one call, with offsets, by the tokenizer's own threads. A group's
+prompt is the longest token prefix that its completions share and that ends at or before the boundary, which is where
+generation would begin. Masks come from the turns' character spans in the text, never from token ids.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
 from palate.errors import DataError
 from palate.records import AnyRecord, Dropped, Message, Messages, completions_of
 from palate.text.groups import Cut, Encoded, EncodedCompletion, EncodedGroup, EncodingStats
-from palate.text.processes import encode_chunks
 from palate.text.rendering import Renderer, Rendering
 from palate.text.template import Template
 from palate.text.tokens import make_group
 from palate.text.truncate import cut_left, without_oldest_turn
-from palate.text.words import Words
 
 __all__ = [
     "Cut",
     "Encoded",
     "EncodedCompletion",
     "EncodedGroup",
-    "Encoder",
     "EncodingStats",
     "Truncation",
     "encode_record",
     "encode_records",
 ]
+
+# Enough texts to keep the tokenizer's threads busy; their encodings take about 100 bytes a token while they exist.
+_BATCH = 64
 
 Truncation = Literal["auto", "drop"]
 
@@ -44,7 +43,6 @@ def encode_records(
     *,
     cutoff_len: int | None = None,
     truncation: Truncation = "auto",
-    workers: int | None = None,
 ) -> Encoded:
     """Encode records of any kind by a chat template.
 
@@ -52,158 +50,156 @@ def encode_records(
         records: rows in training order.
         template: from `load_template`.
         cutoff_len: most tokens of prompt + completion; None for no limit.
-        truncation: what happens to a longer row. `auto` removes the oldest whole turns of the prompt (system text
+        truncation: of longer rows. `auto` removes the oldest whole turns of the prompt (system text
             stays), then prompt tokens from the left (BOS stays), and drops the row if an answer still does not fit;
             `drop` drops it at once. No answer is ever shortened.
-        workers: processes, with the same result; None for as many as pay off.
     """
-    parts = encode_chunks(list(records), Encoder(template, cutoff_len, truncation), workers)
-    return Encoded(
-        [group for part in parts for group in part.groups],
-        [row for part in parts for row in part.dropped],
-        [cut for part in parts for cut in part.cuts],
-        sum((part.stats for part in parts), EncodingStats()),
-    )
+    encoder = _Encoder(template, cutoff_len, truncation)
+    waiting = iter(records)
+    done = Encoded([], [], [], EncodingStats())
+    while batch := list(islice(waiting, _BATCH)):
+        part = encoder(batch)
+        done.groups.extend(part.groups)
+        done.dropped.extend(part.dropped)
+        done.cuts.extend(part.cuts)
+        done = replace(done, stats=done.stats + part.stats)
+    return done
 
 
 def encode_record(
     record: AnyRecord, template: Template, *, cutoff_len: int | None = None, truncation: Truncation = "auto"
 ) -> EncodedGroup | Dropped:
     """Encode one record, as `encode_records` would."""
-    encoded = Encoder(template, cutoff_len, truncation)([record])
+    encoded = _Encoder(template, cutoff_len, truncation)([record])
     return encoded.groups[0] if encoded.groups else encoded.dropped[0]
 
 
-class Encoder:
-    """Encodes chunks of records; what it learns of the template's shapes is kept from one chunk to the next."""
+@dataclass(slots=True)
+class _Row:
+    """One record while it is encoded.
+
+    Attributes:
+        prompt: the record's, or what is left of it.
+        completions: the record's, without end-of-turn texts of their own.
+        ends_removed: how many of those texts there were.
+        result: the group of any length, or why there is none.
+        rewritten: renderings in which the template changed a content.
+        turns_removed: from the start of the prompt.
+    """
+
+    record: AnyRecord
+    prompt: Messages
+    completions: Sequence[Messages]
+    ends_removed: int
+    result: EncodedGroup | Dropped | None = None
+    rewritten: int = 0
+    turns_removed: int = 0
+
+
+class _Encoder:
+    """Encodes batches of records; what the renderer learns about the template is kept from one batch to the next."""
 
     def __init__(self, template: Template, cutoff_len: int | None, truncation: Truncation) -> None:
         self.template = template
         self.cutoff_len = cutoff_len
         self.truncation = truncation
         self._renderer = Renderer(template)
-        self._words = Words(template)
         self._ends = tuple({template.end_of_turn, str(template.tokenizer.eos_token or template.end_of_turn)})
         self._special = template.special_text()
 
     def __call__(self, records: Sequence[AnyRecord]) -> Encoded:
-        """Encode one chunk."""
-        cleaned = [_without_ends(completions_of(record), self._ends) for record in records]
-        answers = [completions for completions, _ in cleaned]
-        rows = self._encode([(record, record.prompt, mine) for record, mine in zip(records, answers, strict=True)])
-        results = [result for result, _ in rows]
-        over = [i for i, row in enumerate(results) if isinstance(row, EncodedGroup) and self._too_long(row)]
-        cuts = self._shorten(records, answers, results, over)
+        """Encode one batch."""
+        rows = [_Row(record, record.prompt, *_without_ends(completions_of(record), self._ends)) for record in records]
+        self._encode(rows)
+        over = [row for row in rows if self._too_long(row.result)]
+        cuts = self._shorten(over)
         stats = EncodingStats(
-            records=len(records),
+            records=len(rows),
             over_length=len(over),
-            ends_removed=sum(removed for _, removed in cleaned),
-            rewritten=sum(rewritten for _, rewritten in rows),
-            control_text=sum(self._spells_special(record, mine) for record, mine in zip(records, answers, strict=True)),
-            reasoning_differs=sum(map(_reasoning_differs, answers)),
+            ends_removed=sum(row.ends_removed for row in rows),
+            rewritten=sum(row.rewritten for row in rows),
+            control_text=sum(self._spells_special(row) for row in rows),
+            reasoning_differs=sum(_reasoning_differs(row.completions) for row in rows),
         )
+        results = [row.result for row in rows]
         return Encoded(
-            [row for row in results if isinstance(row, EncodedGroup)],
-            [row for row in results if isinstance(row, Dropped)],
+            [result for result in results if isinstance(result, EncodedGroup)],
+            [result for result in results if isinstance(result, Dropped)],
             cuts,
             stats,
         )
 
-    def _too_long(self, group: EncodedGroup) -> bool:
-        return self.cutoff_len is not None and group.longest_row > self.cutoff_len
+    def _encode(self, rows: Sequence[_Row]) -> None:
+        """Sets the result of each row, of any length."""
+        rendered = [self._render(row) for row in rows]
+        texts = [chat.text for renderings in rendered if not isinstance(renderings, Dropped) for chat in renderings]
+        encodings = iter(self.template.tokenize(texts))
+        for row, renderings in zip(rows, rendered, strict=True):
+            if isinstance(renderings, Dropped):
+                row.result = renderings
+            else:
+                row.result = make_group(row.record, renderings, list(islice(encodings, len(renderings))))
+                row.rewritten = sum(chat.rewritten for chat in renderings)
 
-    def _answers_fit(self, row: EncodedGroup | Dropped) -> bool:
-        """Whether a shorter prompt can help: every completion leaves room for at least one token before it."""
-        longest = row.longest_row - len(row.prompt_ids) if isinstance(row, EncodedGroup) else 0
-        return self.cutoff_len is None or longest < self.cutoff_len
+    def _render(self, row: _Row) -> list[Rendering] | Dropped:
+        try:
+            return [self._renderer(row.prompt, completion, row.record.tools) for completion in row.completions]
+        except DataError as error:
+            return Dropped(row.record.id, "template_refused", str(error))
 
-    def _spells_special(self, record: AnyRecord, completions: Sequence[Messages]) -> bool:
+    def _too_long(self, result: EncodedGroup | Dropped | None) -> bool:
+        return self.cutoff_len is not None and isinstance(result, EncodedGroup) and result.longest_row > self.cutoff_len
+
+    def _spells_special(self, row: _Row) -> bool:
         return any(
-            self._special.search(message.text) for messages in (record.prompt, *completions) for message in messages
+            self._special.search(message.text)
+            for messages in (row.record.prompt, *row.completions)
+            for message in messages
         )
 
-    def _encode(
-        self, rows: Sequence[tuple[AnyRecord, Messages, Sequence[Messages]]]
-    ) -> list[tuple[EncodedGroup | Dropped, int]]:
-        """Each (record, prompt, completions) as a group of any length, or why not, and how many were rewritten."""
-        rendered: list[tuple[str, list[Rendering]] | Dropped] = []
-        for record, prompt, completions in rows:
-            try:
-                one = [self._renderer(prompt, completion, record.tools) for completion in completions]
-                rendered.append(self._split(one))
-            except DataError as error:
-                rendered.append(Dropped(record.id, "template_refused", str(error)))
-        texts: list[str] = []
-        edges: list[set[int]] = []
-        for row in rendered:
-            if isinstance(row, tuple):
-                texts += (row[0], *(one.text for one in row[1]))
-                edges += (set(), *(one.edges for one in row[1]))
-        tokens = iter(self._words(texts, edges))
-        results: list[tuple[EncodedGroup | Dropped, int]] = []
-        for (record, _, _), row in zip(rows, rendered, strict=True):
-            if isinstance(row, Dropped):
-                results.append((row, 0))
-            else:
-                stem = next(tokens)
-                group = make_group(record, stem, row[1], list(islice(tokens, len(row[1]))))
-                results.append((group, sum(one.rewritten for one in row[1])))
-        return results
-
-    def _split(self, renderings: list[Rendering]) -> tuple[str, list[Rendering]]:
-        """The beginning that the renderings of one record share and that is tokenised once for all, and their rests."""
-        first = renderings[0]
-        stem = self.template.stem(first.text, first.boundary) if len(renderings) > 1 else 0
-        shared = first.text[:stem]
-        if any(one.boundary < stem or not one.text.startswith(shared) for one in renderings):
-            return "", renderings
-        return shared, [one.after(stem) for one in renderings]
-
-    def _shorten(
-        self,
-        records: Sequence[AnyRecord],
-        answers: Sequence[Sequence[Messages]],
-        results: list[EncodedGroup | Dropped],
-        over: Sequence[int],
-    ) -> list[Cut]:
-        """Make the rows of `over` fit, or drop them, in `results`; says what was cut."""
-        before = {i: row.longest_row for i in over if isinstance(row := results[i], EncodedGroup)}
-        turns = {i: 0 for i in over if self._answers_fit(results[i])}
+    def _shorten(self, over: Sequence[_Row]) -> list[Cut]:
+        """Shortens or drops the rows that are too long; returns what was cut."""
+        lengths = [row.result.longest_row for row in over if isinstance(row.result, EncodedGroup)]
         if self.truncation == "auto":
-            self._remove_turns(records, answers, results, turns)
+            self._remove_turns(over)
         cuts = []
-        for i in over:
-            group = results[i]
-            if isinstance(group, EncodedGroup) and self._too_long(group):
-                results[i] = group = self._cut_prompt(group)
-            if isinstance(group, EncodedGroup):
-                cuts.append(Cut(group.id, before[i] - group.longest_row, turns[i]))
+        for row, length in zip(over, lengths, strict=True):
+            if isinstance(row.result, EncodedGroup) and self._too_long(row.result):
+                row.result = self._cut_prompt(row.result)
+            if isinstance(row.result, EncodedGroup):
+                cuts.append(Cut(row.record.id, length - row.result.longest_row, row.turns_removed))
         return cuts
 
-    def _remove_turns(
-        self,
-        records: Sequence[AnyRecord],
-        answers: Sequence[Sequence[Messages]],
-        results: list[EncodedGroup | Dropped],
-        turns: dict[int, int],
-    ) -> None:
-        """Take the oldest turn from every row of `turns` that is too long, again and again; counts them in `turns`."""
-        prompts = {i: records[i].prompt for i in turns}
-        waiting = list(turns)
+    def _remove_turns(self, rows: Sequence[_Row]) -> None:
+        """Removes the oldest turn of each row until it fits, or only its last turn is left."""
+        waiting = [row for row in rows if self._answers_fit(row)]
         while waiting:
-            shorter = {i: prompt for i in waiting if (prompt := without_oldest_turn(prompts[i])) is not None}
+            tried = [
+                (row, replace(row, prompt=prompt))
+                for row in waiting
+                if (prompt := without_oldest_turn(row.prompt)) is not None
+            ]
+            self._encode([shorter for _, shorter in tried])
             waiting = []
-            rows = self._encode([(records[i], prompt, answers[i]) for i, prompt in shorter.items()])
-            for (i, prompt), (row, _) in zip(shorter.items(), rows, strict=True):
-                if isinstance(row, EncodedGroup):
-                    results[i], prompts[i], turns[i] = row, prompt, turns[i] + 1
-                    if self._too_long(row):
-                        waiting.append(i)
+            for row, shorter in tried:
+                if isinstance(shorter.result, EncodedGroup):
+                    row.prompt, row.result, row.turns_removed = shorter.prompt, shorter.result, row.turns_removed + 1
+                    if self._too_long(row.result):
+                        waiting.append(row)
+
+    def _answers_fit(self, row: _Row) -> bool:
+        """Whether a shorter prompt helps: every completion leaves room for at least one token before it."""
+        group = row.result
+        return (
+            self.cutoff_len is not None
+            and isinstance(group, EncodedGroup)
+            and group.longest_row - len(group.prompt_ids) < self.cutoff_len
+        )
 
     def _cut_prompt(self, group: EncodedGroup) -> EncodedGroup | Dropped:
-        """The group with as much of its prompt's end as fits, or `too_long`."""
+        """The group with the last tokens of its prompt that fit, or `too_long`."""
         limit = self.cutoff_len or 0
-        longest = max(len(completion.ids) for completion in group.completions)
+        longest = group.longest_row - len(group.prompt_ids)
         if self.truncation == "auto":
             ids = cut_left(group.prompt_ids, limit - longest, self.template.tokenizer.bos_token_id)
             if ids is not None:
@@ -213,7 +209,7 @@ class Encoder:
 
 
 def _reasoning_differs(completions: Sequence[Messages]) -> bool:
-    """Whether some of the answers have reasoning (perhaps in their text) and others none."""
+    """Whether only some of the answers have reasoning (as a field or in the text)."""
     return len({any(map(_has_reasoning, completion)) for completion in completions}) > 1
 
 
@@ -222,9 +218,9 @@ def _has_reasoning(message: Message) -> bool:
 
 
 def _without_ends(completions: Sequence[Messages], ends: Sequence[str]) -> tuple[list[Messages], int]:
-    """The completions without an end-of-turn text at the end of an answer, and how many of those there were.
+    """The completions without end-of-turn texts at the end of answers, and the number of texts removed.
 
-    Some data sets carry the markup of the model that wrote them; the template would write it a second time.
+    Some datasets contain the markup of the model that wrote them; the template would write it a second time.
     """
     cleaned = []
     removed = 0

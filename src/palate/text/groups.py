@@ -1,9 +1,11 @@
-"""What encoding makes of records: groups of token ids, rows that were dropped or cut, and counts."""
+"""The results of encoding: groups of token ids, dropped and shortened rows, and counts."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,26 +20,26 @@ class EncodedCompletion:
 
     Attributes:
         ids: int32 [n], the tokens that follow the prompt.
-        trained: bool [n], True where the token is the assistant's own (its end-of-turn token included).
+        trained: bool [n], True for the assistant's own tokens (end of turn included).
     """
 
     ids: npt.NDArray[np.int32]
     trained: npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EncodedGroup:
-    """A prompt and its K completions in tokens: the one shape that every method trains on.
+    """A prompt and its K completions in tokens; every method trains on these.
 
     Attributes:
         id: the record's id.
         prompt_ids: int32 [p]; may be empty.
-        completions: K of them, in the record's order (a pair: chosen first; a ranking: best first); none of a prompt
-            that is yet to be answered.
-        weight: how much the group counts in the loss; 0 for a row repeated only to even out ranks.
+        completions: K of them, in the record's order (a pair: chosen first; a ranking: best first); none if answers
+            are still to be sampled.
+        weight: of the group in the loss; 0 for a row repeated only to even out ranks.
         source: the record's source.
-        labels: per completion what the method needs beside the tokens (KTO 1/0, a score, a reward), else empty.
-        extra: numbers a method may need (margin, dimensions), never read by text or models.
+        labels: a number for each completion, if the method needs one (KTO 1/0, a score, a reward), else empty.
+        extra: further values for methods (margin, dimensions).
     """
 
     id: str
@@ -50,13 +52,23 @@ class EncodedGroup:
 
     @property
     def packed_tokens(self) -> int:
-        """Tokens that the group takes in a packed batch: the prompt once."""
+        """Tokens of the group in a packed batch, which has the prompt once."""
         return len(self.prompt_ids) + sum(len(c.ids) for c in self.completions)
 
     @property
     def prompt_key(self) -> bytes:
-        """What groups of one prompt share; a group without one (plain text) has its id."""
+        """Equal for groups with the same prompt; the id of a group without one (plain text)."""
         return self.prompt_ids.tobytes() or self.id.encode()
+
+    @cached_property
+    def content_hash(self) -> bytes:
+        """16 bytes that identify the group's tokens and masks, whatever its id, weight or labels."""
+        digest = hashlib.sha256()
+        arrays = [self.prompt_ids, *(array for row in self.completions for array in (row.ids, row.trained))]
+        for part in arrays:
+            digest.update(f"{part.dtype.str}{len(part)}:".encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.digest()[:16]
 
     @property
     def longest_row(self) -> int:
@@ -70,8 +82,8 @@ class Cut:
 
     Attributes:
         id: the record's id.
-        tokens_removed: by how many tokens its longest prompt + completion became shorter.
-        turns_removed: whole turns (a user message with all that follows it) taken from the prompt's beginning.
+        tokens_removed: from its longest prompt + completion.
+        turns_removed: whole turns (a user message with what follows it) removed from the start of the prompt.
     """
 
     id: str
@@ -84,12 +96,12 @@ class EncodingStats:
     """Counts over one call of `encode_records`.
 
     Attributes:
-        records: rows given.
-        over_length: rows longer than `cutoff_len` before anything was cut, dropped ones included.
-        ends_removed: end-of-turn or EOS texts at the end of an answer, taken off because the template writes them.
-        rewritten: renderings whose contents the template changed by more than trimming.
-        control_text: rows in which somebody's text spells one of the tokenizer's special tokens.
-        reasoning_differs: rows with reasoning in one of their answers and none in another.
+        records: rows encoded.
+        over_length: rows that were longer than `cutoff_len`, dropped ones included.
+        ends_removed: end-of-turn or EOS texts removed from the end of an answer, because the template writes them.
+        rewritten: renderings in which the template changed a content by more than trimming.
+        control_text: rows with the text of a special token in a message.
+        reasoning_differs: rows with reasoning in some of their answers only.
     """
 
     records: int = 0
@@ -105,11 +117,11 @@ class EncodingStats:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What became of a list of records; `len(groups) + len(dropped)` is their number.
+    """A list of records after encoding; `len(groups) + len(dropped)` is their number.
 
     Attributes:
-        groups: the rows that can be trained on, in the order of the records.
-        dropped: the rows that cannot, each with its reason: `too_long`, `equal_after_encoding`, `nothing_trained`,
+        groups: the rows to train on, in the order of the records.
+        dropped: the other rows, each with its reason: `too_long`, `equal_after_encoding`, `nothing_trained`,
             `template_refused`.
         cuts: the groups whose prompt was shortened.
         stats: counts.

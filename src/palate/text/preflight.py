@@ -1,4 +1,4 @@
-"""What will really be trained: every row read, used, dropped or cut, and the tokens that are left."""
+"""The report before training: every row that was read, used, dropped or shortened, and token counts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from palate.errors import DataError
 from palate.records import AnyRecord, Dropped
-from palate.text.groups import Encoded, EncodedGroup
+from palate.text.groups import Encoded, EncodedGroup, EncodingStats
 from palate.text.template import Template
 
 
 class SourceCounts(Protocol):
-    """What the reader of a data source says of it: as many rows as it read, it used or dropped."""
+    """Counts of one data source: every row that was read is used or dropped."""
 
     @property
     def name(self) -> str: ...
@@ -46,16 +46,16 @@ def preflight_report(
     """The contents of `data.json`.
 
     Args:
-        sources: counts of each source as it was read.
-        dropped: the rows that became no record.
-        records: the records that were encoded, those of all splits.
-        encoded: what became of them, by split (`train`, `eval`).
-        template: what they were encoded by.
-        cutoff_len: as it was given to the encoding.
+        sources: counts of each source.
+        dropped: rows that did not become records.
+        records: the records of all splits before encoding.
+        encoded: the same after encoding, by split (`train`, `eval`).
+        template: used for encoding.
+        cutoff_len: used for encoding.
         notices: further lines about the data.
 
     Raises:
-        DataError: a row or a record is neither used nor dropped; nothing may go missing unseen.
+        DataError: a row or a record is neither used nor dropped.
     """
     _check_balance(sources, records, encoded)
     source_of = {record.id: record.source for record in records}
@@ -95,16 +95,16 @@ def preflight_report(
     }
 
 
-_SAID = frozenset({"template_refused", "not_trained"})
+_EXPLAINED = frozenset({"template_refused", "not_trained"})
 """Reasons whose detail says what to do."""
 
 
 def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> None:
-    """Stop a run whose data is mostly gone.
+    """Stop a run that lost most of its data.
 
     Args:
         report: from `preflight_report`.
-        max_dropped: share of the records, 0 … 1, that encoding may drop.
+        max_dropped: largest share of the records, 0 to 1, that encoding may drop.
 
     Raises:
         DataError: nothing is left, or more than `max_dropped` of the records were dropped.
@@ -113,8 +113,8 @@ def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> N
     counts = Counter(row["reason"] for row in report["dropped"] if row["stage"] == "text")
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
     remedy = f"; raise cutoff_len (now {report['cutoff_len']})" if counts["too_long"] * 2 >= lost > 0 else ""
-    # The template's own words say what is wrong with the rows, where it is what refuses most of them.
-    first = _first_dropped(report, _SAID)
+    # If most rows were dropped for one of these reasons, the first row's detail says what to do.
+    first = _first_dropped(report, _EXPLAINED)
     if first is not None and counts[first["reason"]] * 2 >= lost:
         remedy += f"; {first['id']}: {first['detail']}"
     if not used:
@@ -132,9 +132,9 @@ def _first_dropped(report: Mapping[str, Any], reasons: frozenset[str]) -> Mappin
 
 
 def token_statistics(groups: Sequence[EncodedGroup]) -> dict[str, Any]:
-    """Lengths in tokens (min, median, p95, max, total) of prompts and completions, and what is trained and saved.
+    """Lengths in tokens (min, median, p95, max, total) of prompts and completions, and numbers of trained tokens.
 
-    `packed` is what a batch holds with every prompt once, `repeated` with a prompt per completion.
+    `packed` counts every prompt once, `repeated` once per completion.
     """
     if not groups:
         return {"groups": 0}
@@ -158,9 +158,9 @@ def token_statistics(groups: Sequence[EncodedGroup]) -> dict[str, Any]:
 
 
 def example(group: EncodedGroup, template: Template, *, around: int = 12) -> dict[str, Any]:
-    """One row as it is trained: its texts, and token by token what stands around the boundary.
+    """One row as it is trained: its texts, and the tokens around the boundary.
 
-    Each completion's `start` and `end` list (token text, trained) for its first and last tokens, none of them twice.
+    Each completion's `start` and `end` list (token text, trained) for its first and last tokens, without overlap.
     """
 
     def pieces(ids: Iterable[int]) -> list[str]:
@@ -176,17 +176,17 @@ def example(group: EncodedGroup, template: Template, *, around: int = 12) -> dic
         "prompt_end": pieces(prompt[-around:]),
         "completions": [
             {
-                "text": str(template.tokenizer.decode(one.ids.tolist())),
-                "start": marked(one.ids[:around].tolist(), one.trained[:around].tolist()),
-                "end": marked(one.ids[around:][-4:].tolist(), one.trained[around:][-4:].tolist()),
+                "text": str(template.tokenizer.decode(completion.ids.tolist())),
+                "start": marked(completion.ids[:around].tolist(), completion.trained[:around].tolist()),
+                "end": marked(completion.ids[around:][-4:].tolist(), completion.trained[around:][-4:].tolist()),
             }
-            for one in group.completions
+            for completion in group.completions
         ],
     }
 
 
 def render_preflight(report: Mapping[str, Any]) -> str:
-    """A report as a dozen lines for a terminal, in words for who has not read data.json."""
+    """A report as about a dozen lines for a terminal."""
     rows, records = report["rows"], report["records"]
     lines = [f"rows      {rows['read']:,} read: {rows['used']:,} used, {rows['dropped']:,} dropped"]
     changed = [f"{records['dropped']:,} dropped"]
@@ -196,16 +196,14 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     if report["dropped_by_reason"]:
         reasons = (f"{count:,} {reason.replace('_', ' ')}" for reason, count in report["dropped_by_reason"].items())
         lines.append(f"dropped   {', '.join(reasons)} (data.json names each row)")
-    for reason in sorted(_SAID):
+    for reason in sorted(_EXPLAINED):
         first = _first_dropped(report, frozenset({reason}))
         if first is not None:
             lines.append(f"          {first['id']}: {first['detail']}")
-    lines += [f"labels    {name}: {one['labels']}" for name, one in report["sources"].items() if "labels" in one]
-    lines += [
-        f"not read  {name}: {_named(one['unread_columns'])}"
-        for name, one in report["sources"].items()
-        if "unread_columns" in one
-    ]
+    sources = report["sources"].items()
+    lines += [f"labels    {name}: {counts['labels']}" for name, counts in sources if "labels" in counts]
+    unread = {name: counts["unread_columns"] for name, counts in sources if "unread_columns" in counts}
+    lines += [f"not read  {name}: {_named(columns)}" for name, columns in unread.items()]
     over = report["over_length"]
     if report["cutoff_len"] and over["records"]:
         share = f"{100 * over['share']:.1f} %"
@@ -215,8 +213,8 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     for split, tokens in report["tokens"].items():
         lines += _tokens_lines({"eval": "held out"}.get(split, split), tokens) if tokens["groups"] else []
     name = report["template"]["name"]
-    source = "the tokenizer's own" if name == "tokenizer" else name
-    lines.append(f"template  {source}; each answer ends with {report['template']['end_of_turn']!r}")
+    shown = "the tokenizer's own" if name == "tokenizer" else name
+    lines.append(f"template  {shown}; each answer ends with {report['template']['end_of_turn']!r}")
     lines += [f"note      {line}" for line in (*report["template"]["notices"], *report.get("notices", ()))]
     if report["example"]:
         lines += _example_lines(report["example"])
@@ -224,7 +222,7 @@ def render_preflight(report: Mapping[str, Any]) -> str:
 
 
 def _named(columns: Sequence[str]) -> str:
-    """The columns of a source that nothing is trained on, of many the first ones."""
+    """The unread columns of a source, the first eight if there are many."""
     more = f" and {len(columns) - 8} more" if len(columns) > 9 else ""
     return (
         f"columns {', '.join(columns[:8] if more else columns)}{more}" if len(columns) > 1 else f"column {columns[0]}"
@@ -246,12 +244,12 @@ def _check_balance(
 def _source(
     source: SourceCounts, lost: Sequence[Dropped], cuts: Iterable[Any], source_of: Mapping[str, str]
 ) -> dict[str, Any]:
-    mine = Counter(row.reason for row in lost if source_of.get(row.id) == source.name)
+    dropped = Counter(row.reason for row in lost if source_of.get(row.id) == source.name)
     return {
         "rows_read": source.rows_read,
         "rows_used": source.used,
         "records": source.records,
-        "dropped_by_reason": dict(Counter(source.dropped_by_reason) + mine),
+        "dropped_by_reason": dict(Counter(source.dropped_by_reason) + dropped),
         **({"labels": source.labels} if source.labels else {}),
         **({"unread_columns": list(source.unknown_columns)} if source.unknown_columns else {}),
         "cut": sum(source_of.get(cut.id) == source.name for cut in cuts),
@@ -268,17 +266,18 @@ def _reasons(sources: Sequence[SourceCounts], lost: Sequence[Dropped]) -> dict[s
 def _template(template: Template, encoded: Mapping[str, Encoded]) -> dict[str, Any]:
     stats = [part.stats for part in encoded.values()]
     notices = list(template.notices)
-    for count, said in (
-        (sum(one.ends_removed for one in stats), "answers ended in an end-of-turn text of their own; it was taken off"),
-        (sum(one.rewritten for one in stats), "renderings in which the template rewrote a content (thinking blocks?)"),
-        (sum(one.control_text for one in stats), "records spell a special token in their text; it is that token"),
+    total = sum(stats, EncodingStats())
+    for count, notice in (
+        (total.ends_removed, "answers ended in an end-of-turn text of their own; it was removed"),
+        (total.rewritten, "renderings in which the template changed a content (thinking blocks?)"),
+        (total.control_text, "records have the text of a special token in a message; it is encoded as that token"),
         (
-            sum(one.reasoning_differs for one in stats),
+            total.reasoning_differs,
             "records have reasoning in one answer and none in another, where the template may write an empty block",
         ),
     ):
         if count:
-            notices.append(f"{count} {said}")
+            notices.append(f"{count} {notice}")
     return {"name": template.name, "end_of_turn": template.end_of_turn, "notices": notices}
 
 
@@ -295,7 +294,7 @@ def _lengths(values: Iterable[int]) -> dict[str, float]:
 
 
 def _tokens_lines(split: str, tokens: Mapping[str, Any]) -> list[str]:
-    """How many examples, how long their parts are, and how much of them is trained."""
+    """Number of examples, lengths of their parts, and share of trained tokens."""
     parts = [
         f"{name} {tokens[name]['median']:,.0f} ({tokens[name]['min']:,} to {tokens[name]['max']:,})"
         for name in ("prompt", "chosen", "rejected", "completion")
@@ -311,7 +310,7 @@ def _tokens_lines(split: str, tokens: Mapping[str, Any]) -> list[str]:
 
 
 def _example_lines(example: Mapping[str, Any]) -> list[str]:
-    """The boundary of one row, a token between bars, trained ones marked by a star."""
+    """The tokens around the boundary of one row, separated by bars; trained ones have a star."""
     completions = example["completions"]
     names = ("chosen", "rejected") if len(completions) == 2 else ("answer",) * len(completions)
     lines = [

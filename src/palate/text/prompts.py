@@ -1,4 +1,4 @@
-"""Prompts alone become groups without completions: what online stages sample answers to."""
+"""Prompts as groups without completions, for online stages, which sample the answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from palate.errors import DataError
 from palate.records import Dropped, Record
 from palate.text.groups import Cut, Encoded, EncodedGroup, EncodingStats
-from palate.text.rendering import Renderer, parse_tools
+from palate.text.rendering import Renderer
 from palate.text.template import Template
 from palate.text.truncate import cut_left, without_oldest_turn
 
@@ -23,11 +23,11 @@ def prompt_ids(record: Record, template: Template) -> list[int]:
     Raises:
         DataError: the chat template refuses the conversation, or `tools` is not a JSON list.
     """
-    return template.generation_prompt(record.prompt, tools=parse_tools(record.tools))
+    return template.generation_prompt(record.prompt, tools=record.tools)
 
 
 def encode_prompts(records: Sequence[Record], template: Template, *, limit: int, truncation: str = "auto") -> Encoded:
-    """Each record's conversation up to where an answer begins, in at most `limit` tokens.
+    """Each record's prompt, with generation prompt, in at most `limit` tokens.
 
     Args:
         truncation: `auto` shortens longer prompts as for other stages (oldest turns first, then from the left);
@@ -62,11 +62,11 @@ def encode_prompts(records: Sequence[Record], template: Template, *, limit: int,
 
 
 def _shortened(record: Record, ids: list[int], template: Template, limit: int) -> tuple[list[int], int]:
-    """The ids of what fits, and how many turns were taken from the beginning."""
-    prompt, tools, turns = record.prompt, parse_tools(record.tools), 0
+    """The ids of the shortened prompt, and how many turns were removed."""
+    prompt, turns = record.prompt, 0
     while len(ids) > limit and (shorter := without_oldest_turn(prompt)) is not None:
         prompt, turns = shorter, turns + 1
-        ids = template.generation_prompt(prompt, tools=tools)
+        ids = template.generation_prompt(prompt, tools=record.tools)
     if len(ids) > limit:
         cut = cut_left(np.array(ids, dtype=np.int32), limit, template.tokenizer.bos_token_id)
         ids = ids if cut is None else cut.tolist()

@@ -1,7 +1,8 @@
-"""A chat template with the tokenizer that it belongs to: conversations become text, text becomes token ids and back."""
+"""A chat template with its tokenizer: conversations to text, text to token ids, and ids back to text."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,24 +22,20 @@ if TYPE_CHECKING:
 
 _DATE = "strftime_now"
 _REFUSALS = (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError)
-# How far before a completion its turn's header may begin, in characters.
-_NEAR = 200
-# Beginnings of text by which tokenizers differ: prefix spaces, white space, normalisation, digits.
-_PIECES = ("x y", " x", "\n", "\n\nx", "  x", "assistant\nx", "\u00e9 e\u0301 \ufb01", "12 345", "\u4e2d\u6587", "'s")
 
 
 @dataclass(frozen=True)
 class Template:
-    """How conversations are written for one tokenizer.
+    """A tokenizer with the chat template that it renders.
 
     Attributes:
-        tokenizer: a fast tokenizer; its `chat_template` is the one that this object renders.
+        tokenizer: a fast tokenizer; its `chat_template` is rendered.
         name: a name of `text.named`, or `tokenizer` for the tokenizer's own.
-        variables: what the chat template is given beside the messages (`enable_thinking`, `date_string` …).
-        notices: lines that a person should see once: markup that is plain text to this tokenizer, and the like.
+        variables: further variables of the chat template (`enable_thinking`, `date_string` …).
+        notices: lines to print once, for example about markup that is plain text to this tokenizer.
 
-    Text is always tokenised without special tokens being added: whatever BOS a model expects is part of the template,
-    as it is for transformers' `apply_chat_template`.
+    Text is tokenised without adding special tokens: the template writes the BOS, as it does in transformers'
+    `apply_chat_template`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -46,25 +43,30 @@ class Template:
     variables: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
-    def render(self, messages: Messages, *, tools: Sequence[Any] | None = None, generation: bool = False) -> str:
+    def render(self, messages: Messages, *, tools: str | None = None, generation: bool = False) -> str:
         """The conversation as text; with `generation`, up to where the assistant's next answer begins.
 
+        Args:
+            tools: as in `Record`.
+
         Raises:
-            DataError: the chat template refuses the conversation (roles out of order, a role that it does not know).
+            DataError: the chat template refuses the conversation (roles out of order, an unknown role), or `tools` is
+                not a JSON list.
         """
+        listed = _parse_tools(tools)
         turns = [
             {"role": message.role, "content": message.content} if message.is_plain else self._turn_form.write(message)
             for message in messages
         ]
         try:
-            return self._rendered(turns, tools, generation)
+            return self._rendered(turns, listed, generation)
         except _REFUSALS as error:
-            remedy = self._remedy(turns, tools, generation)
+            remedy = self._remedy(turns, listed, generation)
             words = " ".join(str(error).split())
             raise DataError(f"the chat template refuses the conversation: {words}{remedy}") from error
 
     def _remedy(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None, generation: bool) -> str:
-        """What to do about a refused conversation, where it is its system turn that is refused."""
+        """What to do about a refused conversation; "" if it is refused without its system turn as well."""
         if len(turns) < 2 or turns[0]["role"] != "system":
             return ""
         try:
@@ -90,61 +92,50 @@ class Template:
         return find_turn_form(str(self.tokenizer.chat_template), lambda turns: self._rendered(turns, None, False))
 
     def tokenize(self, texts: Sequence[str]) -> list[Encoding]:
-        """One encoding (ids and character offsets) per text, in one batched call and without added special tokens."""
+        """One encoding (ids and character offsets) per text, in one call of the tokenizer."""
         encodings: list[Encoding] = self._backend().encode_batch(list(texts), add_special_tokens=False)
         return encodings
 
-    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of `tokenize`, without the work of the offsets."""
-        return [one.ids for one in self._backend().encode_batch_fast(list(texts), add_special_tokens=False)]
-
     def _backend(self) -> Any:
         backend = self.tokenizer.backend_tokenizer
-        # A saved tokenizer, or an earlier call with padding, may have left these on.
+        # A saved tokenizer or an earlier call may have switched these on.
         if backend.truncation is not None:
             backend.no_truncation()
         if backend.padding is not None:
             backend.no_padding()
         return backend
 
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Number of tokens of each text by itself, without any markup: a `records.TokenCounter`."""
-        return [len(ids) for ids in self.token_ids(texts)]
-
-    def stem(self, text: str, limit: int) -> int:
-        """How much of the beginning of `text`, at most `limit` characters, can be tokenised on its own.
-
-        That is everything up to the last special token before `limit` that a tokenizer treats as a wall: the ids of
-        the text are those of the stem followed by those of the rest. 0 where there is no such token near.
-        """
-        start = max(0, limit - _NEAR)
-        walls = [match for match in self._added.finditer(text, start, limit) if self._is_wall(match.group())]
-        return walls[-1].end() if walls else 0
-
-    def generation_prompt(self, messages: Messages, *, tools: Sequence[Any] | None = None) -> list[int]:
-        """The token ids after which a model writes its answer to `messages`."""
-        text = self.render(messages, tools=tools, generation=True)
+    def token_ids(self, text: str) -> list[int]:
+        """The ids of one text."""
         ids: list[int] = self.tokenize([text])[0].ids
         return ids
 
-    def answer_ids(self, prompt: Messages, text: str, *, ended: bool, tools: Sequence[Any] | None = None) -> list[int]:
-        """The token ids of an answer as a model writes it behind `generation_prompt(prompt)`; `decode` is the reverse.
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Number of tokens of each text without markup; a `records.TokenCounter`."""
+        return [len(encoding) for encoding in self._backend().encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def generation_prompt(self, messages: Messages, *, tools: str | None = None) -> list[int]:
+        """The token ids after which a model writes its answer to `messages`; `tools` as in `Record`."""
+        return self.token_ids(self.render(messages, tools=tools, generation=True))
+
+    def answer_ids(self, prompt: Messages, text: str, *, ended: bool, tools: str | None = None) -> list[int]:
+        """The token ids of an answer as a model writes it after `generation_prompt(prompt)`; `decode` is the reverse.
 
         Args:
-            ended: whether the answer ended its turn, so that what ends it belongs to it.
+            ended: whether the answer ended its turn; the ids then include the end of turn.
         """
         asked = self.render(prompt, tools=tools, generation=True)
         lead, end = self._frame
-        one_token = len(self.tokenize([self.end_of_turn])[0].ids) == 1
+        one_token = len(self.token_ids(self.end_of_turn)) == 1
         answer = (lead if lead.isspace() else "") + text + (end if ended and one_token else "")
-        before, whole, alone = (one.ids for one in self.tokenize([asked, asked + answer, answer]))
-        # Where a token would reach across the border the model, which has read the prompt, writes the answer's own.
+        before, whole, alone = (encoding.ids for encoding in self.tokenize([asked, asked + answer, answer]))
+        # If a token would cross the boundary, the model writes the answer's own tokens: the prompt is already read.
         ids: list[int] = whole[len(before) :] if whole[: len(before)] == before else alone
         eos = self.tokenizer.eos_token_id
         return [*ids, int(eos)] if ended and not one_token and eos is not None else ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The answer that generated ids spell: up to the end of the turn, without the markup around it."""
+        """The text of generated ids up to the end of the turn, without markup."""
         kept = list(ids)
         for position, token in enumerate(kept):
             if token in self.stop_ids:
@@ -160,12 +151,12 @@ class Template:
 
     @property
     def end_of_turn(self) -> str:
-        """What ends an assistant turn, such as `<|im_end|>`: the last trained text of a completion."""
+        """The text that ends an assistant turn, such as `<|im_end|>`; the last trained text of a completion."""
         return self._frame[1].strip() or str(self.tokenizer.eos_token or "")
 
     @property
     def answer_header(self) -> str:
-        """What stands between the generation prompt and the text of an answer, in the simplest chat."""
+        """The text between the generation prompt and the answer in the simplest chat."""
         return self._frame[0]
 
     def special_text(self) -> re.Pattern[str]:
@@ -175,41 +166,16 @@ class Template:
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
-        """Token ids at which generation stops: the end of the turn, where that is one token, and EOS."""
-        ids = self.tokenize([self.end_of_turn])[0].ids
+        """Token ids at which generation stops: EOS, and the end of the turn if it is one token."""
+        ids = self.token_ids(self.end_of_turn)
         stops = {ids[0]} if len(ids) == 1 else set()
         if self.tokenizer.eos_token_id is not None:
             stops.add(self.tokenizer.eos_token_id)
         return tuple(sorted(stops))
 
     @cached_property
-    def _added(self) -> re.Pattern[str]:
-        """Matches any added token, the longest where several begin at one place."""
-        tokens = sorted(
-            (token.content for token in self.tokenizer.added_tokens_decoder.values()), key=len, reverse=True
-        )
-        return re.compile("|".join(map(re.escape, tokens)) or "(?!)")
-
-    @cached_property
-    def _walls(self) -> dict[str, bool]:
-        return {}
-
-    def _is_wall(self, token: str) -> bool:
-        """Whether text after `token` is tokenised as if it stood alone; tried out, once per token."""
-        if token not in self._walls:
-            added = next(a for a in self.tokenizer.added_tokens_decoder.values() if a.content == token)
-            within = any(token in other and token != other for other in self.tokenizer.added_tokens_encoder)
-            loose = added.lstrip or added.rstrip or added.normalized or added.single_word or within
-            tries = [] if loose else self.tokenize([token, *_PIECES, *(f"x{token}{piece}" for piece in _PIECES)])
-            ids = [encoding.ids for encoding in tries]
-            n = len(_PIECES)
-            before = self.tokenize(["x"])[0].ids + ids[0] if ids else []
-            self._walls[token] = bool(ids) and all(ids[1 + n + i] == before + ids[1 + i] for i in range(n))
-        return self._walls[token]
-
-    @cached_property
     def _frame(self) -> tuple[str, str]:
-        """What stands between generation prompt and answer, and what follows the answer, in the simplest chat."""
+        """The texts between generation prompt and answer, and after the answer, in the simplest chat."""
         asked = (Message("user", "\ue0f1"),)
         prompt = self.render(asked, generation=True)
         head, _, tail = self.render((*asked, Message("assistant", "\ue0f2"))).partition("\ue0f2")
@@ -219,13 +185,13 @@ class Template:
 def load_template(
     tokenizer: PreTrainedTokenizerBase, name: str | None = None, *, variables: Mapping[str, Any] | None = None
 ) -> Template:
-    """The template of a run: the tokenizer's own where `name` is None, else the named one.
+    """The template of a run: the tokenizer's own if `name` is None, else the named one.
 
-    A named template is written into `tokenizer.chat_template`, so that the tokenizer that is saved with the model
-    renders, in transformers and in any engine, exactly what was trained.
+    A named template is written into `tokenizer.chat_template`, so that the saved tokenizer renders what was trained, in
+    transformers and in any engine.
 
     Args:
-        variables: what the chat template is given beside the messages, as `thinking` makes them of a config.
+        variables: further variables of the chat template, as `thinking` makes them.
 
     Raises:
         ConfigError: no template has that name, or none is named and the tokenizer has none.
@@ -243,7 +209,7 @@ def load_template(
         ends = template.end_of_turn
     except DataError as error:
         raise ModelError(
-            f"{label}: {error} (a question with its answer, nothing more); mend chat_template, or name another one, "
+            f"{label}: {error} (a question with its answer, nothing more); correct chat_template, or name another one, "
             "for example `template: chatml`"
         ) from error
     if not ends:
@@ -254,15 +220,32 @@ def load_template(
     return template
 
 
+def _parse_tools(tools: str | None) -> list[Any] | None:
+    """A record's tool specifications as objects; None for none.
+
+    Raises:
+        DataError: the text is not a JSON list.
+    """
+    if not tools:
+        return None
+    try:
+        listed = json.loads(tools)
+    except json.JSONDecodeError as error:
+        raise DataError(f"tools is not JSON: {error}") from error
+    if not isinstance(listed, list):
+        raise DataError("tools is not a JSON list")
+    return listed or None
+
+
 def thinking(enabled: bool | None) -> dict[str, Any]:
-    """`enable_thinking` of a config as variables of a chat template; none where the template's default holds."""
+    """The template variables for a config's `enable_thinking`; none for the template's default."""
     return {} if enabled is None else {"enable_thinking": enabled}
 
 
 def _own(tokenizer: PreTrainedTokenizerBase, label: str, name: str | None, variables: Mapping[str, Any]) -> Template:
     if not tokenizer.chat_template:
-        said = f"template: {name} stands for the tokenizer's own, but " if name else ""
-        raise ConfigError(f"{said}{label} has no chat template; name one, for example `template: chatml`")
+        meant = f"template: {name} means the tokenizer's own, but " if name else ""
+        raise ConfigError(f"{meant}{label} has no chat template; name one, for example `template: chatml`")
     template = Template(tokenizer, variables=variables)
     notices = []
     if name:
@@ -288,12 +271,12 @@ def _named(
     tokenizer.chat_template = jinja
     template = Template(tokenizer, named.name, variables)
     if _adds_bos(tokenizer) and not template.render((Message("user", "x"),)).startswith(tokenizer.bos_token):
-        # The model has seen BOS before every text, and chats are tokenised without added tokens.
+        # The model was trained with BOS before every text, and chats are tokenised without adding it.
         tokenizer.chat_template = "{{- bos_token -}}" + jinja
     return replace(template, notices=tuple(notices))
 
 
 def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer puts BOS before plain text by itself."""
+    """Whether the tokenizer itself puts BOS before plain text."""
     ids = tokenizer.backend_tokenizer.encode("x", add_special_tokens=True).ids
     return tokenizer.bos_token_id is not None and bool(ids) and ids[0] == tokenizer.bos_token_id

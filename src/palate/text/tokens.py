@@ -1,9 +1,9 @@
-"""From characters to tokens: K tokenised renderings of one record become a prompt and K completions with masks."""
+"""From characters to tokens: the tokenised renderings of one record become a prompt and its completions with masks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,50 +19,66 @@ from palate.records import (
 )
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.text.rendering import Rendering
-from palate.text.words import Tokens
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 
 def make_group(
-    record: AnyRecord, stem: Tokens, renderings: Sequence[Rendering], tokens: Sequence[Tokens]
+    record: AnyRecord, renderings: Sequence[Rendering], encodings: Sequence[Encoding]
 ) -> EncodedGroup | Dropped:
-    """One record's group.
+    """One record's group, or why it cannot be trained on.
+
+    The prompt is the longest token prefix that the completions share and that ends at or before the boundary. A token
+    across the boundary belongs to each completion and is trained.
 
     Args:
-        record: where the group's id, weight, labels and extra numbers come from.
-        stem: the beginning of all its renderings, tokenised once; may be empty.
-        renderings: the K renderings after the stem.
-        tokens: the same, tokenised, with places around the boundary and the ends of the trained spans.
-
-    Returns the group, or why it cannot be trained on.
+        record: gives the group its id, weight, labels and extra numbers.
+        renderings: the prompt with each of the K completions.
+        encodings: the same, tokenised.
     """
-    begun = stem.ids
-    ids = [row.ids for row in tokens]
-    masks = [trained_tokens(rendering, row) for rendering, row in zip(renderings, tokens, strict=True)]
-    shared = min(row.token_at(one.boundary, len(one.text)) for one, row in zip(renderings, tokens, strict=True))
-    for other in ids[1:]:
-        differing = np.flatnonzero(ids[0][:shared] != other[:shared])
+    rows = list(zip(renderings, encodings, strict=True))
+    ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+    masks = [trained_tokens(rendering, encoding) for rendering, encoding in rows]
+    shared = min(_token_at(encoding, rendering.boundary, len(rendering.text)) for rendering, encoding in rows)
+    for row in ids[1:]:
+        differing = np.flatnonzero(ids[0][:shared] != row[:shared])
         shared = int(differing[0]) if len(differing) else shared
-    if len(begun) + shared == 0:
-        # Nothing stands before a first token to predict it from.
+    if shared == 0:
+        # No token precedes the first one, so nothing can predict it.
         for mask in masks:
             mask[:1] = False
     if not all(mask.any() for mask in masks):
         return Dropped(record.id, "nothing_trained", "a completion has no token of the assistant's own")
-    completions = tuple(EncodedCompletion(row[shared:], mask[shared:]) for row, mask in zip(ids, masks, strict=True))
+    # Copies, because a slice would keep the whole row in memory.
+    completions = tuple(
+        EncodedCompletion(row[shared:].copy(), mask[shared:].copy()) for row, mask in zip(ids, masks, strict=True)
+    )
     if isinstance(record, PreferencePair | Ranking) and _any_equal(completions):
         return Dropped(record.id, "equal_after_encoding", "two completions have the same tokens")
-    prompt = np.concatenate([begun, ids[0][:shared]])
+    prompt = ids[0][:shared].copy()
     return EncodedGroup(record.id, prompt, completions, record.weight, record.source, _labels(record), _extra(record))
 
 
-def trained_tokens(rendering: Rendering, tokens: Tokens) -> npt.NDArray[np.bool_]:
-    """bool [n]: the tokens over at least one character that the assistant wrote."""
-    mask = np.zeros(len(tokens.ids), dtype=np.bool_)
+def trained_tokens(rendering: Rendering, encoding: Encoding) -> npt.NDArray[np.bool_]:
+    """bool [n]: the tokens that cover at least one character that the assistant wrote."""
+    mask = np.zeros(len(encoding), dtype=np.bool_)
     for start, end in rendering.trained:
-        first = tokens.token_at(start, end)
-        last = tokens.token_at(end, len(rendering.text))
-        mask[first : last + tokens.straddles(last, end)] = True
+        first = _token_at(encoding, start, end)
+        last = _token_at(encoding, end, len(rendering.text))
+        chars = encoding.token_to_chars(last) if last < len(encoding) else None
+        crosses_end = chars is not None and chars[0] < end
+        mask[first : last + crosses_end] = True
     return mask
+
+
+def _token_at(encoding: Encoding, start: int, end: int) -> int:
+    """Index of the first token over the characters [start, end); the number of tokens if none is.
+
+    Tokenizers may leave white space to no token.
+    """
+    tokens = (encoding.char_to_token(character) for character in range(start, end))
+    return next((token for token in tokens if token is not None), len(encoding))
 
 
 def _any_equal(completions: Sequence[EncodedCompletion]) -> bool:

@@ -1,4 +1,4 @@
-"""What gives way when a row is longer than `cutoff_len`: old turns, then the prompt's left end, never an answer."""
+"""Shortens the prompt of a row that is longer than `cutoff_len`: by old turns, then by tokens from the left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from palate.records import Messages
 
 
 def without_oldest_turn(prompt: Messages) -> Messages | None:
-    """The prompt without its oldest turn, or None where only the last turn is left.
+    """The prompt without its oldest turn, or None if only the last turn is left.
 
     A turn is a user message with everything up to the next user message (answers, tool calls and results). System
     messages at the beginning stay.
@@ -20,9 +20,9 @@ def without_oldest_turn(prompt: Messages) -> Messages | None:
 
 
 def cut_left(prompt_ids: npt.NDArray[np.int32], room: int, bos: int | None) -> npt.NDArray[np.int32] | None:
-    """The last tokens of a prompt that fit into `room` tokens, after its BOS if it begins with that.
+    """The last tokens of a prompt that fit into `room` tokens, after its BOS if it begins with one.
 
-    Returns None where not even one token of the prompt itself would be left.
+    Returns None if no token of the prompt itself would be left.
     """
     keeps_bos = bos is not None and len(prompt_ids) > 0 and prompt_ids[0] == bos
     tail = room - int(keeps_bos)

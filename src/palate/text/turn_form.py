@@ -1,4 +1,4 @@
-"""How a chat template wants what a turn has beside its text: templates differ in tool calls and reasoning."""
+"""How a chat template reads tool calls and reasoning: templates differ in both."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 
 @dataclass(frozen=True, slots=True)
 class TurnForm:
-    """What a template is given for a turn that is more than role and content.
+    """The form of turns with tool calls or reasoning that a template reads.
 
     Attributes:
-        arguments_as_text: whether tool calls have their arguments as JSON text. Most templates want an object.
-        reasoning: the key that holds the reasoning.
+        arguments_as_text: whether the arguments of a tool call are JSON text; most templates read an object.
+        reasoning: the key of the reasoning.
     """
 
     arguments_as_text: bool = False
     reasoning: str = "reasoning_content"
 
     def write(self, message: Message) -> dict[str, Any]:
-        """The message as the template reads it."""
+        """The message as a dict for the template."""
         turn = as_turn(message, arguments_as_text=self.arguments_as_text)
         if "reasoning_content" in turn:
             turn[self.reasoning] = turn.pop("reasoning_content")
@@ -43,11 +43,11 @@ _PROBE = (
 
 
 def find_turn_form(source: str, render: Callable[[Sequence[Mapping[str, Any]]], str]) -> TurnForm:
-    """The form of a template, found by rendering a conversation with a tool call in each.
+    """The form that a template reads, found by rendering a tool call in each form.
 
     Args:
-        source: its Jinja text, which says what it calls the reasoning.
-        render: turns as text.
+        source: the template's Jinja text, which shows its key of the reasoning.
+        render: renders turns.
     """
     reasoning = next((key for key in _REASONING_KEYS if _reads(source, key)), _REASONING_KEYS[0])
     for form in (TurnForm(False, reasoning), TurnForm(True, reasoning)):

@@ -1,4 +1,4 @@
-"""When things run: metrics at each step's end, signals, and what the terminal shows."""
+"""Callbacks: metrics of each step, early stopping, signals, and the lines on the terminal."""
 
 from __future__ import annotations
 
@@ -12,91 +12,105 @@ from types import FrameType
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from palate.errors import BatchStop, Interrupted
 from palate.progress import Pass, clock, console
+from palate.training.trainer import PalateTrainer
 
 
-class StepMetrics(TrainerCallback):  # type: ignore[misc]
-    """Computes the step's metrics before anything logs, evaluates or saves; trackers get the last step's always."""
+class MetricsLog(TrainerCallback):  # type: ignore[misc]
+    """Computes each step's metrics before anything reads them, and writes rows to metrics.jsonl, with the same names.
 
-    def __init__(self, finish_step: Callable[[], Mapping[str, float]]) -> None:
-        self._finish_step = finish_step
+    Trackers always get the last step's metrics.
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args
-        self._finish_step()
+    Args:
+        trainer: its metrics are written.
+        write: takes a row; None on all but the main process.
+    """
+
+    def __init__(self, trainer: PalateTrainer, write: Callable[[dict[str, Any]], None] | None) -> None:
+        self._trainer = trainer
+        self._write = write
+
+    def on_step_end(self, _args: object, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        metrics = self._trainer.finish_step()
+        if self._write is not None:
+            self._write({"step": state.global_step, "split": "train", "epoch": state.epoch, **metrics})
         # transformers logs every `logging_steps` steps, and would leave out a last step in between. A run may also end
         # at any evaluation (early stopping, health).
         last = state.global_step >= state.max_steps or control.should_training_stop
         control.should_log = control.should_log or control.should_evaluate or last
 
-
-class EvaluationLog(TrainerCallback):  # type: ignore[misc]
-    """Each evaluation as a row of metrics.jsonl, under the names that training uses.
-
-    Args:
-        write: takes the row.
-        facts: of the evaluation that was just made: its numbers of rows and prompts, and standard errors.
-    """
-
-    def __init__(
-        self, write: Callable[[dict[str, Any]], None], facts: Callable[[], Mapping[str, float]] = dict
-    ) -> None:
-        self._write = write
-        self._facts = facts
-
     def on_evaluate(
         self,
-        args: TrainingArguments,
+        _args: object,
         state: TrainerState,
-        control: TrainerControl,
+        _control: object,
         metrics: Mapping[str, float] | None = None,
         **_: Any,
     ) -> None:
-        del args, control
-        values = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items() if name != "epoch"}
-        self._write({"step": state.global_step, "split": "eval", "epoch": state.epoch, **values, **self._facts()})
+        if self._write is not None:
+            means = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items() if name != "epoch"}
+            row = {"step": state.global_step, "split": "eval", "epoch": state.epoch}
+            self._write({**row, **means, **self._trainer.evaluated})
 
 
 class MissedEvaluation(TrainerCallback):  # type: ignore[misc]
-    """Before the first step of a resumed run: what its checkpoint lacks. Comes after all other callbacks."""
+    """Makes the evaluation that the checkpoint of a resumed run lacks; must be the last callback."""
 
     def __init__(self, make_up: Callable[[], None]) -> None:
         self._make_up = make_up
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state
+    def on_train_begin(self, _args: object, _state: object, control: TrainerControl, **_: Any) -> None:
         if not control.should_training_stop:
             self._make_up()
 
 
-class StopOnSigns(TrainerCallback):  # type: ignore[misc]
-    """Ends the run after an evaluation that showed something wrong, where the config wants that."""
+class StopEarly(EarlyStoppingCallback):  # type: ignore[misc]
+    """Stops after `patience` evaluations without a better one, with or without a checkpoint.
 
-    def __init__(self, must_stop: Callable[[], bool]) -> None:
-        self._must_stop = must_stop
+    transformers' own forgets the count on resume, and compares with the best checkpoint instead of the best evaluation.
+    Here a resumed run counts again, from the evaluations that its checkpoint knows; if these end it, it makes no step.
+    """
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state
-        control.should_training_stop = control.should_training_stop or self._must_stop()
+    def __init__(self, patience: int) -> None:
+        super().__init__(patience)
+        self.early_stopping_patience_counter: int = 0
+        self._best: float | None = None
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """A run that is resumed from the checkpoint at which it was to end makes no further step."""
-        del args, state
-        control.should_training_stop = control.should_training_stop or self._must_stop()
+    def check_metric_value(
+        self, args: TrainingArguments, _state: object, _control: object, metric_value: float
+    ) -> None:
+        better = self._best is None or (
+            metric_value > self._best if args.greater_is_better else metric_value < self._best
+        )
+        if better:
+            self._best = metric_value
+        self.early_stopping_patience_counter = 0 if better else self.early_stopping_patience_counter + 1
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        name = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
+        self._best, self.early_stopping_patience_counter = None, 0
+        for row in state.log_history:
+            if name in row:
+                self.check_metric_value(args, state, control, float(row[name]))
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
 
 
 class StopOnSignal(TrainerCallback):  # type: ignore[misc]
-    """The first Ctrl-C or SIGTERM stops the run within a batch, resumable; a second one stops at once.
+    """The first Ctrl-C or SIGTERM stops the run after a batch, so that it can be resumed; a second one stops at once.
 
-    Between two batches of a step, and in the passes before the first step and after the last one, `BatchStop` is
-    raised. An evaluation among the steps is finished first. Several processes agree on the flag at each step's end, so
-    that they stop at the same step whichever of them got the signal.
+    `BatchStop` is raised between two batches of a step, and in the passes before the first and after the last step. An
+    evaluation between steps is finished first. Several processes agree on the flag at the end of each step, so that
+    all stop at the same step.
 
     Attributes:
-        stopped_by: the signal's number once the run stops for it at a step's end, else 0.
+        stopped_by: number of the signal that stopped the run at the end of a step, else 0.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -108,7 +122,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         self.stopped_by = 0
 
     def install(self) -> None:
-        """Take the signals over, until `restore`."""
+        """Handle the signals until `restore`."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._catch)
@@ -128,17 +142,15 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         """Called between two batches of a step.
 
         Raises:
-            BatchStop: a signal was caught, and no other process would wait for this one.
+            BatchStop: a signal was caught, and no other process waits for this one.
         """
         if self._caught and not self._several:
             raise BatchStop(self._caught)
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state, control
+    def on_train_begin(self, _args: object, _state: object, _control: object, **_: Any) -> None:
         self._in_steps = True
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state, control
+    def on_train_end(self, _args: object, _state: object, _control: object, **_: Any) -> None:
         self._in_steps = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -147,9 +159,8 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             control.should_evaluate = False
             control.should_log = True
 
-    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """transformers calls it wherever a run stops, also within an epoch."""
-        del args
+    def on_epoch_end(self, _args: object, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """transformers also calls it when a run stops within an epoch."""
         if self.stopped_by and state.global_step < state.max_steps:
             control.should_evaluate = control.should_save = False
 
@@ -165,19 +176,19 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
             caught = int(flag)
         if caught:
             self.stopped_by = caught
-            # After the last step there is nothing to stop: it is evaluated and saved as in any run.
+            # A run at its last step is evaluated and saved as usual.
             control.should_save = control.should_save or state.global_step < state.max_steps
             control.should_training_stop = True
 
     def restore(self) -> None:
-        """Give the signals back to whoever had them."""
+        """Restore the earlier handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
 
 
 class TerminalProgress(TrainerCallback):  # type: ignore[misc]
-    """A bar with the time left on stderr, and a line of numbers at each log; plain lines where there is no terminal."""
+    """A progress bar and a line of metrics at each log, on stderr; without a terminal only lines."""
 
     _shown = ("loss", "reward", "kl", "rewards/accuracies", "rewards/margins", "grad_norm", "learning_rate")
     _short: Mapping[str, str] = {"rewards/accuracies": "accuracy", "rewards/margins": "margin", "learning_rate": "lr"}
@@ -185,27 +196,24 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
     def __init__(self) -> None:
         self._pass: Pass | None = None
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, control
-        # The time left is reckoned from the steps of this process: a resumed run has made the others earlier.
+    def on_train_begin(self, _args: object, state: TrainerState, _control: object, **_: Any) -> None:
+        # The time left is estimated from the steps of this process, not from those before a resume.
         self._started, self._begun_at = time.monotonic(), state.global_step
         if console.is_terminal:
             self._pass = Pass("training", state.max_steps, done=state.global_step)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, control
+    def on_step_end(self, _args: object, state: TrainerState, _control: object, **_: Any) -> None:
         if self._pass is not None:
             self._pass.reach(state.global_step)
 
     def on_log(
         self,
-        args: TrainingArguments,
+        _args: object,
         state: TrainerState,
-        control: TrainerControl,
+        _control: object,
         logs: Mapping[str, float] | None = None,
         **_: Any,
     ) -> None:
-        del args, control
         if not state.is_world_process_zero or not logs or "train_runtime" in logs:
             return
         prefix = "eval_" if "eval_loss" in logs else ""
@@ -229,13 +237,12 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
         return f"left {clock((time.monotonic() - self._started) / made * (state.max_steps - state.global_step))}"
 
     def close(self) -> None:
-        """Leave the terminal as it was, however the run ended."""
+        """Remove the bar."""
         if self._pass is not None:
             self._pass.close()
             self._pass = None
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        del args, state, control
+    def on_train_end(self, _args: object, _state: object, _control: object, **_: Any) -> None:
         self.close()
 
 

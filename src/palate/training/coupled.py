@@ -1,9 +1,9 @@
-"""Objectives that compare the groups of a step with each other: it is scored first, then each batch goes backward.
+"""Objectives that compare the groups of a step with each other: score the whole step first, then go backward.
 
-Such a loss is a function of the log-probabilities of the whole step, all micro-batches, accumulation batches and ranks
-(aot sorts them, kto and bco average them). So they are computed once without gradient and gathered, the loss and
-dL/dlogp are taken on the gathered values, and each micro-batch then backs Σ logp · stopgrad(dL/dlogp). The result is
-the exact gradient of the step's loss, however the step is split.
+Such a loss is a function of the log-probabilities of the whole step: all micro-batches, accumulation batches and ranks
+(aot sorts them, kto and bco average them). They are computed once without gradient and gathered. The loss and dL/dlogp
+are computed on the gathered values, and each micro-batch then back-propagates Σ logp · stopgrad(dL/dlogp). That is the
+exact gradient of the step's loss for any split of the step.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from palate.training.parts import Part, gathered
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """One forward pass to back.
+    """One forward and backward pass.
 
     Attributes:
-        batch: what to score again, with gradient.
+        batch: scored again, with gradient.
         gradient: float32 [M], d(the step's mean loss)/dlogp of its trained tokens.
     """
 
@@ -44,7 +44,7 @@ class CoupledBatch:
         groups: in the order of `output` and `weights`.
         output: losses and metrics of the groups; 0 and NaN for those of weight 0.
         weights: float32 [G].
-        passes: what to back; never empty, because ranks go backward together.
+        passes: never empty, because ranks go backward together.
     """
 
     groups: tuple[EncodedGroup, ...]
@@ -53,42 +53,35 @@ class CoupledBatch:
     passes: list[Backward]
 
 
+@dataclass(frozen=True, slots=True)
 class CoupledLoss:
-    """Takes a method's loss over all groups of a step, or of an evaluation.
+    """A method's loss over all groups of a step, or of an evaluation.
 
-    Args:
+    Attributes:
         method: with `couples_batch`.
         forward: the policy's token log-probabilities of a batch.
-        reference: None where the method needs none.
+        reference: None if the method needs none.
         split: groups into batches within the token budget.
         device: of this rank.
     """
 
-    def __init__(
-        self,
-        method: Method[Logps],
-        forward: Callable[[nn.Module, Batch], TokenLogps],
-        reference: Reference | None,
-        split: Callable[[Sequence[EncodedGroup]], list[Batch]],
-        device: torch.device,
-    ) -> None:
-        self._method = method
-        self._forward = forward
-        self._reference = reference
-        self._split = split
-        self._device = device
+    method: Method[Logps]
+    forward: Callable[[nn.Module, Batch], TokenLogps]
+    reference: Reference | None
+    split: Callable[[Sequence[EncodedGroup]], list[Batch]]
+    device: torch.device
 
     def step(self, model: nn.Module, lists: Sequence[Sequence[EncodedGroup]]) -> list[CoupledBatch]:
-        """Score this rank's DataLoader batches of a step, and say what each has to back.
+        """Score this rank's DataLoader batches of a step; returns the backward passes of each.
 
         Every rank calls it at the same time.
         """
-        before = random_state(self._device)
-        batches = [[batch.to(self._device) for batch in self._split(groups)] for groups in lists]
+        before = random_state(self.device)
+        batches = [[batch.to(self.device) for batch in self.split(groups)] for groups in lists]
         part = self._scored(model, [batch for group in batches for batch in group])
-        random = random_state(self._device) != before
-        # Dropout must fall on the same places when the same batches are scored with gradient.
-        set_random_state(before, self._device)
+        random = random_state(self.device) != before
+        # The same dropout masks again when the same batches are scored with gradient.
+        set_random_state(before, self.device)
         output, gradient = self._over(part, training=True)
         pieces = iter(torch.split(gradient, [batch.target_ids.numel() for group in batches for batch in group]))
         found: list[CoupledBatch] = []
@@ -105,14 +98,14 @@ class CoupledLoss:
 
     def evaluate(self, model: nn.Module, groups: Sequence[EncodedGroup]) -> tuple[LossOutput, torch.Tensor]:
         """Losses, metrics and weights of this rank's held-out groups, over those of all ranks."""
-        part = self._scored(model, [batch.to(self._device) for batch in self._split(groups)])
+        part = self._scored(model, [batch.to(self.device) for batch in self.split(groups)])
         return self._over(part, training=False)[0], part.weights
 
     def _scored(self, model: nn.Module, batches: Sequence[Batch]) -> Part:
         with torch.no_grad():
-            policy = [self._forward(model, batch) for batch in batches]
-        reference = self._reference.logps(batches) if self._reference is not None else [None] * len(batches)
-        weights = [self._method.weights(batch) for batch in batches]
+            policy = [self.forward(model, batch) for batch in batches]
+        reference = self.reference.logps(batches) if self.reference is not None else [None] * len(batches)
+        weights = [self.method.weights(batch) for batch in batches]
         return Part.joined(map(Part.of, batches, weights, policy, reference))
 
     def _over(self, part: Part, *, training: bool) -> tuple[LossOutput, torch.Tensor]:
@@ -121,13 +114,13 @@ class CoupledLoss:
         The loss is taken over the groups of all ranks; those of weight 0 get loss 0 and no gradient.
         """
         parts, rank = gathered(part.counted())
-        whole = Part.joined(parts).to(self._device)
+        whole = Part.joined(parts).to(self.device)
         with torch.enable_grad():
             leaf = whole.logps.clone().requires_grad_()
             policy, reference = whole.policy_logps(leaf), whole.reference_logps()
             if training:
-                self._method.observe(policy.detach(), reference, whole)
-            output = self._method.loss(policy, reference, whole)
+                self.method.observe(policy.detach(), reference, whole)
+            output = self.method.loss(policy, reference, whole)
             mean = (output.loss * whole.weights).sum() / whole.weights.sum()
             [gradient] = torch.autograd.grad(mean, leaf)
         first_group = sum(len(one.groups) for one in parts[:rank])
@@ -163,19 +156,19 @@ class CoupledLoss:
             return passes
         if not kept:
             return passes[:1]
-        batches = [batch.to(self._device) for batch in self._split(kept)]
+        batches = [batch.to(self.device) for batch in self.split(kept)]
         return [Backward(batch, torch.cat([gradients[id(group)] for group in batch.groups])) for batch in batches]
 
 
 def _spread(values: torch.Tensor, where: torch.Tensor, rest: float) -> torch.Tensor:
-    """`values` at the places where `where` is true, `rest` elsewhere."""
+    """`values` where `where` is true, `rest` elsewhere."""
     full = torch.full(where.shape, rest, dtype=values.dtype, device=values.device)
     full[where] = values
     return full
 
 
 def random_state(device: torch.device) -> list[bytes]:
-    """The state of torch's generators that a step draws from."""
+    """The state of the torch generators that a step uses."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
@@ -183,12 +176,12 @@ def random_state(device: torch.device) -> list[bytes]:
 
 
 def same_random_state(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """What is drawn inside, as by every iteration over a DataLoader, moves no dropout of the steps after it."""
+    """Restores the random state afterwards: an evaluation, even a DataLoader's iterator, changes no later dropout."""
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def set_random_state(state: Sequence[bytes], device: torch.device) -> None:
-    """Go on from what `random_state` gave."""
+    """Restore a result of `random_state`."""
     tensors = [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in state]
     torch.set_rng_state(tensors[0])
     if device.type == "cuda":

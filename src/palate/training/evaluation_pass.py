@@ -1,9 +1,8 @@
-"""One pass over the held-out rows: means over examples, their standard errors, and what health evaluates."""
+"""One pass over the held-out rows: sums for the means over examples, and the values of each row."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
 
@@ -11,90 +10,60 @@ from palate.models.reference.kinds import evaluating
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledLoss, same_random_state
-from palate.training.health.evaluation import Examination
-from palate.training.meters import HeldOutErrors, Meter
-from palate.training.methods.base import LossOutput, Method
-from palate.training.online.rollouts import Rollouts
+from palate.training.meters import HeldOutRow, Meter, held_out_rows
+from palate.training.methods.base import LossOutput
 from palate.training.scoring import Scoring
 
 
-class EvaluationPass:
-    """Evaluates a method on held-out groups.
+def evaluate_groups(
+    model: torch.nn.Module,
+    steps: Iterable[Sequence[EncodedGroup]],
+    scoring: Scoring,
+    coupled: CoupledLoss,
+    split: Callable[[Sequence[EncodedGroup]], list[Batch]],
+    device: torch.device,
+    *,
+    after_step: Callable[[], None],
+) -> tuple[Meter, list[HeldOutRow]]:
+    """The sums and rows of this process's groups; groups that are repeated to fill a batch have weight 0.
 
     Args:
-        method: the loss.
+        model: in evaluation mode.
+        steps: groups, one batch of the data loader at a time.
         scoring: the losses of a batch.
-        coupled: for a method whose loss couples all groups; the others do not use it.
-        split: groups to batches of at most the token budget.
-        device: where the model is.
+        coupled: the losses of all groups, for a method that couples them.
+        split: groups into batches of at most the token budget.
+        device: of the model.
+        after_step: called after each of `steps` that was scored.
     """
+    meter, rows = Meter(device), list[HeldOutRow]()
+    held_out: list[EncodedGroup] = []
 
-    def __init__(
-        self,
-        *,
-        method: Method[Any],
-        scoring: Scoring,
-        coupled: CoupledLoss,
-        split: Callable[[Sequence[EncodedGroup]], list[Batch]],
-        device: torch.device,
-    ) -> None:
-        self._method = method
-        self._scoring = scoring
-        self._coupled = coupled
-        self._split = split
-        self._device = device
-
-    def run(
-        self,
-        model: torch.nn.Module,
-        steps: Iterable[Sequence[EncodedGroup]],
-        examination: Examination | None,
-        after_step: Callable[[], None],
-    ) -> tuple[Meter, HeldOutErrors]:
-        """The metrics of this process's groups; groups that are repeated to fill a batch weigh 0.
-
-        Args:
-            model: in evaluation mode.
-            steps: groups, a batch of the data loader at a time.
-            examination: gets every output of a method that does not couple its groups.
-            after_step: called after each of `steps` that was scored.
-        """
-        meter, errors = Meter(self._device), HeldOutErrors()
-        held_out: list[EncodedGroup] = []
-        with torch.no_grad(), same_random_state(self._device):
-            for groups in steps:
-                if self._method.couples_batch:
-                    held_out.extend(groups)
-                    continue
-                batches = [batch.to(self._device) for batch in self._split(groups)]
-                for batch, reference in zip(batches, self._scoring.references(batches)):
-                    found = self._scoring.loss(model, batch, reference)
-                    self._add(batch.groups, found.output, found.weights, meter, errors)
-                    if examination is not None:
-                        examination.see(batch.groups, found.output)
-                after_step()
-            if held_out:
-                output, weights = self._coupled.evaluate(model, held_out)
-                in_order = [group for batch in self._split(held_out) for group in batch.groups]
-                self._add(in_order, output, weights, meter, errors)
-        return meter, errors
-
-    def metrics(self, model: torch.nn.Module, groups: Sequence[EncodedGroup], rollouts: Rollouts | None) -> list[str]:
-        """The names of what an evaluation measures, by scoring these groups; no random number is used up."""
-        with torch.no_grad(), same_random_state(self._device), evaluating(model):
-            batch = self._split(groups if rollouts is None else rollouts.held_out(groups))[0].to(self._device)
-            policy = self._method.read(self._scoring.forward(model, batch), batch)
-            # Only the names are wanted, so the policy's own values do for the reference.
-            output = self._method.loss(policy, policy if self._method.needs_reference else None, batch)
-        return sorted(self._method.summarise(dict.fromkeys(("loss", *output.metrics), 1.0)))
-
-    def _add(
-        self,
-        groups: Sequence[EncodedGroup],
-        output: LossOutput,
-        weights: torch.Tensor,
-        meter: Meter,
-        errors: HeldOutErrors,
-    ) -> None:
+    def add(groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
         meter.add({"loss": output.loss, **output.metrics}, weights)
-        errors.add(groups, *self._method.by_row(groups, output, weights))
+        rows.extend(held_out_rows(groups, *scoring.method.by_row(groups, output, weights)))
+
+    with torch.no_grad(), same_random_state(device):
+        for groups in steps:
+            if scoring.method.couples_batch:
+                held_out.extend(groups)
+                continue
+            batches = [batch.to(device) for batch in split(groups)]
+            for batch, reference in zip(batches, scoring.references(batches)):
+                found = scoring.loss(model, batch, reference)
+                add(batch.groups, found.output, found.weights)
+            after_step()
+        if held_out:
+            in_order = [group for batch in split(held_out) for group in batch.groups]
+            add(in_order, *coupled.evaluate(model, held_out))
+    return meter, rows
+
+
+def metric_names(model: torch.nn.Module, scoring: Scoring, batch: Batch) -> list[str]:
+    """The names of an evaluation's metrics, found by scoring this batch; the random state is unchanged."""
+    method = scoring.method
+    with torch.no_grad(), same_random_state(batch.input_ids.device), evaluating(model):
+        policy = method.read(scoring.forward(model, batch), batch)
+        # Only the names are needed, so the policy's values are passed in place of the reference's.
+        output = method.loss(policy, policy if method.needs_reference else None, batch)
+    return sorted(method.summarise(dict.fromkeys(("loss", *output.metrics), 1.0)))

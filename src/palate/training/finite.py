@@ -14,15 +14,15 @@ from palate.text.encode import EncodedGroup
 def check_finite(
     step: int, losses: torch.Tensor, norm: float, groups: Sequence[EncodedGroup], *, scaled: bool, has_beta: bool
 ) -> None:
-    """Refuse an update that would spoil the weights.
+    """Refuse an update that would make weights non-finite.
 
     Args:
-        step: that is being made, from 1.
+        step: number of the step, from 1.
         losses: of the step's groups, [groups].
         norm: of the gradient.
         groups: of this rank.
-        scaled: a gradient scaler (fp16) meets infinite gradients on purpose and skips such steps itself.
-        has_beta: whether the loss compares with a reference, so that `pref_beta` is a key to change.
+        scaled: whether a gradient scaler (fp16) is used, which skips steps with infinite gradients itself.
+        has_beta: whether the loss has a reference, and so a `pref_beta` to change.
 
     Raises:
         NonFiniteError: names the rows, or the gradient norm, and what to try.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from palate.stats import standard_error
 from palate.text.encode import EncodedGroup
-
-Row: TypeAlias = tuple[bytes, float, dict[str, float]]
 
 
 class Meter:
@@ -31,7 +30,7 @@ class Meter:
         Args:
             values: name → float [G]; NaN where an example has no such value. The loss is a number for every example,
                 so a NaN there stays one.
-            weights: float [G]; an example of weight 0 does not count, whatever its value.
+            weights: float [G]; an example of weight 0 does not count, even with a NaN.
         """
         zero = torch.zeros((), device=self._device, dtype=torch.float64)
         for name, value in values.items():
@@ -41,7 +40,7 @@ class Meter:
             self._weights[name] = self._weights.get(name, zero) + torch.where(counted, weights.double(), zero).sum()
 
     def merge(self, other: Meter) -> None:
-        """Add what another meter holds."""
+        """Add the sums of another meter."""
         for name, value in other._sums.items():
             zero = torch.zeros_like(value)
             self._sums[name] = self._sums.get(name, zero) + value
@@ -65,59 +64,71 @@ class Meter:
         self._weights.clear()
 
 
-class HeldOutErrors:
-    """Standard errors of an evaluation's means, from the value of each row; the rows of one prompt are one cluster."""
+@dataclass(frozen=True, slots=True)
+class HeldOutRow:
+    """One row of an evaluation.
 
-    def __init__(self) -> None:
-        self._rows: list[Row] = []
+    Attributes:
+        prompt: equal for rows with the same prompt.
+        weight: in the mean over rows.
+        values: name → value; NaN where the row has none.
+        length_difference: trained tokens of the first completion minus those of the second; None unless there are two.
+    """
 
-    def add(self, groups: Sequence[EncodedGroup], values: Mapping[str, torch.Tensor], weights: torch.Tensor) -> None:
-        """Add one value per group.
-
-        Args:
-            groups: the rows, G of them.
-            values: name → float [G]; NaN where a row has no such value.
-            weights: float [G], as in the mean; a row of weight 0 does not count.
-        """
-        columns = {name: value.detach().double().tolist() for name, value in values.items()}
-        for place, (group, weight) in enumerate(zip(groups, weights.tolist(), strict=True)):
-            if weight > 0:
-                row = {name: column[place] for name, column in columns.items()}
-                self._rows.append((group.prompt_key, weight, row))
-
-    def facts(self, gather: Callable[[list[Row]], list[Row]]) -> dict[str, float]:
-        """`rows`, `prompts` (how many differ), and `se/NAME` for each metric that two prompts or more have.
-
-        Args:
-            gather: joins the rows of all ranks.
-        """
-        rows = gather(self._rows)
-        names = dict.fromkeys(name for _, _, values in rows for name in values)
-        found: dict[str, float] = {"rows": len(rows), "prompts": len({prompt for prompt, _, _ in rows})}
-        for name in names:
-            error = _standard_error([(prompt, weight, values.get(name, math.nan)) for prompt, weight, values in rows])
-            if error is not None:
-                found[f"se/{name}"] = error
-        return found
+    prompt: bytes
+    weight: float
+    values: Mapping[str, float]
+    length_difference: int | None
 
 
-def _standard_error(rows: Sequence[tuple[bytes, float, float]]) -> float | None:
-    """Of the weighted mean m of (prompt, weight, value): √(G/(G−1) · Σ_g (Σ w·(x − m))²) / Σ w over G prompts."""
-    rows = [row for row in rows if math.isfinite(row[2])]
-    names = {prompt: number for number, prompt in enumerate(dict.fromkeys(prompt for prompt, _, _ in rows))}
-    if len(names) < 2:
+def held_out_rows(
+    groups: Sequence[EncodedGroup], values: Mapping[str, torch.Tensor], weights: torch.Tensor
+) -> list[HeldOutRow]:
+    """The rows of weight above 0.
+
+    Args:
+        groups: the rows, G of them.
+        values: name → float [G]; NaN where a row has no such value.
+        weights: float [G], as in the mean.
+    """
+    columns = {name: value.detach().double().tolist() for name, value in values.items()}
+    return [
+        HeldOutRow(
+            group.prompt_key, weight, {name: column[i] for name, column in columns.items()}, _length_difference(group)
+        )
+        for i, (group, weight) in enumerate(zip(groups, weights.tolist(), strict=True))
+        if weight > 0
+    ]
+
+
+def _length_difference(group: EncodedGroup) -> int | None:
+    if len(group.completions) != 2:
         return None
-    weights, values = (np.array([row[column] for row in rows]) for column in (1, 2))
-    total = weights.sum()
-    residuals = weights * (values - (weights @ values) / total)
-    sums = np.bincount([names[prompt] for prompt, _, _ in rows], weights=residuals)
-    return float(math.sqrt(len(sums) / (len(sums) - 1) * (sums @ sums)) / total)
+    first, second = (int(completion.trained.sum()) for completion in group.completions)
+    return first - second
 
 
-def of_all_ranks(rows: list[Row], ranks: int) -> list[Row]:
+def standard_errors(rows: Sequence[HeldOutRow]) -> dict[str, float]:
+    """`rows`, `prompts` (how many differ), and `se/NAME` of each metric's mean; rows of one prompt are one cluster.
+
+    A metric that fewer than two prompts have gets no standard error.
+    """
+    found: dict[str, float] = {"rows": len(rows), "prompts": len({row.prompt for row in rows})}
+    for name in dict.fromkeys(name for row in rows for name in row.values):
+        measured = [row for row in rows if math.isfinite(row.values.get(name, math.nan))]
+        if len({row.prompt for row in measured}) > 1:
+            values = np.array([row.values[name] for row in measured])
+            weights = np.array([row.weight for row in measured])
+            # The error of a weighted mean m is that of the plain mean of w·(x − m) / mean(w).
+            residuals = weights * (values - np.average(values, weights=weights)) / weights.mean()
+            found[f"se/{name}"] = standard_error(residuals, [row.prompt for row in measured])
+    return found
+
+
+def gather_rows(rows: list[HeldOutRow], ranks: int) -> list[HeldOutRow]:
     """The rows of every process, those of rank 0 first."""
     if ranks == 1:
         return rows
-    parts: list[list[Row]] = [[] for _ in range(ranks)]
+    parts: list[list[HeldOutRow]] = [[] for _ in range(ranks)]
     torch.distributed.all_gather_object(parts, rows)
     return [row for part in parts for row in part]

@@ -1,4 +1,4 @@
-"""The scored groups of a step, of one rank and of all of them: what a coupled loss is a function of."""
+"""The scored groups of a step, of one rank or of all ranks: the input of a coupled loss."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Part:
     """The scored groups of one or of all ranks: M trained tokens, C completions, G groups. It is `Rows` to a loss.
 
     Attributes:
-        groups: the groups, their tokens left out.
+        groups: without their tokens.
         weights: float32 [G].
         completion_of: int64 [M].
         group_of: int64 [C].
         logps: float32 [M], log π of each trained token under the policy.
-        square_sums: float32 [M], log Σ p² of the policy; empty where the method does not ask for them.
+        square_sums: float32 [M], log Σ p² of the policy; empty if the method does not need them.
         reference: float32 [M]; empty without a reference.
     """
 
@@ -45,7 +45,7 @@ class Part:
 
     @classmethod
     def of(cls, batch: Batch, weights: torch.Tensor, policy: TokenLogps, reference: TokenLogps | None) -> Part:
-        """What a scored batch leaves behind."""
+        """The part of one scored batch."""
         nothing = policy.logps.new_zeros(0, dtype=torch.float32)
         return cls(
             tuple(replace(group, prompt_ids=_NO_TOKENS, completions=()) for group in batch.groups),
@@ -59,7 +59,7 @@ class Part:
 
     @classmethod
     def joined(cls, parts: Iterable[Part]) -> Part:
-        """Several parts one after the other."""
+        """Several parts as one, in their order."""
         parts = list(parts)
         completions = np.cumsum([0, *(part.completions for part in parts)])
         groups = np.cumsum([0, *(len(part.groups) for part in parts)])
@@ -71,7 +71,7 @@ class Part:
         return cls(tuple(group for part in parts for group in part.groups), **tensors)
 
     def counted(self) -> Part:
-        """Without the groups of weight 0: a row that is repeated to even out ranks takes no part in any statistic."""
+        """Without groups of weight 0: rows that are repeated to even out ranks must not enter any statistic."""
         groups = self.weights > 0
         completions = groups[self.group_of]
         tokens = completions[self.completion_of]
@@ -86,7 +86,7 @@ class Part:
         )
 
     def policy_logps(self, token_logps: torch.Tensor) -> Logps:
-        """The policy's log-probabilities, from token values [M] in place of the part's own."""
+        """The policy's log-probabilities for these token values, [M], in place of the part's own."""
         return per_completion(TokenLogps(token_logps, self.square_sums if self.square_sums.numel() else None), self)
 
     def reference_logps(self) -> Logps | None:
@@ -99,7 +99,7 @@ class Part:
 
 
 def gathered(part: Part) -> tuple[list[Part], int]:
-    """The parts of all ranks in their order, and which of them is this one's."""
+    """The parts of all ranks in their order, and the index of this rank's."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return [part], 0
     parts: list[Part | None] = [None] * dist.get_world_size()

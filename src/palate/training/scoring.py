@@ -26,7 +26,7 @@ class BatchLoss:
     Attributes:
         output: losses and metrics, [groups].
         weights: of the groups in the mean over the step, [groups].
-        balancing: what the load-balancing term adds to Σ w·loss; 0 without one, and in evaluation.
+        balancing: the load-balancing term's part of Σ w·loss; 0 without one, and in evaluation.
     """
 
     output: LossOutput
@@ -34,53 +34,45 @@ class BatchLoss:
     balancing: torch.Tensor | float
 
 
+@dataclass(frozen=True, slots=True)
 class Scoring:
     """Scores batches with the policy and its reference.
 
-    Args:
+    Attributes:
         method: the loss.
-        reference: None where the method needs none.
-        trunk: what frozen bottom layers computed, or None.
+        reference: None if the method needs none, or scores with it elsewhere.
+        trunk: a cache of frozen bottom layers' outputs, or None.
         balance: the load-balancing term of a mixture of experts, or None.
         noise: on the embeddings in training passes, or None.
     """
 
-    def __init__(
-        self,
-        method: Method[Any],
-        reference: Reference | None,
-        *,
-        trunk: TrunkCache | None,
-        balance: RouterBalance | None,
-        noise: EmbeddingNoise | None,
-    ) -> None:
-        self._method = method
-        self._reference = reference
-        self._trunk = trunk
-        self._balance = balance
-        self._noise = noise
+    method: Method[Any]
+    reference: Reference | None
+    trunk: TrunkCache | None
+    balance: RouterBalance | None
+    noise: EmbeddingNoise | None
 
     def forward(self, model: torch.nn.Module, batch: Batch) -> Any:
-        """The model's output on a batch, with the log-probabilities of its trained tokens."""
-        inputs = self._method.inputs(batch)
-        if self._balance is not None and torch.is_grad_enabled():
+        """The model's output on a batch, with the log-probabilities of its trained tokens, [M]."""
+        inputs = self.method.inputs(batch)
+        if self.balance is not None and torch.is_grad_enabled():
             inputs = {**inputs, "routers": True}
-        noise = self._noise if model.training else None
+        noise = self.noise if model.training else None
         with noise.on(batch) if noise is not None else contextlib.nullcontext():
-            return score(functools.partial(model, **inputs), batch, self._trunk)
+            return score(functools.partial(model, **inputs), batch, self.trunk)
 
     def references(self, batches: Sequence[Batch]) -> list[Logps | None]:
         """The reference's log-probabilities of each batch; None without a reference."""
-        if self._reference is None:
+        if self.reference is None:
             return [None] * len(batches)
-        return [per_completion(tokens, batch) for tokens, batch in zip(self._reference.logps(batches), batches)]
+        return [per_completion(tokens, batch) for tokens, batch in zip(self.reference.logps(batches), batches)]
 
     def loss(self, model: torch.nn.Module, batch: Batch, reference: Logps | None) -> BatchLoss:
         """Losses and weights of a batch's groups, and what training adds to Σ w·loss."""
         scored = self.forward(model, batch)
-        output = self._method.loss(self._method.read(scored, batch), reference, batch)
-        weights = self._method.weights(batch)
-        # A repeated row must not count even where its loss is not finite.
+        output = self.method.loss(self.method.read(scored, batch), reference, batch)
+        weights = self.method.weights(batch)
+        # A repeated row of weight 0 must not count even if its loss is not finite.
         loss = torch.where(weights > 0, output.loss, torch.zeros_like(output.loss))
         balancing, metrics = self.balancing(scored, batch, weights)
         return BatchLoss(LossOutput(loss, {**output.metrics, **metrics}), weights, balancing)
@@ -88,8 +80,8 @@ class Scoring:
     def balancing(
         self, scored: Any, batch: Batch, weights: torch.Tensor
     ) -> tuple[torch.Tensor | float, dict[str, torch.Tensor]]:
-        """What the load-balancing term adds to Σ w·loss of a batch that is trained on, and its metric, [groups]."""
-        if self._balance is None or scored.router_logits is None:
+        """The load-balancing term's part of Σ w·loss, scalar, and its metric, [groups]; only in training passes."""
+        if self.balance is None or scored.router_logits is None:
             return 0.0, {}
-        uneven = self._balance.loss(scored.router_logits, batch)
-        return self._balance.coefficient * (uneven * weights).sum(), {"aux_loss": uneven.detach()}
+        uneven = self.balance.loss(scored.router_logits, batch)
+        return self.balance.coefficient * (uneven * weights).sum(), {"aux_loss": uneven.detach()}

@@ -1,7 +1,7 @@
 """From an optimiser step's groups to packed micro-batches, and from a dataset to the order of steps.
 
-A step is defined by the config (batch size × accumulation × ranks), never by memory: the token budget only splits the
-step's groups into forward passes.
+The config (batch size × accumulation × ranks) defines a step, never the memory: the token budget only splits the step's
+groups into forward passes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from palate.text.encode import EncodedGroup
 class Groups(Dataset[EncodedGroup]):
     """Encoded groups, and after the last one any number of weight-0 repeats that even out ranks.
 
-    Index n + i is group i mod n with weight 0: it is computed, so that every rank takes part in every step, and counts
-    nowhere.
+    Index n + i is group i mod n with weight 0: it is computed, so that every rank takes part in every step, but does
+    not count in any mean.
     """
 
     def __init__(self, groups: Sequence[EncodedGroup]) -> None:
@@ -44,7 +44,7 @@ class StepOrder(Sampler[int]):
         rows: number of groups.
         multiple: rows of one DataLoader batch over all ranks; the order's length is a multiple of it.
         seed: of the permutations; None keeps the order of the dataset.
-        repeats: how often each `multiple` rows come, one time after the other, before the next.
+        repeats: how often each block of `multiple` rows comes in a row.
     """
 
     def __init__(self, rows: int, multiple: int, seed: int | None, *, repeats: int = 1) -> None:
@@ -73,7 +73,7 @@ class StepOrder(Sampler[int]):
 
 
 def order_of(dataloader: Any) -> StepOrder:
-    """The StepOrder under whatever accelerate wrapped around it."""
+    """The StepOrder inside accelerate's wrappers."""
     batch_sampler = dataloader.batch_sampler
     while not isinstance(getattr(batch_sampler, "sampler", None), StepOrder):
         batch_sampler = batch_sampler.batch_sampler

@@ -1,8 +1,9 @@
-"""The trainer of every method: groups in, an exact weighted mean over the global step, and nothing about any method.
+"""The trainer of every method; it knows nothing about any of them.
 
-What transformers' Trainer keeps: the loop, optimisers, schedules, clipping, accumulation, accelerate, trackers. What
-is different: a step's groups are split into packed micro-batches by token budget, the loss is Σ w·loss / Σ w over the
-whole step and all ranks, metrics are means over examples, and a checkpoint counts only once it is sealed.
+transformers' Trainer does the loop, optimisers, schedules, clipping, accumulation, accelerate and trackers. Changed
+here: a step's groups are split into packed micro-batches by token budget, the loss is Σ w·loss / Σ w over the whole
+step and all ranks, metrics are means over examples, and a checkpoint is valid only once it is sealed. Which private
+methods that takes: docs/decisions/0005-trainer-overrides.md.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader
@@ -19,45 +20,54 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from palate.errors import TrainingError
-from palate.models.reference.kinds import Reference
 from palate.progress import Pass, progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.checkpoints.write import CheckpointTrainer
-from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, set_random_state
-from palate.training.evaluation_pass import EvaluationPass
+from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, same_random_state, set_random_state
+from palate.training.evaluation_pass import evaluate_groups, metric_names
 from palate.training.finite import check_finite
-from palate.training.health.evaluation import Examination
-from palate.training.meters import Meter, of_all_ranks
-from palate.training.methods.base import LossOutput, Method
+from palate.training.meters import HeldOutRow, Meter, gather_rows, standard_errors
+from palate.training.methods.base import LossOutput
 from palate.training.online.rollouts import Rollouts, Sampler
 from palate.training.scoring import Scoring
 from palate.training.steps import Groups, StepOrder, order_of
 
-# Seconds after which the progress of a step or an evaluation gets a bar of its own.
+# Seconds after which a step or an evaluation shows a progress bar.
 _SLOW_STEP = 5.0
+
+
+class EvaluationCheck(Protocol):
+    """What the trainer calls at an evaluation; `training.health` implements it.
+
+    Attributes:
+        must_stop: whether the last evaluation ends the run; its checkpoint is not the best one then.
+    """
+
+    must_stop: bool
+
+    def measure(self, rows: Sequence[HeldOutRow]) -> dict[str, float]:
+        """Metrics to add to those of an evaluation with these rows, of all ranks."""
+        ...
 
 
 class PalateTrainer(CheckpointTrainer):
     """Trains any `Method` on encoded groups.
 
     Args:
-        model: a causal LM with the scoring forward (`models.score.install`), maybe under PEFT.
-        method: the loss.
-        reference: None where the method needs none.
-        train_groups: what is trained on.
-        eval_groups: what is evaluated on, or None.
-        split: groups to batches of at most the token budget.
-        scoring: of a batch, with the method and the reference.
-        sampler: answers the prompts of each step before it is made, for online methods; these compare with the
-            reference themselves.
-        on_step: called after every optimiser step with the step's metrics, on every rank.
+        model: a causal LM with the scoring forward (`models.score.install`), with or without PEFT.
+        train_groups: trained on.
+        eval_groups: evaluated on, or None.
+        split: groups into batches of at most the token budget.
+        scoring: losses of a batch, with the method and the reference.
+        sampler: for online methods: answers the prompts of each step, and scores with the reference.
         between_batches: called between two batches of a step; may raise `BatchStop`.
         args: transformers' arguments, with `logging_nan_inf_filter` off.
 
     Attributes:
-        examination: sees every evaluation, or None.
+        health: adds metrics to evaluations and may end the run at one; None where nothing is checked.
         step_groups: the groups of this rank's last step.
+        step_metrics: of the last step, over all ranks.
         evaluated: the numbers of rows and prompts of the latest evaluation and the standard errors of its means.
     """
 
@@ -65,28 +75,23 @@ class PalateTrainer(CheckpointTrainer):
         self,
         *,
         model: torch.nn.Module,
-        method: Method[Any],
-        reference: Reference | None,
         train_groups: Sequence[EncodedGroup],
         eval_groups: Sequence[EncodedGroup] | None,
         split: Callable[[Sequence[EncodedGroup]], list[Batch]],
         scoring: Scoring,
         sampler: Sampler | None = None,
-        on_step: Callable[[int, dict[str, float]], None],
         between_batches: Callable[[], None] = lambda: None,
         args: TrainingArguments,
         **kwargs: Any,
     ) -> None:
-        self.method = method
-        self.reference = reference
+        self.method = scoring.method
         self.split = split
         self._scoring = scoring
-        self.examination: Examination | None = None
+        self.health: EvaluationCheck | None = None
+        self.step_metrics: dict[str, float] = {}
         self.evaluated: dict[str, float] = {}
         self.rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
-        self._on_step = on_step
         self._between_batches = between_batches
-        self._due_at_resume = (False, False)
         self._before_step: tuple[list[bytes], dict[str, float]] | None = None
         self._step_pass: Pass | None = None
         self.step_groups: list[EncodedGroup] = []
@@ -103,14 +108,9 @@ class PalateTrainer(CheckpointTrainer):
             eval_dataset=Groups(eval_groups) if eval_groups else None,
             **kwargs,
         )
-        self._coupled = CoupledLoss(method, self._scoring.forward, reference, self.split, self.args.device)
-        self._evaluation = EvaluationPass(
-            method=method,
-            scoring=self._scoring,
-            coupled=self._coupled,
-            split=self.split,
-            device=self.args.device,
-        )
+        # `training_step` divides by Σ w of the step. Older transformers also make accelerate divide by this number.
+        self.accelerator.gradient_accumulation_steps = 1
+        self._coupled = CoupledLoss(self.method, scoring.forward, scoring.reference, self.split, self.args.device)
         self._step_meter = Meter(self.args.device)
         self._log_meter = Meter(self.args.device)
 
@@ -130,65 +130,31 @@ class PalateTrainer(CheckpointTrainer):
         return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
 
     def _order(self, rows: int, batch: int, seed: int | None) -> StepOrder:
-        # One process needs no filling: its last batch is simply shorter.
+        # With one process the last batch may be shorter, so nothing is repeated.
         multiple = batch * self.args.world_size if self.args.world_size > 1 else 1
         return StepOrder(rows, multiple, seed)
 
     def groups_of_run(self) -> list[EncodedGroup]:
-        """The training groups that the run will meet: all, or the first of the order where max_steps ends it sooner."""
+        """The training groups that the run will use: all, or those of the first `max_steps` steps."""
         groups = self.train_dataset.groups
         wanted = self.args.max_steps * self._rows_of_step() if self.args.max_steps > 0 else len(groups)
         if wanted >= len(groups):
             return list(groups)
         return [groups[index] for index in list(self._get_train_sampler())[:wanted]]
 
-    def _init_training_state(self, max_steps: int, *args: Any) -> tuple[int, int]:
-        found: tuple[int, int] = super()._init_training_state(max_steps, *args)
-        self._due_at_resume = self._due_but_missed(steps_in_epoch=args[0])
-        # A checkpoint brings the intervals that it was written with; those of the config hold.
-        self.state.compute_steps(self.args, max_steps)
-        return found
-
-    def _due_but_missed(self, *, steps_in_epoch: int) -> tuple[bool, bool]:
-        """Whether an evaluation was due at the checkpoint's step and not made, and whether a checkpoint was due too.
-
-        By the intervals that the checkpoint was written with: a signal stops a run before the evaluation.
-        """
-        state, step = self.state, self.state.global_step
-        ends_epoch = step % steps_in_epoch == 0
-        evaluates = {"steps": step % max(state.eval_steps, 1) == 0, "epoch": ends_epoch}
-        saves = {"steps": step % max(state.save_steps, 1) == 0 or step == state.max_steps, "epoch": ends_epoch}
-        made = any("eval_loss" in row and row["step"] == step for row in state.log_history)
-        missed = step > 0 and not made and evaluates.get(self.args.eval_strategy, False)
-        return missed, missed and saves.get(self.args.save_strategy, False)
-
-    def make_up_evaluation(self, checkpoint: str) -> None:
-        """Before a resumed run's first step: the evaluation that its checkpoint lacks, which may be the best one."""
-        missed, save = self._due_at_resume
-        if not missed:
-            return
-        self._load_rng_state(checkpoint)
-        self.control.should_save = save
-        values = self._evaluate(None, None)
-        self._determine_best_metric(values, None)
-        if self.control.should_save:
-            self._save_checkpoint(self.model, None)
-            self.control.should_save = False
-
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if self.control.should_training_stop:  # decided before the run was interrupted and resumed
+        # A resumed Trainer would make one more step after the last one, or after the evaluation that ended the run.
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
             return
-        if self.state.global_step >= self.state.max_steps:
-            return  # killed behind its last step: a resumed Trainer would make one more
         sampler = order_of(kwargs["train_dataloader"])
         sampler.set_epoch(kwargs["epoch"])
-        with self._step_scope:  # nothing else closes it where a step raises
+        with self._step_scope:  # closes it when a step raises
             super()._run_epoch(*args, **kwargs)
 
     # ---- one step
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
-        """The step's lists of groups, answered where the method samples, and what its loss is divided by."""
+        """The step's lists of groups, with sampled answers for online methods, and what its loss is divided by."""
         self._before_step = random_state(device), self.method.state()
         if self.rollouts is None:
             found: tuple[list[Any], Any] = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -197,7 +163,7 @@ class PalateTrainer(CheckpointTrainer):
         return lists, self._get_num_items_in_batch(lists, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
-        """Σ w over the step's groups on all ranks: what the step's loss is divided by."""
+        """Σ w over the step's groups on all ranks, scalar: what the step's loss is divided by."""
         self._begin_step(batch_samples)
         total = sum(self.method.weight(group) for groups in batch_samples for group in groups)
         return self.sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
@@ -212,7 +178,7 @@ class PalateTrainer(CheckpointTrainer):
         )
 
     def abandon_step(self) -> None:
-        """Undo what a step that was broken off between two batches has changed; no weight has moved yet."""
+        """Undo a step that was interrupted between two batches; no weight has changed yet."""
         self._step_scope.close()
         self._step_meter.reset()
         self.model.zero_grad(set_to_none=True)
@@ -225,7 +191,7 @@ class PalateTrainer(CheckpointTrainer):
     def training_step(
         self, model: torch.nn.Module, inputs: list[EncodedGroup], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
-        """Score, compare, go backward, one micro-batch at a time. Returns this batch's share of the step's loss."""
+        """Forward and backward, one micro-batch at a time. Returns this batch's share of the step's loss, scalar."""
         model.train()
         assert isinstance(num_items_in_batch, torch.Tensor)
         # DDP averages gradients over ranks; the mean over the global step is a sum over them.
@@ -246,7 +212,7 @@ class PalateTrainer(CheckpointTrainer):
         return total
 
     def _coupled_step(self, model: torch.nn.Module, scale: torch.Tensor) -> torch.Tensor:
-        """The same for a loss of the whole step, which is scored when its first batch comes up."""
+        """The same for a loss of the whole step: its first batch scores all of them without gradient."""
         if not self._step_scored:
             self._step_scored.extend(self._coupled.step(model, self._step_lists))
         step = self._step_scored.popleft()
@@ -262,7 +228,7 @@ class PalateTrainer(CheckpointTrainer):
         return (step.output.loss * step.weights).sum() * scale
 
     def _sync_at(self, model: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Ranks exchange gradients in a batch's last pass only."""
+        """Ranks exchange gradients only in the last pass of a batch."""
         return contextlib.nullcontext() if last else self.accelerator.no_sync(model)
 
     def _record(self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
@@ -274,7 +240,7 @@ class PalateTrainer(CheckpointTrainer):
         self._step_meter.add({"loss": losses, **output.metrics}, weights)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
-        """The last look before the optimiser: raise on what is not finite, while the weights are still good."""
+        """Raise if a loss or the norm is not finite: the last call before the optimiser changes the weights."""
         self._step_scope.close()
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         value = norm.item() if isinstance(norm, torch.Tensor) else float(norm)
@@ -284,32 +250,32 @@ class PalateTrainer(CheckpointTrainer):
             value,
             self.step_groups,
             scaled=self.accelerator.scaler is not None,
-            has_beta=self.reference is not None,
+            has_beta=self._scoring.reference is not None,
         )
         self._grad_norm = value
-        # The rate of this very update; the schedule has moved on by the time the step is reported.
+        # The rate of this update: the schedule advances before the step is reported.
         self._step_learning_rate = float(self._get_learning_rate())
         return norm
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Not estimated: transformers' formula counts padded tokens through every parameter."""
+        """Not estimated: transformers' formula needs padded tensors and counts every parameter."""
         del inputs
         return 0
 
     # ---- metrics
 
     def finish_step(self) -> dict[str, float]:
-        """The metrics of the optimiser step that just ended, over all ranks; called by `callbacks.StepMetrics`."""
+        """The metrics of the step that just ended, over all ranks; called once, by `callbacks.MetricsLog`."""
         self._before_step = None
         metrics = self._means(self._step_meter)
         metrics |= {"grad_norm": self._grad_norm, "learning_rate": self._step_learning_rate}
         self._log_meter.merge(self._step_meter)
         self._step_meter.reset()
-        self._on_step(self.state.global_step, metrics)
+        self.step_metrics = metrics
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Training lines carry the means over all examples since the last line."""
+        """Add the means over all examples since the last line to training lines."""
         if "loss" in logs:
             logs |= self._means(self._log_meter)
             self._log_meter.reset()
@@ -332,23 +298,27 @@ class PalateTrainer(CheckpointTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Means over examples, never over batches; repeated rows weigh 0."""
+        """Means over examples, not over batches; repeated rows have weight 0."""
         del description, prediction_loss_only, ignore_keys
         prepared = bool(self.accelerator._models)
         model = self.model_wrapped if prepared else self.accelerator.prepare_model(self.model, evaluation_mode=True)
         model.eval()
         rows = len(dataloader.dataset)  # type: ignore[arg-type]
         with progress("evaluation", rows, delay=_SLOW_STEP) as scored:
-            meter, errors = self._evaluation.run(
+            meter, own = evaluate_groups(
                 model,
                 self._held_out_steps(dataloader, scored),
-                self.examination,
-                lambda: self.callback_handler.on_prediction_step(self.args, self.state, self.control),
+                self._scoring,
+                self._coupled,
+                self.split,
+                self.args.device,
+                after_step=lambda: self.callback_handler.on_prediction_step(self.args, self.state, self.control),
             )
+        held_out = gather_rows(own, self.args.world_size)
+        self.evaluated = standard_errors(held_out)
         means = self._means(meter)
-        self.evaluated = errors.facts(lambda rows: of_all_ranks(rows, self.args.world_size))
-        if self.examination is not None:
-            means |= self.examination.report(means)
+        if self.health is not None:
+            means |= self.health.measure(held_out)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
 
@@ -359,14 +329,16 @@ class PalateTrainer(CheckpointTrainer):
             yield answered
 
     def evaluation_metrics(self) -> list[str]:
-        """The names of what an evaluation measures, by scoring one held-out group; nothing random is used up."""
+        """The names of an evaluation's metrics, found by scoring one held-out group."""
         groups = self.eval_dataset.groups[:1]
-        return self._evaluation.metrics(self.model, groups, self.rollouts)
+        with same_random_state(self.args.device):  # online methods sample an answer
+            answered = groups if self.rollouts is None else self.rollouts.held_out(groups)
+        return metric_names(self.model, self._scoring, self.split(answered)[0].to(self.args.device))
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Whether the run's best evaluation so far is this one, and leaves a checkpoint that can be loaded at the end.
+        """Whether this evaluation is the best so far among those with a checkpoint.
 
-        One at which health ends the run is not the best, unless it is the only one.
+        The one at which health ends the run is not the best, unless it is the only one.
         """
         best = self.args.metric_for_best_model
         if f"eval_{best}" not in metrics:
@@ -374,6 +346,6 @@ class PalateTrainer(CheckpointTrainer):
             raise TrainingError(f"metric_for_best_model: no held-out row has a value of {best}; choose from {known}")
         if self.args.save_strategy != "no" and not self.control.should_save:
             return False
-        if self.examination is not None and self.examination.must_stop and self.state.best_metric is not None:
+        if self.health is not None and self.health.must_stop and self.state.best_metric is not None:
             return False
         return bool(super()._determine_best_metric(metrics, trial))

@@ -165,9 +165,12 @@ def test_augment(pairs: str, tmp_path: Path) -> None:
     ("words", "error", "says"),
     [
         (["inspect", "none.jsonl"], DataError, "none.jsonl' is not there"),
-        (["inspect", "PAIRS", "--prefer", "nicer"], UsageError, "--prefer nicer: is not one of"),
-        (["inspect", "PAIRS", "--column", "prompt"], UsageError, "--column prompt: write it as prompt=question"),
-        (["inspect", "PAIRS", "--label", "0"], UsageError, "--label 0: write it as 0=response_1"),
+        (
+            ["inspect", "PAIRS", "--column", "prompt"],
+            UsageError,
+            "--column prompt: write NAME=COLUMN, as prompt=question",
+        ),
+        (["inspect", "PAIRS", "--label", "0"], UsageError, "--label 0: write VALUE=MEANING, as 0=response_1"),
         (["inspect", "PAIRS", "--label", "0=first"], DataError, "labels is set, but no label column is read there"),
         (["convert", "PAIRS", "-o", "OUT", "--to", "xml"], UsageError, "palate does not write 'xml'"),
         (["curate", "PAIRS"], UsageError, "name a dataset and --output"),
@@ -175,8 +178,8 @@ def test_augment(pairs: str, tmp_path: Path) -> None:
         (["split", "PAIRS", "-o", "OUT", "--part", "test"], UsageError, "--part test: write NAME=SIZE"),
         (["mix", "PAIRS", "-o", "OUT", "--weight", "2"], UsageError, "--weight 2: write SOURCE=NUMBER"),
         (["mix", "PAIRS", "-o", "OUT", "--weight", "a=1", "--temperature", "2"], UsageError, "keep one of them"),
-        (["convert", "PAIRS", "-o", "PAIRS"], UsageError, "is what is read"),
-        (["inspect", "PAIRS", "--output", "PAIRS"], UsageError, "is what is read"),
+        (["convert", "PAIRS", "-o", "PAIRS"], UsageError, "is an input file"),
+        (["inspect", "PAIRS", "--output", "PAIRS"], UsageError, "is an input file"),
         (["mix", "PAIRS", "-o", "OUT", "--cap", "pairs=nan"], UsageError, "--cap pairs=nan: write SOURCE=NUMBER"),
         (["mix", "PAIRS", "-o", "OUT", "--cap", "pairs=-5"], UsageError, "--cap pairs=-5: give a whole number"),
         (["mix", "PAIRS", "-o", "OUT", "--cap", "pairs=0"], DataError, "the mixture would be empty: empty_rejected 1"),
@@ -215,7 +218,7 @@ def test_every_verb_has_help() -> None:
         ("notes.txt", "hello", "unknown type of file"),
         ("broken.jsonl", "{oops\n", "line 1: broken JSON"),
         ("numbers.jsonl", "5\n", "none of its first rows is an object"),
-        ("cut.parquet", "PAR1", "not a whole Parquet file"),
+        ("cut.parquet", "PAR1", "not a complete Parquet file"),
     ],
 )
 def test_a_wrong_file_is_one_line(tmp_path: Path, verb: str, name: str, content: str, says: str) -> None:

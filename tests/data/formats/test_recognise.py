@@ -317,11 +317,11 @@ def test_tool_calls_and_their_results(shared_data: SharedData) -> None:
 
 
 def test_safety_labels(shared_data: SharedData) -> None:
-    safer = load(shared_data, "xstest_safety_pairs.jsonl", reading=Reading(prefer="safer"))
+    safer = load(shared_data, "xstest_safety_pairs.jsonl", prefer="safer")
     assert len(safer.records) == 520
     assert safer.sources[0].dropped_by_reason == {"no_label": 456}
     assert safer.records[0].dimensions == {"helpfulness": (1.0, 0.0), "safety": (1.0, 0.0)}
-    both = load(shared_data, "pku_saferlhf_sample_32.json", reading=Reading(prefer="both"))
+    both = load(shared_data, "pku_saferlhf_sample_32.json", prefer="both")
     assert both.sources[0].dropped_by_reason == {"labels_disagree": 19}
     better = load(shared_data, "pku_saferlhf_sample_32.json").records
     opposed = [pair for pair in better if pair.dimensions == {"helpfulness": (1.0, 0.0), "safety": (0.0, 1.0)}]

@@ -86,7 +86,7 @@ def test_a_folder_with_splits_gives_one_of_them(tmp_path: Path) -> None:
     assert names(None) == ["train-00000-of-00002.jsonl", "train-00001-of-00002.jsonl"]
     assert names("test") == ["test-00000-of-00001.jsonl"]
     assert names("validation") == ["part.jsonl"]
-    with pytest.raises(DataError, match="no file of split 'dev'; its files speak of test, train, validation"):
+    with pytest.raises(DataError, match="no file of split 'dev'; splits in its file names: test, train, validation"):
         names("dev")
 
 
@@ -100,7 +100,7 @@ def test_a_saved_dataset_and_a_saved_dictionary(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no split 'dev'; it has train, test"):
         open_source(str(tmp_path / "several"), split="dev")
     next((tmp_path / "one").glob("*.arrow")).unlink()
-    with pytest.raises(DataError, match="the saved dataset is not whole"):
+    with pytest.raises(DataError, match="the saved dataset is incomplete"):
         open_source(str(tmp_path / "one"))
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 
-from palate.data.sources.readers import file_type, read_rows
+from palate.data.sources.readers import file_type, read_rows, zstd
 from palate.data.turns.cells import RowError
 from palate.errors import DataError
 
@@ -48,8 +47,8 @@ def refusal(path: Path) -> str:
         ("blank.jsonl", ("\n \n" + LINES.replace("\n", "\n\n")).encode()),
         ("open.jsonl", LINES.rstrip("\n").encode()),
         ("packed.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)),
-        ("packed.jsonl.zst", zstandard.compress(LINES.encode())),
-        ("two_frames.jsonl.zst", zstandard.compress(LINES[:50].encode()) + zstandard.compress(LINES[50:].encode())),
+        ("packed.jsonl.zst", zstd.compress(LINES.encode())),
+        ("two_frames.jsonl.zst", zstd.compress(LINES[:50].encode()) + zstd.compress(LINES[50:].encode())),
         ("lines.json", LINES.encode()),
         ("lines.ndjson", LINES.encode()),
         ("array.json", json.dumps(ROWS).encode()),
@@ -131,7 +130,7 @@ def test_a_csv_row_with_missing_cells_is_a_row_fault(tmp_path: Path) -> None:
     assert isinstance(bad, RowError)
     assert (bad.reason, bad.detail) == (
         "wrong_cell_count",
-        "1 cells under 2 columns; the delimiter is ',', quote cells that hold it",
+        "1 cells under 2 columns; the delimiter is ',', quote cells that contain it",
     )
     assert good == {"prompt": "q", "chosen": "a"}
 
@@ -157,23 +156,27 @@ def test_a_key_that_stands_twice_is_a_row_fault(tmp_path: Path) -> None:
         ("a.jsonl", '{"a": "x"}\n'.encode("utf-16"), ", line 1: not UTF-8"),
         ("a.jsonl", '{"a": ' + "[" * 100_000, ", line 1: broken JSON: nested too deep"),
         ("a.jsonl", '{"a": 1}\n{"a": ' + "9" * 5000 + "}\n", ", line 2: broken JSON: Exceeds the limit"),
-        ("a.json", '[{"a": 1},\n{"a": 2}\n{"a": 3}]', ", line 3: broken JSON: '{' stands where ',' belongs"),
-        ("a.json", '[{"a": 1},\n{"a": 2}', ", line 2: broken JSON: nothing stands where ',' belongs; the file seems"),
-        ("a.json", '[{"a": 1},\n\n{"a": ', ", line 3: broken JSON: Expecting value; the file seems to be cut off here"),
+        ("a.json", '[{"a": 1},\n{"a": 2}\n{"a": 3}]', ", line 3: broken JSON: expected ',', found '{'"),
+        ("a.json", '[{"a": 1},\n{"a": 2}', ", line 2: broken JSON: expected ',', found nothing; the file seems"),
+        (
+            "a.json",
+            '[{"a": 1},\n\n{"a": ',
+            ", line 3: broken JSON: Expecting value; the file seems to be truncated",
+        ),
         ("a.json", '[{"a": 1},\n{"a" 2},' + " " * 99 + "{}]", ", line 2: broken JSON: Expecting ':' delimiter"),
         ("a.json", '[{"a": 1}] x', ", line 1: broken JSON: something follows the array"),
         ("a.json", '{"a": 1', ", line 1: broken JSON: Expecting ',' delimiter"),
-        ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:-20], ": the compressed file is damaged or cut off"),
-        ("a.jsonl.gz", b"no gzip at all", ": the compressed file is damaged or cut off"),
-        ("a.jsonl.zst", zstandard.compress(LINES.encode() * 99)[:-9], ": the compressed file is damaged or cut off"),
-        ("a.jsonl.zst", b"no zstandard", ": the compressed file is damaged or cut off"),
+        ("a.jsonl.gz", gzip.compress(LINES.encode(), mtime=0)[:-20], ": the compressed file is damaged or truncated"),
+        ("a.jsonl.gz", b"no gzip at all", ": the compressed file is damaged or truncated"),
+        ("a.jsonl.zst", zstd.compress(LINES.encode() * 99)[:-9], ": the compressed file is damaged or truncated"),
+        ("a.jsonl.zst", b"no zstandard", ": the compressed file is damaged or truncated"),
         ("a.csv", 'prompt,chosen\na,"b', ", line 2: broken CSV: unexpected end of data"),
         ("a.csv", "a,b,a\n1,2,3\n", ": the header names the column 'a' twice"),
         ("a.csv", b"a,b\n1,\xe9\n", ", line 2: not UTF-8 (byte 0xe9 at column 3)"),
-        ("a.parquet", b"PAR1 no parquet", ": not a whole Parquet file (at its start)"),
-        ("a.arrow", b"no arrow", ": not a whole Arrow file (at its start)"),
-        ("a.parquet", b"", ": not a whole Parquet file (at its start)"),
-        ("a.arrow", b"", ": not a whole Arrow file (at its start)"),
+        ("a.parquet", b"PAR1 no parquet", ": not a complete Parquet file (at its start)"),
+        ("a.arrow", b"no arrow", ": not a complete Arrow file (at its start)"),
+        ("a.parquet", b"", ": not a complete Parquet file (at its start)"),
+        ("a.arrow", b"", ": not a complete Arrow file (at its start)"),
         ("a.xlsx", b"", ": unknown type of file; palate reads .jsonl, .json, .csv, .tsv, .parquet, .arrow"),
     ],
 )
@@ -221,7 +224,7 @@ def test_parquet_and_arrow(tmp_path: Path) -> None:
     for name in ("a.parquet", "stream.arrow"):
         whole = (tmp_path / name).read_bytes()
         cut = written(tmp_path, f"cut.{name.split('.')[1]}", whole[: len(whole) // 2])
-        assert "not a whole" in refusal(cut)
+        assert "not a complete" in refusal(cut)
 
 
 def test_file_types_by_name() -> None:

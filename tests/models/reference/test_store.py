@@ -14,7 +14,7 @@ from palate.errors import ArtifactError
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import FrozenCopy
-from palate.models.reference.store import ReferenceStore, group_key
+from palate.models.reference.store import ReferenceStore
 from palate.models.reference.stored import StoredReference, fill, verify
 from palate.text.batch import Batch, pack
 from palate.text.encode import EncodedGroup
@@ -50,7 +50,7 @@ def in_twos(groups: list[EncodedGroup]) -> list[Batch]:
 
 def test_a_key_is_content_and_nothing_else(groups: list[EncodedGroup]) -> None:
     group = groups[0]
-    assert group_key(replace(group, id="elsewhere", weight=0.5)) == group_key(group)
+    assert replace(group, id="elsewhere", weight=0.5).content_hash == group.content_hash
     completion = group.completions[0]
     changes = [
         replace(group, prompt_ids=group.prompt_ids[1:]),
@@ -59,7 +59,7 @@ def test_a_key_is_content_and_nothing_else(groups: list[EncodedGroup]) -> None:
         replace(group, completions=(replace(completion, trained=~completion.trained), *group.completions[1:])),
         replace(group, completions=(replace(completion, ids=completion.ids[::-1].copy()), *group.completions[1:])),
     ]
-    assert len({group_key(changed) for changed in [group, *changes]}) == 1 + len(changes)
+    assert len({changed.content_hash for changed in [group, *changes]}) == 1 + len(changes)
     # Where one part ends and the next begins belongs to the content.
     joined = np.append(group.prompt_ids, completion.ids[:1])
     shifted = replace(
@@ -70,7 +70,7 @@ def test_a_key_is_content_and_nothing_else(groups: list[EncodedGroup]) -> None:
             *group.completions[1:],
         ),
     )
-    assert group_key(shifted) != group_key(group)
+    assert shifted.content_hash != group.content_hash
 
 
 def test_values_outlive_order_rows_and_other_batches(
@@ -124,7 +124,7 @@ def test_values_that_are_not_the_references_are_found_by_scoring_a_sample(
     store: ReferenceStore, live: FrozenCopy, groups: list[EncodedGroup]
 ) -> None:
     verify(store, live, groups, in_twos, CPU, "fp32")
-    key = group_key(groups[0])
+    key = groups[0].content_hash
     store.put(key, store.get(key) + np.float32(0.01))
     with pytest.raises(
         ArtifactError, match=rf"differ from the reference by 0\.01 .*\(row {groups[0].id}\); delete the file"
@@ -133,7 +133,7 @@ def test_values_that_are_not_the_references_are_found_by_scoring_a_sample(
 
 
 def test_not_a_number_is_no_value(store: ReferenceStore, live: FrozenCopy, groups: list[EncodedGroup]) -> None:
-    key = group_key(groups[0])
+    key = groups[0].content_hash
     store.put(key, np.full_like(store.get(key), np.nan))
     with pytest.raises(ArtifactError, match="differ from the reference by nan"):
         verify(store, live, groups, in_twos, CPU, "fp32")
@@ -164,7 +164,7 @@ def test_the_longest_group_is_always_scored_again(
     more = [*groups * 8, *random_groups(1, seed=5, prompt=(60, 60)), *groups * 8]
     fill(store, live, more, in_twos, CPU)
     longest = max(more, key=lambda group: group.longest_row)
-    key = group_key(longest)
+    key = longest.content_hash
     store.put(key, store.get(key) + 0.5)
     with pytest.raises(ArtifactError, match=r"differ from the reference by 0\.5"):
         verify(store, live, more, in_twos, CPU, "fp32")

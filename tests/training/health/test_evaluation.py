@@ -1,4 +1,4 @@
-"""Runs that are made to fail, each seen, named and answered; and one that is stopped."""
+"""Runs with a problem, each with its finding; one that is stopped; the KL for each kind of reference."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from palate.artifacts import RunDir, read_json
-from palate.config.stages.health import HealthFields
 from palate.errors import ConfigError
 from palate.models.generation.generate import stock_attention
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import SeparateModel
 from palate.text.batch import pack
+from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.training.health import evaluation
-from palate.training.health.evaluation import Examination, Patient
+from palate.training.health.evaluation import AnswerEvaluation, length_correlation
+from palate.training.meters import held_out_rows
 from runs import WORDS, config_file, distance, metrics, palate, run, run_json, values, write_rows
 from tiny import VOCABULARY, save_tiny, tiny_model
 
@@ -44,8 +46,8 @@ def rows(kind: str, count: int = 48) -> list[dict[str, str]]:
     return found
 
 
-def examined(model: Path, folder: Path, kind: str = "shuffled", **changed: Any) -> list[str]:
-    """The names of what a run's evaluations saw."""
+def health_of(model: Path, folder: Path, kind: str = "shuffled", **changed: Any) -> list[str]:
+    """The names of a run's findings."""
     folder.mkdir(parents=True, exist_ok=True)
     keys = {
         "dataset": str(write_rows(folder / "rows.jsonl", rows(kind))),
@@ -61,7 +63,7 @@ def examined(model: Path, folder: Path, kind: str = "shuffled", **changed: Any) 
 
 
 def test_a_huge_learning_rate_degrades_the_answers(model: Path, tmp_path: Path) -> None:
-    names = examined(model, tmp_path, learning_rate=0.3, max_steps=8, num_train_epochs=9)
+    names = health_of(model, tmp_path, learning_rate=0.3, max_steps=8, num_train_epochs=9)
     assert "far_from_reference" in names
     row = metrics(tmp_path / "run", "eval")[-1]
     assert row["health/kl_per_token"] > 1.0
@@ -70,18 +72,18 @@ def test_a_huge_learning_rate_degrades_the_answers(model: Path, tmp_path: Path) 
 
 
 def test_labels_that_follow_length_are_seen(model: Path, tmp_path: Path) -> None:
-    names = examined(model, tmp_path, "longer", learning_rate=3e-3, max_steps=12, num_train_epochs=9)
+    names = health_of(model, tmp_path, "longer", learning_rate=3e-3, max_steps=12, num_train_epochs=9)
     assert "length_bias" in names
     assert metrics(tmp_path / "run", "eval")[-1]["health/length_correlation"] > 0.7
 
 
 def test_shuffled_labels_are_learnt_by_heart(model: Path, tmp_path: Path) -> None:
-    names = examined(model, tmp_path, learning_rate=3e-3, pref_beta=0.5, max_steps=40, num_train_epochs=20)
+    names = health_of(model, tmp_path, learning_rate=3e-3, pref_beta=0.5, max_steps=40, num_train_epochs=20)
     assert "margin_without_gain" in names
 
 
 def test_a_healthy_run_is_left_alone(model: Path, tmp_path: Path) -> None:
-    assert examined(model, tmp_path, learning_rate=1e-5, max_steps=8, num_train_epochs=9) == []
+    assert health_of(model, tmp_path, learning_rate=1e-5, max_steps=8, num_train_epochs=9) == []
     baseline = read_json(tmp_path / "run" / "health.json")["vitals"]
     row = metrics(tmp_path / "run", "eval")[-1]
     assert row["health/kl"] == pytest.approx(0.0, abs=0.05)
@@ -89,11 +91,11 @@ def test_a_healthy_run_is_left_alone(model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cache", ["off", "auto"])
-def test_looking_changes_nothing(model: Path, tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health_checks_change_nothing(model: Path, tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PALATE_REFERENCES", str(tmp_path / "references"))
     common = {"max_steps": 6, "num_train_epochs": 9, "reference_cache": cache}
-    examined(model, tmp_path / "on", **common)
-    examined(model, tmp_path / "off", health="off", **common)
+    health_of(model, tmp_path / "on", **common)
+    health_of(model, tmp_path / "off", health="off", **common)
     assert distance(tmp_path / "on" / "run", tmp_path / "off" / "run") == 0.0
     assert not (tmp_path / "off" / "run" / "health.json").exists()
     assert "health/kl" not in metrics(tmp_path / "off" / "run", "eval")[-1]
@@ -116,17 +118,19 @@ STOPPING = {
 @pytest.fixture(scope="module")
 def stopped(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stopped")
-    examined(model, folder, "longer", **STOPPING)
+    health_of(model, folder, "longer", **STOPPING)
     return folder / "run"
 
 
-def test_a_run_stops_with_the_best_checkpoint_before_the_sign(stopped: Path) -> None:
+def test_a_run_stops_with_the_best_checkpoint_before_the_finding(stopped: Path) -> None:
     facts, evaluations = run_json(stopped), metrics(stopped, "eval")
     assert facts["status"] == "completed"
     assert [(found["step"], found["name"]) for found in facts["health"]] == [(12, "far_from_reference")]
     assert facts["health"][0]["remedy"]
-    assert [row["step"] for row in evaluations] == [4, 8, 12], "the third evaluation saw it"
-    assert evaluations[2]["loss"] < evaluations[1]["loss"], "by its loss alone the sick checkpoint would be the best"
+    assert [row["step"] for row in evaluations] == [4, 8, 12], "the third evaluation has the finding"
+    assert evaluations[2]["loss"] < evaluations[1]["loss"], (
+        "by its loss alone the checkpoint with the finding would be the best"
+    )
     assert len(metrics(stopped)) == 12
     assert distance(stopped, stopped / "checkpoint-8") == 0.0
     assert facts["final_metrics"]["eval_loss"] == evaluations[1]["loss"]
@@ -138,7 +142,7 @@ def test_a_kill_at_the_end_changes_nothing(model: Path, stopped: Path, tmp_path:
     before = (tmp_path / "run" / "metrics.jsonl").read_text()
     (tmp_path / "run" / "run.json").write_text(json.dumps({**run_json(stopped), "status": "running", "health": []}))
     (tmp_path / "run" / "model.safetensors").unlink()
-    examined(model, tmp_path, "longer", **STOPPING, resume_from_checkpoint=True)
+    health_of(model, tmp_path, "longer", **STOPPING, resume_from_checkpoint=True)
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before, "not one step was added"
     assert distance(tmp_path / "run", stopped) == 0.0
     again, first = run_json(tmp_path / "run"), run_json(stopped)
@@ -150,7 +154,7 @@ def test_a_resumed_run_is_compared_with_the_same_start(model: Path, stopped: Pat
     shutil.copytree(stopped, tmp_path / "run")
     for checkpoint in ("checkpoint-8", "checkpoint-12"):
         shutil.rmtree(tmp_path / "run" / checkpoint)
-    examined(model, tmp_path, "longer", **STOPPING, resume_from_checkpoint=True)
+    health_of(model, tmp_path, "longer", **STOPPING, resume_from_checkpoint=True)
     assert run_json(tmp_path / "run")["health"] == run_json(stopped)["health"]
     assert metrics(tmp_path / "run", "eval")[-1]["health/kl"] == pytest.approx(
         metrics(stopped, "eval")[-1]["health/kl"], rel=1e-3
@@ -159,20 +163,23 @@ def test_a_resumed_run_is_compared_with_the_same_start(model: Path, stopped: Pat
 
 
 def test_the_only_evaluation_is_the_best_there_is(model: Path, tmp_path: Path) -> None:
-    examined(model, tmp_path, **{**STOPPING, "learning_rate": 0.3})
+    health_of(model, tmp_path, **{**STOPPING, "learning_rate": 0.3})
     assert len(metrics(tmp_path / "run")) == 4
     assert distance(tmp_path / "run", tmp_path / "run" / "checkpoint-4") == 0.0
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
-    [({"load_best_model_at_end": False}, "load_best_model_at_end: true"), ({"save_steps": 8}, "each needs its check")],
+    [
+        ({"load_best_model_at_end": False}, "load_best_model_at_end: true"),
+        ({"save_steps": 8}, "set save_steps to eval_steps"),
+    ],
 )
 def test_stopping_needs_a_checkpoint_to_go_back_to(
     model: Path, tmp_path: Path, changed: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
-        examined(model, tmp_path, **{**STOPPING, **changed})
+        health_of(model, tmp_path, **{**STOPPING, **changed})
 
 
 # ---- KL, whatever the reference is
@@ -193,7 +200,7 @@ def test_kl_of_a_stored_reference_is_that_of_a_live_one(
     changed: dict[str, Any] = {"copy": {}, "model": {"ref_model": str(other)}, "adapter": lora}[kind]
     rows, kinds = [], []
     for cache in ("off", "auto"):
-        examined(model, tmp_path / cache, max_steps=4, reference_cache=cache, **changed)
+        health_of(model, tmp_path / cache, max_steps=4, reference_cache=cache, **changed)
         rows.append(metrics(tmp_path / cache / "run", "eval")[-1])
         kinds.append(run_json(tmp_path / cache / "run")["reference"]["kind"])
     assert kinds == [kind, f"stored {'start' if kind == 'copy' else kind}"]
@@ -210,7 +217,7 @@ def test_a_reference_model_that_changes_under_a_run_ends_the_kl_and_not_the_run(
     monkeypatch.setenv("PALATE_REFERENCES", str(tmp_path / "references"))
     moving = shutil.copytree(other, tmp_path / "reference")
     monkeypatch.setattr(evaluation, "generate", _then(lambda: save_tiny(moving, seed=6), evaluation.generate))
-    examined(model, tmp_path / "on", max_steps=4, reference_cache="auto", ref_model=str(moving))
+    health_of(model, tmp_path / "on", max_steps=4, reference_cache="auto", ref_model=str(moving))
     row, facts = metrics(tmp_path / "on" / "run", "eval")[-1], run_json(tmp_path / "on" / "run")
     assert facts["status"] == "completed"
     assert "health/kl" not in row
@@ -229,7 +236,7 @@ def _then(after: Callable[[], Any], function: Callable[..., Any]) -> Callable[..
 
 def test_without_a_reference_no_kl_is_reported_and_that_is_said(model: Path, tmp_path: Path) -> None:
     changed = {"pref_loss": "simpo", "reference_cache": None, "max_steps": 4}
-    examined(model, tmp_path, **changed)
+    health_of(model, tmp_path, **changed)
     row, facts = metrics(tmp_path / "run", "eval")[-1], run_json(tmp_path / "run")
     assert not [name for name in row if name.startswith("health/kl")]
     assert "health/entropy" in row
@@ -244,21 +251,20 @@ def test_the_estimate_is_the_kl_of_the_policy_to_the_reference(tmp_path: Path) -
     prompt = [5, 9, 12]
     forward, backward = (exact_kl(*pair, prompt) for pair in ((policy, reference), (reference, policy)))
     answers = 1500
-    patient = Patient(
-        policy,
-        SeparateModel(reference, FP32, CPU, "other", is_start=False),
-        [prompt] * answers,
-        [],
-        HealthFields.model_construct(health_max_new_tokens=2, health="warn"),
-        0,
-        FP32,
-        CPU,
+    evaluated = AnswerEvaluation(
+        policy=policy,
+        reference=SeparateModel(reference, FP32, CPU, "other", is_start=False),
+        prompts=[prompt] * answers,
+        stop_ids=[],
+        max_new_tokens=2,
+        seed=0,
+        precision=FP32,
+        device=CPU,
+        split=lambda groups: [pack(groups)],
+        report=lambda _: None,
     )
-    examination_ = Examination(
-        patient, lambda groups: [pack(groups)], lambda t: t, lambda _: None, lambda _: None, main=True
-    )
-    examination_.begin(RunDir(tmp_path), fresh=True)
-    found = examination_.report({})
+    evaluated.begin(RunDir(tmp_path), fresh=True)
+    found = evaluated.measure().to_log()
     assert found["health/kl_per_token"] == pytest.approx(found["health/kl"] / 2)
     # log π/π_ref has a standard deviation of about 8 nats, so the mean of 1,500 is known to about 0.2.
     assert found["health/kl"] == pytest.approx(forward, abs=1.0)
@@ -282,10 +288,38 @@ def exact_kl(p: Any, q: Any, prompt: list[int]) -> float:
     return float((p1.exp() * (p1 - q1 + later)).sum())
 
 
+# ---- margins that follow length
+
+
+def pair(chosen: int, rejected: int) -> EncodedGroup:
+    completions = tuple(EncodedCompletion(np.zeros(n, np.int32), np.ones(n, bool)) for n in (chosen, rejected))
+    return EncodedGroup("p", np.zeros(1, np.int32), completions)
+
+
+def correlation(groups: list[EncodedGroup], margins: torch.Tensor, weights: torch.Tensor | None = None) -> float | None:
+    given = torch.ones(len(groups)) if weights is None else weights
+    return length_correlation(held_out_rows(groups, {"rewards/margins": margins}, given))
+
+
+def test_it_is_pearsons_correlation_of_the_rows_that_count() -> None:
+    random = np.random.default_rng(0)
+    lengths = random.integers(1, 30, size=(20, 2))
+    margins = torch.from_numpy(random.normal(size=20) + 0.1 * (lengths[:, 0] - lengths[:, 1]))
+    groups = [*(pair(*map(int, row)) for row in lengths), pair(30, 1)]
+    weights = torch.tensor([1.0] * 20 + [0.0])
+    expected = np.corrcoef(margins.numpy(), lengths[:, 0] - lengths[:, 1])[0, 1]
+    assert correlation(groups, torch.cat([margins, torch.tensor([-99.0])]), weights) == pytest.approx(expected)
+
+
+def test_few_pairs_or_no_spread_have_no_correlation() -> None:
+    assert correlation([pair(n + 1, 1) for n in range(15)], torch.arange(15.0)) is None
+    assert correlation([pair(n + 1, 1) for n in range(20)], torch.zeros(20)) is None
+
+
 # ---- other stages, and several processes
 
 
-def test_answers_of_an_online_stage_are_looked_at_too(model: Path, tmp_path: Path) -> None:
+def test_answers_of_an_online_stage_are_checked_too(model: Path, tmp_path: Path) -> None:
     (tmp_path / "scores.py").write_text("def short(prompts, completions):\n    return [-len(t) for t in completions]\n")
     prompts = write_rows(tmp_path / "prompts.jsonl", [{"prompt": f"{i} what is it"} for i in range(12)])
     given = {

@@ -9,7 +9,7 @@ import pytest
 
 from palate.errors import ConfigError, TrainingError
 from palate.models.precision import default_device, resolve
-from palate.training.checkpoints.early import StopEarly
+from palate.training.callbacks import StopEarly
 from palate.training.setup.arguments import training_arguments
 from runs import config, distance, metrics, pairs, run, run_json, write_rows
 

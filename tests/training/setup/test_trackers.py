@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from palate.errors import ConfigError
-from palate.training.setup import trackers
-from palate.training.setup.trackers import check_trackers
+from palate.training.setup import arguments
+from palate.training.setup.arguments import check_trackers
 
 
 class _Refused(Exception):  # noqa: N818
@@ -24,7 +24,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def answer(patch: pytest.MonkeyPatch, login: Any) -> None:
     fake = SimpleNamespace(login=login, errors=SimpleNamespace(Error=_Refused))
-    patch.setattr(trackers.importlib, "import_module", lambda _: fake)
+    patch.setattr(arguments.importlib, "import_module", lambda _: fake)
 
 
 def test_no_key_is_refused_with_three_ways_out(online: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def test_a_key_that_the_server_does_not_take_is_refused(online: pytest.MonkeyPat
 
 
 def test_a_missing_package_is_named(online: pytest.MonkeyPatch) -> None:
-    online.setattr(trackers.importlib.util, "find_spec", lambda _: None)
+    online.setattr(arguments, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match="pip install"):
         check_trackers(["wandb"])
 

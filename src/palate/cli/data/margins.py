@@ -1,30 +1,20 @@
-"""`palate data margins`: how a reference model sees the pairs, as a file that `palate data curate` reads."""
+"""`palate data margins`: how a reference model scores the pairs, as a file that `palate data curate` reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson
-from palate.cli.console import result, result_json, say
-from palate.cli.data.arguments import (
-    Columns,
-    DatasetDir,
-    Datasets,
-    Labels,
-    MaxDropped,
-    MaxSamples,
-    Split,
-    Subset,
-    chosen_columns,
-    chosen_reading,
-    say_labels,
-)
+from palate.cli.arguments import AsJson, Average, CutoffLen, PrecisionName, TemplateName
+from palate.cli.console import print_json, print_progress, print_result
+from palate.cli.dataset import Datasets, MaxDropped, print_labels, reads_dataset
 from palate.errors import DataError, UsageError
 from palate.progress import track
+from palate.records import DatasetRequest
 
 if TYPE_CHECKING:
     from palate.evaluation.subject import Subject
@@ -33,57 +23,44 @@ if TYPE_CHECKING:
 _AT_A_TIME = 256
 
 
+@reads_dataset(Datasets)
 def margins_command(
-    datasets: Datasets,
-    model: Annotated[str, typer.Option("--model", "-m", help="The reference: a model, or a run's result.")],
+    request: DatasetRequest,
+    model: Annotated[str, typer.Option("--model", "-m", help="The reference: a model, or a finished run.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE.jsonl", help="File with one {id, margin, …} per pair.")
     ],
-    average: Annotated[str, typer.Option("--average", help="mean (per token) or sum (whole answers).")] = "sum",
-    cutoff_len: Annotated[int, typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens.")] = 2048,
-    template: Annotated[str | None, typer.Option("--template", help="Chat template by name, for a bare model.")] = None,
-    precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")] = "auto",
-    dataset_dir: DatasetDir = None,
-    column: Columns = None,
-    label: Labels = None,
-    split: Split = None,
-    subset: Subset = None,
-    max_samples: MaxSamples = None,
+    average: Average = "sum",
+    cutoff_len: CutoffLen = 2048,
+    template: TemplateName = None,
+    precision: PrecisionName = "auto",
     max_dropped: MaxDropped = 0.5,
     as_json: AsJson = False,
 ) -> None:
-    """Score every pair with a model: log π(chosen) − log π(rejected), for the rule reference_margin of curate."""
-    if average not in ("mean", "sum"):
-        raise UsageError(f"--average {average}: is not one of mean, sum")
+    """Score every pair with a model: log π(chosen) − log π(rejected), for the curation rule reference_margin.
+
+    Example: palate data margins pairs.jsonl -m runs/sft -o margins.jsonl
+    """
     if not output.name.endswith(".jsonl"):
         raise UsageError(f"--output {output}: margins are JSON Lines; name a file that ends in .jsonl")
 
-    from palate.data.contract import write_contract
+    from palate.data.contract import check_output_file, write_contract
+    from palate.data.formats.source_labels import check_labels_used
     from palate.data.formats.writers import write_rows
     from palate.data.load import load_records
-    from palate.data.outputs import check_output_file
     from palate.data.sources.spec import find_sources
     from palate.evaluation.subject import Subject, model_spec
     from palate.models.precision import default_device, resolve
     from palate.records import PreferencePair
 
-    sources = find_sources(datasets, dataset_dir=dataset_dir, split=split, subset=subset)
+    sources = find_sources(request)
     check_output_file(output, sources)
-    loaded = load_records(
-        datasets,
-        kind=PreferencePair,
-        dataset_dir=dataset_dir,
-        columns=chosen_columns(column),
-        split=split,
-        subset=subset,
-        max_samples=max_samples,
-        max_dropped=max_dropped,
-        reading=chosen_reading(labels=label),
-    )
-    say_labels(loaded.sources)
+    loaded = load_records(replace(request, max_dropped=max_dropped), kind=PreferencePair)
+    check_labels_used(loaded.sources, request.labels)
+    print_labels(loaded.sources)
     device = default_device()
     subject = Subject(model_spec(model, template=template), resolve(precision, device), device)
-    say(f"scoring {len(loaded.records):,} pairs with {subject.name}")
+    print_progress(f"scoring {len(loaded.records):,} pairs with {subject.name}")
     rows = list(_rows(subject, loaded.records, cutoff_len, average == "mean"))
     if not rows:
         raise DataError(f"none of the {len(loaded.records):,} pairs fits into {cutoff_len} tokens; raise --cutoff-len")
@@ -125,7 +102,7 @@ def _report(output: Path, counts: Mapping[str, int], margins: list[float], avera
     spread = Spread.of(margins)
     agrees = sum(margin > 0 for margin in margins) / len(margins)
     if as_json:
-        result_json({"output": str(output), **counts, "agrees": agrees, "average": average})
+        print_json({"output": str(output), **counts, "agrees": agrees, "average": average})
         return
     unit = "nats per token" if average == "mean" else "nats"
     lines = [f"{output}: {counts['scored']:,} pairs scored"]
@@ -135,4 +112,4 @@ def _report(output: Path, counts: Mapping[str, int], margins: list[float], avera
         lines.append(f"margin: median {spread.median:+.2f} {unit}, 5–95 % {spread.low:+.2f} … {spread.high:+.2f}")
     lines.append(f"the model ranks chosen higher in {agrees:.1%} of the pairs")
     lines.append(f"next: palate data curate … --rules with  - reference_margin: {{file: {output}, keep: [easy, hard]}}")
-    result("\n".join(lines))
+    print_result("\n".join(lines))

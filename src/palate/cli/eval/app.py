@@ -1,70 +1,74 @@
-"""`palate eval`: numbers about models that exist."""
+"""`palate eval`: figures about models."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, verb_group
+from palate.cli.arguments import AsJson, Average, PrecisionName, TemplateName, verb_group
 from palate.cli.columns import text_width, wrapped
-from palate.cli.console import result, result_json, say
+from palate.cli.console import print_json, print_progress, print_result
+from palate.cli.dataset import MaxDropped, reads_dataset
 from palate.cli.eval import frontier
-from palate.errors import UsageError
+from palate.records import DatasetRequest
 
 app = typer.Typer(
-    cls=verb_group("eval"), help="Measure models: preference accuracy, reward against KL.", no_args_is_help=True
+    cls=verb_group("eval"),
+    help="Measure models: preference accuracy, reward against KL.\n\nExample: palate eval accuracy runs/dpo",
+    no_args_is_help=True,
 )
 
 
-@app.callback()
-def _root() -> None:
-    """Measure models that exist."""
-
-
-app.command("frontier")(frontier.command)
-
-
 @app.command("accuracy")
+@reads_dataset(
+    Annotated[
+        str | None, typer.Option("--dataset", help="Pairs to evaluate on. Default: the run's own held-out pairs.")
+    ],
+    optional=True,
+)
 def accuracy(
     model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A finished run, or any model.")],
-    dataset: Annotated[
-        str | None, typer.Option("--dataset", help="Pairs to evaluate on; default: the run's own held-out pairs.")
-    ] = None,
+    request: DatasetRequest,
     reference: Annotated[
-        str | None, typer.Option("--reference", help="Model to compare with; default: the run's own reference.")
+        str | None, typer.Option("--reference", help="Model to compare with. Default: the run's own reference.")
     ] = None,
-    average: Annotated[str, typer.Option("--average", help="mean (per token) or sum (whole answers).")] = "mean",
+    average: Average = "mean",
     cutoff_len: Annotated[
-        int | None, typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens; the run's, or 2048.")
+        int | None,
+        typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens. Default: the run's, or 2048."),
     ] = None,
-    max_samples: Annotated[int | None, typer.Option("--max-samples", min=1, help="Use only the first pairs.")] = None,
-    template: Annotated[str | None, typer.Option("--template", help="Chat template by name, for a bare model.")] = None,
-    precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")] = "auto",
+    template: TemplateName = None,
+    precision: PrecisionName = "auto",
+    max_dropped: MaxDropped = 0.5,
     as_json: AsJson = False,
 ) -> None:
-    """Share of held-out pairs where the chosen answer ranks higher: by reference and policy, or by a reward model."""
-    if average not in ("mean", "sum"):
-        raise UsageError(f"--average {average}: is not one of mean, sum")
+    """Share of held-out pairs whose chosen answer ranks higher: by policy and reference, or by a reward model.
 
+    Example: palate eval accuracy runs/dpo
+    """
     from palate.evaluation.evaluate import evaluate, record_accuracy
     from palate.evaluation.subject import is_run
 
     measured = evaluate(
         model,
-        dataset,
+        replace(request, max_dropped=max_dropped) if request.dataset else None,
         reference=reference,
-        average="mean" if average == "mean" else "sum",
+        average=average,
         cutoff_len=cutoff_len,
-        max_samples=max_samples,
+        max_samples=request.max_samples,
         template=template,
         precision=precision,
-        say=say,
+        say=print_progress,
     )
     if as_json:
-        result_json(measured.to_json())
+        print_json(measured.to_json())
     else:
-        result(wrapped("\n".join(measured.lines()), hang=4, width=text_width()))
-    # Only what all of a run's own pairs say is the run's figure.
-    if is_run(model) and dataset is None and reference is None and max_samples is None:
+        print_result(wrapped("\n".join(measured.lines()), hang=4, width=text_width()))
+    # Only a figure over all of a run's own pairs is recorded as the run's.
+    if is_run(model) and not request.dataset and reference is None and request.max_samples is None:
         record_accuracy(model, measured)
+
+
+app.command("frontier")(frontier.command)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson
+from palate.cli.arguments import AsJson, CutoffLen, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
 from palate.cli.columns import table, text_width, wrapped
-from palate.cli.console import note, note_unread, result, result_json, say
+from palate.cli.console import print_json, print_note, print_progress, print_result
+from palate.cli.dataset import read_prompts, reads_dataset
+from palate.cli.generate import K
 from palate.errors import UsageError
+from palate.records import DatasetRequest
 
 if TYPE_CHECKING:
-    from palate.charts.scale import ScaleName
+    from palate.evaluation.frontier import Frontier
     from palate.records import RewardFunction
-
-_X_SCALES: dict[str, ScaleName] = {"sqrt": "sqrt", "linear": "linear", "log": "log"}
 
 Models = Annotated[
     list[str], typer.Argument(metavar="RUN|CHECKPOINT|MODEL...", help="Finished runs, checkpoint folders, any models.")
@@ -31,65 +32,51 @@ RewardNames = Annotated[
     ),
 ]
 Reference = Annotated[
-    str | None, typer.Option("--reference", help="Reference of the KL; default: the runs' own reference.")
+    str | None, typer.Option("--reference", help="Reference of the KL. Default: the runs' own reference.")
 ]
 Checkpoints = Annotated[bool, typer.Option("--checkpoints", help="Also every complete checkpoint of each run.")]
-K = Annotated[int, typer.Option("--k", "-k", min=1, help="Answers to each prompt.")]
-Tokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
 Temperature = Annotated[
     float, typer.Option("--temperature", min=0, help="Must be 1: the KL is that of the sampled distribution.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed; an answer depends only on it and on its own prompt.")]
-MaxSamples = Annotated[int | None, typer.Option("--max-samples", min=1, help="Use only the first prompts.")]
-DatasetDir = Annotated[str | None, typer.Option("--dataset-dir", help="Folder whose dataset_info.json names datasets.")]
-TemplateName = Annotated[str | None, typer.Option("--template", help="Chat template by name, for bare models.")]
-PrecisionName = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")]
-CutoffLen = Annotated[int, typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens.")]
-XScaleName = Annotated[str, typer.Option("--x-scale", help="Scale of the figure's KL axis: sqrt, linear or log.")]
+XScale = Annotated[Literal["sqrt", "linear", "log"], typer.Option("--x-scale", help="Scale of the figure's KL axis.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for numbers, answers and the page.")
+    Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for figures, answers and the page.")
 ]
 
 
+@reads_dataset(Prompts, prompts_only=True)
 def command(
     models: Models,
-    prompts: Prompts,
+    request: DatasetRequest,
     reward: RewardNames,
     reference: Reference = None,
     checkpoints: Checkpoints = False,
     k: K = 4,
-    max_new_tokens: Tokens = 128,
+    max_new_tokens: MaxNewTokens = 128,
     temperature: Temperature = 1.0,
-    seed: Seed = 42,
-    max_samples: MaxSamples = None,
-    dataset_dir: DatasetDir = "data",
+    seed: SamplingSeed = 42,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
     cutoff_len: CutoffLen = 2048,
-    x_scale: XScaleName = "sqrt",
+    x_scale: XScale = "sqrt",
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
-    """Reward against KL to the reference, of runs, their checkpoints and other models; a figure and a table."""
-    if x_scale not in _X_SCALES:
-        raise UsageError(f"--x-scale {x_scale}: is not one of sqrt, linear, log")
+    """Reward against KL to the reference, for runs, their checkpoints and other models: a figure and a table.
+
+    Example: palate eval frontier runs/dpo --prompts p.jsonl --reward runs/rm
+    """
     if temperature != 1:
         raise UsageError(
             f"--temperature {temperature:g}: the KL is that of the models themselves, sampled at 1; leave it"
         )
 
-    from palate.data.prompts import load_prompts, unread_columns
     from palate.evaluation.frontier import frontier_models, measure_frontier
     from palate.report.pages.frontier import check_folder, write_frontier
 
     if output is not None:
         check_folder(output)
-    asked, dropped = load_prompts(prompts, dataset_dir=dataset_dir, max_samples=max_samples)
-    note_unread(unread_columns(asked))
-    for row in dropped[:3]:
-        note(f"{row.id}: {row.reason} ({row.detail})")
-    if len(dropped) > 3:
-        note(f"{len(dropped)} rows in all have no prompt")
+    asked, _ = read_prompts(request)
     points, base = frontier_models(models, reference=reference, with_checkpoints=checkpoints, template=template)
     found = measure_frontier(
         points,
@@ -102,23 +89,18 @@ def command(
         precision=precision,
         cutoff_len=cutoff_len,
         kept_in=output.with_name(f"{output.name}.partial") if output is not None else None,
-        say=say,
+        say=print_progress,
     )
-    for point in found.points:
-        for name, count in point.unscored.items():
-            if count:
-                note(f"{point.name}: {name} gave no score to {count} of {found.prompts * found.samples} answers")
-    if found.left_out:
-        note(f"{found.left_out} of {len(asked)} prompts are left out, too long for --cutoff-len {cutoff_len}")
-    facts = {**found.to_json(), "prompts_from": prompts}
+    _note_left_out(found, len(asked), cutoff_len)
+    facts = {**found.to_json(), "prompts_from": request.dataset}
     if output is not None:
         rows = [{**row, "prompt_id": asked[row["prompt"]].id} for row in found.answer_rows()]
-        write_frontier(output, facts, rows, x_scale=_X_SCALES[x_scale])
-        say(f"report    {output / 'report.html'}")
+        write_frontier(output, facts, rows, x_scale=x_scale)
+        print_progress(f"report    {output / 'report.html'}")
     if as_json:
-        result_json(facts)
+        print_json(facts)
     else:
-        result(_table(facts, text_width()))
+        print_result(_table(facts, text_width()))
 
 
 def _rewards(names: list[str], precision: str) -> dict[str, RewardFunction]:
@@ -130,6 +112,16 @@ def _rewards(names: list[str], precision: str) -> dict[str, RewardFunction]:
         raise UsageError(f"--reward {twice} is named twice")
     how = resolve(precision, default_device())
     return {name: reward_function(name, key="--reward", precision=how) for name in names}
+
+
+def _note_left_out(found: Frontier, prompts: int, cutoff_len: int) -> None:
+    """Answers without a reward and prompts that are too long, on stderr."""
+    for point in found.points:
+        for name, count in point.unscored.items():
+            if count:
+                print_note(f"{point.name}: {name} gave no score to {count} of {found.prompts * found.samples} answers")
+    if found.left_out:
+        print_note(f"{found.left_out} of {prompts} prompts are left out, too long for --cutoff-len {cutoff_len}")
 
 
 def _table(facts: dict[str, Any], width: int | None) -> str:

@@ -67,12 +67,6 @@ class DataFields(Fields):
         description="Largest share of unusable rows, including ties and rows without a label; above it the run is "
         "refused.",
     )
-    preprocessing_num_workers: int | None = Field(
-        None,
-        ge=1,
-        description="Number of processes that tokenise rows.",
-        json_schema_extra={"default": "chosen by the number of rows"},
-    )
 
     @model_validator(mode="after")
     def _check_data(self) -> Any:

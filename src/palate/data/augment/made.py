@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from palate.data.formats.rows import same_text
-from palate.data.split import prompt_key
 from palate.data.turns.cells import RowError
-from palate.records import Messages, PreferencePair
+from palate.records import Messages, PreferencePair, prompt_key
 
 
 @dataclass(frozen=True, slots=True)

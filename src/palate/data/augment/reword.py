@@ -8,9 +8,8 @@ from dataclasses import replace
 
 from palate.data.augment.made import Made, new_pair, rng_for
 from palate.data.formats.rows import same_text
-from palate.data.split import plain_text
 from palate.data.turns.cells import RowError
-from palate.records import Message, PreferencePair, Sampler
+from palate.records import Message, PreferencePair, Sampler, plain_text
 
 # Phrases before or after a request that do not change it.
 _BEFORE = ("Hi! ", "Hello. ", "I have a question. ", "Could you help me with this? ", "Please answer: ")

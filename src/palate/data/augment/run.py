@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from palate.artifacts.folders import atomic_folder
 from palate.data.augment.corrupt import CORRUPTIONS, corrupt
@@ -15,19 +14,17 @@ from palate.data.augment.made import made_of
 from palate.data.augment.plan import BY_MODEL, KINDS, Plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judge_scores, judged_pair, revised, reward_scores
-from palate.data.contract import write_contract
-from palate.data.formats.rows import Reading
+from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
 from palate.data.load import LoadedData, load_records
 from palate.data.mix import drawn_key
-from palate.data.outputs import check_output_folder
-from palate.data.sources.spec import DatasetSpec, find_sources
+from palate.data.sources.spec import find_sources
 from palate.data.turns.cells import RowError
 from palate.errors import UsageError
 from palate.progress import progress
-from palate.records import Judge, PreferencePair, RewardFunction, Sampler
+from palate.records import DatasetRequest, DatasetSpec, Judge, PreferencePair, RewardFunction, Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,38 +64,22 @@ class Helpers:
 
 
 def augment(
-    dataset: DatasetSpec,
+    dataset: DatasetSpec | DatasetRequest,
     output: str | Path,
     plan: Plan,
     helpers: Helpers | None = None,
-    *,
-    dataset_dir: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    split: str | None = None,
-    subset: str | None = None,
-    max_samples: int | None = None,
-    max_dropped: float = 0.5,
-    reading: Reading | None = None,
 ) -> Augmentation:
     """Writes the rows of a dataset of pairs, then new rows made from them.
 
     Rows made by an earlier augmentation are copied, but no new rows are made from them, so that faults do not add up.
     """
     output, helpers = Path(output), helpers or Helpers()
-    where: dict[str, Any] = {"dataset_dir": dataset_dir, "split": split, "subset": subset}
-    sources = find_sources(dataset, **where)
+    request = DatasetRequest.of(dataset)
+    sources = find_sources(request)
     check_output_folder(output, sources)
     _check(plan, helpers)
-    loaded = load_records(
-        dataset,
-        kind=PreferencePair,
-        columns=columns,
-        max_samples=max_samples,
-        max_dropped=max_dropped,
-        reading=reading,
-        **where,
-    )
-    check_labels_used(loaded.sources, reading)
+    loaded = load_records(request, kind=PreferencePair)
+    check_labels_used(loaded.sources, request.labels)
     run = _Run(loaded, plan, helpers)
     new = run.new_rows()
     counts = Counter(str((made_of(pair.extra) or {}).get("how")) for pair in new)

@@ -11,23 +11,22 @@ from typing import Any, NamedTuple
 
 from palate.artifacts.files import write_text
 from palate.artifacts.folders import atomic_folder
-from palate.data.contract import write_contract
+from palate.data.contract import check_output_folder, write_contract
 from palate.data.curate.base import BatchRule, Candidate, RowRule, Rule, SetRule
 from palate.data.curate.batch_rules import Embedder, EmbeddingDifference
 from palate.data.curate.funnel import Step, funnel_figure
 from palate.data.formats.kinds import check_one_kind
-from palate.data.formats.rows import RatedAnswers, Reading
+from palate.data.formats.rows import RatedAnswers
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
 from palate.data.load import SourceReader, SourceReport
 from palate.data.measures.pairs import measure
-from palate.data.outputs import check_output_folder
 from palate.data.parallel import ordered_chunks
 from palate.data.sources.open import Source
-from palate.data.sources.spec import DatasetSpec, find_sources
+from palate.data.sources.spec import find_sources
 from palate.errors import DataError
-from palate.records import Dropped, PreferencePair, Record
+from palate.records import DatasetRequest, DatasetSpec, Dropped, PreferencePair, Record
 
 KEPT, REJECTED = "kept.jsonl", "rejected.jsonl"
 
@@ -50,23 +49,17 @@ class Curation:
 
 
 def curate(
-    dataset: DatasetSpec,
+    dataset: DatasetSpec | DatasetRequest,
     output: str | Path,
     rules: Sequence[Rule],
     *,
-    dataset_dir: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    split: str | None = None,
-    subset: str | None = None,
-    max_samples: int | None = None,
-    reading: Reading | None = None,
     workers: int = 1,
     embed: Embedder | None = None,
 ) -> Curation:
     """Applies rules in order and writes kept and rejected rows. The result does not depend on `workers`.
 
     Args:
-        dataset, dataset_dir, columns, split, subset, max_samples, reading: as in `load_records`.
+        dataset: by name or as a request.
         output: folder to write; only a folder from an earlier curation is replaced.
         rules: the rules, see `read_rules`.
         workers: number of processes that measure rows.
@@ -77,9 +70,10 @@ def curate(
     """
     output = Path(output)
     rules = [rule.with_embedder(embed) if isinstance(rule, EmbeddingDifference) else rule for rule in rules]
-    sources = find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset)
+    request = DatasetRequest.of(dataset)
+    sources = find_sources(request)
     check_output_folder(output, sources)
-    data = _Data(sources, columns, max_samples, reading or Reading())
+    data = _Data(sources, request)
     check_one_kind(data.kinds())
     verdicts, candidates, unread = _first_pass(data, rules, workers)
     steps = [Step("read", "", len(candidates) + unread, unread)]
@@ -92,7 +86,7 @@ def curate(
     reports: list[SourceReport] = []
     with atomic_folder(output) as folder:
         write_rows(folder / KEPT, _kept_rows(data, out, reports))
-        check_labels_used(reports, reading)
+        check_labels_used(reports, request.labels)
         write_rows(folder / REJECTED, _rejected_rows(data, out))
         write_text(folder / "funnel.svg", funnel_figure(steps, f"{kept:,} rows kept"))
         write_contract(
@@ -116,9 +110,7 @@ class _Data:
     """The dataset, read again for each pass."""
 
     sources: Sequence[Source]
-    columns: Mapping[str, str] | None
-    max_samples: int | None
-    reading: Reading
+    request: DatasetRequest
 
     def kinds(self) -> dict[str, type[Record]]:
         """The kind of records of each source, by path; rated answers become pairs."""
@@ -135,14 +127,9 @@ class _Data:
                 reports.append(reader.report())
 
     def _reader(self, source: Source) -> SourceReader[Record]:
-        options: dict[str, Any] = {
-            "columns": self.columns,
-            "max_samples": self.max_samples,
-            "reading": self.reading,
-        }
-        reader: SourceReader[Record] = SourceReader(source, None, **options)
-        if reader.format.format.kind is RatedAnswers:  # rules work on pairs; `reading` says how to make them
-            reader = SourceReader(source, PreferencePair, **options)
+        reader: SourceReader[Record] = SourceReader(source, None, self.request)
+        if reader.format.format.kind is RatedAnswers:  # rules work on pairs; the request says how to make them
+            reader = SourceReader(source, PreferencePair, self.request)
         return reader
 
 

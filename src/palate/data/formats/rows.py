@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 from palate.data.turns.cells import RowError, excerpt, literal, text
 from palate.data.turns.conversations import split_answers
 from palate.data.turns.messages import (
+    USUAL_TAGS,
     Tags,
     is_transcript,
     is_turn,
@@ -23,6 +24,7 @@ from palate.data.turns.messages import (
     with_system,
 )
 from palate.records import (
+    DatasetRequest,
     Demonstration,
     LabelledCompletion,
     Message,
@@ -55,16 +57,12 @@ SHARED_COLUMNS = ("system", "tools", "weight")
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Choices that some formats leave open.
+    """How the rows of one source are read.
 
     Attributes:
         tags: how turns are written.
-        prefer: in rows with a helpfulness and a safety label, which one decides (`both`: only where they agree).
-        ratings: how rated answers become pairs: best against worst, best against a random worse one, or every pair.
-        min_margin: rated pairs whose scores differ by less are left out; in the source's units.
-        seed: of the random worse answer.
-        labels: what values of the label column mean, as the user says: `{"0": "response_1"}`.
-        coding: what they mean in the source that is read, found from all its rows.
+        prefer, ratings, min_margin, seed, labels: as in `DatasetRequest`.
+        coding: what the label values mean in this source, found from all its rows.
     """
 
     tags: Tags = field(default_factory=Tags)
@@ -74,6 +72,11 @@ class Reading:
     seed: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     coding: Coding | None = None
+
+    @classmethod
+    def of(cls, request: DatasetRequest, tags: Tags = USUAL_TAGS) -> Reading:
+        """The reading that a request asks for."""
+        return cls(tags, request.prefer, request.ratings, request.min_margin, request.seed, request.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,14 +121,14 @@ def check_columns(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]],
             )
 
 
-def check_labels_used(reports: Sequence[SourceReport], reading: Reading | None) -> None:
+def check_labels_used(reports: Sequence[SourceReport], labels: Mapping[str, str] | None) -> None:
     """Raises `DataError` if `labels` is set but no source has a label column, or none has any of its values."""
-    if reading is None or not reading.labels:
+    if not labels:
         return
     paths = ", ".join(report.path for report in reports)
     found = list(dict.fromkeys(value for report in reports for value in report.label_values))
     if not found:
         raise DataError(f"{paths}: labels is set, but no label column is read there; remove it, or name the column")
-    if not any(label_key(value) in found for value in reading.labels):
-        named, seen = ", ".join(reading.labels), ", ".join(value or "null" for value in found[:8])
+    if not any(label_key(value) in found for value in labels):
+        named, seen = ", ".join(labels), ", ".join(value or "null" for value in found[:8])
         raise DataError(f"{paths}: labels says what {named} means, but the values are {seen}")

@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -16,10 +15,9 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
-from palate.artifacts.files import beside, sync_folder, write_errors
-from palate.data.sources.readers import file_type, read_rows
+from palate.artifacts import atomic_file, write_errors
+from palate.data.sources.readers import file_type, read_rows, zstd
 from palate.errors import DataError
 
 _BATCH = 1000
@@ -36,29 +34,17 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
         raise DataError(f"{path}: unknown type of file; palate writes .jsonl, .json, .csv, .tsv, .parquet and .arrow")
     if kind in ("parquet", "arrow") and path.suffix in (".gz", ".zst"):
         raise DataError(f"{path}: Parquet and Arrow files are compressed already; leave {path.suffix} out")
-    with write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = beside(path, "tmp")
-        try:
-            if kind in ("parquet", "arrow"):
-                count = _write_columns(aside, kind, rows)
-            else:
-                with _open_compressed(aside, path.suffix.lower()) as stream:
-                    count = _TEXT_WRITERS[kind](stream, rows)
-            with aside.open("rb") as file:
-                os.fsync(file.fileno())
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-        sync_folder(path.parent)
-    return count
+    with atomic_file(path) as temporary:
+        if kind in ("parquet", "arrow"):
+            return _write_columns(temporary, kind, rows)
+        with _open_compressed(temporary, path.suffix.lower()) as stream:
+            return _TEXT_WRITERS[kind](stream, rows)
 
 
 def write_parts(files: Mapping[str, Path], rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     """Writes each `(part, row)` to the JSON Lines file of its part, in one pass, no row held in memory.
 
-    The files are written in their places: they are in one folder that nobody reads before it is whole
-    (`atomic_folder`).
+    The caller makes the folder with `atomic_folder`, which syncs its files and shows it only when it is complete.
     """
     folder = next(iter(files.values())).parent
     with write_errors(folder), ExitStack() as stack:
@@ -68,9 +54,6 @@ def write_parts(files: Mapping[str, Path], rows: Iterable[tuple[str, Mapping[str
         }
         for part, row in rows:
             streams[part].write(_json(row) + "\n")
-        for stream in streams.values():
-            stream.flush()
-            os.fsync(stream.fileno())
 
 
 @contextmanager
@@ -81,7 +64,7 @@ def _open_compressed(path: Path, suffix: str) -> Iterator[TextIO]:
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed, _text(packed) as stream:
                 yield stream
         elif suffix == ".zst":
-            with zstandard.ZstdCompressor().stream_writer(raw) as squeezed, _text(squeezed) as stream:
+            with zstd.ZstdFile(raw, "w") as squeezed, _text(squeezed) as stream:
                 yield stream
         else:
             with _text(raw) as stream:

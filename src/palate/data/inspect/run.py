@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from palate.data.formats.rows import Reading
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.held_out import evaluation_texts
 from palate.data.inspect.inspection import Inspection, Problem, ShownRow
@@ -22,8 +20,16 @@ from palate.data.measures.pairs import completions, conversation_text
 from palate.data.measures.safety import hide_private
 from palate.data.measures.words import STOP_WORDS
 from palate.data.parallel import ordered_chunks
-from palate.data.sources.spec import DatasetSpec, find_sources
-from palate.records import Dropped, LabelledCompletion, PreferencePair, Record, TokenCounter
+from palate.data.sources.spec import find_sources
+from palate.records import (
+    DatasetRequest,
+    DatasetSpec,
+    Dropped,
+    LabelledCompletion,
+    PreferencePair,
+    Record,
+    TokenCounter,
+)
 
 _SAMPLED_PROMPTS = 4000
 _SAMPLED_CHARACTERS = 2000
@@ -31,14 +37,8 @@ _SHOWN_CHARACTERS = 4000
 
 
 def inspect_dataset(
-    dataset: DatasetSpec,
+    dataset: DatasetSpec | DatasetRequest,
     *,
-    dataset_dir: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
-    split: str | None = None,
-    subset: str | None = None,
-    max_samples: int | None = None,
-    reading: Reading | None = None,
     count_tokens: TokenCounter | None = None,
     render: Render | None = None,
     cutoff_len: int = 2048,
@@ -50,7 +50,7 @@ def inspect_dataset(
     """Measures every row of a dataset and the dataset as a whole.
 
     Args:
-        dataset, dataset_dir, columns, split, subset, max_samples, reading: as in `load_records`.
+        dataset: by name or as a request.
         count_tokens: counts tokens as the model's tokenizer does; without it lengths are in characters only.
         render: a conversation as the text the model would see; without it the turns one after the other.
         cutoff_len: longest row that training would keep, in tokens.
@@ -60,13 +60,14 @@ def inspect_dataset(
         rows: keep the texts of this many first rows and of all rows listed as samples, for the page; the data is read
             a second time for this.
     """
-    evaluation = None if against is None else evaluation_texts(against, dataset_dir)
+    request = DatasetRequest.of(dataset)
+    evaluation = None if against is None else evaluation_texts(DatasetRequest(against, request.dataset_dir))
     problems = Problems(samples)
     reports: list[SourceReport] = []
 
     def read() -> Iterator[SourceReader[Record]]:
-        for source in find_sources(dataset, dataset_dir=dataset_dir, split=split, subset=subset):
-            yield SourceReader(source, None, columns=columns, max_samples=max_samples, reading=reading)
+        for source in find_sources(request):
+            yield SourceReader(source, None, request)
 
     def records() -> Iterator[Record]:
         for reader in read():
@@ -86,7 +87,7 @@ def inspect_dataset(
         problems.add_all(part.problems)
         prompts = _sampled(prompts, chunk, part.frame)
         parts.append(part)
-    check_labels_used(reports, reading)
+    check_labels_used(reports, request.labels)
     parts = parts or [measure([])]  # no row can be used: the columns without rows
     measured = MeasuredRows(
         pd.concat([part.frame for part in parts], ignore_index=True),

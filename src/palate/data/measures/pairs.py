@@ -12,8 +12,7 @@ from palate.data.measures.language import language
 from palate.data.measures.safety import Finding, find_private, toxic_words
 from palate.data.measures.similarity import Signature, overlap, plain_signature
 from palate.data.measures.words import SMALL_WORDS, tokens
-from palate.data.split import plain_text, prompt_key
-from palate.records import AnyRecord, Messages, PreferencePair, Record, completions_of
+from palate.records import AnyRecord, Messages, PreferencePair, Record, completions_of, plain_text, prompt_key
 
 Improvement: TypeAlias = Literal["safety", "accuracy", "helpfulness", "format", "length", "style"]
 IMPROVEMENTS: tuple[Improvement, ...] = ("accuracy", "helpfulness", "safety", "style", "format", "length")

@@ -16,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from palate.data.measures.words import tokens
-from palate.data.split import plain_text
+from palate.records import plain_text
 
 Signature = npt.NDArray[np.uint8]
 

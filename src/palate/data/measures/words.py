@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from palate.data.split import plain_text
+from palate.records import plain_text
 
 WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 """A word: letters and digits, with an apostrophe inside."""

@@ -1,4 +1,4 @@
-"""The card of a dataset that palate wrote: which file is one, and which rows it names as the ones to train on."""
+"""The `data.json` of a dataset that palate wrote: recognised, and read for the file to train on."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from palate.errors import DataError
 
 SCHEMA = "palate.data/1"
-"""Stands in every `data.json` that describes a dataset."""
+"""The first key of every `data.json` that describes a dataset."""
 
 
 def is_card(path: Path) -> bool:
-    """Whether a file is such a `data.json`, not a dataset of that name: its first key says so."""
+    """Whether a file is such a `data.json` by its first key, and not a dataset of that name."""
     if not path.name.endswith("data.json"):
         return False
     try:
@@ -23,7 +23,7 @@ def is_card(path: Path) -> bool:
 
 
 def rows_file(folder: Path) -> Path | None:
-    """The file to train on of a folder that palate wrote; None for any other folder."""
+    """The file to train on in a folder that palate wrote; None for any other folder."""
     path = folder / "data.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

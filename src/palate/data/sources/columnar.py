@@ -18,36 +18,55 @@ _BATCH = 1000
 
 def parquet_rows(path: Path) -> Iterator[tuple[int, Any]]:
     """`(number, row)` of a Parquet file, numbers from 1."""
-    number = 0
-    try:
-        with pq.ParquetFile(path) as file, progress(f"reading {path.name}", file.metadata.num_rows, delay=2.0) as rows:
-            _check_names(path, file.schema_arrow)
-            for batch in file.iter_batches(batch_size=_BATCH):
-                rows.advance(batch.num_rows)
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(_damaged(path, "Parquet", number, error)) from None
+    return _rows(path, "Parquet", _parquet_batches(path))
 
 
 def arrow_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """`(number, row)` of an Arrow IPC file, in the stream format (what `datasets` writes) or the file format."""
+    """`(number, row)` of an Arrow IPC file, in the stream format (which `datasets` writes) or the file format."""
+    return _rows(path, "Arrow", _arrow_batches(path))
+
+
+def _rows(path: Path, kind: str, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, Any]]:
     number = 0
     try:
-        with (
-            pa.memory_map(str(path)) as mapped,
-            progress(f"reading {path.name}, MB", mapped.size() / 1e6, delay=2.0) as read,
-        ):
-            for batch in _batches(mapped):
+        for batch in batches:
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        where = f"after row {number}" if number else "at its start"
+        raise DataError(f"{path}: not a complete {kind} file ({where}): {' '.join(str(error).split())[:120]}") from None
+
+
+def _parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file, progress(f"reading {path.name}", file.metadata.num_rows, delay=2.0) as rows:
+        _check_names(path, file.schema_arrow)
+        for batch in file.iter_batches(batch_size=_BATCH):
+            rows.advance(batch.num_rows)
+            yield batch
+
+
+def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(str(path)) as mapped:
+        megabytes = progress(f"reading {path.name}, MB", mapped.size() / 1e6, delay=2.0)
+        with megabytes as read:
+            for batch in _record_batches(mapped):
                 _check_names(path, batch.schema)
                 read.advance(batch.nbytes / 1e6)
                 for start in range(0, batch.num_rows, _BATCH):
-                    for row in batch.slice(start, _BATCH).to_pylist():
-                        number += 1
-                        yield number, row
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(_damaged(path, "Arrow", number, error)) from None
+                    yield batch.slice(start, _BATCH)
+
+
+def _record_batches(mapped: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
+    try:
+        stream = pa.ipc.open_stream(mapped)
+    except pa.ArrowInvalid:
+        mapped.seek(0)
+        file = pa.ipc.open_file(mapped)
+        for index in range(file.num_record_batches):
+            yield file.get_batch(index)
+        return
+    yield from stream
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -68,25 +87,13 @@ def saved_dataset_files(path: Path, split: str | None) -> list[Path]:
     missing = next((file for file in found if not file.is_file()), None)
     if missing is not None or not found:
         raise DataError(
-            f"{path}: the saved dataset is not whole: {missing.name if missing else 'no Arrow file'} missing"
+            f"{path}: the saved dataset is incomplete: {missing.name if missing else 'no Arrow file'} missing"
         )
     return found
 
 
-def _batches(mapped: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
-    try:
-        stream = pa.ipc.open_stream(mapped)
-    except pa.ArrowInvalid:
-        mapped.seek(0)
-        file = pa.ipc.open_file(mapped)
-        for index in range(file.num_record_batches):
-            yield file.get_batch(index)
-        return
-    yield from stream
-
-
 def _check_names(path: Path, schema: pa.Schema) -> None:
-    """Of two columns with one name rows would hold the last one only."""
+    """Refuses two columns of one name: rows would have only the last one."""
     twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{path}: the column {twice!r} occurs twice; rename one of them")
@@ -100,8 +107,3 @@ def _listed(path: Path, key: str) -> list[Any]:
     if not isinstance(value, list):
         raise DataError(f"{path}: the saved dataset is damaged: no list {key!r} in it")
     return value
-
-
-def _damaged(path: Path, kind: str, number: int, error: Exception) -> str:
-    where = f"after row {number}" if number else "at its start"
-    return f"{path}: not a whole {kind} file ({where}): {' '.join(str(error).split())[:120]}"

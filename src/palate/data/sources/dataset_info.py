@@ -1,4 +1,4 @@
-"""Names in `dataset_dir/dataset_info.json`, LLaMA-Factory's register of datasets."""
+"""Datasets of `dataset_dir/dataset_info.json`, LLaMA-Factory's register of datasets."""
 
 from __future__ import annotations
 
@@ -50,15 +50,13 @@ class Entry:
 
     Attributes:
         name: its key.
-        file: path of its file or folder; None when it lies on the hub.
-        hub_id: its hub id; None when it is a file.
+        file: path of its file or folder; None if it is on the hub.
+        hub_id: its hub id; None if it is a file.
         subset, split: as in the entry.
-        num_samples: how many rows to take from the start; None for all.
-        columns: palate's column name → the file's, for every column the entry maps.
-        only_mapped: whether columns the entry does not map stay unread, as in LLaMA-Factory.
+        num_samples: rows to read from the start; None for all.
+        columns: palate's column name → the file's, for every column that the entry maps.
         tags: how turns are written.
-        ranking: whether the entry says that its rows are comparisons.
-        labels: what values of its label column mean; a key of palate's own, which LLaMA-Factory passes over.
+        labels: what the values of its label column mean; a key that only palate reads.
     """
 
     name: str
@@ -68,19 +66,12 @@ class Entry:
     split: str | None = None
     num_samples: int | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
-    only_mapped: bool = False
     tags: Tags = field(default_factory=Tags)
-    ranking: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def dataset_names(dataset_dir: Path) -> list[str]:
-    """Names in the register of a folder; none where it has no register."""
-    return list(read_register(dataset_dir))
-
-
 def find_entry(name: str, dataset_dir: Path) -> Entry | None:
-    """The entry of that name, None where the folder has no register or the register no such name."""
+    """The entry of that name; None if the folder has no register or the register no such name."""
     entry = read_register(dataset_dir).get(name)
     if entry is None:
         return None
@@ -93,25 +84,22 @@ def find_entry(name: str, dataset_dir: Path) -> Entry | None:
         has = f"has {other}, which palate does not load" if other else "has neither file_name nor hf_hub_url"
         raise DataError(f"{where}: {has}; give file_name or hf_hub_url")
     file = dataset_dir / file_name if isinstance(file_name, str) else None
-    columns = _columns(entry, where)
     return Entry(
         name=name,
-        # LLaMA-Factory prefers the hub; palate prefers what is on disk, so that runs work offline.
+        # LLaMA-Factory prefers the hub; palate prefers a local file, so that runs work offline.
         file=file if file is not None and (file.exists() or not isinstance(hub_id, str)) else None,
         hub_id=hub_id if isinstance(hub_id, str) else None,
         subset=_optional(entry, "subset", str, where),
         split=_optional(entry, "split", str, where),
         num_samples=_optional(entry, "num_samples", int, where),
-        columns=columns,
-        only_mapped=bool(columns),
+        columns=_columns(entry, where),
         tags=_tags(entry, where),
-        ranking=bool(entry.get("ranking", False)),
         labels=_labels(entry, where),
     )
 
 
 def read_register(dataset_dir: Path) -> dict[str, Any]:
-    """All entries of a folder's register; none where it has no register."""
+    """All entries of a folder's register; none if it has no register."""
     path = dataset_dir / REGISTER
     if not path.is_file():
         return {}
@@ -119,7 +107,7 @@ def read_register(dataset_dir: Path) -> dict[str, Any]:
         register = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
-    # A folder of `save_to_disk` has a file of the same name that describes columns; its values are not datasets.
+    # `save_to_disk` writes a file of the same name that describes columns and no datasets.
     if not isinstance(register, dict) or "features" in register:
         return {}
     return register

@@ -1,4 +1,4 @@
-"""JSON read with line numbers in every complaint, and an array of rows read one row at a time."""
+"""JSON with line numbers in all error messages, and arrays read one row at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLANK = " \t\r\n"
 
 
 class JsonReader:
-    """Decodes the JSON of one file. A key that an object has twice makes the row a `RowError`, not a guess."""
+    """Decodes the JSON of one file. A row in which an object has the same key twice becomes a `RowError`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -28,22 +28,22 @@ class JsonReader:
 
         Args:
             text: JSON with blanks around it.
-            line: number of the text's first line, for complaints.
-            ended: whether a line end follows, so that nothing can be missing.
+            line: number of the text's first line, for error messages.
+            ended: whether a line end follows, so that the value cannot be truncated.
         """
         text = text.rstrip(_BLANK)
         start = len(text) - len(text.lstrip(_BLANK))
         try:
             value, end = self.decode(text, start, line)
         except json.JSONDecodeError as error:
-            cut = not ended and _at_the_end(error, text)
-            raise self.broken(error.msg, line + error.lineno - 1, cut) from None
+            truncated = not ended and _at_the_end(error, text)
+            raise self.broken(error.msg, line + error.lineno - 1, truncated) from None
         if end < len(text):
             raise self.broken("something follows the value", line + text.count("\n", 0, end))
         return value
 
     def decode(self, text: str, start: int, line: int) -> tuple[Any, int]:
-        """The value that starts at `start` and where it ends; a value that is not whole is a `json.JSONDecodeError`."""
+        """The value that starts at `start` and its end; an incomplete value raises `json.JSONDecodeError`."""
         self._twice = None
         try:
             value, end = self._decoder.raw_decode(text, start)
@@ -59,9 +59,9 @@ class JsonReader:
             ), end
         return value, end
 
-    def broken(self, what: str, line: int, cut: bool = False) -> DataError:
-        """The refusal of the file; `cut` where it ends in the middle of a value."""
-        hint = "; the file seems to be cut off here" if cut else ""
+    def broken(self, what: str, line: int, truncated: bool = False) -> DataError:
+        """The error about the file; `truncated` if it ends in the middle of a value."""
+        hint = "; the file seems to be truncated here" if truncated else ""
         return DataError(f"{self._path}, line {line}: broken JSON: {what}{hint}")
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -76,21 +76,19 @@ def array_rows(stream: TextIO, path: Path) -> Iterator[Any]:
     """The elements of a JSON array, of which only the current one is in memory."""
     window = _Window(stream, JsonReader(path))
     window.expect("[")
-    if window.sign() == "]":
-        window.take()
-    else:
-        while True:
-            yield window.element()
-            if window.sign() == "]":
-                window.take()
-                break
+    first = True
+    while window.next_character() != "]":
+        if not first:
             window.expect(",")
-    if window.sign():
+        first = False
+        yield window.element()
+    window.expect("]")
+    if window.next_character():
         raise window.broken("something follows the array")
 
 
 class _Window:
-    """The part of a text file around the current place, and the number of the line it starts on."""
+    """The part of a text file from the current position on, and the number of the line it starts on."""
 
     def __init__(self, stream: TextIO, reader: JsonReader) -> None:
         self._stream = stream
@@ -100,8 +98,8 @@ class _Window:
         self._line = 1
         self._ended = False
 
-    def sign(self) -> str:
-        """The next character that is not blank, "" at the end of the file."""
+    def next_character(self) -> str:
+        """The next character that is not blank, not yet consumed; "" at the end of the file."""
         while True:
             while self._at < len(self._text) and self._text[self._at] in _BLANK:
                 self._at += 1
@@ -110,40 +108,36 @@ class _Window:
             if not self._more(_CHUNK):
                 return ""
 
-    def take(self) -> None:
-        """Steps over the character that `sign` gave."""
-        self._at += 1
-
     def expect(self, wanted: str) -> None:
-        """Steps over `wanted`, or says what stands there."""
-        seen = self.sign()
+        """Consumes `wanted`, which must be the next character."""
+        seen = self.next_character()
         if seen != wanted:
-            raise self.broken(f"{repr(seen) if seen else 'nothing'} stands where {wanted!r} belongs", cut=not seen)
-        self.take()
+            raise self.broken(f"expected {wanted!r}, found {repr(seen) if seen else 'nothing'}", truncated=not seen)
+        self._at += 1
 
     def element(self) -> Any:
         """The value that starts at the next character."""
-        self.sign()
+        self.next_character()
         chunk = _CHUNK
         while True:
             try:
                 value, end = self._reader.decode(self._text, self._at, self._line)
             except json.JSONDecodeError as error:
-                cut = _at_the_end(error, self._text)
-                if cut and self._more(chunk):
-                    chunk *= 2  # so that a value of any length is parsed a handful of times only
+                truncated = _at_the_end(error, self._text)
+                if truncated and self._more(chunk):
+                    chunk *= 2  # so that a long value is parsed a few times only
                     continue
-                raise self._reader.broken(error.msg, self._line + error.lineno - 1, cut) from None
-            # A number at the very edge may go on in the next chunk.
+                raise self._reader.broken(error.msg, self._line + error.lineno - 1, truncated) from None
+            # A number at the end of the text may continue in the next chunk.
             if end < len(self._text) or not self._more(chunk):
                 self._at = end
                 return value
 
-    def broken(self, what: str, cut: bool = False) -> DataError:
-        return self._reader.broken(what, self._line + self._text.count("\n", 0, self._at), cut)
+    def broken(self, what: str, truncated: bool = False) -> DataError:
+        return self._reader.broken(what, self._line + self._text.count("\n", 0, self._at), truncated)
 
     def _more(self, size: int) -> bool:
-        """Reads on and drops what lies behind; False at the end of the file."""
+        """Reads the next `size` characters and drops the consumed ones; False at the end of the file."""
         if self._ended:
             return False
         chunk = self._stream.read(size)
@@ -156,12 +150,12 @@ class _Window:
         return True
 
 
-# What may stand at the very end of a text that was cut in the middle of a literal, a number or an escape.
-_HALF = re.compile(r"t(ru?)?|f(a(ls?)?)?|n(ul?)?|N(aN?)?|-?I(n(f(i(n(it?)?)?)?)?)?|-|\.|[eE][+-]?")
+# The end of a text that was truncated in the middle of a literal, a number or an escape.
+_INCOMPLETE = re.compile(r"t(ru?)?|f(a(ls?)?)?|n(ul?)?|N(aN?)?|-?I(n(f(i(n(it?)?)?)?)?)?|-|\.|[eE][+-]?")
 
 
 def _at_the_end(error: json.JSONDecodeError, text: str) -> bool:
-    """Whether the complaint is that the text stops too early."""
+    """Whether the error is that the text ends too early."""
     rest = text[error.pos : error.pos + 16].rstrip(_BLANK)
-    half = not rest or bool(_HALF.fullmatch(rest)) or (error.msg.startswith("Invalid") and len(rest) < 8)
-    return error.msg.startswith("Unterminated") or half
+    incomplete = not rest or bool(_INCOMPLETE.fullmatch(rest)) or (error.msg.startswith("Invalid") and len(rest) < 8)
+    return error.msg.startswith("Unterminated") or incomplete

@@ -1,4 +1,4 @@
-"""Where rows come from: a file, a folder, a saved Arrow dataset, a hub id, a registered or a built-in name."""
+"""Finds a dataset: a file, a folder, a saved Arrow dataset, a hub id, a registered or a built-in name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from palate.data.sources.card import is_card, rows_file
 from palate.data.sources.columnar import arrow_rows, is_saved_dataset, saved_dataset_files
-from palate.data.sources.dataset_info import Entry, dataset_names, find_entry
+from palate.data.sources.dataset_info import Entry, find_entry, read_register
 from palate.data.sources.readers import Numbered, file_type, read_rows
 from palate.data.turns.messages import Tags
 from palate.errors import DataError
@@ -25,7 +25,7 @@ BUILTIN: Mapping[str, str] = {
     "palate-demo-heldout": "demo_heldout.jsonl",
     "palate-demo-prompts": "demo_prompts.jsonl",
 }
-"""Datasets that come with palate: name → file in `palate/data/builtin`."""
+"""Datasets that ship with palate: name → file in `palate/data/builtin`."""
 
 _SPLIT_OF = re.compile(r"(?:^|[-_.])(train|training|test|testing|validation|valid|val|dev|eval|heldout)(?=[-_.]|$)")
 _SAME_SPLIT = {"training": "train", "testing": "test", "valid": "validation", "val": "validation"}
@@ -37,16 +37,16 @@ class Source:
     """One dataset, found but not yet read.
 
     Attributes:
-        name: what counts and mixtures call it.
-        path: the file, folder or hub id, for a person.
-        files: the files its rows come from, in order; empty for the hub.
-        labels: per file what its row ids start with.
-        hub_id, subset, split: what the hub is asked for.
+        name: its name in counts and mixtures.
+        path: the file, folder or hub id, for messages.
+        files: the files with its rows, in order; empty for the hub.
+        labels: per file the prefix of its row ids.
+        hub_id, subset, split: what is loaded from the hub.
         columns: palate's column name → the source's own.
-        only_mapped: whether columns that are not mapped stay unread.
+        only_mapped: whether columns that are not mapped are ignored.
         tags: how turns are written.
-        limit: rows to take from the start; None for all.
-        meanings: what values of its label column mean, where its register says so.
+        limit: rows to read from the start; None for all.
+        meanings: what the values of its label column mean, if its entry in `dataset_info.json` says so.
     """
 
     name: str
@@ -64,16 +64,16 @@ class Source:
 
     @property
     def columnar(self) -> bool:
-        """Whether its rows come from Parquet or Arrow, which give every object all the keys that any of them has."""
+        """Whether its rows come from Parquet or Arrow, where every object has the keys of all objects."""
         return self.hub_id is not None or any(file_type(path) in ("parquet", "arrow") for path in self.files)
 
     @property
     def is_csv(self) -> bool:
-        """Whether its rows come from files that hold text only."""
+        """Whether its files are CSV or TSV, in which every cell is text."""
         return bool(self.files) and all(file_type(path) in ("csv", "tsv") for path in self.files)
 
     def rows(self) -> Iterator[tuple[str, Any]]:
-        """`(row id, row)` one after the other, nothing held in memory: `("pairs.jsonl:17", {…})`."""
+        """`(row id, row)` one after the other, none kept in memory: `("pairs.jsonl:17", {…})`."""
         return islice(self._all_rows(), self.limit)
 
     def _all_rows(self) -> Iterator[tuple[str, Any]]:
@@ -81,7 +81,7 @@ class Source:
             for number, row in _hub_rows(self.hub_id, self.subset, self.split):
                 yield f"{self.hub_id}:{number}", row
         for path, label in zip(self.files, self.labels, strict=True):
-            # Of `save_to_disk` the folder says what a file is, else its name does.
+            # Files of `save_to_disk` are Arrow files by the folder's index; the type of others is in their name.
             rows: Iterator[Numbered] = arrow_rows(path) if path.suffix == ".arrow" else read_rows(path)
             for number, row in rows:
                 yield f"{label}:{number}", row
@@ -92,8 +92,8 @@ def open_source(
 ) -> Source:
     """Finds the dataset that a config calls `dataset`.
 
-    Looked for in this order: a name in `dataset_dir/dataset_info.json`, a built-in name, a file or folder (as given,
-    then inside `dataset_dir`), a hub id `owner/name`.
+    It is looked up in this order: a name in `dataset_dir/dataset_info.json`, a built-in name, a file or folder (as
+    given, then inside `dataset_dir`), a hub id `owner/name`.
     """
     folder = Path(dataset_dir) if dataset_dir is not None else None
     entry = find_entry(dataset, folder) if folder is not None else None
@@ -106,7 +106,7 @@ def open_source(
         try:
             if path.exists():
                 return _from_path(path, split)
-        except OSError as error:  # a folder that may not be entered, a name too long for the disk
+        except OSError as error:  # a folder without permission, a name too long for the file system
             where = error.filename or path
             raise DataError(f"{where}: cannot be read: {error.strerror}; check the path and its permissions") from None
     if _HUB_ID.fullmatch(dataset) and file_type(Path(dataset)) is None and not dataset.startswith("."):
@@ -115,7 +115,7 @@ def open_source(
 
 
 def distinct_labels(sources: Sequence[Source]) -> list[Source]:
-    """The same sources with unique row ids: files of one name get as much of their path as tells them apart."""
+    """The same sources with unique row ids: files of one name are called by as much of their path as differs."""
     paths = [path.resolve() for source in sources for path in source.files]
     twice = next((path for path, count in Counter(paths).items() if count > 1), None)
     if twice is not None:
@@ -142,7 +142,7 @@ def _registered(entry: Entry, split: str | None, subset: str | None) -> Source:
     return replace(
         source,
         columns=entry.columns,
-        only_mapped=entry.only_mapped,
+        only_mapped=bool(entry.columns),  # as in LLaMA-Factory
         tags=entry.tags,
         limit=entry.num_samples,
         meanings=entry.labels,
@@ -159,21 +159,18 @@ def _from_path(path: Path, split: str | None, name: str | None = None) -> Source
         files, labels = [path], (path.name,)
     else:
         raise DataError(f"{path} is neither a file nor a folder")
-    return Source(name=name or _stem(path), path=str(path), files=tuple(files), labels=labels, split=split)
-
-
-def _stem(path: Path) -> str:
-    return path.name if path.is_dir() else path.name.split(".")[0] or path.name
+    name = name or (path.name if path.is_dir() else path.name.split(".")[0] or path.name)
+    return Source(name=name, path=str(path), files=tuple(files), labels=labels, split=split)
 
 
 def _files_of_folder(folder: Path, split: str | None) -> list[Path]:
-    """The data files of a folder and its subfolders, sorted; where their names speak of splits, only those of one."""
+    """The data files of a folder and its subfolders, sorted; if their names contain splits, those of one split."""
     if is_saved_dataset(folder):
         return saved_dataset_files(folder, split)
     rows = rows_file(folder)
     if rows is not None and split is None:
         return [rows]
-    names = dataset_names(folder)
+    names = list(read_register(folder))
     if names:
         raise DataError(
             f"{folder} is a folder of datasets: set dataset_dir to it and dataset to one of {', '.join(names[:8])}"
@@ -186,17 +183,17 @@ def _files_of_folder(folder: Path, split: str | None) -> list[Path]:
     splits = {path: _split_of(path.relative_to(folder)) for path in files}
     named = sorted({name for name in splits.values() if name is not None})
     if split is None and (len(named) < 2 or "train" not in named):
-        # One split, or none by name: all of it. A test split beside a train split would leak, so then only train.
+        # All files, unless there are a train and a test split: the test split would leak into training.
         return files
     wanted = _SAME_SPLIT.get(split, split) if split else "train"
     chosen = [path for path in files if splits[path] == wanted]
     if not chosen:
-        raise DataError(f"{folder}: no file of split {split!r}; its files speak of {', '.join(named) or 'no split'}")
+        raise DataError(f"{folder}: no file of split {split!r}; splits in its file names: {', '.join(named) or 'none'}")
     return chosen
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    """Every file of a folder and its subfolders; one that may not be entered is an `OSError`, not passed over."""
+    """Every file of a folder and its subfolders; raises `OSError` for a subfolder without permission."""
 
     def refuse(error: OSError) -> None:
         raise error
@@ -219,7 +216,8 @@ def _hub_rows(hub_id: str, subset: str | None, split: str | None) -> Iterator[Nu
 
     try:
         rows = datasets.load_dataset(hub_id, name=subset, split=split or "train")
-    except Exception as error:  # a boundary: dozens of kinds of failure, all of them "could not be fetched"
+    # OSError, ValueError, DatasetsError, and the errors of the hub client's HTTP library, which differs by version.
+    except Exception as error:
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
             f"dataset {hub_id!r}: no such file here, and the hub did not give it ({why}); "
@@ -229,14 +227,14 @@ def _hub_rows(hub_id: str, subset: str | None, split: str | None) -> Iterator[Nu
 
 
 def _nearest(dataset: str, folder: Path | None) -> str:
-    """What a person may have meant."""
+    """A hint: existing names like this one, or what may be given."""
     path = Path(dataset)
     near: list[str] = []
     if path.parent.is_dir():
         near = [entry.name for entry in path.parent.iterdir() if file_type(entry) is not None or entry.is_dir()]
         near = difflib.get_close_matches(path.name, near, n=1, cutoff=0.5)
         near = [str(path.parent / name) for name in near]
-    names = [*BUILTIN, *(dataset_names(folder) if folder is not None else [])]
+    names = [*BUILTIN, *(read_register(folder) if folder is not None else [])]
     near += difflib.get_close_matches(dataset, names, n=1, cutoff=0.5)
     if near:
         return f"; did you mean {' or '.join(near)}?"

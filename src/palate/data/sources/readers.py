@@ -1,8 +1,7 @@
 """The rows of one file, lazily: JSON, JSON Lines, CSV, TSV (each also as .gz or .zst), Parquet and Arrow.
 
-Every reader yields `(number, row)`: the 1-based line (JSON Lines) or row (all others), and the row as parsed. A row
-that can be told apart but not used comes as a `RowError`; a file that cannot be read on is refused in one line that
-says where.
+Every reader yields `(number, row)`: the 1-based line (JSON Lines) or row (all others), and the row as parsed. A single
+row that cannot be used comes as a `RowError`; an unreadable file is refused in one line that says where.
 """
 
 from __future__ import annotations
@@ -16,11 +15,10 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
-
-import zstandard
 
 from palate.data.sources.columnar import arrow_rows, parquet_rows
 from palate.data.sources.json_stream import JsonReader, array_rows
@@ -28,6 +26,11 @@ from palate.data.turns.cells import RowError
 from palate.data.turns.messages import is_turn, is_turns
 from palate.errors import DataError
 from palate.progress import Pass
+
+if sys.version_info >= (3, 14):
+    from compression import zstd as zstd
+else:
+    from backports import zstd as zstd
 
 Numbered: TypeAlias = tuple[int, Any]
 
@@ -54,7 +57,7 @@ def bare_name(path: Path) -> str:
 
 
 def read_rows(path: Path) -> Iterator[Numbered]:
-    """The rows of a file, read as its name says."""
+    """The rows of a file; its type is in its name."""
     kind = file_type(path)
     if kind is None:
         known = ", ".join(f".{name}" for name in READERS)
@@ -72,7 +75,7 @@ def json_line_rows(path: Path) -> Iterator[Numbered]:
 
 
 def json_rows(path: Path) -> Iterator[Numbered]:
-    """A JSON array of rows, an object that holds one, an object of columns, or JSON Lines by another name."""
+    """A JSON array of rows, an object with such an array, an object of columns, or JSON Lines."""
     first, second = _first_lines(path)
     if second and _is_json(first):
         yield from _lines(path)
@@ -84,39 +87,20 @@ def json_rows(path: Path) -> Iterator[Numbered]:
         yield from enumerate(rows, 1)
 
 
-def csv_rows(path: Path) -> Iterator[Numbered]:
-    """A CSV file with a header line; the delimiter is a comma, or one that splits the header if none does."""
-    return _delimited(path, ",")
-
-
-def tsv_rows(path: Path) -> Iterator[Numbered]:
-    """A tab-separated file with a header line."""
-    return _delimited(path, "\t")
-
-
-READERS: Mapping[str, Callable[[Path], Iterator[Numbered]]] = {
-    "jsonl": json_line_rows,
-    "json": json_rows,
-    "csv": csv_rows,
-    "tsv": tsv_rows,
-    "parquet": parquet_rows,
-    "arrow": arrow_rows,
-}
-
-
 @contextmanager
 def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
-    """A text file for reading: UTF-8 with or without a mark, line ends as they are, unpacked from .gz or .zst.
+    """A text file for reading: UTF-8 with or without BOM, line ends as they are, decompressed from .gz or .zst.
 
-    Whatever is wrong with its bytes is raised as one line that names the file and the place.
+    Raises:
+        DataError: its bytes cannot be read; one line with the file and the line.
     """
     try:
         with _open_bytes(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n") as stream:
             yield stream
     except UnicodeDecodeError:
         raise DataError(_where_not_utf8(path)) from None
-    except (EOFError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: the compressed file is damaged or cut off: {error}") from None
+    except (EOFError, zlib.error, zstd.ZstdError, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: the compressed file is damaged or truncated: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
@@ -129,14 +113,14 @@ def _open_bytes(path: Path) -> Iterator[BinaryIO]:
             with gzip.GzipFile(fileobj=packed) as unpacked:
                 yield unpacked  # type: ignore[misc]
         elif suffix == ".zst":
-            with io.BufferedReader(_ZstdFile(packed), 1 << 20) as unpacked:
-                yield unpacked
+            with zstd.ZstdFile(packed) as unpacked:
+                yield unpacked  # type: ignore[misc]
         else:
             yield packed
 
 
 class _WatchedFile(io.FileIO):
-    """A file that shows how much of it has been read, where that takes long."""
+    """A file that shows how much of it has been read if that takes long."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -152,42 +136,8 @@ class _WatchedFile(io.FileIO):
         super().close()
 
 
-class _ZstdFile(io.RawIOBase):
-    """Unpacks all frames of a .zst file. Unlike `zstandard`'s own reader it says so when the last one is cut off."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._frame: Any = None
-        self._packed = b""
-        self._ready = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            self._packed = self._packed or self._file.read(1 << 17)
-            if not self._packed:
-                if self._frame is not None:
-                    raise EOFError("the last Zstandard frame is not complete")
-                return 0
-            self._frame = self._frame or zstandard.ZstdDecompressor().decompressobj()
-            self._ready = self._frame.decompress(self._packed)
-            self._packed = b""
-            if self._frame.eof:
-                self._packed, self._frame = self._frame.unused_data, None
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
 def _where_not_utf8(path: Path) -> str:
-    """Read again, in bytes, for the line that cannot be decoded."""
+    """The complaint about the first line that cannot be decoded, found by reading the file again as bytes."""
     with _open_bytes(path) as raw:
         for number, line in enumerate(raw, 1):
             try:
@@ -202,7 +152,7 @@ def _where_not_utf8(path: Path) -> str:
 
 
 def _first_lines(path: Path) -> tuple[str, str]:
-    """The first two lines that are not blank, stripped; "" where there is none."""
+    """The first two lines that are not blank, stripped; "" if there is none."""
     found: list[str] = []
     with open_text(path) as stream:
         while len(found) < 2 and (line := stream.readline(_LONGEST_FIRST_LINE)):
@@ -234,7 +184,7 @@ def _array(path: Path) -> Iterator[Numbered]:
 
 
 def _rows_of_object(value: Any) -> list[Any]:
-    """The rows of a JSON object: under its one list of objects, or column by column, or the object as the only row."""
+    """The rows of a JSON object: its only list of objects, or its columns, or the object itself as the only row."""
     if not isinstance(value, dict) or not value:
         return [value]
     cells = list(value.values())
@@ -250,9 +200,10 @@ def _rows_of_object(value: Any) -> list[Any]:
     return [value]
 
 
-def _delimited(path: Path, delimiter: str) -> Iterator[Numbered]:
+def delimited_rows(path: Path, usual: str) -> Iterator[Numbered]:
+    """The rows of a CSV or TSV file with a header line, and the `usual` or another delimiter."""
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # an answer may well be longer than csv's 128 KiB
-    delimiter, skipped = _delimiter(path, delimiter)
+    delimiter, skipped = _delimiter(path, usual)
     with open_text(path) as stream:
         cells = csv.reader(islice(stream, skipped, None), delimiter=delimiter, strict=True)
         try:
@@ -288,5 +239,15 @@ def _delimiter(path: Path, usual: str) -> tuple[str, int]:
 def _csv_row(header: list[str], row: list[str], delimiter: str) -> Any:
     if len(row) != len(header):
         counts = f"{len(row)} cells under {len(header)} columns"
-        return RowError("wrong_cell_count", f"{counts}; the delimiter is {delimiter!r}, quote cells that hold it")
+        return RowError("wrong_cell_count", f"{counts}; the delimiter is {delimiter!r}, quote cells that contain it")
     return dict(zip(header, row, strict=True))
+
+
+READERS: Mapping[str, Callable[[Path], Iterator[Numbered]]] = {
+    "jsonl": json_line_rows,
+    "json": json_rows,
+    "csv": partial(delimited_rows, usual=","),
+    "tsv": partial(delimited_rows, usual="\t"),
+    "parquet": parquet_rows,
+    "arrow": arrow_rows,
+}

@@ -7,31 +7,33 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeVar
 
 from palate.data.sources.open import Source, distinct_labels, open_source
 from palate.errors import DataError
+from palate.records import DatasetRequest, DatasetSpec
 
-DatasetSpec: TypeAlias = str | Sequence[str] | Mapping[str, float]
-"""A dataset as a config names it: one name, several (also with commas), or a mixture with weights."""
-
-
-def find_sources(
-    dataset: DatasetSpec,
-    *,
-    dataset_dir: str | Path | None = None,
-    split: str | None = None,
-    subset: str | None = None,
-) -> list[Source]:
-    """The sources that a dataset specification names, in its order, with names and row ids of their own."""
-    names = _names(dataset, dataset_dir)
-    found = [open_source(name, dataset_dir=dataset_dir, split=split, subset=subset) for name in names]
-    return distinct_labels(_distinct_names(found))
+N = TypeVar("N", int, float)
 
 
-def _names(dataset: DatasetSpec, dataset_dir: str | Path | None) -> list[str]:
+def find_sources(dataset: DatasetSpec | DatasetRequest) -> list[Source]:
+    """The sources of a dataset in its order, each with its own name and row ids."""
+    request = DatasetRequest.of(dataset)
+    found = [
+        open_source(name, dataset_dir=request.dataset_dir, split=request.split, subset=request.subset)
+        for name in _names(request)
+    ]
+    # Sources of one name (`a/train.jsonl`, `b/train.jsonl`) are counted under their paths.
+    count = Counter(source.name for source in found)
+    return distinct_labels(
+        [source if count[source.name] == 1 else replace(source, name=source.path) for source in found]
+    )
+
+
+def _names(request: DatasetRequest) -> list[str]:
+    dataset, folder = request.dataset, request.dataset_dir
     if isinstance(dataset, str):
-        whole = Path(dataset).exists() or (dataset_dir is not None and (Path(dataset_dir) / dataset).exists())
+        whole = Path(dataset).exists() or (folder is not None and (Path(folder) / dataset).exists())
         names = [dataset] if whole else [part.strip() for part in dataset.split(",")]
     else:
         names = list(dataset)
@@ -41,17 +43,11 @@ def _names(dataset: DatasetSpec, dataset_dir: str | Path | None) -> list[str]:
     return names
 
 
-def _distinct_names(sources: Sequence[Source]) -> list[Source]:
-    """Sources of one name (`a/train.jsonl`, `b/train.jsonl`) are counted under their paths."""
-    count = Counter(source.name for source in sources)
-    return [source if count[source.name] == 1 else replace(source, name=source.path) for source in sources]
-
-
-def for_sources(given: Mapping[str, float] | None, sources: Sequence[Source], what: str) -> list[float | None] | None:
-    """Numbers by a source's name, path or file name in the order of the sources; None where none is given.
+def for_sources(given: Mapping[str, N] | None, sources: Sequence[Source], what: str) -> list[N | None] | None:
+    """Numbers by a source's name, path or file name in the order of the sources; None if none is given.
 
     Raises:
-        DataError: a name is no source's; `what` says whose names they are.
+        DataError: a name is not the name of a source; `what` names the option in the message.
     """
     if given is None:
         return None

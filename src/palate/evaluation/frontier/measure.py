@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from palate.data.scores import check_columns, checked_scores, columns_of
-from palate.data.split import prompt_key
 from palate.errors import DataError, FunctionError, ModelError, UsageError
 from palate.evaluation.divergence import AnswerScore, score_answers
 from palate.evaluation.frontier.kept import KeptAnswers
@@ -20,7 +19,7 @@ from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.generate import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
-from palate.records import Record, RewardFunction
+from palate.records import Record, RewardFunction, prompt_key
 from palate.stats import Interval, cluster_mean_interval, rate_interval, standard_error
 from palate.text.groups import EncodedGroup
 from palate.text.prompts import prompt_ids

@@ -16,7 +16,7 @@ import httpx
 
 from palate.errors import EngineError, EngineRefused
 from palate.models.generation.generate import Decoding
-from palate.records import Answer, Messages, as_turn
+from palate.records import Answer, Messages, as_turns
 
 KEY_VARIABLES = ("PALATE_API_KEY", "OPENAI_API_KEY")
 # What a busy or restarting engine says; everything else will not get better by asking again.
@@ -105,7 +105,7 @@ class Engine:
             "chat/completions",
             {
                 "model": self.name,
-                "messages": [as_turn(message, arguments_as_text=True) for message in prompt],
+                "messages": as_turns(prompt, arguments_as_text=True),
                 "max_tokens": decoding.max_new_tokens,
                 "temperature": decoding.temperature,
                 "top_p": decoding.top_p,

@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from palate.artifacts import write_errors
-from palate.artifacts.files import beside
+from palate.artifacts import temporary_path, write_errors
 from palate.models.reference.kinds import PolicyAtStart, Reference, SeparateModel, evaluating, swapped
 from palate.models.reference.stored import StoredReference
 
@@ -41,8 +40,8 @@ def offload(reference: Reference, folder: Path) -> OffloadedModel:
     live = reference.live if isinstance(reference, StoredReference) else reference
     assert live is not None  # `release` was not called yet
     if isinstance(live, PolicyAtStart):
-        # `beside` gives a name that the next run in the directory deletes if a kill leaves the file behind.
-        file = beside(folder / "reference.safetensors", "tmp")
+        # `temporary_path` gives a name that the next run in the directory deletes if a kill leaves the file behind.
+        file = temporary_path(folder / "reference.safetensors")
         start = {name: p.detach().cpu().contiguous() for name, p in live.model.named_parameters() if p.requires_grad}
         with write_errors(file):
             save_file(start, file)

@@ -31,15 +31,6 @@ _FORMAT = "palate reference log-probabilities 2"
 _BEFORE = "palate reference log-probabilities 1"
 
 
-def group_key(group: EncodedGroup) -> bytes:
-    """16 bytes that stand for the group's tokens and masks, and for nothing else about it."""
-    digest = hashlib.sha256()
-    for part in (group.prompt_ids, *(array for one in group.completions for array in (one.ids, one.trained))):
-        digest.update(f"{part.dtype.str}{len(part)}:".encode())
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return digest.digest()[:16]
-
-
 class ReferenceStore:
     """Token log-probabilities of groups under one reference.
 
@@ -110,7 +101,7 @@ class ReferenceStore:
 
     def missing(self, groups: Iterable[EncodedGroup]) -> list[EncodedGroup]:
         """The groups without values, each content once."""
-        wanted: Mapping[bytes, EncodedGroup] = {group_key(group): group for group in groups}
+        wanted: Mapping[bytes, EncodedGroup] = {group.content_hash: group for group in groups}
         return [group for key, group in wanted.items() if key not in self._values]
 
     def gather(self) -> None:

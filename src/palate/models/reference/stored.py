@@ -12,7 +12,7 @@ from torch import nn
 
 from palate.errors import ArtifactError
 from palate.models.reference.kinds import AdapterOff, Reference
-from palate.models.reference.store import ReferenceStore, group_key
+from palate.models.reference.store import ReferenceStore
 from palate.models.score import TokenLogps
 from palate.progress import progress
 from palate.text.batch import Batch
@@ -49,7 +49,7 @@ class StoredReference:
         return [self._stored(batch) for batch in batches]
 
     def _stored(self, batch: Batch) -> TokenLogps:
-        values = np.concatenate([self.store.get(group_key(group)) for group in batch.groups])
+        values = np.concatenate([self.store.get(group.content_hash) for group in batch.groups])
         return TokenLogps(torch.from_numpy(values).to(batch.target_ids.device))
 
     @contextlib.contextmanager
@@ -86,7 +86,7 @@ def fill(
             ends = np.searchsorted(owners, np.arange(len(batch.groups)), side="right")
             start = 0
             for group, end in zip(batch.groups, ends, strict=True):
-                store.put(group_key(group), values[start:end].copy())
+                store.put(group.content_hash, values[start:end].copy())
                 start = int(end)
             scored.advance(len(batch.groups))
             if time.monotonic() - saved >= _SAVE_EVERY:
@@ -114,7 +114,7 @@ def verify(
     Raises:
         ArtifactError: the values differ by more than rounding.
     """
-    known = [group for group in groups if group_key(group) in store]
+    known = [group for group in groups if group.content_hash in store]
     # Spread over the dataset, so that a partly stale file is found. Includes the longest group, because windows and
     # rotary positions only matter at length.
     sample = known[:: max(1, len(known) // _SAMPLE)][:_SAMPLE]
@@ -122,7 +122,7 @@ def verify(
         sample = [*sample, max(known, key=lambda group: group.longest_row)]
     for batch in split(sample):
         [tokens] = live.logps([batch.to(device)])
-        stored = np.concatenate([store.get(group_key(group)) for group in batch.groups])
+        stored = np.concatenate([store.get(group.content_hash) for group in batch.groups])
         differences = np.abs(tokens.logps.cpu().numpy() - stored)
         difference, mean = float(differences.max(initial=0.0)), float(np.sqrt(np.square(differences).mean()))
         if not (mean <= _ROUNDING[precision] and difference <= _LARGEST * _ROUNDING[precision]):

@@ -1,4 +1,4 @@
-"""README.md of a trained model: what it is, from what, by which loss, with which result."""
+"""README.md of a trained model: base, objective, data and results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def model_card(session: Session, metrics: dict[str, float]) -> str:
     return (
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n"
         f"# {config.model_name_or_path} after {config.stage}\n\n"
-        f"Trained with palate. `run.json` beside this file has the whole config, "
+        f"Trained with palate. `run.json` in this folder has the whole config, "
         f"the hashes and the timings.\n\n| | |\n|---|---|\n{table}\n"
     )
 

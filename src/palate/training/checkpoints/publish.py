@@ -1,4 +1,4 @@
-"""The trained model's files: written into a hidden folder, moved into the run directory when all of them are whole."""
+"""The trained model's files: written into a hidden folder, moved into the run directory when all are complete."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from palate.training.checkpoints.card import model_card
 from palate.training.setup.session import Session
 from palate.training.trainer import PalateTrainer
 
-# One name for all ranks, and one that `artifacts.remove_leftovers` knows, should a kill leave it behind.
+# The same name on all ranks; `artifacts.remove_leftovers` deletes it if a kill left it there.
 _SCRATCH = ".model.tmp-000000000000"
 
 
 def publish(folder: Path, trainer: PalateTrainer, session: Session, metrics: dict[str, float]) -> None:
     """Save model (or adapter), tokenizer and model card into the run directory.
 
-    Every rank calls it (sharded weights are gathered); the main process writes. The files first land in a hidden folder
-    and are renamed into place when all of them are whole, so a full disk or a kill leaves no half model.
+    Every rank calls it (sharded weights are gathered); the main process writes. The files are moved out of a hidden
+    folder when all are complete, so a full disk or a kill leaves no half model.
 
     Raises:
         ArtifactError: the disk is full or the folder cannot be written to.
@@ -39,12 +39,12 @@ def publish(folder: Path, trainer: PalateTrainer, session: Session, metrics: dic
                 path.replace(folder / path.name)
             scratch.rmdir()
             sync_folder(folder)
-        except BaseException:
+        except BaseException:  # also after an interrupt the half model is deleted
             if trainer.is_world_process_zero():
                 shutil.rmtree(scratch, ignore_errors=True)
             raise
 
 
 def _weights_first(path: Path) -> Any:
-    """config.json goes last: loaders look for it, and by then the weights are there."""
+    """config.json last: loaders look for it first, and then the weights must exist."""
     return (path.name == "config.json", path.name)

@@ -1,4 +1,4 @@
-"""What a run can go on from."""
+"""Which checkpoint a run is resumed from, and whether it fits the config."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
 
-from palate.artifacts import RunDir, read_json, read_jsonl, verify_folder, write_text
+from palate.artifacts import RunDir, newest_complete, read_json, read_jsonl, verify_folder, write_text
 from palate.errors import ArtifactError
 from palate.training.setup.session import Session
 
-# What decides which tensors a checkpoint holds and what they mean, what its optimiser brings along whatever the config
-# says, and by what it knows its best evaluation.
-_HELD = (
+# Keys whose values are fixed by a checkpoint: they determine its tensors, the state of its optimiser, or its best
+# evaluation.
+_FIXED = (
     *("stage", "finetuning_type", "lora_rank", "lora_alpha", "lora_target", "use_dora", "use_rslora"),
     *("freeze_trainable_layers", "freeze_extra_modules", "additional_target", "create_new_adapter"),
     *("quantization_bit", "add_tokens", "add_special_tokens", "resize_vocab"),
@@ -24,20 +24,20 @@ _HELD = (
     *("metric_for_best_model", "greater_is_better"),
 )
 _BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
-_PLACES = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint")
+_PATHS = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint")
 
 
 def changed_settings(run: Path, began: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """A line for a person about the keys in which a resumed run's config differs from what it began with.
+    """Lines about the keys in which a resumed run's config differs from the one that it began with.
 
     Raises:
-        ArtifactError: a key has changed that the checkpoint holds: the new value would be recorded and never used.
+        ArtifactError: a changed key is fixed by the checkpoint, so its new value would be recorded but not used.
     """
-    changed = [key for key in now if key in began and began[key] != now[key] and key not in _PLACES]
-    held = next((key for key in changed if key in _HELD), None)
-    if held is not None:
+    changed = [key for key in now if key in began and began[key] != now[key] and key not in _PATHS]
+    fixed = next((key for key in changed if key in _FIXED), None)
+    if fixed is not None:
         raise ArtifactError(
-            f"{run}: the run began with {held}: {began[held]}, the config now says {now[held]}, and a checkpoint "
+            f"{run}: the run began with {fixed}: {began[fixed]}, the config now says {now[fixed]}, and a checkpoint "
             "cannot change it; put it back, or start a new run from the checkpoint's model"
         )
     if not changed:
@@ -54,10 +54,10 @@ def changed_settings(run: Path, began: Mapping[str, Any], now: Mapping[str, Any]
 
 
 def check_resumable(checkpoint: Path) -> None:
-    """Refuse a checkpoint that is not there, not whole, or has no optimiser state: going on would end elsewhere.
+    """Refuse a checkpoint that is missing, incomplete, or has no optimiser state.
 
     Raises:
-        ArtifactError: names the checkpoint and what is wrong with it.
+        ArtifactError: names the checkpoint and the problem.
     """
     if not checkpoint.is_dir():
         raise ArtifactError(
@@ -70,7 +70,7 @@ def check_resumable(checkpoint: Path) -> None:
             f"resume_from_checkpoint: {checkpoint}: {'; '.join(problems)}; "
             "true takes the newest complete one in output_dir"
         )
-    # One file, or with sharding a folder for each process.
+    # One file, or a folder for each process of a sharded model.
     if not any("optimizer" in path.name or path.name.startswith("global_step") for path in checkpoint.iterdir()):
         raise ArtifactError(
             f"{checkpoint}: holds the model only (save_only_model: true) and cannot be resumed; name it as "
@@ -79,19 +79,19 @@ def check_resumable(checkpoint: Path) -> None:
 
 
 def checkpoint_of(session: Session, folder: RunDir) -> Path | None:
-    """The checkpoint to resume from; prints which one, and why newer ones are not used."""
+    """The checkpoint to resume from, or None; prints which one, and why newer ones are skipped."""
     wanted = session.config.resume_from_checkpoint
     if not wanted:
         return None
     if isinstance(wanted, str):
         return Path(wanted)
-    newest, skipped = folder.newest_checkpoint()
+    newest, skipped = newest_complete(folder.path)
     if newest is not None:
         check_resumable(newest)
     for path, reason in skipped:
-        session.voice.say(f"{path.name} is passed over: {reason}")
+        session.log.info(f"{path.name} is skipped: {reason}")
     where = f"resuming from {newest.name}" if newest else "no complete checkpoint yet: starting from the beginning"
-    session.voice.say(where)
+    session.log.info(where)
     return newest
 
 
@@ -103,10 +103,10 @@ def check_same_run(session: Session, folder: RunDir) -> None:
     """
     began = folder.read()
     for line in changed_settings(folder.path, began.get("config") or {}, session.config.resolved()):
-        session.voice.say(line)
+        session.log.info(line)
     rows = (began.get("data") or {}).get("identity")
     if rows not in (None, session.data.identity):
-        session.voice.say(
+        session.log.info(
             "warning: these are not the rows that the run began with: it continues with the new rows at this step, "
             "and its result is not that of an uninterrupted run"
         )
@@ -125,10 +125,10 @@ def check_same_run(session: Session, folder: RunDir) -> None:
 
 
 def follow_schedule(optimizer: Any, schedule: Any) -> None:
-    """Make the next step at the rate of the schedule as it is now.
+    """Set the learning rates that the present schedule gives for the next step.
 
-    A checkpoint holds the rate that its own schedule gave, which is 0 at the end of most of them; the first step of a
-    run that goes on beyond that end would change nothing.
+    The checkpoint has the rate of its own schedule, which is often 0 at the end: the first step of a run with a longer
+    schedule would change nothing.
     """
     if isinstance(schedule, LambdaLR):
         rates = [base * share(schedule.last_epoch) for base, share in zip(schedule.base_lrs, schedule.lr_lambdas)]
@@ -138,10 +138,10 @@ def follow_schedule(optimizer: Any, schedule: Any) -> None:
 
 
 def rewind_metrics(log: Path, checkpoint: Path | None) -> list[dict[str, Any]]:
-    """Take what will be logged again out of metrics.jsonl: all of it without a checkpoint; returns the rest.
+    """Remove the rows of metrics.jsonl that will be logged again, all of them without a checkpoint; returns the rest.
 
-    At the checkpoint's own step its evaluation stays only where the checkpoint knows of it: the one that ends a run is
-    made after the last checkpoint.
+    The evaluation at the checkpoint's own step is kept only if the checkpoint knows of it: the last evaluation of a run
+    is made after the last checkpoint.
     """
     if checkpoint is None:
         return _keep(log, lambda _row: False)
@@ -153,7 +153,7 @@ def rewind_metrics(log: Path, checkpoint: Path | None) -> list[dict[str, Any]]:
 
 
 def rewind_samples(log: Path, checkpoint: Path | None) -> None:
-    """Take out of samples.jsonl what will be written again: the end's rows, without a checkpoint the start's too."""
+    """Remove the rows of samples.jsonl that will be written again: those of the end, and without a checkpoint all."""
     _keep(log, lambda row: checkpoint is not None and row["step"] == 0)
 
 

@@ -1,43 +1,53 @@
-"""Whether the first update moved the policy and left the reference alone, whatever the reference is.
+"""The first steps of a run whose reference is the starting policy: margins of 0, then an update that moves the policy.
 
-That Δ is exactly 0 after an update would show the same, but stored reference values differ from live ones by rounding,
-and then Δ is 0 never. So each is compared with its own first scores.
+Whether the policy moved cannot be read off Δ = 0: stored reference values differ from live ones by rounding, so Δ is
+never exactly 0. Instead, policy and reference are each compared with their own first scores.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
 import torch
 from torch import nn
 
+from palate.errors import TrainingError
 from palate.models.precision import Precision
 from palate.models.reference.kinds import PolicyAtStart, Reference
 from palate.text.batch import Batch
 
+_START_TOLERANCE = 1e-2
+# Values that were scored in other batches and in half precision: up to a nat of an answer's few hundred is rounding.
+_ROUNDED_NATS = 2.0
+_ROUNDED_LOSS = 0.25
 
-class Stillness:
-    """Remembers the start, to compare with later.
+
+class PlateauCheck:
+    """Tells whether the policy has moved since this object was made, and the reference has not.
 
     Args:
         policy: the model that trains.
         reference: what it is compared with.
-        batch: one small batch on the run's device, to score now and later.
+        batch: one small batch on the run's device, scored now and later.
         precision: of the run.
     """
 
     def __init__(self, policy: nn.Module, reference: Reference, batch: Batch, precision: Precision) -> None:
         self._policy = policy
-        self._own = PolicyAtStart(policy, precision, batch.input_ids.device, "")
+        self._start = PolicyAtStart(policy, precision, batch.input_ids.device, "")
         self._reference = reference
         self._batch = batch
         self._sums = _checksums(policy)
         self._before = self._scores()
 
     def diagnose(self) -> tuple[str, bool] | None:
-        """What is wrong, in one line, and whether it is an error (rounding is not); None where the policy moved."""
-        (theirs_before, ours_before), (theirs, ours) = self._before, self._scores()
-        if not torch.equal(theirs, theirs_before):
+        """What is wrong, and whether it is an error (rounding is not); None where only the policy moved."""
+        (reference_before, policy_before), (reference, policy) = self._before, self._scores()
+        if not torch.equal(reference, reference_before):
             return "the reference moved: it shares weights with the policy that trains", True
-        if not torch.equal(ours, ours_before):
+        if not torch.equal(policy, policy_before):
             return None
         if _checksums(self._policy) == self._sums:
             return "no trainable weight changed: the optimiser does not reach the policy's parameters", True
@@ -45,8 +55,61 @@ class Stillness:
 
     def _scores(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The batch's token log-probabilities under the reference and under the policy, [M] each."""
-        reference, own = (one.logps([self._batch])[0].logps for one in (self._reference, self._own))
-        return reference, own
+        reference, policy = (model.logps([self._batch])[0].logps for model in (self._reference, self._start))
+        return reference, policy
+
+
+@dataclass
+class StartCheck:
+    """Checks the first step's margin and loss, and once that the first update moved the policy.
+
+    Attributes:
+        diagnose: `PlateauCheck.diagnose`, called once, after the first step whose learning rate was above 0.
+        start_loss: the known loss of the first step's groups, or None; called once.
+        exact: False if reference values were stored in half precision, so that the first Δ is 0 up to rounding.
+    """
+
+    diagnose: Callable[[], tuple[str, bool] | None]
+    start_loss: Callable[[], float | None]
+    exact: bool = True
+    _started: bool = field(default=False, init=False)
+    _updated: bool = field(default=False, init=False)
+    _done: bool = field(default=False, init=False)
+
+    def on_step(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        """Why the policy scores exactly as before its first update, or None.
+
+        Args:
+            metrics: of the step, from before its update.
+
+        Raises:
+            TrainingError: the reference is not the starting policy, or the policy does not move.
+        """
+        reason = None
+        if not self._started:
+            self._check_first(step, metrics)
+        elif self._updated and not self._done:
+            self._done = True
+            reason, is_error = self.diagnose() or (None, False)
+            if is_error:
+                raise TrainingError(f"step {step}: after the first update, {reason}")
+        self._started = True
+        self._updated = self._updated or metrics.get("learning_rate", 0.0) > 0.0
+        return reason
+
+    def _check_first(self, step: int, metrics: Mapping[str, float]) -> None:
+        margin = metrics.get("rewards/margins", 0.0)
+        drift = metrics.get("logps/chosen", 0.0) - metrics.get("ref_logps/chosen", 0.0)
+        if abs(margin) > _START_TOLERANCE if self.exact else abs(drift) > _ROUNDED_NATS:
+            raise TrainingError(
+                f"step {step}: the reference is the starting policy, so the first margin must be 0, but it is "
+                f"{margin:.4f}: policy and reference are scored differently; please report the model's architecture"
+            )
+        known, tolerance = self.start_loss(), _START_TOLERANCE if self.exact else _ROUNDED_LOSS
+        if known is not None and not math.isclose(metrics["loss"], known, rel_tol=tolerance, abs_tol=1e-6):
+            raise TrainingError(
+                f"step {step}: the first loss must be {known:.4f} for this objective, but it is {metrics['loss']:.4f}"
+            )
 
 
 def _checksums(model: nn.Module) -> list[float]:

@@ -28,7 +28,7 @@ def permutation(groups: Sequence[EncodedGroup], *, seed: int) -> list[int]:
         )
     by_prompt: dict[bytes, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
-        by_prompt[_digest(seed, group.prompt_ids.tobytes())].append(index)
+        by_prompt[_digest(seed, group.prompt_key)].append(index)
     order = [
         index
         for prompt in sorted(by_prompt)

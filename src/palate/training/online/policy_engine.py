@@ -16,7 +16,6 @@ from palate.models.generation.engine import Engine
 from palate.models.generation.generate import Decoding
 from palate.models.save import save_pretrained
 from palate.records import Answer, Messages
-from palate.text.rendering import parse_tools
 from palate.text.template import Template
 
 FOLDER = ".rollout-policy"
@@ -68,7 +67,7 @@ class PolicyEngine:
         found = self._engine.answers(prompts, decoding, seeds, tools=tools)
         longest = decoding.max_new_tokens
         return [
-            _ids(prompt, answer, template, parse_tools(offered))[:longest]
+            _ids(prompt, answer, template, offered)[:longest]
             for prompt, answer, offered in zip(prompts, found, tools, strict=True)
         ]
 
@@ -101,7 +100,7 @@ def policy_engine(config: PpoConfig | GrpoConfig, run: Path, tokenizer: PreTrain
     return PolicyEngine(engine, sync, run / FOLDER, tokenizer)
 
 
-def _ids(prompt: Messages, answer: Answer, template: Template, tools: Sequence[Any] | None) -> list[int]:
+def _ids(prompt: Messages, answer: Answer, template: Template, tools: str | None) -> list[int]:
     """At least one token, also of an empty answer: the one that ends it."""
     ended = answer.finish_reason != "length"
     ids = template.answer_ids(prompt, answer.text, ended=ended, tools=tools)

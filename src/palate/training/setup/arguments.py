@@ -1,8 +1,11 @@
-"""The config's words become transformers' `TrainingArguments`; what transformers 5 renamed is mapped here."""
+"""transformers' `TrainingArguments` from a config, and checks for the packages that a config needs."""
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Sequence
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,29 +19,64 @@ from palate.data.parallel import all_cores
 from palate.errors import ConfigError
 from palate.models.precision import Precision
 
-# Beginnings of optimisers' names → the package that has them.
+# Prefix of an optimiser's name → the package that implements it.
 _PACKAGES = {
     **dict.fromkeys(("adamw_bnb", "adamw_8bit", "paged_", "lion_"), "bitsandbytes"),
     "galore_": "galore_torch",
     "apollo_": "apollo_torch",
 }
-# As LLaMA-Factory's `all`: whatever is a linear layer and not the head.
+# Keys of a config that TrainingArguments have under the same name.
+_SAME_NAME = (
+    *("num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size"),
+    *("gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "max_grad_norm", "optim", "weight_decay"),
+    *("adam_beta1", "adam_beta2", "adam_epsilon", "seed", "data_seed", "run_name"),
+    *("logging_steps", "eval_strategy", "save_strategy", "save_total_limit", "save_only_model"),
+    *("load_best_model_at_end", "ddp_timeout", "deepspeed", "fsdp", "fsdp_config"),
+)
+_WANDB_OFFLINE = ("offline", "disabled", "dryrun")
+# As LLaMA-Factory's `all`: every linear layer but the head.
 _EVERY_LINEAR = r"(?!.*(?:lm_head|score)).+"
 
 
 def check_installed(config: RunConfig) -> None:
-    """Raise ConfigError where a key needs a package or a file that is not there: transformers finds out in mid-run."""
+    """Raise ConfigError if a key needs a package or a file that is missing; transformers would fail in mid-run."""
     package = next((package for prefix, package in _PACKAGES.items() if config.optim.startswith(prefix)), None)
     if package is not None and find_spec(package) is None:
         raise ConfigError(
-            f"optim: {config.optim} needs {package}, which is not installed; take adamw_torch, or install it"
+            f"optim: {config.optim} needs {package}, which is not installed; use adamw_torch, or install it"
         )
     if config.deepspeed and find_spec("deepspeed") is None:
-        raise ConfigError("deepspeed needs the package deepspeed, which is not installed; install it, or take fsdp")
+        raise ConfigError("deepspeed needs the package deepspeed, which is not installed; install it, or use fsdp")
     for key in ("deepspeed", "fsdp_config"):
         path = getattr(config, key)
         if isinstance(path, str) and not Path(path).is_file():
             raise ConfigError(f"{key}: there is no file {path}")
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuse a tracker that could not start, before anything is computed.
+
+    Args:
+        names: `report_to` of the config.
+
+    Raises:
+        ConfigError: the package of W&B is missing, there is no key for it, or the server refuses the key.
+    """
+    if "wandb" not in names:
+        return
+    if find_spec("wandb") is None:
+        raise ConfigError("report_to: wandb needs its package: pip install 'palate[wandb]', or leave it out")
+    if os.environ.get("WANDB_MODE", "").lower() in _WANDB_OFFLINE:
+        return
+    wandb = importlib.import_module("wandb")  # an optional extra
+    offline = "set WANDB_MODE=offline to log without the network, or leave wandb out of report_to"
+    try:
+        logged_in = wandb.login(prompt=False)
+    except wandb.errors.Error as error:
+        why = str(error).strip().splitlines()[0]
+        raise ConfigError(f"report_to: wandb does not take the key ({why}); log in again, or {offline}") from None
+    if not logged_in:
+        raise ConfigError(f"report_to: wandb has no key: set WANDB_API_KEY or run `wandb login`, {offline}")
 
 
 def training_arguments(
@@ -48,8 +86,9 @@ def training_arguments(
 
     Args:
         config: a resolved run.
-        folder: the run directory; checkpoints and TensorBoard events go below it.
-        precision: already resolved for the device, so that fp16 never trains on a CPU.
+        folder: the run directory, for checkpoints and TensorBoard events.
+        precision: resolved for the device, so that fp16 never trains on a CPU.
+        device: of this process.
     """
     further: dict[str, Any] = {}
     if config.eval_strategy == "steps":
@@ -57,60 +96,38 @@ def training_arguments(
     if config.save_strategy == "steps":
         further["save_steps"] = config.save_steps
     if config.wandb_project and "wandb" in config.report_to:
-        # The only way in which transformers' W&B callback can be told a project.
+        # transformers' W&B callback reads the project from the environment only.
         os.environ["WANDB_PROJECT"] = config.wandb_project
     if config.optim.startswith(LOW_RANK_OPTIMISERS):
         modules = config.optim_target_modules
         further["optim_args"] = config.optim_args
         further["optim_target_modules"] = _EVERY_LINEAR if modules == "all" else modules
+    if config.gradient_checkpointing:
+        # Renamed in transformers 5.23, which warns of the old name.
+        known = {field.name for field in fields(TrainingArguments)}
+        name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+        further |= {name: True, f"{name}_kwargs": {"use_reentrant": False}}
     metric, greater = config.best_metric
     return TrainingArguments(
         output_dir=str(folder),
         use_cpu=device.type == "cpu",
         bf16=precision.autocast is torch.bfloat16,
         fp16=precision.autocast is torch.float16,
-        per_device_train_batch_size=config.per_device_train_batch_size,
-        per_device_eval_batch_size=config.per_device_eval_batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        learning_rate=config.learning_rate,
-        num_train_epochs=config.num_train_epochs,
-        max_steps=config.max_steps,
-        lr_scheduler_type=config.lr_scheduler_type,
         lr_scheduler_kwargs=dict(config.lr_scheduler_kwargs),
-        # A share of the steps is written as a number below 1 since transformers 5.
+        # Below 1 it is a share of the steps.
         warmup_steps=config.warmup_steps or config.warmup_ratio,
-        optim=config.optim,
-        weight_decay=config.weight_decay,
-        adam_beta1=config.adam_beta1,
-        adam_beta2=config.adam_beta2,
-        adam_epsilon=config.adam_epsilon,
-        max_grad_norm=config.max_grad_norm,
-        activation_checkpointing=config.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
-        seed=config.seed,
-        data_seed=config.data_seed,
-        logging_steps=config.logging_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,
-        eval_strategy=config.eval_strategy,
-        save_strategy=config.save_strategy,
-        save_total_limit=config.save_total_limit,
-        save_only_model=config.save_only_model,
-        load_best_model_at_end=config.load_best_model_at_end,
         metric_for_best_model=metric,
         greater_is_better=greater,
         report_to=config.report_to or "none",
-        run_name=config.run_name,
-        # More than one a core only slows them down, and torch warns of it.
+        # More than one for each core is slower, and torch warns of it.
         dataloader_num_workers=min(config.dataloader_num_workers, all_cores()),
         dataloader_pin_memory=False,
-        ddp_timeout=config.ddp_timeout,
-        deepspeed=config.deepspeed,
-        fsdp=config.fsdp,
-        fsdp_config=config.fsdp_config,
         remove_unused_columns=False,
         average_tokens_across_devices=False,
         disable_tqdm=True,
         log_level="error",
+        **{name: getattr(config, name) for name in _SAME_NAME},
         **further,
     )

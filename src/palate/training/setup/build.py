@@ -1,4 +1,4 @@
-"""From a config to the policy, its reference, and what a user should know about both."""
+"""From a config to the policy, ready to train, with lines about it for the user."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from palate.text.batch import Batch, pack, pad
 from palate.text.encode import EncodedGroup
 from palate.training.setup.environment import available_memory_bytes
 
-# Of the memory that is free at the start, how much stored trunk states may take.
+# The share of the memory that is free at the start which stored trunk states may take.
 _TRUNK_SHARE = 0.3
 
 
@@ -41,13 +41,13 @@ class Policy:
 
     Attributes:
         model: with the scoring forward, under PEFT where adapters train.
-        probe: what the check at load found; decides between packed and padded batches.
-        identity: content hash of the weights as the run starts, whatever of them trains.
+        probe: result of the check at load; decides between packed and padded batches.
+        identity: content hash of all weights at the start.
         trainable: number of parameters that train.
         total: number of parameters.
-        trunk: what the frozen bottom layers computed, or None where nothing can be kept.
-        noise: on the embeddings while it trains, or None.
-        notices: lines for a person.
+        trunk: a cache of the frozen bottom layers' outputs, or None.
+        noise: on the embeddings in training (NEFTune), or None.
+        notices: lines for the user.
     """
 
     model: nn.Module
@@ -73,15 +73,19 @@ def build_policy(
     longest: int | None = None,
     tokens: int = 0,
 ) -> Policy:
-    """Load the model, check how it computes, and decide what of it trains.
+    """Load the model, check which attention and batches it supports, and choose the parameters that train.
 
     Args:
-        head: what stands on top of it, see `methods.base.Method`.
-        longest: tokens of the longest sequence that the run may score, where that is known.
-        tokens: size of the tokenizer, new tokens included.
+        config: a resolved run.
+        precision: of the run.
+        device: of this process.
+        head: `lm` or `reward`, see `methods.base.Method`.
+        longest: tokens of the longest sequence that the run may score, if known.
+        tokens: size of the tokenizer, with new tokens.
 
     Raises:
-        ModelError: it cannot be loaded. ConfigError: the config asks for layers or modules that it does not have.
+        ModelError: it cannot be loaded.
+        ConfigError: the config names layers or modules that the model lacks.
     """
     tree = tree_of(config)
     if tree == FLEX and device.type != "cuda":
@@ -107,7 +111,7 @@ def build_policy(
             f"attention: {config.attention} does not work with {config.model_name_or_path}: {found.reason}"
         )
     if model.length_rule is not None and not found.packed and (config.fsdp or config.deepspeed):
-        # Ranks with rows of different lengths would make different numbers of passes, and wait for each other forever.
+        # Ranks would make different numbers of forward passes, and a sharded model waits for all ranks in each.
         raise ConfigError(f"a sharded model cannot score rows in separate passes: {model.length_rule.reason}")
     if not found.packed and config.attention == "auto":
         notices.append(f"attention: padded rows, because {found.reason}")
@@ -127,12 +131,12 @@ def build_policy(
 
 
 def noise_alpha(config: RunConfig) -> float:
-    """NEFTune's α, 0 where there is no noise."""
+    """NEFTune's α; 0 without noise."""
     return config.neftune_noise_alpha if isinstance(config, NoiseFields) else 0.0
 
 
 def enlarge(model: Any, config: RunConfig, tokens: int) -> list[str]:
-    """Give the model an embedding for each of the tokenizer's tokens where the config wants that; lines about it.
+    """Give the model an embedding for each token if the config asks for it; returns lines about it.
 
     Raises:
         ConfigError: tokens are added, and the config forbids to resize the embedding.
@@ -152,7 +156,7 @@ def enlarge(model: Any, config: RunConfig, tokens: int) -> list[str]:
 
 
 def balance_of(config: RunConfig, model: Any) -> tuple[RouterBalance | None, str]:
-    """The load-balancing term of a mixture of experts that the run trains with, and a line about it where there is one.
+    """The load-balancing term of a mixture of experts, or None, and a line about it or "".
 
     Raises:
         ConfigError: `moe_aux_loss_coef` asks for a term that this model cannot give.
@@ -176,10 +180,10 @@ def tree_of(config: RunConfig) -> str:
 
 
 def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | None:
-    """A trunk cache where bottom layers are frozen, rows are packed and nothing below the top is random."""
-    # Sampled answers are new at every step: nothing would ever be asked for again.
+    """A trunk cache, if bottom layers are frozen, rows are packed and nothing in the frozen part is random."""
+    # Sampled answers are new at every step: no stored state would be used again.
     wanted = getattr(config, "trunk_cache", "auto") != "off" and not isinstance(config, RolloutFields)
-    if balance_of(config, model)[0] is not None:  # replayed layers have no routers' outputs
+    if balance_of(config, model)[0] is not None:  # replayed layers have no router outputs
         return None
     if not wanted or config.finetuning_type != "freeze" or not found.packed:
         return None
@@ -196,35 +200,45 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
     for adapter in config.merged_adapters:
         model = trainable.merge_adapter(model, adapter, task=task)
         notices.append(f"adapter {adapter}: merged into the model before training")
-    merged = weights_hash(model.state_dict()) if config.merged_adapters else ""
+    start = [weights_hash(model.state_dict())] if config.merged_adapters else []
     grown = getattr(model, "enlarged_vocabulary", False)
     if config.finetuning_type == "full":
-        return model.requires_grad_(True), notices, merged
+        return model.requires_grad_(True), notices, "".join(start)
     if config.finetuning_type == "freeze":
         extra = [*config.freeze_extra_modules, *(["score"] if head == "reward" else [])]
-        tuned: Any = trainable.train_last_layers(model, config.freeze_trainable_layers, extra)
-        if grown and not tuned.get_input_embeddings().weight.requires_grad:
+        tuned: nn.Module = trainable.train_last_layers(model, config.freeze_trainable_layers, extra)
+        if grown and _embedding_frozen(tuned):
             notices.append(
                 "warning: the new tokens' embeddings are frozen; freeze_extra_modules: embed_tokens trains them"
             )
         norm = "trains" if trainable.final_norm_trains(tuned) else "is frozen"
         which, layers = "last" if config.freeze_trainable_layers > 0 else "first", abs(config.freeze_trainable_layers)
         notices.append(f"the {which} {layers} decoder layers train; the final norm {norm}")
-        return tuned, notices, merged
+        return tuned, notices, "".join(start)
     if config.merged_adapters:
         named = ",".join([*config.merged_adapters, config.output_dir])
         notices.append(f"the saved adapter needs those merged before it: adapter_name_or_path: {named}")
-    if config.continued_adapter is not None:
-        tuned = trainable.continue_adapter(model, config.continued_adapter, task=task)
-        trained = adapter_hash(tuned)
-        if grown and not any(one.requires_grad for one in tuned.get_input_embeddings().parameters()):
-            notices.append(
-                "warning: the new tokens' embeddings are frozen, because the adapter that goes on training has none; "
-                "create_new_adapter: true trains them"
-            )
-        return tuned, notices, f"{merged}+{trained}" if merged else trained
+    if config.continued_adapter is None:
+        tuned, lora_notices = _with_lora(model, config, task)
+        return tuned, notices + lora_notices, "".join(start)
+    tuned = trainable.continue_adapter(model, config.continued_adapter, task=task)
+    if grown and _embedding_frozen(tuned):
+        notices.append(
+            "warning: the new tokens' embeddings are frozen, because the adapter that is continued has none; "
+            "create_new_adapter: true trains them"
+        )
+    return tuned, notices, "+".join([*start, adapter_hash(tuned)])
+
+
+def _embedding_frozen(model: Any) -> bool:
+    return not any(parameter.requires_grad for parameter in model.get_input_embeddings().parameters())
+
+
+def _with_lora(model: Any, config: RunConfig, task: str) -> tuple[nn.Module, list[str]]:
+    """The model under a new adapter, and lines about it."""
+    notices: list[str] = []
     whole = config.additional_target
-    if grown and not whole:
+    if getattr(model, "enlarged_vocabulary", False) and not whole:
         whole = embedding_modules(model)
         notices.append(f"new tokens: {' and '.join(whole)} train as a whole (additional_target)")
     tuned = trainable.add_lora(
@@ -240,4 +254,4 @@ def _tune(model: Any, config: RunConfig, head: str) -> tuple[nn.Module, list[str
     )
     if config.lora_target == "all" and router_names(tuned):
         notices.append(lora_notice(tuned))
-    return tuned, notices, merged
+    return tuned, notices

@@ -1,4 +1,4 @@
-"""From a config to encoded groups: load, split, encode, and the pre-flight report on what will really be trained."""
+"""From a config to encoded groups: load, split, encode, and report what will be trained."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import numpy as np
 
 from palate.config.run import RunConfig, SftConfig
 from palate.config.stages.rollout import RolloutFields
-from palate.data import FORMATS, LoadedData, Reading, load_records, split_records
+from palate.data import FORMATS, LoadedData, load_records, split_records
 from palate.data.formats.kinds import KIND_NAMES
 from palate.data.formats.source_labels import check_labels_used
-from palate.models.reference.store import group_key
-from palate.records import AnyRecord, Demonstration, Dropped, Record
+from palate.records import AnyRecord, DatasetRequest, Demonstration, Dropped, Record
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
 from palate.text.prompts import encode_prompts
@@ -25,12 +24,12 @@ from palate.training.methods.base import Method
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """What a run trains and evaluates on.
+    """Training and held-out groups of a run.
 
     Attributes:
         train: encoded training groups.
-        evaluation: encoded held-out groups; empty where nothing is held out.
-        prompts: the held-out records (or, without any, training ones), to sample answers to their prompts.
+        evaluation: encoded held-out groups; empty if nothing is held out.
+        prompts: held-out records (without any, training records) to sample answers to their prompts.
         report: the pre-flight report, for `data.json`.
     """
 
@@ -47,22 +46,28 @@ class RunData:
     @property
     def prompts_trained(self) -> int:
         """Different prompts among the training groups."""
-        return _different_prompts(self.train)
+        return len({group.prompt_key for group in self.train})
 
     @property
     def prompts_evaluated(self) -> int:
-        """Different prompts among the held-out groups, the units of what is measured on them."""
-        return _different_prompts(self.evaluation)
+        """Different prompts among the held-out groups."""
+        return len({group.prompt_key for group in self.evaluation})
 
     @property
     def identity(self) -> str:
-        """16 hexadecimal digits over what is trained and evaluated on, token for token and in its order."""
+        """16 hexadecimal digits over all groups, their tokens and their order."""
         return _identity(self.train, self.evaluation)
 
-    @property
-    def held_out_identity(self) -> str:
-        """The same over what is evaluated on alone."""
-        return _identity(self.evaluation)
+    def facts(self) -> dict[str, Any]:
+        """Counts and identities for `run.json`."""
+        return {
+            "train_groups": len(self.train),
+            "train_prompts": self.prompts_trained,
+            "eval_groups": len(self.evaluation),
+            "eval_prompts": self.prompts_evaluated,
+            "identity": self.identity,
+            **({"held_out_identity": _identity(self.evaluation)} if self.evaluation else {}),
+        }
 
 
 def _identity(*parts: Sequence[EncodedGroup]) -> str:
@@ -70,7 +75,7 @@ def _identity(*parts: Sequence[EncodedGroup]) -> str:
     for part in parts:
         digest.update(f"{len(part)}:".encode())
         for group in part:
-            digest.update(group_key(group))
+            digest.update(group.content_hash)
             digest.update(repr((group.weight, group.labels)).encode())
     return digest.hexdigest()[:16]
 
@@ -79,7 +84,7 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     """Load and encode the config's datasets as the method trains on them.
 
     Raises:
-        DataError: a dataset cannot be read, or too little of it is left; one line with the counts.
+        DataError: a dataset cannot be read, or too many rows are dropped; one line with the counts.
     """
     mixture = {"temperature": config.mix_temperature, "caps": config.mix_caps}
     loaded = [_load(config, config.dataset, method.record, **mixture)]
@@ -89,7 +94,7 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
         eval_records = loaded[1].records
     elif config.val_size:
         train_records, eval_records = split_records(train_records, config.val_size, seed=config.seed)
-    check_labels_used([source for part in loaded for source in part.sources], _reading(config))
+    check_labels_used([source for part in loaded for source in part.sources], config.labels)
     train = _encode(config, train_records, template, method)
     evaluation = _encode(config, eval_records, template, method)
     report = preflight_report(
@@ -107,12 +112,8 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     return RunData(groups, held_out, [row for row in asked if row.prompt], report)
 
 
-def _different_prompts(groups: Sequence[EncodedGroup]) -> int:
-    return len({group.prompt_key for group in groups})
-
-
 def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:
-    """A line for each source whose rows have more than prompts: the policy answers those itself."""
+    """A line for each source that has more than prompts, because online methods train on the policy's own answers."""
     kinds = {form.name: form.kind for form in FORMATS}
     lines = []
     for source in (source for part in loaded for source in part.sources):
@@ -124,22 +125,8 @@ def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:
 
 
 def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any) -> LoadedData[Any]:
-    return load_records(
-        dataset,
-        kind=record,
-        dataset_dir=config.dataset_dir,
-        columns=config.columns,
-        max_samples=config.max_samples,
-        max_dropped=config.max_dropped,
-        seed=config.seed,
-        reading=_reading(config),
-        keep_columns=isinstance(config, RolloutFields),
-        **mixture,
-    )
-
-
-def _reading(config: RunConfig) -> Reading:
-    return Reading(labels=config.labels or {})
+    request = DatasetRequest.of_run(config.resolved(), dataset)
+    return load_records(request, kind=record, keep_columns=isinstance(config, RolloutFields), **mixture)
 
 
 def _encode(config: RunConfig, records: Sequence[Any], template: Template, method: Method[Any]) -> Encoded:
@@ -155,7 +142,6 @@ def _encode(config: RunConfig, records: Sequence[Any], template: Template, metho
         template,
         cutoff_len=config.cutoff_len,
         truncation=config.truncation,
-        workers=config.preprocessing_num_workers,
     )
     if sft is not None and sft.train_on_prompt:
         encoded = replace(encoded, groups=[_all_trained(group) for group in encoded.groups])
@@ -164,7 +150,7 @@ def _encode(config: RunConfig, records: Sequence[Any], template: Template, metho
 
 
 def _as_trained(record: AnyRecord, config: SftConfig) -> AnyRecord | Dropped:
-    """A demonstration of which `mask_history` leaves the last answer; a row whose flags say otherwise is refused."""
+    """A demonstration as `mask_history` and `train_on_prompt` want it; a row with contrary flags is dropped."""
     if not isinstance(record, Demonstration):
         return record
     if config.train_on_prompt and not all(message.trained for message in (*record.prompt, *record.completion)):
@@ -178,9 +164,9 @@ def _as_trained(record: AnyRecord, config: SftConfig) -> AnyRecord | Dropped:
 
 
 def _all_trained(group: EncodedGroup) -> EncodedGroup:
-    """The group with its prompt as part of its one completion, and every token trained but the very first."""
+    """The group with its prompt as part of its one completion; every token but the first trains."""
     (completion,) = group.completions
     ids = np.concatenate([group.prompt_ids, completion.ids])
     trained = np.ones(len(ids), dtype=np.bool_)
-    trained[:1] = False  # nothing stands before it to predict it from
+    trained[:1] = False  # there is no token before it to predict it from
     return replace(group, prompt_ids=group.prompt_ids[:0], completions=(EncodedCompletion(ids, trained),))

@@ -1,8 +1,9 @@
-"""What a run's numbers depend on beside its config: seeds, versions, the machine, and how much memory it took."""
+"""Seeds, processes, versions, the machine and its memory: what results depend on besides the config."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
@@ -27,31 +29,31 @@ def is_main_process() -> bool:
 
 
 def join_processes(device: torch.device, timeout_s: int) -> None:
-    """Form the process group that training will use, so that `wait_for_all` works before the first run.
+    """Form the process group of training, so that `wait_for_all` works before the first run.
 
     Args:
-        timeout_s: after which a collective of training fails, in seconds, as `ddp_timeout`.
+        device: of this process.
+        timeout_s: seconds after which a collective operation of training fails (`ddp_timeout`).
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         PartialState(cpu=device.type == "cpu", timeout=timedelta(seconds=timeout_s))
 
 
 def wait_for_all() -> None:
-    """Return once every process is here; the only process at once.
+    """Return once every process has called this.
 
-    What one of them does alone (to sample a round's answers, to measure a drift) may take hours, which is more than
-    training's own group waits for another process.
+    One process may work alone for hours (to sample a round's answers, to measure drift), which is longer than
+    training's own group waits. So this uses a group with a timeout of its own.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return
-    if _waiting.get("of") is not dist.group.WORLD:
-        _waiting["of"] = dist.group.WORLD
-        _waiting["group"] = dist.new_group(backend="gloo", timeout=timedelta(days=30))
-    dist.barrier(group=_waiting["group"])
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.barrier(group=_waiting_group(dist.group.WORLD))
 
 
-# The group that waits, and the one whose processes are in it.
-_waiting: dict[str, Any] = {}
+@functools.lru_cache(maxsize=1)
+def _waiting_group(world: Any) -> Any:
+    """A group of the processes of `world`, made anew when that changes."""
+    del world
+    return dist.new_group(backend="gloo", timeout=timedelta(days=30))
 
 
 def seed_everything(seed: int) -> None:
@@ -79,7 +81,7 @@ def machine(device: torch.device) -> dict[str, str | int]:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin to count anew, for one of several runs of this process; without effect where the system cannot."""
+    """Reset the peak, for one of several runs of this process; has no effect where the system cannot do that."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(OSError):
@@ -87,7 +89,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Most memory that this process has held: of the GPU's allocator, or resident memory on a CPU."""
+    """Peak memory of this process: of the GPU's allocator, or resident memory on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     with contextlib.suppress(OSError):
@@ -100,11 +102,5 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def available_memory_bytes() -> int:
-    """Main memory that is free for use now; where the system does not say, half of what there is."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    """Main memory that is free for use now."""
+    return int(psutil.virtual_memory().available)

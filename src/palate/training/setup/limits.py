@@ -1,4 +1,4 @@
-"""Limits of the model against the config and the rows, before the first step: what would end a run in its middle."""
+"""The model's limits on positions and token ids, checked against config and rows before the first step."""
 
 from __future__ import annotations
 
@@ -30,16 +30,19 @@ def longest_scored(config: RunConfig, data: RunData) -> int:
 def health_prompts(
     config: HealthFields, cutoff_len: int, template: Template, prompts: Sequence[Record]
 ) -> list[list[int]]:
-    """Token ids of the prompts that health samples answers to; they leave room for the answer in `cutoff_len`."""
+    """Token ids of the prompts that health samples answers to, shortened so that the answer fits into `cutoff_len`."""
     room = max(1, cutoff_len - config.health_max_new_tokens)
     return [prompt_ids(one, template)[-room:] for one in prompts[: config.health_prompts]]
 
 
 def check_limits(config: RunConfig, model: Any, template: Template, data: RunData) -> list[str]:
-    """Lines about limits that are near; those that are passed are errors.
+    """Lines about limits that are close; a limit that is exceeded is an error.
 
     Args:
-        model: the policy, with what was added to it.
+        config: a resolved run.
+        model: the policy, with adapters and new tokens.
+        template: its chat template and tokenizer.
+        data: of the run.
 
     Raises:
         ConfigError: a sequence is longer than the model's table of positions.
@@ -58,7 +61,7 @@ def _check_positions(config: RunConfig, model: Any, template: Template, data: Ru
         made_for = trained_length(model)
         if made_for is not None and longest is not None and found > made_for:
             return [
-                f"warning: row {longest.id} has {found} tokens, but the model was made for {made_for} "
+                f"warning: row {longest.id} has {found} tokens, but the model was trained for {made_for} "
                 f"(max_position_embeddings); cutoff_len: {made_for} keeps rows within that"
             ]
         return []
@@ -80,7 +83,7 @@ def _check_positions(config: RunConfig, model: Any, template: Template, data: Ru
 
 
 def _generated(config: RunConfig, template: Template, data: RunData) -> list[tuple[str, int, int]]:
-    """What the run generates: (config key, new tokens, tokens of the longest prompt)."""
+    """(config key, new tokens, tokens of the longest prompt) of each kind of answer that the run generates."""
     found: list[tuple[str, int, int]] = []
     if isinstance(config, RolloutFields):
         prompts = [len(group.prompt_ids) for group in (*data.train, *data.evaluation)]

@@ -1,19 +1,17 @@
-"""What a run will take at its peak, before it starts, and the token budget that fits.
+"""An estimate of a run's peak memory before it starts, and the token budget that fits.
 
-Weights, gradients and optimiser states follow from the parameters. What a forward pass keeps for backward depends on
-architecture, kernels and checkpointing, so it is measured: one real group is scored, and the tensors that autograd
-saves are counted.
+Weights, gradients and optimiser states follow from the parameters. The activations that a forward pass saves for
+backward depend on architecture, kernels and checkpointing, so they are measured: one real group is scored, and the
+tensors that autograd saves are counted.
 """
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import nn
 
@@ -22,11 +20,11 @@ from palate.models.precision import Precision
 from palate.text.batch import Batch
 from palate.training.setup.environment import available_memory_bytes
 
-# A larger forward pass is no faster on a CPU; a GPU wants more work at a time.
+# A larger forward pass is no faster on a CPU; a GPU needs more work at a time.
 _MOST_TOKENS = {"cpu": 4096, "cuda": 16384}
 _LEAST_TOKENS = 512
 
-# Of the free memory, what a run may plan to use: the rest is for what nobody can foresee.
+# The share of free memory that a run plans to use; the rest is a reserve.
 _SHARE = 0.85
 
 # Optimiser state per trained parameter, in bytes.
@@ -39,13 +37,13 @@ class MemoryPlan:
     """Bytes of a run's peak.
 
     Attributes:
-        base: what the process holds when the plan is made: libraries, weights, reference, data.
-        training: gradients, optimiser states and the weights cast once a step.
-        per_token: what one token of a forward pass keeps for backward and needs in passing.
-        trunk: what the trunk cache may grow to.
+        base: in use when the plan is made: libraries, weights, reference, data.
+        training: gradients, optimiser states and the weights that are cast once a step.
+        per_token: activations of one token in a forward pass.
+        trunk: maximum size of the trunk cache.
         tokens: budget of one forward pass.
         available: free memory of the device when the plan was made.
-        answers: what it takes to sample answers between steps, for online stages.
+        answers: keys, values and logits while answers are sampled, for online stages.
     """
 
     base: int
@@ -58,7 +56,7 @@ class MemoryPlan:
 
     @property
     def peak(self) -> int:
-        # Answers are sampled between steps, when no activations are there.
+        # Answers are sampled between steps, when no activations are in memory.
         return self.base + self.training + self.trunk + max(self.per_token * self.tokens, self.answers)
 
     def line(self) -> str:
@@ -102,17 +100,17 @@ def plan_memory(
     inputs: Mapping[str, Any] | None = None,
     answer_tokens: int = 0,
 ) -> MemoryPlan:
-    """Estimate the peak, and choose the token budget where none is given.
+    """Estimate the peak, and choose the token budget if none is given.
 
     Args:
         model: the policy, ready to train.
         batch: a small real batch on the device, to measure activations with.
         optimiser: transformers' name.
-        tokens: the budget of a forward pass; None lets it follow from free memory.
-        largest: most tokens that a step can put together; a larger budget would never be used.
+        tokens: the budget of a forward pass; None chooses it by free memory.
+        largest: most tokens in a DataLoader batch; a larger budget would never be used.
         trunk: bytes that the trunk cache will grow to.
         inputs: further arguments of a forward pass.
-        answer_tokens: of the longest prompt with its sampled answer, for online stages; 0 where nothing is sampled.
+        answer_tokens: of the longest prompt with its sampled answer, for online stages; 0 if nothing is sampled.
     """
     trained = {id(p): p for p in model.parameters() if p.requires_grad}.values()
     count = sum(p.numel() for p in trained)
@@ -148,14 +146,14 @@ def _cast_bytes(model: nn.Module, precision: Precision) -> int:
 
 
 def _per_token(model: Any, batch: Batch, inputs: Mapping[str, Any], precision: Precision, device: torch.device) -> int:
-    """Bytes per token that autograd saves, and the largest of them once more for what backward needs in passing."""
+    """Bytes per token that autograd saves for the backward pass."""
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
     alive: list[torch.UntypedStorage] = []  # until all are counted, no address is used twice
 
     def note(tensor: torch.Tensor) -> None:
-        # Nothing is kept for a backward pass that never comes. A node that held its own output would be a cycle that
-        # Python's collector cannot see, and the whole model would stay in memory with it.
+        # Returns nothing to autograd: a node that saved its own output would be a cycle that Python's collector cannot
+        # see, and the whole model would stay in memory with it.
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             alive.append(storage)
@@ -196,12 +194,7 @@ def largest_batch(lengths: Sequence[int], groups: int) -> int:
 def _held(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * resource.getpagesize()
-    except (OSError, IndexError, ValueError):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(psutil.Process().memory_info().rss)
 
 
 def _free(device: torch.device) -> int:

@@ -1,4 +1,4 @@
-"""The run's reference: which of the kinds it is, and the store that stands in front of it."""
+"""The run's reference: of which kind it is, and the store of its values."""
 
 from __future__ import annotations
 
@@ -47,13 +47,18 @@ def build_reference(
     *,
     longest: int | None = None,
 ) -> Reference | None:
-    """None, a separate model, the base under a new adapter, a copy of what trains, or stored values of one of these.
+    """None, a separate model, the base under a new adapter, a copy of the trained part, or stored values of these.
 
     Args:
-        longest: tokens of the longest sequence that the run may score, where that is known.
+        config: a resolved run.
+        method: whether it needs a reference.
+        policy: as it starts.
+        precision: of the run.
+        device: of this process.
+        longest: tokens of the longest sequence that the run may score, if known.
 
     Raises:
-        ModelError: `ref_model` cannot be loaded, shares storage with what trains, or reads no packed rows while the
+        ModelError: `ref_model` cannot be loaded, shares memory with the policy, or cannot read packed rows while the
             policy does.
         ArtifactError: `reference_cache` names a file that is damaged or belongs to another reference.
     """
@@ -68,17 +73,17 @@ def build_reference(
     identity = f"{live.identity}-{precision.name}"
     if cache != "auto":
         return StoredReference(ReferenceStore.open(cache, identity), live)
+    path = references_root() / f"{identity}.safetensors"
     try:
-        store = ReferenceStore.open(references_root() / f"{identity}.safetensors", identity)
-    except ArtifactError:
-        # Nobody named this file: begin it again.
-        (references_root() / f"{identity}.safetensors").unlink(missing_ok=True)
-        store = ReferenceStore(references_root() / f"{identity}.safetensors", identity)
+        store = ReferenceStore.open(path, identity)
+    except ArtifactError:  # a damaged file that the user did not name is written anew
+        path.unlink(missing_ok=True)
+        store = ReferenceStore(path, identity)
     return StoredReference(store, live)
 
 
 def references_root() -> Path:
-    """Where `reference_cache: auto` keeps its files: `$PALATE_REFERENCES`, else the cache folder."""
+    """The folder of `reference_cache: auto`: `$PALATE_REFERENCES`, else the cache folder."""
     named = os.environ.get("PALATE_REFERENCES")
     return Path(named) if named else cache_root() / "references"
 
@@ -90,12 +95,12 @@ def fill_reference(
     *,
     precision: Precision,
     device: torch.device,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     main: bool,
 ) -> None:
-    """Give a stored reference its values: check a sample of those it has, compute those it lacks, save.
+    """Check a sample of a stored reference's values, compute the missing ones, and save.
 
-    Ranks share the work and end with the same values; the main process writes the file.
+    The ranks share the work and all get all values; the main process writes the file.
 
     Raises:
         ArtifactError: stored values are not the reference's, or the file cannot be written.
@@ -103,7 +108,7 @@ def fill_reference(
     if not isinstance(reference, StoredReference) or reference.live is None:
         return
     store, live = reference.store, reference.live
-    # Ranks opened the file each at its own moment; from here on they agree on what is missing.
+    # Each rank opened the file at its own time: make them agree on what is missing.
     store.gather()
     known = len(groups) - len(store.missing(groups))
     verify(store, live, groups, split, device, precision.name)
@@ -111,15 +116,15 @@ def fill_reference(
     if missing:
         if main:
             check_writable(store.path)
-        say(f"reference: scoring {len(missing)} groups once ({known} are stored already)")
+        report(f"reference: scoring {len(missing)} groups once ({known} are stored already)")
         save = store.save if main else lambda: None
         try:
             fill(store, live, share(missing), split, device, save)
             store.gather()
-        finally:  # Ctrl-C, or a model that fails on a row: what was scored is kept
+        finally:  # also after Ctrl-C or a row on which the model fails: keep what was scored
             save()
     else:
-        say(f"reference: all {known} groups are stored already, {store.path}")
+        report(f"reference: all {known} groups are stored already, {store.path}")
 
 
 def _live(
@@ -131,50 +136,54 @@ def _live(
     stored: bool,
     longest: int | None,
 ) -> AdapterOff | FrozenCopy | PolicyAtStart | SeparateModel:
+    """The reference that scores; `stored` if its values are kept, so that no copy of the starting policy is needed."""
     separate = config.ref_model if isinstance(config, ReferenceFields | RolloutFields) else None
     if separate is not None and not _is_the_policy(config, separate):
-
-        def load() -> Any:
-            loaded = load_model(separate, device=device, trust_remote_code=config.trust_remote_code)
-            enlarge(loaded, config, embedding_rows(policy.model))
-            return loaded
-
-        model = load()
-        identity = model_hash(model)
-
-        def frozen(model: Any) -> Any:
-            found = probe(model, want_packed=policy.probe.packed, tree=tree_of(config), longest=longest)
-            if policy.probe.packed and not found.packed:
-                raise ModelError(
-                    f"ref_model: {separate} cannot read the packed rows that the policy reads: {found.reason}; set "
-                    "attention: padded"
-                )
-            model.requires_grad_(False)
-            store_frozen_in(model, precision)
-            return model
-
-        def reload() -> Any:
-            again = load()
-            if model_hash(again) != identity:
-                raise ModelError(f"ref_model: {separate} has changed since the run began")
-            return frozen(again).eval()
-
-        # The same weights are the starting policy: no second model is needed to be the reference.
-        if identity != policy.identity:
-            return SeparateModel(frozen(model), precision, device, identity, is_start=False, reload=reload)
-        del model
-    if config.finetuning_type == "lora" and config.continued_adapter is None and _zero_start(config):
+        found = _separate(config, separate, policy, precision, device, longest)
+        if found is not None:
+            return found
+    # A new adapter adds exactly nothing, except DoRA's magnitudes: they normalise the weights, which rounds.
+    if config.finetuning_type == "lora" and config.continued_adapter is None and not config.use_dora:
         return AdapterOff(policy.model, precision, device, policy.identity)
     kind = PolicyAtStart if stored else FrozenCopy
     return kind(policy.model, precision, device, policy.identity, policy.trunk)
 
 
+def _separate(
+    config: RunConfig, name: str, policy: Policy, precision: Precision, device: torch.device, longest: int | None
+) -> SeparateModel | None:
+    """`ref_model`, ready to score; None if its weights are those of the starting policy."""
+
+    def load() -> Any:
+        loaded = load_model(name, device=device, trust_remote_code=config.trust_remote_code)
+        enlarge(loaded, config, embedding_rows(policy.model))
+        return loaded
+
+    def frozen(model: Any) -> Any:
+        found = probe(model, want_packed=policy.probe.packed, tree=tree_of(config), longest=longest)
+        if policy.probe.packed and not found.packed:
+            raise ModelError(
+                f"ref_model: {name} cannot read the packed rows that the policy reads: {found.reason}; set "
+                "attention: padded"
+            )
+        model.requires_grad_(False)
+        store_frozen_in(model, precision)
+        return model
+
+    def reload() -> Any:
+        again = load()
+        if model_hash(again) != identity:
+            raise ModelError(f"ref_model: {name} has changed since the run began")
+        return frozen(again).eval()
+
+    model = load()
+    identity = model_hash(model)
+    if identity == policy.identity:
+        return None
+    return SeparateModel(frozen(model), precision, device, identity, is_start=False, reload=reload)
+
+
 def _is_the_policy(config: RunConfig, separate: str) -> bool:
-    """The same folder or hub id, and nothing merged into it: no need to load it to find it equal."""
+    """Whether it is the policy's model by name, with nothing merged into it, so that it need not be loaded."""
     same = resolve_name(separate) == resolve_name(config.model_name_or_path)
     return same and config.model_revision is None and not config.adapters
-
-
-def _zero_start(config: RunConfig) -> bool:
-    """Whether a new adapter adds exactly nothing. DoRA's magnitudes normalise the weights, which rounds."""
-    return not config.use_dora

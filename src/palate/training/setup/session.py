@@ -1,4 +1,4 @@
-"""Everything that a run is made of, built in the order in which a user's mistakes are cheapest to find."""
+"""The parts of a run, built in the order in which mistakes in the config are found soonest."""
 
 from __future__ import annotations
 
@@ -13,40 +13,48 @@ import torch
 from palate.config.run import RunConfig
 from palate.config.stages.rollout import RolloutFields
 from palate.models.cpu.allocator import keep_freed_memory
-from palate.models.load import check_quantisation, load_tokenizer, resolve_name
+from palate.models.load import check_quantisation, resolve_name
 from palate.models.precision import Precision, default_device
 from palate.models.precision import resolve as resolve_precision
 from palate.models.reference.kinds import Reference
 from palate.models.reward.head import give_pad_token
-from palate.models.tuning.vocabulary import add_tokens, add_tokens_of
+from palate.models.spec import starting_model
+from palate.models.tuning.vocabulary import add_tokens
 from palate.models.value_head import add_value_head
 from palate.progress import console
 from palate.text.prompts import COLUMNS
-from palate.text.template import Template, load_template, thinking
+from palate.text.template import Template
 from palate.training.methods import Method, build_method
 from palate.training.methods.online import OnlineMethod
 from palate.training.online.rewards import JudgeRewards, WeightedRewards, build_rewards
 from palate.training.setup.arguments import check_installed
 from palate.training.setup.build import Policy, build_policy, noise_alpha
 from palate.training.setup.dataset import RunData, build_data
-from palate.training.setup.environment import is_main_process, reset_peak_memory, seed_everything
+from palate.training.setup.environment import (
+    is_main_process,
+    machine,
+    reset_peak_memory,
+    seed_everything,
+    versions,
+)
 from palate.training.setup.limits import check_limits, longest_scored
 from palate.training.setup.references import build_reference
 
 
 @dataclass
-class Voice:
-    """Lines for the person at the terminal, on stderr and from the main process only; kept for `run.json`.
+class RunLog:
+    """Lines for the user and timings. The main process prints the lines on stderr; both are kept for `run.json`.
 
     Attributes:
-        lines: what was said, and before that the notices that the config's reader had.
+        lines: printed so far, after the notices from reading the config.
         timings: phase → seconds.
     """
 
     lines: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
 
-    def say(self, line: str, *, keep: bool = True) -> None:
+    def info(self, line: str, *, keep: bool = True) -> None:
+        """Print a line; `keep` also records it."""
         if keep:
             self.lines.append(line)
         if is_main_process():
@@ -65,19 +73,19 @@ class Session:
 
     Attributes:
         config: the resolved config.
-        voice: where lines for the user go.
+        log: lines for the user, and timings.
         device: of this process.
         precision: resolved for the device.
         method: the loss.
         template: chat template and tokenizer.
-        data: encoded groups and the pre-flight report.
+        data: encoded groups and the report on them.
         policy: the model that trains.
-        reference: what it is compared with, or None.
+        reference: the model that it is compared with, or None.
         rewards: of sampled answers, for online stages; else None.
     """
 
     config: RunConfig
-    voice: Voice
+    log: RunLog
     device: torch.device
     precision: Precision
     method: Method[Any]
@@ -89,26 +97,53 @@ class Session:
 
     @property
     def starts_equal(self) -> bool:
-        """The first margins must be 0: the reference is the starting policy and nothing random is on."""
+        """Whether the first margins must be 0: the reference is the starting policy, and nothing is random."""
         if self.rewards is not None:
             return False  # online methods have no margins
         random = self.config.dropout > 0 or noise_alpha(self.config) > 0
         random = random or (self.config.finetuning_type == "lora" and self.config.lora_dropout > 0)
         return self.reference is not None and self.reference.is_start and not random
 
+    def facts(self) -> dict[str, Any]:
+        """Config, versions, machine, model, reference and data, as run.json records them at the start."""
+        config, policy, data, reference = self.config, self.policy, self.data, self.reference
+        packed = "flex" if config.attention == "flex" else "tree"
+        return {
+            "schema": 1,
+            "stage": config.stage,
+            "config": config.resolved(),
+            "versions": versions(),
+            "machine": machine(self.device),
+            "precision": self.precision.name,
+            "attention": packed if policy.probe.packed else f"padded: {policy.probe.reason}",
+            "model": {
+                "name": config.model_name_or_path,
+                "identity": policy.identity,
+                "trainable_parameters": policy.trainable,
+                "total_parameters": policy.total,
+            },
+            "reference": (
+                {"kind": "none", "identity": None}
+                if reference is None
+                else {"kind": reference.kind, "identity": reference.identity, "is_start": reference.is_start}
+            ),
+            "objective": self.method.name,
+            "data": data.facts(),
+        }
+
 
 def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewards | None = None) -> Session:
-    """Build a session: text first, because it is quick and most mistakes are in it; then the model.
+    """Build a session: the data first, because that is quick and most mistakes are there; then the model.
 
     Args:
         config: a resolved run.
         notices: lines about the config that the user has seen already.
-        judges: makes a judge that `rewards` names into a reward.
+        judges: makes rewards of the judges that `rewards` names.
 
     Raises:
-        PalateError: whatever is wrong with data, template, model or config, in one line.
+        PalateError: data, template, model or config are wrong; in one line.
     """
-    voice = Voice(list(notices))
+    log = RunLog(list(notices))
     keep_freed_memory()
     if config.torch_threads:
         torch.set_num_threads(config.torch_threads)
@@ -118,27 +153,25 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
     reset_peak_memory(device)
     precision = resolve_precision(config.precision, device)
     if precision.notice:
-        voice.say(precision.notice)
+        log.info(precision.notice)
     check_installed(config)
     method = build_method(config)
-    resolve_name(config.model_name_or_path)
+    spec = starting_model(config.resolved())
+    resolve_name(spec.model)
     rewards = None
     if isinstance(config, RolloutFields):
         rewards = build_rewards(config.rewards, judges=judges, precision=precision)
-    with voice.timed("data"):
-        tokenizer = load_tokenizer(
-            config.model_name_or_path, revision=config.model_revision, trust_remote_code=config.trust_remote_code
-        )
-        add_tokens_of(tokenizer, config.adapters)
+    with log.timed("data"):
+        tokenizer = spec.tokenizer()
         token_notices = add_tokens(tokenizer, config.add_tokens, config.add_special_tokens)
-        template = load_template(tokenizer, config.template, variables=thinking(config.enable_thinking))
+        template = spec.chat_template(tokenizer)
         data = build_data(config, method, template)
         if rewards is not None:
             rewards.check_columns({name for group in data.train for name in group.extra[COLUMNS]})
     for line in (*token_notices, *template.notices):
-        voice.say(line)
-    voice.say(data.summary, keep=False)
-    with voice.timed("model"):
+        log.info(line)
+    log.info(data.summary, keep=False)
+    with log.timed("model"):
         longest = longest_scored(config, data)
         policy = build_policy(config, precision, device, head=method.head, longest=longest, tokens=len(tokenizer))
         if method.head == "reward":
@@ -148,5 +181,5 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         if isinstance(method, OnlineMethod) and method.value_head:
             add_value_head(policy.model)
     for line in (*policy.notices, *limits, *method.notices(data.train)):
-        voice.say(line)
-    return Session(config, voice, device, precision, method, template, data, policy, reference, rewards)
+        log.info(line)
+    return Session(config, log, device, precision, method, template, data, policy, reference, rewards)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from palate.data.augment import Plan, augment
+from palate.data.contract import check_output_file
 from palate.data.convert import convert
 from palate.data.curate import curate, read_rules
 from palate.data.mix_files import mix_files
-from palate.data.outputs import check_output_file
 from palate.data.sources.open import open_source
 from palate.data.split_files import split_files
 from palate.errors import UsageError
@@ -43,7 +43,7 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_the_folder_that_is_read_is_not_replaced(verb: str, curated: Path, tmp_path: Path) -> None:
     before = content(curated)
     for dataset in (curated, curated / "kept.jsonl"):
-        with pytest.raises(UsageError, match=r"holds kept\.jsonl, which is read; name another folder"):
+        with pytest.raises(UsageError, match=r"contains the input file kept\.jsonl; name another folder"):
             VERBS[verb](str(dataset), curated)
     assert content(curated) == before
     VERBS[verb](str(curated), tmp_path / "other")
@@ -54,7 +54,7 @@ def test_the_folder_that_is_read_is_not_replaced(verb: str, curated: Path, tmp_p
 def test_a_file_that_is_read_is_not_replaced_under_another_name(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
     (tmp_path / "link.jsonl").symlink_to(tmp_path / "in.jsonl")
-    with pytest.raises(UsageError, match="is what is read; name another file"):
+    with pytest.raises(UsageError, match="is an input file; name another file"):
         convert(str(tmp_path / "in.jsonl"), tmp_path / "link.jsonl")
     check_output_file(tmp_path / "new.jsonl", [open_source(str(tmp_path / "in.jsonl"))])
 
