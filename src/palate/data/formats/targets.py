@@ -24,7 +24,7 @@ from palate.records import (
 )
 
 
-class NotHeldError(Exception):
+class UnsupportedRecordError(Exception):
     """The format cannot represent a record; the message says why. The record is listed and not written."""
 
 
@@ -36,7 +36,7 @@ class Target:
         name: as in `palate data convert --to`.
         shape: an example row.
         kinds: the kinds of records that it can represent; others are converted into the first possible one.
-        row: a record as a row; raises `NotHeldError`.
+        row: a record as a row; raises `UnsupportedRecordError`.
         loses: names of the parts of a record that the row leaves out.
     """
 
@@ -110,20 +110,20 @@ def _clashes(record: Record) -> list[str]:
 
 def _openai_row(record: Record) -> dict[str, Any]:
     if not isinstance(record, PreferencePair):
-        raise NotHeldError("only pairs")
+        raise UnsupportedRecordError("only pairs")
     for name, answer in (("chosen", record.chosen), ("rejected", record.rejected)):
         if any(message.role != "assistant" for message in answer):
-            raise NotHeldError(f"{name} has turns that are not the assistant's")
+            raise UnsupportedRecordError(f"{name} has turns that are not the assistant's")
     for message in (*record.prompt, *record.chosen, *record.rejected):
         _check_turn(message)
         if any(call.id is None for call in message.tool_calls):
-            raise NotHeldError("a tool call has no id")
+            raise UnsupportedRecordError("a tool call has no id")
     request: dict[str, Any] = {"messages": turns(record.prompt, arguments_as_text=True)}
     if record.tools is not None:
         try:
             request["tools"] = json.loads(record.tools)
         except ValueError:
-            raise NotHeldError(f"its tools are not JSON: {excerpt(record.tools, 30)}") from None
+            raise UnsupportedRecordError(f"its tools are not JSON: {excerpt(record.tools, 30)}") from None
     return {
         "input": request,
         "preferred_output": turns(record.chosen, arguments_as_text=True),
@@ -133,9 +133,9 @@ def _openai_row(record: Record) -> dict[str, Any]:
 
 def _check_turn(message: Message) -> None:
     if message.reasoning_content:
-        raise NotHeldError("a turn has reasoning")
+        raise UnsupportedRecordError("a turn has reasoning")
     if not message.trained:
-        raise NotHeldError("a turn is marked as not trained")
+        raise UnsupportedRecordError("a turn is marked as not trained")
 
 
 def _openai_loses(record: Record) -> list[str]:
@@ -152,7 +152,7 @@ def _llama_factory_row(record: Record) -> dict[str, Any]:
     if prompt and prompt[0].role == "system":
         system, prompt = prompt[0].content, prompt[1:]
     if not prompt:
-        raise NotHeldError("it has no prompt")
+        raise UnsupportedRecordError("it has no prompt")
     if isinstance(record, PreferencePair):
         del row["prompt"]
         row["conversations"] = _sharegpt_turns(prompt, answered=False)
@@ -162,7 +162,7 @@ def _llama_factory_row(record: Record) -> dict[str, Any]:
         del row["prompt"], row["completion"]
         row["conversations"] = _sharegpt_turns(prompt + record.completion, answered=True)
     else:
-        raise NotHeldError("LLaMA-Factory trains on pairs, demonstrations and labelled completions")
+        raise UnsupportedRecordError("LLaMA-Factory trains on pairs, demonstrations and labelled completions")
     if system:
         row["system"] = system
     return row
@@ -182,9 +182,9 @@ def _sharegpt_turns(messages: Messages, *, answered: bool) -> list[dict[str, str
     """ShareGPT turns. LLaMA-Factory needs user or tool turns to alternate with assistant turns."""
     for index, message in enumerate(messages):
         if (message.role == "assistant") != (index % 2 == 1):
-            raise NotHeldError(f"turn {index + 1} ({message.role}) breaks the change of speakers")
+            raise UnsupportedRecordError(f"turn {index + 1} ({message.role}) breaks the change of speakers")
     if (len(messages) % 2 == 0) != answered:
-        raise NotHeldError(f"{len(messages)} turns do not end where LLaMA-Factory needs it")
+        raise UnsupportedRecordError(f"{len(messages)} turns do not end where LLaMA-Factory needs it")
     return [_sharegpt_turn(message) for message in messages]
 
 
@@ -194,7 +194,7 @@ def _sharegpt_turn(message: Message) -> dict[str, str]:
     if not message.tool_calls:
         return {"from": _SPEAKERS[message.role], "value": message.content}
     if message.content.strip():
-        raise NotHeldError("a turn has text besides its tool calls")
+        raise UnsupportedRecordError("a turn has text besides its tool calls")
     calls = [{"name": call.name, "arguments": call.value} for call in message.tool_calls]
     return {
         "from": "function_call",
@@ -204,7 +204,7 @@ def _sharegpt_turn(message: Message) -> dict[str, str]:
 
 def _one_turn(answer: Messages, name: str) -> dict[str, str]:
     if len(answer) != 1:
-        raise NotHeldError(f"{name} has {len(answer)} turns; the format allows one")
+        raise UnsupportedRecordError(f"{name} has {len(answer)} turns; the format allows one")
     return _sharegpt_turn(answer[0])
 
 
