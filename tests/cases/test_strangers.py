@@ -79,7 +79,7 @@ def test_chosen_is_a_text_beside_the_two_answers_it_was_taken_from(tmp_path: Pat
 
 def test_a_model_that_no_column_of_an_answer_has_is_refused(tmp_path: Path) -> None:
     rows = two(chosen=["x", "y"], rejected=["y", "x"], models_compared=["x", "y"])
-    with pytest.raises(DataError, match=r"chosen holds x .1., y .1.; none of these names an answer"):
+    with pytest.raises(DataError, match=r"chosen has the values x .1., y .1.; none of these names an answer"):
         loaded(tmp_path, rows)
 
 
@@ -202,7 +202,7 @@ def test_a_second_prompt_is_named_as_not_read(tmp_path: Path) -> None:
 
 
 def test_answers_that_are_numbers_are_not_taken_for_a_missing_column(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="but what they hold is not"):
+    with pytest.raises(DataError, match="but their values are not"):
         loaded(tmp_path, [{"prompt": "2+2", "chosen": 4, "rejected": 5}])
 
 

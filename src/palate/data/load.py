@@ -166,7 +166,7 @@ class SourceReader(Generic[R]):
     def _label_notes(self, coding: Coding | None) -> Iterator[str]:
         """How it was decided which answer is the better one."""
         if coding is not None and self._labels.rows:
-            yield coding.described(self._labels)
+            yield coding.describe(self._labels)
         if self.format.format.name == "ranked" and self._used:
             yield f"the order of the answers: the first is the best ({self._used:,})"
         if self._notices[REVERSED]:

@@ -100,7 +100,7 @@ def test_what_a_set_of_values_means(
     ],
 )
 def test_what_is_not_certain_is_refused(values: tuple[Any, ...], answers: tuple[str, ...], scheme: Scheme) -> None:
-    with pytest.raises(DataError, match=r"^x: label holds .*; set labels: \{.*: …\}"):
+    with pytest.raises(DataError, match=r"^x: label has the values .*; set labels: \{.*: …\}"):
         coding(values, answers, scheme)
 
 
@@ -108,7 +108,7 @@ def test_the_remedy_names_no_meaning_that_could_be_copied() -> None:
     with pytest.raises(DataError) as caught:
         coding((0, 1), LETTERS)
     assert str(caught.value) == (
-        "x: label holds 0 (1), 1 (1); which answer each value means is not certain; set labels: {0: …, 1: …} "
+        "x: label has the values 0 (1), 1 (1); which answer each value means is not certain; set labels: {0: …, 1: …} "
         "(--label VALUE=… for palate data) with response_a or response_b or tie or none for each value"
     )
 
@@ -146,15 +146,15 @@ def test_no_label_at_all() -> None:
 
 
 def test_strengths_are_graded_and_signs_are_not() -> None:
-    assert coding((-3, 3)).strength(-3) == 3
-    assert coding((-1, 1)).strength(-1) is None
-    assert coding((1, 2)).strength(2) is None
+    assert coding((-3, 3)).margin(-3) == 3
+    assert coding((-1, 1)).margin(-1) is None
+    assert coding((1, 2)).margin(2) is None
 
 
 def test_columns_are_named_as_the_source_names_them() -> None:
     cells = [LabelCells("chosen", (value,), ("answer_1", "answer_2")) for value in (0, 1)]
     columns = {"chosen": "labels", "answer_1": "human_ref_A", "answer_2": "human_ref_B"}
-    with pytest.raises(DataError, match=r"labels holds 0 \(1\), 1 \(1\).*human_ref_A or human_ref_B"):
+    with pytest.raises(DataError, match=r"labels has the values 0 \(1\), 1 \(1\).*human_ref_A or human_ref_B"):
         find_coding(cells, {}, "x", columns)
     found = find_coding(cells, {"0": "human_ref_B", "1": "human_ref_A"}, "x", columns)
     assert found is not None
@@ -170,7 +170,7 @@ def test_many_different_numbers_take_little_memory() -> None:
     assert (counts.numbers()[0], counts.numbers()[-1]) == (1.0, 1.9999)
     found = coding(1 + number / 10_000 for number in range(10_000))
     assert (found.meaning(1.2), found.meaning(1.9)) == (0, 1)
-    line = found.described(counts)
+    line = found.describe(counts)
     assert line == "label: 1 … 1.0255 → response_1 (256), and 9,744 rows with other values"
 
 

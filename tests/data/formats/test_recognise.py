@@ -214,7 +214,7 @@ def test_what_is_missing_is_named_with_the_remedy() -> None:
     with pytest.raises(DataError) as caught:
         recognise([{"prompt": "q", "good": "a", "rejected": "b"}], Reading(), "pairs.jsonl", PreferencePair)
     assert str(caught.value) == (
-        "pairs.jsonl: the rows lack 'chosen' of {prompt, chosen, rejected}; name the column that holds it, "
+        "pairs.jsonl: the rows lack 'chosen' of {prompt, chosen, rejected}; name the column that has it, "
         "columns: {chosen: YOUR_COLUMN}; columns found: prompt, good, rejected"
     )
 

@@ -63,7 +63,7 @@ def find_coding(
         if not any(counts.rows) or any(found.has_meaning(key) for key in counts.rows):
             return found
         found = "none of these names an answer"
-    raise DataError(f"{where}: {column} holds {counts}; {found}{remedy(counts, first.scheme, answers)}")
+    raise DataError(f"{where}: {column} has the values {counts}; {found}{remedy(counts, first.scheme, answers)}")
 
 
 def remedy(counts: LabelCounts, scheme: Scheme, answers: Sequence[str]) -> str:

@@ -130,12 +130,12 @@ class Coding:
         """Whether `meaning` returns something for the value."""
         return self._meaning(value) != UNLABELLED
 
-    def strength(self, value: Any) -> float | None:
+    def margin(self, value: Any) -> float | None:
         """The margin in the source's units; None if the coding is not graded or the value is not a number."""
         number = number_or_none(value)
         return abs(number) if self.graded and number is not None else None
 
-    def described(self, counts: LabelCounts) -> str:
+    def describe(self, counts: LabelCounts) -> str:
         """`label: 0 → response_1 (6), 1 → response_2 (6)` for every value that was read; many numbers as a range."""
         by_meaning: dict[str, list[tuple[str, int]]] = {}
         for key, count in counts.sorted():

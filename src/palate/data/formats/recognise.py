@@ -51,31 +51,31 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
     best = max(usable, key=lambda fit: (fit[1], kind is not None and fit[0].kind is kind))
     if best[1] >= 0.5:
         return Recognised(*best)
+    forms = [form for form, _ in usable]
     columns = ", ".join(excerpt(name, 40) for name in _columns(sample)[:12]) or "none"
-    for form in (form for form, _ in usable):
+    for form in forms:
         unclear = _unclear_label(form, sample, reading)
         if unclear is not None:
             raise DataError(f"{where}: the columns are those of {form.shape}, but {unclear}")
-    unordered = _unordered(sample) if any(form.name == "ranked" for form, _ in usable) else None
+    unordered = _unordered(sample) if any(form.name == "ranked" for form in forms) else None
     if unordered is not None:
         raise DataError(f"{where}: {unordered}; columns found: {columns}")
     # Any row with a prompt could be read as prompts alone; naming the missing columns helps more.
-    other = max((fit for fit in fits if fit[0].kind is not Record), key=lambda fit: fit[1])
-    if kind is not None and other[1] >= 0.5:
-        alone = kind is PreferencePair and other[0].kind in (LabelledCompletion, ScoredCompletion)
+    other, share = max((fit for fit in fits if fit[0].kind is not Record), key=lambda fit: fit[1])
+    if kind is not None and share >= 0.5:
+        alone = kind is PreferencePair and other.kind in (LabelledCompletion, ScoredCompletion)
         how = "; palate data convert --kind pairs compares the rows of one prompt" if alone else ""
         raise DataError(
-            f"{where}: its rows are {other[0].shape} ({KIND_NAMES[other[0].kind]}), "
+            f"{where}: its rows are {other.shape} ({KIND_NAMES[other.kind]}), "
             f"which cannot become {KIND_NAMES[kind]}{how}; columns found: {columns}"
         )
-    wanted = [form for form, _ in usable]
     if kind is Record:
         known = ", ".join((*PROMPT_NAMES, *CONVERSATION_NAMES))
         raise DataError(
             f"{where}: no row has a prompt; known columns are {known}; map one of your own with "
             f"columns: {{prompt: YOUR_COLUMN}} in a config or in dataset_info.json; columns found: {columns}"
         )
-    raise DataError(f"{where}: {_unrecognised(wanted, sample, reading)}; columns found: {columns}")
+    raise DataError(f"{where}: {_unrecognised(forms, sample, reading)}; columns found: {columns}")
 
 
 def _unclear_label(form: Format, sample: Sequence[Row], reading: Reading) -> str | None:
@@ -87,7 +87,11 @@ def _unclear_label(form: Format, sample: Sequence[Row], reading: Reading) -> str
     counts = LabelCounts()
     for value in (value for cell in cells for value in cell.values):
         counts.add(value)
-    return f"{cells[0].column} holds {counts}{remedy(counts, cells[0].scheme, cells[0].answers)}" if cells else None
+    return (
+        f"{cells[0].column} has the values {counts}{remedy(counts, cells[0].scheme, cells[0].answers)}"
+        if cells
+        else None
+    )
 
 
 def _unordered(sample: Sequence[Row]) -> str | None:
@@ -98,13 +102,13 @@ def _unordered(sample: Sequence[Row]) -> str | None:
     named = dict.fromkeys(name for columns in found for name in columns)
     return (
         f"the rows list several answers, and {', '.join(named)} may say which is better, so their order is not taken "
-        "for it; name the column of the place of the best one (columns: {best: YOUR_COLUMN}), of ranks, 1 for the best "
-        "({ranks: YOUR_COLUMN}), or of scores, higher for better ({rewards: YOUR_COLUMN}); if the first answer is the "
-        "best, leave that column out of the file"
+        "as a ranking; name the column with the index of the best one (columns: {best: YOUR_COLUMN}), with ranks, 1 "
+        "for the best ({ranks: YOUR_COLUMN}), or with scores, higher for better ({rewards: YOUR_COLUMN}); if the first "
+        "answer is the best, leave that column out of the file"
     )
 
 
-def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row], reading: Reading) -> str:
+def _unrecognised(forms: Sequence[Format], sample: Sequence[Row], reading: Reading) -> str:
     """Lists the missing columns of the nearest format, or all formats if none is near."""
     found = set(_columns(sample))
 
@@ -113,19 +117,19 @@ def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row], reading: Read
         return _mapping_would_match(form, sample, reading), share, form.name in _USUAL
 
     # Among equally near formats a usual one wins, then the most general: the last one in the table.
-    near = max(reversed(wanted), key=nearness)
+    near = max(reversed(forms), key=nearness)
     missing = [names[0] for names in near.needs if not found.intersection(names)]
-    have = len(near.needs) - len(missing)
+    lacking = " and ".join(repr(name) for name in missing)
+    has_some = len(missing) < len(near.needs)
     if _mapping_would_match(near, sample, reading):
-        lacking = " and ".join(repr(name) for name in missing)
         named = ", ".join(f"{name}: YOUR_COLUMN" for name in missing)
-        return f"the rows lack {lacking} of {near.shape}; name the column that holds it, columns: {{{named}}}"
-    if have and missing:
-        return f"the rows lack {' and '.join(repr(name) for name in missing)} of {near.shape}"
-    if have:
-        return f"the columns are those of {near.shape} but what they hold is not"
-    usual = [form.shape for form in wanted if form.name in _USUAL] or [form.shape for form in wanted[:4]]
-    more = f" and {len(wanted) - len(usual)} more (see docs/formats.md)" if len(wanted) > len(usual) else ""
+        return f"the rows lack {lacking} of {near.shape}; name the column that has it, columns: {{{named}}}"
+    if has_some and missing:
+        return f"the rows lack {lacking} of {near.shape}"
+    if has_some:
+        return f"the columns are those of {near.shape} but their values are not"
+    usual = [form.shape for form in forms if form.name in _USUAL] or [form.shape for form in forms[:4]]
+    more = f" and {len(forms) - len(usual)} more (see docs/formats.md)" if len(forms) > len(usual) else ""
     return (
         f"the format is not recognised; known are {', '.join(usual)}{more}; name all columns of one of these, as "
         "columns: {prompt: YOUR_COLUMN, …}, for palate data --column prompt=YOUR_COLUMN …"

@@ -124,10 +124,10 @@ def better_answer(cells: LabelCells, origin: Origin, reading: Reading) -> tuple[
         best = coding.meaning(cells.values[0])
         if best == TIE:
             raise RowError("tie", f"{cells.column} is {excerpt(cells.values[0])}")
-        return best, coding.strength(cells.values[0])
+        return best, coding.margin(cells.values[0])
     votes = [coding.meaning(value) for value in cells.values if coding.has_meaning(value)]
     if not votes:
-        raise RowError("no_label", f"{cells.column} hold {excerpt(', '.join(map(str, cells.values))) or 'no vote'}")
+        raise RowError("no_label", f"{cells.column} are {excerpt(', '.join(map(str, cells.values))) or 'no vote'}")
     first, second = votes.count(0), votes.count(1)
     if first == second:
         raise RowError("tie", f"{first} votes for each answer, {votes.count(TIE)} for neither")

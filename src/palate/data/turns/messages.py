@@ -248,8 +248,8 @@ def _parts(value: Any, name: str, may_be_null: bool) -> _Parts:
         elif kind in _REASONING_PARTS and not parts.calls and not parts.texts:
             parts.reasoning.append(_reasoning_part(part, name))
         elif kind in _CALL_PARTS:
-            value = part.get("value")
-            parts.calls += calls_of_text(value, name) if value is not None else (read_call(part, name),)
+            call = part.get("value")
+            parts.calls += calls_of_text(call, name) if call is not None else (read_call(part, name),)
         elif kind in _TEXT_PARTS | _REASONING_PARTS:
             raise RowError(
                 "turn_not_held", f"{name} has {kind} after its text or tool calls; templates render it before"
