@@ -17,6 +17,7 @@ from palate.evaluation.subject import ModelSpec
 from palate.models.reward.model import RewardModel
 from palate.records import Record as PromptRecord
 from palate.records import RewardFunction
+from palate.text.template import load_template
 
 _SAMPLES = 4
 
@@ -32,7 +33,9 @@ def place_points(
     prompts, _ = read_reviews(world / "films.jsonl")
     rewards: dict[str, RewardFunction] = {"true": sentiment}
     if learned:
-        rewards["learned"] = RewardModel(reward_model_folder(folder), template=TEMPLATE)
+        rewards["learned"] = RewardModel(
+            reward_model_folder(folder), template=lambda tokenizer: load_template(tokenizer, TEMPLATE)
+        )
     frontier = measure_frontier(
         [FrontierModel(name, _spec(name, path), step=step) for name, path, step in points],
         _spec("sft", world / "sft"),

@@ -16,7 +16,7 @@ import palate
 def test_importing_palate_is_quick_and_loads_nothing_heavy() -> None:
     code = (
         "import sys, palate\n"
-        "heavy = {'torch', 'transformers', 'datasets', 'scipy', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'scipy', 'numpy', 'pydantic', 'openai'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -11,7 +11,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from palate.config.load import config_from_values
 from palate.text.encode import EncodedCompletion, EncodedGroup
+from palate.training.methods import build_method
 
 VOCABULARY = 199
 _BASE: dict[str, Any] = {
@@ -194,3 +196,9 @@ def save_tiny(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def method_of(stage: str, **keys: Any) -> Any:
+    """The method of a config with these keys, without a model or data."""
+    needed = {"model_name_or_path": "m", "dataset": "d", "output_dir": "o", "stage": stage}
+    return build_method(config_from_values({**needed, **keys}).config)

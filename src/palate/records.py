@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -338,17 +339,17 @@ class Verdict:
     probability_left: float | None = None
 
 
+LEFT_SHARE: Mapping[str, float] = MappingProxyType({"left": 1.0, "right": 0.0, "tie": 0.5})
+"""The left answer's share of a win by outcome; an outcome that decides nothing is not in it."""
+
+
 class Judge(Protocol):
     """Compares two answers to the same prompt."""
 
     name: str
 
     def compare(
-        self,
-        prompts: Sequence[Messages],
-        left: Sequence[str],
-        right: Sequence[str],
-        columns: Columns | None = None,
+        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
     ) -> list[Verdict]:
         """A verdict for each prompt; `columns` are those of the prompts' rows."""
         ...

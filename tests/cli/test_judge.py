@@ -52,7 +52,7 @@ def test_a_second_call_asks_nothing_again(candidates: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--judge", "nobody"], "is no judge"),
+        (["--judge", "nobody"], "is not a rule, a function or a folder"),
         (["--judge", "length", "--select", "some"], "'some' is not one of 'all', 'extremes'"),
     ],
 )

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from palate.data.scores import WinShare
 from palate.errors import ConfigError
-from palate.feedback.judges import ScoreJudge, WinShare, load_judge
+from palate.feedback.judges import ScoreJudge, load_judge
 from palate.models.reward.model import RewardModel
 from palate.records import Columns, Message, Messages, Verdict
 from runs import pairs, run

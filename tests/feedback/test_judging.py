@@ -40,9 +40,9 @@ class Longest:
         ]
 
 
-def test_both_orders_are_asked_and_agree() -> None:
+def test_both_orders_are_asked_and_agree(tmp_path: Path) -> None:
     judge = Longest()
-    votes = collect_votes(questions([row("a", "x", "yyy")]), judge)
+    votes = collect_votes(questions([row("a", "x", "yyy")]), judge, tmp_path / "votes.jsonl")
     assert judge.shown == [("x", "yyy"), ("yyy", "x")]
     assert [(vote.left, vote.right, vote.outcome, vote.shown) for vote in votes] == [
         (0, 1, "right", "left_first"),

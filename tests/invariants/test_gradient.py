@@ -8,19 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from palate.config.objectives.lookup import resolve_options
 from palate.models.probe.probe import probe
 from palate.models.score import Logps, per_completion
 from palate.text.batch import pack
 from palate.text.encode import EncodedGroup
-from palate.training.methods.dpo import Dpo
-from tiny import random_groups, tiny_model
+from tiny import method_of, random_groups, tiny_model
 
 BETA = 0.3
 
 
-def method(name: str = "sigmoid", **options: Any) -> Dpo:
-    return Dpo(name, resolve_options(name, {"pref_beta": BETA, **options}))
+def method(name: str = "sigmoid", **options: Any) -> Any:
+    return method_of("dpo", pref_loss=name, pref_beta=BETA, **options)
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from palate.objectives import (
     ranked_loss,
     unpaired_loss,
 )
+from palate.objectives.kl import k2
 from palate.objectives.modifiers import (
     diverged,
-    kl_penalty,
     length_discount,
     sum_by_completion,
     transform_log_ratio,
@@ -113,7 +113,7 @@ def test_kl_term_has_the_gradient_of_the_kl() -> None:
     reference = torch.tensor([0.1, 0.3, 0.0], dtype=torch.float64).log_softmax(-1)
     policy = logits.log_softmax(-1)
     (exact,) = torch.autograd.grad((policy.exp() * (policy - reference)).sum(), logits, retain_graph=True)
-    estimate = (policy.detach().exp() * kl_penalty(policy - reference)).sum()
+    estimate = (policy.detach().exp() * k2(policy - reference)).sum()
     torch.testing.assert_close(torch.autograd.grad(estimate, logits)[0], exact)
 
 

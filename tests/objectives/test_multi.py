@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from palate.objectives import PairLogps
-from palate.objectives.multi import decided, multi_margin, multi_soft, preference
+from palate.objectives.multi import multi_margin, multi_soft, preference
 from palate.objectives.paired import sigmoid
 
 NAN = float("nan")
@@ -68,8 +68,6 @@ def test_ties_in_the_ordering_dimension_are_out(pair: PairLogps) -> None:
         assert loss.item() == 0.0
         assert pairs.chosen.grad is not None
         assert pairs.chosen.grad.item() == 0.0
-        assert decided(pairs, dimension=1).tolist() == [False]
-        assert decided(pairs, dimension=0).tolist() == [True]
 
 
 def test_missing_scores_are_said(pair: PairLogps) -> None:

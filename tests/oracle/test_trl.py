@@ -16,14 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from palate.config.objectives.lookup import OBJECTIVES, resolve_options
+from palate.config.objectives.lookup import OBJECTIVES
 from palate.models.probe.probe import probe
 from palate.models.score import per_completion
 from palate.text.batch import pack
 from palate.text.encode import EncodedCompletion, EncodedGroup
 from palate.training.methods.base import LossOutput
-from palate.training.methods.dpo import Dpo
-from tiny import random_groups, tiny_model, tiny_tokenizer
+from tiny import method_of, random_groups, tiny_model, tiny_tokenizer
 
 trl = pytest.importorskip("trl", reason="TRL is not installed here; make oracle runs this")
 datasets = pytest.importorskip("datasets")
@@ -124,8 +123,8 @@ def ours(name: str, options: dict[str, Any], rows: list[EncodedGroup]) -> tuple[
     batch = pack(rows)
     with torch.no_grad():
         fixed = per_completion(reference(**batch.model_inputs()), batch)
-    method = Dpo(name, resolve_options(name, options))
-    scored = method.read(policy(**batch.model_inputs(), **method.inputs(batch)), batch)
+    method = method_of("dpo", pref_loss=name, **options)
+    scored = per_completion(policy(**batch.model_inputs(), **method.traits.inputs(batch)), batch)
     output = method.loss(scored, fixed, batch)
     output.loss.mean().backward()
     return output, {n: p.grad.clone() for n, p in policy.named_parameters()}

@@ -17,15 +17,14 @@ import numpy as np
 import pytest
 import torch
 
-from palate.config.objectives.lookup import OBJECTIVES, resolve_options
+from palate.config.objectives.lookup import OBJECTIVES
 from palate.models.probe.probe import probe
 from palate.models.score import per_completion
 from palate.text.batch import pack
 from palate.text.encode import EncodedCompletion, EncodedGroup
 from palate.training.methods.base import LossOutput
-from palate.training.methods.kto import Kto
 from palate.training.methods.mismatch import mismatched
-from tiny import random_groups, tiny_model, tiny_tokenizer
+from tiny import method_of, random_groups, tiny_model, tiny_tokenizer
 
 trl = pytest.importorskip("trl", reason="TRL is not installed here; make oracle runs this")
 datasets = pytest.importorskip("datasets")
@@ -111,8 +110,8 @@ def ours(
     batch = pack(list(groups))
     with torch.no_grad():
         fixed = per_completion(reference(**batch.model_inputs()), batch)
-    method = Kto(name, resolve_options(name, options))
-    output = method.loss(method.read(policy(**batch.model_inputs()), batch), fixed, batch)
+    method = method_of("kto", pref_loss=name, **options)
+    output = method.loss(per_completion(policy(**batch.model_inputs()), batch), fixed, batch)
     output.loss.mean().backward()
     return output, {n: p.grad.clone() for n, p in policy.named_parameters()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from palate.records import Message, Record, ToolCall
-from palate.text.prompts import CONVERSATION, encode_prompts
+from palate.text.prompts import encode_prompts
 from palate.text.template import load_template
 from tiny import tiny_tokenizer
 
@@ -15,7 +15,7 @@ def test_a_group_is_the_prompt_up_to_the_answer() -> None:
     (group,) = encoded.groups
     assert group.prompt_ids.tolist() == template.generation_prompt(record.prompt)
     assert (group.id, group.weight, group.source, group.completions) == ("a:1", 2.0, "a", ())
-    assert group.extra[CONVERSATION] == record.prompt
+    assert group.record is record
 
 
 def test_long_prompts_lose_old_turns_then_their_beginning_or_are_dropped() -> None:

@@ -9,18 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from palate.config.objectives.lookup import resolve_options
 from palate.models.probe.probe import probe
-from palate.models.score import TokenLogps, per_completion
-from palate.text.batch import Batch, pack
+from palate.models.score import Logps, TokenLogps, per_completion
+from palate.text.batch import Batch, micro_batches, pack
 from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledBatch, CoupledLoss
-from palate.training.methods.base import LogpsMethod
-from palate.training.methods.dpo import Dpo
-from palate.training.methods.kto import Kto
-from palate.training.steps import micro_batches
+from palate.training.methods.base import Method
 from runs import distance, metrics, run, weights
-from tiny import random_groups, tiny_model
+from tiny import method_of, random_groups, tiny_model
 
 CPU = torch.device("cpu")
 Gradients = dict[str, torch.Tensor]
@@ -53,15 +49,16 @@ def pairs(count: int = 7) -> list[EncodedGroup]:
 
 def labelled(count: int = 7) -> list[EncodedGroup]:
     groups = [replace(g, labels=(float(i % 3 > 0),)) for i, g in enumerate(random_groups(count, 1, seed=6))]
-    return Kto("kto", resolve_options("kto", {})).arrange(groups, seed=3)
+    arranged: list[EncodedGroup] = method_of("kto").arrange(groups, seed=3).groups
+    return arranged
 
 
-def paired(name: str, **options: Any) -> Dpo:
-    return Dpo(name, resolve_options(name, {"pref_beta": 0.3, **options}))
+def paired(name: str, **options: Any) -> Any:
+    return method_of("dpo", pref_loss=name, pref_beta=0.3, **options)
 
 
-def unpaired(name: str) -> Kto:
-    return Kto(name, resolve_options(name, {"pref_beta": 0.3, "kto_rejected_weight": 1.7}))
+def unpaired(name: str) -> Any:
+    return method_of("kto", pref_loss=name, pref_beta=0.3, kto_rejected_weight=1.7)
 
 
 CASES: dict[str, Any] = {
@@ -76,9 +73,9 @@ CASES: dict[str, Any] = {
 }
 
 
-def coupled(method: LogpsMethod, models: tuple[Any, Any], budget: int) -> CoupledLoss:
+def coupled(method: Method[Logps], models: tuple[Any, Any], budget: int) -> CoupledLoss:
     def forward(model: Any, batch: Batch) -> TokenLogps:
-        scored: TokenLogps = model(**batch.model_inputs(), **method.inputs(batch))
+        scored: TokenLogps = model(**batch.model_inputs(), **method.traits.inputs(batch))
         return scored
 
     def split(groups: Any) -> list[Batch]:
@@ -96,17 +93,16 @@ def backed(model: Any, batches: list[CoupledBatch]) -> Gradients:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def directly(method: LogpsMethod, models: tuple[Any, Any], groups: list[EncodedGroup]) -> tuple[float, Gradients]:
+def directly(method: Method[Logps], models: tuple[Any, Any], groups: list[EncodedGroup]) -> tuple[float, Gradients]:
     """One graph over all groups at once."""
     policy, reference = models
     policy.zero_grad()
     batch = pack(groups)
     with torch.no_grad():
         fixed = per_completion(reference(**batch.model_inputs()), batch)
-    logps = per_completion(policy(**batch.model_inputs(), **method.inputs(batch)), batch)
-    method.observe(logps.detach(), fixed, batch)
-    w = torch.tensor([method.weight(group) for group in groups])
-    loss = (method.loss(logps, fixed, batch).loss * w).sum() / w.sum()
+    logps = per_completion(policy(**batch.model_inputs(), **method.traits.inputs(batch)), batch)
+    w = torch.tensor([method.traits.weight(group) for group in groups])
+    loss = (method.loss(logps, fixed, batch, training=True).loss * w).sum() / w.sum()
     loss.backward()
     return loss.item(), {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
 
@@ -190,7 +186,7 @@ def test_evaluation_takes_the_loss_over_all_groups_and_learns_nothing(models: An
     method = paired("bco_pair")
     groups = pairs()
     output, weights = coupled(method, models, 50).evaluate(models[0], groups)
-    assert method.state() == {}
+    assert method.state == {}
     expected, _ = directly(paired("bco_pair"), models, groups)
     assert float((output.loss * weights).sum() / weights.sum()) == pytest.approx(expected, rel=1e-5)
 

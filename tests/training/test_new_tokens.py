@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palate.artifacts import read_jsonl
 from palate.errors import ConfigError
-from palate.evaluation.rewards import RewardSubject, is_reward_model
+from palate.evaluation.rewards import is_reward_model, load_reward_model
 from palate.evaluation.subject import Subject, read_run
 from palate.models.precision import default_device, resolve
 from palate.models.reward.model import RewardModel
@@ -196,7 +196,7 @@ def test_a_reward_model_learns_the_tokens_too(base: Path, tmp_path: Path) -> Non
         # What is read here is what was trained: the last step's order of chosen and rejected.
         spec = read_run(folder).policy
         assert is_reward_model(spec)
-        scored = RewardSubject(spec, resolve("fp32", default_device()), default_device())
+        scored = load_reward_model(spec, resolve("fp32", default_device()), default_device())
         assert scored.score([group_of(scored.template.tokenizer)])[0] == pytest.approx(rewards, abs=1e-4)
 
 

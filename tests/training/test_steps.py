@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from palate.text.batch import pack, pad
-from palate.training.steps import Groups, StepOrder, cost, micro_batches
+from palate.text.batch import Batch, cost, micro_batches, pack, pad, score_completions
+from palate.training.steps import Groups, StepOrder
 from tiny import random_groups
+
+CPU = torch.device("cpu")
 
 
 def ids(groups: object) -> list[str]:
@@ -73,3 +76,17 @@ def test_a_smaller_budget_never_makes_fewer_passes() -> None:
     passes = [len(micro_batches(groups, budget, pack, packed=True)) for budget in (30, 60, 120, 240, 480)]
     assert passes == sorted(passes, reverse=True)
     assert passes[0] > passes[-1]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_scores_come_back_in_the_order_of_the_groups(packed: bool) -> None:
+    groups = random_groups(9, seed=2)
+    passed: list[int] = []
+
+    def lengths(batch: Batch) -> list[int]:
+        return [len(completion.ids) for group in batch.groups for completion in group.completions]
+
+    found = score_completions(groups, lengths, packed=packed, device=CPU, budget=40, advance=passed.append)
+    assert found == [[len(completion.ids) for completion in group.completions] for group in groups]
+    assert sum(passed) == 9
+    assert len(passed) > 1

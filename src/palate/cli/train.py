@@ -135,10 +135,9 @@ def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
 
 
 def _judge_rewards(spec: str) -> RewardFunction:
-    """A judge as a reward: the share of comparisons that an answer wins."""
-    from palate.feedback.judges import WinShare, load_judge
+    from palate.feedback.judges import judge_reward
 
-    return WinShare(load_judge(spec, key="rewards"))
+    return judge_reward(spec)
 
 
 def _report_run(run: Path) -> None:

@@ -1,4 +1,4 @@
-"""Scores by rule: length, word lists, a user's own function. Judges compare by them, online training is rewarded."""
+"""Scores of answers by rule: length, word lists, a user's own function. Judges and online training use them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import inspect
 import math
 import numbers
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from palate.config.functions import load_function, names_function
 from palate.errors import ConfigError, FunctionError
-from palate.records import Columns, Messages, RewardFunction
+from palate.records import LEFT_SHARE, Columns, Judge, Messages, RewardFunction
 
 
 def rule_score(spec: str, key: str) -> RewardFunction | None:
-    """The score that `length:…`, `lexicon:…`, `module:function` or `file.py:function` stands for; None for none.
+    """The score of a rule: `length:…`, `lexicon:…`, `module:function` or `file.py:function`; None for other texts.
 
     Raises:
-        ConfigError: it has the form of one and cannot be loaded.
+        ConfigError: the rule cannot be loaded.
     """
     kind, _, rest = spec.partition(":")
     if kind == "length":
@@ -48,7 +48,7 @@ def length_score(direction: str, key: str) -> RewardFunction:
 
 
 def lexicon_score(words: str, key: str) -> RewardFunction:
-    """The mean weight of an answer's words, each word or phrase of the list counted as often as it occurs.
+    """The mean weight of an answer's words; a word or phrase of the list counts as often as it occurs.
 
     Args:
         words: a file with `word or phrase` and, after a tab, its weight (1 where absent) in each line, or the words
@@ -56,7 +56,7 @@ def lexicon_score(words: str, key: str) -> RewardFunction:
         key: the config key or option, for messages.
 
     Raises:
-        ConfigError: the file cannot be read, or no word is in it.
+        ConfigError: the file cannot be read, or has no word.
     """
     weights = _lexicon(words, key)
     pattern = re.compile(
@@ -67,7 +67,7 @@ def lexicon_score(words: str, key: str) -> RewardFunction:
     def weight(found: str) -> float:
         if found.lower() in weights:
             return weights[found.lower()]
-        # Letters with another lower case than the one that they match: ſ as s, İ as i.
+        # Letters that match case-insensitively but have another lower case: ſ as s, İ as i.
         return next(one for word, one in weights.items() if re.fullmatch(re.escape(word), found, re.IGNORECASE))
 
     def score(prompts: Sequence[Messages], completions: Sequence[str]) -> list[float]:
@@ -102,7 +102,7 @@ def _lexicon(words: str, key: str) -> Mapping[str, float]:
 
 
 GROUP_OF = "group_of"
-"""A column that palate adds to those of a dataset: the number of the prompt, within the call, that an answer is to."""
+"""A column that palate adds to those of a dataset: the number of an answer's prompt within the call."""
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -112,16 +112,17 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def check_columns(name: str, score: RewardFunction, columns: Collection[str]) -> None:
-    """Refuse a function that asks for a column which no row has.
+    """Refuse a function that reads a column which no row has.
 
     Args:
         name: of the function, for the message.
         columns: the names that rows have.
 
     Raises:
-        ConfigError: names the column, and those that there are.
+        ConfigError: names the column and the existing ones.
     """
-    missing = [column for column in _asked_for(score, columns).required if column not in columns]
+    wanted = _signature(score, columns).columns
+    missing = [name for name, required in wanted.items() if required and name not in columns]
     if missing:
         known = ", ".join(sorted(columns)) or "none"
         raise ConfigError(
@@ -137,7 +138,7 @@ def checked_scores(
     completions: Sequence[str],
     columns: Columns | None = None,
 ) -> list[float | None]:
-    """The scores of a reward function, which may be a user's: a finite number for each answer, or None for no vote.
+    """The scores of a reward function, checked: a finite number for each answer, or None for no score.
 
     A function whose signature names `completions` is called by keyword, with `prompts`, `completions` and the columns
     that it names (all with `**kwargs`), as TRL does; any other, also `f(anything, completions)`, as
@@ -148,7 +149,7 @@ def checked_scores(
         columns: of the answers' rows.
 
     Raises:
-        FunctionError: another count, or something that is neither a finite number nor None.
+        FunctionError: the wrong number of scores, or a score that is neither a finite number nor None.
     """
     given = _call(score, prompts, completions, columns or {})
     try:
@@ -171,57 +172,93 @@ def checked_scores(
 
 
 @dataclass(frozen=True, slots=True)
-class _AskedFor:
-    """What a function's signature says.
+class _Signature:
+    """How a function is called.
 
     Attributes:
-        by_keyword: it names `completions`, so that everything goes by keyword.
-        named: parameters that a column can fill.
-        required: those of them without a default.
-        any_name: it takes `**kwargs`.
-        prompts: it names `prompts`.
+        by_keyword: with everything by keyword, `completions` and, if `prompts` is set, the prompts.
+        prompts: whether it takes `prompts` by keyword.
+        columns: the further parameters, with whether each is required.
+        any_column: whether it takes `**kwargs`.
     """
 
-    by_keyword: bool
-    named: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
-    any_name: bool = False
-    prompts: bool = True
+    by_keyword: bool = False
+    prompts: bool = False
+    columns: Mapping[str, bool] = field(default_factory=dict)
+    any_column: bool = False
 
 
-def _asked_for(score: RewardFunction, columns: Collection[str]) -> _AskedFor:
+def _signature(score: RewardFunction, columns: Collection[str]) -> _Signature:
     try:
         found = list(inspect.signature(score).parameters.values())
     except (TypeError, ValueError):  # a builtin without a signature
-        return _AskedFor(by_keyword=False)
-    keywords = [one for one in found if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-    names = [one.name for one in keywords]
-    any_name = any(one.kind is one.VAR_KEYWORD for one in found)
+        return _Signature()
+    keywords = {
+        one.name: one.default is one.empty for one in found if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    }
+    any_column = any(one.kind is one.VAR_KEYWORD for one in found)
     any_number = any(one.kind is one.VAR_POSITIONAL for one in found)
-    positional = [one.name for one in found if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][:2]
-    if positional[1:] == ["completions"] and positional[0] not in ("prompts", *columns):
-        by_keyword = False  # prompts by another name
+    first = [one.name for one in found if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][:2]
+    if first[1:] == ["completions"] and first[0] not in ("prompts", *columns):
+        by_keyword = False  # its first parameter is the prompts by another name
     else:
-        by_keyword = "completions" in names or (any_name and len(positional) < 2 and not any_number)
-    own = ["prompts", "completions"] if by_keyword else positional
-    free = [one for one in keywords if one.name not in own]
-    return _AskedFor(
-        by_keyword,
-        tuple(one.name for one in free),
-        tuple(one.name for one in free if one.default is one.empty),
-        any_name,
-        "prompts" in names,
-    )
+        by_keyword = "completions" in keywords or (any_column and len(first) < 2 and not any_number)
+    own = ["prompts", "completions"] if by_keyword else first
+    free = {name: required for name, required in keywords.items() if name not in own}
+    return _Signature(by_keyword, "prompts" in keywords or any_column, free, any_column)
 
 
 def _call(score: RewardFunction, prompts: Sequence[Messages], completions: Sequence[str], columns: Columns) -> Any:
-    asked = _asked_for(score, columns)
-    nothing = [None] * len(completions)
-    given = {name: columns.get(name, nothing) for name in asked.required}
-    given |= {name: column for name, column in columns.items() if asked.any_name or name in asked.named}
-    given = {name: list(column) for name, column in given.items() if name not in ("prompts", "completions")}
-    if not asked.by_keyword:
+    signature = _signature(score, columns)
+    given = {name: [None] * len(completions) for name, required in signature.columns.items() if required}
+    for name, column in columns.items():
+        if (signature.any_column or name in signature.columns) and name not in ("prompts", "completions"):
+            given[name] = list(column)
+    if not signature.by_keyword:
         return score(prompts, completions, **given)
-    if asked.prompts or asked.any_name:
-        given["prompts"] = prompts
-    return score(completions=completions, **given)
+    return score(completions=completions, **({"prompts": prompts} if signature.prompts else {}), **given)
+
+
+class WinShare:
+    """A judge as a reward: an answer's win rate against the other answers to the same prompt.
+
+    Each two answers are compared in both orders, and a tie counts ½. A verdict that cannot be read counts for neither
+    answer; an answer without a readable verdict, or without a rival, gets None.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+
+    def __call__(
+        self,
+        prompts: Sequence[Messages],
+        completions: Sequence[str],
+        group_of: Sequence[int] | None = None,
+        **columns: Sequence[Any],
+    ) -> list[float | None]:
+        """The reward of each answer.
+
+        Args:
+            group_of: which answers are to one row's prompt; without it, those to equal prompts.
+            columns: of the answers' rows, for judges that read them.
+        """
+        together: dict[Hashable, list[int]] = {}
+        for index, key in enumerate(prompts if group_of is None else group_of):
+            together.setdefault(key, []).append(index)
+        asked = [(i, j) for rivals in together.values() for i in rivals for j in rivals if i != j]
+        verdicts = self._judge.compare(
+            [prompts[i] for i, _ in asked],
+            [completions[i] for i, _ in asked],
+            [completions[j] for _, j in asked],
+            {name: [column[i] for i, _ in asked] for name, column in columns.items()},
+        )
+        won, of = [0.0] * len(completions), [0] * len(completions)
+        for (i, j), verdict in zip(asked, verdicts, strict=True):
+            share = LEFT_SHARE.get(verdict.outcome)
+            if share is None:
+                continue
+            won[i] += share
+            won[j] += 1 - share
+            of[i] += 1
+            of[j] += 1
+        return [wins / count if count else None for wins, count in zip(won, of)]

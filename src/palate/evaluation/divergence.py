@@ -14,11 +14,8 @@ from palate.evaluation.subject import Subject
 from palate.models.divergence import token_divergence
 from palate.models.generation.generate import stock_attention
 from palate.progress import progress
-from palate.text.batch import pack, pad
+from palate.text.batch import Batch, score_completions
 from palate.text.groups import EncodedGroup
-from palate.training.steps import micro_batches
-
-_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class AnswerScore:
     Attributes:
         logp: Σ log π over the answer's tokens, the one that ends it included.
         ref_logp: the same under the reference.
-        kl: Σ over its positions of KL(π(·|prefix) ‖ π_ref(·|prefix)), each over the whole vocabulary.
+        kl: Σ over its positions of KL(π(·|prefix) ‖ π_ref(·|prefix)), each over the full vocabulary.
     """
 
     logp: float
@@ -40,36 +37,34 @@ def score_answers(policy: Subject, reference: Subject, groups: Sequence[EncodedG
     """Per group the scores of its completions, in order; both models read each batch once.
 
     Raises:
-        ModelError: the vocabularies differ in size, or something that is no number came out.
+        ModelError: the vocabularies differ in size, or a score is not finite.
     """
     packed = policy.packed and reference.packed
-    found: dict[int, list[AnswerScore]] = {}
+
+    def score(batch: Batch) -> list[AnswerScore]:
+        columns = []
+        for column in token_divergence(policy.model, reference.model, batch):  # float32 [M]
+            sums = torch.zeros(batch.completions, dtype=torch.float64, device=batch.completion_of.device)
+            columns.append(sums.index_add_(0, batch.completion_of, column.double()).tolist())
+        return [AnswerScore(*row) for row in zip(*columns, strict=True)]
+
     scoring = progress(f"scoring answers of {policy.name}", len(groups), delay=1.0)
     readable = _readable(policy, reference, packed=packed)
     with torch.no_grad(), policy.precision.context(policy.device), readable, scoring as scored:
-        for batch in micro_batches(groups, _TOKENS, pack if packed else pad, packed=packed):
-            moved = batch.to(policy.device)
-            columns = []
-            for column in token_divergence(policy.model, reference.model, moved):
-                sums = torch.zeros(moved.completions, dtype=torch.float64, device=moved.completion_of.device)
-                columns.append(sums.index_add_(0, moved.completion_of, column.double()).tolist())
-            scores = iter([AnswerScore(*row) for row in zip(*columns, strict=True)])
-            for group in batch.groups:
-                found[id(group)] = [next(scores) for _ in group.completions]
-            scored.advance(len(batch.groups))
-    for group in groups:
-        for score in found[id(group)]:
-            if not all(map(math.isfinite, (score.logp, score.ref_logp, score.kl))):
+        found = score_completions(groups, score, packed=packed, device=policy.device, advance=scored.advance)
+    for group, scores in zip(groups, found):
+        for answer in scores:
+            if not all(map(math.isfinite, (answer.logp, answer.ref_logp, answer.kl))):
                 raise ModelError(
                     f"{policy.name}: the KL to {reference.name} is not finite on an answer to prompt {group.id}: "
                     "one of the two gives a token no probability at all, or its weights are not finite"
                 )
-    return [found[id(group)] for group in groups]
+    return found
 
 
 @contextlib.contextmanager
 def _readable(policy: Subject, reference: Subject, *, packed: bool) -> Iterator[None]:
-    """Where one of the two reads padded batches only, the other has its own attention back as well."""
+    """If one of the two reads padded batches only, both use stock attention."""
     if packed:
         yield
         return

@@ -31,7 +31,7 @@ def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
     if config["val_size"]:
         request = DatasetRequest.of_run(config, config["dataset"])
         mixture: dict[str, Any] = {"temperature": config.get("mix_temperature"), "caps": config.get("mix_caps")}
-        kind = build_method(config_from_values(config, origin=str(run.path)).config).record
+        kind = build_method(config_from_values(config, origin=str(run.path)).config).traits.record
         records = load_records(request, kind=kind, **mixture).records
         held_out = split_records(records, config["val_size"], seed=config["seed"])[1]
         if kind is PreferencePair:

@@ -10,9 +10,10 @@ import torch
 from palate.errors import DataError
 from palate.evaluation.accuracy import Accuracy, Average, preference_accuracy
 from palate.evaluation.held_out import encode_pairs
-from palate.evaluation.rewards import RewardAccuracy, RewardSubject, reward_accuracy
+from palate.evaluation.rewards import RewardAccuracy, load_reward_model, reward_accuracy
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.precision import Precision
+from palate.progress import progress
 from palate.records import PreferencePair, prompt_key
 
 
@@ -71,11 +72,13 @@ def accuracy_of_models(
 def accuracy_of_rewards(spec: ModelSpec, pairs: list[PreferencePair], options: ScoringOptions) -> RewardAccuracy:
     """How often a reward model gives the chosen answer the higher reward."""
     options.say(f"scoring {len(pairs)} pairs with the reward model, {spec.model}")
-    subject = RewardSubject(spec, options.precision, options.device)
-    groups = encode_pairs(pairs, subject.template, options.cutoff_len)
+    model = load_reward_model(spec, options.precision, options.device)
+    groups = encode_pairs(pairs, model.template, options.cutoff_len)
     _say_left_out(len(pairs) - len(groups), len(pairs), options)
     prompts = {pair.id: prompt_key(pair.prompt) for pair in pairs}
-    return reward_accuracy(subject.score(groups), prompts=[prompts[group.id] for group in groups])
+    with progress("scoring with the reward model", len(groups), delay=1.0) as scored:
+        rewards = model.score(groups, scored.advance)
+    return reward_accuracy(rewards, prompts=[prompts[group.id] for group in groups])
 
 
 def _say_left_out(left_out: int, pairs: int, options: ScoringOptions) -> None:

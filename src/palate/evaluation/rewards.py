@@ -8,25 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from palate.artifacts import read_json
 from palate.errors import ArtifactError
 from palate.evaluation.accuracy import on_pairs, win_share
 from palate.evaluation.subject import ModelSpec
-from palate.models.cpu.allocator import keep_freed_memory
-from palate.models.load import load_frozen
 from palate.models.precision import Precision
-from palate.models.probe.limits import check_sequences, rows_of
-from palate.models.reward.head import end_index, probe_rewards
-from palate.progress import progress
+from palate.models.reward.model import RewardModel
 from palate.stats import Interval, cluster_mean_interval
-from palate.text.batch import pack, pad
-from palate.text.encode import EncodedGroup
-from palate.text.template import Template
-from palate.training.steps import micro_batches
-
-_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,41 +76,12 @@ def _facts(path: Path) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-class RewardSubject:
-    """A loaded reward model that scores groups, prompts shared.
-
-    Attributes:
-        template: its chat template and tokenizer.
-    """
-
-    def __init__(self, spec: ModelSpec, precision: Precision, device: torch.device) -> None:
-        self._precision = precision
-        self._device = device
-        keep_freed_memory()
-        loaded = load_frozen(
-            spec.model,
-            precision,
-            device,
-            adapters=spec.adapters,
-            head="reward",
-            probe_of=probe_rewards,
-            **spec.origin,
-        )
-        self._packed = loaded.probe.packed
-        self._model: nn.Module = loaded.model
-        self.template: Template = spec.chat_template(spec.tokenizer())
-
-    def score(self, groups: Sequence[EncodedGroup]) -> list[list[float]]:
-        """Per group the rewards of its completions, in the order of the groups."""
-        check_sequences(self._model, rows_of(groups))
-        scores: dict[int, list[float]] = {}
-        collate = pack if self._packed else pad
-        scoring = progress("scoring with the reward model", len(groups), delay=1.0)
-        with torch.no_grad(), self._precision.context(self._device), scoring as scored:
-            for batch in micro_batches(groups, _TOKENS, collate, packed=self._packed):
-                moved = batch.to(self._device)
-                rewards = iter(self._model(**moved.model_inputs(), end_index=end_index(moved)).rewards.tolist())
-                for group in batch.groups:
-                    scores[id(group)] = [next(rewards) for _ in group.completions]
-                scored.advance(len(batch.groups))
-        return [scores[id(group)] for group in groups]
+def load_reward_model(spec: ModelSpec, precision: Precision, device: torch.device) -> RewardModel:
+    """The reward model that the spec names."""
+    return RewardModel(
+        spec.adapters[-1] if spec.adapters else spec.model,
+        device=device,
+        precision=precision,
+        template=spec.chat_template,
+        **spec.origin,
+    )

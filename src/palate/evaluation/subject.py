@@ -25,12 +25,10 @@ from palate.models.spec import ModelSpec as ModelSpec
 from palate.models.spec import starting_model
 from palate.progress import progress
 from palate.records import Answer, Messages
-from palate.text.batch import pack, pad
+from palate.text.batch import Batch, score_completions
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.text.template import Template
-from palate.training.steps import micro_batches
 
-_TOKENS = 4096
 _CHECKPOINT = re.compile(r"checkpoint-\d+\Z")
 
 
@@ -146,20 +144,15 @@ class Subject:
     def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:
         """Per group its completions' Σ log π and numbers of trained tokens, in the order of the groups."""
         check_sequences(self.model, rows_of(groups))
-        scores: dict[int, tuple[list[float], list[int]]] = {}
-        collate = pack if self.packed else pad
+
+        def score(batch: Batch) -> list[tuple[float, int]]:
+            logps: Logps = per_completion(self.model(**batch.model_inputs()), batch)
+            return [(total, int(count)) for total, count in zip(logps.sums.tolist(), logps.tokens.tolist())]
+
         scoring = progress(f"scoring with {self.name}", len(groups), delay=1.0)
         with torch.no_grad(), self.precision.context(self.device), scoring as scored:
-            for batch in micro_batches(groups, _TOKENS, collate, packed=self.packed):
-                moved = batch.to(self.device)
-                logps: Logps = per_completion(self.model(**moved.model_inputs()), moved)
-                sums, tokens, start = logps.sums.tolist(), [int(n) for n in logps.tokens.tolist()], 0
-                for group in batch.groups:
-                    end = start + len(group.completions)
-                    scores[id(group)] = (sums[start:end], tokens[start:end])
-                    start = end
-                scored.advance(len(batch.groups))
-        return [scores[id(group)] for group in groups]
+            found = score_completions(groups, score, packed=self.packed, device=self.device, advance=scored.advance)
+        return [([total for total, _ in scores], [count for _, count in scores]) for scores in found]
 
     def sampled(
         self,

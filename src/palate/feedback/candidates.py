@@ -1,4 +1,4 @@
-"""Candidates: K answers to each prompt, as rows of a JSON lines file that grows and can be resumed."""
+"""Candidates: K answers to each prompt, as rows of a JSON lines file that is appended to and can be resumed."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from palate.models.generation.generate import Decoding, sampling_seed
 from palate.progress import progress
 from palate.records import Answer, Message, Messages, Record, Role, as_turns
 
-# Answers between two writes: what a kill can cost.
+# Answers between two writes: the most that a kill can lose.
 _AT_A_TIME = 64
 
 _ASKED = ("prompt", "tools", "columns")
-# What `palate generate` writes of its own; all else in a file of candidates is a column of the user's.
+# The fields of `palate generate`; every other field of a candidates file is a column of the user.
 _OWN = ("id", "prompt", "columns", "completions", "model", "identity", "seed", "decoding")
 
 
 class Answerer(Protocol):
-    """What answers prompts: a model in this process or an engine.
+    """Answers prompts: a model in this process or an engine.
 
     Attributes:
-        name: as the user called it.
-        identity: content hash of its weights, where they are known.
+        name: as the user named it.
+        identity: content hash of its weights, if known.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Candidates:
         id: the prompt's row, `file.jsonl:17`.
         prompt: the conversation so far.
         completions: the K answers.
-        model: what wrote them.
-        columns: the other columns of the prompt's row, for judges that ask for them.
+        model: the name of the model that wrote them.
+        columns: the other columns of the prompt's row, for judges that read them.
     """
 
     id: str
@@ -72,12 +72,12 @@ def write_candidates(
     *,
     path: Path,
 ) -> int:
-    """Append what is missing to the candidates file at `path`; returns how many rows were made now.
+    """Append the missing rows to the candidates file at `path`; returns how many were made now.
 
     Args:
-        prompts: what is asked, with tools, and with the columns that judges may ask for in `extra`.
-        k: answers to a prompt.
-        decoding: its seed, the prompt and the answer's number decide what is sampled.
+        prompts: with tools, and with columns for judges in `extra`.
+        k: answers to each prompt.
+        decoding: its seed, the prompt and the answer's number determine what is sampled.
 
     Raises:
         ArtifactError: the file holds candidates made with other settings.
@@ -104,12 +104,12 @@ def write_candidates(
 def candidate_rows(
     prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding
 ) -> Iterator[list[dict[str, Any]]]:
-    """Rows as they are made, some at a time, in the order of the prompts."""
+    """The rows, a few at a time as they are made, in the order of the prompts."""
     return _rows(_numbered(prompts), answerer, k, decoding)
 
 
 def _numbered(prompts: Sequence[Record]) -> list[tuple[Record, int]]:
-    """Each prompt with how many equal ones are before it: equal prompts get different answers."""
+    """Each prompt with the number of equal prompts before it, so that equal prompts get different answers."""
     seen: Counter[str] = Counter()
     found = []
     for one in prompts:
@@ -137,10 +137,10 @@ def _rows(
             {
                 "id": one.id,
                 **_asked(one),
-                "completions": [asdict(answer) for answer in answers[place * k : (place + 1) * k]],
+                "completions": [asdict(answer) for answer in answers[index * k : (index + 1) * k]],
                 **{name: value for name, value in settings.items() if name != "k"},
             }
-            for place, (one, _) in enumerate(chunk)
+            for index, (one, _) in enumerate(chunk)
         ]
 
 
@@ -157,7 +157,7 @@ def read_candidates(path: str | Path) -> list[Candidates]:
         if not isinstance(completions, list) or not completions:
             raise DataError(f"{where}: has no list of completions; `palate generate` writes candidates")
         name = str(row.get("id") or f"{Path(path).name}:{number}")
-        if name in found:  # votes are told apart by it
+        if name in found:  # votes refer to it
             raise DataError(f"{where}: the id {name} is another row's too; give each row its own, or none")
         found[name] = Candidates(
             name,
@@ -177,7 +177,7 @@ def _settings(answerer: Answerer, k: int, decoding: Decoding) -> dict[str, Any]:
 
 
 def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Row id → what was asked, of what the file has already, made with the same settings."""
+    """Row id → prompt, tools and columns of the rows that the file has, which must have the same settings."""
     rows = read_jsonl(path)
     for row in rows:
         for name, wanted in settings.items():
@@ -190,7 +190,7 @@ def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, An
 
 
 def _asked(record: Record) -> dict[str, Any]:
-    """What a row says of its prompt."""
+    """The fields of a row that hold its prompt."""
     tools = {"tools": record.tools} if record.tools else {}
     columns = {"columns": plain(record.extra)} if record.extra else {}
     return {"prompt": as_turns(record.prompt), **tools, **columns}
@@ -208,8 +208,8 @@ def _messages(prompt: Any, where: str) -> Messages:
     except RowError as error:
         raise DataError(f"{where}: {error.detail}") from error
     if strange is not None or not turns:
-        said = f"{strange!r} is not a role" if strange is not None else "the prompt is empty"
-        raise DataError(f"{where}: {said}; a prompt's turns are by {', '.join(get_args(Role))}")
+        problem = f"{strange!r} is not a role" if strange is not None else "the prompt is empty"
+        raise DataError(f"{where}: {problem}; a prompt's turns are by {', '.join(get_args(Role))}")
     return turns
 
 

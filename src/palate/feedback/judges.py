@@ -1,28 +1,26 @@
-"""Judges without a network: rules and reward models. Each scores both answers and prefers the higher score."""
+"""Judges that run in this process: rules and reward models. Each scores both answers and prefers the higher score."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
-from palate.data.scores import check_columns, checked_scores, rule_score
-from palate.errors import ConfigError
-from palate.models.reward.model import RewardModel
+from palate.data.scores import WinShare, check_columns, checked_scores
+from palate.models.reward.model import load_reward
 from palate.records import Columns, Judge, Messages, RewardFunction, Verdict
 
 
 class ScoreJudge:
-    """Prefers the answer with the higher score; equal scores are a tie. The order of the two plays no part.
+    """Prefers the answer with the higher score; equal scores are a tie. Their order does not matter.
 
-    Where the score of either is None there is no verdict: it is `unparsed`.
+    If either has no score (None), the verdict is `unparsed`.
 
     Args:
         name: as votes record it.
         score: higher is better.
-        log_odds: whether a difference of two scores is the log-odds that the one is better, as a Bradley–Terry
-            reward model's is; then verdicts carry the probability.
+        log_odds: whether the difference of two scores is in log-odds, as a Bradley–Terry reward model's is; verdicts
+            then carry the probability.
     """
 
     def __init__(self, name: str, score: RewardFunction, *, log_odds: bool = False) -> None:
@@ -32,11 +30,7 @@ class ScoreJudge:
         self._names: frozenset[str] = frozenset()
 
     def compare(
-        self,
-        prompts: Sequence[Messages],
-        left: Sequence[str],
-        right: Sequence[str],
-        columns: Columns | None = None,
+        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
     ) -> list[Verdict]:
         given = {**dict.fromkeys(self._names, [None] * len(prompts)), **(columns or {})}
         twice = {name: [*column, *column] for name, column in given.items()}
@@ -68,72 +62,23 @@ def _text(score: float | None) -> str:
     return "no score" if score is None else f"{score:.6g}"
 
 
-_SHARES = {"left": 1.0, "right": 0.0, "tie": 0.5}
-
-
-class WinShare:
-    """A judge as a reward: the share of its comparisons with other answers to the same prompt that an answer wins.
-
-    Each two answers are compared in both orders, and a tie counts ½. A verdict that cannot be read counts for neither
-    answer; an answer without any verdict (also one that is alone) gets None.
-    """
-
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
-
-    def __call__(
-        self,
-        prompts: Sequence[Messages],
-        completions: Sequence[str],
-        group_of: Sequence[int] | None = None,
-        **columns: Sequence[Any],
-    ) -> list[float | None]:
-        """The reward of each answer.
-
-        Args:
-            group_of: which answers are to one row's prompt; without it, those to equal prompts.
-            columns: of the answers' rows, for a judge that asks for them.
-        """
-        together: dict[Hashable, list[int]] = {}
-        for place, key in enumerate(prompts if group_of is None else group_of):
-            together.setdefault(key, []).append(place)
-        asked = [(i, j) for places in together.values() for i in places for j in places if i != j]
-        verdicts = self._judge.compare(
-            [prompts[i] for i, _ in asked],
-            [completions[i] for i, _ in asked],
-            [completions[j] for _, j in asked],
-            {name: [column[i] for i, _ in asked] for name, column in columns.items()},
-        )
-        won, of = [0.0] * len(completions), [0] * len(completions)
-        for (i, j), verdict in zip(asked, verdicts, strict=True):
-            if verdict.outcome == "unparsed":
-                continue
-            won[i] += _SHARES[verdict.outcome]
-            won[j] += 1 - _SHARES[verdict.outcome]
-            of[i] += 1
-            of[j] += 1
-        return [wins / count if count else None for wins, count in zip(won, of)]
-
-
 def load_judge(spec: str, *, key: str = "--judge") -> Judge:
-    """The judge that a text stands for.
+    """The judge that a text names: it prefers the answer with the higher score.
 
-    | spec                                    | prefers                                                    |
-    |-----------------------------------------|------------------------------------------------------------|
-    | `length:shorter`, `length:longer`       | the shorter or longer answer                               |
-    | `lexicon:FILE`, `lexicon:thanks,-damn`  | the higher mean weight of the listed words                 |
-    | `module:function`, `file.py:function`   | the higher score of `function(prompts, completions, …)`    |
-    | a folder                                | the higher score of the reward model in it                 |
+    | spec                                    | score                                    |
+    |-----------------------------------------|------------------------------------------|
+    | `length:shorter`, `length:longer`       | the answer's length                      |
+    | `lexicon:FILE`, `lexicon:thanks,-damn`  | the mean weight of the listed words      |
+    | `module:function`, `file.py:function`   | of `function(prompts, completions, …)`   |
+    | a folder                                | of the reward model in it                |
 
     Raises:
-        ConfigError: it stands for none.
+        ConfigError: there is no such judge.
         ModelError: the folder holds no reward model.
     """
-    if Path(spec).is_dir():
-        return ScoreJudge(spec, RewardModel(spec), log_odds=True)
-    score = rule_score(spec, key)
-    if score is not None:
-        return ScoreJudge(spec, score)
-    raise ConfigError(
-        f"{key}: {spec} is no judge; write length:shorter, lexicon:FILE, module:function or a reward model's folder"
-    )
+    return ScoreJudge(spec, load_reward(spec, key), log_odds=Path(spec).is_dir())
+
+
+def judge_reward(spec: str) -> RewardFunction:
+    """The judge that a text names as one of a config's `rewards`."""
+    return WinShare(load_judge(spec, key="rewards"))

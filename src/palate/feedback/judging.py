@@ -1,8 +1,7 @@
-"""A judge is asked about candidates, each two answers in both orders, and every verdict becomes a vote."""
+"""A judge compares each two answers of candidates in both orders, and every verdict becomes a vote."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,14 +16,14 @@ from palate.feedback.votes import Outcome, Shown, Vote, read_votes
 from palate.progress import progress
 from palate.records import Judge, Verdict
 
-# Questions between two writes: what a kill can cost.
+# Questions between two writes: the most that a kill can lose.
 _AT_A_TIME = 32
 _SWAPPED: dict[str, Outcome] = {"left": "right", "right": "left", "tie": "tie", "unparsed": "unparsed"}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Two answers of a row, `left` before `right`, in the order in which they are shown."""
+    """Two answers of a row, numbered `left` < `right`, and the order in which they are shown."""
 
     row: Candidates
     left: int
@@ -44,7 +43,7 @@ def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None
     """Each two different answers of each row, in both orders, one after the other.
 
     Args:
-        per_prompt: most pairs of answers asked about of one row, drawn by `seed` and the row; None for all.
+        per_prompt: most pairs of answers per row, drawn by `seed` and the row; None for all.
     """
     asked = []
     for row in candidates:
@@ -57,33 +56,26 @@ def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None
     return asked
 
 
-def collect_votes(
-    asked: Sequence[Question],
-    judge: Judge,
-    path: Path | None = None,
-) -> list[Vote]:
-    """The judge's votes on all questions; those that the file at `path` has already are not asked again.
+def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> list[Vote]:
+    """The judge's votes on all questions; votes that the file at `path` already has are not asked again.
 
     Args:
-        path: votes file, which grows; None keeps nothing on disk.
+        path: votes file, which is appended to.
 
     Raises:
-        ConfigError: the judge asks for a column that no candidate has.
+        ConfigError: the judge reads a column that no candidate has.
     """
     if isinstance(judge, ScoreJudge):
         judge.check_columns({name for one in asked for name in one.row.columns})
-    before = read_votes(path) if path is not None and path.exists() else []
-    have = {vote.key: vote for vote in before}
+    have = {vote.key: vote for vote in (read_votes(path) if path.exists() else ())}
     keys = [(one.row.id, one.left, one.right, judge.name, one.shown) for one in asked]
     waiting = [one for one, key in zip(asked, keys) if key not in have]
-    with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(JsonlWriter(path)) if path is not None else None
-        judged = stack.enter_context(progress("questions judged", len(asked), done=len(asked) - len(waiting)))
+    judging = progress("questions judged", len(asked), done=len(asked) - len(waiting))
+    with JsonlWriter(path) as file, judging as judged:
         for start in range(0, len(waiting), _AT_A_TIME):
             for vote in _ask(waiting[start : start + _AT_A_TIME], judge):
                 have[vote.key] = vote
-                if writer is not None:
-                    writer.write(vote.to_json())
+                file.write(vote.to_json())
                 judged.advance()
     return [have[key] for key in keys]
 
@@ -100,7 +92,7 @@ def _ask(asked: Sequence[Question], judge: Judge) -> list[Vote]:
 
 
 def _vote(asked: Question, verdict: Verdict, who: str, when: str) -> Vote:
-    """A verdict speaks of what was shown left and right, a vote of the lower and the higher number."""
+    """A verdict is on the answers as shown, left and right; a vote on the lower and the higher number."""
     swapped = asked.shown == "right_first"
     probability = verdict.probability_left
     return Vote(

@@ -1,4 +1,4 @@
-"""Votes become pairs: the majority decides, ties are left out, and the weight of a pair is the margin of its votes."""
+"""Votes become pairs: the majority decides, ties are left out, and a pair's weight is the margin of its votes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Select: TypeAlias = Literal["all", "extremes"]
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What the votes on two answers of one row come to.
+    """The result of the votes on two answers of one row.
 
     Attributes:
         left, right: numbers of the answers, left below right.
@@ -36,7 +36,7 @@ class Decided:
 
 
 def decide(votes: Iterable[Vote]) -> dict[str, list[Decided]]:
-    """Per item what was decided about each two of its answers; unparsed and both-bad votes decide nothing."""
+    """Item → the result for each two of its answers; unparsed and both-bad votes are ignored."""
     scores: dict[tuple[str, int, int], list[float]] = {}
     for vote in votes:
         if vote.score is not None:
@@ -50,16 +50,16 @@ def decide(votes: Iterable[Vote]) -> dict[str, list[Decided]]:
 def pairs_from_votes(
     candidates: Sequence[Candidates], votes: Iterable[Vote], *, select: Select = "all"
 ) -> list[dict[str, Any]]:
-    """Rows `{id, prompt, chosen, rejected, weight, votes}` that every trainer of pairs reads.
+    """Training rows `{id, prompt, chosen, rejected, weight, votes}`.
 
     Args:
         candidates: the rows that were voted on.
-        votes: of any number of voters; each counts the same.
-        select: `all` makes a pair of each two answers that a majority tells apart; `extremes` one pair of a row, of
-            the answers that won the largest and the smallest share of their comparisons.
+        votes: of any number of voters, with equal weight.
+        select: `all` makes a pair of each two answers with a majority for one; `extremes` makes one pair per row, of
+            the answers with the highest and the lowest win rate.
 
     Raises:
-        DataError: a vote on a row or an answer that is not among the candidates.
+        DataError: a vote is on a row or an answer that is not among the candidates.
     """
     rows = {row.id: row for row in candidates}
     decided = decide(votes)

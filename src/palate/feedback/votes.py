@@ -1,4 +1,4 @@
-"""Votes: what a person, a judge, a reward model or a rule said of two answers, one row each."""
+"""Votes: the verdict of a person, a judge, a reward model or a rule on two answers, one row each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from palate.artifacts import read_jsonl
 from palate.errors import DataError
+from palate.records import LEFT_SHARE
 
 Outcome: TypeAlias = Literal["left", "right", "tie", "both_bad", "unparsed"]
 Shown: TypeAlias = Literal["left_first", "right_first"]
@@ -22,12 +23,12 @@ class Vote:
         item: id of the candidates row.
         left: number of one answer within the row, from 0; below `right`.
         right: number of the other.
-        outcome: the better one, `tie`, `both_bad`, or `unparsed` where the judge's words could not be read.
-        who: who voted: a person's name, or a judge's.
+        outcome: the better one, `tie`, `both_bad`, or `unparsed` if the judge's reply could not be read.
+        who: name of the person or judge.
         when: ISO 8601 in UTC.
-        shown: which of the two stood first.
-        reason: the voter's own words.
-        probability_left: the voter's own probability that `left` is better, where there is one.
+        shown: which of the two was shown first.
+        reason: the voter's explanation.
+        probability_left: the voter's probability that `left` is better, if it gives one.
     """
 
     item: str
@@ -42,17 +43,17 @@ class Vote:
 
     @property
     def key(self) -> tuple[str, int, int, str, str]:
-        """What can be asked only once: the same question in the same order to the same voter."""
+        """Identifies a question in one order to one voter, which is asked only once."""
         return (self.item, self.left, self.right, self.who, self.shown)
 
     @property
     def score(self) -> float | None:
-        """1 for left, 0 for right, ½ for a tie; None where nothing was decided between the two."""
-        return {"left": 1.0, "right": 0.0, "tie": 0.5}.get(self.outcome)
+        """1 for left, 0 for right, ½ for a tie; None if nothing was decided between the two."""
+        return LEFT_SHARE.get(self.outcome)
 
     @property
     def first_won(self) -> bool | None:
-        """Whether the answer that stood first won; None without a winner."""
+        """Whether the answer shown first won; None without a winner."""
         if self.outcome not in ("left", "right"):
             return None
         return (self.outcome == "left") == (self.shown == "left_first")
@@ -81,14 +82,14 @@ def read_votes(path: str | Path) -> list[Vote]:
 
 @dataclass(frozen=True, slots=True)
 class VoteSummary:
-    """How a set of votes came out.
+    """Counts of a set of votes.
 
     Attributes:
         votes: how many.
         ties, unparsed: how many of each.
         questions: pairs of answers on which one voter decided in both orders.
         consistent: how many of those had the same outcome both times.
-        first_won: share of decided votes in which the first answer won; ½ is unbiased. None without one.
+        first_won: share of decided votes in which the first answer won; ½ is unbiased. None without a decided vote.
     """
 
     votes: int
@@ -109,7 +110,7 @@ class VoteSummary:
 
 
 def summarise(votes: Iterable[Vote]) -> VoteSummary:
-    """Counts, and what they say about a preference for a place."""
+    """Counts of the votes, with consistency and position bias."""
     votes = list(votes)
     both: dict[tuple[str, int, int, str], dict[str, str]] = {}
     for vote in (one for one in votes if one.outcome != "unparsed"):

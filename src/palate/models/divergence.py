@@ -1,7 +1,7 @@
 """KL between two models' next-token distributions at every trained token, over the whole vocabulary.
 
-Both models read the same batch; only the hidden states at the targets meet the heads, in chunks of rows, so no
-[tokens, vocabulary] tensor outlives a chunk.
+Both models read the same batch. Logits are computed for the trained tokens only and in chunks of rows, so that no
+[tokens, vocabulary] tensor is larger than a chunk.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from palate.errors import ModelError
 from palate.models.precision import compute_dtype
 from palate.models.score import logits_at, row_chunks, states_at, transformed
 from palate.models.upstream import active_module
+from palate.objectives.kl import full_vocabulary
 from palate.text.batch import Batch
 
 _LogSoftmax: TypeAlias = Callable[[slice], torch.Tensor]
@@ -28,8 +29,7 @@ class TokenDivergence(NamedTuple):
     Attributes:
         logps: log π of the token.
         reference_logps: log π_ref of the token.
-        kl: Σ_v π(v) (log π(v) − log π_ref(v)) of the distributions that the token was drawn from, in nats. At least 0:
-            what rounding puts below is 0.
+        kl: the KL of the next-token distributions there, in nats (`objectives.kl.full_vocabulary`).
     """
 
     logps: torch.Tensor
@@ -43,7 +43,7 @@ def token_divergence(policy: Any, reference: Any, batch: Batch) -> TokenDivergen
 
     Args:
         policy: a causal LM with the scoring forward (`models.probe.probe`), in eval mode.
-        reference: another one, of the same vocabulary, on the same device.
+        reference: another one, with the same vocabulary, on the same device.
         batch: in a layout that both can read.
 
     Raises:
@@ -63,14 +63,12 @@ def token_divergence(policy: Any, reference: Any, batch: Batch) -> TokenDivergen
             continue
         theirs = of_reference(rows)
         reference_logps[rows] = theirs.gather(-1, targets[rows, None]).squeeze(-1)
-        # Where a model masks a token with −∞ it adds nothing, but −∞ − (−∞) would be NaN.
-        gap = theirs.neg_().add_(ours).masked_fill_(ours.isneginf(), 0.0)
-        kl[rows] = ours.exp_().mul_(gap).sum(-1).clamp_(min=0)
+        kl[rows] = full_vocabulary(ours, theirs)
     return TokenDivergence(logps, logps.clone() if reference is policy else reference_logps, kl)
 
 
 def _head(model: Any, batch: Batch) -> tuple[_LogSoftmax, int]:
-    """rows → log softmax of the logits there, float32 [rows, V], and V."""
+    """A function from rows to the log softmax of their logits, float32 [rows, V]; and V."""
     inputs = {
         name: value
         for name, value in batch.model_inputs().items()

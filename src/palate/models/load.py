@@ -211,7 +211,7 @@ def load_frozen(
     adapters: Sequence[str] = (),
     tokens: int = 0,
     head: str = "lm",
-    probe_of: Callable[[Any], Probe] = probe,
+    probe_of: Callable[..., Probe] = probe,
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
@@ -231,7 +231,7 @@ def load_frozen(
     for adapter in adapters:
         model = merge_adapter(model, adapter, task=TASKS[head])
     identity = model_hash(model)
-    found = probe_of(model)
+    found = probe_of(model, gradients=False)
     if found.packed:
         apply_fused(model)
     model.eval().requires_grad_(False)

@@ -57,20 +57,19 @@ class Logps:
         tokens: float32 [C], number of those tokens.
         token_logps: float32 [M], the terms of the sums.
         log_square_sums: float32 [M], log Σ_v π(v)² at each of those tokens; None unless requested.
+        values: float32 [M], the value head's output for each of those tokens; None without one.
     """
 
     sums: torch.Tensor
     tokens: torch.Tensor
     token_logps: torch.Tensor
     log_square_sums: torch.Tensor | None = None
+    values: torch.Tensor | None = None
 
     @property
     def means(self) -> torch.Tensor:
         """float32 [C], per-token means; 0 for a completion without trained tokens."""
         return self.sums / self.tokens.clamp(min=1)
-
-    def detach(self) -> Logps:
-        return Logps(self.sums.detach(), self.tokens, self.token_logps.detach(), self.log_square_sums)
 
 
 class Owners(Protocol):
@@ -88,7 +87,7 @@ def per_completion(tokens: TokenLogps, batch: Owners) -> Logps:
     zeros = tokens.logps.new_zeros(batch.completions)
     counts = zeros.index_add(0, batch.completion_of, torch.ones_like(tokens.logps))
     sums = zeros.index_add(0, batch.completion_of, tokens.logps)
-    return Logps(sums, counts, tokens.logps, tokens.log_square_sums)
+    return Logps(sums, counts, tokens.logps, tokens.log_square_sums, tokens.values)
 
 
 def score(call: Callable[..., T], batch: Batch, trunk: TrunkCache | None) -> T:

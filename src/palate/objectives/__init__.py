@@ -1,6 +1,6 @@
-"""Losses: pure functions from tensors and keyword numbers to one loss per example. torch, and nothing of ours.
+"""Losses: pure functions from tensors and keyword numbers to one loss per example. They import torch only.
 
-The tables map an objective's name to its function; a test asserts that names, options and defaults agree.
+The tables map an objective's name to its function of that name; a test asserts that options and defaults agree.
 """
 
 from __future__ import annotations
@@ -36,45 +36,35 @@ __all__ = [
     "unpaired_loss",
 ]
 
-PAIRED: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
-    {
-        "sigmoid": paired.sigmoid,
-        "robust": paired.robust,
-        "hinge": paired.hinge,
-        "ipo": paired.ipo,
-        "sigmoid_norm": paired.sigmoid_norm,
-        "exo_pair": paired.exo_pair,
-        "nca_pair": separate.nca_pair,
-        "bco_pair": separate.bco_pair,
-        "sppo_hard": separate.sppo_hard,
-        "aot": distribution.aot,
-        "aot_unpaired": distribution.aot_unpaired,
-        "apo_zero": separate.apo_zero,
-        "apo_down": separate.apo_down,
-        "discopop": paired.discopop,
-        "dpop": paired.dpop,
-        "r_dpo": paired.r_dpo,
-        "kto_pair": separate.kto_pair,
-        "simpo": reference_free.simpo,
-        "orpo": reference_free.orpo,
-        "cpo": reference_free.cpo,
-        "multi_soft": multi.multi_soft,
-        "multi_margin": multi.multi_margin,
-    }
-)
 
-RANKED: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
-    {"plackett_luce": ranked.plackett_luce, "rrhf": ranked.rrhf}
-)
+def _by_name(*functions: Callable[..., Tensor]) -> Mapping[str, Callable[..., Tensor]]:
+    return MappingProxyType({function.__name__: function for function in functions})
 
-UNPAIRED: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
-    {"kto": unpaired.kto, "apo_zero_unpaired": unpaired.apo_zero_unpaired, "bco": unpaired.bco}
-)
 
-REWARD: Mapping[str, Callable[..., Tensor]] = MappingProxyType(
-    {
-        "bradley_terry": reward.bradley_terry,
-        "reward_plackett_luce": reward.reward_plackett_luce,
-        "reward_regression": reward.reward_regression,
-    }
+PAIRED = _by_name(
+    paired.sigmoid,
+    paired.robust,
+    paired.hinge,
+    paired.ipo,
+    paired.sigmoid_norm,
+    paired.exo_pair,
+    separate.nca_pair,
+    separate.bco_pair,
+    separate.sppo_hard,
+    distribution.aot,
+    distribution.aot_unpaired,
+    separate.apo_zero,
+    separate.apo_down,
+    paired.discopop,
+    paired.dpop,
+    paired.r_dpo,
+    separate.kto_pair,
+    reference_free.simpo,
+    reference_free.orpo,
+    reference_free.cpo,
+    multi.multi_soft,
+    multi.multi_margin,
 )
+RANKED = _by_name(ranked.plackett_luce, ranked.rrhf)
+UNPAIRED = _by_name(unpaired.kto, unpaired.apo_zero_unpaired, unpaired.bco)
+REWARD = _by_name(reward.bradley_terry, reward.reward_plackett_luce, reward.reward_regression)

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from palate.objectives.paired import PairLogps, log_ratios, smoothed
 
-__all__ = ["aot", "aot_unpaired"]
-
 
 def aot(pairs: PairLogps, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
     """AOT for paired data (2406.05882): the smoothed sigmoid loss of βx, x = sort(a − b) − sort(a0 − b0), [n].

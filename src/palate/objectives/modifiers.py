@@ -1,6 +1,6 @@
-"""What may be added to a loss or done to its inputs: divergences, length discount, WPO weights, SFT and KL terms.
+"""Modifiers of a loss or its inputs: divergences, length discount, WPO weights, SFT and KL terms.
 
-`paired_loss`, `ranked_loss` and `unpaired_loss` put an objective and its modifiers together; the pieces stand alone.
+`paired_loss`, `ranked_loss` and `unpaired_loss` combine an objective with its modifiers.
 """
 
 from __future__ import annotations
@@ -14,30 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from palate.objectives.kl import k2
 from palate.objectives.paired import PairLogps, log_ratios
 from palate.objectives.ranked import RankedLogps
 from palate.objectives.separate import bco_pair
 from palate.objectives.unpaired import UnpairedLogps
 
-__all__ = [
-    "Divergence",
-    "Modifiers",
-    "Term",
-    "diverged",
-    "kl_penalty",
-    "length_discount",
-    "paired_loss",
-    "ranked_loss",
-    "sft_loss",
-    "sum_by_completion",
-    "transform_log_ratio",
-    "unpaired_loss",
-    "wpo_weights",
-]
-
 Divergence: TypeAlias = Literal["reverse_kl", "forward_kl", "js", "alpha"]
 
-# e^40 and its square are finite in float32; a log-ratio this far out says nothing but "far".
+# e^40 and its square are finite in float32.
 _LARGEST_EXPONENT = 40.0
 
 
@@ -47,9 +32,9 @@ class Modifiers:
 
     Attributes:
         sft: weight of −(per-token mean log π) of the chosen completion (`pref_ftx`).
-        kl: weight of `kl_penalty` (`kl_coef`).
+        kl: weight of the `kl.k2` penalty on whole completions (`kl_coef`).
         bco: w of (L + w·L_bco)/(1 + w) (`pref_bco_weight`).
-        f_divergence: what the log-ratios are transformed for (`f_divergence_type`).
+        f_divergence: the divergence that transforms the log-ratios (`f_divergence_type`).
         f_alpha: α of the alpha divergence (`f_alpha_divergence_coef`).
         ld_alpha: weight of the tokens past the shorter completion. Acts on tokens: `length_discount`, before any loss.
         weighting: WPO's weights are used (`use_weighting`).
@@ -92,7 +77,7 @@ def transform_log_ratio(log_ratio: Tensor, divergence: Divergence, *, alpha: flo
 
 
 def diverged(pairs: PairLogps, modifiers: Modifiers) -> PairLogps:
-    """The pairs as a loss of the difference sees them: log-ratios transformed, reference 0."""
+    """The pairs with transformed log-ratios, as log-probabilities against a reference of 0."""
     if modifiers.f_divergence == "reverse_kl":
         return pairs
     chosen, rejected = log_ratios(pairs)
@@ -116,8 +101,8 @@ def length_discount(completion_of: Tensor, tokens: Tensor, partner_tokens: Tenso
         alpha: weight of the tail; policy and reference get the same weights.
     """
     first = tokens.cumsum(0) - tokens
-    place = torch.arange(len(completion_of), device=completion_of.device) - first[completion_of]
-    return torch.where(place < partner_tokens[completion_of], 1.0, alpha)
+    position = torch.arange(len(completion_of), device=completion_of.device) - first[completion_of]  # in its completion
+    return torch.where(position < partner_tokens[completion_of], 1.0, alpha)
 
 
 def sum_by_completion(values: Tensor, completion_of: Tensor, completions: int) -> Tensor:
@@ -128,11 +113,11 @@ def sum_by_completion(values: Tensor, completion_of: Tensor, completions: int) -
 def wpo_weights(token_logps: Tensor, log_square_sums: Tensor, completion_of: Tensor, tokens: Tensor) -> Tensor:
     """WPO's weight of each completion (2406.11827), [C], detached; a pair's weight is chosen's times rejected's.
 
-    exp(mean over tokens of (log p − log Σ_v p_v²)): near 1 where the policy itself would have written the answer.
+    exp(mean over tokens of (log p − log Σ_v p_v²)): near 1 for answers that the policy would sample itself.
 
     Args:
         token_logps: [M], log p of each trained token under the policy.
-        log_square_sums: [M], log Σ_v p_v² over the vocabulary at the same places.
+        log_square_sums: [M], log Σ_v p_v² over the vocabulary at the same tokens.
         completion_of: [M].
         tokens: [C], trained tokens of each completion.
     """
@@ -143,13 +128,6 @@ def wpo_weights(token_logps: Tensor, log_square_sums: Tensor, completion_of: Ten
 def sft_loss(logps: Tensor, tokens: Tensor) -> Tensor:
     """−log π per trained token of each completion, any shape."""
     return -logps / tokens.clamp(min=1)
-
-
-def kl_penalty(log_ratio: Tensor) -> Tensor:
-    """½x² of a whole completion's log-ratio x, any shape: the estimate of the KL to the reference (in nats) that is
-    never negative, is 0 at the start, and whose gradient, on samples of the policy, is the KL's.
-    """
-    return 0.5 * log_ratio.square()
 
 
 def paired_loss(
@@ -166,7 +144,7 @@ def paired_loss(
     Args:
         pairs: plain sums of log-probabilities; SFT and KL terms read these.
         terms: the objectives of the mixture; one with weight 1 for a plain run.
-        modifiers: what is added or changed.
+        modifiers: of the run.
         discounted: the pairs with `length_discount` applied to their sums, which the objectives read instead.
         weights: [n], WPO's weight of each pair; used when `modifiers.weighting`.
         delta: BCO's running mean, see `separate.bco_pair`; for the `bco` modifier.
@@ -185,7 +163,7 @@ def paired_loss(
         loss = loss + modifiers.sft * sft_loss(pairs.chosen, pairs.chosen_tokens)
     if modifiers.kl:
         chosen, rejected = log_ratios(pairs)
-        loss = loss + modifiers.kl * 0.5 * (kl_penalty(chosen) + kl_penalty(rejected))
+        loss = loss + modifiers.kl * 0.5 * (k2(chosen) + k2(rejected))
     return loss
 
 
@@ -197,7 +175,7 @@ def ranked_loss(rows: RankedLogps, term: Term, modifiers: Modifiers = NONE) -> T
     if modifiers.kl:
         if rows.ref_logps is None:
             raise ValueError("kl_coef compares with a reference, and the rankings carry no reference log-probabilities")
-        penalties = kl_penalty(rows.logps - rows.ref_logps) * rows.present
+        penalties = k2(rows.logps - rows.ref_logps) * rows.present
         loss = loss + modifiers.kl * penalties.sum(-1) / rows.present.sum(-1)
     return loss
 
@@ -208,5 +186,5 @@ def unpaired_loss(rows: UnpairedLogps, term: Term, modifiers: Modifiers = NONE) 
     if modifiers.sft:
         loss = loss + modifiers.sft * rows.desirable * sft_loss(rows.logps, rows.tokens)
     if modifiers.kl:
-        loss = loss + modifiers.kl * kl_penalty(rows.logps - rows.ref_logps)
+        loss = loss + modifiers.kl * k2(rows.logps - rows.ref_logps)
     return loss

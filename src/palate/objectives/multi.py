@@ -14,8 +14,6 @@ from torch.nn.functional import logsigmoid
 
 from palate.objectives.paired import PairLogps, log_ratios
 
-__all__ = ["decided", "multi_margin", "multi_soft", "preference"]
-
 
 def preference(
     chosen_scores: Tensor, rejected_scores: Tensor, *, weights: Sequence[float], temperature: float | None = None
@@ -51,25 +49,16 @@ def multi_margin(pairs: PairLogps, *, beta: float, weights: Sequence[float], dim
     """MODPO (2310.03708): −log σ((1/w_k)[βΔ − Σ_{j≠k} w_j(s_j(chosen) − s_j(rejected))]), [n], ordered by dimension k.
 
     A pair whose k prefers rejected is read the other way round; a tie in k, or no score of it, gives a loss of 0 with
-    no gradient (`decided` tells which to weigh 0). Scores are in units of reward, so put them on one scale first.
+    no gradient. Scores are in units of reward, so put them on one scale first.
     """
-    difference = _differences(pairs)
+    chosen_scores, rejected_scores = _scores(pairs)
+    # [n, D], 0 where a score is missing; float, since scores may be whole numbers.
+    difference = torch.nan_to_num((chosen_scores - rejected_scores).float(), nan=0.0)
     order = difference[:, dimension].sign()
     others = difference.new_tensor([0.0 if j == dimension else weight for j, weight in enumerate(weights)])
     chosen, rejected = log_ratios(pairs)
     logits = order * (beta * (chosen - rejected) - difference @ others) / weights[dimension]
     return -logsigmoid(logits) * order.abs()
-
-
-def decided(pairs: PairLogps, *, dimension: int) -> Tensor:
-    """Which pairs dimension k orders, bool [n]: those with both scores, and different ones."""
-    return _differences(pairs)[:, dimension] != 0
-
-
-def _differences(pairs: PairLogps) -> Tensor:
-    """Scores of chosen less those of rejected, float32 [n, D], 0 where either is missing; whole-number scores too."""
-    chosen_scores, rejected_scores = _scores(pairs)
-    return torch.nan_to_num((chosen_scores - rejected_scores).float(), nan=0.0)
 
 
 def _scores(pairs: PairLogps) -> tuple[Tensor, Tensor]:

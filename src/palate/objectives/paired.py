@@ -15,25 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-__all__ = [
-    "PairLogps",
-    "accuracy",
-    "discopop",
-    "dpop",
-    "exo_pair",
-    "hinge",
-    "implicit_reward",
-    "implicit_rewards",
-    "ipo",
-    "log_ratios",
-    "mean_log_ratios",
-    "r_dpo",
-    "robust",
-    "sigmoid",
-    "sigmoid_norm",
-    "smoothed",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class PairLogps:
@@ -135,7 +116,7 @@ def exo_pair(pairs: PairLogps, *, beta: float, label_smoothing: float = 1e-3) ->
 def discopop(pairs: PairLogps, *, beta: float, tau: float = 0.05) -> Tensor:
     """DiscoPOP (2406.08414): m·exp(−βΔ) + (1−m)·(−log σ(βΔ)) with m = σ(βΔ/τ), [n]; 0 < τ ≤ 1.
 
-    Not convex: around Δ = 0 it rises, so a pair has to be won before it is pulled further apart.
+    Not convex: around Δ = 0 the loss rises with Δ.
     """
     chosen, rejected = log_ratios(pairs)
     logits = beta * (chosen - rejected)

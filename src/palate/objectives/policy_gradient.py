@@ -1,7 +1,6 @@
-"""Online objectives: advantages, clipped policy and value losses, KL estimates and their controller.
+"""Online objectives: advantages, clipped policy and value losses, and the KL controller.
 
-Token tensors are [n, T], n completions padded to T tokens with a bool `mask` [n, T]; losses are per token, and
-`masked_mean` or `completion_mean` reduces them.
+Token tensors are [n, T], n completions padded to T tokens with a bool `mask` [n, T]; losses are per token.
 """
 
 from __future__ import annotations
@@ -12,57 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = [
-    "adapted_kl_coefficient",
-    "clipped_policy_loss",
-    "clipped_value_loss",
-    "completion_mean",
-    "generalised_advantages",
-    "grpo_advantages",
-    "kl_k1",
-    "kl_k2",
-    "kl_k3",
-    "masked_mean",
-    "rloo_advantages",
-    "shaped_rewards",
-    "whitened",
-]
-
-# A log-ratio of one token beyond this is noise of the estimate; e^20 keeps ratios and their products finite.
-_LARGEST_LOG_RATIO = 20.0
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean over all masked-in tokens of the batch, scalar."""
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
-
-
-def completion_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean over each completion's tokens, [n]; 0 where it has none."""
-    return torch.where(mask, values, 0.0).sum(-1) / mask.sum(-1).clamp(min=1)
-
-
-def whitened(values: Tensor, mask: Tensor) -> Tensor:
-    """Masked-in values with mean 0 and (population) variance 1 over the batch, 0 elsewhere, [n, T]."""
-    centred = values - masked_mean(values, mask)
-    deviation = masked_mean(centred.square(), mask).sqrt()
-    return torch.where(mask, centred / (deviation + 1e-8), 0.0)
-
-
-def kl_k1(logps: Tensor, ref_logps: Tensor) -> Tensor:
-    """log π − log π_ref per token, in nats: unbiased for KL(π‖π_ref) on samples of π, but of either sign."""
-    return logps - ref_logps
-
-
-def kl_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
-    """½(log π − log π_ref)² per token: biased, never negative; its gradient is the KL's in expectation."""
-    return 0.5 * (logps - ref_logps).square()
-
-
-def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
-    """e^(−x) − 1 + x per token, x = log π − log π_ref: unbiased and never negative. GRPO's penalty (2402.03300)."""
-    log_ratio = (logps - ref_logps).clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
-    return torch.expm1(-log_ratio) + log_ratio
+from palate.objectives.kl import LARGEST_LOG_RATIO
 
 
 def adapted_kl_coefficient(coefficient: float, observed: float, *, target: float, horizon: float, rows: int) -> float:
@@ -77,7 +26,7 @@ def adapted_kl_coefficient(coefficient: float, observed: float, *, target: float
 def shaped_rewards(scores: Tensor, kl: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
     """PPO's reward of each token, [n, T]: −kl_coef·kl everywhere, plus the completion's score at its last token.
 
-    scores [n]; kl [n, T] per token (`kl_k1`), detached here; a completion without tokens gets nothing.
+    scores [n]; kl [n, T] per token (k1, see `kl`), detached here; a completion without tokens gets nothing.
     """
     rewards = torch.where(mask, -kl_coef * kl.detach(), 0.0)
     later = mask.flip(-1).cumsum(-1).flip(-1)
@@ -115,30 +64,26 @@ def rloo_advantages(rewards: Tensor) -> Tensor:
     return centred * (count / (count - 1).clamp(min=1))
 
 
-def grpo_advantages(rewards: Tensor, *, scale: Literal["group", "batch", "none"] = "group") -> Tensor:
+def grpo_advantages(rewards: Tensor, *, scale: Literal["group", "none"] = "group") -> Tensor:
     """Rewards centred on their group's mean (2402.03300); rewards, result [n, G], G ≥ 2.
 
-    Divided by the sample deviation of the group, of the whole batch, or not at all (Dr. GRPO, 2503.20783). A group of
-    equal rewards gets exactly 0. NaN is no reward: it gets 0 and is left out of mean and deviation.
+    Divided by the sample deviation of the group, or not at all (Dr. GRPO, 2503.20783). A group of equal rewards gets
+    exactly 0. NaN is no reward: it gets 0 and is left out of mean and deviation.
     """
     if rewards.shape[1] < 2:
         raise ValueError("grpo compares completions of one prompt: it needs at least 2 of each")
     centred, count = _centred(rewards)
     if scale == "none":
         return centred
-    if scale == "batch":
-        given = rewards[~rewards.isnan()]
-        deviation = given.std() if len(given) > 1 else rewards.new_zeros(())
-    else:
-        deviation = (centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
+    deviation = (centred.square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
     return centred / (deviation + 1e-4)
 
 
 def _centred(rewards: Tensor) -> tuple[Tensor, Tensor]:
     """Rewards [n, G] less the mean of their group's, and how many a group has, [n, 1]; NaN is no reward and gets 0.
 
-    Equal rewards are found by comparing them: their mean may differ from each by rounding, and Adam makes a step of any
-    gradient that is not 0.
+    Equal rewards get exactly 0: their mean may differ from them by rounding, and Adam makes a full step of any gradient
+    that is not 0.
     """
     given = ~rewards.isnan()
     count = given.sum(-1, keepdim=True)
@@ -152,7 +97,7 @@ def clipped_policy_loss(
     logps: Tensor, old_logps: Tensor, advantages: Tensor, *, clip_low: float = 0.2, clip_high: float = 0.2
 ) -> Tensor:
     """PPO (1707.06347) per token: max(−A·ρ, −A·clip(ρ, 1−clip_low, 1+clip_high)), ρ = π/π_old, any shape."""
-    log_ratio = (logps - old_logps.detach()).clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
+    log_ratio = (logps - old_logps.detach()).clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
     ratio = torch.exp(log_ratio)
     advantages = advantages.detach()
     return torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1.0 - clip_low, 1.0 + clip_high))

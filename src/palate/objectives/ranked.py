@@ -7,17 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["RankedLogps", "plackett_luce", "plackett_luce_nll", "rrhf"]
-
 
 @dataclass(frozen=True, slots=True)
 class RankedLogps:
     """Log-probabilities of n rankings of up to K completions, float32, best first, padded on the right.
 
     Attributes:
-        logps: [n, K], sum of log π(token) over the trained tokens of each completion; 0 where there is none.
+        logps: [n, K], sum of log π(token) over the trained tokens of each completion; 0 for padding.
         tokens: [n, K], how many trained tokens each sums over.
-        present: bool [n, K], which completions there are; each row's come first.
+        present: bool [n, K], False for padding.
         ref_logps: [n, K], the sums under the reference; None for reference-free objectives.
     """
 
@@ -31,11 +29,11 @@ class RankedLogps:
         """Rankings from C completions in a row: logps, tokens, ref_logps [C], group_of [C] ascending from 0."""
         sizes = torch.bincount(group_of)
         first = sizes.cumsum(0) - sizes
-        place = torch.arange(len(group_of), device=group_of.device) - first[group_of]
+        position = torch.arange(len(group_of), device=group_of.device) - first[group_of]
         shape = (len(sizes), int(sizes.max()) if len(sizes) else 0)
 
         def padded(values: Tensor) -> Tensor:
-            return values.new_zeros(shape).index_put((group_of, place), values)
+            return values.new_zeros(shape).index_put((group_of, position), values)
 
         present = padded(torch.ones_like(group_of, dtype=torch.bool))
         return cls(padded(logps), padded(tokens), present, None if ref_logps is None else padded(ref_logps))
@@ -44,10 +42,10 @@ class RankedLogps:
 def plackett_luce_nll(scores: Tensor, present: Tensor) -> Tensor:
     """−Σ_k [s_k − logsumexp_{j ≥ k} s_j], [n]: −log-probability of the order 1, 2, …, K; scores, present [n, K]."""
     scores = torch.where(present, scores, 0.0)
-    places = torch.arange(scores.shape[1], device=scores.device)
-    itself = places[:, None] == places
-    rivals = (places[:, None] < places) & present[:, None, :]
-    # [n, K, K]: row k holds what was still to choose from. A padded place has only itself, so it adds s − s = 0.
+    index = torch.arange(scores.shape[1], device=scores.device)
+    itself = index[:, None] == index
+    rivals = (index[:, None] < index) & present[:, None, :]
+    # [n, K, K]: row k has the scores of what is left to choose from. Padding has only itself, so it adds s − s = 0.
     remaining = scores[:, None, :].masked_fill(~(rivals | itself), -torch.inf)
     return (torch.logsumexp(remaining, dim=-1) - scores).sum(-1)
 
@@ -67,7 +65,7 @@ def plackett_luce(rows: RankedLogps, *, beta: float) -> Tensor:
 def rrhf(rows: RankedLogps) -> Tensor:
     """RRHF (2304.05302): Σ max(0, s_worse − s_better) over all pairs − s_best, [n]; s in nats per token."""
     scores = rows.logps / rows.tokens.clamp(min=1)
-    places = torch.arange(scores.shape[1], device=scores.device)
-    better_then_worse = (places[:, None] < places) & rows.present[:, None, :]
+    index = torch.arange(scores.shape[1], device=scores.device)
+    better_then_worse = (index[:, None] < index) & rows.present[:, None, :]
     gaps = torch.relu(scores[:, None, :] - scores[:, :, None])
     return torch.where(better_then_worse, gaps, 0.0).sum((-1, -2)) - scores[:, 0]

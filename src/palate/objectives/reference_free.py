@@ -11,9 +11,7 @@ from torch.nn.functional import logsigmoid
 
 from palate.objectives.paired import PairLogps
 
-__all__ = ["cpo", "log_odds", "mean_logps", "orpo", "simpo"]
-
-# A mean log-probability of 0 has infinite odds; this close to it, the odds stay finite in float32.
+# At a mean log-probability of 0 the odds are infinite; up to this one they are finite in float32.
 _NEARLY_CERTAIN = -1e-6
 _HALF = -0.6931471805599453
 

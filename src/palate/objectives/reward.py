@@ -8,11 +8,9 @@ from torch.nn.functional import logsigmoid
 
 from palate.objectives.ranked import plackett_luce_nll
 
-__all__ = ["bradley_terry", "centred", "reward_plackett_luce", "reward_regression"]
-
 
 def centred(rewards: Tensor, present: Tensor, *, centring: float) -> Tensor:
-    """c·(Σ_k r_k)² per row, [n]: keeps rewards, of which only differences are learnt, around 0; rewards [n, K]."""
+    """c·(Σ_k r_k)² per row, [n]: keeps rewards around 0, of which only differences are trained; rewards [n, K]."""
     return centring * torch.where(present, rewards, 0.0).sum(-1).square()
 
 

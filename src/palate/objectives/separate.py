@@ -1,7 +1,7 @@
-"""Losses on pairs that look at chosen and rejected each by itself, not only at their difference.
+"""Losses on pairs that read the log-ratios of chosen and rejected separately, not only their difference.
 
-They say where each log-ratio should go (chosen up, rejected down), where a loss of the difference is content when both
-fall together. Notation as in `paired`.
+They push each log-ratio in its own direction (chosen up, rejected down); a loss of the difference also falls when both
+log-ratios fall. Notation as in `paired`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from palate.objectives.kl import kto_estimate
 from palate.objectives.paired import PairLogps, log_ratios
-
-__all__ = ["RunningMean", "apo_down", "apo_zero", "bco_pair", "kto_pair", "nca_pair", "sppo_hard"]
 
 
 @dataclass(frozen=True, slots=True)
 class RunningMean:
-    """The mean of every reward seen since training began: BCO's reward shift δ. Saved with a checkpoint.
+    """The mean of all rewards since training began: BCO's reward shift δ.
 
     Attributes:
-        count: how many rewards it is the mean of.
+        count: number of rewards.
         mean: their mean, in units of reward.
     """
 
@@ -30,7 +29,7 @@ class RunningMean:
     mean: float = 0.0
 
     def updated(self, rewards: Tensor) -> RunningMean:
-        """The mean with `rewards` [m] (those of the whole step, all ranks) taken in."""
+        """The mean with `rewards` [m] (of the whole step, all ranks) added."""
         added = rewards.numel()
         if added == 0:
             return self
@@ -81,12 +80,12 @@ def kto_pair(
 ) -> Tensor:
     """KTO on the two halves of a pair: ½·λ_D(1 − σ(βΔc − z_r)) + ½·λ_U(1 − σ(z_c − βΔr)), [n].
 
-    z_r = max(0, β·mean Δr) and z_c = max(0, β·mean Δc) over the step, detached: as TRL's and LLaMA-Factory's `kto_pair`
-    did, each half is the other's KL estimate. `unpaired.kto` estimates it from mismatched completions, as the paper.
+    z_r = max(0, β·mean Δr) and z_c = max(0, β·mean Δc) over the step, detached: as in TRL's and
+    LLaMA-Factory's `kto_pair`, each half is the KL estimate of the other. `unpaired.kto` follows the paper and
+    estimates it from mismatched completions.
     """
     chosen, rejected = log_ratios(pairs)
-    kl_chosen = beta * chosen.detach().mean().clamp(min=0.0)
-    kl_rejected = beta * rejected.detach().mean().clamp(min=0.0)
+    kl_chosen, kl_rejected = beta * kto_estimate(chosen), beta * kto_estimate(rejected)
     wanted = desirable_weight * torch.sigmoid(kl_rejected - beta * chosen)
     unwanted = undesirable_weight * torch.sigmoid(beta * rejected - kl_chosen)
     return 0.5 * (wanted + unwanted)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-__all__ = ["UnpairedLogps", "apo_zero_unpaired", "bco", "kl_estimate", "kto"]
+from palate.objectives.kl import kto_estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,10 @@ class UnpairedLogps:
 
 
 def kl_estimate(rows: UnpairedLogps) -> Tensor:
-    """KTO's estimate of KL(π‖π_ref) in nats, scalar, detached: max(0, mean log-ratio of mismatched completions).
-
-    The mean over all m rows comes first, the clamp after it.
-    """
+    """`kl.kto_estimate` from the mismatched completions of a step, scalar."""
     if rows.kl_logps is None or rows.ref_kl_logps is None:
         raise ValueError("kto estimates a KL from mismatched completions, and the rows carry none")
-    return (rows.kl_logps - rows.ref_kl_logps).detach().mean().clamp(min=0.0)
+    return kto_estimate(rows.kl_logps - rows.ref_kl_logps)
 
 
 def kto(rows: UnpairedLogps, *, beta: float, desirable_weight: float = 1.0, undesirable_weight: float = 1.0) -> Tensor:

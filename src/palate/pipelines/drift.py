@@ -1,4 +1,4 @@
-"""How far a model has come from the one that a pipeline began with: KL on fixed prompts, margins and accuracies."""
+"""Drift of a model from the first model of a pipeline: KL on fixed prompts, margins and accuracies."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from palate.stats import Interval, cluster_mean_interval
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A model against the first one.
+    """A model compared with the first one.
 
     Attributes:
-        kl: Σ log π/π_first of the model's own sampled answers, in nats per answer: an estimate of KL(π‖π_first).
+        kl: KL(π‖π_first) in nats per answer, the k1 estimate (`objectives.kl`) on the model's own samples.
         accuracy: of both models on fixed held-out pairs, with the margin between them; None without such pairs.
     """
 
@@ -32,7 +32,7 @@ class Drift:
         return asdict(self)
 
     def line(self) -> str:
-        """For a terminal."""
+        """One line for the terminal."""
         parts = [f"KL to the first model {self.kl.estimate:.2f} nats an answer"]
         if self.accuracy is not None:
             parts.append(f"held-out accuracy {100 * self.accuracy.policy.estimate:.1f} %")
@@ -55,7 +55,7 @@ def measure_drift(
 
     Args:
         first, policy: the models; they must share a tokenizer.
-        prompts: fixed; the policy answers each once, with its tools, sampled with the same numbers every time.
+        prompts: fixed; the policy answers each once, with its tools, by the same random numbers every time.
         pairs: fixed held-out pairs; may be empty.
     """
     device = default_device()

@@ -10,12 +10,12 @@ from palate.models.spec import ModelSpec
 
 
 def starting_model(config: RunConfig) -> ModelSpec:
-    """What a run starts from."""
+    """The model that a run starts from."""
     return spec.starting_model(config.resolved(), saved_in=config.output_dir)
 
 
 def trained_model(config: RunConfig) -> ModelSpec:
-    """The result of a finished run: a whole model, or an adapter on its base."""
+    """The model of a finished run: a whole model, or an adapter on its base."""
     start = starting_model(config)
     if config.finetuning_type == "lora":
         return replace(start, name="policy", adapters=(*config.merged_adapters, config.output_dir))

@@ -1,4 +1,4 @@
-"""A pipeline's runs, each from the one before: finished ones are not run again, interrupted ones go on."""
+"""The runs of a pipeline, each from the one before: finished ones are kept, interrupted ones continue."""
 
 from __future__ import annotations
 
@@ -10,35 +10,37 @@ from typing import Any
 from palate.artifacts import RunDir, plain, read_json, remove_folder, remove_leftovers, write_json
 from palate.config.pipeline import Pipeline, PlannedRun
 from palate.config.run import RunConfig
+from palate.config.stages.rollout import RolloutFields
 from palate.data import load_records, open_source
 from palate.data.prompts import load_prompts
-from palate.errors import ArtifactError, DataError, Stopped
+from palate.data.scores import rule_score
+from palate.data.sources.spec import find_sources
+from palate.errors import ArtifactError, ConfigError, DataError, Stopped
 from palate.evaluation.held_out import held_out_pairs
 from palate.evaluation.subject import RunSpec
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.precision import default_device
 from palate.pipelines.drift import Drift, measure_drift
-from palate.pipelines.inputs import check_inputs
 from palate.pipelines.models import starting_model, trained_model
 from palate.pipelines.sampling import check_sampling, make_pairs
-from palate.records import PreferencePair, Record
+from palate.records import DatasetRequest, PreferencePair, Record
 from palate.training.online.rewards import JudgeRewards
 from palate.training.run import train
 from palate.training.setup.environment import is_main_process, join_processes, wait_for_all
 
-# Keys of a run that say how it is carried out, not what it makes.
+# Keys that do not change what a run produces.
 _NOT_COMPARED = ("resume_from_checkpoint", "overwrite_output_dir", "report_to", "run_name", "wandb_project")
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineResult:
-    """What a pipeline left behind.
+    """A finished pipeline, as in `pipeline.json` of its output_dir.
 
     Attributes:
-        output_dir: of the whole; `pipeline.json` in it has all of this.
+        output_dir: of the pipeline.
         runs: the run directories, in order.
-        model: the last policy's run directory.
-        drift: per run that made a policy its drift against the first model, as JSON values.
+        model: the run directory of the last policy.
+        drift: run name → its drift from the first model, as JSON values; for runs that train a policy.
     """
 
     output_dir: Path
@@ -54,39 +56,32 @@ def run_pipeline(
     say: Callable[[str], None] = lambda _line: None,
     finished: Callable[[Path], None] = lambda _run: None,
 ) -> PipelineResult:
-    """Make every run that is not there yet.
+    """Train every run that is not finished.
+
+    All processes train; only the main one samples, measures and writes.
 
     Args:
-        judges: as `training.run.train` takes it.
-        say: lines for a person.
-        finished: called with the directory of each run that was made now.
-
-    Of several processes all train, and the main one alone samples, measures and writes.
+        judges: as for `training.run.train`.
+        say: called with progress lines.
+        finished: called with the directory of each run that was trained now.
 
     Raises:
-        ArtifactError: a finished run was made by another config, or from a run that is gone; names key or run.
-        Stopped: a signal ended a run; the same call goes on with it.
+        ArtifactError: a finished run was made by another config, or from a run that was deleted; names key or run.
+        Stopped: a signal ended a run; the same call continues it.
     """
-    folder, main = pipeline.output_dir, is_main_process()
-    join_processes(default_device(), pipeline.runs[0].config.ddp_timeout)
-    if (folder / "run.json").exists():
-        raise ArtifactError(f"{folder}: is a run, not a pipeline; choose another output_dir")
-    if main and folder.is_dir():
-        remove_leftovers(folder)
-    if main and pipeline.overwrite:
-        _remove(pipeline)
-    wait_for_all()
+    folder = pipeline.output_dir
+    main = begin(folder, "pipeline", pipeline.runs, overwrite=pipeline.overwrite)
     state = folder / "pipeline.json"
     drift: dict[str, dict[str, Any]] = read_json(state).get("drift", {}) if state.exists() else {}
     check_inputs(_unfinished(pipeline))
     _check_drift_prompts(pipeline)
     for planned in pipeline.runs:
         done = is_finished(planned)
-        wait_for_all()  # each has looked before the main process writes
+        wait_for_all()  # every process has checked before the main one writes
         if done:
             say(f"{planned.name}: finished already, {planned.config.output_dir}")
         else:
-            drift.pop(planned.name, None)  # of a run that was deleted since
+            drift.pop(planned.name, None)  # measured on a run that was deleted since
             if main:
                 _write(pipeline, "running", drift)
             make(planned, judges, say)
@@ -98,7 +93,7 @@ def run_pipeline(
             drift[planned.name] = plain(measured.to_json())
             _write(pipeline, "running", drift)
             give_back_memory()
-        wait_for_all()  # the next one reads what this one left
+        wait_for_all()  # the next run reads the files of this one
     if main:
         _write(pipeline, "completed", drift)
     wait_for_all()
@@ -107,29 +102,90 @@ def run_pipeline(
     return PipelineResult(folder, runs, policies[-1] if policies else runs[-1], drift)
 
 
+def begin(folder: Path, kind: str, runs: Sequence[PlannedRun], *, overwrite: bool) -> bool:
+    """Join the processes and prepare the folder of a pipeline or sweep; returns whether this is the main process.
+
+    Raises:
+        ArtifactError: the folder is a run.
+    """
+    main = is_main_process()
+    join_processes(default_device(), runs[0].config.ddp_timeout)
+    if (folder / "run.json").exists():
+        raise ArtifactError(f"{folder}: is a run, not a {kind}; choose another output_dir")
+    if main and folder.is_dir():
+        remove_leftovers(folder)
+    if main and overwrite:
+        _remove(folder / f"{kind}.json", runs)
+    wait_for_all()
+    return main
+
+
+def _remove(state: Path, runs: Sequence[PlannedRun]) -> None:
+    """Delete the runs, and first what was measured of them: a kill leaves no measurement of a deleted run."""
+    state.unlink(missing_ok=True)
+    for planned in runs:
+        run = Path(planned.config.output_dir)
+        if (run / "run.json").exists():
+            remove_folder(run)
+        if planned.sampling is not None:
+            remove_folder(Path(str(planned.config.dataset)).parent)
+
+
+def check_inputs(runs: Sequence[PlannedRun]) -> None:
+    """Check that datasets exist and that judges and rewards load, before the first run starts.
+
+    A folder of a judge or reward may be an earlier run's, which does not exist yet.
+
+    Raises:
+        DataError, ConfigError: names the run and what is missing.
+    """
+    for planned in runs:
+        try:
+            _check_inputs(planned)
+        except (DataError, ConfigError) as error:
+            raise type(error)(f"{planned.name}: {error}") from error
+
+
+def _check_inputs(planned: PlannedRun) -> None:
+    config, sampling = planned.config, planned.sampling
+    for dataset in (config.dataset if sampling is None else sampling.prompts, config.eval_dataset):
+        if dataset is not None:
+            find_sources(DatasetRequest(dataset, config.dataset_dir))
+    named = [] if sampling is None else [("judge", sampling.judge)]
+    if isinstance(config, RolloutFields):
+        named += [("rewards", term.name) for term in config.rewards]
+    for key, spec in named:
+        if not Path(spec).is_dir():
+            rule_score(spec, key)
+
+
 def make(planned: PlannedRun, judges: JudgeRewards | None, say: Callable[[str], None]) -> None:
-    """Train one run, from where an earlier try left it, on pairs of its own making where it has `sampling`."""
+    """Train one run, or continue it; with `sampling`, on pairs that are made first."""
     folder, main = Path(planned.config.output_dir), is_main_process()
     if main and planned.sampling is not None:
         make_pairs(planned.name, planned.config, planned.sampling, say=say)
         give_back_memory()
     if main and folder.is_dir():
-        remove_leftovers(folder)  # a kill within the very first write leaves nothing that looks like a run
+        remove_leftovers(folder)  # a kill in the first write leaves temporary files
     wait_for_all()
     say(f"{planned.name}: stage {planned.config.stage}, {folder}")
     try:
-        # In a new directory this starts from the beginning.
+        # In a new directory this starts at step 0.
         train(planned.config.model_copy(update={"resume_from_checkpoint": True}), judges=judges)
     except Stopped as stopped:
-        said = str(stopped).partition(";")[0]
+        reason = str(stopped).partition(";")[0]
         raise Stopped(
-            f"{planned.name}: {said}; run the same command again to go on", stopped.exit_code - 128
+            f"{planned.name}: {reason}; run the same command again to continue", stopped.exit_code - 128
         ) from stopped
     give_back_memory()
 
 
 def is_finished(planned: PlannedRun) -> bool:
-    """Whether the run is there, made by the same config."""
+    """Whether the run is complete.
+
+    Raises:
+        ArtifactError: it was begun with another config.
+    """
     if planned.sampling is not None:
         check_sampling(planned.config, planned.sampling)
     run = RunDir(planned.config.output_dir)
@@ -150,10 +206,10 @@ def is_finished(planned: PlannedRun) -> bool:
 
 
 def _unfinished(pipeline: Pipeline) -> list[PlannedRun]:
-    """What is still to be made.
+    """The runs that are not finished.
 
     Raises:
-        ArtifactError: a finished run starts from one of them, which was deleted: it was made from another one.
+        ArtifactError: a finished run starts from one of them, which was deleted since.
     """
     missing: dict[str, PlannedRun] = {}
     for planned in pipeline.runs:
@@ -168,17 +224,6 @@ def _unfinished(pipeline: Pipeline) -> list[PlannedRun]:
                 "with overwrite_output_dir: true"
             )
     return list(missing.values())
-
-
-def _remove(pipeline: Pipeline) -> None:
-    """Begin anew. What was measured of the old runs goes first, and each run at once: a kill leaves no half run."""
-    (pipeline.output_dir / "pipeline.json").unlink(missing_ok=True)
-    for planned in pipeline.runs:
-        run = Path(planned.config.output_dir)
-        if (run / "run.json").exists():
-            remove_folder(run)
-        if planned.sampling is not None:
-            remove_folder(Path(str(planned.config.dataset)).parent)
 
 
 def _write(pipeline: Pipeline, status: str, drift: dict[str, dict[str, Any]]) -> None:
@@ -208,7 +253,7 @@ def _drift(pipeline: Pipeline, planned: PlannedRun) -> Drift:
 
 
 def _check_drift_prompts(pipeline: Pipeline) -> None:
-    """They are read after the first run, and looked for before it."""
+    """The prompts are read after the first run, but must exist before it."""
     named = pipeline.drift.drift_prompts
     if named is not None and pipeline.drift.drift_samples:
         try:
@@ -218,7 +263,7 @@ def _check_drift_prompts(pipeline: Pipeline) -> None:
 
 
 def _fixed_pairs(pipeline: Pipeline) -> list[PreferencePair]:
-    """What the first run on pairs held out; for rounds that make their own pairs, the first round's."""
+    """The held-out pairs of the first run on pairs; of rounds that make their own pairs, those of the first."""
     for planned in pipeline.runs:
         config = planned.config
         if config.stage == "dpo" and (config.eval_dataset is not None or config.val_size):

@@ -1,4 +1,4 @@
-"""The pairs of an online round: the policy as it is answers prompts, a judge compares, votes become pairs."""
+"""The pairs of an online round: the current policy answers prompts, a judge compares them, votes become pairs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from palate.pipelines.models import starting_model
 
 SETTINGS = "sampling.json"
 
-# Where the answers come from, not what they are.
+# Keys that do not change the answers.
 _NOT_COMPARED = ("candidate_url", "candidate_sync")
 
 
 def check_sampling(config: RunConfig, sampling: SamplingFields) -> None:
-    """Refuse settings other than those that the round's answers, votes and pairs were begun with.
+    """Refuse settings that differ from those of the round's existing answers, votes and pairs.
 
     Raises:
         ArtifactError: names the key.
@@ -48,15 +48,15 @@ def check_sampling(config: RunConfig, sampling: SamplingFields) -> None:
 
 
 def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: Callable[[str], None]) -> int:
-    """Write the round's pairs where its config looks for them; returns how many there are.
+    """Write the round's pairs to the dataset of its config; returns how many there are.
 
-    `candidates.jsonl` and `votes.jsonl` beside them grow, so that a killed round goes on where it stopped.
+    `candidates.jsonl` and `votes.jsonl` in the same folder are appended to, so that an interrupted round continues.
 
     Args:
-        name: of the round; other rounds sample other answers.
+        name: of the round; the answers sampled depend on it.
 
     Raises:
-        DataError: the judge told no two answers apart.
+        DataError: the judge preferred no answer.
     """
     path = Path(str(config.dataset))
     if path.exists():
@@ -95,7 +95,7 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
 
 
 def _answerer(config: RunConfig, sampling: SamplingFields) -> Answerer:
-    """The model that the round starts from, in this process or in an engine that is told of it first."""
+    """The model that the round starts from, in this process or in an engine, which gets it first."""
     start = starting_model(config)
     if sampling.candidate_url is None:
         device = default_device()
@@ -103,7 +103,7 @@ def _answerer(config: RunConfig, sampling: SamplingFields) -> Answerer:
     name = str(sampling.candidate_model)
     engine = Engine(sampling.candidate_url, name)
     if sampling.candidate_sync != "none":
-        tell = load_function(str(sampling.candidate_sync), "candidate_sync")
-        place = Path((start.adapters or (start.model,))[-1])
-        tell(str(place.resolve() if place.exists() else place), name)
+        sync = load_function(str(sampling.candidate_sync), "candidate_sync")
+        path = Path((start.adapters or (start.model,))[-1])
+        sync(str(path.resolve() if path.exists() else path), name)
     return engine

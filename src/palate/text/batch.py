@@ -8,14 +8,16 @@ position_ids  [ 0 1 2 3 4 5 6 4 5 6 | 0 1 2 3 4 5 2 3 | … ]      each completi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from palate.text.encode import EncodedGroup
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,64 @@ def pad(groups: Sequence[EncodedGroup], pad_id: int = 0) -> Batch:
         group_of=torch.tensor([number for number, _, _ in rows]),
         weights=torch.tensor([group.weight for group in groups], dtype=torch.float32),
     )
+
+
+def micro_batches(
+    groups: Sequence[EncodedGroup], budget: int, collate: Callable[[Sequence[EncodedGroup]], Batch], *, packed: bool
+) -> list[Batch]:
+    """Split a list of groups into batches of at most `budget` tokens, longest groups together.
+
+    Sorting by length balances the passes and saves padding. It never changes which groups meet in a training step, and
+    a step's gradient is a sum over groups.
+
+    Args:
+        groups: any number of them; of a training step, a DataLoader batch.
+        budget: tokens of one forward pass; a longer group gets a pass of its own.
+        collate: `pack` or `pad`.
+        packed: whether a pass costs the sum of its groups' tokens, or rows × the longest row.
+    """
+    batches: list[Batch] = []
+    current: list[EncodedGroup] = []
+    for group in sorted(groups, key=lambda g: -g.packed_tokens):
+        if current and cost([*current, group], packed=packed) > budget:
+            batches.append(collate(current))
+            current = []
+        current.append(group)
+    if current:
+        batches.append(collate(current))
+    return batches
+
+
+def cost(groups: Sequence[EncodedGroup], *, packed: bool) -> int:
+    """Tokens that a forward pass over the groups computes."""
+    if packed:
+        return sum(group.packed_tokens for group in groups)
+    return sum(len(group.completions) for group in groups) * max(group.longest_row for group in groups)
+
+
+def score_completions(
+    groups: Sequence[EncodedGroup],
+    score: Callable[[Batch], Sequence[T]],
+    *,
+    packed: bool,
+    device: torch.device,
+    budget: int = 4096,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[list[T]]:
+    """What `score` returns for each completion of a batch, per group and in the order of the groups.
+
+    Args:
+        packed, budget: as for `micro_batches`.
+        device: of the batches that `score` gets.
+        advance: called with the number of groups of each batch.
+    """
+    found: dict[int, list[T]] = {}
+    for batch in micro_batches(groups, budget, pack if packed else pad, packed=packed):
+        values = iter(score(batch.to(device)))
+        for group in batch.groups:
+            found[id(group)] = [next(values) for _ in group.completions]
+        advance(len(batch.groups))
+    return [found[id(group)] for group in groups]
 
 
 def _long(parts: Sequence[np.ndarray]) -> torch.Tensor:

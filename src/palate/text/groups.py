@@ -6,12 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from palate.records import Dropped
+from palate.records import Dropped, Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,11 @@ class EncodedGroup:
         weight: of the group in the loss; 0 for a row repeated only to even out ranks.
         source: the record's source.
         labels: a number for each completion, if the method needs one (KTO 1/0, a score, a reward), else empty.
-        extra: further values for methods (margin, dimensions).
+        margin: by how much chosen is better, if a pair's row has it.
+        dimensions: per named dimension the scores (chosen, rejected) of a pair.
+        record: the row of a prompt to which answers are sampled.
+        tokens: name → float32 [trained tokens of the group], what an online method keeps of sampled answers.
+        metrics: name → mean over the sampled answers.
     """
 
     id: str
@@ -48,7 +51,11 @@ class EncodedGroup:
     weight: float = 1.0
     source: str = ""
     labels: tuple[float, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    margin: float | None = None
+    dimensions: Mapping[str, tuple[float, float]] | None = None
+    record: Record | None = None
+    tokens: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def packed_tokens(self) -> int:

@@ -13,9 +13,6 @@ from palate.text.rendering import Renderer
 from palate.text.template import Template
 from palate.text.truncate import cut_left, without_oldest_turn
 
-CONVERSATION, TOOLS, COLUMNS = "conversation", "tools", "columns"
-"""Keys of a group's `extra`: the prompt's messages, its tools as in `Record`, and the columns of its row."""
-
 
 def prompt_ids(record: Record, template: Template) -> list[int]:
     """The token ids after which a model answers the record's prompt, its tools included.
@@ -55,9 +52,8 @@ def encode_prompts(records: Sequence[Record], template: Template, *, limit: int,
                 Dropped(record.id, "too_long", f"prompt {len(ids)} tokens, {limit} leave room for an answer")
             )
             continue
-        extra = {CONVERSATION: record.prompt, TOOLS: record.tools, COLUMNS: record.extra}
         prompt = np.array(ids, dtype=np.int32)
-        groups.append(EncodedGroup(record.id, prompt, (), record.weight, record.source, extra=extra))
+        groups.append(EncodedGroup(record.id, prompt, (), record.weight, record.source, record=record))
     return Encoded(groups, dropped, cuts, EncodingStats(records=len(records), over_length=over))
 
 

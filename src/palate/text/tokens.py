@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ def make_group(
     across the boundary belongs to each completion and is trained.
 
     Args:
-        record: gives the group its id, weight, labels and extra numbers.
+        record: gives the group its id, weight, labels, margin and dimensions.
         renderings: the prompt with each of the K completions.
         encodings: the same, tokenised.
     """
@@ -57,7 +57,10 @@ def make_group(
     if isinstance(record, PreferencePair | Ranking) and _any_equal(completions):
         return Dropped(record.id, "equal_after_encoding", "two completions have the same tokens")
     prompt = ids[0][:shared].copy()
-    return EncodedGroup(record.id, prompt, completions, record.weight, record.source, _labels(record), _extra(record))
+    margin, dimensions = (record.margin, record.dimensions) if isinstance(record, PreferencePair) else (None, None)
+    return EncodedGroup(
+        record.id, prompt, completions, record.weight, record.source, _labels(record), margin, dimensions
+    )
 
 
 def trained_tokens(rendering: Rendering, encoding: Encoding) -> npt.NDArray[np.bool_]:
@@ -91,10 +94,3 @@ def _labels(record: AnyRecord) -> tuple[float, ...]:
     if isinstance(record, ScoredCompletion):
         return (record.score,)
     return record.rewards if isinstance(record, Rollouts) else ()
-
-
-def _extra(record: AnyRecord) -> dict[str, Any]:
-    if not isinstance(record, PreferencePair):
-        return {}
-    numbers = {"margin": record.margin, "dimensions": record.dimensions}
-    return {name: value for name, value in numbers.items() if value is not None}

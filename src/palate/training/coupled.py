@@ -105,7 +105,7 @@ class CoupledLoss:
         with torch.no_grad():
             policy = [self.forward(model, batch) for batch in batches]
         reference = self.reference.logps(batches) if self.reference is not None else [None] * len(batches)
-        weights = [self.method.weights(batch) for batch in batches]
+        weights = [self.method.traits.weights(batch) for batch in batches]
         return Part.joined(map(Part.of, batches, weights, policy, reference))
 
     def _over(self, part: Part, *, training: bool) -> tuple[LossOutput, torch.Tensor]:
@@ -118,9 +118,7 @@ class CoupledLoss:
         with torch.enable_grad():
             leaf = whole.logps.clone().requires_grad_()
             policy, reference = whole.policy_logps(leaf), whole.reference_logps()
-            if training:
-                self.method.observe(policy.detach(), reference, whole)
-            output = self.method.loss(policy, reference, whole)
+            output = self.method.loss(policy, reference, whole, training=training)
             mean = (output.loss * whole.weights).sum() / whole.weights.sum()
             [gradient] = torch.autograd.grad(mean, leaf)
         first_group = sum(len(one.groups) for one in parts[:rank])

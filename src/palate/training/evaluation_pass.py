@@ -11,8 +11,8 @@ from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledLoss, same_random_state
 from palate.training.meters import HeldOutRow, Meter, held_out_rows
-from palate.training.methods.base import LossOutput
-from palate.training.scoring import Scoring
+from palate.training.methods.base import LossOutput, summarise
+from palate.training.scoring import Scoring, policy_scores
 
 
 def evaluate_groups(
@@ -40,12 +40,13 @@ def evaluate_groups(
     held_out: list[EncodedGroup] = []
 
     def add(groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
-        meter.add({"loss": output.loss, **output.metrics}, weights)
-        rows.extend(held_out_rows(groups, *scoring.method.by_row(groups, output, weights)))
+        values = {"loss": output.loss, **output.metrics}
+        meter.add(values, weights, output.weights)
+        rows.extend(held_out_rows(groups, values, weights, output.weights))
 
     with torch.no_grad(), same_random_state(device):
         for groups in steps:
-            if scoring.method.couples_batch:
+            if scoring.method.traits.couples_batch:
                 held_out.extend(groups)
                 continue
             batches = [batch.to(device) for batch in split(groups)]
@@ -63,7 +64,7 @@ def metric_names(model: torch.nn.Module, scoring: Scoring, batch: Batch) -> list
     """The names of an evaluation's metrics, found by scoring this batch; the random state is unchanged."""
     method = scoring.method
     with torch.no_grad(), same_random_state(batch.input_ids.device), evaluating(model):
-        policy = method.read(scoring.forward(model, batch), batch)
+        policy = policy_scores(scoring.forward(model, batch), batch)
         # Only the names are needed, so the policy's values are passed in place of the reference's.
-        output = method.loss(policy, policy if method.needs_reference else None, batch)
-    return sorted(method.summarise(dict.fromkeys(("loss", *output.metrics), 1.0)))
+        output = method.loss(policy, policy if method.traits.needs_reference else None, batch)
+    return sorted(summarise(dict.fromkeys(("loss", *output.metrics), 0.0)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -24,20 +25,27 @@ class Meter:
         self._sums: dict[str, torch.Tensor] = {}
         self._weights: dict[str, torch.Tensor] = {}
 
-    def add(self, values: Mapping[str, torch.Tensor], weights: torch.Tensor) -> None:
+    def add(
+        self,
+        values: Mapping[str, torch.Tensor],
+        weights: torch.Tensor,
+        own_weights: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    ) -> None:
         """Add one value per example.
 
         Args:
             values: name → float [G]; NaN where an example has no such value. The loss is a number for every example,
                 so a NaN there stays one.
             weights: float [G]; an example of weight 0 does not count, even with a NaN.
+            own_weights: name → float [G], in place of `weights` for that value.
         """
         zero = torch.zeros((), device=self._device, dtype=torch.float64)
         for name, value in values.items():
-            counted = weights > 0 if name == "loss" else (weights > 0) & ~value.isnan()
-            terms = torch.where(counted, value.detach().double() * weights.double(), zero)
+            weight = own_weights.get(name, weights)
+            counted = weight > 0 if name == "loss" else (weight > 0) & ~value.isnan()
+            terms = torch.where(counted, value.detach().double() * weight.double(), zero)
             self._sums[name] = self._sums.get(name, zero) + terms.sum()
-            self._weights[name] = self._weights.get(name, zero) + torch.where(counted, weights.double(), zero).sum()
+            self._weights[name] = self._weights.get(name, zero) + torch.where(counted, weight.double(), zero).sum()
 
     def merge(self, other: Meter) -> None:
         """Add the sums of another meter."""
@@ -70,19 +78,22 @@ class HeldOutRow:
 
     Attributes:
         prompt: equal for rows with the same prompt.
-        weight: in the mean over rows.
         values: name → value; NaN where the row has none.
+        weights: name → weight in the mean over rows.
         length_difference: trained tokens of the first completion minus those of the second; None unless there are two.
     """
 
     prompt: bytes
-    weight: float
     values: Mapping[str, float]
+    weights: Mapping[str, float]
     length_difference: int | None
 
 
 def held_out_rows(
-    groups: Sequence[EncodedGroup], values: Mapping[str, torch.Tensor], weights: torch.Tensor
+    groups: Sequence[EncodedGroup],
+    values: Mapping[str, torch.Tensor],
+    weights: torch.Tensor,
+    own_weights: Mapping[str, torch.Tensor] = MappingProxyType({}),
 ) -> list[HeldOutRow]:
     """The rows of weight above 0.
 
@@ -90,11 +101,16 @@ def held_out_rows(
         groups: the rows, G of them.
         values: name → float [G]; NaN where a row has no such value.
         weights: float [G], as in the mean.
+        own_weights: as for `Meter.add`.
     """
     columns = {name: value.detach().double().tolist() for name, value in values.items()}
+    weight_columns = {name: own_weights.get(name, weights).tolist() for name in values}
     return [
         HeldOutRow(
-            group.prompt_key, weight, {name: column[i] for name, column in columns.items()}, _length_difference(group)
+            group.prompt_key,
+            {name: column[i] for name, column in columns.items()},
+            {name: column[i] for name, column in weight_columns.items()},
+            _length_difference(group),
         )
         for i, (group, weight) in enumerate(zip(groups, weights.tolist(), strict=True))
         if weight > 0
@@ -115,10 +131,12 @@ def standard_errors(rows: Sequence[HeldOutRow]) -> dict[str, float]:
     """
     found: dict[str, float] = {"rows": len(rows), "prompts": len({row.prompt for row in rows})}
     for name in dict.fromkeys(name for row in rows for name in row.values):
-        measured = [row for row in rows if math.isfinite(row.values.get(name, math.nan))]
+        measured = [
+            row for row in rows if row.weights.get(name, 0.0) > 0 and math.isfinite(row.values.get(name, math.nan))
+        ]
         if len({row.prompt for row in measured}) > 1:
             values = np.array([row.values[name] for row in measured])
-            weights = np.array([row.weight for row in measured])
+            weights = np.array([row.weights[name] for row in measured])
             # The error of a weighted mean m is that of the plain mean of w·(x − m) / mean(w).
             residuals = weights * (values - np.average(values, weights=weights)) / weights.mean()
             found[f"se/{name}"] = standard_error(residuals, [row.prompt for row in measured])

@@ -17,6 +17,7 @@ from palate.config.stages.preference import SampleFields
 from palate.config.stages.rollout import RolloutFields
 from palate.errors import ArtifactError, BatchStop, ConfigError, Stopped
 from palate.models.generation.generate import Decoding
+from palate.text.batch import micro_batches
 from palate.text.groups import EncodedGroup
 from palate.training.callbacks import MetricsLog, MissedEvaluation, StopEarly, StopOnSignal, TerminalProgress
 from palate.training.checkpoints.publish import publish
@@ -32,7 +33,7 @@ from palate.training.methods.online import OnlineMethod
 from palate.training.online.policy_engine import FOLDER as ROLLOUT_POLICY
 from palate.training.online.policy_engine import policy_engine
 from palate.training.online.rewards import JudgeRewards
-from palate.training.online.rollouts import Sampler
+from palate.training.online.rollouts import Sampler, with_longest_answers
 from palate.training.samples import SampleWriter
 from palate.training.scoring import Scoring
 from palate.training.setup.arguments import check_trackers, training_arguments
@@ -41,7 +42,6 @@ from palate.training.setup.environment import is_main_process, peak_memory_bytes
 from palate.training.setup.memory import largest_batch, plan_memory
 from palate.training.setup.references import fill_reference
 from palate.training.setup.session import Session, prepare
-from palate.training.steps import micro_batches
 from palate.training.trainer import PalateTrainer
 
 
@@ -235,7 +235,7 @@ class _Training:
             Decoding(config.max_new_tokens, config.temperature, config.top_p, config.seed),
             session.precision,
             session.device,
-            policy_engine(config, self.folder.path, session.template.tokenizer),
+            policy_engine(config, self.folder.path, session.template),
             self.main,
         )
 
@@ -248,7 +248,9 @@ class _Training:
             given = self.folder.read().get("memory", {}).get("tokens")
         else:
             given = None
-        groups = session.method.sized(session.data.train)
+        groups = session.data.train
+        if isinstance(session.method, OnlineMethod) and isinstance(config, RolloutFields):
+            groups = with_longest_answers(groups, session.method.generations, config.max_new_tokens)
         trunk = session.policy.trunk
         batch = session.policy.collate(groups[:1]).to(session.device)
         plan = plan_memory(
@@ -260,7 +262,7 @@ class _Training:
             largest=largest_batch([g.packed_tokens for g in groups], config.per_device_train_batch_size),
             trunk=trunk.estimate(groups) if trunk else 0,
             device=session.device,
-            inputs=session.method.inputs(batch),
+            inputs=session.method.traits.inputs(batch),
             answer_tokens=_answer_tokens(config, groups),
         )
         session.log.info(plan.line())

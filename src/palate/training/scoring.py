@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from palate.models.reference.kinds import Reference
-from palate.models.score import Logps, per_completion, score
+from palate.models.reward.head import Rewards
+from palate.models.score import Logps, TokenLogps, per_completion, score
 from palate.models.trunk import TrunkCache
 from palate.models.tuning.experts import RouterBalance
 from palate.models.tuning.neftune import EmbeddingNoise
@@ -54,7 +55,7 @@ class Scoring:
 
     def forward(self, model: torch.nn.Module, batch: Batch) -> Any:
         """The model's output on a batch, with the log-probabilities of its trained tokens, [M]."""
-        inputs = self.method.inputs(batch)
+        inputs = self.method.traits.inputs(batch)
         if self.balance is not None and torch.is_grad_enabled():
             inputs = {**inputs, "routers": True}
         noise = self.noise if model.training else None
@@ -70,12 +71,12 @@ class Scoring:
     def loss(self, model: torch.nn.Module, batch: Batch, reference: Logps | None) -> BatchLoss:
         """Losses and weights of a batch's groups, and what training adds to Σ w·loss."""
         scored = self.forward(model, batch)
-        output = self.method.loss(self.method.read(scored, batch), reference, batch)
-        weights = self.method.weights(batch)
+        output = self.method.loss(policy_scores(scored, batch), reference, batch)
+        weights = self.method.traits.weights(batch)
         # A repeated row of weight 0 must not count even if its loss is not finite.
         loss = torch.where(weights > 0, output.loss, torch.zeros_like(output.loss))
         balancing, metrics = self.balancing(scored, batch, weights)
-        return BatchLoss(LossOutput(loss, {**output.metrics, **metrics}), weights, balancing)
+        return BatchLoss(replace(output, loss=loss, metrics={**output.metrics, **metrics}), weights, balancing)
 
     def balancing(
         self, scored: Any, batch: Batch, weights: torch.Tensor
@@ -85,3 +86,8 @@ class Scoring:
             return 0.0, {}
         uneven = self.balance.loss(scored.router_logits, batch)
         return self.balance.coefficient * (uneven * weights).sum(), {"aux_loss": uneven.detach()}
+
+
+def policy_scores(output: TokenLogps | Rewards, batch: Batch) -> Any:
+    """The model's output on a batch as a method's loss reads it: `Logps`, or the reward of each completion, [C]."""
+    return output.rewards if isinstance(output, Rewards) else per_completion(output, batch)

@@ -1,19 +1,17 @@
-"""From an optimiser step's groups to packed micro-batches, and from a dataset to the order of steps.
+"""From a dataset to the order of its steps.
 
-The config (batch size × accumulation × ranks) defines a step, never the memory: the token budget only splits the step's
-groups into forward passes.
+The config (batch size × accumulation × ranks) defines a step, never the memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 
 
@@ -79,36 +77,3 @@ def order_of(dataloader: Any) -> StepOrder:
         batch_sampler = batch_sampler.batch_sampler
     order: StepOrder = batch_sampler.sampler
     return order
-
-
-def micro_batches(
-    groups: Sequence[EncodedGroup], budget: int, collate: Callable[[Sequence[EncodedGroup]], Batch], *, packed: bool
-) -> list[Batch]:
-    """Split a list of groups into batches of at most `budget` tokens, longest groups together.
-
-    Sorting by length balances the passes and, on the padded path, wastes less; it never changes which groups meet in
-    a step, and a step's gradient is a sum over groups.
-
-    Args:
-        groups: a DataLoader batch.
-        budget: tokens of one forward pass; a longer group gets a pass of its own.
-        collate: `text.batch.pack` or `text.batch.pad`.
-        packed: whether a pass costs the sum of its groups' tokens, or rows × the longest row.
-    """
-    batches: list[Batch] = []
-    current: list[EncodedGroup] = []
-    for group in sorted(groups, key=lambda g: -g.packed_tokens):
-        if current and cost([*current, group], packed=packed) > budget:
-            batches.append(collate(current))
-            current = []
-        current.append(group)
-    if current:
-        batches.append(collate(current))
-    return batches
-
-
-def cost(groups: Sequence[EncodedGroup], *, packed: bool) -> int:
-    """Tokens that a forward pass over the groups computes."""
-    if packed:
-        return sum(group.packed_tokens for group in groups)
-    return sum(len(group.completions) for group in groups) * max(group.longest_row for group in groups)

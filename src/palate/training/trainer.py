@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, sam
 from palate.training.evaluation_pass import evaluate_groups, metric_names
 from palate.training.finite import check_finite
 from palate.training.meters import HeldOutRow, Meter, gather_rows, standard_errors
-from palate.training.methods.base import LossOutput
+from palate.training.methods.base import LossOutput, summarise
 from palate.training.online.rollouts import Rollouts, Sampler
 from palate.training.scoring import Scoring
 from palate.training.steps import Groups, StepOrder, order_of
@@ -92,7 +92,7 @@ class PalateTrainer(CheckpointTrainer):
         self.evaluated: dict[str, float] = {}
         self.rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._between_batches = between_batches
-        self._before_step: tuple[list[bytes], dict[str, float]] | None = None
+        self._before_step: tuple[list[bytes], Mapping[str, float]] | None = None
         self._step_pass: Pass | None = None
         self.step_groups: list[EncodedGroup] = []
         self._step_losses: list[torch.Tensor] = []
@@ -155,7 +155,7 @@ class PalateTrainer(CheckpointTrainer):
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
         """The step's lists of groups, with sampled answers for online methods, and what its loss is divided by."""
-        self._before_step = random_state(device), self.method.state()
+        self._before_step = random_state(device), self.method.state
         if self.rollouts is None:
             found: tuple[list[Any], Any] = super().get_batch_samples(epoch_iterator, num_batches, device)
             return found
@@ -165,7 +165,7 @@ class PalateTrainer(CheckpointTrainer):
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
         """Σ w over the step's groups on all ranks, scalar: what the step's loss is divided by."""
         self._begin_step(batch_samples)
-        total = sum(self.method.weight(group) for groups in batch_samples for group in groups)
+        total = sum(self.method.traits.weight(group) for groups in batch_samples for group in groups)
         return self.sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
 
     def _begin_step(self, lists: list[list[EncodedGroup]]) -> None:
@@ -183,10 +183,8 @@ class PalateTrainer(CheckpointTrainer):
         self._step_meter.reset()
         self.model.zero_grad(set_to_none=True)
         if self._before_step is not None:
-            state, method = self._before_step
-            set_random_state(state, self.args.device)
-            if method:
-                self.method.restore(method)
+            random, self.method.state = self._before_step
+            set_random_state(random, self.args.device)
 
     def training_step(
         self, model: torch.nn.Module, inputs: list[EncodedGroup], num_items_in_batch: torch.Tensor | int | None = None
@@ -196,7 +194,7 @@ class PalateTrainer(CheckpointTrainer):
         assert isinstance(num_items_in_batch, torch.Tensor)
         # DDP averages gradients over ranks; the mean over the global step is a sum over them.
         scale = (self.args.world_size / num_items_in_batch).float()
-        if self.method.couples_batch:
+        if self.method.traits.couples_batch:
             return self._coupled_step(model, scale)
         batches = [batch.to(self.args.device) for batch in self.split(inputs)]
         references = self._scoring.references(batches)
@@ -220,7 +218,7 @@ class PalateTrainer(CheckpointTrainer):
             self._between_batches()
             with self._sync_at(model, last=number == len(step.passes) - 1):
                 scored = self._scoring.forward(model, one.batch)
-                weights = self.method.weights(one.batch)
+                weights = self.method.traits.weights(one.batch)
                 more, metrics = self._scoring.balancing(scored, one.batch, weights)
                 self._step_meter.add(metrics, weights)
                 self.accelerator.backward((scored.logps * one.gradient).sum() * self.args.world_size + more * scale)
@@ -237,7 +235,7 @@ class PalateTrainer(CheckpointTrainer):
         if self._step_pass is not None:
             self._step_pass.reach(len(self.step_groups))
         self._step_losses.append(losses)
-        self._step_meter.add({"loss": losses, **output.metrics}, weights)
+        self._step_meter.add({"loss": losses, **output.metrics}, weights, output.weights)
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Raise if a loss or the norm is not finite: the last call before the optimiser changes the weights."""
@@ -282,7 +280,7 @@ class PalateTrainer(CheckpointTrainer):
         super().log(logs, start_time)
 
     def _means(self, meter: Meter) -> dict[str, float]:
-        return self.method.summarise(meter.means(self.sum_over_ranks))
+        return summarise(meter.means(self.sum_over_ranks))
 
     def sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor, summed in place over all ranks."""

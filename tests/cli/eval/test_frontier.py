@@ -74,7 +74,7 @@ def test_a_table_for_people_and_the_same_answers_again(place: Path, capsys: pyte
     ("changed", "code", "told"),
     [
         ({"reward": "length:sideways"}, 2, "--reward: length:sideways is not one of"),
-        ({"reward": "nonsense"}, 2, "--reward: nonsense is no reward"),
+        ({"reward": "nonsense"}, 2, "--reward: nonsense is not a rule, a function or a folder"),
         ({"reward": "odd.py:fails"}, 1, "failed in odd.py:2: ZeroDivisionError"),
         ({"reward": "odd.py:few"}, 1, "gave 1 scores for 4 answers"),
         ({"reward": "odd.py:nan"}, 1, "gave nan for the answer"),

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from palate.data import load_records
 from palate.data.augment import CORRUPTIONS, Helpers, Plan, augment, corrupt
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
-from palate.data.augment.sampled import judge_scores, judged_pair, revised
+from palate.data.augment.sampled import judged_pair, revised, reward_scores
 from palate.data.formats.rows import same_text
+from palate.data.scores import WinShare
 from palate.data.turns.cells import RowError
 from palate.errors import DataError, UsageError
 from palate.records import Columns, Message, Messages, PreferencePair, Verdict
@@ -178,7 +179,7 @@ def test_a_question_moves_into_another_conversation() -> None:
 
 def test_sampled_answers_are_ranked_and_paired() -> None:
     answers = ["a", "bbb", "bb", "b"]
-    scores = judge_scores(LongerWins(), TRIP, answers)
+    scores = reward_scores(WinShare(LongerWins()), TRIP, answers)
     assert scores == pytest.approx([1 / 6, 1.0, 2 / 3, 1 / 6])
     extremes = judged_pair(TRIP, answers, scores)
     assert (extremes.chosen[0].content, len(extremes.rejected[0].content)) == ("bbb", 1)

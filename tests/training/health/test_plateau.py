@@ -11,7 +11,7 @@ import torch
 from palate.models.precision import BF16, FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import FrozenCopy, SeparateModel
-from palate.models.reference.store import ReferenceStore, group_key
+from palate.models.reference.store import ReferenceStore
 from palate.models.reference.stored import StoredReference
 from palate.models.score import TokenLogps
 from palate.text.batch import pack
@@ -60,7 +60,7 @@ def test_a_policy_that_moved_is_well(tmp_path: Path, stored: bool) -> None:
     if stored:
         store = ReferenceStore(tmp_path / "values.safetensors", "start")
         (scores,) = policy.reference.logps([policy.batch])
-        store.put(group_key(policy.batch.groups[0]), scores.logps.numpy() + 1e-4)
+        store.put(policy.batch.groups[0].content_hash, scores.logps.numpy() + 1e-4)
         reference = StoredReference(store, policy.reference)
     plateau = PlateauCheck(policy.model, reference, policy.batch, FP32)
     found = plateau.diagnose()

@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from palate.config.objectives.lookup import resolve_options
 from palate.errors import DataError
 from palate.models.score import Logps
 from palate.text.batch import pack
-from palate.training.methods.kto import Kto
 from runs import metrics, run, write_rows
-from tiny import random_groups
+from tiny import method_of, random_groups
 
 ROWS = [
     {"prompt": "why", "completion": "because it is so", "label": True},
@@ -31,8 +29,8 @@ def logps(values: list[float]) -> Logps:
     return Logps(sums, torch.full_like(sums, 4.0), sums)
 
 
-def method(name: str, **options: Any) -> Kto:
-    return Kto(name, resolve_options(name, {"pref_beta": 0.5, **options}))
+def method(name: str, **options: Any) -> Any:
+    return method_of("kto", pref_loss=name, pref_beta=0.5, **options)
 
 
 def sigmoid(x: float) -> float:
@@ -66,15 +64,15 @@ def test_bco_shifts_by_the_mean_of_all_rewards_so_far() -> None:
     bco = method("bco")
     groups = [replace(g, labels=(label,)) for g, label in zip(random_groups(2, 1), (1.0, 0.0), strict=True)]
     policy, reference, rows = logps([-3.0, -4.0]), logps([-5.0, -8.0]), pack(groups)
-    assert bco.state() == {}
-    bco.observe(policy, reference, rows)
-    assert bco.state() == {"rewards_seen": 2, "reward_mean": 1.5}  # of 1 and 2
+    assert bco.state == {}
+    first = bco.loss(policy, reference, rows, training=True).loss
+    assert bco.state == {"rewards_seen": 2, "reward_mean": 1.5}  # of 1 and 2
     expected = [-math.log(sigmoid(1.0 - 1.5)), -math.log(sigmoid(1.5 - 2.0))]
-    assert bco.loss(policy, reference, rows).loss.tolist() == pytest.approx(expected, rel=1e-6)
-    bco.observe(logps([-5.0, -8.0]), reference, rows)
-    assert bco.state() == {"rewards_seen": 4, "reward_mean": 0.75}
+    assert first.tolist() == pytest.approx(expected, rel=1e-6)
+    bco.loss(logps([-5.0, -8.0]), reference, rows, training=True)
+    assert bco.state == {"rewards_seen": 4, "reward_mean": 0.75}
     other = method("bco")
-    other.restore(bco.state())
+    other.state = bco.state
     assert other.loss(policy, reference, rows).loss.tolist() == bco.loss(policy, reference, rows).loss.tolist()
 
 

@@ -11,9 +11,8 @@ import pytest
 from palate.artifacts import read_json
 from palate.errors import DataError
 from palate.records import Dropped, Message, PreferencePair
-from palate.training.methods import build_method
-from palate.training.methods.multi import MultiObjective
-from runs import config, metrics, pairs, run, write_rows
+from palate.training.methods.multi import ordered_by
+from runs import metrics, pairs, run, write_rows
 
 WEIGHTS = {"helpful": 0.6, "safe": 0.4}
 SOFT: dict[str, Any] = {"pref_loss": "multi_soft", "dimension_weights": WEIGHTS}
@@ -79,9 +78,7 @@ def test_ties_of_the_ordering_dimension_are_listed(model: Path, tmp_path: Path) 
     }
 
 
-def test_a_swapped_record_swaps_everything(model: Path, tmp_path: Path) -> None:
-    method = build_method(config(model, tmp_path / "run", **MARGIN))
-    assert isinstance(method, MultiObjective)
+def test_a_swapped_record_swaps_everything() -> None:
     record = PreferencePair(
         id="a:1",
         prompt=(Message("user", "q"),),
@@ -90,12 +87,12 @@ def test_a_swapped_record_swaps_everything(model: Path, tmp_path: Path) -> None:
         margin=2.0,
         dimensions={"helpful": (5, 3), "safe": (1, 2)},
     )
-    turned = method.admit(record)
+    turned = ordered_by("safe", record)
     assert isinstance(turned, PreferencePair)
     assert (turned.chosen, turned.rejected, turned.margin) == (record.rejected, record.chosen, -2.0)
     assert turned.dimensions == {"helpful": (3, 5), "safe": (2, 1)}
-    assert method.admit(turned) is turned
-    assert isinstance(method.admit(PreferencePair(id="b", prompt=(), chosen=(), rejected=())), Dropped)
+    assert ordered_by("safe", turned) is turned
+    assert isinstance(ordered_by("safe", PreferencePair(id="b", prompt=(), chosen=(), rejected=())), Dropped)
 
 
 def test_a_dimension_that_no_row_has_is_named(model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +12,12 @@ import torch
 
 from palate.config.run import GrpoConfig, PpoConfig
 from palate.models.score import Logps
-from palate.objectives.policy_gradient import whitened
 from palate.text.groups import EncodedCompletion, EncodedGroup
+from palate.training.meters import Meter
+from palate.training.methods.base import summarise
 from palate.training.methods.grpo import Grpo
-from palate.training.methods.online import SEEN, TOKENS, Sampled, global_whitened
-from palate.training.methods.ppo import Ppo, Scored
+from palate.training.methods.online import GIVEN, Sampled, global_whitened, sampled_metrics
+from palate.training.methods.ppo import Ppo
 
 COMMON: dict[str, Any] = {
     "model_name_or_path": "m", "dataset": "d", "output_dir": "o", "rewards": "length", "max_new_tokens": 4,
@@ -49,9 +51,11 @@ def grpo(**changed: Any) -> Grpo:
 
 def test_whitening_over_ranks_is_whitening() -> None:
     values = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(global_whitened(values, MASK, alone), whitened(values, MASK), atol=1e-6)
-    # Two ranks that hold the same: the sums double, means stay.
-    assert torch.allclose(global_whitened(values, MASK, lambda sums: 2 * sums), whitened(values, MASK), atol=1e-6)
+    counted = values[MASK]
+    expected = torch.where(MASK, (values - counted.mean()) / counted.std(correction=0), 0.0)
+    assert torch.allclose(global_whitened(values, MASK, alone), expected, atol=1e-6)
+    # Two ranks with the same values: the sums double, the means stay.
+    assert torch.allclose(global_whitened(values, MASK, lambda sums: 2 * sums), expected, atol=1e-6)
     kept = global_whitened(values, MASK, alone, centre=False)
     assert kept[MASK].mean() == pytest.approx(values[MASK].mean().item(), abs=1e-6)
     assert kept[MASK].std(correction=0) == pytest.approx(1.0, abs=1e-5)
@@ -80,7 +84,7 @@ def test_the_coefficient_follows_the_kl_and_survives() -> None:
     method.prepare(far, alone, training=True)
     assert method.kl_coef == pytest.approx(0.1 * (1 + 0.2 * 4 / 10))
     other = ppo(kl_coef=0.1)
-    other.restore(method.state())
+    other.state = method.state
     assert other.kl_coef == method.kl_coef
 
 
@@ -121,8 +125,8 @@ class Rows:
 
 def rows(seen: dict[str, float] | None = None, **tokens: list[float]) -> Rows:
     completions = tuple(EncodedCompletion(np.zeros(n, np.int32), np.ones(n, np.bool_)) for n in (2, 1))
-    extra = {TOKENS: {name: np.array(value, np.float32) for name, value in tokens.items()}, SEEN: seen or {}}
-    group = EncodedGroup("g", np.zeros(1, np.int32), completions, extra=extra)
+    kept = {name: np.array(value, np.float32) for name, value in tokens.items()}
+    group = EncodedGroup("g", np.zeros(1, np.int32), completions, tokens=kept, metrics=seen or {})
     return Rows([group], torch.tensor([0, 0, 1]), torch.tensor([0, 0]), 2)
 
 
@@ -158,19 +162,34 @@ def test_ppo_clips_the_ratio_and_weighs_the_values() -> None:
         advantages=[1.0, -1.0, 1.0],
         kl_coef=[0.05] * 3,
     )
-    policy = Scored(logps(np.log([2.0, 2.0, 1.0]).tolist()), torch.tensor([0.1, 0.1, 0.1]))
+    policy = replace(logps(np.log([2.0, 2.0, 1.0]).tolist()), values=torch.tensor([0.1, 0.1, 0.1]))
     output = ppo(vf_coef=0.5).loss(policy, None, given)
     value = 0.5 * 1.9**2
     assert output.loss.tolist() == pytest.approx([(-1.2 + 2.0 - 1.0) / 3 + 0.5 * value])
     assert output.metrics["clip_fraction"].tolist() == pytest.approx([2 / 3])
 
 
+def means_of(groups: list[EncodedGroup]) -> dict[str, float]:
+    """What is logged of the answers of these groups, weighted as PPO weights its loss."""
+    meter = Meter(torch.device("cpu"))
+    values, own_weights = sampled_metrics(groups, torch.device("cpu"))
+    meter.add(values, torch.tensor([ppo().traits.weight(group) for group in groups]), own_weights)
+    return summarise(meter.means(alone))
+
+
 def test_metrics_of_answers_do_not_weigh_by_tokens() -> None:
-    method = ppo()
-    short = rows({"reward": 1.0}).groups[0]
-    long = replace(short, completions=short.completions * 3, extra={SEEN: {"reward": 5.0}})
-    weights = torch.tensor([method.weight(short), method.weight(long)])
-    assert weights.tolist() == [3.0, 9.0]
-    values = method.seen([short, long], torch.device("cpu"))
-    means = {name: float((value * weights).sum() / weights.sum()) for name, value in values.items()}
-    assert method.summarise(means) == {"reward": pytest.approx(3.0)}
+    short = rows({"reward": 1.0, GIVEN + "reward": 1.0}).groups[0]
+    long = replace(short, completions=short.completions * 3, metrics={"reward": 5.0, GIVEN + "reward": 1.0})
+    assert [ppo().traits.weight(group) for group in (short, long)] == [3.0, 9.0]
+    assert means_of([short, long]) == {"reward": pytest.approx(3.0)}
+
+
+def test_a_reward_is_averaged_over_the_answers_that_have_it() -> None:
+    """Of two answers each: both have a reward, 3 in the mean; one has 5; none has any."""
+    given = [(3.0, 1.0), (2.5, 0.5), (0.0, 0.0)]
+    groups = [rows({"reward": mean, GIVEN + "reward": share}).groups[0] for mean, share in given]
+    assert means_of(groups) == {"reward": pytest.approx((2 * 3 + 5) / 3), "unrewarded": pytest.approx(0.5)}
+    assert means_of(groups[:1]) == {"reward": 3.0}
+    none = means_of(groups[2:])
+    assert none["unrewarded"] == 1.0
+    assert math.isnan(none["reward"])

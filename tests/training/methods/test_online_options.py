@@ -17,11 +17,12 @@ import torch
 from palate.config.load import config_from_values
 from palate.config.stages.online import GrpoFields, PpoFields
 from palate.config.stages.rollout import RolloutFields
-from palate.models.score import TokenLogps
+from palate.models.score import TokenLogps, per_completion
 from palate.text.batch import pack
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.training.methods import build_method
-from palate.training.methods.online import SEEN, TOKENS, OnlineMethod, Sampled
+from palate.training.methods.online import OnlineMethod, Sampled
+from palate.training.online.rollouts import with_longest_answers
 from runs import metrics, run, write_rows
 from tiny import save_tiny
 
@@ -95,14 +96,15 @@ def groups_of(kept: Mapping[str, torch.Tensor], k: int) -> list[EncodedGroup]:
         )
         here = slice(start, start + k)
         tokens = {name: value[here][MASK[here]].float().numpy() for name, value in each.items()}
-        extra = {TOKENS: tokens, SEEN: {}}
-        found.append(EncodedGroup(f"g{start}", np.array([3, 4], np.int32), completions, extra=extra))
+        found.append(EncodedGroup(f"g{start}", np.array([3, 4], np.int32), completions, tokens=tokens))
     return found
 
 
 def outcome(stage: str, given: Mapping[str, Any]) -> list[float]:
     """What the method says of the rollouts, and its losses and their gradient after two batches of answers."""
-    method = build_method(config_from_values({**COMMON, "stage": stage, **given}).config)
+    config = config_from_values({**COMMON, "stage": stage, **given}).config
+    assert isinstance(config, RolloutFields)
+    method = build_method(config)
     assert isinstance(method, OnlineMethod)
     method.prepare(replace(sampled(), scores=torch.tensor([4.0, 0.0, -1.0, 2.0])), lambda sums: sums, training=True)
     kept = method.prepare(sampled(), lambda sums: sums, training=True)
@@ -110,13 +112,17 @@ def outcome(stage: str, given: Mapping[str, Any]) -> list[float]:
     batch = pack(groups)
     generator = torch.Generator().manual_seed(9)
     count = batch.target_ids.numel()
-    old = torch.cat([torch.from_numpy(group.extra[TOKENS]["old_logps"]) for group in groups])
+    old = torch.cat([torch.from_numpy(group.tokens["old_logps"]) for group in groups])
     logps = (old + 0.6 * torch.randn(count, generator=generator)).requires_grad_()
     values = torch.randn(count, generator=generator)
-    losses = method.loss(method.read(TokenLogps(logps, None, values), batch), None, batch).loss
+    losses = method.loss(per_completion(TokenLogps(logps, None, values), batch), None, batch).loss
     [gradient] = torch.autograd.grad(losses.sum(), logps)
-    said = [method.generations, method.updates, method.longest, *(method.weight(group) for group in groups)]
-    return [float(value) for value in (*said, *losses.tolist(), *gradient.tolist())]
+    longest = with_longest_answers(groups, method.generations, config.max_new_tokens)[0].packed_tokens
+    weights = [method.traits.weight(group) for group in groups]
+    return [
+        float(value)
+        for value in (method.generations, method.updates, longest, *weights, *losses.tolist(), *gradient.tolist())
+    ]
 
 
 def test_every_option_is_walked() -> None:

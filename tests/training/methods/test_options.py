@@ -75,14 +75,12 @@ def step(method: Method[Any]) -> list[EncodedGroup]:
         replace(
             group,
             labels=(float(place % 2),),
-            extra={
-                "margin": 0.5 * place,
-                "dimensions": {"helpful": (5.0, 1.0 + place), "safe": (1.0, 3.0), "brief": (place, 2.0)},
-            },
+            margin=0.5 * place,
+            dimensions={"helpful": (5.0, 1.0 + place), "safe": (1.0, 3.0), "brief": (place, 2.0)},
         )
-        for place, group in enumerate(random_groups(5, sizes.get(method.record, 3), seed=7))
+        for place, group in enumerate(random_groups(5, sizes.get(method.traits.record, 3), seed=7))
     ]
-    return method.arrange(made, seed=1)
+    return method.arrange(made, seed=1).groups
 
 
 def scored(batch: Batch, *, square_sums: bool, seed: int, reference: torch.Tensor | None = None) -> Logps:
@@ -103,11 +101,9 @@ def losses(stage: str, objective: Any, given: Mapping[str, Any]) -> torch.Tensor
         rewards = torch.randn(batch.completions, generator=torch.Generator().manual_seed(3))
         return method.loss(rewards, None, batch).loss
     reference = scored(batch, square_sums=False, seed=1)
-    policy = scored(batch, square_sums="square_sums" in method.inputs(batch), seed=2, reference=reference.token_logps)
-    compared = reference if method.needs_reference else None
-    if method.couples_batch:
-        method.observe(policy, compared, batch)
-    return method.loss(policy, compared, batch).loss
+    policy = scored(batch, square_sums=method.traits.square_sums, seed=2, reference=reference.token_logps)
+    compared = reference if method.traits.needs_reference else None
+    return method.loss(policy, compared, batch, training=True).loss
 
 
 def test_every_option_of_every_objective_is_walked() -> None:

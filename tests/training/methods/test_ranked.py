@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from palate.config.objectives.lookup import resolve_options
 from palate.models.score import Logps
 from palate.text.batch import pack
-from palate.training.methods.ranked import Ranked, of_others, ordered_share
+from palate.training.methods.ranked import of_others, ordered_share
 from runs import distance, metrics, run, write_rows
-from tiny import random_groups
+from tiny import method_of, random_groups
 
 RANKINGS = [
     {"prompt": "why", "completions": ["because it is so", "it is", "no", "said"]},
@@ -23,8 +22,8 @@ RANKINGS = [
 ]
 
 
-def method(name: str = "plackett_luce", **options: Any) -> Ranked:
-    return Ranked(name, resolve_options(name, options))
+def method(name: str = "plackett_luce", **options: Any) -> Any:
+    return method_of("dpo", pref_loss=name, **options)
 
 
 def test_two_lengths_in_one_batch_by_hand() -> None:
@@ -54,10 +53,9 @@ def test_shares_and_means_pass_over_what_is_not_there() -> None:
 
 
 def test_the_loss_at_start_follows_from_the_length_of_each_ranking() -> None:
-    four, two = random_groups(1, 4), random_groups(1, 2)
-    assert method().loss_at_start(four[0]) == pytest.approx(math.log(24))
-    assert method().loss_at_start(two[0]) == pytest.approx(math.log(2))
-    assert Ranked("rrhf", resolve_options("rrhf", {})).loss_at_start(four[0]) is None
+    assert method().traits.start_loss(4) == pytest.approx(math.log(24))
+    assert method().traits.start_loss(2) == pytest.approx(math.log(2))
+    assert method("rrhf").traits.start_loss(4) is None
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])

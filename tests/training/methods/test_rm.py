@@ -12,20 +12,18 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from palate.config.objectives.lookup import resolve_options
 from palate.errors import DataError, ModelError
-from palate.evaluation.rewards import RewardSubject, is_reward_model
+from palate.evaluation.rewards import is_reward_model, load_reward_model
 from palate.evaluation.subject import ModelSpec, read_run
 from palate.models.precision import FP32
 from palate.models.reward.model import RewardModel
 from palate.records import Message
 from palate.text.batch import pack
 from palate.training.methods import build_method
-from palate.training.methods.rm import Rm
 from palate.training.setup.dataset import build_data
 from palate.training.setup.session import prepare
 from runs import config, metrics, pairs, palate, run, run_json, weights, write_rows
-from tiny import random_groups, save_tiny
+from tiny import method_of, random_groups, save_tiny
 
 CPU = torch.device("cpu")
 SIDES = ("chosen", "rejected")
@@ -36,8 +34,8 @@ def lσ(x: float) -> float:
 
 
 def test_choices_by_hand_with_margins_and_centring() -> None:
-    groups = [replace(g, extra={"margin": 2.0}) if i else g for i, g in enumerate(random_groups(2))]
-    method = Rm("bradley_terry", {"center_rewards_coefficient": 0.1}, margin_weight=0.5)
+    groups = [replace(g, margin=2.0) if i else g for i, g in enumerate(random_groups(2))]
+    method = method_of("rm", center_rewards_coefficient=0.1, margin_weight=0.5)
     output = method.loss(torch.tensor([1.0, -1.0, 0.5, 2.0]), None, pack(groups))
     expected = [-lσ(2.0), -lσ(0.5 - 2.0 - 0.5 * 2.0) + 0.1 * 2.5**2]
     assert output.loss.tolist() == pytest.approx(expected, rel=1e-6)
@@ -46,9 +44,7 @@ def test_choices_by_hand_with_margins_and_centring() -> None:
 
 def test_scores_by_hand() -> None:
     groups = [replace(g, labels=(0.25,)) for g in random_groups(1, 1)]
-    output = Rm("reward_regression", resolve_options("reward_regression", {})).loss(
-        torch.tensor([0.0]), None, pack(groups)
-    )
+    output = method_of("rm", pref_loss="reward_regression").loss(torch.tensor([0.0]), None, pack(groups))
     assert output.loss.tolist() == [0.0625]
     assert output.metrics["absolute_error"].tolist() == [0.25]
 
@@ -116,7 +112,7 @@ def test_an_adapter_carries_its_head(model: Path, tmp_path: Path) -> None:
     built = config(model, tmp_path / "again", stage="rm")
     session = prepare(built)
     groups = build_data(built, build_method(built), session.template).train
-    rewards = RewardSubject(spec, FP32, CPU).score(groups)
+    rewards = load_reward_model(spec, FP32, CPU).score(groups)
     assert np.mean([chosen > rejected for chosen, rejected in rewards]) == 1.0
     assert any("score" in name for name in weights(tmp_path / "run"))
     # As a reward or a judge names it: by its folder alone.

@@ -14,31 +14,30 @@ from pydantic import Field
 from palate.cli.main import main
 from palate.config import load
 from palate.config.base import Fields
-from palate.config.run import STAGES, Run
+from palate.config.run import STAGES, DpoConfig, Run
 from palate.config.stages.preference import ReferenceFields, SampleFields
 from palate.models.score import Logps
 from palate.records import PreferencePair
 from palate.training import methods
-from palate.training.methods.base import LogpsMethod, LossOutput, Rows
+from palate.training.methods.base import LossOutput, Method, Rows, Traits
 from runs import config_file, metrics, run, run_json, values
 
 
 def test_every_stage_has_a_method() -> None:
-    assert set(methods.METHODS) == set(STAGES)
+    assert set(methods.METHODS) == set(STAGES.values())
 
 
-class Unlikelihood(LogpsMethod):
+class Unlikelihood(Method[Logps]):
     """A toy: the mean log-probability of rejected answers is to fall."""
 
-    name = "unlikelihood"
-    record = PreferencePair
+    traits = Traits(name="unlikelihood", record=PreferencePair)
 
-    def loss(self, policy: Logps, reference: Logps | None, rows: Rows) -> LossOutput:
+    def loss(self, policy: Logps, reference: Logps | None, rows: Rows, *, training: bool = False) -> LossOutput:
         return LossOutput(policy.means[1::2], {"toy/tokens": policy.tokens[1::2]})
 
 
 def test_a_toy_method_is_one_class_and_one_row(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows: dict[str, Callable[..., Any]] = {**methods.METHODS, "dpo": lambda config: Unlikelihood()}
+    rows: dict[type[Any], Callable[..., Any]] = {**methods.METHODS, DpoConfig: lambda config: Unlikelihood()}
     monkeypatch.setattr(methods, "METHODS", MappingProxyType(rows))
     run(
         model, tmp_path / "run", per_device_train_batch_size=4, max_steps=4, eval_dataset=str(tmp_path / "pairs8.jsonl")
@@ -62,18 +61,15 @@ class ToyConfig(SampleFields, ReferenceFields, ToyFields, Run):
     learning_rate: float = 5e-3
 
 
-class Compared(LogpsMethod):
+class Compared(Method[Logps]):
     """A toy with a reference: rejected answers are to fall below it."""
 
-    name = "compared"
-    record = PreferencePair
-    needs_reference = True
-    start_loss = 0.0
+    traits = Traits(name="compared", record=PreferencePair, needs_reference=True, start_loss=lambda _: 0.0)
 
-    def __init__(self, weight: float) -> None:
-        self._weight = weight
+    def __init__(self, config: ToyConfig) -> None:
+        self._weight = config.toy_weight
 
-    def loss(self, policy: Logps, reference: Logps | None, rows: Rows) -> LossOutput:
+    def loss(self, policy: Logps, reference: Logps | None, rows: Rows, *, training: bool = False) -> LossOutput:
         assert reference is not None
         return LossOutput(self._weight * (policy.sums - reference.sums)[1::2])
 
@@ -84,7 +80,7 @@ def test_a_toy_stage_is_a_class_and_a_row_in_either_table(
     """Through the command line: planned, trained with a reference, evaluated, reported; its key is read or refused."""
     stages: dict[str, Any] = {**STAGES, "toy": ToyConfig}
     monkeypatch.setattr(load, "STAGES", MappingProxyType(stages))
-    rows: dict[str, Callable[..., Any]] = {**methods.METHODS, "toy": lambda config: Compared(config.toy_weight)}
+    rows: dict[type[Any], Callable[..., Any]] = {**methods.METHODS, ToyConfig: Compared}
     monkeypatch.setattr(methods, "METHODS", MappingProxyType(rows))
     given = values(model, tmp_path / "run", stage="toy", toy_weight=3.0, max_steps=4, val_size=2, sample_prompts=1)
     path = str(config_file(tmp_path / "toy.yaml", given))

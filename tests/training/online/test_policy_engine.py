@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,10 +15,10 @@ import torch
 from engines import BAD, GOOD, Server, serving
 from palate.errors import ConfigError, EngineError
 from palate.evaluation.subject import ModelSpec, Subject
-from palate.models.generation.engine import Engine
 from palate.models.precision import FP32
 from palate.records import Demonstration, Message
 from palate.text.encode import EncodedGroup, encode_record
+from palate.text.template import load_template
 from palate.training.online.policy_engine import policy_engine
 from palate.training.run import train
 from runs import config, distance, logged, metrics, run, weights, write_rows
@@ -27,6 +28,7 @@ CPU = torch.device("cpu")
 SCORES = "def share_of_e(prompts, completions):\n    return [10 * c.count('e') / max(1, len(c)) for c in completions]\n"
 SYNC = """
 import json
+import time
 from pathlib import Path
 
 def tell(folder, name):
@@ -130,9 +132,9 @@ def test_a_cut_answer_has_not_ended(model: Path, tmp_path: Path, server: Server)
 def test_an_engine_that_is_away_ends_the_run_in_one_line(
     model: Path, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Engine.__init__, "__kwdefaults__", {**Engine.__init__.__kwdefaults__, "sleep": lambda _: None})
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     keys = online(tmp_path, server, rollout_url="http://127.0.0.1:9/v1", rollout_sync="none")
-    with pytest.raises(EngineError, match=r"^http://127\.0\.0\.1:9/v1/chat/completions: cannot be reached .*6 times"):
+    with pytest.raises(EngineError, match=r"^http://127\.0\.0\.1:9/v1/chat/completions: cannot be reached .*7 times"):
         train(config(model, tmp_path / "run", **keys))
     assert not weights(tmp_path / "run")
 
@@ -161,4 +163,4 @@ def test_an_engine_that_gets_adapters_only_needs_the_merged_ones_in_its_model(mo
     given = online(tmp_path, SimpleNamespace(url="http://localhost:1/v1"), rollout_sync="lora", finetuning_type="lora")
     made = config(model, tmp_path / "run", **given, adapter_name_or_path="a,b", sample_prompts=None)
     with pytest.raises(ConfigError, match="rollout_sync: lora gives the engine the new adapter only, but a is merged"):
-        policy_engine(made, tmp_path, tiny_tokenizer())  # type: ignore[arg-type]
+        policy_engine(made, tmp_path, load_template(tiny_tokenizer()))  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from palate.cli.main import main
 from palate.errors import ConfigError
-from palate.feedback.judges import WinShare, load_judge
+from palate.feedback.judges import judge_reward
 from palate.training.run import train
 from runs import config, config_file, distance, metrics, run, run_json, values, write_rows
 
@@ -117,7 +117,7 @@ def test_a_judge_is_a_reward_where_one_is_lent(model: Path, tmp_path: Path) -> N
     keys = online(tmp_path, "grpo", max_steps=1, rewards=[{"judge": "length:longer", "weight": 2.0}])
     with pytest.raises(ConfigError, match="pass judges="):
         run(model, tmp_path / "none", **keys)
-    train(config(model, tmp_path / "run", **keys), judges=lambda spec: WinShare(load_judge(spec)))
+    train(config(model, tmp_path / "run", **keys), judges=judge_reward)
     row = metrics(tmp_path / "run")[0]
     # The shares of wins within a group have the mean ½.
     assert row["rewards/length:longer"] == pytest.approx(0.5)
@@ -143,7 +143,7 @@ def test_a_reward_model_and_a_rule_are_weighed_and_each_is_logged(model: Path, t
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"rewards": "no/such/folder"}, "is no reward"),
+        ({"rewards": "no/such/folder"}, "is not a rule, a function or a folder"),
         ({"rewards": ["length:longer", "length:longer"]}, "twice"),
         ({"rewards": [{"weight": 2}]}, "either a reward or a judge"),
         ({"max_new_tokens": 128}, "no room for a prompt"),

@@ -105,13 +105,13 @@ def command(
 
 def _rewards(names: list[str], precision: str) -> dict[str, RewardFunction]:
     from palate.models.precision import default_device, resolve
-    from palate.training.online.rewards import reward_function
+    from palate.models.reward.model import load_reward
 
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"--reward {twice} is named twice")
     how = resolve(precision, default_device())
-    return {name: reward_function(name, key="--reward", precision=how) for name in names}
+    return {name: load_reward(name, "--reward", precision=how) for name in names}
 
 
 def _note_left_out(found: Frontier, prompts: int, cutoff_len: int) -> None:

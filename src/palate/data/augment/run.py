@@ -13,13 +13,14 @@ from palate.data.augment.corrupt import CORRUPTIONS, corrupt
 from palate.data.augment.made import made_of
 from palate.data.augment.plan import BY_MODEL, KINDS, Plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
-from palate.data.augment.sampled import judge_scores, judged_pair, revised, reward_scores
+from palate.data.augment.sampled import judged_pair, revised, reward_scores
 from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
 from palate.data.load import LoadedData, load_records
 from palate.data.mix import drawn_key
+from palate.data.scores import WinShare
 from palate.data.sources.spec import find_sources
 from palate.data.turns.cells import RowError
 from palate.errors import UsageError
@@ -168,7 +169,7 @@ class _Run:
         if self.helpers.reward is not None:
             return reward_scores(self.helpers.reward, pair, answers)
         if self.helpers.judge is not None:
-            return judge_scores(self.helpers.judge, pair, answers)
+            return reward_scores(WinShare(self.helpers.judge), pair, answers)
         raise UsageError("sampled needs a judge or a reward model")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any, Literal
 
 from palate.data.augment.made import Made, new_pair, with_last
@@ -63,32 +62,8 @@ def judged_pair(
     return new_pair(record, made, chosen=assistant(best), rejected=assistant(answer))
 
 
-def judge_scores(judge: Judge, record: Record, answers: Sequence[str]) -> list[float | None]:
-    """Win rate of each answer against the others, all pairs compared in both orders; a tie counts ½.
-
-    Unparsed verdicts are not counted; an answer without any other verdict has no score.
-    """
-    won, of = [0.0] * len(answers), [0] * len(answers)
-    pairs = [pair for i, j in combinations(range(len(answers)), 2) for pair in ((i, j), (j, i))]
-    verdicts = judge.compare(
-        [record.prompt] * len(pairs),
-        [answers[left] for left, _ in pairs],
-        [answers[right] for _, right in pairs],
-        _columns(record, len(pairs)),
-    )
-    for (left, right), verdict in zip(pairs, verdicts, strict=True):
-        if verdict.outcome == "unparsed":
-            continue
-        share = {"left": 1.0, "right": 0.0, "tie": 0.5}[verdict.outcome]
-        won[left] += share
-        won[right] += 1 - share
-        of[left] += 1
-        of[right] += 1
-    return [wins / count if count else None for wins, count in zip(won, of)]
-
-
 def reward_scores(reward: RewardFunction, record: Record, answers: Sequence[str]) -> list[float | None]:
-    """The score of each answer by a reward model or rule."""
+    """The scores of the answers to a record's prompt; those of a judge are its `data.scores.WinShare`."""
     columns = _columns(record, len(answers))
     return checked_scores("the reward", reward, [record.prompt] * len(answers), answers, columns)
 

@@ -1,29 +1,27 @@
-"""Any OpenAI-compatible engine (vLLM, llama.cpp, a hosted one) as something that answers prompts."""
+"""Answers from an OpenAI-compatible engine (vLLM, llama.cpp, a hosted one), through the openai SDK."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from palate.errors import EngineError, EngineRefused
 from palate.models.generation.generate import Decoding
 from palate.records import Answer, Messages, as_turns
 
+if TYPE_CHECKING:
+    from openai import APIStatusError, DefaultHttpxClient
+    from openai.types.chat import ChatCompletion
+
+T = TypeVar("T")
+
 KEY_VARIABLES = ("PALATE_API_KEY", "OPENAI_API_KEY")
-# What a busy or restarting engine says; everything else will not get better by asking again.
-_PASSING = {408, 409, 425, 429, 500, 502, 503, 504}
-_LONGEST_WAIT = 60.0
-# What an engine may ask for; one that asks for more is busy for longer than anybody watches.
-_LONGEST_ASKED = 600.0
+_LATER = "run again later, what is finished is kept"
 
 
 class Engine:
@@ -33,13 +31,12 @@ class Engine:
         base_url: up to and including `/v1`.
         model: the engine's name for the model.
         timeout: seconds to wait for one answer.
-        attempts: how often a request is sent while the engine is busy or away.
-        workers: requests under way at a time.
-        transport: in place of the network, for tests.
-        sleep: waits between attempts.
+        attempts: how often a request is sent while the engine is busy or cannot be reached.
+        workers: concurrent requests.
+        http_client: for tests.
 
-    The key, where the engine wants one, comes from the environment (PALATE_API_KEY or OPENAI_API_KEY) and goes nowhere
-    but into the request.
+    The key, if the engine needs one, is read from the environment (PALATE_API_KEY or OPENAI_API_KEY) and is only put
+    into the requests.
     """
 
     def __init__(
@@ -48,22 +45,26 @@ class Engine:
         model: str,
         *,
         timeout: float = 300.0,
-        attempts: int = 6,
+        attempts: int = 7,
         workers: int = 8,
-        transport: httpx.BaseTransport | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        http_client: DefaultHttpxClient | None = None,
     ) -> None:
         _check_url(base_url)
+        from openai import DefaultHttpxClient, OpenAI  # slow to import, and most runs need no engine
+
         self.name = model
         self.identity: str | None = None
         self._base = base_url.rstrip("/")
-        self._url = f"{self._base}/chat/completions"
         self._attempts = attempts
         self._workers = workers
-        self._sleep = sleep
-        key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(headers=headers, timeout=timeout, transport=transport)
+        self._key = next((key for name in KEY_VARIABLES if (key := os.environ.get(name, "").strip())), "none")
+        self._client = OpenAI(
+            api_key=self._key,
+            base_url=self._base,
+            timeout=timeout,
+            max_retries=attempts - 1,
+            http_client=http_client or DefaultHttpxClient(timeout=timeout, follow_redirects=False),
+        )
 
     def answers(
         self,
@@ -76,10 +77,10 @@ class Engine:
         """One answer per conversation, each sampled by its own seed as far as the engine honours one.
 
         Args:
-            tools: JSON list of tool specifications for each conversation, sent along where there is one.
+            tools: JSON list of tool specifications for each conversation, or None.
 
         Raises:
-            EngineError: the engine cannot be reached, refuses, or answers with something else.
+            EngineError: the engine cannot be reached, refuses, or its reply is not a chat completion.
         """
         with ThreadPoolExecutor(self._workers) as pool:
             offered = tools or [None] * len(prompts)
@@ -95,103 +96,80 @@ class Engine:
         wanted = {"lora_name": self.name, "lora_path": str(Path(folder).resolve())}
         try:
             self._post("load_lora_adapter", wanted)
-        except EngineRefused:  # the name is taken by the adapter of the step before, or of a run that was killed
+        except EngineRefused:  # the name is taken: by the adapter of the step before, or of a run that was killed
             self._post("unload_lora_adapter", {"lora_name": self.name})
             self._post("load_lora_adapter", wanted)
 
+    def _post(self, path: str, body: dict[str, str]) -> None:
+        self._asked(path, lambda: self._client.post(f"/{path}", body=body, cast_to=str))
+
     def _answer(self, prompt: Messages, decoding: Decoding, seed: int, tools: str | None) -> Answer:
-        listed = json.loads(tools) if tools else None
-        reply = self._post_for_json(
-            "chat/completions",
-            {
-                "model": self.name,
-                "messages": as_turns(prompt, arguments_as_text=True),
-                "max_tokens": decoding.max_new_tokens,
-                "temperature": decoding.temperature,
-                "top_p": decoding.top_p,
-                "seed": seed & 0x7FFFFFFF,  # engines differ in how long a seed may be
-                **({"tools": listed} if listed else {}),
-            },
-        )
+        request: dict[str, Any] = {
+            "model": self.name,
+            "messages": as_turns(prompt, arguments_as_text=True),
+            "max_tokens": decoding.max_new_tokens,
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "seed": seed & 0x7FFFFFFF,  # engines differ in how long a seed may be
+        }
+        if tools:
+            request["tools"] = json.loads(tools)
+        path = "chat/completions"
+        reply: ChatCompletion = self._asked(path, lambda: self._client.chat.completions.create(**request))
+        # The SDK does not check replies: engines leave fields out, and a page of HTML arrives as its text.
         try:
-            choice = reply["choices"][0]
-            text, reason = choice["message"]["content"], choice.get("finish_reason")
-        except (KeyError, IndexError, TypeError) as error:
-            raise EngineError(f"{self._url}: the reply has no choices[0].message.content") from error
+            choice = reply.choices[0]
+            text = choice.message.content
+        except (AttributeError, IndexError, TypeError) as error:
+            raise EngineError(f"{self._base}/{path}: the reply has no choices[0].message.content") from error
         if text is not None and not isinstance(text, str):
-            raise EngineError(f"{self._url}: the reply's content is a {type(text).__name__}, not text")
-        usage = reply.get("usage")
-        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+            raise EngineError(f"{self._base}/{path}: the reply's content is a {type(text).__name__}, not text")
+        tokens = getattr(reply.usage, "completion_tokens", None)
+        reason = getattr(choice, "finish_reason", None)
         return Answer(text or "", str(reason or "stop"), tokens if isinstance(tokens, int) else None)
 
-    def _post_for_json(self, path: str, body: dict[str, Any]) -> Any:
-        return self._post(path, body, read=lambda reply: reply.json())
-
-    def _post(
-        self, path: str, body: dict[str, Any], *, read: Callable[[httpx.Response], Any] = lambda reply: reply.text
-    ) -> Any:
-        """What `read` makes of the reply; waits and asks again while the engine is busy, longer each time.
+    def _asked(self, path: str, send: Callable[[], T]) -> T:
+        """The reply to a request; the SDK waits and repeats it while the engine is busy.
 
         Raises:
-            EngineRefused: it will not serve the request. EngineError: it stays away.
+            EngineRefused: the engine will not serve the request. EngineError: it is busy or cannot be reached.
         """
+        from openai import APIConnectionError, APIStatusError
+
         url = f"{self._base}/{path}"
-        problem, wait = "", 0.0
-        for attempt in range(self._attempts):
-            if attempt:
-                self._sleep(wait)
-            wait = min(_LONGEST_WAIT, 2.0**attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads retries
-            try:
-                reply = self._client.post(url, json=body)
-            except httpx.RequestError as error:
-                problem = f"cannot be reached ({type(error).__name__}: {' '.join(str(error).split())})"
-                continue
-            if reply.status_code in _PASSING:
-                problem = f"answered {reply.status_code}"
-                wait = _retry_after(reply, wait)
-                if wait > _LONGEST_ASKED:
-                    problem += f" and asks to wait {wait:.0f} s"
-                    raise EngineError(f"{url}: {problem}; run again later, what is finished is kept")
-                continue
-            if reply.status_code != 200:
-                raise EngineRefused(f"{url}: {_refusal(reply)}")
-            try:
-                return read(reply)
-            except ValueError:
-                problem = "answered with something that is not JSON"
-        raise EngineError(f"{url}: {problem}, {self._attempts} times; run again later, what is finished is kept")
+        try:
+            return send()
+        except APIConnectionError as error:
+            cause = error.__cause__ or error
+            detail = " ".join(str(cause).split()).replace(self._key, "<key>")
+            problem = f"cannot be reached ({type(cause).__name__}: {detail}), {self._attempts} times"
+            raise EngineError(f"{url}: {problem}; {_LATER}") from error
+        except APIStatusError as error:
+            if error.status_code in (408, 409, 429) or error.status_code >= 500:
+                asked = error.response.headers.get("retry-after")
+                wait = f" and asks to wait (Retry-After: {asked})" if asked else f", {self._attempts} times"
+                raise EngineError(f"{url}: answered {error.status_code}{wait}; {_LATER}") from error
+            raise EngineRefused(f"{url}: {_refusal(error)}") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise EngineError(f"{url}: answered with something that is not JSON; {_LATER}") from error
 
 
 def _check_url(base_url: str) -> None:
-    """Refuse what can never be asked, before it is asked again and again."""
+    """Refuse a URL that no request can be sent to."""
     try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
-        raise EngineError(f"{base_url}: the engine's base URL cannot be read: {error}") from error
-    if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 1) < 65536:
+        url = urlsplit(base_url)
+        complete = url.scheme in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:  # a port that is no number, or too large
+        complete = False
+    if not complete:
         raise EngineError(f"{base_url}: the engine's base URL must be http://host:port/v1 or https://host/v1")
 
 
-def _retry_after(reply: httpx.Response, wait: float) -> float:
-    """Seconds that the engine asks to be left alone, as a number or as a date; `wait` where it does not say."""
-    asked = reply.headers.get("retry-after", "")
-    if asked.replace(".", "", 1).isdigit():
-        return float(asked)
-    try:
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
-    except ValueError:
-        return wait
-
-
-def _refusal(reply: httpx.Response) -> str:
+def _refusal(error: APIStatusError) -> str:
     """One line for a request that will never be served."""
-    if reply.status_code in (401, 403):
-        return f"refused the key ({reply.status_code}); set {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]}"
-    try:
-        body = reply.json()
-        found = body.get("error", body) if isinstance(body, dict) else body
-        said = str(found.get("message", found) if isinstance(found, dict) else found)
-    except ValueError:
-        said = reply.text
-    hint = "; does the base URL end in /v1, and does the engine serve this model?" if reply.status_code == 404 else ""
-    return f"refused the request ({reply.status_code}): {' '.join(said.split())[:200]}{hint}"
+    status = error.status_code
+    if status in (401, 403):
+        return f"refused the key ({status}); set {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]}"
+    found = error.body.get("message", error.body) if isinstance(error.body, dict) else error.body
+    hint = "; does the base URL end in /v1, and does the engine serve this model?" if status == 404 else ""
+    return f"refused the request ({status}): {' '.join(str(found or '').split())[:200]}{hint}"

@@ -76,7 +76,9 @@ def tolerance_of(dtype: torch.dtype) -> Tolerance:
     return Tolerance(2e-3, 5e-4, 1e-4) if dtype == torch.float32 else Tolerance(0.25, 0.15, 0.15)
 
 
-def probe(model: Any, *, want_packed: bool = True, tree: str = TREE, longest: int | None = None) -> Probe:
+def probe(
+    model: Any, *, want_packed: bool = True, tree: str = TREE, longest: int | None = None, gradients: bool = True
+) -> Probe:
     """Score random groups packed and in separate rows, and compare the head with the model's own logits.
 
     Leaves the model with the scoring forward installed and, if `packed`, tree attention selected; the name of its own
@@ -87,6 +89,7 @@ def probe(model: Any, *, want_packed: bool = True, tree: str = TREE, longest: in
         want_packed: False skips the tree and uses padded rows.
         tree: the member of `TREES` for packed rows.
         longest: tokens of the longest sequence that will be scored, if known.
+        gradients: compare gradients too; False for a model that is not trained.
 
     Raises:
         ModelError: the model's scores of a row depend on other rows in any arrangement.
@@ -106,7 +109,7 @@ def probe(model: Any, *, want_packed: bool = True, tree: str = TREE, longest: in
         return logps
 
     with probing(model):
-        trial = Trial(model, longest)
+        trial = Trial(model, longest, gradients=gradients)
         trial.measure(stock)
         head = trial.settle(score, lambda one: install(model, one), [head, replace(head, stock=True)])
         reason = trial.try_tree(score, tree) if want_packed else "attention: padded was asked for"
@@ -136,14 +139,16 @@ class Trial:
     Args:
         model: with its scoring forward.
         longest: tokens of the longest sequence that will be scored, if known.
+        gradients: whether padded and packed rows are compared by gradients too.
 
     Attributes:
         groups: the sequences.
         difference: the largest difference between packed and separate rows; inf if packed rows could not run.
     """
 
-    def __init__(self, model: Any, longest: int | None) -> None:
+    def __init__(self, model: Any, longest: int | None, *, gradients: bool = True) -> None:
         self._model = model
+        self._gradients = gradients
         self._longest = longest
         self._device = next(model.parameters()).device
         self._tolerance = tolerance_of(next(model.parameters()).dtype)
@@ -192,7 +197,8 @@ class Trial:
             for choice in choices:
                 use(choice)
                 try:
-                    values, gradient = _with_gradient(self._model, self.groups.padded(self._device), score)
+                    padded = self.groups.padded(self._device)
+                    values, gradient = _with_gradient(self._model, padded, score, backward=self._gradients)
                 except AttributeError:  # this architecture's decoder has another name
                     continue
                 # In half precision these differences are rounding; only packed rows are held to the relative limit.
@@ -226,7 +232,8 @@ class Trial:
         # Generation uses the stock attention, by the name that this model came with.
         model.stock_attention = model.config._attn_implementation
         calls = 0
-        backward = tree != FLEX or self._device.type != "cpu"  # FlexAttention has no backward on a CPU
+        # FlexAttention has no backward on a CPU.
+        backward = self._gradients and (tree != FLEX or self._device.type != "cpu")
         try:
             model.set_attn_implementation(tree)
             with _counting(tree) as counter:

@@ -1,7 +1,7 @@
 """A reward model: the language model with a scalar head, read at the last trained token of each completion.
 
-It is transformers' own sequence-classification model of the architecture, so what is saved loads there and scores
-there. Here its forward also scores packed rows, through the same tree attention as everything else.
+It is transformers' own sequence-classification model of the architecture, so a saved one works there as it is. Here its
+forward also scores packed rows, with tree attention.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from palate.text.batch import Batch, Layout
 
 
 class Rewards(NamedTuple):
-    """r of each completion: float32 [C], in the order of `Batch.group_of`; and what `TokenLogps` has of routers."""
+    """Rewards of completions, float32 [C], in the order of `Batch.group_of`; router logits as in `TokenLogps`."""
 
     rewards: torch.Tensor
     router_logits: tuple[torch.Tensor, ...] | None = None
 
 
 def end_index(batch: Batch) -> torch.Tensor:
-    """Where each completion's last trained token stands in the flattened input_ids: int64 [C]."""
-    places: list[int] = []
+    """The index of each completion's last trained token in the flattened input_ids, int64 [C]."""
+    ends: list[int] = []
     if batch.layout is not None:
         for group, span in zip(batch.groups, batch.layout.spans, strict=True):
             start = span.start + span.prompt
             for completion in group.completions:
-                places.append(start + int(np.flatnonzero(completion.trained)[-1]))
+                ends.append(start + int(np.flatnonzero(completion.trained)[-1]))
                 start += len(completion.ids)
     else:
         width = batch.input_ids.shape[1]
         rows = ((group, completion) for group in batch.groups for completion in group.completions)
         for row, (group, completion) in enumerate(rows):
             last = len(group.prompt_ids) + int(np.flatnonzero(completion.trained)[-1])
-            places.append(row * width + last)
-    return torch.tensor(places, device=batch.input_ids.device)
+            ends.append(row * width + last)
+    return torch.tensor(ends, device=batch.input_ids.device)
 
 
 def install_rewards(model: Any) -> None:
     """Give a sequence-classification model the scoring forward. Calls without `end_index` reach the stock forward.
 
     Raises:
-        ModelError: the model reads its answer elsewhere than at the end of the text.
+        ModelError: the model has no linear score head on the last token.
     """
     if not isinstance(getattr(model, "score", None), nn.Linear):
         raise ModelError(f"{type(model).__name__} has no linear score head on the last token; take a causal model")
@@ -65,7 +65,9 @@ def install_rewards(model: Any) -> None:
     model.forward = types.MethodType(_reward_forward, model)
 
 
-def probe_rewards(model: Any, *, want_packed: bool = True, tree: str = TREE, longest: int | None = None) -> Probe:
+def probe_rewards(
+    model: Any, *, want_packed: bool = True, tree: str = TREE, longest: int | None = None, gradients: bool = True
+) -> Probe:
     """As `probe.probe`, for the states that rewards are read from; leaves the scoring forward installed."""
     install_rewards(model)
     scale = 1.0
@@ -81,7 +83,7 @@ def probe_rewards(model: Any, *, want_packed: bool = True, tree: str = TREE, lon
         return _states(model, batch) / scale
 
     with probing(model):
-        trial = Trial(model, longest)
+        trial = Trial(model, longest, gradients=gradients)
         with torch.no_grad():
             # The scale of hidden states differs from model to model, unlike that of log-probabilities.
             scale = float(
@@ -96,8 +98,8 @@ def probe_rewards(model: Any, *, want_packed: bool = True, tree: str = TREE, lon
 def give_pad_token(model: Any, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
     """Let model and tokenizer pad with a token that ends no answer.
 
-    transformers reads the score at the last token that is not padding. Where padding is the end-of-turn token, as in
-    many chat models, that would be the place before the one that was trained.
+    transformers reads the score at the last token that is not padding. If the padding token is the end-of-turn token,
+    as in many chat models, that would be the token before the trained one.
 
     Args:
         ends: the tokens that may end an answer.
@@ -127,8 +129,8 @@ def _reward_forward(
     routers: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Rewards at `end_index`, or the stock forward where there is none."""
-    del target_index, target_ids, return_dict  # what a language model's forward, and PEFT's, is given
+    """Rewards at `end_index`, or the stock forward without it."""
+    del target_index, target_ids, return_dict  # arguments of a language model's forward, and of PEFT's
     inputs: dict[str, Any] = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": attention_mask}
     if end_index is None:
         return self.stock_forward(**inputs, labels=labels, **kwargs)
@@ -142,13 +144,13 @@ def _reward_forward(
             hidden, routed = output.last_hidden_state.flatten(0, 1)[end_index], tuple(output.router_logits)
         else:
             hidden = _states_at(self, {**inputs, **given}, end_index)
-    # One number an answer: it costs nothing in float32, and rewards of close answers would be equal in bf16.
+    # In float32: the head is cheap, and in bf16 the rewards of similar answers would be equal.
     with torch.autocast(hidden.device.type, enabled=False):
         return Rewards(self.score(hidden.float()).squeeze(-1), routed)
 
 
 def _states_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
-    """Hidden states [C, H] at places [C] of the flattened batch."""
+    """Hidden states [C, H] at the index [C] of the flattened batch."""
     base = model.base_model
     return forward_by_length(model, lambda **given: base(**given, use_cache=False).last_hidden_state, inputs).flatten(
         0, 1

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from palate.artifacts import read_json
 from palate.config.stages.model import adapter_names, split_adapters
 from palate.data.formats.rows import read_tools
-from palate.errors import ModelError
-from palate.models.load import load_model, load_tokenizer, resolve_name
+from palate.data.scores import rule_score
+from palate.errors import ConfigError, ModelError
+from palate.models.cpu.allocator import keep_freed_memory
+from palate.models.load import load_frozen, load_tokenizer, resolve_name
 from palate.models.precision import FP32, Precision, default_device
-from palate.models.reward.head import give_pad_token
-from palate.models.rotary import forget_lengths, length_rule
-from palate.models.tuning.trainable import merge_adapter
+from palate.models.probe.limits import check_sequences, rows_of
+from palate.models.reward.head import end_index, probe_rewards
 from palate.models.tuning.vocabulary import add_tokens_of
-from palate.models.upstream import quiet
-from palate.records import Demonstration, Dropped, Message, Messages
-from palate.text.encode import encode_record
+from palate.records import Demonstration, Dropped, Message, Messages, RewardFunction
+from palate.text.batch import Batch, score_completions
+from palate.text.encode import EncodedCompletion, EncodedGroup, encode_record
 from palate.text.template import Template, load_template
-
-_BATCH = 16
 
 
 class RewardModel:
@@ -33,8 +32,12 @@ class RewardModel:
 
     Args:
         folder: with config.json (or adapter_config.json, whose base is loaded too), safetensors and a tokenizer.
-        template: chat template by name; the tokenizer's own where absent.
+        template: makes the chat template of the tokenizer; the tokenizer's own by default.
         cutoff_len: longest prompt + answer in tokens; a longer one loses the beginning of its prompt.
+        origin: `revision` and `trust_remote_code`, as for `models.load.load_model`.
+
+    Attributes:
+        template: its chat template and tokenizer.
 
     Raises:
         ModelError: the folder holds no reward model.
@@ -46,91 +49,103 @@ class RewardModel:
         *,
         device: torch.device | None = None,
         precision: Precision = FP32,
-        template: str | None = None,
+        template: Callable[[PreTrainedTokenizerBase], Template] = load_template,
         cutoff_len: int = 4096,
+        **origin: Any,
     ) -> None:
-        self.name = str(folder)
+        self._name = str(folder)
         self._device = device or default_device()
         self._precision = precision
         self._cutoff_len = cutoff_len
+        keep_freed_memory()
         base = _base_of(folder)
-        tokenizer = load_tokenizer(base or str(folder))
+        adapters = () if base is None else (*_merged_before(Path(folder)), self._name)
         if base is None:
-            model = _load(str(folder))
-        else:
-            adapters = (*_merged_before(Path(folder)), str(folder))
-            add_tokens_of(tokenizer, adapters)
-            model = _load_adapted(adapters, base)
-        self._model = model.to(self._device).eval().requires_grad_(False)
-        self._rule = length_rule(self._model.config)
-        self._template: Template = load_template(tokenizer, template)
-        if base is not None:  # whose own padding may end an answer
-            give_pad_token(model, tokenizer, self._template.stop_ids)
+            _check(self._name, **origin)
+        tokenizer = load_tokenizer(base or self._name, **origin)
+        add_tokens_of(tokenizer, adapters)
+        loaded = load_frozen(
+            base or self._name,
+            precision,
+            self._device,
+            adapters=adapters,
+            head="reward",
+            probe_of=probe_rewards,
+            **origin,
+        )
+        self._model, self._packed = loaded.model, loaded.probe.packed
+        self.template = template(tokenizer)
 
     def __call__(
         self, prompts: Sequence[Messages], completions: Sequence[str], tools: Sequence[Any] | None = None
     ) -> list[float]:
         offered = tools or [None] * len(prompts)
-        rows = [self._ids(*asked) for asked in zip(prompts, completions, map(read_tools, offered), strict=True)]
-        order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
-        scores = [0.0] * len(rows)
+        asked = zip(prompts, completions, map(read_tools, offered), strict=True)
+        return [reward for [reward] in self.score([self._group(*one) for one in asked])]
+
+    def score(
+        self, groups: Sequence[EncodedGroup], advance: Callable[[int], None] = lambda _: None
+    ) -> list[list[float]]:
+        """Per group the rewards of its completions, in the order of the groups.
+
+        Args:
+            advance: called with the number of groups of each batch.
+        """
+        check_sequences(self._model, rows_of(groups))
+
+        def rewards(batch: Batch) -> list[float]:
+            found: list[float] = self._model(**batch.model_inputs(), end_index=end_index(batch)).rewards.tolist()
+            return found
+
         with torch.no_grad(), self._precision.context(self._device):
-            for places in self._batches([len(row) for row in rows], order):
-                for place, score in zip(places, self._forward([rows[place] for place in places])):
-                    scores[place] = score
-        return scores
+            return score_completions(groups, rewards, packed=self._packed, device=self._device, advance=advance)
 
-    def _batches(self, lengths: Sequence[int], order: Sequence[int]) -> list[list[int]]:
-        """Rows that may share a batch: for most models any, else those whose rotary positions are the same."""
-        batches: list[list[int]] = []
-        angles = [0 if self._rule is None else self._rule.angles(length) for length in lengths]
-        for place in order:
-            last = batches[-1] if batches else []
-            if last and angles[last[0]] == angles[place] and len(last) < _BATCH:
-                last.append(place)
-            else:
-                batches.append([place])
-        return batches
-
-    def _ids(self, prompt: Messages, completion: str, tools: str | None) -> np.ndarray:
-        """The conversation up to the end of the answer's turn, where the score is read."""
+    def _group(self, prompt: Messages, completion: str, tools: str | None) -> EncodedGroup:
+        """The conversation up to the end of the answer's turn, where the reward is read."""
         answered = (Message("assistant", completion),)
-        record = Demonstration(id=self.name, prompt=prompt, completion=answered, tools=tools)
-        group = encode_record(record, self._template)
+        record = Demonstration(id=self._name, prompt=prompt, completion=answered, tools=tools)
+        group = encode_record(record, self.template)
         if isinstance(group, Dropped):
-            raise ModelError(f"{self.name}: an answer cannot be scored: {group.reason} ({group.detail})")
+            raise ModelError(f"{self._name}: an answer cannot be scored: {group.reason} ({group.detail})")
         answer = group.completions[0]
         end = int(np.flatnonzero(answer.trained)[-1]) + 1
-        return np.concatenate([group.prompt_ids, answer.ids[:end]])[-self._cutoff_len :]
-
-    def _forward(self, rows: Sequence[np.ndarray]) -> list[float]:
-        width = max(map(len, rows))
-        pad = self._model.config.pad_token_id
-        ids = torch.full((len(rows), width), pad, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = torch.from_numpy(row.astype(np.int64))
-            mask[place, : len(row)] = 1
-        if self._rule is not None:
-            forget_lengths(self._model)
-        logits = self._model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device)).logits
-        return [float(value) for value in logits[:, 0].float().tolist()]
+        start = max(0, end - self._cutoff_len)
+        cut = max(0, len(group.prompt_ids) + end - self._cutoff_len)
+        completion_ids = EncodedCompletion(answer.ids[start:end], answer.trained[start:end])
+        return EncodedGroup(group.id, group.prompt_ids[cut:], (completion_ids,))
 
 
-def _load(folder: str) -> Any:
-    place = resolve_name(folder)
+def load_reward(spec: str, key: str, *, precision: Precision = FP32) -> RewardFunction:
+    """The reward that a text names.
+
+    Args:
+        spec: `module:function`, `file.py:function`, `lexicon:…`, `length:…`, or a reward model's folder.
+        key: the config key or option, for messages.
+        precision: of a reward model's passes.
+
+    Raises:
+        ConfigError: it is none of these.
+        ModelError: a folder holds no reward model.
+    """
+    if Path(spec).is_dir():
+        return RewardModel(spec, precision=precision)
+    score = rule_score(spec, key)
+    if score is None:
+        raise ConfigError(
+            f"{key}: {spec} is not a rule, a function or a folder; write length:shorter, lexicon:FILE, "
+            "module:function, file.py:function or a reward model's folder"
+        )
+    return score
+
+
+def _check(folder: str, **origin: Any) -> None:
+    """Refuse a model that has more than one output, or none for a whole answer."""
     try:
-        config = AutoConfig.from_pretrained(place)
-        # `classifier` heads of encoder families would read another place than the end of the answer.
-        if not any("SequenceClassification" in name for name in config.architectures or ()) or config.num_labels != 1:
-            raise ModelError(f"{folder}: not a reward model (one output for a whole answer); train one with stage: rm")
-        with quiet():
-            model = AutoModelForSequenceClassification.from_pretrained(place, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        config = AutoConfig.from_pretrained(resolve_name(folder), **origin)
+    except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{folder}: the reward model could not be loaded: {str(error).splitlines()[0]}") from error
-    if model.config.pad_token_id is None:
-        raise ModelError(f"{folder}: config.json has no pad_token_id, so the end of an answer cannot be found")
-    return model
+    if not any("SequenceClassification" in name for name in config.architectures or ()) or config.num_labels != 1:
+        raise ModelError(f"{folder}: not a reward model (one output for a whole answer); train one with stage: rm")
 
 
 def _base_of(folder: str | Path) -> str | None:
@@ -152,10 +167,3 @@ def _merged_before(folder: Path) -> tuple[str, ...]:
             adapters = adapter_names(config.get("adapter_name_or_path"))
             return split_adapters(adapters, "lora", create_new_adapter=bool(config.get("create_new_adapter")))[0]
     return ()
-
-
-def _load_adapted(adapters: Sequence[str], base: str) -> Any:
-    model: Any = load_model(base, device=torch.device("cpu"), head="reward")
-    for adapter in adapters:
-        model = merge_adapter(model, adapter, task="SEQ_CLS")
-    return model

@@ -22,12 +22,12 @@ def model_card(session: Session, metrics: dict[str, float]) -> str:
         "base_model": config.model_name_or_path,
         "library_name": "peft" if config.finetuning_type == "lora" else "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["palate", config.stage, session.method.name],
+        "tags": ["palate", config.stage, session.method.traits.name],
     }
     reference = session.reference
     merged = config.merged_adapters if config.finetuning_type == "lora" else ()
     rows = [
-        ("stage", f"{config.stage}, objective {session.method.name}"),
+        ("stage", f"{config.stage}, objective {session.method.traits.name}"),
         ("trained", f"{session.policy.trainable:,} of {session.policy.total:,} parameters ({config.finetuning_type})"),
         ("starting weights", f"`{session.policy.identity}`"),
         *([("adapters merged before this one", ", ".join(merged))] if merged else []),

@@ -45,9 +45,8 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
             with _unsealed(self._checkpoint_folder(), main=self.args.should_save) as folder:
                 self.accelerator.wait_for_everyone()  # before another rank writes its part into the folder
                 super()._save_checkpoint(model, trial)
-                state = self.method.state()
-                if state and self.args.should_save:
-                    write_json(folder / _METHOD_STATE, state)
+                if self.method.state and self.args.should_save:
+                    write_json(folder / _METHOD_STATE, dict(self.method.state))
                 if self.rollouts is not None:
                     self.rollouts.save(folder, self.args.process_index, main=self.args.should_save)
         finally:
@@ -88,7 +87,7 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
         folder = Path(checkpoint)
         follow_schedule(self.optimizer, self.lr_scheduler)
         if (folder / _METHOD_STATE).exists():
-            self.method.restore(read_json(folder / _METHOD_STATE))
+            self.method.state = read_json(folder / _METHOD_STATE)
         if self.rollouts is not None:
             self.rollouts.restore(folder, self.args.process_index)
 

@@ -101,7 +101,7 @@ class HealthCheck(TrainerCallback):  # type: ignore[misc]
         if not self._at_evaluations:
             return {}
         # A loss that compares the pairs of a step with each other is left out.
-        correlation = None if self._trainer.method.couples_batch else length_correlation(rows)
+        correlation = None if self._trainer.method.traits.couples_batch else length_correlation(rows)
         return {
             **({} if correlation is None else {"health/length_correlation": correlation}),
             **({} if self._answers is None else self._answers.measure().to_log()),
@@ -239,7 +239,7 @@ def _answers(session: Session, limits: HealthFields, trainer: PalateTrainer) -> 
         session.log.info("health: answers are not sampled from a sharded model; only held-out pairs are checked")
         return None
     if session.reference is None:
-        session.log.info(f"health: {session.method.name} has no reference, so no KL is reported")
+        session.log.info(f"health: {session.method.traits.name} has no reference, so no KL is reported")
     if not trainer.is_world_process_zero():
         return None
     return AnswerEvaluation(
@@ -261,8 +261,8 @@ def loss_at_start(trainer: PalateTrainer) -> float | None:
 
     Every rank calls it at the same time.
     """
-    method = trainer.method
-    known = [(method.loss_at_start(group), method.weight(group)) for group in trainer.step_groups]
+    traits = trainer.method.traits
+    known = [(traits.start_loss(len(group.completions)), traits.weight(group)) for group in trainer.step_groups]
     total = sum(weight * (loss or 0.0) for loss, weight in known)
     unknown = float(sum(loss is None for loss, _ in known))
     sums = torch.tensor([total, sum(weight for _, weight in known), unknown], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The methods, in one explicit table: a stage of the config and how its method is built."""
+"""The methods, in one table: the config class of a stage and the method that it makes."""
 
 from __future__ import annotations
 
@@ -20,46 +20,18 @@ from palate.training.methods.sft import Sft
 __all__ = ["METHODS", "LossOutput", "Method", "build_method"]
 
 
-def _dpo(config: RunConfig) -> Method[Any]:
-    assert isinstance(config, DpoConfig)
-    first, *others = config.objectives
-    if first.row.family == "ranked":
-        return Ranked(first.row.name, first.options)
-    if "dimension_weights" in first.row.options:
-        return MultiObjective(first.row.name, first.options)
-    return Dpo(first.row.name, first.options, weight=first.weight, others=others)
+def _preference(config: DpoConfig) -> Method[Any]:
+    first = config.objectives[0].row
+    if first.family == "ranked":
+        return Ranked(config)
+    return MultiObjective(config) if "dimension_weights" in first.options else Dpo(config)
 
 
-def _kto(config: RunConfig) -> Method[Any]:
-    assert isinstance(config, KtoConfig)
-    return Kto(config.objectives[0].row.name, config.objective_options, cutoff_len=config.cutoff_len)
-
-
-def _ppo(config: RunConfig) -> Method[Any]:
-    assert isinstance(config, PpoConfig)
-    return Ppo(config)
-
-
-def _grpo(config: RunConfig) -> Method[Any]:
-    assert isinstance(config, GrpoConfig)
-    return Grpo(config)
-
-
-def _rm(config: RunConfig) -> Method[Any]:
-    assert isinstance(config, RmConfig)
-    return Rm(config.objectives[0].row.name, config.objective_options, margin_weight=config.margin_weight)
-
-
-def _sft(config: RunConfig) -> Method[Any]:
-    assert isinstance(config, SftConfig)
-    return Sft()
-
-
-METHODS: Mapping[str, Callable[[RunConfig], Method[Any]]] = MappingProxyType(
-    {"dpo": _dpo, "grpo": _grpo, "kto": _kto, "ppo": _ppo, "rm": _rm, "sft": _sft}
+METHODS: Mapping[type[RunConfig], Callable[[Any], Method[Any]]] = MappingProxyType(
+    {DpoConfig: _preference, GrpoConfig: Grpo, KtoConfig: Kto, PpoConfig: Ppo, RmConfig: Rm, SftConfig: Sft}
 )
 
 
 def build_method(config: RunConfig) -> Method[Any]:
     """The method of the config's stage."""
-    return METHODS[config.stage](config)
+    return METHODS[type(config)](config)

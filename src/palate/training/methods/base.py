@@ -1,16 +1,21 @@
-"""What a method is: which record it reads, how the model's output is read, and the loss of each group."""
+"""What a method is: the traits that the trainer asks for, and the loss of each group."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
+from torch import Tensor
 
-from palate.models.score import Logps, TokenLogps, per_completion
-from palate.records import AnyRecord, Dropped, Record
+from palate.models.reward.head import end_index
+from palate.models.score import Logps
+from palate.objectives import RunningMean
+from palate.records import Record
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 
@@ -19,33 +24,35 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class LossOutput:
-    """One loss per group, and what to log of each.
+    """One loss per group, and metrics.
 
     Attributes:
         loss: float32 [G], with gradient.
-        metrics: name → float32 [G], without gradient; logged as weighted means over the examples that have the value:
-            NaN stands for an example that has none.
+        metrics: name → float32 [G], without gradient; logged as weighted means over the groups that have the value:
+            NaN marks a group without one.
+        weights: name → float32 [G], for metrics that are not weighted as the loss is.
     """
 
-    loss: torch.Tensor
-    metrics: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    loss: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Rows(Protocol):
-    """What a loss may know of the groups that it is given: a `Batch` is one, and so is a whole coupled step."""
+    """The groups of a loss: those of a `Batch`, or of a whole coupled step."""
 
     @property
     def groups(self) -> Sequence[EncodedGroup]:
-        """The G groups, in order; of those of other ranks all but the tokens is there."""
+        """The G groups, in order. In a coupled step they carry no tokens."""
         ...
 
     @property
-    def completion_of(self) -> torch.Tensor:
+    def completion_of(self) -> Tensor:
         """int64 [M], which of the C completions each trained token belongs to."""
         ...
 
     @property
-    def group_of(self) -> torch.Tensor:
+    def group_of(self) -> Tensor:
         """int64 [C], which of the G groups each completion belongs to."""
         ...
 
@@ -55,96 +62,108 @@ class Rows(Protocol):
         ...
 
 
-class Method(ABC, Generic[S]):
-    """A way to learn from groups. The trainer knows no more of it than this; S is what it reads off a forward pass.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What the trainer needs to know of a method.
 
     Attributes:
         name: as logged.
-        record: the record type that it reads.
+        record: the record type that it trains on.
         needs_reference: whether `loss` gets reference log-probabilities.
-        couples_batch: whether its loss depends on statistics of the whole step, so that the step is scored first
-            (`training.coupled`).
-        start_loss: the loss when policy and reference are equal, where it is known and the same for every group.
-        head: what stands on top of the model: `lm`, a vocabulary, or `reward`, one number per completion.
+        couples_batch: whether a group's loss depends on the other groups of the step; the whole step is then scored
+            first (`training.coupled`).
+        head: on top of the model: the vocabulary, the vocabulary and a value per token, or one reward per completion.
+        counts_tokens: whether a group weighs as many times as it has trained tokens.
+        square_sums: whether the forward pass also returns log Σ_v π(v)² of each token.
+        start_loss: the loss of a group of K completions while policy equals reference; None where it is not known.
     """
 
     name: str
     record: type[Record]
     needs_reference: bool = False
     couples_batch: bool = False
-    start_loss: float | None = None
-    head: ClassVar[str] = "lm"
-
-    @abstractmethod
-    def read(self, output: Any, batch: Batch) -> S:
-        """The model's output on a batch as `loss` takes it."""
-
-    @abstractmethod
-    def loss(self, policy: S, reference: Logps | None, rows: Rows) -> LossOutput:
-        """The losses of a batch's groups, or of all groups of a step at once where `couples_batch`."""
-
-    def admit(self, record: AnyRecord) -> AnyRecord | Dropped:
-        """The record as it is trained on, or why it is not."""
-        return record
-
-    def arrange(self, groups: Sequence[EncodedGroup], *, seed: int) -> list[EncodedGroup]:
-        """All encoded groups of a split as they are trained on; raises DataError where there is nothing to learn."""
-        del seed
-        return list(groups)
-
-    def notices(self, groups: Sequence[EncodedGroup]) -> list[str]:
-        """Lines for a person about the training groups, before the start."""
-        del groups
-        return []
-
-    def sized(self, groups: Sequence[EncodedGroup]) -> list[EncodedGroup]:
-        """The groups as large as a step may meet them: what memory is planned for."""
-        return list(groups)
-
-    def loss_at_start(self, group: EncodedGroup) -> float | None:
-        """The loss of the group when policy and reference are equal; None where it depends on more than its shape."""
-        del group
-        return self.start_loss
+    head: Literal["lm", "value", "reward"] = "lm"
+    counts_tokens: bool = False
+    square_sums: bool = False
+    start_loss: Callable[[int], float | None] = lambda _: None
 
     def weight(self, group: EncodedGroup) -> float:
         """How much the group counts in the step's mean."""
-        return group.weight
+        if not self.counts_tokens:
+            return group.weight
+        return group.weight * sum(int(completion.trained.sum()) for completion in group.completions)
 
-    def weights(self, batch: Batch) -> torch.Tensor:
+    def weights(self, batch: Batch) -> Tensor:
         """`weight` of each group of a batch, float32 [G]."""
         return torch.tensor([self.weight(group) for group in batch.groups], device=batch.weights.device)
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """Further arguments of the policy's forward pass."""
-        del batch
-        return {}
-
-    def observe(self, policy: S, reference: Logps | None, rows: Rows) -> None:
-        """See a whole training step, of all ranks, before its loss is taken; called where `couples_batch`."""
-        del policy, reference, rows
-
-    def summarise(self, metrics: dict[str, float]) -> dict[str, float]:
-        """The means over examples, and what follows from them but is no mean itself."""
-        return metrics
-
-    def by_row(
-        self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor
-    ) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
-        """name → float [G], and the weights [G] by which `summarise` gives their means."""
-        del groups
-        return {"loss": output.loss, **output.metrics}, weights
-
-    def state(self) -> dict[str, float]:
-        """What must survive a resume; saved with every checkpoint."""
-        return {}
-
-    def restore(self, state: Mapping[str, float]) -> None:
-        """Go on from what `state` gave."""
-        del state
+        if self.head == "reward":
+            return {"end_index": end_index(batch)}
+        return {"square_sums": True} if self.square_sums else {}
 
 
-class LogpsMethod(Method[Logps]):
-    """A method on the log-probabilities of completions: nearly all of them."""
+class Arranged(NamedTuple):
+    """The groups of a split as they are trained on, and warnings about them for the user."""
 
-    def read(self, output: TokenLogps, batch: Batch) -> Logps:
-        return per_completion(output, batch)
+    groups: list[EncodedGroup]
+    notices: tuple[str, ...] = ()
+
+
+class Method(ABC, Generic[S]):
+    """A way to learn from groups, made from the config of its stage. S is `Logps`, or a reward model's rewards [C].
+
+    Attributes:
+        traits: what the trainer needs to know.
+        state: running statistics, saved with every checkpoint. Replaced, never changed in place.
+    """
+
+    traits: Traits
+    state: Mapping[str, float] = MappingProxyType({})
+
+    @abstractmethod
+    def loss(self, policy: S, reference: Logps | None, rows: Rows, *, training: bool = False) -> LossOutput:
+        """The losses of a batch's groups; with `couples_batch`, of all groups of a step.
+
+        Args:
+            training: running statistics take in these rows first.
+        """
+
+    def arrange(self, groups: Sequence[EncodedGroup], *, seed: int) -> Arranged:
+        """Prepare the encoded groups of a split; raises DataError where they cannot be learned from."""
+        del seed
+        return Arranged(list(groups))
+
+
+def detached(metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The metrics without their gradient."""
+    return {name: value.detach() for name, value in metrics.items()}
+
+
+def with_rewards(state: Mapping[str, float], rewards: Tensor) -> dict[str, float]:
+    """A method's state with `rewards` [m] added to the mean of all rewards so far: BCO's reward shift."""
+    before = RunningMean(int(state.get("rewards_seen", 0)), state.get("reward_mean", 0.0))
+    after = before.updated(rewards)
+    return {"rewards_seen": after.count, "reward_mean": after.mean} if after.count else {}
+
+
+def summarise(means: Mapping[str, float]) -> dict[str, float]:
+    """Metrics as they are logged, from their means over groups.
+
+    Where no group has a margin of its own (KTO), it is the difference of the two means. Shares of missing rewards are
+    logged only where rewards are missing; where all are, the reward is NaN.
+    """
+    logged = {
+        name: value
+        for name, value in means.items()
+        if value > 1e-6 or not (name == "unrewarded" or name.startswith("abstained/"))
+    }
+    for name, value in means.items():
+        if value == 1.0 and name == "unrewarded":
+            logged["reward"] = math.nan
+        elif value == 1.0 and name.startswith("abstained/"):
+            logged[f"rewards/{name.removeprefix('abstained/')}"] = math.nan
+    if "rewards/chosen" in logged and "rewards/rejected" in logged and "rewards/margins" not in logged:
+        logged["rewards/margins"] = logged["rewards/chosen"] - logged["rewards/rejected"]
+    return logged

@@ -9,42 +9,39 @@ import torch
 from torch import Tensor
 
 from palate.config.run import GrpoConfig
-from palate.models.score import Logps, TokenLogps, per_completion
-from palate.objectives.policy_gradient import clipped_policy_loss, grpo_advantages, kl_k3, rloo_advantages
-from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
-from palate.training.methods.base import LossOutput, Rows
+from palate.models.score import Logps
+from palate.objectives.kl import k3
+from palate.objectives.policy_gradient import clipped_policy_loss, grpo_advantages, rloo_advantages
+from palate.records import Record
+from palate.training.methods.base import LossOutput, Rows, Traits
 from palate.training.methods.online import (
     OnlineMethod,
     Sampled,
     Total,
     global_mean,
     mean_by_group,
+    sampled_metrics,
     tokens_of,
 )
 
 
-class Grpo(OnlineMethod[Logps]):
+class Grpo(OnlineMethod):
     """Clipped policy loss with one advantage for all tokens of an answer, averaged as `grpo_loss` says.
 
     The KL to the reference is a penalty on every token (grpo, the k3 estimate) or part of the reward (rloo).
     """
 
     def __init__(self, config: GrpoConfig) -> None:
-        self.name = config.advantage_estimator
+        self.traits = Traits(
+            name=config.advantage_estimator,
+            record=Record,
+            needs_reference=True,
+            counts_tokens=config.grpo_loss == "dapo",
+        )
         self.generations = config.num_generations
         self.updates = config.num_iterations
-        self.longest = config.max_new_tokens
         self._config = config
         self._high = config.cliprange if config.cliprange_high is None else config.cliprange_high
-
-    def weight(self, group: EncodedGroup) -> float:
-        if self._config.grpo_loss == "dapo":
-            return group.weight * sum(int(completion.trained.sum()) for completion in group.completions)
-        return group.weight
-
-    def read(self, output: TokenLogps, batch: Batch) -> Logps:
-        return per_completion(output, batch)
 
     def prepare(self, sampled: Sampled, total: Total, *, training: bool) -> Mapping[str, Tensor]:
         del training
@@ -58,8 +55,8 @@ class Grpo(OnlineMethod[Logps]):
 
     def _advantages(self, scores: Tensor, sampled: Sampled, total: Total) -> Tensor:
         """Scores and advantages [groups, K]; the deviation of a whole batch is that of all ranks."""
-        if self.name == "rloo":
-            # The KL by itself: beside a reward of 1e6 its digits would be lost.
+        if self._config.advantage_estimator == "rloo":
+            # The KL by itself: added to a reward of 1e6 it would lose its digits.
             kl = torch.where(sampled.rewarded, sampled.kl, math.nan).view_as(scores)
             return rloo_advantages(scores) - self._config.kl_coef * rloo_advantages(kl)
         scale = self._config.scale_rewards
@@ -71,23 +68,24 @@ class Grpo(OnlineMethod[Logps]):
         deviation = (variance * n / max(n - 1, 1)).sqrt()
         return grpo_advantages(scores, scale="none") / (deviation + 1e-4)
 
-    def loss(self, policy: Logps, reference: Logps | None, rows: Rows) -> LossOutput:
-        del reference  # its log-probabilities were kept with the answers
+    def loss(self, policy: Logps, reference: Logps | None, rows: Rows, *, training: bool = False) -> LossOutput:
+        del reference, training  # the reference's log-probabilities were kept with the answers
         config, logps = self._config, policy.token_logps
         given = {name: tokens_of(rows.groups, name, logps.device) for name in ("old_logps", "ref_logps", "advantages")}
-        # The first step on new answers starts from the very policy that sampled them: its ratio is 1.
+        # The first step on new answers starts from the policy that sampled them: its ratio is 1.
         old = given["old_logps"] if self.updates > 1 else logps.detach()
         tokens = clipped_policy_loss(logps, old, given["advantages"], clip_low=config.cliprange, clip_high=self._high)
-        if self.name == "grpo" and config.kl_coef:
-            tokens = tokens + config.kl_coef * kl_k3(logps, given["ref_logps"])
+        if config.advantage_estimator == "grpo" and config.kl_coef:
+            tokens = tokens + config.kl_coef * k3(logps - given["ref_logps"])
         with torch.no_grad():
             ratio = (logps - old).exp()
             clipped = (ratio > 1 + self._high) | (ratio < 1 - config.cliprange)
-            metrics = {
+            of_tokens = {
                 "clip_fraction": mean_by_group(clipped.float(), rows),
                 "entropy": mean_by_group(-logps, rows),
             }
-        return LossOutput(self._reduced(tokens, rows), {**metrics, **self.seen(rows.groups, logps.device)})
+        of_answers, weights = sampled_metrics(rows.groups, logps.device)
+        return LossOutput(self._reduced(tokens, rows), {**of_tokens, **of_answers}, weights)
 
     def _reduced(self, tokens: Tensor, rows: Rows) -> Tensor:
         """Token losses [M] as one loss of each group [G]."""

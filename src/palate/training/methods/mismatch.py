@@ -14,9 +14,9 @@ from palate.text.encode import EncodedCompletion, EncodedGroup
 def permutation(groups: Sequence[EncodedGroup], *, seed: int) -> list[int]:
     """For each group the index of the group whose completion it gets: never itself, and each is used once.
 
-    Nor is it a group of the same prompt, unless more than half of all groups have that prompt. The groups are put in an
-    order that depends on the seed and on what they are, prompt by prompt, and then each takes the answer of the one
-    that stands as many places further on as the most frequent prompt has groups.
+    It has another prompt, unless more than half of all groups share one. The groups are ordered prompt by prompt, by
+    hashes of the seed and their content; each takes the answer of the group n places further on, where n is the number
+    of groups of the most frequent prompt.
 
     Raises:
         DataError: there is only one group.
@@ -37,15 +37,15 @@ def permutation(groups: Sequence[EncodedGroup], *, seed: int) -> list[int]:
     largest = max(map(len, by_prompt.values()))
     shift = largest if 2 * largest <= len(order) else 1
     partner = [0] * len(order)
-    for place, index in enumerate(order):
-        partner[index] = order[(place + shift) % len(order)]
+    for position, index in enumerate(order):
+        partner[index] = order[(position + shift) % len(order)]
     return partner
 
 
 def mismatched(groups: Sequence[EncodedGroup], *, seed: int, cutoff_len: int | None = None) -> list[EncodedGroup]:
-    """Groups of K = 1 with a second completion, another row's, cut at its end where it does not fit.
+    """Groups of K = 1 with another row's completion as their second one, truncated at its end to fit.
 
-    It is never trained on, only scored, so that its end does not matter.
+    The second completion is only scored, never trained on.
     """
     if not groups:
         return []
@@ -60,7 +60,7 @@ def _fitting(group: EncodedGroup, completion: EncodedCompletion, cutoff_len: int
     room = len(completion.ids) if cutoff_len is None else cutoff_len - len(group.prompt_ids)
     if len(completion.ids) <= room:
         return completion
-    # Up to its first trained token it is never cut: a completion without one has no log-probability.
+    # Its first trained token is always kept: a completion without one has no log-probability.
     room = max(room, int(completion.trained.argmax()) + 1)
     return EncodedCompletion(completion.ids[:room], completion.trained[:room])
 

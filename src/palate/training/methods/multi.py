@@ -5,50 +5,34 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
+from torch import Tensor
 
+from palate.config.run import DpoConfig
 from palate.errors import DataError
 from palate.models.score import Logps
 from palate.objectives import PairLogps
 from palate.records import AnyRecord, Dropped, PreferencePair
 from palate.text.encode import EncodedGroup
-from palate.training.methods.base import Rows
+from palate.training.methods.base import Arranged, Rows
 from palate.training.methods.dpo import Dpo, pair_logps
 
 
 class MultiObjective(Dpo):
-    """`multi_soft` and `multi_margin`: the loss reads each row's `dimensions`, and accuracy is told for each of them.
+    """`multi_soft` and `multi_margin`: the loss reads each row's `dimensions`, and accuracy is logged for each of them.
 
-    A dimension that a row lacks: the soft label gives its weight to those that the row has (a row with none keeps its
-    own order), the margin form counts no difference. The margin form is ordered by one dimension: a pair that this
-    dimension orders the other way is swapped, one that it ties or lacks is left out.
+    The soft label gives the weight of a missing dimension to those that the row has (a row with none keeps its own
+    order); the margin form counts no difference in it. The margin form reads pairs that are `ordered_by` one dimension.
     """
 
-    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
-        super().__init__(name, options)
-        self._weights_of: Mapping[str, float] = options["dimension_weights"]
-        self._dimensions = tuple(self._weights_of)
-        self._by: str | None = options.get("dimension")
+    def __init__(self, config: DpoConfig) -> None:
+        super().__init__(config)
+        self._weights_of: Mapping[str, float] = config.objectives[0].options["dimension_weights"]
 
-    def admit(self, record: AnyRecord) -> AnyRecord | Dropped:
-        if self._by is None or not isinstance(record, PreferencePair):
-            return record
-        scores = (record.dimensions or {}).get(self._by)
-        if scores is None:
-            return Dropped(record.id, "no_dimension", f"has no scores for {self._by}, which orders the pairs")
-        if scores[0] == scores[1]:
-            return Dropped(record.id, "tied_dimension", f"both answers have {scores[0]:g} in {self._by}")
-        if scores[0] > scores[1]:
-            return record
-        turned = {name: (high, low) for name, (low, high) in (record.dimensions or {}).items()}
-        margin = None if record.margin is None else -record.margin
-        return replace(record, chosen=record.rejected, rejected=record.chosen, dimensions=turned, margin=margin)
-
-    def arrange(self, groups: Sequence[EncodedGroup], *, seed: int) -> list[EncodedGroup]:
+    def arrange(self, groups: Sequence[EncodedGroup], *, seed: int) -> Arranged:
         """Every dimension that has a weight must be scored somewhere."""
-        found = {name for group in groups for name in group.extra.get("dimensions", {})}
+        found = {name for group in groups for name in group.dimensions or ()}
         for name, weight in self._weights_of.items():
             if groups and weight and name not in found:
                 near = difflib.get_close_matches(name, sorted(found), n=1)
@@ -61,19 +45,34 @@ class MultiObjective(Dpo):
 
     def pairs(self, policy: Logps, reference: Logps | None, rows: Rows) -> PairLogps:
         missing = (torch.nan, torch.nan)
-        scores = [
-            [group.extra.get("dimensions", {}).get(name, missing) for name in self._dimensions] for group in rows.groups
-        ]
-        table = policy.sums.new_tensor(scores).view(-1, len(self._dimensions), 2)
+        scores = [[(group.dimensions or {}).get(name, missing) for name in self._weights_of] for group in rows.groups]
+        table = policy.sums.new_tensor(scores).view(-1, len(self._weights_of), 2)
         return replace(pair_logps(policy, reference), chosen_scores=table[..., 0], rejected_scores=table[..., 1])
 
-    def metrics(self, pairs: PairLogps, rows: Rows) -> dict[str, torch.Tensor]:
-        """Beside a pair's own: for each dimension, whether the rewards order the pair as the dimension does."""
-        metrics = super().metrics(pairs, rows)
+    def metrics(self, pairs: PairLogps) -> dict[str, Tensor]:
+        """Those of a pair, and for each dimension whether the rewards order the pair as the dimension does."""
+        metrics = super().metrics(pairs)
         assert pairs.chosen_scores is not None
         assert pairs.rejected_scores is not None
-        for number, name in enumerate(self._dimensions):
+        for number, name in enumerate(self._weights_of):
             order = (pairs.chosen_scores - pairs.rejected_scores)[:, number].sign()
             agrees = 0.5 * (1.0 + order * metrics["rewards/margins"].sign())
             metrics[f"rewards/accuracies/{name}"] = torch.where(order == 0, torch.nan, agrees)
         return metrics
+
+
+def ordered_by(dimension: str, record: AnyRecord) -> AnyRecord | Dropped:
+    """The pair with the answer first that scores higher in the dimension; dropped where they tie or have no score."""
+    if not isinstance(record, PreferencePair):
+        return record
+    dimensions = record.dimensions or {}
+    if dimension not in dimensions:
+        return Dropped(record.id, "no_dimension", f"has no scores for {dimension}, which orders the pairs")
+    chosen, rejected = dimensions[dimension]
+    if chosen == rejected:
+        return Dropped(record.id, "tied_dimension", f"both answers have {chosen:g} in {dimension}")
+    if chosen > rejected:
+        return record
+    swapped = {name: (high, low) for name, (low, high) in dimensions.items()}
+    margin = None if record.margin is None else -record.margin
+    return replace(record, chosen=record.rejected, rejected=record.chosen, dimensions=swapped, margin=margin)

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import TypeAlias
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from palate.records import Record
-from palate.text.groups import EncodedCompletion, EncodedGroup
-from palate.training.methods.base import LossOutput, Method, Rows
-
-S = TypeVar("S")
+from palate.models.score import Logps
+from palate.text.groups import EncodedGroup
+from palate.training.methods.base import Method, Rows
 
 Total: TypeAlias = Callable[[Tensor], Tensor]
 """Sums a tensor over all ranks."""
-
-TOKENS, SEEN = "tokens", "seen"
-"""Keys of a filled group's `extra`: name → numbers of its trained tokens, and name → its metrics."""
-
-_PER_ANSWER, _ANSWERS = "per answer: ", "answers"
 
 GIVEN = "given: "
 """Before the name of a metric that some answers lack: the share of answers that have it."""
@@ -33,10 +24,10 @@ GIVEN = "given: "
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """n sampled answers of this rank, scored, padded to T tokens; the K answers to a prompt stand together.
+    """n sampled answers of this rank, scored, padded to T tokens; the K answers to a prompt are neighbours.
 
     Attributes:
-        scores: float64 [n], rewards as they were given; NaN where no reward scored the answer.
+        scores: float64 [n], rewards; NaN where no reward scored the answer.
         ended: bool [n], whether the answer ended its turn.
         mask: bool [n, T].
         logps: float32 [n, T], log π of the policy that sampled.
@@ -64,27 +55,26 @@ class Sampled:
         return self.mask & (self.counted & self.rewarded)[:, None]
 
     @property
+    def log_ratio(self) -> Tensor:
+        """float32 [n, T], log π − log π_ref: the k1 estimate of each token's KL."""
+        return self.logps - self.ref_logps
+
+    @property
     def kl(self) -> Tensor:
-        """float32 [n], Σ log π − log π_ref of each answer: an estimate of its KL in nats, of either sign."""
-        return torch.where(self.mask, self.logps - self.ref_logps, 0.0).sum(-1)
+        """float32 [n], the k1 estimate of each answer's KL in nats."""
+        return torch.where(self.mask, self.log_ratio, 0.0).sum(-1)
 
 
-class OnlineMethod(Method[S]):
+class OnlineMethod(Method[Logps]):
     """A method that learns from answers which the policy has just sampled.
 
     Attributes:
         generations: K answers to each prompt.
         updates: optimiser steps on each batch of sampled answers.
-        longest: most tokens of an answer.
-        value_head: whether the model needs one.
     """
 
-    record = Record
-    needs_reference = True
-    value_head: ClassVar[bool] = False
     generations: int
     updates: int
-    longest: int
 
     @abstractmethod
     def prepare(self, sampled: Sampled, total: Total, *, training: bool) -> Mapping[str, Tensor]:
@@ -95,51 +85,34 @@ class OnlineMethod(Method[S]):
             training: False for held-out prompts, which no running statistic learns from.
         """
 
-    def sized(self, groups: Sequence[EncodedGroup]) -> list[EncodedGroup]:
-        answer = EncodedCompletion(np.zeros(self.longest, dtype=np.int32), np.ones(self.longest, dtype=np.bool_))
-        return [replace(group, completions=(answer,) * self.generations) for group in groups]
 
-    def seen(self, groups: Sequence[EncodedGroup], device: torch.device) -> dict[str, Tensor]:
-        """The metrics that sampling left with each group, [G], for `summarise`: means over answers in the end.
+def sampled_metrics(
+    groups: Sequence[EncodedGroup], device: torch.device
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What sampling measured of each group, [G], and what it is weighted by, [G]: means over answers, not tokens.
 
-        The trainer weighs metrics as it weighs losses, which may be by tokens; the weight is divided out.
-        """
-        names = groups[0].extra[SEEN] if groups else {}
-        share = [group.weight / self.weight(group) if group.weight else 0.0 for group in groups]
-        found = {name: [group.extra[SEEN][name] * part for group, part in zip(groups, share)] for name in names}
-        return {
-            _ANSWERS: torch.tensor(share, device=device),
-            **{_PER_ANSWER + name: torch.tensor(values, device=device) for name, values in found.items()},
-        }
-
-    def by_row(
-        self, groups: Sequence[EncodedGroup], output: LossOutput, weights: Tensor
-    ) -> tuple[Mapping[str, Tensor], Tensor]:
-        """What sampling left with each group, which counts once whatever its tokens."""
-        names = groups[0].extra[SEEN] if groups else {}
-        counted = torch.tensor([group.weight for group in groups], device=weights.device)
-        seen = {name: torch.tensor([group.extra[SEEN][name] for group in groups]) for name in names}
-        return {"entropy": output.metrics["entropy"], **seen}, counted
-
-    def summarise(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Means over answers; of a reward over those that have it, and the share of those that lack it beside."""
-        answers = metrics.get(_ANSWERS, 1.0)
-        means = {
-            name.removeprefix(_PER_ANSWER): value / answers if name.startswith(_PER_ANSWER) else value
-            for name, value in metrics.items()
-            if name != _ANSWERS
-        }
-        given = {name.removeprefix(GIVEN): means.pop(name) for name in list(means) if name.startswith(GIVEN)}
-        for name, share in given.items():
-            means[name] = means[name] / share if share else math.nan
-            if share < 1 - 1e-6:
-                means["unrewarded" if name == "reward" else f"abstained/{name.removeprefix('rewards/')}"] = 1 - share
-        return means
+    A reward is averaged over the answers that have it; `unrewarded` and `abstained/NAME` are the shares without.
+    """
+    weight = torch.tensor([group.weight for group in groups], device=device)
+    metrics: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
+    for name in groups[0].metrics if groups else ():
+        if name.startswith(GIVEN):
+            continue
+        value = torch.tensor([group.metrics[name] for group in groups], device=device)
+        if GIVEN + name in groups[0].metrics:
+            share = torch.tensor([group.metrics[GIVEN + name] for group in groups], device=device)
+            missing = "unrewarded" if name == "reward" else f"abstained/{name.removeprefix('rewards/')}"
+            metrics |= {name: value / share, missing: 1 - share}  # NaN for a group without any reward
+            weights |= {name: weight * share, missing: weight}
+        else:
+            metrics[name], weights[name] = value, weight
+    return metrics, weights
 
 
 def tokens_of(groups: Sequence[EncodedGroup], name: str, device: torch.device) -> Tensor:
-    """What `prepare` said of each trained token of the groups, float32 [M]."""
-    return torch.cat([torch.from_numpy(group.extra[TOKENS][name]) for group in groups]).to(device)
+    """What `prepare` returned for each trained token of the groups, float32 [M]."""
+    return torch.cat([torch.from_numpy(group.tokens[name]) for group in groups]).to(device)
 
 
 def mean_by_group(values: Tensor, rows: Rows) -> Tensor:
@@ -159,7 +132,7 @@ def global_mean(values: Tensor, mask: Tensor, total: Total) -> Tensor:
 def global_whitened(values: Tensor, mask: Tensor, total: Total, *, centre: bool = True, noise: float = 0.0) -> Tensor:
     """Masked-in values with variance 1 over all ranks, and mean 0 or, without `centre`, their own; any shape.
 
-    Values whose deviation is at most `noise` differ by rounding alone: they become their mean, not noise of variance 1.
+    Values whose deviation is at most `noise` differ by rounding alone and become their mean.
     """
     mean = global_mean(values, mask, total)
     deviation = global_mean((values - mean).square(), mask, total).sqrt()

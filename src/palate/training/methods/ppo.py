@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from palate.config.run import PpoConfig
-from palate.models.score import Logps, TokenLogps, per_completion
+from palate.models.score import Logps
 from palate.objectives.policy_gradient import (
     adapted_kl_coefficient,
     clipped_policy_loss,
@@ -18,9 +17,8 @@ from palate.objectives.policy_gradient import (
     generalised_advantages,
     shaped_rewards,
 )
-from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
-from palate.training.methods.base import LossOutput, Rows
+from palate.records import Record
+from palate.training.methods.base import LossOutput, Rows, Traits
 from palate.training.methods.online import (
     OnlineMethod,
     Sampled,
@@ -29,55 +27,38 @@ from palate.training.methods.online import (
     global_mean,
     global_whitened,
     mean_by_group,
+    sampled_metrics,
     tokens_of,
 )
 
-# Of a float32 that a few operations made: relative to the largest number that went into it.
+# Relative to the largest number in it, the rounding error of a float32 after a few operations.
 _ROUNDING = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What PPO reads off a forward pass: log-probabilities, and the value of each trained token's state, [M]."""
-
-    logps: Logps
-    values: Tensor
-
-
-class Ppo(OnlineMethod[Scored]):
+class Ppo(OnlineMethod):
     """The mean over all tokens of the step of the clipped policy loss and `vf_coef` times the clipped value loss.
 
     The coefficient of the KL in the reward adapts itself where the config names a target, and rewards are divided by
     their running deviation where it asks for that; both are kept in checkpoints, and so is the range of the scores.
     """
 
-    name = "ppo"
-    value_head = True
+    traits = Traits(name="ppo", record=Record, needs_reference=True, head="value", counts_tokens=True)
 
     def __init__(self, config: PpoConfig) -> None:
         self.generations = config.num_generations
         self.updates = config.ppo_epochs
-        self.longest = config.max_new_tokens
         self._config = config
         self.kl_coef = config.kl_coef
         # Running count, mean and sum of squared deviations of the rewards (Welford).
         self._count, self._mean, self._squares = 0.0, 0.0, 0.0
         self._lowest, self._highest = math.inf, -math.inf
 
-    def weight(self, group: EncodedGroup) -> float:
-        return group.weight * sum(int(completion.trained.sum()) for completion in group.completions)
-
-    def read(self, output: TokenLogps, batch: Batch) -> Scored:
-        assert output.values is not None
-        return Scored(per_completion(output, batch), output.values)
-
     def prepare(self, sampled: Sampled, total: Total, *, training: bool) -> Mapping[str, Tensor]:
         assert sampled.values is not None
         config = self._config
         scores = sampled.scores - config.missing_eos_penalty * (~sampled.ended)
         scores = self._compared(scores, sampled.counted & sampled.rewarded, total, training).float()
-        per_token = sampled.logps - sampled.ref_logps
-        rewards = shaped_rewards(scores, per_token, sampled.mask, kl_coef=self.kl_coef)
+        rewards = shaped_rewards(scores, sampled.log_ratio, sampled.mask, kl_coef=self.kl_coef)
         noise = self._noise(sampled, scores)
         if config.ppo_whiten_rewards:
             rewards = global_whitened(rewards, sampled.counted_mask, total, centre=False, noise=noise)
@@ -101,14 +82,15 @@ class Ppo(OnlineMethod[Scored]):
             "kl_coef": coefficient,
         }
 
-    def loss(self, policy: Scored, reference: Logps | None, rows: Rows) -> LossOutput:
-        del reference  # its part is in the rewards
-        config, device = self._config, policy.values.device
+    def loss(self, policy: Logps, reference: Logps | None, rows: Rows, *, training: bool = False) -> LossOutput:
+        """The losses of the groups; the rewards contain the KL to the reference already."""
+        del reference, training
+        assert policy.values is not None
+        config, logps, device = self._config, policy.token_logps, policy.values.device
         given = {
             name: tokens_of(rows.groups, name, device)
             for name in ("old_logps", "old_values", "returns", "advantages", "kl_coef")
         }
-        logps = policy.logps.token_logps
         policy_loss = clipped_policy_loss(
             logps, given["old_logps"], given["advantages"], clip_low=config.cliprange, clip_high=config.cliprange
         )
@@ -126,8 +108,9 @@ class Ppo(OnlineMethod[Scored]):
                 "values": policy.values,
                 "kl_coef": given["kl_coef"],
             }
-            metrics = {name: mean_by_group(value, rows) for name, value in tokens.items()}
-        return LossOutput(loss, {**metrics, **self.seen(rows.groups, device)})
+            of_tokens = {name: mean_by_group(value, rows) for name, value in tokens.items()}
+        of_answers, weights = sampled_metrics(rows.groups, device)
+        return LossOutput(loss, {**of_tokens, **of_answers}, weights)
 
     def _compared(self, scores: Tensor, counted: Tensor, total: Total, training: bool) -> Tensor:
         """Scores as the run compares them, 0 where there is none; float64 [n].
@@ -145,7 +128,7 @@ class Ppo(OnlineMethod[Scored]):
         return torch.where(known, normalised, 0.0)
 
     def _noise(self, sampled: Sampled, scores: Tensor) -> float:
-        """A deviation of advantages up to which they differ by rounding of what they are made of."""
+        """The standard deviation up to which advantages differ by rounding alone."""
         assert sampled.values is not None
         largest = [
             torch.where(sampled.counted_mask, part, 0.0).abs().amax()
@@ -178,13 +161,15 @@ class Ppo(OnlineMethod[Scored]):
         self._mean += difference * count / both
         self._count = both
 
-    def state(self) -> dict[str, float]:
+    @property
+    def state(self) -> Mapping[str, float]:
         state = {"kl_coef": self.kl_coef, "count": self._count, "mean": self._mean, "squares": self._squares}
         seen = {"lowest": self._lowest, "highest": self._highest} if self._lowest <= self._highest else {}
         return {**state, **seen}
 
-    def restore(self, state: Mapping[str, float]) -> None:
+    @state.setter
+    def state(self, state: Mapping[str, float]) -> None:
         self.kl_coef = state["kl_coef"]
         self._count, self._mean, self._squares = state["count"], state["mean"], state["squares"]
-        # A checkpoint of an earlier version lacks the range: its scores are taken as they are, as they were then.
+        # A checkpoint of an earlier version lacks the range: its scores are then used as they are.
         self._lowest, self._highest = state.get("lowest", -math.inf), state.get("highest", math.inf)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from palate.config.run import SftConfig
 from palate.models.score import Logps
-from palate.records import Demonstration, Record
-from palate.text.encode import EncodedGroup
-from palate.training.methods.base import LogpsMethod, LossOutput, Rows
+from palate.records import Demonstration
+from palate.training.methods.base import LossOutput, Method, Rows, Traits
 
 
-class Sft(LogpsMethod):
-    """Mean NLL per trained token over the whole step: a group weighs as many times as it has trained tokens."""
+class Sft(Method[Logps]):
+    """Mean NLL per trained token over the whole step."""
 
-    name = "sft"
-    record: type[Record] = Demonstration
+    traits = Traits(name="sft", record=Demonstration, counts_tokens=True)
 
-    def weight(self, group: EncodedGroup) -> float:
-        return group.weight * sum(int(completion.trained.sum()) for completion in group.completions)
+    def __init__(self, config: SftConfig) -> None:
+        del config
 
-    def loss(self, policy: Logps, reference: Logps | None, rows: Rows) -> LossOutput:
-        del reference, rows
+    def loss(self, policy: Logps, reference: Logps | None, rows: Rows, *, training: bool = False) -> LossOutput:
+        del reference, rows, training
         nll = -policy.means
         return LossOutput(nll, {"logps/chosen": policy.sums.detach(), "nll": nll.detach()})

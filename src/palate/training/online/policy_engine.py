@@ -1,12 +1,11 @@
-"""An engine that samples in the policy's place: it is given the policy's weights, asked, and its texts become ids."""
+"""An engine that samples instead of the policy: it gets the policy's weights, and its texts become token ids."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from transformers import PreTrainedTokenizerBase
 
 from palate.artifacts import atomic_folder
 from palate.config.functions import load_function
@@ -15,68 +14,56 @@ from palate.errors import ConfigError
 from palate.models.generation.engine import Engine
 from palate.models.generation.generate import Decoding
 from palate.models.save import save_pretrained
-from palate.records import Answer, Messages
+from palate.records import Record
 from palate.text.template import Template
 
 FOLDER = ".rollout-policy"
-"""Within the run directory: the policy as the engine has it."""
+"""Within the run directory: the policy as it was saved for the engine."""
 
 
+@dataclass(frozen=True, slots=True)
 class PolicyEngine:
-    """Answers as `models.generation.generate.generate` would, from somewhere else.
+    """Samples answers from an engine, as token ids.
 
-    Args:
+    Attributes:
         engine: its name is the engine's name for the policy.
-        sync: makes the engine serve what lies in a folder; None where its model stays what it is.
-        folder: where the policy is saved for it.
-        tokenizer: saved beside a whole model.
+        sync: makes the engine serve the model or adapter in a folder; None if its model stays the same.
+        folder: where the policy is saved for the engine.
+        template: of prompts and answers.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        sync: Callable[[Path], None] | None,
-        folder: Path,
-        tokenizer: PreTrainedTokenizerBase,
-    ) -> None:
-        self._engine = engine
-        self._sync = sync
-        self._folder = folder
-        self._tokenizer = tokenizer
+    engine: Engine
+    sync: Callable[[Path], None] | None
+    folder: Path
+    template: Template
 
     def follow(self, policy: Any) -> None:
-        """Give the engine the policy as it is; called by the main process, the others wait."""
-        if self._sync is None:
+        """Give the engine the current policy; called by the main process while the others wait."""
+        if self.sync is None:
             return
-        with atomic_folder(self._folder) as scratch:
+        with atomic_folder(self.folder) as scratch:
             save_pretrained(policy, scratch)
-            self._tokenizer.save_pretrained(scratch)
-        self._sync(self._folder)
+            self.template.tokenizer.save_pretrained(scratch)
+        self.sync(self.folder)
 
-    def answers(
-        self,
-        prompts: Sequence[Messages],
-        template: Template,
-        decoding: Decoding,
-        seeds: Sequence[int],
-        *,
-        tools: Sequence[str | None] | None = None,
-    ) -> list[list[int]]:
-        """The token ids of one answer to each conversation, at most `max_new_tokens` of them."""
-        tools = tools or [None] * len(prompts)
-        found = self._engine.answers(prompts, decoding, seeds, tools=tools)
-        longest = decoding.max_new_tokens
-        return [
-            _ids(prompt, answer, template, offered)[:longest]
-            for prompt, answer, offered in zip(prompts, found, tools, strict=True)
-        ]
+    def answers(self, rows: Sequence[Record], decoding: Decoding, seeds: Sequence[int]) -> list[list[int]]:
+        """The token ids of one answer to each row's prompt, from 1 to `max_new_tokens` of them."""
+        found = self.engine.answers([row.prompt for row in rows], decoding, seeds, tools=[row.tools for row in rows])
+        all_ids = []
+        for row, answer in zip(rows, found, strict=True):
+            ended = answer.finish_reason != "length"
+            ids = self.template.answer_ids(row.prompt, answer.text, ended=ended, tools=row.tools)
+            # An empty answer has at least the token that ends it.
+            ids = ids or self.template.answer_ids(row.prompt, "", ended=True, tools=row.tools)
+            all_ids.append(ids[: decoding.max_new_tokens])
+        return all_ids
 
 
-def policy_engine(config: PpoConfig | GrpoConfig, run: Path, tokenizer: PreTrainedTokenizerBase) -> PolicyEngine | None:
-    """What the config names; None where the policy itself samples.
+def policy_engine(config: PpoConfig | GrpoConfig, run: Path, template: Template) -> PolicyEngine | None:
+    """The engine of a config; None if the policy itself samples.
 
     Raises:
-        ConfigError: `rollout_sync` names a function that is not there.
+        ConfigError: `rollout_sync` names a function that does not exist, or sends only a part of the policy.
     """
     if config.rollout_url is None:
         return None
@@ -97,11 +84,4 @@ def policy_engine(config: PpoConfig | GrpoConfig, run: Path, tokenizer: PreTrain
         def sync(folder: Path) -> None:
             function(str(folder.resolve()), name)
 
-    return PolicyEngine(engine, sync, run / FOLDER, tokenizer)
-
-
-def _ids(prompt: Messages, answer: Answer, template: Template, tools: str | None) -> list[int]:
-    """At least one token, also of an empty answer: the one that ends it."""
-    ended = answer.finish_reason != "length"
-    ids = template.answer_ids(prompt, answer.text, ended=ended, tools=tools)
-    return ids or template.answer_ids(prompt, "", ended=True, tools=tools)
+    return PolicyEngine(engine, sync, run / FOLDER, template)

@@ -1,21 +1,20 @@
-"""What rewards sampled answers: a weighted sum of rules, users' functions, reward models and judges."""
+"""Rewards of sampled answers: a weighted sum of rules, users' functions, reward models and judges."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 from palate.config.stages.rollout import RewardTerm
-from palate.data.scores import GROUP_OF, check_columns, checked_scores, rule_score
+from palate.data.scores import GROUP_OF, check_columns, checked_scores
 from palate.errors import ConfigError
 from palate.models.precision import Precision
-from palate.models.reward.model import RewardModel
+from palate.models.reward.model import load_reward
 from palate.records import Columns, Messages, RewardFunction
 
 JudgeRewards: TypeAlias = Callable[[str], RewardFunction]
-"""Makes a judge's specification into a reward; lent by whoever may know judges (`cli`, `loop`)."""
+"""Makes a reward of a judge's name (`feedback.judges.judge_reward`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +44,20 @@ class WeightedRewards:
     def __call__(
         self, prompts: Sequence[Messages], completions: Sequence[str], columns: Columns | None = None
     ) -> Rewarded:
-        nothing = [None] * len(completions)
-        columns = {**dict.fromkeys(self._names, nothing), **(columns or {})}
+        columns = {**dict.fromkeys(self._names, [None] * len(completions)), **(columns or {})}
         found = {
             name: checked_scores(f"rewards: {name}", function, prompts, completions, columns)
             for name, _, function in self._terms
         }
         total: list[float | None] = [None] * len(completions)
         for name, weight, _ in self._terms:
-            total = [_plus(so_far, weight, value) for so_far, value in zip(total, found[name])]
+            for index, reward in enumerate(found[name]):
+                if reward is not None:
+                    total[index] = (total[index] or 0.0) + weight * reward
         return Rewarded(total, found)
 
     def check_columns(self, columns: Collection[str]) -> None:
-        """Refuse a function that asks for a column which no row of the datasets has; from now on all of them are given.
+        """Refuse a function that reads a column which no row of the datasets has; later calls get all of `columns`.
 
         Raises:
             ConfigError: names function and column.
@@ -67,48 +67,21 @@ class WeightedRewards:
             check_columns(f"rewards: {name}", function, {*columns, GROUP_OF})
 
 
-def _plus(total: float | None, weight: float, reward: float | None) -> float | None:
-    return total if reward is None else (total or 0.0) + weight * reward
-
-
 def build_rewards(
     terms: Sequence[RewardTerm], *, judges: JudgeRewards | None = None, precision: Precision
 ) -> WeightedRewards:
-    """The rewards that a config names.
+    """The rewards of a config.
 
     Raises:
-        ConfigError: a term is neither rule, function nor folder, or a judge is named where none can be had.
+        ConfigError: a term is neither rule, function nor folder, or it names a judge and `judges` is None.
         ModelError: a folder holds no reward model.
     """
-    return WeightedRewards([(term.name, term.weight, _function(term, judges, precision)) for term in terms])
 
-
-def _function(term: RewardTerm, judges: JudgeRewards | None, precision: Precision) -> RewardFunction:
-    if term.judge is not None:
+    def function(term: RewardTerm) -> RewardFunction:
+        if term.judge is None:
+            return load_reward(term.reward or "", "rewards", precision=precision)
         if judges is None:
             raise ConfigError(f"rewards: judge {term.judge}: pass judges= to train(), as `palate train` does")
         return judges(term.judge)
-    return reward_function(term.reward or "", precision=precision)
 
-
-def reward_function(spec: str, *, key: str = "rewards", precision: Precision) -> RewardFunction:
-    """The reward that a rule, a function or a reward model's folder stands for.
-
-    Args:
-        spec: `module:function`, `file.py:function`, `lexicon:…`, `length:…`, or a folder.
-        key: the config key or option, for messages.
-        precision: of a reward model's passes.
-
-    Raises:
-        ConfigError: it is none of these.
-        ModelError: a folder holds no reward model.
-    """
-    if Path(spec).is_dir():
-        return RewardModel(spec, precision=precision)
-    found = rule_score(spec, key)
-    if found is None:
-        raise ConfigError(
-            f"{key}: {spec} is no reward: write module:function, file.py:function, lexicon:…, length:…, or the "
-            "folder of a reward model"
-        )
-    return found
+    return WeightedRewards([(term.name, term.weight, function(term)) for term in terms])

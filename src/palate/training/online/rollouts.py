@@ -1,4 +1,4 @@
-"""Rollouts: a step's prompts become groups with sampled answers, rewarded and scored, before the trainer sees them."""
+"""Rollouts: answers are sampled to a step's prompts, rewarded and scored before the trainer gets them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from palate.models.precision import Precision
 from palate.models.reference.kinds import Reference, evaluating
 from palate.models.score import TokenLogps, score
 from palate.models.value_head import load_value_head, save_value_head
+from palate.records import Record
 from palate.text.batch import Batch
 from palate.text.groups import EncodedCompletion, EncodedGroup
-from palate.text.prompts import COLUMNS, CONVERSATION, TOOLS
 from palate.text.template import Template
-from palate.training.methods.online import GIVEN, SEEN, TOKENS, OnlineMethod, Sampled, Total
+from palate.training.methods.online import GIVEN, OnlineMethod, Sampled, Total
 from palate.training.online.policy_engine import PolicyEngine
 from palate.training.online.rewards import Rewarded, WeightedRewards
 
@@ -34,24 +34,24 @@ Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """What it takes to answer prompts and to reward the answers.
+    """Everything that sampling and rewarding answers needs.
 
     Attributes:
-        policy: unwrapped, with the scoring forward; it samples as it is at the moment.
-        reference: what the KL is taken to.
-        method: says how many answers, and what is kept of them.
+        policy: unwrapped, with the scoring forward.
+        reference: for the KL.
+        method: number of answers, and what is kept of them.
         rewards: of the answers.
         template: of the prompts.
         decoding: how tokens are chosen; its seed is the run's.
         precision: of sampling and scoring.
         device: of this rank.
-        engine: samples in the policy's place, where one is named.
-        main: whether this process speaks for the policy.
+        engine: samples instead of the policy, if set.
+        main: whether this process sends the policy to the engine.
     """
 
     policy: nn.Module
     reference: Reference
-    method: OnlineMethod[Any]
+    method: OnlineMethod
     rewards: WeightedRewards
     template: Template
     decoding: Decoding
@@ -62,13 +62,13 @@ class Sampler:
 
 
 class Rollouts:
-    """Fills groups for the trainer, and keeps them as long as the method makes steps on them.
+    """Samples answers for the trainer's groups, and keeps them for as many steps as the method makes on them.
 
-    What is sampled for a prompt depends on the weights, the run's seed, the step, the prompt and the answer's number;
-    not on the other prompts of the step, nor on how they are spread over ranks or batches.
+    An answer depends on the weights, the run's seed, the step, the prompt and the answer's number; not on the other
+    prompts of the step, nor on how they are distributed over ranks or batches.
 
     Args:
-        sampler: see there.
+        sampler: policy, reference, method and rewards.
         split: groups into batches within the token budget.
         total: sums a tensor over ranks.
     """
@@ -85,7 +85,7 @@ class Rollouts:
         return self._sampler.method.updates
 
     def fill(self, lists: Sequence[Sequence[EncodedGroup]], step: int) -> list[list[EncodedGroup]]:
-        """This rank's DataLoader batches of step `step` (from 0), with answers; all ranks call it at the same time."""
+        """This rank's DataLoader batches of step `step` (from 0), with answers; all ranks call it together."""
         if step % self.updates and self._held is None:
             raise ArtifactError(
                 "the checkpoint lacks the answers that its next step trains on; resume from another one"
@@ -106,15 +106,15 @@ class Rollouts:
         each = [group for group in groups for _ in range(k)]
         seeds = [sampling_seed(sampler.decoding.seed, moment, g.id, number) for g in groups for number in range(k)]
         ids = self._answers(each, seeds)
-        columns = columns_of([group.extra[COLUMNS] for group in each])
+        rows = [_record(group) for group in each]
+        columns = columns_of([row.extra for row in rows])
         # Rows with equal prompts are groups of their own: a judge compares answers within a row.
         columns[GROUP_OF] = [number for number in range(len(groups)) for _ in range(k)]
-        rewarded = sampler.rewards(
-            [group.extra[CONVERSATION] for group in each], [sampler.template.decode(one) for one in ids], columns
-        )
+        texts = [sampler.template.decode(answer) for answer in ids]
+        rewarded = sampler.rewards([row.prompt for row in rows], texts, columns)
         answered = [
-            replace(group, completions=tuple(_completion(one) for one in ids[place * k : (place + 1) * k]))
-            for place, group in enumerate(groups)
+            replace(group, completions=tuple(_completion(answer) for answer in ids[index * k : (index + 1) * k]))
+            for index, group in enumerate(groups)
         ]
         sampled = self._scored(answered, ids, rewarded)
         kept = sampler.method.prepare(sampled, self._total, training=training)
@@ -134,14 +134,8 @@ class Rollouts:
             )
         if sampler.main:
             sampler.engine.follow(sampler.policy)
-        self._total(torch.zeros(1, device=sampler.device))  # nobody asks before the engine has the weights
-        return sampler.engine.answers(
-            [group.extra[CONVERSATION] for group in groups],
-            sampler.template,
-            sampler.decoding,
-            seeds,
-            tools=[group.extra[TOOLS] for group in groups],
-        )
+        self._total(torch.zeros(1, device=sampler.device))  # all ranks wait until the engine has the weights
+        return sampler.engine.answers([_record(group) for group in groups], sampler.decoding, seeds)
 
     def _scored(self, groups: Sequence[EncodedGroup], ids: Sequence[Sequence[int]], rewarded: Rewarded) -> Sampled:
         sampler, device = self._sampler, self._sampler.device
@@ -172,7 +166,7 @@ class Rollouts:
     def _with_numbers(
         self, groups: Sequence[EncodedGroup], sampled: Sampled, rewarded: Rewarded, kept: Mapping[str, Tensor]
     ) -> list[EncodedGroup]:
-        """Each group with its rewards as labels, the numbers of its tokens, and its metrics."""
+        """Each group with its rewards as labels, what the method keeps of its tokens, and its metrics."""
         k = self._sampler.method.generations
         sizes = [sum(len(completion.ids) for completion in group.completions) for group in groups]
         each = {
@@ -191,23 +185,23 @@ class Rollouts:
             name: value.float().nan_to_num().cpu().view(-1, k).mean(-1).tolist()
             for name, value in {**seen, **partial}.items()
         }
-        spread = [_spread(rewarded.total[place * k : (place + 1) * k]) for place in range(len(groups))]
+        rewards = [rewarded.total[index * k : (index + 1) * k] for index in range(len(groups))]
+        means["reward_spread"] = [_spread(of_group) for of_group in rewards]
         return [
             replace(
                 group,
-                labels=tuple(_numbers(rewarded.total[place * k : (place + 1) * k])),
-                extra={
-                    TOKENS: {name: parts[place].cpu().numpy() for name, parts in tokens.items()},
-                    SEEN: {**{name: value[place] for name, value in means.items()}, "reward_spread": spread[place]},
-                },
+                labels=tuple(_numbers(rewards[index])),
+                record=None,
+                tokens={name: parts[index].cpu().numpy() for name, parts in tokens.items()},
+                metrics={name: value[index] for name, value in means.items()},
             )
-            for place, group in enumerate(groups)
+            for index, group in enumerate(groups)
         ]
 
     # ---- checkpoints
 
     def save(self, folder: Path, rank: int, *, main: bool) -> None:
-        """Write what a resumed run cannot make again: the value head, and answers that more steps are made on."""
+        """Write what a resumed run needs: the value head, and the answers of unfinished updates."""
         if main:
             save_value_head(self._sampler.policy, folder)
         if self.updates > 1 and self._held is not None:
@@ -215,11 +209,22 @@ class Rollouts:
             write_json(folder / f"rollouts-{rank}.json", {"lists": rows}, indent=None)
 
     def restore(self, folder: Path, rank: int) -> None:
-        """Go on from what `save` wrote."""
+        """Continue from what `save` wrote."""
         load_value_head(self._sampler.policy, folder)
         path = folder / f"rollouts-{rank}.json"
         if path.exists():
             self._held = [[_from_json(row) for row in rows] for rows in read_json(path)["lists"]]
+
+
+def with_longest_answers(groups: Sequence[EncodedGroup], k: int, tokens: int) -> list[EncodedGroup]:
+    """Prompts with K answers of `tokens` tokens each: the largest groups that memory is planned for."""
+    answers = (_completion([0] * tokens),) * k
+    return [replace(group, completions=answers) for group in groups]
+
+
+def _record(group: EncodedGroup) -> Record:
+    assert group.record is not None  # groups of prompts have it (`text.prompts`)
+    return group.record
 
 
 def _numbers(rewards: Sequence[float | None]) -> list[float]:
@@ -228,7 +233,7 @@ def _numbers(rewards: Sequence[float | None]) -> list[float]:
 
 
 def _spread(rewards: Sequence[float | None]) -> float:
-    """Population deviation of the rewards that there are; exactly 0 of equal ones."""
+    """Population standard deviation of the rewards; exactly 0 if they are equal."""
     given = [reward for reward in rewards if reward is not None]
     return statistics.pstdev(given) if given and min(given) < max(given) else 0.0
 
@@ -254,8 +259,8 @@ def _to_json(group: EncodedGroup) -> dict[str, Any]:
         "weight": group.weight,
         "source": group.source,
         "labels": group.labels,
-        TOKENS: group.extra[TOKENS],
-        SEEN: group.extra[SEEN],
+        "tokens": group.tokens,
+        "seen": group.metrics,
     }
 
 
@@ -267,5 +272,6 @@ def _from_json(row: Mapping[str, Any]) -> EncodedGroup:
         row["weight"],
         row["source"],
         tuple(_numbers(row["labels"])),
-        {TOKENS: {name: np.array(v, dtype=np.float32) for name, v in row[TOKENS].items()}, SEEN: row[SEEN]},
+        tokens={name: np.array(values, dtype=np.float32) for name, values in row["tokens"].items()},
+        metrics=row["seen"],
     )

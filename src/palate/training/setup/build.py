@@ -79,7 +79,7 @@ def build_policy(
         config: a resolved run.
         precision: of the run.
         device: of this process.
-        head: `lm` or `reward`, see `methods.base.Method`.
+        head: `lm` or `reward`, see `methods.base.Traits`.
         longest: tokens of the longest sequence that the run may score, if known.
         tokens: size of the tokenizer, with new tokens.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.config.run import RunConfig, SftConfig
+from palate.config.run import DpoConfig, RunConfig, SftConfig
 from palate.config.stages.rollout import RolloutFields
 from palate.data import FORMATS, LoadedData, load_records, split_records
 from palate.data.formats.kinds import KIND_NAMES
@@ -20,6 +20,7 @@ from palate.text.preflight import check_preflight, preflight_report, render_pref
 from palate.text.prompts import encode_prompts
 from palate.text.template import Template
 from palate.training.methods.base import Method
+from palate.training.methods.multi import ordered_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,14 @@ class RunData:
         evaluation: encoded held-out groups; empty if nothing is held out.
         prompts: held-out records (without any, training records) to sample answers to their prompts.
         report: the pre-flight report, for `data.json`.
+        notices: warnings about the training groups.
     """
 
     train: list[EncodedGroup]
     evaluation: list[EncodedGroup]
     prompts: Sequence[Record]
     report: dict[str, Any]
+    notices: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -87,16 +90,16 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
         DataError: a dataset cannot be read, or too many rows are dropped; one line with the counts.
     """
     mixture = {"temperature": config.mix_temperature, "caps": config.mix_caps}
-    loaded = [_load(config, config.dataset, method.record, **mixture)]
+    loaded = [_load(config, config.dataset, method.traits.record, **mixture)]
     train_records, eval_records = loaded[0].records, []
     if config.eval_dataset is not None:
-        loaded.append(_load(config, config.eval_dataset, method.record))
+        loaded.append(_load(config, config.eval_dataset, method.traits.record))
         eval_records = loaded[1].records
     elif config.val_size:
         train_records, eval_records = split_records(train_records, config.val_size, seed=config.seed)
     check_labels_used([source for part in loaded for source in part.sources], config.labels)
-    train = _encode(config, train_records, template, method)
-    evaluation = _encode(config, eval_records, template, method)
+    train = _encode(config, train_records, template)
+    evaluation = _encode(config, eval_records, template)
     report = preflight_report(
         [source for part in loaded for source in part.sources],
         [row for part in loaded for row in part.dropped],
@@ -108,8 +111,9 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     )
     check_preflight(report, max_dropped=config.max_dropped)
     asked = eval_records or train_records
-    groups, held_out = (method.arrange(part.groups, seed=config.seed) for part in (train, evaluation))
-    return RunData(groups, held_out, [row for row in asked if row.prompt], report)
+    arranged = method.arrange(train.groups, seed=config.seed)
+    held_out = method.arrange(evaluation.groups, seed=config.seed).groups
+    return RunData(arranged.groups, held_out, [row for row in asked if row.prompt], report, arranged.notices)
 
 
 def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:
@@ -129,23 +133,24 @@ def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any)
     return load_records(request, kind=record, keep_columns=isinstance(config, RolloutFields), **mixture)
 
 
-def _encode(config: RunConfig, records: Sequence[Any], template: Template, method: Method[Any]) -> Encoded:
+def _encode(config: RunConfig, records: Sequence[Any], template: Template) -> Encoded:
     if isinstance(config, RolloutFields):
         room = config.cutoff_len - config.max_new_tokens
         return encode_prompts(records, template, limit=room, truncation=config.truncation)
     sft = config if isinstance(config, SftConfig) else None
     if sft is not None:
         records = [_as_trained(record, sft) for record in records]
-    admitted = [record if isinstance(record, Dropped) else method.admit(record) for record in records]
+    if isinstance(config, DpoConfig) and config.dimension is not None:
+        records = [ordered_by(config.dimension, record) for record in records]
     encoded = encode_records(
-        [record for record in admitted if not isinstance(record, Dropped)],
+        [record for record in records if not isinstance(record, Dropped)],
         template,
         cutoff_len=config.cutoff_len,
         truncation=config.truncation,
     )
     if sft is not None and sft.train_on_prompt:
         encoded = replace(encoded, groups=[_all_trained(group) for group in encoded.groups])
-    refused = [record for record in admitted if isinstance(record, Dropped)]
+    refused = [record for record in records if isinstance(record, Dropped)]
     return replace(encoded, dropped=[*refused, *encoded.dropped]) if refused else encoded
 
 

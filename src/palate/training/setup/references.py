@@ -62,7 +62,7 @@ def build_reference(
             policy does.
         ArtifactError: `reference_cache` names a file that is damaged or belongs to another reference.
     """
-    if not method.needs_reference:
+    if not method.traits.needs_reference:
         return None
     cache = config.reference_cache if isinstance(config, ReferenceFields) else "off"
     live = _live(config, policy, precision, device, stored=cache != "off", longest=longest)
@@ -160,7 +160,7 @@ def _separate(
         return loaded
 
     def frozen(model: Any) -> Any:
-        found = probe(model, want_packed=policy.probe.packed, tree=tree_of(config), longest=longest)
+        found = probe(model, want_packed=policy.probe.packed, tree=tree_of(config), longest=longest, gradients=False)
         if policy.probe.packed and not found.packed:
             raise ModelError(
                 f"ref_model: {name} cannot read the packed rows that the policy reads: {found.reason}; set "

@@ -22,10 +22,8 @@ from palate.models.spec import starting_model
 from palate.models.tuning.vocabulary import add_tokens
 from palate.models.value_head import add_value_head
 from palate.progress import console
-from palate.text.prompts import COLUMNS
 from palate.text.template import Template
 from palate.training.methods import Method, build_method
-from palate.training.methods.online import OnlineMethod
 from palate.training.online.rewards import JudgeRewards, WeightedRewards, build_rewards
 from palate.training.setup.arguments import check_installed
 from palate.training.setup.build import Policy, build_policy, noise_alpha
@@ -127,7 +125,7 @@ class Session:
                 if reference is None
                 else {"kind": reference.kind, "identity": reference.identity, "is_start": reference.is_start}
             ),
-            "objective": self.method.name,
+            "objective": self.method.traits.name,
             "data": data.facts(),
         }
 
@@ -167,19 +165,20 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         template = spec.chat_template(tokenizer)
         data = build_data(config, method, template)
         if rewards is not None:
-            rewards.check_columns({name for group in data.train for name in group.extra[COLUMNS]})
+            rewards.check_columns({name for group in data.train if group.record for name in group.record.extra})
     for line in (*token_notices, *template.notices):
         log.info(line)
     log.info(data.summary, keep=False)
     with log.timed("model"):
         longest = longest_scored(config, data)
-        policy = build_policy(config, precision, device, head=method.head, longest=longest, tokens=len(tokenizer))
-        if method.head == "reward":
+        head = "reward" if method.traits.head == "reward" else "lm"
+        policy = build_policy(config, precision, device, head=head, longest=longest, tokens=len(tokenizer))
+        if head == "reward":
             give_pad_token(policy.model, tokenizer, template.stop_ids)
         limits = check_limits(config, policy.model, template, data)
         reference = build_reference(config, method, policy, precision, device, longest=longest)
-        if isinstance(method, OnlineMethod) and method.value_head:
+        if method.traits.head == "value":
             add_value_head(policy.model)
-    for line in (*policy.notices, *limits, *method.notices(data.train)):
+    for line in (*policy.notices, *limits, *data.notices):
         log.info(line)
     return Session(config, log, device, precision, method, template, data, policy, reference, rewards)
