@@ -52,8 +52,8 @@ def check_one_kind(kinds: Mapping[str, type[Record]]) -> None:
     Args:
         kinds: the kind of each source by its path.
     """
-    (first, kind), *others = kinds.items()
-    for path, other in others:
+    first, kind = next(iter(kinds.items()))
+    for path, other in kinds.items():
         if other is not kind:
             raise UsageError(
                 f"{path}: holds {KIND_NAMES[other]}, {first} {KIND_NAMES[kind]}; one dataset holds one kind: "
@@ -61,25 +61,25 @@ def check_one_kind(kinds: Mapping[str, type[Record]]) -> None:
             )
 
 
-def can_become(kind: type[Record], wanted: type[Record]) -> bool:
-    """Whether records of `kind` can be converted into `wanted`."""
-    return kind is wanted or wanted is Record or wanted in _TARGETS.get(kind, ())
+def can_become(kind: type[Record], target: type[Record]) -> bool:
+    """Whether records of `kind` can be converted into `target`."""
+    return kind is target or target is Record or target in _TARGETS.get(kind, ())
 
 
-def as_kind(record: Record, wanted: type[R], reading: Reading) -> list[R]:
-    """Converts a record into records of the wanted kind, which `can_become` must allow.
+def as_kind(record: Record, target: type[R], reading: Reading) -> list[R]:
+    """Converts a record into records of the `target` kind, which `can_become` must allow.
 
     Raises:
         RowError: this record gives none, for example because all of its answers are rated equally.
     """
-    if type(record) is wanted:
+    if type(record) is target:
         return [record]
-    if wanted is Record:
+    if target is Record:
         prompt = _whole_prompt(record) if isinstance(record, Demonstration) else record.prompt
         return [cast(R, Record(**{**shared_fields(record), "prompt": prompt}))]
     if isinstance(record, Rollouts):
         record = RatedAnswers(**shared_fields(record), completions=record.completions, scores=record.rewards)
-    return cast("list[R]", _CONVERTERS[wanted](record, reading))
+    return cast("list[R]", _CONVERTERS[target](record, reading))
 
 
 def _whole_prompt(record: Demonstration) -> Messages:

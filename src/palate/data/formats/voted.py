@@ -85,7 +85,7 @@ def read_two_answers(row: Row, origin: Origin, reading: Reading) -> PreferencePa
     """`{prompt, response_1, response_2}` with a label, votes of several annotators, or two ratings.
 
     Raises:
-        RowError: the row has a label and ratings that contradict each other, and other reasons.
+        RowError: for example if the label and the ratings contradict each other.
     """
     names = find_columns(row).answers
     if names is None:

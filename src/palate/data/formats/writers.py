@@ -26,8 +26,8 @@ _BATCH = 1000
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     """Writes rows in the file type of the path and returns their number. An existing file is replaced at the end.
 
-    In CSV and TSV files values other than text are written as JSON. So are, in Parquet and Arrow files, the values of
-    a column with several types or with nested values other than turns.
+    In CSV and TSV files values other than text are written as JSON. In Parquet and Arrow files a column is written
+    as JSON if it has values of several types, or nested values other than turns.
     """
     kind = file_type(path)
     if kind is None:
@@ -42,7 +42,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def write_parts(files: Mapping[str, Path], rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-    """Writes each `(part, row)` to the JSON Lines file of its part, in one pass, no row held in memory.
+    """Writes each `(part, row)` to the JSON Lines file of its part, in one pass, without keeping rows in memory.
 
     The caller makes the folder with `atomic_folder`, which syncs its files and shows it only when it is complete.
     """
