@@ -118,7 +118,7 @@ def test_the_first_turn_of_the_arena_case_is_a_vote(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nectar.jsonl", "nemorl.jsonl"])
-def test_ranks_whatever_they_count_from(name: str) -> None:
+def test_ranks_from_zero_or_one(name: str) -> None:
     loaded = load(case(name))
     assert sides(loaded) == [(f"Best {n}", f"Worst {n}") for n in range(6)]
     assert [pair.prompt[0].content for pair in loaded.records] == [f"Name colour {n}." for n in range(6)]
@@ -205,11 +205,13 @@ def test_codings_that_are_certain(tmp_path: Path, rows: list[dict[str, Any]], ex
 LETTERED = {"prompt": "q", "response_a": "A", "response_b": "B"}
 
 REFUSED: list[tuple[str, list[dict[str, Any]], str]] = [
-    ("only ones", [answered(1)] * 3, r"label holds 1 \(3\); one value alone does not say how the answers are counted"),
-    ("only zeros", [answered(0)] * 2, r"label holds 0 \(2\); one value alone"),
-    ("1/2/3", [answered(label) for label in (1, 2, 3)], r"holds 1 \(1\), 2 \(1\), 3 \(1\); which answer each value"),
+    ("only ones", [answered(1)] * 3,
+     r"label has the values 1 \(3\); one value alone does not say how the answers are counted"),
+    ("only zeros", [answered(0)] * 2, r"label has the values 0 \(2\); one value alone"),
+    ("1/2/3", [answered(label) for label in (1, 2, 3)],
+     r"has the values 1 \(1\), 2 \(1\), 3 \(1\); which answer each value"),
     ("0/1 beside letters", [{**LETTERED, "label": label} for label in (0, 1)],
-     r"label holds 0 \(1\), 1 \(1\); which answer each value means is not certain; set labels: \{0: …, 1: …\} "
+     r"label has the values 0 \(1\), 1 \(1\); which answer each value means is not certain; set labels: \{0: …, 1: …\} "
      r"\(--label VALUE=… for palate data\) with response_a or response_b or tie or none for each value"),
     ("-1/+1 beside letters", [{**LETTERED, "label": label} for label in (-1, 1)], "is not certain"),
     ("lopsided strengths", [answered(label) for label in (-1, 1, 2)], "is not certain"),
@@ -232,7 +234,7 @@ def test_codings_that_are_not_certain_are_refused_in_one_line(
     assert "labels: {" in str(caught.value)
 
 
-def test_the_set_is_that_of_all_rows_not_of_the_first(tmp_path: Path) -> None:
+def test_the_values_of_all_rows_decide_not_only_the_first(tmp_path: Path) -> None:
     """The first 300 rows hold 1 alone; the last one says that the answers are counted from 0."""
     path = written(tmp_path, [answered(1)] * 300 + [answered(0)])
     loaded = load(path, max_samples=250)
@@ -259,7 +261,7 @@ def test_labels_say_what_values_mean(
     assert sides(loaded) == expected
 
 
-def test_a_meaning_that_there_is_not(tmp_path: Path) -> None:
+def test_an_unknown_meaning(tmp_path: Path) -> None:
     path = written(tmp_path, [answered(0), answered(1)])
     with pytest.raises(
         DataError, match=r"labels says that 0 means 'left one'; it can mean response_1, response_2, tie"
@@ -273,11 +275,13 @@ def test_a_column_map_leads_to_no_reversed_reading(tmp_path: Path) -> None:
     """`columns: {chosen: …}` on a label that counts from 0 reads it as such; on lettered answers it is refused."""
     rows = [{"ask": "q", "one": "A", "two": "B", "pref": label} for label in (0, 1)]
     columns = {"prompt": "ask", "response_1": "one", "response_2": "two", "chosen": "pref"}
-    with pytest.raises(DataError, match=r"pref holds 0 \(1\), 1 \(1\).*with one or two or tie or none"):
+    with pytest.raises(DataError, match=r"pref has the values 0 \(1\), 1 \(1\).*with one or two or tie or none"):
         load(written(tmp_path, rows), columns=columns)
     shp = [{"history": "q", "human_ref_A": "A", "human_ref_B": "B", "labels": label} for label in (0, 1)]
     columns = {"prompt": "history", "answer_1": "human_ref_A", "answer_2": "human_ref_B", "chosen": "labels"}
-    with pytest.raises(DataError, match=r"labels holds 0 \(1\), 1 \(1\); which answer each value means is not certain"):
+    with pytest.raises(
+        DataError, match=r"labels has the values 0 \(1\), 1 \(1\); which answer each value means is not certain"
+    ):
         load(written(tmp_path, shp), columns=columns)
     columns = {"prompt": "history", "chosen": "human_ref_A", "rejected": "human_ref_B"}
     with pytest.raises(DataError, match="columns maps chosen and rejected to human_ref_A and human_ref_B, but labels"):
@@ -396,7 +400,9 @@ def test_numbers_that_name_the_better_of_two_answers(tmp_path: Path) -> None:
     line = "null → no label (1), 0 → response_0 (1), 1 → response_1 (2)"
     assert sorted(report(loaded).labels.partition(": ")[2].split(", ")) == sorted(line.split(", "))
     assert sides(load(rows(1, 1))) == [B, B]
-    with pytest.raises(DataError, match=r"holds 1 \(2\), 2 \(1\); 2 is none of 0, 1; set labels: \{1: …, 2: …\}"):
+    with pytest.raises(
+        DataError, match=r"has the values 1 \(2\), 2 \(1\); 2 is none of 0, 1; set labels: \{1: …, 2: …\}"
+    ):
         load(rows(1, 2, 1))
     named = {"1": "response_0", "2": "response_1"}
     assert sides(load(rows(1, 2, 1), labels=named)) == [A, B, A]
@@ -412,7 +418,7 @@ def test_numbers_that_name_the_better_of_two_answers(tmp_path: Path) -> None:
         ("one", [{"best": 1}, {"best": 3}]),
     ],
 )
-def test_the_place_of_the_best_answer(tmp_path: Path, best: str, rows: list[dict[str, Any]]) -> None:
+def test_the_index_of_the_best_answer(tmp_path: Path, best: str, rows: list[dict[str, Any]]) -> None:
     loaded = load(written(tmp_path, [{"prompt": "q", "answers": ["A", "B", "C"], **row} for row in rows]))
     assert sides(loaded) == [("A", "B"), ("A", "C"), ("C", "A"), ("C", "B")], best
     assert report(loaded).records == 4
@@ -425,14 +431,14 @@ def test_best_and_worst(tmp_path: Path) -> None:
     assert sides(load(written(tmp_path, rows))) == [("A", "C"), ("B", "A")]
 
 
-def test_chosen_and_rejected_as_places(tmp_path: Path) -> None:
+def test_chosen_and_rejected_as_indices(tmp_path: Path) -> None:
     rows = [{"prompt": "q", "responses": ["A", "B"], "chosen": best, "rejected": 1 - best} for best in (0, 1)]
     loaded = load(written(tmp_path, rows))
     assert sides(loaded) == [A, B]
     assert report(loaded).labels == "chosen and rejected: 0 → answer_1 (2), 1 → answer_2 (2)"
 
 
-def test_a_place_that_could_count_from_either(tmp_path: Path) -> None:
+def test_an_index_that_could_count_from_0_or_1(tmp_path: Path) -> None:
     rows = [{"prompt": "q", "answers": ["A", "B", "C"], "best": best} for best in (1, 2)]
     path = written(tmp_path, rows)
     with pytest.raises(DataError, match=r"counted from 0 or from 1 is not certain; set labels: .1: …, 2: ….*answer_1"):
@@ -489,12 +495,14 @@ def test_labels_of_one_answer(tmp_path: Path, values: tuple[Any, ...], expected:
 
 def test_labels_of_one_answer_that_are_not_certain(tmp_path: Path) -> None:
     path = written(tmp_path, [one(1), one(2)])
-    with pytest.raises(DataError, match=r"label holds 1 \(1\), 2 \(1\); 2 is none of 0, 1; set labels: \{1: …, 2: …\}"):
+    with pytest.raises(
+        DataError, match=r"label has the values 1 \(1\), 2 \(1\); 2 is none of 0, 1; set labels: \{1: …, 2: …\}"
+    ):
         load_records(path, kind=LabelledCompletion)
     loaded = load_records(path, kind=LabelledCompletion, labels={"1": "undesirable", "2": "desirable"})
     assert [record.desirable for record in loaded.records] == [False, True]
     stars = written(tmp_path, [one(value) for value in (1, 2, 3, 4, 5)])
-    with pytest.raises(DataError, match=r"but label holds 1 \(1\), 2 \(1\).*desirable or undesirable"):
+    with pytest.raises(DataError, match=r"but label has the values 1 \(1\), 2 \(1\).*desirable or undesirable"):
         load_records(stars, kind=LabelledCompletion)
 
 

@@ -79,7 +79,7 @@ def test_chosen_is_a_text_beside_the_two_answers_it_was_taken_from(tmp_path: Pat
 
 def test_a_model_that_no_column_of_an_answer_has_is_refused(tmp_path: Path) -> None:
     rows = two(chosen=["x", "y"], rejected=["y", "x"], models_compared=["x", "y"])
-    with pytest.raises(DataError, match=r"chosen holds x .1., y .1.; none of these names an answer"):
+    with pytest.raises(DataError, match=r"chosen has the values x .1., y .1.; none of these names an answer"):
         loaded(tmp_path, rows)
 
 
@@ -143,7 +143,7 @@ def test_a_ranking_by_order_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", ["image", "images", "video", "audio"])
 def test_rows_with_more_than_text_are_refused(tmp_path: Path, column: str) -> None:
     rows = [{"prompt": "What is on it?", "chosen": "a", "rejected": "b", column: [{"path": "x"}]} for _ in range(2)]
-    with pytest.raises(DataError, match=f"row_not_held 2.*has '{column}', which palate cannot hold"):
+    with pytest.raises(DataError, match=f"row_not_held 2.*has '{column}', which palate cannot represent"):
         loaded(tmp_path, rows)
 
 
@@ -202,7 +202,7 @@ def test_a_second_prompt_is_named_as_not_read(tmp_path: Path) -> None:
 
 
 def test_answers_that_are_numbers_are_not_taken_for_a_missing_column(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="but what they hold is not"):
+    with pytest.raises(DataError, match="but their values are not"):
         loaded(tmp_path, [{"prompt": "2+2", "chosen": 4, "rejected": 5}])
 
 

@@ -409,7 +409,7 @@ def test_a_row_without_a_trained_turn_is_listed(tmp_path: Path) -> None:
          "turn_not_held"),
     ],
 )  # fmt: skip
-def test_what_a_message_cannot_hold_is_refused(tmp_path: Path, turn: dict[str, Any], reason: str) -> None:
+def test_unsupported_content_is_refused(tmp_path: Path, turn: dict[str, Any], reason: str) -> None:
     rows = [{"messages": [user("a"), says("A")]}, {"messages": [user("a"), turn]}]
     (drop,) = load_records(written(tmp_path, rows), kind=Demonstration).dropped
     assert (drop.id, drop.reason) == ("rows.jsonl:2", reason)
@@ -472,7 +472,7 @@ def test_one_row_of_turns_among_texts_is_refused(tmp_path: Path) -> None:
     cut = {**good, "chosen": "[{'role': 'assistant', 'content': 'a"}
     loaded = load_records(written(tmp_path, [good, good, good, odd, cut]), kind=PreferencePair)
     assert [(row.id, row.reason, row.detail.split(": ")[0]) for row in loaded.dropped] == [
-        ("rows.jsonl:4", "turns_as_text", "chosen has turns written as text, which other rows have not"),
+        ("rows.jsonl:4", "turns_as_text", "chosen has turns written as text, unlike other rows"),
         ("rows.jsonl:5", "turns_as_text", "chosen has turns written as text that cannot be parsed"),
     ]
 
@@ -497,7 +497,7 @@ def test_lists_of_texts_are_no_prompt(tmp_path: Path) -> None:
 # Answers that repeat their conversation
 
 
-def test_answers_that_hold_the_whole_conversation(case: Cases) -> None:
+def test_answers_that_are_whole_conversations(case: Cases) -> None:
     (first, *_) = records = pairs(case("magpie.jsonl"))
     assert len(records) == 8
     assert first.prompt == (Message("user", "Name colour 0."),)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from palate.data import load_records, open_source
 from palate.data.convert import convert
-from palate.data.formats.targets import TARGETS, NotHeldError, palate_row
+from palate.data.formats.targets import TARGETS, UnsupportedRecordError, palate_row
 from palate.data.formats.writers import write_rows
 from palate.errors import DataError, UsageError
 from palate.records import (
@@ -189,7 +189,7 @@ def test_what_other_formats_cannot_hold_is_named() -> None:
                 (again,) = round_trip([record], PreferencePair, "a.jsonl", to)
                 assert again.chosen == chosen
             else:
-                with pytest.raises(NotHeldError, match=words):
+                with pytest.raises(UnsupportedRecordError, match=words):
                     TARGETS[to].row(record)
 
 
@@ -235,7 +235,7 @@ def test_targets_that_hold_everything(kind: type[Record], to: str, data: st.Data
 def test_llama_factory_and_openai_rows(record: PreferencePair) -> None:
     for to in ("llamafactory", "openai"):
         if len(record.chosen) > 1 or len(record.rejected) > 1:
-            with pytest.raises(NotHeldError):
+            with pytest.raises(UnsupportedRecordError):
                 TARGETS[to].row(record)
             continue
         (again,) = round_trip([record], PreferencePair, "a.jsonl", to)

@@ -45,7 +45,7 @@ def load(dataset: Any, **options: Any) -> LoadedData[PreferencePair]:
         ({**GOOD, "chosen": "\n"}, "empty_chosen", "chosen is empty"),
         ({**GOOD, "rejected": ""}, "empty_rejected", "rejected is empty"),
         ({**GOOD, "rejected": "a"}, "equal", "chosen and rejected are equal: a"),
-        ({**GOOD, "rejected": " a."}, "equal", f"{EQUAL} but for white space or a closing full stop: a"),
+        ({**GOOD, "rejected": " a."}, "equal", f"{EQUAL} apart from white space or a closing full stop: a"),
         ({"prompt": "q", "chosen": "a"}, "missing_key", "has no 'rejected'"),
         ({"chosen": "a", "rejected": "b"}, "missing_key", "has no 'prompt'"),
         ({**GOOD, "chosen": None}, "not_text", "chosen is null"),

@@ -382,7 +382,7 @@ def test_a_tree_gives_a_ranking_for_each_question(tmp_path: Path) -> None:
 def test_a_tree_with_an_unknown_speaker_is_listed(tmp_path: Path) -> None:
     replies = (tree("a", rank=0, role="moderator"), tree("b", rank=1))
     rows = [{"message_tree_id": "0", "prompt": asked("q", *replies)}]
-    with pytest.raises(DataError, match=r"unknown_role 1.*a message of the tree is of moderator"):
+    with pytest.raises(DataError, match=r"unknown_role 1.*a message of the tree has the role moderator"):
         load_records(written(tmp_path, rows), kind=Ranking)
 
 

@@ -187,7 +187,7 @@ def test_what_the_template_refuses_is_dropped_with_its_words(plain_bytes: Any, c
     assert "no system role; it has no system turn: write" in encoded.dropped[0].detail
 
 
-def test_labels_and_extra(plain_bytes: Any, chat: Chat, pair: Pair) -> None:
+def test_labels_margin_and_dimensions(plain_bytes: Any, chat: Chat, pair: Pair) -> None:
     template = load_template(plain_bytes, "chatml")
     common: Any = {"id": "1", "prompt": chat("u: q"), "weight": 0.5, "source": "s"}
     answer = chat("a: r")
@@ -197,8 +197,9 @@ def test_labels_and_extra(plain_bytes: Any, chat: Chat, pair: Pair) -> None:
     assert group_of(ScoredCompletion(**common, completion=answer, score=0.25), template).labels == (0.25,)
     dimensions = {"safety": (5.0, 3.0)}
     paired = group_of(pair(chat("u: q"), "a", "b", margin=2.0, dimensions=dimensions), template)
-    assert (paired.extra, paired.labels) == ({"margin": 2.0, "dimensions": dimensions}, ())
-    assert group_of(pair(chat("u: q"), "a", "b"), template).extra == {}
+    assert (paired.margin, paired.dimensions, paired.labels) == (2.0, dimensions, ())
+    without = group_of(pair(chat("u: q"), "a", "b"), template)
+    assert (without.margin, without.dimensions) == (None, None)
 
 
 def test_an_end_of_turn_in_the_data_is_not_doubled(plain_bytes: Any, chat: Chat, pair: Pair) -> None:
@@ -274,9 +275,8 @@ def test_drop_cuts_nothing(make_tokenizer: Make, chat: Chat, pair: Pair) -> None
 def assert_same(left: list[EncodedGroup], right: list[EncodedGroup]) -> None:
     assert len(left) == len(right)
     for one, other in zip(left, right, strict=True):
-        assert (one.id, one.weight, one.source, one.labels, one.extra) == (
-            other.id, other.weight, other.source, other.labels, other.extra,
-        )  # fmt: skip
+        for name in ("id", "weight", "source", "labels", "margin", "dimensions"):
+            assert getattr(one, name) == getattr(other, name)
         np.testing.assert_array_equal(one.prompt_ids, other.prompt_ids)
         for mine, its in zip(one.completions, other.completions, strict=True):
             np.testing.assert_array_equal(mine.ids, its.ids)

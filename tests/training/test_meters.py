@@ -103,3 +103,14 @@ def test_rows_of_one_prompt_are_one_cluster() -> None:
 def test_one_prompt_has_no_standard_error() -> None:
     found = held_out_rows(rows([1, 1]), {"loss": torch.tensor([1.0, 2.0])}, torch.ones(2))
     assert standard_errors(found) == {"rows": 2, "prompts": 1}
+
+
+def test_a_metric_with_weights_of_its_own_has_its_mean_and_its_standard_error_by_them() -> None:
+    values = {"loss": torch.tensor([5.0, 5.0, 5.0]), "kl": torch.tensor([1.0, 4.0, 9.0])}
+    own = torch.tensor([2.0, 1.0, 0.0])
+    meter = Meter(CPU)
+    meter.add(values, torch.ones(3), {"kl": own})
+    assert meter.means(alone) == {"loss": 5.0, "kl": pytest.approx((2 * 1 + 4) / 3)}
+    found = standard_errors(held_out_rows(rows([1, 2, 3]), values, torch.ones(3), {"kl": own}))
+    # The mean is 2: residuals 2·(1 − 2) and 1·(4 − 2), of two prompts; √(2/1 · (4 + 4)) / 3.
+    assert (found["rows"], found["se/kl"]) == (3, pytest.approx(4 / 3))

@@ -13,14 +13,14 @@ from palate.data.contract import check_output_file, write_contract
 from palate.data.formats.kinds import KIND_NAMES, as_kind, can_become, record_kind, shared_fields
 from palate.data.formats.rows import RatedAnswers, Reading, same_text
 from palate.data.formats.source_labels import check_labels_used
-from palate.data.formats.targets import TARGETS, NotHeldError, Target, dataset_info_entry
+from palate.data.formats.targets import TARGETS, Target, UnsupportedRecordError, dataset_info_entry
 from palate.data.formats.writers import write_rows
 from palate.data.load import SourceReader, SourceReport, top_reasons
 from palate.data.sources.dataset_info import REGISTER, read_register
 from palate.data.sources.open import Source
 from palate.data.sources.readers import bare_name, file_type
 from palate.data.sources.spec import find_sources
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.errors import DataError, UsageError
 from palate.records import (
     DatasetRequest,
@@ -201,7 +201,7 @@ class _Run:
                 continue
             try:
                 row = self.target.row(item)
-            except NotHeldError as error:
+            except UnsupportedRecordError as error:
                 self.left_out.append(Dropped(item.id, "not_held", f"{self.target.name}: {error}"))
                 continue
             self.kinds[KIND_NAMES[type(item)]] += 1

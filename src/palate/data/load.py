@@ -20,7 +20,7 @@ from palate.data.formats.source_labels import check_columns, with_coding
 from palate.data.mix import NOT_DRAWN, draw
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources, for_sources
-from palate.data.turns.messages import RowError, excerpt
+from palate.data.turns.cells import RowError, excerpt
 from palate.data.turns.padding import without_padding
 from palate.data.turns.text_turns import columns_of_turns, with_turns
 from palate.errors import DataError
@@ -166,7 +166,7 @@ class SourceReader(Generic[R]):
     def _label_notes(self, coding: Coding | None) -> Iterator[str]:
         """Notes on how the better answer of a row was determined."""
         if coding is not None and self._labels.rows:
-            yield coding.described(self._labels)
+            yield coding.describe(self._labels)
         if self.format.format.name == "ranked" and self._used:
             yield f"the order of the answers: the first is the best ({self._used:,})"
         if self._notices[REVERSED]:

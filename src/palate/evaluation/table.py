@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from palate.artifacts import RunDir, read_jsonl, write_text
-from palate.data.turns.messages import RowError, read_turns
+from palate.data.turns.cells import RowError
+from palate.data.turns.messages import read_turns
 from palate.errors import ArtifactError
 from palate.records import Message, Messages, Role
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol, get_args
 
 from palate.artifacts import JsonlWriter, plain, read_jsonl
-from palate.data.turns.messages import RowError, read_turns
+from palate.data.turns.cells import RowError
+from palate.data.turns.messages import read_turns
 from palate.errors import ArtifactError, DataError
 from palate.models.generation.generate import Decoding, sampling_seed
 from palate.progress import progress

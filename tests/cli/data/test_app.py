@@ -82,7 +82,7 @@ def votes(tmp_path: Path) -> str:
 
 def test_labels_are_said_and_can_be_named(votes: str, tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"label holds 0 \(15\), 1 \(15\); which answer each value means is not certain"
+        DataError, match=r"label has the values 0 \(15\), 1 \(15\); which answer each value means is not certain"
     ):
         run("inspect", votes)
     named = ("--label", "0=response_a", "--label", "1=response_b")

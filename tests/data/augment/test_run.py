@@ -18,7 +18,7 @@ from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judged_pair, revised, reward_scores
 from palate.data.formats.rows import same_text
 from palate.data.scores import WinShare
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.errors import DataError, UsageError
 from palate.records import Columns, Message, Messages, PreferencePair, Verdict
 

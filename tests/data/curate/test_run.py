@@ -246,7 +246,7 @@ def test_the_first_rule_that_fails_is_the_reason_and_order_matters(tmp_path: Pat
 
 
 def test_any_number_of_processes_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate.data.parallel._WORTH_A_PROCESS", 1)
+    monkeypatch.setattr("palate.data.parallel._FEWEST_CHUNKS", 1)
     rows = varied(600) + [{**row, "chosen": "short"} for row in varied(50)]
     path = written(tmp_path, rows)
     rules = read_rules(preset="clean")

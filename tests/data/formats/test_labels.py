@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
+from palate.data.formats.infer_labels import find_coding
 from palate.data.formats.labels import (
     TIE,
     Coding,
     LabelCells,
     LabelCounts,
     Scheme,
-    find_coding,
     is_yes_or_no,
+    label_key,
     names_a_side,
-    spelled,
 )
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.errors import DataError
 
 NUMBERED, FROM_ZERO, LETTERS = ("response_1", "response_2"), ("answer_0", "answer_1"), ("response_a", "response_b")
@@ -44,7 +44,7 @@ def coding(
     ],
 )  # fmt: skip
 def test_values_are_counted_under_one_name(value: Any, key: str) -> None:
-    assert spelled(value) == key
+    assert label_key(value) == key
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_values_are_counted_under_one_name(value: Any, key: str) -> None:
         ((3,), NUMBERED, "signed", {3: 1, -1: 0, 0: TIE}),
         ((0, 3), ("a1", "a2", "a3", "a4"), "index", {0: 0, 3: 3}),
         ((1, 4), ("a1", "a2", "a3", "a4"), "index", {1: 0, 4: 3}),
-        ((0, 1), (), "wanted", {0: 0, 1: 1}),
-        ((-1, 0, 1), (), "wanted", {-1: 0, 0: TIE, 1: 1}),
-        (("thumbs_down", True), (), "wanted", {"thumbs_down": 0, True: 1, "yes": 1}),
+        ((0, 1), (), "desirable", {0: 0, 1: 1}),
+        ((-1, 0, 1), (), "desirable", {-1: 0, 0: TIE, 1: 1}),
+        (("thumbs_down", True), (), "desirable", {"thumbs_down": 0, True: 1, "yes": 1}),
     ],
 )
 def test_what_a_set_of_values_means(
@@ -94,13 +94,13 @@ def test_what_a_set_of_values_means(
         ((-4, 1), NUMBERED, "signed"),
         ((1, 2), ("a1", "a2", "a3"), "index"),
         ((0, 3), ("a1", "a2", "a3"), "index"),
-        ((0.5, 1), (), "wanted"),
-        ((1, 2, 3), (), "wanted"),
-        (("fruit", "meat"), (), "wanted"),
+        ((0.5, 1), (), "desirable"),
+        ((1, 2, 3), (), "desirable"),
+        (("fruit", "meat"), (), "desirable"),
     ],
 )
 def test_what_is_not_certain_is_refused(values: tuple[Any, ...], answers: tuple[str, ...], scheme: Scheme) -> None:
-    with pytest.raises(DataError, match=r"^x: label holds .*; set labels: \{.*: …\}"):
+    with pytest.raises(DataError, match=r"^x: label has the values .*; set labels: \{.*: …\}"):
         coding(values, answers, scheme)
 
 
@@ -108,7 +108,7 @@ def test_the_remedy_names_no_meaning_that_could_be_copied() -> None:
     with pytest.raises(DataError) as caught:
         coding((0, 1), LETTERS)
     assert str(caught.value) == (
-        "x: label holds 0 (1), 1 (1); which answer each value means is not certain; set labels: {0: …, 1: …} "
+        "x: label has the values 0 (1), 1 (1); which answer each value means is not certain; set labels: {0: …, 1: …} "
         "(--label VALUE=… for palate data) with response_a or response_b or tie or none for each value"
     )
 
@@ -123,7 +123,7 @@ def test_meanings_that_the_user_gives() -> None:
     with pytest.raises(
         DataError, match="labels says that 1 means 'best'; it can mean desirable, undesirable, tie, none"
     ):
-        coding((1, 2), (), "wanted", {"1": "best"})
+        coding((1, 2), (), "desirable", {"1": "best"})
 
 
 def test_a_word_without_meaning_leaves_its_row_out() -> None:
@@ -146,15 +146,15 @@ def test_no_label_at_all() -> None:
 
 
 def test_strengths_are_graded_and_signs_are_not() -> None:
-    assert coding((-3, 3)).strength(-3) == 3
-    assert coding((-1, 1)).strength(-1) is None
-    assert coding((1, 2)).strength(2) is None
+    assert coding((-3, 3)).margin(-3) == 3
+    assert coding((-1, 1)).margin(-1) is None
+    assert coding((1, 2)).margin(2) is None
 
 
 def test_columns_are_named_as_the_source_names_them() -> None:
     cells = [LabelCells("chosen", (value,), ("answer_1", "answer_2")) for value in (0, 1)]
     columns = {"chosen": "labels", "answer_1": "human_ref_A", "answer_2": "human_ref_B"}
-    with pytest.raises(DataError, match=r"labels holds 0 \(1\), 1 \(1\).*human_ref_A or human_ref_B"):
+    with pytest.raises(DataError, match=r"labels has the values 0 \(1\), 1 \(1\).*human_ref_A or human_ref_B"):
         find_coding(cells, {}, "x", columns)
     found = find_coding(cells, {"0": "human_ref_B", "1": "human_ref_A"}, "x", columns)
     assert found is not None
@@ -170,7 +170,7 @@ def test_many_different_numbers_take_little_memory() -> None:
     assert (counts.numbers()[0], counts.numbers()[-1]) == (1.0, 1.9999)
     found = coding(1 + number / 10_000 for number in range(10_000))
     assert (found.meaning(1.2), found.meaning(1.9)) == (0, 1)
-    line = found.described(counts)
+    line = found.describe(counts)
     assert line == "label: 1 … 1.0255 → response_1 (256), and 9,744 rows with other values"
 
 

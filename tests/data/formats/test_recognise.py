@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from palate.data import FORMATS, Format, LoadedData, RatedAnswers, Reading, load_records
-from palate.data.formats.labels import find_coding
+from palate.data.formats.infer_labels import find_coding
 from palate.data.formats.recognise import recognise
 from palate.data.formats.rows import Origin
 from palate.errors import DataError
@@ -214,7 +214,7 @@ def test_what_is_missing_is_named_with_the_remedy() -> None:
     with pytest.raises(DataError) as caught:
         recognise([{"prompt": "q", "good": "a", "rejected": "b"}], Reading(), "pairs.jsonl", PreferencePair)
     assert str(caught.value) == (
-        "pairs.jsonl: the rows lack 'chosen' of {prompt, chosen, rejected}; name the column that holds it, "
+        "pairs.jsonl: the rows lack 'chosen' of {prompt, chosen, rejected}; name the column that has it, "
         "columns: {chosen: YOUR_COLUMN}; columns found: prompt, good, rejected"
     )
 

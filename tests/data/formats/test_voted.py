@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from palate.data import Reading, load_records
-from palate.data.formats.voted import answer_columns, asked, label_cells, two_ratings
+from palate.data.formats.answer_columns import find_columns, two_ratings
+from palate.data.formats.prompts import wide_prompt
+from palate.data.formats.voted import label_cells
 from palate.records import Message, PreferencePair
 
 
@@ -31,7 +33,7 @@ from palate.records import Message, PreferencePair
     ],
 )
 def test_the_columns_of_two_answers(names: str, expected: tuple[str, str] | None) -> None:
-    assert answer_columns(dict.fromkeys(names.split("," if "," in names else " "), "x")) == expected
+    assert find_columns(dict.fromkeys(names.split("," if "," in names else " "), "x")).answers == expected
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_a_winner_that_is_one_of_three_columns() -> None:
     ],
 )
 def test_the_prompt(row: dict[str, Any]) -> None:
-    assert asked(row, Reading()) == (Message("user", "q"),)
+    assert wide_prompt(row, Reading()) == (Message("user", "q"),)
 
 
 def test_columns_that_are_not_read_are_kept(tmp_path: Path) -> None:

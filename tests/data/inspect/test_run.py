@@ -132,7 +132,7 @@ def test_processes_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.
     path, _ = planted(tmp_path)
     against = tmp_path / "eval.jsonl"
     against.write_text(json.dumps({"question": clean_pair(300)["prompt"]}) + "\n")
-    monkeypatch.setattr("palate.data.parallel._WORTH_A_PROCESS", 1)
+    monkeypatch.setattr("palate.data.parallel._FEWEST_CHUNKS", 1)
     one = inspect_dataset(path, against=str(against))
     assert inspect_dataset(path, against=str(against), workers=2).as_json() == one.as_json()
     assert one.problem("leak") is not None

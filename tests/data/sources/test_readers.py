@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from palate.data.sources.readers import file_type, read_rows, zstd
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.errors import DataError
 
 ROWS = [{"prompt": f"Frage {n} – ünïcode 你好", "chosen": "a\u2028b", "rejected": "c\r\nd"} for n in range(1, 4)]

@@ -38,6 +38,6 @@ def test_a_literal_may_not_be_long() -> None:
 
 def test_a_list_as_text() -> None:
     assert parsed_list("[1, 2]", "m") == parsed_list((1, 2), "m") == [1, 2]
-    for value, words in (("{}", "no JSON or Python list"), ("x", "no JSON or Python list"), (None, "m is null")):
+    for value, words in (("{}", "not a JSON or Python list"), ("x", "not a JSON or Python list"), (None, "m is null")):
         with pytest.raises(RowError, match=words):
             parsed_list(value, "m")

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from palate.data.turns.cells import RowError
 from palate.data.turns.conversations import split_answers
-from palate.data.turns.messages import RowError
 from palate.records import Message, Messages, ToolCall
 
 
@@ -29,7 +29,7 @@ def test_two_conversations_share_their_prompt() -> None:
         assert split_answers(prompt, [chosen, rejected]) == shared
 
 
-def test_flags_of_the_prompts_turns_do_not_part_two_conversations() -> None:
+def test_flags_of_the_prompts_turns_do_not_matter() -> None:
     chosen, rejected = talk("u: q", "a: 1", "u: r", "a: x"), talk("u: q", "a: 1", "u: r", "a: y")
     marked = (rejected[0], replace(rejected[1], trained=False), *rejected[2:])
     assert split_answers((), [chosen, marked])[1] == (talk("a: x"), talk("a: y"))

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from palate.data.turns.messages import RowError, Tags, merged, read_transcript, read_turn, read_turns, text, with_system
+from palate.data.turns.cells import RowError, text
+from palate.data.turns.messages import Tags, merged, read_transcript, read_turn, read_turns, with_system
 from palate.records import Message, ToolCall
 
 
-def test_speakers_of_every_house() -> None:
+def test_names_of_speakers() -> None:
     turns = [
         {"from": "system", "value": "s"},
         {"from": "human", "value": "h"},
@@ -35,7 +36,7 @@ def test_content_in_parts() -> None:
     assert read_turn({"role": "user", "content": parts}, "m").content == "abc"
 
 
-def test_tool_calls_are_held() -> None:
+def test_tool_calls() -> None:
     call = {"type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
     turn = {"role": "assistant", "content": None, "tool_calls": [call, {"name": "half", "arguments": '{"a":'}]}
     calls = (ToolCall("add", '{"a": 1}'), ToolCall("half", '{"a":'))
@@ -66,21 +67,21 @@ def test_tool_calls_are_held() -> None:
         ({"role": "assistant", "content": "", "tool_calls": [{"arguments": "{}"}]}, "bad_tool_call"),
     ],
 )
-def test_a_turn_that_is_none(turn: Any, reason: str) -> None:
+def test_invalid_turns(turn: Any, reason: str) -> None:
     with pytest.raises(RowError) as caught:
         read_turn(turn, "messages[0]")
     assert caught.value.reason == reason
     assert caught.value.detail.startswith("messages[0]")
 
 
-def test_keys_without_a_value_are_as_if_they_were_not_there() -> None:
+def test_keys_without_a_value_are_ignored() -> None:
     nothing = {"tool_calls": None, "reasoning_content": "", "images": [], "train": None, "name": "", "value": None}
     assert read_turn({"from": None, "role": "assistant", "content": "a", **nothing}, "m") == Message("assistant", "a")
     columns = {"role": "assistant", "content": None, "value": "a", "prefix": False}
     assert read_turn(columns, "m") == Message("assistant", "a")
 
 
-def test_a_row_that_says_its_reasoning_twice() -> None:
+def test_reasoning_under_two_keys() -> None:
     turn = {"role": "assistant", "content": "a", "reasoning": "hm", "reasoning_content": "hm"}
     assert read_turn(turn, "m") == Message("assistant", "a", reasoning_content="hm")
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from palate.data.turns.messages import RowError, Tags
+from palate.data.turns.cells import RowError
+from palate.data.turns.messages import Tags
 from palate.data.turns.text_turns import columns_of_turns, turns_of_text, with_turns
 
 TURN = {"role": "user", "content": "q"}
@@ -50,7 +51,7 @@ def test_cells_of_a_column_of_turns() -> None:
     assert with_turns({"a": AS_JSON, "b": "[1]"}, columns) == {"a": [TURN], "b": "[1]"}
     assert with_turns({"a": "plain text"}, columns) == {"a": "plain text"}
     for cell in ("[1, 2]", AS_JSON[:-1], '{"role": 1}'):
-        with pytest.raises(RowError, match="a is not a list of turns, which other rows have as text"):
+        with pytest.raises(RowError, match="a is not a list of turns written as text, unlike other rows"):
             with_turns({"a": cell}, columns)
 
 
@@ -58,7 +59,7 @@ def test_cells_of_a_column_of_texts() -> None:
     none: frozenset[str] = frozenset()
     row = {"a": "[1, 2]", "b": '{"role": "queen"}', "c": '[{"content": "no speaker"}]', "tools": AS_JSON}
     assert with_turns(row, none) is row
-    with pytest.raises(RowError, match="which other rows have not"):
+    with pytest.raises(RowError, match="unlike other rows"):
         with_turns({"a": AS_JSON}, none)
     with pytest.raises(RowError, match="cannot be parsed"):
         with_turns({"a": AS_PYTHON[:-2]}, none)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.data.turns.tool_calls import calls_of_text, read_call, read_calls
 from palate.records import ToolCall
 
@@ -28,7 +28,7 @@ def test_spellings(call: Any) -> None:
     assert read_calls([call], "m") == read_calls(call, "m") == (F,)
 
 
-def test_what_a_call_may_lack() -> None:
+def test_optional_keys_of_a_call() -> None:
     assert read_call({"name": "f", "id": 7}, "m") == ToolCall("f", "{}", "7")
     assert read_call({"name": "f", "arguments": ""}, "m") == read_call({"name": "f", "arguments": None}, "m")
     assert read_call({"name": "f", "arguments": "a=1"}, "m") == ToolCall("f", "a=1")
@@ -41,10 +41,10 @@ def test_what_a_call_may_lack() -> None:
         ({"arguments": {}}, "m has no name"),
         ({"name": " "}, "m has no name"),
         ({"type": "custom", "name": "f"}, "type 'custom'"),
-        ({"name": "f", "cache": "x"}, "'cache', which palate cannot hold"),
+        ({"name": "f", "cache": "x"}, "'cache', which palate cannot represent"),
     ],
 )
-def test_what_is_no_call_of_a_function(call: Any, words: str) -> None:
+def test_invalid_calls(call: Any, words: str) -> None:
     with pytest.raises(RowError, match=words) as caught:
         read_call(call, "m")
     assert caught.value.reason == "bad_tool_call"

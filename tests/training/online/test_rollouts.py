@@ -147,7 +147,7 @@ def test_a_reward_model_and_a_rule_are_weighed_and_each_is_logged(model: Path, t
         ({"rewards": ["length:longer", "length:longer"]}, "twice"),
         ({"rewards": [{"weight": 2}]}, "either a reward or a judge"),
         ({"max_new_tokens": 128}, "no room for a prompt"),
-        ({"advantage_estimator": "rloo", "scale_rewards": "none"}, "rloo divides by nothing"),
+        ({"advantage_estimator": "rloo", "scale_rewards": "none"}, "rloo does not scale rewards"),
     ],
 )
 def test_what_cannot_work_is_said(model: Path, tmp_path: Path, changed: dict[str, Any], said: str) -> None:

@@ -87,7 +87,9 @@ def test_directions(model: Path, tmp_path: Path, given: dict[str, Any], name: st
 
 
 def test_a_metric_of_unknown_direction_is_refused(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"metric_for_best_model: bleu is not among .*rewards/margins.*greater_is_"):
+    with pytest.raises(
+        ConfigError, match=r"metric_for_best_model: bleu is not a metric .*rewards/margins.*greater_is_"
+    ):
         config(model, tmp_path / "run", metric_for_best_model="bleu")
 
 

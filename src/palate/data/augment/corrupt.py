@@ -14,7 +14,7 @@ from random import Random
 from typing import TypeAlias
 
 from palate.data.augment.made import Made, new_pair, rng_for, with_last
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.records import PreferencePair
 
 Pairs: TypeAlias = Sequence[PreferencePair]

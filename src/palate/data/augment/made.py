@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from palate.data.formats.rows import same_text
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.records import Messages, PreferencePair, prompt_key
 
 

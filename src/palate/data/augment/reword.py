@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from palate.data.augment.made import Made, new_pair, rng_for
 from palate.data.formats.rows import same_text
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.records import Message, PreferencePair, Sampler, plain_text
 
 # Phrases that can be added before or after a request without changing its meaning.

@@ -22,7 +22,7 @@ from palate.data.load import LoadedData, load_records
 from palate.data.mix import drawn_key
 from palate.data.scores import WinShare
 from palate.data.sources.spec import find_sources
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.errors import UsageError
 from palate.progress import progress
 from palate.records import DatasetRequest, DatasetSpec, Judge, PreferencePair, RewardFunction, Sampler

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from palate.data.augment.made import Made, new_pair, with_last
 from palate.data.scores import checked_scores, columns_of
-from palate.data.turns.messages import RowError, assistant
+from palate.data.turns.cells import RowError
+from palate.data.turns.messages import assistant
 from palate.records import Judge, Message, PreferencePair, Record, RewardFunction, Sampler, plain_text
 
 PRINCIPLES = (

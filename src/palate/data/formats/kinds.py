@@ -1,17 +1,15 @@
-"""One kind of record becomes another where that loses nothing that the new kind could hold, or by a stated rule."""
-
-# ruff: noqa: ARG001  (all of one table's functions have one signature, whether they use it or not)
+"""Converts records of one kind into another kind, such as pairs into demonstrations."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from itertools import combinations
 from typing import Any, TypeVar, cast
 
 from palate.data.formats.rows import RatedAnswers, Reading, same_text
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.errors import UsageError
 from palate.records import (
     Demonstration,
@@ -37,22 +35,25 @@ KIND_NAMES: Mapping[type[Record], str] = {
     Record: "prompts",
 }
 
-
 KINDS: Mapping[str, type[Record]] = {name.replace(" ", "_"): kind for kind, name in KIND_NAMES.items()}
-"""Kinds by the names that options use."""
+"""Kinds by the names used in options (`labelled_completions`)."""
 
 
 def record_kind(name: str) -> type[Record]:
-    """The kind of an option's name; raises `UsageError` for any other."""
+    """The kind with a name of `KINDS`; raises `UsageError` for an unknown name."""
     if name not in KINDS:
         raise UsageError(f"unknown kind {name!r}; known are {', '.join(KINDS)}")
     return KINDS[name]
 
 
 def check_one_kind(kinds: Mapping[str, type[Record]]) -> None:
-    """Refuses sources, by path, of several kinds: of a file that held them all one kind alone would be read again."""
-    (first, kind), *others = kinds.items()
-    for path, other in others:
+    """Raises `UsageError` if sources have different kinds: a file is read as one kind, so the others would be lost.
+
+    Args:
+        kinds: the kind of each source by its path.
+    """
+    first, kind = next(iter(kinds.items()))
+    for path, other in kinds.items():
         if other is not kind:
             raise UsageError(
                 f"{path}: holds {KIND_NAMES[other]}, {first} {KIND_NAMES[kind]}; one dataset holds one kind: "
@@ -60,24 +61,29 @@ def check_one_kind(kinds: Mapping[str, type[Record]]) -> None:
             )
 
 
-def can_become(kind: type[Record], wanted: type[Record]) -> bool:
-    """Whether records of `kind` can be turned into `wanted`."""
-    return kind is wanted or wanted is Record or (kind, wanted) in _WAYS
+def can_become(kind: type[Record], target: type[Record]) -> bool:
+    """Whether records of `kind` can be converted into `target`."""
+    return kind is target or target is Record or target in _TARGETS.get(kind, ())
 
 
-def as_kind(record: Record, wanted: type[R], reading: Reading) -> list[R]:
-    """The record as records of the wanted kind; raises `RowError` where this one has nothing to give."""
-    if type(record) is wanted:
+def as_kind(record: Record, target: type[R], reading: Reading) -> list[R]:
+    """Converts a record into records of the `target` kind, which `can_become` must allow.
+
+    Raises:
+        RowError: this record gives none, for example because all of its answers are rated equally.
+    """
+    if type(record) is target:
         return [record]
-    if wanted is Record:
+    if target is Record:
         prompt = _whole_prompt(record) if isinstance(record, Demonstration) else record.prompt
         return [cast(R, Record(**{**shared_fields(record), "prompt": prompt}))]
-    found = _WAYS[type(record), wanted](record, reading)
-    return cast("list[R]", found)
+    if isinstance(record, Rollouts):
+        record = RatedAnswers(**shared_fields(record), completions=record.completions, scores=record.rewards)
+    return cast("list[R]", _CONVERTERS[target](record, reading))
 
 
 def _whole_prompt(record: Demonstration) -> Messages:
-    """A conversation up to its last answer, as it is read where prompts are wanted."""
+    """The conversation up to its last answer."""
     turns = [*record.prompt, *record.completion]
     while turns and turns[-1].role == "assistant":
         turns.pop()
@@ -85,46 +91,42 @@ def _whole_prompt(record: Demonstration) -> Messages:
 
 
 def shared_fields(record: Record, suffix: str = "") -> dict[str, Any]:
-    """The fields that every record has; `suffix` tells the rows made of one apart."""
+    """The fields that every record has; `suffix` is added to the id if one record becomes several."""
     shared = {field.name: getattr(record, field.name) for field in fields(Record)}
     return {**shared, "id": f"{record.id}{suffix}"}
 
 
-def _pair_to_demonstration(record: PreferencePair, reading: Reading) -> list[Demonstration]:
-    return [Demonstration(**shared_fields(record), completion=record.chosen)]
+def _to_demonstration(record: PreferencePair | Ranking | RatedAnswers | LabelledCompletion, _: Reading) -> list[Record]:
+    """The best answer of the record."""
+    if isinstance(record, PreferencePair):
+        best = record.chosen
+    elif isinstance(record, LabelledCompletion):
+        if not record.desirable:
+            raise RowError("undesirable", "the label says that this answer is not to be imitated")
+        best = record.completion
+    else:
+        best = record.completions[0 if isinstance(record, Ranking) else record.scores.index(max(record.scores))]
+    return [Demonstration(**shared_fields(record), completion=best)]
 
 
-def _pair_to_labelled(record: PreferencePair, reading: Reading) -> list[LabelledCompletion]:
+def _to_labelled(record: PreferencePair | Ranking | RatedAnswers, reading: Reading) -> list[Record]:
+    """Both answers of each pair, chosen as desirable and rejected as undesirable."""
     return [
-        LabelledCompletion(**shared_fields(record, "#chosen"), completion=record.chosen, desirable=True),
-        LabelledCompletion(**shared_fields(record, "#rejected"), completion=record.rejected, desirable=False),
+        LabelledCompletion(**shared_fields(pair, f"#{name}"), completion=answer, desirable=name == "chosen")
+        for pair in as_kind(record, PreferencePair, reading)
+        for name, answer in (("chosen", pair.chosen), ("rejected", pair.rejected))
     ]
 
 
-def _pair_to_ranking(record: PreferencePair, reading: Reading) -> list[Ranking]:
-    return [Ranking(**shared_fields(record), completions=(record.chosen, record.rejected))]
-
-
-def _ranking_to_pair(record: Ranking, reading: Reading) -> list[PreferencePair]:
+def _to_pairs(record: Ranking | RatedAnswers, reading: Reading) -> Sequence[Record]:
+    """The best answer of a ranking with the worst one; pairs of rated answers by `reading.ratings`."""
+    if isinstance(record, RatedAnswers):
+        return _rated_to_pairs(record, reading)
     return [PreferencePair(**shared_fields(record), chosen=record.completions[0], rejected=record.completions[-1])]
 
 
-def _ranking_to_demonstration(record: Ranking, reading: Reading) -> list[Demonstration]:
-    return [Demonstration(**shared_fields(record), completion=record.completions[0])]
-
-
-def _ranking_to_labelled(record: Ranking, reading: Reading) -> list[LabelledCompletion]:
-    return _pair_to_labelled(_ranking_to_pair(record, reading)[0], reading)
-
-
-def _labelled_to_demonstration(record: LabelledCompletion, reading: Reading) -> list[Demonstration]:
-    if not record.desirable:
-        raise RowError("undesirable", "the label says that this answer is not to be imitated")
-    return [Demonstration(**shared_fields(record), completion=record.completion)]
-
-
 def _rated_to_pairs(record: RatedAnswers, reading: Reading) -> list[PreferencePair]:
-    """Pairs by `reading.ratings`, none of equal scores or equal texts, none under the margin."""
+    """Pairs by `reading.ratings`, without equal scores, equal texts or differences below `reading.min_margin`."""
     by_score = sorted(range(len(record.scores)), key=lambda index: -record.scores[index])
     better = [
         (best, worst)
@@ -137,10 +139,10 @@ def _rated_to_pairs(record: RatedAnswers, reading: Reading) -> list[PreferencePa
         raise RowError("tie", f"no two answers differ by {reading.min_margin:g} or more: scores {record.scores}")
     if reading.ratings == "all_pairs":
         return [_rated_pair(record, best, worst, f"#{best}>{worst}") for best, worst in better]
-    of_best = [pair for pair in better if pair[0] == better[0][0]]
+    with_best = [pair for pair in better if pair[0] == better[0][0]]
     if reading.ratings == "best_random":
-        return [_rated_pair(record, *random.Random(f"{reading.seed}:{record.id}").choice(of_best))]  # noqa: S311
-    return [_rated_pair(record, *of_best[-1])]
+        return [_rated_pair(record, *random.Random(f"{reading.seed}:{record.id}").choice(with_best))]  # noqa: S311
+    return [_rated_pair(record, *with_best[-1])]
 
 
 def _rated_pair(record: RatedAnswers, best: int, worst: int, suffix: str = "") -> PreferencePair:
@@ -157,8 +159,10 @@ def _rated_pair(record: RatedAnswers, best: int, worst: int, suffix: str = "") -
     )
 
 
-def _rated_to_ranking(record: RatedAnswers, reading: Reading) -> list[Ranking]:
-    """Best first; of answers with one score the first stands for all, since a ranking has no ties."""
+def _to_ranking(record: PreferencePair | RatedAnswers, _: Reading) -> list[Record]:
+    """Best first. Only the first of several answers with one score or one text is kept: a ranking has no ties."""
+    if isinstance(record, PreferencePair):
+        return [Ranking(**shared_fields(record), completions=(record.chosen, record.rejected))]
     kept: list[Messages] = []
     scores: set[float] = set()
     for index in sorted(range(len(record.scores)), key=lambda index: -record.scores[index]):
@@ -171,17 +175,11 @@ def _rated_to_ranking(record: RatedAnswers, reading: Reading) -> list[Ranking]:
     return [Ranking(**shared_fields(record), completions=tuple(kept))]
 
 
-def _rated_to_demonstration(record: RatedAnswers, reading: Reading) -> list[Demonstration]:
-    best = max(range(len(record.scores)), key=lambda index: record.scores[index])
-    return [Demonstration(**shared_fields(record), completion=record.completions[best])]
-
-
-def _rated_to_labelled(record: RatedAnswers, reading: Reading) -> list[LabelledCompletion]:
-    return [labelled for pair in _rated_to_pairs(record, reading) for labelled in _pair_to_labelled(pair, reading)]
-
-
-def _rated_to_scored(record: RatedAnswers, reading: Reading) -> list[ScoredCompletion]:
-    """Scores over the top of the scale; a scale that is not known must be 0 … 1 already."""
+def _to_scored(record: LabelledCompletion | RatedAnswers, _: Reading) -> list[Record]:
+    """Scores divided by the top of the scale; without a known top they must be in 0 … 1. A label is 1 or 0."""
+    if isinstance(record, LabelledCompletion):
+        score = float(record.desirable)
+        return [ScoredCompletion(**shared_fields(record), completion=record.completion, score=score)]
     top = record.highest or 1.0
     outside = next((score for score in record.scores if not 0 <= score <= top), None)
     if outside is not None:
@@ -192,29 +190,19 @@ def _rated_to_scored(record: RatedAnswers, reading: Reading) -> list[ScoredCompl
     ]
 
 
-def _rollouts_as_rated(record: Rollouts) -> RatedAnswers:
-    return RatedAnswers(**shared_fields(record), completions=record.completions, scores=record.rewards)
-
-
-def _labelled_to_scored(record: LabelledCompletion, reading: Reading) -> list[ScoredCompletion]:
-    return [ScoredCompletion(**shared_fields(record), completion=record.completion, score=float(record.desirable))]
-
-
-_WAYS: Mapping[tuple[type[Record], type[Record]], Callable[[Any, Reading], Any]] = {
-    (PreferencePair, Demonstration): _pair_to_demonstration,
-    (PreferencePair, LabelledCompletion): _pair_to_labelled,
-    (PreferencePair, Ranking): _pair_to_ranking,
-    (Ranking, PreferencePair): _ranking_to_pair,
-    (Ranking, Demonstration): _ranking_to_demonstration,
-    (Ranking, LabelledCompletion): _ranking_to_labelled,
-    (LabelledCompletion, Demonstration): _labelled_to_demonstration,
-    (LabelledCompletion, ScoredCompletion): _labelled_to_scored,
-    (RatedAnswers, PreferencePair): _rated_to_pairs,
-    (RatedAnswers, Ranking): _rated_to_ranking,
-    (RatedAnswers, Demonstration): _rated_to_demonstration,
-    (RatedAnswers, LabelledCompletion): _rated_to_labelled,
-    (RatedAnswers, ScoredCompletion): _rated_to_scored,
-    (Rollouts, PreferencePair): lambda record, reading: _rated_to_pairs(_rollouts_as_rated(record), reading),
-    (Rollouts, Ranking): lambda record, reading: _rated_to_ranking(_rollouts_as_rated(record), reading),
-    (Rollouts, Demonstration): lambda record, reading: _rated_to_demonstration(_rollouts_as_rated(record), reading),
+_CONVERTERS: Mapping[type[Record], Callable[[Any, Reading], Sequence[Record]]] = {
+    PreferencePair: _to_pairs,
+    Demonstration: _to_demonstration,
+    LabelledCompletion: _to_labelled,
+    Ranking: _to_ranking,
+    ScoredCompletion: _to_scored,
 }
+
+_TARGETS: Mapping[type[Record], tuple[type[Record], ...]] = {
+    PreferencePair: (Demonstration, LabelledCompletion, Ranking),
+    Ranking: (PreferencePair, Demonstration, LabelledCompletion),
+    LabelledCompletion: (Demonstration, ScoredCompletion),
+    RatedAnswers: (PreferencePair, Ranking, Demonstration, LabelledCompletion, ScoredCompletion),
+    Rollouts: (PreferencePair, Ranking, Demonstration),
+}
+"""The kinds that each kind can be converted into, apart from itself and prompts."""

@@ -1,81 +1,85 @@
-"""Which shape the rows of a source have: recognised once, from the first rows, then applied to all."""
+"""Recognises the format of a source from its first rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice, permutations
 
 from palate.data.formats import single
+from palate.data.formats.infer_labels import remedy
 from palate.data.formats.kinds import KIND_NAMES, can_become
-from palate.data.formats.labels import LabelCounts, remedy
+from palate.data.formats.labels import LabelCounts
 from palate.data.formats.paired import CONVERSATION_NAMES
 from palate.data.formats.rows import PROMPT_NAMES, Reading, Row
 from palate.data.formats.table import FORMATS, Format
-from palate.data.turns.messages import excerpt
+from palate.data.turns.cells import excerpt
 from palate.errors import DataError
 from palate.records import LabelledCompletion, PreferencePair, Record, ScoredCompletion
 
 SAMPLE = 200
-"""Rows looked at to recognise a format."""
+"""Rows that the format is recognised from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """The format of a source, and the share of the rows looked at that have it."""
+    """The format of a source, and the share of its first rows that have it."""
 
     format: Format
     confidence: float
 
 
 def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Record] | None = None) -> Recognised:
-    """The format of a source.
+    """Recognises the format of a source.
 
     Args:
-        sample: its first rows, only those that are objects.
+        sample: those of its first rows that are objects.
         reading: how turns are written.
-        where: the source's path, for the complaint.
-        kind: the record that is wanted; formats that are it by nature go first, those that cannot become it are out.
+        where: the source's path, for messages.
+        kind: the kind of record to make; formats of this kind are preferred, those that cannot become it are excluded.
+
+    Raises:
+        DataError: fewer than half of the rows have the same format; the message lists missing columns and remedies.
     """
     if not sample:
         raise DataError(f"{where}: none of its first rows is an object with named columns")
     fits = [(form, sum(form.matches(row, reading) for row in sample) / len(sample)) for form in FORMATS]
     usable = [(form, share) for form, share in fits if kind is None or can_become(form.kind, kind)]
     if kind is None and any(share >= 0.5 and form.kind is not Record for form, share in usable):
-        # Rows with answers are more than prompts, also where a few of them lack a key.
+        # Rows with answers are not prompts, even if a few of them lack a column.
         usable = [(form, share) for form, share in usable if form.kind is not Record]
     best = max(usable, key=lambda fit: (fit[1], kind is not None and fit[0].kind is kind))
     if best[1] >= 0.5:
         return Recognised(*best)
+    forms = [form for form, _ in usable]
     columns = ", ".join(excerpt(name, 40) for name in _columns(sample)[:12]) or "none"
-    for form in (form for form, _ in usable):
+    for form in forms:
         unclear = _unclear_label(form, sample, reading)
         if unclear is not None:
             raise DataError(f"{where}: the columns are those of {form.shape}, but {unclear}")
-    unordered = _unordered(sample) if any(form.name == "ranked" for form, _ in usable) else None
+    unordered = _unordered(sample) if any(form.name == "ranked" for form in forms) else None
     if unordered is not None:
         raise DataError(f"{where}: {unordered}; columns found: {columns}")
-    # Whatever has a prompt could be read as prompts alone; that says less than what is missing.
-    other = max((fit for fit in fits if fit[0].kind is not Record), key=lambda fit: fit[1])
-    if kind is not None and other[1] >= 0.5:
-        alone = kind is PreferencePair and other[0].kind in (LabelledCompletion, ScoredCompletion)
+    # Any row with a prompt could be read as prompts alone; naming the missing columns helps more.
+    other, share = max((fit for fit in fits if fit[0].kind is not Record), key=lambda fit: fit[1])
+    if kind is not None and share >= 0.5:
+        alone = kind is PreferencePair and other.kind in (LabelledCompletion, ScoredCompletion)
         how = "; palate data convert --kind pairs compares the rows of one prompt" if alone else ""
         raise DataError(
-            f"{where}: its rows are {other[0].shape} ({KIND_NAMES[other[0].kind]}), "
+            f"{where}: its rows are {other.shape} ({KIND_NAMES[other.kind]}), "
             f"which cannot become {KIND_NAMES[kind]}{how}; columns found: {columns}"
         )
-    wanted = [form for form, _ in usable]
     if kind is Record:
         known = ", ".join((*PROMPT_NAMES, *CONVERSATION_NAMES))
         raise DataError(
             f"{where}: no row has a prompt; known columns are {known}; map one of your own with "
             f"columns: {{prompt: YOUR_COLUMN}} in a config or in dataset_info.json; columns found: {columns}"
         )
-    raise DataError(f"{where}: {_unrecognised(wanted, sample, reading)}; columns found: {columns}")
+    raise DataError(f"{where}: {_unrecognised(forms, sample, reading)}; columns found: {columns}")
 
 
 def _unclear_label(form: Format, sample: Sequence[Row], reading: Reading) -> str | None:
-    """What the label column of a format holds, where the rows have all its columns and are yet not recognised."""
+    """The values of the label column, if the rows have all columns of a format but its labels are not understood."""
     columns = set(_columns(sample))
     if form.labels is None or not all(columns.intersection(names) for names in form.needs):
         return None
@@ -83,78 +87,80 @@ def _unclear_label(form: Format, sample: Sequence[Row], reading: Reading) -> str
     counts = LabelCounts()
     for value in (value for cell in cells for value in cell.values):
         counts.add(value)
-    return f"{cells[0].column} holds {counts}{remedy(counts, cells[0].scheme, cells[0].answers)}" if cells else None
+    return (
+        f"{cells[0].column} has the values {counts}{remedy(counts, cells[0].scheme, cells[0].answers)}"
+        if cells
+        else None
+    )
 
 
 def _unordered(sample: Sequence[Row]) -> str | None:
-    """Why the order of listed answers is not taken for a ranking, where that is what most rows would be."""
-    found = [columns for row in sample if (columns := single.order_is_unclear(row))]
+    """Why the order of listed answers is not read as a ranking, if most rows list answers."""
+    found = [columns for row in sample if (columns := single.unclear_order_columns(row))]
     if len(found) * 2 < len(sample):
         return None
     named = dict.fromkeys(name for columns in found for name in columns)
     return (
         f"the rows list several answers, and {', '.join(named)} may say which is better, so their order is not taken "
-        "for it; name the column of the place of the best one (columns: {best: YOUR_COLUMN}), of ranks, 1 for the best "
-        "({ranks: YOUR_COLUMN}), or of scores, higher for better ({rewards: YOUR_COLUMN}); if the first answer is the "
-        "best, leave that column out of the file"
+        "as a ranking; name the column with the index of the best one (columns: {best: YOUR_COLUMN}), with ranks, 1 "
+        "for the best ({ranks: YOUR_COLUMN}), or with scores, higher for better ({rewards: YOUR_COLUMN}); if the first "
+        "answer is the best, leave that column out of the file"
     )
 
 
-def _unrecognised(wanted: Sequence[Format], sample: Sequence[Row], reading: Reading) -> str:
-    """Names the missing keys where a known shape is near, else the known shapes."""
+def _unrecognised(forms: Sequence[Format], sample: Sequence[Row], reading: Reading) -> str:
+    """Lists the missing columns of the nearest format, or all formats if none is near."""
     found = set(_columns(sample))
 
     def nearness(form: Format) -> tuple[bool, float, bool]:
         share = sum(bool(found.intersection(names)) for names in form.needs) / len(form.needs)
-        return _mapping_helps(form, sample, reading), share, form.name in _USUAL
+        return _mapping_would_match(form, sample, reading), share, form.name in _USUAL
 
-    # Of shapes that are equally near a usual one is named, and the most general: the table runs from particular on.
-    near = max(reversed(wanted), key=nearness)
+    # Among equally near formats a usual one wins, then the most general: the last one in the table.
+    near = max(reversed(forms), key=nearness)
     missing = [names[0] for names in near.needs if not found.intersection(names)]
-    have = len(near.needs) - len(missing)
-    if _mapping_helps(near, sample, reading):
-        lacking = " and ".join(repr(name) for name in missing)
+    lacking = " and ".join(repr(name) for name in missing)
+    has_some = len(missing) < len(near.needs)
+    if _mapping_would_match(near, sample, reading):
         named = ", ".join(f"{name}: YOUR_COLUMN" for name in missing)
-        return f"the rows lack {lacking} of {near.shape}; name the column that holds it, columns: {{{named}}}"
-    if have and missing:
-        return f"the rows lack {' and '.join(repr(name) for name in missing)} of {near.shape}"
-    if have:
-        return f"the columns are those of {near.shape} but what they hold is not"
-    usual = [form.shape for form in wanted if form.name in _USUAL] or [form.shape for form in wanted[:4]]
-    more = f" and {len(wanted) - len(usual)} more (see docs/formats.md)" if len(wanted) > len(usual) else ""
+        return f"the rows lack {lacking} of {near.shape}; name the column that has it, columns: {{{named}}}"
+    if has_some and missing:
+        return f"the rows lack {lacking} of {near.shape}"
+    if has_some:
+        return f"the columns are those of {near.shape} but their values are not"
+    usual = [form.shape for form in forms if form.name in _USUAL] or [form.shape for form in forms[:4]]
+    more = f" and {len(forms) - len(usual)} more (see docs/formats.md)" if len(forms) > len(usual) else ""
     return (
         f"the format is not recognised; known are {', '.join(usual)}{more}; name all columns of one of these, as "
         "columns: {prompt: YOUR_COLUMN, …}, for palate data --column prompt=YOUR_COLUMN …"
     )
 
 
-def _mapping_helps(form: Format, sample: Sequence[Row], reading: Reading) -> bool:
-    """Whether rows have the format once columns that it does not use stand under the names that it lacks."""
+def _mapping_would_match(form: Format, sample: Sequence[Row], reading: Reading) -> bool:
+    """Whether the rows would have the format if some of their unused columns were renamed to the missing ones."""
     found = _columns(sample)
     missing = [names[0] for names in form.needs if not any(name in found for name in names)]
     free = [name for name in found if name not in form.columns({})]
     if not 0 < len(missing) < min(len(form.needs), len(free) + 1) or _ORDER.intersection(missing):
         return False
-    for chosen in islice(permutations(free, len(missing)), _MAPPINGS):
+    for chosen in islice(permutations(free, len(missing)), _HINT_MAPPINGS):
         names = dict(zip(chosen, missing, strict=True))
-        rows = [{names.get(key, key): value for key, value in row.items()} for row in sample[:_LOOKED_AT]]
+        rows = [{names.get(key, key): value for key, value in row.items()} for row in sample[:_HINT_ROWS]]
         if sum(form.matches(row, reading) for row in rows) * 2 >= len(rows):
             return True
     return False
 
 
-# What puts answers in order: a column of ranks under the name of rewards would be read in reverse.
+# No hints for columns that order answers: ranks that are renamed to rewards would be read in reverse.
 _ORDER = frozenset({"rewards", "scores", "rank", "best"})
 
-# Of a hint that is tried before it is given: ways to name columns, and rows.
-_MAPPINGS = 200
-_LOOKED_AT = 20
-
+# A hint is tried before it is printed, on so many ways to rename columns and so many rows.
+_HINT_MAPPINGS = 200
+_HINT_ROWS = 20
 
 _USUAL = ("prompt-pairs", "implicit-prompt", "conversations-pairs", "ranked", "labelled", "messages")
 
 
 def _columns(sample: Sequence[Row]) -> list[str]:
-    """Column names in the order first seen."""
-    names: Mapping[str, None] = dict.fromkeys(str(name) for row in sample for name in row)
-    return list(names)
+    """Column names in order of appearance."""
+    return list(dict.fromkeys(str(name) for row in sample for name in row))

@@ -1,6 +1,6 @@
-"""Formats whose rows have one answer (to imitate, with a label, with a score), none, or a list of them."""
+"""Formats whose rows have one answer (plain, labelled or scored), no answer, or a plain, rated or scored list."""
 
-# ruff: noqa: ARG001  (all of one table's functions have one signature, whether they use it or not)
+# ruff: noqa: ARG001  (all functions in the table of formats have the same signature)
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from palate.data.formats.labels import TIE, LabelCells, is_yes_or_no, spelled
-from palate.data.formats.listed import BEST_NAMES, RANK_NAMES, WORST_NAMES
-from palate.data.formats.paired import CONVERSATION_NAMES, alpaca_prompt, read_prompt_pair
+from palate.data.formats.labels import TIE, LabelCells, is_yes_or_no, label_key
+from palate.data.formats.listed import BEST_NAMES, RANK_NAMES, WORST_NAMES, answer_list
+from palate.data.formats.paired import CONVERSATION_NAMES, read_prompt_pair
+from palate.data.formats.prompts import alpaca_prompt, prompt_of
 from palate.data.formats.rows import (
     COMPLETION_NAMES,
     PROMPT_NAMES,
@@ -23,29 +24,17 @@ from palate.data.formats.rows import (
     checked_completion,
     checked_prompt,
     conversation,
-    demonstration,
     is_whole_conversation,
-    labelled,
     number,
+    number_or_none,
+    one_answer,
     present,
-    prompt_of,
     ranking,
     scored,
-    soft_number,
     without_prompt,
 )
-from palate.data.turns.messages import (
-    RowError,
-    assistant,
-    excerpt,
-    is_transcript,
-    is_turns,
-    parsed_list,
-    read_turns,
-    role_of,
-    text,
-    with_system,
-)
+from palate.data.turns.cells import RowError, excerpt, parsed_list, text
+from palate.data.turns.messages import assistant, is_transcript, is_turns, read_turns, role_of, with_system
 from palate.records import Demonstration, LabelledCompletion, Messages, Ranking, Record, Rollouts, ScoredCompletion
 
 LABEL_NAMES = ("label", "kto_tag", "desirable")
@@ -54,15 +43,15 @@ HELPSTEER_NAMES = ("helpfulness", "correctness", "coherence")
 ANSWER_LIST_NAMES = ("completions", "responses", "answers", "outputs")
 ANSWER_NAMES = ("response", "completion", "answer", "text", "content", "output")
 RATING_NAMES = ("overall_score", "score", "rating", "fine-grained_score")
-SAYS_WHICH = (*BEST_NAMES, *WORST_NAMES, *RANK_NAMES, "ranking", "rankings", "ratings", "order", "preference")
-"""Columns that say which of several answers is better, so that their order need not."""
-_MAY_SAY_WHICH = re.compile(
+PREFERENCE_COLUMNS = (*BEST_NAMES, *WORST_NAMES, *RANK_NAMES, "ranking", "rankings", "ratings", "order", "preference")
+"""Columns that name the better of several answers; without one, their order is the ranking."""
+_PREFERENCE_WORD = re.compile(
     r"best|better|winners?|winning|win|won|worst|worse|chosen|choice|rejected|accepted|prefer.*|select(ed|ion)?"
     r"|ranks?|ranked|rankings?|scores?|scored|ratings?|rated|rewards?|(up|down)?votes?|likes|correct(ness)?|gold|labels?"
     r"|labell?ed|quality|verdicts?|judge?ments?|grades?|order"
 )
-"""Words in the name of a column that may say which of several answers is better."""
-_PLACE = re.compile(
+"""Words in names of other columns that may name the better of several answers."""
+_INDEX_COLUMN = re.compile(
     r"(answer|response|completion|output|candidate|reply|gt|target|truth|true)_?(index|idx|id|no|number)?"
 )
 
@@ -80,7 +69,7 @@ def has_conversation(row: Row, reading: Reading) -> bool:
 
 
 def is_messages(row: Row, reading: Reading) -> bool:
-    """A conversation that ends with an answer, and nothing says whether the answer is wanted."""
+    """Whether a row has a conversation that ends with an answer, and no label."""
     if is_labelled(row, reading):
         return False
     turns = next((row[name] for name in CONVERSATION_NAMES if is_turns(row.get(name), reading.tags)), None)
@@ -88,7 +77,7 @@ def is_messages(row: Row, reading: Reading) -> bool:
 
 
 def read_messages(row: Row, origin: Origin, reading: Reading) -> Demonstration:
-    """`{messages}` or `{conversations}`: every answer after the first user turn is to be imitated."""
+    """`{messages}` or `{conversations}`: every answer after the first user turn is trained."""
     turns = _conversation(row, reading)
     starts = [
         number
@@ -97,7 +86,7 @@ def read_messages(row: Row, origin: Origin, reading: Reading) -> Demonstration:
     ]
     if not starts:
         raise RowError("no_assistant_turn", "no answer follows a user turn")
-    return demonstration(origin, turns[: starts[0]], turns[starts[0] :])
+    return one_answer(Demonstration, origin, turns[: starts[0]], turns[starts[0] :])
 
 
 def is_alpaca(row: Row, reading: Reading) -> bool:
@@ -105,9 +94,9 @@ def is_alpaca(row: Row, reading: Reading) -> bool:
 
 
 def read_alpaca(row: Row, origin: Origin, reading: Reading) -> Demonstration:
-    """`{instruction, input, output}` with `history` and `system` where a row has them."""
+    """`{instruction, input, output}`, also with `history` and `system`."""
     answer = conversation(cell(row, "output"), "completion", "assistant", reading)
-    return demonstration(origin, alpaca_prompt(row, reading), answer)
+    return one_answer(Demonstration, origin, alpaca_prompt(row), answer)
 
 
 def is_prompt_completion(row: Row, reading: Reading) -> bool:
@@ -116,35 +105,35 @@ def is_prompt_completion(row: Row, reading: Reading) -> bool:
 
 def read_prompt_completion(row: Row, origin: Origin, reading: Reading) -> Demonstration:
     """`{prompt, completion}`, or `response`, `answer`, `output`."""
-    return demonstration(origin, *_exchange(row, reading))
+    return one_answer(Demonstration, origin, *_exchange(row, reading))
 
 
 def is_text(row: Row, reading: Reading) -> bool:
-    one_turn = "role" in row or "parent_id" in row  # of a conversation whose turns are rows of their own
+    one_turn = "role" in row or "parent_id" in row  # of a dataset with one turn per row
     return isinstance(row.get("text"), str) and not has_prompt(row) and not one_turn
 
 
 def read_text(row: Row, origin: Origin, reading: Reading) -> Demonstration:
-    """`{text}`: plain text to go on training a base model, without a prompt."""
+    """`{text}`: plain text without a prompt, for continued pre-training."""
     completion = checked_completion(assistant(text(cell(row, "text"), "text")), "text")
     return Demonstration(**origin.fields(), prompt=(), completion=completion)
 
 
 def is_labelled(row: Row, reading: Reading) -> bool:
-    """A label column may also name a topic, so the label must be one that can be understood."""
+    """Whether a row has a label of its answer. Label columns may also hold topics, so the value must be known."""
     name = present(row, LABEL_NAMES)
-    known = name is not None and (is_yes_or_no(row[name]) or spelled(row[name]) in reading.labels)
+    known = name is not None and (is_yes_or_no(row[name]) or label_key(row[name]) in reading.labels)
     return known and (has_conversation(row, reading) or has_answer(row))
 
 
 def label_cells(row: Row, reading: Reading) -> LabelCells | None:
-    """Whether the answer is wanted."""
+    """The label of the answer."""
     name = present(row, LABEL_NAMES)
-    return None if name is None else LabelCells(name, (row[name],), (), "wanted")
+    return None if name is None else LabelCells(name, (row[name],), (), "desirable")
 
 
 def read_labelled(row: Row, origin: Origin, reading: Reading) -> LabelledCompletion:
-    """`{messages, label}` or `{prompt, completion, label}`; the label is that of the last answer."""
+    """`{messages, label}` or `{prompt, completion, label}`; the label is for the last answer."""
     label = cell(row, *LABEL_NAMES)
     origin.labels.append(label)
     if reading.coding is None:
@@ -152,10 +141,7 @@ def read_labelled(row: Row, origin: Origin, reading: Reading) -> LabelledComplet
     meaning = reading.coding.meaning(label)
     if meaning == TIE:
         raise RowError("tie", f"{reading.coding.column} is {excerpt(label)}")
-    if present(row, CONVERSATION_NAMES) is None:
-        return labelled(origin, *_exchange(row, reading), meaning == 1)
-    turns = _conversation(row, reading)
-    return labelled(origin, turns[:-1], turns[-1:], meaning == 1)
+    return one_answer(LabelledCompletion, origin, *_last_exchange(row, reading), desirable=meaning == 1)
 
 
 def is_scored(row: Row, reading: Reading) -> bool:
@@ -164,19 +150,15 @@ def is_scored(row: Row, reading: Reading) -> bool:
 
 def read_scored(row: Row, origin: Origin, reading: Reading) -> ScoredCompletion:
     """`{prompt, response, score}` with the score in 0 … 1."""
-    score = cell(row, *SCORE_NAMES)
-    if present(row, CONVERSATION_NAMES) is None:
-        return scored(origin, *_exchange(row, reading), score)
-    turns = _conversation(row, reading)
-    return scored(origin, turns[:-1], turns[-1:], score)
+    return scored(origin, *_last_exchange(row, reading), cell(row, *SCORE_NAMES))
 
 
 def is_helpsteer(row: Row, reading: Reading) -> bool:
-    return has_answer(row) and all(soft_number(row.get(name)) is not None for name in HELPSTEER_NAMES)
+    return has_answer(row) and all(number_or_none(row.get(name)) is not None for name in HELPSTEER_NAMES)
 
 
 def read_helpsteer(row: Row, origin: Origin, reading: Reading) -> ScoredCompletion:
-    """HelpSteer and HelpSteer2: one answer a row with five ratings of 0 … 4; the score is helpfulness over 4."""
+    """HelpSteer and HelpSteer2: one answer per row with five ratings of 0 … 4; the score is helpfulness / 4."""
     helpfulness = number(cell(row, "helpfulness"), "helpfulness")
     return scored(origin, *_exchange(row, reading), None if helpfulness is None else helpfulness / 4)
 
@@ -186,103 +168,103 @@ def is_prompt(row: Row, reading: Reading) -> bool:
 
 
 def read_prompt(row: Row, origin: Origin, reading: Reading) -> Record:
-    """A prompt alone, whatever else the row has: every verb that answers prompts reads them here.
+    """The prompt of any row, for commands that sample answers.
 
-    A conversation (turns, an HH transcript) loses the answers at its end. Of answers that repeat the whole conversation
-    the prompt is what they share, as for pairs.
+    Answers at the end of a conversation (turns or an HH transcript) are removed. If chosen and rejected are whole
+    conversations, the turns that both share are the prompt, as in pairs.
     """
     if all(is_whole_conversation(row.get(side), reading) for side in ("chosen", "rejected")):
         return Record(**origin.fields(), prompt=read_prompt_pair(row, origin, reading).prompt)
-    talk = next((name for name in CONVERSATION_NAMES if is_turns(row.get(name), reading.tags)), None)
-    if talk is None and present(row, PROMPT_NAMES) == "instruction":
-        return Record(**origin.fields(), prompt=alpaca_prompt(row, reading))
-    name = talk or present(row, PROMPT_NAMES)
+    turns_name = next((name for name in CONVERSATION_NAMES if is_turns(row.get(name), reading.tags)), None)
+    if turns_name is None and present(row, PROMPT_NAMES) == "instruction":
+        return Record(**origin.fields(), prompt=alpaca_prompt(row))
+    name = turns_name or present(row, PROMPT_NAMES)
     if name is None:
         raise RowError("missing_prompt", f"the columns are {', '.join(map(str, row)) or 'none'}")
-    asked = row[name]
-    if not is_turns(asked, reading.tags) and not is_transcript(asked):
-        return Record(**origin.fields(), prompt=prompt_of(row, asked, "prompt", reading))
-    turns = list(conversation(asked, "prompt", "user", reading))
+    value = row[name]
+    if not is_turns(value, reading.tags) and not is_transcript(value):
+        return Record(**origin.fields(), prompt=prompt_of(row, value, reading))
+    turns = list(conversation(value, "prompt", "user", reading))
     while turns and turns[-1].role == "assistant":
         turns.pop()
     return Record(**origin.fields(), prompt=checked_prompt(with_system(row.get("system"), tuple(turns))))
 
 
 def is_ranked(row: Row, reading: Reading) -> bool:
-    """A list of answers that are plain, so that only their order says which is better."""
-    return _is_listed(row) and not says_which(row)
+    """Whether a row lists answers in order, with no other column that may name the better one."""
+    return _is_listed(row) and not preference_columns(row)
 
 
-def says_which(row: Row) -> list[str]:
-    """The columns beside a list of answers that may say which one is better; then nobody knows what its order says."""
+def preference_columns(row: Row) -> list[str]:
+    """The columns of a row with a list of answers that may name the better one, so that its order is not a ranking."""
     name = "output" if isinstance(row.get("output"), list) else present(row, ANSWER_LIST_NAMES)
-    answers = row["output"] if name == "output" else _list_of_answers(row)
+    answers = row["output"] if name == "output" else answer_list(row, ANSWER_LIST_NAMES)
     others = ((str(key), value) for key, value in row.items() if key != name and value is not None)
-    return [key for key, value in others if key in SAYS_WHICH or _may_say_which(key, value, answers)]
+    return [key for key, value in others if key in PREFERENCE_COLUMNS or _may_be_preference(key, value, answers)]
 
 
-def _may_say_which(key: str, value: Any, answers: list[Any]) -> bool:
+def _may_be_preference(key: str, value: Any, answers: list[Any]) -> bool:
     words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", key)]
-    if any(_MAY_SAY_WHICH.fullmatch(word) for word in words):
+    if any(_PREFERENCE_WORD.fullmatch(word) for word in words):
         return True
     if isinstance(value, str) and value in answers[1:]:
         return key not in PROMPT_NAMES
-    place = soft_number(value)
-    return _PLACE.fullmatch("_".join(words)) is not None and place is not None and 0 <= place <= len(answers)
+    index = number_or_none(value)
+    return _INDEX_COLUMN.fullmatch("_".join(words)) is not None and index is not None and 0 <= index <= len(answers)
 
 
 def _is_listed(row: Row) -> bool:
-    """A list of answers without scores of their own."""
-    answers = row["output"] if "output" in row else _list_of_answers(row)
+    """Whether a row lists answers without scores inside the list."""
+    answers = row["output"] if "output" in row else answer_list(row, ANSWER_LIST_NAMES)
     return has_prompt(row) and isinstance(answers, list) and bool(answers) and not _is_rated_answer(answers[0])
 
 
-def order_is_unclear(row: Row) -> list[str]:
-    """`says_which` of a row that would be a ranking by the order of its answers if it had no other column."""
-    plain = _is_listed(row) and not ("rewards" in row or "scores" in row)
-    return says_which(row) if plain else []
+def unclear_order_columns(row: Row) -> list[str]:
+    """`preference_columns` if they are the only reason why the row is not a ranking, else an empty list."""
+    has_scores = "rewards" in row or "scores" in row
+    return preference_columns(row) if _is_listed(row) and not has_scores else []
 
 
 def read_ranked(row: Row, origin: Origin, reading: Reading) -> Ranking:
     """`{instruction, input, output: [best, …, worst], history}` or `{prompt, completions: [best, …, worst]}`."""
-    prompt = alpaca_prompt(row, reading) if "instruction" in row else _prompt(row, reading)
+    prompt = alpaca_prompt(row) if "instruction" in row else _prompt(row, reading)
     return ranking(origin, prompt, _answers(row, reading))
 
 
 def is_rated(row: Row, reading: Reading) -> bool:
-    answers = _list_of_answers(row)
+    answers = answer_list(row, ANSWER_LIST_NAMES)
     return has_prompt(row) and bool(answers) and _is_rated_answer(answers[0])
 
 
 def read_rated(row: Row, origin: Origin, reading: Reading) -> RatedAnswers:
-    """UltraFeedback as rated: `{instruction, completions: [{response, overall_score, annotations, …}]}`."""
+    """UltraFeedback: `{instruction, completions: [{response, overall_score, annotations, …}]}`."""
     kept: list[tuple[Messages, float, dict[str, float]]] = []
     for index, answer in enumerate(parsed_list(cell(row, *ANSWER_LIST_NAMES), "completions")):
         name = f"completions[{index}]"
         if not isinstance(answer, Mapping):
             raise RowError("not_an_object", f"{name} is {excerpt(answer)}")
-        said = conversation(cell(answer, *ANSWER_NAMES), name, "assistant", reading)
-        score = next((found for key in RATING_NAMES if (found := soft_number(answer.get(key))) is not None), None)
-        if score is None or said[-1].is_empty:
+        turns = conversation(cell(answer, *ANSWER_NAMES), name, "assistant", reading)
+        score = next((found for key in RATING_NAMES if (found := number_or_none(answer.get(key))) is not None), None)
+        if score is None or turns[-1].is_empty:
             origin.notices.append("unrated_answer" if score is None else "empty_answer")
         else:
-            kept.append((said, score, _aspects(answer.get("annotations"))))
+            kept.append((turns, score, _aspects(answer.get("annotations"))))
     if len(kept) < 2:
         raise RowError("too_few_answers", f"{len(kept)} answers with a text and a score; a comparison needs 2")
-    prompt, answers = without_prompt(origin, _prompt(row, reading), [said for said, _, _ in kept])
+    prompt, answers = without_prompt(origin, _prompt(row, reading), [turns for turns, _, _ in kept])
     return RatedAnswers(
         **origin.fields(),
         prompt=checked_prompt(prompt),
         completions=tuple(checked_completion(answer, "answer") for answer in answers),
         scores=tuple(score for _, score, _ in kept),
         dimensions=tuple(aspects for _, _, aspects in kept),
-        highest=10.0 if any("overall_score" in answer for answer in _list_of_answers(row)) else None,
+        highest=10.0 if any("overall_score" in answer for answer in answer_list(row, ANSWER_LIST_NAMES)) else None,
     )
 
 
 def is_rollouts(row: Row, reading: Reading) -> bool:
-    said = any(row.get(name) is not None for name in SAYS_WHICH)
-    return _is_listed(row) and ("rewards" in row or "scores" in row) and not said
+    has_preference = any(row.get(name) is not None for name in PREFERENCE_COLUMNS)
+    return _is_listed(row) and ("rewards" in row or "scores" in row) and not has_preference
 
 
 def read_rollouts(row: Row, origin: Origin, reading: Reading) -> Rollouts:
@@ -303,28 +285,27 @@ def _conversation(row: Row, reading: Reading) -> Messages:
 
 
 def _prompt(row: Row, reading: Reading) -> Messages:
-    return prompt_of(row, cell(row, *PROMPT_NAMES), "prompt", reading)
+    return prompt_of(row, cell(row, *PROMPT_NAMES), reading)
 
 
 def _exchange(row: Row, reading: Reading) -> tuple[Messages, Messages]:
-    """Prompt and answer; an instruction may bring its input."""
-    prompt = alpaca_prompt(row, reading) if "instruction" in row and "prompt" not in row else _prompt(row, reading)
+    """Prompt and answer; the prompt may be an instruction with input and history."""
+    prompt = alpaca_prompt(row) if "instruction" in row and "prompt" not in row else _prompt(row, reading)
     return prompt, conversation(cell(row, *COMPLETION_NAMES), "completion", "assistant", reading)
+
+
+def _last_exchange(row: Row, reading: Reading) -> tuple[Messages, Messages]:
+    """The last answer of a conversation and the turns before it, or prompt and answer of two columns."""
+    if present(row, CONVERSATION_NAMES) is None:
+        return _exchange(row, reading)
+    turns = _conversation(row, reading)
+    return turns[:-1], turns[-1:]
 
 
 def _answers(row: Row, reading: Reading) -> list[Messages]:
     values = parsed_list(cell(row, "output", *ANSWER_LIST_NAMES), "answers")
-    # An empty list of turns is an answer that says nothing; the ranking leaves it out.
+    # An empty list of turns is an empty answer, which the ranking leaves out.
     return [() if value == [] else conversation(value, "answer", "assistant", reading) for value in values]
-
-
-def _list_of_answers(row: Row) -> list[Any]:
-    """The column that lists answers; CSV writes it as JSON text."""
-    name = present(row, ANSWER_LIST_NAMES)
-    try:
-        return parsed_list(row[name], name) if name else []
-    except RowError:
-        return []
 
 
 def _is_rated_answer(answer: Any) -> bool:
@@ -334,8 +315,10 @@ def _is_rated_answer(answer: Any) -> bool:
 
 
 def _aspects(annotations: Any) -> dict[str, float]:
-    """UltraFeedback's ratings by aspect; one that is "N/A" is left out."""
+    """UltraFeedback's ratings by aspect, without those that are "N/A"."""
     if not isinstance(annotations, Mapping):
         return {}
-    ratings = {name: soft_number(note.get("Rating")) for name, note in annotations.items() if isinstance(note, Mapping)}
+    ratings = {
+        name: number_or_none(note.get("Rating")) for name, note in annotations.items() if isinstance(note, Mapping)
+    }
     return {name: rating for name, rating in ratings.items() if rating is not None}

@@ -1,4 +1,4 @@
-"""The columns and the label of one source: what label values mean, and whether the user's settings fit the rows."""
+"""Infers the label coding of a source and checks that the `columns` and `labels` settings fit its rows."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from palate.data.formats.labels import Coding, LabelCells, find_coding, names_a_side, spelled
+from palate.data.formats.infer_labels import find_coding
+from palate.data.formats.labels import Coding, LabelCells, label_key, names_a_side
 from palate.data.formats.rows import Reading
 from palate.data.formats.table import Format
 from palate.data.formats.voted import label_cells
 from palate.data.sources.open import Source
-from palate.data.turns.messages import RowError, excerpt
+from palate.data.turns.cells import RowError, excerpt
 from palate.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,14 +29,14 @@ def with_coding(
     columns: Mapping[str, str],
     renamed: Callable[[Mapping[str, Any]], Mapping[str, Any]],
 ) -> Reading:
-    """The reading with what the values of the label column mean in a source, found in one pass over all its rows.
+    """The reading with the source's label coding, inferred in one pass over all of its rows.
 
     Args:
-        reading: with the meanings that the user gives.
-        source: the source; a register may give meanings too.
+        reading: how rows are read, with the user's meanings of labels.
+        source: the source; an entry of `dataset_info.json` may give meanings too.
         form: the format of its rows.
         columns: palate's column name → the source's own.
-        renamed: a row under palate's column names.
+        renamed: returns a row with palate's column names.
 
     Raises:
         DataError: the values fit no coding, or more than one.
@@ -52,28 +54,31 @@ def with_coding(
                     if found is not None:
                         of_file = by_file.setdefault(row_id.rpartition(":")[0], {})
                         if len(of_file) < _VALUES:
-                            of_file.setdefault(tuple(map(spelled, found.values)), found)
+                            of_file.setdefault(tuple(map(label_key, found.values)), found)
                         yield found
 
     meanings = {**source.meanings, **reading.labels}
     coding = find_coding(cells(), meanings, source.path, columns)
     if coding is not None and len(by_file) > 1:
         for file, of_file in by_file.items():
-            own = None
-            with suppress(DataError):  # a file alone may not show how it is coded
+            try:
                 own = find_coding(of_file.values(), meanings, file, columns)
-            _check_file(file, own, coding, of_file, source.path)
+            except DataError:  # one file alone may have too few values
+                continue
+            if own is not None:
+                _check_file(file, own, coding, of_file, source.path)
     return replace(reading, coding=coding)
 
 
 _VALUES = 256
-"""Different labels of a file that are looked at alone."""
+"""Different labels of each file from which its own coding is inferred."""
 
 
-def _check_file(file: str, own: Coding | None, coding: Coding, values: Iterable[tuple[str, ...]], path: str) -> None:
-    """Refuses a file of a folder whose labels alone are read in another way than those of all files together."""
-    for value in (one for several in values for one in several):
-        if own is not None and own.says(value) and coding.says(value) and own.meaning(value) != coding.meaning(value):
+def _check_file(file: str, own: Coding, coding: Coding, values: Iterable[tuple[str, ...]], path: str) -> None:
+    """Raises `DataError` if the labels of one file alone have another meaning than those of all files together."""
+    for value in chain.from_iterable(values):
+        known = own.has_meaning(value) and coding.has_meaning(value)
+        if known and own.meaning(value) != coding.meaning(value):
             raise DataError(
                 f"{path}: {coding.column} is {value} in {file}, which means one thing by the labels of that file "
                 "and another by those of all files together; give each file as a dataset of its own, or set labels"
@@ -81,13 +86,18 @@ def _check_file(file: str, own: Coding | None, coding: Coding, values: Iterable[
 
 
 def check_columns(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], path: str, reading: Reading) -> None:
-    """Refuses a column that no row has, and two answers mapped to chosen and rejected whose label says which is better.
+    """Checks that the mapped columns exist and that no label is ignored.
+
+    A label is ignored if two answers are mapped to chosen and rejected although a label column names the better one.
 
     Args:
         columns: palate's column name → the source's own.
-        rows: the first rows as they are.
-        path: the source's path, for the refusal.
+        rows: the first rows with their own column names.
+        path: the source's path, for messages.
         reading: how turns are written.
+
+    Raises:
+        DataError: one of these checks failed.
     """
     for name, column in columns.items():
         if rows and not any(column in row for row in rows):
@@ -112,13 +122,13 @@ def check_columns(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]],
 
 
 def check_labels_used(reports: Sequence[SourceReport], labels: Mapping[str, str] | None) -> None:
-    """Refuses meanings of labels where no source has a label column, or none of the values."""
+    """Raises `DataError` if `labels` is set but no source has a label column, or none has any of its values."""
     if not labels:
         return
     paths = ", ".join(report.path for report in reports)
     found = list(dict.fromkeys(value for report in reports for value in report.label_values))
     if not found:
         raise DataError(f"{paths}: labels is set, but no label column is read there; remove it, or name the column")
-    if not any(spelled(value) in found for value in labels):
+    if not any(label_key(value) in found for value in labels):
         named, seen = ", ".join(labels), ", ".join(value or "null" for value in found[:8])
         raise DataError(f"{paths}: labels says what {named} means, but the values are {seen}")

@@ -1,4 +1,4 @@
-"""The formats that palate reads, one entry each."""
+"""The table of formats that palate reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from typing import TypeAlias
 
 from palate.data.formats import listed, paired, single, voted
 from palate.data.formats.labels import LabelCells
-from palate.data.formats.rows import COMPLETION_NAMES, PROMPT_NAMES, SHARED_COLUMNS, Origin, RatedAnswers, Reading, Row
+from palate.data.formats.prompts import WIDE_PROMPT_NAMES, wide_prompt_columns
+from palate.data.formats.rows import (
+    COMPLETION_NAMES,
+    PROMPT_NAMES,
+    SHARED_COLUMNS,
+    Origin,
+    RatedAnswers,
+    Reading,
+    Row,
+    present,
+)
 from palate.records import (
     Demonstration,
     LabelledCompletion,
@@ -24,57 +34,61 @@ Needs: TypeAlias = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One shape of rows.
+    """How rows of one format are recognised and read.
 
     Attributes:
-        name: what reports call it.
-        shape: what a row looks like, for a person.
-        kind: the record that its rows become by nature.
-        needs: the columns it cannot do without, alternatives together.
-        matches: whether a row looks like it.
-        read: a row as a record, or as several; raises `RowError`.
-        reads: further columns that it uses; whatever it does not use is kept in `extra`.
-        labels: the label cells of a row, where what their values mean is found from all rows of a source.
-        uses: the columns that it uses of a row, where they have many spellings; those of `needs` otherwise.
+        name: its name in reports.
+        shape: an example row for messages.
+        kind: the kind of its records before any conversion.
+        needs: required columns; each is a tuple of alternative names.
+        read: a row as one record or several; raises `RowError`.
+        is_match: whether a row has this format; None if a row with all required columns has it.
+        reads: optional columns. Columns that are not read are kept in `extra`.
+        labels: the label cells of a row, if label values must be interpreted for the whole source.
+        uses: the required columns of a row, if their names vary too much for `needs`.
     """
 
     name: str
     shape: str
     kind: type[Record]
     needs: Needs
-    matches: Callable[[Row, Reading], bool]
     read: Callable[[Row, Origin, Reading], Record | Sequence[Record]]
+    is_match: Callable[[Row, Reading], bool] | None = None
     reads: tuple[str, ...] = ()
     labels: Callable[[Row, Reading], LabelCells | None] | None = None
     uses: Callable[[Row], Iterable[str]] | None = None
 
+    def matches(self, row: Row, reading: Reading) -> bool:
+        """Whether a row has this format."""
+        if self.is_match is None:
+            return all(present(row, names) is not None for names in self.needs)
+        return self.is_match(row, reading)
+
     def columns(self, row: Row) -> frozenset[str]:
-        """Every column of a row that it uses; of an empty row every column that it can use."""
+        """The columns of a row that are read; for an empty row all columns that may be read."""
         if self.uses is not None:
             return frozenset((*SHARED_COLUMNS, *self.reads, *self.uses(row)))
         names = {name for names in self.needs for name in names}
         return frozenset((*SHARED_COLUMNS, *self.reads, *(names - set(self.passed_over(row)))))
 
     def passed_over(self, row: Row) -> list[str]:
-        """A second prompt or answer of a row, under another of the names that they can have: the first is read."""
+        """Columns with a second prompt or answer under another accepted name; only the first is read."""
         either = [names for names in (PROMPT_NAMES, COMPLETION_NAMES) if names in self.needs]
         seconds = (name for names in either for name in [name for name in names if name in row][1:])
         return [name for name in seconds if name not in self.reads and name != "instruction"]
 
 
-def _texts(matches: Callable[[Row, Reading], bool]) -> Callable[[Row, Reading], bool]:
-    """The shape, of rows whose `chosen` is an answer: no number, and no name of an answer in another column."""
+def _chosen_is_answer(is_match: Callable[[Row, Reading], bool]) -> Callable[[Row, Reading], bool]:
+    """`is_match` restricted to rows whose `chosen` is an answer, not a label that names one."""
     return lambda row, reading: (
-        matches(row, reading)
+        is_match(row, reading)
         and not isinstance(row["chosen"], int | float)
         and not voted.chosen_is_label(row)
-        and not listed.chosen_is_place(row)
+        and not listed.chosen_is_index(row)
     )
 
 
 _CHOSEN: Needs = (("chosen",), ("rejected",))
-_TALK: Needs = (paired.CONVERSATION_NAMES,)
-_PROMPT_TURNS: Needs = (paired.PROMPT_TURN_NAMES,)
 _EXCHANGE: Needs = (PROMPT_NAMES, COMPLETION_NAMES)
 _ALPACA_EXTRAS = ("input", "history")
 
@@ -84,35 +98,33 @@ FORMATS: tuple[Format, ...] = (
         "{chosen_messages: [{role, content, loss_weight}], rejected_messages}",
         PreferencePair,
         (("chosen_messages",), ("rejected_messages",)),
-        paired.is_messages_pair,
         paired.read_messages_pair,
-        paired.PAIR_COLUMNS[2:],
+        reads=paired.GRADE_COLUMNS,
     ),
     Format(
         "openai-preference",
         "{input: {messages}, preferred_output, non_preferred_output}",
         PreferencePair,
         (("input",), ("preferred_output",), ("non_preferred_output",)),
-        paired.is_openai_pair,
         paired.read_openai_pair,
-        paired.PAIR_COLUMNS[2:],
+        reads=paired.GRADE_COLUMNS,
     ),
     Format(
         "rejected-response",
         "{messages, rejected_response} or {messages, rejected_messages}",
         PreferencePair,
         (("messages", "conversations", *PROMPT_NAMES), paired.REJECTED_NAMES),
-        paired.is_rejected_response,
         paired.read_rejected_response,
-        (*paired.PAIR_COLUMNS[2:], "response", "history"),
+        paired.is_rejected_response,
+        (*paired.GRADE_COLUMNS, "response", "history"),
     ),
     Format(
         "hh-transcripts",
         '{chosen: "\\n\\nHuman: … \\n\\nAssistant: …", rejected}',
         PreferencePair,
         _CHOSEN,
-        paired.is_transcript_pair,
         paired.read_transcript_pair,
+        paired.is_transcript_pair,
         paired.PAIR_COLUMNS,
     ),
     Format(
@@ -120,35 +132,35 @@ FORMATS: tuple[Format, ...] = (
         '{prompt: "\\n\\nHuman: … \\n\\nAssistant:", chosen, rejected}',
         PreferencePair,
         (("prompt",), *_CHOSEN),
-        _texts(paired.is_transcript_prompt_pair),
         paired.read_transcript_prompt_pair,
+        _chosen_is_answer(paired.is_transcript_prompt_pair),
         (*paired.PAIR_COLUMNS, "response"),
     ),
     Format(
         "conversations-pairs",
         "{conversations: [{from, value}], chosen, rejected}",
         PreferencePair,
-        (*_PROMPT_TURNS, *_CHOSEN),
-        _texts(paired.is_conversation_pair),
+        (paired.PROMPT_TURN_NAMES, *_CHOSEN),
         paired.read_conversation_pair,
+        _chosen_is_answer(paired.is_conversation_pair),
         paired.PAIR_COLUMNS,
     ),
     Format(
         "answer-lists",
         "{prompt, chosen: [text, …], rejected: [text, …]}",
         PreferencePair,
-        (voted.ASKED_NAMES, *_CHOSEN),
-        listed.is_answer_lists,
+        (WIDE_PROMPT_NAMES, *_CHOSEN),
         listed.read_answer_lists,
-        uses=lambda row: (*voted.asked_columns(row), "chosen", "rejected"),
+        listed.is_answer_lists,
+        uses=lambda row: (*wide_prompt_columns(row), "chosen", "rejected"),
     ),
     Format(
         "alpaca-pairs",
         "{instruction, input, chosen, rejected}",
         PreferencePair,
         (("instruction",), *_CHOSEN),
-        _texts(paired.is_alpaca_pair),
         paired.read_alpaca_pair,
+        _chosen_is_answer(paired.is_alpaca_pair),
         (*paired.PAIR_COLUMNS, *_ALPACA_EXTRAS),
     ),
     Format(
@@ -156,8 +168,8 @@ FORMATS: tuple[Format, ...] = (
         "{prompt, chosen, rejected}",
         PreferencePair,
         (PROMPT_NAMES, *_CHOSEN),
-        _texts(paired.is_prompt_pair),
         paired.read_prompt_pair,
+        _chosen_is_answer(paired.is_prompt_pair),
         paired.PAIR_COLUMNS,
     ),
     Format(
@@ -165,8 +177,8 @@ FORMATS: tuple[Format, ...] = (
         "{chosen: [{role, content}], rejected: [{role, content}]}",
         PreferencePair,
         _CHOSEN,
-        paired.is_implicit_pair,
         paired.read_implicit_pair,
+        paired.is_implicit_pair,
         paired.PAIR_COLUMNS,
     ),
     Format(
@@ -174,7 +186,6 @@ FORMATS: tuple[Format, ...] = (
         "{prompt, response_0, response_1, better_response_id, safer_response_id}",
         PreferencePair,
         (("prompt",), ("response_0",), ("response_1",), ("better_response_id", "safer_response_id")),
-        paired.is_safety_pair,
         paired.read_safety_pair,
         labels=paired.safety_cells,
     ),
@@ -183,17 +194,16 @@ FORMATS: tuple[Format, ...] = (
         "{question, response_j, response_k}",
         PreferencePair,
         (("question",), ("response_j",), ("response_k",)),
-        paired.is_stack_exchange,
         paired.read_stack_exchange,
-        paired.PAIR_COLUMNS[2:],
+        reads=paired.GRADE_COLUMNS,
     ),
     Format(
         "label-studio",
         "{data: {prompt, answer1, answer2}, annotations: [{result: [{value: {selected: left}}]}]}",
         PreferencePair,
         (("data",), ("annotations",)),
-        voted.is_label_studio,
         voted.read_label_studio,
+        voted.is_label_studio,
         labels=voted.label_studio_cells,
     ),
     Format(
@@ -201,14 +211,14 @@ FORMATS: tuple[Format, ...] = (
         "{prompt, response_1, response_2, label} or {prompt, response_1, response_2, score_1, score_2}",
         PreferencePair,
         (
-            voted.ASKED_NAMES,
+            WIDE_PROMPT_NAMES,
             ("response_1", "answer_1", "output_1", "response_a", "answer_a", "response1", "answer1", "response_0"),
             ("response_2", "answer_2", "output_2", "response_b", "answer_b", "response2", "answer2", "response_1"),
             ("label", *voted.LABEL_NAMES),
         ),
-        voted.is_two_answers,
         voted.read_two_answers,
-        paired.PAIR_COLUMNS[2:],
+        voted.is_two_answers,
+        paired.GRADE_COLUMNS,
         labels=voted.label_cells,
         uses=voted.used_columns,
     ),
@@ -216,18 +226,18 @@ FORMATS: tuple[Format, ...] = (
         "ranked-answers",
         "{prompt, answers: [{answer, rank}]}",
         Ranking,
-        (voted.ASKED_NAMES, listed.LIST_NAMES, listed.RANK_NAMES),
-        listed.is_ranked_answers,
+        (WIDE_PROMPT_NAMES, listed.LIST_NAMES, listed.RANK_NAMES),
         listed.read_ranked_answers,
+        listed.is_ranked_answers,
         uses=listed.used_columns,
     ),
     Format(
         "best-of-list",
         "{prompt, answers: [text, …], best: 1}",
         PreferencePair,
-        (voted.ASKED_NAMES, listed.LIST_NAMES, listed.BEST_NAMES),
-        listed.is_best_of_list,
+        (WIDE_PROMPT_NAMES, listed.LIST_NAMES, listed.BEST_NAMES),
         listed.read_best_of_list,
+        listed.is_best_of_list,
         labels=listed.best_cells,
         uses=listed.used_columns,
     ),
@@ -236,8 +246,8 @@ FORMATS: tuple[Format, ...] = (
         "{prompt: {text, replies: [{text, rank, replies}]}}",
         Ranking,
         (("prompt",), ("message_tree_id", "tree_state")),
-        listed.is_message_tree,
         listed.read_message_tree,
+        listed.is_message_tree,
         uses=lambda _: ("prompt",),
     ),
     Format(
@@ -245,33 +255,33 @@ FORMATS: tuple[Format, ...] = (
         "{instruction, completions: [{response, overall_score}]}",
         RatedAnswers,
         (PROMPT_NAMES, single.ANSWER_LIST_NAMES),
-        single.is_rated,
         single.read_rated,
+        single.is_rated,
     ),
     Format(
         "rollouts",
         "{prompt, completions: […], rewards: […]}",
         Rollouts,
         (PROMPT_NAMES, single.ANSWER_LIST_NAMES, ("rewards", "scores")),
-        single.is_rollouts,
         single.read_rollouts,
+        single.is_rollouts,
     ),
     Format(
         "ranked",
         "{instruction, input, output: [best, …, worst], history}",
         Ranking,
         (PROMPT_NAMES, ("output", *single.ANSWER_LIST_NAMES)),
-        single.is_ranked,
         single.read_ranked,
+        single.is_ranked,
         _ALPACA_EXTRAS,
     ),
     Format(
         "labelled-messages",
         "{messages, label: true or false}",
         LabelledCompletion,
-        (*_TALK, single.LABEL_NAMES),
-        lambda row, reading: single.has_conversation(row, reading) and single.is_labelled(row, reading),
+        (paired.CONVERSATION_NAMES, single.LABEL_NAMES),
         single.read_labelled,
+        lambda row, reading: single.has_conversation(row, reading) and single.is_labelled(row, reading),
         labels=single.label_cells,
     ),
     Format(
@@ -279,8 +289,8 @@ FORMATS: tuple[Format, ...] = (
         "{prompt, completion, label: true or false}",
         LabelledCompletion,
         (*_EXCHANGE, single.LABEL_NAMES),
-        single.is_labelled,
         single.read_labelled,
+        single.is_labelled,
         _ALPACA_EXTRAS,
         labels=single.label_cells,
     ),
@@ -289,33 +299,33 @@ FORMATS: tuple[Format, ...] = (
         "{prompt, response, helpfulness: 0 … 4, correctness, coherence, complexity, verbosity}",
         ScoredCompletion,
         (*_EXCHANGE, ("helpfulness",)),
-        single.is_helpsteer,
         single.read_helpsteer,
+        single.is_helpsteer,
     ),
     Format(
         "scored",
         "{prompt, response, score: 0 … 1}",
         ScoredCompletion,
         (*_EXCHANGE, single.SCORE_NAMES),
-        single.is_scored,
         single.read_scored,
+        single.is_scored,
         (*paired.CONVERSATION_NAMES, *_ALPACA_EXTRAS),
     ),
     Format(
         "messages",
         "{messages: [{role, content}]} or {conversations: [{from, value}]}",
         Demonstration,
-        _TALK,
-        single.is_messages,
+        (paired.CONVERSATION_NAMES,),
         single.read_messages,
+        single.is_messages,
     ),
     Format(
         "alpaca",
         "{instruction, input, output}",
         Demonstration,
         (("instruction",), ("output",)),
-        single.is_alpaca,
         single.read_alpaca,
+        single.is_alpaca,
         _ALPACA_EXTRAS,
     ),
     Format(
@@ -323,19 +333,19 @@ FORMATS: tuple[Format, ...] = (
         "{prompt, completion}",
         Demonstration,
         _EXCHANGE,
-        single.is_prompt_completion,
         single.read_prompt_completion,
+        single.is_prompt_completion,
         _ALPACA_EXTRAS,
     ),
-    Format("text", "{text}", Demonstration, (("text",),), single.is_text, single.read_text),
+    Format("text", "{text}", Demonstration, (("text",),), single.read_text, single.is_text),
     Format(
         "prompts",
         "{prompt} or {messages} that end with a user turn",
         Record,
         ((*PROMPT_NAMES, *paired.CONVERSATION_NAMES),),
-        single.is_prompt,
         single.read_prompt,
+        single.is_prompt,
         _ALPACA_EXTRAS,
     ),
 )
-"""From the most particular shape to the most general: of two that fit equally well the first is meant."""
+"""From the most specific format to the most general one: the first of several equally good matches is used."""

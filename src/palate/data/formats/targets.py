@@ -1,4 +1,4 @@
-"""Records as rows of each format that palate writes, with what that format cannot hold said by name."""
+"""Formats that palate writes: a record as a row, and which parts of it the format cannot represent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from palate.data.formats.rows import RatedAnswers
 from palate.data.measures.pairs import completions
-from palate.data.turns.messages import excerpt
+from palate.data.turns.cells import excerpt
 from palate.records import (
     Demonstration,
     LabelledCompletion,
@@ -24,8 +24,8 @@ from palate.records import (
 )
 
 
-class NotHeldError(Exception):
-    """A record that a format has no place for; `str` says what. It is listed, not written."""
+class UnsupportedRecordError(Exception):
+    """The format cannot represent a record; the message says why. The record is listed and not written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Target:
 
     Attributes:
         name: as in `palate data convert --to`.
-        shape: what its rows look like.
-        kinds: the records it holds; others are turned into the first of them where that is possible.
-        row: a record as a row; raises `NotHeldError`.
-        loses: what of a record it leaves out, by name; empty where it holds everything.
+        shape: an example row.
+        kinds: the kinds of records that it can represent; others are converted into the first possible one.
+        row: a record as a row; raises `UnsupportedRecordError`.
+        loses: names of the parts of a record that the row leaves out.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Target:
 
 
 def palate_row(record: Record) -> dict[str, Any]:
-    """Any record as palate's own row, which reads back as the same record (its id and source apart)."""
+    """A record in palate's own format, which is read back as an equal record apart from id and source."""
     row: dict[str, Any] = {"prompt": turns(record.prompt)}
     if isinstance(record, PreferencePair):
         row |= {"chosen": turns(record.chosen), "rejected": turns(record.rejected)}
@@ -73,74 +73,74 @@ def palate_row(record: Record) -> dict[str, Any]:
         row["score"] = record.score
     elif isinstance(record, Rollouts):
         row["rewards"] = list(record.rewards)
-    return row | _beside(record, row)
+    extra = {name: value for name, value in record.extra.items() if name not in row}
+    return row | extra | _optional_columns(record)
 
 
 def turns(messages: Messages, *, arguments_as_text: bool = False) -> list[dict[str, Any]]:
-    """A conversation as `[{role, content, …}]`; a turn that is context only has `train: false`."""
+    """A conversation as `[{role, content, …}]`, with `train: false` in turns that are not trained."""
     return [
         as_turn(message, arguments_as_text=arguments_as_text) | ({} if message.trained else {"train": False})
         for message in messages
     ]
 
 
-def _beside(record: Record, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Weight, tools, margin, dimensions and the unread columns, where a record has them."""
-    beside: dict[str, Any] = {}
+def _optional_columns(record: Record) -> dict[str, Any]:
+    """Weight, tools, margin and dimensions, if a record has them."""
+    columns: dict[str, Any] = {}
     if record.weight != 1:
-        beside["weight"] = record.weight
+        columns["weight"] = record.weight
     if record.tools is not None:
-        beside["tools"] = record.tools
+        columns["tools"] = record.tools
     if isinstance(record, PreferencePair):
         if record.margin is not None:
-            beside["margin"] = record.margin
+            columns["margin"] = record.margin
         if record.dimensions:
-            beside["dimensions"] = {
+            columns["dimensions"] = {
                 name: {"chosen": chosen, "rejected": rejected} for name, (chosen, rejected) in record.dimensions.items()
             }
-    return {**{name: value for name, value in record.extra.items() if name not in row}, **beside}
+    return columns
 
 
 def _clashes(record: Record) -> list[str]:
-    """Unread columns that would take the place of one that the row needs."""
+    """Unread columns that are left out because the row uses their names."""
     row = palate_row(record)
     return [f"column {name!r}" for name, value in record.extra.items() if row.get(name) is not value]
 
 
 def _openai_row(record: Record) -> dict[str, Any]:
     if not isinstance(record, PreferencePair):
-        raise NotHeldError("only pairs")
+        raise UnsupportedRecordError("only pairs")
     for name, answer in (("chosen", record.chosen), ("rejected", record.rejected)):
         if any(message.role != "assistant" for message in answer):
-            raise NotHeldError(f"{name} has turns that are not the assistant's")
+            raise UnsupportedRecordError(f"{name} has turns that are not the assistant's")
     for message in (*record.prompt, *record.chosen, *record.rejected):
-        _check_openai_turn(message)
-    asked: dict[str, Any] = {"messages": turns(record.prompt, arguments_as_text=True)}
+        _check_turn(message)
+        if any(call.id is None for call in message.tool_calls):
+            raise UnsupportedRecordError("a tool call has no id")
+    request: dict[str, Any] = {"messages": turns(record.prompt, arguments_as_text=True)}
     if record.tools is not None:
-        asked["tools"] = _parsed_tools(record.tools)
+        try:
+            request["tools"] = json.loads(record.tools)
+        except ValueError:
+            raise UnsupportedRecordError(f"its tools are not JSON: {excerpt(record.tools, 30)}") from None
     return {
-        "input": asked,
+        "input": request,
         "preferred_output": turns(record.chosen, arguments_as_text=True),
         "non_preferred_output": turns(record.rejected, arguments_as_text=True),
     }
 
 
-def _check_openai_turn(message: Message) -> None:
+def _check_turn(message: Message) -> None:
     if message.reasoning_content:
-        raise NotHeldError("a turn has reasoning")
+        raise UnsupportedRecordError("a turn has reasoning")
     if not message.trained:
-        raise NotHeldError("a turn is marked as not trained")
-    if any(call.id is None for call in message.tool_calls):
-        raise NotHeldError("a tool call has no id")
+        raise UnsupportedRecordError("a turn is marked as not trained")
 
 
 def _openai_loses(record: Record) -> list[str]:
-    lost = [f"column {name!r}" for name in record.extra]
-    lost += ["weight"] if record.weight != 1 else []
-    if isinstance(record, PreferencePair):
-        lost += ["margin"] if record.margin is not None else []
-        lost += ["dimensions"] if record.dimensions else []
-    return lost
+    optional = (name for name in _optional_columns(record) if name != "tools")
+    return [*(f"column {name!r}" for name in record.extra), *optional]
 
 
 _SPEAKERS = {"user": "human", "assistant": "gpt", "tool": "observation"}
@@ -148,21 +148,21 @@ _SPEAKERS = {"user": "human", "assistant": "gpt", "tool": "observation"}
 
 def _llama_factory_row(record: Record) -> dict[str, Any]:
     row = palate_row(record)
-    system, asked = "", record.prompt
-    if asked and asked[0].role == "system":
-        system, asked = asked[0].content, asked[1:]
-    if not asked:
-        raise NotHeldError("it has no prompt")
+    system, prompt = "", record.prompt
+    if prompt and prompt[0].role == "system":
+        system, prompt = prompt[0].content, prompt[1:]
+    if not prompt:
+        raise UnsupportedRecordError("it has no prompt")
     if isinstance(record, PreferencePair):
         del row["prompt"]
-        row["conversations"] = _alternating(asked, answered=False)
+        row["conversations"] = _sharegpt_turns(prompt, answered=False)
         row["chosen"] = _one_turn(record.chosen, "chosen")
         row["rejected"] = _one_turn(record.rejected, "rejected")
     elif isinstance(record, Demonstration | LabelledCompletion):
         del row["prompt"], row["completion"]
-        row["conversations"] = _alternating(asked + record.completion, answered=True)
+        row["conversations"] = _sharegpt_turns(prompt + record.completion, answered=True)
     else:
-        raise NotHeldError("LLaMA-Factory trains on pairs, demonstrations and labelled completions")
+        raise UnsupportedRecordError("LLaMA-Factory trains on pairs, demonstrations and labelled completions")
     if system:
         row["system"] = system
     return row
@@ -172,32 +172,29 @@ def _llama_factory_loses(record: Record) -> list[str]:
     lost = _clashes(record)
     if isinstance(record, Demonstration) and any(message.role == "assistant" for message in record.prompt):
         lost.append("answers of the prompt that are not to be imitated")
-    talk = (*record.prompt, *(turn for answer in completions(record) for turn in answer))
-    if any(turn.name or turn.tool_call_id or any(call.id for call in turn.tool_calls) for turn in talk):
+    messages = (*record.prompt, *(turn for answer in completions(record) for turn in answer))
+    if any(turn.name or turn.tool_call_id or any(call.id for call in turn.tool_calls) for turn in messages):
         lost.append("names of speakers and ids of tool calls")
     return lost
 
 
-def _alternating(messages: Messages, *, answered: bool) -> list[dict[str, str]]:
-    """ShareGPT turns; LLaMA-Factory wants user and tool turns in the odd places, the assistant's in the even ones."""
-    for place, message in enumerate(messages):
-        if (message.role == "assistant") != (place % 2 == 1):
-            raise NotHeldError(f"turn {place + 1} ({message.role}) breaks the change of speakers")
+def _sharegpt_turns(messages: Messages, *, answered: bool) -> list[dict[str, str]]:
+    """ShareGPT turns. LLaMA-Factory needs user or tool turns to alternate with assistant turns."""
+    for index, message in enumerate(messages):
+        if (message.role == "assistant") != (index % 2 == 1):
+            raise UnsupportedRecordError(f"turn {index + 1} ({message.role}) breaks the change of speakers")
     if (len(messages) % 2 == 0) != answered:
-        raise NotHeldError(f"{len(messages)} turns do not end where LLaMA-Factory wants them to")
+        raise UnsupportedRecordError(f"{len(messages)} turns do not end where LLaMA-Factory needs it")
     return [_sharegpt_turn(message) for message in messages]
 
 
 def _sharegpt_turn(message: Message) -> dict[str, str]:
-    """`{from, value}`; a tool call is a `function_call` turn whose text is the call, or a list of several."""
-    if message.reasoning_content:
-        raise NotHeldError("a turn has reasoning")
-    if not message.trained:
-        raise NotHeldError("a turn is marked as not trained")
+    """`{from, value}`; tool calls are a `function_call` turn whose text is the call or a list of calls."""
+    _check_turn(message)
     if not message.tool_calls:
         return {"from": _SPEAKERS[message.role], "value": message.content}
     if message.content.strip():
-        raise NotHeldError("a turn has text beside its tool calls")
+        raise UnsupportedRecordError("a turn has text besides its tool calls")
     calls = [{"name": call.name, "arguments": call.value} for call in message.tool_calls]
     return {
         "from": "function_call",
@@ -207,27 +204,8 @@ def _sharegpt_turn(message: Message) -> dict[str, str]:
 
 def _one_turn(answer: Messages, name: str) -> dict[str, str]:
     if len(answer) != 1:
-        raise NotHeldError(f"{name} has {len(answer)} turns, there is room for one")
+        raise UnsupportedRecordError(f"{name} has {len(answer)} turns; the format allows one")
     return _sharegpt_turn(answer[0])
-
-
-def _kto_row(record: Record) -> dict[str, Any]:
-    if not isinstance(record, LabelledCompletion):
-        raise NotHeldError("only labelled completions")
-    return palate_row(record)
-
-
-def _ranked_row(record: Record) -> dict[str, Any]:
-    if not isinstance(record, Ranking):
-        raise NotHeldError("only rankings")
-    return palate_row(record)
-
-
-def _parsed_tools(tools: str) -> Any:
-    try:
-        return json.loads(tools)
-    except ValueError:
-        raise NotHeldError(f"its tools are no JSON: {excerpt(tools, 30)}") from None
 
 
 _ALL = (PreferencePair, Demonstration, LabelledCompletion, ScoredCompletion, Ranking, RatedAnswers, Rollouts, Record)
@@ -257,8 +235,8 @@ TARGETS: Mapping[str, Target] = {
             _openai_row,
             _openai_loses,
         ),
-        Target("kto", "{prompt, completion, label}", (LabelledCompletion,), _kto_row, _clashes),
-        Target("ranked", "{prompt, completions: [best, …, worst]}", (Ranking,), _ranked_row, _clashes),
+        Target("kto", "{prompt, completion, label}", (LabelledCompletion,), palate_row, _clashes),
+        Target("ranked", "{prompt, completions: [best, …, worst]}", (Ranking,), palate_row, _clashes),
     )
 }
 

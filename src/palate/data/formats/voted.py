@@ -1,166 +1,36 @@
-"""Formats whose rows show two answers and say by a label, by votes or by ratings which one is better."""
+"""Formats whose rows have two answers and a label, votes or ratings that decide which one is better."""
 
-# ruff: noqa: ARG001  (all of one table's functions have one signature, whether they use it or not)
+# ruff: noqa: ARG001  (all functions in the table of formats have the same signature)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-from palate.data.formats.labels import ANNOTATORS, TIE, LabelCells, names_a_side, spelled
-from palate.data.formats.paired import alpaca_prompt, stated_dimensions, stated_margin
-from palate.data.formats.rows import (
-    PROMPT_NAMES,
-    Origin,
-    Reading,
-    Row,
-    cell,
-    checked_prompt,
-    conversation,
-    is_whole_conversation,
-    pair,
-    present,
-    prompt_of,
-    soft_number,
-)
-from palate.data.turns.messages import (
-    RowError,
-    assistant,
-    excerpt,
-    merged,
-    parsed_list,
-    read_transcript,
-    read_turns,
-    text,
-    user,
-    with_system,
-)
+from palate.data.formats.answer_columns import RATING_LISTS, find_columns, two_ratings
+from palate.data.formats.labels import ANNOTATORS, TIE, LabelCells, label_key, names_a_side
+from palate.data.formats.paired import stated_dimensions, stated_margin
+from palate.data.formats.prompts import WIDE_PROMPT_NAMES, wide_prompt, wide_prompt_columns
+from palate.data.formats.rows import Origin, Reading, Row, cell, conversation, is_whole_conversation, pair, present
+from palate.data.turns.cells import RowError, excerpt, parsed_list, text
+from palate.data.turns.messages import assistant, read_turns, user
 from palate.records import Messages, PreferencePair
 
-ASKED_NAMES = (*PROMPT_NAMES, "input", "context", "history", "post", "info")
-"""Columns of the prompt where the answers are labelled or ranked."""
-
 LABEL_NAMES = (
-    "winner",
-    "preference_strength",
-    "overall_preference",
-    "preference",
-    "preferred",
-    "better",
-    "better_answer",
-    "choice",
-    "chosen",
-    "vote",
-    "verdict",
-    "label",
-    "labels",
+    *("winner", "preference_strength", "overall_preference", "preference", "preferred", "better", "better_answer"),
+    *("choice", "chosen", "vote", "verdict", "label", "labels"),
 )
-"""Columns that may say which of two answers is better, the first one that a row has."""
+"""Columns that may name the better of two answers; the first of them in a row is read."""
 
 _SIGNED = ("preference_strength", "overall_preference")
-_ANSWER = re.compile(
-    r"(response|answer|output|completion|reply|candidate|generation|human_ref|summary|conversation)[ _-]?([0-9]|[a-z])",
-    re.IGNORECASE,
-)
-_RATING = re.compile(
-    r"(?:(?:response|answer|output|completion|reply|candidate|generation|human_ref|summary)[ _-]?([0-9]|[a-z])[ _-])?"
-    r"(score|rating|reward|grade|overall_score|overall_rating|rank)(?:[ _-]?([0-9]|[a-z]))?",
-    re.IGNORECASE,
-)
-_MODEL = re.compile(
-    r"model(?:[ _-]?name)?[ _-]?([0-9]|[a-z])"
-    r"|(?:response|answer|output|completion|reply|candidate|generation|summary)[ _-]?([0-9]|[a-z])[ _-]?model",
-    re.IGNORECASE,
-)
-_SIDES = (("0", "1"), ("1", "2"), ("a", "b"))
-_RATING_LISTS = ("scores", "ratings", "rewards", "score", "rating")
-_ANNOTATOR = re.compile(r"annotator[ _-]?\d+", re.IGNORECASE)
-_ONE_HOT = re.compile(r"winner_(model_[ab]|[ab]|tie)")
-_LONGEST_WORD = 60
-_BODY_NAMES = ("full_text", "text", "post", "article", "body")
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """What the names of a row's columns say: answers, models, pairs of ratings, one-hot winners, annotators."""
-
-    answers: tuple[str, str] | None
-    models: tuple[str, str] | None
-    ratings: tuple[tuple[str, str], ...]
-    one_hot: tuple[str, ...]
-    annotators: tuple[str, ...]
-
-
-@lru_cache(maxsize=1024)  # rows of one source have the same columns
-def _columns_of(names: tuple[str, ...]) -> _Columns:
-    answers: dict[str, dict[str, str]] = {}
-    ratings: dict[str, dict[str, str]] = {}
-    models: dict[str, str] = {}
-    for name in names:
-        if match := _MODEL.fullmatch(name):
-            models[(match[1] or match[2]).lower()] = name
-        if match := _ANSWER.fullmatch(name):
-            answers.setdefault(match[1].lower(), {})[match[2].lower()] = name
-        if (match := _RATING.fullmatch(name)) and (side := match[1] or match[3]):
-            ratings.setdefault(f"{match[2]}{match[1] is None}".lower(), {})[side.lower()] = name
-    return _Columns(
-        next(iter(_pairs_of(answers)), None),
-        next(iter(_pairs_of({"model": models})), None),
-        tuple(_pairs_of(ratings)),
-        tuple(name for name in names if _ONE_HOT.fullmatch(name)),
-        tuple(sorted(name for name in names if _ANNOTATOR.fullmatch(name))),
-    )
-
-
-def _pairs_of(groups: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, str]]:
-    """The groups of exactly two columns that are numbered or lettered as first and second."""
-    for sides in groups.values():
-        for first, second in _SIDES:
-            if sides.keys() == {first, second}:
-                yield sides[first], sides[second]
-
-
-def _columns(row: Row) -> _Columns:
-    return _columns_of(tuple(map(str, row)))
-
-
-def answer_columns(row: Row) -> tuple[str, str] | None:
-    """The columns of the two answers, first and second; None where there are none, or more than two."""
-    return _columns(row).answers
-
-
-def two_ratings(row: Row) -> tuple[float, float] | None:
-    """The ratings of the first and the second answer, in any spelling; None where the row does not rate both.
-
-    A rank counts as its negative, since the lower one is the better.
-    """
-    found = [
-        [_negated(value) if "rank" in first.lower() else value for value in (row[first], row[second])]
-        for first, second in _columns(row).ratings
-    ]
-    for name in _RATING_LISTS:
-        if name in row:
-            with suppress(RowError):
-                found.append(parsed_list(row[name], name))
-    for pair_of in found:
-        scores = [soft_number(score) for score in pair_of]
-        if len(scores) == 2 and scores[0] is not None and scores[1] is not None:
-            return scores[0], scores[1]
-    return None
-
-
-def _negated(rank: Any) -> float | None:
-    number = soft_number(rank)
-    return None if number is None else -number
+_LONGEST_LABEL = 60
+"""Characters; a longer text is an explanation."""
 
 
 def chosen_is_label(row: Row) -> bool:
-    """Whether `chosen` names one of two answers that the row has in other columns, so that it is no answer itself."""
-    answers, chosen = answer_columns(row), row.get("chosen")
+    """Whether `chosen` is not an answer but names one of the two answers in other columns."""
+    answers, chosen = find_columns(row).answers, row.get("chosen")
     if answers is None or not isinstance(chosen, str) or not chosen:
         return False
     if {name for name in answers if row[name] in (chosen, row.get("rejected"))}:
@@ -170,8 +40,8 @@ def chosen_is_label(row: Row) -> bool:
 
 
 def label_cells(row: Row, reading: Reading) -> LabelCells | None:
-    """What a row of two answers says of them, None where it has no label."""
-    answers = answer_columns(row)
+    """The label cells of a row with two answers, None if it has no label."""
+    answers = find_columns(row).answers
     if answers is None:
         return None
     if (name := _label_name(row)) is not None:
@@ -180,9 +50,9 @@ def label_cells(row: Row, reading: Reading) -> LabelCells | None:
             return LabelCells(name, (value,), answers, "signed")
         human_ref = answers[0].lower().startswith("human_ref")
         return LabelCells(name, (value,), answers, "one_is_first" if human_ref else "pair")
-    columns = _columns(row)
+    columns = find_columns(row)
     if len(columns.one_hot) > 1:
-        won = [name.removeprefix("winner_") for name in columns.one_hot if spelled(row[name]) in ("1", "true")]
+        won = [name.removeprefix("winner_") for name in columns.one_hot if label_key(row[name]) in ("1", "true")]
         return LabelCells("winner", (won[0] if len(won) == 1 else None,), answers)
     votes = [name for name in columns.annotators if _is_scalar(row[name])]
     if votes:
@@ -191,27 +61,22 @@ def label_cells(row: Row, reading: Reading) -> LabelCells | None:
 
 
 def used_columns(row: Row) -> Iterator[str]:
-    """The columns that a row of two answers is read from."""
-    yield from asked_columns(row)
-    yield from answer_columns(row) or ()
-    name, columns = _label_name(row), _columns(row)
+    """The columns that `read_two_answers` reads."""
+    yield from wide_prompt_columns(row)
+    yield from find_columns(row).answers or ()
+    name, columns = _label_name(row), find_columns(row)
     yield from ("rejected",) if name == "chosen" else ()
     yield from (name,) if name is not None else (*columns.one_hot, *columns.annotators)
-    yield from _RATING_LISTS if two_ratings(row) is not None and not columns.ratings else ()
+    yield from RATING_LISTS if two_ratings(row) is not None and not columns.ratings else ()
     yield from (column for sides in columns.ratings for column in sides)
 
 
-def asked_columns(row: Row) -> Iterator[str]:
-    """The columns that `asked` reads the prompt from."""
-    name = present(row, ASKED_NAMES)
-    if name is not None:
-        yield name
-    if name == "instruction":
-        yield from ("input", "history")
-
-
 def is_two_answers(row: Row, reading: Reading) -> bool:
-    if answer_columns(row) is None or not (_is_arena(row) or present(row, ASKED_NAMES) is not None):
+    names = find_columns(row).answers
+    if names is None:
+        return False
+    is_arena = names[0].lower().startswith("conversation")  # each answer is a conversation with its prompt
+    if not is_arena and present(row, WIDE_PROMPT_NAMES) is None:
         return False
     return label_cells(row, reading) is not None or two_ratings(row) is not None
 
@@ -219,16 +84,17 @@ def is_two_answers(row: Row, reading: Reading) -> bool:
 def read_two_answers(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
     """`{prompt, response_1, response_2}` with a label, votes of several annotators, or two ratings.
 
-    A label and two ratings in one row must agree; a row in which they do not is left out.
+    Raises:
+        RowError: for example if the label and the ratings contradict each other.
     """
-    names = answer_columns(row)
+    names = find_columns(row).answers
     if names is None:
         raise RowError("missing_key", "has no two answers")
     cells, ratings = label_cells(row, reading), two_ratings(row)
     best, margin = _by_ratings(ratings) if cells is None else better_answer(cells, origin, reading)
     if cells is not None and cells.column == "chosen" and reading.coding is not None:
         worse = _as_side(row, names, row.get("rejected"))
-        if _is_scalar(worse) and reading.coding.says(worse) and reading.coding.meaning(worse) == best:
+        if _is_scalar(worse) and reading.coding.has_meaning(worse) and reading.coding.meaning(worse) == best:
             raise RowError("bad_label", f"{names[best]} is both chosen and rejected")
     if cells is not None and ratings is not None and ratings[0] != ratings[1]:
         if best != _by_ratings(ratings)[0]:
@@ -236,22 +102,16 @@ def read_two_answers(row: Row, origin: Origin, reading: Reading) -> PreferencePa
             raise RowError("scores_disagree", f"{cells.column} prefers {names[best]}, the ratings {scores} do not")
         margin = abs(ratings[0] - ratings[1]) if margin is None else margin
     origin.notices.append("second_won" if best else "first_won")
-    prompt, chosen, rejected = _sides(row, names, best, reading)
+    sides = _sides(row, names, best, reading)
     stated = stated_margin(row)
-    return pair(
-        origin,
-        prompt,
-        chosen,
-        rejected,
-        margin=margin if stated is None else stated,
-        dimensions=stated_dimensions(row),
-    )
+    margin = margin if stated is None else stated
+    return pair(origin, *sides, margin=margin, dimensions=stated_dimensions(row))
 
 
 def better_answer(cells: LabelCells, origin: Origin, reading: Reading) -> tuple[int, float | None]:
-    """The place of the better answer, and by how much it is better where the labels say so.
+    """The index of the better answer, 0 or 1, and the margin if the labels give one.
 
-    Several annotators decide by majority; the margin is the difference of their votes.
+    The majority of several annotators decides; the margin is the difference of their votes.
 
     Raises:
         RowError: `tie`, `no_label`.
@@ -264,10 +124,10 @@ def better_answer(cells: LabelCells, origin: Origin, reading: Reading) -> tuple[
         best = coding.meaning(cells.values[0])
         if best == TIE:
             raise RowError("tie", f"{cells.column} is {excerpt(cells.values[0])}")
-        return best, coding.strength(cells.values[0])
-    votes = [coding.meaning(value) for value in cells.values if coding.says(value)]
+        return best, coding.margin(cells.values[0])
+    votes = [coding.meaning(value) for value in cells.values if coding.has_meaning(value)]
     if not votes:
-        raise RowError("no_label", f"{cells.column} hold {excerpt(', '.join(map(str, cells.values))) or 'no vote'}")
+        raise RowError("no_label", f"{cells.column} are {excerpt(', '.join(map(str, cells.values))) or 'no vote'}")
     first, second = votes.count(0), votes.count(1)
     if first == second:
         raise RowError("tie", f"{first} votes for each answer, {votes.count(TIE)} for neither")
@@ -276,13 +136,14 @@ def better_answer(cells: LabelCells, origin: Origin, reading: Reading) -> tuple[
 
 def is_label_studio(row: Row, reading: Reading) -> bool:
     data = row.get("data")
-    return isinstance(data, Mapping) and isinstance(row.get("annotations"), list) and answer_columns(data) is not None
+    has_answers = isinstance(data, Mapping) and find_columns(data).answers is not None
+    return has_answers and isinstance(row.get("annotations"), list)
 
 
 def label_studio_cells(row: Row, reading: Reading) -> LabelCells | None:
     """The choice of each annotation of a pairwise task that was not cancelled."""
     data = row.get("data")
-    answers = answer_columns(data) if isinstance(data, Mapping) else None
+    answers = find_columns(data).answers if isinstance(data, Mapping) else None
     if answers is None:
         return None
     votes = [
@@ -304,29 +165,14 @@ def read_label_studio(row: Row, origin: Origin, reading: Reading) -> PreferenceP
     return pair(origin, *_sides(data, (cells.answers[0], cells.answers[1]), best, reading), margin=margin)
 
 
-def asked(row: Row, reading: Reading) -> Messages:
-    """The prompt of a row with labelled or ranked answers: a text, turns, an HH transcript or an object with a text."""
-    name = present(row, ASKED_NAMES)
-    value = cell(row, *ASKED_NAMES)
-    if name == "instruction" and (row.get("input") or row.get("history")):
-        return alpaca_prompt(row, reading)
-    if isinstance(value, Mapping) and (body := present(value, _BODY_NAMES)) is not None:
-        value = value[body]
-    if isinstance(value, str) and value.lstrip().startswith("Human:"):
-        turns = read_transcript(value, str(name))
-        ended = turns[:-1] if turns[-1].role == "assistant" and not turns[-1].content else turns
-        return checked_prompt(with_system(row.get("system"), merged(ended)))
-    return prompt_of(row, value, "prompt", reading)
-
-
 def _label_name(row: Row) -> str | None:
     return next((name for name in LABEL_NAMES if name in row and _may_be_label(row, row[name])), None)
 
 
 def _may_be_label(row: Row, value: Any) -> bool:
-    """A long text is a reason or an explanation, unless it repeats one of the answers."""
-    if isinstance(value, str) and len(value) > _LONGEST_WORD:
-        return value in [row[name] for name in answer_columns(row) or ()]
+    """Whether a cell is a label. A long text is an explanation, unless it repeats one of the answers."""
+    if isinstance(value, str) and len(value) > _LONGEST_LABEL:
+        return value in [row[name] for name in find_columns(row).answers or ()]
     return _is_scalar(value)
 
 
@@ -335,10 +181,10 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _as_side(row: Row, answers: tuple[str, str], value: Any) -> Any:
-    """The side that a label names by repeating the answer or the name of its model; any other label as it is."""
+    """The side of a label that repeats an answer or the name of its model; any other label unchanged."""
     if not isinstance(value, str) or names_a_side(value, answers):
         return value
-    models = _columns(row).models or ("model_a", "model_b")
+    models = find_columns(row).models or ("model_a", "model_b")
     named = ("model_a", "model_b")
     for first, second, sides in (
         (*answers, ("first", "second")),
@@ -366,17 +212,12 @@ def _selected(result: Any) -> Any:
     return value.get("selected", choices[0] if isinstance(choices, list) and len(choices) == 1 else None)
 
 
-def _is_arena(row: Row) -> bool:
-    names = answer_columns(row)
-    return names is not None and names[0].lower().startswith("conversation")
-
-
 def _sides(row: Row, names: tuple[str, str], best: int, reading: Reading) -> tuple[Messages, Messages, Messages]:
-    """Prompt, chosen and rejected; no prompt where both are whole conversations, as an arena publishes them."""
-    values = [cell(row, names[place]) for place in (best, 1 - best)]
+    """Prompt, chosen and rejected; the prompt is empty if both are whole conversations (arena data)."""
+    values = [cell(row, names[index]) for index in (best, 1 - best)]
     if all(is_whole_conversation(value, reading) for value in values):
         chosen, rejected = (read_turns(value, names[0], reading.tags) for value in values)
-        return asked(row, reading) if present(row, ASKED_NAMES) is not None else (), chosen, rejected
+        return wide_prompt(row, reading) if present(row, WIDE_PROMPT_NAMES) is not None else (), chosen, rejected
     turns = _texts_by_turn(row, values)
     if turns is not None:
         return (), *turns
@@ -384,11 +225,11 @@ def _sides(row: Row, names: tuple[str, str], best: int, reading: Reading) -> tup
         conversation(value, name, "assistant", reading)
         for value, name in zip(values, ("chosen", "rejected"), strict=True)
     )
-    return asked(row, reading), chosen, rejected
+    return wide_prompt(row, reading), chosen, rejected
 
 
 def _texts_by_turn(row: Row, values: list[Any]) -> tuple[Messages, Messages] | None:
-    """Conversations of an arena whose prompts and answers are lists of texts, one a turn, also as JSON text."""
+    """Arena conversations whose prompt and answers are lists with one text per turn, also written as JSON text."""
     prompts, *answers = [_list_of_texts(value) for value in (row.get("prompt"), *values)]
     if prompts is None or all(answer is None for answer in answers):
         return None
@@ -407,13 +248,9 @@ def _texts_by_turn(row: Row, values: list[Any]) -> tuple[Messages, Messages] | N
 
 
 def _list_of_texts(value: Any) -> list[Any] | None:
-    """A list of texts and nulls, also one that a cell holds as text."""
+    """A list of texts and nulls, also written as JSON text; None for any other value."""
     with suppress(RowError):
-        if isinstance(value, str) and not value.lstrip().startswith("["):
-            return None
         found = parsed_list(value, "")
-        if any(isinstance(item, str) for item in found) and all(
-            item is None or isinstance(item, str) for item in found
-        ):
-            return found
+        is_texts = all(item is None or isinstance(item, str) for item in found)
+        return found if is_texts and any(item is not None for item in found) else None
     return None

@@ -1,4 +1,4 @@
-"""Rows into a file: JSON Lines, JSON, CSV, TSV (also packed), Parquet and Arrow; written aside, then put in place."""
+"""Writes rows to JSON Lines, JSON, CSV, TSV (also compressed), Parquet and Arrow files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -22,32 +24,32 @@ _BATCH = 1000
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Writes rows as the file's name says, and gives their number. A file that was there is replaced at the end.
+    """Writes rows in the file type of the path and returns their number. An existing file is replaced at the end.
 
-    CSV and TSV hold text: other values stand there as JSON. In Parquet and Arrow a column whose values are not all of
-    one plain type is JSON text as well.
+    In CSV and TSV files values other than text are written as JSON. In Parquet and Arrow files a column is written
+    as JSON if it has values of several types, or nested values other than turns.
     """
     kind = file_type(path)
     if kind is None:
         raise DataError(f"{path}: unknown type of file; palate writes .jsonl, .json, .csv, .tsv, .parquet and .arrow")
     if kind in ("parquet", "arrow") and path.suffix in (".gz", ".zst"):
-        raise DataError(f"{path}: Parquet and Arrow files are packed inside; leave {path.suffix} out")
+        raise DataError(f"{path}: Parquet and Arrow files are compressed already; leave {path.suffix} out")
     with atomic_file(path) as temporary:
         if kind in ("parquet", "arrow"):
             return _write_columns(temporary, kind, rows)
-        with _open_packed(temporary, path.suffix.lower()) as stream:
+        with _open_compressed(temporary, path.suffix.lower()) as stream:
             return _TEXT_WRITERS[kind](stream, rows)
 
 
 def write_parts(files: Mapping[str, Path], rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-    """Writes each `(part, row)` to the JSON Lines file of its part, in one pass, no row held in memory.
+    """Writes each `(part, row)` to the JSON Lines file of its part, in one pass, without keeping rows in memory.
 
     The caller makes the folder with `atomic_folder`, which syncs its files and shows it only when it is complete.
     """
     folder = next(iter(files.values())).parent
     with write_errors(folder), ExitStack() as stack:
         streams = {
-            part: stack.enter_context(path.open("w", encoding="utf-8", errors=_UNWRITABLE, newline=""))
+            part: stack.enter_context(path.open("w", encoding="utf-8", errors=_ENCODING_ERRORS, newline=""))
             for part, path in files.items()
         }
         for part, row in rows:
@@ -55,10 +57,10 @@ def write_parts(files: Mapping[str, Path], rows: Iterable[tuple[str, Mapping[str
 
 
 @contextmanager
-def _open_packed(path: Path, suffix: str) -> Iterator[TextIO]:
+def _open_compressed(path: Path, suffix: str) -> Iterator[TextIO]:
     with path.open("wb") as raw:
         if suffix == ".gz":
-            # No name and no time inside: equal rows make equal bytes.
+            # Without name and time in the header equal rows give equal bytes.
             with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed, _text(packed) as stream:
                 yield stream
         elif suffix == ".zst":
@@ -70,15 +72,15 @@ def _open_packed(path: Path, suffix: str) -> Iterator[TextIO]:
 
 
 def _text(raw: Any) -> io.TextIOWrapper:
-    return io.TextIOWrapper(raw, encoding="utf-8", errors=_UNWRITABLE, newline="")
+    return io.TextIOWrapper(raw, encoding="utf-8", errors=_ENCODING_ERRORS, newline="")
 
 
-# A lone surrogate (half an emoji in a column nobody reads) becomes its escape, which in JSON is what it was.
-_UNWRITABLE = "backslashreplace"
+# A lone surrogate (half an emoji in an unread column) is written as its escape, which JSON reads back unchanged.
+_ENCODING_ERRORS = "backslashreplace"
 
 
 def _writable(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-8", _UNWRITABLE).decode()
+    return text if text.isascii() else text.encode("utf-8", _ENCODING_ERRORS).decode()
 
 
 def _json(value: Any) -> str:
@@ -102,16 +104,8 @@ def _write_array(stream: TextIO, rows: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-def _write_csv(stream: TextIO, rows: Iterable[Mapping[str, Any]]) -> int:
-    return _write_cells(stream, rows, ",")
-
-
-def _write_tsv(stream: TextIO, rows: Iterable[Mapping[str, Any]]) -> int:
-    return _write_cells(stream, rows, "\t")
-
-
 def _write_cells(stream: TextIO, rows: Iterable[Mapping[str, Any]], delimiter: str) -> int:
-    """The header needs all columns, so rows wait in memory; CSV is not for files larger than that."""
+    """CSV or TSV. All rows are kept in memory, because the header needs the columns of all of them."""
     kept = list(rows)
     names = list(dict.fromkeys(name for row in kept for name in row))
     plain, quoted = (
@@ -119,7 +113,7 @@ def _write_cells(stream: TextIO, rows: Iterable[Mapping[str, Any]], delimiter: s
         for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
     )
     for cells in (names, *([_cell(row.get(name)) for name in names] for row in kept)):
-        # A lone carriage return ends a line for readers, but csv sees no need to quote it.
+        # Readers end a line at a lone carriage return, but csv does not quote it by default.
         (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
     return len(kept)
 
@@ -130,15 +124,20 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else _json(value)
 
 
-_TEXT_WRITERS = {"jsonl": _write_lines, "json": _write_array, "csv": _write_csv, "tsv": _write_tsv}
+_TEXT_WRITERS: Mapping[str, Callable[[TextIO, Iterable[Mapping[str, Any]]], int]] = {
+    "jsonl": _write_lines,
+    "json": _write_array,
+    "csv": partial(_write_cells, delimiter=","),
+    "tsv": partial(_write_cells, delimiter="\t"),
+}
 
 
 def _write_columns(path: Path, kind: str, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Two passes, since the types of all columns must be known first; between them the rows lie on disk as lines."""
+    """Parquet or Arrow. Column types must be known first, so the rows are written to a temporary JSON Lines file."""
     lines = path.with_name(f"{path.name}.jsonl")
     types: dict[str, pa.DataType | None] = {}
 
-    def noted() -> Iterator[Mapping[str, Any]]:
+    def rows_with_types() -> Iterator[Mapping[str, Any]]:
         for row in rows:
             row = {_writable(name): value for name, value in row.items()}
             for name, value in row.items():
@@ -148,8 +147,8 @@ def _write_columns(path: Path, kind: str, rows: Iterable[Mapping[str, Any]]) -> 
             yield row
 
     try:
-        with lines.open("w", encoding="utf-8", errors=_UNWRITABLE) as stream:
-            count = _write_lines(stream, noted())
+        with lines.open("w", encoding="utf-8", errors=_ENCODING_ERRORS) as stream:
+            count = _write_lines(stream, rows_with_types())
         fields = {name: _WRITTEN_AS.get(found, found) for name, found in types.items()}
         schema = pa.schema(list(fields.items()))
         batches = _batches(lines, schema, {name for name, found in types.items() if found == _MIXED})
@@ -171,15 +170,15 @@ _TURNS = {
     for names in (("role", "content"), ("from", "value"))
 }
 _MIXED = pa.null()
-"""Marks a column that no plain type fits."""
+"""Marks a column with several types."""
 _LONG = pa.uint64()
-"""Marks a column of whole numbers of which one is too long for a float."""
+"""Marks a column of whole numbers, at least one of which a float cannot represent exactly."""
 _WRITTEN_AS = {None: pa.string(), _MIXED: pa.string(), _LONG: pa.int64()}
 _LONGEST_EXACT = 2**53
 
 
 def _arrow_type(value: Any) -> pa.DataType | None:
-    """The type of a plain value; None for null, which fits every type."""
+    """The Arrow type of a value; None for null, which fits every type."""
     if value is None:
         return None
     if isinstance(value, bool):
@@ -197,7 +196,7 @@ def _arrow_type(value: Any) -> pa.DataType | None:
     if isinstance(value, list) and value:
         inner = {_arrow_type(element) for element in value}
         if len(inner) == 1 and (only := inner.pop()) is not None and pa.types.is_nested(only):
-            return pa.list_(only)  # turns, and lists of turns; what else nests stays JSON
+            return pa.list_(only)  # turns and lists of turns; other nested values are JSON
     return _MIXED
 
 
@@ -220,11 +219,6 @@ def _plain(value: Any, mixed: bool) -> Any:
 
 
 def _batches(lines: Path, schema: pa.Schema, mixed: set[str]) -> Iterator[pa.RecordBatch]:
-    waiting: list[dict[str, Any]] = []
-    for _, row in read_rows(lines):
-        waiting.append({name: _plain(value, name in mixed) for name, value in row.items()})
-        if len(waiting) == _BATCH:
-            yield pa.RecordBatch.from_pylist(waiting, schema=schema)
-            waiting = []
-    if waiting:
-        yield pa.RecordBatch.from_pylist(waiting, schema=schema)
+    rows = ({name: _plain(value, name in mixed) for name, value in row.items()} for _, row in read_rows(lines))
+    while batch := list(islice(rows, _BATCH)):
+        yield pa.RecordBatch.from_pylist(batch, schema=schema)

@@ -27,7 +27,7 @@ from palate.data.measures.pairs import (
 )
 from palate.data.measures.safety import hide_private
 from palate.data.measures.similarity import PLACES
-from palate.data.turns.messages import excerpt
+from palate.data.turns.cells import excerpt
 from palate.records import LabelledCompletion, Messages, PreferencePair, Record, TokenCounter
 
 Render: TypeAlias = Callable[[Messages], str]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from palate.data.turns.messages import RowError
+from palate.data.turns.cells import RowError
 from palate.errors import DataError
 
 _CHUNK = 1 << 18

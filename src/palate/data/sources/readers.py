@@ -22,7 +22,8 @@ from typing import Any, BinaryIO, TypeAlias
 
 from palate.data.sources.columnar import arrow_rows, parquet_rows
 from palate.data.sources.json_stream import JsonReader, array_rows
-from palate.data.turns.messages import RowError, is_turn, is_turns
+from palate.data.turns.cells import RowError
+from palate.data.turns.messages import is_turn, is_turns
 from palate.errors import DataError
 from palate.progress import Pass
 

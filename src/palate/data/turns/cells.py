@@ -1,4 +1,4 @@
-"""What one cell of a row holds: text, a list, or a list that a file has as text (JSON, or Python's own notation)."""
+"""Reads one cell of a row: text, a list, or a list written as text (JSON, a Python literal or numpy's output)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import warnings
 from typing import Any
 
 _LONGEST_LITERAL = 1 << 20
-"""Characters of a Python literal that is read; its parser takes about 100 times as much memory."""
+"""Characters of a Python literal; the parser needs about 100 times as much memory."""
 
 
 class RowError(Exception):
-    """A row cannot be used. Becomes `Dropped(id, reason, detail)`.
+    """A row cannot be used; it is reported as `Dropped(id, reason, detail)`.
 
     Attributes:
-        reason: a short stable name that counts are made by.
-        detail: what was seen, for a person.
+        reason: a short stable name, by which rows are counted.
+        detail: the explanation in messages.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -27,7 +27,7 @@ class RowError(Exception):
 
 
 def excerpt(value: Any, width: int = 60) -> str:
-    """A value as a person may see it in a message: one short line, whatever line ends are in it."""
+    """A value as one short line for messages."""
     try:
         line = " ".join(str(value)[: 2 * width].split())
     except RecursionError:
@@ -36,7 +36,7 @@ def excerpt(value: Any, width: int = 60) -> str:
 
 
 def text(value: Any, name: str) -> str:
-    """The cell `name` as text that can be written as UTF-8."""
+    """The value of the cell `name` if it is text that can be written as UTF-8; raises `RowError` if not."""
     if not isinstance(value, str):
         seen = "null" if value is None else f"{type(value).__name__} {excerpt(value, 40)}"
         raise RowError("not_text", f"{name} is {seen}")
@@ -49,25 +49,25 @@ def text(value: Any, name: str) -> str:
 
 
 def parsed_list(value: Any, name: str) -> list[Any]:
-    """The cell `name` as a list; a string that holds one (CSV files have no other way) is read as one."""
+    """The value of the cell `name` as a list, also if it is written as text; raises `RowError` for other values."""
     if isinstance(value, str):
         value = literal(value)
         if not isinstance(value, list | tuple):
-            raise RowError("not_a_list", f"{name} is text that holds no JSON or Python list")
+            raise RowError("not_a_list", f"{name} is text that is not a JSON or Python list")
     if not isinstance(value, list | tuple):
         raise RowError("not_a_list", f"{name} is {'null' if value is None else type(value).__name__}")
     return list(value)
 
 
-def literal(said: str) -> Any:
-    """The list or object that a text writes as JSON, as a Python literal or as numpy prints it; None for any other."""
-    start = said.lstrip()[:1]
+def literal(content: str) -> Any:
+    """The list or object in a text that is JSON, a Python literal or numpy's output; None for any other text."""
+    start = content.lstrip()[:1]
     if start not in ("[", "{"):
         return None
     try:
-        found = json.loads(said)
+        found = json.loads(content)
     except (ValueError, RecursionError):
-        found = _python_literal(said.strip())
+        found = _python_literal(content.strip())
     return found if isinstance(found, list | dict) else None
 
 
@@ -75,13 +75,13 @@ def literal(said: str) -> Any:
 _QUOTED_OR_GAP = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(\})(\s+)(?=\{)""", re.DOTALL)
 
 
-def _python_literal(said: str) -> Any:
-    if len(said) > _LONGEST_LITERAL:
+def _python_literal(content: str) -> Any:
+    if len(content) > _LONGEST_LITERAL:
         return None
     with warnings.catch_warnings():
-        for kind in (SyntaxWarning, DeprecationWarning):  # "\d" in a text that nobody escaped, by Python's version
+        for kind in (SyntaxWarning, DeprecationWarning):  # for an unescaped "\d"; which one depends on Python's version
             warnings.simplefilter("ignore", kind)
-        for written in (said, _QUOTED_OR_GAP.sub(lambda match: "}," if match[1] else match[0], said)):
+        for written in (content, _QUOTED_OR_GAP.sub(lambda match: "}," if match[1] else match[0], content)):
             try:
                 return ast.literal_eval(written)
             except (ValueError, SyntaxError, MemoryError, RecursionError):

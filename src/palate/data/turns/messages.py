@@ -1,4 +1,4 @@
-"""What a cell of a row says becomes text and turns of a conversation, or a `RowError` that says why it cannot."""
+"""Reads turns of a conversation and HH transcripts as messages; a turn that cannot be read raises `RowError`."""
 
 from __future__ import annotations
 
@@ -11,67 +11,28 @@ from palate.data.turns.cells import RowError, excerpt, parsed_list, text
 from palate.data.turns.tool_calls import calls_of_text, read_call, read_calls
 from palate.records import Message, Messages, Role, ToolCall
 
-__all__ = [
-    "ROLES",
-    "USUAL_TAGS",
-    "RowError",
-    "Tags",
-    "assistant",
-    "excerpt",
-    "is_transcript",
-    "is_turn",
-    "is_turns",
-    "merged",
-    "parsed_list",
-    "read_transcript",
-    "read_turn",
-    "read_turns",
-    "role_of",
-    "speaker",
-    "text",
-    "user",
-    "with_system",
-]
-
-ROLES: Mapping[str, Role] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "prompter": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "function_call": "assistant",
-    "tool_call": "assistant",
-    "tool_calls": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-    "function": "tool",
-    "ipython": "tool",
-    "tool_response": "tool",
-    "tool_result": "tool",
+_SPEAKERS: Mapping[Role, str] = {
+    "system": "system developer",
+    "user": "user human prompter",
+    "assistant": "assistant gpt chatgpt bot model bing bard function_call tool_call tool_calls",
+    "tool": "tool observation function ipython tool_response tool_result",
 }
-"""Names of speakers as datasets write them, and the role each one plays."""
+ROLES: Mapping[str, Role] = {name: role for role, names in _SPEAKERS.items() for name in names.split()}
+"""Names of speakers in datasets, and their roles."""
 
-
-CALLERS = frozenset({"function_call", "tool_call", "tool_calls"})
+CALL_SPEAKERS = frozenset({"function_call", "tool_call", "tool_calls"})
 """Speakers whose text is a tool call of the assistant."""
 
 CONTENT_KEYS = ("content", "value", "text")
 REASONING_KEYS = ("reasoning_content", "reasoning", "thinking")
 FLAG_KEYS = ("loss_weight", "train", "training", "weight", "loss")
-"""Per-turn flags that say whether a turn is trained, as LLaMA-Factory, axolotl, OpenAI and ms-swift write them."""
+"""Flags of turns that turn training on or off, in LLaMA-Factory, axolotl, OpenAI and ms-swift."""
 
-_READ_KEYS = frozenset(
+_KNOWN_KEYS = frozenset(
     {"role", "from", *REASONING_KEYS, *FLAG_KEYS, "tool_calls", "function_call", "name", "tool_call_id"}
 )
-# What some template renders, or what changes which text is trained, and a `Message` cannot hold.
-_REFUSED_KEYS = frozenset(
+# Keys that a template renders or that change which text is trained, and that `Message` cannot represent.
+_UNSUPPORTED_KEYS = frozenset(
     {
         *("image", "images", "video", "videos", "audio", "audios", "files", "documents", "citations"),
         *("refusal", "channel", "prefix", "partial", "tools", "builtin_tools", "tool_plan", "tool_results"),
@@ -85,14 +46,14 @@ _CALL_PARTS = frozenset({"tool_call", "tool_use", "function_call"})
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """How the turns of a list are written, where it is not in the usual way.
+    """How turns are written, if not in the usual way.
 
     Attributes:
-        role: key that names the speaker; None for `role` or `from`.
-        content: key that holds the text; None for `content`, `value` or `text`.
-        roles: further names of speakers, beyond `ROLES`.
-        callers: further names of speakers whose text is a tool call.
-        unread: gets the turns' keys that palate does not read, each with the number of turns; None where nobody asks.
+        role: key of the speaker; None for `role` or `from`.
+        content: key of the text; None for `content`, `value` or `text`.
+        roles: further names of speakers besides `ROLES`.
+        callers: further names of speakers besides `CALL_SPEAKERS`.
+        unread: counts the keys of turns that are not read, by name; None to not count them.
     """
 
     role: str | None = None
@@ -106,26 +67,26 @@ USUAL_TAGS = Tags()
 
 
 def is_turn(value: Any, tags: Tags = USUAL_TAGS) -> bool:
-    """Whether a value looks like one turn: an object with a speaker and a text (or tool calls)."""
+    """Whether a value is one turn: an object with a speaker and a text (or tool calls)."""
     if not isinstance(value, Mapping):
         return False
-    speaker = tags.role in value if tags.role else ("role" in value or "from" in value)
-    return speaker and (_content_key(value, tags) is not None or "tool_calls" in value or "function_call" in value)
+    has_speaker = tags.role in value if tags.role else ("role" in value or "from" in value)
+    return has_speaker and (_content_key(value, tags) is not None or "tool_calls" in value or "function_call" in value)
 
 
 def is_turns(value: Any, tags: Tags = USUAL_TAGS) -> bool:
-    """Whether a value looks like a list of turns. An empty list does not."""
+    """Whether a value is a list that begins with a turn."""
     return isinstance(value, Sequence) and not isinstance(value, str) and bool(value) and is_turn(value[0], tags)
 
 
 def speaker(turn: Mapping[str, Any], tags: Tags = USUAL_TAGS) -> str:
-    """The speaker's name as the row writes it, in lower case."""
+    """The name of a turn's speaker in lower case."""
     value = turn.get(tags.role) if tags.role else turn.get("role", turn.get("from"))
     return value.strip().lower() if isinstance(value, str) else str(value)
 
 
 def role_of(turn: Mapping[str, Any], tags: Tags = USUAL_TAGS) -> Role | None:
-    """The speaker's role, None for a name nobody knows."""
+    """The role of a turn's speaker, None for an unknown name."""
     name = speaker(turn, tags)
     return tags.roles.get(name) or ROLES.get(name)
 
@@ -134,7 +95,7 @@ def read_turn(turn: Any, name: str, tags: Tags = USUAL_TAGS) -> Message:
     """One `{role, content}` or `{from, value}` object as a message, with its tool calls, reasoning and flags.
 
     Raises:
-        RowError: it is no turn, or has something that a message cannot hold; never is anything left out.
+        RowError: it is not a turn, or has content that a message cannot represent. Nothing is left out silently.
     """
     if not is_turn(turn, tags):
         raise RowError("bad_turn", f"{name} has no role and content: {excerpt(turn)}")
@@ -142,14 +103,14 @@ def read_turn(turn: Any, name: str, tags: Tags = USUAL_TAGS) -> Message:
     if role is None:
         raise RowError("unknown_role", f"{name} is spoken by {speaker(turn, tags)!r}")
     key = _content_key(turn, tags)
-    said = turn[key] if key is not None else None
-    if len(turn) == 2 and isinstance(said, str) and not _is_call(turn, tags):
-        return Message(role, text(said, name))
+    content = turn[key] if key is not None else None
+    if len(turn) == 2 and isinstance(content, str) and not _is_call(turn, tags):
+        return Message(role, text(content, name))
     _check_keys(turn, name, tags, (key, tags.role))
     if _is_call(turn, tags):
-        parts = _Parts(calls=calls_of_text(said, name))
+        parts = _Parts(calls=calls_of_text(content, name))
     else:
-        parts = _parts(said, name, may_be_null=bool(turn.get("tool_calls") or turn.get("function_call")))
+        parts = _parts(content, name, may_be_null=bool(turn.get("tool_calls") or turn.get("function_call")))
     for calls in ("tool_calls", "function_call"):
         if turn.get(calls):
             parts.calls += read_calls(turn[calls], f"{name}.{calls}")
@@ -170,7 +131,7 @@ def read_turn(turn: Any, name: str, tags: Tags = USUAL_TAGS) -> Message:
 
 
 def read_turns(value: Any, name: str, tags: Tags = USUAL_TAGS) -> Messages:
-    """A list of turns as messages. A `function_call` turn is part of the answer that it follows."""
+    """A list of turns as messages. A `function_call` turn is merged into the answer before it."""
     turns: list[Message] = []
     for number, turn in enumerate(parsed_list(value, name)):
         message = read_turn(turn, f"{name}[{number}]", tags)
@@ -197,7 +158,7 @@ def assistant(content: str) -> Messages:
 
 
 def with_system(system: Any, messages: Messages) -> Messages:
-    """The conversation with the system text in front, unless there is none or the conversation has its own."""
+    """The conversation with a system text in front, unless the text is empty or the conversation has its own."""
     if system is None or (isinstance(system, str) and not system.strip()):
         return messages
     if messages and messages[0].role == "system":
@@ -209,21 +170,27 @@ _TURN_START = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 
 
 def is_transcript(value: Any) -> bool:
-    """Whether a text is written as "\\n\\nHuman: … \\n\\nAssistant: …"."""
+    """Whether a value is an HH transcript: "\\n\\nHuman: … \\n\\nAssistant: …"."""
     return isinstance(value, str) and value.lstrip().startswith("Human:") and "\n\nAssistant:" in value
 
 
 def read_transcript(value: str, name: str) -> Messages:
-    """An HH transcript as messages, in the order written; neighbours with the same speaker stay apart."""
+    """An HH transcript as messages, without merging turns of the same speaker."""
     pieces = _TURN_START.split(value.strip())
     if pieces[0].strip() or len(pieces) < 3:
         raise RowError("not_a_transcript", f"{name} does not start with 'Human:': {excerpt(value)}")
     turns = zip(pieces[1::2], pieces[2::2], strict=True)
-    return tuple(Message("user" if who == "Human" else "assistant", said.strip()) for who, said in turns)
+    return tuple(Message("user" if name == "Human" else "assistant", content.strip()) for name, content in turns)
+
+
+def read_transcript_prompt(value: str, name: str) -> Messages:
+    """An HH transcript as a prompt: merged turns, without the empty `Assistant:` at its end."""
+    turns = read_transcript(value, name)
+    return merged(turns[:-1] if turns[-1].role == "assistant" and not turns[-1].content else turns)
 
 
 def merged(messages: Messages) -> Messages:
-    """Neighbouring turns of the same speaker as one, a blank line between: chat templates want them to alternate."""
+    """Merges consecutive turns of the same speaker, because chat templates expect user and assistant to alternate."""
     joined: list[Message] = []
     for message in messages:
         if joined and joined[-1].role == message.role and message.role in ("user", "assistant"):
@@ -236,30 +203,30 @@ def merged(messages: Messages) -> Messages:
 def _content_key(turn: Mapping[str, Any], tags: Tags) -> str | None:
     if tags.content:
         return tags.content if tags.content in turn else None
-    # A column of a Parquet file has all the keys that any of its turns has, null where a turn has none.
+    # In Parquet files every turn has the keys that any turn has, with null for the missing ones.
     present = [key for key in CONTENT_KEYS if key in turn]
     return next((key for key in present if turn[key] is not None), present[0] if present else None)
 
 
 def _is_call(turn: Mapping[str, Any], tags: Tags) -> bool:
     name = speaker(turn, tags)
-    return (name in CALLERS or name in tags.callers) and not turn.get("tool_calls")
+    return (name in CALL_SPEAKERS or name in tags.callers) and not turn.get("tool_calls")
 
 
 def _check_keys(turn: Mapping[str, Any], name: str, tags: Tags, own: Iterable[str | None]) -> None:
-    """Refuses a turn with what a message cannot hold; counts keys that change nothing that palate trains."""
+    """Raises `RowError` for unsupported keys; counts other unknown keys, which do not change what is trained."""
     for key, value in turn.items():
-        if key in _READ_KEYS or key in own or value is None or value in ("", [], {}):
+        if key in _KNOWN_KEYS or key in own or value is None or value in ("", [], {}):
             continue
-        if key in _REFUSED_KEYS and value is not False:
-            raise RowError("turn_not_held", f"{name} has {key!r} ({excerpt(value, 30)}), which palate cannot hold")
+        if key in _UNSUPPORTED_KEYS and value is not False:
+            raise RowError("turn_not_held", f"{name} has {key!r} ({excerpt(value, 30)}), which palate cannot represent")
         if tags.unread is not None:
             tags.unread[str(key)] = tags.unread.get(str(key), 0) + 1
 
 
 @dataclass(slots=True)
 class _Parts:
-    """What the content of a turn is made of."""
+    """Texts, reasoning and tool calls in the content of a turn."""
 
     texts: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
@@ -267,7 +234,7 @@ class _Parts:
 
 
 def _parts(value: Any, name: str, may_be_null: bool) -> _Parts:
-    """A turn's content: a string, or a list of `{type: text | reasoning | tool_call, …}` parts in that order."""
+    """The content of a turn: a text, or `{type, …}` parts in the order reasoning, text, tool calls."""
     if value is None and may_be_null:
         return _Parts()
     if not isinstance(value, list | tuple):
@@ -281,8 +248,8 @@ def _parts(value: Any, name: str, may_be_null: bool) -> _Parts:
         elif kind in _REASONING_PARTS and not parts.calls and not parts.texts:
             parts.reasoning.append(_reasoning_part(part, name))
         elif kind in _CALL_PARTS:
-            said = part.get("value")
-            parts.calls += calls_of_text(said, name) if said is not None else (read_call(part, name),)
+            call = part.get("value")
+            parts.calls += calls_of_text(call, name) if call is not None else (read_call(part, name),)
         elif kind in _TEXT_PARTS | _REASONING_PARTS:
             raise RowError(
                 "turn_not_held", f"{name} has {kind} after its text or tool calls; templates render it before"
@@ -294,20 +261,20 @@ def _parts(value: Any, name: str, may_be_null: bool) -> _Parts:
 
 
 def _reasoning_part(part: Mapping[str, Any], name: str) -> str:
-    said = next((part[key] for key in (*REASONING_KEYS, "text", "value") if part.get(key) is not None), None)
-    if isinstance(said, list | tuple):
-        return "".join(_parts(said, name, may_be_null=False).texts)
-    return text(said, name)
+    content = next((part[key] for key in (*REASONING_KEYS, "text", "value") if part.get(key) is not None), None)
+    if isinstance(content, list | tuple):
+        return "".join(_parts(content, name, may_be_null=False).texts)
+    return text(content, name)
 
 
 def _reasoning(turn: Mapping[str, Any], parts: _Parts, name: str) -> str | None:
-    """The reasoning of a turn, by whichever key; several keys must say the same."""
+    """The reasoning of a turn under any of its keys; raises `RowError` if several keys differ."""
     found = {text(turn[key], f"{name}.{key}"): key for key in REASONING_KEYS if turn.get(key) not in (None, "")}
     if parts.reasoning:
         found["".join(parts.reasoning)] = "content"
     if len(found) > 1:
         raise RowError("bad_turn", f"{name} has two reasonings that differ, in {' and '.join(found.values())}")
-    return next((said for said in found if said.strip()), None)
+    return next((reasoning for reasoning in found if reasoning.strip()), None)
 
 
 def _label(value: Any, name: str) -> str | None:
@@ -315,7 +282,7 @@ def _label(value: Any, name: str) -> str | None:
 
 
 def _trained(turn: Mapping[str, Any], role: Role, name: str) -> bool:
-    """What a turn's flag says; True without one. `loss` is a flag only where it is a truth value."""
+    """Whether a turn is trained by its flags; True without one. `loss` is a flag only if it is a boolean."""
     flags: dict[str, bool] = {}
     for key in FLAG_KEYS:
         value = turn.get(key)

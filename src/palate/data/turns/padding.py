@@ -1,62 +1,54 @@
-"""Nulls that a columnar file adds: it gives every object of a column all the keys that any of them has.
+"""Removes nulls that columnar files add: all objects of a column get the keys that any of them has.
 
-In `tools` and in the arguments of tool calls such a null would be rendered and trained. Which nulls are padding is
-decided by row:
+In `tools` and in the arguments of tool calls such nulls would be rendered and trained. For each row:
 
-- In a file type that cannot leave a key out (Parquet, Arrow) a null key of an object is padding.
-- Elsewhere (a JSON file written from such a dataset) the tools tell: JSON Schema allows null only as a value
-  (`default`, `const`, elements of `enum` and `examples`), so a null schema or keyword shows that the row was padded,
-  and then all null keys of its tools and arguments are. Without that, a null argument is padding if its function does
-  not declare it.
+- In a columnar file (Parquet, Arrow) every key that is null is padding.
+- A JSON file may be written from such a dataset. JSON Schema allows null only as a value (`default`, `const`, elements
+  of `enum` and `examples`); if the row's tools have a null elsewhere, the row was padded, and every null key of its
+  tools and arguments is padding. Otherwise a null argument is padding if its function does not declare it.
 
-Elements of lists are never padding, and what a file holds as JSON text is never changed.
+Elements of lists, and tools or arguments that are JSON text, are never changed.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from palate.data.turns.cells import literal
+from palate.data.turns.tool_calls import ARGUMENT_KEYS
+
 _MAY_BE_NULL = frozenset({"default", "const", "example"})
-_ARGUMENTS = ("arguments", "parameters", "input")
 
 
 def without_padding(row: Mapping[str, Any], *, columnar: bool) -> Mapping[str, Any]:
-    """The row without the null keys of its tools and tool calls that padding made.
+    """The row without padding in its tools and tool calls.
 
     Args:
-        columnar: whether the row comes from a file type that cannot leave a key out.
+        row: a row with palate's column names.
+        columnar: whether it comes from a Parquet or Arrow file.
     """
-    asked = row.get("input")
-    holders = [row, asked] if isinstance(asked, Mapping) else [row]
-    tools = next((holder["tools"] for holder in holders if holder.get("tools")), None)
+    request = row.get("input")  # of OpenAI's format
+    objects = [row, request] if isinstance(request, Mapping) else [row]
+    tools = next((found["tools"] for found in objects if found.get("tools")), None)
     if not columnar and tools is None:
         return row
-    listed = _listed(tools)
-    padded = columnar or any(_has_illegal_null(tool) for tool in listed)
-    declared = _declared(listed)
+    tools = literal(tools) if isinstance(tools, str) else tools
+    tools = tools if isinstance(tools, list) else []
+    padded = columnar or _has_illegal_null(tools)
+    declared = _declared(tools)
     changed = {
         name: _unpadded(value) if name == "tools" and padded else _in_turns(value, declared, padded)
         for name, value in row.items()
         if isinstance(value, list | Mapping)
     }
-    if isinstance(asked, Mapping) and isinstance(asked.get("tools"), list) and padded:
-        changed["input"] = {**changed["input"], "tools": _unpadded(asked["tools"])}
+    if isinstance(request, Mapping) and isinstance(request.get("tools"), list) and padded:
+        changed["input"] = {**changed["input"], "tools": _unpadded(request["tools"])}
     return {**row, **changed} if changed else row
 
 
-def _listed(tools: Any) -> list[Any]:
-    if isinstance(tools, str):
-        try:
-            tools = json.loads(tools)
-        except (ValueError, RecursionError):
-            return []
-    return tools if isinstance(tools, list) else []
-
-
 def _has_illegal_null(schema: Any) -> bool:
-    """Whether an object inside has a null where JSON Schema and tool specifications allow none."""
+    """Whether a schema has a null in a key for which JSON Schema and tool specifications do not allow it."""
     if isinstance(schema, list):
         return any(map(_has_illegal_null, schema))
     if not isinstance(schema, Mapping):
@@ -68,7 +60,7 @@ def _has_illegal_null(schema: Any) -> bool:
 
 
 def _declared(tools: list[Any]) -> dict[str, frozenset[str]]:
-    """Function name → the parameters that it declares, null ones aside."""
+    """Function name → its declared parameters, apart from those that are null."""
     found = {}
     for tool in tools:
         function = tool.get("function", tool) if isinstance(tool, Mapping) else None
@@ -81,13 +73,14 @@ def _declared(tools: list[Any]) -> dict[str, frozenset[str]]:
 
 
 def _in_turns(value: Any, declared: Mapping[str, frozenset[str]], padded: bool) -> Any:
-    """The same with the arguments of all tool calls inside unpadded."""
+    """A value without padding in the arguments of all tool calls inside it."""
     if isinstance(value, list):
-        return [_in_turns(one, declared, padded) for one in value]
+        return [_in_turns(item, declared, padded) for item in value]
     if not isinstance(value, Mapping):
         return value
     inner = {
-        key: _in_turns(one, declared, padded) if isinstance(one, list | Mapping) else one for key, one in value.items()
+        key: _in_turns(item, declared, padded) if isinstance(item, list | Mapping) else item
+        for key, item in value.items()
     }
     calls = inner.get("tool_calls")
     if isinstance(calls, list):
@@ -102,7 +95,7 @@ def _call(call: Any, declared: Mapping[str, frozenset[str]], padded: bool) -> An
         return call
     if isinstance(call.get("function"), Mapping):
         return {**call, "function": _call(call["function"], declared, padded)}
-    key = next((name for name in _ARGUMENTS if isinstance(call.get(name), Mapping)), None)
+    key = next((name for name in ARGUMENT_KEYS if isinstance(call.get(name), Mapping)), None)
     if key is None:
         return call
     known = declared.get(str(call.get("name")))
@@ -113,7 +106,7 @@ def _call(call: Any, declared: Mapping[str, frozenset[str]], padded: bool) -> An
 
 
 def _unpadded(value: Any) -> Any:
-    """Without null keys of objects, at any depth; elements of lists stay."""
+    """A value without null keys of objects at any depth."""
     if isinstance(value, Mapping):
-        return {key: _unpadded(one) for key, one in value.items() if one is not None}
-    return [_unpadded(one) for one in value] if isinstance(value, list) else value
+        return {key: _unpadded(item) for key, item in value.items() if item is not None}
+    return [_unpadded(item) for item in value] if isinstance(value, list) else value

@@ -1,7 +1,7 @@
-"""Conversations that a file has as text: JSON, a Python literal, or an array as numpy prints it.
+"""Reads conversations that are written as text: JSON, a Python literal, or an array as numpy prints it.
 
-Whether a column is written so is decided once for a source, from its first rows. A cell that differs from its column
-is refused: an answer may well be JSON, but turns of a conversation are never trained as their own notation.
+The first rows of a source decide whether a column is written in this way. A cell that differs from its column drops
+its row: an answer may be JSON, but the notation of turns must never be trained as text.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from palate.data.turns.cells import RowError, excerpt, literal
 from palate.data.turns.messages import CONTENT_KEYS, USUAL_TAGS, Tags, is_turn, is_turns
 
 _NEVER = frozenset({"tools", "metadata"})
-"""Columns in which JSON text is just that."""
+"""Columns in which JSON text stays text."""
 _START = 2000
-"""Characters in which a list of turns shows its first speaker and content."""
+"""Characters within which a list of turns must have its first speaker and content."""
 
 
 def columns_of_turns(rows: Iterable[Mapping[str, Any]], tags: Tags = USUAL_TAGS) -> frozenset[str]:
@@ -36,15 +36,17 @@ def columns_of_turns(rows: Iterable[Mapping[str, Any]], tags: Tags = USUAL_TAGS)
 def with_turns(
     row: Mapping[str, Any], columns: frozenset[str] | None, read: frozenset[str] | None = None, tags: Tags = USUAL_TAGS
 ) -> Mapping[str, Any]:
-    """The row with the turns that its texts write.
+    """The row with turns in place of the texts that they are written as.
 
     Args:
-        columns: of `columns_of_turns`; None for all (CSV has no other way to write turns).
-        read: the columns that are read; others stay as they are. None for all.
+        row: a row with palate's column names.
+        columns: columns of turns (`columns_of_turns`); None for all columns, as in CSV files.
+        read: the columns that the format reads; others are not changed. None for all columns.
+        tags: how turns are written.
 
     Raises:
-        RowError: `turns_as_text` for a list of turns in a column of texts, for what looks like one and cannot be
-            parsed, and for another list or object in a column of turns.
+        RowError: `turns_as_text`: a list of turns in a column of texts, a list of turns that cannot be parsed, or
+            another list or object in a column of turns.
     """
     changed: dict[str, Any] = {}
     for name, value in row.items():
@@ -56,12 +58,10 @@ def with_turns(
         if turns is not None and (columns is None or name in columns):
             changed[name] = turns
         elif turns is not None:
-            raise RowError(
-                "turns_as_text", f"{name} has turns written as text, which other rows have not: {excerpt(value)}"
-            )
+            raise RowError("turns_as_text", f"{name} has turns written as text, unlike other rows: {excerpt(value)}")
         elif columns is not None and name in columns:
             raise RowError(
-                "turns_as_text", f"{name} is not a list of turns, which other rows have as text: {excerpt(value)}"
+                "turns_as_text", f"{name} is not a list of turns written as text, unlike other rows: {excerpt(value)}"
             )
         elif _UNPARSED.match(value) and literal(value) is None and _looks_like_turns(value, tags):
             raise RowError("turns_as_text", f"{name} has turns written as text that cannot be parsed: {excerpt(value)}")
@@ -69,7 +69,7 @@ def with_turns(
 
 
 def turns_of_text(value: Any, tags: Tags = USUAL_TAGS) -> Any:
-    """The turns (or the one turn) that a text writes; None for every other text and value."""
+    """The turns (or the single turn) in a text; None for any other value."""
     if not isinstance(value, str) or not _looks_like_turns(value, tags):
         return None
     found = literal(value)
@@ -77,7 +77,7 @@ def turns_of_text(value: Any, tags: Tags = USUAL_TAGS) -> Any:
 
 
 def _looks_like_turns(value: str, tags: Tags) -> bool:
-    """Whether a text begins as a list of objects (or one) whose first object has a speaker and a content."""
+    """Whether a text begins like a list of objects (or one object) with a speaker and a content."""
     start = value.lstrip()
     if start[:1] not in ("[", "{") or not _BEGINS.match(start):
         return False

@@ -1,4 +1,4 @@
-"""Tool calls as datasets write them (OpenAI, ShareGPT, Anthropic, several spellings) become `ToolCall`s."""
+"""Reads tool calls in the notations of OpenAI, ShareGPT and Anthropic."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 from palate.data.turns.cells import RowError, excerpt, literal, parsed_list, text
 from palate.records import ToolCall
 
-_ARGUMENTS = ("arguments", "parameters", "input")
-_KNOWN = frozenset({"id", "type", "index", "function", "name", *_ARGUMENTS})
+ARGUMENT_KEYS = ("arguments", "parameters", "input")
+_KNOWN = frozenset({"id", "type", "index", "function", "name", *ARGUMENT_KEYS})
 _TAGGED = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 
 
 def read_calls(value: Any, name: str) -> tuple[ToolCall, ...]:
-    """The `tool_calls` of a turn: a list of calls, or one alone."""
+    """The `tool_calls` of a turn: a list of calls, or one call."""
     calls = [value] if isinstance(value, Mapping) else parsed_list(value, name)
     return tuple(read_call(call, f"{name}[{number}]") for number, call in enumerate(calls))
 
 
 def read_call(call: Any, name: str) -> ToolCall:
-    """`{id, type: function, function: {name, arguments}}` or `{name, arguments}`; arguments as object or JSON text."""
+    """`{id, type: function, function: {name, arguments}}` or `{name, arguments}`."""
     if not isinstance(call, Mapping):
         raise RowError("bad_tool_call", f"{name} is not an object: {excerpt(call)}")
     inner = call.get("function")
@@ -33,10 +33,10 @@ def read_call(call: Any, name: str) -> ToolCall:
     kind = call.get("type")
     if kind not in (None, "function", "tool_use", "tool_call"):
         raise RowError("bad_tool_call", f"{name} has the type {excerpt(kind)!r}; palate reads calls of functions")
-    unread = [str(key) for held in (call, function) for key, cell in held.items() if key not in _KNOWN and cell]
-    if unread:
-        raise RowError("bad_tool_call", f"{name} has {unread[0]!r}, which palate cannot hold: {excerpt(call)}")
-    given = next((function[key] for key in _ARGUMENTS if function.get(key) is not None), None)
+    unknown = [str(key) for part in (call, function) for key, value in part.items() if key not in _KNOWN and value]
+    if unknown:
+        raise RowError("bad_tool_call", f"{name} has {unknown[0]!r}, which palate cannot represent: {excerpt(call)}")
+    given = next((function[key] for key in ARGUMENT_KEYS if function.get(key) is not None), None)
     number = call.get("id")
     return ToolCall(
         text(called, f"{name}.name"),
@@ -45,20 +45,20 @@ def read_call(call: Any, name: str) -> ToolCall:
     )
 
 
-def calls_of_text(said: Any, name: str) -> tuple[ToolCall, ...]:
-    """The calls of a ShareGPT `function_call` turn: its text is one call or a list of them, as JSON."""
-    if isinstance(said, str):
-        tagged = _TAGGED.findall(said)
-        if tagged and not _TAGGED.sub("", said).strip():
-            return tuple(call for one in tagged for call in calls_of_text(one, name))
-        said = literal(said)
-    if not said or not isinstance(said, Mapping | list):
+def calls_of_text(content: Any, name: str) -> tuple[ToolCall, ...]:
+    """The calls of a ShareGPT `function_call` turn, whose text is a call or a list of calls as JSON."""
+    if isinstance(content, str):
+        tagged = _TAGGED.findall(content)
+        if tagged and not _TAGGED.sub("", content).strip():
+            return tuple(call for inner in tagged for call in calls_of_text(inner, name))
+        content = literal(content)
+    if not content or not isinstance(content, Mapping | list):
         raise RowError("bad_tool_call", f"{name} is a tool call, but its text is not JSON of a call with a name")
-    return read_calls(said, name)
+    return read_calls(content, name)
 
 
 def _arguments(given: Any, name: str) -> str:
-    """JSON text; what is no JSON is what a model wrote and stays as it is."""
+    """The arguments as JSON text; text that is not valid JSON (the model wrote it so) is kept unchanged."""
     if isinstance(given, str):
         if not given.strip():
             return "{}"
