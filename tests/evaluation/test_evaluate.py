@@ -117,7 +117,7 @@ def test_pairs_that_do_not_fit_are_counted_and_left_out(finished: Path, model: P
 
 
 def test_what_is_compared_must_be_said(model: Path, finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no run directory: name --dataset and --reference"):
+    with pytest.raises(UsageError, match="not a run directory: name --dataset and --reference"):
         evaluate(model)
     (tmp_path / "run.json").write_text('{"status": "stopped"}')
     with pytest.raises(ArtifactError, match="the run is stopped, only a completed one has a model"):
