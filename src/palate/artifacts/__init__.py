@@ -1,9 +1,9 @@
 """Files on disk: atomic writes, JSON lines, run directories, sealed checkpoints.
 
 `atomic_file` and `atomic_folder` write under a temporary name in the same folder, sync, rename and sync the folder, so
-a reader sees the old content or the new, never half of it. A folder of many files (a checkpoint) is complete when it
-has a seal, written last, that lists every file with size and hash. A disk error is one `ArtifactError` line with path
-and remedy.
+a reader sees either the old content or the new, never a part of it. A folder of many files (a checkpoint) is complete
+when it has a seal, which is written last and lists every file with size and hash. A disk error becomes one
+`ArtifactError` line with the path and the fix.
 """
 
 from __future__ import annotations

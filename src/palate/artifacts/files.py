@@ -32,10 +32,10 @@ _DISK_FULL_WORDS = re.compile(
 
 @contextlib.contextmanager
 def write_errors(path: PathLike) -> Iterator[None]:
-    """Turns write errors in the block, of our code or a library, into one `ArtifactError` line about `path`.
+    """A context that turns write errors, from palate or a library, into one `ArtifactError` line about `path`.
 
-    Recognised: a full disk, quota or file size limit (also inside `SafetensorError` and torch's `RuntimeError`),
-    missing permission, a read-only disk, a file in place of a folder. Other exceptions pass unchanged.
+    Recognised are a full disk, quota or file size limit (also inside `SafetensorError` and torch's `RuntimeError`),
+    missing permission, a read-only disk, and a file where a folder is needed. Other exceptions pass unchanged.
     """
     try:
         yield
@@ -50,6 +50,7 @@ def write_errors(path: PathLike) -> Iterator[None]:
 
 
 def _explain(error: OSError, path: Path) -> str:
+    """One line about a write error, with the fix."""
     if error.errno in _DISK_FULL or (error.errno is None and _DISK_FULL_WORDS.search(str(error))):
         return _disk_full(path)
     reason = error.strerror or str(error)
@@ -69,10 +70,10 @@ def _disk_full(path: Path) -> str:
 
 @contextlib.contextmanager
 def atomic_file(path: PathLike) -> Iterator[Path]:
-    """Gives a temporary path in the same folder; when the block ends well the file written there replaces `path`.
+    """A context with a temporary path in the same folder; if the block succeeds, the file there replaces `path`.
 
-    Missing parent folders are made. The file is synced before the rename and its folder after it. When the block fails
-    nothing changes.
+    Missing parent folders are created. The file is synced before the rename and its folder after it. If the block
+    fails, nothing changes.
     """
     path = Path(path)
     with write_errors(path):
@@ -89,17 +90,17 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
 
 
 def write_bytes(path: PathLike, content: bytes) -> Path:
-    """Writes a file through `atomic_file`. Returns the path."""
+    """Write a file with `atomic_file`; returns the path."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
     return Path(path)
 
 
 def check_writable(path: PathLike) -> None:
-    """Refuses a file that cannot be written, before long work; missing parent folders are made.
+    """Check before long work that a file can be written; missing parent folders are created.
 
     Raises:
-        ArtifactError: the folder cannot be made or written to, or a folder has the file's name.
+        ArtifactError: the folder cannot be created or written to, or a folder has the file's name.
     """
     path = Path(path)
     with write_errors(path):
@@ -112,17 +113,17 @@ def check_writable(path: PathLike) -> None:
 
 
 def write_text(path: PathLike, text: str) -> Path:
-    """`write_bytes` of UTF-8 text; lone surrogates, which come from broken input, become U+FFFD."""
+    """Write text as UTF-8 with `write_bytes`; lone surrogates, which come from broken input, become U+FFFD."""
     return write_bytes(path, text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode())
 
 
 def write_json(path: PathLike, value: Any, *, indent: int | None = 2) -> Path:
-    """`write_text` of `plain(value)` as strict JSON (NaN and infinities become null)."""
+    """Write `plain(value)` as strict JSON with `write_text` (NaN and infinities become null)."""
     return write_text(path, json.dumps(plain(value), ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
 
 
 def read_bytes(path: PathLike) -> bytes:
-    """The content of a file; one `ArtifactError` line if it is missing or unreadable."""
+    """The content of a file; raises ArtifactError if it is missing or unreadable."""
     try:
         return Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -132,7 +133,7 @@ def read_bytes(path: PathLike) -> bytes:
 
 
 def read_json(path: PathLike) -> Any:
-    """The value of a JSON file; one `ArtifactError` line if it is missing or broken."""
+    """The value of a JSON file; raises ArtifactError if it is missing or damaged."""
     content = read_bytes(path)
     try:
         return json.loads(content)
@@ -142,7 +143,7 @@ def read_json(path: PathLike) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The value for strict JSON: non-finite floats become None; paths, arrays, dataclasses, sets become plain."""
+    """Convert a value for strict JSON: non-finite floats become None; paths, arrays, dataclasses, sets plain values."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
@@ -163,12 +164,12 @@ def plain(value: Any) -> Any:
 
 
 def temporary_path(path: Path, kind: str = "tmp") -> Path:
-    """An unused hidden name in the same folder, so that a rename stays on one disk."""
+    """An unused hidden path in the same folder, so that it can be renamed on the same disk."""
     return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(6)}")
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames inside `folder` durable."""
+    """Make renames inside `folder` durable."""
     if sys.platform == "win32":  # a folder cannot be synced there
         return
     descriptor = os.open(folder, os.O_RDONLY)

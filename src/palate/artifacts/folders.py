@@ -14,7 +14,7 @@ from palate.artifacts.files import PathLike, read_json, sync_folder, temporary_p
 from palate.errors import ArtifactError
 
 SEAL = "complete.json"
-"""The marker that `seal_folder` writes last."""
+"""The file that `seal_folder` writes last."""
 
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\Z")
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp|old)-[0-9a-f]{12}\Z")
@@ -27,7 +27,7 @@ def file_hash(path: PathLike) -> str:
 
 
 def seal_folder(folder: PathLike) -> Path:
-    """Marks a folder complete: syncs every file, then writes the seal, which lists all files with size and hash."""
+    """Mark a folder as complete: sync every file, then write the seal, which lists all files with size and hash."""
     folder = Path(folder)
     with write_errors(folder):
         (folder / SEAL).unlink(missing_ok=True)
@@ -40,7 +40,7 @@ def seal_folder(folder: PathLike) -> Path:
 
 
 def verify_folder(folder: PathLike) -> list[str]:
-    """The problems of a sealed folder, a line each; none if every listed file is there, byte for byte."""
+    """The problems of a sealed folder, one line each; [] if every listed file exists with the same content."""
     folder = Path(folder)
     if not (folder / SEAL).is_file():
         return [f"{SEAL} is missing: the folder was not finished"]
@@ -71,7 +71,7 @@ def checkpoints(run_dir: PathLike) -> list[Path]:
 
 
 def newest_complete(run_dir: PathLike) -> tuple[Path | None, list[tuple[Path, str]]]:
-    """The latest checkpoint that verifies, and later ones with the reason why each was skipped."""
+    """The latest intact checkpoint (None without one), and each later checkpoint with the reason why it was skipped."""
     skipped: list[tuple[Path, str]] = []
     for path in checkpoints(run_dir):
         problems = verify_folder(path)
@@ -83,10 +83,10 @@ def newest_complete(run_dir: PathLike) -> tuple[Path | None, list[tuple[Path, st
 
 @contextlib.contextmanager
 def atomic_folder(path: PathLike) -> Iterator[Path]:
-    """Gives an empty temporary folder next to `path`; when the block ends well it is synced and renamed to `path`.
+    """A context with an empty temporary folder next to `path`; if the block succeeds, it is synced and renamed.
 
-    An earlier folder of that name is replaced; when the block fails nothing changes. A process that is killed between
-    the two renames of a replacement leaves the old folder under a hidden name: `remove_leftovers` restores it.
+    An existing folder at `path` is replaced. If the block fails, nothing changes. A process that is killed between the
+    two renames of a replacement leaves the old folder under a hidden name; `remove_leftovers` restores it.
     """
     path = Path(path)
     with write_errors(path):
@@ -109,7 +109,7 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: PathLike) -> None:
-    """Deletes temporary files of a killed process in `folder`, and restores a folder that it was replacing."""
+    """Delete temporary files of a killed process in `folder`, and restore a folder that it was replacing."""
     with write_errors(folder):
         for path in sorted(Path(folder).iterdir()):
             match = _LEFTOVER.match(path.name)
@@ -120,7 +120,7 @@ def remove_leftovers(folder: PathLike) -> None:
 
 
 def remove_folder(folder: PathLike) -> None:
-    """Deletes a folder in one step: after a kill it is complete or gone, perhaps with a leftover. Missing is fine."""
+    """Delete a folder, if it exists. It is renamed first, so that after a kill it is complete or gone."""
     folder = Path(folder)
     if folder.is_dir():
         with write_errors(folder):
@@ -130,7 +130,7 @@ def remove_folder(folder: PathLike) -> None:
 
 
 def remove(path: Path) -> None:
-    """Deletes a file, a link (never what it points to) or a whole folder; missing is fine."""
+    """Delete a file, a link (not its target) or a whole folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -1,4 +1,4 @@
-"""JSON lines that survive a killed process."""
+"""JSON Lines files that stay readable if the writing process is killed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from palate.errors import ArtifactError
 
 
 class JsonlWriter:
-    """Appends one JSON object a line; nothing is buffered in the process when `write` returns.
+    """Appends JSON objects, one per line; nothing is buffered in the process after `write` returns.
 
-    An incomplete last line of a killed run is removed on opening.
+    An incomplete last line, left by a killed process, is removed on opening.
     """
 
     def __init__(self, path: PathLike, *, append: bool = True, sync: bool = False) -> None:
@@ -29,16 +29,16 @@ class JsonlWriter:
             self._file: IO[bytes] = self.path.open("ab" if append else "wb", buffering=0)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Appends `row`; with `sync=True` it survives a power failure after this returns."""
+        """Append `row`; with `sync=True` it survives a power failure after this returns."""
         line = json.dumps(plain(row), allow_nan=False).encode() + b"\n"
         with write_errors(self.path):
-            while line:  # an unbuffered write may be short, as when the disk fills up
+            while line:  # an unbuffered write may write only a part, for example if the disk fills up
                 line = line[self._file.write(line) :]
             if self._sync:
                 os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Syncs and closes; closing twice is fine."""
+        """Sync and close the file; does nothing if it is already closed."""
         if not self._file.closed:
             with write_errors(self.path), self._file:
                 os.fsync(self._file.fileno())
@@ -51,7 +51,7 @@ class JsonlWriter:
 
 
 def read_jsonl(path: PathLike) -> list[dict[str, Any]]:
-    """The rows of a JSONL file. An incomplete last line is left out; any other broken line is an `ArtifactError`."""
+    """The rows of a JSONL file. An incomplete last line is left out; any other damaged line raises ArtifactError."""
     lines = [(number, line) for number, line in enumerate(read_bytes(path).split(b"\n"), 1) if line.strip()]
     rows: list[dict[str, Any]] = []
     for number, line in lines:

@@ -1,8 +1,8 @@
-"""A run directory: its files, which process may write to it, and when it is complete.
+"""A run directory: its files, the lock of the writing process, and the conditions for `completed`.
 
 run.json          status, resolved config, versions, hashes, counts, timings, final metrics
 metrics.jsonl     one object per logged step        data.json        the pre-flight report
-samples.jsonl     outputs as training went on       accuracy.json    preference accuracy, once evaluated
+samples.jsonl     answers sampled during training   accuracy.json    preference accuracy, if evaluated
 health.json       sampled answers before training
 runs/             TensorBoard events                checkpoint-*/    sealed, resumable
 report.html       and the model's own files
@@ -37,11 +37,11 @@ _WRITTEN = (
 )
 
 LOCK = ".lock"
-"""Locked by the process that writes to the run. The file is never deleted, because others may be waiting for it."""
+"""Locked by the process that writes to the run. The file is never deleted, because other processes may wait for it."""
 
 _SOFT = "-soft"
 
-_held: dict[Path, BaseFileLock] = {}
+_locks: dict[Path, BaseFileLock] = {}
 
 
 class RunDir:
@@ -54,12 +54,12 @@ class RunDir:
         self.data = self.path / "data.json"
         self.samples = self.path / "samples.jsonl"
         self.accuracy = self.path / "accuracy.json"
-        self.vitals = self.path / "health.json"
+        self.health = self.path / "health.json"
         self.report = self.path / "report.html"
 
     @classmethod
     def open(cls, path: PathLike) -> RunDir:
-        """An existing run, to read from; a folder without `run.json` is refused in one line."""
+        """An existing run, for reading; raises ArtifactError if the folder has no `run.json`."""
         run = cls(path)
         if not run.path.is_dir():
             raise ArtifactError(f"{run.path}: no such run directory")
@@ -69,20 +69,20 @@ class RunDir:
 
     @classmethod
     def claim(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> RunDir:
-        """Locks a directory for writing and writes a `run.json` with the status `running`.
+        """Lock a directory for writing and write a `run.json` with the status `running`.
 
         A directory with a run needs `resume` (all files stay) or `overwrite` (files of a run are deleted, others stay).
-        A directory with only other files is always refused, and so is one that another process writes to. `resume` on
-        an empty directory starts a new run.
+        A directory that has only other files, or that another process writes to, raises ArtifactError. `resume` in an
+        empty directory starts a new run.
         """
         run = cls(path)
-        if run.path.is_dir():  # no lock file in a folder that is refused
-            run._refuse(run._entries(), resume=resume, overwrite=overwrite)
+        if run.path.is_dir():  # checked before the lock, so that a refused folder gets no lock file
+            run._check_entries(run._entries(), resume=resume, overwrite=overwrite)
         with write_errors(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
-            run._hold()
+            run._lock()
         try:
-            run._take(resume=resume, overwrite=overwrite)
+            run._start(resume=resume, overwrite=overwrite)
         except BaseException:
             run.release()
             raise
@@ -90,21 +90,21 @@ class RunDir:
 
     @classmethod
     def check(cls, path: PathLike, *, resume: bool = False, overwrite: bool = False) -> None:
-        """Raises what `claim` would raise, and changes nothing."""
+        """Raise the same errors as `claim`, but change nothing."""
         run = cls(path)
-        # Refused now rather than at the first write, after data and model are loaded.
+        # Checked now, not at the first write after data and model are loaded.
         above = next(path for path in (run.path, *run.path.absolute().parents) if path.exists())
         if not above.is_dir():
             raise ArtifactError(f"{above}: is a file; choose another output_dir")
         if not os.access(above, os.W_OK | os.X_OK):
             raise ArtifactError(f"{run.path}: {above} cannot be written to; take permission or choose another folder")
         if run.path.is_dir():
-            run._refuse(run._entries(), resume=resume, overwrite=overwrite)
+            run._check_entries(run._entries(), resume=resume, overwrite=overwrite)
 
     def _entries(self) -> list[str]:
         return sorted(p.name for p in self.path.iterdir() if p.name not in (LOCK, LOCK + _SOFT))
 
-    def _refuse(self, entries: list[str], *, resume: bool, overwrite: bool) -> None:
+    def _check_entries(self, entries: list[str], *, resume: bool, overwrite: bool) -> None:
         is_run = self.run_json.is_file() or "trainer_state.json" in entries or bool(checkpoints(self.path))
         if entries and not is_run:
             shown = ", ".join(entries[:3]) + (" …" if len(entries) > 3 else "")
@@ -115,12 +115,12 @@ class RunDir:
                 "true, replace it with overwrite_output_dir: true, or choose another output_dir"
             )
 
-    def _take(self, *, resume: bool, overwrite: bool) -> None:
+    def _start(self, *, resume: bool, overwrite: bool) -> None:
         remove_leftovers(self.path)
-        self._refuse(self._entries(), resume=resume, overwrite=overwrite)
+        self._check_entries(self._entries(), resume=resume, overwrite=overwrite)
         fresh = not (resume and self.run_json.is_file())
         before = {} if fresh else self.read()
-        # Status first: a kill during the deletion must not leave the status `completed` with half a run.
+        # Status first: a kill during the deletion must not leave the status `completed` with half of the files.
         write_json(self.run_json, {**before, "status": "running", "started": before.get("started", now())})
         if overwrite and not resume:
             with write_errors(self.path):
@@ -134,8 +134,8 @@ class RunDir:
         except ArtifactError:
             return "status unknown"
 
-    def _hold(self) -> None:
-        """Locks the directory for this process, until `release` or its end; another process is refused."""
+    def _lock(self) -> None:
+        """Lock the directory until `release` or the end of this process; raises ArtifactError if it is locked."""
         self.release()
         try:
             try:
@@ -143,18 +143,18 @@ class RunDir:
                 lock.acquire()
             except Timeout:
                 raise
-            except OSError:  # a disk without locks: a file that exists during the run serves as one
+            except OSError:  # the file system has no locks: use a file that exists as long as the run
                 lock = SoftFileLock(self.path / (LOCK + _SOFT), timeout=0, thread_local=False)
                 lock.acquire()
         except Timeout as error:
             raise ArtifactError(
                 f"{self.path}: another process is writing to this run; wait for it or choose another output_dir"
             ) from error
-        _held[self.path.resolve()] = lock
+        _locks[self.path.resolve()] = lock
 
     def release(self) -> None:
-        """Lets other processes claim the directory; does nothing without a claim."""
-        lock = _held.pop(self.path.resolve(), None)
+        """Unlock the directory; does nothing if this process has not locked it."""
+        lock = _locks.pop(self.path.resolve(), None)
         if lock is not None:
             lock.release()
 
@@ -166,7 +166,7 @@ class RunDir:
         return value
 
     def update(self, **fields: Any) -> dict[str, Any]:
-        """Sets fields of `run.json` in one atomic write and returns the whole; `status` is set by `finish` alone."""
+        """Set fields of `run.json` in one atomic write; returns all fields. Only `finish` may set `status`."""
         if "status" in fields:
             raise ValueError("the status of a run is set by finish()")
         value = {**(self.read() if self.run_json.exists() else {"status": "running"}), **fields}
@@ -174,9 +174,10 @@ class RunDir:
         return value
 
     def finish(self, status: Status, **fields: Any) -> dict[str, Any]:
-        """Ends the run: writes status, end time and `fields` to `run.json`, then releases the lock.
+        """End the run: write status, end time and `fields` to `run.json`, and release the lock; returns all fields.
 
-        `completed` is refused if one of the run's files is missing or empty.
+        Raises:
+            ArtifactError: the status is `completed`, but one of the required files is missing or empty.
         """
         missing = [names for names in REQUIRED if not self._has(names)] if status == "completed" else []
         if missing:
@@ -187,11 +188,11 @@ class RunDir:
         return value
 
     def _has(self, names: str) -> bool:
-        """Whether a non-empty file matches one of the patterns, which `|` separates."""
+        """Whether a non-empty file matches one of the patterns, separated by `|`."""
         matches = [path for pattern in names.split("|") for path in self.path.glob(pattern)]
         return any(path.is_dir() or path.stat().st_size > 0 for path in matches)
 
 
 def now() -> str:
-    """The present moment as ISO 8601 in UTC, to the second: `2026-01-31T12:00:00Z`."""
+    """The current time as ISO 8601 in UTC, to the second: `2026-01-31T12:00:00Z`."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

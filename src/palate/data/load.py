@@ -1,4 +1,4 @@
-"""A dataset, or a mixture of several, as records: every row is used, or dropped with a reason."""
+"""Loads a dataset or a mixture as records. Every row is either used or dropped with a reason."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ from palate.records import DatasetRequest, DatasetSpec, Dropped, PreferencePair,
 R = TypeVar("R", bound=Record)
 
 CHOICES = frozenset({"labels_disagree", "undesirable", NOT_DRAWN})
-"""Reasons that are the user's choice and not faults: they do not count towards `max_dropped`."""
+"""Drop reasons that the user has chosen; they do not count towards `max_dropped`."""
 REVERSED = "reversed_scores"
-"""Notice of a pair whose row has a lower score for the chosen answer, or a negative margin."""
+"""Notice about a pair whose row has a lower score for the chosen answer, or a negative margin."""
 _RECORD_OF_ROW = re.compile(r"(?<=\d)(?:#[^#:]*)+\Z")
-"""The end of a record's id that distinguishes the records made of one row."""
+"""The end of a record's id that distinguishes the records of one row."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceReport:
-    """How one source was read.
+    """Report on how one source was read.
 
     Attributes:
         name, path: as in `Source`.
         format: the recognised format's name.
-        confidence: share of the first rows that have it.
-        rows_read: rows read.
-        used: rows that records were made of.
-        records: records made; more than `used` if a row gives several.
+        confidence: share of the first rows that match this format.
+        rows_read: number of rows read.
+        used: number of rows that gave at least one record.
+        records: number of records; more than `used` if a row gives several.
         dropped_by_reason: rows that are not used, by reason; used + dropped = rows_read.
         unknown_columns: columns that palate does not know; they are kept in `extra`.
-        notices: counts of peculiarities of used rows by name: answers left out of a ranking (`repeated_answer`,
+        notices: counts of unusual properties of used rows, by name: answers left out of a ranking (`repeated_answer`,
             `empty_answer`), which of two answers won (`first_won`, `second_won`), answers that begin with their
-            prompt (`prompt_repeated` if it was removed, else `answers_begin_with_prompt`), and keys of turns that are
-            not read (`turn key 'model' not read`).
+            prompt (`prompt_repeated` if it was removed, else `answers_begin_with_prompt`), and ignored keys of turns
+            (`turn key 'model' not read`).
         labels: how the label column was read, with counts: `label: 0 → response_1 (6), 1 → response_2 (6)`; "" if
             there is none.
-        label_values: rows by label value, of at most 256 different ones.
+        label_values: number of rows by label value, for at most 256 different values.
     """
 
     name: str
@@ -74,7 +74,7 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True)
 class LoadedData(Generic[R]):
-    """Records to train on, the rows that were dropped, and a report about each source."""
+    """Records to train on, the dropped rows, and a report on each source."""
 
     records: list[R]
     dropped: list[Dropped]
@@ -91,9 +91,9 @@ class SourceReader(Generic[R]):
 
     Args:
         source: one of the request's sources.
-        kind: the record to make of rows; None for the format's own kind.
-        request: how rows are read.
-        keep_columns: whether `extra` has every column of the row, not only those that nothing was read from.
+        kind: the type of record to make; None for the format's own type.
+        request: settings for reading rows.
+        keep_columns: put every column of the row into `extra`, not only the unused ones.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class SourceReader(Generic[R]):
         self.source = source
         self._keep_columns = keep_columns
         self.row: Any = None
-        """The raw row that the current item was made of."""
+        """The raw row of the current item."""
         self._kind = kind
         self._unread: dict[str, int] = {}
         self._reading = Reading.of(request, replace(source.tags, unread=self._unread))
@@ -164,7 +164,7 @@ class SourceReader(Generic[R]):
         )
 
     def _label_notes(self, coding: Coding | None) -> Iterator[str]:
-        """How it was decided which answer is the better one."""
+        """Notes on how the better answer of a row was determined."""
         if coding is not None and self._labels.rows:
             yield coding.describe(self._labels)
         if self.format.format.name == "ranked" and self._used:
@@ -174,11 +174,12 @@ class SourceReader(Generic[R]):
 
     @cached_property
     def reading(self) -> Reading:
-        """The reading with the meaning of the label values in this source; the first use reads all rows."""
+        """The settings for reading, with the meaning of this source's label values; the first access reads all rows."""
         form = self.format.format
         return with_coding(self._reading, self.source, form, self._columns, lambda row: self._renamed(row)[0])
 
     def _records_of(self, row_id: str, row: Any) -> list[R]:
+        """The records of a raw row; raises RowError if it cannot be used."""
         if isinstance(row, RowError):
             raise row
         row = self._object(row)
@@ -209,16 +210,16 @@ class SourceReader(Generic[R]):
         return [made for record in records for made in as_kind(record, self._kind, self._reading)]
 
     def _parsed(self, row: Mapping[str, Any], read: frozenset[str] | None = None) -> Mapping[str, Any]:
-        """A row under palate's names, with turns parsed from text and without the nulls that fill up Arrow rows."""
+        """A renamed row with its turns parsed from text, and without the nulls that pad Arrow rows."""
         row = without_padding(row, columnar=self._columnar)
         return with_turns(row, self._as_text, read, self._reading.tags)
 
     def _object(self, row: Any) -> Any:
-        """The row; if prompts are wanted, a text alone is one."""
+        """The row; if only prompts are read, a bare text becomes a row with this prompt."""
         return {"prompt": row} if self._kind is Record and isinstance(row, str) else row
 
     def _renamed(self, row: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
-        """The row under palate's column names, and the columns that are not read because of the mapping."""
+        """The row with palate's column names, and the columns that the mapping excludes."""
         mapped = "system" in self._columns or "system_prompt" in self._columns.values()
         if "system_prompt" in row and "system" not in row and not mapped and not self.source.only_mapped:
             row = {("system" if name == "system_prompt" else name): value for name, value in row.items()}
@@ -233,6 +234,7 @@ class SourceReader(Generic[R]):
         return {**{name: value for name, value in rest.items() if name not in hidden}, **renamed}, hidden
 
     def _recognise(self, head: Sequence[tuple[str, Any]]) -> Recognised:
+        """The format of the source, from its first rows."""
         rows = [row for row in (self._object(given) for _, given in head) if isinstance(row, Mapping)]
         if not head:
             raise DataError(f"{self.source.path}: there is no row in it")
@@ -254,7 +256,7 @@ class SourceReader(Generic[R]):
     def _repeats_prompt(self) -> bool:
         """Whether nearly all answers begin with the text of their prompt, which is then removed.
 
-        One row alone, or a few among many, may well restate the question.
+        It takes at least 3 rows and 10 times as many as the others, because single answers may restate the question.
         """
         reading, form = replace(self.reading, tags=replace(self._reading.tags, unread=None)), self.format.format
         head, self._head = self._head, []  # needed once, then freed
@@ -287,20 +289,20 @@ def load_records(
     keep_columns: bool = False,
     **choices: Any,
 ) -> LoadedData[R]:
-    """Reads a dataset or a mixture as records of one kind.
+    """Load a dataset or a mixture as records of one type.
 
     `load_records("pairs.jsonl", kind=PreferencePair, max_samples=100)`
 
     Args:
         dataset: by name or as a request.
-        kind: the record to make: pairs become demonstrations (of chosen), and so on, where that is possible.
-        temperature: without weights, sources are drawn in proportion to size^(1/temperature); None takes all.
-        caps: most records to draw per source name.
+        kind: the type of record to make; rows of other types are converted if possible (pairs become demonstrations).
+        temperature: without weights, sources are sampled in proportion to size^(1/temperature); None takes all rows.
+        caps: maximum number of records by source name.
         keep_columns: as in `SourceReader`.
         choices: other fields of `DatasetRequest`.
 
     Raises:
-        DataError: in one line, if a source is missing, unreadable, not recognised, or left with too few rows.
+        DataError: a source is missing, unreadable, not recognised, or has too few usable rows.
     """
     request = DatasetRequest.of(dataset, **choices)
     sources = find_sources(request)
@@ -310,16 +312,16 @@ def load_records(
     for source in sources:
         reader = SourceReader(source, kind, request, keep_columns=keep_columns)
         records: list[R] = []
-        lost: list[Dropped] = []
+        unusable: list[Dropped] = []
         for item in reader:
             if isinstance(item, Dropped):
-                lost.append(item)
+                unusable.append(item)
             else:
                 records.append(item)
         reports.append(reader.report())
-        _check(reports[-1], lost, request.max_dropped)
+        _check(reports[-1], unusable, request.max_dropped)
         per_source.append(records)
-        dropped += lost
+        dropped += unusable
     named = request.dataset
     shares = [float(weight) for weight in named.values()] if isinstance(named, Mapping) else None
     limits = for_sources(caps, sources, "caps")
@@ -330,13 +332,13 @@ def load_records(
 
 
 def top_reasons(dropped: Iterable[Dropped]) -> str:
-    """The commonest reasons with their counts: `tie 4, equal 1`."""
+    """The three most common reasons with their counts: `tie 4, equal 1`."""
     reasons = Counter(drop.reason for drop in dropped)
     return ", ".join(f"{reason} {count}" for reason, count in reasons.most_common(3))
 
 
 def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float) -> None:
-    """Refuses a source with no or too few usable rows."""
+    """Raise DataError if the source has no usable rows, or too many dropped or reversed ones."""
     reasons = report.dropped_by_reason
     first = {drop.reason: drop for drop in reversed(dropped)}
     top = ", ".join(f"{reason} {count} (first: {first[reason].id})" for reason, count in list(reasons.items())[:3])
@@ -361,7 +363,7 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
 
 
 def _after_draw(report: SourceReport, kept: Sequence[Record], left_out: Sequence[Record]) -> SourceReport:
-    """The report with the rows that the mixture left out; a row counts as used if one of its records was drawn."""
+    """The report after sampling for the mixture; a row counts as used if at least one of its records was drawn."""
     if not left_out:
         return report
     used = {_row_of(record) for record in kept}
@@ -371,5 +373,5 @@ def _after_draw(report: SourceReport, kept: Sequence[Record], left_out: Sequence
 
 
 def _row_of(record: Record) -> str:
-    """The id of the row that a record was made of: `pairs.jsonl:17` of `pairs.jsonl:17#chosen`."""
+    """The id of a record's row: `pairs.jsonl:17` for `pairs.jsonl:17#chosen`."""
     return _RECORD_OF_ROW.sub("", record.id)

@@ -1,4 +1,4 @@
-"""How many records of each source a mixture has, and which: no record twice, independent of the order of rows."""
+"""Samples a mixture from several sources, without repetition and independent of the order of rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from palate.records import Record
 R = TypeVar("R", bound=Record)
 
 NOT_DRAWN = "not_drawn"
-"""The reason for records that a mixture leaves out."""
+"""Drop reason of records that a mixture leaves out."""
 
 
 def counts(
@@ -25,14 +25,14 @@ def counts(
     caps: Sequence[int | None] | None = None,
     total: int | None = None,
 ) -> list[int]:
-    """Records to take from each source: as many as possible in the wanted proportions, none twice.
+    """Number of records to take from each source: as many as possible in the given proportions, without repetition.
 
     Args:
-        sizes: records each source has.
-        weights: wanted proportions; they need not sum to 1.
+        sizes: number of records of each source.
+        weights: proportions; they need not sum to 1.
         temperature: instead of weights, proportions size^(1/temperature): 1 keeps the sizes, large values equalise.
-        caps: most to take from each source; None for no limit.
-        total: most to take in all, in the same proportions (those of the limits without weights and temperature).
+        caps: maximum number for each source; None for no limit.
+        total: maximum number in total; without weights and temperature, in proportion to the sizes after caps.
     """
     bad_cap = next((cap for cap in caps or () if cap is not None and cap < 0), None)
     if bad_cap is not None:
@@ -49,7 +49,7 @@ def counts(
             raise DataError(f"temperature is {temperature}; it must be above 0")
         # Divided by the largest, so that no power overflows.
         weights = [max((size / max(sizes)) ** (1 / temperature), sys.float_info.min) if size else 0.0 for size in sizes]
-    empty = next((place for place, limit in enumerate(limits) if limit == 0), None)
+    empty = next((index for index, limit in enumerate(limits) if limit == 0), None)
     if empty is not None:
         raise DataError(f"source {empty + 1} of the mixture has no row to give")
     bad = next((weight for weight in weights if not (math.isfinite(weight) and weight > 0)), None)
@@ -61,9 +61,9 @@ def counts(
         return [min(limit, round(scale * weight)) for limit, weight in zip(limits, weights)]
     exact = [total * weight / sum(weights) for weight in weights]
     taken = [math.floor(share) for share in exact]
-    # The remainder goes to the sources that lost most by rounding down.
-    for place in sorted(range(len(taken)), key=lambda place: taken[place] - exact[place])[: total - sum(taken)]:
-        taken[place] += 1
+    # The remainder goes to the sources with the largest rounding loss.
+    for index in sorted(range(len(taken)), key=lambda index: taken[index] - exact[index])[: total - sum(taken)]:
+        taken[index] += 1
     return taken
 
 
@@ -75,9 +75,9 @@ def draw(
     caps: Sequence[int | None] | None = None,
     seed: int = 0,
 ) -> tuple[list[list[R]], list[list[R]]]:
-    """(taken, left out) of each source, both in the source's order.
+    """Sample the mixture: the taken and the left-out records of each source, both in the source's order.
 
-    A record is drawn by the hash of seed and id, so that more rows in one source change nothing in another.
+    Records are ranked by a hash of seed and id, so new rows in one source do not change the sample of another.
     """
     wanted = counts([len(records) for records in sources], weights, temperature=temperature, caps=caps)
     taken: list[list[R]] = []
@@ -95,5 +95,5 @@ def draw(
 
 
 def drawn_key(seed: int, text: str) -> bytes:
-    """A pseudo-random key of a text: the same on every machine and independent of other texts."""
+    """A pseudo-random sort key for a text, 8 bytes: the same on every machine and independent of other texts."""
     return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""A mixture of several sources as one dataset on disk, in two passes, so that files may be larger than memory."""
+"""Writes a mixture of several sources as one dataset, in two passes, so that files may be larger than memory."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ LEFT_OUT = "left_out.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """A mixture that was written.
+    """The result of `mix_files`.
 
     Attributes:
         output: the folder with mixed.*, left_out.jsonl and data.json.
-        taken: rows taken of each source.
-        not_drawn: usable rows of each source that the proportions left out.
-        unusable: rows of each source that could not be read, each listed in left_out.jsonl.
-        sources: how each source was read.
+        taken: number of rows taken from each source.
+        not_drawn: number of usable rows of each source that were not sampled.
+        unusable: number of rows of each source that could not be used; left_out.jsonl lists them.
+        sources: a report on each source.
     """
 
     output: Path
@@ -58,19 +58,19 @@ def mix_files(
     kind: str = "pairs",
     form: str = "jsonl",
 ) -> Mixture:
-    """Writes one dataset of several, no row twice, evenly interleaved, so that every part of it is the same mixture.
+    """Write one dataset from several, without repeated rows and evenly interleaved.
 
-    Which rows are drawn depends on the request's seed and each row's id alone: more rows in one source change nothing
-    in another.
+    The sampled rows depend only on the request's seed and each row's id, so new rows in one source do not change the
+    sample of another.
 
     Args:
         dataset: several sources, by name or as a request.
-        output: folder to write; one that palate wrote is replaced, any other is refused.
-        weights: proportions by source name; all sources or none.
+        output: folder to write; an existing one is replaced if palate wrote it, otherwise refused.
+        weights: proportions by source name, for all sources or none.
         temperature: instead of weights, proportions size^(1/temperature).
-        caps: most rows of a source, by name.
-        rows: most rows in all.
-        kind: what the rows become (`pairs`, `demonstrations` …), as for `palate data convert`.
+        caps: maximum number of rows by source name.
+        rows: maximum number of rows in total.
+        kind: type of the written rows (`pairs`, `demonstrations` …), as for `palate data convert`.
         form: `jsonl`, `parquet` or `arrow`.
     """
     request, output = DatasetRequest.of(dataset), Path(output)
@@ -103,7 +103,7 @@ def mix_files(
 def _write(
     done: Mixture, read: Sequence[_MixedSource], sources: Sequence[Source], form: str, options: Mapping[str, Any]
 ) -> None:
-    """The mixture's folder: its rows, the rows that cannot be used, and `data.json`."""
+    """Write the mixture's folder: its rows, the unusable rows, and `data.json`."""
     taken = list(done.taken.values())
     dropped = (drop for source in read for drop in source.dropped)
     left_out = ({"origin": drop.id, "reason": drop.reason, "detail": drop.detail} for drop in dropped)
@@ -125,7 +125,7 @@ def _write(
 
 
 def _weights(given: Mapping[str, float] | None, sources: Sequence[Source]) -> list[float] | None:
-    """The weight of each source, in order; None if none is given."""
+    """The weight of each source, in order; None without weights."""
     shares = for_sources(given, sources, "weights")
     if shares is None:
         return None
@@ -136,13 +136,13 @@ def _weights(given: Mapping[str, float] | None, sources: Sequence[Source]) -> li
 
 
 class _MixedSource:
-    """A source that is read twice: for the keys of its rows when this is made, and for the rows drawn.
+    """A source that is read twice: here for the sort keys of its rows, later (`drawn`) for the sampled rows.
 
     Attributes:
-        name: of the source.
-        keys: the drawing key of every usable row, 8 bytes each.
+        name: name of the source.
+        keys: the sort key of every usable row, 8 bytes each.
         dropped: rows that cannot be used.
-        report: what became of its rows.
+        report: the report on the source.
     """
 
     def __init__(self, source: Source, kind: type[Record], request: DatasetRequest) -> None:
@@ -159,14 +159,14 @@ class _MixedSource:
         self.report = reader.report()
 
     def drawn(self, count: int) -> Iterator[dict[str, Any]]:
-        """The `count` rows with the lowest keys, in the file's order."""
+        """The `count` rows with the lowest sort keys, in the file's order."""
         if count == 0:
             return
         highest = np.partition(np.frombuffer(self.keys, dtype=np.uint64), count - 1)[count - 1]
         for item in SourceReader(self._source, self._kind, self._request):
             if count and not isinstance(item, Dropped) and self._key(item) <= highest:
                 count -= 1
-                # A column of that name is the rows' own and stays.
+                # If the rows have a `source` column of their own, it is kept.
                 yield {"source": item.source} | palate_row(item) | {"origin": item.id}
 
     def _key(self, record: Record) -> int:
@@ -174,13 +174,14 @@ class _MixedSource:
 
 
 def _interleaved(read: Sequence[_MixedSource], taken: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Rows of all sources, each in its own order, always from the one that is furthest behind its share."""
+    """The rows of all sources, evenly interleaved; each source keeps its order."""
 
-    def turns(place: int, count: int) -> Iterator[tuple[float, int]]:
-        return (((number + 0.5) / count, place) for number in range(count))
+    def positions(source: int, count: int) -> Iterator[tuple[float, int]]:
+        """Evenly spaced positions in (0, 1) for the rows of a source."""
+        return (((number + 0.5) / count, source) for number in range(count))
 
     rows = [source.drawn(count) for source, count in zip(read, taken, strict=True)]
-    for _, place in heapq.merge(*(turns(place, count) for place, count in enumerate(taken))):
-        row = next(rows[place], None)
+    for _, source in heapq.merge(*(positions(index, count) for index, count in enumerate(taken))):
+        row = next(rows[source], None)
         if row is not None:
             yield row

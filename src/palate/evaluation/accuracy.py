@@ -1,7 +1,7 @@
 """Preference accuracy: how often a model ranks the chosen answer above the rejected one.
 
-There are two accuracies: by the model's *own* log-probability (of reference and policy), and by the *implied reward*
-β(log π − log π_ref), which measures the change between the two.
+There are two kinds: by a model's *own* log-probability (for reference and policy), and by the *implied reward*
+β(log π − log π_ref), which measures the change from reference to policy.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class DimensionAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Accuracies on held-out pairs with 95 % intervals; the pairs of one prompt are a cluster.
+    """Accuracies on held-out pairs with 95 % intervals, clustered by prompt.
 
     Attributes:
         n: number of pairs.
-        prompts: number of different prompts, the units of the intervals.
+        prompts: number of different prompts, the independent units of the intervals.
         average: `mean` compares log-probabilities per token, `sum` those of whole answers.
         reference: share of pairs where the reference ranks chosen above rejected; a tie counts ½. `rate_interval`.
         policy: the same for the trained model.
@@ -74,9 +74,9 @@ class Accuracy:
             f"Implied-reward accuracy: {_percent(self.implied)}",
             f"Margin log π/π_ref: {margin.estimate:+.2f} nats (95 % {margin.low:+.2f} to {margin.high:+.2f})",
             *(
-                f"{name}: policy {_percent(one.policy)}, implied reward {_percent(one.implied)}, "
-                f"{one.n} pairs of {one.prompts} prompts"
-                for name, one in self.dimensions.items()
+                f"{name}: policy {_percent(found.policy)}, implied reward {_percent(found.implied)}, "
+                f"{found.n} pairs of {found.prompts} prompts"
+                for name, found in self.dimensions.items()
             ),
             f"log-probabilities {unit}, {on_pairs(self.n, self.prompts)}",
         ]
@@ -93,11 +93,11 @@ def preference_accuracy(
     """Accuracies from two models' scores of the same pairs.
 
     Args:
-        reference: per pair (Σ log π of chosen and rejected), (trained tokens of each), under the reference.
+        reference: for each pair, Σ log π of (chosen, rejected) and trained tokens of (chosen, rejected).
         policy: the same under the policy, in the same order.
-        prompts: per pair what names its prompt (`records.prompt_key`); pairs of one prompt are a cluster.
-        average: the log-probability of an answer, per token (`mean`) or summed.
-        dimensions: per pair the scores (chosen, rejected) by dimension.
+        prompts: the key of each pair's prompt (`records.prompt_key`); pairs with the same prompt are a cluster.
+        average: compare the log-probability of an answer per token (`mean`) or summed.
+        dimensions: for each pair, the scores (chosen, rejected) by dimension.
     """
     before = [_own(sums, tokens, average) for sums, tokens in reference]
     after = [_own(sums, tokens, average) for sums, tokens in policy]
@@ -115,12 +115,12 @@ def preference_accuracy(
 
 
 def win_share(differences: Sequence[float], prompts: Sequence[Hashable]) -> Interval:
-    """Share of pairs with a difference (chosen − rejected) above 0, ties ½; pairs of one prompt are a cluster."""
+    """Share of pairs with a difference (chosen − rejected) above 0, ties counted as ½, clustered by prompt."""
     return rate_interval([_wins(difference) for difference in differences], clusters=prompts)
 
 
 def on_pairs(n: int, prompts: int) -> str:
-    """`on 250 held-out pairs of 50 prompts`, with a warning if these are too few for exact intervals."""
+    """`on 250 held-out pairs of 50 prompts`, with a warning if there are too few prompts for exact intervals."""
     few = f" (intervals from {FEW_CLUSTERS} prompts or fewer are rough)" if prompts <= FEW_CLUSTERS else ""
     return f"on {n} held-out pairs of {prompts} prompts{few}"
 
@@ -132,7 +132,7 @@ def _by_dimension(
     prompts: Sequence[Hashable],
     dimensions: Sequence[Mapping[str, tuple[float, float]]],
 ) -> dict[str, DimensionAccuracy]:
-    """Accuracies by dimension; pairs with a tie or without scores in a dimension do not count there."""
+    """Accuracies by dimension; pairs with equal or missing scores in a dimension are left out of it."""
     found = {}
     for name in dict.fromkeys(name for scores in dimensions for name in scores):
         signs = {
@@ -151,6 +151,7 @@ def _by_dimension(
 
 
 def _own(sums: Sequence[float], tokens: Sequence[int], average: Average) -> float:
+    """Log-probability of chosen minus that of rejected under one model."""
     if average == "sum":
         return sums[0] - sums[1]
     return sums[0] / max(tokens[0], 1) - sums[1] / max(tokens[1], 1)

@@ -1,4 +1,4 @@
-"""Answers of runs and their reference to the same prompts: the samples of the runs, or new answers."""
+"""Compares the answers of runs and their reference to the same prompts: saved samples or new answers."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def compare(
     max_new_tokens: int = 128,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[SideBySide]:
-    """Answers of finished runs to the same prompts, with those of the first run's reference.
+    """Answers of finished runs to the same prompts, next to the answers of the first run's reference.
 
     `compare(["runs/a", "runs/b"])[0].outputs["b"]`
 
     Args:
         runs: run directories; `outputs` maps their names to answers.
-        prompts: a dataset with prompts to answer now; without it, the samples that the runs took.
-        max_new_tokens: longest new answer.
+        prompts: a dataset of prompts to answer now; None for the samples saved during training.
+        max_new_tokens: maximum length of a new answer.
         say: receives a line before each model is loaded, and the number of rows without a prompt.
 
     Raises:
-        ArtifactError: a directory is no finished run, or has no samples.
+        ArtifactError: a directory is not a finished run, or has no samples.
     """
     names = distinct_names(runs)
     if prompts is None:
@@ -72,6 +72,7 @@ def answer_prompts(
 
 
 def _answers(spec: ModelSpec, prompts: Sequence[Record], max_new_tokens: int) -> list[str]:
+    """Load a model, answer the prompts greedily, and free the model."""
     device = default_device()
     subject = Subject(spec, resolve("auto", device), device)
     decoding = Decoding(max_new_tokens=max_new_tokens)

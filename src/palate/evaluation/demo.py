@@ -19,7 +19,7 @@ _PROMPTS = "palate-demo-prompts"
 
 
 def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list[SideBySide]]:
-    """Measures the run and writes accuracy.json and samples.jsonl into its directory, for its report."""
+    """Measure the run; returns its accuracy and answers, and writes both into its directory for the report."""
     device = default_device()
     precision = resolve("auto", device)
     pairs = held_out_pairs(run)

@@ -1,4 +1,4 @@
-"""Log-probabilities of sampled answers under two models, and the KL between the two along each answer."""
+"""Log-probabilities of sampled answers under two models, and the KL between the models on each answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class AnswerScore:
     """One answer under two models, in nats.
 
     Attributes:
-        logp: Σ log π over the answer's tokens, the one that ends it included.
+        logp: Σ log π over the answer's tokens, including the end token.
         ref_logp: the same under the reference.
         kl: Σ over its positions of KL(π(·|prefix) ‖ π_ref(·|prefix)), each over the full vocabulary.
     """
@@ -34,7 +34,7 @@ class AnswerScore:
 
 
 def score_answers(policy: Subject, reference: Subject, groups: Sequence[EncodedGroup]) -> list[list[AnswerScore]]:
-    """Per group the scores of its completions, in order; both models read each batch once.
+    """The scores of each group's completions, in order; both models run once on each batch.
 
     Raises:
         ModelError: the vocabularies differ in size, or a score is not finite.
@@ -49,22 +49,22 @@ def score_answers(policy: Subject, reference: Subject, groups: Sequence[EncodedG
         return [AnswerScore(*row) for row in zip(*columns, strict=True)]
 
     scoring = progress(f"scoring answers of {policy.name}", len(groups), delay=1.0)
-    readable = _readable(policy, reference, packed=packed)
-    with torch.no_grad(), policy.precision.context(policy.device), readable, scoring as scored:
+    attention = _common_attention(policy, reference, packed=packed)
+    with torch.no_grad(), policy.precision.context(policy.device), attention, scoring as scored:
         found = score_completions(groups, score, packed=packed, device=policy.device, advance=scored.advance)
     for group, scores in zip(groups, found):
         for answer in scores:
             if not all(map(math.isfinite, (answer.logp, answer.ref_logp, answer.kl))):
                 raise ModelError(
                     f"{policy.name}: the KL to {reference.name} is not finite on an answer to prompt {group.id}: "
-                    "one of the two gives a token no probability at all, or its weights are not finite"
+                    "one of the two gives a token probability 0, or its weights are not finite"
                 )
     return found
 
 
 @contextlib.contextmanager
-def _readable(policy: Subject, reference: Subject, *, packed: bool) -> Iterator[None]:
-    """If one of the two reads padded batches only, both use stock attention."""
+def _common_attention(policy: Subject, reference: Subject, *, packed: bool) -> Iterator[None]:
+    """A context in which both models use stock attention, unless both support packed batches."""
     if packed:
         yield
         return

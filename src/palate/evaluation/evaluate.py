@@ -34,20 +34,20 @@ def evaluate(
     precision: str = "auto",
     say: Callable[[str], None] = lambda _: None,
 ) -> Accuracy | RewardAccuracy:
-    """How often a model ranks the chosen answer of a pair higher, and how often its reference does.
+    """Preference accuracy of a model and its reference: how often each ranks the chosen answer higher.
 
     `evaluate("runs/dpo").policy.estimate`
 
     Args:
         model: a finished run, any model, or a reward model.
         dataset: pairs, by name or as a request; by default a run's own held-out pairs.
-        reference: the model to compare with; by default the run's own.
+        reference: the model to compare with; by default the run's reference.
         average: `mean` compares log-probabilities per token, `sum` those of whole answers.
-        cutoff_len: longest prompt + answer, in tokens; by default the run's, else 2048.
+        cutoff_len: maximum length of prompt + answer, in tokens; by default the run's, else 2048.
         max_samples: use only the first pairs.
-        template: chat template by name, for a model outside runs.
+        template: name of a chat template, for a model that is not a run.
         precision: auto, bf16, fp16 or fp32.
-        say: receives lines of progress, and the number of pairs that could not be scored.
+        say: receives progress lines, and the number of rows that are not pairs.
 
     Raises:
         UsageError: the pairs or the reference are missing.
@@ -68,12 +68,12 @@ def evaluate(
     options = ScoringOptions(resolve(precision, device), device, limit, say)
     if rewards:
         return accuracy_of_rewards(spec, pairs, options)
-    against = run.reference if run and reference is None else model_spec(str(reference), template=template)
-    return accuracy_of_models(against, spec, pairs, options, average=average)
+    reference_spec = run.reference if run and reference is None else model_spec(str(reference), template=template)
+    return accuracy_of_models(reference_spec, spec, pairs, options, average=average)
 
 
 def record_accuracy(run: str | Path, measured: Accuracy | RewardAccuracy) -> Path:
-    """Writes accuracy.json into a run directory, for its report and comparisons."""
+    """Write accuracy.json into a run directory, for its report and comparisons; returns the path."""
     return write_json(RunDir.open(run).accuracy, measured.to_json())
 
 

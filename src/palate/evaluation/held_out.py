@@ -1,4 +1,4 @@
-"""The held-out pairs of a run, and pairs as token groups."""
+"""The held-out pairs of a run, and the encoding of pairs for scoring."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from palate.training.methods import build_method
 def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
     """The pairs that the run held out, with the same split.
 
-    A run on rankings or labelled answers split those; the result is the pairs of their held-out prompts.
+    A run on rankings or labelled answers has split those; the result is then the pairs of their held-out prompts.
 
     Raises:
-        UsageError: the run held nothing out.
+        UsageError: the run has no held-out data.
     """
     config = run.config
     if "rewards" in config:
@@ -49,10 +49,10 @@ def _as_pairs(request: DatasetRequest, **mixture: Any) -> list[PreferencePair]:
 
 
 def encode_pairs(pairs: list[PreferencePair], template: Template, cutoff_len: int) -> list[EncodedGroup]:
-    """Pairs as groups, without those that are too long or refused by the template.
+    """Encode pairs as groups; leaves out pairs that are too long or refused by the template.
 
     Raises:
-        DataError: no pair is left, with the reasons.
+        DataError: no pair is left; names the reasons.
     """
     encoded = encode_records(pairs, template, cutoff_len=cutoff_len)
     if not encoded.groups:

@@ -1,4 +1,4 @@
-"""Preference accuracy of models, with one of them in memory at a time."""
+"""Preference accuracy of models, with one model in memory at a time."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from palate.records import PreferencePair, prompt_key
 
 @dataclass(frozen=True, slots=True)
 class ScoringOptions:
-    """How pairs are scored.
+    """Settings for scoring pairs.
 
     Attributes:
-        precision: of the forward passes.
-        device: of the forward passes.
-        cutoff_len: longest prompt + answer, in tokens; longer pairs are left out.
-        say: receives a line of progress.
+        precision: precision of the forward passes.
+        device: device of the forward passes.
+        cutoff_len: maximum length of prompt + answer, in tokens; longer pairs are left out.
+        say: receives progress lines.
     """
 
     precision: Precision
@@ -42,10 +42,10 @@ def accuracy_of_models(
     *,
     average: Average = "mean",
 ) -> Accuracy:
-    """Both models' accuracies on the pairs that fit both; with two tokenizers a pair may fit one only.
+    """Both models' accuracies on the pairs that are short enough for both tokenizers.
 
     Raises:
-        DataError: no pair fits both.
+        DataError: no pair is short enough for both.
     """
     scores = []
     for name, spec in (("reference", reference), ("policy", policy)):
@@ -58,7 +58,7 @@ def accuracy_of_models(
     if not shared:
         raise DataError(f"no pair fits {reference.model} and {policy.model} both; raise --cutoff-len")
     _say_left_out(len(pairs) - len(shared), len(pairs), options)
-    before, after = ([one[pair] for pair in shared] for one in scores)
+    before, after = ([by_pair[pair] for pair in shared] for by_pair in scores)
     by_id = {pair.id: pair for pair in pairs}
     return preference_accuracy(
         before,

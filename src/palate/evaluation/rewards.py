@@ -20,11 +20,11 @@ from palate.stats import Interval, cluster_mean_interval
 
 @dataclass(frozen=True, slots=True)
 class RewardAccuracy:
-    """Of n held-out pairs, each figure with its 95 % interval, which takes the pairs of one prompt as a cluster.
+    """A reward model's accuracy on held-out pairs, with 95 % intervals clustered by prompt.
 
     Attributes:
-        n: pairs.
-        prompts: different prompts among them, the units of the intervals.
+        n: number of pairs.
+        prompts: number of different prompts, the independent units of the intervals.
         reward: share of pairs where r of chosen exceeds r of rejected; a tie counts ½. `rate_interval`.
         margin: mean of r chosen − r rejected, in log-odds. Student t.
     """
@@ -38,7 +38,7 @@ class RewardAccuracy:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Lines for a terminal."""
         share, margin = self.reward, self.margin
         return [
             f"Reward Accuracy: {100 * share.estimate:.1f}% (95 % {100 * share.low:.1f} to {100 * share.high:.1f})",
@@ -48,7 +48,7 @@ class RewardAccuracy:
 
 
 def reward_accuracy(rewards: Sequence[Sequence[float]], *, prompts: Sequence[Hashable]) -> RewardAccuracy:
-    """From the rewards (chosen, rejected) of each pair, and what names its prompt (`records.prompt_key`)."""
+    """The accuracy, from each pair's rewards (chosen, rejected) and prompt key (`records.prompt_key`)."""
     margins = [chosen - rejected for chosen, rejected in rewards]
     return RewardAccuracy(
         len(margins), len(set(prompts)), win_share(margins, prompts), cluster_mean_interval(margins, prompts)
@@ -56,19 +56,19 @@ def reward_accuracy(rewards: Sequence[Sequence[float]], *, prompts: Sequence[Has
 
 
 def is_reward_model(spec: ModelSpec) -> bool:
-    """Whether what the spec names was saved with a reward head, whole or as an adapter."""
+    """Whether the model or its last adapter was saved with a reward head."""
     for folder in (*reversed(spec.adapters), spec.model):
         adapter, config = Path(folder) / "adapter_config.json", Path(folder) / "config.json"
         if adapter.is_file():
-            return bool(_facts(adapter).get("task_type") == "SEQ_CLS")
+            return bool(_json_object(adapter).get("task_type") == "SEQ_CLS")
         if config.is_file():
-            architectures = _facts(config).get("architectures") or []
+            architectures = _json_object(config).get("architectures") or []
             return any("SequenceClassification" in name for name in architectures)
     return False
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """What a model's own JSON file says; one that says nothing readable is refused when the model is loaded."""
+def _json_object(path: Path) -> dict[str, Any]:
+    """The content of a model's JSON file; {} if it cannot be read, which is reported when the model is loaded."""
     try:
         facts = read_json(path)
     except ArtifactError:
@@ -77,7 +77,7 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def load_reward_model(spec: ModelSpec, precision: Precision, device: torch.device) -> RewardModel:
-    """The reward model that the spec names."""
+    """Load the reward model of a spec."""
     return RewardModel(
         spec.adapters[-1] if spec.adapters else spec.model,
         device=device,

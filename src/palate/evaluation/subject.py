@@ -1,4 +1,4 @@
-"""Models to evaluate: a model folder, a hub id, or a run with its reference; loaded, they score and answer."""
+"""Models to evaluate: a model folder, a hub id, or a run with its reference. A loaded one scores and generates."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class RunSpec:
 
 
 def read_run(path: str | Path) -> RunSpec:
-    """A completed run.
+    """Read a completed run.
 
     Raises:
-        ArtifactError: it is no run, or the run has not completed.
+        ArtifactError: the path is not a run, or the run has not completed.
     """
     folder = RunDir.open(path)
     facts = folder.read()
@@ -64,7 +64,7 @@ def read_run(path: str | Path) -> RunSpec:
 
 
 def read_checkpoint(path: str | Path) -> RunSpec:
-    """A checkpoint as the policy of its run, which need not have completed.
+    """Read a checkpoint as the policy of its run; the run need not have completed.
 
     Raises:
         ArtifactError: the checkpoint was not finished, or its run cannot be read.
@@ -75,12 +75,12 @@ def read_checkpoint(path: str | Path) -> RunSpec:
     config = RunDir.open(folder.parent).read().get("config")
     if not isinstance(config, dict):
         raise ArtifactError(f"{folder.parent}: run.json has no config, so the checkpoint's model is not known")
-    whole = folder.resolve()
-    return _run_spec(folder.parent, config, folder, f"{whole.parent.name}/{whole.name}")
+    resolved = folder.resolve()
+    return _run_spec(folder.parent, config, folder, f"{resolved.parent.name}/{resolved.name}")
 
 
 def _run_spec(run: Path, config: dict[str, Any], files: Path, name: str) -> RunSpec:
-    """The specs of a run trained with `config`, its model saved in `files`."""
+    """The specs of a run that was trained with `config` and saved its model in `files`."""
     earlier = adapter_names(config.get("adapter_name_or_path"))
     merged, _ = split_adapters(earlier, "lora", create_new_adapter=bool(config.get("create_new_adapter")))
     base = starting_model(config, name="reference", saved_in=files)
@@ -104,7 +104,7 @@ def is_checkpoint(path: str | Path) -> bool:
 
 
 def model_spec(name: str, *, template: str | None = None) -> ModelSpec:
-    """A model by name: a run or one of its checkpoints, a model folder, a hub id or a built-in."""
+    """The spec of a model by name: a run, a checkpoint, a model folder, a hub id or a built-in model."""
     path = Path(name)
     if is_run(path):
         return read_run(path).policy
@@ -116,15 +116,15 @@ def model_spec(name: str, *, template: str | None = None) -> ModelSpec:
 
 
 class Subject:
-    """A loaded model that scores and answers.
+    """A loaded model that scores and generates answers.
 
     Attributes:
-        spec: where it was loaded from.
-        name: in tables.
-        identity: content hash of its weights, adapters merged.
+        spec: source of the model.
+        name: name in tables.
+        identity: content hash of its weights, with adapters merged.
         template: its chat template and tokenizer.
-        packed: whether it reads packed batches, or padded ones.
-        precision, device: of its forward passes.
+        packed: True if it supports packed batches, False if it needs padded ones.
+        precision, device: precision and device of its forward passes.
     """
 
     def __init__(self, spec: ModelSpec, precision: Precision, device: torch.device) -> None:
@@ -142,7 +142,7 @@ class Subject:
         self.template: Template = spec.chat_template(tokenizer)
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:
-        """Per group its completions' Σ log π and numbers of trained tokens, in the order of the groups."""
+        """For each group, Σ log π and the number of trained tokens of its completions."""
         check_sequences(self.model, rows_of(groups))
 
         def score(batch: Batch) -> list[tuple[float, int]]:
@@ -162,28 +162,32 @@ class Subject:
         *,
         tools: Sequence[str | None] | None = None,
     ) -> list[EncodedGroup]:
-        """Prompts with one sampled answer each, as groups to be scored.
+        """Prompts with one sampled answer each, as groups that can be scored.
 
         Args:
-            tools: of each prompt, as in `Record`.
+            prompts: the conversations to answer.
+            decoding: settings of the sampling.
+            seeds: one for each prompt.
+            tools: the tools of each prompt, as in `Record`.
         """
-        asked = self._asked(prompts, tools)
-        found = generate(
-            self.model, asked, decoding, stop_ids=self.template.stop_ids, precision=self.precision, seeds=seeds
+        prompt_ids = self._prompt_ids(prompts, tools)
+        answers = generate(
+            self.model, prompt_ids, decoding, stop_ids=self.template.stop_ids, precision=self.precision, seeds=seeds
         )
         return [
             EncodedGroup(
-                str(place),
+                str(index),
                 np.array(prompt, dtype=np.int32),
                 (EncodedCompletion(np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.bool_)),),
             )
-            for place, (prompt, ids) in enumerate(zip(asked, found))
+            for index, (prompt, ids) in enumerate(zip(prompt_ids, answers))
         ]
 
-    def _asked(self, prompts: Sequence[Messages], tools: Sequence[str | None] | None) -> list[list[int]]:
-        offered = tools or [None] * len(prompts)
+    def _prompt_ids(self, prompts: Sequence[Messages], tools: Sequence[str | None] | None) -> list[list[int]]:
+        """The token ids of each prompt, up to the start of the answer."""
+        specs = tools or [None] * len(prompts)
         return [
-            self.template.generation_prompt(prompt, tools=one) for prompt, one in zip(prompts, offered, strict=True)
+            self.template.generation_prompt(prompt, tools=spec) for prompt, spec in zip(prompts, specs, strict=True)
         ]
 
     def answer(
@@ -200,17 +204,17 @@ class Subject:
         *,
         tools: Sequence[str | None] | None = None,
     ) -> list[Answer]:
-        """One answer per conversation; with `seeds`, sampled by a seed each."""
+        """One answer per conversation; with `seeds`, each is sampled with its own seed."""
         stop_ids = self.template.stop_ids
         ids = generate(
             self.model,
-            self._asked(prompts, tools),
+            self._prompt_ids(prompts, tools),
             decoding,
             stop_ids=stop_ids,
             precision=self.precision,
             seeds=seeds,
         )
         return [
-            Answer(self.template.decode(one), "stop" if one and one[-1] in stop_ids else "length", len(one))
-            for one in ids
+            Answer(self.template.decode(answer), "stop" if answer and answer[-1] in stop_ids else "length", len(answer))
+            for answer in ids
         ]

@@ -1,4 +1,4 @@
-"""Answers to the same prompts side by side: of trained models and of their reference."""
+"""Answers of trained models and their reference to the same prompts, side by side."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from palate.records import Message, Messages, Role
 
 INDEX, PROMPT, MODEL, REFERENCE = "index", "Prompt", "DPO Model Output", "Reference Model Output"
 _ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
-# A spreadsheet runs a cell that begins like a formula. List items ("- one") and negative numbers are harmless, unless
+# Spreadsheets execute a cell that begins like a formula. List items ("- one") and negative numbers are harmless, unless
 # they call another program (`|…!`).
 _FORMULA = re.compile(r"[=+@\t\r]|-(?!\s|$|[\d.,]+\s*$)|-.*\|.*!", re.DOTALL)
 
@@ -63,7 +63,7 @@ class SideBySide:
 
 
 def prompt_answers(samples: Sequence[Mapping[str, Any]]) -> list[PromptAnswer]:
-    """The answers by prompt, in the order of first appearance in `samples.jsonl`.
+    """The answers grouped by prompt, in the order of first appearance in `samples.jsonl`.
 
     A row is `{"step": n, "prompt": [{"role", "content"}, …] or text, "policy": text, "reference": text or null}`.
     """
@@ -80,10 +80,10 @@ def prompt_answers(samples: Sequence[Mapping[str, Any]]) -> list[PromptAnswer]:
 
 
 def read_answers(run_dir: Path | str) -> list[PromptAnswer]:
-    """The answers of a run, from its `samples.jsonl`.
+    """Read the answers of a run from its `samples.jsonl`.
 
     Raises:
-        ArtifactError: no such run, or it has no samples.
+        ArtifactError: there is no such run, or it has no samples.
     """
     run = RunDir.open(run_dir)
     if not run.samples.exists():
@@ -94,9 +94,9 @@ def read_answers(run_dir: Path | str) -> list[PromptAnswer]:
 
 
 def side_by_side(runs: Mapping[str, Sequence[PromptAnswer]]) -> list[SideBySide]:
-    """Joins the answers of runs by prompt, in the order of the first run that has it.
+    """Join the answers of runs by prompt, in order of first appearance.
 
-    The reference's answer is that of the first run with one, since compared runs start from the same model.
+    The reference answer is taken from the first run that has one, because compared runs start from the same model.
     """
     prompts = dict.fromkeys(answer.prompt for answers in runs.values() for answer in answers)
     tables = {name: {answer.prompt: answer for answer in answers} for name, answers in runs.items()}
@@ -110,7 +110,7 @@ def side_by_side(runs: Mapping[str, Sequence[PromptAnswer]]) -> list[SideBySide]
 
 
 def distinct_names(paths: Sequence[Path | str]) -> list[str]:
-    """The names of directories, with as much of their paths as makes them different."""
+    """The names of directories, each with as many parent folders as needed to make the names different."""
     found = [Path(path).resolve() for path in paths]
     for depth in range(1, max((len(path.parts) for path in found), default=1) + 1):
         names = ["/".join(path.parts[-depth:]) for path in found]
@@ -120,7 +120,7 @@ def distinct_names(paths: Sequence[Path | str]) -> list[str]:
 
 
 def columns(rows: Sequence[SideBySide], *, stage: str = "dpo") -> list[str]:
-    """The column names: with one run `index, Prompt, DPO Model Output, Reference Model Output`, else a column a run."""
+    """Column names: for one run `index, Prompt, DPO Model Output, Reference Model Output`, else one column per run."""
     names = list(rows[0].outputs) if rows else [MODEL]
     model = f"{stage.upper()} Model Output"
     return [INDEX, PROMPT, *([model] if len(names) == 1 else names), REFERENCE]
@@ -129,13 +129,13 @@ def columns(rows: Sequence[SideBySide], *, stage: str = "dpo") -> list[str]:
 def cells(rows: Sequence[SideBySide]) -> list[list[str]]:
     """The table's rows as plain text, in the order of `columns`."""
     return [
-        [str(index), prompt_text(row.prompt), *(_text(one) for one in row.outputs.values()), _text(row.reference)]
+        [str(index), prompt_text(row.prompt), *(_text(output) for output in row.outputs.values()), _text(row.reference)]
         for index, row in enumerate(rows)
     ]
 
 
 def rich_table(rows: Sequence[SideBySide], *, stage: str = "dpo") -> Table:
-    """The table for a terminal; texts are not read as markup."""
+    """The table for a terminal; markup in the texts is not interpreted."""
     table = Table(box=box.ROUNDED, show_lines=True, header_style="bold", expand=True)
     for name in columns(rows, stage=stage):
         narrow = name == INDEX
@@ -157,7 +157,7 @@ def blocks(rows: Sequence[SideBySide], *, stage: str = "dpo") -> list[list[tuple
 
 
 def write_csv(rows: Sequence[SideBySide], path: Path | str, *, stage: str = "dpo") -> Path:
-    """The table as a CSV file."""
+    """Write the table as a CSV file; returns the path."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns(rows, stage=stage))
@@ -166,18 +166,19 @@ def write_csv(rows: Sequence[SideBySide], path: Path | str, *, stage: str = "dpo
 
 
 def prompt_text(prompt: Messages) -> str:
-    """A prompt as one text: a single user turn as it is, otherwise each turn after its role."""
+    """A prompt as one text: a single user turn unchanged, otherwise one `role: text` line per turn."""
     if len(prompt) == 1 and prompt[0].role == "user":
         return prompt[0].content
     return "\n".join(f"{message.role}: {message.text}" for message in prompt)
 
 
 def printable(text: str) -> str:
-    """Text without control characters, which could change the terminal; newlines and tabs stay."""
+    """Text without control characters, which could affect the terminal; newlines and tabs stay."""
     return "".join(character for character in text if character in "\n\t " or character.isprintable())
 
 
 def _harmless(text: str) -> str:
+    """The text with a leading apostrophe if a spreadsheet would execute it as a formula."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 

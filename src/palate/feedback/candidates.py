@@ -16,19 +16,19 @@ from palate.models.generation.generate import Decoding, sampling_seed
 from palate.progress import progress
 from palate.records import Answer, Message, Messages, Record, Role, as_turns
 
-# Answers between two writes: the most that a kill can lose.
-_AT_A_TIME = 64
+# At most this many answers are lost if the process is killed.
+_ANSWERS_PER_WRITE = 64
 
-_ASKED = ("prompt", "tools", "columns")
+_PROMPT_FIELDS = ("prompt", "tools", "columns")
 # The fields of `palate generate`; every other field of a candidates file is a column of the user.
-_OWN = ("id", "prompt", "columns", "completions", "model", "identity", "seed", "decoding")
+_GENERATED_FIELDS = ("id", "prompt", "columns", "completions", "model", "identity", "seed", "decoding")
 
 
 class Answerer(Protocol):
     """Answers prompts: a model in this process or an engine.
 
     Attributes:
-        name: as the user named it.
+        name: the name that the user gave.
         identity: content hash of its weights, if known.
     """
 
@@ -54,7 +54,7 @@ class Candidates:
         prompt: the conversation so far.
         completions: the K answers.
         model: the name of the model that wrote them.
-        columns: the other columns of the prompt's row, for judges that read them.
+        columns: the other columns of the prompt's row, for judges that use them.
     """
 
     id: str
@@ -72,24 +72,25 @@ def write_candidates(
     *,
     path: Path,
 ) -> int:
-    """Append the missing rows to the candidates file at `path`; returns how many were made now.
+    """Append the missing rows to the candidates file at `path`; returns the number of new rows.
 
     Args:
-        prompts: with tools, and with columns for judges in `extra`.
+        prompts: records with a prompt, tools, and columns for judges in `extra`.
+        answerer: samples the answers.
         k: answers to each prompt.
-        decoding: its seed, the prompt and the answer's number determine what is sampled.
+        decoding: an answer depends on its seed, the prompt and the answer's index only.
 
     Raises:
-        ArtifactError: the file holds candidates made with other settings.
+        ArtifactError: the file has candidates made with other settings.
     """
     settings = _settings(answerer, k, decoding)
     done = _finished(path, settings) if path.exists() else {}
-    changed = next((one.id for one in prompts if one.id in done and done[one.id] != _asked(one)), None)
+    changed = next((row.id for row in prompts if row.id in done and done[row.id] != _prompt_fields(row)), None)
     if changed is not None:
         raise ArtifactError(
             f"{path}: {changed} has another prompt or other columns there; the prompts changed, name another --output"
         )
-    waiting = [one for one in _numbered(prompts) if one[0].id not in done]
+    waiting = [(prompt, repeat) for prompt, repeat in _numbered(prompts) if prompt.id not in done]
     before, made = len(prompts) - len(waiting), 0
     answering = progress("prompts answered", len(prompts), done=before)
     with JsonlWriter(path) as file, answering as answered:
@@ -104,7 +105,7 @@ def write_candidates(
 def candidate_rows(
     prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows, a few at a time as they are made, in the order of the prompts."""
+    """Generate the rows in the order of the prompts, a few at a time."""
     return _rows(_numbered(prompts), answerer, k, decoding)
 
 
@@ -112,10 +113,10 @@ def _numbered(prompts: Sequence[Record]) -> list[tuple[Record, int]]:
     """Each prompt with the number of equal prompts before it, so that equal prompts get different answers."""
     seen: Counter[str] = Counter()
     found = []
-    for one in prompts:
-        asked = repr((one.prompt, one.tools))
-        found.append((one, seen[asked]))
-        seen[asked] += 1
+    for record in prompts:
+        key = repr((record.prompt, record.tools))
+        found.append((record, seen[key]))
+        seen[key] += 1
     return found
 
 
@@ -123,32 +124,33 @@ def _rows(
     prompts: Sequence[tuple[Record, int]], answerer: Answerer, k: int, decoding: Decoding
 ) -> Iterator[list[dict[str, Any]]]:
     settings = _settings(answerer, k, decoding)
-    size = max(1, _AT_A_TIME // k)
+    size = max(1, _ANSWERS_PER_WRITE // k)
     for start in range(0, len(prompts), size):
         chunk = prompts[start : start + size]
-        asked = [one for one, _ in chunk for _ in range(k)]
+        repeated = [record for record, _ in chunk for _ in range(k)]
         seeds = [
-            sampling_seed(decoding.seed, *(f"{turn.role}\0{turn.text}" for turn in one.prompt), repeat * k + number)
-            for one, repeat in chunk
+            sampling_seed(decoding.seed, *(f"{turn.role}\0{turn.text}" for turn in record.prompt), repeat * k + number)
+            for record, repeat in chunk
             for number in range(k)
         ]
-        answers = answerer.answers([one.prompt for one in asked], decoding, seeds, tools=[one.tools for one in asked])
+        prompts_k, tools_k = [record.prompt for record in repeated], [record.tools for record in repeated]
+        answers = answerer.answers(prompts_k, decoding, seeds, tools=tools_k)
         yield [
             {
-                "id": one.id,
-                **_asked(one),
+                "id": record.id,
+                **_prompt_fields(record),
                 "completions": [asdict(answer) for answer in answers[index * k : (index + 1) * k]],
                 **{name: value for name, value in settings.items() if name != "k"},
             }
-            for index, (one, _) in enumerate(chunk)
+            for index, (record, _) in enumerate(chunk)
         ]
 
 
 def read_candidates(path: str | Path) -> list[Candidates]:
-    """The rows of a candidates file: `palate generate`'s, or any with `prompt` and a list of `completions`.
+    """Read a candidates file, from `palate generate` or any other with `prompt` and a list of `completions`.
 
     Raises:
-        DataError: a row has no prompt, fewer than one completion, or another row's id; names the row.
+        DataError: a row has no prompt, no completion, or another row's id; names the row.
     """
     found: dict[str, Candidates] = {}
     for number, row in enumerate(read_jsonl(path), 1):
@@ -162,9 +164,12 @@ def read_candidates(path: str | Path) -> list[Candidates]:
         found[name] = Candidates(
             name,
             _messages(prompt, where),
-            tuple(_answer(one, where) for one in completions),
+            tuple(_answer(completion, where) for completion in completions),
             str(row.get("model") or ""),
-            {**{name: value for name, value in row.items() if name not in _OWN}, **(row.get("columns") or {})},
+            {
+                **{name: value for name, value in row.items() if name not in _GENERATED_FIELDS},
+                **(row.get("columns") or {}),
+            },
         )
     if not found:
         raise DataError(f"{path}: the file has no candidates")
@@ -172,25 +177,26 @@ def read_candidates(path: str | Path) -> list[Candidates]:
 
 
 def _settings(answerer: Answerer, k: int, decoding: Decoding) -> dict[str, Any]:
-    how = asdict(decoding)
-    return {"model": answerer.name, "identity": answerer.identity, "k": k, "seed": how.pop("seed"), "decoding": how}
+    """The fields of every row that must be the same in the whole file."""
+    rest = asdict(decoding)
+    return {"model": answerer.name, "identity": answerer.identity, "k": k, "seed": rest.pop("seed"), "decoding": rest}
 
 
 def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Row id → prompt, tools and columns of the rows that the file has, which must have the same settings."""
+    """Row id → prompt, tools and columns of the file's rows; raises ArtifactError if their settings differ."""
     rows = read_jsonl(path)
     for row in rows:
         for name, wanted in settings.items():
             has = len(row.get("completions") or ()) if name == "k" else row.get(name)
             if has != wanted:
                 raise ArtifactError(
-                    f"{path}: holds candidates made with {name} {has}, not {wanted}; name another --output or delete it"
+                    f"{path}: has candidates made with {name} {has}, not {wanted}; name another --output or delete it"
                 )
-    return {str(row["id"]): {name: row[name] for name in _ASKED if name in row} for row in rows}
+    return {str(row["id"]): {name: row[name] for name in _PROMPT_FIELDS if name in row} for row in rows}
 
 
-def _asked(record: Record) -> dict[str, Any]:
-    """The fields of a row that hold its prompt."""
+def _prompt_fields(record: Record) -> dict[str, Any]:
+    """The fields of a candidates row that come from the prompt's record."""
     tools = {"tools": record.tools} if record.tools else {}
     columns = {"columns": plain(record.extra)} if record.extra else {}
     return {"prompt": as_turns(record.prompt), **tools, **columns}
@@ -201,14 +207,14 @@ def _messages(prompt: Any, where: str) -> Messages:
         return (Message("user", prompt),)
     try:
         roles = [turn["role"] for turn in prompt]
-        strange = next((role for role in roles if role not in get_args(Role)), None)
-        turns = read_turns(prompt, "prompt") if strange is None else ()
+        unknown = next((role for role in roles if role not in get_args(Role)), None)
+        turns = read_turns(prompt, "prompt") if unknown is None else ()
     except (TypeError, KeyError) as error:
         raise DataError(f"{where}: prompt must be text or a list of {{role, content}}") from error
     except RowError as error:
         raise DataError(f"{where}: {error.detail}") from error
-    if strange is not None or not turns:
-        problem = f"{strange!r} is not a role" if strange is not None else "the prompt is empty"
+    if unknown is not None or not turns:
+        problem = f"{unknown!r} is not a role" if unknown is not None else "the prompt is empty"
         raise DataError(f"{where}: {problem}; a prompt's turns are by {', '.join(get_args(Role))}")
     return turns
 

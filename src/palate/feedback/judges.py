@@ -1,4 +1,4 @@
-"""Judges that run in this process: rules and reward models. Each scores both answers and prefers the higher score."""
+"""Judges that run in this process: rules and reward models. They prefer the answer with the higher score."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from palate.records import Columns, Judge, Messages, RewardFunction, Verdict
 
 
 class ScoreJudge:
-    """Prefers the answer with the higher score; equal scores are a tie. Their order does not matter.
+    """Prefers the answer with the higher score; equal scores are a tie. The order of the answers does not matter.
 
-    If either has no score (None), the verdict is `unparsed`.
+    If an answer has no score (None), the verdict is `unparsed`.
 
     Args:
-        name: as votes record it.
-        score: higher is better.
-        log_odds: whether the difference of two scores is in log-odds, as a Bradley–Terry reward model's is; verdicts
-            then carry the probability.
+        name: the judge's name in votes.
+        score: the score function; higher is better.
+        log_odds: True if the difference of two scores is in log-odds, as for a Bradley–Terry reward model; verdicts
+            then include the probability.
     """
 
     def __init__(self, name: str, score: RewardFunction, *, log_odds: bool = False) -> None:
@@ -32,17 +32,19 @@ class ScoreJudge:
     def compare(
         self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
     ) -> list[Verdict]:
-        given = {**dict.fromkeys(self._names, [None] * len(prompts)), **(columns or {})}
-        twice = {name: [*column, *column] for name, column in given.items()}
+        """One verdict per prompt on its two answers; `columns` has one value per prompt."""
+        filled = {**dict.fromkeys(self._names, [None] * len(prompts)), **(columns or {})}
+        twice = {name: [*column, *column] for name, column in filled.items()}
+        # All left answers, then all right ones, in one call.
         scores = checked_scores(self.name, self._score, [*prompts, *prompts], [*left, *right], twice)
         n = len(prompts)
-        return [self._verdict(one, other) for one, other in zip(scores[:n], scores[n:])]
+        return [self._verdict(left_score, right_score) for left_score, right_score in zip(scores[:n], scores[n:])]
 
     def check_columns(self, columns: Collection[str]) -> None:
-        """Refuse a function that asks for a column which no row has; from now on all of them are given.
+        """Set the columns of the rows, which every later `compare` passes to the score function.
 
         Raises:
-            ConfigError: names the column.
+            ConfigError: the function has a parameter for a column that no row has; names the column.
         """
         self._names = frozenset(columns)
         check_columns(self.name, self._score, columns)
@@ -63,22 +65,22 @@ def _text(score: float | None) -> str:
 
 
 def load_judge(spec: str, *, key: str = "--judge") -> Judge:
-    """The judge that a text names: it prefers the answer with the higher score.
+    """Load a judge, which prefers the answer with the higher score.
 
     | spec                                    | score                                    |
     |-----------------------------------------|------------------------------------------|
     | `length:shorter`, `length:longer`       | the answer's length                      |
     | `lexicon:FILE`, `lexicon:thanks,-damn`  | the mean weight of the listed words      |
-    | `module:function`, `file.py:function`   | of `function(prompts, completions, …)`   |
-    | a folder                                | of the reward model in it                |
+    | `module:function`, `file.py:function`   | from `function(prompts, completions, …)` |
+    | a folder                                | from the reward model in it              |
 
     Raises:
         ConfigError: there is no such judge.
-        ModelError: the folder holds no reward model.
+        ModelError: the folder has no reward model.
     """
     return ScoreJudge(spec, load_reward(spec, key), log_odds=Path(spec).is_dir())
 
 
 def judge_reward(spec: str) -> RewardFunction:
-    """The judge that a text names as one of a config's `rewards`."""
+    """Load a judge as a reward function for a config's `rewards`: the reward is the answer's share of wins."""
     return WinShare(load_judge(spec, key="rewards"))

@@ -1,4 +1,4 @@
-"""A judge compares each two answers of candidates in both orders, and every verdict becomes a vote."""
+"""Collects a judge's votes: it compares every pair of answers to a prompt in both orders."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from palate.feedback.votes import Outcome, Shown, Vote, read_votes
 from palate.progress import progress
 from palate.records import Judge, Verdict
 
-# Questions between two writes: the most that a kill can lose.
-_AT_A_TIME = 32
+# At most this many votes are lost if the process is killed.
+_QUESTIONS_PER_WRITE = 32
 _SWAPPED: dict[str, Outcome] = {"left": "right", "right": "left", "tie": "tie", "unparsed": "unparsed"}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Two answers of a row, numbered `left` < `right`, and the order in which they are shown."""
+    """Two answers of a row, with indices `left` < `right`, and the order in which they are shown."""
 
     row: Candidates
     left: int
@@ -40,10 +40,11 @@ class Question:
 
 
 def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None, seed: int = 0) -> list[Question]:
-    """Each two different answers of each row, in both orders, one after the other.
+    """Every pair of different answers of each row, in both orders, which are consecutive.
 
     Args:
-        per_prompt: most pairs of answers per row, drawn by `seed` and the row; None for all.
+        candidates: the rows.
+        per_prompt: maximum number of pairs per row, a random sample that depends on `seed` and the row; None for all.
     """
     asked = []
     for row in candidates:
@@ -57,23 +58,25 @@ def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None
 
 
 def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> list[Vote]:
-    """The judge's votes on all questions; votes that the file at `path` already has are not asked again.
+    """The judge's votes on all questions, in their order; questions with a vote in the file are not asked again.
 
     Args:
-        path: votes file, which is appended to.
+        asked: the questions.
+        judge: gives the verdicts.
+        path: votes file; new votes are appended to it.
 
     Raises:
-        ConfigError: the judge reads a column that no candidate has.
+        ConfigError: the judge needs a column that no candidate has.
     """
     if isinstance(judge, ScoreJudge):
-        judge.check_columns({name for one in asked for name in one.row.columns})
+        judge.check_columns({name for question in asked for name in question.row.columns})
     have = {vote.key: vote for vote in (read_votes(path) if path.exists() else ())}
-    keys = [(one.row.id, one.left, one.right, judge.name, one.shown) for one in asked]
-    waiting = [one for one, key in zip(asked, keys) if key not in have]
+    keys = [(question.row.id, question.left, question.right, judge.name, question.shown) for question in asked]
+    waiting = [question for question, key in zip(asked, keys) if key not in have]
     judging = progress("questions judged", len(asked), done=len(asked) - len(waiting))
     with JsonlWriter(path) as file, judging as judged:
-        for start in range(0, len(waiting), _AT_A_TIME):
-            for vote in _ask(waiting[start : start + _AT_A_TIME], judge):
+        for start in range(0, len(waiting), _QUESTIONS_PER_WRITE):
+            for vote in _ask(waiting[start : start + _QUESTIONS_PER_WRITE], judge):
                 have[vote.key] = vote
                 file.write(vote.to_json())
                 judged.advance()
@@ -82,17 +85,17 @@ def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> list[V
 
 def _ask(asked: Sequence[Question], judge: Judge) -> list[Vote]:
     verdicts = judge.compare(
-        [one.row.prompt for one in asked],
-        [one.first for one in asked],
-        [one.second for one in asked],
-        columns_of([one.row.columns for one in asked]),
+        [question.row.prompt for question in asked],
+        [question.first for question in asked],
+        [question.second for question in asked],
+        columns_of([question.row.columns for question in asked]),
     )
-    moment = now()
-    return [_vote(one, verdict, judge.name, moment) for one, verdict in zip(asked, verdicts, strict=True)]
+    when = now()
+    return [_vote(question, verdict, judge.name, when) for question, verdict in zip(asked, verdicts, strict=True)]
 
 
 def _vote(asked: Question, verdict: Verdict, who: str, when: str) -> Vote:
-    """A verdict is on the answers as shown, left and right; a vote on the lower and the higher number."""
+    """The vote for a verdict. In a verdict left is the answer shown first, in a vote the one with the lower index."""
     swapped = asked.shown == "right_first"
     probability = verdict.probability_left
     return Vote(

@@ -1,4 +1,4 @@
-"""Votes become pairs: the majority decides, ties are left out, and a pair's weight is the margin of its votes."""
+"""Builds pairs from votes: the majority wins, ties are left out, and a pair's weight is the margin of its votes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Decided:
     """The result of the votes on two answers of one row.
 
     Attributes:
-        left, right: numbers of the answers, left below right.
-        share: share of the votes for left, a tie counting ½, in [0, 1].
-        votes: how many decided between the two.
+        left, right: indices of the answers, left below right.
+        share: share of the votes for left, ties counted as ½, in [0, 1].
+        votes: number of votes that count (wins and ties).
     """
 
     left: int
@@ -36,7 +36,7 @@ class Decided:
 
 
 def decide(votes: Iterable[Vote]) -> dict[str, list[Decided]]:
-    """Item → the result for each two of its answers; unparsed and both-bad votes are ignored."""
+    """Item → the result for each pair of its answers that has votes; unparsed and both-bad votes are ignored."""
     scores: dict[tuple[str, int, int], list[float]] = {}
     for vote in votes:
         if vote.score is not None:
@@ -54,12 +54,12 @@ def pairs_from_votes(
 
     Args:
         candidates: the rows that were voted on.
-        votes: of any number of voters, with equal weight.
-        select: `all` makes a pair of each two answers with a majority for one; `extremes` makes one pair per row, of
-            the answers with the highest and the lowest win rate.
+        votes: votes of any number of voters, with equal weight.
+        select: `all` makes a pair of every two answers with a majority for one of them; `extremes` makes one pair per
+            row, from the answers with the highest and the lowest win rate.
 
     Raises:
-        DataError: a vote is on a row or an answer that is not among the candidates.
+        DataError: a vote refers to a row or an answer that is not among the candidates.
     """
     rows = {row.id: row for row in candidates}
     decided = decide(votes)
@@ -82,32 +82,34 @@ def pairs_from_votes(
 
 
 def _all(decided: Sequence[Decided]) -> list[tuple[int, int, float, int]]:
+    """(chosen, rejected, weight, votes) of every result with a majority."""
     return [
-        (one.left, one.right, one.margin, one.votes)
-        if one.share > 0.5
-        else (one.right, one.left, one.margin, one.votes)
-        for one in decided
-        if one.margin > 0
+        (result.left, result.right, result.margin, result.votes)
+        if result.share > 0.5
+        else (result.right, result.left, result.margin, result.votes)
+        for result in decided
+        if result.margin > 0
     ]
 
 
 def _extremes(decided: Sequence[Decided]) -> list[tuple[int, int, float, int]]:
+    """(chosen, rejected, weight, votes) of the answers with the highest and lowest mean win rate; [] for a tie."""
     shares: dict[int, list[float]] = {}
-    for one in decided:
-        shares.setdefault(one.left, []).append(one.share)
-        shares.setdefault(one.right, []).append(1 - one.share)
+    for result in decided:
+        shares.setdefault(result.left, []).append(result.share)
+        shares.setdefault(result.right, []).append(1 - result.share)
     means = {answer: sum(given) / len(given) for answer, given in shares.items()}
     if not means:
         return []
     best, worst = max(sorted(means), key=means.__getitem__), min(sorted(means), key=means.__getitem__)
     weight = means[best] - means[worst]
-    return [(best, worst, weight, sum(one.votes for one in decided))] if weight > 0 else []
+    return [(best, worst, weight, sum(result.votes for result in decided))] if weight > 0 else []
 
 
 def _check(rows: Mapping[str, Candidates], decided: Mapping[str, Sequence[Decided]]) -> None:
     for item, found in decided.items():
         if item not in rows:
             raise DataError(f"a vote is on {item}, which is not among the candidates; give the file that was judged")
-        highest = max(one.right for one in found)
+        highest = max(result.right for result in found)
         if highest >= len(rows[item].completions):
             raise DataError(f"a vote is on answer {highest} of {item}, which has {len(rows[item].completions)} answers")

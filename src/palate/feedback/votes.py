@@ -21,9 +21,9 @@ class Vote:
 
     Attributes:
         item: id of the candidates row.
-        left: number of one answer within the row, from 0; below `right`.
-        right: number of the other.
-        outcome: the better one, `tie`, `both_bad`, or `unparsed` if the judge's reply could not be read.
+        left: index of the first answer within the row, from 0; below `right`.
+        right: index of the second answer.
+        outcome: the better answer, `tie`, `both_bad`, or `unparsed` if the judge's reply could not be read.
         who: name of the person or judge.
         when: ISO 8601 in UTC.
         shown: which of the two was shown first.
@@ -43,12 +43,12 @@ class Vote:
 
     @property
     def key(self) -> tuple[str, int, int, str, str]:
-        """Identifies a question in one order to one voter, which is asked only once."""
+        """Identifies a question: the two answers, their order and the voter. Each question is asked only once."""
         return (self.item, self.left, self.right, self.who, self.shown)
 
     @property
     def score(self) -> float | None:
-        """1 for left, 0 for right, ½ for a tie; None if nothing was decided between the two."""
+        """1 for left, 0 for right, ½ for a tie; None for `both_bad` and `unparsed`."""
         return LEFT_SHARE.get(self.outcome)
 
     @property
@@ -63,10 +63,10 @@ class Vote:
 
 
 def read_votes(path: str | Path) -> list[Vote]:
-    """The votes of a file.
+    """Read the votes of a file.
 
     Raises:
-        DataError: a row is no vote; names file and row.
+        DataError: a row is not a vote; names file and row.
     """
     votes = []
     for number, row in enumerate(read_jsonl(path), 1):
@@ -85,11 +85,11 @@ class VoteSummary:
     """Counts of a set of votes.
 
     Attributes:
-        votes: how many.
-        ties, unparsed: how many of each.
-        questions: pairs of answers on which one voter decided in both orders.
-        consistent: how many of those had the same outcome both times.
-        first_won: share of decided votes in which the first answer won; ½ is unbiased. None without a decided vote.
+        votes: number of votes.
+        ties, unparsed: number of votes with this outcome.
+        questions: pairs of answers for which a voter gave a verdict in both orders.
+        consistent: number of `questions` with the same outcome in both orders.
+        first_won: share of votes with a winner in which the answer shown first won; ½ is unbiased. None without one.
     """
 
     votes: int
@@ -113,8 +113,9 @@ def summarise(votes: Iterable[Vote]) -> VoteSummary:
     """Counts of the votes, with consistency and position bias."""
     votes = list(votes)
     both: dict[tuple[str, int, int, str], dict[str, str]] = {}
-    for vote in (one for one in votes if one.outcome != "unparsed"):
-        both.setdefault((vote.item, vote.left, vote.right, vote.who), {})[vote.shown] = vote.outcome
+    for vote in votes:
+        if vote.outcome != "unparsed":
+            both.setdefault((vote.item, vote.left, vote.right, vote.who), {})[vote.shown] = vote.outcome
     asked_twice = [seen for seen in both.values() if len(seen) == 2]
     first = [vote.first_won for vote in votes if vote.first_won is not None]
     return VoteSummary(

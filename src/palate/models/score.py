@@ -73,7 +73,7 @@ class Logps:
 
 
 class Owners(Protocol):
-    """The completion of each trained token: a `Batch`, or a whole step of them."""
+    """Assigns trained tokens [M] to completions [C]: a `Batch`, or all batches of a step."""
 
     @property
     def completion_of(self) -> torch.Tensor: ...
@@ -91,7 +91,7 @@ def per_completion(tokens: TokenLogps, batch: Owners) -> Logps:
 
 
 def score(call: Callable[..., T], batch: Batch, trunk: TrunkCache | None) -> T:
-    """One forward pass of policy or reference; the trunk supplies what frozen layers computed, or records it."""
+    """The output of one forward pass; the trunk cache supplies the frozen layers' output, or records it."""
     if not trunk:
         return call(**batch.model_inputs())
     run = trunk.run(batch)
@@ -116,7 +116,7 @@ class Head:
 
 
 def head_of(model: Any) -> Head:
-    """The transform that the config describes; the probe at load compares it with the model's own logits."""
+    """The head's transform as the config describes it; the probe at load compares it with the model's own logits."""
     config = model.config.get_text_config()
     scale = 1.0
     if getattr(config, "logits_scaling", None):
@@ -158,7 +158,7 @@ def _scoring_forward(
     routers: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Score the targets, with `square_sums` and `routers` if requested; without targets, the stock forward."""
+    """`TokenLogps` of the targets, with `square_sums` and `routers` if requested; without targets, the stock output."""
     inputs: dict[str, Any] = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": attention_mask}
     if target_index is None or target_ids is None:
         if getattr(self.config, "output_router_logits", False):
@@ -189,7 +189,7 @@ def _scoring_forward(
 
 
 def _routed(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> tuple[torch.Tensor, Any]:
-    """As `states_at`, with the router logits of each layer with experts."""
+    """Like `states_at`, with the router logits [tokens, E] of each layer with experts."""
     output = model.get_decoder()(**inputs, use_cache=False, output_router_logits=True)
     return output.last_hidden_state.flatten(0, 1)[index], tuple(output.router_logits)
 
@@ -273,7 +273,7 @@ def _square_sums(logits: torch.Tensor) -> torch.Tensor:
 
 
 class _HeadLogps(torch.autograd.Function):
-    """The head for GPUs, scaled and capped logits: backward computes each chunk again, so no logits are saved."""
+    """The head on GPUs, and with scaled or capped logits: backward computes each chunk again and saves no logits."""
 
     @staticmethod
     def forward(
@@ -301,18 +301,19 @@ class _HeadLogps(torch.autograd.Function):
         needs = ctx.needs_input_grad[:3]
         # Sums over chunks are float32; the product of one chunk is in the compute precision.
         sums = [
-            torch.zeros(one.shape, dtype=torch.float32, device=h.device) if need else None
-            for one, need in zip((h, w, b), needs, strict=True)
+            torch.zeros(tensor.shape, dtype=torch.float32, device=h.device) if need else None
+            for tensor, need in zip((h, w, b), needs, strict=True)
         ]
         for rows in row_chunks(len(h), len(w)):
             parts: list[Any] = [
-                None if one is None else one.detach().requires_grad_(need)
-                for one, need in zip((h[rows], w, b), needs, strict=True)
+                None if tensor is None else tensor.detach().requires_grad_(need)
+                for tensor, need in zip((h[rows], w, b), needs, strict=True)
             ]
             with torch.enable_grad():
                 logps = _chunk_logps(parts[0], parts[1], parts[2], target_ids[rows], *ctx.transform)
-            wanted = [one for one, need in zip(parts, needs, strict=True) if need]
+            wanted = [tensor for tensor, need in zip(parts, needs, strict=True) if need]
             grads = iter(torch.autograd.grad(logps, wanted, grad[rows]))
+            # A chunk has its own rows of h, but adds to all of w and b.
             for total, slot in zip(sums, (rows, slice(None), slice(None)), strict=True):
                 if total is not None:
                     total[slot] += next(grads)
@@ -341,7 +342,7 @@ def _chunk_logits(
 
 
 def transformed(logits: torch.Tensor, scale: float, softcap: float | None) -> torch.Tensor:
-    """softcap · tanh(scale · logits / softcap) [m, V]; each part only if the head has it."""
+    """softcap · tanh(scale · logits / softcap) [m, V]; without a scale or softcap, that step is skipped."""
     if scale != 1.0:
         logits = logits * scale
     if softcap is not None:

@@ -52,7 +52,7 @@ class TrunkCache:
         return int(min(self._limit, sum(group.packed_tokens for group in groups) * self._width * 4))
 
     def run(self, batch: Batch) -> TrunkRun:
-        """The run of a forward pass over this packed batch: replays stored states, or records them."""
+        """A `TrunkRun` for one forward pass over this packed batch: replays stored states, or records them."""
         if batch.layout is None:
             return TrunkRun((), None)
         keys = [group.content_hash for group in batch.groups]
@@ -74,7 +74,7 @@ class TrunkCache:
 
 
 class TrunkRun:
-    """One forward pass over the trunk: replays a given state [1, T, H], or records the one that is computed.
+    """One forward pass over the trunk: replays a stored state [1, T, H], or records the computed one.
 
     Attributes:
         recorded: [1, T, H] after a recording forward.
@@ -87,7 +87,7 @@ class TrunkRun:
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Inside, the frozen layers replay or record."""
+        """A context in which the frozen layers replay or record."""
         if not self._layers:
             yield
             return

@@ -1,6 +1,6 @@
 """Losses: pure functions from tensors and keyword numbers to one loss per example. They import torch only.
 
-The tables map an objective's name to its function of that name; a test asserts that options and defaults agree.
+The tables map an objective's name to its function; a test asserts that options and defaults agree with the config.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Estimates of the KL from the policy π to the reference π_ref, in nats.
 
-k1, k2 and k3 (the names are J. Schulman's, "Approximating KL divergence", 2020) read x = log π − log π_ref of sampled
-tokens or answers. k1 is x itself: unbiased on samples of π, of either sign; the KL in the rewards of PPO (1909.08593)
-and RLOO. `full_vocabulary` reads whole next-token distributions and needs no sampling.
+k1, k2 and k3 (the names are J. Schulman's, "Approximating KL divergence", 2020) are functions of
+x = log π − log π_ref of sampled tokens or answers. k1 is x itself: unbiased on samples of π, positive or negative; used
+in the rewards of PPO (1909.08593) and RLOO. `full_vocabulary` uses whole next-token distributions and needs no
+sampling.
 """
 
 from __future__ import annotations

@@ -33,11 +33,12 @@ class Modifiers:
     Attributes:
         sft: weight of −(per-token mean log π) of the chosen completion (`pref_ftx`).
         kl: weight of the `kl.k2` penalty on whole completions (`kl_coef`).
-        bco: w of (L + w·L_bco)/(1 + w) (`pref_bco_weight`).
+        bco: w in (L + w·L_bco)/(1 + w) (`pref_bco_weight`).
         f_divergence: the divergence that transforms the log-ratios (`f_divergence_type`).
         f_alpha: α of the alpha divergence (`f_alpha_divergence_coef`).
-        ld_alpha: weight of the tokens past the shorter completion. Acts on tokens: `length_discount`, before any loss.
-        weighting: WPO's weights are used (`use_weighting`).
+        ld_alpha: weight of the tokens beyond the shorter completion's length; `length_discount` applies it to tokens
+            before the loss.
+        weighting: use WPO's weights (`use_weighting`).
     """
 
     sft: float = 0.0
@@ -62,10 +63,10 @@ NONE = Modifiers()
 
 
 def transform_log_ratio(log_ratio: Tensor, divergence: Divergence, *, alpha: float = 0.5) -> Tensor:
-    """f′ of the divergence at t = e^x, up to a constant (2309.16240): what replaces the log-ratio x, any shape.
+    """f′ of the divergence at t = e^x, up to a constant (2309.16240); it replaces the log-ratio x, any shape.
 
     reverse_kl x; forward_kl 1 − e^(−x); js log 2 + log σ(x); alpha (e^((α−1)x) − 1)/(α−1). α follows TRL (the paper's
-    is 1 − α): 1 is reverse_kl, 0 is forward_kl. Exponents stop at 40.
+    is 1 − α): 1 is reverse_kl, 0 is forward_kl. Exponents are clamped at 40.
     """
     if divergence == "forward_kl":
         return -torch.expm1((-log_ratio).clamp(max=_LARGEST_EXPONENT))
@@ -139,22 +140,23 @@ def paired_loss(
     weights: Tensor | None = None,
     delta: Tensor | float | None = None,
 ) -> Tensor:
-    """The loss of n pairs, [n]: Σ weight·objective over `terms`, modified.
+    """The loss of n pairs, [n]: Σ weight·objective over `terms`, with the modifiers applied.
 
     Args:
-        pairs: plain sums of log-probabilities; SFT and KL terms read these.
-        terms: the objectives of the mixture; one with weight 1 for a plain run.
-        modifiers: of the run.
-        discounted: the pairs with `length_discount` applied to their sums, which the objectives read instead.
+        pairs: plain sums of log-probabilities; the SFT and KL terms use these.
+        terms: the objectives of the mixture; a single one with weight 1 for a plain run.
+        modifiers: the run's modifiers.
+        discounted: the pairs with `length_discount` applied to their sums; the objectives use these if given.
         weights: [n], WPO's weight of each pair; used when `modifiers.weighting`.
         delta: BCO's running mean, see `separate.bco_pair`; for the `bco` modifier.
     """
-    read = pairs if discounted is None else discounted
-    seen = diverged(read, modifiers)
-    loss = sum((term.weight * term.function(seen, **term.arguments) for term in terms), torch.zeros_like(pairs.chosen))
+    summed = pairs if discounted is None else discounted
+    inputs = diverged(summed, modifiers)
+    zero = torch.zeros_like(pairs.chosen)
+    loss = sum((term.weight * term.function(inputs, **term.arguments) for term in terms), zero)
     if modifiers.bco:
         beta = next(term.arguments["beta"] for term in terms if "beta" in term.arguments)
-        loss = (loss + modifiers.bco * bco_pair(read, beta=beta, delta=delta)) / (1.0 + modifiers.bco)
+        loss = (loss + modifiers.bco * bco_pair(summed, beta=beta, delta=delta)) / (1.0 + modifiers.bco)
     if modifiers.weighting:
         if weights is None:
             raise ValueError("WPO weighs pairs by the policy's own probability, and no weights were given")
@@ -168,7 +170,7 @@ def paired_loss(
 
 
 def ranked_loss(rows: RankedLogps, term: Term, modifiers: Modifiers = NONE) -> Tensor:
-    """The loss of n rankings, [n]; the SFT term is on the best completion, the KL penalty averages over all K."""
+    """The loss of n rankings, [n]; the SFT term applies to the best completion, the KL penalty is a mean over all K."""
     loss = term.weight * term.function(rows, **term.arguments)
     if modifiers.sft:
         loss = loss + modifiers.sft * sft_loss(rows.logps[:, 0], rows.tokens[:, 0])
@@ -181,7 +183,7 @@ def ranked_loss(rows: RankedLogps, term: Term, modifiers: Modifiers = NONE) -> T
 
 
 def unpaired_loss(rows: UnpairedLogps, term: Term, modifiers: Modifiers = NONE) -> Tensor:
-    """The loss of n labelled completions, [n]; the SFT term is on the wanted ones."""
+    """The loss of n labelled completions, [n]; the SFT term applies to the wanted ones."""
     loss = term.weight * term.function(rows, **term.arguments)
     if modifiers.sft:
         loss = loss + modifiers.sft * rows.desirable * sft_loss(rows.logps, rows.tokens)

@@ -1,7 +1,7 @@
 """Losses for pairs that are scored on several dimensions (helpfulness, safety …) with a weight for each.
 
-A score that a row lacks is NaN. For the soft label its weight goes to the dimensions that the row has; a row with none
-keeps its own order (p = 1). For the margin form a missing difference counts 0.
+A missing score is NaN. For the soft label, its weight is distributed over the row's other dimensions; a row without any
+scores keeps its order (p = 1). For the margin form, a missing difference counts as 0.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from palate.objectives.paired import PairLogps, log_ratios
 def preference(
     chosen_scores: Tensor, rejected_scores: Tensor, *, weights: Sequence[float], temperature: float | None = None
 ) -> Tensor:
-    """p that chosen is better, all dimensions weighed, [n]; scores [n, D], weights D numbers that sum to 1.
+    """Probability p that chosen is better, over all dimensions, [n]; scores [n, D], D weights that sum to 1.
 
-    Without a temperature p = Σ w_k·[1, ½ or 0 as chosen is better, equal or worse in k]; with one
+    Without a temperature p = Σ w_k·[1, ½ or 0 if chosen is better, equal or worse in dimension k]; with a temperature
     p = σ(Σ w_k(c_k − r_k)/T), T in units of score.
     """
     difference = (chosen_scores - rejected_scores).float()
@@ -48,8 +48,8 @@ def multi_soft(pairs: PairLogps, *, beta: float, weights: Sequence[float], tempe
 def multi_margin(pairs: PairLogps, *, beta: float, weights: Sequence[float], dimension: int) -> Tensor:
     """MODPO (2310.03708): −log σ((1/w_k)[βΔ − Σ_{j≠k} w_j(s_j(chosen) − s_j(rejected))]), [n], ordered by dimension k.
 
-    A pair whose k prefers rejected is read the other way round; a tie in k, or no score of it, gives a loss of 0 with
-    no gradient. Scores are in units of reward, so put them on one scale first.
+    If dimension k prefers rejected, the pair is swapped; if the scores in k are equal or missing, loss and gradient are
+    0. Scores are in units of reward, so put them on one scale first.
     """
     chosen_scores, rejected_scores = _scores(pairs)
     # [n, D], 0 where a score is missing; float, since scores may be whole numbers.

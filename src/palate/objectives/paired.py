@@ -1,6 +1,6 @@
-"""Losses on pairs that look only at the difference between chosen and rejected: sigmoid and its closest kin.
+"""Losses on pairs that use only the difference between chosen and rejected: the sigmoid loss (DPO) and similar ones.
 
-Also the rewards that any preference-trained policy implies.
+Also the implicit rewards of a preference-trained policy.
 
 Notation, for one pair: `a, b` sums of log π over the trained tokens of chosen and rejected, `a0, b0` the same under the
 reference, `nc, nr` the token counts; Δc = a − a0, Δr = b − b0, Δ = Δc − Δr. Every loss returns one value per pair.
@@ -23,12 +23,12 @@ class PairLogps:
     Attributes:
         chosen: [n], sum of log π(token) over the trained tokens of the chosen completion, under the policy.
         rejected: [n], the same for the rejected completion.
-        chosen_tokens: [n], how many trained tokens `chosen` sums over.
+        chosen_tokens: [n], number of trained tokens in `chosen`.
         rejected_tokens: [n].
         ref_chosen: [n], the sum under the reference; None for reference-free objectives.
         ref_rejected: [n].
-        chosen_scores: [n, D], scores of chosen on the D dimensions of a multi-objective loss, NaN where a row has none;
-            None for every other loss.
+        chosen_scores: [n, D], scores of chosen on the D dimensions of a multi-objective loss, NaN if missing; None for
+            all other losses.
         rejected_scores: [n, D].
     """
 
@@ -80,7 +80,7 @@ def robust(pairs: PairLogps, *, beta: float, label_smoothing: float = 0.0) -> Te
 
 
 def hinge(pairs: PairLogps, *, beta: float) -> Tensor:
-    """SLiC's hinge on the implied reward (2305.10425, 2309.06657): max(0, 1 − βΔ), [n]."""
+    """SLiC's hinge on the implicit reward (2305.10425, 2309.06657): max(0, 1 − βΔ), [n]."""
     chosen, rejected = log_ratios(pairs)
     return torch.relu(1.0 - beta * (chosen - rejected))
 
@@ -134,8 +134,8 @@ def dpop(pairs: PairLogps, *, beta: float, penalty: float = 50.0) -> Tensor:
 def r_dpo(pairs: PairLogps, *, beta: float, alpha: float = 0.01) -> Tensor:
     """Length-regularised DPO (2403.19159): −log σ(βΔ + α(nc − nr)), [n]; α in reward per token.
 
-    The optimum of E[r − α·length] − β·KL has r = β·log-ratio + α·length + const, hence the sign: a pair whose chosen is
-    longer is already partly explained by its length and pulls less.
+    At the optimum of E[r − α·length] − β·KL, r = β·log-ratio + α·length + const. This gives the sign: if chosen is
+    longer, its length already explains part of the preference, and the gradient is smaller.
     """
     chosen, rejected = log_ratios(pairs)
     return -logsigmoid(beta * (chosen - rejected) + alpha * (pairs.chosen_tokens - pairs.rejected_tokens))
@@ -154,8 +154,8 @@ def implicit_rewards(
 
     Args:
         beta: β of the objective.
-        average: the loss reads per-token means, so rewards are per token too.
-        reference_free: the loss reads no reference, so rewards are β·log π even when the pairs carry one.
+        average: the loss uses per-token means, so rewards are per token too.
+        reference_free: the loss uses no reference, so rewards are β·log π even if the pairs have reference values.
     """
     ref_chosen, ref_rejected = (None, None) if reference_free else (pairs.ref_chosen, pairs.ref_rejected)
     if not reference_free and (ref_chosen is None or ref_rejected is None):
@@ -168,5 +168,5 @@ def implicit_rewards(
 
 
 def accuracy(chosen: Tensor, rejected: Tensor) -> Tensor:
-    """1 where chosen is above rejected, 0 where below, ½ where equal; rewards in, [n] out."""
+    """1 where chosen is above rejected, 0 where below, ½ where equal, [n]; chosen and rejected are rewards [n]."""
     return 0.5 * (1.0 + (chosen - rejected).sign())

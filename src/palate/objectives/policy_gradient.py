@@ -26,7 +26,7 @@ def adapted_kl_coefficient(coefficient: float, observed: float, *, target: float
 def shaped_rewards(scores: Tensor, kl: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
     """PPO's reward of each token, [n, T]: −kl_coef·kl everywhere, plus the completion's score at its last token.
 
-    scores [n]; kl [n, T] per token (k1, see `kl`), detached here; a completion without tokens gets nothing.
+    scores [n]; kl [n, T] per token (k1, see `kl`), detached here; a completion without tokens gets no reward.
     """
     rewards = torch.where(mask, -kl_coef * kl.detach(), 0.0)
     later = mask.flip(-1).cumsum(-1).flip(-1)
@@ -54,9 +54,9 @@ def generalised_advantages(
 
 
 def rloo_advantages(rewards: Tensor) -> Tensor:
-    """Leave-one-out (2402.14740): each reward less the mean of its group's others; rewards, result [n, G], G ≥ 2.
+    """Leave-one-out (2402.14740): each reward minus the mean of its group's others; rewards, result [n, G], G ≥ 2.
 
-    A group of equal rewards gets exactly 0. NaN is no reward: it gets 0 and is left out of the mean.
+    A group of equal rewards gets exactly 0. NaN marks a missing reward: it gets 0 and is left out of the mean.
     """
     if rewards.shape[1] < 2:
         raise ValueError("rloo compares completions of one prompt: it needs at least 2 of each")
@@ -67,8 +67,8 @@ def rloo_advantages(rewards: Tensor) -> Tensor:
 def grpo_advantages(rewards: Tensor, *, scale: Literal["group", "none"] = "group") -> Tensor:
     """Rewards centred on their group's mean (2402.03300); rewards, result [n, G], G ≥ 2.
 
-    Divided by the sample deviation of the group, or not at all (Dr. GRPO, 2503.20783). A group of equal rewards gets
-    exactly 0. NaN is no reward: it gets 0 and is left out of mean and deviation.
+    Divided by the group's sample standard deviation, or not at all (Dr. GRPO, 2503.20783). A group of equal rewards
+    gets exactly 0. NaN marks a missing reward: it gets 0 and is left out of mean and standard deviation.
     """
     if rewards.shape[1] < 2:
         raise ValueError("grpo compares completions of one prompt: it needs at least 2 of each")
@@ -80,10 +80,10 @@ def grpo_advantages(rewards: Tensor, *, scale: Literal["group", "none"] = "group
 
 
 def _centred(rewards: Tensor) -> tuple[Tensor, Tensor]:
-    """Rewards [n, G] less the mean of their group's, and how many a group has, [n, 1]; NaN is no reward and gets 0.
+    """Rewards [n, G] minus their group's mean, and the number of rewards of each group, [n, 1]; NaN (missing) gets 0.
 
-    Equal rewards get exactly 0: their mean may differ from them by rounding, and Adam makes a full step of any gradient
-    that is not 0.
+    Equal rewards get exactly 0: their mean may differ from them by rounding, and Adam turns even the smallest gradient
+    into a full step.
     """
     given = ~rewards.isnan()
     count = given.sum(-1, keepdim=True)

@@ -14,7 +14,7 @@ class RankedLogps:
 
     Attributes:
         logps: [n, K], sum of log π(token) over the trained tokens of each completion; 0 for padding.
-        tokens: [n, K], how many trained tokens each sums over.
+        tokens: [n, K], number of trained tokens of each completion.
         present: bool [n, K], False for padding.
         ref_logps: [n, K], the sums under the reference; None for reference-free objectives.
     """
@@ -26,7 +26,7 @@ class RankedLogps:
 
     @classmethod
     def from_flat(cls, logps: Tensor, tokens: Tensor, group_of: Tensor, ref_logps: Tensor | None = None) -> RankedLogps:
-        """Rankings from C completions in a row: logps, tokens, ref_logps [C], group_of [C] ascending from 0."""
+        """Rankings from flat tensors of C completions: logps, tokens, ref_logps [C], group_of [C] ascending from 0."""
         sizes = torch.bincount(group_of)
         first = sizes.cumsum(0) - sizes
         position = torch.arange(len(group_of), device=group_of.device) - first[group_of]
@@ -45,7 +45,7 @@ def plackett_luce_nll(scores: Tensor, present: Tensor) -> Tensor:
     index = torch.arange(scores.shape[1], device=scores.device)
     itself = index[:, None] == index
     rivals = (index[:, None] < index) & present[:, None, :]
-    # [n, K, K]: row k has the scores of what is left to choose from. Padding has only itself, so it adds s − s = 0.
+    # [n, K, K]: row k has the scores of the completions k, k + 1, … Padding has only itself, so it adds s − s = 0.
     remaining = scores[:, None, :].masked_fill(~(rivals | itself), -torch.inf)
     return (torch.logsumexp(remaining, dim=-1) - scores).sum(-1)
 

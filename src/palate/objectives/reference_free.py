@@ -24,7 +24,8 @@ def mean_logps(pairs: PairLogps) -> tuple[Tensor, Tensor]:
 def log_odds(logp: Tensor) -> Tensor:
     """log(p / (1 − p)) of p = exp(logp), any shape, stable from logp = −∞ up to 0."""
     logp = logp.clamp(max=_NEARLY_CERTAIN)
-    # log(1 − e^v) two ways, each where it is exact; the masked-out branch is fed a harmless value for its gradient.
+    # log(1 − e^v) in two forms, each used where it is exact. The unused form gets a safe value, because its gradient
+    # would otherwise be NaN.
     near = logp > _HALF
     close = torch.log(-torch.expm1(torch.where(near, logp, _HALF)))
     far = torch.log1p(-torch.exp(torch.where(near, _HALF, logp)))

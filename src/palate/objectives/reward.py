@@ -1,4 +1,4 @@
-"""Losses of a reward model: from choices, from rankings, from scores."""
+"""Losses for reward models: on pairs, rankings and scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from palate.objectives.ranked import plackett_luce_nll
 
 
 def centred(rewards: Tensor, present: Tensor, *, centring: float) -> Tensor:
-    """c·(Σ_k r_k)² per row, [n]: keeps rewards around 0, of which only differences are trained; rewards [n, K]."""
+    """c·(Σ_k r_k)² per row, [n]; rewards [n, K]. Keeps rewards near 0: the other losses see only their differences."""
     return centring * torch.where(present, rewards, 0.0).sum(-1).square()
 
 

@@ -1,4 +1,4 @@
-"""Losses on pairs that read the log-ratios of chosen and rejected separately, not only their difference.
+"""Losses on pairs that use the log-ratios of chosen and rejected separately, not only their difference.
 
 They push each log-ratio in its own direction (chosen up, rejected down); a loss of the difference also falls when both
 log-ratios fall. Notation as in `paired`.
@@ -47,8 +47,8 @@ def nca_pair(pairs: PairLogps, *, beta: float) -> Tensor:
 def bco_pair(pairs: PairLogps, *, beta: float, delta: Tensor | float | None = None) -> Tensor:
     """Binary classifier optimisation (2404.04656): −log σ(βΔc − δ) − log σ(−(βΔr − δ)), [n].
 
-    δ is the running mean of all rewards, this step's included (`RunningMean`); when None, the mean over these pairs,
-    which is what a running mean is at the first step. No gradient flows through it.
+    δ is the running mean of all rewards, including this step's (`RunningMean`); if None, the mean over these pairs, as
+    at the first step. No gradient flows through it.
     """
     chosen, rejected = log_ratios(pairs)
     if delta is None:
@@ -80,9 +80,9 @@ def kto_pair(
 ) -> Tensor:
     """KTO on the two halves of a pair: ½·λ_D(1 − σ(βΔc − z_r)) + ½·λ_U(1 − σ(z_c − βΔr)), [n].
 
-    z_r = max(0, β·mean Δr) and z_c = max(0, β·mean Δc) over the step, detached: as in TRL's and
-    LLaMA-Factory's `kto_pair`, each half is the KL estimate of the other. `unpaired.kto` follows the paper and
-    estimates it from mismatched completions.
+    z_r = max(0, β·mean Δr) and z_c = max(0, β·mean Δc) over the step, detached. As in TRL's and LLaMA-Factory's
+    `kto_pair`, each half gives the KL estimate for the other half. `unpaired.kto` follows the paper and estimates the
+    KL from mismatched completions.
     """
     chosen, rejected = log_ratios(pairs)
     kl_chosen, kl_rejected = beta * kto_estimate(chosen), beta * kto_estimate(rejected)

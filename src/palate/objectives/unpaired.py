@@ -18,8 +18,8 @@ class UnpairedLogps:
     Attributes:
         logps: [n], sum of log π(token) over the trained tokens, under the policy.
         ref_logps: [n], the same under the reference.
-        tokens: [n], how many trained tokens `logps` sums over.
-        desirable: bool [n], whether the completion is wanted.
+        tokens: [n], number of trained tokens in `logps`.
+        desirable: bool [n], True if the completion is wanted.
         kl_logps: [m], sums for m mismatched completions (another row's answer to this row's prompt), of the whole step;
             None for objectives without a KL term.
         ref_kl_logps: [m], the same under the reference.

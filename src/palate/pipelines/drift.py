@@ -1,4 +1,4 @@
-"""Drift of a model from the first model of a pipeline: KL on fixed prompts, margins and accuracies."""
+"""Drift: how far a model has moved from a pipeline's first model, as KL, margins and accuracies on fixed data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from palate.stats import Interval, cluster_mean_interval
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A model compared with the first one.
+    """A model compared with the pipeline's first model.
 
     Attributes:
         kl: KL(π‖π_first) in nats per answer, the k1 estimate (`objectives.kl`) on the model's own samples.
@@ -55,24 +55,24 @@ def measure_drift(
 
     Args:
         first, policy: the models; they must share a tokenizer.
-        prompts: fixed; the policy answers each once, with its tools, by the same random numbers every time.
+        prompts: fixed prompts; the policy answers each once, with its tools and the same random numbers every time.
         pairs: fixed held-out pairs; may be empty.
     """
     device = default_device()
-    how = resolve(precision, device)
+    resolved = resolve(precision, device)
     decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
-    seeds = [sampling_seed(seed, "drift", place) for place in range(len(prompts))]
-    subject = Subject(policy, how, device)
-    asked, tools = [one.prompt for one in prompts], [one.tools for one in prompts]
-    answers = subject.sampled(asked, decoding, seeds, tools=tools)
+    seeds = [sampling_seed(seed, "drift", index) for index in range(len(prompts))]
+    subject = Subject(policy, resolved, device)
+    messages, tools = [record.prompt for record in prompts], [record.tools for record in prompts]
+    answers = subject.sampled(messages, decoding, seeds, tools=tools)
     groups = encode_pairs(list(pairs), subject.template, cutoff_len) if pairs else []
     after = subject.score([*answers, *groups])
     del subject
     give_back_memory()
-    before = Subject(first, how, device).score([*answers, *groups])
+    before = Subject(first, resolved, device).score([*answers, *groups])
     n = len(answers)
     kl = [new[0] - old[0] for (new, _), (old, _) in zip(after[:n], before[:n])]
     names = {pair.id: prompt_key(pair.prompt) for pair in pairs}
     prompts_of_pairs = [names[group.id] for group in groups]
     accuracy = preference_accuracy(before[n:], after[n:], prompts=prompts_of_pairs) if groups else None
-    return Drift(cluster_mean_interval(kl, [prompt_key(one.prompt) for one in prompts]), accuracy)
+    return Drift(cluster_mean_interval(kl, [prompt_key(prompt) for prompt in messages]), accuracy)

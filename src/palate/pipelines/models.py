@@ -1,4 +1,4 @@
-"""The models of a run in a pipeline, by its config."""
+"""The models before and after a pipeline run, from its config."""
 
 from __future__ import annotations
 

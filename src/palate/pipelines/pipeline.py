@@ -1,4 +1,4 @@
-"""The runs of a pipeline, each from the one before: finished ones are kept, interrupted ones continue."""
+"""Runs a pipeline: runs that start from each other. Finished runs are kept, interrupted ones continue."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PipelineResult:
     """A finished pipeline, as in `pipeline.json` of its output_dir.
 
     Attributes:
-        output_dir: of the pipeline.
+        output_dir: folder of the pipeline.
         runs: the run directories, in order.
         model: the run directory of the last policy.
         drift: run name → its drift from the first model, as JSON values; for runs that train a policy.
@@ -66,7 +66,7 @@ def run_pipeline(
         finished: called with the directory of each run that was trained now.
 
     Raises:
-        ArtifactError: a finished run was made by another config, or from a run that was deleted; names key or run.
+        ArtifactError: a finished run has another config, or was made from a run that was deleted; names key or run.
         Stopped: a signal ended a run; the same call continues it.
     """
     folder = pipeline.output_dir
@@ -81,7 +81,7 @@ def run_pipeline(
         if done:
             say(f"{planned.name}: finished already, {planned.config.output_dir}")
         else:
-            drift.pop(planned.name, None)  # measured on a run that was deleted since
+            drift.pop(planned.name, None)  # it was measured on an earlier run, which has been deleted
             if main:
                 _write(pipeline, "running", drift)
             make(planned, judges, say)
@@ -103,10 +103,10 @@ def run_pipeline(
 
 
 def begin(folder: Path, kind: str, runs: Sequence[PlannedRun], *, overwrite: bool) -> bool:
-    """Join the processes and prepare the folder of a pipeline or sweep; returns whether this is the main process.
+    """Join the processes and prepare the folder of a pipeline or sweep; returns True in the main process.
 
     Raises:
-        ArtifactError: the folder is a run.
+        ArtifactError: the folder is a run directory.
     """
     main = is_main_process()
     join_processes(default_device(), runs[0].config.ddp_timeout)
@@ -121,7 +121,7 @@ def begin(folder: Path, kind: str, runs: Sequence[PlannedRun], *, overwrite: boo
 
 
 def _remove(state: Path, runs: Sequence[PlannedRun]) -> None:
-    """Delete the runs, and first what was measured of them: a kill leaves no measurement of a deleted run."""
+    """Delete the state file, then the runs, so that a kill in between leaves no measurement of a deleted run."""
     state.unlink(missing_ok=True)
     for planned in runs:
         run = Path(planned.config.output_dir)
@@ -134,7 +134,7 @@ def _remove(state: Path, runs: Sequence[PlannedRun]) -> None:
 def check_inputs(runs: Sequence[PlannedRun]) -> None:
     """Check that datasets exist and that judges and rewards load, before the first run starts.
 
-    A folder of a judge or reward may be an earlier run's, which does not exist yet.
+    A judge or reward that is a folder may be the result of an earlier run, which does not exist yet.
 
     Raises:
         DataError, ConfigError: names the run and what is missing.
@@ -160,7 +160,7 @@ def _check_inputs(planned: PlannedRun) -> None:
 
 
 def make(planned: PlannedRun, judges: JudgeRewards | None, say: Callable[[str], None]) -> None:
-    """Train one run, or continue it; with `sampling`, on pairs that are made first."""
+    """Train or continue one run; with `sampling`, its pairs are made first."""
     folder, main = Path(planned.config.output_dir), is_main_process()
     if main and planned.sampling is not None:
         make_pairs(planned.name, planned.config, planned.sampling, say=say)
@@ -184,7 +184,7 @@ def is_finished(planned: PlannedRun) -> bool:
     """Whether the run is complete.
 
     Raises:
-        ArtifactError: it was begun with another config.
+        ArtifactError: it was started with another config.
     """
     if planned.sampling is not None:
         check_sampling(planned.config, planned.sampling)
@@ -192,14 +192,15 @@ def is_finished(planned: PlannedRun) -> bool:
     if not run.run_json.exists():
         return False
     facts = run.read()
-    made = facts.get("config")
-    if isinstance(made, dict):
+    recorded = facts.get("config")
+    if isinstance(recorded, dict):
         wanted = planned.config.resolved()
-        changed = [key for key in wanted if key not in _NOT_COMPARED and plain(wanted[key]) != made.get(key)]
+        changed = [key for key in wanted if key not in _NOT_COMPARED and plain(wanted[key]) != recorded.get(key)]
         if changed:
             key = changed[0]
+            old = recorded.get(key)
             raise ArtifactError(
-                f"{run.path}: was begun with {key}: {made.get(key)}, the config now says {wanted[key]}; put it back, "
+                f"{run.path}: was begun with {key}: {old}, the config now says {wanted[key]}; put it back, "
                 "choose another output_dir, or begin anew with overwrite_output_dir: true"
             )
     return facts.get("status") == "completed"
@@ -209,7 +210,7 @@ def _unfinished(pipeline: Pipeline) -> list[PlannedRun]:
     """The runs that are not finished.
 
     Raises:
-        ArtifactError: a finished run starts from one of them, which was deleted since.
+        ArtifactError: a finished run starts from a run that has been deleted.
     """
     missing: dict[str, PlannedRun] = {}
     for planned in pipeline.runs:
@@ -217,7 +218,7 @@ def _unfinished(pipeline: Pipeline) -> list[PlannedRun]:
         if not is_finished(planned):
             missing[config.output_dir] = planned
             continue
-        start = next((one for one in (config.model_name_or_path, *config.adapters) if one in missing), None)
+        start = next((path for path in (config.model_name_or_path, *config.adapters) if path in missing), None)
         if start is not None:
             raise ArtifactError(
                 f"{config.output_dir}: was made from {start}, which is no longer there; delete it too, or begin anew "
@@ -253,7 +254,7 @@ def _drift(pipeline: Pipeline, planned: PlannedRun) -> Drift:
 
 
 def _check_drift_prompts(pipeline: Pipeline) -> None:
-    """The prompts are read after the first run, but must exist before it."""
+    """Check before the first run that `drift_prompts` exists, although it is read after the run."""
     named = pipeline.drift.drift_prompts
     if named is not None and pipeline.drift.drift_samples:
         try:
@@ -263,7 +264,7 @@ def _check_drift_prompts(pipeline: Pipeline) -> None:
 
 
 def _fixed_pairs(pipeline: Pipeline) -> list[PreferencePair]:
-    """The held-out pairs of the first run on pairs; of rounds that make their own pairs, those of the first."""
+    """The held-out pairs of the first dpo run whose dataset exists; [] if there is none."""
     for planned in pipeline.runs:
         config = planned.config
         if config.stage == "dpo" and (config.eval_dataset is not None or config.val_size):
@@ -275,6 +276,7 @@ def _fixed_pairs(pipeline: Pipeline) -> list[PreferencePair]:
 
 
 def _fixed_prompts(pipeline: Pipeline, pairs: list[PreferencePair]) -> Sequence[Record]:
+    """The prompts of `drift_prompts`; by default those of the pairs, else those of the first run's data."""
     first: RunConfig = pipeline.runs[0].config
     named = pipeline.drift.drift_prompts
     sampling = pipeline.runs[0].sampling

@@ -1,4 +1,4 @@
-"""The pairs of an online round: the current policy answers prompts, a judge compares them, votes become pairs."""
+"""Makes the pairs of an online round: the current policy answers prompts, a judge compares the answers."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ _NOT_COMPARED = ("candidate_url", "candidate_sync")
 
 
 def check_sampling(config: RunConfig, sampling: SamplingFields) -> None:
-    """Refuse settings that differ from those of the round's existing answers, votes and pairs.
+    """Check that the round's existing answers, votes and pairs were made with the same settings.
 
     Raises:
-        ArtifactError: names the key.
+        ArtifactError: a setting differs; names the key.
     """
     path = Path(str(config.dataset)).with_name(SETTINGS)
-    made = read_json(path) if path.exists() else {}
+    recorded = read_json(path) if path.exists() else {}
     wanted = sampling.resolved()
-    changed = [key for key in wanted if key in made and made[key] != wanted[key] and key not in _NOT_COMPARED]
+    changed = [key for key in wanted if key in recorded and recorded[key] != wanted[key] and key not in _NOT_COMPARED]
     if changed:
         key = changed[0]
         raise ArtifactError(
-            f"{path.parent}: was begun with {key}: {made[key]}, the config now says {wanted[key]}; put it back, "
+            f"{path.parent}: was begun with {key}: {recorded[key]}, the config now says {wanted[key]}; put it back, "
             "delete that folder and the run made of it, or begin anew with overwrite_output_dir: true"
         )
 
 
 def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: Callable[[str], None]) -> int:
-    """Write the round's pairs to the dataset of its config; returns how many there are.
+    """Write the round's pairs to the dataset path of its config; returns the number of pairs.
 
     `candidates.jsonl` and `votes.jsonl` in the same folder are appended to, so that an interrupted round continues.
 
     Args:
-        name: of the round; the answers sampled depend on it.
+        name: name of the round; the sampled answers depend on it.
 
     Raises:
-        DataError: the judge preferred no answer.
+        DataError: every comparison was a tie or unreadable.
     """
     path = Path(str(config.dataset))
     if path.exists():
@@ -65,10 +65,10 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
     if dropped:
         say(f"{name}: {len(dropped)} rows of {sampling.prompts} have no prompt, {dropped[0].id} the first")
     if sampling.prompts_per_round is not None:
-        # Drawn by the hash of seed, round and row, and kept in the order of the file.
-        key = {one.id: drawn_key(config.seed, f"{name}\0{one.id}") for one in prompts}
+        # A random sample by the hash of seed, round and row, in the order of the file.
+        key = {prompt.id: drawn_key(config.seed, f"{name}\0{prompt.id}") for prompt in prompts}
         drawn = set(sorted(key, key=key.__getitem__)[: sampling.prompts_per_round])
-        prompts = [one for one in prompts if one.id in drawn]
+        prompts = [prompt for prompt in prompts if prompt.id in drawn]
     judge = load_judge(sampling.judge, key="judge")
     answerer = _answerer(config, sampling)
     decoding = Decoding(
@@ -85,7 +85,7 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
     pairs = pairs_from_votes(rows, votes, select=sampling.select)
     if not pairs:
         raise DataError(
-            f"{name}: judge {sampling.judge} told no two answers apart; raise candidates or the temperature"
+            f"{name}: judge {sampling.judge} preferred no answer to another; raise candidates or the temperature"
         )
     write_text(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
     unparsed = sum(vote.outcome == "unparsed" for vote in votes)
@@ -95,7 +95,7 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
 
 
 def _answerer(config: RunConfig, sampling: SamplingFields) -> Answerer:
-    """The model that the round starts from, in this process or in an engine, which gets it first."""
+    """The model that the round starts from: loaded here, or in an engine, to which `candidate_sync` sends it first."""
     start = starting_model(config)
     if sampling.candidate_url is None:
         device = default_device()

@@ -1,4 +1,4 @@
-"""The runs of a sweep and their results: finished ones are kept, interrupted ones continue."""
+"""Trains the runs of a sweep and collects their results; finished runs are kept, interrupted ones continue."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SweepResult:
     """A finished sweep, as in `sweep.json` of its output_dir.
 
     Attributes:
-        output_dir: of the sweep.
+        output_dir: folder of the sweep.
         runs: the run directories, in the order of the points.
     """
 
@@ -47,10 +47,10 @@ def run_sweep(
     Args:
         judges: as for `training.run.train`.
         say: called with progress lines.
-        finished: called with the directory of each run when it is measured.
+        finished: called with the directory of each run after it is measured.
 
     Raises:
-        ArtifactError: a finished run was made by another config; names the key.
+        ArtifactError: a finished run has another config; names the key.
         Stopped: a signal ended a run; the same call continues it.
     """
     runs = [PlannedRun(point.name, point.config) for point in sweep.points]
@@ -79,7 +79,7 @@ def run_sweep(
 
 
 def _measure(point: Point, say: Callable[[str], None]) -> None:
-    """The point's accuracy with its interval, once."""
+    """Measure the point's accuracy and write it into its run, unless that is already done."""
     run, config = RunDir.open(point.config.output_dir), point.config
     held_out = config.eval_dataset is not None or config.val_size
     if run.accuracy.exists() or config.stage not in _ON_PAIRS or not held_out:
@@ -95,7 +95,7 @@ def _write(sweep: Sweep, status: str) -> None:
 
 
 def _facts(point: Point) -> dict[str, Any]:
-    """A point's values and results so far."""
+    """A point's entry in sweep.json: its values and its results so far."""
     run = RunDir(point.config.output_dir)
     facts: Mapping[str, Any] = run.read() if run.run_json.exists() else {}
     accuracy = read_json(run.accuracy) if run.accuracy.exists() else {}

@@ -94,7 +94,7 @@ def read_contents(run_dir: Path) -> RunContents:
         data=attempt(folder.data, read_json, dict, {}),
         samples=attempt(folder.samples, read_jsonl, list, []),
         accuracy=attempt(folder.accuracy, read_json, dict, {}),
-        baseline=attempt(folder.vitals, read_json, dict, {}),
+        baseline=attempt(folder.health, read_json, dict, {}),
         problems=problems,
     )
 

@@ -19,7 +19,7 @@ class Agreement:
     """A coefficient of agreement, or why it is undefined.
 
     Attributes:
-        interval: the coefficient with its confidence interval, `n` being items; None if it is undefined.
+        interval: the coefficient with its confidence interval, `n` is the number of items; None if undefined.
         reason: why it is undefined; empty otherwise.
     """
 
@@ -43,7 +43,7 @@ def cohen_kappa(
 ) -> Agreement:
     """Cohen's kappa of two raters over the same items, κ = (p_o − p_e) / (1 − p_e), p_e = Σ_k p1(k)·p2(k).
 
-    The interval is a percentile bootstrap over items. If no resample changes κ (if all items agree, say), it is
+    The interval is a percentile bootstrap over items. If no resample changes κ (for example, if all items agree), it is
     Wilson's interval of p_o, transformed by the same formula with p_e fixed. If both raters use a single label, p_e is
     1 and κ is undefined.
     """
@@ -74,10 +74,10 @@ def krippendorff_alpha(
     """Krippendorff's alpha of any number of raters, α = 1 − D_o / D_e from the coincidence matrix.
 
     Args:
-        ratings: one row per item with one entry per rater, None where a rater left the item out. Items with fewer than
+        ratings: one row per item with one entry per rater, None if a rater did not rate the item. Items with fewer than
             two ratings are ignored.
-        scale: `nominal` for {A, B, tie}; `ordinal` for levels that sort (1 … 5), where a distance counts the ratings
-            in between.
+        scale: `nominal` for {A, B, tie}; `ordinal` for ordered levels (1 … 5), where the distance of two levels is the
+            number of ratings between them.
 
     The interval is a percentile bootstrap over items, or Wilson's as in `cohen_kappa`. Alpha is undefined if no item
     has two ratings (one rater), or if all ratings are equal.
@@ -129,7 +129,7 @@ def _agreement(
     resamples: int,
     seed: int,
 ) -> Agreement:
-    """`statistic` returns the coefficient and the disagreement expected by chance, 1 − p_e."""
+    """The coefficient of the items with its interval; `statistic` returns it and the expected disagreement 1 − p_e."""
     if labels == 1:
         return Agreement(None, "all ratings are of one category")
     estimate, disagreement = statistic(items)

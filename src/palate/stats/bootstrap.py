@@ -23,7 +23,7 @@ def bootstrap_interval(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Interval:
-    """Interval of `statistic(items)`, the mean unless given, over resampled items.
+    """Bootstrap interval of `statistic(items)`, by default the mean.
 
     `items` is [n, …]; its rows are the independent units (a prompt, not a verdict), drawn with replacement. `bca` is
     Efron's bias-corrected and accelerated interval: bias z0 from the share of resamples below the estimate (ties half),
@@ -56,14 +56,14 @@ def _bca_tails(
     drawn: npt.NDArray[np.float64],
     tails: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """The quantiles of the bootstrap distribution at the two ends, after bias and acceleration."""
+    """The two quantiles of the bootstrap distribution, corrected for bias and acceleration."""
     share = ((drawn < estimate).mean() + (drawn <= estimate).mean()) / 2
     if share in (0.0, 1.0):
         return tails
     left_out = np.array([statistic(np.delete(items, row, axis=0)) for row in range(len(items))], dtype=np.float64)
-    pull = left_out[np.isfinite(left_out)].mean() - left_out[np.isfinite(left_out)]
-    spread = float((pull**2).sum()) ** 1.5
-    acceleration = float((pull**3).sum()) / (6 * spread) if spread > 0 else 0.0
+    influence = left_out[np.isfinite(left_out)].mean() - left_out[np.isfinite(left_out)]
+    spread = float((influence**2).sum()) ** 1.5
+    acceleration = float((influence**3).sum()) / (6 * spread) if spread > 0 else 0.0
     bias = float(special.ndtri(share))
     shifted = bias + special.ndtri(tails)
     return np.asarray(special.ndtr(bias + shifted / (1 - acceleration * shifted)), dtype=np.float64)

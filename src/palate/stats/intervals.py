@@ -56,10 +56,10 @@ def wilson(successes: float, n: float, *, level: float = 0.95) -> Interval:
 
 
 def effective_size(scores: Floats, clusters: Sequence[Hashable] | None = None) -> float:
-    """The number of independent 0/1 items that would be as informative as these scores in [0, 1].
+    """The number of independent 0/1 items with the same information as these scores in [0, 1].
 
-    W(1−W) / Var(mean), which is n·W(1−W)/s² without clusters. If the scores do not vary between units (all are 1)
-    it is the number of units: items, or clusters, since nothing shows that items of a cluster are independent.
+    W(1−W) / Var(mean), which is n·W(1−W)/s² without clusters. If the scores do not vary between units (all are 1), it
+    is the number of units: items, or clusters, because items of a cluster may depend on each other.
     """
     return _effective_size(*_mean_variance(_checked(scores), clusters))
 
@@ -67,9 +67,9 @@ def effective_size(scores: Floats, clusters: Sequence[Hashable] | None = None) -
 def rate_interval(scores: Floats, *, clusters: Sequence[Hashable] | None = None, level: float = 0.95) -> Interval:
     """Interval of the mean of item scores in [0, 1]: accuracies, win rates with ties at ½, any share.
 
-    Wilson's interval with the effective size, at every n. With `clusters`, which names the group of each item (the
-    prompt of a pair), the variance is that of the G cluster sums and the quantile is that of Student's t with G−1
-    degrees of freedom in place of z; for a single cluster the variance is unknown and the interval is [0, 1].
+    Wilson's interval with the effective size, for every n. `clusters` names the group of each item (the prompt of a
+    pair); then the variance is computed from the G cluster sums, and Student's t with G−1 degrees of freedom replaces
+    z. For a single cluster the variance is unknown and the interval is [0, 1].
     """
     values = _checked(scores)
     if values.min() < 0 or values.max() > 1:
@@ -89,7 +89,7 @@ def mean_interval(values: Floats, *, level: float = 0.95) -> Interval:
 
 
 def cluster_mean_interval(values: Floats, clusters: Sequence[Hashable], *, level: float = 0.95) -> Interval:
-    """Mean of all values, with a standard error for dependent values within clusters.
+    """Mean of all values, with a cluster-robust standard error.
 
     Var = G/(G−1) · Σ_g (Σ_{i∈g} (x_i − mean))² / N², t with G−1 degrees of freedom; `n` of the result is G.
     With one value a cluster it equals `mean_interval`.
@@ -98,12 +98,12 @@ def cluster_mean_interval(values: Floats, clusters: Sequence[Hashable], *, level
 
 
 def standard_error(values: Floats, clusters: Sequence[Hashable] | None = None) -> float:
-    """Standard error of the mean, of cluster sums where `clusters` name each value's group; infinite for one unit."""
+    """Standard error of the mean, cluster-robust if `clusters` names each value's group; infinite for one unit."""
     return math.sqrt(_mean_variance(_checked(values), clusters)[1])
 
 
 def newcombe_paired(both: int, only_first: int, only_second: int, neither: int, *, level: float = 0.95) -> Interval:
-    """Interval of p1 − p2 for two yes/no measurements of the same items (before and after): Newcombe's method 10.
+    """Interval of p1 − p2 for two yes/no measurements of the same items (before, after), by Newcombe's method 10.
 
     Squares and adds Wilson's two intervals, with the correlation φ of the 2×2 table, continuity-corrected if
     positive. Newcombe 1998, Statistics in Medicine 17:2635.
@@ -117,8 +117,8 @@ def newcombe_paired(both: int, only_first: int, only_second: int, neither: int, 
     excess = a * d - b * c
     phi = 0.0 if product == 0 else (max(excess - n / 2, 0) if excess > 0 else excess) / math.sqrt(product)
 
-    def combine(one: float, other: float) -> float:
-        return math.sqrt(max(one * one - 2 * phi * one * other + other * other, 0.0))
+    def combine(x: float, y: float) -> float:
+        return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
 
     difference = (b - c) / n
     below = combine(first.estimate - first.low, second.high - second.estimate)
@@ -152,7 +152,7 @@ def _wilson(rate: float, n: float, quantile: float) -> tuple[float, float]:
 
 def _effective_size(mean: float, variance: float, units: int) -> float:
     spread = mean * (1 - mean)
-    # Rounding leaves a variance of 1e-34 where every cluster has, say, the scores (1, 0, 0).
+    # If every cluster has the same scores, such as (1, 0, 0), rounding leaves a variance of 1e-34 in place of 0.
     return spread / variance if 1e-18 * spread < variance < math.inf else float(units)
 
 
@@ -166,7 +166,7 @@ def _checked(values: Floats) -> npt.NDArray[np.float64]:
 
 
 def _mean_variance(values: npt.NDArray[np.float64], clusters: Sequence[Hashable] | None) -> tuple[float, float, int]:
-    """Mean, the variance of the mean, and the number of independent units."""
+    """The mean, its variance, and the number of independent units."""
     if clusters is None:
         n = len(values)
         return float(values.mean()), float(values.var(ddof=1) / n) if n > 1 else math.inf, n

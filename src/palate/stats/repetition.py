@@ -7,7 +7,7 @@ from typing import Any
 
 
 def ends_in_loop(items: Sequence[Any], *, longest: int, times: int, least: int) -> bool:
-    """Whether a sequence (a text, token ids) ends in the same unit several times in a row.
+    """Whether a sequence (text or token ids) ends with several repetitions of the same unit.
 
     Args:
         longest: largest size of the unit, in items.

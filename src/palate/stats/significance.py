@@ -15,9 +15,9 @@ Alternative: TypeAlias = Literal["two-sided", "greater", "less"]
 def binomial_midp(successes: int, n: int, *, alternative: Alternative = "two-sided") -> float:
     """Mid-p of `successes` in `n` fair coin tosses: the sign test, where the observed outcome counts half.
 
-    One-sided P(X > k) + ½P(X = k). Two-sided P(X farther from n/2 than k) + ½P(X as far): twice the smaller side where
-    k ≠ n/2, and 1 − ½P(X = k) where k = n/2, since no second outcome is as far (Fagerland et al. 2013, supplement,
-    equation 2). 1 when n is 0. It is less conservative than the exact test and keeps its level in practice.
+    One-sided: P(X > k) + ½P(X = k). Two-sided: P(X farther from n/2 than k) + ½P(X as far as k). This is twice the
+    smaller side if k ≠ n/2, and 1 − ½P(X = k) if k = n/2 (Fagerland et al. 2013, supplement, equation 2). It is 1 if n
+    is 0. The test is less conservative than the exact test and keeps its level in practice.
     """
     return _binomial(successes, n, alternative, weight_of_observed=0.5)
 
@@ -40,14 +40,14 @@ def _binomial(k: int, n: int, alternative: Alternative, weight_of_observed: floa
     seen = math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
     below = float(special.bdtr(k - 1, n, 0.5)) if k > 0 else 0.0
     above = float(special.bdtrc(k, n, 0.5)) if k < n else 0.0
-    if alternative == "two-sided" and 2 * k == n:  # the one outcome nearest to n/2: every other is farther
+    if alternative == "two-sided" and 2 * k == n:  # every other outcome is farther from n/2
         return 1 - (1 - weight_of_observed) * seen
     sides = {"less": below + weight_of_observed * seen, "greater": above + weight_of_observed * seen}
     return min(1.0, 2 * min(sides.values()) if alternative == "two-sided" else sides[alternative])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values, in the order given: the chance of any false finding in the family stays below alpha."""
+    """Holm's adjusted p-values, in the order given; they bound the probability of any false finding by alpha."""
     p = _checked(p_values)
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
@@ -55,7 +55,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Benjamini–Hochberg adjusted p-values, in the order given: the expected share of false findings stays below q."""
+    """Benjamini–Hochberg adjusted p-values, in the order given; they bound the false discovery rate by q."""
     p = _checked(p_values)
     order = np.argsort(p, kind="stable")
     scaled = p[order] * len(p) / np.arange(1, len(p) + 1)

@@ -13,23 +13,23 @@ from palate.stats.intervals import Floats, Interval, rate_interval
 from palate.stats.significance import binomial_exact, binomial_midp
 
 _ROUNDING = 1e-9
-"""Largest rounding error of verdicts that cancel (0.7 and 0.3)."""
+"""Tolerance for the rounding error of verdicts that cancel out (0.7 and 0.3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """The result of the verdicts for the candidate.
+    """The candidate's win rate and the counts behind it.
 
     Attributes:
-        rate: mean item score, a tie or a contradiction being ½; None if no item was judged.
+        rate: mean item score, where a tie or a contradiction is ½; None if no item was judged.
         wins: items with a score above ½.
         ties: items that are a tie in every order.
         inconsistent: items whose two orders contradict each other and cancel out.
         losses: items with a score below ½.
-        unparsed: items without a readable verdict in every order; not counted elsewhere.
-        decided: wins among wins and losses, the rate without ties, to check their influence.
-        p_value: mid-p of the sign test of wins against losses; with clusters, of the clusters' mean scores above ½
-            against those below.
+        unparsed: items without a readable verdict in both orders; not counted elsewhere.
+        decided: share of wins among wins and losses: the rate without ties, to see their influence.
+        p_value: mid-p of the sign test of wins against losses; with clusters, of clusters with a mean score above ½
+            against clusters with one below.
         both_orders: False if each item was judged in one order only; `rate` then includes the judge's position bias.
     """
 
@@ -73,12 +73,13 @@ def win_rate(
     """The candidate's win rate over n items.
 
     Args:
-        shown_first: per item the verdict for the candidate when it was shown first: 1 win, ½ tie, 0 loss, values in
-            between from soft judges, NaN if the verdict could not be read.
-        shown_second: the same with the candidate shown second; leave it out only if there is no order (length rule).
-        clusters: per item its group (prompt, topic), if items of a group depend on each other.
+        shown_first: verdict on each item with the candidate shown first: 1 win, ½ tie, 0 loss, values in between from
+            soft judges, NaN if the verdict could not be read.
+        shown_second: the same with the candidate shown second; leave it out only if the judge ignores the order.
+        clusters: the group of each item (prompt, topic), if items of a group depend on each other.
+        level: two-sided coverage of the intervals.
 
-    An item's score is the mean of its two orders, so "inconsistent" counts as a tie and (win, tie) as 0.75.
+    An item's score is the mean of its two orders, so inconsistent verdicts count as a tie, and (win, tie) as 0.75.
     """
     first = _verdicts(shown_first)
     second = first if shown_second is None else _verdicts(shown_second)
@@ -133,7 +134,7 @@ def position_report(
 
 
 def _kept(clusters: Sequence[Hashable] | None, kept: npt.NDArray[np.bool_]) -> list[Hashable] | None:
-    """The cluster names of the items that are kept."""
+    """The cluster names of the items where `kept` is true."""
     return None if clusters is None else [name for name, keep in zip(clusters, kept, strict=True) if keep]
 
 
@@ -148,6 +149,7 @@ def _signs(scores: npt.NDArray[np.float64], groups: Sequence[Hashable] | None) -
 
 
 def _verdicts(values: Floats) -> npt.NDArray[np.float64]:
+    """The verdicts as an array, NaN for None; checks that they are in [0, 1]."""
     array = np.asarray([math.nan if value is None else value for value in values], dtype=np.float64)
     if ((array < 0) | (array > 1)).any():
         raise ValueError("verdicts must be in [0, 1]: 1 win, 0.5 tie, 0 loss")

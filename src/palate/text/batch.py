@@ -58,14 +58,14 @@ class Batch(Mapping[str, Any]):
         input_ids: int64 [1, T] packed, or [C, L] padded.
         position_ids: int64, the shape of input_ids.
         attention_mask: bool [1, T] of ones when packed; [C, L] when padded.
-        layout: of the packed row; None when padded.
+        layout: tree of the packed row; None when padded.
         target_index: int64 [M], positions in the flattened input_ids whose hidden state predicts a trained token.
         target_ids: int64 [M], the trained tokens.
         completion_of: int64 [M], which of the C completions each target belongs to; ascending.
         group_of: int64 [C], which of the G groups each completion belongs to; ascending.
-        weights: float32 [G].
+        weights: float32 [G], the groups' weights in the loss.
 
-    It is a Mapping of the tensors because transformers' Trainer treats inputs as one; it has no "labels".
+    It is a Mapping of its tensors because transformers' Trainer expects one; it has no "labels".
     """
 
     _tensors = (
@@ -140,7 +140,7 @@ class Batch(Mapping[str, Any]):
 def pack(groups: Sequence[EncodedGroup]) -> Batch:
     """One packed row of all groups, each prompt once.
 
-    A completion's first token is predicted by the prompt's last. After an empty prompt it is context only.
+    A completion's first token is predicted at the prompt's last token. After an empty prompt it is not trained.
     """
     ids: list[np.ndarray] = []
     positions: list[np.ndarray] = []
@@ -162,7 +162,7 @@ def pack(groups: Sequence[EncodedGroup]) -> Batch:
             where = np.flatnonzero(completion.trained)
             if prompt == 0:
                 where = where[where > 0]
-            # A token is predicted by the state before it, the first of a completion by the prompt's last.
+            # A token is predicted by the state before it; a completion's first token by the prompt's last state.
             targets.append(np.where(where > 0, offset + where - 1, start + prompt - 1))
             trained_ids.append(completion.ids[where])
             owners.append(np.full(len(where), len(group_of)))
@@ -221,16 +221,16 @@ def pad(groups: Sequence[EncodedGroup], pad_id: int = 0) -> Batch:
 def micro_batches(
     groups: Sequence[EncodedGroup], budget: int, collate: Callable[[Sequence[EncodedGroup]], Batch], *, packed: bool
 ) -> list[Batch]:
-    """Split a list of groups into batches of at most `budget` tokens, longest groups together.
+    """Split a list of groups into batches of at most `budget` tokens, longest groups first.
 
-    Sorting by length balances the passes and saves padding. It never changes which groups meet in a training step, and
-    a step's gradient is a sum over groups.
+    Sorting by length balances the passes and saves padding. A step's gradient is a sum over its groups, so it does not
+    depend on the order.
 
     Args:
-        groups: any number of them; of a training step, a DataLoader batch.
-        budget: tokens of one forward pass; a longer group gets a pass of its own.
+        groups: the groups of a DataLoader batch, or any others.
+        budget: tokens of one forward pass; a longer group gets a separate pass.
         collate: `pack` or `pad`.
-        packed: whether a pass costs the sum of its groups' tokens, or rows × the longest row.
+        packed: True if a pass costs the sum of its groups' tokens, False if rows × the longest row.
     """
     batches: list[Batch] = []
     current: list[EncodedGroup] = []
@@ -260,11 +260,12 @@ def score_completions(
     budget: int = 4096,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[list[T]]:
-    """What `score` returns for each completion of a batch, per group and in the order of the groups.
+    """Score all completions; returns a list of `score`'s values for each group, in the order of the groups.
 
     Args:
+        score: returns one value for each completion of a batch.
         packed, budget: as for `micro_batches`.
-        device: of the batches that `score` gets.
+        device: device that the batches are moved to.
         advance: called with the number of groups of each batch.
     """
     found: dict[int, list[T]] = {}

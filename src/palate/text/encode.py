@@ -1,8 +1,8 @@
-"""Records become token ids: one prompt, K completions, and which tokens are trained.
+"""Encodes records as token ids: one prompt, K completions, and a mask of the trained tokens.
 
 The renderings of a batch of records are tokenised in one call, with offsets, by the tokenizer's own threads. A group's
-prompt is the longest token prefix that its completions share and that ends at or before the boundary, which is where
-generation would begin. Masks come from the turns' character spans in the text, never from token ids.
+prompt is the longest token prefix that its completions share and that ends at or before the boundary, the character at
+which generation would begin. Masks come from the turns' character spans in the text, never from token ids.
 """
 
 from __future__ import annotations
@@ -44,15 +44,18 @@ def encode_records(
     cutoff_len: int | None = None,
     truncation: Truncation = "auto",
 ) -> Encoded:
-    """Encode records of any kind by a chat template.
+    """Encode records of any kind with a chat template.
 
     Args:
         records: rows in training order.
         template: from `load_template`.
-        cutoff_len: most tokens of prompt + completion; None for no limit.
-        truncation: of longer rows. `auto` removes the oldest whole turns of the prompt (system text
-            stays), then prompt tokens from the left (BOS stays), and drops the row if an answer still does not fit;
-            `drop` drops it at once. No answer is ever shortened.
+        cutoff_len: maximum number of tokens of prompt + completion; None for no limit.
+        truncation: how to shorten longer rows. `auto` removes the oldest whole turns of the prompt (system text
+            stays), then prompt tokens from the left (BOS stays), and drops the row if an answer still does not fit.
+            `drop` drops the row at once. Answers are never shortened.
+
+    Returns:
+        The groups, the dropped records, the shortened rows, and counts.
     """
     encoder = _Encoder(template, cutoff_len, truncation)
     waiting = iter(records)
@@ -69,7 +72,7 @@ def encode_records(
 def encode_record(
     record: AnyRecord, template: Template, *, cutoff_len: int | None = None, truncation: Truncation = "auto"
 ) -> EncodedGroup | Dropped:
-    """Encode one record, as `encode_records` would."""
+    """Encode one record like `encode_records`; returns its group, or why it was dropped."""
     encoded = _Encoder(template, cutoff_len, truncation)([record])
     return encoded.groups[0] if encoded.groups else encoded.dropped[0]
 
@@ -79,12 +82,12 @@ class _Row:
     """One record while it is encoded.
 
     Attributes:
-        prompt: the record's, or what is left of it.
-        completions: the record's, without end-of-turn texts of their own.
-        ends_removed: how many of those texts there were.
-        result: the group of any length, or why there is none.
-        rewritten: renderings in which the template changed a content.
-        turns_removed: from the start of the prompt.
+        prompt: the record's prompt, or its remaining turns.
+        completions: the record's completions, without end-of-turn texts that the data contains.
+        ends_removed: the number of end-of-turn texts removed.
+        result: the group, of any length, or why the record was dropped.
+        rewritten: number of renderings in which the template changed a content.
+        turns_removed: number of turns removed from the start of the prompt.
     """
 
     record: AnyRecord
@@ -97,7 +100,7 @@ class _Row:
 
 
 class _Encoder:
-    """Encodes batches of records; what the renderer learns about the template is kept from one batch to the next."""
+    """Encodes batches of records; the renderer caches the template's structure across batches."""
 
     def __init__(self, template: Template, cutoff_len: int | None, truncation: Truncation) -> None:
         self.template = template
@@ -130,7 +133,7 @@ class _Encoder:
         )
 
     def _encode(self, rows: Sequence[_Row]) -> None:
-        """Sets the result of each row, of any length."""
+        """Render and tokenise the rows; sets `result` of each, of any length."""
         rendered = [self._render(row) for row in rows]
         texts = [chat.text for renderings in rendered if not isinstance(renderings, Dropped) for chat in renderings]
         encodings = iter(self.template.tokenize(texts))
@@ -158,7 +161,7 @@ class _Encoder:
         )
 
     def _shorten(self, over: Sequence[_Row]) -> list[Cut]:
-        """Shortens or drops the rows that are too long; returns what was cut."""
+        """Shorten or drop the rows that are too long; returns a `Cut` for each shortened row."""
         lengths = [row.result.longest_row for row in over if isinstance(row.result, EncodedGroup)]
         if self.truncation == "auto":
             self._remove_turns(over)
@@ -171,7 +174,7 @@ class _Encoder:
         return cuts
 
     def _remove_turns(self, rows: Sequence[_Row]) -> None:
-        """Removes the oldest turn of each row until it fits, or only its last turn is left."""
+        """Remove the oldest turn of each row's prompt until the row fits or only the last turn is left."""
         waiting = [row for row in rows if self._answers_fit(row)]
         while waiting:
             tried = [
@@ -188,7 +191,7 @@ class _Encoder:
                         waiting.append(row)
 
     def _answers_fit(self, row: _Row) -> bool:
-        """Whether a shorter prompt helps: every completion leaves room for at least one token before it."""
+        """Whether a shorter prompt helps: every completion leaves space for at least one prompt token."""
         group = row.result
         return (
             self.cutoff_len is not None
@@ -197,15 +200,15 @@ class _Encoder:
         )
 
     def _cut_prompt(self, group: EncodedGroup) -> EncodedGroup | Dropped:
-        """The group with the last tokens of its prompt that fit, or `too_long`."""
+        """The group with its prompt shortened from the left to fit, or the drop reason `too_long`."""
         limit = self.cutoff_len or 0
         longest = group.longest_row - len(group.prompt_ids)
         if self.truncation == "auto":
             ids = cut_left(group.prompt_ids, limit - longest, self.template.tokenizer.bos_token_id)
             if ids is not None:
                 return replace(group, prompt_ids=ids)
-        seen = f"prompt {len(group.prompt_ids)} + longest completion {longest} tokens, cutoff_len {limit}"
-        return Dropped(group.id, "too_long", seen)
+        detail = f"prompt {len(group.prompt_ids)} + longest completion {longest} tokens, cutoff_len {limit}"
+        return Dropped(group.id, "too_long", detail)
 
 
 def _reasoning_differs(completions: Sequence[Messages]) -> bool:

@@ -6,11 +6,11 @@ an answer follows (thinking blocks, default system texts, headers). There are th
 - **Match.** A second rendering of the same roles and tools, with a placeholder for each content, gives the template's
   own text around the contents. It is kept for the next conversation with the same roles and tools. The turns are found
   by matching that text and the real contents.
-- **Search.** Where the template rewrites a content (it strips a thinking block, say), the conversation is rendered
+- **Search.** If the template rewrites a content (for example, strips a thinking block), the conversation is rendered
   again with one content at a time replaced by a placeholder.
-- **Prefixes.** Templates write tool calls and reasoning in ways of their own. In such a conversation an assistant turn
-  is what the rendering up to and including it adds to the generation prompt before it. A row is refused if the template
-  leaves out a tool call or reasoning, which would otherwise be lost in training.
+- **Prefixes.** Templates write tool calls and reasoning in different ways. In such a conversation, the text of an
+  assistant turn is the rendering up to and including this turn, minus the generation prompt before it. A row is refused
+  if the template leaves out a tool call or reasoning, which would not be trained then.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Rendering:
 
     Attributes:
         text: the rendered chat, up to its last trained character.
-        boundary: index of the character where the completion begins, which is where generation would begin.
+        boundary: index of the character at which the completion (and generation) begins.
         trained: spans [start, end) of characters that the assistant itself wrote in the completion.
         rewritten: whether the template changed a content, so that the turns had to be searched for.
     """
@@ -51,7 +51,7 @@ class _Frame:
     Attributes:
         before: everything before the content.
         after: everything after it.
-        generation: the generation prompt of this turn; None where that is no prefix of the chat.
+        generation: the generation prompt of this turn; None if it is not a prefix of the chat.
         end: the part of `after` that ends the turn.
     """
 
@@ -85,10 +85,10 @@ class Renderer:
     def __call__(self, prompt: Messages, completion: Messages, tools: str | None = None) -> Rendering:
         """Render a prompt with one of its completions.
 
-        Trained are the content of each assistant turn and what the template writes between the generation prompt and
-        the end-of-turn token, that token included. The header of a turn and white space after its end are not. The text
-        after the last trained turn is cut off. A template without an end-of-turn token gets the tokenizer's EOS after a
-        final assistant turn. A turn that its row marks as not trained is context.
+        The trained text of an assistant turn is everything between the generation prompt and the end-of-turn token,
+        including that token. A turn's header and white space after its end are not trained. The text after the last
+        trained turn is removed. If the template has no end-of-turn token, the tokenizer's EOS is added after a final
+        assistant turn. Turns that the row marks as not trained are context.
 
         Raises:
             DataError: the template refuses the conversation or leaves out tool calls or reasoning, or `tools` is not a
@@ -121,10 +121,10 @@ class Renderer:
         return Rendering(text, boundary, tuple(spans[number] for number in trained), rewritten)
 
     def check_prompt(self, prompt: Messages, tools: str | None = None) -> None:
-        """Refuses a prompt without an answer for the same reasons as a call does.
+        """Check a prompt that has no answer yet.
 
         Raises:
-            DataError: the template refuses it or leaves out its tool calls.
+            DataError: the template refuses the prompt or leaves out its tool calls.
         """
         if not all(message.is_plain for message in prompt):
             self._refuse_left_out(prompt, len(prompt), self.template.render(prompt, tools=tools), tools)
@@ -132,9 +132,10 @@ class Renderer:
     def _span_by_prefixes(
         self, messages: Messages, turn: int, tools: str | None, text: str
     ) -> tuple[tuple[int, int], bool]:
-        """The span of one turn, and whether both of its prefixes are prefixes of `text`.
+        """The span of one turn, and whether it was found by prefixes.
 
-        They are not where later turns change how this turn is written; it is then searched for with a placeholder.
+        If later turns change how this turn is written, the prefixes do not match and the turn is searched for with a
+        placeholder.
         """
         last = turn + 1 == len(messages)
         whole = text if last else self._rendered(messages[: turn + 1], tools)
@@ -148,16 +149,17 @@ class Renderer:
         return _span_searched(text, frame), False
 
     def _rendered(self, messages: Messages, tools: str | None, *, generation: bool = False) -> str:
-        """The conversation as text, "" where the template refuses it."""
+        """The conversation as text; "" if the template refuses it."""
         try:
             return self.template.render(messages, tools=tools, generation=generation)
         except DataError:
             return ""
 
     def _refuse_left_out(self, messages: Messages, first: int, text: str, tools: str | None) -> None:
-        """Refuses a conversation if the template leaves out tool calls, text next to them, or trained reasoning.
+        """Raise DataError if the template leaves out tool calls, text next to them, or trained reasoning.
 
-        Rendering the conversation without each of them shows it, once for all conversations with the same parts.
+        A part is left out if the rendering without it is the same. This is tested once for all conversations with the
+        same kinds of parts.
         """
         parts = tuple(
             (turn.role, bool(turn.content), len(turn.tool_calls), bool(turn.reasoning_content), turn.trained)
@@ -181,7 +183,7 @@ class Renderer:
 
     @cached_property
     def _keeps_reasoning(self) -> bool:
-        """Whether the template renders the reasoning of a last answer at all."""
+        """Whether the template renders the reasoning of the last answer."""
         thought = Message("assistant", "x", reasoning_content=_placeholder(0))
         return _placeholder(0) in self._rendered((Message("user", "x"), thought), None)
 
@@ -196,7 +198,7 @@ class Renderer:
         return text, (start, len(text))
 
     def _shape(self, messages: Messages, first: int, tools: str | None) -> _Shape | None:
-        """The shape of a conversation whose completion begins at message `first`; None where contents are rewritten."""
+        """The shape of a conversation whose completion begins at message `first`; None if contents are rewritten."""
         key = (tuple(message.role for message in messages), first, tools)
         if key not in self._shapes:
             if len(self._shapes) >= _SHAPES_KEPT:
@@ -229,7 +231,7 @@ class Renderer:
         generation = self._generation(messages[:turn], before, tools)
         if turn + 1 == len(messages):
             return _Frame(before, after, generation, after.rstrip())
-        # What ends the turn is what follows it both at the end of a chat and before any other turn.
+        # The end of a turn is the text that follows it both at the end of a chat and before another turn.
         following = replace(messages[turn + 1], content=f"next{placeholder}")
         between = self.template.render((*changed[: turn + 1], following, *messages[turn + 2 :]), tools=tools)
         alone = self._rendered(changed[: turn + 1], tools).partition(placeholder)[2]
@@ -244,7 +246,7 @@ class Renderer:
         except DataError:
             return None
         rest = before[len(text) :]
-        # A template that ignores add_generation_prompt leaves the answer's header out.
+        # If the template ignores add_generation_prompt, `text` lacks the answer's header.
         return text if before.startswith(text) and (text != bare or not rest.strip()) else None
 
 
@@ -263,7 +265,7 @@ _EARLIER_REASONING = (
 
 
 def _without(messages: Messages, first: int) -> Iterator[tuple[Messages, str]]:
-    """The conversation without each part that must be rendered, and how an error names that part."""
+    """For each part that must be rendered: the conversation without it, and its description for the error."""
     last = max((i for i, turn in enumerate(messages) if turn.role == "assistant"), default=-1)
     for i, turn in enumerate(messages):
         less: list[tuple[Message, str]] = []
@@ -284,7 +286,7 @@ def _placeholder(number: int) -> str:
 
 
 def _unused_placeholder(messages: Messages) -> str:
-    """A placeholder that none of the contents has."""
+    """A placeholder that occurs in none of the contents."""
     placeholder = "\ue0f1turn\ue0f2"
     while any(placeholder in message.text for message in messages):
         placeholder += "\ue0f2"
@@ -292,7 +294,7 @@ def _unused_placeholder(messages: Messages) -> str:
 
 
 def _match(text: str, literals: Sequence[str], messages: Messages) -> list[tuple[int, int]] | None:
-    """Spans of the contents in `text`, if it consists of the literals and the contents, trimmed or not."""
+    """Spans of the contents in `text` if it consists of the literals and the contents, trimmed or not; else None."""
     if not text.startswith(literals[0]):
         return None
     at = len(literals[0])
@@ -310,13 +312,13 @@ def _match(text: str, literals: Sequence[str], messages: Messages) -> list[tuple
 
 
 def _span_matched(content: tuple[int, int], frame: _Frame) -> tuple[int, int]:
-    """The assistant's own text around the span of its content."""
+    """The span of the assistant's own text, from the span of its content."""
     lead = len(frame.before) - len(frame.generation) if frame.generation is not None else 0
     return content[0] - lead, content[1] + len(frame.end)
 
 
 def _span_searched(text: str, frame: _Frame) -> tuple[int, int]:
-    """The assistant's own text in a rendering that differs from the frame only between `before` and `after`."""
+    """The span of the assistant's own text in a rendering that differs from the frame only in the turn's content."""
     start = _common(text, frame.before)
     if frame.generation is not None and text.startswith(frame.generation):
         start = len(frame.generation)

@@ -15,7 +15,7 @@ from palate.text.encode import EncodedGroup
 
 
 class Meter:
-    """Accumulates Σ w·x and Σ w per metric on the device; reading it is the only synchronisation.
+    """Accumulates Σ w·x and Σ w per metric on the device; only `means` waits for the device.
 
     A metric is a mean over examples, never over batches: a short last batch does not count double.
     """
@@ -34,10 +34,10 @@ class Meter:
         """Add one value per example.
 
         Args:
-            values: name → float [G]; NaN where an example has no such value. The loss is a number for every example,
-                so a NaN there stays one.
+            values: name → float [G]; NaN where an example has no such value. Only `loss` keeps its NaN, because every
+                example has a loss.
             weights: float [G]; an example of weight 0 does not count, even with a NaN.
-            own_weights: name → float [G], in place of `weights` for that value.
+            own_weights: name → float [G], used instead of `weights` for that metric.
         """
         zero = torch.zeros((), device=self._device, dtype=torch.float64)
         for name, value in values.items():
@@ -55,7 +55,7 @@ class Meter:
             self._weights[name] = self._weights.get(name, zero) + other._weights[name]
 
     def means(self, all_reduce: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
-        """The means over all ranks. Every rank must hold the same names.
+        """The mean of each metric over all ranks. Every rank must have added the same names.
 
         Args:
             all_reduce: sums a tensor over ranks.
@@ -77,7 +77,7 @@ class HeldOutRow:
     """One row of an evaluation.
 
     Attributes:
-        prompt: equal for rows with the same prompt.
+        prompt: key of the prompt, equal for rows with the same prompt.
         values: name → value; NaN where the row has none.
         weights: name → weight in the mean over rows.
         length_difference: trained tokens of the first completion minus those of the second; None unless there are two.
@@ -125,9 +125,9 @@ def _length_difference(group: EncodedGroup) -> int | None:
 
 
 def standard_errors(rows: Sequence[HeldOutRow]) -> dict[str, float]:
-    """`rows`, `prompts` (how many differ), and `se/NAME` of each metric's mean; rows of one prompt are one cluster.
+    """`rows`, `prompts` (distinct ones) and `se/NAME`, the standard error of each metric's mean, clustered by prompt.
 
-    A metric that fewer than two prompts have gets no standard error.
+    A metric with values for fewer than two prompts gets no standard error.
     """
     found: dict[str, float] = {"rows": len(rows), "prompts": len({row.prompt for row in rows})}
     for name in dict.fromkeys(name for row in rows for name in row.values):

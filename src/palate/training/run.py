@@ -1,4 +1,4 @@
-"""One run: config in, run directory out."""
+"""Runs one training: takes a config and writes a complete run directory."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class RunResult:
     Attributes:
         output_dir: the run directory.
         status: `completed`; a run that a signal ended raises `Stopped` instead.
-        metrics: those of the last step, and of the evaluation with the prefix `eval_`.
+        metrics: of the last step, and of the last evaluation with the prefix `eval_`.
         report: report.html, if it was written.
     """
 
@@ -68,14 +68,14 @@ def train(config: RunConfig, *, notices: Sequence[str] = (), judges: JudgeReward
     Args:
         config: a resolved run.
         notices: lines about the config that the user has seen already; they are recorded in run.json.
-        judges: makes rewards of the judges that `rewards` names; `palate train` passes it.
+        judges: builds reward functions from the judges named in `rewards`; `palate train` passes it.
 
     Raises:
-        PalateError: with one line that names the remedy. Files that were complete before are unchanged.
-        Stopped: a signal ended the run, after a checkpoint to resume from.
+        PalateError: one line that names the fix. Existing complete files are unchanged.
+        Stopped: a signal ended the run; a checkpoint to resume from was written.
     """
     resuming = bool(config.resume_from_checkpoint)
-    if is_main_process():  # the others may get here after it has begun to write there
+    if is_main_process():  # other ranks may arrive after rank 0 has started to write the directory
         RunDir.check(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
         check_trackers(config.report_to)
     if isinstance(config.resume_from_checkpoint, str):
@@ -89,14 +89,14 @@ def train(config: RunConfig, *, notices: Sequence[str] = (), judges: JudgeReward
         return training.run()
     except Stopped:
         raise
-    except BaseException as error:  # whatever ends the run, an interrupt too, run.json may not go on saying "running"
+    except BaseException as error:  # interrupts included: run.json must not keep the status "running"
         with contextlib.suppress(ArtifactError):
             folder.finish("failed", error=_one_line(error), **training.outcome({}))
         raise
 
 
 class _Training:
-    """One run in its directory."""
+    """One training run with its run directory."""
 
     def __init__(self, session: Session, folder: RunDir) -> None:
         self.session = session
@@ -124,7 +124,7 @@ class _Training:
             for callback in (MetricsLog(trainer, write), stop, progress):
                 trainer.add_callback(callback)
             try:
-                evaluated = self._passes(trainer, samples, stop, checkpoint)
+                evaluated = self._train_and_evaluate(trainer, samples, stop, checkpoint)
             except BatchStop as signal:
                 trainer.abandon_step()
                 trainer.save_checkpoint()
@@ -138,7 +138,7 @@ class _Training:
         return RunResult(Path(config.output_dir), "completed", final)
 
     def _write_start(self, checkpoint: Path | None) -> None:
-        """The files of a run that starts, or those of a resumed run up to its checkpoint."""
+        """Write the files of a new run, or cut those of a resumed run back to its checkpoint."""
         session, folder = self.session, self.folder
         if checkpoint is not None:
             check_same_run(session, folder)
@@ -147,12 +147,12 @@ class _Training:
         rewind_samples(folder.samples, checkpoint)
         self._logged = rewind_metrics(folder.metrics, checkpoint)
 
-    def _passes(
+    def _train_and_evaluate(
         self, trainer: PalateTrainer, samples: SampleWriter | None, stop: StopOnSignal, checkpoint: Path | None
     ) -> dict[str, float]:
-        """Score the reference, make the steps, and return the metrics of the last evaluation."""
+        """Prepare and train; returns the metrics of the last evaluation."""
         session = self.session
-        self._before_the_first_step(trainer, samples, fresh=checkpoint is None)
+        self._before_training(trainer, samples, fresh=checkpoint is None)
         if checkpoint is not None:
             trainer.add_callback(MissedEvaluation(lambda: trainer.make_up_evaluation(str(checkpoint))))
         with session.log.timed("train"):
@@ -165,8 +165,8 @@ class _Training:
             samples.write(trainer.state.global_step, session.policy.model)
         return evaluated
 
-    def _before_the_first_step(self, trainer: PalateTrainer, samples: SampleWriter | None, *, fresh: bool) -> None:
-        """Fill the reference store, and let policy and reference answer, before any weight changes."""
+    def _before_training(self, trainer: PalateTrainer, samples: SampleWriter | None, *, fresh: bool) -> None:
+        """Fill the reference store, write the first samples and start the health checks, before any weight changes."""
         session = self.session
         self._check_best_metric(trainer)
         with session.log.timed("reference"):
@@ -191,7 +191,7 @@ class _Training:
     def _trainer(self, stop: StopOnSignal) -> PalateTrainer:
         session, config = self.session, self.session.config
         policy = session.policy
-        reference = session.reference if session.rewards is None else None  # online methods use it themselves
+        reference = session.reference if session.rewards is None else None  # online methods score with it when sampling
         trainer = PalateTrainer(
             model=policy.model,
             train_groups=session.data.train,
@@ -220,7 +220,7 @@ class _Training:
         return trainer
 
     def _sampler(self) -> Sampler | None:
-        """How online methods answer prompts; None for the others."""
+        """The sampler of an online method; None for offline methods."""
         session, config = self.session, self.session.config
         if session.rewards is None or session.reference is None:
             return None
@@ -240,7 +240,7 @@ class _Training:
         )
 
     def _token_budget(self) -> int:
-        """Tokens of a forward pass: from the config, from the start of a resumed run, or what fits into free memory."""
+        """Token budget of a forward pass: from the config, from the resumed run, or as much as free memory allows."""
         session, config = self.session, self.session.config
         if config.max_tokens_per_batch != "auto":
             given: int | None = int(config.max_tokens_per_batch)
@@ -271,7 +271,7 @@ class _Training:
         return plan.tokens
 
     def _check_best_metric(self, trainer: PalateTrainer) -> None:
-        """Refuse a `metric_for_best_model` that no evaluation of this run has."""
+        """Raise ConfigError if this run's evaluations do not measure `metric_for_best_model`."""
         session = self.session
         name = session.config.metric_for_best_model
         if name in (None, "loss") or not session.data.evaluation:
@@ -297,29 +297,31 @@ class _Training:
         )
 
     def _evaluate(self, trainer: PalateTrainer) -> dict[str, float]:
-        """The metrics of the weights that the run ends with; evaluates now unless that was done during training."""
+        """Evaluation metrics of the final weights; evaluates now unless training already did."""
         if not self.session.data.evaluation:
             return {}
         state = trainer.state
-        ends_with = state.global_step
+        final_step = state.global_step
         if trainer.args.load_best_model_at_end and state.best_model_checkpoint:
-            ends_with = state.best_global_step
-        done = [row for row in state.log_history if "eval_loss" in row and row["step"] == ends_with]
+            final_step = state.best_global_step
+        done = [row for row in state.log_history if "eval_loss" in row and row["step"] == final_step]
         with self.session.log.timed("evaluate"):
             values = done[-1] if done else trainer.evaluate()
         return {name: float(value) for name, value in values.items() if name.startswith("eval_")}
 
     def _stopped(self, trainer: PalateTrainer, signal_number: int) -> Stopped:
-        step, of = trainer.state.global_step, trainer.state.max_steps
+        step, steps = trainer.state.global_step, trainer.state.max_steps
         if self.main:
             self.folder.finish("stopped", **self.outcome(trainer.step_metrics))
         where = (
-            f"stopped at step {step} of {of} with a checkpoint" if step else "stopped before the end of the first step"
+            f"stopped at step {step} of {steps} with a checkpoint"
+            if step
+            else "stopped before the end of the first step"
         )
         return Stopped(f"{where}; go on with: --set resume_from_checkpoint=true", signal_number)
 
     def outcome(self, metrics: Mapping[str, float]) -> dict[str, Any]:
-        """What run.json records at the end."""
+        """The fields that are added to run.json at the end."""
         log = self.session.log
         return {
             "final_metrics": dict(metrics),
@@ -331,7 +333,7 @@ class _Training:
 
 
 def _answer_tokens(config: RunConfig, groups: Sequence[EncodedGroup]) -> int:
-    """Tokens of the longest prompt with a longest answer; 0 if this process samples none."""
+    """Tokens of the longest prompt with an answer of the maximum length; 0 if this process samples no answers."""
     if not isinstance(config, RolloutFields) or config.rollout_url is not None:
         return 0
     return max(group.longest_row for group in groups)

@@ -1,4 +1,4 @@
-"""One forward pass over a batch: the policy's scores, the reference's, and the method's loss."""
+"""The forward pass over a batch: policy scores, reference scores and the method's loss."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class BatchLoss:
 
     Attributes:
         output: losses and metrics, [groups].
-        weights: of the groups in the mean over the step, [groups].
-        balancing: the load-balancing term's part of Σ w·loss; 0 without one, and in evaluation.
+        weights: each group's weight in the mean over the step, [groups].
+        balancing: what the load-balancing term adds to Σ w·loss, scalar; 0 without the term, and in evaluation.
     """
 
     output: LossOutput
@@ -40,11 +40,11 @@ class Scoring:
     """Scores batches with the policy and its reference.
 
     Attributes:
-        method: the loss.
-        reference: None if the method needs none, or scores with it elsewhere.
-        trunk: a cache of frozen bottom layers' outputs, or None.
+        method: computes the loss.
+        reference: None if the method needs none, or uses it when sampling (online methods).
+        trunk: a cache of the frozen bottom layers' outputs, or None.
         balance: the load-balancing term of a mixture of experts, or None.
-        noise: on the embeddings in training passes, or None.
+        noise: NEFTune noise on the embeddings in training passes, or None.
     """
 
     method: Method[Any]
@@ -69,7 +69,7 @@ class Scoring:
         return [per_completion(tokens, batch) for tokens, batch in zip(self.reference.logps(batches), batches)]
 
     def loss(self, model: torch.nn.Module, batch: Batch, reference: Logps | None) -> BatchLoss:
-        """Losses and weights of a batch's groups, and what training adds to Σ w·loss."""
+        """Losses and weights of a batch's groups, and the load-balancing term."""
         scored = self.forward(model, batch)
         output = self.method.loss(policy_scores(scored, batch), reference, batch)
         weights = self.method.traits.weights(batch)
@@ -81,13 +81,13 @@ class Scoring:
     def balancing(
         self, scored: Any, batch: Batch, weights: torch.Tensor
     ) -> tuple[torch.Tensor | float, dict[str, torch.Tensor]]:
-        """The load-balancing term's part of Σ w·loss, scalar, and its metric, [groups]; only in training passes."""
+        """What the load-balancing term adds to Σ w·loss, scalar, and its metric, [groups]; 0 and {} in evaluation."""
         if self.balance is None or scored.router_logits is None:
             return 0.0, {}
-        uneven = self.balance.loss(scored.router_logits, batch)
-        return self.balance.coefficient * (uneven * weights).sum(), {"aux_loss": uneven.detach()}
+        imbalance = self.balance.loss(scored.router_logits, batch)
+        return self.balance.coefficient * (imbalance * weights).sum(), {"aux_loss": imbalance.detach()}
 
 
 def policy_scores(output: TokenLogps | Rewards, batch: Batch) -> Any:
-    """The model's output on a batch as a method's loss reads it: `Logps`, or the reward of each completion, [C]."""
+    """Convert a model output to the input of a method's loss: `Logps`, or the reward of each completion, [C]."""
     return output.rewards if isinstance(output, Rewards) else per_completion(output, batch)

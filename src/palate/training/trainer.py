@@ -1,9 +1,9 @@
-"""The trainer of every method; it knows nothing about any of them.
+"""The trainer that all methods share; it contains no method-specific code.
 
 transformers' Trainer does the loop, optimisers, schedules, clipping, accumulation, accelerate and trackers. Changed
 here: a step's groups are split into packed micro-batches by token budget, the loss is Σ w·loss / Σ w over the whole
-step and all ranks, metrics are means over examples, and a checkpoint is valid only once it is sealed. Which private
-methods that takes: docs/decisions/0005-trainer-overrides.md.
+step and all ranks, metrics are means over examples, and a checkpoint is valid only once it is sealed. The overridden
+private methods are listed in docs/decisions/0005-trainer-overrides.md.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ _SLOW_STEP = 5.0
 
 
 class EvaluationCheck(Protocol):
-    """What the trainer calls at an evaluation; `training.health` implements it.
+    """Interface of the health checks that the trainer calls at each evaluation; `training.health` implements it.
 
     Attributes:
-        must_stop: whether the last evaluation ends the run; its checkpoint is not the best one then.
+        must_stop: True if the last evaluation ends the run; its checkpoint is then not chosen as the best.
     """
 
     must_stop: bool
 
     def measure(self, rows: Sequence[HeldOutRow]) -> dict[str, float]:
-        """Metrics to add to those of an evaluation with these rows, of all ranks."""
+        """Further metrics of an evaluation, computed from its rows on all ranks."""
         ...
 
 
@@ -56,19 +56,19 @@ class PalateTrainer(CheckpointTrainer):
 
     Args:
         model: a causal LM with the scoring forward (`models.score.install`), with or without PEFT.
-        train_groups: trained on.
-        eval_groups: evaluated on, or None.
-        split: groups into batches of at most the token budget.
-        scoring: losses of a batch, with the method and the reference.
-        sampler: for online methods: answers the prompts of each step, and scores with the reference.
-        between_batches: called between two batches of a step; may raise `BatchStop`.
+        train_groups: training data.
+        eval_groups: evaluation data, or None.
+        split: divides groups into batches within the token budget.
+        scoring: computes the losses of a batch; has the method and the reference.
+        sampler: for online methods: samples answers to the prompts of each step, and scores them with the reference.
+        between_batches: called before each batch of a step; may raise `BatchStop`.
         args: transformers' arguments, with `logging_nan_inf_filter` off.
 
     Attributes:
-        health: adds metrics to evaluations and may end the run at one; None where nothing is checked.
+        health: adds metrics to evaluations and may end the run after one; None without health checks.
         step_groups: the groups of this rank's last step.
-        step_metrics: of the last step, over all ranks.
-        evaluated: the numbers of rows and prompts of the latest evaluation and the standard errors of its means.
+        step_metrics: metrics of the last step, over all ranks.
+        evaluated: numbers of rows and prompts in the latest evaluation, and the standard errors of its means.
     """
 
     def __init__(
@@ -148,13 +148,13 @@ class PalateTrainer(CheckpointTrainer):
             return
         sampler = order_of(kwargs["train_dataloader"])
         sampler.set_epoch(kwargs["epoch"])
-        with self._step_scope:  # closes it when a step raises
+        with self._step_scope:  # closes the progress bar if a step raises
             super()._run_epoch(*args, **kwargs)
 
     # ---- one step
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
-        """The step's lists of groups, with sampled answers for online methods, and what its loss is divided by."""
+        """The step's lists of groups, with sampled answers for online methods, and their Σ w over all ranks."""
         self._before_step = random_state(device), self.method.state
         if self.rollouts is None:
             found: tuple[list[Any], Any] = super().get_batch_samples(epoch_iterator, num_batches, device)
@@ -163,7 +163,7 @@ class PalateTrainer(CheckpointTrainer):
         return lists, self._get_num_items_in_batch(lists, device)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
-        """Σ w over the step's groups on all ranks, scalar: what the step's loss is divided by."""
+        """Σ w over the step's groups on all ranks, scalar; the step's loss is divided by it."""
         self._begin_step(batch_samples)
         total = sum(self.method.traits.weight(group) for groups in batch_samples for group in groups)
         return self.sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
@@ -210,23 +210,26 @@ class PalateTrainer(CheckpointTrainer):
         return total
 
     def _coupled_step(self, model: torch.nn.Module, scale: torch.Tensor) -> torch.Tensor:
-        """The same for a loss of the whole step: its first batch scores all of them without gradient."""
+        """`training_step` for a loss of the whole step: the first call scores all batches without gradient."""
         if not self._step_scored:
             self._step_scored.extend(self._coupled.step(model, self._step_lists))
         step = self._step_scored.popleft()
-        for number, one in enumerate(step.passes):
+        for number, backward in enumerate(step.passes):
             self._between_batches()
+            batch = backward.batch
             with self._sync_at(model, last=number == len(step.passes) - 1):
-                scored = self._scoring.forward(model, one.batch)
-                weights = self.method.traits.weights(one.batch)
-                more, metrics = self._scoring.balancing(scored, one.batch, weights)
+                scored = self._scoring.forward(model, batch)
+                weights = self.method.traits.weights(batch)
+                balancing, metrics = self._scoring.balancing(scored, batch, weights)
                 self._step_meter.add(metrics, weights)
-                self.accelerator.backward((scored.logps * one.gradient).sum() * self.args.world_size + more * scale)
+                # `gradient` is already divided by Σ w, so only DDP's averaging is undone.
+                loss = (scored.logps * backward.gradient).sum() * self.args.world_size + balancing * scale
+                self.accelerator.backward(loss)
         self._record(step.groups, step.output, step.weights)
         return (step.output.loss * step.weights).sum() * scale
 
     def _sync_at(self, model: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[Any]:
-        """Ranks exchange gradients only in the last pass of a batch."""
+        """A context for one backward pass; ranks exchange gradients only in the `last` pass of a batch."""
         return contextlib.nullcontext() if last else self.accelerator.no_sync(model)
 
     def _record(self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
@@ -273,7 +276,7 @@ class PalateTrainer(CheckpointTrainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means over all examples since the last line to training lines."""
+        """Log a line; a training line gets the means over all examples since the previous one."""
         if "loss" in logs:
             logs |= self._means(self._log_meter)
             self._log_meter.reset()
@@ -296,7 +299,7 @@ class PalateTrainer(CheckpointTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Means over examples, not over batches; repeated rows have weight 0."""
+        """Evaluate; metrics are means over examples, not over batches. Repeated rows have weight 0."""
         del description, prediction_loss_only, ignore_keys
         prepared = bool(self.accelerator._models)
         model = self.model_wrapped if prepared else self.accelerator.prepare_model(self.model, evaluation_mode=True)
@@ -321,6 +324,7 @@ class PalateTrainer(CheckpointTrainer):
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=rows)
 
     def _held_out_steps(self, dataloader: DataLoader[Any], scored: Pass) -> Iterator[Sequence[EncodedGroup]]:
+        """The groups of each evaluation batch, with sampled answers for online methods."""
         for groups in dataloader:
             answered = groups if self.rollouts is None else self.rollouts.held_out(groups)
             scored.advance(len(answered) * self.args.world_size)
@@ -334,9 +338,9 @@ class PalateTrainer(CheckpointTrainer):
         return metric_names(self.model, self._scoring, self.split(answered)[0].to(self.args.device))
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        """Whether this evaluation is the best so far among those with a checkpoint.
+        """True if this evaluation is the best so far among those with a checkpoint.
 
-        The one at which health ends the run is not the best, unless it is the only one.
+        An evaluation at which a health check ends the run is not the best, unless it is the only one.
         """
         best = self.args.metric_for_best_model
         if f"eval_{best}" not in metrics:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.data import load_records
-from palate.data.augment import CORRUPTIONS, Helpers, Plan, augment, corrupt
+from palate.data.augment import CORRUPTIONS, AugmentModels, Plan, augment, corrupt
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judged_pair, revised, reward_scores
 from palate.data.formats.rows import same_text
@@ -261,7 +261,7 @@ def test_sampling_through_the_whole_run(tmp_path: Path) -> None:
     sampler = Echo(*["short", "a much longer answer"] * 3)
     done = augment(
         written(tmp_path, 3), tmp_path / "out", Plan({"sampled": 3}, k=2, max_share=1),
-        Helpers(sampler, "writer", LongerWins()),
+        AugmentModels(sampler, "writer", LongerWins()),
     )  # fmt: skip
     assert done.made == {"sampled": 3}
     rows = [json.loads(line) for line in (tmp_path / "out" / "augmented.jsonl").read_text().splitlines()][3:]
@@ -271,7 +271,7 @@ def test_sampling_through_the_whole_run(tmp_path: Path) -> None:
 
 def test_answers_of_several_models_are_judged_together(tmp_path: Path) -> None:
     brief, long = Echo("a", "bb"), Echo("the longest answer of all", "quite a long answer")
-    helpers = Helpers(brief, "brief", LongerWins(), others={"long": long})
+    helpers = AugmentModels(brief, "brief", LongerWins(), others={"long": long})
     augment(written(tmp_path, 1), tmp_path / "out", Plan({"sampled": 1}, k=2, max_share=1), helpers)
     row = json.loads((tmp_path / "out" / "augmented.jsonl").read_text().splitlines()[-1])
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("the longest answer of all", "a")
@@ -298,7 +298,7 @@ def test_a_wrong_plan_is_refused(tmp_path: Path, plan: Plan, says: str) -> None:
 
 def test_sampling_needs_somebody_who_judges(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs a judge or a reward model"):
-        augment(written(tmp_path, 3), tmp_path / "out", Plan({"sampled": 1}), Helpers(Echo(), "writer"))
+        augment(written(tmp_path, 3), tmp_path / "out", Plan({"sampled": 1}), AugmentModels(Echo(), "writer"))
 
 
 def test_what_is_in_the_way_is_not_overwritten(tmp_path: Path) -> None:

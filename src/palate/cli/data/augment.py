@@ -17,7 +17,7 @@ from palate.errors import UsageError
 from palate.records import DatasetRequest
 
 if TYPE_CHECKING:
-    from palate.data.augment import Helpers
+    from palate.data.augment import AugmentModels
     from palate.feedback.candidates import Answerer
     from palate.records import Messages
 
@@ -106,14 +106,14 @@ def augment_command(
     print_result("\n".join([*lines, str(done.output / "augmented.jsonl")]))
 
 
-def _helpers(samplers: dict[str, AnswererSampler], judge: str | None) -> Helpers:
+def _helpers(samplers: dict[str, AnswererSampler], judge: str | None) -> AugmentModels:
     """The models that sample, of which the first also rewrites, and the judge."""
-    from palate.data.augment import Helpers
+    from palate.data.augment import AugmentModels
 
-    helpers = Helpers()
+    helpers = AugmentModels()
     if samplers:
         (name, sampler), *others = samplers.items()
-        helpers = Helpers(sampler, name, others=dict(others))
+        helpers = AugmentModels(sampler, name, others=dict(others))
     if judge is not None:
         from palate.feedback.judges import load_judge
 

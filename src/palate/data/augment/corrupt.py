@@ -1,6 +1,6 @@
-"""Rejected answers made from chosen ones by a known fault: dropped end, swapped numbers or names, repetition …
+"""Makes rejected answers from chosen ones by adding a known fault: dropped end, swapped numbers, repetition …
 
-Every corruption is checked: if it leaves the answer unchanged it raises `RowError("unchanged")`.
+A corruption that leaves the answer unchanged raises `RowError("unchanged")`.
 """
 
 # ruff: noqa: ARG001  (all corruptions have one signature, whether they use it or not)
@@ -22,7 +22,7 @@ Corruption: TypeAlias = Callable[[PreferencePair, str, Pairs, Random], tuple[str
 """(record, its chosen answer, all records, rng) → (the corrupted answer, what was changed)."""
 
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)?(?![\w]|[.,]\d)")
-# The end of a sentence; the dot of 3.5 is none.
+# The end of a sentence; the dot in 3.5 does not match.
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 # A name is a capitalised word after a lower-case word, so not the first word of a sentence.
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+(?: [A-Z][a-z]+)*")
@@ -37,7 +37,7 @@ def dropped_end(record: PreferencePair, answer: str, others: Pairs, rng: Random)
 
 
 def swapped_numbers(record: PreferencePair, answer: str, others: Pairs, rng: Random) -> tuple[str, str]:
-    """Every number is changed by at most half, years by 1 to 9."""
+    """Every number is changed by at most half its value, years by 1 to 9."""
     changes: list[str] = []
 
     def swap(match: re.Match[str]) -> str:
@@ -48,7 +48,7 @@ def swapped_numbers(record: PreferencePair, answer: str, others: Pairs, rng: Ran
             changed = str(max(0, value + rng.choice((-1, 1)) * rng.choice(near)))
             changed = changed if changed != number else str(value + 1)
         else:
-            # In decimals and very long numbers one digit changes.
+            # In decimals and very long numbers, one digit is changed.
             at = rng.choice([index for index, character in enumerate(number) if character.isdigit()])
             digit = str((int(number[at]) + rng.randint(1, 9)) % 10)
             changed = number[:at] + digit + number[at + 1 :]
@@ -62,7 +62,7 @@ def swapped_numbers(record: PreferencePair, answer: str, others: Pairs, rng: Ran
 
 
 def swapped_names(record: PreferencePair, answer: str, others: Pairs, rng: Random) -> tuple[str, str]:
-    """A name is exchanged with another name of the same answer, or replaced by one of another answer."""
+    """A name is swapped with another name in the same answer, or replaced by a name from another answer."""
     names = sorted(set(_NAME.findall(answer)))
     if not names:
         raise RowError("no_name", "the answer has no name inside a sentence")
@@ -74,11 +74,11 @@ def swapped_names(record: PreferencePair, answer: str, others: Pairs, rng: Rando
         pool = [found for found in _NAME.findall(rng.choice(others).chosen[-1].content) if found != name]
     if not pool:
         raise RowError("no_name", f"no other name than {name} was found")
-    instead = rng.choice(pool)
-    # Both ways, so that two names of one answer change places.
-    swap = {name: instead, instead: name}
+    replacement = rng.choice(pool)
+    # Both directions, so that two names in the same answer are swapped.
+    swap = {name: replacement, replacement: name}
     pattern = re.compile(rf"\b(?:{'|'.join(sorted(map(re.escape, swap), key=len, reverse=True))})\b")
-    return pattern.sub(lambda match: swap[match[0]], answer), f"{name} ↔ {instead}"
+    return pattern.sub(lambda match: swap[match[0]], answer), f"{name} ↔ {replacement}"
 
 
 def repetition(record: PreferencePair, answer: str, others: Pairs, rng: Random) -> tuple[str, str]:
@@ -103,7 +103,7 @@ def other_topic(record: PreferencePair, answer: str, others: Pairs, rng: Random)
 
 
 def ignored_system(record: PreferencePair, answer: str, others: Pairs, rng: Random) -> tuple[str, str]:
-    """The answer to another system prompt: with the same question if there is one, else with any."""
+    """The answer from a row with another system prompt, with the same question if possible."""
     if not record.prompt or record.prompt[0].role != "system":
         raise RowError("no_system", "the prompt has no system text")
     system, asked = record.prompt[0], record.prompt[1:]
@@ -130,11 +130,11 @@ AIMS: Mapping[str, tuple[str, ...]] = {
     "helpfulness": ("dropped_end", "repetition", "other_topic"),
     "safety": ("ignored_system",),
 }
-"""The corruptions that teach what an inspection reports as missing."""
+"""The corruptions for each gap that an inspection can report."""
 
 
 def corrupt(record: PreferencePair, how: str, others: Pairs, seed: int) -> PreferencePair:
-    """A pair of the chosen answer and its corruption; raises `RowError` if the corruption does not apply."""
+    """A pair of the chosen answer and its corrupted copy; raises `RowError` if the corruption does not apply."""
     rng = rng_for(seed, how, record.id)
     worse, note = CORRUPTIONS[how](record, record.chosen[-1].content, others, rng)
     made = Made(how, record.id, seed=seed, note=note)

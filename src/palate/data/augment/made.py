@@ -1,4 +1,4 @@
-"""New pairs from existing ones, with a note of how each was made."""
+"""Builds a new pair from an existing one, with a record of how it was made."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Made:
 
     Attributes:
         how: name of the method (`swapped_numbers`, `sampled` …).
-        source: id of the row it was made from.
-        model: the model that wrote it, "" if a rule made it.
+        source: id of the original row.
+        model: the model that wrote the row; "" if a rule made it.
         seed: random seed.
         note: what was changed.
     """
@@ -38,7 +38,7 @@ def new_pair(
     chosen: Messages | None = None,
     rejected: Messages | None = None,
 ) -> PreferencePair:
-    """A pair made from another. Fields not given are copied, except margin and dimensions, which no longer apply.
+    """A new pair. Fields that are not given are copied from `record`, except margin and dimensions.
 
     Raises:
         RowError: `unchanged`, if the new pair has the same texts as the old one, or its two answers are equal.
@@ -74,6 +74,6 @@ def rng_for(seed: int, *names: str) -> random.Random:
 
 
 def made_of(extra: Mapping[str, object]) -> Mapping[str, object] | None:
-    """How a row was made, None for an original row."""
+    """The record of how a row was made; None for an original row."""
     made = extra.get("made")
     return made if isinstance(made, Mapping) else None

@@ -1,4 +1,4 @@
-"""How many rows of each kind to make, from options or a YAML file."""
+"""The plan of an augmentation, from options or a YAML file: how many rows of each kind to make."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Plan:
     """How many rows of each kind to make.
 
     Attributes:
-        kinds: for each kind a share of the rows read (up to 1) or, above 1, a number of rows.
-        max_share: limit of new rows, as a share of the rows read.
-        max_of_kind: limit for one kind, as a share of `max_share`.
+        kinds: amount by kind: up to 1 a share of the rows read, above 1 a number of rows.
+        max_share: maximum number of new rows, as a share of the rows read.
+        max_of_kind: maximum for one kind, as a share of `max_share`.
         seed: random seed.
         k: answers to sample for each prompt.
-        by, min_margin: how two of the sampled answers become a pair, see `judged_pair`.
+        by, min_margin: how a pair is chosen from the sampled answers, see `judged_pair`.
         principles: criteria for revisions.
     """
 
@@ -45,7 +45,7 @@ class Plan:
 
     @classmethod
     def aimed(cls, gaps: Sequence[str], share: float, **options: Any) -> Plan:
-        """A plan for rows that teach what is missing: accuracy, helpfulness or safety."""
+        """A plan that makes rows for the given gaps: accuracy, helpfulness or safety."""
         unknown = next((gap for gap in gaps if gap not in AIMS), None)
         if unknown is not None:
             raise UsageError(f"cannot aim at {unknown!r}; known are {', '.join(AIMS)}")
@@ -54,7 +54,7 @@ class Plan:
 
 
 def read_plan(path: str | Path) -> Plan:
-    """Reads a plan from a YAML file: `kinds: {dropped_end: 0.1}` and any other field of `Plan`.
+    """Read a plan from a YAML file: `kinds: {dropped_end: 0.1}` and any other field of `Plan`.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is wrong.

@@ -11,14 +11,14 @@ from palate.data.formats.rows import same_text
 from palate.data.turns.cells import RowError
 from palate.records import Message, PreferencePair, Sampler, plain_text
 
-# Phrases before or after a request that do not change it.
+# Phrases that can be added before or after a request without changing its meaning.
 _BEFORE = ("Hi! ", "Hello. ", "I have a question. ", "Could you help me with this? ", "Please answer: ")
 _AFTER = (" Thanks!", " Thank you in advance.", " I would be grateful for an answer.", " Please.")
 _LONGER = {
     "what's": "what is", "how's": "how is", "who's": "who is", "where's": "where is", "i'm": "I am", "i've": "I have",
     "don't": "do not", "doesn't": "does not", "can't": "cannot", "isn't": "is not", "it's": "it is",
 }  # fmt: skip
-# Flag `a`: otherwise İ and ſ match i and s, but have another lower case.
+# Flag `a` (ASCII): without it İ and ſ would match i and s, but their lower case is not a key of _LONGER.
 _SHORT_FORM = re.compile(rf"\b(?ai:{'|'.join(map(re.escape, _LONGER))})\b")
 
 REWRITE = (
@@ -28,7 +28,7 @@ REWRITE = (
 
 
 def reworded(record: PreferencePair, seed: int) -> PreferencePair:
-    """The last question with a polite phrase and English short forms written out, by rule."""
+    """A pair whose last question gets a polite phrase, with English short forms written out, by rule."""
     if not record.prompt or record.prompt[-1].role != "user":
         raise RowError("no_question", "the prompt does not end with a user turn")
     rng = rng_for(seed, "reworded", record.id)
@@ -41,7 +41,11 @@ def reworded(record: PreferencePair, seed: int) -> PreferencePair:
 
 
 def paraphrased(record: PreferencePair, sampler: Sampler, model: str, seed: int) -> PreferencePair:
-    """The last question paraphrased by a model; refused if unchanged, empty or of a very different length."""
+    """A pair whose last question is paraphrased by a model.
+
+    Raises:
+        RowError: the paraphrase is unchanged, empty, or much shorter or longer.
+    """
     if not record.prompt or record.prompt[-1].role != "user":
         raise RowError("no_question", "the prompt does not end with a user turn")
     question = record.prompt[-1].content
@@ -56,7 +60,7 @@ def paraphrased(record: PreferencePair, sampler: Sampler, model: str, seed: int)
 
 
 def swapped_context(record: PreferencePair, others: Sequence[PreferencePair], seed: int) -> PreferencePair:
-    """A question without context, put after the earlier turns of another conversation; the answers are unchanged."""
+    """A pair whose question, which has no context, follows the earlier turns of another conversation; same answers."""
     asked = [message for message in record.prompt if message.role != "system"]
     if len(asked) != 1:
         raise RowError("has_context", "only a question without context can be moved")

@@ -1,4 +1,4 @@
-"""Augmentation of a dataset: new rows after the old ones, within the limits of a plan."""
+"""Augments a dataset: writes the old rows, then new rows within the limits of a plan."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ class Augmentation:
 
 
 @dataclass(frozen=True, slots=True)
-class Helpers:
-    """Models for generating and judging, passed in by the caller.
+class AugmentModels:
+    """The models that generate and judge new rows.
 
     Attributes:
         sampler: writes answers, paraphrases and revisions.
-        model: its name, stored with each row it wrote.
+        model: name of `sampler`, stored with each row that it wrote.
         judge: compares answers.
         reward: scores answers; used instead of the judge if both are given.
-        others: further models by name that sample answers too: K each, all judged together.
+        others: further models by name; each samples K answers too, and all answers are judged together.
     """
 
     sampler: Sampler | None = None
@@ -68,20 +68,20 @@ def augment(
     dataset: DatasetSpec | DatasetRequest,
     output: str | Path,
     plan: Plan,
-    helpers: Helpers | None = None,
+    models: AugmentModels | None = None,
 ) -> Augmentation:
-    """Writes the rows of a dataset of pairs, then new rows made from them.
+    """Write the rows of a dataset of pairs, then new rows made from them.
 
-    Rows made by an earlier augmentation are copied, but no new rows are made from them, so that faults do not add up.
+    Rows from an earlier augmentation are copied, but no new rows are made from them, so that faults do not add up.
     """
-    output, helpers = Path(output), helpers or Helpers()
+    output, models = Path(output), models or AugmentModels()
     request = DatasetRequest.of(dataset)
     sources = find_sources(request)
     check_output_folder(output, sources)
-    _check(plan, helpers)
+    _check(plan, models)
     loaded = load_records(request, kind=PreferencePair)
     check_labels_used(loaded.sources, request.labels)
-    run = _Run(loaded, plan, helpers)
+    run = _Run(loaded, plan, models)
     new = run.new_rows()
     counts = Counter(str((made_of(pair.extra) or {}).get("how")) for pair in new)
     with atomic_folder(output) as folder:
@@ -96,8 +96,8 @@ def augment(
             sources=sources,
             options={
                 **asdict(plan),
-                "model": ", ".join((helpers.model, *helpers.others)),
-                "judge": helpers.judge.name if helpers.judge else "",
+                "model": ", ".join((models.model, *models.others)),
+                "judge": models.judge.name if models.judge else "",
             },
             reports=loaded.sources,
             left_out=loaded.dropped,
@@ -107,19 +107,21 @@ def augment(
 
 @dataclass(slots=True)
 class _Run:
+    """One augmentation; `not_made` counts failed attempts by kind and reason."""
+
     loaded: LoadedData[PreferencePair]
     plan: Plan
-    helpers: Helpers
+    models: AugmentModels
     not_made: dict[str, Counter[str]] = field(default_factory=dict)
 
     def new_rows(self) -> list[PreferencePair]:
         """New rows of all kinds, in the order of the plan."""
         left = int(self.plan.max_share * len(self.loaded.records))
-        most = int(self.plan.max_of_kind * left)
+        max_of_kind = int(self.plan.max_of_kind * left)
         new: list[PreferencePair] = []
         for kind, size in self.plan.kinds.items():
             wanted = round(size * len(self.loaded.records)) if size <= 1 else int(size)
-            found = list(self._rows(kind, min(wanted, left, most)))
+            found = list(self._rows(kind, min(wanted, left, max_of_kind)))
             new += found
             left -= len(found)
         return new
@@ -128,35 +130,36 @@ class _Run:
         return {kind: dict(reasons.most_common()) for kind, reasons in self.not_made.items()}
 
     def _rows(self, kind: str, wanted: int) -> Iterator[PreferencePair]:
-        """Tries the original rows in a random order until enough new rows are made."""
+        """New rows of one kind: tries the original rows in random order until `wanted` rows are made."""
         originals = [pair for pair in self.loaded.records if made_of(pair.extra) is None]
         with progress(f"{kind} rows", wanted, delay=1.0) as made:
             for pair in sorted(originals, key=lambda pair: drawn_key(self.plan.seed, f"{kind}\0{pair.id}")):
                 if made.done >= wanted:
                     return
                 try:
-                    yield self._one(kind, pair, originals)
+                    yield self._new_row(kind, pair, originals)
                 except RowError as error:
                     self.not_made.setdefault(kind, Counter())[error.reason] += 1
                 else:
                     made.advance()
 
-    def _one(self, kind: str, pair: PreferencePair, others: Sequence[PreferencePair]) -> PreferencePair:
-        plan, helpers = self.plan, self.helpers
+    def _new_row(self, kind: str, pair: PreferencePair, others: Sequence[PreferencePair]) -> PreferencePair:
+        """A new row of this kind made from `pair`; raises RowError if that fails."""
+        plan, models = self.plan, self.models
         if kind in CORRUPTIONS:
             return corrupt(pair, kind, others, plan.seed)
         if kind == "reworded":
             return reworded(pair, plan.seed)
         if kind == "swapped_context":
             return swapped_context(pair, others, plan.seed)
-        if helpers.sampler is None:
+        if models.sampler is None:
             raise UsageError(f"{kind} needs a model")
         if kind == "paraphrased":
-            return paraphrased(pair, helpers.sampler, helpers.model, plan.seed)
+            return paraphrased(pair, models.sampler, models.model, plan.seed)
         if kind == "revised":
-            return revised(pair, helpers.sampler, helpers.model, plan.principles, plan.seed, helpers.judge)
+            return revised(pair, models.sampler, models.model, plan.principles, plan.seed, models.judge)
         answers, writers = [], []
-        for name, sampler in {helpers.model: helpers.sampler, **helpers.others}.items():
+        for name, sampler in {models.model: models.sampler, **models.others}.items():
             (written,) = sampler.sample([pair.prompt], plan.k, seed=plan.seed, tools=[pair.tools])
             answers += written
             writers += [name] * len(written)
@@ -166,14 +169,14 @@ class _Run:
         )
 
     def _scores(self, pair: PreferencePair, answers: Sequence[str]) -> list[float | None]:
-        if self.helpers.reward is not None:
-            return reward_scores(self.helpers.reward, pair, answers)
-        if self.helpers.judge is not None:
-            return reward_scores(WinShare(self.helpers.judge), pair, answers)
+        if self.models.reward is not None:
+            return reward_scores(self.models.reward, pair, answers)
+        if self.models.judge is not None:
+            return reward_scores(WinShare(self.models.judge), pair, answers)
         raise UsageError("sampled needs a judge or a reward model")
 
 
-def _check(plan: Plan, helpers: Helpers) -> None:
+def _check(plan: Plan, models: AugmentModels) -> None:
     unknown = next((kind for kind in plan.kinds if kind not in KINDS), None)
     if unknown is not None or not plan.kinds:
         raise UsageError(f"there is no way {unknown!r} to make rows; known are {', '.join(KINDS)}")
@@ -186,7 +189,7 @@ def _check(plan: Plan, helpers: Helpers) -> None:
     if plan.k < 2:
         raise UsageError(f"k is {plan.k}; a pair needs at least 2 sampled answers")
     needs_model = next((kind for kind in plan.kinds if kind in BY_MODEL), None)
-    if needs_model is not None and helpers.sampler is None:
+    if needs_model is not None and models.sampler is None:
         raise UsageError(f"{needs_model} needs a model to write")
-    if "sampled" in plan.kinds and helpers.judge is None and helpers.reward is None:
+    if "sampled" in plan.kinds and models.judge is None and models.reward is None:
         raise UsageError("sampled needs a judge or a reward model to say which answer is better")

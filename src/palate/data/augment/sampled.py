@@ -1,4 +1,4 @@
-"""Pairs from a model's answers: K answers are sampled and judged, or one is criticised and revised."""
+"""Makes pairs from a model's answers: K answers are sampled and judged, or an answer is criticised and revised."""
 
 from __future__ import annotations
 
@@ -35,12 +35,14 @@ def judged_pair(
     writers: Sequence[str] = (),
     seed: int = 0,
 ) -> PreferencePair:
-    """A pair of the best of K sampled answers and the worst one, or with `margin` the best one worse by `min_margin`.
+    """A pair of the best of K sampled answers as chosen and a worse one as rejected.
 
     Args:
         record: the record with the prompt; its answers are not used.
         answers, scores: K answers and their scores (higher is better); answers without a score are left out.
-        by: `margin` takes the best answer that is worse by at least `min_margin`, which gives a harder pair.
+        by: which answer is rejected: the worst (`best_worst`), or the best of those that are worse by at least
+            `min_margin` (`margin`), which gives a harder pair.
+        min_margin: minimum difference of the two scores.
         writers: the model that wrote each answer, if known.
         seed: stored with the row.
     """
@@ -63,7 +65,7 @@ def judged_pair(
 
 
 def reward_scores(reward: RewardFunction, record: Record, answers: Sequence[str]) -> list[float | None]:
-    """The scores of the answers to a record's prompt; those of a judge are its `data.scores.WinShare`."""
+    """The scores of the answers to a record's prompt; for a judge, `reward` is its `data.scores.WinShare`."""
     columns = _columns(record, len(answers))
     return checked_scores("the reward", reward, [record.prompt] * len(answers), answers, columns)
 
@@ -82,7 +84,7 @@ def revised(
     seed: int,
     judge: Judge | None = None,
 ) -> PreferencePair:
-    """A pair of the rejected answer and its revision: a model criticises it by a principle, then revises it.
+    """A pair of the rejected answer and its revision (chosen): a model criticises the answer, then revises it.
 
     With a judge, the pair is kept only if the judge prefers the revision in both orders.
     """

@@ -1,4 +1,4 @@
-"""The three kinds of rule: on single rows, on batches of rows (with a file or a model), on all remaining rows."""
+"""The three kinds of rules: on single rows, on batches of rows (with a file or a model), on all remaining rows."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from palate.records import PreferencePair, Record
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What is kept of a row for rules on all rows; its texts are not kept in memory.
+    """The data about a row that rules on all rows need; the row's texts are not kept in memory.
 
     Attributes:
         id, source: as in the record.
         prompt_hash: hash of the prompt, 8 bytes.
         answers_hash, exchanged_hash: hashes of the answers, in order and in reverse order.
         signature: uint8 [128], MinHash of the last question and the answers.
-        overlap: word overlap of the two answers of a pair, None for other records.
-        margin: stated margin, if any.
+        overlap: word overlap of the two answers of a pair; None for other records.
+        margin: the pair's margin, if the data has one.
     """
 
     id: str
@@ -52,14 +52,14 @@ class Candidate:
 
 
 class Rule(BaseModel):
-    """One rule with its thresholds: the fields, each with a default. The first line of its docstring is its help."""
+    """A rule; its fields are thresholds with defaults. The first line of a rule's docstring is its help text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: ClassVar[str]
 
     def off(self) -> str:
-        """Why the rule cannot be applied in this installation, "" if it can."""
+        """The reason why the rule cannot be applied in this installation; "" if it can."""
         return ""
 
 
@@ -67,14 +67,14 @@ class RowRule(Rule):
     """A rule on single rows; may run in a worker process.
 
     Attributes:
-        languages: ISO 639-1 codes of the languages that the rule supports; empty if it does not depend on language. A
-            row in another language passes and is counted.
+        languages: ISO 639-1 codes of the supported languages; empty if the rule does not depend on language. A row in
+            another language passes and is counted.
     """
 
     languages: ClassVar[tuple[str, ...]] = ()
 
     def fails(self, record: Record, measures: Measures) -> str:
-        """The reason why the row is left out, "" if it is kept."""
+        """The reason why the row is left out; "" if it is kept."""
         raise NotImplementedError
 
     def cannot_judge(self, measures: Measures) -> bool:
@@ -83,10 +83,10 @@ class RowRule(Rule):
 
 
 class BatchRule(Rule):
-    """A rule that needs a file or a model: runs in the main process on a few hundred rows at a time."""
+    """A rule that needs a file or a model; runs in the main process on a few hundred rows at a time."""
 
     def fail_which(self, records: Sequence[Record]) -> list[str]:
-        """For each row the reason why it is left out, "" if it is kept."""
+        """For each row, the reason why it is left out; "" if it is kept."""
         raise NotImplementedError
 
 

@@ -33,6 +33,7 @@ class Decontaminate(BatchRule):
 
     @cached_property
     def _texts(self) -> EvaluationTexts:
+        """The texts of the evaluation data; read at the first use."""
         return evaluation_texts(list(self.against))
 
     def fail_which(self, records: Sequence[Record]) -> list[str]:
@@ -66,6 +67,7 @@ class ReferenceMargin(BatchRule):
 
     @cached_property
     def _margins(self) -> dict[str, float]:
+        """Row id → reference margin, from the file."""
         found: dict[str, float] = {}
         number = 0
         try:
@@ -100,7 +102,7 @@ class EmbeddingDifference(BatchRule):
     _embed: Embedder | None = PrivateAttr(None)
 
     def with_embedder(self, embed: Embedder | None) -> Self:
-        """The same rule with this embedding model."""
+        """A copy of the rule with this embedding model."""
         if embed is None:
             raise ConfigError(f"{self.name}: needs a sentence embedding model")
         rule = self.model_copy()

@@ -10,7 +10,7 @@ from palate.charts import Row, bar_chart, svg_file
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rule of a run.
+    """The effect of one rule.
 
     Attributes:
         rule: name of the rule; `read` for rows that cannot be read.
@@ -29,7 +29,7 @@ class Step:
 
     @property
     def after(self) -> int:
-        """Rows that are kept."""
+        """Number of rows that remain after the rule."""
         return self.before - self.left_out
 
 

@@ -279,7 +279,7 @@ class Margin(RowRule):
 
 
 def _on(side: str, flags: Sequence[bool]) -> bool:
-    """Whether the flags of the answers (chosen first) are true for this side."""
+    """Whether the answers' flags (chosen first) are true for `side`."""
     if not flags:
         return False
     return {"chosen": flags[0], "rejected": flags[-1], "both": all(flags), "any": any(flags)}[side]
@@ -291,7 +291,7 @@ def _folded(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _whole_words(phrase: str) -> re.Pattern[str]:
-    """A pattern for the phrase without a letter before or after it, if its script has spaces between words."""
+    """A pattern for the phrase as whole words; scripts without spaces between words match anywhere."""
     before, after = (
         "" if NO_SPACES.match(end) or not re.match(r"\w", end) else r"\w" for end in (phrase[:1], phrase[-1:])
     )

@@ -1,4 +1,4 @@
-"""All rules and presets, and reading them from a YAML file."""
+"""All rules and presets; reads rules from a YAML file."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from palate.errors import ConfigError
 _KEYS = ("preset", "without", "rules")
 
 RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in (*ROW_RULES, *BATCH_RULES, *SET_RULES)}
-"""Every rule by its name in a YAML file."""
+"""Every rule by name."""
 
 PRESETS: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {
-    # Pairs with a large, clearly worded difference, as in published recipes with a thousand strong pairs.
+    # Pairs with a large, clear difference, as in published recipes with a thousand strong pairs.
     "strong": (
         {"exact_duplicates": {}},
         {"contradictions": {}},
@@ -45,11 +45,11 @@ PRESETS: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {
         {"personal_data": {}},
     ),
 }
-"""Named lists of rules, in the order they are applied."""
+"""Lists of rules by preset name, in the order in which they are applied."""
 
 
 def rules_help() -> str:
-    """Description, thresholds and defaults of every rule."""
+    """The help text: description, thresholds and defaults of every rule, and the presets."""
     lines = []
     for name, rule in RULES.items():
         first = (rule.__doc__ or "").splitlines()[0]
@@ -73,10 +73,11 @@ def _shown(value: Any) -> str:
 
 
 def read_rules(config: str | Path | Mapping[str, Any] | None = None, *, preset: str | None = None) -> list[Rule]:
-    """Rules from a YAML file (or its content), a preset, or both.
+    """Read rules from a YAML file (or its content), a preset, or both; returns them in order.
 
-    The file has `preset:` to start from, `without:` for rules to leave out, and `rules:`, a list of names or of
-    `name: {threshold: value}`; a rule that the preset has too keeps its position and gets these thresholds.
+    In the file, `preset:` names the preset to start from, `without:` lists rules to leave out, and `rules:` is a list
+    of names or of `name: {threshold: value}`. A rule that is also in the preset keeps its position there and gets the
+    file's thresholds.
     """
     where, content = _content(config)
     unknown = next((key for key in content if key not in _KEYS), None)

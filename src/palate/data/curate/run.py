@@ -56,14 +56,14 @@ def curate(
     workers: int = 1,
     embed: Embedder | None = None,
 ) -> Curation:
-    """Applies rules in order and writes kept and rejected rows. The result does not depend on `workers`.
+    """Apply rules in order and write kept and rejected rows. The result does not depend on `workers`.
 
     Args:
         dataset: by name or as a request.
-        output: folder to write; only a folder from an earlier curation is replaced.
+        output: folder to write; an existing one is replaced if palate wrote it, otherwise refused.
         rules: the rules, see `read_rules`.
         workers: number of processes that measure rows.
-        embed: embeds texts, for the rule embedding_difference.
+        embed: computes embeddings of texts, for the rule embedding_difference.
 
     Raises:
         ConfigError: embedding_difference is used without `embed`.
@@ -127,14 +127,15 @@ class _Data:
                 reports.append(reader.report())
 
     def _reader(self, source: Source) -> SourceReader[Record]:
+        """A reader of the source; rated answers are read as pairs, because rules work on pairs."""
         reader: SourceReader[Record] = SourceReader(source, None, self.request)
-        if reader.format.format.kind is RatedAnswers:  # rules work on pairs; the request says how to make them
+        if reader.format.format.kind is RatedAnswers:
             reader = SourceReader(source, PreferencePair, self.request)
         return reader
 
 
 class _Verdict(NamedTuple):
-    """The first rule that a row fails (-1 for none), the reason, and the rules that cannot judge the row."""
+    """The index of the first rule that a row fails (-1 for none), the reason, and the rules that cannot judge it."""
 
     rule: int = -1
     reason: str = ""
@@ -142,7 +143,7 @@ class _Verdict(NamedTuple):
 
 
 def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[_Verdict], list[Candidate], int]:
-    """Verdicts and candidates of all records, and the number of rows that cannot be read."""
+    """The verdict and candidate of every record, and the number of rows that cannot be read."""
     row_rules = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, RowRule) and not rule.off()]
     batch_rules = [(index, rule) for index, rule in enumerate(rules) if isinstance(rule, BatchRule)]
     unread = 0
@@ -172,7 +173,7 @@ def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[
 
 
 def _judge(records: Sequence[Record], rules: Sequence[tuple[int, RowRule]]) -> list[tuple[Candidate, _Verdict]]:
-    """Measures records and applies rules, given with their positions; may run in a worker process."""
+    """Measure records and apply `rules`, given as (index, rule); may run in a worker process."""
     judged = []
     for record in records:
         measures = measure(record)
@@ -188,18 +189,19 @@ def _apply(
     rules: Sequence[Rule], verdicts: Sequence[_Verdict], candidates: Sequence[Candidate], steps: list[Step]
 ) -> dict[int, tuple[str, str]]:
     """Rule and reason for each record left out, by index; adds a step for every rule."""
-    alive = list(range(len(candidates)))
+    remaining = list(range(len(candidates)))
     out: dict[int, tuple[str, str]] = {}
     for number, rule in enumerate(rules):
         if isinstance(rule, SetRule):
-            found = {alive[i]: why for i, why in rule.leaves_out([candidates[index] for index in alive]).items()}
+            removed = rule.leaves_out([candidates[index] for index in remaining])
+            found = {remaining[position]: reason for position, reason in removed.items()}
         else:
-            found = {index: verdicts[index].reason for index in alive if verdicts[index].rule == number}
-        out.update((index, (rule.name, why)) for index, why in found.items())
-        unjudged = sum(number in verdicts[index].unjudged for index in alive)
+            found = {index: verdicts[index].reason for index in remaining if verdicts[index].rule == number}
+        out.update((index, (rule.name, reason)) for index, reason in found.items())
+        unjudged = sum(number in verdicts[index].unjudged for index in remaining)
         known = rule.languages if isinstance(rule, RowRule) else ()
-        steps.append(Step(rule.name, rule.off() or _settings(rule), len(alive), len(found), unjudged, known))
-        alive = [index for index in alive if index not in found]
+        steps.append(Step(rule.name, rule.off() or _settings(rule), len(remaining), len(found), unjudged, known))
+        remaining = [index for index in remaining if index not in found]
     return out
 
 
@@ -229,7 +231,7 @@ def _rejected_rows(data: _Data, out: Mapping[int, tuple[str, str]]) -> Iterator[
 
 
 def _settings(rule: Rule) -> str:
-    """The thresholds of a rule as text; of long lists only their length."""
+    """The thresholds of a rule as text; long lists are shown as their length."""
     shown = []
     for name, value in rule.model_dump().items():
         if isinstance(value, tuple):

@@ -74,8 +74,8 @@ def tree_forward(
         key: [Hkv, T, d]; H is a multiple of Hkv.
         value: [Hkv, T, d_v].
         parts: the row's segments, which cover it.
-        scaling: factor of the scores.
-        keep: save probabilities for a backward pass.
+        scaling: factor on the scores.
+        keep: save the probabilities for a backward pass.
 
     Returns:
         [T, H, d_v], and per block the saved probabilities [Hkv, G·n, keys], with G = H / Hkv.
@@ -107,7 +107,7 @@ def tree_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of query [H, T, d] in its dtype, of key [Hkv, T, d] and value [Hkv, T, d_v] in float32.
 
-    `grad` is that of the output, [T, H, d_v].
+    `grad` is the gradient of the output, [T, H, d_v].
     """
     heads, _, width = query.shape
     groups = key.shape[0]
@@ -143,7 +143,7 @@ def _add_to_visible(total: torch.Tensor, part_grad: torch.Tensor, part: Segment,
 
 
 def _blocks(part: Segment, keys: int) -> Iterator[tuple[slice, int]]:
-    """Even blocks of queries, each with the number of keys up to its last query."""
+    """Even blocks of queries: the slice of each in the packed row, and the number of keys up to its last query."""
     n = part.end - part.start
     count = -(-n // QUERY_BLOCK)
     shared = keys - n
@@ -159,7 +159,7 @@ def _probabilities(grouped: torch.Tensor, key: torch.Tensor, rows: slice, seen: 
     q = grouped[:, :, rows].reshape(groups, repeat * n, width)
     # beta=0 ignores the first argument; baddbmm scales without another pass over the scores.
     scores = torch.baddbmm(q.new_empty(1), q, key[:, :seen].transpose(1, 2), beta=0, alpha=scaling)
-    # Only the last n keys can lie in a query's future.
+    # Only the last n keys can be in a query's future.
     future = torch.full((n, n), float("-inf"), dtype=q.dtype).triu_(1)
     scores.view(groups, repeat, n, seen)[..., seen - n :].add_(future)
     return torch.softmax(scores, dim=-1)

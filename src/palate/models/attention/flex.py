@@ -45,8 +45,10 @@ def flex_tree_attention(
     """
     row = check_attention_call(module, attention_mask, layout, kwargs)
     if dropout or s_aux is not None:
-        what = "dropout" if dropout else "attention sinks"
-        raise ModelError(f"{type(module).__name__} has {what}, which FlexAttention cannot express; use attention: tree")
+        feature = "dropout" if dropout else "attention sinks"
+        raise ModelError(
+            f"{type(module).__name__} has {feature}, which FlexAttention cannot express; use attention: tree"
+        )
     rule = causal_mask_function if attention_mask is None else attention_mask.rule
     mask = block_mask(row, rule, query.device)
     attend: Any = _compiled() if query.device.type == "cuda" else flex_attention
@@ -87,8 +89,8 @@ def addresses(layout: Layout) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     found: list[tuple[int, int, int]] = []
     for number, span in enumerate(layout.spans):
         found += [(number, -1, position) for position in range(span.prompt)]
-        for which, n in enumerate(span.completions):
-            found += [(number, which, span.prompt + offset) for offset in range(n)]
+        for completion, n in enumerate(span.completions):
+            found += [(number, completion, span.prompt + offset) for offset in range(n)]
     owner, part, position = torch.tensor(found, dtype=torch.int32).reshape(-1, 3).unbind(1)
     return owner, part, position
 

@@ -21,7 +21,7 @@ from palate.text.batch import Layout
 
 TREE = "palate_tree"
 
-# Keywords that architectures pass to attention and that the mask or the scores already account for.
+# Keywords that architectures pass to attention and that need no handling here: mask and scores account for them.
 _HARMLESS = frozenset(
     {
         "position_ids",
@@ -93,7 +93,7 @@ def tree_attention(
         value: [1, kv_heads, T, d_v].
         attention_mask: the result of `tree_mask` for this layer.
         dropout: probability of dropping an attention weight.
-        scaling: factor of the scores; None for 1/√d.
+        scaling: factor on the scores; None for 1/√d.
         softcap: c·tanh(scores / c) before the softmax (Gemma 2, 2408.00118).
         s_aux: [heads], attention sinks: one more logit per head, whose value is 0 (gpt-oss; 2309.17453).
         layout: the packed row's tree.
@@ -124,7 +124,11 @@ def tree_attention(
 def check_attention_call(
     module: torch.nn.Module, attention_mask: object, layout: Layout | None, others: Mapping[str, Any]
 ) -> Layout:
-    """The layout of a call of the attention function, after checking everything that the architecture passes."""
+    """Check the arguments that an architecture passes to attention; returns the layout.
+
+    Raises:
+        ModelError: as `tree_attention`.
+    """
     unknown = sorted(k for k, v in others.items() if v is not None and v is not False and k not in _HARMLESS)
     if unknown:
         raise ModelError(
@@ -142,7 +146,7 @@ def check_attention_call(
 def _blocks(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, mask: TreeMask | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]]:
-    """The row [1, heads, T, d] as dense blocks: queries, keys, values [1, heads, n, d] and the mask of each segment."""
+    """Per segment of the row [1, heads, T, d]: queries [1, heads, n, d], keys and values [1, heads, m, d], and mask."""
     for part in segments(layout):
         n, shared = part.end - part.start, part.prefix[1] - part.prefix[0]
         allowed = mask.block(n, shared + n, query.device) if mask is not None else None
@@ -152,7 +156,7 @@ def _blocks(
 
 
 def _offset_causal(queries: int, offset: int, device: torch.device) -> torch.Tensor:
-    """bool [queries, offset + queries]: the whole prompt, and each query's own past."""
+    """bool [queries, offset + queries]: each query sees the whole prompt (`offset` keys) and its own past."""
     return torch.ones(queries, offset + queries, dtype=torch.bool, device=device).tril(offset)
 
 

@@ -1,7 +1,7 @@
 """Keep freed memory in the process during a run, and return it to the system between runs.
 
-glibc maps every large block afresh and unmaps it on free, so each activation of a training step pays for its pages
-again: about 0.4 ms per MiB. Keeping the pages does not raise the peak.
+By default glibc maps every large block anew and unmaps it on free, so each activation of a training step costs new page
+faults: about 0.4 ms per MiB. Keeping the pages does not raise the peak.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def keep_freed_memory() -> bool:
 
     Affects this process from now on; call it before the first large tensor.
     """
-    mallopt = _of_glibc("mallopt", ctypes.c_int, ctypes.c_int)
+    mallopt = _glibc_function("mallopt", ctypes.c_int, ctypes.c_int)
     if mallopt is None:
         return False
     # -1 as an unsigned size: never trim. Blocks below 1 GiB come from the heap.
@@ -30,16 +30,16 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_memory() -> None:
-    """Collect garbage and return freed pages to the system: between the runs of a pipeline or sweep."""
+    """Collect garbage and return freed pages to the system; called between the runs of a pipeline or sweep."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    trim = _of_glibc("malloc_trim", ctypes.c_size_t)
+    trim = _glibc_function("malloc_trim", ctypes.c_size_t)
     if trim is not None:
         trim(0)
 
 
-def _of_glibc(name: str, *arguments: Any) -> Any:
+def _glibc_function(name: str, *arguments: Any) -> Any:
     """A function of the C library that returns an int; None on other systems and libraries."""
     if not sys.platform.startswith("linux"):
         return None

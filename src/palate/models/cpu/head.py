@@ -40,7 +40,7 @@ def plain_head_logps(
         weight: [V, H].
         bias: [V] or None.
         target_ids: int64 [M].
-        dtype: of the products.
+        dtype: dtype of the matrix products.
 
     Returns:
         float32 [M].
@@ -92,7 +92,7 @@ class _PlainHead(torch.autograd.Function):
             return grad_h, None, None, None, None
         scaled = (h.float() * factor).to(h.dtype)
         with torch.autocast(h.device.type, enabled=False):
-            # The saved rows in one product; without any it gives the zeros to add to.
+            # The saved rows are one product. With no saved rows it gives zeros, to which the loop below adds.
             kept = slice(0, len(errors))
             grad_w = errors.T @ scaled[kept] if need_w else None
             grad_b = errors.T @ factor[kept, 0].to(errors.dtype) if need_b else None
@@ -120,7 +120,10 @@ def _score(
     error: torch.Tensor,
     want_error: bool,
 ) -> torch.Tensor:
-    """log p [m] of the targets, from h [m, H] and w [V, H]; writes softmax − onehot to `error` [m, V] if wanted."""
+    """log p [m] of the targets, from h [m, H] and w [V, H]. Writes softmax − onehot to `error` [m, V] if wanted.
+
+    `error` also serves as the buffer of the logits.
+    """
     torch.mm(h, w.T, out=error)
     if b is not None:
         error.add_(b)

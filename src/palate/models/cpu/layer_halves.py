@@ -24,7 +24,10 @@ Grads = tuple[torch.Tensor | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """Attention's arguments that never train; `keep` saves probabilities for a backward pass."""
+    """Arguments of attention that need no gradient: cos, sin [T, d], segments, scaling.
+
+    `keep` saves the probabilities for a backward pass.
+    """
 
     cos: torch.Tensor
     sin: torch.Tensor
@@ -50,7 +53,7 @@ def attention_sublayer(
         linear: the maps q, k, v and o, weights [out, in].
         cos, sin: float32 [T, head width].
         parts: the packed row's segments.
-        scaling: factor of the scores.
+        scaling: factor on the scores.
     """
     tree = _Tree(cos, sin, parts, scaling, torch.is_grad_enabled())
     rest = (eps, tree, compute_dtype(x, linear[0].weight), [part.scale for part in linear])
@@ -80,7 +83,7 @@ class _AttentionSublayer(torch.autograd.Function):
             scale = kernels.rms_scale(x, eps)
             n = kernels.rms_norm(x, scale, norm, dtype)
             q, k, v = (part.forward(n, dtype) for part in inner)
-            q, k = (kernels.rotate(one, tree.cos, tree.sin) for one in (q, k))
+            q, k = (kernels.rotate(flat, tree.cos, tree.sin) for flat in (q, k))
             v = kernels.heads_first(v, tree.cos.shape[-1])
             out, kept = tree_forward(q, k, v, tree.parts, tree.scaling, tree.keep)
             out = out.flatten(1)
@@ -102,7 +105,7 @@ class _AttentionSublayer(torch.autograd.Function):
             low = outer.lowered(dy, dtype)
             heads = input_gradient([outer], [dy], [low], dtype).view(len(dy), len(q), q.shape[-1])
             *d_rotated, d_v = tree_backward(heads, q, k, v, tree.parts, tree.scaling, more[count:])
-            grads = [kernels.rotate_backward(one, tree.cos, tree.sin, dtype) for one in d_rotated]
+            grads = [kernels.rotate_backward(rotated, tree.cos, tree.sin, dtype) for rotated in d_rotated]
             grads.append(kernels.heads_last(d_v, dtype))
             d_outer = outer.gradients(dy, low, out, needs[-TENSORS:], dtype)
             saved = (x, scale, norm)

@@ -1,9 +1,9 @@
 """Decoder layers of Llama's form (2302.13971) with fewer passes over memory: `apply_fused(model)` after loading.
 
-A layer is recognised by its parts and then tried: it is replaced only if it gives the stock layer's outputs and
+A layer is recognised by its parts and then tested: it is replaced only if it gives the stock layer's outputs and
 gradients on random input, so an architecture with a variation (a scaled residual, a norm of 1 + w, a layer without
-positions) keeps its stock forward. Modules, parameter names and checkpoints stay the same; only the layer's class gets
-a `forward` for packed rows on a CPU, which passes every other call to the stock one.
+positions) keeps its stock forward. Modules, parameter names and checkpoints stay the same. Only the layer's class gets
+a `forward` for packed rows on a CPU; every other call goes to the stock forward.
 
 LoRA adapters are computed inside the fused layer. A layer with anything else in it (dropout before an adapter, DoRA,
 several adapters at once, hooks) runs its stock forward.
@@ -51,7 +51,7 @@ class FusedDecoderLayer(nn.Module):
 
 
 def apply_fused(model: nn.Module) -> list[str]:
-    """Give every layer that passes the trial its fused forward, and return the names of those layers.
+    """Give every layer that passes the test its fused forward; returns the names of these layers.
 
     Call it on the loaded model before PEFT or accelerate wrap it. Calls on other devices, with a cache or without a
     packed layout are not affected.
@@ -65,7 +65,7 @@ def apply_fused(model: nn.Module) -> list[str]:
 
 
 def _fused_class(stock: type[nn.Module]) -> type[nn.Module]:
-    """One class per stock class, under the same name, by which FSDP policies find layers."""
+    """The fused class for a stock class. It has the same name, because FSDP policies find layers by class name."""
     if stock not in _CLASSES:
         _CLASSES[stock] = type(stock.__name__, (FusedDecoderLayer, stock), {"__module__": stock.__module__})
     return _CLASSES[stock]
@@ -87,21 +87,21 @@ def has_llama_parts(layer: Any) -> bool:
 
 
 def _recognised(layer: Any) -> bool:
-    """Whether the layer can be tried: Llama's parts, on the CPU, in a floating-point format."""
+    """Whether the layer can be tested: it has Llama's parts, on the CPU, in float32 or bf16."""
     if not has_llama_parts(layer) or not hasattr(layer.self_attn, "config"):
         return False
     return all(p.device.type == "cpu" and p.dtype in (torch.float32, torch.bfloat16) for p in layer.parameters())
 
 
 def projections(layer: Any) -> tuple[list[Projection], list[Projection]] | None:
-    """The current linear maps of attention and MLP; None if the layer is more than these and two plain norms."""
+    """The current linear maps of attention and MLP; None if the layer has anything but these and two plain norms."""
     if not all(map(plain_norm, (layer.input_layernorm, layer.post_attention_layernorm))):
         return None
     found = []
     for module, names in ((layer.self_attn, ATTENTION), (layer.mlp, MLP)):
         # An adapter may have replaced the whole module, and with it the linear layers.
         maps = [projection_of(getattr(module, name, None)) for name in names]
-        known = [one for one in maps if one is not None]
+        known = [linear for linear in maps if linear is not None]
         if hooked(module) or len(known) < len(names):
             return None
         found.append(known)
@@ -109,7 +109,7 @@ def projections(layer: Any) -> tuple[list[Projection], list[Projection]] | None:
 
 
 def rms_eps(norm: Any) -> float | None:
-    """The number that a norm adds to the mean square, or None if it names none."""
+    """The norm's epsilon, or None if the module has none."""
     for name in ("variance_epsilon", "eps"):
         if isinstance(getattr(norm, name, None), float):
             return float(getattr(norm, name))
@@ -117,7 +117,7 @@ def rms_eps(norm: Any) -> float | None:
 
 
 def plain_norm(norm: Any) -> bool:
-    """Whether the norm is one weight and one number, without hooks."""
+    """Whether the norm has a weight and an epsilon only, without hooks."""
     return rms_eps(norm) is not None and set(norm._parameters) == {"weight"} and not norm._modules and not hooked(norm)
 
 
@@ -146,7 +146,7 @@ def _fused_forward(
 
 
 def _equals_stock(layer: Any) -> bool:
-    """Whether outputs and input gradients on random input are the stock layer's."""
+    """Whether the fused forward gives the stock layer's outputs and input gradients on random input."""
     maps = projections(layer)
     if maps is None:
         return False
@@ -168,7 +168,7 @@ def _equals_stock(layer: Any) -> bool:
             fused = _fused_forward(layer, b, positions, _PROBE, maps)
             (d_stock,) = torch.autograd.grad(stock, a, upstream)
             (d_fused,) = torch.autograd.grad(fused, b, upstream)
-    except CALL_ERRORS:  # the stock forward takes other arguments: the layer keeps it
+    except CALL_ERRORS:  # the stock forward takes other arguments, so the layer keeps it
         return False
     finally:
         layer.train(training)
@@ -182,6 +182,7 @@ def _close(ours: torch.Tensor, stock: torch.Tensor) -> bool:
 
 @contextlib.contextmanager
 def _eager(config: Any) -> Iterator[None]:
+    """A context in which the model's attention is transformers' eager implementation."""
     chosen = config._attn_implementation
     config._attn_implementation = "eager"
     try:

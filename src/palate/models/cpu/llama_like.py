@@ -1,9 +1,8 @@
-"""Models that `models.generation.llama_step` may read without calling their modules: those with Llama's parts.
+"""Recognises models that compute exactly as Llama, which `models.generation.llama_step` runs without their modules.
 
-A trial on a few tokens does not show what a model does at longer lengths or with other numbers. Whatever may depend on
-these is read here instead: the configuration, and the names that the code of a forward uses. A variation that needs a
-name which Llama's forward does not use (a clamp, a temperature that grows with the position, layers without positions)
-leaves the model its own forward.
+A test on a few tokens cannot show how a model behaves at greater lengths or for other values. So the configuration is
+checked here, and the names that the code of each forward uses. A model whose forward uses a name that Llama's does not
+(for a clamp, a temperature that grows with the position, layers without positions) keeps its own forward.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def recognised(model: Any) -> bool:
         return False
     if set(decoder._modules) != {"embed_tokens", "layers", "norm", "rotary_emb"}:
         return False
-    # The scoring forward of `models.score` replaces the causal LM's own, so only hooks are looked for there.
+    # `models.score` has replaced the causal LM's own forward, so only its hooks are checked.
     if any(module._forward_hooks or module._forward_pre_hooks for module in (model, base)):
         return False
     if any(map(hooked, decoder.modules())):
@@ -41,7 +40,7 @@ def recognised(model: Any) -> bool:
         return False
     if type(decoder.embed_tokens) is not nn.Embedding or projection_of(base.lm_head) is None:
         return False
-    if not _sees_all(base.config.get_text_config()) or not plain_norm(decoder.norm):
+    if not _has_full_attention(base.config.get_text_config()) or not plain_norm(decoder.norm):
         return False
     kind = getattr(decoder.rotary_emb, "rope_type", None)
     # Some architectures have one kind of rotation per kind of layer.
@@ -57,13 +56,14 @@ def _plain(parameter: nn.Parameter) -> bool:
 
 
 def _computes_as_llama(layer: Any) -> bool:
+    """Whether the layer has Llama's parts, and the code of its forward uses only names that Llama's uses."""
     if not has_llama_parts(layer) or not _is_silu(getattr(layer.mlp, "act_fn", None)):
         return False
     attention, mlp = layer.self_attn, layer.mlp
     return _names(layer) <= _LAYER_NAMES and _names(attention) <= _ATTENTION_NAMES and _names(mlp) <= _MLP_NAMES
 
 
-def _sees_all(config: Any) -> bool:
+def _has_full_attention(config: Any) -> bool:
     """Whether every token sees its whole past, and neither scores nor logits are capped."""
     windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
     caps = (value for name, value in vars(config).items() if "softcap" in name or "soft_cap" in name)
@@ -77,7 +77,7 @@ def _is_silu(activation: Any) -> bool:
 
 
 def _names(module: nn.Module) -> set[str]:
-    """Names that the forward of the module's class uses; for a fused layer, of the stock class below it."""
+    """The names used by the forward of the module's class; for a fused layer, of its stock class."""
     own = next(kind for kind in type(module).__mro__ if not issubclass(kind, FusedDecoderLayer))
     return _names_in(own)
 
@@ -86,7 +86,7 @@ def _names_in(kind: Any) -> set[str]:
     return set(inspect.unwrap(kind.forward).__code__.co_names)
 
 
-# Copies of Llama's attention may also pass a window on, which `_sees_all` checks in the config.
+# Other architectures' copies of Llama's attention may also pass a window, which `_has_full_attention` checks.
 _ATTENTION_NAMES = _names_in(LlamaAttention) | {"sliding_window", "getattr"}
 _LAYER_NAMES = _names_in(LlamaDecoderLayer)
 _MLP_NAMES = _names_in(LlamaMLP)

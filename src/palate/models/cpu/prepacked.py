@@ -19,11 +19,11 @@ def step_dtype(autocast: torch.dtype | None, weight: torch.dtype) -> torch.dtype
     """The dtype of matrix products in decoding on this CPU.
 
     Args:
-        autocast: the run's; None for float32.
+        autocast: the run's autocast dtype; None for float32.
         weight: dtype of the model's parameters.
 
     Returns:
-        bf16 if it is wanted and the CPU supports it; otherwise float32, which rounds less.
+        bf16 if requested and the CPU supports it; otherwise float32, which rounds less.
     """
     wanted = autocast or weight
     return torch.bfloat16 if wanted == torch.bfloat16 and native_bf16() else torch.float32
@@ -37,7 +37,7 @@ class StepMap:
 
     Args:
         projections: the maps, in the order of their outputs.
-        dtype: of the products.
+        dtype: dtype of the products.
         copy: whether a second copy of the weights is allowed; otherwise they are only cast, and multiplied separately.
         rows: expected rows of a call.
     """
@@ -71,6 +71,7 @@ class StepMap:
 
 
 def _merged(part: Projection) -> torch.Tensor:
+    """The weight [out, in] in float32, with the LoRA adapter added."""
     weight = part.weight.detach().float()
     if part.down is None or part.up is None:
         return weight
@@ -78,6 +79,7 @@ def _merged(part: Projection) -> torch.Tensor:
 
 
 def _joined_bias(projections: Sequence[Projection], dtype: torch.dtype) -> torch.Tensor | None:
+    """All biases, [sum of outs], 0 for a projection without one; None if none has one."""
     if all(part.bias is None for part in projections):
         return None
     return torch.cat(
@@ -89,7 +91,7 @@ def _joined_bias(projections: Sequence[Projection], dtype: torch.dtype) -> torch
 
 
 def _joined_adapters(projections: Sequence[Projection], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """(A of all adapters [sum of r, in], scaled Bᵀ as a block diagonal [sum of r, sum of outs])."""
+    """All adapters' A [sum of r, in], and their scaled Bᵀ as a block diagonal [sum of r, sum of outs]; None without."""
     adapted = [part for part in projections if part.down is not None and part.up is not None]
     if not adapted:
         return None

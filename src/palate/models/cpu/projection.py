@@ -26,7 +26,7 @@ class Projection(NamedTuple):
         bias: b [out], or None.
         down: the adapter's A [r, in], or None without an adapter.
         up: the adapter's B [out, r], or None.
-        scale: of the adapter.
+        scale: the adapter's scale.
     """
 
     weight: torch.Tensor
@@ -57,7 +57,7 @@ class Projection(NamedTuple):
         """Gradients of weight, bias, A and B; None for those that are not needed.
 
         Args:
-            grad: of the output, [T, out].
+            grad: gradient of the output, [T, out].
             low: `lowered(grad)`, [T, r].
             x: the input [T, in]; may be None if only the bias trains.
             needs: which of the four train.
@@ -88,7 +88,7 @@ def input_gradient(
 
 
 def flatten(projections: Iterable[Projection]) -> list[torch.Tensor | None]:
-    """All tensors in a flat list, as an autograd Function takes them."""
+    """All tensors in a flat list, because an autograd Function tracks only tensors that are its own arguments."""
     return [tensor for part in projections for tensor in (part.weight, part.bias, part.down, part.up)]
 
 
@@ -102,10 +102,9 @@ def unflatten(tensors: Sequence[Any], scales: Sequence[float]) -> list[Projectio
 
 
 def projection_of(module: Any) -> Projection | None:
-    """The map that the module computes now, or None if it is not a `Projection`.
+    """The map that the module computes now, or None if `Projection` cannot express it.
 
-    It is none with hooks, dropout before an adapter, several active adapters, DoRA and similar variants, or any other
-    wrapper.
+    Not expressed: hooks, dropout before an adapter, several active adapters, DoRA and similar variants, other wrappers.
     """
     if type(module) is nn.Linear:
         return None if hooked(module) else Projection(module.weight, module.bias)
@@ -121,6 +120,7 @@ def projection_of(module: Any) -> Projection | None:
 
 
 def _adapted(module: Any, base: nn.Linear, adapter: str) -> Projection | None:
+    """The map of a linear layer with one LoRA adapter; None with active dropout or a LoRA variant."""
     down, up, dropout = module.lora_A[adapter], module.lora_B[adapter], module.lora_dropout[adapter]
     drops = isinstance(dropout, nn.Dropout) and dropout.training and dropout.p > 0
     plain = all(type(part) is nn.Linear and part.bias is None and not hooked(part) for part in (down, up))

@@ -1,4 +1,4 @@
-"""The decoding loop: each prompt is read once for all its samples, and finished rows leave the batch.
+"""The decoding loop: each prompt is prefilled once for all its samples, and finished rows are removed from the batch.
 
 transformers' own loop is slow for many answers: it prefills a prompt for every sample, copies the whole cache at every
 token, and under autocast casts float32 weights again at every token.
@@ -72,7 +72,7 @@ class Reader(Protocol):
     """A model that reads a batch of prompts, then one token at a time for each row."""
 
     def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
-        """Logits float32 [prompts · copies, V] of the token after each prompt, copies side by side."""
+        """Logits float32 [prompts · copies, V] of the token after each prompt; copies of a prompt are consecutive."""
         ...
 
     def next(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -80,7 +80,7 @@ class Reader(Protocol):
         ...
 
     def keep(self, kept: torch.Tensor) -> bool:
-        """Continue with these rows only, int64 numbers; False if rows cannot leave the batch."""
+        """Continue with these rows only, int64 [kept]; returns False if rows cannot be removed from the batch."""
         ...
 
 
@@ -96,7 +96,7 @@ class StockReader:
         self._device = next(model.parameters()).device
         config = base_of(model).config
         self._rule: LengthRule | None = length_rule(config)
-        # If the config has it on, transformers also computes a balancing loss, whose mask does not fit a cache.
+        # If the config enables them, transformers also computes a balancing loss, whose mask does not fit a cache.
         on = getattr(config.get_text_config(), "output_router_logits", False)
         self._routers_off = {"output_router_logits": False} if on else {}
 
@@ -108,8 +108,8 @@ class StockReader:
             forget_lengths(self._model)
         self._cache = _growing_cache(self._model)
         # Rows of recurrent layers cannot be selected or repeated: their batch stays complete.
-        self._movable = all(hasattr(layer, "batch_select_indices") for layer in self._cache.layers)
-        if not self._movable:
+        self._selectable = all(hasattr(layer, "batch_select_indices") for layer in self._cache.layers)
+        if not self._selectable:
             prompts, copies = [prompt for prompt in prompts for _ in range(copies)], 1
         input_ids, self._mask = _left_padded(prompts, self._device)
         positions = (self._mask.cumsum(-1) - 1).clamp_(min=0)
@@ -140,10 +140,10 @@ class StockReader:
 
     def keep(self, kept: torch.Tensor) -> bool:
         """See Reader."""
-        if self._movable:
+        if self._selectable:
             self._cache.batch_select_indices(kept)
             self._mask, self._position, self._ids = self._mask[kept], self._position[kept], self._ids[kept]
-        return self._movable
+        return self._selectable
 
     def _logits(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         output = self._model(
@@ -168,13 +168,13 @@ def decode(
     stop_ids: Sequence[int],
     choose: Choose,
 ) -> list[list[int]]:
-    """Answers to one batch of prompts, `copies` of each, in the order of the prompts.
+    """Token ids of the answers to one batch of prompts, `copies` of each, in the order of the prompts.
 
     Args:
         reader: the model; gradient must be off.
         prompts: token ids.
         copies: answers to each prompt.
-        max_new_tokens: longest answer.
+        max_new_tokens: maximum length of an answer.
         stop_ids: token ids that end an answer.
         choose: picks the next tokens from logits; row numbers are those of the returned answers.
     """
@@ -183,20 +183,21 @@ def decode(
     rows = torch.arange(len(prompts) * copies, device=device)
     stops = torch.tensor(list(stop_ids), device=device)
     answers: list[list[int]] = [[] for _ in range(len(rows))]
-    alive = torch.ones(len(rows), dtype=torch.bool, device=device)
+    unfinished = torch.ones(len(rows), dtype=torch.bool, device=device)
     for step in range(max_new_tokens):
         tokens = choose(logits, rows, step)
-        for row, token, open_ in zip(rows.tolist(), tokens.tolist(), alive.tolist(), strict=True):
-            if open_:
+        for row, token, continues in zip(rows.tolist(), tokens.tolist(), unfinished.tolist(), strict=True):
+            if continues:
                 answers[row].append(token)
-        alive &= ~torch.isin(tokens, stops)
-        living = int(alive.sum())
-        if living == 0 or step == max_new_tokens - 1:
+        unfinished &= ~torch.isin(tokens, stops)
+        remaining = int(unfinished.sum())
+        if remaining == 0 or step == max_new_tokens - 1:
             break
-        if living <= 0.75 * len(rows):
-            kept = alive.nonzero().squeeze(-1)
+        # Removing rows copies the cache, so it is done only when a quarter of them have finished.
+        if remaining <= 0.75 * len(rows):
+            kept = unfinished.nonzero().squeeze(-1)
             if reader.keep(kept):
-                rows, tokens, alive = rows[kept], tokens[kept], alive[kept]
+                rows, tokens, unfinished = rows[kept], tokens[kept], unfinished[kept]
         logits = reader.next(tokens)
     return answers
 
@@ -221,7 +222,7 @@ def _growing_cache(model: Any) -> DynamicCache:
 
 @contextlib.contextmanager
 def linear_weights_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
-    """Inside, linear layers have their weights in the autocast dtype, so that they are not cast at every token.
+    """A context in which linear layers have their weights in `dtype`, so that autocast does not cast them each token.
 
     A head tied to the embedding gets a separate copy; the embedding is not changed.
     """

@@ -1,4 +1,4 @@
-"""Answers from an OpenAI-compatible engine (vLLM, llama.cpp, a hosted one), through the openai SDK."""
+"""Answers from an OpenAI-compatible engine (vLLM, llama.cpp, a hosted API), through the openai SDK."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Engine:
     """A chat engine at a base URL.
 
     Args:
-        base_url: up to and including `/v1`.
+        base_url: URL that ends in `/v1`.
         model: the engine's name for the model.
         timeout: seconds to wait for one answer.
-        attempts: how often a request is sent while the engine is busy or cannot be reached.
+        attempts: number of times a request is sent if the engine is busy or cannot be reached.
         workers: concurrent requests.
         http_client: for tests.
 
-    The key, if the engine needs one, is read from the environment (PALATE_API_KEY or OPENAI_API_KEY) and is only put
-    into the requests.
+    The API key, if the engine needs one, is read from the environment (PALATE_API_KEY or OPENAI_API_KEY). It is used in
+    requests only and never written to a file.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Engine:
         *,
         tools: Sequence[str | None] | None = None,
     ) -> list[Answer]:
-        """One answer per conversation, each sampled by its own seed as far as the engine honours one.
+        """One answer per conversation, each sampled with its own seed if the engine supports seeds.
 
         Args:
             tools: JSON list of tool specifications for each conversation, or None.
@@ -85,23 +85,23 @@ class Engine:
         with ThreadPoolExecutor(self._workers) as pool:
             offered = tools or [None] * len(prompts)
             return list(
-                pool.map(lambda prompt, seed, one: self._answer(prompt, decoding, seed, one), prompts, seeds, offered)
+                pool.map(lambda prompt, seed, spec: self._answer(prompt, decoding, seed, spec), prompts, seeds, offered)
             )
 
     def load_adapter(self, folder: str | Path) -> None:
-        """Serve the LoRA adapter in `folder`, which the engine must see under the same path, as this engine's model.
+        """Serve the LoRA adapter in `folder` as this engine's model.
 
-        What vLLM does at run time when it is started with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.
+        Needs vLLM, started with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True; it must see the folder under the same path.
         """
         wanted = {"lora_name": self.name, "lora_path": str(Path(folder).resolve())}
         try:
             self._post("load_lora_adapter", wanted)
-        except EngineRefused:  # the name is taken: by the adapter of the step before, or of a run that was killed
+        except EngineRefused:  # the name is in use: by the adapter of the step before, or of a run that was killed
             self._post("unload_lora_adapter", {"lora_name": self.name})
             self._post("load_lora_adapter", wanted)
 
     def _post(self, path: str, body: dict[str, str]) -> None:
-        self._asked(path, lambda: self._client.post(f"/{path}", body=body, cast_to=str))
+        self._request(path, lambda: self._client.post(f"/{path}", body=body, cast_to=str))
 
     def _answer(self, prompt: Messages, decoding: Decoding, seed: int, tools: str | None) -> Answer:
         request: dict[str, Any] = {
@@ -115,8 +115,8 @@ class Engine:
         if tools:
             request["tools"] = json.loads(tools)
         path = "chat/completions"
-        reply: ChatCompletion = self._asked(path, lambda: self._client.chat.completions.create(**request))
-        # The SDK does not check replies: engines leave fields out, and a page of HTML arrives as its text.
+        reply: ChatCompletion = self._request(path, lambda: self._client.chat.completions.create(**request))
+        # The SDK does not check replies: fields may be missing, and an HTML page is returned as a string.
         try:
             choice = reply.choices[0]
             text = choice.message.content
@@ -128,7 +128,7 @@ class Engine:
         reason = getattr(choice, "finish_reason", None)
         return Answer(text or "", str(reason or "stop"), tokens if isinstance(tokens, int) else None)
 
-    def _asked(self, path: str, send: Callable[[], T]) -> T:
+    def _request(self, path: str, send: Callable[[], T]) -> T:
         """The reply to a request; the SDK waits and repeats it while the engine is busy.
 
         Raises:
@@ -146,8 +146,8 @@ class Engine:
             raise EngineError(f"{url}: {problem}; {_LATER}") from error
         except APIStatusError as error:
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
-                asked = error.response.headers.get("retry-after")
-                wait = f" and asks to wait (Retry-After: {asked})" if asked else f", {self._attempts} times"
+                delay = error.response.headers.get("retry-after")
+                wait = f" and asks to wait (Retry-After: {delay})" if delay else f", {self._attempts} times"
                 raise EngineError(f"{url}: answered {error.status_code}{wait}; {_LATER}") from error
             raise EngineRefused(f"{url}: {_refusal(error)}") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -155,18 +155,18 @@ class Engine:
 
 
 def _check_url(base_url: str) -> None:
-    """Refuse a URL that no request can be sent to."""
+    """Raise EngineError if the URL is not a complete http or https URL."""
     try:
         url = urlsplit(base_url)
         complete = url.scheme in ("http", "https") and url.hostname and url.port != 0
-    except ValueError:  # a port that is no number, or too large
+    except ValueError:  # the port is not a number, or too large
         complete = False
     if not complete:
         raise EngineError(f"{base_url}: the engine's base URL must be http://host:port/v1 or https://host/v1")
 
 
 def _refusal(error: APIStatusError) -> str:
-    """One line for a request that will never be served."""
+    """One line about a request that the engine rejected and would reject again."""
     status = error.status_code
     if status in (401, 403):
         return f"refused the key ({status}); set {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]}"

@@ -28,13 +28,13 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How tokens are chosen.
+    """Settings of decoding.
 
     Attributes:
-        max_new_tokens: longest answer.
+        max_new_tokens: maximum length of an answer.
         temperature: 0 takes the likeliest token; 1 samples from the model's own distribution.
         top_p: sample from the likeliest tokens with this total probability (nucleus sampling, 1904.09751).
-        seed: of the sampling.
+        seed: seed of the sampling.
     """
 
     max_new_tokens: int = 128
@@ -44,7 +44,7 @@ class Decoding:
 
 
 def sampling_seed(seed: int, *names: object) -> int:
-    """A seed derived from a run's seed and the names of a sample (a prompt, a step, a number) only."""
+    """A seed that depends only on a run's seed and a sample's identifiers (prompt, step, index)."""
     digest = hashlib.sha256("\0".join([str(seed), *map(str, names)]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -66,8 +66,8 @@ def generate(
 
     Args:
         model: a causal LM, with or without the scoring forward, possibly under PEFT.
-        prompts: token ids, at least one each, up to the start of the answer; for K answers repeat a prompt K times in
-            succession, and it is read once for all of them.
+        prompts: token ids, at least one each, up to the start of the answer. For K answers repeat a prompt K times in
+            succession; it is prefilled only once.
         stop_ids: token ids that end an answer and are included in it.
         batch_size: answers decoded at a time.
         seeds: one for each prompt; by default derived from `decoding.seed` and the prompt's index.
@@ -76,7 +76,7 @@ def generate(
         The new token ids of each answer.
 
     Raises:
-        DataError: a prompt is empty, too long, or has tokens that the model does not know.
+        DataError: a prompt is empty, too long, or has token ids outside the model's vocabulary.
     """
     _refuse_empty(prompts)
     named = ((f"prompt {number} of {len(prompts)}", prompt) for number, prompt in enumerate(prompts, 1))
@@ -114,7 +114,7 @@ def generate(
 
 
 def _refuse_empty(prompts: Sequence[Sequence[int]]) -> None:
-    """No logits predict the first token after an empty prompt."""
+    """Raise DataError for an empty prompt: no logits predict the first token of its answer."""
     for number, prompt in enumerate(prompts, 1):
         if not len(prompt):
             raise DataError(
@@ -125,7 +125,10 @@ def _refuse_empty(prompts: Sequence[Sequence[int]]) -> None:
 
 @contextlib.contextmanager
 def _reader(model: Any, precision: Precision, batch_size: int) -> Iterator[Reader]:
-    """The CPU decoder if it supports the model, else the model's own forward with weights in the run's precision."""
+    """A context with the CPU decoder if it supports the model, else with the model's own forward.
+
+    The model's own forward runs with weights in the run's precision.
+    """
     fast = step_decoder(model, precision.autocast, batch_size)
     if fast is not None:
         yield fast
@@ -151,8 +154,8 @@ def _batches(
     runs.sort(key=lambda indices: (-len(indices), -len(prompts[indices[0]])))
     current: list[list[int]] = []
     for run in runs:
-        other = bool(current) and equal and len(prompts[run[0]]) != len(prompts[current[0][0]])
-        if current and (other or len(run) != len(current[0]) or (len(current) + 1) * len(run) > batch_size):
+        differs = bool(current) and equal and len(prompts[run[0]]) != len(prompts[current[0][0]])
+        if current and (differs or len(run) != len(current[0]) or (len(current) + 1) * len(run) > batch_size):
             yield len(current[0]), [i for indices in current for i in indices]
             current = []
         current.append(run)
@@ -161,7 +164,7 @@ def _batches(
 
 
 def _chooser(decoding: Decoding, seeds: Sequence[int], device: torch.device) -> Choose:
-    """Greedy, or by inverting the cumulative distribution at each row's uniform random number."""
+    """The function that picks the next tokens: greedy, or sampled with one uniform random number per row and step."""
     if not decoding.temperature:
         return lambda logits, *_: logits.argmax(-1)
     numbers = [
@@ -182,7 +185,7 @@ def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, top_p: float) -> to
     Args:
         scores: logits [rows, vocabulary].
         uniform: float64 [rows, 1] in [0, 1).
-        top_p: only the likeliest tokens up to this total probability.
+        top_p: draw only from the likeliest tokens up to this total probability.
     """
     probabilities = torch.softmax(scores.float(), dim=-1)
     if top_p >= 1.0:
@@ -193,7 +196,10 @@ def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, top_p: float) -> to
 
 
 def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """int64 [rows, 1] from [rows, V]: first the block of tokens, then the token, to avoid a cumulative sum over V."""
+    """The token where the cumulative probability exceeds `uniform`: int64 [rows, 1] from probabilities [rows, V].
+
+    It first finds a block of tokens, then the token in the block, to avoid a cumulative sum over V.
+    """
     rows, vocabulary = probabilities.shape
     width = math.isqrt(vocabulary) + 1
     blocks = F.pad(probabilities, (0, -vocabulary % width)).view(rows, -1, width)
@@ -208,7 +214,7 @@ def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def stock_attention(model: Any) -> Iterator[None]:
-    """Inside, the model has its original attention: tree attention needs a packed layout."""
+    """A context in which the model has its original attention, because tree attention needs a packed layout."""
     base = base_of(model)
     chosen = base.config._attn_implementation
     if chosen not in TREES:

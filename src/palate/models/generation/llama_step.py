@@ -1,10 +1,10 @@
 """Decoding with a Llama-like model on a CPU, without calling transformers' modules.
 
-A decoding step has few rows, so its cost is reading weights and calling operations. Maps with the same input are one
-product, on weights in oneDNN's layout (`models.cpu.prepacked`), and the samples of a prompt share its keys and values.
-The residual stream, norms, rotations and attention are float32.
+A decoding step has few rows, so most of its time is spent on reading weights and calling operations. Maps with the same
+input are one product, on weights in oneDNN's layout (`models.cpu.prepacked`), and the samples of a prompt share its
+keys and values. The residual stream, norms, rotations and attention are float32.
 
-A model is recognised by its parts (`models.cpu.llama_like`) and then tried: the decoder is used only if it gives the
+A model is recognised by its parts (`models.cpu.llama_like`) and then tested: the decoder is used only if it gives the
 model's own logits on random tokens, after the prompt and after one step. The model itself is not changed.
 """
 
@@ -27,9 +27,9 @@ from palate.models.generation.prompt_cache import LayerCache, Slots
 from palate.models.upstream import CALL_ERRORS, base_of
 
 _TOLERANCE = 1e-4
-# Largest second copy of the weights, in oneDNN's layout.
+# Maximum size of the second copy of the weights, in oneDNN's layout.
 COPIED_BYTES = 2 << 30
-# Prompt tokens that are read at a time.
+# Maximum number of prompt tokens in one prefill pass.
 _PREFILL_TOKENS = 4096
 
 
@@ -53,9 +53,9 @@ class _Layer:
         found = projections(layer)
         assert found is not None  # checked by `recognised`
         attention, mlp = found
-        ready = partial(StepMap, dtype=dtype, copy=copy, rows=rows)
-        self.qkv, self.out = ready(attention[:3]), ready(attention[3:])
-        self.gate_up, self.down = ready(mlp[:2]), ready(mlp[2:])
+        step_map = partial(StepMap, dtype=dtype, copy=copy, rows=rows)
+        self.qkv, self.out = step_map(attention[:3]), step_map(attention[3:])
+        self.gate_up, self.down = step_map(mlp[:2]), step_map(mlp[2:])
         self.norms = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
         self.scaling: float = layer.self_attn.scaling
         self.width: int = layer.self_attn.head_dim
@@ -65,7 +65,7 @@ class _Layer:
     def rotated(
         self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """float32 q [T, H, d], k and v [T, Hkv, d] of the residual x [T, width]; cos, sin [T, d]."""
+        """float32 q [T, H, d] and k [T, Hkv, d], rotated, and v [T, Hkv, d], from x [T, width] and cos, sin [T, d]."""
         heads = self.qkv(self.norms[0](x)).float().view(len(x), -1, self.width)
         plain = heads[:, : self.heads + self.key_heads]
         half = self.width // 2
@@ -75,18 +75,18 @@ class _Layer:
         return both[:, : self.heads], both[:, self.heads :], heads[:, self.heads + self.key_heads :]
 
     def finish(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
-        """The residual [T, width] after the layer, from x [T, width] and attention's result [T, H · d]."""
+        """The residual stream [T, width] after the layer, from x [T, width] and the attention output [T, H · d]."""
         x = x + self.out(attended)
         gate, up = self.gate_up(self.norms[1](x)).chunk(2, dim=-1)
         return x + self.down(kernels.swiglu(gate, up))
 
 
 class StepDecoder:
-    """A `decode.Reader` with a copy of the model's current weights, for one batch after another.
+    """A `decode.Reader` with a copy of the model's current weights; reusable for several batches.
 
     Args:
         model: a causal LM that `recognised` accepts.
-        dtype: of matrix products.
+        dtype: dtype of matrix products.
         copy: whether a second copy of the weights is allowed.
         rows: answers decoded at a time.
     """
@@ -135,7 +135,7 @@ class StepDecoder:
             return self._logits(x)
 
     def _read(self, prompts: Sequence[Sequence[int]], chunk: range) -> torch.Tensor:
-        """Hidden states [prompts of the chunk, width] at the last tokens; stores keys and values in the cache."""
+        """Prefill a chunk of prompts: hidden states [prompts, width] at their last tokens; fills the caches."""
         lengths = [len(prompts[i]) for i in chunk]
         ends = torch.tensor(lengths).cumsum(0)
         parts = [Segment(int(end) - n, int(end), (int(end) - n,) * 2) for n, end in zip(lengths, ends, strict=True)]
@@ -153,7 +153,7 @@ class StepDecoder:
         return F.embedding(tokens, self._embedding).float()
 
     def _angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin [T, d] at these positions, by the model's own module."""
+        """cos and sin [T, d] at positions [T], from the model's own rotary module."""
         cos, sin = self._rotary(torch.empty(0), positions[None])
         return cos[0], sin[0]
 
@@ -175,7 +175,7 @@ def step_decoder(model: Any, autocast: torch.dtype | None, rows: int) -> StepDec
         return None
     parameters = list(base_of(model).parameters())
     size = sum(p.numel() for p in parameters)
-    # The trial is in float32: weights of another dtype, or with adapters, need a copy for it.
+    # The test runs in float32: weights of another dtype, or with adapters, must be copied for it.
     derived = base_of(model) is not model or any(p.dtype != torch.float32 for p in parameters)
     if derived and size * torch.float32.itemsize > COPIED_BYTES:
         return None
@@ -184,14 +184,14 @@ def step_decoder(model: Any, autocast: torch.dtype | None, rows: int) -> StepDec
     if not copy and dtype != torch.float32:
         return None
     plain = StepDecoder(model, torch.float32, copy=False, rows=rows)
-    if not _gives_the_models_logits(plain, model, autocast):
+    if not _matches_model(plain, model, autocast):
         return None
     del plain
     return StepDecoder(model, dtype, copy=copy, rows=rows)
 
 
-def _gives_the_models_logits(decoder: StepDecoder, model: Any, autocast: torch.dtype | None) -> bool:
-    """Compares the logits of two random prompts, and after one more token, with the model's own forward."""
+def _matches_model(decoder: StepDecoder, model: Any, autocast: torch.dtype | None) -> bool:
+    """Whether the decoder's logits after two random prompts, and after one more token, equal the model's own."""
     generator = torch.Generator().manual_seed(0)
     vocabulary = base_of(model).model.embed_tokens.num_embeddings
     ids = torch.randint(vocabulary, (2, 8), generator=generator)
@@ -201,23 +201,23 @@ def _gives_the_models_logits(decoder: StepDecoder, model: Any, autocast: torch.d
     dtypes = {p.dtype for p in base_of(model).parameters()}
     # accelerate wraps a trained model's forward in autocast, whose rounding would hide differences.
     own = getattr(model, "_original_forward", model)
-    # Weights of several dtypes can be multiplied under autocast only.
+    # Weights of several dtypes can be multiplied only under autocast.
     mixed = autocast is not None and len(dtypes) > 1
     try:
         with torch.autocast("cpu", dtype=autocast, enabled=mixed):
             whole = own(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
             ours = decoder.first([ids[0, :-1].tolist(), ids[1, 3:-1].tolist()], 1), decoder.next(ids[:, -1])
-    except CALL_ERRORS:  # its forward takes other arguments: it decodes by that forward
+    except CALL_ERRORS:  # the model's forward takes other arguments, so it must be used for decoding
         return False
     tolerance = (_TOLERANCE if dtypes == {torch.float32} else 0.05) * float(whole.abs().max())
     return all(
-        one.shape == stock.shape and bool((one - stock).abs().max() <= tolerance)
-        for one, stock in zip(ours, (whole[:, -2].float(), whole[:, -1].float()), strict=True)
+        found.shape == stock.shape and bool((found - stock).abs().max() <= tolerance)
+        for found, stock in zip(ours, (whole[:, -2].float(), whole[:, -1].float()), strict=True)
     )
 
 
 def _chunks(prompts: Sequence[Sequence[int]]) -> Iterable[range]:
-    """Ranges of consecutive prompts with at most _PREFILL_TOKENS together, at least one prompt each."""
+    """Ranges of consecutive prompts of at most _PREFILL_TOKENS tokens in total, at least one prompt each."""
     start, tokens = 0, 0
     for i, prompt in enumerate(prompts):
         if i > start and tokens + len(prompt) > _PREFILL_TOKENS:

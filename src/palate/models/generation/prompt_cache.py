@@ -1,4 +1,4 @@
-"""Keys and values of a batch whose rows share prompts: a prompt's are stored and read once for all its samples."""
+"""The key/value cache of a batch: the keys and values of a prompt are stored and read once for all its samples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _GROWTH = 64
 
 
 class Slots:
-    """Cells of the present rows in a [prompts, copies] grid; finished rows leave holes.
+    """Maps the unfinished rows of a batch to cells of a [prompts, copies] grid; finished rows leave empty cells.
 
     Args:
         prompts: number of prompts.
-        copies: samples of each.
+        copies: samples of each prompt.
     """
 
     def __init__(self, prompts: int, copies: int) -> None:
@@ -24,7 +24,7 @@ class Slots:
         self._grid: torch.Tensor | None = None
 
     def spread(self, x: torch.Tensor) -> torch.Tensor:
-        """[prompts · copies, …] from [rows, …]; holes repeat some row."""
+        """[prompts · copies, …] from [rows, …]; empty cells get a copy of some row."""
         return x if self._grid is None else x[self._grid]
 
     def gather(self, x: torch.Tensor) -> torch.Tensor:
@@ -32,10 +32,10 @@ class Slots:
         return x if self._grid is None else x[self._rows]
 
     def keep(self, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Continue with these rows only (int64 numbers), in the smallest grid that holds them.
+        """Continue with these rows only (int64 indices), in the smallest grid that fits them.
 
         Returns:
-            For each cell of the new grid the old cell that moves there, int64 [prompts, copies], and the old numbers of
+            For each cell of the new grid the old cell that moves there, int64 [prompts, copies], and the old indices of
             the remaining prompts.
         """
         old = self._rows[kept]
@@ -54,10 +54,10 @@ class LayerCache:
     """Keys and values of one layer, float32.
 
     Args:
-        heads: of queries.
-        key_heads: of keys; `heads` is a multiple.
-        width: of a head.
-        scaling: factor of the scores.
+        heads: number of query heads.
+        key_heads: number of key heads; `heads` is a multiple of it.
+        width: width of a head.
+        scaling: factor on the scores.
     """
 
     def __init__(self, heads: int, key_heads: int, width: int, scaling: float) -> None:
@@ -83,7 +83,7 @@ class LayerCache:
         self._prompt_values[prompt, :, :n] = values
 
     def keep(self, moved: torch.Tensor, prompts: torch.Tensor) -> None:
-        """Follow `Slots.keep`."""
+        """Move and remove cells as `Slots.keep` returned: `moved` [prompts, copies], `prompts` [kept prompts]."""
         if len(prompts) < len(self._prompt_keys):
             self._prompt_keys, self._prompt_values = self._prompt_keys[prompts], self._prompt_values[prompts]
             self._padding = None if self._padding is None else self._padding[prompts]
@@ -97,7 +97,7 @@ class LayerCache:
         Args:
             q: [rows, H, d], rotated.
             k, v: [rows, Hkv, d].
-            slots: of the rows.
+            slots: grid of the rows.
 
         Returns:
             [rows, H · d].
@@ -128,10 +128,10 @@ class LayerCache:
         return scores.baddbmm_(query, keys, alpha=self._scaling)
 
     def _append(self, k: torch.Tensor, v: torch.Tensor) -> None:
-        """[P, copies, Hkv, d] into the buffers [P, Hkv, copies, room, d]."""
+        """Write k, v [P, copies, Hkv, d] into the buffers [P, Hkv, copies, capacity, d]."""
         if self._length == self._keys.shape[3]:
-            room = self._keys.new_zeros(*self._keys.shape[:3], _GROWTH, self._width)
-            self._keys, self._values = torch.cat([self._keys, room], 3), torch.cat([self._values, room], 3)
+            empty = self._keys.new_zeros(*self._keys.shape[:3], _GROWTH, self._width)
+            self._keys, self._values = torch.cat([self._keys, empty], 3), torch.cat([self._values, empty], 3)
         self._keys[:, :, :, self._length] = k.transpose(1, 2)
         self._values[:, :, :, self._length] = v.transpose(1, 2)
         self._length += 1

@@ -1,6 +1,6 @@
 """The reference: the model that does not train. Four kinds with one interface.
 
-| kind     | what scores                                                         | memory                 |
+| kind     | scored by                                                           | memory                 |
 |----------|---------------------------------------------------------------------|------------------------|
 | adapter  | the base model, with the adapter disabled                           | none                   |
 | copy     | the model with frozen copies of only the trained parameters         | the trained parameters |
@@ -32,7 +32,7 @@ class Reference(Protocol):
     Attributes:
         kind: `adapter`, `copy`, `model` or `none`.
         identity: content hash of its weights.
-        is_start: True if the reference is the policy as it starts, so that margins are 0 at step 0.
+        is_start: True if the reference has the policy's starting weights, so that margins are 0 at step 0.
     """
 
     kind: str
@@ -44,16 +44,16 @@ class Reference(Protocol):
         ...
 
     def active(self) -> contextlib.AbstractContextManager[nn.Module]:
-        """A model that generates as the reference does, inside the context."""
+        """A context with a model that generates like the reference."""
         ...
 
     def release(self) -> None:
-        """Called before the first training step: free what only the start needed."""
+        """Free the memory that is needed only before the first training step."""
         ...
 
 
 class _LiveReference:
-    """Shared by the live kinds: scoring by `models.score` under the run's autocast, without gradient."""
+    """Base of references with a model in memory; scores without gradient under the run's autocast."""
 
     kind: str
     is_start = True
@@ -77,7 +77,7 @@ class _LiveReference:
             yield self.model
 
     def release(self) -> None:
-        """A live reference is needed until the end."""
+        """Does nothing: the model is needed until the end of the run."""
 
     def _score(self, call: Callable[..., TokenLogps], batches: Sequence[Batch]) -> list[TokenLogps]:
         with torch.no_grad(), self._precision.context(self._device):
@@ -124,7 +124,7 @@ class FrozenCopy(_LiveReference):
                 self.copies[name] = copy
 
     def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
-        # functional_call reads the copies in their own dtype, where `active` would widen them first.
+        # functional_call uses the copies in their own dtype; `active` would cast them to the parameters' dtype first.
         def call(**inputs: Any) -> TokenLogps:
             return torch.func.functional_call(self.model, self.copies, kwargs=inputs)  # type: ignore[no-any-return]
 
@@ -133,7 +133,7 @@ class FrozenCopy(_LiveReference):
 
     @contextlib.contextmanager
     def active(self) -> Iterator[nn.Module]:
-        """The policy with the copies as its parameters inside the context; for generation, never for training."""
+        """A context in which the policy's parameters are the copies; for generation, never for training."""
         with swapped(self.model, self.copies), evaluating(self.model):
             yield self.model
 
@@ -142,7 +142,7 @@ class SeparateModel(_LiveReference):
     """A separate model, loaded from `ref_model`.
 
     Attributes:
-        reload: loads the same model again, to use it after this one was freed; None if it cannot be loaded again.
+        reload: loads the same model again after this one was freed; None if that is not possible.
     """
 
     kind = "model"
@@ -174,7 +174,7 @@ def _linear_only(model: nn.Module) -> set[int]:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, the model is in eval mode, without dropout."""
+    """A context in which the model is in eval mode, without dropout."""
     training = model.training
     if training:
         model.eval()
@@ -187,7 +187,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def swapped(model: nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Inside, the named parameters have these values, in their own dtype and on their own device."""
+    """A context in which the named parameters have these values, in their own dtype and on their own device."""
     parameters = dict(model.named_parameters())
     live = {name: parameters[name].data for name in values}
     try:
@@ -200,21 +200,21 @@ def swapped(model: nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[No
 
 
 def check_separate(policy: nn.Module, reference: Reference) -> None:
-    """Refuse a reference that shares storage with a trained parameter: it would change with the policy.
+    """Check that the reference shares no storage with a trained parameter: it would change with the policy.
 
     Raises:
         ModelError: names the shared parameter.
     """
-    live = {p.data_ptr(): name for name, p in policy.named_parameters() if p.requires_grad and p.numel()}
+    trained = {p.data_ptr(): name for name, p in policy.named_parameters() if p.requires_grad and p.numel()}
     if isinstance(reference, FrozenCopy):
-        held = {name: tensor.data_ptr() for name, tensor in reference.copies.items()}
+        pointers = {name: tensor.data_ptr() for name, tensor in reference.copies.items()}
     elif isinstance(reference, SeparateModel):
-        held = {name: p.data_ptr() for name, p in reference.model.named_parameters()}
+        pointers = {name: p.data_ptr() for name, p in reference.model.named_parameters()}
     else:
         return
-    for name, pointer in held.items():
-        if pointer in live:
+    for name, pointer in pointers.items():
+        if pointer in trained:
             raise ModelError(
-                f"the reference's {name} shares its storage with the policy's {live[pointer]}, which trains: "
+                f"the reference's {name} shares its storage with the policy's {trained[pointer]}, which trains: "
                 "the reference would move; give ref_model its own copy"
             )

@@ -1,4 +1,4 @@
-"""References that wait on disk between evaluations, so that none is in memory while the policy trains."""
+"""References offloaded to disk between evaluations, so that they need no memory while the policy trains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class OffloadedModel:
     """A reference model that can be loaded at any time.
 
     Attributes:
-        active: a context with a model that scores and generates as the reference does.
+        active: a context with a model that scores and generates like the reference.
         close: deletes its file, if there is one.
     """
 
@@ -31,11 +31,13 @@ class OffloadedModel:
 
 
 def offload(reference: Reference, folder: Path) -> OffloadedModel:
-    """The reference, able to score and generate at any time; call it before the first step and before `release`.
+    """The reference as a model that can score and generate at any time during the run.
+
+    Call it before the first step and before the reference's `release`.
 
     Args:
-        reference: of any kind; for stored values, the model that filled the store is used.
-        folder: for a file of the starting weights, which is there until `close`.
+        reference: any kind; for stored values, the model that filled the store is used.
+        folder: where the starting weights are written, if needed; `close` deletes the file.
     """
     live = reference.live if isinstance(reference, StoredReference) else reference
     assert live is not None  # `release` was not called yet
@@ -53,7 +55,7 @@ def offload(reference: Reference, folder: Path) -> OffloadedModel:
 
 @contextlib.contextmanager
 def _start_from(file: Path, policy: nn.Module) -> Iterator[nn.Module]:
-    """The policy with its starting weights; the live ones stay in memory, where no gradients are now."""
+    """A context in which the policy has its starting weights; the current weights stay in memory as well."""
     with swapped(policy, load_file(file)), evaluating(policy):
         yield policy
 

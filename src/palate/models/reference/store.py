@@ -1,8 +1,8 @@
 """Reference log-probabilities on disk, keyed by the scored tokens.
 
-A value belongs to weights and precision and to a group's token ids and trained mask, not to a position in a dataset. So
-a file is valid for any learning rate, β, loss, seed, adapter and row order, and after rows were added. It has a value
-for each token, because some objectives weight tokens.
+Values depend only on the weights, the precision, and a group's token ids and trained mask. So a file stays valid for
+any learning rate, β, loss, seed, adapter and row order, and when rows are added. It has a value for each token, because
+some objectives weight tokens.
 
 One file per reference, in safetensors: `keys` uint8 [N, 16], `lengths` int64 [N], `logps` float32 [Σ lengths].
 """
@@ -27,8 +27,8 @@ from palate.models.upstream import first_line
 from palate.text.encode import EncodedGroup
 
 _FORMAT = "palate reference log-probabilities 2"
-# Its identities were hashes of weights only: a model with another sliding window had the same.
-_BEFORE = "palate reference log-probabilities 1"
+# The old identities were hashes of the weights only, so models that differ in their sliding window had the same one.
+_OLD_FORMAT = "palate reference log-probabilities 1"
 
 
 class ReferenceStore:
@@ -63,7 +63,7 @@ class ReferenceStore:
         try:
             with safe_open(str(self.path), framework="numpy") as file:
                 facts = file.metadata() or {}
-                if facts.get("format") == _BEFORE:
+                if facts.get("format") == _OLD_FORMAT:
                     raise ArtifactError(
                         f"{self.path}: written by an earlier version of palate; delete it, it is rebuilt"
                     )
@@ -100,7 +100,7 @@ class ReferenceStore:
         self._values[key] = np.asarray(logps, dtype=np.float32)
 
     def missing(self, groups: Iterable[EncodedGroup]) -> list[EncodedGroup]:
-        """The groups without values, each content once."""
+        """The groups without stored values, without duplicates."""
         wanted: Mapping[bytes, EncodedGroup] = {group.content_hash: group for group in groups}
         return [group for key, group in wanted.items() if key not in self._values]
 

@@ -1,4 +1,4 @@
-"""A reference whose log-probabilities are stored before training: it needs no memory while the policy trains."""
+"""A reference whose log-probabilities are computed and stored before training; it needs no memory during training."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from palate.progress import progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 
-# Rounding depends on the batch in which a group was scored: root mean square over the tokens scored again. In bf16 an
-# AMX processor gives 0.044 with single unlikely tokens at 0.36; values of other weights differ by 1 and more.
+# Tolerated root mean square difference when tokens are scored again: rounding depends on the batch. In bf16 an AMX
+# processor gives 0.044, and up to 0.36 for a single unlikely token; the values of other weights differ by 1 or more.
 _ROUNDING = {"fp32": 2e-4, "bf16": 0.1, "fp16": 0.03}
-_LARGEST = 10  # of a single token, as a multiple of that
+_LARGEST = 10  # tolerated difference of a single token, in multiples of _ROUNDING
 _SAMPLE = 4
 _SAVE_EVERY = 60.0
 
@@ -31,7 +31,8 @@ class StoredReference:
 
     Args:
         store: has values for every group, after `fill`.
-        live: the reference that fills it; freed by `release`, unless it needs no memory (a disabled adapter).
+        live: the reference in memory that fills the store; `release` frees it, unless it needs no memory of its own (a
+            disabled adapter).
     """
 
     def __init__(self, store: ReferenceStore, live: Reference) -> None:
@@ -74,8 +75,8 @@ def fill(
 
     Args:
         live: the reference, in memory.
-        split: makes batches within the token budget.
-        save: called about once a minute, so that a killed run keeps the values.
+        split: divides groups into batches within the token budget.
+        save: called about once a minute, so that values survive if the run is killed.
     """
     saved = time.monotonic()
     with progress("reference", len(groups)) as scored:
@@ -109,7 +110,7 @@ def verify(
     device: torch.device,
     precision: str,
 ) -> None:
-    """Score a few stored groups again.
+    """Check the store by scoring a few of its groups again.
 
     Raises:
         ArtifactError: the values differ by more than rounding.

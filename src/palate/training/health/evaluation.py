@@ -62,15 +62,15 @@ class AnswerEvaluation:
         """Before the first step, while the reference is in memory: measure its answers, or read what `fresh` wrote."""
         if self.reference is not None:
             self._offloaded = offload(self.reference, folder.path)
-        if not fresh and folder.vitals.exists():
-            self.baseline = HealthMetrics(**read_json(folder.vitals)["vitals"])
+        if not fresh and folder.health.exists():
+            self.baseline = HealthMetrics(**read_json(folder.health)["vitals"])
             return
         with self._offloaded.active() if self._offloaded else contextlib.nullcontext(self.policy) as model:
             answers = self._sample(model)
             self.baseline = self._metrics(answers, self._logps(model, answers), None)
         of = "reference" if self.reference is not None else "policy at the start"
         vitals = asdict(self.baseline)
-        write_json(folder.vitals, {"schema": 1, "of": of, "prompts": len(self.prompts), "vitals": vitals})
+        write_json(folder.health, {"schema": 1, "of": of, "prompts": len(self.prompts), "vitals": vitals})
 
     def measure(self) -> HealthMetrics:
         """The metrics of the policy's answers now."""

@@ -1,4 +1,4 @@
-"""What a method is: the traits that the trainer asks for, and the loss of each group."""
+"""The base class of training methods: traits that the trainer reads, and a loss per group."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LossOutput:
         loss: float32 [G], with gradient.
         metrics: name → float32 [G], without gradient; logged as weighted means over the groups that have the value:
             NaN marks a group without one.
-        weights: name → float32 [G], for metrics that are not weighted as the loss is.
+        weights: name → float32 [G], for metrics with other weights than the loss.
     """
 
     loss: Tensor
@@ -64,18 +64,18 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """What the trainer needs to know of a method.
+    """Properties of a method that the trainer reads.
 
     Attributes:
-        name: as logged.
+        name: the method's name in logs.
         record: the record type that it trains on.
-        needs_reference: whether `loss` gets reference log-probabilities.
-        couples_batch: whether a group's loss depends on the other groups of the step; the whole step is then scored
+        needs_reference: True if `loss` needs reference log-probabilities.
+        couples_batch: True if a group's loss depends on the other groups of the step; the whole step is then scored
             first (`training.coupled`).
-        head: on top of the model: the vocabulary, the vocabulary and a value per token, or one reward per completion.
-        counts_tokens: whether a group weighs as many times as it has trained tokens.
-        square_sums: whether the forward pass also returns log Σ_v π(v)² of each token.
-        start_loss: the loss of a group of K completions while policy equals reference; None where it is not known.
+        head: `lm` for logits, `value` for logits and a value per token, `reward` for one reward per completion.
+        counts_tokens: True if a group's weight is multiplied by its number of trained tokens.
+        square_sums: True if the forward pass also returns log Σ_v π(v)² of each token.
+        start_loss: the loss of a group of K completions while policy equals reference; None if unknown.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Traits:
     start_loss: Callable[[int], float | None] = lambda _: None
 
     def weight(self, group: EncodedGroup) -> float:
-        """How much the group counts in the step's mean."""
+        """The group's weight in the step's mean."""
         if not self.counts_tokens:
             return group.weight
         return group.weight * sum(int(completion.trained.sum()) for completion in group.completions)
@@ -98,24 +98,24 @@ class Traits:
         return torch.tensor([self.weight(group) for group in batch.groups], device=batch.weights.device)
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
-        """Further arguments of the policy's forward pass."""
+        """Extra keyword arguments for the policy's forward pass."""
         if self.head == "reward":
             return {"end_index": end_index(batch)}
         return {"square_sums": True} if self.square_sums else {}
 
 
 class Arranged(NamedTuple):
-    """The groups of a split as they are trained on, and warnings about them for the user."""
+    """The groups of a split after the method's preparation, and warnings for the user."""
 
     groups: list[EncodedGroup]
     notices: tuple[str, ...] = ()
 
 
 class Method(ABC, Generic[S]):
-    """A way to learn from groups, made from the config of its stage. S is `Logps`, or a reward model's rewards [C].
+    """A training method, built from its stage's config. S is `Logps`, or the rewards [C] of a reward model.
 
     Attributes:
-        traits: what the trainer needs to know.
+        traits: properties that the trainer reads.
         state: running statistics, saved with every checkpoint. Replaced, never changed in place.
     """
 
@@ -124,14 +124,17 @@ class Method(ABC, Generic[S]):
 
     @abstractmethod
     def loss(self, policy: S, reference: Logps | None, rows: Rows, *, training: bool = False) -> LossOutput:
-        """The losses of a batch's groups; with `couples_batch`, of all groups of a step.
+        """Losses and metrics of a batch's groups; with `couples_batch`, of all groups of a step.
 
         Args:
-            training: running statistics take in these rows first.
+            policy: the policy's scores of the rows.
+            reference: the reference's log-probabilities; None without a reference.
+            rows: the groups, and which tokens and completions belong to them.
+            training: update running statistics with these rows before computing the loss.
         """
 
     def arrange(self, groups: Sequence[EncodedGroup], *, seed: int) -> Arranged:
-        """Prepare the encoded groups of a split; raises DataError where they cannot be learned from."""
+        """The groups of a split, prepared for training; raises DataError if the method cannot learn from them."""
         del seed
         return Arranged(list(groups))
 
@@ -142,17 +145,17 @@ def detached(metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def with_rewards(state: Mapping[str, float], rewards: Tensor) -> dict[str, float]:
-    """A method's state with `rewards` [m] added to the mean of all rewards so far: BCO's reward shift."""
+    """The state after adding `rewards` [m] to the running mean of all rewards, BCO's reward shift."""
     before = RunningMean(int(state.get("rewards_seen", 0)), state.get("reward_mean", 0.0))
     after = before.updated(rewards)
     return {"rewards_seen": after.count, "reward_mean": after.mean} if after.count else {}
 
 
 def summarise(means: Mapping[str, float]) -> dict[str, float]:
-    """Metrics as they are logged, from their means over groups.
+    """The metrics to log, from means over groups.
 
-    Where no group has a margin of its own (KTO), it is the difference of the two means. Shares of missing rewards are
-    logged only where rewards are missing; where all are, the reward is NaN.
+    Without margins per group (KTO), the margin is the difference of the two mean rewards. The share of answers without
+    a reward is logged only if it is above 0; if it is 1, the reward is NaN.
     """
     logged = {
         name: value

@@ -1,4 +1,4 @@
-"""Preference training on pairs, K = 2: every paired objective, by name, or a weighted mixture of them."""
+"""Preference training on pairs (K = 2), with any paired objective or a weighted mixture of them."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Dpo(Method[Logps]):
         self._average = row.averages(options)
         self._reference_free = not row.needs_reference
         self._beta = row.reward_scale(options)
-        # β of the rewards whose running mean BCO shifts by; None where no objective does.
-        shifts = (one for one in members if "delta" in one.row.inputs or self._modifiers.bco)
-        self._shift_beta = next((float(one.options["pref_beta"]) for one in shifts), None)
-        mixture = " + ".join(f"{one.weight:g} {one.row.name}" for one in members)
+        # β of the implicit rewards whose running mean BCO subtracts; None if no objective does.
+        shifted = (member for member in members if "delta" in member.row.inputs or self._modifiers.bco)
+        self._shift_beta = next((float(member.options["pref_beta"]) for member in shifted), None)
+        mixture = " + ".join(f"{member.weight:g} {member.row.name}" for member in members)
         self.traits = Traits(
             name=mixture if len(members) > 1 else row.name,
             record=PreferencePair,
-            needs_reference=any(one.row.needs_reference for one in members),
-            couples_batch=any(one.row.couples(one.options) for one in members),
+            needs_reference=any(member.row.needs_reference for member in members),
+            couples_batch=any(member.row.couples(member.options) for member in members),
             square_sums=self._modifiers.weighting,
             start_loss=lambda _: loss_at_start(members),
         )
 
     def pairs(self, policy: Logps, reference: Logps | None, rows: Rows) -> PairLogps:
-        """The pairs as the objectives read them."""
+        """The log-probabilities of the rows as n pairs, the input of the objectives."""
         del rows
         return pair_logps(policy, reference)
 
@@ -67,7 +67,7 @@ class Dpo(Method[Logps]):
             return LossOutput(loss, detached(self.metrics(pairs)))
 
     def metrics(self, pairs: PairLogps) -> dict[str, Tensor]:
-        """What is logged of each pair, [n]."""
+        """Metrics of each pair, name → float32 [n]."""
         chosen, rejected = implicit_rewards(
             pairs, beta=self._beta, average=self._average, reference_free=self._reference_free
         )
@@ -84,11 +84,11 @@ class Dpo(Method[Logps]):
         return metrics
 
     def _discounted(self, policy: Logps, reference: Logps | None, rows: Rows) -> PairLogps | None:
-        """LD-DPO: tokens beyond the pair's shorter completion count α, in policy and reference."""
+        """LD-DPO: the pairs with weight α for tokens beyond the shorter completion's length; None if α is 1."""
         alpha = self._modifiers.ld_alpha
         if alpha == 1.0:
             return None
-        partner = policy.tokens.view(-1, 2).flip(1).flatten()
+        partner = policy.tokens.view(-1, 2).flip(1).flatten()  # [C], length of the pair's other completion
         weights = length_discount(rows.completion_of, policy.tokens, partner, alpha=alpha)
 
         def discounted(logps: Logps) -> Logps:
@@ -98,7 +98,7 @@ class Dpo(Method[Logps]):
         return self.pairs(discounted(policy), None if reference is None else discounted(reference), rows)
 
     def _weights(self, policy: Logps, rows: Rows) -> Tensor | None:
-        """WPO's weight of each pair, [n]."""
+        """WPO's weight of each pair, [n]; None without WPO."""
         if not self._modifiers.weighting or policy.log_square_sums is None:
             return None
         weights = wpo_weights(policy.token_logps, policy.log_square_sums, rows.completion_of, policy.tokens)
@@ -111,7 +111,7 @@ def _term(member: Member, delta: float | None) -> Term:
 
 
 def pair_logps(policy: Logps, reference: Logps | None) -> PairLogps:
-    """Completions [2n] in group order (chosen, rejected, chosen, …) as n pairs."""
+    """n pairs from completions [2n] in group order (chosen, rejected, chosen, …)."""
     return PairLogps(
         chosen=policy.sums[0::2],
         rejected=policy.sums[1::2],

@@ -26,9 +26,9 @@ from palate.training.methods.online import (
 
 
 class Grpo(OnlineMethod):
-    """Clipped policy loss with one advantage for all tokens of an answer, averaged as `grpo_loss` says.
+    """Clipped policy loss with one advantage for all tokens of an answer; `grpo_loss` chooses the average over tokens.
 
-    The KL to the reference is a penalty on every token (grpo, the k3 estimate) or part of the reward (rloo).
+    The KL to the reference is a penalty on every token (grpo, k3 estimate) or part of the reward (rloo).
     """
 
     def __init__(self, config: GrpoConfig) -> None:
@@ -54,9 +54,9 @@ class Grpo(OnlineMethod):
         }
 
     def _advantages(self, scores: Tensor, sampled: Sampled, total: Total) -> Tensor:
-        """Scores and advantages [groups, K]; the deviation of a whole batch is that of all ranks."""
+        """Advantages [groups, K] of scores [groups, K]; a batch's standard deviation is over all ranks."""
         if self._config.advantage_estimator == "rloo":
-            # The KL by itself: added to a reward of 1e6 it would lose its digits.
+            # Advantages of the KL are computed separately: added to a reward of 1e6, the KL would be rounded away.
             kl = torch.where(sampled.rewarded, sampled.kl, math.nan).view_as(scores)
             return rloo_advantages(scores) - self._config.kl_coef * rloo_advantages(kl)
         scale = self._config.scale_rewards
@@ -69,7 +69,7 @@ class Grpo(OnlineMethod):
         return grpo_advantages(scores, scale="none") / (deviation + 1e-4)
 
     def loss(self, policy: Logps, reference: Logps | None, rows: Rows, *, training: bool = False) -> LossOutput:
-        del reference, training  # the reference's log-probabilities were kept with the answers
+        del reference, training  # the groups carry the reference's log-probabilities
         config, logps = self._config, policy.token_logps
         given = {name: tokens_of(rows.groups, name, logps.device) for name in ("old_logps", "ref_logps", "advantages")}
         # The first step on new answers starts from the policy that sampled them: its ratio is 1.
@@ -80,15 +80,15 @@ class Grpo(OnlineMethod):
         with torch.no_grad():
             ratio = (logps - old).exp()
             clipped = (ratio > 1 + self._high) | (ratio < 1 - config.cliprange)
-            of_tokens = {
+            token_metrics = {
                 "clip_fraction": mean_by_group(clipped.float(), rows),
                 "entropy": mean_by_group(-logps, rows),
             }
-        of_answers, weights = sampled_metrics(rows.groups, logps.device)
-        return LossOutput(self._reduced(tokens, rows), {**of_tokens, **of_answers}, weights)
+        answer_metrics, weights = sampled_metrics(rows.groups, logps.device)
+        return LossOutput(self._reduced(tokens, rows), {**token_metrics, **answer_metrics}, weights)
 
     def _reduced(self, tokens: Tensor, rows: Rows) -> Tensor:
-        """Token losses [M] as one loss of each group [G]."""
+        """Reduce token losses [M] to one loss per group, [G]."""
         if self._config.grpo_loss == "dapo":
             return mean_by_group(tokens, rows)
         zeros = tokens.new_zeros(rows.completions)

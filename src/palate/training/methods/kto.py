@@ -17,7 +17,7 @@ from palate.training.methods.base import Arranged, LossOutput, Method, Rows, Tra
 from palate.training.methods.mismatch import mismatched
 
 # Highest ratio of the classes' weighted sizes that the KTO paper recommends (section 4.2 of 2402.01306).
-_MOST_WANTED = 4 / 3
+_MAX_CLASS_RATIO = 4 / 3
 _ROUNDING = 1e-9
 
 
@@ -51,7 +51,7 @@ class Kto(Method[Logps]):
         return Arranged(arranged, self._class_notices(groups))
 
     def _class_notices(self, groups: Sequence[EncodedGroup]) -> tuple[str, ...]:
-        """A warning where one class is missing, or outweighs the other beyond what the KTO paper recommends."""
+        """A warning if a class is missing, or if the ratio of the classes is outside the KTO paper's range."""
         wanted = sum(group.labels[0] > 0 for group in groups)
         unwanted = len(groups) - wanted
         if not wanted or not unwanted:
@@ -65,14 +65,14 @@ class Kto(Method[Logps]):
         if not chosen or not rejected:
             return ()
         ratio = (chosen * wanted) / (rejected * unwanted)
-        if 1.0 - _ROUNDING <= ratio <= _MOST_WANTED + _ROUNDING:
+        if 1.0 - _ROUNDING <= ratio <= _MAX_CLASS_RATIO + _ROUNDING:
             return ()
         # The larger class keeps its weight: weights above 1 would raise the learning rate.
         if ratio > 1.0:
-            low, high = chosen * wanted / unwanted / _MOST_WANTED, chosen * wanted / unwanted
+            low, high = chosen * wanted / unwanted / _MAX_CLASS_RATIO, chosen * wanted / unwanted
             key = "kto_rejected_weight"
         else:
-            low, high = rejected * unwanted / wanted, rejected * unwanted / wanted * _MOST_WANTED
+            low, high = rejected * unwanted / wanted, rejected * unwanted / wanted * _MAX_CLASS_RATIO
             key = "kto_chosen_weight"
         return (
             f"warning: {wanted} wanted and {unwanted} unwanted answers with weights {chosen:g} and {rejected:g}: the "
@@ -94,8 +94,8 @@ class Kto(Method[Logps]):
     def _unpaired(self, policy: Logps, reference: Logps | None, rows: Rows) -> UnpairedLogps:
         assert reference is not None  # every unpaired objective needs one
         sizes = torch.bincount(rows.group_of, minlength=len(rows.groups))
-        own = sizes.cumsum(0) - sizes
-        other = own[sizes > 1] + 1
+        own = sizes.cumsum(0) - sizes  # [G], index of each group's answer among the C completions
+        other = own[sizes > 1] + 1  # index of each mismatched completion
         labels = [group.labels[0] > 0 for group in rows.groups]
         return UnpairedLogps(
             logps=policy.sums[own],
@@ -107,7 +107,10 @@ class Kto(Method[Logps]):
         )
 
     def _metrics(self, rows: UnpairedLogps, delta: float | None) -> dict[str, Tensor]:
-        """What is logged of each row, [n]; an answer is right where its reward is on its label's side of the shift."""
+        """Metrics of each row, name → float32 [n].
+
+        An answer counts as correct if its reward is above the shift (wanted) or below it (unwanted).
+        """
         rewards = implicit_reward(rows.logps, rows.tokens, rows.ref_logps, beta=self._beta, average=False)
         kl = kl_estimate(rows) if self._mismatches else None
         if kl is not None:
@@ -117,8 +120,8 @@ class Kto(Method[Logps]):
         else:
             shift = rewards.new_zeros(())
         wanted = rows.desirable
-        right = 0.5 * (1.0 + torch.where(wanted, rewards - shift, shift - rewards).sign())
-        metrics = {"rewards/accuracies": right}
+        correct = 0.5 * (1.0 + torch.where(wanted, rewards - shift, shift - rewards).sign())
+        metrics = {"rewards/accuracies": correct}
         for name, values in (("rewards", rewards), ("logps", rows.logps), ("ref_logps", rows.ref_logps)):
             metrics[f"{name}/chosen"] = torch.where(wanted, values, torch.nan)
             metrics[f"{name}/rejected"] = torch.where(wanted, torch.nan, values)

@@ -1,4 +1,4 @@
-"""What online methods share: sampled answers as tensors, what is kept of them from step to step, and their metrics."""
+"""Shared by the online methods: sampled answers as tensors, their token values and metrics, and means over ranks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Total: TypeAlias = Callable[[Tensor], Tensor]
 """Sums a tensor over all ranks."""
 
 GIVEN = "given: "
-"""Before the name of a metric that some answers lack: the share of answers that have it."""
+"""Prefix of a metric's name for the share of answers that have a value of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """n sampled answers of this rank, scored, padded to T tokens; the K answers to a prompt are neighbours.
+    """n sampled and scored answers of this rank, padded to T tokens; the K answers to a prompt are consecutive.
 
     Attributes:
         scores: float64 [n], rewards; NaN where no reward scored the answer.
@@ -32,8 +32,8 @@ class Sampled:
         mask: bool [n, T].
         logps: float32 [n, T], log π of the policy that sampled.
         ref_logps: float32 [n, T].
-        values: float32 [n, T] of the value head; None without one.
-        counted: bool [n], False for rows that only even out ranks.
+        values: float32 [n, T], outputs of the value head; None without one.
+        counted: bool [n], False for rows that are repeated only to give every rank the same number of rows.
     """
 
     scores: Tensor
@@ -46,12 +46,12 @@ class Sampled:
 
     @property
     def rewarded(self) -> Tensor:
-        """bool [n], whether the answer has a reward; one without takes no part in any comparison."""
+        """bool [n], True if the answer has a reward; answers without one are left out of all comparisons."""
         return ~self.scores.isnan()
 
     @property
     def counted_mask(self) -> Tensor:
-        """bool [n, T], the tokens that statistics are taken over."""
+        """bool [n, T], the tokens that statistics are computed over."""
         return self.mask & (self.counted & self.rewarded)[:, None]
 
     @property
@@ -66,10 +66,10 @@ class Sampled:
 
 
 class OnlineMethod(Method[Logps]):
-    """A method that learns from answers which the policy has just sampled.
+    """A method that learns from answers sampled by the current policy.
 
     Attributes:
-        generations: K answers to each prompt.
+        generations: K, the number of answers to each prompt.
         updates: optimiser steps on each batch of sampled answers.
     """
 
@@ -78,20 +78,22 @@ class OnlineMethod(Method[Logps]):
 
     @abstractmethod
     def prepare(self, sampled: Sampled, total: Total, *, training: bool) -> Mapping[str, Tensor]:
-        """What `loss` needs of each token, name → [n, T] or, the same for all tokens of an answer, [n].
+        """The values that `loss` reads, by name: one per token, [n, T], or one per answer, [n].
 
         Args:
-            total: sums over ranks; every rank prepares at the same time.
-            training: False for held-out prompts, which no running statistic learns from.
+            sampled: the answers of this rank.
+            total: sums a tensor over ranks; all ranks call `prepare` together.
+            training: False for held-out prompts, which do not change running statistics.
         """
 
 
 def sampled_metrics(
     groups: Sequence[EncodedGroup], device: torch.device
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What sampling measured of each group, [G], and what it is weighted by, [G]: means over answers, not tokens.
+    """Metrics of the groups' sampled answers, name → [G], and their weights, name → [G].
 
-    A reward is averaged over the answers that have it; `unrewarded` and `abstained/NAME` are the shares without.
+    Their means are over answers, not tokens, and rewards are averaged over the answers that have one. `unrewarded` and
+    `abstained/NAME` are the shares of answers without.
     """
     weight = torch.tensor([group.weight for group in groups], device=device)
     metrics: dict[str, Tensor] = {}
@@ -111,7 +113,7 @@ def sampled_metrics(
 
 
 def tokens_of(groups: Sequence[EncodedGroup], name: str, device: torch.device) -> Tensor:
-    """What `prepare` returned for each trained token of the groups, float32 [M]."""
+    """The values that `prepare` returned under `name` for the groups' trained tokens, float32 [M]."""
     return torch.cat([torch.from_numpy(group.tokens[name]) for group in groups]).to(device)
 
 
@@ -124,15 +126,16 @@ def mean_by_group(values: Tensor, rows: Rows) -> Tensor:
 
 
 def global_mean(values: Tensor, mask: Tensor, total: Total) -> Tensor:
-    """The mean of masked-in values over all ranks, scalar."""
+    """The mean over all ranks of the values where the mask is true, scalar."""
     sums = total(torch.stack([torch.where(mask, values, 0.0).double().sum(), mask.double().sum()]))
     return (sums[0] / sums[1].clamp(min=1)).to(values.dtype)
 
 
 def global_whitened(values: Tensor, mask: Tensor, total: Total, *, centre: bool = True, noise: float = 0.0) -> Tensor:
-    """Masked-in values with variance 1 over all ranks, and mean 0 or, without `centre`, their own; any shape.
+    """Values scaled to variance 1 over all ranks and to mean 0, or to their own mean without `centre`; any shape.
 
-    Values whose deviation is at most `noise` differ by rounding alone and become their mean.
+    Only values where the mask is true count; the others become 0. Values whose standard deviation is at most `noise`
+    differ only by rounding and are replaced by their mean.
     """
     mean = global_mean(values, mask, total)
     deviation = global_mean((values - mean).square(), mask, total).sqrt()
@@ -141,7 +144,7 @@ def global_whitened(values: Tensor, mask: Tensor, total: Total, *, centre: bool 
 
 
 def global_highest(values: Tensor) -> Tensor:
-    """The largest over all ranks of each value, any shape."""
+    """The element-wise maximum over all ranks, any shape."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         values = values.clone()
         dist.all_reduce(values, op=dist.ReduceOp.MAX)

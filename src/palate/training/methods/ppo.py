@@ -31,15 +31,15 @@ from palate.training.methods.online import (
     tokens_of,
 )
 
-# Relative to the largest number in it, the rounding error of a float32 after a few operations.
+# Rounding error of a float32 result after a few operations, relative to its largest input.
 _ROUNDING = 1e-6
 
 
 class Ppo(OnlineMethod):
-    """The mean over all tokens of the step of the clipped policy loss and `vf_coef` times the clipped value loss.
+    """Clipped policy loss plus `vf_coef` times the clipped value loss, averaged over all tokens of the step.
 
-    The coefficient of the KL in the reward adapts itself where the config names a target, and rewards are divided by
-    their running deviation where it asks for that; both are kept in checkpoints, and so is the range of the scores.
+    With `ppo_target` the KL coefficient adapts to the measured KL; with `ppo_score_norm` scores are normalised by their
+    running mean and standard deviation. Checkpoints contain both, and the range of all scores.
     """
 
     traits = Traits(name="ppo", record=Record, needs_reference=True, head="value", counts_tokens=True)
@@ -57,7 +57,7 @@ class Ppo(OnlineMethod):
         assert sampled.values is not None
         config = self._config
         scores = sampled.scores - config.missing_eos_penalty * (~sampled.ended)
-        scores = self._compared(scores, sampled.counted & sampled.rewarded, total, training).float()
+        scores = self._effective_scores(scores, sampled.counted & sampled.rewarded, total, training).float()
         rewards = shaped_rewards(scores, sampled.log_ratio, sampled.mask, kl_coef=self.kl_coef)
         noise = self._noise(sampled, scores)
         if config.ppo_whiten_rewards:
@@ -65,7 +65,7 @@ class Ppo(OnlineMethod):
         advantages, returns = generalised_advantages(
             rewards, sampled.values, sampled.mask, gamma=config.gamma, lam=config.lam
         )
-        # What an answer without a reward would return is not known: its values stay as they are.
+        # The return of an answer without a reward is unknown: its values are their own targets.
         returns = torch.where(sampled.rewarded[:, None], returns, sampled.values)
         coefficient = torch.full_like(scores, self.kl_coef)
         if training and config.ppo_target is not None:
@@ -83,7 +83,7 @@ class Ppo(OnlineMethod):
         }
 
     def loss(self, policy: Logps, reference: Logps | None, rows: Rows, *, training: bool = False) -> LossOutput:
-        """The losses of the groups; the rewards contain the KL to the reference already."""
+        """Losses and metrics of the groups; the rewards already contain the KL to the reference."""
         del reference, training
         assert policy.values is not None
         config, logps, device = self._config, policy.token_logps, policy.values.device
@@ -108,15 +108,15 @@ class Ppo(OnlineMethod):
                 "values": policy.values,
                 "kl_coef": given["kl_coef"],
             }
-            of_tokens = {name: mean_by_group(value, rows) for name, value in tokens.items()}
-        of_answers, weights = sampled_metrics(rows.groups, device)
-        return LossOutput(loss, {**of_tokens, **of_answers}, weights)
+            token_metrics = {name: mean_by_group(value, rows) for name, value in tokens.items()}
+        answer_metrics, weights = sampled_metrics(rows.groups, device)
+        return LossOutput(loss, {**token_metrics, **answer_metrics}, weights)
 
-    def _compared(self, scores: Tensor, counted: Tensor, total: Total, training: bool) -> Tensor:
-        """Scores as the run compares them, 0 where there is none; float64 [n].
+    def _effective_scores(self, scores: Tensor, counted: Tensor, total: Total, training: bool) -> Tensor:
+        """Scores, normalised with `ppo_score_norm`, and 0 for answers without one; float64 [n].
 
-        As long as every score was the same, no answer is known to be better than another: they count as 0, so that a
-        constant reward moves neither policy nor values.
+        While all scores of the run are equal, they count as 0, so that a constant reward changes neither policy nor
+        values.
         """
         normalised = self._normalised(scores, counted, total, training) if self._config.ppo_score_norm else scores
         if training:
@@ -128,7 +128,7 @@ class Ppo(OnlineMethod):
         return torch.where(known, normalised, 0.0)
 
     def _noise(self, sampled: Sampled, scores: Tensor) -> float:
-        """The standard deviation up to which advantages differ by rounding alone."""
+        """The standard deviation up to which advantages differ only by rounding."""
         assert sampled.values is not None
         largest = [
             torch.where(sampled.counted_mask, part, 0.0).abs().amax()
@@ -137,6 +137,7 @@ class Ppo(OnlineMethod):
         return _ROUNDING * float(global_highest(torch.stack(largest).amax()))
 
     def _normalised(self, scores: Tensor, counted: Tensor, total: Total, training: bool) -> Tensor:
+        """Scores [n] with the running mean 0 and standard deviation 1."""
         if training:
             n, mean, squares = total(
                 torch.stack(
@@ -147,19 +148,19 @@ class Ppo(OnlineMethod):
                     ]
                 )
             ).tolist()
-            self._learn(n, mean / max(n, 1.0), squares)
+            self._update_statistics(n, mean / max(n, 1.0), squares)
         deviation = (self._squares / max(self._count - 1, 1)) ** 0.5 if self._count > 1 else 1.0
         return (scores - self._mean) / max(deviation, 1e-8)
 
-    def _learn(self, count: float, mean: float, sum_of_squares: float) -> None:
-        """Merge a batch into the running mean and deviation (Chan et al.)."""
+    def _update_statistics(self, count: float, mean: float, sum_of_squares: float) -> None:
+        """Merge a batch into the running mean and variance (Chan et al.)."""
         if count == 0:
             return
         squares = max(0.0, sum_of_squares - count * mean * mean)
-        both, difference = self._count + count, mean - self._mean
-        self._squares += squares + difference * difference * self._count * count / both
-        self._mean += difference * count / both
-        self._count = both
+        merged, difference = self._count + count, mean - self._mean
+        self._squares += squares + difference * difference * self._count * count / merged
+        self._mean += difference * count / merged
+        self._count = merged
 
     @property
     def state(self) -> Mapping[str, float]:

@@ -1,4 +1,4 @@
-"""Rollouts: answers are sampled to a step's prompts, rewarded and scored before the trainer gets them."""
+"""Rollouts: samples answers to a step's prompts, rewards and scores them, before the trainer computes the loss."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """Everything that sampling and rewarding answers needs.
+    """The objects that sample, reward and score answers.
 
     Attributes:
         policy: unwrapped, with the scoring forward.
         reference: for the KL.
-        method: number of answers, and what is kept of them.
-        rewards: of the answers.
-        template: of the prompts.
-        decoding: how tokens are chosen; its seed is the run's.
-        precision: of sampling and scoring.
-        device: of this rank.
+        method: sets the number of answers and computes the values that its loss reads.
+        rewards: the reward functions with their weights.
+        template: chat template of the prompts.
+        decoding: sampling settings, with the run's seed.
+        precision: precision of sampling and scoring.
+        device: device of this rank.
         engine: samples instead of the policy, if set.
-        main: whether this process sends the policy to the engine.
+        main: True if this process sends the policy's weights to the engine.
     """
 
     policy: nn.Module
@@ -62,14 +62,14 @@ class Sampler:
 
 
 class Rollouts:
-    """Samples answers for the trainer's groups, and keeps them for as many steps as the method makes on them.
+    """Samples answers for the trainer's groups, and reuses them for the method's `updates` steps.
 
-    An answer depends on the weights, the run's seed, the step, the prompt and the answer's number; not on the other
-    prompts of the step, nor on how they are distributed over ranks or batches.
+    An answer depends on the weights, the run's seed, the step, the prompt and the answer's index, not on the other
+    prompts of the step or their distribution over ranks and batches.
 
     Args:
         sampler: policy, reference, method and rewards.
-        split: groups into batches within the token budget.
+        split: divides groups into batches within the token budget.
         total: sums a tensor over ranks.
     """
 
@@ -77,38 +77,39 @@ class Rollouts:
         self._sampler = sampler
         self._split = split
         self._total = total
-        self._held: list[list[EncodedGroup]] | None = None
+        self._answered: list[list[EncodedGroup]] | None = None
 
     @property
     def updates(self) -> int:
-        """Steps on each batch of sampled answers."""
+        """Optimiser steps on each batch of sampled answers."""
         return self._sampler.method.updates
 
     def fill(self, lists: Sequence[Sequence[EncodedGroup]], step: int) -> list[list[EncodedGroup]]:
-        """This rank's DataLoader batches of step `step` (from 0), with answers; all ranks call it together."""
-        if step % self.updates and self._held is None:
+        """This rank's DataLoader batches of a step (counted from 0), with answers; all ranks call it together."""
+        if step % self.updates and self._answered is None:
             raise ArtifactError(
                 "the checkpoint lacks the answers that its next step trains on; resume from another one"
             )
-        if step % self.updates == 0 or self._held is None:
+        if step % self.updates == 0 or self._answered is None:
             filled = iter(self._filled([group for groups in lists for group in groups], step, training=True))
-            self._held = [[next(filled) for _ in groups] for groups in lists]
-        return self._held
+            self._answered = [[next(filled) for _ in groups] for groups in lists]
+        return self._answered
 
     def held_out(self, groups: Sequence[EncodedGroup]) -> list[EncodedGroup]:
-        """Held-out prompts with answers; the same random numbers at every evaluation."""
+        """Held-out prompts with answers, sampled with the same random numbers at every evaluation."""
         return self._filled(groups, "held-out", training=False)
 
     # ---- from prompts to groups
 
-    def _filled(self, groups: Sequence[EncodedGroup], moment: object, *, training: bool) -> list[EncodedGroup]:
+    def _filled(self, groups: Sequence[EncodedGroup], step: int | str, *, training: bool) -> list[EncodedGroup]:
+        """The groups with K sampled answers each, their rewards, metrics and token values; `step` seeds sampling."""
         sampler, k = self._sampler, self._sampler.method.generations
-        each = [group for group in groups for _ in range(k)]
-        seeds = [sampling_seed(sampler.decoding.seed, moment, g.id, number) for g in groups for number in range(k)]
-        ids = self._answers(each, seeds)
-        rows = [_record(group) for group in each]
+        repeated = [group for group in groups for _ in range(k)]
+        seeds = [sampling_seed(sampler.decoding.seed, step, g.id, number) for g in groups for number in range(k)]
+        ids = self._answers(repeated, seeds)
+        rows = [_record(group) for group in repeated]
         columns = columns_of([row.extra for row in rows])
-        # Rows with equal prompts are groups of their own: a judge compares answers within a row.
+        # Two rows with equal prompts stay separate groups: a judge compares answers within a row.
         columns[GROUP_OF] = [number for number in range(len(groups)) for _ in range(k)]
         texts = [sampler.template.decode(answer) for answer in ids]
         rewarded = sampler.rewards([row.prompt for row in rows], texts, columns)
@@ -118,10 +119,10 @@ class Rollouts:
         ]
         sampled = self._scored(answered, ids, rewarded)
         kept = sampler.method.prepare(sampled, self._total, training=training)
-        return self._with_numbers(answered, sampled, rewarded, kept)
+        return self._with_results(answered, sampled, rewarded, kept)
 
     def _answers(self, groups: Sequence[EncodedGroup], seeds: Sequence[int]) -> list[list[int]]:
-        """One sampled answer to each group's prompt, as token ids."""
+        """Sample one answer to each group's prompt; returns token ids."""
         sampler = self._sampler
         if sampler.engine is None:
             return generate(
@@ -138,55 +139,57 @@ class Rollouts:
         return sampler.engine.answers([_record(group) for group in groups], sampler.decoding, seeds)
 
     def _scored(self, groups: Sequence[EncodedGroup], ids: Sequence[Sequence[int]], rewarded: Rewarded) -> Sampled:
+        """The answers as tensors, with log-probabilities under policy and reference."""
         sampler, device = self._sampler, self._sampler.device
         batches = [batch.to(device) for batch in self._split(groups)]
         with torch.no_grad(), evaluating(sampler.policy), sampler.precision.context(device):
             policy: list[TokenLogps] = [score(sampler.policy, batch, None) for batch in batches]
         reference = sampler.reference.logps(batches)
-        lengths = torch.tensor([len(one) for one in ids], device=device)
+        lengths = torch.tensor([len(answer) for answer in ids], device=device)
         mask = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
 
         def padded(flat: Sequence[Tensor]) -> Tensor:
-            """Token values of the batches, in their order, as [n, T] in the order of the groups."""
+            """Token values of the batches, one tensor each, as [n, T] in the order of the groups."""
             found = torch.zeros(mask.shape, dtype=torch.float32, device=device)
             found[mask] = _in_order(flat, batches, groups)
             return found
 
-        values = [one.values for one in policy if one.values is not None]
+        values = [tokens.values for tokens in policy if tokens.values is not None]
         return Sampled(
             scores=torch.tensor(_numbers(rewarded.total), dtype=torch.float64, device=device),
-            ended=torch.tensor([one[-1] in sampler.template.stop_ids for one in ids], device=device),
+            ended=torch.tensor([answer[-1] in sampler.template.stop_ids for answer in ids], device=device),
             mask=mask,
-            logps=padded([one.logps.float() for one in policy]),
-            ref_logps=padded([one.logps.float() for one in reference]),
+            logps=padded([tokens.logps.float() for tokens in policy]),
+            ref_logps=padded([tokens.logps.float() for tokens in reference]),
             values=padded(values) if values else None,
             counted=torch.tensor([group.weight > 0 for group in groups for _ in group.completions], device=device),
         )
 
-    def _with_numbers(
+    def _with_results(
         self, groups: Sequence[EncodedGroup], sampled: Sampled, rewarded: Rewarded, kept: Mapping[str, Tensor]
     ) -> list[EncodedGroup]:
-        """Each group with its rewards as labels, what the method keeps of its tokens, and its metrics."""
+        """Each group with its rewards as labels, the method's token values and its metrics."""
         k = self._sampler.method.generations
         sizes = [sum(len(completion.ids) for completion in group.completions) for group in groups]
-        each = {
+        per_token = {
             name: value if value.dim() == 2 else value[:, None].expand_as(sampled.mask) for name, value in kept.items()
         }
-        tokens = {name: torch.split(value[sampled.mask], sizes) for name, value in each.items()}
-        seen = {
+        tokens = {name: torch.split(value[sampled.mask], sizes) for name, value in per_token.items()}
+        measured = {
             "reward": sampled.scores,
-            **{f"rewards/{name}": torch.tensor(_numbers(given)) for name, given in rewarded.terms.items()},
+            **{f"rewards/{name}": torch.tensor(_numbers(term)) for name, term in rewarded.terms.items()},
             "kl": sampled.kl,
             "length": sampled.mask.sum(-1),
             "ended": sampled.ended,
         }
-        partial = {f"{GIVEN}{name}": ~value.isnan() for name, value in seen.items() if name.startswith("reward")}
+        # Some answers may lack a reward: their share is needed to average over the others.
+        given = {f"{GIVEN}{name}": ~value.isnan() for name, value in measured.items() if name.startswith("reward")}
         means = {
             name: value.float().nan_to_num().cpu().view(-1, k).mean(-1).tolist()
-            for name, value in {**seen, **partial}.items()
+            for name, value in {**measured, **given}.items()
         }
         rewards = [rewarded.total[index * k : (index + 1) * k] for index in range(len(groups))]
-        means["reward_spread"] = [_spread(of_group) for of_group in rewards]
+        means["reward_spread"] = [_standard_deviation(of_group) for of_group in rewards]
         return [
             replace(
                 group,
@@ -201,23 +204,23 @@ class Rollouts:
     # ---- checkpoints
 
     def save(self, folder: Path, rank: int, *, main: bool) -> None:
-        """Write what a resumed run needs: the value head, and the answers of unfinished updates."""
+        """Write the state that a resumed run needs: the value head, and answers with updates left."""
         if main:
             save_value_head(self._sampler.policy, folder)
-        if self.updates > 1 and self._held is not None:
-            rows = [[_to_json(group) for group in groups] for groups in self._held]
+        if self.updates > 1 and self._answered is not None:
+            rows = [[_to_json(group) for group in groups] for groups in self._answered]
             write_json(folder / f"rollouts-{rank}.json", {"lists": rows}, indent=None)
 
     def restore(self, folder: Path, rank: int) -> None:
-        """Continue from what `save` wrote."""
+        """Load the state that `save` wrote."""
         load_value_head(self._sampler.policy, folder)
         path = folder / f"rollouts-{rank}.json"
         if path.exists():
-            self._held = [[_from_json(row) for row in rows] for rows in read_json(path)["lists"]]
+            self._answered = [[_from_json(row) for row in rows] for rows in read_json(path)["lists"]]
 
 
 def with_longest_answers(groups: Sequence[EncodedGroup], k: int, tokens: int) -> list[EncodedGroup]:
-    """Prompts with K answers of `tokens` tokens each: the largest groups that memory is planned for."""
+    """The prompts with K answers of `tokens` tokens each, for planning memory."""
     answers = (_completion([0] * tokens),) * k
     return [replace(group, completions=answers) for group in groups]
 
@@ -228,12 +231,12 @@ def _record(group: EncodedGroup) -> Record:
 
 
 def _numbers(rewards: Sequence[float | None]) -> list[float]:
-    """NaN where there is no reward."""
+    """The rewards, with NaN for None."""
     return [math.nan if reward is None else reward for reward in rewards]
 
 
-def _spread(rewards: Sequence[float | None]) -> float:
-    """Population standard deviation of the rewards; exactly 0 if they are equal."""
+def _standard_deviation(rewards: Sequence[float | None]) -> float:
+    """Population standard deviation of the rewards that are not None; exactly 0 if they are equal."""
     given = [reward for reward in rewards if reward is not None]
     return statistics.pstdev(given) if given and min(given) < max(given) else 0.0
 
@@ -243,7 +246,7 @@ def _completion(ids: Sequence[int]) -> EncodedCompletion:
 
 
 def _in_order(flat: Sequence[Tensor], batches: Sequence[Batch], groups: Sequence[EncodedGroup]) -> Tensor:
-    """Token values of batches, which are made longest groups first, in the order of the groups."""
+    """Reorder the token values of batches, which have the longest groups first, into the order of the groups."""
     parts: dict[int, Tensor] = {}
     for values, batch in zip(flat, batches):
         sizes = [sum(len(completion.ids) for completion in group.completions) for group in batch.groups]
