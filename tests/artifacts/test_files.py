@@ -108,7 +108,7 @@ def test_a_file_where_a_folder_must_be(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EPERM])
 def test_permission_and_read_only_disks(code: int) -> None:
-    expected = pytest.raises(ArtifactError, match=r"^/out/run: cannot be written \(.+\); take write permission")
+    expected = pytest.raises(ArtifactError, match=r"^/out/run: cannot be written \(.+\); grant write permission")
     with expected, write_errors("/out/run"):
         raise OSError(code, os.strerror(code), "/out/run/model.safetensors")
 

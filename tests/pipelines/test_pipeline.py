@@ -87,7 +87,7 @@ def test_what_is_finished_is_not_run_again(model: Path, tmp_path: Path) -> None:
     after = {path: path.stat().st_mtime_ns for path in before}
     assert {path.name for path in before if before[path] != after[path]} <= {"pipeline.json"}
     keys["stages"][1]["pref_beta"] = 0.5
-    with pytest.raises(ArtifactError, match=r"2-dpo: was begun with pref_beta: 0\.1.*now says 0\.5"):
+    with pytest.raises(ArtifactError, match=r"2-dpo: was started with pref_beta: 0\.1.*now says 0\.5"):
         run(tmp_path, keys)
     run(tmp_path, {**keys, "overwrite_output_dir": True})
     assert run_json(tmp_path / "out" / "2-dpo")["config"]["pref_beta"] == 0.5
@@ -119,7 +119,7 @@ def test_a_round_goes_on_with_the_judge_it_began_with(model: Path, tmp_path: Pat
     run(tmp_path, keys)
     for folder in ("nothing", "round-1"):  # finished, and then with its pairs alone
         shutil.rmtree(tmp_path / "out" / folder, ignore_errors=True)
-        with pytest.raises(ArtifactError, match=r"round-1-data: was begun with judge: .*now says length:longer"):
+        with pytest.raises(ArtifactError, match=r"round-1-data: was started with judge: .*now says length:longer"):
             run(tmp_path, {**keys, "judge": "length:longer"})
     run(tmp_path, {**keys, "judge": "length:longer", "overwrite_output_dir": True})
     assert read_json(tmp_path / "out" / "round-1-data" / "sampling.json")["judge"] == "length:longer"

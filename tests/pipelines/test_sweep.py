@@ -87,7 +87,7 @@ def test_an_interrupted_point_goes_on(model: Path, tmp_path: Path, monkeypatch: 
 
 def test_another_config_is_refused_and_overwriting_begins_anew(model: Path, tmp_path: Path) -> None:
     swept(model, tmp_path, {"seed": [1]})
-    with pytest.raises(ArtifactError, match=r"was begun with pref_beta: 0\.1, the config now says 0\.7"):
+    with pytest.raises(ArtifactError, match=r"was started with pref_beta: 0\.1, the config now says 0\.7"):
         swept(model, tmp_path, {"seed": [1]}, pref_beta=0.7)
     (tmp_path / "out" / "notes.txt").write_text("mine")
     points = swept(model, tmp_path, {"seed": [1]}, pref_beta=0.7, overwrite_output_dir=True)

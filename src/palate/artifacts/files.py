@@ -55,7 +55,7 @@ def _explain(error: OSError, path: Path) -> str:
         return _disk_full(path)
     reason = error.strerror or str(error)
     if error.errno in _REFUSED:
-        return f"{path}: cannot be written ({reason}); take write permission or choose another folder"
+        return f"{path}: cannot be written ({reason}); grant write permission or choose another folder"
     if error.errno in _IN_THE_WAY:
         return f"{path}: cannot be written, a file or folder of another kind is in the way ({reason}); move it away"
     return f"{path}: cannot be written ({reason}); check the path and the disk"
@@ -64,7 +64,7 @@ def _explain(error: OSError, path: Path) -> str:
 def _disk_full(path: Path) -> str:
     return (
         f"{path}: the disk is full, or the file is larger than the disk, a quota or `ulimit -f` allows; "
-        "free space or choose another folder and run again (what was complete before is untouched)"
+        "free space or choose another folder and run again (complete files are unchanged)"
     )
 
 

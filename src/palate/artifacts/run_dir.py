@@ -97,7 +97,7 @@ class RunDir:
         if not above.is_dir():
             raise ArtifactError(f"{above}: is a file; choose another output_dir")
         if not os.access(above, os.W_OK | os.X_OK):
-            raise ArtifactError(f"{run.path}: {above} cannot be written to; take permission or choose another folder")
+            raise ArtifactError(f"{run.path}: {above} cannot be written to; grant permission or choose another folder")
         if run.path.is_dir():
             run._check_entries(run._entries(), resume=resume, overwrite=overwrite)
 
@@ -105,6 +105,7 @@ class RunDir:
         return sorted(p.name for p in self.path.iterdir() if p.name not in (LOCK, LOCK + _SOFT))
 
     def _check_entries(self, entries: list[str], *, resume: bool, overwrite: bool) -> None:
+        """Raise ArtifactError if the directory's entries do not allow a new run, or a resumed or overwritten one."""
         is_run = self.run_json.is_file() or "trainer_state.json" in entries or bool(checkpoints(self.path))
         if entries and not is_run:
             shown = ", ".join(entries[:3]) + (" …" if len(entries) > 3 else "")
@@ -116,6 +117,7 @@ class RunDir:
             )
 
     def _start(self, *, resume: bool, overwrite: bool) -> None:
+        """Prepare the locked directory: remove leftovers, write the status, delete the files to overwrite."""
         remove_leftovers(self.path)
         self._check_entries(self._entries(), resume=resume, overwrite=overwrite)
         fresh = not (resume and self.run_json.is_file())

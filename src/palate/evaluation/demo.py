@@ -33,15 +33,14 @@ def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list
         answers.append(subject.answer(prompts, Decoding(max_new_tokens=64)))
         del subject
         gc.collect()
-    asked_of = {pair.id: prompt_key(pair.prompt) for pair in pairs}
-    accuracy = preference_accuracy(*scores, prompts=[asked_of[group.id] for group in groups])
+    prompt_keys = {pair.id: prompt_key(pair.prompt) for pair in pairs}
+    accuracy = preference_accuracy(*scores, prompts=[prompt_keys[group.id] for group in groups])
     folder = RunDir.open(run.path)
     write_json(folder.accuracy, accuracy.to_json())
     step = int(run.config["max_steps"])
     with JsonlWriter(folder.samples, append=False) as samples:
         for prompt, before, after in zip(prompts, *answers, strict=True):
-            asked = as_turns(prompt)
-            samples.write({"step": step, "prompt": asked, "policy": after, "reference": before})
+            samples.write({"step": step, "prompt": as_turns(prompt), "policy": after, "reference": before})
     rows = [
         SideBySide(prompt, {"policy": after}, before) for prompt, before, after in zip(prompts, *answers, strict=True)
     ]

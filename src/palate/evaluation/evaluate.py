@@ -61,7 +61,7 @@ def evaluate(
         raise UsageError(f"{name} is a reward model, which has no reference: leave --reference out")
     if run is None and (dataset is None or (reference is None and not rewards)):
         needed = "--dataset" if rewards else "--dataset and --reference"
-        raise UsageError(f"{name} is no run directory: name {needed}, or give a run")
+        raise UsageError(f"{name} is not a run directory: name {needed}, or give a run")
     pairs = _pairs(run, dataset, max_samples, say)
     limit = cutoff_len or (int(run.config["cutoff_len"]) if run else CUTOFF_LEN)
     device = default_device()

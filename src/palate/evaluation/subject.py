@@ -111,7 +111,7 @@ def model_spec(name: str, *, template: str | None = None) -> ModelSpec:
     if is_checkpoint(path):
         return read_checkpoint(path).policy
     if (path / "adapter_config.json").exists():
-        raise ModelError(f"{name}: an adapter has no base of its own; name its run directory")
+        raise ModelError(f"{name}: an adapter cannot be loaded without its base model; name its run directory")
     return ModelSpec(path.name if path.exists() else name, name, (), template)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# A log-ratio of one token beyond this is noise of the estimate; e^20 keeps ratios and their products finite.
+# Larger log-ratios of a single token are noise; with this limit, ratios and their products stay finite (e^20).
 LARGEST_LOG_RATIO = 20.0
 
 

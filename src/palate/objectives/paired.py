@@ -159,9 +159,7 @@ def implicit_rewards(
     """
     ref_chosen, ref_rejected = (None, None) if reference_free else (pairs.ref_chosen, pairs.ref_rejected)
     if not reference_free and (ref_chosen is None or ref_rejected is None):
-        raise ValueError(
-            "rewards against a reference were asked for, and the pairs carry no reference log-probabilities"
-        )
+        raise ValueError("rewards need a reference, and the pairs carry no reference log-probabilities")
     chosen = implicit_reward(pairs.chosen, pairs.chosen_tokens, ref_chosen, beta=beta, average=average)
     rejected = implicit_reward(pairs.rejected, pairs.rejected_tokens, ref_rejected, beta=beta, average=average)
     return chosen.detach(), rejected.detach()

@@ -200,8 +200,8 @@ def is_finished(planned: PlannedRun) -> bool:
             key = changed[0]
             old = recorded.get(key)
             raise ArtifactError(
-                f"{run.path}: was begun with {key}: {old}, the config now says {wanted[key]}; put it back, "
-                "choose another output_dir, or begin anew with overwrite_output_dir: true"
+                f"{run.path}: was started with {key}: {old}, the config now says {wanted[key]}; restore it, "
+                "choose another output_dir, or start again with overwrite_output_dir: true"
             )
     return facts.get("status") == "completed"
 
@@ -221,7 +221,7 @@ def _unfinished(pipeline: Pipeline) -> list[PlannedRun]:
         start = next((path for path in (config.model_name_or_path, *config.adapters) if path in missing), None)
         if start is not None:
             raise ArtifactError(
-                f"{config.output_dir}: was made from {start}, which is no longer there; delete it too, or begin anew "
+                f"{config.output_dir}: was made from {start}, which is no longer there; delete it too, or start again "
                 "with overwrite_output_dir: true"
             )
     return list(missing.values())

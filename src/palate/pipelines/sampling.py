@@ -42,8 +42,8 @@ def check_sampling(config: RunConfig, sampling: SamplingFields) -> None:
     if changed:
         key = changed[0]
         raise ArtifactError(
-            f"{path.parent}: was begun with {key}: {recorded[key]}, the config now says {wanted[key]}; put it back, "
-            "delete that folder and the run made of it, or begin anew with overwrite_output_dir: true"
+            f"{path.parent}: was started with {key}: {recorded[key]}, the config now says {wanted[key]}; restore it, "
+            "delete that folder and the run made of it, or start again with overwrite_output_dir: true"
         )
 
 

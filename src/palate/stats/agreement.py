@@ -1,4 +1,4 @@
-"""Agreement of raters beyond chance."""
+"""Chance-corrected agreement of raters: Cohen's kappa and Krippendorff's alpha."""
 
 from __future__ import annotations
 

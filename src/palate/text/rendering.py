@@ -140,11 +140,11 @@ class Renderer:
         last = turn + 1 == len(messages)
         whole = text if last else self._rendered(messages[: turn + 1], tools)
         end = len(whole.rstrip())
-        begun = self._rendered(messages[:turn], tools, generation=True)
-        if begun == self._rendered(messages[:turn], tools) and self.template.answer_header.strip():
-            begun += self.template.answer_header  # a template without generation prompts
-        if begun and text.startswith(whole[:end]) and text.startswith(begun):
-            return (len(begun), end), True
+        generation = self._rendered(messages[:turn], tools, generation=True)
+        if generation == self._rendered(messages[:turn], tools) and self.template.answer_header.strip():
+            generation += self.template.answer_header  # a template without generation prompts
+        if generation and text.startswith(whole[:end]) and text.startswith(generation):
+            return (len(generation), end), True
         frame = self._frame(messages, turn, tools, _unused_placeholder(messages))
         return _span_searched(text, frame), False
 
@@ -169,11 +169,11 @@ class Renderer:
         if key not in self._left_out:
             if len(self._left_out) >= _SHAPES_KEPT:
                 self._left_out.clear()
-            found = (what for less, what in _without(messages, first) if self._rendered(less, tools) == text)
+            found = (part for less, part in _without(messages, first) if self._rendered(less, tools) == text)
             self._left_out[key] = next(found, "")
-        if what := self._left_out[key]:
-            what = what if what != _EARLIER_REASONING or self._keeps_reasoning else _NO_REASONING
-            raise DataError(f"the chat template leaves out {what}")
+        if part := self._left_out[key]:
+            part = part if part != _EARLIER_REASONING or self._keeps_reasoning else _NO_REASONING
+            raise DataError(f"the chat template leaves out {part}")
         for call in (call for turn in messages for call in turn.tool_calls):
             if isinstance(call.value, str) and call.arguments not in text:
                 raise DataError(
@@ -276,8 +276,8 @@ def _without(messages: Messages, first: int) -> Iterator[tuple[Messages, str]]:
             less.append((replace(turn, content=""), _NO_TEXT))
         if turn.reasoning_content and turn.trained and i >= first:
             less.append((replace(turn, reasoning_content=None), _NO_REASONING if i == last else _EARLIER_REASONING))
-        for changed, what in less:
-            yield (*messages[:i], changed, *messages[i + 1 :]), what
+        for changed, part in less:
+            yield (*messages[:i], changed, *messages[i + 1 :]), part
 
 
 def _placeholder(number: int) -> str:

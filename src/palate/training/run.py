@@ -318,7 +318,7 @@ class _Training:
             if step
             else "stopped before the end of the first step"
         )
-        return Stopped(f"{where}; go on with: --set resume_from_checkpoint=true", signal_number)
+        return Stopped(f"{where}; resume with: --set resume_from_checkpoint=true", signal_number)
 
     def outcome(self, metrics: Mapping[str, float]) -> dict[str, Any]:
         """The fields that are added to run.json at the end."""

@@ -282,12 +282,12 @@ def test_answers_of_several_models_are_judged_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plan", "says"),
     [
-        (Plan({"burnt": 1}), "there is no way 'burnt' to make rows"),
+        (Plan({"burnt": 1}), "unknown kind of rows 'burnt'"),
         (Plan({"sampled": 1}), "sampled needs a model to write"),
         (Plan({"dropped_end": 0}), "give a share up to 1 or a number of rows"),
         (Plan({"dropped_end": 1}, k=1), "k is 1"),
         (Plan({"dropped_end": 1}, max_of_kind=2), "max_of_kind is 2; it must be a share"),
-        (Plan({}), "there is no way"),
+        (Plan({}), "unknown kind of rows"),
     ],
 )
 def test_a_wrong_plan_is_refused(tmp_path: Path, plan: Plan, says: str) -> None:

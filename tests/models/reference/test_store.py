@@ -114,7 +114,7 @@ def test_half_a_file_is_damaged(store: ReferenceStore) -> None:
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     save_file({"weight": np.zeros(3, dtype=np.float32)}, str(tmp_path / "model.safetensors"))
-    with pytest.raises(ArtifactError, match="is no reference cache; name another file as reference_cache"):
+    with pytest.raises(ArtifactError, match="is not a reference cache; name another file as reference_cache"):
         ReferenceStore.open(tmp_path / "model.safetensors", "start")
     with pytest.raises(ArtifactError, match="must name a file, this is a folder"):
         ReferenceStore.open(tmp_path, "start")

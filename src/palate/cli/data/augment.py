@@ -95,7 +95,7 @@ def augment_command(
         name: AnswererSampler(load_answerer(name, base_url), temperature, max_new_tokens) for name in models or []
     }
     request = replace(request, max_dropped=max_dropped)
-    done = augment(request, output, plan, _helpers(samplers, judge))
+    done = augment(request, output, plan, _augment_models(samplers, judge))
     if as_json:
         print_json(done)
         return
@@ -106,19 +106,19 @@ def augment_command(
     print_result("\n".join([*lines, str(done.output / "augmented.jsonl")]))
 
 
-def _helpers(samplers: dict[str, AnswererSampler], judge: str | None) -> AugmentModels:
+def _augment_models(samplers: dict[str, AnswererSampler], judge: str | None) -> AugmentModels:
     """The models that sample, of which the first also rewrites, and the judge."""
     from palate.data.augment import AugmentModels
 
-    helpers = AugmentModels()
+    models = AugmentModels()
     if samplers:
         (name, sampler), *others = samplers.items()
-        helpers = AugmentModels(sampler, name, others=dict(others))
+        models = AugmentModels(sampler, name, others=dict(others))
     if judge is not None:
         from palate.feedback.judges import load_judge
 
-        helpers = replace(helpers, judge=load_judge(judge))
-    return helpers
+        models = replace(models, judge=load_judge(judge))
+    return models
 
 
 class AnswererSampler:

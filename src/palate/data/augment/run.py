@@ -179,7 +179,7 @@ class _Run:
 def _check(plan: Plan, models: AugmentModels) -> None:
     unknown = next((kind for kind in plan.kinds if kind not in KINDS), None)
     if unknown is not None or not plan.kinds:
-        raise UsageError(f"there is no way {unknown!r} to make rows; known are {', '.join(KINDS)}")
+        raise UsageError(f"unknown kind of rows {unknown!r}; known are {', '.join(KINDS)}")
     wrong = next((kind for kind, size in plan.kinds.items() if not 0 < size < math.inf), None)
     if wrong is not None:
         raise UsageError(f"{wrong} {plan.kinds[wrong]:g}: give a share up to 1 or a number of rows")

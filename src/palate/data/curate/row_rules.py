@@ -118,7 +118,7 @@ class Overlap(RowRule):
 
 
 class StopWords(RowRule):
-    """The share of stop words in the chosen answer is that of normal prose. English only.
+    """The share of stop words in the chosen answer is in the range of normal prose. English only.
 
     These limits do not fit other languages, whose lists are shorter and whose words are inflected more.
     """
@@ -218,7 +218,7 @@ class LengthOnly(RowRule):
 
 
 class OffTopic(RowRule):
-    """The rejected answer is about what was asked."""
+    """The rejected answer is on topic."""
 
     name: ClassVar[str] = "off_topic"
 
@@ -274,7 +274,7 @@ class Margin(RowRule):
         if not isinstance(record, PreferencePair):
             return ""
         if record.margin is None:
-            return "" if self.without else "states no margin"
+            return "" if self.without else "no margin"
         return f"margin {record.margin:g}" if record.margin < self.smallest else ""
 
 

@@ -50,15 +50,15 @@ class Contradictions(SetRule):
     name: ClassVar[str] = "contradictions"
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
-        where: dict[bytes, list[int]] = defaultdict(list)
+        by_content: dict[bytes, list[int]] = defaultdict(list)
         for index, row in enumerate(rows):
-            if row.overlap is not None:
-                where[row.prompt_hash + row.answers_hash].append(index)
+            if row.overlap is not None:  # only pairs have an overlap
+                by_content[row.prompt_hash + row.answers_hash].append(index)
         out: dict[int, str] = {}
         for index, row in enumerate(rows):
             exchanged = row.prompt_hash + row.exchanged_hash
-            if row.overlap is not None and exchanged in where:
-                out[index] = f"against {rows[where[exchanged][0]].id}"
+            if row.overlap is not None and exchanged in by_content:
+                out[index] = f"against {rows[by_content[exchanged][0]].id}"
         return out
 
 

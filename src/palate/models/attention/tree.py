@@ -132,7 +132,7 @@ def check_attention_call(
     unknown = sorted(k for k, v in others.items() if v is not None and v is not False and k not in _HARMLESS)
     if unknown:
         raise ModelError(
-            f"{type(module).__name__} passes {', '.join(unknown)} to attention, which the tree path does not know"
+            f"{type(module).__name__} passes {', '.join(unknown)} to attention, which tree attention does not support"
         )
     if layout is None:
         raise ModelError(f"{type(module).__name__} did not pass the packed layout on to its attention")

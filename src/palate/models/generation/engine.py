@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KEY_VARIABLES = ("PALATE_API_KEY", "OPENAI_API_KEY")
-_LATER = "run again later, what is finished is kept"
+_LATER = "run again later; finished work is kept"
 
 
 class Engine:

@@ -216,5 +216,5 @@ def check_separate(policy: nn.Module, reference: Reference) -> None:
         if pointer in trained:
             raise ModelError(
                 f"the reference's {name} shares its storage with the policy's {trained[pointer]}, which trains: "
-                "the reference would move; give ref_model its own copy"
+                "the reference would change; give ref_model its own copy"
             )

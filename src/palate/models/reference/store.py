@@ -68,7 +68,7 @@ class ReferenceStore:
                         f"{self.path}: written by an earlier version of palate; delete it, it is rebuilt"
                     )
                 if facts.get("format") != _FORMAT:
-                    raise ArtifactError(f"{self.path}: is no reference cache; name another file as reference_cache")
+                    raise ArtifactError(f"{self.path}: is not a reference cache; name another file as reference_cache")
                 tensors = {name: file.get_tensor(name) for name in ("keys", "lengths", "logps")}
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise ArtifactError(

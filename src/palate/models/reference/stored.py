@@ -57,7 +57,7 @@ class StoredReference:
     def active(self) -> Iterator[nn.Module]:
         if self.live is None:
             raise ArtifactError(
-                "the reference is stored values only and cannot generate; reference_cache: off keeps it"
+                "the reference has stored values only and cannot generate; set reference_cache: off to keep its model"
             )
         with self.live.active() as model:
             yield model
