@@ -18,7 +18,7 @@ BETA = 0.3
 
 
 def method(name: str = "sigmoid", **options: Any) -> Any:
-    return method_of("dpo", pref_loss=name, pref_beta=BETA, **options)
+    return method_of("dpo", **{"pref_loss": name, "pref_beta": BETA, **options})
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def write_errors(path: PathLike) -> Iterator[None]:
         raise
     except OSError as error:
         raise ArtifactError(_explain(error, Path(path))) from error
-    except Exception as error:
+    except Exception as error:  # a library that writes the file may raise its own class when the disk is full
         if _DISK_FULL_WORDS.search(str(error)):
             raise ArtifactError(_disk_full(Path(path))) from error
         raise

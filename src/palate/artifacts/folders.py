@@ -99,7 +99,7 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
             if path.exists():
                 path.rename(old)
             temporary.rename(path)
-        except BaseException:
+        except BaseException:  # an interrupt, too, puts the old folder back
             if old.exists() and not path.exists():
                 old.rename(path)
             shutil.rmtree(temporary, ignore_errors=True)

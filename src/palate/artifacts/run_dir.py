@@ -83,7 +83,7 @@ class RunDir:
             run._lock()
         try:
             run._start(resume=resume, overwrite=overwrite)
-        except BaseException:
+        except BaseException:  # an interrupt, too, releases the lock
             run.release()
             raise
         return run

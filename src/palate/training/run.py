@@ -33,7 +33,7 @@ from palate.training.methods.online import OnlineMethod
 from palate.training.online.policy_engine import FOLDER as ROLLOUT_POLICY
 from palate.training.online.policy_engine import policy_engine
 from palate.training.online.rewards import JudgeRewards
-from palate.training.online.rollouts import Sampler, with_longest_answers
+from palate.training.online.rollouts import RolloutContext, with_longest_answers
 from palate.training.samples import SampleWriter
 from palate.training.scoring import Scoring
 from palate.training.setup.arguments import check_trackers, training_arguments
@@ -219,14 +219,14 @@ class _Training:
                 trainer.step_metrics = {name: row[name] for name in row if name not in ("step", "split", "epoch")}
         return trainer
 
-    def _sampler(self) -> Sampler | None:
+    def _sampler(self) -> RolloutContext | None:
         """The sampler of an online method; None for offline methods."""
         session, config = self.session, self.session.config
         if session.rewards is None or session.reference is None:
             return None
         assert isinstance(config, RolloutFields)
         assert isinstance(session.method, OnlineMethod)
-        return Sampler(
+        return RolloutContext(
             session.policy.model,
             session.reference,
             session.method,

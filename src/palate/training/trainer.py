@@ -29,7 +29,7 @@ from palate.training.evaluation_pass import evaluate_groups, metric_names
 from palate.training.finite import check_finite
 from palate.training.meters import HeldOutRow, Meter, gather_rows, standard_errors
 from palate.training.methods.base import LossOutput, summarise
-from palate.training.online.rollouts import Rollouts, Sampler
+from palate.training.online.rollouts import RolloutContext, StepRollouts
 from palate.training.scoring import Scoring
 from palate.training.steps import Groups, StepOrder, order_of
 
@@ -79,7 +79,7 @@ class PalateTrainer(CheckpointTrainer):
         eval_groups: Sequence[EncodedGroup] | None,
         split: Callable[[Sequence[EncodedGroup]], list[Batch]],
         scoring: Scoring,
-        sampler: Sampler | None = None,
+        sampler: RolloutContext | None = None,
         between_batches: Callable[[], None] = lambda: None,
         args: TrainingArguments,
         **kwargs: Any,
@@ -90,7 +90,7 @@ class PalateTrainer(CheckpointTrainer):
         self.health: EvaluationCheck | None = None
         self.step_metrics: dict[str, float] = {}
         self.evaluated: dict[str, float] = {}
-        self.rollouts = Rollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
+        self.rollouts = StepRollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
         self._between_batches = between_batches
         self._before_step: tuple[list[bytes], Mapping[str, float]] | None = None
         self._step_pass: Pass | None = None

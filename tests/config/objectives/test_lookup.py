@@ -156,8 +156,6 @@ def test_what_the_trainer_asks_once_options_are_known() -> None:
     sigmoid = objective("sigmoid")
     assert not sigmoid.couples(resolve_options("sigmoid", {}))
     assert sigmoid.couples(resolve_options("sigmoid", {"pref_bco_weight": 0.1}))
-    assert not sigmoid.token_level(resolve_options("sigmoid", {}))
-    assert sigmoid.token_level(resolve_options("sigmoid", {"ld_alpha": 0.5}))
     assert objective("aot").couples(resolve_options("aot", {}))
     scales = {name: objective(name).reward_scale(resolve_options(name, {})) for name in ("simpo", "orpo", "rrhf")}
     assert scales == {"simpo": 2.0, "orpo": 0.1, "rrhf": 1.0}

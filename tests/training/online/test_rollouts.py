@@ -90,7 +90,8 @@ def test_the_split_of_a_step_changes_nothing(model: Path, tmp_path: Path) -> Non
     run(model, tmp_path / "one", **keys)
     split = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "max_tokens_per_batch": 64}
     run(model, tmp_path / "many", **{**keys, **split})
-    assert distance(tmp_path / "one", tmp_path / "many") < 1e-5
+    # Adam enlarges the rounding of small gradients, up to 1.3e-5 by processor; a gradient 4 times too small gives 0.018
+    assert distance(tmp_path / "one", tmp_path / "many") < 5e-5
 
 
 def test_the_command_line_sums_up_reward_and_kl(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -87,10 +87,6 @@ class Objective:
         """Whether the step must be scored as a whole: because of the objective, or of an added BCO term."""
         return self.couples_batch or bool(options.get("pref_bco_weight", 0.0))
 
-    def token_level(self, options: Options) -> bool:
-        """Whether the reference is needed token by token and not only summed (`ld_alpha` below 1)."""
-        return bool(options.get("ld_alpha", 1.0) != 1.0)
-
     def reward_scale(self, options: Options) -> float:
         """β of the reported rewards: the objective's β, orpo's λ, or 1 where there is neither."""
         return float(options.get("pref_beta", options.get("orpo_lambda", 1.0)))

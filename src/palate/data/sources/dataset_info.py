@@ -45,7 +45,7 @@ _ELSEWHERE = ("script_url", "ms_hub_url", "om_hub_url", "cloud_file_name")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RegisteredDataset:
     """One dataset of the register.
 
     Attributes:
@@ -70,7 +70,7 @@ class Entry:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_entry(name: str, dataset_dir: Path) -> Entry | None:
+def find_entry(name: str, dataset_dir: Path) -> RegisteredDataset | None:
     """The entry of that name; None if the folder has no register or the register no such name."""
     entry = read_register(dataset_dir).get(name)
     if entry is None:
@@ -84,7 +84,7 @@ def find_entry(name: str, dataset_dir: Path) -> Entry | None:
         has = f"has {other}, which palate does not load" if other else "has neither file_name nor hf_hub_url"
         raise DataError(f"{where}: {has}; give file_name or hf_hub_url")
     file = dataset_dir / file_name if isinstance(file_name, str) else None
-    return Entry(
+    return RegisteredDataset(
         name=name,
         # LLaMA-Factory prefers the hub; palate prefers a local file, so that runs work offline.
         file=file if file is not None and (file.exists() or not isinstance(hub_id, str)) else None,

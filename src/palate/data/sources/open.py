@@ -15,7 +15,7 @@ from typing import Any
 
 from palate.data.sources.card import is_card, rows_file
 from palate.data.sources.columnar import arrow_rows, is_saved_dataset, saved_dataset_files
-from palate.data.sources.dataset_info import Entry, find_entry, read_register
+from palate.data.sources.dataset_info import RegisteredDataset, find_entry, read_register
 from palate.data.sources.readers import Numbered, file_type, read_rows
 from palate.data.turns.messages import Tags
 from palate.errors import DataError
@@ -130,7 +130,7 @@ def distinct_labels(sources: Sequence[Source]) -> list[Source]:
     return [replace(source, labels=tuple(next(longer) for _ in source.labels)) for source in sources]
 
 
-def _registered(entry: Entry, split: str | None, subset: str | None) -> Source:
+def _registered(entry: RegisteredDataset, split: str | None, subset: str | None) -> Source:
     split, subset = split or entry.split, subset or entry.subset
     if entry.file is None:
         hub_id = str(entry.hub_id)

@@ -16,7 +16,7 @@ from palate.artifacts import SEAL, read_json, seal_folder, write_errors, write_j
 from palate.models.save import has_renamed_weights, load_renamed, save_pretrained
 from palate.training.checkpoints.resume import follow_schedule
 from palate.training.methods.base import Method
-from palate.training.online.rollouts import Rollouts
+from palate.training.online.rollouts import StepRollouts
 
 _METHOD_STATE = "method_state.json"
 
@@ -30,7 +30,7 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
     """
 
     method: Method[Any]
-    rollouts: Rollouts | None
+    rollouts: StepRollouts | None
     _due_at_resume = (False, False)
 
     def save_checkpoint(self) -> None:

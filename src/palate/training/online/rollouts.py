@@ -33,7 +33,7 @@ Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
 
 
 @dataclass(frozen=True, slots=True)
-class Sampler:
+class RolloutContext:
     """The objects that sample, reward and score answers.
 
     Attributes:
@@ -61,7 +61,7 @@ class Sampler:
     main: bool = True
 
 
-class Rollouts:
+class StepRollouts:
     """Samples answers for the trainer's groups, and reuses them for the method's `updates` steps.
 
     An answer depends on the weights, the run's seed, the step, the prompt and the answer's index, not on the other
@@ -73,7 +73,7 @@ class Rollouts:
         total: sums a tensor over ranks.
     """
 
-    def __init__(self, sampler: Sampler, split: Split, total: Total) -> None:
+    def __init__(self, sampler: RolloutContext, split: Split, total: Total) -> None:
         self._sampler = sampler
         self._split = split
         self._total = total
