@@ -362,7 +362,7 @@ def test_a_round_without_any_verdict_is_refused(model: Path, tmp_path: Path, own
         **{"prompts": str(data), "judge": own("never"), "candidates": 2, "candidate_max_new_tokens": 4},
         **{"precision": "fp32", "report_to": "none", "drift_samples": 0},
     }
-    with pytest.raises(DataError, match="no two answers apart"):
+    with pytest.raises(DataError, match="preferred no answer to another"):
         run_pipeline(load_pipeline(config_file(tmp_path / "p.yaml", given)))
 
 
