@@ -154,7 +154,9 @@ def test_a_disk_without_locks_has_a_file_in_their_place(tmp_path: Path, monkeypa
 
 def test_a_lock_alone_is_no_run(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
-    RunDir.claim(tmp_path).release()
+    run = RunDir.claim(tmp_path)
+    assert run.read()["status"] == "running"
+    run.release()
 
 
 def test_a_crashed_run_can_be_claimed_again_in_the_same_process(tmp_path: Path) -> None:

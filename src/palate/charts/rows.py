@@ -65,12 +65,12 @@ def interval_chart(key: str, title: str, rows: Sequence[Row], *, level: tuple[fl
 def bar_chart(key: str, title: str, rows: Sequence[Row]) -> Markup:
     """Horizontal bars from 0 below their labels, narrow enough for a phone; the longest bar fills the width."""
     height = 40
-    room = _NARROW - 8 - CHARACTER * max((len(row.text) for row in rows), default=0)
+    width = _NARROW - 8 - CHARACTER * max((len(row.text) for row in rows), default=0)
     longest = max((row.value for row in rows), default=0) or 1
     parts = []
     for index, row in enumerate(rows):
         top = height * index
-        bar = max(1.0, room * row.value / longest)
+        bar = max(1.0, width * row.value / longest)
         parts.append(label(shortened(row.label, _WIDE_LABEL), 0, top + 14, "name", "start"))
         parts.append(element("rect", x=0, y=top + 20, width=bar, height=13, rx=2, class_=f"fill-{row.colour}"))
         parts.append(label(row.text, bar + 8, top + 31, "tick", "start"))

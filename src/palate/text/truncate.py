@@ -19,13 +19,13 @@ def without_oldest_turn(prompt: Messages) -> Messages | None:
     return None if following is None else (*prompt[:first], *prompt[following:])
 
 
-def cut_left(prompt_ids: npt.NDArray[np.int32], room: int, bos: int | None) -> npt.NDArray[np.int32] | None:
-    """The last tokens of a prompt that fit into `room` tokens, after its BOS if it begins with one.
+def cut_left(prompt_ids: npt.NDArray[np.int32], limit: int, bos: int | None) -> npt.NDArray[np.int32] | None:
+    """The last tokens of a prompt that fit into `limit` tokens, after its BOS if it begins with one.
 
     Returns None if no token of the prompt itself would be left.
     """
     keeps_bos = bos is not None and len(prompt_ids) > 0 and prompt_ids[0] == bos
-    tail = room - int(keeps_bos)
+    tail = limit - int(keeps_bos)
     if tail < 1:
         return None
     return np.concatenate([prompt_ids[: int(keeps_bos)], prompt_ids[len(prompt_ids) - tail :]])

@@ -125,7 +125,7 @@ def adapted(model: Any, **given: Any) -> Any:
     return get_peft_model(model, LoraConfig(**wanted))
 
 
-def test_adapters_run_inside_the_fused_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adapters_run_inside_the_fused_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     model, packed = scoring_model(), batch()
     apply_fused(model)
     peft = adapted(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -73,9 +74,9 @@ class RowRule(Rule):
 
     languages: ClassVar[tuple[str, ...]] = ()
 
+    @abstractmethod
     def fails(self, record: Record, measures: Measures) -> str:
         """The reason why the row is left out; "" if it is kept."""
-        raise NotImplementedError
 
     def cannot_judge(self, measures: Measures) -> bool:
         """Whether the rule does not support the language of the answers."""
@@ -85,14 +86,14 @@ class RowRule(Rule):
 class BatchRule(Rule):
     """A rule that needs a file or a model; runs in the main process on a few hundred rows at a time."""
 
+    @abstractmethod
     def fail_which(self, records: Sequence[Record]) -> list[str]:
         """For each row, the reason why it is left out; "" if it is kept."""
-        raise NotImplementedError
 
 
 class SetRule(Rule):
     """A rule on all rows that earlier rules have kept."""
 
+    @abstractmethod
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
         """Index and reason of every row to leave out."""
-        raise NotImplementedError

@@ -15,7 +15,7 @@ def permutation(groups: Sequence[EncodedGroup], *, seed: int) -> list[int]:
     """For each group the index of the group whose completion it gets: never itself, and each is used once.
 
     It has another prompt, unless more than half of all groups share one. The groups are ordered prompt by prompt, by
-    hashes of the seed and their content; each takes the answer of the group n places further on, where n is the number
+    hashes of the seed and their content; each takes the answer of the group n positions later, where n is the number
     of groups of the most frequent prompt.
 
     Raises:
@@ -57,12 +57,12 @@ def mismatched(groups: Sequence[EncodedGroup], *, seed: int, cutoff_len: int | N
 
 
 def _fitting(group: EncodedGroup, completion: EncodedCompletion, cutoff_len: int | None) -> EncodedCompletion:
-    room = len(completion.ids) if cutoff_len is None else cutoff_len - len(group.prompt_ids)
-    if len(completion.ids) <= room:
+    limit = len(completion.ids) if cutoff_len is None else cutoff_len - len(group.prompt_ids)
+    if len(completion.ids) <= limit:
         return completion
     # Its first trained token is always kept: a completion without one has no log-probability.
-    room = max(room, int(completion.trained.argmax()) + 1)
-    return EncodedCompletion(completion.ids[:room], completion.trained[:room])
+    limit = max(limit, int(completion.trained.argmax()) + 1)
+    return EncodedCompletion(completion.ids[:limit], completion.trained[:limit])
 
 
 def _digest(seed: int, content: bytes) -> bytes:

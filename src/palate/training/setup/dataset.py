@@ -122,9 +122,9 @@ def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:
     lines = []
     for source in (source for part in loaded for source in part.sources):
         kind = kinds.get(source.format, Record)
-        beside = source.unknown_columns if kind is Record else (f"the answers and scores of its {KIND_NAMES[kind]}",)
-        if beside:
-            lines.append(f"{source.name}: the policy answers its prompts; not trained on: {', '.join(beside)}")
+        unread = source.unknown_columns if kind is Record else (f"the answers and scores of its {KIND_NAMES[kind]}",)
+        if unread:
+            lines.append(f"{source.name}: the policy answers its prompts; not trained on: {', '.join(unread)}")
     return lines
 
 
@@ -135,8 +135,8 @@ def _load(config: RunConfig, dataset: Any, record: type[Record], **mixture: Any)
 
 def _encode(config: RunConfig, records: Sequence[Any], template: Template) -> Encoded:
     if isinstance(config, RolloutFields):
-        room = config.cutoff_len - config.max_new_tokens
-        return encode_prompts(records, template, limit=room, truncation=config.truncation)
+        limit = config.cutoff_len - config.max_new_tokens
+        return encode_prompts(records, template, limit=limit, truncation=config.truncation)
     sft = config if isinstance(config, SftConfig) else None
     if sft is not None:
         records = [_as_trained(record, sft) for record in records]

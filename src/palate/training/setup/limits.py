@@ -31,8 +31,8 @@ def health_prompts(
     config: HealthFields, cutoff_len: int, template: Template, prompts: Sequence[Record]
 ) -> list[list[int]]:
     """Token ids of the prompts that health samples answers to, shortened so that the answer fits into `cutoff_len`."""
-    room = max(1, cutoff_len - config.health_max_new_tokens)
-    return [prompt_ids(one, template)[-room:] for one in prompts[: config.health_prompts]]
+    limit = max(1, cutoff_len - config.health_max_new_tokens)
+    return [prompt_ids(one, template)[-limit:] for one in prompts[: config.health_prompts]]
 
 
 def check_limits(config: RunConfig, model: Any, template: Template, data: RunData) -> list[str]:

@@ -119,8 +119,8 @@ def plan_memory(
     per_token = _per_token(model, batch, inputs or {}, precision, device)
     base, available = _held(device), _free(device)
     if tokens is None:
-        room = _SHARE * available - training - trunk
-        fitting = int(room / max(per_token, 1)) // 256 * 256
+        budget = _SHARE * available - training - trunk
+        fitting = int(budget / max(per_token, 1)) // 256 * 256
         tokens = max(_LEAST_TOKENS, min(fitting, _MOST_TOKENS.get(device.type, 4096)))
     answers = _answer_bytes(model, answer_tokens, precision) if answer_tokens else 0
     return MemoryPlan(base, training, per_token, trunk, min(tokens, max(largest, 1)), available, answers)
