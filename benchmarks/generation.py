@@ -41,7 +41,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from palate.data import load_records
 from palate.models.cpu.allocator import keep_freed_memory
-from palate.models.generation.generate import Decoding, generate
+from palate.models.generation.decoding import Decoding
+from palate.models.generation.generate import generate
 from palate.models.load import load_model, load_tokenizer, resolve_name
 from palate.models.precision import resolve as resolve_precision
 from palate.records import PreferencePair

@@ -14,7 +14,7 @@ from _cells import Record
 from palate.artifacts import read_json
 from palate.errors import DataError
 from palate.evaluation.subject import Subject
-from palate.models.generation.generate import sampling_seed
+from palate.models.generation.decoding import sampling_seed
 from palate.records import Message, Ranking
 from palate.stats import mcnemar_midp, mean_interval, newcombe_paired, wilson
 from palate.text.encode import encode_records

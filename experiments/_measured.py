@@ -15,7 +15,7 @@ from palate.evaluation.accuracy import preference_accuracy
 from palate.evaluation.divergence import score_answers
 from palate.evaluation.held_out import encode_pairs
 from palate.evaluation.subject import ModelSpec, Subject, read_run
-from palate.models.generation.generate import Decoding, sampling_seed
+from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
 from palate.records import Messages
 from palate.stats import mean_interval

@@ -15,7 +15,7 @@ from _trained import logged, train_run
 from _world import PRECISION, TEMPLATE, WorldConfig, read_reviews, sampled, subject, world_place
 from pydantic import Field, model_validator
 
-from palate.models.generation.generate import sampling_seed
+from palate.models.generation.decoding import sampling_seed
 from palate.records import Messages
 
 _SAMPLES = 4

@@ -11,7 +11,7 @@ from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
 from palate.data.prompts import load_prompts
 from palate.errors import DataError
-from palate.models.generation.generate import sampling_seed
+from palate.models.generation.decoding import sampling_seed
 from palate.models.load import load_tokenizer
 from palate.records import Messages, PreferencePair
 from palate.text.encode import encode_records

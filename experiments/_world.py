@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from palate.artifacts import read_json, read_jsonl, remove_folder, write_json
 from palate.evaluation.subject import Subject, model_spec
-from palate.models.generation.generate import Decoding, sampling_seed
+from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
 from palate.records import Message, Messages
 from palate.stats import mean_interval

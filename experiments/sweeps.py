@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from palate.artifacts import plain
 from palate.charts import DataPoint, scatter_chart, svg_file
 from palate.evaluation.evaluate import evaluate
-from palate.models.generation.generate import sampling_seed
+from palate.models.generation.decoding import sampling_seed
 
 Result = Mapping[str, Any]
 LOSSES: Mapping[str, tuple[str, dict[str, Any]]] = {

@@ -6,6 +6,7 @@
     ├── DataError               a dataset cannot be read, or nothing usable is left in it
     ├── ModelError              a model, adapter or tokenizer cannot be loaded or does not fit the task
     ├── ArtifactError           a run directory, checkpoint or cache is missing, damaged or in the way
+    ├── StoreError              the database cannot be opened, or is of another version
     ├── EngineError             an engine over the network does not answer, or not with what was asked for
     │   └── EngineRefused       it answered, and will not do it however often it is asked
     ├── FunctionError           a user's own function fails, or gives something else than was asked for
@@ -65,6 +66,10 @@ class ModelError(PalateError):
 
 class ArtifactError(PalateError):
     """A run directory, checkpoint or cache file is missing, damaged, foreign or in the way."""
+
+
+class StoreError(PalateError):
+    """The database cannot be reached or written to, is not palate's, or is of a newer version."""
 
 
 class EngineError(PalateError):

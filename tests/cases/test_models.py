@@ -14,7 +14,7 @@ from conftest import SHARED
 from palate.artifacts import read_json
 from palate.errors import ArtifactError, ConfigError, DataError, ModelError
 from palate.evaluation.subject import Subject, model_spec
-from palate.models.generation.generate import Decoding
+from palate.models.generation.decoding import Decoding
 from palate.models.load import load_model, load_tokenizer
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe

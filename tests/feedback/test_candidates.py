@@ -14,7 +14,7 @@ import pytest
 from palate.artifacts import read_jsonl
 from palate.errors import ArtifactError, DataError
 from palate.feedback.candidates import read_candidates, write_candidates
-from palate.models.generation.generate import Decoding
+from palate.models.generation.decoding import Decoding
 from palate.records import Answer, Message, Messages, Record, ToolCall, as_turns
 
 PROMPTS = [Record(id=f"p.jsonl:{n}", prompt=(Message("user", f"prompt {n}"),)) for n in range(1, 41)]

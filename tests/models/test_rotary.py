@@ -12,7 +12,8 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from palate.errors import ModelError
-from palate.models.generation.generate import Decoding, generate
+from palate.models.generation.decoding import Decoding
+from palate.models.generation.generate import generate
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from palate.models.reward.head import end_index, probe_rewards

@@ -19,7 +19,7 @@ from typing import Any
 import transformers.models.llama.modeling_llama
 import transformers.models.llama.tokenization_llama  # noqa: F401
 
-import palate.feedback.judges
+import palate.feedback.judges.load
 import palate.pipelines.pipeline
 import palate.report.pages.run  # noqa: F401
 from palate.cli.main import main

@@ -59,7 +59,7 @@ def command(
         raise UsageError("--top-p 0 leaves no token to sample; use --temperature 0 for the likeliest one")
 
     from palate.feedback.candidates import candidate_rows, write_candidates
-    from palate.models.generation.generate import Decoding
+    from palate.models.generation.decoding import Decoding
 
     asked, dropped = read_prompts(request)
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)

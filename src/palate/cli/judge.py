@@ -53,7 +53,7 @@ def command(
     """
     from palate.artifacts import write_text
     from palate.feedback.candidates import read_candidates
-    from palate.feedback.judges import load_judge
+    from palate.feedback.judges.load import load_judge
     from palate.feedback.judging import collect_votes, questions
     from palate.feedback.pairs import pairs_from_votes
     from palate.feedback.votes import summarise

@@ -135,7 +135,7 @@ def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
 
 
 def _judge_rewards(spec: str) -> RewardFunction:
-    from palate.feedback.judges import judge_reward
+    from palate.feedback.judges.load import judge_reward
 
     return judge_reward(spec)
 

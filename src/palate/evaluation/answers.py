@@ -9,7 +9,7 @@ from palate.data.prompts import load_prompts
 from palate.evaluation.subject import ModelSpec, RunSpec, Subject, read_run
 from palate.evaluation.table import SideBySide, distinct_names, read_answers, side_by_side
 from palate.models.cpu.allocator import give_back_memory
-from palate.models.generation.generate import Decoding
+from palate.models.generation.decoding import Decoding
 from palate.models.precision import default_device, resolve
 from palate.records import DatasetRequest, DatasetSpec, Record
 

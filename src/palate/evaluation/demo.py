@@ -11,7 +11,7 @@ from palate.evaluation.accuracy import Accuracy, preference_accuracy
 from palate.evaluation.held_out import encode_pairs, held_out_pairs
 from palate.evaluation.subject import RunSpec, Subject
 from palate.evaluation.table import SideBySide
-from palate.models.generation.generate import Decoding
+from palate.models.generation.decoding import Decoding
 from palate.models.precision import default_device, resolve
 from palate.records import as_turns, prompt_key
 

@@ -16,7 +16,8 @@ from palate.artifacts import SEAL, RunDir
 from palate.config.stages.model import adapter_names, split_adapters
 from palate.errors import ArtifactError, ModelError
 from palate.models.cpu.allocator import keep_freed_memory
-from palate.models.generation.generate import Decoding, generate
+from palate.models.generation.decoding import Decoding
+from palate.models.generation.generate import generate
 from palate.models.load import load_frozen
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences, rows_of

@@ -12,7 +12,7 @@ from palate.artifacts import JsonlWriter, plain, read_jsonl
 from palate.data.turns.cells import RowError
 from palate.data.turns.messages import read_turns
 from palate.errors import ArtifactError, DataError
-from palate.models.generation.generate import Decoding, sampling_seed
+from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.progress import progress
 from palate.records import Answer, Message, Messages, Record, Role, as_turns
 

@@ -11,7 +11,7 @@ from palate.artifacts import JsonlWriter, now
 from palate.data.mix import drawn_key
 from palate.data.scores import columns_of
 from palate.feedback.candidates import Candidates
-from palate.feedback.judges import ScoreJudge
+from palate.feedback.judges.scores import ScoreJudge
 from palate.feedback.votes import Outcome, Shown, Vote, read_votes
 from palate.progress import progress
 from palate.records import Judge, Verdict

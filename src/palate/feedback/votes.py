@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -11,24 +11,38 @@ from palate.artifacts import read_jsonl
 from palate.errors import DataError
 from palate.records import LEFT_SHARE
 
-Outcome: TypeAlias = Literal["left", "right", "tie", "both_bad", "unparsed"]
+Outcome: TypeAlias = Literal["left", "right", "tie", "both_bad", "unparsed", "skip", "flag"]
 Shown: TypeAlias = Literal["left_first", "right_first"]
+VoterKind: TypeAlias = Literal["person", "judge", "reward_model", "rule"]
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One verdict on two answers to the same prompt.
+    """One verdict on two answers to the same prompt. A vote is never changed; to undo it, another one supersedes it.
 
     Attributes:
         item: id of the candidates row.
         left: index of the first answer within the row, from 0; below `right`.
         right: index of the second answer.
-        outcome: the better answer, `tie`, `both_bad`, or `unparsed` if the judge's reply could not be read.
+        outcome: the better answer, `tie`, `both_bad`, `unparsed` if the judge's reply could not be read, or, of a
+            person who does not decide, `skip` or `flag` (the item has a problem).
         who: name of the person or judge.
         when: ISO 8601 in UTC.
         shown: which of the two was shown first.
-        reason: the voter's explanation.
+        reason: the voter's explanation; of an unparsed verdict the judge's text.
         probability_left: the voter's probability that `left` is better, if it gives one.
+        kind: of the voter.
+        strength: 2 if the better answer is much better.
+        tags: reasons that the voter chose from the campaign's list.
+        dimensions: per dimension the scores (left, right).
+        campaign: name of the campaign, and `schema_version` the version of its schema that the voter saw.
+        seconds: time that the voter looked at the item with the page visible; `seconds_total` with pauses.
+        gold: whether the item's answer was known beforehand, to measure the voter.
+        repeat: whether the voter saw these two answers before in the other order, to measure the voter.
+        saw_judge: whether the voter saw a judge's verdict first.
+        identity_leak: whether an answer names its maker, so that the vote is not blind.
+        id: unique id of the vote in a store.
+        supersedes: id of the vote of the same voter that this one replaces.
     """
 
     item: str
@@ -40,6 +54,20 @@ class Vote:
     shown: Shown
     reason: str = ""
     probability_left: float | None = None
+    kind: VoterKind = "judge"
+    strength: Literal[1, 2] = 1
+    tags: tuple[str, ...] = ()
+    dimensions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    campaign: str = ""
+    schema_version: int | None = None
+    seconds: float | None = None
+    seconds_total: float | None = None
+    gold: bool = False
+    repeat: bool = False
+    saw_judge: bool = False
+    identity_leak: bool = False
+    id: str = ""
+    supersedes: str = ""
 
     @property
     def key(self) -> tuple[str, int, int, str, str]:
@@ -48,7 +76,7 @@ class Vote:
 
     @property
     def score(self) -> float | None:
-        """1 for left, 0 for right, ½ for a tie; None for `both_bad` and `unparsed`."""
+        """1 for left, 0 for right, ½ for a tie; None for outcomes that decide nothing."""
         return LEFT_SHARE.get(self.outcome)
 
     @property
@@ -59,7 +87,15 @@ class Vote:
         return (self.outcome == "left") == (self.shown == "left_first")
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The fields as a JSON object; optional fields only where they say something."""
+        row = asdict(self)
+        return {name: value for name, value in row.items() if name in _ALWAYS or value != _DEFAULTS[name]}
+
+
+_DEFAULTS: Mapping[str, Any] = {
+    entry.name: {} if entry.name == "dimensions" else entry.default for entry in fields(Vote)
+}
+_ALWAYS = ("item", "left", "right", "outcome", "who", "when", "shown", "reason", "probability_left")
 
 
 def read_votes(path: str | Path) -> list[Vote]:
@@ -71,13 +107,23 @@ def read_votes(path: str | Path) -> list[Vote]:
     votes = []
     for number, row in enumerate(read_jsonl(path), 1):
         try:
-            vote = Vote(**row)
-        except TypeError as error:
+            scores = {name: (float(a), float(b)) for name, (a, b) in (row.pop("dimensions", None) or {}).items()}
+            vote = Vote(**{**row, "tags": tuple(row.get("tags") or ()), "dimensions": scores})
+        except (TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{path}:{number}: not a vote: {str(error).partition(') ')[2] or error}") from error
-        if vote.outcome not in get_args(Outcome) or vote.shown not in get_args(Shown):
-            raise DataError(f"{path}:{number}: outcome {vote.outcome!r}, shown {vote.shown!r} is not a vote's")
+        for name, allowed in (("outcome", Outcome), ("shown", Shown), ("kind", VoterKind)):
+            if getattr(vote, name) not in get_args(allowed):
+                words = ", ".join(get_args(allowed))
+                raise DataError(f"{path}:{number}: {name} {getattr(vote, name)!r} is not one of {words}")
         votes.append(vote)
     return votes
+
+
+def valid_votes(votes: Iterable[Vote]) -> list[Vote]:
+    """The votes that are not superseded by a later one."""
+    votes = list(votes)
+    replaced = {vote.supersedes for vote in votes if vote.supersedes}
+    return [vote for vote in votes if not (vote.id and vote.id in replaced)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from palate.evaluation.accuracy import Accuracy, preference_accuracy
 from palate.evaluation.held_out import encode_pairs
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.cpu.allocator import give_back_memory
-from palate.models.generation.generate import Decoding, sampling_seed
+from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
 from palate.records import PreferencePair, Record, prompt_key
 from palate.stats import Interval, cluster_mean_interval

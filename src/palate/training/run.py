@@ -16,7 +16,7 @@ from palate.config.run import RunConfig
 from palate.config.stages.preference import SampleFields
 from palate.config.stages.rollout import RolloutFields
 from palate.errors import ArtifactError, BatchStop, ConfigError, Stopped
-from palate.models.generation.generate import Decoding
+from palate.models.generation.decoding import Decoding
 from palate.text.batch import micro_batches
 from palate.text.groups import EncodedGroup
 from palate.training.callbacks import MetricsLog, MissedEvaluation, StopEarly, StopOnSignal, TerminalProgress

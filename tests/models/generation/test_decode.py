@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from palate.models.generation.decode import linear_weights_in
-from palate.models.generation.generate import Decoding, draw_tokens, generate, sampling_seed
+from palate.models.generation.decoding import Decoding, sampling_seed
+from palate.models.generation.generate import draw_tokens, generate
 from palate.models.precision import FP32
 from tiny import tiny_model
 

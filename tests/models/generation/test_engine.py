@@ -13,8 +13,8 @@ import httpx2 as httpx
 import pytest
 
 from palate.errors import EngineError
+from palate.models.generation.decoding import Decoding
 from palate.models.generation.engine import Engine
-from palate.models.generation.generate import Decoding
 from palate.records import Answer, Message
 
 PROMPT = (Message("system", "be brief"), Message("user", "hi"))

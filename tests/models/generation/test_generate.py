@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from palate.errors import DataError
-from palate.models.generation.generate import Decoding, draw_tokens, generate, sampling_seed, stock_attention
+from palate.models.generation.decoding import Decoding, sampling_seed
+from palate.models.generation.generate import draw_tokens, generate, stock_attention
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from tiny import PACKED, tiny_model

@@ -17,7 +17,8 @@ from palate.models.cpu import prepacked
 from palate.models.cpu.layers import apply_fused
 from palate.models.cpu.llama_like import base_of, recognised
 from palate.models.generation import llama_step
-from palate.models.generation.generate import Decoding, generate, stock_attention
+from palate.models.generation.decoding import Decoding
+from palate.models.generation.generate import generate, stock_attention
 from palate.models.generation.llama_step import StepDecoder, step_decoder
 from palate.models.load import store_frozen_in
 from palate.models.precision import BF16, FP32

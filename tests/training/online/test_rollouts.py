@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from palate.cli.main import main
 from palate.errors import ConfigError
-from palate.feedback.judges import judge_reward
+from palate.feedback.judges.load import judge_reward
 from palate.training.run import train
 from runs import config, config_file, distance, metrics, run, run_json, values, write_rows
 

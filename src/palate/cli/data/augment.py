@@ -115,7 +115,7 @@ def _augment_models(samplers: dict[str, AnswererSampler], judge: str | None) -> 
         (name, sampler), *others = samplers.items()
         models = AugmentModels(sampler, name, others=dict(others))
     if judge is not None:
-        from palate.feedback.judges import load_judge
+        from palate.feedback.judges.load import load_judge
 
         models = replace(models, judge=load_judge(judge))
     return models
@@ -133,7 +133,7 @@ class AnswererSampler:
         self, prompts: Sequence[Messages], k: int, *, seed: int, tools: Sequence[str | None] | None = None
     ) -> list[list[str]]:
         """K answers for each prompt, each with its own seed."""
-        from palate.models.generation.generate import Decoding, sampling_seed
+        from palate.models.generation.decoding import Decoding, sampling_seed
 
         decoding = Decoding(self._max_new_tokens, self._temperature, 1.0, seed)
         asked = [prompt for prompt in prompts for _ in range(k)]

@@ -17,7 +17,7 @@ from palate.evaluation.frontier.kept import KeptAnswers
 from palate.evaluation.frontier.points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.cpu.allocator import give_back_memory
-from palate.models.generation.generate import Decoding, sampling_seed
+from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve
 from palate.records import Record, RewardFunction, prompt_key
 from palate.stats import Interval, cluster_mean_interval, rate_interval, standard_error

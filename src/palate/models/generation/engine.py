@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from palate.errors import EngineError, EngineRefused
-from palate.models.generation.generate import Decoding
+from palate.models.generation.decoding import Decoding
 from palate.records import Answer, Messages, as_turns
 
 if TYPE_CHECKING:

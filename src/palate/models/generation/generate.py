@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ import torch.nn.functional as F
 
 from palate.errors import DataError
 from palate.models.generation.decode import Choose, Reader, StockReader, decode, linear_weights_in
+from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.generation.llama_step import step_decoder
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences
@@ -24,29 +23,6 @@ from palate.progress import progress
 
 BATCH_SIZE = 32
 """Answers decoded at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """Settings of decoding.
-
-    Attributes:
-        max_new_tokens: maximum length of an answer.
-        temperature: 0 takes the likeliest token; 1 samples from the model's own distribution.
-        top_p: sample from the likeliest tokens with this total probability (nucleus sampling, 1904.09751).
-        seed: seed of the sampling.
-    """
-
-    max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-
-
-def sampling_seed(seed: int, *names: object) -> int:
-    """A seed that depends only on a run's seed and a sample's identifiers (prompt, step, index)."""
-    digest = hashlib.sha256("\0".join([str(seed), *map(str, names)]).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generate(

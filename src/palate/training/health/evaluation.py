@@ -13,7 +13,8 @@ from torch import nn
 
 from palate.artifacts import RunDir, read_json, write_json
 from palate.errors import PalateError
-from palate.models.generation.generate import Decoding, generate, sampling_seed
+from palate.models.generation.decoding import Decoding, sampling_seed
+from palate.models.generation.generate import generate
 from palate.models.precision import Precision
 from palate.models.reference.kinds import Reference, evaluating
 from palate.models.reference.offloaded import OffloadedModel, offload

@@ -11,8 +11,8 @@ from palate.artifacts import atomic_folder
 from palate.config.functions import load_function
 from palate.config.run import GrpoConfig, PpoConfig
 from palate.errors import ConfigError
+from palate.models.generation.decoding import Decoding
 from palate.models.generation.engine import Engine
-from palate.models.generation.generate import Decoding
 from palate.models.save import save_pretrained
 from palate.records import Record
 from palate.text.template import Template

@@ -14,7 +14,7 @@ from palate.models.reward.model import load_reward
 from palate.records import Columns, Messages, RewardFunction
 
 JudgeRewards: TypeAlias = Callable[[str], RewardFunction]
-"""Makes a reward of a judge's name (`feedback.judges.judge_reward`)."""
+"""Makes a reward of a judge's name (`feedback.judges.load.judge_reward`)."""
 
 
 @dataclass(frozen=True, slots=True)

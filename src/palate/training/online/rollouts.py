@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from palate.artifacts import read_json, write_json
 from palate.data.scores import GROUP_OF, columns_of
 from palate.errors import ArtifactError
-from palate.models.generation.generate import Decoding, generate, sampling_seed
+from palate.models.generation.decoding import Decoding, sampling_seed
+from palate.models.generation.generate import generate
 from palate.models.precision import Precision
 from palate.models.reference.kinds import Reference, evaluating
 from palate.models.score import TokenLogps, score

@@ -11,7 +11,8 @@ import pytest
 
 from palate.data.scores import WinShare
 from palate.errors import ConfigError
-from palate.feedback.judges import ScoreJudge, load_judge
+from palate.feedback.judges.load import load_judge
+from palate.feedback.judges.scores import ScoreJudge
 from palate.models.reward.model import RewardModel
 from palate.records import Columns, Message, Messages, Verdict
 from runs import pairs, run

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
-from palate.data.scores import WinShare, check_columns, checked_scores
-from palate.models.reward.model import load_reward
-from palate.records import Columns, Judge, Messages, RewardFunction, Verdict
+from palate.data.scores import check_columns, checked_scores
+from palate.records import Columns, Messages, RewardFunction, Verdict
 
 
 class ScoreJudge:
@@ -62,25 +60,3 @@ class ScoreJudge:
 
 def _text(score: float | None) -> str:
     return "no score" if score is None else f"{score:.6g}"
-
-
-def load_judge(spec: str, *, key: str = "--judge") -> Judge:
-    """Load a judge, which prefers the answer with the higher score.
-
-    | spec                                    | score                                    |
-    |-----------------------------------------|------------------------------------------|
-    | `length:shorter`, `length:longer`       | the answer's length                      |
-    | `lexicon:FILE`, `lexicon:thanks,-damn`  | the mean weight of the listed words      |
-    | `module:function`, `file.py:function`   | from `function(prompts, completions, …)` |
-    | a folder                                | from the reward model in it              |
-
-    Raises:
-        ConfigError: there is no such judge.
-        ModelError: the folder has no reward model.
-    """
-    return ScoreJudge(spec, load_reward(spec, key), log_odds=Path(spec).is_dir())
-
-
-def judge_reward(spec: str) -> RewardFunction:
-    """Load a judge as a reward function for a config's `rewards`: the reward is the answer's share of wins."""
-    return WinShare(load_judge(spec, key="rewards"))

@@ -1,0 +1,1 @@
+"""Judges: rules, reward models, and chat models over an API."""

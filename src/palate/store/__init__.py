@@ -1,0 +1,5 @@
+"""The database of items, votes, judgements and accounts: SQLite, or PostgreSQL by URL."""
+
+from palate.store.engine import Store, open_store, store_url
+
+__all__ = ["Store", "open_store", "store_url"]

@@ -1,0 +1,14 @@
+"""Run by Alembic: applies the migrations on the connection that `store.migrate` passes in."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from palate.store.tables import Table
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Table.metadata,
+    render_as_batch=True,
+)
+context.run_migrations()

@@ -1,0 +1,190 @@
+"""Campaigns, items, tasks, leases, votes, judgements, accounts."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "campaigns",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("closed", sa.Boolean(), nullable=False),
+        sa.Column("created", palate.store.tables.UtcTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_campaigns")),
+        sa.UniqueConstraint("name", name=op.f("uq_campaigns_name")),
+    )
+    op.create_table(
+        "judge_cards",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("judge", sa.String(), nullable=False),
+        sa.Column("content_hash", sa.String(length=64), nullable=False),
+        sa.Column("card", sa.JSON(), nullable=False),
+        sa.Column("at", palate.store.tables.UtcTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_judge_cards")),
+        sa.UniqueConstraint("content_hash", name=op.f("uq_judge_cards_content_hash")),
+    )
+    op.create_index(op.f("ix_judge_cards_judge"), "judge_cards", ["judge"], unique=False)
+    op.create_table(
+        "judgements",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("judge", sa.String(), nullable=False),
+        sa.Column("request", sa.JSON(), nullable=False),
+        sa.Column("text", sa.String(), nullable=False),
+        sa.Column("outcome", sa.String(length=12), nullable=False),
+        sa.Column("probability", sa.Double(), nullable=True),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.Column("prompt_tokens", sa.Integer(), nullable=True),
+        sa.Column("completion_tokens", sa.Integer(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("at", palate.store.tables.UtcTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_judgements")),
+    )
+    op.create_table(
+        "users",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("password_hash", sa.String(), nullable=False),
+        sa.Column("role", sa.String(length=20), nullable=False),
+        sa.Column("active", sa.Boolean(), nullable=False),
+        sa.Column("created", palate.store.tables.UtcTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
+        sa.UniqueConstraint("name", name=op.f("uq_users_name")),
+    )
+    op.create_table(
+        "campaign_versions",
+        sa.Column("campaign_id", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("schema", sa.JSON(), nullable=False),
+        sa.Column("who", sa.String(length=100), nullable=False),
+        sa.Column("created", palate.store.tables.UtcTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_campaign_versions_campaign_id")),
+        sa.PrimaryKeyConstraint("campaign_id", "version", name=op.f("pk_campaign_versions")),
+    )
+    op.create_table(
+        "items",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("campaign_id", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("prompt", sa.JSON(), nullable=False),
+        sa.Column("tools", sa.String(), nullable=True),
+        sa.Column("columns", sa.JSON(), nullable=False),
+        sa.Column("content_hash", sa.String(length=64), nullable=False),
+        sa.Column("created", palate.store.tables.UtcTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_items_campaign_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_items")),
+        sa.UniqueConstraint("campaign_id", "name", name=op.f("uq_items_campaign_id_name")),
+    )
+    op.create_index(op.f("ix_items_content_hash"), "items", ["content_hash"], unique=False)
+    op.create_table(
+        "sessions",
+        sa.Column("token_hash", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("created", palate.store.tables.UtcTime(timezone=True), nullable=False),
+        sa.Column("expires", palate.store.tables.UtcTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_sessions_user_id")),
+        sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_sessions")),
+    )
+    op.create_index(op.f("ix_sessions_user_id"), "sessions", ["user_id"], unique=False)
+    op.create_table(
+        "responses",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("item_id", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("text", sa.String(), nullable=False),
+        sa.Column("finish_reason", sa.String(), nullable=False),
+        sa.Column("tokens", sa.Integer(), nullable=True),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("identity", sa.String(), nullable=True),
+        sa.Column("decoding", sa.JSON(), nullable=False),
+        sa.Column("content_hash", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(["item_id"], ["items.id"], name=op.f("fk_responses_item_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_responses")),
+        sa.UniqueConstraint("item_id", "number", name=op.f("uq_responses_item_id_number")),
+    )
+    op.create_table(
+        "tasks",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("campaign_id", sa.Integer(), nullable=False),
+        sa.Column("item_id", sa.Integer(), nullable=False),
+        sa.Column("left", sa.Integer(), nullable=False),
+        sa.Column("right", sa.Integer(), nullable=False),
+        sa.Column("wanted", sa.Integer(), nullable=False),
+        sa.Column("votes", sa.Integer(), nullable=False),
+        sa.Column("open", sa.Integer(), nullable=False),
+        sa.Column("priority", sa.Double(), nullable=False),
+        sa.Column("probability", sa.Double(), nullable=True),
+        sa.Column("gold", sa.Boolean(), nullable=False),
+        sa.Column("gold_outcome", sa.String(length=20), nullable=True),
+        sa.Column("flagged", sa.Boolean(), nullable=False),
+        sa.Column("identity_leak", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_tasks_campaign_id")),
+        sa.ForeignKeyConstraint(["item_id"], ["items.id"], name=op.f("fk_tasks_item_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tasks")),
+        sa.UniqueConstraint("item_id", "left", "right", name=op.f("uq_tasks_item_id_left_right")),
+    )
+    op.create_index("ix_tasks_next", "tasks", ["campaign_id", "gold", "open", "priority"], unique=False)
+    op.create_table(
+        "leases",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("task_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("repeat", sa.Boolean(), nullable=False),
+        sa.Column("shown", sa.String(length=12), nullable=False),
+        sa.Column("state", sa.String(length=12), nullable=False),
+        sa.Column("created", palate.store.tables.UtcTime(timezone=True), nullable=False),
+        sa.Column("expires", palate.store.tables.UtcTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_leases_task_id")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_leases_user_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_leases")),
+        sa.UniqueConstraint("task_id", "user_id", "repeat", name=op.f("uq_leases_task_id_user_id_repeat")),
+    )
+    op.create_index("ix_leases_expiry", "leases", ["state", "expires"], unique=False)
+    op.create_index("ix_leases_user", "leases", ["user_id", "state"], unique=False)
+    op.create_table(
+        "votes",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("item_id", sa.Integer(), nullable=False),
+        sa.Column("campaign_id", sa.Integer(), nullable=False),
+        sa.Column("left", sa.Integer(), nullable=False),
+        sa.Column("right", sa.Integer(), nullable=False),
+        sa.Column("outcome", sa.String(length=12), nullable=False),
+        sa.Column("strength", sa.Integer(), nullable=False),
+        sa.Column("who", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(length=12), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=True),
+        sa.Column("lease_id", sa.String(length=36), nullable=True),
+        sa.Column("at", palate.store.tables.UtcTime(timezone=True), nullable=False),
+        sa.Column("shown", sa.String(length=12), nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("probability_left", sa.Double(), nullable=True),
+        sa.Column("tags", sa.JSON(), nullable=False),
+        sa.Column("dimensions", sa.JSON(), nullable=False),
+        sa.Column("schema_version", sa.Integer(), nullable=True),
+        sa.Column("seconds", sa.Double(), nullable=True),
+        sa.Column("seconds_total", sa.Double(), nullable=True),
+        sa.Column("gold", sa.Boolean(), nullable=False),
+        sa.Column("repeat", sa.Boolean(), nullable=False),
+        sa.Column("saw_judge", sa.Boolean(), nullable=False),
+        sa.Column("identity_leak", sa.Boolean(), nullable=False),
+        sa.Column("supersedes", sa.String(length=36), nullable=True),
+        sa.Column("request_key", sa.String(length=100), nullable=True),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_votes_campaign_id")),
+        sa.ForeignKeyConstraint(["item_id"], ["items.id"], name=op.f("fk_votes_item_id")),
+        sa.ForeignKeyConstraint(["lease_id"], ["leases.id"], name=op.f("fk_votes_lease_id")),
+        sa.ForeignKeyConstraint(["supersedes"], ["votes.id"], name=op.f("fk_votes_supersedes")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_votes_user_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_votes")),
+        sa.UniqueConstraint("request_key", name=op.f("uq_votes_request_key")),
+        sa.UniqueConstraint("supersedes", name=op.f("uq_votes_supersedes")),
+    )
+    op.create_index(op.f("ix_votes_campaign_id"), "votes", ["campaign_id"], unique=False)
+    op.create_index("ix_votes_item", "votes", ["item_id", "left", "right"], unique=False)
+    op.create_index(op.f("ix_votes_lease_id"), "votes", ["lease_id"], unique=False)
+    op.create_index("ix_votes_user", "votes", ["user_id", "at"], unique=False)

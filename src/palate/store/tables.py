@@ -1,0 +1,256 @@
+"""The tables of the store. Votes and judgements are append-only.
+
+A campaign has items; an item is a prompt with K responses; a task is two responses of an item that people compare; a
+lease is a task that one person is working on or has finished; a vote is what the person, or a judge, said.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, MetaData, String, TypeDecorator, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A time in UTC; SQLite, which keeps no time zone, gives it back in UTC too."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        del dialect
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        del dialect
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class Table(DeclarativeBase):
+    """Base of the tables; constraints have fixed names, so that migrations can refer to them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        datetime: UtcTime(),
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+    }
+
+
+class User(Table):
+    """A person with an account."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    password_hash: Mapped[str] = mapped_column(default="")
+    """argon2; empty for the local person, who cannot log in from elsewhere."""
+    role: Mapped[str] = mapped_column(String(20))
+    """annotator, reviewer or admin."""
+    active: Mapped[bool] = mapped_column(default=True)
+    created: Mapped[datetime]
+
+
+class LoginSession(Table):
+    """A login; the cookie has the token, the table its SHA-256."""
+
+    __tablename__ = "sessions"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
+    created: Mapped[datetime]
+    expires: Mapped[datetime]
+
+
+class Campaign(Table):
+    """A set of items to label under one schema."""
+
+    __tablename__ = "campaigns"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    version: Mapped[int] = mapped_column(default=1)
+    """The current version of the schema."""
+    closed: Mapped[bool] = mapped_column(default=False)
+    created: Mapped[datetime]
+
+
+class CampaignVersion(Table):
+    """A version of a campaign's schema; votes refer to the version that the person saw."""
+
+    __tablename__ = "campaign_versions"
+
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    schema: Mapped[dict[str, Any]]
+    who: Mapped[str] = mapped_column(String(100), default="")
+    created: Mapped[datetime]
+
+
+class Item(Table):
+    """A prompt of a campaign."""
+
+    __tablename__ = "items"
+    __table_args__ = (UniqueConstraint("campaign_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
+    name: Mapped[str]
+    """The id of its candidates row."""
+    prompt: Mapped[list[Any]]
+    tools: Mapped[str | None]
+    columns: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    content_hash: Mapped[str] = mapped_column(String(64), index=True)
+    """SHA-256 of prompt and tools."""
+    created: Mapped[datetime]
+
+
+class Response(Table):
+    """An answer to an item."""
+
+    __tablename__ = "responses"
+    __table_args__ = (UniqueConstraint("item_id", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("items.id"))
+    number: Mapped[int]
+    """Index within the candidates row, from 0."""
+    text: Mapped[str]
+    finish_reason: Mapped[str] = mapped_column(default="stop")
+    tokens: Mapped[int | None]
+    model: Mapped[str] = mapped_column(default="")
+    identity: Mapped[str | None]
+    """Content hash of the model's weights, if known."""
+    decoding: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    content_hash: Mapped[str] = mapped_column(String(64))
+
+
+class Task(Table):
+    """Two answers of an item that people compare.
+
+    `open` is the number of votes still to give out: wanted − votes − leases in progress. It changes in the same
+    transaction as the lease or the vote, under a lock on this row.
+    """
+
+    __tablename__ = "tasks"
+    __table_args__ = (
+        UniqueConstraint("item_id", "left", "right"),
+        Index("ix_tasks_next", "campaign_id", "gold", "open", "priority"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
+    item_id: Mapped[int] = mapped_column(ForeignKey("items.id"))
+    left: Mapped[int]
+    right: Mapped[int]
+    wanted: Mapped[int]
+    votes: Mapped[int] = mapped_column(default=0)
+    open: Mapped[int]
+    priority: Mapped[float]
+    """Tasks are given out in ascending order."""
+    probability: Mapped[float | None]
+    """With which the task was sampled from the campaign's tasks, for weighted estimates."""
+    gold: Mapped[bool] = mapped_column(default=False)
+    gold_outcome: Mapped[str | None] = mapped_column(String(20))
+    flagged: Mapped[bool] = mapped_column(default=False)
+    identity_leak: Mapped[bool] = mapped_column(default=False)
+
+
+class Lease(Table):
+    """A task given to a person: in progress, or finished. A person gets a task once, and again only as a repeat."""
+
+    __tablename__ = "leases"
+    __table_args__ = (
+        UniqueConstraint("task_id", "user_id", "repeat"),
+        Index("ix_leases_user", "user_id", "state"),
+        Index("ix_leases_expiry", "state", "expires"),
+    )
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    """UUID; the page's form sends it back."""
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    repeat: Mapped[bool] = mapped_column(default=False)
+    shown: Mapped[str] = mapped_column(String(12))
+    state: Mapped[str] = mapped_column(String(12))
+    """active, voted, skipped, flagged or expired."""
+    created: Mapped[datetime]
+    expires: Mapped[datetime]
+
+
+class VoteRow(Table):
+    """A vote, as `feedback.votes.Vote`. Append-only: an undo is a row that supersedes another."""
+
+    __tablename__ = "votes"
+    __table_args__ = (Index("ix_votes_item", "item_id", "left", "right"), Index("ix_votes_user", "user_id", "at"))
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("items.id"))
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), index=True)
+    left: Mapped[int]
+    right: Mapped[int]
+    outcome: Mapped[str] = mapped_column(String(12))
+    strength: Mapped[int] = mapped_column(default=1)
+    who: Mapped[str]
+    kind: Mapped[str] = mapped_column(String(12))
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
+    lease_id: Mapped[str | None] = mapped_column(ForeignKey("leases.id"), index=True)
+    at: Mapped[datetime]
+    shown: Mapped[str] = mapped_column(String(12))
+    reason: Mapped[str] = mapped_column(default="")
+    probability_left: Mapped[float | None]
+    tags: Mapped[list[Any]] = mapped_column(default=list)
+    dimensions: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    schema_version: Mapped[int | None]
+    seconds: Mapped[float | None]
+    seconds_total: Mapped[float | None]
+    gold: Mapped[bool] = mapped_column(default=False)
+    repeat: Mapped[bool] = mapped_column(default=False)
+    saw_judge: Mapped[bool] = mapped_column(default=False)
+    identity_leak: Mapped[bool] = mapped_column(default=False)
+    supersedes: Mapped[str | None] = mapped_column(ForeignKey("votes.id"), unique=True)
+    request_key: Mapped[str | None] = mapped_column(String(100), unique=True)
+    """The form's idempotency key: sending a form twice gives one vote."""
+
+
+class Judgement(Table):
+    """A judge's reply to one request, keyed by everything that determines it. Append-only; also the judge's cache."""
+
+    __tablename__ = "judgements"
+
+    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 of content, order, prompt, model and decoding."""
+    judge: Mapped[str]
+    request: Mapped[dict[str, Any]]
+    """Prompt name and version, model, decoding, order; not the texts."""
+    text: Mapped[str]
+    outcome: Mapped[str] = mapped_column(String(12))
+    probability: Mapped[float | None]
+    """That the answer shown first is better."""
+    error: Mapped[str | None]
+    prompt_tokens: Mapped[int | None]
+    completion_tokens: Mapped[int | None]
+    attempts: Mapped[int] = mapped_column(default=1)
+    at: Mapped[datetime]
+
+
+class JudgeCard(Table):
+    """What was measured of a judge, as `palate judge calibrate` writes it."""
+
+    __tablename__ = "judge_cards"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    judge: Mapped[str] = mapped_column(index=True)
+    content_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    card: Mapped[dict[str, Any]]
+    at: Mapped[datetime]
