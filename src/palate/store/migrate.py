@@ -65,7 +65,7 @@ def _version(connection: Connection, engine: Engine) -> str | None:
         known = False
     if not known:
         raise StoreError(
-            f"{_place(engine)}: was written by a newer palate (schema {found}, this one knows {newest()}); update palate"
+            f"{_place(engine)}: was written by a newer palate (schema {found}, here {newest()}); update palate"
         )
     return found
 
