@@ -31,6 +31,7 @@ from _measure import MEBIBYTE, located, palate_python, positive, results_option,
 
 WORDS = "the a model answer says that this question has two parts and neither is simple because of what came before"
 CHOICES = ("first_much", "first", "tie", "second", "second_much", "both_bad")
+SETTINGS = ("items", "people", "votes_per_item", "seconds", "pause")
 _HIDDEN = re.compile(r'name="(csrf_token|lease|request_key)" value="([^"]*)"')
 
 
@@ -40,12 +41,10 @@ def main() -> int:
         result = measure(options, Path(folder))
     path = write_result("label_load", located(result), options.results)
     for name, row in result["milliseconds"].items():
-        print(
-            f"{name:<6} n {row['n']:>6}   p50 {row['p50']:7.1f} ms   p95 {row['p95']:7.1f} ms   p99 {row['p99']:7.1f} ms"
-        )
-    print(
-        f"votes  {result['votes']} stored, {result['votes_per_second']:.1f} a second, {result['failed']} requests failed"
-    )
+        shares = "   ".join(f"{share} {row[share]:7.1f} ms" for share in ("p50", "p95", "p99"))
+        print(f"{name:<6} n {row['n']:>6}   {shares}")
+    votes, rate, failed = result["votes"], result["votes_per_second"], result["failed"]
+    print(f"votes  {votes} stored, {rate:.1f} a second, {failed} requests failed")
     print("memory " + ", ".join(f"{mebibytes:.0f}" for mebibytes in result["server_mebibytes"]) + " MiB over time")
     print(f"import {result['import_seconds']:.1f} s")
     say(f"written: {path}")
@@ -85,9 +84,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             server.wait(timeout=30)
     return {
         "benchmark": "label_load",
-        "settings": {
-            name: getattr(options, name) for name in ("items", "people", "votes_per_item", "seconds", "pause")
-        },
+        "settings": {name: getattr(options, name) for name in SETTINGS},
         "database": url.partition(":")[0],
         "import_seconds": round(imported, 2),
         "votes": votes_in(url),
@@ -97,7 +94,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def write_candidates(path: Path, items: int) -> None:
     """Prompts with two answers of 20 to 300 words."""
-    rng = random.Random(0)  # noqa: S311
+    rng = random.Random(0)
     words = WORDS.split()
     with path.open("w", encoding="utf-8") as file:
         for number in range(items):
@@ -108,10 +105,11 @@ def write_candidates(path: Path, items: int) -> None:
 
 def make_people(url: str, people: int) -> list[dict[str, str]]:
     """Accounts that are logged in; the cookies of each."""
-    from palate.store import open_store
-    from palate.web import accounts, sessions
     from palate.web.passwords import hash_password
     from palate.web.settings import Settings
+
+    from palate.store import open_store
+    from palate.web import accounts, sessions
 
     store = open_store(url)
     now = datetime.now(UTC)
@@ -122,7 +120,7 @@ def make_people(url: str, people: int) -> list[dict[str, str]]:
         name = f"person {number}"
         person = store.write(lambda session, name=name: accounts.add_account(session, name, hashed, "annotator", now))
         store.write(
-            lambda session, token=token, id=person.id: sessions.open_login(session, id, token, now=now, hours=12)
+            lambda session, of=person.id, token=token: sessions.open_login(session, of, token, now=now, hours=12)
         )
         cookies.append({Settings(local=False).session_cookie: token})
     store.close()
@@ -155,7 +153,7 @@ async def people_at_work(
             await asyncio.sleep(options.seconds / 6)
 
     async def person(number: int) -> None:
-        rng = random.Random(number)  # noqa: S311
+        rng = random.Random(number)
         headers = {"accept": "text/html", "origin": address}
         async with httpx.AsyncClient(base_url=address, cookies=cookies[number], headers=headers, timeout=60) as client:
             await asyncio.sleep(rng.random() * options.pause)  # people do not begin at the same moment
