@@ -119,9 +119,8 @@ def make_people(url: str, people: int) -> list[dict[str, str]]:
         token = sessions.new_token()
         name = f"person {number}"
         person = store.write(lambda session, name=name: accounts.add_account(session, name, hashed, "annotator", now))
-        store.write(
-            lambda session, of=person.id, token=token: sessions.open_login(session, of, token, now=now, hours=12)
-        )
+        login = person.id, token
+        store.write(lambda session, login=login: sessions.open_login(session, *login, now=now, hours=12))
         cookies.append({Settings(local=False).session_cookie: token})
     store.close()
     return cookies
