@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from palate.data.turns.messages import assistant
 from palate.feedback.candidates import Candidates
+from palate.feedback.decided import Aggregate, Decided, decide
 from palate.feedback.lineage import VoteSource, lineage, tools_of
-from palate.feedback.pairs import Aggregate, Decided, check_answers, decide
+from palate.feedback.pairs import check_answers
 from palate.feedback.votes import Vote
 from palate.records import LabelledCompletion
 
@@ -46,7 +47,7 @@ class LabelledAnswer:
         """The labelled answer to train on, with the number of votes and the lineage in `extra`."""
         conflict = any(result.conflict for result in self.decided)
         known = source or VoteSource()
-        origin = lineage(self.row, (self.number,), self.cast, known, conflict=conflict, both_bad=self.both_bad)
+        origin = lineage(self.row, (self.number,), self.cast, known, conflict=conflict) | {"both_bad": self.both_bad}
         return LabelledCompletion(
             id=f"{self.row.id}#{self.number}",
             prompt=self.row.prompt,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from palate.feedback.candidates import Candidates
@@ -14,47 +14,65 @@ from palate.feedback.votes import Vote
 
 
 @dataclass(frozen=True, slots=True)
-class VoteSource:
-    """Where votes were read from.
+class JudgeOrigin:
+    """What determines a judge's verdicts, as far as it is known; "" where not.
 
     Attributes:
-        name: of the files, or of the campaign in a store.
-        judges: what is known of each judge by its name: prompt, identity, hash of its judge card.
+        name: as in its votes.
+        prompt: name of its prompt, with the prompt's hash.
+        identity: content hash of its weights.
+        card: hash of its judge card, which says what was measured of it; "" for an unmeasured judge.
     """
 
+    name: str
+    prompt: str = ""
+    identity: str = ""
+    card: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteSource:
+    """Where votes were read from: the names of the files or of the campaign, and what is known of judges by name."""
+
     name: str = ""
-    judges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    judges: Mapping[str, JudgeOrigin] = field(default_factory=dict)
 
 
 def lineage(
-    row: Candidates, answers: Sequence[int], cast: Sequence[Vote], source: VoteSource, **further: Any
+    row: Candidates, answers: Sequence[int], cast: Sequence[Vote], source: VoteSource, *, conflict: bool
 ) -> dict[str, Any]:
-    """The lineage of a row that was made from votes, without what is not known.
+    """The lineage of a row that was made from votes.
+
+    Every row has the same keys with the same types, because readers of columnar files need that. People are not named.
 
     Args:
         row: the prompt and its answers.
         answers: numbers of the answers that the row has, in its order.
         cast: the votes that it was made from.
         source: where they come from.
-        further: more entries.
+        conflict: whether voters disagreed.
     """
     models = [answer_model(row, number) for number in answers]
     judges = dict.fromkeys(vote.who for vote in cast if not is_person(vote))
-    found: dict[str, Any] = {
+    return {
         "source": source.name,
         "item": row.id,
         "answers": list(answers),
-        "models": models if any(models) else [],
+        "models": models,
         # A comparison of a version with itself trains as any other, but says nothing about which version is better.
         "same_model": len(models) > 1 and bool(models[0]) and len(set(models)) == 1,
-        "votes": [vote.id or f"{vote.who} {vote.shown} {vote.when}" for vote in cast],
-        "voters": dict(Counter(vote.kind for vote in cast)),
-        "judges": {name: dict(source.judges.get(name, {})) for name in judges},
+        "votes": [vote_name(vote) for vote in cast],
+        "voters": [{"kind": kind, "votes": count} for kind, count in Counter(vote.kind for vote in cast).items()],
+        "judges": [asdict(source.judges.get(name, JudgeOrigin(name))) for name in judges],
         "campaigns": sorted({vote.campaign for vote in cast if vote.campaign}),
         "schema_versions": sorted({vote.schema_version for vote in cast if vote.schema_version is not None}),
-        **further,
+        "conflict": conflict,
     }
-    return {name: value for name, value in found.items() if value not in ("", [], {}, False, None)}
+
+
+def vote_name(vote: Vote) -> str:
+    """The vote's id; without one, its judge (of people only the kind), order and time."""
+    return vote.id or f"{vote.kind if is_person(vote) else vote.who} {vote.shown} {vote.when}"
 
 
 def answer_model(row: Candidates, number: int) -> str:

@@ -11,77 +11,12 @@ from palate.data.formats.targets import palate_row
 from palate.data.turns.messages import assistant
 from palate.errors import DataError
 from palate.feedback.candidates import Candidates
+from palate.feedback.decided import Aggregate, Decided, decide
 from palate.feedback.lineage import VoteSource, lineage, tools_of
-from palate.feedback.vote_filter import COUNTED
 from palate.feedback.votes import Vote
 from palate.records import PreferencePair
 
 Select: TypeAlias = Literal["all", "extremes"]
-Aggregate: TypeAlias = Literal["majority", "weighted"]
-Result: TypeAlias = Literal["left", "right", "tie", "both_bad"]
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """The result of the votes on two answers of one row.
-
-    Attributes:
-        left, right: indices of the answers, left below right.
-        share: share of the votes for left, ties and both bad counted as ½, in [0, 1].
-        weight: |votes for − votes against| / votes; with `weighted` a vote for "much better" counts twice, so that
-            the weight is at most 2.
-        cast: the votes that count.
-    """
-
-    left: int
-    right: int
-    share: float
-    weight: float
-    cast: tuple[Vote, ...]
-
-    @property
-    def votes(self) -> int:
-        """Number of votes that count: wins, ties and both bad."""
-        return len(self.cast)
-
-    @property
-    def both_bad(self) -> int:
-        """Number of votes that call both answers bad."""
-        return sum(vote.outcome == "both_bad" for vote in self.cast)
-
-    @property
-    def result(self) -> Result:
-        """The better answer; `both_bad` if more than half of the votes say so."""
-        if 2 * self.both_bad > self.votes:
-            return "both_bad"
-        return "tie" if self.weight == 0 else "left" if self.share > 0.5 else "right"
-
-    @property
-    def conflict(self) -> bool:
-        """Whether each answer has a vote for it."""
-        return {"left", "right"} <= {vote.outcome for vote in self.cast}
-
-
-def decide(votes: Iterable[Vote], aggregate: Aggregate = "majority") -> dict[str, list[Decided]]:
-    """Item → the result for each pair of its answers that has votes; skipped, flagged and unparsed ones do not count.
-
-    Args:
-        votes: valid votes of any number of voters.
-        aggregate: `majority` counts every vote once; `weighted` counts a vote for "much better" twice.
-    """
-    asked: dict[tuple[str, int, int], list[Vote]] = {}
-    for vote in votes:
-        if vote.outcome in COUNTED:
-            asked.setdefault((vote.item, vote.left, vote.right), []).append(vote)
-    decided: dict[str, list[Decided]] = {}
-    for (item, left, right), cast in asked.items():
-        counts = [vote.strength if aggregate == "weighted" and vote.score in (0, 1) else 1 for vote in cast]
-        scores = [0.5 if vote.score is None else vote.score for vote in cast]
-        share = sum(count * score for count, score in zip(counts, scores)) / sum(counts)
-        # Integers, so that equally many votes for both give exactly 0.
-        lead = abs(sum(count * round(2 * score - 1) for count, score in zip(counts, scores)))
-        decided.setdefault(item, []).append(Decided(left, right, share, lead / len(cast), tuple(cast)))
-    return decided
 
 
 @dataclass(frozen=True, slots=True)
