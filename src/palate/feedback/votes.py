@@ -43,8 +43,9 @@ class Vote:
         repeat: whether the voter saw these two answers before in the other order, to measure the voter.
         saw_judge: whether the voter saw a judge's verdict first.
         identity_leak: whether an answer names its maker, so that the vote is not blind.
+        deciding: whether it is a reviewer's, who decides where other votes disagree.
         id: unique id of the vote in a store.
-        supersedes: id of the vote of the same voter that this one replaces.
+        supersedes: id of the vote that this one replaces: of the same voter, or an earlier deciding one.
     """
 
     item: str
@@ -68,6 +69,7 @@ class Vote:
     repeat: bool = False
     saw_judge: bool = False
     identity_leak: bool = False
+    deciding: bool = False
     id: str = ""
     supersedes: str = ""
 

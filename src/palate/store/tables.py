@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -99,6 +100,10 @@ class Campaign(Table):
     version: Mapped[int] = mapped_column(default=1)
     """The current version of the schema."""
     closed: Mapped[bool] = mapped_column(default=False)
+    tasks: Mapped[int] = mapped_column(default=0)
+    """Number of tasks without gold tasks, and `slots`: votes given plus votes still wanted on them. Both are counted
+    when tasks are made or the schema changes, so that a person's page need not count them."""
+    slots: Mapped[int] = mapped_column(default=0)
     created: Mapped[datetime]
 
 
@@ -112,6 +117,25 @@ class CampaignVersion(Table):
     schema: Mapped[dict[str, Any]]
     who: Mapped[str] = mapped_column(String(100), default="")
     created: Mapped[datetime]
+
+
+class Participant(Table):
+    """A person's position in a campaign. Its row is locked while the person is given a task or votes."""
+
+    __tablename__ = "participants"
+
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    given: Mapped[int] = mapped_column(default=0)
+    """Leases of any kind: the number of the person's last one."""
+    had: Mapped[int] = mapped_column(default=0)
+    """Leases on tasks that are neither gold nor repeated."""
+    done: Mapped[int] = mapped_column(default=0)
+    """Leases that the person finished with a vote, a skip or a flag."""
+    counted: Mapped[int] = mapped_column(default=0)
+    """Votes that count towards the votes that a task wants."""
+    place: Mapped[float | None]
+    """Priority of the last task taken in order; tasks before it are had, full or reopened. None: start again."""
 
 
 class Item(Table):
@@ -154,17 +178,23 @@ class Response(Table):
     content_hash: Mapped[str] = mapped_column(String(64))
 
 
+_OPEN = text("open > 0")
+_AGAIN = text("open > 0 AND reopened")
+
+
 class Task(Table):
     """Two answers of an item that people compare.
 
-    `open` is the number of votes still to give out: wanted − votes − leases in progress. It changes in the same
-    transaction as the lease or the vote, under a lock on this row.
+    `open` is the number of votes still to give out: wanted − votes − leases in progress, at least 0. It changes in the
+    same transaction as the lease or the vote, under a lock on this row. A gold task goes to everybody: it wants no
+    votes, and its `open` stays 1. The indices have only tasks that are open, so finding the next one needs no scan.
     """
 
     __tablename__ = "tasks"
     __table_args__ = (
         UniqueConstraint("item_id", "left", "right"),
-        Index("ix_tasks_next", "campaign_id", "gold", "open", "priority"),
+        Index("ix_tasks_next", "campaign_id", "gold", "priority", sqlite_where=_OPEN, postgresql_where=_OPEN),
+        Index("ix_tasks_reopened", "campaign_id", "priority", sqlite_where=_AGAIN, postgresql_where=_AGAIN),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -178,10 +208,12 @@ class Task(Table):
     priority: Mapped[float]
     """Tasks are given out in ascending order."""
     probability: Mapped[float | None]
-    """With which the task was sampled from the campaign's tasks, for weighted estimates."""
+    """Of being drawn first from the campaign's tasks, w/Σw, for weighted estimates; None for gold."""
     gold: Mapped[bool] = mapped_column(default=False)
     gold_outcome: Mapped[str | None] = mapped_column(String(20))
     flagged: Mapped[bool] = mapped_column(default=False)
+    reopened: Mapped[bool] = mapped_column(default=False)
+    """Whether a vote was given out and came back (skip, flag, expiry), maybe behind the place of other people."""
     identity_leak: Mapped[bool] = mapped_column(default=False)
 
 
@@ -191,14 +223,20 @@ class Lease(Table):
     __tablename__ = "leases"
     __table_args__ = (
         UniqueConstraint("task_id", "user_id", "repeat"),
+        UniqueConstraint("campaign_id", "user_id", "number"),
         Index("ix_leases_user", "user_id", "state"),
         Index("ix_leases_expiry", "state", "expires"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     """UUID; the page's form sends it back."""
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    number: Mapped[int]
+    """Of the person's leases in the campaign, from 1."""
+    schema_version: Mapped[int]
+    """The version of the campaign's schema that the person sees."""
     repeat: Mapped[bool] = mapped_column(default=False)
     shown: Mapped[str] = mapped_column(String(12))
     state: Mapped[str] = mapped_column(String(12))
@@ -243,6 +281,8 @@ class VoteRow(Table):
     repeat: Mapped[bool] = mapped_column(default=False)
     saw_judge: Mapped[bool] = mapped_column(default=False)
     identity_leak: Mapped[bool] = mapped_column(default=False)
+    deciding: Mapped[bool] = mapped_column(default=False)
+    """A reviewer's vote on a task whose votes disagree; it decides instead of them."""
     supersedes: Mapped[str | None] = mapped_column(String(100), ForeignKey("votes.id"), unique=True)
     request_key: Mapped[str | None] = mapped_column(String(100), unique=True)
     """The form's idempotency key: sending a form twice gives one vote."""
