@@ -279,17 +279,6 @@ def _origin(row: Mapping[str, Any], default: Origin) -> tuple[Origin, set[str]]:
     return replace(default, **values), used
 
 
-def candidates_row(row: Candidates) -> dict[str, Any]:
-    """A row of a candidates file, which `read_candidates` reads as equal candidates."""
-    return {
-        "id": row.id,
-        "prompt": as_turns(row.prompt),
-        "completions": [asdict(answer) for answer in row.completions],
-        **({"model": row.model} if row.model else {}),
-        **({"columns": plain(row.columns)} if row.columns else {}),
-    }
-
-
 def _settings(answerer: Answerer, k: int, decoding: Decoding) -> dict[str, Any]:
     """The fields of every row that must be the same in the whole file."""
     rest = asdict(decoding)

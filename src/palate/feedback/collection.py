@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the compared answers were sampled from all that could have been.
+    """How the comparisons of a campaign were sampled.
 
     Attributes:
-        tasks: number of comparisons.
-        known: number of them with a stored probability.
+        tasks: number of comparisons, without those with a known answer.
+        known: number of them with a stored probability of being drawn first, w/Σw.
         lowest, highest: of these probabilities; None if none is known.
     """
 
@@ -131,7 +131,7 @@ def _sampling(session: Session, campaign: int) -> Sampling:
     from palate.store.tables import Task
 
     of = (func.count(), func.count(Task.probability), func.min(Task.probability), func.max(Task.probability))
-    tasks, known, lowest, highest = session.execute(select(*of).where(Task.campaign_id == campaign)).one()
+    tasks, known, lowest, highest = session.execute(select(*of).where(Task.campaign_id == campaign, Task.gold.is_(False))).one()
     return Sampling(tasks, known, lowest, highest)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -164,11 +165,13 @@ def _sampling(sampling: Sampling | None) -> str:
         return "Not known: the votes were read from a file."
     if sampling.lowest is None or sampling.highest is None:
         return f"No sampling probability is stored for the {sampling.tasks:,} comparisons of the campaign."
-    every = "each" if sampling.known == sampling.tasks else f"{sampling.known:,}"
-    uniform = sampling.lowest == sampling.highest
+    uniform = math.isclose(sampling.lowest, sampling.highest)
     span = f"{sampling.lowest:.4g}" if uniform else f"{sampling.lowest:.4g} to {sampling.highest:.4g}"
-    note = "" if uniform else " Unweighted rates over these rows do not estimate rates over all prompts."
-    return f"Probability with which {every} of the campaign's {sampling.tasks:,} comparisons was sampled: {span}.{note}"
+    note = "" if uniform else " Some were preferred, so rates over these rows do not estimate rates over all prompts."
+    return (
+        f"{sampling.known:,} of {sampling.tasks:,} comparisons have a stored probability of being drawn first from the "
+        f"campaign: {span}.{note}"
+    )
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:

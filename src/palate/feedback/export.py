@@ -16,7 +16,6 @@ from palate.data.formats.targets import TARGETS, UnsupportedRecordError
 from palate.data.formats.writers import write_rows
 from palate.data.turns.cells import RowError
 from palate.errors import DataError, UsageError
-from palate.feedback.candidates import candidates_row
 from palate.feedback.collection import Collection
 from palate.feedback.dataset_card import CardFacts, dataset_card
 from palate.feedback.decided import Aggregate
@@ -140,7 +139,7 @@ def write_votes(collection: Collection, output: str | Path) -> int:
 
 def write_candidates_of(collection: Collection, output: str | Path) -> int:
     """Write the candidates as `read_candidates` reads them; returns their number."""
-    return _write_raw(collection, Path(output), [candidates_row(row) for row in collection.candidates], "candidates")
+    return _write_raw(collection, Path(output), [row.to_json() for row in collection.candidates], "candidates")
 
 
 def check_output(path: Path, collection: Collection) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from palate.data.turns.messages import assistant
 from palate.feedback.candidates import Candidates
 from palate.feedback.decided import Aggregate, Decided, decide
-from palate.feedback.lineage import VoteSource, lineage, tools_of
+from palate.feedback.lineage import VoteSource, lineage
 from palate.feedback.pairs import check_answers
 from palate.feedback.votes import Vote
 from palate.records import LabelledCompletion
@@ -23,7 +23,7 @@ class LabelledAnswer:
         row: the prompt and its answers.
         number: of the answer.
         desirable: the label.
-        weight: mean margin of its comparisons; of one in which both are bad, the share of votes that say so.
+        weight: mean `Decided.weight` of its comparisons.
         decided: the results that it was made from.
         both_bad: whether one of them is `both_bad`.
     """
@@ -54,7 +54,7 @@ class LabelledAnswer:
             completion=assistant(self.row.completions[self.number].text),
             desirable=self.desirable,
             weight=self.weight,
-            tools=tools_of(self.row),
+            tools=self.row.tools,
             extra={"votes": len(self.cast), "lineage": origin},
         )
 
@@ -94,25 +94,22 @@ def make_labels(
     left_out: Counter[str] = Counter()
     labels = []
     for row in candidates:
-        # Answer → (result, whether it won, weight).
-        found: dict[int, list[tuple[Decided, bool, float]]] = {}
+        # Answer → (result, whether it won).
+        found: dict[int, list[tuple[Decided, bool]]] = {}
         for result in decided.get(row.id, ()):
             reason = _reason(row.id, result, min_votes, flagged)
             if reason is not None:
                 left_out[reason] += 1
                 continue
-            bad = result.result == "both_bad"
-            weight = result.both_bad / result.votes if bad else result.weight
-            for side in ("left", "right"):
-                number = result.left if side == "left" else result.right
-                found.setdefault(number, []).append((result, result.result == side, weight))
+            found.setdefault(result.left, []).append((result, result.result == "left"))
+            found.setdefault(result.right, []).append((result, result.result == "right"))
         for number, given in sorted(found.items()):
-            won = {desirable for _, desirable, _ in given}
+            won = {desirable for _, desirable in given}
             if len(won) > 1:
                 left_out["won_and_lost"] += 1
                 continue
-            weight = sum(weight for _, _, weight in given) / len(given)
-            labels.append(LabelledAnswer(row, number, won.pop(), weight, tuple(result for result, _, _ in given)))
+            weight = sum(result.weight for result, _ in given) / len(given)
+            labels.append(LabelledAnswer(row, number, won.pop(), weight, tuple(result for result, _ in given)))
     return Labels(tuple(labels), dict(left_out.most_common()))
 
 
@@ -120,6 +117,6 @@ def _reason(item: str, result: Decided, min_votes: int, flagged: Collection[tupl
     """Why a comparison labels no answer; None if it does."""
     if (item, result.left, result.right) in flagged:
         return "flagged"
-    if result.votes < min_votes:
+    if result.given < min_votes:
         return "few_votes"
     return "tie" if result.result == "tie" else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -52,13 +51,15 @@ def lineage(
         source: where they come from.
         conflict: whether voters disagreed.
     """
-    models = [answer_model(row, number) for number in answers]
+    origins = [row.origin(number) for number in answers]
+    models = [origin.model for origin in origins]
     judges = dict.fromkeys(vote.who for vote in cast if not is_person(vote))
     return {
         "source": source.name,
         "item": row.id,
         "answers": list(answers),
         "models": models,
+        "identities": [origin.identity or "" for origin in origins],
         # A comparison of a version with itself trains as any other, but says nothing about which version is better.
         "same_model": len(models) > 1 and bool(models[0]) and len(set(models)) == 1,
         "votes": [vote_name(vote) for vote in cast],
@@ -73,17 +74,3 @@ def lineage(
 def vote_name(vote: Vote) -> str:
     """The vote's id; without one, its judge (of people only the kind), order and time."""
     return vote.id or f"{vote.kind if is_person(vote) else vote.who} {vote.shown} {vote.when}"
-
-
-def answer_model(row: Candidates, number: int) -> str:
-    """The name of the model that wrote an answer; "" if it is not known."""
-    models = row.columns.get("models")
-    if isinstance(models, list) and len(models) == len(row.completions):
-        return str(models[number] or "")
-    return row.model
-
-
-def tools_of(row: Candidates) -> str | None:
-    """The tools that were offered with the prompt, as JSON."""
-    tools = row.columns.get("tools")
-    return tools if tools is None or isinstance(tools, str) else json.dumps(tools, ensure_ascii=False)

@@ -12,7 +12,7 @@ from palate.data.turns.messages import assistant
 from palate.errors import DataError
 from palate.feedback.candidates import Candidates
 from palate.feedback.decided import Aggregate, Decided, decide
-from palate.feedback.lineage import VoteSource, lineage, tools_of
+from palate.feedback.lineage import VoteSource, lineage
 from palate.feedback.votes import Vote
 from palate.records import PreferencePair
 
@@ -57,7 +57,7 @@ class VotedPair:
             chosen=chosen,
             rejected=rejected,
             weight=self.weight,
-            tools=tools_of(self.row),
+            tools=self.row.tools,
             dimensions=self._dimensions(),
             extra={"votes": len(self.cast), "lineage": origin},
         )
@@ -133,7 +133,7 @@ def make_pairs(
         found = _extremes(row, usable, left_out) if select == "extremes" else _all(row, usable, left_out)
         pairs += found
     results = [result for found in decided.values() for result in found]
-    repeated = [result for result in results if result.votes > 1]
+    repeated = [result for result in results if result.given > 1]
     return Pairs(
         tuple(pairs),
         dict(left_out.most_common()),
@@ -159,7 +159,7 @@ def _reason(item: str, result: Decided, min_votes: int, flagged: Collection[tupl
     """Why two answers cannot be a pair, before their result is looked at."""
     if (item, result.left, result.right) in flagged:
         return "flagged"
-    if result.votes < min_votes:
+    if result.given < min_votes:
         return "few_votes"
     return "both_bad" if result.result == "both_bad" else None
 

@@ -26,7 +26,7 @@ class FilteredVotes:
         votes: in the order they were given.
         left_out: votes by reason: `superseded`, `gold`, `repeat`, `saw_judge`, `identity_leak`,
             `other_voters`, `duplicate`, or the outcome (`skip`, `flag`, `unparsed`).
-        flagged: (item, left, right) that a person flagged.
+        flagged: (item, left, right) that a person flagged and no reviewer decided.
         kinds: votes that count by kind of voter.
     """
 
@@ -61,7 +61,7 @@ def filter_votes(
     votes = list(votes)
     valid = valid_votes(votes)
     left_out: Counter[str] = Counter({"superseded": len(votes) - len(valid)})
-    flagged = frozenset((vote.item, vote.left, vote.right) for vote in valid if vote.outcome == "flag")
+    flagged = _compared(vote for vote in valid if vote.outcome == "flag")
     kept = []
     for vote in valid:
         reason = _reason(vote, include)
@@ -85,9 +85,13 @@ def filter_votes(
     return FilteredVotes(
         counted,
         {reason: count for reason, count in left_out.most_common() if count},
-        flagged,
+        flagged - _compared(vote for vote in counted if vote.deciding),
         dict(Counter(vote.kind for vote in counted)),
     )
+
+
+def _compared(votes: Iterable[Vote]) -> frozenset[tuple[str, int, int]]:
+    return frozenset((vote.item, vote.left, vote.right) for vote in votes)
 
 
 def _reason(vote: Vote, include: Collection[Included]) -> str | None:
@@ -103,4 +107,5 @@ def _reason(vote: Vote, include: Collection[Included]) -> str | None:
 def _question(vote: Vote) -> tuple[str, ...]:
     """Equal for two votes of which the later one counts; a judge is asked in both orders, a person once."""
     order = "" if is_person(vote) else vote.shown
-    return (vote.campaign, vote.item, str(vote.left), str(vote.right), vote.kind, vote.who, order)
+    sides = (str(vote.left), str(vote.right))
+    return (vote.campaign, vote.item, *sides, vote.kind, vote.who, order, str(vote.deciding))

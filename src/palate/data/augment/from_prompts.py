@@ -87,8 +87,7 @@ def augment_prompts(
     prompts, not_asked = _wanted(loaded, gaps)
     dropped = [*dropped, *not_asked]
     if not prompts:
-        reasons = Counter(drop.reason for drop in dropped).most_common()
-        raise DataError(f"{sources[0].path}: no prompt is left: {', '.join(f'{n} {why}' for why, n in reasons)}")
+        raise DataError(f"{sources[0].path}: no prompt is left: {_reasons(dropped)}")
     settings = {"how": recipe.how, "seed": seed, **recipe.settings()}
     folder.mkdir(parents=True, exist_ok=True)
     with AnswerFile(folder / ANSWERS, settings) as answers:
@@ -101,6 +100,8 @@ def augment_prompts(
                 pairs.append(made)
         asked, kept = answers.asked, answers.kept_before
     _settle(folder / ROWS, pairs)
+    if not pairs:
+        raise DataError(f"{folder}: no pair was made of {len(prompts)} prompts: {_reasons(dropped)}")
     quality = quality_of(pairs, reward, judge)
     not_made = dict(Counter(drop.reason for drop in dropped).most_common())
     write_contract(
@@ -114,6 +115,10 @@ def augment_prompts(
     )
     total = len(pairs) + len(dropped)
     return PromptAugmentation(folder, recipe.how, total, len(pairs), not_made, asked, kept, quality)
+
+
+def _reasons(dropped: Sequence[Dropped]) -> str:
+    return ", ".join(f"{n} {why}" for why, n in Counter(drop.reason for drop in dropped).most_common())
 
 
 def _wanted(loaded: Sequence[Record], gaps: Gaps | None) -> tuple[list[Record], list[Dropped]]:
