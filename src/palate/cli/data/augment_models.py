@@ -59,18 +59,20 @@ def _recipe(options: FromPrompts, gaps: Gaps | None) -> Recipe:
     from palate.data.augment.principles import for_kinds, read_principles
 
     if options.delta is not None:
-        strong, weak = options.delta
-        if strong == weak:
-            raise UsageError(f"--delta {strong} {weak}: name two different models, the stronger one first")
+        strong, weak = (_source(name, options) for name in options.delta)
+        if strong.name == weak.name:
+            raise UsageError(f"--delta {' '.join(options.delta)}: give two models with different names, strong first")
         if gaps is not None and not gaps.topics:
             raise UsageError(
                 f"--gaps {options.gaps}: names no rare topic, only {', '.join(gaps.kinds)}, which --delta cannot aim "
                 "at; use --critique"
             )
-        return StrongOverWeak(_source(strong, options), _source(weak, options))
-    critic = str(options.critique)
-    principles = for_kinds(read_principles(options.principles), gaps.kinds if gaps else ())
-    return CritiqueAndRevise(_source(options.writer or critic, options), _source(critic, options), principles)
+        return StrongOverWeak(strong, weak)
+    critic = _source(str(options.critique), options)
+    writer = critic if options.writer is None else _source(options.writer, options)
+    if writer.name == critic.name and options.writer not in (None, options.critique):
+        raise UsageError(f"--model {options.writer} and --critique {options.critique} have one name; change one")
+    return CritiqueAndRevise(writer, critic, for_kinds(read_principles(options.principles), gaps.kinds if gaps else ()))
 
 
 def _source(name: str, options: FromPrompts) -> ModelSource:
