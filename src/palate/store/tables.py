@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     DateTime,
     Dialect,
     ForeignKey,
@@ -25,18 +26,24 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A time in UTC; SQLite, which keeps no time zone, gives it back in UTC too."""
+    """A time in UTC; SQLite, which keeps no time zone, gives it back in UTC too. A time without zone is refused."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         del dialect
-        return None if value is None else value.astimezone(UTC)
+        if value is None:
+            return None
+        if value.tzinfo is None:  # it would be read as this machine's local time
+            raise ValueError(f"the time {value.isoformat()} has no time zone")
+        return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         del dialect
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Table(DeclarativeBase):
@@ -139,7 +146,7 @@ class Item(Table):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
-    name: Mapped[str]
+    name: Mapped[str] = mapped_column(String(500))
     """The id of its candidates row."""
     prompt: Mapped[list[Any]]
     tools: Mapped[str | None]
@@ -165,6 +172,8 @@ class Response(Table):
     model: Mapped[str] = mapped_column(default="")
     identity: Mapped[str | None]
     """Content hash of the model's weights, if known."""
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+    """Seed of the sampling."""
     decoding: Mapped[dict[str, Any]] = mapped_column(default=dict)
     content_hash: Mapped[str] = mapped_column(String(64))
 
@@ -242,9 +251,15 @@ class VoteRow(Table):
     __tablename__ = "votes"
     __table_args__ = (Index("ix_votes_item", "item_id", "left", "right"), Index("ix_votes_user", "user_id", "at"))
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    """Ascending in the order in which the votes were stored."""
+    id: Mapped[str] = mapped_column(String(100), unique=True)
+    """UUID; an imported vote keeps its own."""
     item_id: Mapped[int] = mapped_column(ForeignKey("items.id"))
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), index=True)
+    """The campaign that has the item."""
+    campaign: Mapped[str] = mapped_column(String(100), default="")
+    """Name of the campaign in which the vote was given; empty for a vote given outside of any."""
     left: Mapped[int]
     right: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(12))
@@ -268,7 +283,7 @@ class VoteRow(Table):
     identity_leak: Mapped[bool] = mapped_column(default=False)
     deciding: Mapped[bool] = mapped_column(default=False)
     """A reviewer's vote on a task whose votes disagree; it decides instead of them."""
-    supersedes: Mapped[str | None] = mapped_column(ForeignKey("votes.id"), unique=True)
+    supersedes: Mapped[str | None] = mapped_column(String(100), ForeignKey("votes.id"), unique=True)
     request_key: Mapped[str | None] = mapped_column(String(100), unique=True)
     """The form's idempotency key: sending a form twice gives one vote."""
 
