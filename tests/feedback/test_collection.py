@@ -59,7 +59,7 @@ def test_a_campaign_must_be_named_if_there_are_several(store: Store) -> None:
     with pytest.raises(UsageError, match="several campaigns; name one with --campaign: c, d"):
         collection_of_store(store)
     assert list(collection_of_store(store, "c").candidates) == ROWS
-    with pytest.raises(UsageError, match="no campaign 'e'; it has c, d"):
+    with pytest.raises(UsageError, match="no campaign e"):
         collection_of_store(store, "e")
 
 

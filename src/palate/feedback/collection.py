@@ -101,19 +101,17 @@ def _read(session: Session, name: str | None) -> Collection:
 
 
 def _campaign(session: Session, name: str | None) -> Any:
-    from sqlalchemy import select
+    from palate.feedback.campaign import find_campaign, list_campaigns
 
-    from palate.store.tables import Campaign
-
-    found = {campaign.name: campaign for campaign in session.scalars(select(Campaign).order_by(Campaign.id))}
+    if name is not None:
+        return find_campaign(session, name)
+    found = list_campaigns(session)
     if not found:
-        raise UsageError("the store has no campaign; palate label import makes one from a candidates file")
-    if name is None and len(found) > 1:
-        raise UsageError(f"the store has several campaigns; name one with --campaign: {', '.join(found)}")
-    chosen = next(iter(found)) if name is None else name
-    if chosen not in found:
-        raise UsageError(f"the store has no campaign {chosen!r}; it has {', '.join(found)}")
-    return found[chosen]
+        raise UsageError("the store has no campaign; `palate label import` makes one from a candidates file")
+    if len(found) > 1:
+        names = ", ".join(campaign.name for campaign in found)
+        raise UsageError(f"the store has several campaigns; name one with --campaign: {names}")
+    return found[0]
 
 
 def _schemas(session: Session, campaign: int) -> dict[int, Mapping[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from palate.cli.arguments import verb_group
+from palate.cli.label.export import export_command
 from palate.cli.label.transfer import import_command
 
 app = typer.Typer(
@@ -23,3 +24,4 @@ def _sub_verbs() -> None:
 
 
 app.command("import")(import_command)
+app.command("export")(export_command)

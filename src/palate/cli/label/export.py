@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson
+from palate.cli.arguments import AsJson, CampaignName, StoreUrl
 from palate.cli.console import print_json, print_result
 from palate.errors import UsageError
 
@@ -21,12 +21,6 @@ To = Annotated[
     typer.Option("--to", help="Format of pairs (palate, trl, llamafactory) or labelled answers (kto); or as stored."),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .jsonl, .json, .parquet …")]
-StoreUrl = Annotated[
-    str | None, typer.Option("--store", metavar="URL", help="Database. Default: PALATE_STORE, else sqlite:///palate.db.")
-]
-Campaign = Annotated[
-    str | None, typer.Option("--campaign", metavar="NAME", help="Campaign of the store, if it has several.")
-]
 CandidatesFile = Annotated[
     Path | None, typer.Option("--candidates", metavar="FILE.jsonl", help="Candidates, in place of a store.")
 ]
@@ -56,7 +50,7 @@ def export_command(
     to: To,
     output: Output,
     store: StoreUrl = None,
-    campaign: Campaign = None,
+    campaign: CampaignName = None,
     candidates: CandidatesFile = None,
     votes: VotesFile = None,
     aggregate: AggregateName = "majority",
