@@ -128,7 +128,7 @@ def test_a_mistake_is_one_line(dataset: str, model: str, tmp_path: Path, monkeyp
 
 
 def test_a_stronger_model_over_a_weaker_one(dataset: str, model: str, tmp_path: Path) -> None:
-    weak = small_model(tmp_path / "weak")
+    weak = save_tiny(tmp_path / "weak", seed=1)
     words = ["augment", dataset, "--delta", model, str(weak), "-o", str(tmp_path / "out"), "--max-new-tokens", "8"]
     done = json.loads(run(*words, "--json"))
     assert done["rows"] + sum(done["not_made"].values()) == 12
