@@ -133,7 +133,9 @@ def test_a_stronger_model_over_a_weaker_one(dataset: str, model: str, tmp_path: 
     done = json.loads(run(*words, "--json"))
     assert done["rows"] + sum(done["not_made"].values()) == 12
     assert done["asked"] == 24
-    identities = {one["identity"] for row in lines(tmp_path / "out" / "augmented.jsonl") for one in row["made"]["written_by"]}
+    identities = {
+        one["identity"] for row in lines(tmp_path / "out" / "augmented.jsonl") for one in row["made"]["written_by"]
+    }
     assert all(identities)
     first = (tmp_path / "out" / "augmented.jsonl").read_bytes()
     assert json.loads(run(*words, "--json"))["asked"] == 0

@@ -23,7 +23,12 @@ from palate.records import Answer, LabelledCompletion, Message, PreferencePair
 from runs import write_rows
 
 PERSON = Vote("p1", 0, 1, "left", "Ada", "2026-01-31T12:00:00Z", "left_first", kind="person")
-PROMPT = (Message("system", "Be brief."), Message("user", "Why?"), Message("assistant", "How so?"), Message("user", "Q"))
+PROMPT = (
+    Message("system", "Be brief."),
+    Message("user", "Why?"),
+    Message("assistant", "How so?"),
+    Message("user", "Q"),
+)
 
 
 def row(name: str, *texts: str, prompt: tuple[Message, ...] = PROMPT) -> Candidates:
@@ -33,7 +38,7 @@ def row(name: str, *texts: str, prompt: tuple[Message, ...] = PROMPT) -> Candida
 
 ROWS = (
     row("p1", "one", "two", "three"),
-    row("p2", "Ümlaut \U0001f600", "{braces} and \"quotes\"\nnew line"),
+    row("p2", "Ümlaut \U0001f600", '{braces} and "quotes"\nnew line'),
     row("p3", "bad", "worse"),
     row("p4", "same", "same."),
 )
@@ -57,13 +62,15 @@ def collection(tmp_path: Path) -> Collection:
 
 
 def texts(pairs: list[PreferencePair]) -> list[tuple[Any, ...]]:
-    return [(pair.prompt, pair.chosen[0].content, pair.rejected[0].content, pair.weight, pair.dimensions) for pair in pairs]
+    return [
+        (pair.prompt, pair.chosen[0].content, pair.rejected[0].content, pair.weight, pair.dimensions) for pair in pairs
+    ]
 
 
 # (1 − 1 + 1) / 3 votes for the first of p1; p2's second answer won.
 EXPECTED = [
     (PROMPT, "one", "two", pytest.approx(1 / 3), {"clarity": (5.0, 2.0)}),
-    (PROMPT, "{braces} and \"quotes\"\nnew line", "Ümlaut \U0001f600", 1.0, None),
+    (PROMPT, '{braces} and "quotes"\nnew line', "Ümlaut \U0001f600", 1.0, None),
 ]
 
 
@@ -90,7 +97,9 @@ def test_trl_rows_are_conversations(collection: Collection, tmp_path: Path) -> N
 def test_datasets_reads_the_rows_of_trl(collection: Collection, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     done = export_votes(collection, tmp_path / "t.jsonl", ExportOptions("trl"))
-    loaded = datasets.load_dataset("json", data_files=str(done.output), split="train", cache_dir=str(tmp_path / "cache"))
+    loaded = datasets.load_dataset(
+        "json", data_files=str(done.output), split="train", cache_dir=str(tmp_path / "cache")
+    )
     assert [found["chosen"][0]["content"] for found in loaded] == [pair[1] for pair in EXPECTED]
 
 
@@ -122,7 +131,7 @@ def test_kto_rows_have_the_answers_that_are_both_bad(collection: Collection, tmp
         ("one", True, pytest.approx(1 / 3)),
         ("two", False, pytest.approx(1 / 3)),
         ("Ümlaut \U0001f600", False, 1.0),
-        ("{braces} and \"quotes\"\nnew line", True, 1.0),
+        ('{braces} and "quotes"\nnew line', True, 1.0),
         ("bad", False, 1.0),
         ("worse", False, 1.0),
         ("same", True, 1.0),
@@ -133,7 +142,9 @@ def test_kto_rows_have_the_answers_that_are_both_bad(collection: Collection, tmp
 
 def test_weighted_votes_weigh_more(collection: Collection, tmp_path: Path) -> None:
     export_votes(collection, tmp_path / "w.jsonl", ExportOptions(aggregate="weighted"))
-    assert palate.load_preferences(str(tmp_path / "w.jsonl")).records[0].weight == pytest.approx(2 / 3)  # (1 − 1 + 2) / 3
+    assert palate.load_preferences(str(tmp_path / "w.jsonl")).records[0].weight == pytest.approx(
+        2 / 3
+    )  # (1 − 1 + 2) / 3
 
 
 def test_kinds_of_voters_are_not_mixed_silently(collection: Collection, tmp_path: Path) -> None:
@@ -202,7 +213,10 @@ def test_the_card_states_facts_only(collection: Collection, tmp_path: Path) -> N
     assert not any(name in card for name in ("Ada", "Bob", "Cy "))
     contract = json.loads((tmp_path / "p.jsonl.data.json").read_text())
     assert contract["files"]["rows"]["sha256"] == hashlib.sha256(done.output.read_bytes()).hexdigest()
-    assert contract["options"]["files"]["votes"]["sha256"] == hashlib.sha256((tmp_path / "v.jsonl").read_bytes()).hexdigest()
+    assert (
+        contract["options"]["files"]["votes"]["sha256"]
+        == hashlib.sha256((tmp_path / "v.jsonl").read_bytes()).hexdigest()
+    )
 
 
 def test_people_are_not_named_in_rows(collection: Collection, tmp_path: Path) -> None:

@@ -129,7 +129,9 @@ def _sampling(session: Session, campaign: int) -> Sampling:
     from palate.store.tables import Task
 
     of = (func.count(), func.count(Task.probability), func.min(Task.probability), func.max(Task.probability))
-    tasks, known, lowest, highest = session.execute(select(*of).where(Task.campaign_id == campaign, Task.gold.is_(False))).one()
+    tasks, known, lowest, highest = session.execute(
+        select(*of).where(Task.campaign_id == campaign, Task.gold.is_(False))
+    ).one()
     return Sampling(tasks, known, lowest, highest)
 
 

@@ -75,8 +75,8 @@ def _summary(facts: CardFacts, collection: Collection) -> str:
     what = "answers with a label" if facts.to == "kto" else "pairs of a chosen and a rejected answer"
     return (
         f"{facts.rows:,} {what} to {facts.prompts:,} prompts, in the format `{facts.to}`, made from "
-        f"{len(facts.votes.votes):,} votes of {_cell(collection.source.name)}. Every row names its item, answers, votes and "
-        f"kinds of voters under `lineage`; `{facts.name}.data.json` has the settings and hashes."
+        f"{len(facts.votes.votes):,} votes of {_cell(collection.source.name)}. Every row names its item, answers, "
+        f"votes and kinds of voters under `lineage`; `{facts.name}.data.json` has the settings and hashes."
     )
 
 

@@ -24,8 +24,8 @@ class Decided:
         result: the better answer; `both_bad` if more than half of the votes say so.
         share: share of the votes for left, ties and both bad counted as ½, in [0, 1].
         weight: |votes for − votes against| / votes, in [0, 1]; `weighted`: a vote for "much better" counts twice, so
-            that the weight is at most 2; `dawid_skene`: the difference of the two probabilities. Of `both_bad` the share
-            of votes that say so, or its probability.
+            that the weight is at most 2; `dawid_skene`: the difference of the two probabilities. Of `both_bad` it is
+            the share of votes that say so, or its probability.
         cast: the votes that count: the reviewers' deciding ones if there are any, else all.
         given: number of votes, overruled ones too.
         conflict: whether each answer has a vote for it, overruled ones too.

@@ -22,9 +22,7 @@ class Model:
         self.asked: list[str] = []
         self._fail = fail
 
-    def ask(
-        self, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None
-    ) -> list[Answer]:
+    def ask(self, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None) -> list[Answer]:
         for prompt in prompts:
             self._fail(prompt[-1].content)
         self.asked += [prompt[-1].content for prompt in prompts]

@@ -34,9 +34,7 @@ class Model:
         self.asked: list[Messages] = []
         self._reply = reply
 
-    def ask(
-        self, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None
-    ) -> list[Answer]:
+    def ask(self, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None) -> list[Answer]:
         self.asked += prompts
         return [Answer(self._reply(prompt), "length" if "long" in prompt[0].content else "stop") for prompt in prompts]
 
@@ -172,9 +170,7 @@ def critic(prompt: Messages) -> str:
 def test_the_revision_is_chosen_and_the_row_has_principle_and_critique(tmp_path: Path) -> None:
     asked: list[Messages] = []
     model = source("m", critic, asked)
-    done = made(
-        tmp_path, CritiqueAndRevise(model, model, (PRINCIPLE,)), "q1", "silent", "fine", "mute", "same", "gone"
-    )
+    done = made(tmp_path, CritiqueAndRevise(model, model, (PRINCIPLE,)), "q1", "silent", "fine", "mute", "same", "gone")
     assert done.rows == 1
     assert done.not_made == {
         "empty_answer": 1,
@@ -207,7 +203,9 @@ def test_each_prompt_has_one_principle_which_does_not_depend_on_the_others(tmp_p
     model = source("m", lambda prompt: f"{len(prompt)} {prompt[0].content}")
     names = [f"n{n}" for n in range(20)]
     made(tmp_path, CritiqueAndRevise(model, model, principles), *names)
-    found = {row["made"]["source"]: row["made"]["principle"] for row in read_jsonl(tmp_path / "out" / "augmented.jsonl")}
+    found = {
+        row["made"]["source"]: row["made"]["principle"] for row in read_jsonl(tmp_path / "out" / "augmented.jsonl")
+    }
     assert len(found) == 20
     assert len(set(found.values())) >= 3
     other = tmp_path / "other"

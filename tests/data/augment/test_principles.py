@@ -29,12 +29,12 @@ def test_yaml_lists_with_and_without_kinds(tmp_path: Path) -> None:
 def test_what_is_not_a_list_of_texts_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "p.yaml"
     path.write_text(content)
-    with pytest.raises(ConfigError, match="p.yaml"):
+    with pytest.raises(ConfigError, match=r"p\.yaml"):
         read_principles(path)
 
 
 def test_a_file_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read.*give a file or builtin"):
+    with pytest.raises(ConfigError, match=r"cannot be read.*give a file or builtin"):
         read_principles(tmp_path / "no.txt")
     (tmp_path / "e.txt").write_text("# nothing\n")
     with pytest.raises(ConfigError, match="has no principle"):

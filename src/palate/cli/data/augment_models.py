@@ -103,9 +103,7 @@ class SeededModel:
         self._temperature = temperature
         self._max_new_tokens = max_new_tokens
 
-    def ask(
-        self, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None
-    ) -> list[Answer]:
+    def ask(self, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None) -> list[Answer]:
         """One answer to each prompt."""
         from palate.models.generation.decoding import Decoding, sampling_seed
 

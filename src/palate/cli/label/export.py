@@ -20,7 +20,9 @@ To = Annotated[
     Literal["palate", "trl", "llamafactory", "kto", "votes", "candidates"],
     typer.Option("--to", help="Format of pairs (palate, trl, llamafactory) or labelled answers (kto); or as stored."),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .jsonl, .json, .parquet …")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .jsonl, .json, .parquet …")
+]
 CandidatesFile = Annotated[
     Path | None, typer.Option("--candidates", metavar="FILE.jsonl", help="Candidates, in place of a store.")
 ]

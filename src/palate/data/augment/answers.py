@@ -28,9 +28,7 @@ class AnsweringModel(Protocol):
 
     identity: str | None
 
-    def ask(
-        self, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None
-    ) -> list[Answer]:
+    def ask(self, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None) -> list[Answer]:
         """One answer to each prompt, which depends on the seed and its own prompt only."""
         ...
 
@@ -113,9 +111,7 @@ class AnswerFile:
         """
         offered = tools or [None] * len(prompts)
         keys = [_key(source, seed, prompt, tool) for prompt, tool in zip(prompts, offered, strict=True)]
-        waiting = {
-            key: (prompt, tool) for key, prompt, tool in zip(keys, prompts, offered) if key not in self._kept
-        }
+        waiting = {key: (prompt, tool) for key, prompt, tool in zip(keys, prompts, offered) if key not in self._kept}
         if waiting:
             model = self._load(source)
             ask = self._ask_in_batches if source.at_once == 1 else self._ask_each
