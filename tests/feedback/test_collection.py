@@ -17,7 +17,7 @@ from palate.feedback.transfer import import_candidates, import_votes
 from palate.feedback.votes import Vote
 from palate.records import Answer, Message
 from palate.store import Store, open_store
-from palate.store.tables import JudgeCard
+from palate.store.tables import JudgeCard, Judgement
 
 ROWS = [Candidates(f"p{n}", (Message("user", f"q{n}"),), (Answer("a", "stop"), Answer("b", "stop"))) for n in range(3)]
 VOTES = [
@@ -25,6 +25,12 @@ VOTES = [
     Vote("p1", 0, 1, "right", "j", "2026-01-31T12:00:00Z", "left_first", id="v2", campaign="c", schema_version=1),
     Vote("p1", 0, 1, "left", "j", "2026-01-31T12:00:01Z", "left_first", id="v3", campaign="c", supersedes="v2"),
 ]
+
+
+def judgement(**prompt: object) -> Judgement:
+    return Judgement(
+        key="k", judge="j", request={"prompt": prompt}, text="A", outcome="left", attempts=1, at=datetime.now(UTC)
+    )
 
 
 @pytest.fixture
@@ -35,6 +41,7 @@ def store(tmp_path: Path) -> Store:
         create_campaign(session, "c", CampaignSchema(criteria="Which is better?"), "me")  # type: ignore[arg-type]
         import_candidates(session, "c", ROWS)  # type: ignore[arg-type]
         import_votes(session, "c", VOTES)  # type: ignore[arg-type]
+        session.add(judgement(name="concise", version=2, sha256="abc"))  # type: ignore[attr-defined]
         session.add(JudgeCard(judge="j", content_hash="c0ffee", card={}, at=datetime.now(UTC)))  # type: ignore[attr-defined]
 
     opened.write(fill)
@@ -47,7 +54,7 @@ def test_a_campaign_is_read_with_its_schema_and_judges(store: Store, tmp_path: P
     assert list(found.votes) == VOTES
     assert found.schemas[1]["criteria"] == "Which is better?"
     assert found.source.name == "campaign c"
-    assert found.source.judges == {"j": JudgeOrigin("j", card="c0ffee")}
+    assert found.source.judges == {"j": JudgeOrigin("j", "concise 2 abc", "c0ffee")}
     assert found.sampling is not None
     done = export_votes(found, tmp_path / "p.jsonl")
     assert (done.rows, done.votes_left_out) == (2, {"superseded": 1})

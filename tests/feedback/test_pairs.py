@@ -110,7 +110,7 @@ def test_lineage_names_votes_voters_and_models_but_no_people() -> None:
         "same_model": True,
         "votes": ["v1", "person left_first 2026-01-31T12:00:00Z", "judge-1 left_first 2026-01-31T12:00:00Z"],
         "voters": [{"kind": "person", "votes": 2}, {"kind": "judge", "votes": 1}],
-        "judges": [{"name": "judge-1", "prompt": "concise", "identity": "", "card": "ab12"}],
+        "judges": [{"name": "judge-1", "prompt": "concise", "card": "ab12"}],
         "campaigns": ["c"],
         "schema_versions": [2],
         "conflict": False,

@@ -145,11 +145,8 @@ def _judges(session: Session, votes: tuple[Vote, ...]) -> dict[str, JudgeOrigin]
     for name in dict.fromkeys(vote.who for vote in votes if not is_person(vote)):
         card = session.scalars(select(JudgeCard).where(JudgeCard.judge == name).order_by(JudgeCard.id.desc())).first()
         asked = session.scalars(select(Judgement).where(Judgement.judge == name).limit(1)).first()
-        request = {} if asked is None else asked.request
-        found[name] = JudgeOrigin(
-            name,
-            str(request.get("prompt") or ""),
-            str(request.get("identity") or ""),
-            "" if card is None else card.content_hash,
-        )
+        prompt = {} if asked is None else asked.request.get("prompt") or {}
+        # Without the store's requests the name still has the prompt and a hash: openai:MODEL/criteria-1a2b3c4d.
+        told = " ".join(str(prompt[key]) for key in ("name", "version", "sha256") if prompt.get(key))
+        found[name] = JudgeOrigin(name, told, "" if card is None else card.content_hash)
     return found

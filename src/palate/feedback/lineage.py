@@ -17,15 +17,13 @@ class JudgeOrigin:
     """What determines a judge's verdicts, as far as it is known; "" where not.
 
     Attributes:
-        name: as in its votes.
-        prompt: name of its prompt, with the prompt's hash.
-        identity: content hash of its weights.
+        name: as in its votes; of a judge over an API it ends with its prompt and a hash of prompt and settings.
+        prompt: name, version and SHA-256 of its prompt.
         card: hash of its judge card, which says what was measured of it; "" for an unmeasured judge.
     """
 
     name: str
     prompt: str = ""
-    identity: str = ""
     card: str = ""
 
 
