@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,8 @@ from palate.records import Answer, Messages, as_turns
 
 # Answers that are lost if the process is killed while a model in this process writes.
 _BATCH = 16
+# Prompts that an engine may refuse before it has answered any.
+_REFUSALS = 3
 
 
 class AnsweringModel(Protocol):
@@ -157,38 +160,61 @@ class AnswerFile:
         self, source: ModelSource, model: AnsweringModel, waiting: Mapping[str, tuple[Messages, str | None]], seed: int
     ) -> None:
         """One request per prompt; after a failure, those in flight are awaited and kept, and no more are sent."""
-        pool = ThreadPoolExecutor(source.at_once)
-        futures: dict[Future[list[Answer]], str] = {
-            pool.submit(model.ask, [prompt], seed=seed, tools=[tool]): key for key, (prompt, tool) in waiting.items()
-        }
+        rest, refused = dict(waiting), {}
+        # A wrong key or model name is refused for every prompt, so until there is an answer only a few are sent.
+        while rest and source.name not in self._answered:
+            key, (prompt, tool) = next(iter(rest.items()))
+            del rest[key]
+            try:
+                (answer,) = model.ask([prompt], seed=seed, tools=[tool])
+            except EngineRefused as error:
+                refused[key] = str(error)
+                if not rest or len(refused) == _REFUSALS:
+                    raise
+            else:
+                self._keep(source, model, key, answer)
+        refused |= self._ask_at_once(source, model, rest, seed)
+        for key, reason in refused.items():
+            self._keep(source, model, key, Answer("", "refused"), reason)
+
+    def _ask_at_once(
+        self, source: ModelSource, model: AnsweringModel, waiting: Mapping[str, tuple[Messages, str | None]], seed: int
+    ) -> dict[str, str]:
+        """Asks in several threads and keeps the answers; returns the refused requests with the engine's words."""
+        stop = threading.Event()
+
+        def send(prompt: Messages, tool: str | None) -> Answer | None:
+            if stop.is_set():
+                return None
+            try:
+                (answer,) = model.ask([prompt], seed=seed, tools=[tool])
+            except EngineRefused:
+                raise
+            except PalateError:
+                stop.set()
+                raise
+            return answer
+
         failure: PalateError | None = None
-        refused: dict[str, EngineRefused] = {}
-        try:
-            for future in as_completed(futures):
-                if future.cancelled():
-                    continue
-                try:
-                    (answer,) = future.result()
-                except EngineRefused as error:
-                    refused[futures[future]] = error
-                    # A wrong key or model name is refused for every prompt: do not send them all.
-                    if source.name not in self._answered and len(refused) >= source.at_once:
+        refused: dict[str, str] = {}
+        with ThreadPoolExecutor(source.at_once) as pool:
+            sent = {pool.submit(send, prompt, tool): key for key, (prompt, tool) in waiting.items()}
+            try:
+                for future in as_completed(sent):
+                    try:
+                        answer = future.result()
+                    except EngineRefused as error:
+                        refused[sent[future]] = str(error)
+                    except PalateError as error:
                         failure = failure or error
-                except PalateError as error:
-                    failure = failure or error
-                else:
-                    self._keep(source, model, futures[future], answer)
-                if failure is not None:
-                    for other in futures:
-                        other.cancel()
-        finally:
-            pool.shutdown(cancel_futures=True)
-        if failure is None and refused and source.name not in self._answered:
-            failure = next(iter(refused.values()))
+                    else:
+                        if answer is not None:
+                            self._keep(source, model, sent[future], answer)
+            finally:
+                stop.set()  # also after Ctrl-C, so that leaving the block waits for requests in flight only
         if failure is not None:
             raise failure
-        for key, error in refused.items():
-            self._keep(source, model, key, Answer("", "refused"), str(error))
+        return refused
 
     def _keep(self, source: ModelSource, model: AnsweringModel, key: str, answer: Answer, refused: str = "") -> None:
         row: dict[str, Any] = {
