@@ -56,8 +56,7 @@ def made(tmp_path: Path, recipe: Recipe, *texts: str, **how: Any) -> PromptAugme
 
 
 STRONG = {"q1": "a good answer", "q2": "Same.", "q3": "", "q4": "x", "long": "very good " * 9}
-WEAK = {"q1": "bad", "q2": "same", "q3": "bad", "q4": " ", "long": "la " * 30}
-WEAK["q2"] = "Same"
+WEAK = {"q1": "bad", "q2": "Same", "q3": "bad", "q4": " ", "long": "la " * 30}
 
 
 def delta(**asked: list[Messages]) -> StrongOverWeak:
@@ -107,7 +106,7 @@ def test_the_quality_of_both_sides_is_reported(tmp_path: Path) -> None:
         return [None if text == "bad" else float(len(text)) for text in completions]
 
     scored = made(tmp_path, delta(), "q1", "long", reward=length, judge="length").quality
-    assert (scored.unscored, scored.chosen_higher) == (1, 0.0)  # 89 against 90 characters
+    assert (scored.unscored, scored.chosen_higher) == (1, 0.0)  # both have 89 characters
     assert scored.chosen.score is not None
     assert scored.chosen.score.mean == 89
     assert any(line.startswith("score by length") for line in scored.lines())

@@ -160,7 +160,8 @@ class AnswerFile:
         self, source: ModelSource, model: AnsweringModel, waiting: Mapping[str, tuple[Messages, str | None]], seed: int
     ) -> None:
         """One request per prompt; after a failure, those in flight are awaited and kept, and no more are sent."""
-        rest, refused = dict(waiting), {}
+        rest = dict(waiting)
+        refused: dict[str, str] = {}
         # A wrong key or model name is refused for every prompt, so until there is an answer only a few are sent.
         while rest and source.name not in self._answered:
             key, (prompt, tool) = next(iter(rest.items()))
