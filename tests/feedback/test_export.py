@@ -120,8 +120,10 @@ def test_llamafactory_rows_are_sharegpt_and_registered(collection: Collection, t
     register = json.loads((folder / "dataset_info.json").read_text())
     assert register["other"] == {"file_name": "other.jsonl"}
     assert register["mine"]["ranking"] is True
-    for dataset in ("mine", str(done.output)):
-        assert texts(palate.load_preferences(dataset, dataset_dir=folder).records) == EXPECTED
+    assert texts(palate.load_preferences(str(done.output)).records) == EXPECTED
+    # By its name, only the columns of the entry are read, as LLaMA-Factory does: no weight, no dimensions.
+    named = palate.load_preferences("mine", dataset_dir=folder).records
+    assert texts(named) == [(*row[:3], 1.0, None) for row in EXPECTED]
 
 
 def test_kto_rows_have_the_answers_that_are_both_bad(collection: Collection, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from palate.data.turns.messages import assistant
 from palate.feedback.candidates import Candidates
-from palate.feedback.decided import Aggregate, Decided, decide
+from palate.feedback.aggregate import Aggregate, Decided, decide
 from palate.feedback.lineage import VoteSource, lineage
 from palate.feedback.pairs import check_answers
 from palate.feedback.votes import Vote

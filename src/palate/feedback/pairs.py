@@ -11,7 +11,7 @@ from palate.data.formats.targets import palate_row
 from palate.data.turns.messages import assistant
 from palate.errors import DataError
 from palate.feedback.candidates import Candidates
-from palate.feedback.decided import Aggregate, Decided, decide
+from palate.feedback.aggregate import Aggregate, Decided, decide
 from palate.feedback.lineage import VoteSource, lineage
 from palate.feedback.votes import Vote
 from palate.records import PreferencePair

@@ -13,11 +13,11 @@ from sqlalchemy import false, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from palate.errors import DataError
+from palate.feedback.aggregate import decide
 from palate.feedback.campaign_schema import CampaignSchema, Order, read_schema
 from palate.feedback.candidates import Candidates
 from palate.feedback.identity_leak import leaked_name
 from palate.feedback.judging import questions
-from palate.feedback.pairs import decide
 from palate.feedback.slots import lock_campaign, update_slots
 from palate.feedback.stored_votes import PairKey, judge_scores, people_votes
 from palate.feedback.task_order import disagreement_weights, draw_probabilities, margin_weights, priority
@@ -69,22 +69,18 @@ class _Planned:
 
 
 def known_answers(votes: Iterable[Vote]) -> dict[AnswerPair, Outcome]:
-    """The answers of gold tasks, by the majority of the votes of experts; `both_bad` if all say so.
+    """The answers of gold tasks, by the majority of the votes of experts; `both_bad` if more than half say so.
 
     Raises:
         DataError: the votes on two answers have no majority.
     """
-    votes = valid_votes(votes)
-    found: dict[AnswerPair, Outcome] = {
-        (vote.item, vote.left, vote.right): "both_bad" for vote in votes if vote.outcome == "both_bad"
-    }
-    for item, results in decide(votes).items():
+    found: dict[AnswerPair, Outcome] = {}
+    for item, results in decide(valid_votes(votes)).items():
         for result in results:
-            said = {vote.outcome for vote in votes if (vote.item, vote.left, vote.right) == (item, result.left, result.right)}
-            if result.share == 0.5 and said != {"tie"}:
-                raise DataError(f"gold: the votes on answers {result.left} and {result.right} of {item} disagree evenly")
-            better: Outcome = "left" if result.share > 0.5 else "right"
-            found[item, result.left, result.right] = "tie" if said == {"tie"} else better
+            if result.result == "tie" and any(vote.outcome != "tie" for vote in result.cast):
+                sides = f"{result.left} and {result.right}"
+                raise DataError(f"gold: the votes on answers {sides} of {item} disagree evenly")
+            found[item, result.left, result.right] = result.result
     if not found:
         raise DataError("gold: the file has no vote that decides")
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from palate.feedback.decided import decide
+from palate.feedback.aggregate import decide
 from palate.feedback.votes import Vote
 
 pytest.importorskip("palate.stats.aggregation")
