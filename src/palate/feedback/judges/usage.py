@@ -66,6 +66,7 @@ class Meter:
         prices, limits: as given.
         requests: sent; each is counted once, however often the SDK repeats it.
         replies, failed: requests with and without a reply.
+        probes: requests that asked what the endpoint can do; they are not limited by number.
         retries: repetitions by the SDK after errors of the endpoint.
         prompt_tokens, completion_tokens: as reported by the endpoint, else by the characters / 4 rule.
         usd: cost so far.
@@ -74,9 +75,10 @@ class Meter:
     def __init__(self, prices: Prices = Prices(), limits: Limits = Limits()) -> None:
         self.prices = prices
         self.limits = limits
-        self.requests = self.replies = self.failed = self.retries = 0
+        self.requests = self.replies = self.failed = self.retries = self.probes = 0
         self.prompt_tokens = self.completion_tokens = 0
         self.usd = 0.0
+        self._open = 0
         self._reserved = 0.0
         self._measured: list[tuple[int, int, int]] = []
 
@@ -97,6 +99,7 @@ class Meter:
     def sent(self, characters: int, most_tokens: int) -> float:
         """Count a request; returns what it reserves in USD."""
         self.requests += 1
+        self._open += 1
         most = self.prices.cost(self.input_tokens(characters), most_tokens)
         self._reserved += most
         return most
@@ -112,6 +115,11 @@ class Meter:
         self.replies += 1
         self._count(reserved, given, made)
 
+    def probed(self, prompt_tokens: int | None, completion_tokens: int | None) -> None:
+        """Count a request of a probe."""
+        self.probes += 1
+        self._add(prompt_tokens or 0, completion_tokens or 0)
+
     def lost(self, reserved: float, characters: int, *, billed: bool) -> None:
         """Count a request without a reply. It may be billed unless the endpoint refused it."""
         self.failed += 1
@@ -119,12 +127,11 @@ class Meter:
 
     def input_tokens(self, characters: int) -> int:
         """The tokens of a text, by the ratio of the replies so far."""
-        ratio = CHARACTERS_PER_TOKEN
-        if self._measured:
-            tokens = sum(tokens for _, tokens, _ in self._measured)
-            if tokens:
-                return -(-characters * tokens // max(1, sum(length for length, _, _ in self._measured)))
-        return -(-characters // ratio)
+        tokens = sum(tokens for _, tokens, _ in self._measured)
+        length = sum(length for length, _, _ in self._measured)
+        if tokens and length:
+            return -(-characters * tokens // length)
+        return -(-characters // CHARACTERS_PER_TOKEN)
 
     def estimate(self, requests: Sequence[tuple[int, int]]) -> Estimate:
         """For requests of (characters, most tokens of the reply)."""
@@ -137,7 +144,23 @@ class Meter:
         return Estimate(len(requests), given, made, usd, len(self._measured))
 
     def _count(self, reserved: float, given: int, made: int) -> None:
-        self._reserved = max(0.0, self._reserved - reserved)
+        self._open -= 1
+        # Exactly 0 without open requests, so that rounding keeps no request waiting for ever.
+        self._reserved = max(0.0, self._reserved - reserved) if self._open else 0.0
+        self._add(given, made)
+
+    def line(self) -> str:
+        """What was used, for a person."""
+        cost = f", ${self.usd:,.4f}" if self.prices.known else ""
+        more = [f"{self.probes} to probe the endpoint"] if self.probes else []
+        more += [f"{self.retries} sent again"] if self.retries else []
+        extra = f" (and {', '.join(more)})" if more else ""
+        return (
+            f"{self.requests:,} requests{extra}, {self.prompt_tokens:,} input and "
+            f"{self.completion_tokens:,} output tokens{cost}"
+        )
+
+    def _add(self, given: int, made: int) -> None:
         self.prompt_tokens += given
         self.completion_tokens += made
         self.usd += self.prices.cost(given, made)
