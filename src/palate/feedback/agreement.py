@@ -283,7 +283,7 @@ class JudgeAgreement:
         no_majority: questions where two outcomes have equally many votes, which are left out.
         both_bad: questions whose majority is "both bad", which are left out.
         unparsed: questions with a majority, but with an unreadable verdict in one of the two orders; left out.
-        missing: questions with a majority that the judge was not asked about; left out.
+        missing: questions with a majority on which the judge gave no verdict; left out.
     """
 
     agreement: Agreement

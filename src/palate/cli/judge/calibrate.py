@@ -10,7 +10,9 @@ import typer
 from palate.cli.arguments import AsJson
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_json, print_note, print_progress, print_result
+from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.errors import UsageError
+from palate.feedback.judges.settings import ApiSettings
 
 if TYPE_CHECKING:
     from palate.feedback.calibration import JudgeCard
@@ -23,7 +25,6 @@ CandidatesFile = Annotated[
         metavar="CANDIDATES.jsonl|PAIRS.json", help="Candidates that people voted on, or labelled pairs with the label."
     ),
 ]
-JudgeSpec = Annotated[str, typer.Option("--judge", help="The judge, as for `palate judge`.")]
 Votes = Annotated[
     Path | None, typer.Option("--votes", metavar="FILE.jsonl", help="Votes of people. Not needed for labelled pairs.")
 ]
@@ -34,27 +35,29 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="CARD.json", help="The card; a page is beside it. Default: CANDIDATES.card.json."),
 ]
-StoreUrl = Annotated[
-    str | None, typer.Option("--store", help="Database that keeps the card. Default: PALATE_STORE, else palate.db.")
-]
 Unlabelled = Annotated[
     int | None,
     typer.Option("--unlabelled", min=0, help="Most questions without votes, for corrected win rates. Default: all."),
 ]
 Repeats = Annotated[int, typer.Option("--repeats", min=0, help="Most questions that are asked again.")]
+Spread = Annotated[
+    int, typer.Option("--spread", min=0, help="Most questions that are asked with each prompt of the judge; 0 for none.")
+]
 Canaries = Annotated[int, typer.Option("--canaries", min=0, help="Most canaries of each kind.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of what is drawn.")]
 
 
+@asks_judge
 def command(
     candidates: CandidatesFile,
     judge: JudgeSpec,
+    settings: ApiSettings,
     votes: Votes = None,
     gold: Gold = None,
     output: Output = None,
-    store: StoreUrl = None,
     unlabelled: Unlabelled = None,
     repeats: Repeats = 50,
+    spread: Spread = 50,
     canaries: Canaries = 20,
     seed: Seed = 42,
     as_json: AsJson = False,
@@ -65,7 +68,6 @@ def command(
     """
     from palate.artifacts import check_writable, file_hash, write_text
     from palate.feedback.calibration import Extent, measure, save_card, write_card
-    from palate.feedback.judges.load import load_judge
     from palate.feedback.votes import read_votes
     from palate.report.pages.judge_card import judge_card_page
     from palate.store import open_store
@@ -74,15 +76,15 @@ def command(
     known = read_votes(gold) if gold is not None else []
     path = output or candidates.with_suffix(".card.json")
     check_writable(path)
-    database = open_store(store)
+    database = open_store(settings.store)
     try:
         card = measure(
-            load_judge(judge),
+            judge_of(judge, settings, path),
             rows,
             cast,
             gold=known,
             inputs={file.name: file_hash(file) for file in (candidates, votes, gold) if file is not None},
-            extent=Extent(unlabelled=unlabelled, repeats=repeats, canaries=canaries, seed=seed),
+            extent=Extent(unlabelled=unlabelled, repeats=repeats, of_prompts=spread, canaries=canaries, seed=seed),
         )
         write_card(card, path)
         database.write(lambda session: save_card(session, card))

@@ -54,7 +54,7 @@ class CanaryResult:
         asked: number of canaries; each is judged in both orders.
         wins: canaries that the judge preferred over both orders; none may be.
         ties: canaries as good as the good answer, or with contradicting orders.
-        unparsed: canaries with an unreadable verdict.
+        unparsed: canaries with an unreadable or missing verdict.
         ids: rows of the canaries that won.
         reason: why none was asked about; empty otherwise.
     """

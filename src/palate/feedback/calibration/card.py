@@ -80,7 +80,7 @@ class JudgeCard:
         concurrency: requests in flight while it was measured; None for a judge in this process.
         inputs: SHA-256 of each file that was read, by name.
         questions: pairs of answers that the judge was asked about, each in both orders.
-        verdicts: number of verdicts on them; `unparsed` of these could not be read.
+        verdicts: number of verdicts on them; `unparsed` of these could not be read, `missing` were not given at all.
         people: agreement of people with each other.
         annotators: quality of each person.
         agreement: of the judge with the majority of people.
@@ -105,6 +105,7 @@ class JudgeCard:
     questions: int
     verdicts: int
     unparsed: int
+    missing: int
     people: PeopleAgreement
     annotators: tuple[AnnotatorQuality, ...]
     agreement: JudgeAgreement

@@ -44,14 +44,14 @@ class Extent:
     Attributes:
         unlabelled: most questions without a vote of people, for the corrected win rates; None for all.
         repeats: most questions that are asked again.
-        of_prompts: most questions that are asked with each other prompt.
+        of_prompts: most questions that are asked with each of the judge's prompts; 0 for no spread.
         canaries: most canaries of each kind.
         seed: of the draws.
     """
 
     unlabelled: int | None = None
     repeats: int = 50
-    of_prompts: int = 100
+    of_prompts: int = 50
     canaries: int = 20
     seed: int = 0
 
@@ -91,7 +91,11 @@ def measure(
     agreement = judge_agreement(found, scores(judged))
     canaries = ask_canaries(judge, build_canaries(_preferred(labelled, outcomes), extent.canaries))
     named = contradictions([*judged, *others])
+    missing = sum(one.missing for one in (*judged, *others))
     verdict, reasons = decide_alone(agreement, canaries)
+    if missing:
+        reasons.append(f"{missing} of {2 * len(judged) + 2 * len(others)} verdicts are missing; run the command again")
+        verdict = "not_alone" if verdict == "may_decide_alone" else verdict
     return JudgeCard(
         schema=SCHEMA,
         judge=identity_of(judge),
@@ -101,6 +105,7 @@ def measure(
         questions=len(judged) + len(others),
         verdicts=2 * (len(judged) + len(others)),
         unparsed=sum(one.unparsed for one in (*judged, *others)),
+        missing=missing,
         people=people_agreement(found),
         annotators=tuple(annotator_quality(found, gold)),
         agreement=agreement,

@@ -54,6 +54,8 @@ def prompt_spread(judge: Judge, asked: Sequence[Question], found: PeopleVotes) -
     """Ask about the questions with every prompt of the judge."""
     if not isinstance(judge, PromptedJudge):
         return PromptSpread((), None, "the judge has no prompt")
+    if not asked:
+        return PromptSpread((), None, "no question was asked with other prompts")
     variants = judge.prompts()
     if len(variants) < FEWEST_PROMPTS:
         return PromptSpread((), None, f"the judge has {len(variants)} prompts; a spread needs {FEWEST_PROMPTS}")

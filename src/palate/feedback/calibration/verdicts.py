@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from palate.data.mix import drawn_key
-from palate.data.scores import columns_of
 from palate.feedback.agreement import QuestionKey
 from palate.feedback.candidates import Candidates
 from palate.feedback.judges.scores import ScoreJudge
-from palate.feedback.judging import Question
+from palate.feedback.judging import EachJudge, Question, compared
 from palate.progress import progress
 from palate.records import LEFT_SHARE, Judge, Verdict
 
@@ -57,7 +56,12 @@ class Judged:
     @property
     def unparsed(self) -> int:
         """Number of verdicts that could not be read."""
-        return sum(verdict.outcome not in LEFT_SHARE for verdict in self.verdicts)
+        return sum(verdict.outcome not in LEFT_SHARE and not verdict.missing for verdict in self.verdicts)
+
+    @property
+    def missing(self) -> int:
+        """Number of verdicts that the judge did not give at all."""
+        return sum(verdict.missing for verdict in self.verdicts)
 
 
 def ask(judge: Judge, asked: Sequence[Question], title: str = "questions judged") -> list[Judged]:
@@ -70,20 +74,21 @@ def ask(judge: Judge, asked: Sequence[Question], title: str = "questions judged"
     """
     if isinstance(judge, ScoreJudge):
         judge.check_columns({name for question in asked for name in question.row.columns})
-    verdicts: list[Verdict] = []
+    verdicts: dict[int, Verdict] = {}
     with progress(title, len(asked)) as done:
-        for start in range(0, len(asked), _QUESTIONS_PER_CALL):
-            chunk = asked[start : start + _QUESTIONS_PER_CALL]
-            verdicts += judge.compare(
-                [question.row.prompt for question in chunk],
-                [question.first for question in chunk],
-                [question.second for question in chunk],
-                columns_of([question.row.columns for question in chunk]),
-            )
-            done.advance(len(chunk))
+
+        def decided(index: int, verdict: Verdict) -> None:
+            verdicts[index] = verdict
+            done.advance()
+
+        if isinstance(judge, EachJudge):  # with as many requests in flight as it allows
+            judge.compare_each(*compared(asked), decided)
+        else:
+            for start in range(0, len(asked), _QUESTIONS_PER_CALL):
+                for index, verdict in enumerate(judge.compare(*compared(asked[start : start + _QUESTIONS_PER_CALL]))):
+                    decided(start + index, verdict)
     return [
-        Judged(question, (first, second))
-        for question, first, second in zip(asked[::2], verdicts[::2], verdicts[1::2], strict=True)
+        Judged(question, (verdicts[2 * number], verdicts[2 * number + 1])) for number, question in enumerate(asked[::2])
     ]
 
 
@@ -109,5 +114,5 @@ def answer_models(row: Candidates) -> tuple[str, ...]:
 
 
 def scores(judged: Iterable[Judged]) -> dict[QuestionKey, float | None]:
-    """The score of each question."""
-    return {one.key: one.score for one in judged}
+    """The score of each question that the judge gave both verdicts on; None if one cannot be read."""
+    return {one.key: one.score for one in judged if not one.missing}

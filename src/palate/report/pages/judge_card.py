@@ -65,8 +65,9 @@ def agreement_counts(card: JudgeCard) -> str:
     found = card.agreement
     return (
         f"{found.questions:,} questions with a majority of people; of these {found.unparsed:,} without a readable verdict "
-        f"in both orders and {found.missing:,} not asked (equal answers). Without a majority {found.no_majority:,}; "
-        f"“both bad” {found.both_bad:,}. Unparsed verdicts in all: {card.unparsed:,} of {card.verdicts:,}."
+        f"in both orders and {found.missing:,} without a verdict (equal answers, or no reply). Without a majority {found.no_majority:,}; "
+        f"“both bad” {found.both_bad:,}. Unparsed verdicts in all: {card.unparsed:,} of {card.verdicts:,}; "
+        f"missing: {card.missing:,}."
     )
 
 
