@@ -32,7 +32,9 @@ def better(row: Candidates) -> str:
     return "left" if row.completions[0].text.startswith("good") else "right"
 
 
-def people(rows: Sequence[Candidates], *, names: Sequence[str] = "xyz", accuracy: float = 0.9, seed: int = 1) -> list[Vote]:
+def people(
+    rows: Sequence[Candidates], *, names: Sequence[str] = "xyz", accuracy: float = 0.9, seed: int = 1
+) -> list[Vote]:
     """A vote of every person on every row; each is right with the probability `accuracy`."""
     rng = random.Random(seed)
     votes = []

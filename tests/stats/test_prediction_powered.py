@@ -38,7 +38,9 @@ def test_all_wins_keep_a_width() -> None:
     assert ppi_mean([1], [1], [1, 0]).reason == "1 labelled items; a correction needs two or more"
 
 
-def draw(rng: np.random.Generator, n: int, rate: float, sensitivity: float, specificity: float) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    rng: np.random.Generator, n: int, rate: float, sensitivity: float, specificity: float
+) -> tuple[np.ndarray, np.ndarray]:
     y = (rng.random(n) < rate).astype(float)
     f = np.where(y == 1, rng.random(n) < sensitivity, rng.random(n) > specificity).astype(float)
     return y, f

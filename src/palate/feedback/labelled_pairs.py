@@ -1,4 +1,4 @@
-"""Benchmarks of labelled pairs as candidates and votes of people: a JSON list of prompts with two answers and a label."""
+"""Labelled pairs as candidates and votes of people: a JSON list of prompts with two answers and a label."""
 
 from __future__ import annotations
 
@@ -46,6 +46,6 @@ def _pair(row: Any, name: str, where: str) -> tuple[Candidates, Vote]:
         answers.append(Answer(row[key], "stop"))
     label = row.get("label")
     if isinstance(label, bool) or not isinstance(label, int | str) or label not in _OUTCOMES:
-        raise DataError(f"{where}: the label {label!r} is none of 1, 2, 0 and \"tie\"")
+        raise DataError(f'{where}: the label {label!r} is none of 1, 2, 0 and "tie"')
     vote = Vote(name, 0, 1, _OUTCOMES[label], "label", "", "left_first", kind="person")
     return Candidates(name, (Message("user", prompt),), tuple(answers)), vote

@@ -90,9 +90,7 @@ def dawid_skene(votes: Sequence[LabelVote], *, iterations: int = 1_000, toleranc
         return np.asarray(special.softmax(logs, axis=1))
 
     posteriors, done, converged = _until_stable(step, coded.shares(), iterations, tolerance)
-    return coded.result(
-        posteriors, coded.expected_right(posteriors), confusion.transpose(0, 2, 1), done, converged
-    )
+    return coded.result(posteriors, coded.expected_right(posteriors), confusion.transpose(0, 2, 1), done, converged)
 
 
 def mace(

@@ -102,7 +102,9 @@ def fleiss_kappa(
     """
     numbers = {sum(value is not None for value in row) for row in ratings}
     if len(numbers) > 1:
-        return Agreement(None, f"items have {min(numbers)} to {max(numbers)} ratings; Fleiss's kappa needs equally many")
+        return Agreement(
+            None, f"items have {min(numbers)} to {max(numbers)} ratings; Fleiss's kappa needs equally many"
+        )
     counts, groups, labels = _counts(ratings, clusters)
     if len(counts) == 0:
         return Agreement(None, _NO_PAIR)
@@ -185,9 +187,7 @@ def _mid_ranks(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(np.cumsum(totals) - totals / 2, dtype=np.float64)
 
 
-def _alpha(
-    counts: npt.NDArray[np.float64], places: npt.NDArray[np.float64] | None = None
-) -> tuple[float, float]:
+def _alpha(counts: npt.NDArray[np.float64], places: npt.NDArray[np.float64] | None = None) -> tuple[float, float]:
     """Alpha, and the expected share of differing ratings, of `counts` [items, labels]: ratings by item and label.
 
     `places` [labels] are the labels' positions, whose squared differences are their distances; without them every two

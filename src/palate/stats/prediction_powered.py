@@ -55,8 +55,8 @@ class JudgeAccuracy:
         sensitivity: mean verdict where the label is a win; None without one.
         specificity: one minus the mean verdict where the label is a loss; None without one.
         wins, losses: number of labels behind them; a tie counts as half of each.
-        j: Youden's J = sensitivity + specificity − 1: 0 for a judge that guesses, 1 for one without error; None if one of
-            the two is.
+        j: Youden's J = sensitivity + specificity − 1: 0 for a judge that guesses, 1 for one without error; None if one
+            of the two is.
         reason: why one of them is None; empty otherwise.
     """
 
@@ -201,7 +201,9 @@ def corrected_difference(
     if min(js[0], js[1]) < least_j:
         return Corrected(raw, None, f"J is {js[0]:.2f} and {js[1]:.2f}; a difference needs {least_j:g} for both")
     if abs(js[0] - js[1]) > most_delta_j:
-        reason = f"J differs by {abs(js[0] - js[1]):.2f}, more than {most_delta_j:g}: the judge treats the two differently"
+        reason = (
+            f"J differs by {abs(js[0] - js[1]):.2f}, more than {most_delta_j:g}: the judge treats the two differently"
+        )
         return Corrected(raw, None, reason)
     return Corrected(raw, _difference(first.interval, second.interval))
 
@@ -228,5 +230,7 @@ def _difference(first: Interval, second: Interval) -> Interval:
 def _scores(values: Floats) -> npt.NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64).reshape(-1)
     if not ((array >= 0) & (array <= 1)).all():
-        raise ValueError("scores must be in [0, 1]: 1 win, 0.5 tie, 0 loss; leave out what was not judged, and count it")
+        raise ValueError(
+            "scores must be in [0, 1]: 1 win, 0.5 tie, 0 loss; leave out what was not judged, and count it"
+        )
     return array

@@ -54,7 +54,10 @@ def test_a_card_a_page_and_a_row(folder: Path, capsys: pytest.CaptureFixture[str
     assert printed["questions"] == card.questions == 40
     assert card.agreement.questions == 30
     assert set(card.inputs) == {"c.jsonl", "people.jsonl"}
-    assert [(one.model, one.labelled, one.unlabelled) for one in card.models.models] == [("base", 30, 10), ("new", 30, 10)]
+    assert [(one.model, one.labelled, one.unlabelled) for one in card.models.models] == [
+        ("base", 30, 10),
+        ("new", 30, 10),
+    ]
     page = (folder / "c.card.html").read_text()
     assert "palate judge card" in page
     store = open_store(create=False)
@@ -64,7 +67,9 @@ def test_a_card_a_page_and_a_row(folder: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_what_a_person_reads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(calibrate(folder, "--judge", "length:longer", "--output", str(folder / "x.json"), "--canaries", "3")) == 0
+    assert (
+        main(calibrate(folder, "--judge", "length:longer", "--output", str(folder / "x.json"), "--canaries", "3")) == 0
+    )
     out, err = capsys.readouterr()
     for text in (
         "This judge is invalid: do not use its votes.",

@@ -37,7 +37,11 @@ def test_a_card_survives_the_disk(card: JudgeCard, tmp_path: Path) -> None:
     write_card(card, tmp_path / "card.json")
     assert load_card(tmp_path / "card.json") == card
     content = json.loads((tmp_path / "card.json").read_text())
-    assert (content["schema"], content["judge"]["name"], content["models"]["models"][0]["model"]) == (1, "openai:gpt-x", "a")
+    assert (content["schema"], content["judge"]["name"], content["models"]["models"][0]["model"]) == (
+        1,
+        "openai:gpt-x",
+        "a",
+    )
     assert "NaN" not in (tmp_path / "card.json").read_text()
 
 

@@ -18,7 +18,9 @@ from palate.stats import judge_accuracy, ppi_mean, rogan_gladen
 
 def judged(row: Candidates, left: int, right: int, score: float | None) -> Judged:
     """Both orders for the left answer (1), for the right one (0), contradicting (½), or one unreadable (None)."""
-    first, second = {1.0: ("left", "right"), 0.0: ("right", "left"), 0.5: ("left", "left"), None: ("left", "unparsed")}[score]
+    first, second = {1.0: ("left", "right"), 0.0: ("right", "left"), 0.5: ("left", "left"), None: ("left", "unparsed")}[
+        score
+    ]
     return Judged(Question(row, left, right, "left_first"), (Verdict(first), Verdict(second)))  # type: ignore[arg-type]
 
 

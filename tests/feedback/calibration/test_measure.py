@@ -190,7 +190,9 @@ def test_a_judge_below_people_may_not_decide_alone() -> None:
     card = card_of(ScoreJudge("module:mostly", mostly), careful)
     assert card.agreement.agreement.estimate == 0.75
     assert card.agreement.people.estimate == 1
-    assert any("it agrees with the majority in 75.0%, a person with the others in 100.0%" in line for line in card.reasons)
+    assert any(
+        "it agrees with the majority in 75.0%, a person with the others in 100.0%" in line for line in card.reasons
+    )
 
 
 def test_a_canary_that_cannot_be_scored_is_said() -> None:

@@ -74,5 +74,8 @@ def test_unknown_figures_have_their_reason() -> None:
 
 
 def test_a_refused_figure_stands_beside_the_raw_one() -> None:
-    assert corrected_text(Corrected(wilson(70, 100), None, "J is 0.10")) == "refused: J is 0.10; raw 70.0 % (60.4 to 78.1 %)"
+    assert (
+        corrected_text(Corrected(wilson(70, 100), None, "J is 0.10"))
+        == "refused: J is 0.10; raw 70.0 % (60.4 to 78.1 %)"
+    )
     assert corrected_text(Corrected(wilson(70, 100), wilson(60, 100))) == "60.0 % (50.2 to 69.1 %)"

@@ -33,7 +33,9 @@ Gold = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="CARD.json", help="The card; a page is beside it. Default: CANDIDATES.card.json."),
+    typer.Option(
+        "--output", "-o", metavar="CARD.json", help="The card; a page is beside it. Default: CANDIDATES.card.json."
+    ),
 ]
 Unlabelled = Annotated[
     int | None,
@@ -41,7 +43,8 @@ Unlabelled = Annotated[
 ]
 Repeats = Annotated[int, typer.Option("--repeats", min=0, help="Most questions that are asked again.")]
 Spread = Annotated[
-    int, typer.Option("--spread", min=0, help="Most questions that are asked with each prompt of the judge; 0 for none.")
+    int,
+    typer.Option("--spread", min=0, help="Most questions that are asked with each prompt of the judge; 0 for none."),
 ]
 Canaries = Annotated[int, typer.Option("--canaries", min=0, help="Most canaries of each kind.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of what is drawn.")]

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from palate.feedback.agreement import QuestionKey, prompt_clusters
 from palate.feedback.calibration.verdicts import Judged, answer_models
+from palate.feedback.people_votes import QuestionKey, prompt_clusters
 from palate.feedback.votes import Outcome
 from palate.stats import Interval, PositionReport, newcombe_paired, position_report, rate_interval
 
@@ -53,15 +53,15 @@ def length_preference(judged: Sequence[Judged], outcomes: Mapping[QuestionKey, O
     """Preference for the answer with more characters, where judge and people both decide and the lengths differ."""
 
     def longer_is_left(one: Judged) -> bool | None:
-        left, right = (len(one.question.row.completions[index].text) for index in (one.question.left, one.question.right))
+        left, right = (
+            len(one.question.row.completions[index].text) for index in (one.question.left, one.question.right)
+        )
         return None if left == right else left > right
 
     return _preference(judged, outcomes, longer_is_left, "no question with a decided verdict and a decided majority")
 
 
-def self_preference(
-    judged: Sequence[Judged], outcomes: Mapping[QuestionKey, Outcome | None], model: str
-) -> Preference:
+def self_preference(judged: Sequence[Judged], outcomes: Mapping[QuestionKey, Outcome | None], model: str) -> Preference:
     """Preference for answers that the judge's own model wrote, against answers of other models."""
     if not model:
         reason = "the judge is no model that writes answers, or does not name it"
@@ -72,7 +72,9 @@ def self_preference(
         left, right = models[one.question.left] == model, models[one.question.right] == model
         return None if left == right else left
 
-    return _preference(judged, outcomes, own_is_left, f"no decided question compares an answer of {model} with another's")
+    return _preference(
+        judged, outcomes, own_is_left, f"no decided question compares an answer of {model} with another's"
+    )
 
 
 def _preference(
@@ -97,7 +99,7 @@ def _preference(
 
 
 def repetition(once: Sequence[Judged], again: Sequence[Judged]) -> Share:
-    """Share of verdicts that are the same when the same question is asked again; it bounds the consistency of orders."""
+    """Share of equal verdicts when the same question is asked again; it bounds the consistency of orders."""
     keys, same = [], []
     for one, two in zip(once, again, strict=True):
         for before, after in zip(one.shares, two.shares, strict=True):

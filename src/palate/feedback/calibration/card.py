@@ -51,7 +51,7 @@ class JudgeIdentity:
 
 
 def identity_of(judge: Judge) -> JudgeIdentity:
-    """The identity of a judge: its attributes `model` and `prompt_hash`, or the content of a rule's or a model's files."""
+    """A judge's identity: its attributes `model` and `prompt_hash`, or the content of a rule's or a model's files."""
     model = _content_of(judge.name) if isinstance(judge, ScoreJudge) else str(getattr(judge, "model", ""))
     return JudgeIdentity(judge.name, model, str(getattr(judge, "prompt_hash", "")))
 

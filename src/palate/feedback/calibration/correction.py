@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from palate.feedback.agreement import QuestionKey
 from palate.feedback.calibration.verdicts import Judged, answer_models
+from palate.feedback.people_votes import QuestionKey
 from palate.stats import (
     Corrected,
     Interval,
@@ -130,7 +130,9 @@ def _rogan_gladen(
 ) -> Corrected:
     if rest:
         return rogan_gladen(rest, accuracy, clusters=prompts)
-    return Corrected(rate_interval(labelled), None, "every question has a vote of people; their own rate is the better one")
+    return Corrected(
+        rate_interval(labelled), None, "every question has a vote of people; their own rate is the better one"
+    )
 
 
 def _difference(first: ModelRate, second: ModelRate) -> ModelDifference:

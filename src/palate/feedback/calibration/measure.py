@@ -9,13 +9,10 @@ from palate.artifacts import now
 from palate.errors import DataError
 from palate.feedback.agreement import (
     JudgeAgreement,
-    PeopleVotes,
-    QuestionKey,
     annotator_quality,
     judge_agreement,
     majority_outcomes,
     people_agreement,
-    people_votes,
 )
 from palate.feedback.calibration.biases import Share, length_preference, position, repetition, self_preference
 from palate.feedback.calibration.canaries import KINDS, CanaryResult, ask_canaries, build_canaries
@@ -26,6 +23,7 @@ from palate.feedback.calibration.reasons import contradictions
 from palate.feedback.calibration.verdicts import Judged, UncachedJudge, ask, scores, select
 from palate.feedback.candidates import Candidates
 from palate.feedback.judging import Question, questions
+from palate.feedback.people_votes import PeopleVotes, QuestionKey, people_votes
 from palate.feedback.votes import Outcome, Vote
 from palate.records import LEFT_SHARE, Judge
 
@@ -146,8 +144,8 @@ def decide_alone(agreement: JudgeAgreement, canaries: Sequence[CanaryResult]) ->
         reasons.append(f"the agreement of people with each other is unknown: {agreement.people.reason}")
     elif percent.estimate < people.estimate - BELOW_PEOPLE:
         reasons.append(
-            f"it agrees with the majority in {percent.estimate:.1%}, a person with the others in {people.estimate:.1%}; "
-            f"at most {100 * BELOW_PEOPLE:g} percentage points less are allowed"
+            f"it agrees with the majority in {percent.estimate:.1%}, a person with the others in "
+            f"{people.estimate:.1%}; at most {100 * BELOW_PEOPLE:g} percentage points less are allowed"
         )
     if not any(one.asked for one in canaries):
         reasons.append("no canary was judged")
@@ -161,15 +159,19 @@ def _check(found: PeopleVotes, candidates: Sequence[Candidates]) -> None:
     if not found.votes:
         counted = ", ".join(f"{count} {reason}" for reason, count in found.left_out.items())
         raise DataError(
-            "no vote of a person (`\"kind\": \"person\"`) that counts is among the votes"
+            'no vote of a person (`"kind": "person"`) that counts is among the votes'
             + (f"; left out: {counted}" if counted else "")
         )
     for vote in found.votes:
         if vote.item not in rows:
-            raise DataError(f"a vote is on {vote.item}, which is not among the candidates; give the file that was voted on")
+            raise DataError(
+                f"a vote is on {vote.item}, which is not among the candidates; give the file that was voted on"
+            )
         if not 0 <= vote.left < vote.right < len(rows[vote.item].completions):
             answers = len(rows[vote.item].completions)
-            raise DataError(f"a vote is on the answers {vote.left} and {vote.right} of {vote.item}, which has {answers}")
+            raise DataError(
+                f"a vote is on the answers {vote.left} and {vote.right} of {vote.item}, which has {answers}"
+            )
 
 
 def _keys(asked: Sequence[Question]) -> list[QuestionKey]:

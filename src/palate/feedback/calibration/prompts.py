@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from palate.feedback.agreement import PeopleVotes, judge_agreement
+from palate.feedback.agreement import judge_agreement
 from palate.feedback.calibration.verdicts import ask, scores
 from palate.feedback.judging import Question
+from palate.feedback.people_votes import PeopleVotes
 from palate.records import Judge
 from palate.stats import Agreement
 

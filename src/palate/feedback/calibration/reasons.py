@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from palate.feedback.agreement import QuestionKey
 from palate.feedback.calibration.verdicts import Judged
+from palate.feedback.people_votes import QuestionKey
 
 _NOUN = "(?:answer|response|assistant|output|option|candidate|completion)"
 _NAME = (

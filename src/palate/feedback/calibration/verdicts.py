@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from palate.data.mix import drawn_key
-from palate.feedback.agreement import QuestionKey
 from palate.feedback.candidates import Candidates
 from palate.feedback.judges.scores import ScoreJudge
 from palate.feedback.judging import EachJudge, Question, compared
+from palate.feedback.people_votes import QuestionKey
 from palate.progress import progress
 from palate.records import LEFT_SHARE, Judge, Verdict
 

@@ -41,7 +41,9 @@ def judge_card_page(card: JudgeCard) -> str:
         biases=Table(("bias", "value (95 % interval)"), bias_rows(card)),
         canaries=_canaries(card),
         prompts=_prompts(card),
-        spread="" if card.prompts.spread is None else f"Largest minus smallest agreement: {percent(card.prompts.spread)}.",
+        spread=""
+        if card.prompts.spread is None
+        else f"Largest minus smallest agreement: {percent(card.prompts.spread)}.",
         models=_models(card),
         differences=_differences(card),
         same_model=_same_model(card),
@@ -64,10 +66,10 @@ def agreement_counts(card: JudgeCard) -> str:
     """How many questions the agreement is about, and how many are left out of it."""
     found = card.agreement
     return (
-        f"{found.questions:,} questions with a majority of people; of these {found.unparsed:,} without a readable verdict "
-        f"in both orders and {found.missing:,} without a verdict (equal answers, or no reply). Without a majority {found.no_majority:,}; "
-        f"“both bad” {found.both_bad:,}. Unparsed verdicts in all: {card.unparsed:,} of {card.verdicts:,}; "
-        f"missing: {card.missing:,}."
+        f"{found.questions:,} questions with a majority of people; of these {found.unparsed:,} without a readable "
+        f"verdict in both orders and {found.missing:,} without a verdict (equal answers, or no reply). "
+        f"Without a majority {found.no_majority:,}; “both bad” {found.both_bad:,}. "
+        f"Unparsed verdicts in all: {card.unparsed:,} of {card.verdicts:,}; missing: {card.missing:,}."
     )
 
 
@@ -135,10 +137,19 @@ def _preference(found: Preference) -> str:
 
 def _canaries(card: JudgeCard) -> Table:
     rows = [
-        (KINDS[one.kind], f"{one.asked:,}", f"{one.wins:,}", f"{one.ties:,}", f"{one.unparsed:,}", one.reason or ", ".join(one.ids[:5]))
+        (
+            KINDS[one.kind],
+            f"{one.asked:,}",
+            f"{one.wins:,}",
+            f"{one.ties:,}",
+            f"{one.unparsed:,}",
+            one.reason or ", ".join(one.ids[:5]),
+        )
         for one in card.canaries
     ]
-    return Table(("canary", "asked", "wins", "ties", "unparsed", "rows, or why not"), rows, numeric=frozenset({1, 2, 3, 4}))
+    return Table(
+        ("canary", "asked", "wins", "ties", "unparsed", "rows, or why not"), rows, numeric=frozenset({1, 2, 3, 4})
+    )
 
 
 def _prompts(card: JudgeCard) -> Table:
@@ -170,7 +181,12 @@ def _models(card: JudgeCard) -> Table:
 
 def _differences(card: JudgeCard) -> Table:
     rows = [
-        (f"{one.first} − {one.second}", shown(one.win_rate.raw, as_percent=True), corrected_text(one.win_rate), number(one.delta_j, 2))
+        (
+            f"{one.first} − {one.second}",
+            shown(one.win_rate.raw, as_percent=True),
+            corrected_text(one.win_rate),
+            number(one.delta_j, 2),
+        )
         for one in card.models.differences
     ]
     return Table(("models", "raw", "corrected", "ΔJ"), rows, numeric=frozenset({3}))
