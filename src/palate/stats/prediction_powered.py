@@ -124,8 +124,8 @@ def judge_accuracy(labels: Floats, verdicts: Floats, *, level: float = 0.95) -> 
     if len(y) != len(f):
         raise ValueError(f"{len(y)} labels but {len(f)} verdicts")
     wins, losses = float(y.sum()), float((1 - y).sum())
-    sensitivity = wilson(float(y @ f), wins, level=level) if wins > 0 else None
-    specificity = wilson(float((1 - y) @ (1 - f)), losses, level=level) if losses > 0 else None
+    sensitivity = wilson(min(wins, float(y @ f)), wins, level=level) if wins > 0 else None
+    specificity = wilson(min(losses, float((1 - y) @ (1 - f))), losses, level=level) if losses > 0 else None
     missing = [name for name, found in (("win", sensitivity), ("loss", specificity)) if found is None]
     reason = f"no label is a {' or a '.join(missing)}" if missing else ""
     j = None if sensitivity is None or specificity is None else sensitivity.estimate + specificity.estimate - 1
