@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,7 @@ from palate.cli.arguments import AsJson
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.cli.judge.result import print_votes
 from palate.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from palate.feedback.judges.settings import ApiSettings
+from palate.feedback.judges.settings import ApiSettings
 
 VotesFile = Annotated[Path, typer.Argument(metavar="VOTES.jsonl", help="Votes, as `palate judge` writes them.")]
 CandidatesFile = Annotated[
