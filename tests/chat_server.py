@@ -14,7 +14,7 @@ from werkzeug import Request, Response
 Reply: TypeAlias = str | dict[str, Any] | Response
 """A text, a whole reply, or a response of any kind."""
 
-PROBES = ("Answer with the single letter A.", "Write one sentence about rain.", 'Reply with a JSON object with the key')
+PROBES = ("Answer with the single letter A.", "Write one sentence about rain.", "Reply with a JSON object with the key")
 ABILITIES = frozenset({"schema", "json", "logprobs", "n", "seed", "max_tokens", "max_completion_tokens", "temperature"})
 
 

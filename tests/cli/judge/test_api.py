@@ -103,9 +103,7 @@ def test_what_cannot_work_is_one_line(
     assert endpoint.requests == []
 
 
-def test_a_jury_of_two_models(
-    endpoint: ChatServer, candidates: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_jury_of_two_models(endpoint: ChatServer, candidates: Path, capsys: pytest.CaptureFixture[str]) -> None:
     endpoint.answer = lambda body: "A" if body["model"] == "n" else "B"
     assert main(["judge", str(candidates), "--judge", "jury:openai:m,openai:n,length:longer", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -49,7 +49,10 @@ def test_a_new_prompt_appends_votes_on_the_same_questions(
     [
         (lambda votes: votes.unlink(), "there is no such file"),
         (lambda votes: votes.with_name("c.jsonl").rename(votes.with_name("d.jsonl")), "with --candidates"),
-        (lambda votes: write_rows(votes.with_name("c.jsonl"), [{"prompt": "q", "completions": ["a", "b"]}]), "is not among"),
+        (
+            lambda votes: write_rows(votes.with_name("c.jsonl"), [{"prompt": "q", "completions": ["a", "b"]}]),
+            "is not among",
+        ),
     ],
 )
 def test_votes_without_their_candidates(

@@ -222,9 +222,9 @@ def test_scores_in_each_form(endpoint: ChatServer, tmp_path: Path, abilities: fr
     assert [(one.outcome, one.reason, one.dimensions) for one in votes] == [("right", "r", {"score": (4, 7)})] * 2
     forms = {body.get("response_format", {}).get("type") for body in endpoint.requests}
     assert forms == {"json_schema" if "schema" in abilities else "json_object" if "json" in abilities else None}
-    assert [one.dimensions for one in vote(rows(1, "1234", "1234567"), judge(prompt="score"), tmp_path / "w").votes] == [
-        {"score": (4, 7)}
-    ] * 2
+    assert [
+        one.dimensions for one in vote(rows(1, "1234", "1234567"), judge(prompt="score"), tmp_path / "w").votes
+    ] == [{"score": (4, 7)}] * 2
 
 
 def test_an_endpoint_that_thinks_only_without_json_is_not_asked_for_json(
@@ -245,7 +245,9 @@ def test_an_endpoint_that_thinks_only_without_json_is_not_asked_for_json(
 def test_probabilities(endpoint: ChatServer, tmp_path: Path) -> None:
     def answer(body: dict[str, Any]) -> Any:
         first = longer_wins(body) == "A"
-        return completion("A", logprobs=token_logprobs({"A": -0.105 if first else -2.303, "B": -2.303 if first else -0.105}))
+        return completion(
+            "A", logprobs=token_logprobs({"A": -0.105 if first else -2.303, "B": -2.303 if first else -0.105})
+        )
 
     endpoint.answer = answer
     for path in (tmp_path / "a.jsonl", tmp_path / "b.jsonl"):  # the second from the store
@@ -259,7 +261,7 @@ def test_probabilities(endpoint: ChatServer, tmp_path: Path) -> None:
 
 def test_probabilities_that_the_endpoint_does_not_give_are_refused(endpoint: ChatServer) -> None:
     endpoint.abilities = ABILITIES - {"logprobs"}
-    with pytest.raises(ConfigError, match="m at http.* returns no log-probabilities"):
+    with pytest.raises(ConfigError, match=r"m at http.* returns no log-probabilities"):
         judge(logprobs=True).compare([PROMPT], ["x"], ["y"])
     with pytest.raises(ConfigError, match="--logprobs needs a prompt that asks for the letter alone"):
         judge(logprobs=True, prompt="score")
@@ -270,9 +272,7 @@ def test_a_judge_that_spends_its_tokens_thinking(endpoint: ChatServer) -> None:
     endpoint.answer = lambda _: completion("", "length")
     (found,) = judge(thinking_budget=2000).compare([PROMPT], ["x"], ["y"])
     assert found.outcome == "unparsed"
-    assert found.reason == (
-        "the judge spent its tokens thinking: no text within 8016 tokens; raise --thinking-budget"
-    )
+    assert found.reason == ("the judge spent its tokens thinking: no text within 8016 tokens; raise --thinking-budget")
     assert [body["max_tokens"] for body in endpoint.requests] == [2016, 8016]  # raised once
     judge(thinking_budget=2000).compare([PROMPT], ["x"], ["y"])
     assert len(endpoint.requests) == 2

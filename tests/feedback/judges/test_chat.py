@@ -81,9 +81,7 @@ def test_a_limit_of_requests_keeps_what_is_done(endpoint: ChatServer) -> None:
     endpoint.answer = lambda _: "A"
     replies = client(endpoint, meter=Meter(limits=Limits(requests=4))).ask(requests(9))
     assert [reply.text for reply in replies[:4]] == ["A"] * 4
-    assert {reply.error for reply in replies[4:]} == {
-        "not asked: the limit of 4 requests is reached (--max-requests)"
-    }
+    assert {reply.error for reply in replies[4:]} == {"not asked: the limit of 4 requests is reached (--max-requests)"}
     assert not any(reply.asked for reply in replies[4:])
     assert len(endpoint.requests) == 4
 

@@ -90,9 +90,7 @@ def test_what_passes_is_waited_for(endpoint: ChatServer, tmp_path: Path, waits: 
 
 
 @pytest.mark.parametrize("name", ALWAYS)
-def test_what_stays_is_missing_and_is_asked_again_later(
-    endpoint: ChatServer, tmp_path: Path, name: str
-) -> None:
+def test_what_stays_is_missing_and_is_asked_again_later(endpoint: ChatServer, tmp_path: Path, name: str) -> None:
     """One question of six fails; the five others are kept."""
     make, said = ALWAYS[name]
 
@@ -156,9 +154,7 @@ def test_a_wrong_model_name_is_one_line(
     assert endpoint.requests == []
 
 
-def test_a_refused_key_is_one_line(
-    endpoint: ChatServer, candidates: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refused_key_is_one_line(endpoint: ChatServer, candidates: Path, capsys: pytest.CaptureFixture[str]) -> None:
     endpoint._probe = lambda _: Response("", 401)  # type: ignore[method-assign]
     assert main(["judge", str(candidates), "--judge", "openai:m"]) == 1
     assert "set PALATE_API_KEY or OPENAI_API_KEY" in capsys.readouterr().err

@@ -47,9 +47,7 @@ class Says:
         (("left", "unparsed"), "unparsed", None),
     ],
 )
-def test_the_most_frequent_outcome_decides(
-    outcomes: tuple[str, ...], expected: str, probability: float | None
-) -> None:
+def test_the_most_frequent_outcome_decides(outcomes: tuple[str, ...], expected: str, probability: float | None) -> None:
     jury = Jury([Says(str(number), outcome) for number, outcome in enumerate(outcomes)])
     (verdict,) = jury.compare([PROMPT], ["a"], ["b"])
     assert verdict.outcome == expected

@@ -10,7 +10,6 @@ from palate.errors import ConfigError
 from palate.feedback.judges.prompt import BUILT_IN, load_prompt
 
 
-
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_built_in_prompt(name: str) -> None:
     prompt = load_prompt(name)

@@ -38,7 +38,12 @@ def test_a_single_question_is_its_text() -> None:
 
 
 def test_turns_calls_and_tools() -> None:
-    tools = [{"type": "function", "function": {"name": "far", "description": "Distance.", "parameters": {"properties": {"to": {}}}}}]
+    tools = [
+        {
+            "type": "function",
+            "function": {"name": "far", "description": "Distance.", "parameters": {"properties": {"to": {}}}},
+        }
+    ]
     prompt = (
         Message("system", "Be brief."),
         Message("user", "How far is it to Rome?"),

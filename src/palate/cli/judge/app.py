@@ -18,6 +18,6 @@ app.command(
     _DEFAULT,
     cls=DefaultCommand,
     hidden=True,
-    epilog="Also: palate judge rescore VOTES, which asks another judge, or with another prompt, about the same answers.",
+    epilog="Also: palate judge rescore VOTES, for the verdicts of another judge or prompt on the same answers.",
 )(candidates.command)
 app.command("rescore")(rescore.command)

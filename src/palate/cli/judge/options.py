@@ -56,13 +56,13 @@ def api_settings(
     max_usd: Annotated[
         float | None, _option("--max-usd", metavar="X", min=0, help="Stop before the cost passes X USD; needs prices.")
     ] = None,
-    price_in: Annotated[
-        float, _option("--price-in", metavar="X", min=0, help="USD per million input tokens.")
-    ] = 0.0,
+    price_in: Annotated[float, _option("--price-in", metavar="X", min=0, help="USD per million input tokens.")] = 0.0,
     price_out: Annotated[
         float, _option("--price-out", metavar="X", min=0, help="USD per million output tokens.")
     ] = 0.0,
-    max_requests: Annotated[int | None, _option("--max-requests", metavar="N", min=1, help="Stop after N requests.")] = None,
+    max_requests: Annotated[
+        int | None, _option("--max-requests", metavar="N", min=1, help="Stop after N requests.")
+    ] = None,
     commit_first: Annotated[
         bool, _option("--commit-first", help="The judge first answers the prompt itself, without seeing the answers.")
     ] = False,

@@ -1,4 +1,4 @@
-"""Many chat requests to an engine at once: bounded, in order, within limits; an interruption keeps what was answered."""
+"""Many chat requests to an engine at once: bounded, in order, within limits; an interruption keeps the replies."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ class _Asking:
             reply = self._client.send(request)
         except EngineError as error:
             reply = error
-        except Exception as error:  # noqa: BLE001 - a thread's error would be lost, and `ask` wait for it for ever
+        except Exception as error:  # a thread's error would be lost, and `ask` wait for it for ever
             reply = EngineError(f"{self._client.engine.base_url}: {type(error).__name__}: {error}")
         self._arrived.put((index, request, reserved, reply))
 
