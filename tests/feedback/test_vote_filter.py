@@ -39,7 +39,7 @@ def test_votes_that_measure_the_voter_or_decide_nothing_are_left_out_by_reason()
     }
     assert found.flagged == {("w", 0, 1)}
     assert found.kinds == {"person": 1}
-    assert len(filter_votes(votes, include=("identity_leak",)).votes) == 2
+    assert len(filter_votes(votes, identity_leaks=True).votes) == 2
 
 
 def test_people_and_judges_are_not_mixed_unless_asked() -> None:

@@ -21,7 +21,7 @@ from palate.feedback.dataset_card import CardFacts, dataset_card
 from palate.feedback.aggregate import Aggregate
 from palate.feedback.labels import make_labels
 from palate.feedback.pairs import Select, make_pairs
-from palate.feedback.vote_filter import FilteredVotes, Included, Voters, filter_votes
+from palate.feedback.vote_filter import FilteredVotes, Voters, filter_votes
 from palate.records import Dropped, LabelledCompletion, PreferencePair
 
 Format: TypeAlias = Literal["palate", "trl", "llamafactory", "kto"]
@@ -37,7 +37,8 @@ class ExportOptions:
         aggregate, min_votes: as in `decide` and `make_pairs`.
         select: as in `make_pairs`; pairs only.
         voters: whose votes count; must be given if people and judges voted.
-        include: groups of votes that are left out otherwise: `identity_leak`, `flagged`.
+        identity_leaks: whether votes on answers that name their maker count.
+        flagged: whether comparisons that a person flagged count.
     """
 
     to: Format = "palate"
@@ -45,7 +46,8 @@ class ExportOptions:
     select: Select = "all"
     voters: Voters | None = None
     min_votes: int = 1
-    include: tuple[Included, ...] = ()
+    identity_leaks: bool = False
+    flagged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def export_votes(collection: Collection, output: str | Path, options: ExportOpti
     check_output(path, collection)
     if options.to == "llamafactory":
         check_register(path)
-    used = filter_votes(collection.votes, voters=options.voters, include=options.include)
+    used = filter_votes(collection.votes, voters=options.voters, identity_leaks=options.identity_leaks)
     made = _make(collection, used, options)
     rows, dropped = _rows(made.records, options.to)
     left_out = Counter(made.left_out) + Counter(drop.reason for drop in dropped)
@@ -167,7 +169,7 @@ class _Made:
 
 
 def _make(collection: Collection, used: FilteredVotes, options: ExportOptions) -> _Made:
-    flagged = () if "flagged" in options.include else used.flagged
+    flagged = () if options.flagged else used.flagged
     pairs = make_pairs(
         collection.candidates,
         used.votes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -11,8 +11,6 @@ from palate.errors import UsageError
 from palate.feedback.votes import Vote, valid_votes
 
 Voters: TypeAlias = Literal["people", "judges", "all"]
-Included: TypeAlias = Literal["identity_leak", "flagged"]
-"""A group of votes that is left out unless asked for."""
 
 COUNTED = ("left", "right", "tie", "both_bad")
 """Outcomes that decide something; the others are a person's or a judge's non-answer."""
@@ -41,9 +39,7 @@ def is_person(vote: Vote) -> bool:
     return vote.kind == "person"
 
 
-def filter_votes(
-    votes: Iterable[Vote], *, voters: Voters | None = None, include: Collection[Included] = ()
-) -> FilteredVotes:
+def filter_votes(votes: Iterable[Vote], *, voters: Voters | None = None, identity_leaks: bool = False) -> FilteredVotes:
     """The votes that make training data.
 
     Votes on a known answer (`gold`) or a second time (`repeat`) measure the voter, and a vote after a judge's verdict
@@ -53,7 +49,7 @@ def filter_votes(
     Args:
         votes: all votes, superseded ones too.
         voters: whose votes count; None if all are of people, or none is.
-        include: `identity_leak`: also votes on answers that name their maker, which are not blind.
+        identity_leaks: whether votes on answers that name their maker count, although they are not blind.
 
     Raises:
         UsageError: people and judges voted, and `voters` does not say whose votes count.
@@ -64,7 +60,7 @@ def filter_votes(
     flagged = _compared(vote for vote in valid if vote.outcome == "flag")
     kept = []
     for vote in valid:
-        reason = _reason(vote, include)
+        reason = _reason(vote, identity_leaks)
         if reason is None:
             kept.append(vote)
         else:
@@ -94,12 +90,12 @@ def _compared(votes: Iterable[Vote]) -> frozenset[tuple[str, int, int]]:
     return frozenset((vote.item, vote.left, vote.right) for vote in votes)
 
 
-def _reason(vote: Vote, include: Collection[Included]) -> str | None:
+def _reason(vote: Vote, identity_leaks: bool) -> str | None:
     """Why a vote does not count; None if it does."""
     for name in ("gold", "repeat", "saw_judge"):
         if getattr(vote, name):
             return name
-    if vote.identity_leak and "identity_leak" not in include:
+    if vote.identity_leak and not identity_leaks:
         return "identity_leak"
     return None if vote.outcome in COUNTED else vote.outcome
 

@@ -45,7 +45,7 @@ def test_files_become_pairs_and_the_summary_says_what_is_left_out(
     assert "votes left out       1 identity_leak" in printed
     assert "not in the file      1 both_bad" in printed
     assert len(palate.load_preferences(str(out)).records) == 1
-    assert export(*files, "--to", "palate", "-o", str(out), "--include", "identity_leak", "--json") == 0
+    assert export(*files, "--to", "palate", "-o", str(out), "--with-identity-leaks", "--json") == 0
     done = json.loads(capsys.readouterr().out)
     assert (done["rows"], done["conflict_rate"], done["votes_left_out"]) == (2, 0.0, {})
     assert export(*files, "--to", "kto", "-o", str(tmp_path / "k.jsonl")) == 0

@@ -42,9 +42,12 @@ VoterGroup = Annotated[
 MinVotes = Annotated[
     int, typer.Option("--min-votes", min=1, help="Fewest votes on two answers; a judge casts one for each order.")
 ]
-Include = Annotated[
-    list[Literal["identity_leak", "flagged"]] | None,
-    typer.Option("--include", help="Also votes on answers that name their maker, or flagged comparisons."),
+WithLeaks = Annotated[
+    bool,
+    typer.Option("--with-identity-leaks", help="Also votes on answers that name their maker, which are not blind."),
+]
+WithFlagged = Annotated[
+    bool, typer.Option("--with-flagged", help="Also comparisons that a person flagged and no reviewer decided.")
 ]
 
 
@@ -59,7 +62,8 @@ def export_command(
     select: SelectName = "all",
     voters: VoterGroup = None,
     min_votes: MinVotes = 1,
-    include: Include = None,
+    with_identity_leaks: WithLeaks = False,
+    with_flagged: WithFlagged = False,
     as_json: AsJson = False,
 ) -> None:
     """Write votes as training data with a dataset card, or candidates and votes as files.
@@ -79,7 +83,9 @@ def export_command(
         else:
             print_result(f"{output}: {count:,} {to}")
         return
-    options = ExportOptions(to, aggregate, select, voters, min_votes, tuple(include or ()))
+    options = ExportOptions(
+        to, aggregate, select, voters, min_votes, identity_leaks=with_identity_leaks, flagged=with_flagged
+    )
     done = export_votes(collection, output, options)
     if as_json:
         print_json({**_as_json(done), "conflict_rate": done.conflict_rate})
