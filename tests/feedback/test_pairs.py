@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from palate.errors import DataError
-from palate.feedback.candidates import Candidates, Origin
 from palate.feedback.aggregate import decide
+from palate.feedback.candidates import Candidates, Origin
 from palate.feedback.lineage import JudgeOrigin, VoteSource
 from palate.feedback.pairs import make_pairs, pairs_from_votes
 from palate.feedback.votes import Vote

@@ -16,9 +16,9 @@ from palate.data.formats.targets import TARGETS, UnsupportedRecordError
 from palate.data.formats.writers import write_rows
 from palate.data.turns.cells import RowError
 from palate.errors import DataError, UsageError
+from palate.feedback.aggregate import Aggregate
 from palate.feedback.collection import Collection
 from palate.feedback.dataset_card import CardFacts, dataset_card
-from palate.feedback.aggregate import Aggregate
 from palate.feedback.labels import make_labels
 from palate.feedback.pairs import Select, make_pairs
 from palate.feedback.vote_filter import FilteredVotes, Voters, filter_votes

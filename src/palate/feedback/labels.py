@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from palate.data.turns.messages import assistant
-from palate.feedback.candidates import Candidates
 from palate.feedback.aggregate import Aggregate, Decided, decide
+from palate.feedback.candidates import Candidates
 from palate.feedback.lineage import VoteSource, lineage
 from palate.feedback.pairs import check_answers
 from palate.feedback.votes import Vote

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 from palate.data.formats.targets import palate_row
 from palate.data.turns.messages import assistant
 from palate.errors import DataError
-from palate.feedback.candidates import Candidates
 from palate.feedback.aggregate import Aggregate, Decided, decide
+from palate.feedback.candidates import Candidates
 from palate.feedback.lineage import VoteSource, lineage
 from palate.feedback.votes import Vote
 from palate.records import PreferencePair
