@@ -115,18 +115,9 @@ def augment_command(
     if delta is not None or critique is not None:
         if models and (delta is not None or len(models) > 1):
             raise UsageError("--delta and --critique name their models; --model only names who answers for --critique")
-        options = FromPrompts(
-            delta,
-            critique,
-            models[0] if models else None,
-            principles,
-            gaps,
-            base_url,
-            judge,
-            temperature,
-            max_new_tokens,
-        )
-        augment_from_prompts(request, output, options, as_json=as_json)
+        writer = models[0] if models else None
+        asked = FromPrompts(delta, critique, writer, principles, gaps, base_url, judge, temperature, max_new_tokens)
+        augment_from_prompts(request, output, asked, as_json=as_json)
         return
     if gaps is not None:
         raise UsageError("--gaps is for --delta and --critique; use --aim for pairs")

@@ -76,12 +76,11 @@ def export_command(
     from palate.feedback.export import ExportOptions, export_votes, write_candidates_of, write_votes
 
     collection = _collection(store, campaign, candidates, votes)
-    if to in ("votes", "candidates"):
-        count = (write_votes if to == "votes" else write_candidates_of)(collection, output)
-        if as_json:
-            print_json({"output": str(output), "to": to, "rows": count})
-        else:
-            print_result(f"{output}: {count:,} {to}")
+    if to == "votes":
+        _print_raw(to, output, write_votes(collection, output), as_json)
+        return
+    if to == "candidates":
+        _print_raw(to, output, write_candidates_of(collection, output), as_json)
         return
     options = ExportOptions(
         to, aggregate, select, voters, min_votes, identity_leaks=with_identity_leaks, flagged=with_flagged
@@ -111,6 +110,13 @@ def _collection(store: str | None, campaign: str | None, candidates: Path | None
         return collection_of_store(opened, campaign)
     finally:
         opened.close()
+
+
+def _print_raw(to: str, output: Path, count: int, as_json: bool) -> None:
+    if as_json:
+        print_json({"output": str(output), "to": to, "rows": count})
+    else:
+        print_result(f"{output}: {count:,} {to}")
 
 
 def _as_json(done: Export) -> dict[str, object]:
