@@ -232,6 +232,8 @@ def test_votes_and_candidates_are_written_as_they_were(collection: Collection, t
     assert read_votes(tmp_path / "v2.jsonl") == list(VOTES)
     assert write_candidates_of(collection, tmp_path / "c2.jsonl") == len(ROWS)
     assert read_candidates(tmp_path / "c2.jsonl") == list(ROWS)
+    with pytest.raises(UsageError, match=r"name a file that ends in \.jsonl"):
+        write_votes(collection, tmp_path / "v2.parquet")
 
 
 def test_an_input_file_is_not_overwritten(collection: Collection, tmp_path: Path) -> None:

@@ -152,6 +152,8 @@ def check_output(path: Path, collection: Collection) -> None:
 
 def _write_raw(collection: Collection, path: Path, rows: list[dict[str, Any]], what: str) -> int:
     check_output(path, collection)
+    if path.suffix != ".jsonl":
+        raise UsageError(f"{path}: {what} are written as JSON lines; name a file that ends in .jsonl")
     if not rows:
         raise DataError(f"{collection.source.name}: there are no {what} to write")
     return write_rows(path, rows)

@@ -13,6 +13,7 @@ import palate
 from engines import BAD, GOOD, Server, serving
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
+from palate.data.augment.principles import BUILTIN
 from runs import write_rows
 
 
@@ -85,6 +86,30 @@ def test_delta_prints_the_quality_of_both_sides(
     row = read_jsonl(tmp_path / "out" / "augmented.jsonl")[0]
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("the whole answer", "no")
     assert row["made"]["decoding"] == {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 256}
+
+
+def test_gaps_of_a_report_choose_prompts_and_principles(
+    engine: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = {
+        "clusters": [{"words": ["tax", "form"], "prompts": 1, "share": 0.01}],
+        "improvements": {"accuracy": 1, "helpfulness": 50, "safety": 49},
+    }
+    (tmp_path / "inspect.json").write_text(json.dumps(report))
+    asked = [{"prompt": f"Which tax form is for case {n}?"} for n in range(12)] + [{"prompt": "Which form is best?"}]
+    path = write_rows(tmp_path / "p.jsonl", asked)
+    words = [str(path), "--critique", "m", "--base-url", engine.url, "--gaps", str(tmp_path / "inspect.json")]
+    assert augment(*words, "-o", str(tmp_path / "out")) == 0
+    printed = capsys.readouterr().out
+    assert "1  prompts without a pair: not_in_gap" in printed
+    assert "aimed at: tax, form; accuracy" in printed
+    principles = {row["made"]["principle"] for row in read_jsonl(tmp_path / "out" / "augmented.jsonl")}
+    assert principles <= {principle.text for principle in BUILTIN if principle.kind == "accuracy"}
+    report["clusters"] = []
+    (tmp_path / "inspect.json").write_text(json.dumps(report))
+    delta = [str(path), "--delta", "a", "b", "--base-url", engine.url, "--gaps", str(tmp_path / "inspect.json")]
+    assert augment(*delta, "-o", str(tmp_path / "out2")) == 2
+    assert "names no rare topic, only accuracy" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from palate.data.augment.gaps import Gaps, read_gaps
 from palate.data.inspect import inspect_dataset
 from palate.errors import DataError, UsageError
 from palate.records import Message
+from runs import write_rows
 
 
 def report(path: Path, clusters: list[tuple[list[str], float]], improvements: dict[str, int]) -> Path:
@@ -35,24 +36,25 @@ def test_rare_topics_and_kinds_are_the_gaps(tmp_path: Path) -> None:
 
 
 def test_a_report_of_inspect_is_read(tmp_path: Path) -> None:
-    words = random.Random(0)
-    topics = {"bread": "bake bread dough yeast oven", "tax": "income tax form deduction refund"}
+    chance = random.Random(0)
+    common = ("bake bread dough yeast oven flour", "stars moon planet orbit comet", "engine brake tyre wheel clutch")
     rows = []
-    for n in range(200):
-        topic = "tax" if n < 2 else "bread"
-        asked = " ".join(words.sample(topics[topic].split(), 4))
-        rows.append({"prompt": f"Tell me about {asked} please {n}", "chosen": f"yes {n}", "rejected": f"no {n}"})
-    path = tmp_path / "d.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = inspect_dataset(str(path))
+    for n in range(300):
+        topic = "income tax form deduction refund" if n < 4 else common[n % 3]
+        asked = " ".join(chance.sample(topic.split(), 4))
+        rows.append({"prompt": f"Tell me about {asked} please", "chosen": f"yes {n}", "rejected": f"no {n}"})
+    found = inspect_dataset(str(write_rows(tmp_path / "d.jsonl", rows)))
     write_json(tmp_path / "i.json", found.as_json())
-    rare = [cluster for cluster in found.clusters if cluster.share < 0.02]
-    assert len(rare) == len([gap for gap in found.gaps if gap.startswith("few prompts")])
-    if rare or any(gap.startswith("few pairs") for gap in found.gaps):
-        assert read_gaps(tmp_path / "i.json").topics == tuple(cluster.words for cluster in rare)
-    else:
-        with pytest.raises(UsageError, match="found no gap"):
-            read_gaps(tmp_path / "i.json")
+    gaps = read_gaps(tmp_path / "i.json")
+    (topic,) = map(set, gaps.topics)
+    assert topic == {"income", "tax", "form", "deduction", "refund"}
+    assert gaps.kinds == ("helpfulness", "safety")
+    # The same gaps as the report tells a person.
+    assert [gap.split(" are about ")[1].split(" (")[0] for gap in found.gaps] == [
+        "helpfulness",
+        "safety",
+        ", ".join(gaps.topics[0][:3]),
+    ]
 
 
 def test_no_gap_and_another_file_are_errors(tmp_path: Path) -> None:
