@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 
 import palate
-from engines import BAD, GOOD, Server, serving
+from engines import BAD, GOOD, Handler, Server, serving
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
 from palate.data.augment.principles import BUILTIN
@@ -53,6 +56,33 @@ def test_critique_with_an_engine_is_resumed_without_a_request(
     assert augment(*words) == 0
     again = json.loads(capsys.readouterr().out)
     assert (again["asked"], again["kept"], len(engine.chats)) == (0, 36, 36)
+
+
+def test_after_a_kill_only_requests_in_flight_are_sent_again(
+    engine: Server, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = Handler.do_POST
+
+    def slow(handler: Handler) -> None:
+        time.sleep(0.05)
+        answer(handler)
+
+    monkeypatch.setattr(Handler, "do_POST", slow)
+    words = [prompts, "--critique", "m", "--base-url", engine.url, "-o", str(tmp_path / "out"), "--json"]
+    process = subprocess.Popen([sys.executable, "-m", "palate", "data", "augment", *words], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(engine.chats) < 15 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    time.sleep(0.2)  # the engine ends what it was asked
+    before = len(engine.chats)
+    assert 15 <= before < 36
+    assert augment(*words) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["asked"] + done["kept"] == 36
+    assert done["kept"] >= before - 8  # eight requests at once
+    assert len(engine.chats) == before + done["asked"]
 
 
 def test_delta_of_two_engines_and_a_score(

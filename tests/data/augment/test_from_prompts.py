@@ -163,13 +163,16 @@ def critic(prompt: Messages) -> str:
     if len(prompt) == 3:
         return {"fine": "NONE.", "mute": "  "}.get(asked, "It gives no reason.")
     assert prompt[3].content == "It gives no reason."
-    return {"same": "answer to same.", "gone": ""}.get(asked, f"answer to {asked}, because")
+    return {"same": "answer to same.", "gone": "", "echo": "It gives no reason"}.get(
+        asked, f"answer to {asked}, because"
+    )
 
 
 def test_the_revision_is_chosen_and_the_row_has_principle_and_critique(tmp_path: Path) -> None:
     asked: list[Messages] = []
     model = source("m", critic, asked)
-    done = made(tmp_path, CritiqueAndRevise(model, model, (PRINCIPLE,)), "q1", "silent", "fine", "mute", "same", "gone")
+    names = ("q1", "silent", "fine", "mute", "same", "gone", "echo")
+    done = made(tmp_path, CritiqueAndRevise(model, model, (PRINCIPLE,)), *names)
     assert done.rows == 1
     assert done.not_made == {
         "empty_answer": 1,
@@ -177,6 +180,7 @@ def test_the_revision_is_chosen_and_the_row_has_principle_and_critique(tmp_path:
         "empty_critique": 1,
         "unchanged_revision": 1,
         "empty_revision": 1,
+        "repeated_critique": 1,
     }
     (row,) = read_jsonl(tmp_path / "out" / "augmented.jsonl")
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("answer to q1, because", "answer to q1")
@@ -184,8 +188,8 @@ def test_the_revision_is_chosen_and_the_row_has_principle_and_critique(tmp_path:
     assert (made_by["how"], made_by["model"], made_by["principle"]) == ("critique", "m", "It says why.")
     assert made_by["critique"] == "It gives no reason."
     assert [one["text"] for one in made_by["written_by"]] == ["chosen", "rejected", "critique"]
-    # 6 answers, 5 critiques (not of the silent one), 3 revisions.
-    assert len(asked) == 14
+    # 7 answers, 6 critiques (not of the silent one), 4 revisions.
+    assert len(asked) == 17
 
 
 def test_another_model_can_write_the_first_answers(tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ class CritiqueAndRevise:
         chosen, rejected = checked_answer(revision, "empty_revision"), assistant(draft.first.text)
         if same_text(chosen, rejected):
             raise RowError("unchanged_revision", "the revision is the first answer")
+        if same_text(chosen, assistant(critique.text)):
+            raise RowError("repeated_critique", "the revision is the critique")
         made = MadeByModels(
             how=self.how,
             source=draft.record.id,
