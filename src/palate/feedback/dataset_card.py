@@ -109,7 +109,8 @@ def _voters(votes: FilteredVotes) -> list[tuple[str, str]]:
     lines = []
     for kind, count in votes.kinds.items():
         names = sorted({vote.who for vote in votes.votes if vote.kind == kind})
-        who = f"{len(names):,} people" if kind == "person" else ", ".join(map(_cell, names))
+        people = "1 person" if len(names) == 1 else f"{len(names):,} people"
+        who = people if kind == "person" else ", ".join(map(_cell, names))
         lines.append((kind, f"{count:,} votes ({count / total:.1%}) by {who}"))
     return lines
 

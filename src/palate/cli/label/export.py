@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -87,7 +88,7 @@ def export_command(
     )
     done = export_votes(collection, output, options)
     if as_json:
-        print_json({**_as_json(done), "conflict_rate": done.conflict_rate})
+        print_json({**asdict(done), "conflict_rate": done.conflict_rate})
     else:
         print_result("\n".join(_lines(done)))
 
@@ -117,12 +118,6 @@ def _print_raw(to: str, output: Path, count: int, as_json: bool) -> None:
         print_json({"output": str(output), "to": to, "rows": count})
     else:
         print_result(f"{output}: {count:,} {to}")
-
-
-def _as_json(done: Export) -> dict[str, object]:
-    from dataclasses import asdict
-
-    return asdict(done)
 
 
 def _lines(done: Export) -> list[str]:
