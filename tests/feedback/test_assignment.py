@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from labelling import candidate, labelling
 from scipy import stats
 
+from labelling import candidate, labelling
 from palate.feedback.assignment import BETWEEN_REPEATS
 from palate.feedback.campaign import find_campaign, make_tasks
 from palate.store import Store

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from labelling import labelling
 
+from labelling import labelling
 from palate.errors import UsageError
 from palate.feedback.campaign import (
     CampaignSchema,

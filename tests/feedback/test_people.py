@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from labelling import Labelling, labelling
 from scipy import stats
 
+from labelling import Labelling, labelling
 from palate.feedback.queue import PersonProgress, people
 from palate.stats.intervals import wilson
 from palate.store import Store

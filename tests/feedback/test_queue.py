@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from labelling import Labelling, candidate, labelling
 
+from labelling import Labelling, candidate, labelling
 from palate.errors import UsageError
 from palate.feedback.ballot import Ballot
 from palate.feedback.campaign import find_campaign

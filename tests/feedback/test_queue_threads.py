@@ -9,9 +9,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from labelling import Labelling, labelling
-
 from palate.feedback.ballot import Ballot, Choice
-from palate.feedback.queue import next_assignment, release_expired, submit, undo
+from palate.feedback.queue import Assignment, Receipt, next_assignment, release_expired, submit, undo
 from palate.feedback.votes import valid_votes
 from palate.store import Store
 
@@ -46,17 +45,26 @@ def check(work: Labelling, items: int, votes: int) -> None:
     assert len({vote.id for vote in valid}) == items * votes
 
 
+def ask(store: Store, user: int, now: datetime) -> Assignment | None:
+    return store.write(lambda session: next_assignment(session, "c", user, now))
+
+
+def send(store: Store, lease: str, user: int, ballot: Ballot, now: datetime) -> Receipt:
+    return store.write(lambda session: submit(session, lease, user, ballot, now))
+
+
+def take_back(store: Store, user: int, now: datetime) -> Assignment | None:
+    return store.write(lambda session: undo(session, "c", user, now))
+
+
 def test_exactly_k_votes_each(store: Store) -> None:
     work = labelling(store, ITEMS, people=THREADS, votes_per_item=VOTES)
     recorded: list[str] = []
 
     def label(person: int) -> None:
-        user, number = work.people[person], 0
-        while (task := store.write(lambda session: next_assignment(session, "c", user, datetime.now(UTC)))) is not None:
-            ballot = Ballot("first", f"{number}")
-            number += 1
-            lease = task.lease
-            receipt = store.write(lambda session: submit(session, lease, user, ballot, datetime.now(UTC)))
+        user = work.people[person]
+        while (task := ask(store, user, datetime.now(UTC))) is not None:
+            receipt = send(store, task.lease, user, Ballot("first", task.item), datetime.now(UTC))
             assert receipt.vote is not None
             recorded.append(receipt.vote.id)
 
@@ -76,7 +84,7 @@ def test_exactly_k_votes_with_skips_double_clicks_undo_and_expiry(store: Store) 
         for number in range(400):
             # Each person's clock is elsewhere, so leases expire under the hands of others.
             now = start + timedelta(seconds=number * 5)
-            task = store.write(lambda session: next_assignment(session, "c", user, now))
+            task = ask(store, user, now)
             if task is None:
                 if rng.random() < 0.2:
                     break
@@ -84,22 +92,22 @@ def test_exactly_k_votes_with_skips_double_clicks_undo_and_expiry(store: Store) 
             if person < 2 and rng.random() < 0.3:
                 continue  # the tab is closed
             choice: Choice = rng.choices(["first", "second", "tie", "skip"], [5, 5, 2, 0.2])[0]  # type: ignore[assignment]
-            ballot, lease = Ballot(choice, f"k{number}"), task.lease
-            statuses = [store.write(lambda session: submit(session, lease, user, ballot, now)).status for _ in range(2)]
+            ballot = Ballot(choice, f"k{number}")
+            statuses = [send(store, task.lease, user, ballot, now).status for _ in range(2)]
             assert statuses[0] == "full" or statuses == ["recorded", "already"]
             if rng.random() < 0.1:
-                store.write(lambda session: undo(session, "c", user, now))
+                take_back(store, user, now)
 
     in_threads(label, people)
     late = start + timedelta(days=1)
     while store.write(lambda session: release_expired(session, late)):
         pass
     # The rest, after everybody has gone: people who skipped a task are not asked again, but there are ten for three.
-    for person in range(people):
-        user, number = work.people[person], 0
-        while (task := store.write(lambda session: next_assignment(session, "c", user, late))) is not None:
-            ballot, lease, number = Ballot("tie", f"late{number}"), task.lease, number + 1
-            store.write(lambda session: submit(session, lease, user, ballot, late))
+    for user in work.people:
+        number = 0
+        while (task := ask(store, user, late)) is not None:
+            send(store, task.lease, user, Ballot("tie", f"late{number}"), late)
+            number += 1
     check(work, items, votes)
 
 
@@ -109,17 +117,17 @@ def test_one_persons_requests_at_the_same_time_are_one_lease_and_one_vote(store:
     leases: list[str] = []
     statuses: list[str] = []
 
-    def ask(_: int) -> None:
-        task = store.write(lambda session: next_assignment(session, "c", user, now))
+    def load(_: int) -> None:
+        task = ask(store, user, now)
         assert task is not None
         leases.append(task.lease)
 
-    in_threads(ask, 8)
+    in_threads(load, 8)
     assert len(set(leases)) == 1
 
     def click(number: int) -> None:
         ballot = Ballot("first", "the same" if number % 2 else f"other {number}")
-        statuses.append(store.write(lambda session: submit(session, leases[0], user, ballot, now)).status)
+        statuses.append(send(store, leases[0], user, ballot, now).status)
 
     in_threads(click, 8)
     assert Counter(statuses) == {"recorded": 1, "already": 7}

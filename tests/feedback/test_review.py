@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from labelling import Labelling, candidate, labelling
 
+from labelling import Labelling, candidate, labelling
 from palate.errors import UsageError
 from palate.feedback.ballot import Choice
 from palate.feedback.queue import CampaignProgress, Conflict, conflicts, decide, progress

@@ -50,9 +50,7 @@ def test_uniform_numbers_are_uniform_and_depend_on_seed_and_text_only() -> None:
 def test_the_first_draw_is_in_proportion_to_the_weights() -> None:
     weights = {"a": 1.0, "b": 2.0, "c": 5.0}
     draws = 4_000
-    first = Counter(
-        min(weights, key=lambda name: priority(seed, name, weights[name])) for seed in range(draws)
-    )
+    first = Counter(min(weights, key=lambda name: priority(seed, name, weights[name])) for seed in range(draws))
     assert stats.chisquare([first["a"], first["b"], first["c"]], [draws / 8, draws / 4, draws * 5 / 8]).pvalue > 0.01
 
 

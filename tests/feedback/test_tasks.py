@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from labelling import START, candidate, labelling
 
+from labelling import START, candidate, labelling
 from palate.errors import DataError
 from palate.feedback.campaign import CampaignSchema, change_schema, find_campaign, make_tasks
 from palate.feedback.tasks import MadeTasks, known_answers

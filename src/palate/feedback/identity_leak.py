@@ -64,7 +64,9 @@ MAKERS = (
 
 _NAME = f"(?P<name>(?i:{'|'.join(MODELS)})|{'|'.join(AMBIGUOUS)})"
 _MAKER = f"(?P<name>{'|'.join(MAKERS)})"
-_I_AM = r"\b(?i:I am|I['’]m|my name is|I go by|ich bin|mein Name ist|je suis|je m['’]appelle|soy|me llamo|eu sou|sono)\s+"
+_I_AM = (
+    r"\b(?i:I am|I['’]m|my name is|I go by|ich bin|mein Name ist|je suis|je m['’]appelle|soy|me llamo|eu sou|sono)\s+"
+)
 _KIND = r"(?:AI|artificial intelligence|language model|assistant|chatbot|LLM|model)"
 _MADE = r"(?:created|developed|trained|made|built|designed|provided)"
 _PEOPLE_OF = r"(?:(?:an?|the|team|company|researchers|engineers|people|at|of|from)\s+){0,5}?"

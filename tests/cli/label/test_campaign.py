@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from labelling import START, Labelling
-from runs import write_rows
 from sqlalchemy import select
 
+from labelling import START, Labelling
 from palate.cli.main import main
 from palate.feedback.campaign import CampaignSchema, current_schema, find_campaign
 from palate.store import open_store
 from palate.store.tables import Lease, User
+from runs import write_rows
 
 
 @pytest.fixture

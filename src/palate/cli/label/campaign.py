@@ -81,7 +81,9 @@ def create_command(
     try:
         if not update:
             opened.write(lambda session: create_campaign(session, name, _schema(values, schema), "command line"))
-            print_result(f"campaign {name} created; next: palate label import --candidates FILE.jsonl --campaign {name}")
+            print_result(
+                f"campaign {name} created; next: palate label import --candidates FILE.jsonl --campaign {name}"
+            )
             return
 
         def change(session: Any) -> int:
@@ -196,9 +198,7 @@ def status_command(
 
     def work(session: Session) -> list[tuple[str, int, CampaignProgress, list[PersonProgress]]]:
         found = [find_campaign(session, campaign)] if campaign is not None else list_campaigns(session)
-        return [
-            (row.name, row.version, progress(session, row.name), people(session, row.name)) for row in found
-        ]
+        return [(row.name, row.version, progress(session, row.name), people(session, row.name)) for row in found]
 
     opened = open_store(store, create=False)
     try:
