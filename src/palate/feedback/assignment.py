@@ -151,7 +151,7 @@ def _next_in_order(session: Session, campaign: Campaign, person: Participant) ->
     return found
 
 
-def _open_tasks(campaign: Campaign, person: Participant) -> Select[tuple[Task]]:
+def _open_tasks(campaign: Campaign, person: Participant) -> Select[Task]:
     """The first open task that the person has not had; a task whose lease expired is not had."""
     had = select(Lease.id).where(
         Lease.task_id == Task.id,

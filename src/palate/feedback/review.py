@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, false, func, or_, select
 from sqlalchemy.orm import Session, aliased
@@ -77,7 +78,7 @@ def progress(session: Session, campaign_name: str) -> CampaignProgress:
     """
     campaign = find_campaign(session, campaign_name)
 
-    def number(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    def number(condition: Any) -> ColumnElement[int]:
         return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
     ordinary = Task.gold == false()
@@ -175,7 +176,7 @@ def decide(session: Session, task_id: int, user_id: int, ballot: Ballot, now: da
     return to_vote(row, item.name)
 
 
-def _disagreeing(campaign: Campaign) -> Select[tuple[int]]:
+def _disagreeing(campaign: Campaign) -> Select[int]:
     """Ids of tasks with votes that count and are of more than one outcome."""
     return (
         select(Task.id)
