@@ -111,8 +111,8 @@ def _run(engine: Engine, work: Callable[[Session], T], *, write: bool) -> T:
 def _turn(engine: Engine) -> Iterator[None]:
     """Waits until no other thread of this process writes to the engine's SQLite file; PostgreSQL needs no turns.
 
-    SQLite itself tries again after sleeps of up to 0.1 s, in no order: of 20 threads that write all the time, some would
-    wait for half a minute.
+    SQLite itself tries again after sleeps of up to 0.1 s, in no order: of 20 threads that write all the time, some
+    would wait for half a minute.
     """
     if engine.dialect.name != "sqlite":
         yield
