@@ -10,8 +10,8 @@ from sqlalchemy import Select, false, literal_column, select, text, true
 from sqlalchemy.orm import Session, aliased
 
 from palate.data.mix import drawn_key
-from palate.data.turns.messages import read_turns
 from palate.feedback.campaign_schema import CampaignSchema, read_schema
+from palate.feedback.candidates import read_prompt
 from palate.feedback.slots import missing_votes, update_open, uses_slot
 from palate.feedback.task_order import uniform
 from palate.feedback.votes import Shown
@@ -64,6 +64,7 @@ def active_lease(session: Session, campaign: Campaign, user_id: int) -> Lease | 
         .where(Lease.user_id == user_id, Lease.state == "active", Lease.campaign_id == campaign.id)
         .order_by(Lease.number)
         .limit(1)
+        .with_for_update()
     ).first()
 
 
@@ -85,6 +86,13 @@ def new_lease(
         if before is not None:
             task = session.get_one(Task, before.task_id)
             return _give(session, campaign, schema, person, task, now, repeats=before)
+    return next_in_order_lease(session, campaign, schema, person, now)
+
+
+def next_in_order_lease(
+    session: Session, campaign: Campaign, schema: CampaignSchema, person: Participant, now: datetime
+) -> Lease | None:
+    """Give the person the next task in order, neither a gold task nor a repeat; None if there is none left."""
     task = _next_in_order(session, campaign, person)
     return None if task is None else _give(session, campaign, schema, person, task, now)
 
@@ -93,14 +101,7 @@ def assignment(session: Session, campaign: Campaign, person: Participant, lease:
     """The task of a lease as the page shows it."""
     task = session.get_one(Task, lease.task_id)
     item = session.get_one(Item, task.item_id)
-    texts = {
-        number: answer
-        for number, answer in session.execute(
-            select(Response.number, Response.text).where(
-                Response.item_id == item.id, Response.number.in_((task.left, task.right))
-            )
-        )
-    }
+    texts = _texts(session, task)
     shown: Shown = "left_first" if lease.shown == "left_first" else "right_first"
     first, second = (task.left, task.right) if shown == "left_first" else (task.right, task.left)
     remaining = min(max(0, campaign.tasks - person.had), missing_votes(session, campaign))
@@ -110,7 +111,7 @@ def assignment(session: Session, campaign: Campaign, person: Participant, lease:
         schema=read_schema(session, campaign, lease.schema_version),
         schema_version=lease.schema_version,
         item=item.name,
-        prompt=read_turns(item.prompt, "prompt"),
+        prompt=read_prompt(item.prompt, item.name),
         tools=item.tools,
         first=texts[first],
         second=texts[second],
@@ -120,6 +121,16 @@ def assignment(session: Session, campaign: Campaign, person: Participant, lease:
         done=person.done,
         remaining=max(1, remaining + (not uses_slot(task, lease))),
     )
+
+
+def _texts(session: Session, task: Task) -> dict[int, str]:
+    """Number → text of the task's two answers."""
+    rows = session.execute(
+        select(Response.number, Response.text).where(
+            Response.item_id == task.item_id, Response.number.in_((task.left, task.right))
+        )
+    )
+    return dict(rows.all())
 
 
 def _next_in_order(session: Session, campaign: Campaign, person: Participant) -> Task | None:
@@ -149,7 +160,7 @@ def _next_in_order(session: Session, campaign: Campaign, person: Participant) ->
     return found
 
 
-def _open_tasks(campaign: Campaign, person: Participant) -> Select[tuple[Task]]:
+def _open_tasks(campaign: Campaign, person: Participant) -> Select[Task]:
     """The first open task that the person has not had; a task whose lease expired is not had."""
     had = select(Lease.id).where(
         Lease.task_id == Task.id,

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
 from palate.errors import UsageError
 from palate.feedback.campaign_schema import CampaignSchema
-from palate.feedback.votes import Outcome, Shown
+from palate.feedback.votes import Outcome, Shown, Vote
 
 Choice: TypeAlias = Literal["first_much", "first", "tie", "second", "second_much", "both_bad", "skip", "flag"]
 
@@ -74,7 +74,7 @@ class Ballot:
             return "left" if shown == "left_first" else "right"
         if self.choice in ("second", "second_much"):
             return "right" if shown == "left_first" else "left"
-        return self.choice  # type: ignore[return-value] - the others have the outcome's name
+        return cast(Outcome, self.choice)  # the others have the outcome's name
 
     @property
     def strength(self) -> Literal[1, 2]:
@@ -83,4 +83,25 @@ class Ballot:
     def scores(self, shown: Shown) -> dict[str, tuple[float, float]]:
         """Per dimension the scores (left, right)."""
         turned = shown == "right_first"
-        return {name: (second, first) if turned else (first, second) for name, (first, second) in self.dimensions.items()}
+        return {
+            name: (second, first) if turned else (first, second) for name, (first, second) in self.dimensions.items()
+        }
+
+    def vote(self, shown: Shown, *, item: str, left: int, right: int, who: str, when: str) -> Vote:
+        """The vote of a person on two answers of an item."""
+        return Vote(
+            item=item,
+            left=left,
+            right=right,
+            outcome=self.outcome(shown),
+            who=who,
+            when=when,
+            shown=shown,
+            reason=self.reason,
+            kind="person",
+            strength=self.strength,
+            tags=self.tags,
+            dimensions=self.scores(shown),
+            seconds=self.seconds,
+            seconds_total=self.seconds_total,
+        )

@@ -3,56 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from types import MappingProxyType
 
-MODELS: Mapping[str, str] = MappingProxyType(
-    {
-        "ChatGPT": "OpenAI",
-        r"GPT-?[345](?:\.\d)?(?:-?(?:turbo|o|mini))?": "OpenAI",
-        r"Qwen[\d.]*": "Alibaba",
-        "Tongyi": "Alibaba",
-        r"DeepSeek(?:-[\w.]+)?": "DeepSeek",
-        "Mixtral": "Mistral AI",
-        "Le Chat": "Mistral AI",
-        r"(?:Chat)?GLM-?[\d.]*": "Zhipu",
-        "Kimi": "Moonshot AI",
-        "Doubao": "ByteDance",
-        "Hunyuan": "Tencent",
-        "Ernie Bot": "Baidu",
-        "SmolLM[23]?": "Hugging Face",
-        "InternLM": "Shanghai AI Laboratory",
-        "Baichuan": "Baichuan",
-        "MiniMax": "MiniMax",
-        "OLMo": "Ai2",
-        "通义千问": "Alibaba",
-        "文心一言": "Baidu",
-        "豆包": "ByteDance",
-    }
+MODELS = (
+    *("ChatGPT", "GPT", "Qwen", "Tongyi", "DeepSeek", "Mixtral", "Le Chat", "ChatGLM", "GLM", "Kimi", "Doubao"),
+    *("Hunyuan", "Ernie Bot", "SmolLM", "InternLM", "Baichuan", "MiniMax", "OLMo", "通义千问", "文心一言", "豆包"),
 )
-"""Names that mean a language model only, as patterns without regard to case, and who makes it."""
+"""Names of language models that mean nothing else, or rarely; in any case of letters."""
 
-AMBIGUOUS: Mapping[str, str] = MappingProxyType(
-    {
-        "Claude": "Anthropic",
-        "Gemini": "Google",
-        "Gemma": "Google",
-        "Bard": "Google",
-        r"L[Ll]a[Mm][Aa](?:[ -]?[234](?:\.\d)?)?": "Meta",
-        "Mistral": "Mistral AI",
-        "Grok": "xAI",
-        r"Phi-?[1234](?:\.\d)?": "Microsoft",
-        "Copilot": "Microsoft",
-        "Falcon": "TII",
-        "Granite": "IBM",
-        "Nova": "Amazon",
-        "Vicuna": "LMSYS",
-        "Alpaca": "Stanford",
-        "Zephyr": "Hugging Face",
-        r"Command[ -]R\+?": "Cohere",
-    }
+AMBIGUOUS = (
+    *("Claude", "Gemini", "Gemma", "Bard", "Llama", "LLaMA", "LLama", "Mistral", "Grok", "Phi", "Copilot", "Falcon"),
+    *("Granite", "Nova", "Vicuna", "Alpaca", "Zephyr", "Command R"),
 )
-"""Names that are also people, animals, signs or things; only the spelling of the model counts."""
+"""Names that are also those of people, animals, signs or things; only in the model's own spelling."""
 
 MAKERS = (
     *("OpenAI", "Anthropic", "Google DeepMind", "Google", "DeepMind", "Meta AI", "Meta", "Alibaba Cloud", "Alibaba"),
@@ -62,11 +24,20 @@ MAKERS = (
 )
 """Who makes models, as they are written."""
 
-_NAME = f"(?P<name>(?i:{'|'.join(MODELS)})|{'|'.join(AMBIGUOUS)})"
+# Most answers have none of these, so most need no pattern.
+_WORDS = tuple(dict.fromkeys(name.lower() for name in (*MODELS, *AMBIGUOUS, *MAKERS)))
+
+# " 3.1", "-V3", "2.5-7B", "-4o"
+_VERSION = r"(?:[ -]?[vVrR]?\d(?:[\w.-]*\w)?)?"
+_NAME = f"(?P<name>(?:(?i:{'|'.join(MODELS)})|{'|'.join(AMBIGUOUS)}){_VERSION})"
 _MAKER = f"(?P<name>{'|'.join(MAKERS)})"
-_I_AM = r"\b(?i:I am|I['’]m|my name is|I go by|ich bin|mein Name ist|je suis|je m['’]appelle|soy|me llamo|eu sou|sono)\s+"
+_I_AM = (
+    r"\b(?i:I am|I['’]m|my name is|I go by|ich bin|mein Name ist|je suis|je m['’]appelle|soy|me llamo|eu sou|sono)\s+"
+)
 _KIND = r"(?:AI|artificial intelligence|language model|assistant|chatbot|LLM|model)"
 _MADE = r"(?:created|developed|trained|made|built|designed|provided)"
+_PEOPLE_OF = r"(?:(?:an?|the|team|company|researchers|engineers|people|at|of|from)\s+){0,5}?"
+
 # "a helpful AI assistant", but not "a user of an AI assistant"
 _WHAT = rf"(?i:an?)\s+(?:(?!of\b|with\b|using\b|for\b)[\w-]+\s+){{0,4}}?(?i:{_KIND})\b"
 
@@ -81,7 +52,7 @@ _PATTERNS = tuple(
         # "As ChatGPT by OpenAI", "As Claude, I cannot"
         rf"\b(?i:as)\s+{_NAME}(?:,\s*(?:I\b|(?i:an?\s+(?:[\w-]+\s+){{0,3}}?{_KIND}))|\s+(?:by|from|I)\b)",
         # "I was created by Anthropic"
-        rf"\b(?i:I was|I have been|I['’]ve been|I am|I['’]m)\s+(?:\w+\s+){{0,2}}?{_MADE}\s+(?:\w+\s+){{0,3}}?by\s+{_MAKER}\b",
+        rf"\b(?i:I was|I have been|I['’]ve been|I am|I['’]m)\s+(?:\w+\s+){{0,2}}?{_MADE}\s+by\s+{_PEOPLE_OF}{_MAKER}\b",
         # "I am a large language model, trained by Google"
         rf"\b(?i:I am|I['’]m)\s+{_WHAT}[^.!?\n]{{0,60}}?\b(?:{_MADE}\s+by|from|by)\s+{_MAKER}\b",
         # "As an AI developed by OpenAI, I cannot"
@@ -97,6 +68,9 @@ def leaked_name(text: str) -> str | None:
 
     An answer that only speaks of models ("tools such as ChatGPT") says nothing about its own writer.
     """
+    lowered = text.lower()
+    if not any(word in lowered for word in _WORDS):
+        return None
     for pattern in _PATTERNS:
         found = pattern.search(text)
         if found is not None:

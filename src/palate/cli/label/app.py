@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from palate.cli.arguments import verb_group
+from palate.cli.label.campaign import assign_command, create_command, status_command
 from palate.cli.label.export import export_command
 from palate.cli.label.transfer import import_command
 
@@ -23,5 +24,8 @@ def _sub_verbs() -> None:
     """
 
 
+app.command("create")(create_command)
 app.command("import")(import_command)
+app.command("assign")(assign_command)
+app.command("status")(status_command)
 app.command("export")(export_command)
