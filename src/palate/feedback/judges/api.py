@@ -182,7 +182,8 @@ class ApiJudge:
         return Interview(self.prompt, self._settings, endpoint)
 
     def _probed(self, reply: Completion | None) -> None:
-        self.meter.probed(reply and reply.prompt_tokens, reply and reply.completion_tokens)
+        counts = (None, None) if reply is None else (reply.prompt_tokens, reply.completion_tokens)
+        self.meter.probed(*counts)
 
     def _received(self, interview: Interview, question: Question, reply: ChatReply) -> Verdict:
         """The verdict of a reply, which is stored first."""
