@@ -117,6 +117,7 @@ class Interview:
             "endpoint": self.endpoint.identity,
             "decoding": {"temperature": question.request.temperature, "max_tokens": reply.max_tokens},
             "thinking_budget": self.settings.thinking_budget,
+            "thought": reply.thinking,
             "form": self.mode,
             "logprobs": self.settings.logprobs,
             "commit_first": self.settings.commit_first,
