@@ -129,11 +129,11 @@ def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> Collec
             file.write(vote.to_json())
 
         if isinstance(judge, EachJudge):
-            judge.compare_each(*_columns(waiting), lambda index, verdict: decided(waiting[index], verdict))
+            judge.compare_each(*compared(waiting), lambda index, verdict: decided(waiting[index], verdict))
         else:
             for start in range(0, len(waiting), _QUESTIONS_PER_WRITE):
                 some = waiting[start : start + _QUESTIONS_PER_WRITE]
-                for question, verdict in zip(some, judge.compare(*_columns(some)), strict=True):
+                for question, verdict in zip(some, judge.compare(*compared(some)), strict=True):
                     decided(question, verdict)
     missing = [(question, why.get(key, "not asked")) for question, key in zip(asked, keys) if key not in have]
     return Collected(len(asked), [have[key] for key in keys if key in have], missing)
@@ -144,7 +144,8 @@ def members_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.members{path.suffix}")
 
 
-def _columns(asked: Sequence[Question]) -> tuple[list[Messages], list[str], list[str], Columns]:
+def compared(asked: Sequence[Question]) -> tuple[list[Messages], list[str], list[str], Columns]:
+    """The arguments of `Judge.compare` for these questions."""
     return (
         [question.row.prompt for question in asked],
         [question.first for question in asked],

@@ -67,4 +67,4 @@ def command(
         pairs_made = len(made)
         lines.append(f"pairs                {pairs_made} in {pairs}")
     numbers = {"pairs": pairs and str(pairs), "pairs_made": pairs_made}
-    print_votes(collected, asked_judge, path, lines=lines, numbers=numbers, as_json=as_json)
+    print_votes(collected, asked_judge, path, store=settings.store, lines=lines, numbers=numbers, as_json=as_json)

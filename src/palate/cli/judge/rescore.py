@@ -56,7 +56,7 @@ def command(
         raise UsageError(f"{votes}: has no vote")
     asked_judge = judge_of(judge, settings, votes)
     collected = collect_votes(asked, asked_judge, votes)
-    print_votes(collected, asked_judge, votes, lines=[], numbers={}, as_json=as_json)
+    print_votes(collected, asked_judge, votes, store=settings.store, lines=[], numbers={}, as_json=as_json)
 
 
 def _candidates_of(votes: Path) -> Path:

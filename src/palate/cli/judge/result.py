@@ -15,16 +15,25 @@ if TYPE_CHECKING:
 
 
 def print_votes(
-    collected: Collected, judge: Judge, path: Path, *, lines: list[str], numbers: dict[str, Any], as_json: bool
+    collected: Collected,
+    judge: Judge,
+    path: Path,
+    *,
+    store: str | None,
+    lines: list[str],
+    numbers: dict[str, Any],
+    as_json: bool,
 ) -> None:
     """Print the counts, what is missing, and what was used.
 
     Args:
+        store: URL of the store with the judge cards.
         lines, numbers: of the command, for a person and for a program.
 
     Raises:
         EngineError: verdicts are missing.
     """
+    from palate.feedback.calibration.card import unmeasured_note
     from palate.feedback.votes import summarise
 
     summary = summarise(collected.votes)
@@ -55,9 +64,9 @@ def print_votes(
         counted = f"{collected.asked} ({parsed} parsed, {summary.unparsed} unparsed, {len(missing)} failed)"
         shown = [f"questions            {counted}", *summary.lines(), f"votes are in         {path}"]
         print_result("\n".join([*shown, *usage[0], *lines, *collected.missing_lines()]))
-    measured = getattr(judge, "is_measured", None)
-    if measured is not None and not measured():
-        print_note(f"{judge.name} is not measured against people's votes yet: palate judge calibrate")
+    note = unmeasured_note(judge, store)
+    if note is not None:
+        print_note(note)
     if missing:
         raise EngineError(
             f"{len(missing)} of {collected.asked} verdicts are missing; run the same command again, what was answered "

@@ -166,14 +166,25 @@ class ApiJudge:
         self._repetitions += 1
         return self._with(repeat=self._settings.repeat + self._repetitions)
 
-    def is_measured(self, name: str | None = None) -> bool:
-        """Whether the store has a judge card of this judge, or of the one with this name."""
-        return self._judgements.is_measured(name or self.name)
-
     def _with(self, **changed: Any) -> ApiJudge:
         engine = self._client.engine
         settings = replace(self._settings, **changed)
         return ApiJudge(engine.name, settings, base_url=engine.base_url, meter=self.meter)
+
+    @property
+    def model(self) -> str:
+        """The endpoint's name for its model."""
+        return self._client.engine.name
+
+    @property
+    def prompt_hash(self) -> str:
+        """SHA-256 of its prompt."""
+        return self.prompt.sha256
+
+    @property
+    def concurrency(self) -> int:
+        """Most requests at once."""
+        return self._settings.in_flight
 
     def _interview(self) -> Interview:
         endpoint = self.endpoint()

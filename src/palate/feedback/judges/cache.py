@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from palate.feedback.judges.chat import ChatReply
 from palate.feedback.judges.probe import Endpoint
 from palate.store import Store, open_store
-from palate.store.tables import EndpointRow, JudgeCard, Judgement
+from palate.store.tables import EndpointRow, Judgement
 
 _KEYS_PER_QUERY = 500
 
@@ -90,11 +90,6 @@ class Judgements:
             endpoint=endpoint.to_json(),
             at=datetime.now(UTC),
         )
-
-    def is_measured(self, judge: str) -> bool:
-        """Whether the store has a judge card of this judge."""
-        found = select(JudgeCard.id).where(JudgeCard.judge == judge).limit(1)
-        return self.store.read(lambda session: session.scalar(found)) is not None
 
     def _insert(self, table: type[Judgement] | type[EndpointRow], **values: Any) -> None:
         insert = sqlite.insert if self.store.is_sqlite else postgresql.insert

@@ -51,12 +51,8 @@ class Jury:
             decided(index, self._majority([verdicts[index] for verdicts in by_member]))
 
     def uncached(self) -> Jury:
-        """The same jury, which asks every question again."""
+        """The same jury, whose members ask every question again."""
         return Jury([member.uncached() if isinstance(member, ApiJudge) else member for member in self.members])
-
-    def is_measured(self) -> bool:
-        """Whether a judge card of the jury itself is in its members' store."""
-        return any(isinstance(member, ApiJudge) and member.is_measured(self.name) for member in self.members)
 
     def _majority(self, verdicts: Sequence[Verdict]) -> Verdict:
         members = tuple((member.name, verdict) for member, verdict in zip(self.members, verdicts))
