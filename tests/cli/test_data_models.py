@@ -125,3 +125,18 @@ def test_a_mistake_is_one_line(dataset: str, model: str, tmp_path: Path, monkeyp
 
     with pytest.raises(ConfigError, match="needs a sentence embedding model"):
         curate(dataset, out, read_rules({"rules": ["embedding_difference"]}))
+
+
+def test_a_stronger_model_over_a_weaker_one(dataset: str, model: str, tmp_path: Path) -> None:
+    weak = save_tiny(tmp_path / "weak", seed=1)
+    words = ["augment", dataset, "--delta", model, str(weak), "-o", str(tmp_path / "out"), "--max-new-tokens", "8"]
+    done = json.loads(run(*words, "--json"))
+    assert done["rows"] + sum(done["not_made"].values()) == 12
+    assert done["asked"] == 24
+    identities = {
+        one["identity"] for row in lines(tmp_path / "out" / "augmented.jsonl") for one in row["made"]["written_by"]
+    }
+    assert all(identities)
+    first = (tmp_path / "out" / "augmented.jsonl").read_bytes()
+    assert json.loads(run(*words, "--json"))["asked"] == 0
+    assert (tmp_path / "out" / "augmented.jsonl").read_bytes() == first

@@ -77,18 +77,14 @@ def convert(
     sources = find_sources(request)
     run = _Run(TARGETS[to], None if kind is None else record_kind(kind), request)
     check_output_file(path, sources)
-    register: dict[str, Any] = {}
     if to == "llamafactory":
-        if path.name == REGISTER:
-            raise UsageError(f"{path}: is the name of LLaMA-Factory's register; name another file to write")
-        register = read_register(path.parent)  # a damaged one is refused before anything is written
+        check_register(path)
     written = write_rows(path, run.rows(sources))
     if file_type(path) in ("csv", "tsv"):
         run.loses["types of other columns (they are text in CSV)"] = written
     beside = []
     if to == "llamafactory":
-        entry = dataset_info_entry(path.name, run.written_kind or Record, run.columns)
-        beside.append(write_json(path.parent / REGISTER, {**register, bare_name(path): entry}))
+        beside.append(add_to_register(path, run.written_kind or Record, run.columns))
     card = write_contract(
         path.with_name(f"{path.name}.data.json"),
         how="convert",
@@ -109,6 +105,19 @@ def convert(
         sources=tuple(run.reports),
         beside=(*beside, card),
     )
+
+
+def check_register(path: Path) -> None:
+    """Refuses a file in the place of LLaMA-Factory's register, and a damaged register, before anything is written."""
+    if path.name == REGISTER:
+        raise UsageError(f"{path}: is the name of LLaMA-Factory's register; name another file to write")
+    read_register(path.parent)
+
+
+def add_to_register(path: Path, kind: type[Record], columns: Iterable[str]) -> Path:
+    """Adds a file of the `llamafactory` target to the `dataset_info.json` of its folder; other entries are kept."""
+    entry = dataset_info_entry(path.name, kind, columns)
+    return write_json(path.parent / REGISTER, {**read_register(path.parent), bare_name(path): entry})
 
 
 def pair_up(records: Iterable[LabelledCompletion]) -> Iterator[PreferencePair | Dropped]:

@@ -11,6 +11,7 @@ import typer
 
 from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, named_numbers
 from palate.cli.console import print_json, print_result
+from palate.cli.data.augment_models import FromPrompts, augment_from_prompts
 from palate.cli.dataset import Datasets, MaxDropped, reads_dataset
 from palate.cli.generate import Temperature, load_answerer
 from palate.errors import UsageError
@@ -52,6 +53,30 @@ By = Annotated[
 ]
 MinMargin = Annotated[float, typer.Option("--min-margin", help="Smallest difference of two scores that makes a pair.")]
 
+Delta = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--delta",
+        metavar="STRONG WEAK",
+        help="Pairs from prompts: STRONG's answer over WEAK's. Runs, folders, NAME@URL, or names at --base-url.",
+    ),
+]
+Critique = Annotated[
+    str | None,
+    typer.Option(
+        "--critique", metavar="MODEL", help="Pairs from prompts: MODEL criticises an answer and revises it (chosen)."
+    ),
+]
+Principles = Annotated[
+    str, typer.Option("--principles", metavar="FILE", help="For --critique: text or YAML file, or builtin.")
+]
+GapsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--gaps", metavar="INSPECT.json", help="For --delta and --critique: fill what `inspect --json` calls rare."
+    ),
+]
+
 
 @reads_dataset(Datasets)
 def augment_command(
@@ -66,6 +91,10 @@ def augment_command(
     models: Models = None,
     base_url: BaseUrl = None,
     judge: JudgeSpec = None,
+    delta: Delta = None,
+    critique: Critique = None,
+    principles: Principles = "builtin",
+    gaps: GapsFile = None,
     k: K = 4,
     by: By = "best_worst",
     min_margin: MinMargin = 0.0,
@@ -74,12 +103,24 @@ def augment_command(
     max_dropped: MaxDropped = 0.5,
     as_json: AsJson = False,
 ) -> None:
-    """Add pairs to a dataset: corrupted, reworded, moved, sampled and judged, or revised. Old rows stay unchanged.
+    """Add pairs to a dataset (old rows stay unchanged), or make pairs of prompts by --delta or --critique.
 
     Example: palate data augment pairs.jsonl --add dropped_end=0.1 -o augmented
     """
-    if sum(map(bool, (add, aim, plan_file))) != 1:
-        raise UsageError("say what to make: --add KIND=SIZE, --aim at a gap, or --plan PLAN.yaml")
+    if sum(map(bool, (add, aim, plan_file, delta, critique))) != 1:
+        raise UsageError(
+            "say what to make: --add KIND=SIZE, --aim at a gap, --plan PLAN.yaml, --delta STRONG WEAK, or "
+            "--critique MODEL"
+        )
+    if delta is not None or critique is not None:
+        if models and (delta is not None or len(models) > 1):
+            raise UsageError("--delta and --critique name their models; --model only names who answers for --critique")
+        writer = models[0] if models else None
+        asked = FromPrompts(delta, critique, writer, principles, gaps, base_url, judge, temperature, max_new_tokens)
+        augment_from_prompts(request, output, asked, as_json=as_json)
+        return
+    if gaps is not None:
+        raise UsageError("--gaps is for --delta and --critique; use --aim for pairs")
 
     from palate.data.augment import Plan, augment, read_plan
 

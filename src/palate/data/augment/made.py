@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from palate.data.formats.rows import same_text
 from palate.data.turns.cells import RowError
@@ -28,6 +29,40 @@ class Made:
     model: str = ""
     seed: int = 0
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenBy:
+    """The model that wrote one text of a row.
+
+    Attributes:
+        text: `chosen`, `rejected` or `critique`.
+        model: its name.
+        identity: content hash of its weights; None if an engine does not tell.
+        finish_reason: `stop`, `length` if the text was truncated, or the engine's own word.
+    """
+
+    text: str
+    model: str
+    identity: str | None
+    finish_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MadeByModels(Made):
+    """How a row was made from a prompt by models.
+
+    Attributes:
+        written_by: the model of each text.
+        decoding: the settings that the texts were sampled with.
+        principle: what the first answer was criticised against; "" if it was not.
+        critique: the criticism.
+    """
+
+    written_by: tuple[WrittenBy, ...] = ()
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    principle: str = ""
+    critique: str = ""
 
 
 def new_pair(

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from palate.data.augment.made import Made, new_pair, with_last
+from palate.data.augment.principles import BUILTIN
 from palate.data.scores import checked_scores, columns_of
 from palate.data.turns.cells import RowError
 from palate.data.turns.messages import assistant
 from palate.records import Judge, Message, PreferencePair, Record, RewardFunction, Sampler, plain_text
 
-PRINCIPLES = (
-    "It answers what was asked, fully and to the point.",
-    "Every statement in it is true, and what is uncertain is called so.",
-    "It is polite, and helps nobody to harm themselves or others.",
-)
+PRINCIPLES = tuple(principle.text for principle in BUILTIN[:3])
 """Default criteria for revisions."""
 
 CRITIQUE = (

@@ -14,11 +14,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from palate.data.inspect.inspection import PromptCluster
-from palate.data.measures.pairs import IMPROVEMENTS
+from palate.data.inspect.rare import rare_kinds, rare_topics
 from palate.data.measures.words import SMALL_WORDS, tokens
 
-MIN_JUDGED = 50
-"""Below this number of pairs the shares of improvements are not reported."""
 _SHORT_FORMS = ("'s", "'m", "'re", "'ve", "'ll", "'d", "n't")
 
 
@@ -47,15 +45,9 @@ def prompt_clusters(texts: Sequence[str]) -> tuple[PromptCluster, ...]:
 
 def gaps(improvements: Mapping[str, int], clusters: tuple[PromptCluster, ...]) -> list[str]:
     """What is rare: kinds of improvement under 5 % of 50 pairs or more, topics under 2 % of the prompts."""
-    found = []
-    total = sum(improvements.values())
-    for name in IMPROVEMENTS[:3] if total >= MIN_JUDGED else ():
-        share = improvements.get(name, 0) / total
-        if share < 0.05:
-            found.append(f"few pairs are about {name} ({share:.1%})")
-    for cluster in clusters:
-        if cluster.share < 0.02:
-            found.append(f"few prompts are about {', '.join(cluster.words[:3])} ({cluster.share:.1%})")
+    found = [f"few pairs are about {name} ({share:.1%})" for name, share in rare_kinds(improvements).items()]
+    for cluster in rare_topics(clusters):
+        found.append(f"few prompts are about {', '.join(cluster.words[:3])} ({cluster.share:.1%})")
     return found
 
 
