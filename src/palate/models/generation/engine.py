@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,12 +15,15 @@ from palate.models.generation.decoding import Decoding
 from palate.records import Answer, Messages, as_turns
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, DefaultHttpxClient
-    from openai.types.chat import ChatCompletion
+    from openai import APIStatusError, DefaultHttpxClient, Stream
+    from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 T = TypeVar("T")
 
 KEY_VARIABLES = ("PALATE_API_KEY", "OPENAI_API_KEY")
+_CHAT = "chat/completions"
+# The longest tokens of known tokenizers, runs of spaces, have 128 characters.
+_CHARACTERS_PER_TOKEN = 128
 _LATER = "run again later; finished work is kept"
 
 
@@ -88,6 +91,59 @@ class Engine:
                 pool.map(lambda prompt, seed, spec: self._answer(prompt, decoding, seed, spec), prompts, seeds, offered)
             )
 
+    def stream(
+        self,
+        prompt: Messages,
+        decoding: Decoding,
+        seed: int,
+        on_text: Callable[[str], None],
+        *,
+        tools: str | None = None,
+    ) -> Answer:
+        """The answer to one conversation; `on_text` gets each piece of its text, some empty, as it arrives.
+
+        What `on_text` raises ends the request and is raised here.
+
+        Raises:
+            EngineError: as in `answers`, or the answer broke off: it has no finish reason.
+        """
+        request = self._chat(prompt, decoding, seed, tools)
+        chunks: Stream[ChatCompletionChunk] = self._request(
+            _CHAT, lambda: self._client.chat.completions.create(**request, stream=True)
+        )
+        answer = _StreamedAnswer(f"{self._base}/{_CHAT}", limit=decoding.max_new_tokens * _CHARACTERS_PER_TOKEN)
+        with chunks:
+            for chunk in self._read(chunks, answer):
+                on_text(answer.add(chunk))
+        return answer.finish()
+
+    def _read(
+        self, chunks: Iterable[ChatCompletionChunk], answer: _StreamedAnswer
+    ) -> Iterator[ChatCompletionChunk]:
+        """The chunks; an EngineError if the connection breaks or the engine reports an error between them."""
+        from openai import APIError
+
+        try:
+            yield from chunks
+        except (APIError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            cause = error.__cause__ or error
+            detail = " ".join(str(cause).split()).replace(self._key, "<key>")[:200]
+            raise answer.broken(f"{type(cause).__name__}: {detail}") from error
+
+    def _chat(self, prompt: Messages, decoding: Decoding, seed: int, tools: str | None) -> dict[str, Any]:
+        """The body of a chat request."""
+        request: dict[str, Any] = {
+            "model": self.name,
+            "messages": as_turns(prompt, arguments_as_text=True),
+            "max_tokens": decoding.max_new_tokens,
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "seed": seed & 0x7FFFFFFF,  # engines differ in how long a seed may be
+        }
+        if tools:
+            request["tools"] = json.loads(tools)
+        return request
+
     def load_adapter(self, folder: str | Path) -> None:
         """Serve the LoRA adapter in `folder` as this engine's model.
 
@@ -104,26 +160,16 @@ class Engine:
         self._request(path, lambda: self._client.post(f"/{path}", body=body, cast_to=str))
 
     def _answer(self, prompt: Messages, decoding: Decoding, seed: int, tools: str | None) -> Answer:
-        request: dict[str, Any] = {
-            "model": self.name,
-            "messages": as_turns(prompt, arguments_as_text=True),
-            "max_tokens": decoding.max_new_tokens,
-            "temperature": decoding.temperature,
-            "top_p": decoding.top_p,
-            "seed": seed & 0x7FFFFFFF,  # engines differ in how long a seed may be
-        }
-        if tools:
-            request["tools"] = json.loads(tools)
-        path = "chat/completions"
-        reply: ChatCompletion = self._request(path, lambda: self._client.chat.completions.create(**request))
+        request = self._chat(prompt, decoding, seed, tools)
+        reply: ChatCompletion = self._request(_CHAT, lambda: self._client.chat.completions.create(**request))
         # The SDK does not check replies: fields may be missing, and an HTML page is returned as a string.
         try:
             choice = reply.choices[0]
             text = choice.message.content
         except (AttributeError, IndexError, TypeError) as error:
-            raise EngineError(f"{self._base}/{path}: the reply has no choices[0].message.content") from error
+            raise EngineError(f"{self._base}/{_CHAT}: the reply has no choices[0].message.content") from error
         if text is not None and not isinstance(text, str):
-            raise EngineError(f"{self._base}/{path}: the reply's content is a {type(text).__name__}, not text")
+            raise EngineError(f"{self._base}/{_CHAT}: the reply's content is a {type(text).__name__}, not text")
         tokens = getattr(reply.usage, "completion_tokens", None)
         reason = getattr(choice, "finish_reason", None)
         return Answer(text or "", str(reason or "stop"), tokens if isinstance(tokens, int) else None)
@@ -152,6 +198,59 @@ class Engine:
             raise EngineRefused(f"{url}: {_refusal(error)}") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise EngineError(f"{url}: answered with something that is not JSON; {_LATER}") from error
+
+
+class _StreamedAnswer:
+    """The answer that the chunks of a stream add up to.
+
+    Args:
+        url: for error messages.
+        limit: longest text in characters that the request allows.
+    """
+
+    def __init__(self, url: str, *, limit: int) -> None:
+        self._url = url
+        self._limit = limit
+        self._pieces: list[str] = []
+        self._length = 0
+        self._reason: str | None = None
+        self._tokens: int | None = None
+        self._begun = False
+
+    def add(self, chunk: ChatCompletionChunk) -> str:
+        """The new text of a chunk, "" if it has none.
+
+        Raises:
+            EngineError: it is no chunk of a chat completion, or the engine writes on beyond the request's limit.
+        """
+        choices = getattr(chunk, "choices", None)
+        tokens = getattr(getattr(chunk, "usage", None), "completion_tokens", None)
+        self._tokens = tokens if isinstance(tokens, int) else self._tokens
+        if not choices:  # the last chunk may have usage only
+            return ""
+        self._begun = True
+        reason = getattr(choices[0], "finish_reason", None)
+        self._reason = str(reason) if reason else self._reason
+        piece = getattr(getattr(choices[0], "delta", None), "content", None) or ""
+        if not isinstance(piece, str):
+            raise EngineError(f"{self._url}: a streamed content is a {type(piece).__name__}, not text")
+        self._pieces.append(piece)
+        self._length += len(piece)
+        if self._length > self._limit:
+            raise EngineError(f"{self._url}: the engine does not end its answer at max_tokens; stopped reading")
+        return piece
+
+    def broken(self, cause: str) -> EngineError:
+        """The error about a stream that ended too early."""
+        return EngineError(f"{self._url}: the answer broke off after {self._length} characters ({cause}); ask again")
+
+    def finish(self) -> Answer:
+        """The complete answer; raises EngineError if it has no end."""
+        if not self._begun:
+            raise EngineError(f"{self._url}: the reply is no stream of chat completion chunks; {_LATER}")
+        if self._reason is None:
+            raise self.broken("no finish_reason")
+        return Answer("".join(self._pieces), self._reason, self._tokens)
 
 
 def _check_url(base_url: str) -> None:

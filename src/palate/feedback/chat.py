@@ -1,0 +1,197 @@
+"""Two models that answer the same prompt at the same time; their answers are streamed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from palate.errors import EngineError, PalateError, UsageError
+from palate.models.generation.decoding import Decoding, sampling_seed
+from palate.records import Answer, Messages
+
+_log = logging.getLogger(__name__)
+
+# Each answer takes a thread while it is written; more prompts wait for a free one.
+_THREADS = 32
+# Reasons for an end that make an answer unfit for a comparison.
+_FAILED_REASONS = frozenset({"content_filter", "tool_calls", "function_call", "error"})
+
+Side: TypeAlias = Literal[0, 1]
+"""Of the two models, in the order in which they were named."""
+
+
+class AnswerStream(Protocol):
+    """A model that streams its answer: one in this process, or one of an engine.
+
+    Attributes:
+        name: the name that the user gave.
+        identity: content hash of its weights, if known.
+    """
+
+    name: str
+    identity: str | None
+
+    def stream(self, prompt: Messages, decoding: Decoding, seed: int, on_text: Callable[[str], None]) -> Answer:
+        """The whole answer; `on_text` gets each piece of its text, some empty, and may raise to end it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """New text of an answer."""
+
+    side: Side
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An answer that is complete.
+
+    Attributes:
+        side: whose answer it is.
+        answer: with its whole text, which is the joined pieces.
+        seed: it was sampled with.
+    """
+
+    side: Side
+    answer: Answer
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An answer that broke off, was refused or is empty. Its text is never compared or stored.
+
+    Attributes:
+        side: whose answer it is.
+        reason: one line without the name of the model.
+    """
+
+    side: Side
+    reason: str
+
+
+ChatEvent: TypeAlias = Piece | Ended | Failed
+
+
+def split_model(spec: str, base_url: str | None) -> tuple[str, str | None]:
+    """The model and the engine's URL of `openai:MODEL@URL`; of any other name, the name and `base_url`.
+
+    Raises:
+        UsageError: the model or the URL is missing.
+    """
+    if not spec.startswith("openai:"):
+        return spec, base_url
+    name = spec.removeprefix("openai:")
+    model, _, url = name.rpartition("@")
+    if "://" not in url:
+        model, url = name, base_url or ""
+    if not model or not url:
+        raise UsageError(f"{spec}: write openai:MODEL@http://host:port/v1, or openai:MODEL with --base-url")
+    return model, url
+
+
+class Chat:
+    """Two loaded models with the decoding of their answers.
+
+    Attributes:
+        models: the two models; may be one object twice.
+        decoding: of every answer; its seed is the base of all seeds.
+        same: whether both are the same weights, so that their comparison says nothing about models.
+    """
+
+    def __init__(self, first: AnswerStream, second: AnswerStream, decoding: Decoding) -> None:
+        """Raises UsageError if the answers to every prompt would be equal."""
+        self.models = (first, second)
+        self.decoding = decoding
+        self.same = first is second or (first.identity is not None and first.identity == second.identity)
+        if self.same and decoding.temperature == 0:
+            raise UsageError(
+                f"{first.name} and {second.name} are the same model, which at --temperature 0 gives equal answers; "
+                "raise the temperature or name another model"
+            )
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="palate-chat")
+        self._running: weakref.WeakSet[Exchange] = weakref.WeakSet()
+
+    def ask(self, prompt: Messages, key: str, on_event: Callable[[ChatEvent], None]) -> Exchange:
+        """Start both answers; `on_event` is called from their threads.
+
+        Args:
+            prompt: ends with a user's turn.
+            key: names this exchange; with the same key, prompt and models both answers are the same again.
+            on_event: gets pieces, and of each side one `Ended` or `Failed` as the last.
+        """
+        exchange = Exchange(self, prompt, key, on_event)
+        self._running.add(exchange)
+        self._pool.submit(exchange.answer, 0)
+        self._pool.submit(exchange.answer, 1)
+        return exchange
+
+    def close(self) -> None:
+        """End all answers and wait for their threads."""
+        for exchange in tuple(self._running):
+            exchange.cancel()
+        self._pool.shutdown(cancel_futures=True)
+
+
+class Exchange:
+    """One prompt that both models answer."""
+
+    def __init__(self, chat: Chat, prompt: Messages, key: str, on_event: Callable[[ChatEvent], None]) -> None:
+        self._chat, self._prompt, self._key, self._on_event = chat, prompt, key, on_event
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """End both answers at their next token; no further event is given."""
+        self._cancelled.set()
+
+    def answer(self, side: Side) -> None:
+        """Run one side to its end, in the thread that calls this."""
+        model, decoding = self._chat.models[side], self._chat.decoding
+        seed = sampling_seed(decoding.seed, self._key, side)
+
+        def on_text(text: str) -> None:
+            if self._cancelled.is_set():
+                raise CancelledError
+            if text:
+                self._on_event(Piece(side, text))
+
+        try:
+            on_text("")
+            answer = model.stream(self._prompt, decoding, seed, on_text)
+            end: ChatEvent = Ended(side, answer, seed)
+            if reason := _unfit(answer):
+                end = Failed(side, reason)
+        except CancelledError:
+            return
+        except PalateError as error:
+            _log.warning("%s: %s", model.name, error)
+            end = Failed(side, _blind_reason(error))
+        except Exception:  # a bug or a model out of memory must end this answer, not the page
+            _log.exception("%s: the answer failed", model.name)
+            end = Failed(side, "the model failed; the server's terminal has the reason")
+        if not self._cancelled.is_set():
+            self._on_event(end)
+
+
+def _unfit(answer: Answer) -> str:
+    """Why a complete answer cannot be compared; "" if it can."""
+    if answer.finish_reason in _FAILED_REASONS:
+        return f"the engine ended the answer with {answer.finish_reason}"
+    if not answer.text.strip():
+        cut = " before the limit of tokens" if answer.finish_reason == "length" else ""
+        return f"the model wrote no text{cut}"
+    return ""
+
+
+def _blind_reason(error: PalateError) -> str:
+    """The kind of failure; the message itself names the model, and the person is to compare without knowing it."""
+    if isinstance(error, EngineError):
+        return "the engine did not give a complete answer; the server's terminal has the reason"
+    return "the model cannot answer this prompt; the server's terminal has the reason"
