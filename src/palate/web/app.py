@@ -1,0 +1,84 @@
+"""The app of the pages: routers, middleware, and a role for every route."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import iter_route_contexts
+from starlette.middleware import Middleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from palate.store import Store
+from palate.web import account, accounts, home, login, passwords, static_files
+from palate.web.csrf import CsrfGuard
+from palate.web.exposure import allowed_hosts, check_exposure
+from palate.web.headers import SecurityHeaders
+from palate.web.people import Access, declared_role
+from palate.web.problems import handle_errors
+from palate.web.rates import Rates
+from palate.web.settings import Settings
+from palate.web.state import Link, State
+
+__all__ = ["Settings", "create_app", "route_roles"]
+
+ROUTERS: tuple[APIRouter, ...] = (static_files.router, login.router, account.router, home.router)
+
+LINKS: tuple[Link, ...] = ()
+"""The navigation, in order."""
+
+LARGEST_REQUEST = 1_000_000
+"""Bytes."""
+
+
+def create_app(store: Store, settings: Settings) -> FastAPI:
+    """The pages of a database.
+
+    Raises:
+        UsageError: the settings would show the pages to other machines without asking who somebody is.
+    """
+    check_exposure(settings, store)
+    app = FastAPI(
+        title="palate",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(settings), www_redirect=False),
+            Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_REQUEST),
+            Middleware(CsrfGuard, settings=settings),
+        ],
+    )
+    local = None
+    if settings.local:
+        now = settings.clock()
+        local = store.write(lambda session: accounts.local_person(session, now))
+    else:
+        passwords.prepare()
+    app.state.palate = State(
+        store=store, settings=settings, rates=Rates(settings.votes_per_minute), links=LINKS, local=local
+    )
+    handle_errors(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    route_roles(app)
+    return app
+
+
+def route_roles(app: FastAPI) -> Mapping[tuple[str, str], Access]:
+    """The role that each route asks for, by method and path.
+
+    Raises:
+        TypeError: a route declares none, or is not one of FastAPI's, which cannot.
+    """
+    found: dict[tuple[str, str], Access] = {}
+    for route in iter_route_contexts(app.routes):
+        dependant = getattr(route, "dependant", None)
+        role = declared_role(dependant) if dependant is not None else None
+        if role is None:
+            raise TypeError(f"the route {route.path} declares no role; see palate.web.people")
+        for method in route.methods or ():
+            found[method, route.path or ""] = role
+    return found

@@ -1,0 +1,65 @@
+"""Serves an app with uvicorn, in one process."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from palate.errors import UsageError
+from palate.web.settings import Settings
+
+_SHUTDOWN_SECONDS = 3
+
+
+def serve(app: FastAPI, settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve an app until Ctrl-C; requests in progress have three seconds to end.
+
+    Args:
+        app: of `create_app`, with the same settings.
+        on_ready: gets the address of the start page once the port is taken.
+
+    Raises:
+        UsageError: the address or port cannot be used.
+    """
+    with _listen(settings) as listener:
+        if on_ready is not None:
+            on_ready(_url(settings, listener.getsockname()[1]))
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,  # addresses of people; and queries have no place in a log
+            server_header=False,
+            ws="none",
+            proxy_headers=settings.https,
+            forwarded_allow_ips="127.0.0.1",
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        )
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            return  # uvicorn has shut down, and then raises the signal again
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        where = f"--port {settings.port} on {settings.host}"
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(f"{where} is in use; choose another one with --port, or stop what uses it") from error
+        raise UsageError(f"{where} cannot be used: {error.strerror or error}; choose another one") from error
+    return listener
+
+
+def _url(settings: Settings, port: int) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{port}/"

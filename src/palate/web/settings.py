@@ -1,0 +1,54 @@
+"""What a server of the pages is started with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+def utc_now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where the pages are served, to whom, and what they show.
+
+    Attributes:
+        host: address to listen on.
+        port: port to listen on.
+        local: no accounts: whoever reaches the page is the local person, who may do everything. Loopback only.
+        campaign: the campaign that the start page leads to.
+        save: file that decided pairs are appended to, in format B2.
+        models: the two models of the free prompt.
+        names: more host names under which people reach the page, as that of a reverse proxy.
+        https: the page is reached by HTTPS, through a reverse proxy on this machine; cookies are sent by HTTPS only.
+        session_hours: after which a login expires.
+        votes_per_minute: most votes of one person in a minute.
+        clock: gives the time in UTC.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    local: bool = False
+    campaign: str | None = None
+    save: Path | None = None
+    models: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    https: bool = False
+    session_hours: float = 12.0
+    votes_per_minute: int = 240
+    clock: Callable[[], datetime] = utc_now
+
+    @property
+    def session_cookie(self) -> str:
+        """Cookies are shared by all ports of a host, so the name has the port: two servers do not log each other out."""
+        return f"{'__Host-' if self.https else ''}palate_session_{self.port}"
+
+    @property
+    def visitor_cookie(self) -> str:
+        """Of a browser that nobody has logged in from; binds the CSRF token of the login form."""
+        return f"{'__Host-' if self.https else ''}palate_visitor_{self.port}"

@@ -1,0 +1,52 @@
+"""What every request of an app shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from palate.store import Store
+from palate.web.accounts import Person, Role
+from palate.web.rates import Rates
+from palate.web.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A page of the navigation.
+
+    Attributes:
+        title: as the navigation shows it.
+        path: of the page.
+        role: of the people who see the link.
+    """
+
+    title: str
+    path: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The parts of an app.
+
+    Attributes:
+        store: the open database.
+        settings: as the server was started.
+        rates: counts of logins and votes.
+        links: the navigation.
+        local: the person without an account, where the server has none.
+    """
+
+    store: Store
+    settings: Settings
+    rates: Rates
+    links: tuple[Link, ...]
+    local: Person | None
+
+
+def state(request: Request) -> State:
+    """The parts of the app that serves a request."""
+    return cast(State, request.app.state.palate)
