@@ -143,6 +143,22 @@ def test_a_cancelled_exchange_stops_both_models_and_says_nothing_more() -> None:
     chat.close()
 
 
+def test_a_person_has_one_exchange_at_a_time() -> None:
+    chat = Chat(Endless(), Endless(name="b"), HOW)
+    first: Queue[ChatEvent] = Queue()
+    other: Queue[ChatEvent] = Queue()
+    chat.ask(PROMPT, "k", first.put, person=1)
+    chat.ask(PROMPT, "l", other.put, person=2)
+    chat.ask(PROMPT, "m", lambda _: None, person=1)
+    ends: dict[int, ChatEvent] = {}
+    while len(ends) < 2:
+        if not isinstance(event := first.get(timeout=10), Piece):
+            ends[event.side] = event
+    chat.close()
+    assert ends == {side: Failed(side, "you asked another prompt meanwhile") for side in (0, 1)}  # type: ignore[arg-type]
+    assert all(isinstance(event, Piece) for event in other.queue), "another person's goes on"
+
+
 def test_closing_ends_what_still_runs() -> None:
     first, second = Endless(), Endless(name="b")
     chat = Chat(first, second, HOW)

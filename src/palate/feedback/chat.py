@@ -118,16 +118,24 @@ class Chat:
             )
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="palate-chat")
         self._running: weakref.WeakSet[Exchange] = weakref.WeakSet()
+        self._of_person: weakref.WeakValueDictionary[int, Exchange] = weakref.WeakValueDictionary()
 
-    def ask(self, prompt: Messages, key: str, on_event: Callable[[ChatEvent], None]) -> Exchange:
-        """Start both answers; `on_event` is called from their threads.
+    def ask(
+        self, prompt: Messages, key: str, on_event: Callable[[ChatEvent], None], *, person: int | None = None
+    ) -> Exchange:
+        """Start both answers; `on_event` is called from their threads. A person has one exchange at a time.
 
         Args:
             prompt: ends with a user's turn.
             key: names this exchange; with the same key, prompt and models both answers are the same again.
-            on_event: gets pieces, and of each side one `Ended` or `Failed` as the last.
+            on_event: gets pieces, and of each side an `Ended` or `Failed` as the last.
+            person: who asks; an earlier exchange of the same person that is still being written fails.
         """
         exchange = Exchange(self, prompt, key, on_event)
+        if person is not None:
+            if (earlier := self._of_person.get(person)) is not None:
+                earlier.cancel("you asked another prompt meanwhile")
+            self._of_person[person] = exchange
         self._running.add(exchange)
         self._pool.submit(exchange.answer, 0)
         self._pool.submit(exchange.answer, 1)
@@ -147,9 +155,12 @@ class Exchange:
         self._chat, self._prompt, self._key, self._on_event = chat, prompt, key, on_event
         self._cancelled = threading.Event()
 
-    def cancel(self) -> None:
-        """End both answers at their next token; no further event is given."""
+    def cancel(self, reason: str = "") -> None:
+        """End both answers at their next token; with a reason, both fail for it now."""
         self._cancelled.set()
+        if reason:
+            self._on_event(Failed(0, reason))
+            self._on_event(Failed(1, reason))
 
     def answer(self, side: Side) -> None:
         """Run one side to its end, in the thread that calls this."""
