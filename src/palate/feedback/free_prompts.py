@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, aliased
@@ -60,6 +61,7 @@ class LastVote:
     Attributes:
         vote: its id.
         outcome: as in `Vote`.
+        better: which of the answers as shown is better; None without a winner.
         prompt: the conversation that was answered.
         first, second: the answers as they were shown.
         first_model, second_model: who wrote them; told after the vote only.
@@ -68,6 +70,7 @@ class LastVote:
 
     vote: str
     outcome: str
+    better: Literal["first", "second"] | None
     prompt: Messages
     first: str
     second: str
@@ -241,10 +244,14 @@ def _last_vote(session: Session, row: VoteRow) -> LastVote:
     }
     left, right = responses[row.left], responses[row.right]
     first, second = (left, right) if row.shown == "left_first" else (right, left)
+    better: Literal["first", "second"] | None = None
+    if row.outcome in ("left", "right"):
+        better = "first" if (row.outcome == "left") == (row.shown == "left_first") else "second"
     chosen = {"left": left.text, "right": right.text, "tie": first.text}.get(row.outcome)
     return LastVote(
         vote=row.id,
         outcome=row.outcome,
+        better=better,
         prompt=messages_of(item.prompt),
         first=first.text,
         second=second.text,

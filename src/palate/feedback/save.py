@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from filelock import FileLock, Timeout
 
-from palate.artifacts import JsonlWriter, read_jsonl, write_bytes, write_errors
+from palate.artifacts import JsonlWriter, now, read_json, read_jsonl, write_bytes, write_errors, write_json
 from palate.artifacts.files import read_bytes
 from palate.data.formats.targets import UnsupportedRecordError, sharegpt_turn
 from palate.errors import ArtifactError, DataError
@@ -43,6 +44,7 @@ class PreferenceFile:
 
     Attributes:
         path: the file.
+        interrupted: when the last process that wrote to the file began, if it was killed; None if it ended in order.
         lock: hold it from the transaction that decides a pair until `change`, so that the file has the same order as
             the database.
     """
@@ -55,6 +57,8 @@ class PreferenceFile:
         """
         self.path = Path(path)
         self.lock = threading.Lock()
+        self._session = self.path.with_name(f".{self.path.name}.session")
+        self._waiting: list[tuple[PreferenceRow | None, PreferenceRow | None]] = []
         with write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._owner = FileLock(self.path.with_name(f".{self.path.name}.lock"))
@@ -63,9 +67,12 @@ class PreferenceFile:
             except Timeout:
                 raise ArtifactError(f"{path}: another palate writes to this file; name another --save") from None
         try:
-            if self.path.exists():
+            existed = self.path.exists()
+            if existed:
                 self._check()
+            self.interrupted = _read_time(self._session) if existed else None
             self._writer = JsonlWriter(self.path, sync=True)
+            write_json(self._session, {"began": now()})
         except BaseException:
             self._owner.release()
             raise
@@ -74,19 +81,33 @@ class PreferenceFile:
         """Replace the pair that the votes on two answers decided before by the one that they decide now; None is none.
 
         A pair that is new is appended. A pair that is no longer decided is removed: its newest equal row is left out of
-        a new file that replaces the old one at once.
+        a new file that replaces the old one at once. A change that fails is made again with the next one.
 
         Raises:
             ArtifactError: the file cannot be written.
         """
-        if before == after:
-            return
-        if before is not None:
-            self._remove(before)
-        if after is not None:
-            self._writer.write(after)
+        if before != after:
+            self._waiting.append((before, after))
+        while self._waiting:
+            undone, new = self._waiting[0]
+            if undone is not None:
+                self._remove(undone)
+                self._waiting[0] = (None, new)
+            if new is not None:
+                self._writer.write(new)
+            del self._waiting[0]
+
+    def add_missing(self, row: PreferenceRow) -> bool:
+        """Append a row unless the file has it; whether it was appended."""
+        if any(_value(line) == row for line in read_bytes(self.path).splitlines()):
+            return False
+        self.change(None, row)
+        return True
 
     def close(self) -> None:
+        """Let other processes write to the file; it has all pairs."""
+        if not self._waiting:
+            self._session.unlink(missing_ok=True)
         self._writer.close()
         self._owner.release()
 
@@ -116,6 +137,14 @@ class PreferenceFile:
                 write_bytes(self.path, b"".join(lines[:number] + lines[number + 1 :]))
                 self._writer = JsonlWriter(self.path, sync=True)
                 return
+
+
+def _read_time(path: Path) -> datetime | None:
+    """When the process began that left this note; None without one."""
+    try:
+        return datetime.fromisoformat(str(read_json(path)["began"]))
+    except (ArtifactError, KeyError, TypeError, ValueError):  # there is none, or its writer was killed too early
+        return None
 
 
 def _value(line: bytes) -> Any:

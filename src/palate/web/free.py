@@ -45,6 +45,8 @@ LONGEST_PROMPT = 20_000
 
 _KEEP_ALIVE_SECONDS = 10.0
 
+_WORDS = {"tie": "a tie", "both_bad": "both answers are bad", "skip": "skipped", "flag": "flagged"}
+
 Slot = Literal["first", "second"]
 
 
@@ -84,7 +86,7 @@ def vote(request: Request, who: Annotator, form: SentForm) -> Response:
     site = state(request)
     site.rates.vote(who.id)
     ballot, lease, now = read_ballot(form), text_field(form, "lease"), site.settings.clock()
-    receipt = site.store.write(lambda session: submit(session, lease, who.id, ballot, now))
+    receipt = submit_and_save(site.store, site.save, lease, who.id, ballot, now)
     return _answer(request, who, notice_of(ballot, receipt))
 
 
@@ -223,4 +225,5 @@ def _page(request: Request, who: Person, said: str, status: int = 200) -> Respon
         others=OTHERS,
         request_key=uuid.uuid4().hex,
         verdicts=VERDICTS,
+        words_of=_WORDS,
     )
