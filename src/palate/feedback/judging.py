@@ -69,7 +69,7 @@ def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> list[V
         ConfigError: the judge needs a column that no candidate has.
     """
     if isinstance(judge, ScoreJudge):
-        judge.check_columns({name for question in asked for name in question.row.columns})
+        judge.check_columns({name for question in asked for name in question.row.judge_columns})
     have = {vote.key: vote for vote in (read_votes(path) if path.exists() else ())}
     keys = [(question.row.id, question.left, question.right, judge.name, question.shown) for question in asked]
     waiting = [question for question, key in zip(asked, keys) if key not in have]
@@ -88,7 +88,7 @@ def _ask(asked: Sequence[Question], judge: Judge) -> list[Vote]:
         [question.row.prompt for question in asked],
         [question.first for question in asked],
         [question.second for question in asked],
-        columns_of([question.row.columns for question in asked]),
+        columns_of([question.row.judge_columns for question in asked]),
     )
     when = now()
     return [_vote(question, verdict, judge.name, when) for question, verdict in zip(asked, verdicts, strict=True)]
