@@ -1,6 +1,7 @@
 // The labelling page: keys, drafts, active time, sending. Without this file the page's forms work as plain forms.
 "use strict";
 (() => {
+  const { palate } = window;
   const root = document.getElementById("label");
   if (!root) return;
   const byId = (id) => document.getElementById(id);
@@ -119,7 +120,7 @@
   }
   function halfScored(form) {
     for (const set of form.querySelectorAll("fieldset.dimension"))
-      if (set.querySelectorAll("input:checked").length === 1) return set.querySelector("legend").textContent;
+      if ([...set.querySelectorAll("input:checked")].filter((field) => field.value).length === 1) return set.querySelector("legend").textContent;
     return "";
   }
   async function post() {
@@ -129,28 +130,35 @@
     root.setAttribute("aria-busy", "true");
     let answer, text;
     try {
-      answer = await fetch(request.form.action, { method: "POST", body: request.body, headers: headers(), signal: AbortSignal.timeout(TIMEOUT) });
+      answer = await palate.send(request.form.action, request.body, TIMEOUT);
       text = await answer.text();
     } catch {
       return later("There is no connection to the server.");
     } finally {
       root.removeAttribute("aria-busy");
     }
-    if (answer.status === 401) return login.ask(() => post());
-    if (answer.status === 429) return later("The server asks to wait a little.", Number(answer.headers.get("Retry-After")));
-    if (answer.status >= 500) return later(`The server has a problem (${answer.status}).`);
-    const page = new DOMParser().parseFromString(text, "text/html");
-    if (answer.ok || answer.status === 409) return acknowledged(page);
-    const problem = page.querySelector("main p")?.textContent.trim() || `The server refused it (${answer.status}).`;
-    request.form.inert = false;
+    if (answer.ok || answer.status === 409) return acknowledged(text); // 409: nothing was stored, here is another item
+    const problem = errorOf(answer, text);
+    if (answer.status === 401) return trouble(`You are logged out. ${notSaved()}.`, "Log in and send", retry);
+    if (answer.status === 429 || answer.status >= 500) return later(problem, Number(answer.headers.get("Retry-After")));
+    request.form.inert = false; // refused: the person changes something and sends again
     request = null;
     saveDraft();
     trouble(problem, "Close", () => { trouble(""); focusHeading(); });
   }
+  function errorOf(answer, text) {
+    try {
+      return JSON.parse(text).error;
+    } catch {
+      return `The server answers with error ${answer.status}.`;
+    }
+  }
+  function notSaved() {
+    return request.choice ? `Not saved yet; your vote “${request.words}” and what you wrote are kept` : "Not undone yet";
+  }
   function later(problem, seconds = 0) {
     const wait = Math.max(seconds || 0, Math.min(2 ** attempts, 30));
-    const what = request.choice ? `Your vote “${request.words}” and what you wrote are kept` : "Nothing is lost";
-    trouble(`${problem} Not saved yet. ${what}; trying again in ${wait} s.`, "Try again now", retry);
+    trouble(`${problem} ${notSaved()}. Trying again in ${wait} s.`, "Try again now", retry);
     retryTimer = setTimeout(retry, wait * 1000);
   }
   function retry() {
@@ -160,19 +168,15 @@
     post();
   }
   window.addEventListener("online", () => { if (request && attempts) retry(); });
-  function headers() {
-    return { "X-CSRF-Token": document.querySelector("meta[name=csrf-token]").content, "X-Palate-Fetch": "1" };
-  }
-  function acknowledged(page) {
+  function acknowledged(text) {
+    const page = new DOMParser().parseFromString(text, "text/html");
     const form = ballot();
     if (form && request.form === form) {
       stored(sessionStorage, draftName(form), readDraft(form));
       stored(localStorage, draftName(form), null);
-    } else if (form) saveDraft(); // an undo: the draft of the item that was open stays
+    } else saveDraft(); // an undo: the draft of the item that was open stays
     request = null;
     trouble("");
-    const token = page.querySelector("meta[name=csrf-token]");
-    if (token) document.querySelector("meta[name=csrf-token]").content = token.content;
     document.title = page.title;
     byId("item").replaceWith(document.importNode(page.getElementById("item"), true));
     say(page.getElementById("label-status").textContent);
@@ -182,59 +186,23 @@
   }
   function focusHeading() { byId("item-heading")?.focus({ preventScroll: true }); }
 
-  // ---- login in place, when the session ended while somebody was working -------------------------------------------
-  const login = {
-    then: null,
-    ask(then) {
-      this.then = then;
-      const dialog = byId("login-dialog");
-      if (!dialog) return trouble("You are logged out.", "Log in", () => location.assign("/login"));
-      dialog.querySelector("[role=alert]").textContent = "";
-      dialog.showModal();
-      dialog.querySelector("input[name=name]").focus();
-    },
-    async submit(event) {
-      event.preventDefault();
-      const form = event.target, problem = form.querySelector("[role=alert]");
-      const body = new URLSearchParams(new FormData(form));
-      let answer, page;
-      try {
-        answer = await fetch(form.action, { method: "POST", body, headers: headers(), redirect: "follow", signal: AbortSignal.timeout(TIMEOUT) });
-        page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      } catch {
-        problem.textContent = "There is no connection to the server. Try again.";
-        return;
-      }
-      if (!answer.ok) {
-        problem.textContent = page.querySelector("main [role=alert], main p")?.textContent.trim() || "That did not work.";
-        return;
-      }
-      form.querySelector("input[type=password]").value = "";
-      byId("login-dialog").close("done");
-      this.then?.();
-    },
-    closed(dialog) {
-      if (dialog.returnValue === "done") dialog.returnValue = "";
-      else trouble("You are logged out. Nothing is lost, but nothing is saved before you log in.", "Log in", () => { trouble(""); login.ask(login.then); });
-    },
-  };
-
   // ---- differences -------------------------------------------------------------------------------------------------
   async function toggleDifferences() {
     const form = byId("difference-form"), button = byId("differences");
     if (!form) return;
     if (!form.dataset.loaded) {
-      const lease = form.elements.lease.value;
-      let answer, page;
+      let answer, text;
       try {
-        answer = await fetch(`${form.action}?${new URLSearchParams({ lease })}`, { headers: headers(), signal: AbortSignal.timeout(TIMEOUT) });
-        page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const address = `${form.action}?${new URLSearchParams(new FormData(form))}`;
+        answer = await fetch(address, { headers: palate.headers(), signal: AbortSignal.timeout(TIMEOUT) });
+        text = await answer.text();
       } catch {
         return say("There is no connection to the server; the differences cannot be shown now.");
       }
-      if (answer.status === 401) return login.ask(toggleDifferences);
       if (byId("difference-form") !== form) return; // another item by now
-      if (!answer.ok) return say(page.querySelector("main p")?.textContent.trim() || "The differences cannot be shown.");
+      if (answer.status === 401) return (await palate.logIn()) && toggleDifferences();
+      if (!answer.ok) return say(errorOf(answer, text));
+      const page = new DOMParser().parseFromString(text, "text/html");
       for (const slot of ["first", "second"])
         byId(`${slot}-difference`).replaceChildren(...document.importNode(page.getElementById(`${slot}-difference`), true).childNodes);
       form.dataset.loaded = "yes";
@@ -283,8 +251,6 @@
   root.addEventListener("change", saveDraft);
   window.addEventListener("pagehide", saveDraft);
   window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); }); // the back button
-  byId("login-dialog")?.addEventListener("submit", (event) => login.submit(event));
-  byId("login-dialog")?.addEventListener("close", (event) => login.closed(event.target));
   byId("keys-choice").hidden = false;
   byId("keys-on").checked = stored(localStorage, "palate-keys") !== "off";
   byId("keys-on").addEventListener("change", () => stored(localStorage, "palate-keys", keysOn() ? "on" : "off"));
