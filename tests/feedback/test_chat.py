@@ -106,6 +106,7 @@ def test_equal_weights_under_two_names_are_one_model() -> None:
         (Fake("half", fails=EngineError("http://host/v1: secret-model broke off")), "did not give a complete answer"),
         (Fake("half", fails=RuntimeError("out of memory in secret-model")), "the model failed"),
         (Fake("filtered", reason="content_filter"), "ended the answer with content_filter"),
+        (Fake("a\0b"), "character that cannot be stored"),
         (Fake(" ", "\n"), "wrote no text$"),
         (Fake(reason="length"), "wrote no text before the limit of tokens"),
     ],

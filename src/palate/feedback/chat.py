@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -16,8 +17,9 @@ from palate.records import Answer, Messages
 
 _log = logging.getLogger(__name__)
 
-# Each answer takes a thread while it is written; more prompts wait for a free one.
-_THREADS = 32
+# Each answer takes a thread while it is written.
+_MOST_ANSWERS = 64
+_CLOSING_SECONDS = 5.0
 # Reasons for an end that make an answer unfit for a comparison.
 _FAILED_REASONS = frozenset({"content_filter", "tool_calls", "function_call", "error"})
 
@@ -116,7 +118,7 @@ class Chat:
                 f"{first.name} and {second.name} are the same model, which at --temperature 0 gives equal answers; "
                 "raise the temperature or name another model"
             )
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="palate-chat")
+        self._free = threading.BoundedSemaphore(_MOST_ANSWERS // 2)
         self._running: weakref.WeakSet[Exchange] = weakref.WeakSet()
         self._of_person: weakref.WeakValueDictionary[int, Exchange] = weakref.WeakValueDictionary()
 
@@ -130,22 +132,29 @@ class Chat:
             key: names this exchange; with the same key, prompt and models both answers are the same again.
             on_event: gets pieces, and of each side an `Ended` or `Failed` as the last.
             person: who asks; an earlier exchange of the same person that is still being written fails.
+
+        Raises:
+            UsageError: too many answers are being written.
         """
+        if not self._free.acquire(blocking=False):
+            raise UsageError("Too many prompts are being answered; try again in a moment.")
         exchange = Exchange(self, prompt, key, on_event)
         if person is not None:
             if (earlier := self._of_person.get(person)) is not None:
                 earlier.cancel("you asked another prompt meanwhile")
             self._of_person[person] = exchange
         self._running.add(exchange)
-        self._pool.submit(exchange.answer, 0)
-        self._pool.submit(exchange.answer, 1)
+        exchange.start(self._free.release)
         return exchange
 
     def close(self) -> None:
-        """End all answers and wait for their threads."""
-        for exchange in tuple(self._running):
+        """End all answers. An engine that is silent is waited for a few seconds only; its thread ends with the process."""
+        exchanges = tuple(self._running)
+        for exchange in exchanges:
             exchange.cancel()
-        self._pool.shutdown(cancel_futures=True)
+        end = time.monotonic() + _CLOSING_SECONDS
+        for exchange in exchanges:
+            exchange.join(end - time.monotonic())
 
 
 class Exchange:
@@ -154,6 +163,30 @@ class Exchange:
     def __init__(self, chat: Chat, prompt: Messages, key: str, on_event: Callable[[ChatEvent], None]) -> None:
         self._chat, self._prompt, self._key, self._on_event = chat, prompt, key, on_event
         self._cancelled = threading.Event()
+        self._threads: tuple[threading.Thread, ...] = ()
+
+    def start(self, on_end: Callable[[], None]) -> None:
+        """Begin both answers in threads; `on_end` is called once both have ended."""
+        sides: tuple[Side, Side] = (0, 1)
+        left = iter((lambda: None, on_end))  # of two threads the second to end calls it
+
+        def run(side: Side) -> None:
+            try:
+                self.answer(side)
+            finally:
+                next(left)()
+
+        self._threads = tuple(
+            threading.Thread(target=run, args=(side,), name="palate-chat", daemon=True) for side in sides
+        )
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, seconds: float) -> None:
+        """Wait for both answers, at most this long."""
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def cancel(self, reason: str = "") -> None:
         """End both answers at their next token; with a reason, both fail for it now."""
@@ -195,6 +228,8 @@ def _unfit(answer: Answer) -> str:
     """Why a complete answer cannot be compared; "" if it can."""
     if answer.finish_reason in _FAILED_REASONS:
         return f"the engine ended the answer with {answer.finish_reason}"
+    if "\0" in answer.text or any("\ud800" <= character <= "\udfff" for character in answer.text):
+        return "the answer has a character that cannot be stored (NUL or half a surrogate pair)"
     if not answer.text.strip():
         cut = " before the limit of tokens" if answer.finish_reason == "length" else ""
         return f"the model wrote no text{cut}"

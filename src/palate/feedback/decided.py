@@ -11,11 +11,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from palate.errors import DataError
+from palate.feedback.ballot import DECIDED
 from palate.feedback.candidates import read_prompt
 from palate.feedback.save import PreferenceFile, PreferenceRow, preference_row
 from palate.records import LEFT_SHARE
 from palate.store import Store
-from palate.store.tables import Item, Response, Task, VoteRow
+from palate.store.tables import Item, Lease, Response, Task, VoteRow
 
 T = TypeVar("T")
 
@@ -53,11 +54,16 @@ def write_and_save(
     return result
 
 
+def task_of_lease(session: Session, lease_id: str) -> int | None:
+    """The task of a lease; None if there is no such lease."""
+    return session.scalar(select(Lease.task_id).where(Lease.id == lease_id))
+
+
 def decided_row(session: Session, task_id: int, *, up_to: int | None = None) -> PreferenceRow | None:
     """The pair that people's votes on a task decide, None if they do not.
 
     A reviewer's deciding vote decides. Otherwise the majority does, once the task has the votes that it wants, unless
-    somebody has flagged it. Gold tasks and repeats measure people and decide nothing.
+    somebody has flagged it or half of the votes say that both answers are bad. Gold tasks and repeats measure people and decide nothing.
 
     Args:
         session: of a transaction.
@@ -93,12 +99,15 @@ def _winner(votes: list[VoteRow], wanted: int) -> str | None:
     replaced = {vote.supersedes for vote in votes if vote.supersedes}
     valid = [vote for vote in votes if vote.id not in replaced and not vote.repeat]
     deciding = [vote for vote in valid if vote.deciding]
-    counted = [LEFT_SHARE.get(vote.outcome) for vote in deciding[-1:] or valid if vote.outcome not in ("skip", "flag")]
-    if not deciding and (len(counted) < wanted or any(vote.outcome == "flag" for vote in valid)):
+    if not deciding and any(vote.outcome == "flag" for vote in valid):
         return None
-    shares = [share for share in counted if share is not None]
-    # Both bad is a vote that neither answer is to be preferred, so it counts as a tie for the majority.
-    mean = (sum(shares) + 0.5 * (len(counted) - len(shares))) / len(counted) if counted else 0.5
+    counted = [vote.outcome for vote in deciding[-1:] or valid if vote.outcome in DECIDED]
+    if not deciding and len(counted) < wanted:
+        return None
+    shares = [LEFT_SHARE[outcome] for outcome in counted if outcome in LEFT_SHARE]
+    if len(shares) <= len(counted) / 2:  # both bad, for half of them or more
+        return None
+    mean = sum(shares) / len(shares)
     return "left" if mean > 0.5 else "right" if mean < 0.5 else None
 
 

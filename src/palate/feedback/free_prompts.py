@@ -12,18 +12,20 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from palate.errors import UsageError
 from palate.feedback.campaign import create_campaign, current_schema
 from palate.feedback.campaign_schema import CampaignSchema
+from palate.feedback.candidates import Candidates, Origin, read_prompt
 from palate.feedback.identity_leak import leaked_name
 from palate.feedback.slots import lock_campaign, lock_participant
+from palate.feedback.stored_votes import is_valid
 from palate.feedback.task_order import priority
-from palate.feedback.transfer import content_hash, messages_of
+from palate.feedback.transfer import import_candidates
 from palate.feedback.votes import Shown
 from palate.models.generation.decoding import Decoding
-from palate.records import Answer, Message, Messages, as_turns
+from palate.records import Answer, Message, Messages
 from palate.store.tables import Campaign, Item, Lease, Response, Task, VoteRow
 
 CAMPAIGN = "free-prompts"
@@ -111,7 +113,7 @@ def record_exchange(
     campaign = _campaign(session, who)
     schema = current_schema(session, campaign.id)
     participant = lock_participant(session, campaign.id, user_id)
-    item = _add_item(session, campaign, prompt, written, decoding, same=same, after=after, now=now)
+    item = _add_item(session, prompt, written, decoding, same=same, after=after)
     if written[0].answer.text == written[1].answer.text:
         return None
     task = Task(
@@ -130,7 +132,6 @@ def record_exchange(
     campaign.tasks += 1
     campaign.slots += task.wanted
     participant.given += 1
-    participant.had += 1
     lease = Lease(
         id=str(uuid.uuid4()),
         campaign_id=campaign.id,
@@ -160,12 +161,10 @@ def has_open_exchange(session: Session, user_id: int, now: datetime) -> bool:
 
 def last_vote(session: Session, user_id: int) -> LastVote | None:
     """The person's last vote on a free prompt; None before the first."""
-    newer = aliased(VoteRow)
     wanted = (
         select(VoteRow)
         .join(Campaign, Campaign.id == VoteRow.campaign_id)
-        .outerjoin(newer, newer.supersedes == VoteRow.id)
-        .where(Campaign.name == CAMPAIGN, VoteRow.user_id == user_id, newer.id.is_(None))
+        .where(Campaign.name == CAMPAIGN, VoteRow.user_id == user_id, is_valid())
         .order_by(VoteRow.number.desc())
     )
     row = session.scalar(wanted.limit(1))
@@ -196,45 +195,21 @@ def _campaign(session: Session, who: str) -> Campaign:
 
 def _add_item(
     session: Session,
-    campaign: Campaign,
     prompt: Messages,
     written: Sequence[WrittenAnswer],
     decoding: Decoding,
     *,
     same: bool,
     after: str,
-    now: datetime,
 ) -> Item:
-    turns = as_turns(prompt)
-    item = Item(
-        campaign_id=campaign.id,
-        name=f"free-{uuid.uuid4()}",
-        prompt=turns,
-        tools=None,
-        columns={**({SAME_MODEL: True} if same else {}), **({"after": after} if after else {})},
-        content_hash=content_hash(turns, None),
-        created=now,
-    )
-    session.add(item)
-    session.flush()
     how = {name: value for name, value in asdict(decoding).items() if name != "seed"}
-    for number, entry in enumerate(written):
-        session.add(
-            Response(
-                item_id=item.id,
-                number=number,
-                text=entry.answer.text,
-                finish_reason=entry.answer.finish_reason,
-                tokens=entry.answer.tokens,
-                model=entry.model,
-                identity=entry.identity,
-                seed=entry.seed,
-                decoding=how,
-                content_hash=content_hash(entry.answer.text),
-            )
-        )
-    session.flush()
-    return item
+    columns = {**({SAME_MODEL: True} if same else {}), **({"after": after} if after else {})}
+    row = Candidates(f"free-{uuid.uuid4()}", prompt, tuple(entry.answer for entry in written), columns=columns)
+    origins = [Origin(entry.model, entry.identity, entry.seed, how) for entry in written]
+    import_candidates(session, CAMPAIGN, [row.with_origins(origins)])
+    return session.scalars(
+        select(Item).join(Campaign, Campaign.id == Item.campaign_id).where(Campaign.name == CAMPAIGN, Item.name == row.id)
+    ).one()
 
 
 def _last_vote(session: Session, row: VoteRow) -> LastVote:
@@ -252,7 +227,7 @@ def _last_vote(session: Session, row: VoteRow) -> LastVote:
         vote=row.id,
         outcome=row.outcome,
         better=better,
-        prompt=messages_of(item.prompt),
+        prompt=read_prompt(item.prompt, item.name),
         first=first.text,
         second=second.text,
         first_model=first.model,

@@ -27,16 +27,17 @@ from palate.feedback.free_prompts import (
     last_vote,
     record_exchange,
 )
-from palate.feedback.queue import Assignment, next_assignment, submit, undo
+from palate.feedback.queue import Assignment, next_assignment
 from palate.feedback.votes import Shown
 from palate.records import Message, Messages
-from palate.web.ballots import NOTICES, OTHERS, VERDICTS, SentForm, notice_of, read_ballot, text_field
+from palate.web.ballots import NOTICES, OTHERS, VERDICTS, SentForm, text_field
 from palate.web.conversation import prompt_blocks
 from palate.web.history import history
 from palate.web.pages import render
 from palate.web.people import Annotator, Person
 from palate.web.problems import wants_page
 from palate.web.state import State, state
+from palate.web.voting import cast, take_back
 
 router = APIRouter(prefix="/ask")
 
@@ -69,6 +70,8 @@ async def answers(request: Request, who: Annotator, form: SentForm) -> Response:
     text = text_field(form, "prompt").replace("\r\n", "\n").strip()
     if not text:
         raise UsageError("Write a prompt first.")
+    if "\0" in text:
+        raise UsageError("The prompt has the character NUL, which cannot be stored; remove it.")
     if len(text) > LONGEST_PROMPT:
         raise UsageError(f"The prompt has {len(text):,} characters; at most {LONGEST_PROMPT:,} are sent.")
     after = text_field(form, "after")
@@ -83,27 +86,13 @@ async def answers(request: Request, who: Annotator, form: SentForm) -> Response:
 @router.post("/vote")
 def vote(request: Request, who: Annotator, form: SentForm) -> Response:
     """Store a vote, as the labelling page does."""
-    site = state(request)
-    site.rates.vote(who.id)
-    ballot, lease, now = read_ballot(form), text_field(form, "lease"), site.settings.clock()
-    receipt = submit_and_save(site.store, site.save, lease, who.id, ballot, now)
-    return _answer(request, who, notice_of(ballot, receipt))
+    return _answer(request, who, cast(state(request), who, form))
 
 
 @router.post("/undo")
 def undo_vote(request: Request, who: Annotator, form: SentForm) -> Response:
     """Take the person's last vote on a free prompt back and show its answers again."""
-    site = state(request)
-    site.rates.vote(who.id)
-    expected, now = text_field(form, "last_vote"), site.settings.clock()
-
-    def work(session: Session) -> str:
-        last = history(session, CAMPAIGN, who.id).last
-        if last != expected:
-            return ""
-        return "undone" if last and undo(session, CAMPAIGN, who.id, now) is not None else "nothing"
-
-    return _answer(request, who, site.store.write(work))
+    return _answer(request, who, take_back(state(request), who, CAMPAIGN, form))
 
 
 async def _exchange(site: State, chat: Chat, who: Person, prompt: Messages, after: str) -> AsyncIterator[str]:

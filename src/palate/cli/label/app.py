@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from palate.cli.arguments import verb_group
+from palate.cli.label.serve import serve_command
 from palate.cli.label.transfer import import_command
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command("serve")(serve_command)
 app.command("import")(import_command)
 
 

@@ -24,6 +24,7 @@ KEY_VARIABLES = ("PALATE_API_KEY", "OPENAI_API_KEY")
 _CHAT = "chat/completions"
 # The longest tokens of known tokenizers, runs of spaces, have 128 characters.
 _CHARACTERS_PER_TOKEN = 128
+_CHECK_SECONDS = 10.0
 _LATER = "run again later; finished work is kept"
 
 
@@ -143,6 +144,27 @@ class Engine:
         if tools:
             request["tools"] = json.loads(tools)
         return request
+
+    def check_model(self) -> None:
+        """Ask the engine once which models it serves; an engine that has no such list passes.
+
+        Raises:
+            EngineError: it cannot be reached or refuses the key, or it serves other models only.
+        """
+        from openai import APIStatusError
+
+        path, client = "models", self._client.with_options(max_retries=0, timeout=_CHECK_SECONDS)
+        try:
+            found = self._request(path, lambda: [model.id for model in client.models.list().data])
+        except EngineError as error:
+            cause = error.__cause__
+            if isinstance(cause, APIStatusError) and cause.status_code not in (401, 403):
+                return
+            raise
+        except (AttributeError, TypeError):  # something else than a list
+            return
+        if found and self.name not in found:
+            raise EngineError(f"{self._base}: serves {', '.join(map(str, found[:5]))}, not {self.name}; name one of them")
 
     def load_adapter(self, folder: str | Path) -> None:
         """Serve the LoRA adapter in `folder` as this engine's model.
