@@ -1,0 +1,140 @@
+"""`palate label users`: accounts of the people who label."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from palate.cli.arguments import AsJson, verb_group
+from palate.cli.columns import text_width, two_columns
+from palate.cli.console import print_json, print_result
+from palate.errors import UsageError
+
+if TYPE_CHECKING:
+    from palate.store import Store
+
+PASSWORD_VARIABLE = "PALATE_PASSWORD"  # noqa: S105 - the name of a variable
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name that the person logs in with.")]
+RoleName = Annotated[
+    Literal["annotator", "reviewer", "admin"],
+    typer.Option("--role", help="annotator labels; reviewer also decides conflicts; admin also sees and changes all."),
+]
+StoreUrl = Annotated[
+    str | None, typer.Option("--store", metavar="URL", help="Database. Default: PALATE_STORE, else sqlite:///palate.db.")
+]
+
+app = typer.Typer(
+    cls=verb_group("label", "users"),
+    help="Accounts of the people who label.\n\nExample: palate label users add anna --role reviewer",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command("add")
+def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None) -> None:
+    """Add an account. The password is asked for, or read from PALATE_PASSWORD.
+
+    Example: palate label users add anna --role reviewer
+    """
+    from palate.web import accounts
+    from palate.web.settings import utc_now
+
+    stored = _new_hash(name)
+    now = utc_now()
+    with _opened(store, create=True) as opened:
+        person = opened.write(lambda session: accounts.add_account(session, name, stored, role, now))
+    print_result(f"{person.name} can log in; role {person.role}")
+
+
+@app.command("list")
+def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """List accounts: name, role, since when, and whether they are disabled.
+
+    Example: palate label users list
+    """
+    from palate.web import accounts
+
+    with _opened(store) as opened:
+        found = opened.read(accounts.list_accounts)
+    if as_json:
+        rows = [
+            {"name": user.name, "role": user.role, "active": user.active, "created": user.created.isoformat()}
+            for user in found
+        ]
+        print_json({"accounts": rows})
+    elif not found:
+        print_result("no accounts")
+    else:
+        lines = [
+            (user.name, f"{user.role}, since {user.created:%Y-%m-%d}{'' if user.active else ', disabled'}")
+            for user in found
+        ]
+        print_result("\n".join(two_columns(lines, width=text_width())))
+
+
+@app.command("passwd")
+def passwd_command(name: Name, store: StoreUrl = None) -> None:
+    """Change a password; the person is logged out everywhere. Asked for, or read from PALATE_PASSWORD.
+
+    Example: palate label users passwd anna
+    """
+    from palate.web import accounts
+
+    stored = _new_hash(name)
+    with _opened(store) as opened:
+        person = opened.write(lambda session: accounts.set_password(session, name, stored))
+    print_result(f"{person.name}: new password; logged out everywhere")
+
+
+@app.command("disable")
+def disable_command(
+    name: Name,
+    undo: Annotated[bool, typer.Option("--undo", help="Let the person log in again.")] = False,
+    store: StoreUrl = None,
+) -> None:
+    """Disable an account: the person is logged out and cannot log in; votes stay.
+
+    Example: palate label users disable anna
+    """
+    from palate.web import accounts
+
+    with _opened(store) as opened:
+        person = opened.write(lambda session: accounts.set_active(session, name, active=undo))
+    print_result(f"{person.name} {'can log in again' if undo else 'is logged out and cannot log in any more'}")
+
+
+@contextmanager
+def _opened(url: str | None, *, create: bool = False) -> Iterator[Store]:
+    from palate.store import open_store
+
+    store = open_store(url, create=create)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _new_hash(name: str) -> str:
+    try:
+        from palate.web.passwords import hash_password
+    except ModuleNotFoundError as error:
+        raise UsageError(f"accounts need {error.name}; pip install 'palate[label]'") from error
+    return hash_password(_new_password(name), name=name)
+
+
+def _new_password(name: str) -> str:
+    """Never an option: command lines are visible to everybody on a machine, and shells keep them."""
+    given = os.environ.get(PASSWORD_VARIABLE)
+    if given:
+        return given
+    if not sys.stdin.isatty():
+        raise UsageError(f"there is no terminal to ask for the password of {name}; set {PASSWORD_VARIABLE}")
+    typed: str = typer.prompt(f"Password of {name}", hide_input=True, confirmation_prompt=True, err=True)
+    return typed
