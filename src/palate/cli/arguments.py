@@ -35,11 +35,18 @@ BaseUrl: TypeAlias = Annotated[
     str | None,
     typer.Option("--base-url", help="OpenAI-compatible engine, up to /v1. Default: the model runs in this process."),
 ]
+CampaignName: TypeAlias = Annotated[
+    str | None, typer.Option("--campaign", metavar="NAME", help="Campaign. Default: the store's only one.")
+]
 CutoffLen: TypeAlias = Annotated[int, typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens.")]
 MaxNewTokens: TypeAlias = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
 PrecisionName: TypeAlias = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")]
 SamplingSeed: TypeAlias = Annotated[
     int, typer.Option("--seed", min=0, help="Random seed; an answer depends only on it and on its own prompt.")
+]
+StoreUrl: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="SQLite file or URL. Default: PALATE_STORE, else sqlite:///palate.db."),
 ]
 TemplateName: TypeAlias = Annotated[
     str | None, typer.Option("--template", help="Chat template by name, for models that are not palate runs.")

@@ -23,6 +23,7 @@ from palate.cli.arguments import verb_group
 from palate.cli.console import is_main_process, print_error
 from palate.cli.data import app as data
 from palate.cli.eval import app as evaluate
+from palate.cli.label import app as label
 from palate.errors import Interrupted, PalateError, UsageError
 from palate.threads import choose_wait_policy
 
@@ -33,6 +34,7 @@ VERBS: Mapping[str, ModuleType] = {
     "train": train,
     "data": data,
     "generate": generate,
+    "label": label,
     "judge": judge,
     "eval": evaluate,
     "compare": compare,
