@@ -1,0 +1,51 @@
+"""Debian's chromium for the tests of the pages; tests skip where it is not installed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A headless browser of playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        try:
+            yield found
+        finally:
+            found.close()
+
+
+def serious_findings(page: Any) -> list[str]:
+    """What axe-core finds on a page that is serious or critical, with the elements."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']} ({rule['impact']}): {[node['target'] for node in rule['nodes']]}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
+def overflow(page: Any) -> list[str]:
+    """Elements that are wider than the page."""
+    found: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll("body *")]
+            .filter((node) => node.getBoundingClientRect().right > document.documentElement.clientWidth + 1
+                              && !node.closest(".visually-hidden, .skip"))
+            .map((node) => node.tagName + "." + node.className)"""
+    )
+    return found
