@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import threading
-import time
-from collections.abc import Callable
 from queue import Queue
 
 import pytest
@@ -14,49 +12,11 @@ import pytest
 from palate.errors import EngineError, UsageError
 from palate.feedback.chat import Chat, ChatEvent, Ended, Failed, Piece, split_model
 from palate.models.generation.decoding import Decoding
-from palate.records import Answer, Message, Messages
+from palate.records import Answer, Message
+from streams import Endless, Fake
 
 PROMPT = (Message("user", "which is better?"),)
 HOW = Decoding(max_new_tokens=8, temperature=1.0, seed=7)
-
-
-class Fake:
-    """A model of a few lines: pieces of text, then an end."""
-
-    def __init__(
-        self,
-        *pieces: str,
-        name: str = "a",
-        identity: str | None = None,
-        reason: str = "stop",
-        fails: Exception | None = None,
-    ) -> None:
-        self.name, self.identity, self.pieces, self.reason, self.fails = name, identity, pieces, reason, fails
-        self.seeds: list[int] = []
-        self.left = threading.Event()
-
-    def stream(self, prompt: Messages, decoding: Decoding, seed: int, on_text: Callable[[str], None]) -> Answer:
-        self.seeds.append(seed)
-        try:
-            for piece in self.pieces:
-                on_text(piece)
-            if self.fails is not None:
-                raise self.fails
-            return Answer("".join(self.pieces), self.reason, len(self.pieces))
-        finally:
-            self.left.set()
-
-
-class Endless(Fake):
-    """A model that writes until it is stopped."""
-
-    def stream(self, prompt: Messages, decoding: Decoding, seed: int, on_text: Callable[[str], None]) -> Answer:
-        try:
-            while True:
-                on_text("on ")
-                time.sleep(0.001)
-        finally:
-            self.left.set()
 
 
 def events(chat: Chat, key: str = "k") -> list[ChatEvent]:

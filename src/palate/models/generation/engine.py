@@ -155,7 +155,7 @@ class Engine:
 
         path, client = "models", self._client.with_options(max_retries=0, timeout=_CHECK_SECONDS)
         try:
-            found = self._request(path, lambda: [model.id for model in client.models.list().data])
+            found = self._request(path, lambda: [model.id for model in client.models.list().data], attempts=1)
         except EngineError as error:
             cause = error.__cause__
             if isinstance(cause, APIStatusError) and cause.status_code not in (401, 403):
@@ -196,7 +196,7 @@ class Engine:
         reason = getattr(choice, "finish_reason", None)
         return Answer(text or "", str(reason or "stop"), tokens if isinstance(tokens, int) else None)
 
-    def _request(self, path: str, send: Callable[[], T]) -> T:
+    def _request(self, path: str, send: Callable[[], T], *, attempts: int | None = None) -> T:
         """The reply to a request; the SDK waits and repeats it while the engine is busy.
 
         Raises:
@@ -204,18 +204,18 @@ class Engine:
         """
         from openai import APIConnectionError, APIStatusError
 
-        url = f"{self._base}/{path}"
+        url, times = f"{self._base}/{path}", f"{attempts or self._attempts} times"
         try:
             return send()
         except APIConnectionError as error:
             cause = error.__cause__ or error
             detail = " ".join(str(cause).split()).replace(self._key, "<key>")
-            problem = f"cannot be reached ({type(cause).__name__}: {detail}), {self._attempts} times"
+            problem = f"cannot be reached ({type(cause).__name__}: {detail}), {times}"
             raise EngineError(f"{url}: {problem}; {_LATER}") from error
         except APIStatusError as error:
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
                 delay = error.response.headers.get("retry-after")
-                wait = f" and asks to wait (Retry-After: {delay})" if delay else f", {self._attempts} times"
+                wait = f" and asks to wait (Retry-After: {delay})" if delay else f", {times}"
                 raise EngineError(f"{url}: answered {error.status_code}{wait}; {_LATER}") from error
             raise EngineRefused(f"{url}: {_refusal(error)}") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:

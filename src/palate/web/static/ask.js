@@ -31,15 +31,18 @@
     running = new AbortController();
     busy(true);
     const watch = watchdog(running);
+    let again = false;
     try {
       const reply = await fetch(form().action, {
         method: "POST",
         body: new URLSearchParams(new FormData(form())),
-        headers: { "X-CSRF-Token": document.querySelector("meta[name=csrf-token]").content, Accept: "text/event-stream" },
+        headers: palate.headers(),
         signal: running.signal,
       });
       if (reply.ok) await read(reply, watch);
+      else if (reply.status === 401) again = await palate.logIn();
       else trouble(await refusal(reply));
+      if (reply.status === 401 && !again) trouble("You are logged out. Your prompt is still here; log in and ask again.");
     } catch {
       trouble(running.signal.aborted && running.signal.reason === "stopped"
         ? "Stopped. Nothing was saved."
@@ -49,9 +52,9 @@
       running = null;
       busy(false);
     }
+    if (again) await ask();
   }
   async function refusal(reply) {
-    if (reply.status === 401) return "You are logged out. Log in again in another tab, then ask again; your prompt stays here.";
     let text = "";
     try { text = (await reply.json()).error; } catch { /* not palate's own error */ }
     return `${text || `The server answered ${reply.status}.`} Your prompt is still here.`;
@@ -91,8 +94,9 @@
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop();
       for (const block of blocks) over = take(block) || over;
+      if (over) return;
     }
-    if (!over) throw new Error("the stream ended before the answers did");
+    throw new Error("the stream ended before the answers did");
   }
   function take(block) {
     const lines = block.split("\n");
