@@ -92,7 +92,7 @@ def _campaign(
 
 def vote_rows(store: Store) -> list[VoteRow]:
     """The votes of the store that no other vote supersedes, oldest first."""
-    rows = store.read(lambda session: list(session.scalars(select(VoteRow).order_by(VoteRow.at))))
+    rows = store.read(lambda session: list(session.scalars(select(VoteRow).order_by(VoteRow.number))))
     replaced = {row.supersedes for row in rows}
     return [row for row in rows if row.id not in replaced]
 
