@@ -11,7 +11,7 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from palate.store import Store
-from palate.web import account, accounts, home, login, passwords, static_files
+from palate.web import account, accounts, admin, home, label, login, passwords, review, static_files
 from palate.web.csrf import CsrfGuard
 from palate.web.exposure import allowed_hosts, check_exposure
 from palate.web.headers import SecurityHeaders
@@ -23,9 +23,9 @@ from palate.web.state import Link, State
 
 __all__ = ["Settings", "create_app", "route_roles"]
 
-ROUTERS: tuple[APIRouter, ...] = (static_files.router, login.router, account.router, home.router)
+ROUTERS: tuple[APIRouter, ...] = (static_files.router, login.router, account.router, home.router, label.router, review.router, admin.router)
 
-LINKS: tuple[Link, ...] = ()
+LINKS: tuple[Link, ...] = (Link("Label", "/label", "annotator"),)
 """The navigation, in order."""
 
 LARGEST_REQUEST = 1_000_000
