@@ -23,7 +23,15 @@ from palate.web.state import Link, State
 
 __all__ = ["Settings", "create_app", "route_roles"]
 
-ROUTERS: tuple[APIRouter, ...] = (static_files.router, login.router, account.router, home.router, label.router, review.router, admin.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    static_files.router,
+    login.router,
+    account.router,
+    home.router,
+    label.router,
+    review.router,
+    admin.router,
+)
 
 LINKS: tuple[Link, ...] = (Link("Label", "/label", "annotator"),)
 """The navigation, in order."""
