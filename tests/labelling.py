@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sites import Clock, Site, make_site
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -16,7 +17,6 @@ from palate.feedback.campaign import CampaignSchema, create_campaign, make_tasks
 from palate.store import Store
 from palate.store.tables import Item, Response, VoteRow
 from palate.web.app import create_app
-from sites import Clock, Site, make_site
 
 CAMPAIGN = "answers"
 MODELS = ("zephyr-7b", "quokka-3b")
@@ -92,7 +92,7 @@ def _campaign(
 
 def vote_rows(store: Store) -> list[VoteRow]:
     """The votes of the store that no other vote supersedes, oldest first."""
-    rows = store.read(lambda session: list(session.scalars(select(VoteRow).order_by(VoteRow.at))))
+    rows = store.read(lambda session: list(session.scalars(select(VoteRow).order_by(VoteRow.number))))
     replaced = {row.supersedes for row in rows}
     return [row for row in rows if row.id not in replaced]
 

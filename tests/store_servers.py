@@ -39,6 +39,7 @@ _SETTINGS = {
     "max_connections": "200",
     "shared_buffers": "32MB",
     "max_wal_size": "256MB",
+    "deadlock_timeout": "50ms",
     "timezone": "Asia/Kathmandu",  # not UTC, so that a time without zone would show
 }
 

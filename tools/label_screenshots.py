@@ -1,6 +1,6 @@
 """Makes the screenshots of docs/label.md with Debian's chromium: wide, phone and dark.
 
-    PYTHONPATH=src python tools/label_screenshots.py [FOLDER, by default docs/figures]
+PYTHONPATH=src python tools/label_screenshots.py [FOLDER, by default docs/figures]
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SCHEMA = CampaignSchema(
     tags=("wrong fact", "unclear", "too long", "ignores the question"),
     dimensions=("accuracy", "clarity"),
 )
-MEDIAN = '''Sort the list and take the middle element. With an even number of elements, take the mean of the two in the
+MEDIAN = """Sort the list and take the middle element. With an even number of elements, take the mean of the two in the
 middle.
 
 ```python
@@ -50,7 +50,7 @@ def median(numbers):
     return (ordered[middle - 1] + ordered[middle]) / 2
 ```
 
-`statistics.median` of the standard library does the same.'''
+`statistics.median` of the standard library does the same."""
 SHORT_MEDIAN = """Sort the list and take the middle element:
 
 ```python
@@ -79,7 +79,11 @@ SHOTS = (("wide", 1280, 900, "light", False), ("phone", 390, 844, "light", False
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary, _served(_app(Path(temporary))) as address, sync_playwright() as play:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        _served(_app(Path(temporary))) as address,
+        sync_playwright() as play,
+    ):
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, width, height, colours, reason in SHOTS:
             context = browser.new_context(

@@ -1,4 +1,4 @@
-"""The labelling page in a real browser: by keyboard, with a cut connection and an expired login; nothing typed is lost."""
+"""The labelling page in a real browser: by keyboard, a cut connection, an expired login, nothing typed is lost."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sites import PASSWORD, Site, running
 
 from browser import browser, needs_browser, overflow, serious_findings
 from labelling import CAMPAIGN, bad, good, item_names, labelling_site, vote_rows
 from palate.feedback.campaign import CampaignSchema
-from sites import PASSWORD, Site, running
 
 pytestmark = needs_browser
 
@@ -82,7 +82,9 @@ def test_twenty_items_by_keyboard(chromium: Any, tmp_path: Path) -> None:
         for step in range(ITEMS):
             number, good_first = shown_item(page)
             key = list(KEYS)[step % len(KEYS)]
-            assert page.evaluate("document.activeElement.id") in ("item-heading", "main", ""), "focus is on the new item"
+            assert page.evaluate("document.activeElement.id") in ("item-heading", "main", ""), (
+                "focus is on the new item"
+            )
             if step == 4:
                 vote(page, key)
                 undo_the_vote(page, number)
@@ -99,7 +101,11 @@ def test_twenty_items_by_keyboard(chromium: Any, tmp_path: Path) -> None:
     assert stored(site) == expected
     rows = {row.reason: row for row in vote_rows(site.store) if row.reason}
     assert set(rows) == {"typed without a connection", "typed while the login expired"}
-    assert all(row.seconds is not None and 0 <= row.seconds <= row.seconds_total for row in vote_rows(site.store) if row.outcome != "skip")
+    assert all(
+        row.seconds is not None and 0 <= row.seconds <= row.seconds_total
+        for row in vote_rows(site.store)
+        if row.outcome != "skip"
+    )
     # what the browser itself reports of the cut connection and of the 401
     assert [text for text in problems if "ERR_" not in text and "401" not in text] == []
     site.store.close()
@@ -140,7 +146,9 @@ def vote_without_connection(page: Any, context: Any, key: str) -> None:
     draft = json.loads(page.evaluate("(name) => localStorage.getItem('palate-draft:' + name)", before))
     assert ["reason", "typed without a connection"] in draft["fields"]
     page.click("#label-trouble button")
-    page.wait_for_function("(before) => document.querySelector('#ballot')?.dataset.draft !== before", arg=before, timeout=30_000)
+    page.wait_for_function(
+        "(before) => document.querySelector('#ballot')?.dataset.draft !== before", arg=before, timeout=30_000
+    )
     assert answers_lost == ["request", "answer"]
     assert page.evaluate("(name) => localStorage.getItem('palate-draft:' + name)", before) is None
     page.unroute("**/vote")
@@ -294,7 +302,8 @@ def test_the_forms_work_without_a_script(chromium: Any, tmp_path: Path) -> None:
 
 
 LONG = (
-    "## A heading\n\nSome `code` and a list:\n\n- one\n- two\n\n```python\ndef area(radius):\n    return 3.14159 * radius ** 2  # "
+    "## A heading\n\nSome `code` and a list:\n\n- one\n- two\n\n```python\n"
+    "def area(radius):\n    return 3.14159 * radius ** 2  # "
     + "a long comment " * 12
     + "\n```\n\n| name | value |\n|---|---:|\n| "
     + "averyveryverylongword" * 6
@@ -307,8 +316,12 @@ LONG = (
 def test_no_serious_finding_of_axe_and_no_overflow_on_any_page(
     chromium: Any, tmp_path: Path, width: int, scheme: str
 ) -> None:
-    schema = CampaignSchema(criteria="Correct, then short.", tags=("wrong", "rude"), dimensions=("accuracy",), votes_per_item=2)
-    site = labelling_site(tmp_path, items=2, schema=schema, answers=[(LONG, LONG + " more words here"), (good(1), bad(1))])
+    schema = CampaignSchema(
+        criteria="Correct, then short.", tags=("wrong", "rude"), dimensions=("accuracy",), votes_per_item=2
+    )
+    site = labelling_site(
+        tmp_path, items=2, schema=schema, answers=[(LONG, LONG + " more words here"), (good(1), bad(1))]
+    )
     context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
     found: dict[str, list[str]] = {}
 

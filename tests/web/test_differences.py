@@ -66,7 +66,10 @@ def test_marked_text_is_escaped_and_not_by_colour_alone() -> None:
     first, second = differences("see <b>x</b> now ok", "see <script> now ok")
     html = marked(first, "first")
     assert html == 'see <del><span class="visually-hidden">only in A: </span>&lt;b&gt;x&lt;/b&gt; </del>now ok'
-    assert marked(second, "second") == 'see <ins><span class="visually-hidden">only in B: </span>&lt;script&gt; </ins>now ok'
+    assert (
+        marked(second, "second")
+        == 'see <ins><span class="visually-hidden">only in B: </span>&lt;script&gt; </ins>now ok'
+    )
 
 
 def test_texts_that_are_too_long_are_refused_in_one_line() -> None:

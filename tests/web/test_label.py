@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from httpx import Response
+from sites import Site, Structure, csrf
 
 from labelling import CAMPAIGN, MODELS, bad, good, item_names, labelling_site, vote_rows
 from palate.feedback.campaign import CampaignSchema
 from palate.records import Message, ToolCall
 from palate.web.conversation import code, prompt_blocks
-from sites import Site, Structure, csrf
 
 PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
 SCHEMA = CampaignSchema(criteria="Correct first, then short.", tags=("wrong", "rude"), dimensions=("accuracy", "style"))
@@ -194,7 +194,10 @@ def test_skip_and_flag(site: Site) -> None:
     person.open("?said=skip")
     assert "Skipped." in person.page.text
     person.vote("flag", reason="names a person")
-    assert sorted((row.outcome, row.reason) for row in vote_rows(site.store)) == [("flag", "names a person"), ("skip", "")]
+    assert sorted((row.outcome, row.reason) for row in vote_rows(site.store)) == [
+        ("flag", "names a person"),
+        ("skip", ""),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +206,10 @@ def test_skip_and_flag(site: Site) -> None:
         ({"choice": ""}, "Choose one of the buttons."),
         ({"choice": "left"}, "Choose one of the buttons."),
         ({"score-first-style": "3"}, "Score both answers for style, or neither."),
-        ({"score-first-style": "6", "score-second-style": "1"}, "The score of style must be a whole number from 1 to 5."),
+        (
+            {"score-first-style": "6", "score-second-style": "1"},
+            "The score of style must be a whole number from 1 to 5.",
+        ),
         ({"score-first-wit": "3", "score-second-wit": "1"}, "wit"),
         ({"tags": "other"}, "other"),
         ({"seconds": "nan"}, "nan"),

@@ -10,8 +10,8 @@ from sqlalchemy import Select, false, literal_column, select, text, true
 from sqlalchemy.orm import Session, aliased
 
 from palate.data.mix import drawn_key
-from palate.data.turns.messages import read_turns
 from palate.feedback.campaign_schema import CampaignSchema, read_schema
+from palate.feedback.candidates import read_prompt
 from palate.feedback.slots import missing_votes, update_open, uses_slot
 from palate.feedback.task_order import uniform
 from palate.feedback.votes import Shown
@@ -64,6 +64,7 @@ def active_lease(session: Session, campaign: Campaign, user_id: int) -> Lease | 
         .where(Lease.user_id == user_id, Lease.state == "active", Lease.campaign_id == campaign.id)
         .order_by(Lease.number)
         .limit(1)
+        .with_for_update()
     ).first()
 
 
@@ -85,6 +86,13 @@ def new_lease(
         if before is not None:
             task = session.get_one(Task, before.task_id)
             return _give(session, campaign, schema, person, task, now, repeats=before)
+    return next_in_order_lease(session, campaign, schema, person, now)
+
+
+def next_in_order_lease(
+    session: Session, campaign: Campaign, schema: CampaignSchema, person: Participant, now: datetime
+) -> Lease | None:
+    """Give the person the next task in order, neither a gold task nor a repeat; None if there is none left."""
     task = _next_in_order(session, campaign, person)
     return None if task is None else _give(session, campaign, schema, person, task, now)
 
@@ -110,7 +118,7 @@ def assignment(session: Session, campaign: Campaign, person: Participant, lease:
         schema=read_schema(session, campaign, lease.schema_version),
         schema_version=lease.schema_version,
         item=item.name,
-        prompt=read_turns(item.prompt, "prompt"),
+        prompt=read_prompt(item.prompt, item.name),
         tools=item.tools,
         first=texts[first],
         second=texts[second],

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, get_args
 
 from palate.errors import UsageError
 from palate.feedback.campaign_schema import CampaignSchema
-from palate.feedback.votes import Outcome, Shown
+from palate.feedback.votes import Outcome, Shown, Vote
 
 Choice: TypeAlias = Literal["first_much", "first", "tie", "second", "second_much", "both_bad", "skip", "flag"]
 
@@ -84,3 +84,22 @@ class Ballot:
         """Per dimension the scores (left, right)."""
         turned = shown == "right_first"
         return {name: (second, first) if turned else (first, second) for name, (first, second) in self.dimensions.items()}
+
+    def vote(self, shown: Shown, *, item: str, left: int, right: int, who: str, when: str) -> Vote:
+        """The vote of a person on two answers of an item."""
+        return Vote(
+            item=item,
+            left=left,
+            right=right,
+            outcome=self.outcome(shown),
+            who=who,
+            when=when,
+            shown=shown,
+            reason=self.reason,
+            kind="person",
+            strength=self.strength,
+            tags=self.tags,
+            dimensions=self.scores(shown),
+            seconds=self.seconds,
+            seconds_total=self.seconds_total,
+        )

@@ -59,6 +59,13 @@ def lock_participant(session: Session, campaign_id: int, user_id: int) -> Partic
     return session.scalars(wanted).one()
 
 
+def lock_lease(session: Session, lease_id: str) -> Lease:
+    """The lease, which does not expire until the transaction ends."""
+    return session.scalars(
+        select(Lease).where(Lease.id == lease_id).with_for_update().execution_options(**_FRESH)
+    ).one()
+
+
 def lock_task(session: Session, task_id: int) -> Task:
     """The task, which nobody else changes until the transaction ends."""
     return session.scalars(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, aliased
 
-from palate.feedback.ballot import DECIDED
+from palate.feedback.ballot import DECIDED, Ballot
 from palate.records import LEFT_SHARE
-from palate.store.tables import VoteRow
+from palate.store.tables import Task, VoteRow
 
 PairKey: TypeAlias = tuple[int, int, int]
 """Id of an item's row, and the indices of two of its answers, the lower one first."""
@@ -58,3 +58,25 @@ def people_votes(session: Session, campaign_id: int) -> dict[PairKey, int]:
     for item, left, right, _ in rows:
         found[item, left, right] = found.get((item, left, right), 0) + 1
     return found
+
+
+def flags(session: Session, task: Task) -> int:
+    """Number of valid flags of people on the task."""
+    found = select(func.count()).where(
+        VoteRow.item_id == task.item_id,
+        VoteRow.left == task.left,
+        VoteRow.right == task.right,
+        VoteRow.outcome == "flag",
+        is_valid(),
+    )
+    return session.scalar(found) or 0
+
+
+def request_key(user_id: int, ballot: Ballot) -> str:
+    """The ballot's key in the store; that of one person cannot be another person's."""
+    return f"{user_id}:{ballot.request_key}"
+
+
+def vote_of_request(session: Session, user_id: int, ballot: Ballot) -> VoteRow | None:
+    """The vote that an earlier sending of the same form gave."""
+    return session.scalars(select(VoteRow).where(VoteRow.request_key == request_key(user_id, ballot))).one_or_none()

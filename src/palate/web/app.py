@@ -13,7 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from palate.feedback.chat import Chat
 from palate.feedback.save import PreferenceFile
 from palate.store import Store
-from palate.web import account, accounts, free, home, login, passwords, static_files
+from palate.web import account, accounts, admin, free, home, label, login, passwords, review, static_files
 from palate.web.csrf import CsrfGuard
 from palate.web.exposure import allowed_hosts, check_exposure
 from palate.web.headers import SecurityHeaders
@@ -25,9 +25,18 @@ from palate.web.state import Link, State
 
 __all__ = ["Settings", "create_app", "route_roles"]
 
-ROUTERS: tuple[APIRouter, ...] = (static_files.router, login.router, account.router, home.router, free.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    static_files.router,
+    login.router,
+    account.router,
+    home.router,
+    label.router,
+    review.router,
+    admin.router,
+    free.router,
+)
 
-LINKS: tuple[Link, ...] = ()
+LINKS: tuple[Link, ...] = (Link("Label", "/label", "annotator"),)
 """The navigation, in order."""
 
 ASK = Link("Ask both models", "/ask", "annotator")

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from palate.errors import UsageError
 from palate.feedback.ballot import Ballot, Choice
 from palate.feedback.queue import Receipt
+from palate.feedback.votes import Vote
 
 VERDICTS: tuple[tuple[Choice, str, str], ...] = (
     ("first_much", "1", "A much better"),
@@ -27,7 +28,8 @@ OTHERS: tuple[tuple[Choice, str, str], ...] = (
     ("flag", "f", "Flag"),
 )
 
-_RECORDED = {choice: f"Recorded: {words}." for choice, _, words in VERDICTS + OTHERS} | {
+_WORDS: dict[str, str] = {choice: words for choice, _, words in VERDICTS + OTHERS}
+_RECORDED = {choice: f"Recorded: {words}." for choice, words in _WORDS.items()} | {
     "skip": "Skipped.",
     "flag": "Flagged for the reviewers.",
 }
@@ -85,6 +87,13 @@ def notice_of(ballot: Ballot, receipt: Receipt) -> str:
         return "full"
     same = vote.outcome == ballot.outcome(vote.shown) and vote.strength == ballot.strength
     return ballot.choice if receipt.status == "recorded" or same else "before"
+
+
+def words_of(vote: Vote) -> str:
+    """What a vote says of the answers, with the left one as A: `A much better`, `Tie`."""
+    much = "_much" if vote.strength == 2 else ""
+    choice = {"left": f"first{much}", "right": f"second{much}"}.get(vote.outcome, vote.outcome)
+    return _WORDS.get(choice, choice)
 
 
 def _dimensions(form: FormData) -> dict[str, tuple[float, float]]:

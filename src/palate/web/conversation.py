@@ -53,7 +53,10 @@ def _turn(turn: Message) -> list[Block]:
         return [*found, Block(title, code(_pretty(turn.content)), folded=True)]
     if turn.content.strip():
         found.append(Block(_TITLES[turn.role], to_html(turn.content), folded=turn.role == "system"))
-    return [*found, *(Block(f"Call of the tool {call.name}", _arguments(call), folded=True) for call in turn.tool_calls)]
+    return [
+        *found,
+        *(Block(f"Call of the tool {call.name}", _arguments(call), folded=True) for call in turn.tool_calls),
+    ]
 
 
 def _arguments(call: ToolCall) -> Markup:

@@ -16,8 +16,10 @@ MOST_WORDS = 20_000
 
 # A word with the white space after it, or the white space that the text begins with.
 _WORD = re.compile(r"\S+\s*|\s+")
-_TAGS = {"first": "del", "second": "ins"}
-_SPOKEN = {"first": "only in A: ", "second": "only in B: "}
+_MARKS = {
+    "first": Markup('<del><span class="visually-hidden">only in A: </span>{}</del>'),
+    "second": Markup('<ins><span class="visually-hidden">only in B: </span>{}</ins>'),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +65,7 @@ def marked(runs: list[Run], side: Literal["first", "second"]) -> Markup:
 
     Screen readers rarely say these elements, so that hidden words say it too.
     """
-    tag, spoken = _TAGS[side], _SPOKEN[side]
-    parts = [
-        Markup('<{tag}><span class="visually-hidden">{spoken}</span>{text}</{tag}>').format(
-            tag=Markup(tag), spoken=spoken, text=run.text
-        )
-        if run.differs
-        else escape(run.text)
-        for run in runs
-    ]
+    parts = [_MARKS[side].format(run.text) if run.differs else escape(run.text) for run in runs]
     return Markup("").join(parts)
 
 

@@ -19,7 +19,7 @@ class History:
     """A person's votes in a campaign.
 
     Attributes:
-        last: id of the last vote, also of one that says that another was undone; empty without one.
+        last: id of the last row, a vote or the undo of one; empty without one. Decisions of a reviewer do not count.
         seconds: median active time of the latest 50 votes, in seconds; None with fewer than 3 that have a time.
     """
 
@@ -43,8 +43,8 @@ def history(session: Session, campaign: str, user_id: int) -> History:
     mine = (
         select(VoteRow.id, VoteRow.seconds)
         .join(Campaign, Campaign.id == VoteRow.campaign_id)
-        .where(VoteRow.user_id == user_id, Campaign.name == campaign)
-        .order_by(VoteRow.at.desc())
+        .where(VoteRow.user_id == user_id, VoteRow.lease_id.is_not(None), Campaign.name == campaign)
+        .order_by(VoteRow.number.desc())
         .limit(_LATEST)
     )
     rows = session.execute(mine).all()

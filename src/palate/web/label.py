@@ -125,7 +125,9 @@ def _texts(session: Session, lease: str, user_id: int) -> tuple[str, str] | None
         return None
     shown, item, left, right = found
     text = {
-        number: session.scalar(select(ResponseRow.text).where(ResponseRow.item_id == item, ResponseRow.number == number))
+        number: session.scalar(
+            select(ResponseRow.text).where(ResponseRow.item_id == item, ResponseRow.number == number)
+        )
         for number in (left, right)
     }
     order = (left, right) if shown == "left_first" else (right, left)

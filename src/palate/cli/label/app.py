@@ -10,18 +10,18 @@ from palate.cli.label.transfer import import_command
 
 app = typer.Typer(
     cls=verb_group("label"),
-    help="Collect people's votes on answers.\n\nExample: palate label import --candidates candidates.jsonl",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command("serve")(serve_command)
-app.command("import")(import_command)
-
 
 @app.callback()
-def _group() -> None:
+def _sub_verbs() -> None:
     """Collect people's votes on answers.
 
     Example: palate label import --candidates candidates.jsonl
     """
+
+
+app.command("serve")(serve_command)
+app.command("import")(import_command)
