@@ -22,6 +22,7 @@ class Server(ThreadingHTTPServer):
         self.calls: list[str] = []
         self.adapters: dict[str, str] = {}
         self.reason = "stop"
+        self.models: list[str] = []
 
     @property
     def url(self) -> str:
@@ -31,6 +32,13 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
+    def do_GET(self) -> None:
+        """The list of models; without one the engine has no such address."""
+        if not self.server.models:
+            self.send_error(404)
+            return
+        self._reply(200, json.dumps({"data": [{"id": name} for name in self.server.models]}))
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         verb = self.path.rpartition("/")[2]
@@ -39,6 +47,9 @@ class Handler(BaseHTTPRequestHandler):
         if verb == "completions":
             self.server.chats.append(body)
             text = GOOD if body["seed"] % 2 else BAD
+            if body.get("stream"):
+                self._stream(text)
+                return
             choice = {"message": {"role": "assistant", "content": text}, "finish_reason": self.server.reason}
             reply = json.dumps({"choices": [choice], "usage": {"completion_tokens": 5}})
         elif verb == "load_lora_adapter" and body["lora_name"] in self.server.adapters:
@@ -48,9 +59,24 @@ class Handler(BaseHTTPRequestHandler):
             self.server.adapters[body["lora_name"]] = body["lora_path"]
         else:
             del self.server.adapters[body["lora_name"]]
+        self._reply(status, reply)
+
+    def _reply(self, status: int, reply: str) -> None:
         self.send_response(status)
         self.end_headers()
         self.wfile.write(reply.encode())
+
+    def _stream(self, text: str) -> None:
+        """The text as events, word by word."""
+        words = text.split(" ")
+        choices = [{"delta": {"content": f"{word} " if left else word}} for left, word in enumerate(words, 1 - len(words))]
+        self._reply(
+            200,
+            "".join(
+                f"data: {json.dumps({'choices': [choice]})}\n\n"
+                for choice in [*choices, {"delta": {}, "finish_reason": self.server.reason}]
+            ),
+        )
 
     def log_message(self, *_: Any) -> None:
         """Nobody reads it."""

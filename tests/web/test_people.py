@@ -16,9 +16,13 @@ from sites import Site, csrf
 ROUTES: dict[tuple[str, str], Access] = {
     ("GET", "/"): "annotator",
     ("GET", "/account"): "annotator",
+    ("GET", "/ask"): "annotator",
     ("GET", "/login"): "anonymous",
     ("GET", "/static/{name}"): "anonymous",
     ("POST", "/account/password"): "annotator",
+    ("POST", "/ask/answers"): "annotator",
+    ("POST", "/ask/undo"): "annotator",
+    ("POST", "/ask/vote"): "annotator",
     ("POST", "/login"): "anonymous",
     ("POST", "/logout"): "anonymous",
 }
