@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import secrets
 import uuid
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from palate.errors import UsageError
+from palate.errors import PalateError, UsageError
 from palate.feedback.chat import Chat, ChatEvent, Ended, Failed, Piece, Side
 from palate.feedback.free_prompts import (
     CAMPAIGN,
@@ -38,6 +39,8 @@ from palate.web.people import Annotator, Person
 from palate.web.problems import wants_page
 from palate.web.state import State, state
 from palate.web.voting import cast, take_back
+
+_LOG = logging.getLogger("palate.web")
 
 router = APIRouter(prefix="/ask")
 
@@ -146,20 +149,16 @@ def _conclude(
         for end, model in zip((first, second), chat.models, strict=True)
     ]
     now = site.settings.clock()
-    lease = site.store.write(
-        lambda session: record_exchange(
-            session,
-            who.id,
-            who.name,
-            prompt,
-            written,
-            chat.decoding,
-            shown=shown,
-            same=chat.same,
-            after=after,
-            now=now,
-        )
-    )
+
+    def work(session: Session) -> str | None:
+        how = {"shown": shown, "same": chat.same, "after": after, "now": now}
+        return record_exchange(session, who.id, who.name, prompt, written, chat.decoding, **how)
+
+    try:
+        lease = site.store.write(work)
+    except PalateError as error:  # the response has begun, so it is no error page
+        _LOG.error("a free prompt was not stored: %s", error)
+        return _event("again", message="The answers could not be saved. Your prompt is still here; ask again.")
     if lease is None:
         return _event("again", message="Both answers are the same, so there is nothing to compare. Ask something else.")
     return _event("ready", address="/ask")
