@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sites import Clock, Site, make_site
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -17,6 +16,7 @@ from palate.feedback.campaign import CampaignSchema, create_campaign, make_tasks
 from palate.store import Store
 from palate.store.tables import Item, Response, VoteRow
 from palate.web.app import create_app
+from sites import Clock, Site, make_site
 
 CAMPAIGN = "answers"
 MODELS = ("zephyr-7b", "quokka-3b")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from httpx import Response
-from sites import Site, Structure, csrf
 
 from labelling import CAMPAIGN, MODELS, bad, good, item_names, labelling_site, vote_rows
 from palate.feedback.campaign import CampaignSchema
 from palate.records import Message, ToolCall
 from palate.web.conversation import code, prompt_blocks
+from sites import Site, Structure, csrf
 
 PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
 SCHEMA = CampaignSchema(criteria="Correct first, then short.", tags=("wrong", "rude"), dimensions=("accuracy", "style"))

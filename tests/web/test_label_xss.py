@@ -1,9 +1,8 @@
-"""Payloads as prompt, answer, reason, tag and criteria: no page of labelling gets other elements than for plain text."""
+"""Payloads as prompt, answer, reason, tag and criteria: no labelling page gets foreign elements."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -14,17 +13,16 @@ from sites import Site, Structure, csrf
 
 PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
 # What Markdown may make of a text; everything else is an element of the page itself.
-MARKDOWN = set(
-    "a blockquote br code del em h1 h2 h3 h4 h5 h6 hr li ol p pre s span strong table tbody td th thead tr ul".split()
+MARKDOWN = "a blockquote br code del em h1 h2 h3 h4 h5 h6 hr li ol p pre s span strong table tbody td th thead tr ul"
+OURS = (
+    "html head meta title link script body header nav main section div form input textarea button details summary "
+    "fieldset legend label progress kbd ins caption dl dt dd dialog"
 )
 
 
 def assert_harmless(page: str) -> None:
     found = Structure(page)
-    assert {tag for tag, _ in found.tags} <= MARKDOWN | set(
-        "html head meta title link script body header nav main section div form input textarea button details summary "
-        "fieldset legend label progress kbd ins caption dl dt dd dialog".split()
-    )
+    assert {tag for tag, _ in found.tags} <= {*MARKDOWN.split(), *OURS.split()}
     for tag, name, value in found.attributes:
         assert not name.startswith(("on", "style", "hx-", "srcdoc")), (tag, name)
         if tag in ("script", "link", "form", "img", "iframe", "base"):
