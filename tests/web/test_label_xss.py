@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from labelling import CAMPAIGN, labelling_site
+from label_site import CAMPAIGN, label_site
 from palate.feedback.campaign import CampaignSchema
 from payloads import PAYLOADS
 from sites import Site, Structure, csrf
@@ -41,7 +41,7 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Site:
     schema = CampaignSchema(
         criteria=payloads[0], tags=tuple(payload[:90] for payload in payloads[:3]), dimensions=(payloads[4][:90],)
     )
-    return labelling_site(
+    return label_site(
         tmp_path_factory.mktemp("xss"),
         prompts=payloads,
         answers=[(payload, f"{payload} or not") for payload in payloads],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labelling import CAMPAIGN, MODELS, bad, good, labelling_site, vote_rows
+from label_site import CAMPAIGN, MODELS, bad, good, label_site, vote_rows
 from palate.feedback.campaign import CampaignSchema
 from sites import Site, Structure, csrf
 
@@ -19,7 +19,7 @@ SCHEMA = CampaignSchema(votes_per_item=2, tags=("short",), dimensions=("accuracy
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
     """The annotator and the admin have voted on two items: for the good answer, and one of them against it once."""
-    made = labelling_site(tmp_path, items=2, schema=SCHEMA)
+    made = label_site(tmp_path, items=2, schema=SCHEMA)
     label(made, "annotator", {0: "good", 1: "good"}, reason="the better one", seconds="20", **{"tags": "short"})
     label(made, "admin", {0: "good", 1: "bad"}, reason="I see it otherwise", seconds="10")
     yield made
@@ -114,7 +114,7 @@ def test_an_admin_sees_progress_people_and_flags(site: Site) -> None:
 
 
 def test_flagged_items_are_listed_with_their_reason(tmp_path: Path) -> None:
-    site = labelling_site(tmp_path, items=2)
+    site = label_site(tmp_path, items=2)
     label(site, "annotator", {0: "flag", 1: "good"}, reason="has a <phone> number")
     page = site.client("admin").get(f"/label/{CAMPAIGN}/admin", headers=PAGE).text
     flagged = page.partition("Flagged items")[2]
@@ -135,7 +135,7 @@ def test_the_agreement_of_two_people(site: Site) -> None:
 
 
 def test_empty_campaigns_have_all_pages(tmp_path: Path) -> None:
-    site = labelling_site(tmp_path, items=1)
+    site = label_site(tmp_path, items=1)
     client = site.client("admin")
     for path in ("conflicts", "admin", "agreement"):
         assert client.get(f"/label/{CAMPAIGN}/{path}", headers=PAGE).status_code == 200

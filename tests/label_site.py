@@ -33,7 +33,7 @@ class RunningClock(Clock):
         return self.now + timedelta(seconds=time.monotonic() - self.started)
 
 
-def labelling_site(
+def label_site(
     folder: Path,
     *,
     items: int = 3,
