@@ -12,7 +12,7 @@ from payloads import PAYLOADS
 from sites import Structure
 
 TAGS = set(
-    ["a", "blockquote", "br", "code", "del", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul"]
+    "a blockquote br code del div em h1 h2 h3 h4 h5 h6 hr li ol p pre s span strong table tbody td th thead tr ul".split()
 )
 ATTRIBUTES = {"class", "dir", "href", "rel", "start", "target", "title"}
 LINK = 'target="_blank" rel="nofollow noopener noreferrer"'
