@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sites import PASSWORD, Site, running
 
 from browser import browser, needs_browser, overflow, serious_findings
-from labelling import CAMPAIGN, bad, good, item_names, labelling_site, vote_rows
+from label_site import CAMPAIGN, bad, good, item_names, label_site, vote_rows
 from palate.feedback.campaign import CampaignSchema
+from sites import PASSWORD, Site, running
 
 pytestmark = needs_browser
 
@@ -70,7 +70,7 @@ def stored(site: Site) -> dict[int, tuple[str, int]]:
 
 
 def test_twenty_items_by_keyboard(chromium: Any, tmp_path: Path) -> None:
-    site = labelling_site(tmp_path, items=ITEMS, schema=SCHEMA)
+    site = label_site(tmp_path, items=ITEMS, schema=SCHEMA)
     context = chromium.new_context()
     page = context.new_page()
     problems: list[str] = []
@@ -180,7 +180,7 @@ def vote_with_expired_login(page: Any, site: Site, key: str) -> None:
 
 
 def test_a_draft_survives_a_reload_and_keys_do_not_vote_while_typing(chromium: Any, tmp_path: Path) -> None:
-    site = labelling_site(tmp_path, items=2, schema=SCHEMA, local=True)
+    site = label_site(tmp_path, items=2, schema=SCHEMA, local=True)
     page = chromium.new_page()
     with running(site.app) as address:
         page.goto(f"{address}/label/{CAMPAIGN}")
@@ -215,7 +215,7 @@ def test_a_draft_survives_a_reload_and_keys_do_not_vote_while_typing(chromium: A
 
 
 def test_a_vote_that_was_not_confirmed_before_the_page_closed_can_be_sent_again(chromium: Any, tmp_path: Path) -> None:
-    site = labelling_site(tmp_path, items=2, local=True)
+    site = label_site(tmp_path, items=2, local=True)
     page = chromium.new_page()
     with running(site.app) as address:
         page.goto(f"{address}/label/{CAMPAIGN}")
@@ -234,7 +234,7 @@ def test_a_vote_that_was_not_confirmed_before_the_page_closed_can_be_sent_again(
 
 
 def test_active_time_counts_idle_gaps_for_a_minute_and_no_hidden_page(chromium: Any, tmp_path: Path) -> None:
-    site = labelling_site(tmp_path, items=3, local=True)
+    site = label_site(tmp_path, items=3, local=True)
     context = chromium.new_context()
     page = context.new_page()
     page.clock.install()
@@ -252,7 +252,7 @@ def test_active_time_counts_idle_gaps_for_a_minute_and_no_hidden_page(chromium: 
 
 
 def test_differences_are_toggled_in_place(chromium: Any, tmp_path: Path) -> None:
-    site = labelling_site(tmp_path, items=2, local=True)
+    site = label_site(tmp_path, items=2, local=True)
     page = chromium.new_page()
     with running(site.app) as address:
         page.goto(f"{address}/label/{CAMPAIGN}")
@@ -280,7 +280,7 @@ def test_differences_are_toggled_in_place(chromium: Any, tmp_path: Path) -> None
 
 
 def test_the_forms_work_without_a_script(chromium: Any, tmp_path: Path) -> None:
-    site = labelling_site(tmp_path, items=2, schema=SCHEMA, local=True)
+    site = label_site(tmp_path, items=2, schema=SCHEMA, local=True)
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
     with running(site.app) as address:
@@ -319,9 +319,7 @@ def test_no_serious_finding_of_axe_and_no_overflow_on_any_page(
     schema = CampaignSchema(
         criteria="Correct, then short.", tags=("wrong", "rude"), dimensions=("accuracy",), votes_per_item=2
     )
-    site = labelling_site(
-        tmp_path, items=2, schema=schema, answers=[(LONG, LONG + " more words here"), (good(1), bad(1))]
-    )
+    site = label_site(tmp_path, items=2, schema=schema, answers=[(LONG, LONG + " more words here"), (good(1), bad(1))])
     context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
     found: dict[str, list[str]] = {}
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from httpx import Response
-from sites import Site, Structure, csrf
 
-from labelling import CAMPAIGN, MODELS, bad, good, item_names, labelling_site, vote_rows
+from label_site import CAMPAIGN, MODELS, bad, good, item_names, label_site, vote_rows
 from palate.feedback.campaign import CampaignSchema
 from palate.records import Message, ToolCall
 from palate.web.conversation import code, prompt_blocks
+from sites import Site, Structure, csrf
 
 PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
 SCHEMA = CampaignSchema(criteria="Correct first, then short.", tags=("wrong", "rude"), dimensions=("accuracy", "style"))
@@ -21,7 +21,7 @@ SCHEMA = CampaignSchema(criteria="Correct first, then short.", tags=("wrong", "r
 
 @pytest.fixture
 def site(tmp_path: Path) -> Any:
-    made = labelling_site(tmp_path, items=4, schema=SCHEMA)
+    made = label_site(tmp_path, items=4, schema=SCHEMA)
     yield made
     made.store.close()
 
@@ -86,7 +86,7 @@ def test_a_vote_is_about_the_texts_that_were_shown(site: Site) -> None:
 
 
 def test_both_sides_occur_and_are_stored(tmp_path: Path) -> None:
-    site = labelling_site(tmp_path, items=20)
+    site = label_site(tmp_path, items=20)
     person = Annotator(site)
     good_first = {}
     for _ in range(20):
@@ -115,7 +115,7 @@ def test_nothing_on_the_page_names_the_model_or_the_side(site: Site) -> None:
 
 
 def test_pages_of_items_with_the_answers_exchanged_differ_in_the_texts_only(tmp_path: Path) -> None:
-    site = labelling_site(tmp_path, items=6)
+    site = label_site(tmp_path, items=6)
     person, found = Annotator(site), set()
     for _ in range(6):
         found.add(tuple(tag for tag in Structure(person.page.text.partition("<main")[2]).tags if tag[0] != "strong"))
@@ -272,7 +272,7 @@ def test_a_script_gets_the_next_item_at_once(site: Site) -> None:
 
 
 def test_a_vote_that_comes_too_late_is_said_to_be_not_stored(tmp_path: Path) -> None:
-    site = labelling_site(tmp_path, items=1)
+    site = label_site(tmp_path, items=1)
     slow = Annotator(site)
     site.clock.move(minutes=31)  # the lease ends, and somebody else gets the item
     fast = Annotator(site, "reviewer")

@@ -69,10 +69,11 @@
     startClock(draft?.active, draft?.total);
     if (!draft) return;
     fill(form, draft.fields);
-    if (!draft.choice) return say("Your draft is here again.");
+    if (!draft.choice) return say(`${byId("label-status").textContent} Your draft is here again.`.trim());
     form.elements.request_key.value = draft.key; // the server may have the vote already: the same key gives one vote
     const button = form.querySelector(`button[value="${CSS.escape(draft.choice)}"]`);
-    trouble(`Your vote “${words(button)}” was not confirmed before the page was closed.`, "Send it again", () => send(form, button));
+    const problem = `Your vote “${words(button)}” was not confirmed before the page was closed.`;
+    trouble(problem, "Send it again", () => send(form, button));
   }
   function forgetOldDrafts() {
     for (const name of Object.keys(localStorage))
@@ -106,7 +107,8 @@
     if (button?.disabled) return;
     if (form === ballot()) {
       const half = halfScored(form);
-      if (half) return trouble(`Score both answers for “${half}”, or neither.`, "Go to the scores", () => openReason("input[type=radio]"));
+      const scores = () => openReason("input[type=radio]");
+      if (half) return trouble(`Score both answers for “${half}”, or neither.`, "Go to the scores", scores);
       tick();
       form.elements.seconds.value = (clock.active / 1000).toFixed(2);
       form.elements.seconds_total.value = (clock.total / 1000).toFixed(2);
@@ -115,13 +117,14 @@
     if (button?.name) body.set(button.name, button.value);
     request = { form, body, choice: button?.value ?? "", words: words(button) };
     attempts = 0;
+    trouble("");
     saveDraft();
     post();
   }
   function halfScored(form) {
-    for (const set of form.querySelectorAll("fieldset.dimension"))
-      if ([...set.querySelectorAll("input:checked")].filter((field) => field.value).length === 1) return set.querySelector("legend").textContent;
-    return "";
+    const scored = (set) => [...set.querySelectorAll("input:checked")].filter((field) => field.value).length;
+    const half = [...form.querySelectorAll("fieldset.dimension")].find((set) => scored(set) === 1);
+    return half?.querySelector("legend").textContent ?? "";
   }
   async function post() {
     clearTimeout(retryTimer);
@@ -203,8 +206,10 @@
       if (answer.status === 401) return (await palate.logIn()) && toggleDifferences();
       if (!answer.ok) return say(errorOf(answer, text));
       const page = new DOMParser().parseFromString(text, "text/html");
-      for (const slot of ["first", "second"])
-        byId(`${slot}-difference`).replaceChildren(...document.importNode(page.getElementById(`${slot}-difference`), true).childNodes);
+      for (const slot of ["first", "second"]) {
+        const found = document.importNode(page.getElementById(`${slot}-difference`), true);
+        byId(`${slot}-difference`).replaceChildren(...found.childNodes);
+      }
       form.dataset.loaded = "yes";
     }
     const show = byId("first-difference").hidden;
@@ -228,7 +233,10 @@
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
     if (event.key === "Escape" && event.target.closest("#ballot textarea, #ballot input")) return focusHeading();
-    if (event.key === "?" && !event.target.closest("textarea, dialog")) { event.preventDefault(); return byId("label-help").togglePopover(); }
+    if (event.key === "?" && !event.target.closest("textarea, dialog")) {
+      event.preventDefault();
+      return byId("label-help").togglePopover();
+    }
     if (!keysOn() || event.repeat || inField(event.target)) return;
     if (document.querySelector("dialog[open]") || byId("label-help").matches(":popover-open")) return;
     const key = event.key.toLowerCase();

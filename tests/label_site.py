@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sites import Clock, Site, make_site
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -17,6 +16,7 @@ from palate.feedback.campaign import CampaignSchema, create_campaign, make_tasks
 from palate.store import Store
 from palate.store.tables import Item, Response, VoteRow
 from palate.web.app import create_app
+from sites import Clock, Site, make_site
 
 CAMPAIGN = "answers"
 MODELS = ("zephyr-7b", "quokka-3b")
@@ -33,21 +33,24 @@ class RunningClock(Clock):
         return self.now + timedelta(seconds=time.monotonic() - self.started)
 
 
-def labelling_site(
+def label_site(
     folder: Path,
     *,
     items: int = 3,
     schema: CampaignSchema | None = None,
     answers: Sequence[tuple[str, str]] = (),
+    prompts: Sequence[str] = (),
     local: bool = False,
     **settings: Any,
 ) -> Site:
     """A site with one campaign of `items` items; `answers` are the two answers of each, by default good and bad."""
+    prompts = prompts or [f"Question {number}?" for number in range(items)]
+    answers = answers or [(good(number), bad(number)) for number in range(items)]
     made = make_site(folder, local=local, **settings)
     clock = RunningClock()
     chosen = replace(made.settings, clock=clock)
     site = Site(create_app(made.store, chosen), made.store, chosen, clock, made.people)
-    site.store.write(lambda session: _campaign(session, items, schema or CampaignSchema(), answers, clock()))
+    site.store.write(lambda session: _campaign(session, schema or CampaignSchema(), prompts, answers, clock()))
     return site
 
 
@@ -60,14 +63,18 @@ def bad(item: int) -> str:
 
 
 def _campaign(
-    session: Session, items: int, schema: CampaignSchema, answers: Sequence[tuple[str, str]], now: datetime
+    session: Session,
+    schema: CampaignSchema,
+    prompts: Sequence[str],
+    answers: Sequence[tuple[str, str]],
+    now: datetime,
 ) -> None:
     campaign = create_campaign(session, CAMPAIGN, schema, "admin")
-    for number in range(items):
+    for number, (prompt, texts) in enumerate(zip(prompts, answers, strict=True)):
         item = Item(
             campaign_id=campaign.id,
             name=f"prompts.jsonl:{number}",
-            prompt=[{"role": "user", "content": f"Question {number}?"}],
+            prompt=[{"role": "user", "content": prompt}],
             tools=None,
             columns={},
             content_hash=f"{number:064}",
@@ -75,7 +82,6 @@ def _campaign(
         )
         session.add(item)
         session.flush()
-        texts = answers[number] if answers else (good(number), bad(number))
         for index, text in enumerate(texts):
             session.add(
                 Response(
