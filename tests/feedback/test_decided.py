@@ -89,6 +89,11 @@ class Labelling:
         """The better answer of each line of the file."""
         return [row["chosen"].removesuffix(" text") for row in read_jsonl(self.path)]
 
+    def kill(self) -> None:
+        """What the end of a process does to the file."""
+        self.file._writer.close()
+        self.file._owner.release()
+
     def close(self) -> None:
         self.file.close()
         self.store.close()
@@ -188,7 +193,7 @@ def test_a_line_that_could_not_be_written_comes_with_the_next_vote(
 def test_a_pair_that_a_killed_server_did_not_write_is_added(labelling: Any) -> None:
     one = labelling()
     one.vote(0, "left", file=False)  # committed, and killed before the line
-    one.file._owner.release()
+    one.kill()
     one.file = PreferenceFile(one.path)
     assert restore_pairs(one.store, one.file) == 1
     assert restore_pairs(one.store, one.file) == 0
@@ -207,7 +212,7 @@ def test_pairs_of_sessions_without_the_file_stay_out(labelling: Any) -> None:
 def test_a_deleted_file_begins_empty(labelling: Any) -> None:
     one = labelling()
     one.vote(0, "left", file=False)
-    one.file._owner.release()
+    one.kill()
     one.path.unlink()
     one.file = PreferenceFile(one.path)
     assert restore_pairs(one.store, one.file) == 0
