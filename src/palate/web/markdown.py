@@ -63,7 +63,7 @@ def _cleaner() -> nh3.Cleaner:
     classes = {name for name in STANDARD_TYPES.values() if name}
     return nh3.Cleaner(
         tags=set(
-            "a blockquote br code del em h1 h2 h3 h4 h5 h6 hr li ol p pre s span strong table tbody td th thead tr ul".split()
+            ["a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul"]
         ),
         clean_content_tags={"script", "style"},
         attributes={"*": {"dir"}, "a": {"href", "title"}, "ol": {"start"}},

@@ -239,3 +239,25 @@ def test_what_the_reader_raises_closes_the_connection() -> None:
     with pytest.raises(Gone):
         engine(lambda _: httpx.Response(200, stream=body)).stream(PROMPT, HOW, 0, on_text)
     assert body.closed
+
+
+def test_a_short_key_is_a_placeholder_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`none` and `EMPTY` are words too: they stay in answers."""
+    monkeypatch.setenv("PALATE_API_KEY", "EMPTY")
+    (answer,) = engine(lambda _: reply("The list is EMPTY.")).answers([PROMPT], HOW, [0])
+    assert answer.text == "The list is EMPTY."
+    monkeypatch.setenv("PALATE_API_KEY", "CANARY-123")
+    (answer,) = engine(lambda _: reply("The key is CANARY-123.")).answers([PROMPT], HOW, [0])
+    assert answer.text == "The key is <key>."
+
+
+def test_what_the_list_of_models_says() -> None:
+    listed = {"data": [{"id": "other"}, {"id": "m", "root": "weights"}]}
+    assert engine(lambda _: httpx.Response(200, json=listed)).model_facts() == {"id": "m", "root": "weights"}
+    for response in (
+        httpx.Response(404),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json={"data": [{"id": "other"}]}),
+        httpx.Response(200, json={"data": 3}),
+    ):
+        assert engine(lambda _, found=response: found).model_facts() == {}

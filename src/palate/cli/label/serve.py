@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from palate.store import Store
     from palate.web.settings import Settings
 
-_ENGINE_SECONDS = 120.0
-"""Without a word of an engine, until its answer fails."""
+_ENGINE_SECONDS = 300.0
+"""Longest time of an engine's answer."""
 
 CandidatesFile = Annotated[
     Path | None,
