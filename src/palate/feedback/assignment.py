@@ -13,10 +13,11 @@ from palate.data.mix import drawn_key
 from palate.feedback.campaign_schema import CampaignSchema, read_schema
 from palate.feedback.candidates import read_prompt
 from palate.feedback.slots import missing_votes, update_open, uses_slot
+from palate.feedback.stored_answers import pair_texts
 from palate.feedback.task_order import uniform
 from palate.feedback.votes import Shown
 from palate.records import Messages
-from palate.store.tables import Campaign, Item, Lease, Participant, Response, Task
+from palate.store.tables import Campaign, Item, Lease, Participant, Task
 
 BETWEEN_REPEATS = 10
 """Tasks between a task and its repeat, at least."""
@@ -101,14 +102,7 @@ def assignment(session: Session, campaign: Campaign, person: Participant, lease:
     """The task of a lease as the page shows it."""
     task = session.get_one(Task, lease.task_id)
     item = session.get_one(Item, task.item_id)
-    texts = {
-        number: answer
-        for number, answer in session.execute(
-            select(Response.number, Response.text).where(
-                Response.item_id == item.id, Response.number.in_((task.left, task.right))
-            )
-        )
-    }
+    texts = pair_texts(session, task)
     shown: Shown = "left_first" if lease.shown == "left_first" else "right_first"
     first, second = (task.left, task.right) if shown == "left_first" else (task.right, task.left)
     remaining = min(max(0, campaign.tasks - person.had), missing_votes(session, campaign))

@@ -83,7 +83,9 @@ class Ballot:
     def scores(self, shown: Shown) -> dict[str, tuple[float, float]]:
         """Per dimension the scores (left, right)."""
         turned = shown == "right_first"
-        return {name: (second, first) if turned else (first, second) for name, (first, second) in self.dimensions.items()}
+        return {
+            name: (second, first) if turned else (first, second) for name, (first, second) in self.dimensions.items()
+        }
 
     def vote(self, shown: Shown, *, item: str, left: int, right: int, who: str, when: str) -> Vote:
         """The vote of a person on two answers of an item."""

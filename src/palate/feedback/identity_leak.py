@@ -64,9 +64,13 @@ MAKERS = (
 
 _NAME = f"(?P<name>(?i:{'|'.join(MODELS)})|{'|'.join(AMBIGUOUS)})"
 _MAKER = f"(?P<name>{'|'.join(MAKERS)})"
-_I_AM = r"\b(?i:I am|I['’]m|my name is|I go by|ich bin|mein Name ist|je suis|je m['’]appelle|soy|me llamo|eu sou|sono)\s+"
+_I_AM = (
+    r"\b(?i:I am|I['’]m|my name is|I go by|ich bin|mein Name ist|je suis|je m['’]appelle|soy|me llamo|eu sou|sono)\s+"
+)
 _KIND = r"(?:AI|artificial intelligence|language model|assistant|chatbot|LLM|model)"
 _MADE = r"(?:created|developed|trained|made|built|designed|provided)"
+_PEOPLE_OF = r"(?:(?:an?|the|team|company|researchers|engineers|people|at|of|from)\s+){0,5}?"
+
 # "a helpful AI assistant", but not "a user of an AI assistant"
 _WHAT = rf"(?i:an?)\s+(?:(?!of\b|with\b|using\b|for\b)[\w-]+\s+){{0,4}}?(?i:{_KIND})\b"
 
@@ -81,7 +85,7 @@ _PATTERNS = tuple(
         # "As ChatGPT by OpenAI", "As Claude, I cannot"
         rf"\b(?i:as)\s+{_NAME}(?:,\s*(?:I\b|(?i:an?\s+(?:[\w-]+\s+){{0,3}}?{_KIND}))|\s+(?:by|from|I)\b)",
         # "I was created by Anthropic"
-        rf"\b(?i:I was|I have been|I['’]ve been|I am|I['’]m)\s+(?:\w+\s+){{0,2}}?{_MADE}\s+(?:\w+\s+){{0,3}}?by\s+{_MAKER}\b",
+        rf"\b(?i:I was|I have been|I['’]ve been|I am|I['’]m)\s+(?:\w+\s+){{0,2}}?{_MADE}\s+by\s+{_PEOPLE_OF}{_MAKER}\b",
         # "I am a large language model, trained by Google"
         rf"\b(?i:I am|I['’]m)\s+{_WHAT}[^.!?\n]{{0,60}}?\b(?:{_MADE}\s+by|from|by)\s+{_MAKER}\b",
         # "As an AI developed by OpenAI, I cannot"

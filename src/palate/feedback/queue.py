@@ -95,7 +95,7 @@ def next_assignment(session: Session, campaign_name: str, user_id: int, now: dat
 
 
 def reserve(session: Session, campaign_name: str, user_id: int, tasks: int, until: datetime, now: datetime) -> int:
-    """Give the person the next `tasks` tasks at once, which nobody else gets until `until`; returns how many there were.
+    """Give the person the next `tasks` tasks at once; nobody else gets them until `until`. Returns how many there were.
 
     Raises:
         UsageError: there is no such campaign or person.

@@ -14,11 +14,12 @@ from palate.feedback.campaign import find_campaign
 from palate.feedback.campaign_schema import read_schema
 from palate.feedback.candidates import read_prompt
 from palate.feedback.slots import lock_campaign, lock_task
+from palate.feedback.stored_answers import pair_texts
 from palate.feedback.stored_votes import counts, is_valid, request_key, vote_of_request
 from palate.feedback.transfer import to_row, to_vote
 from palate.feedback.votes import Vote, time_text
 from palate.records import Messages
-from palate.store.tables import Campaign, Item, Response, Task, User, VoteRow
+from palate.store.tables import Campaign, Item, Task, User, VoteRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +219,7 @@ def _is_decided() -> ColumnElement[bool]:
 
 def _conflict(session: Session, task: Task) -> Conflict:
     item = session.get_one(Item, task.item_id)
-    answers = session.execute(
-        select(Response.number, Response.text).where(
-            Response.item_id == item.id, Response.number.in_((task.left, task.right))
-        )
-    )
-    texts = {number: text for number, text in answers}
+    texts = pair_texts(session, task)
     rows = session.scalars(
         select(VoteRow)
         .where(

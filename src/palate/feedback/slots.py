@@ -68,9 +68,7 @@ def lock_lease(session: Session, lease_id: str) -> Lease:
 
 def lock_task(session: Session, task_id: int) -> Task:
     """The task, which nobody else changes until the transaction ends."""
-    return session.scalars(
-        select(Task).where(Task.id == task_id).with_for_update().execution_options(**_FRESH)
-    ).one()
+    return session.scalars(select(Task).where(Task.id == task_id).with_for_update().execution_options(**_FRESH)).one()
 
 
 def uses_slot(task: Task, lease: Lease) -> bool:
@@ -82,9 +80,7 @@ def update_open(session: Session, task: Task) -> None:
     """Count the open slots of a locked task again; a slot that came back is marked for those who are past it."""
     if task.gold:
         return
-    active = select(func.count()).where(
-        Lease.task_id == task.id, Lease.state == "active", Lease.repeat == false()
-    )
+    active = select(func.count()).where(Lease.task_id == task.id, Lease.state == "active", Lease.repeat == false())
     now_open = max(0, task.wanted - task.votes - (session.scalar(active) or 0))
     task.reopened = now_open > 0 and (task.reopened or now_open > task.open)
     task.open = now_open

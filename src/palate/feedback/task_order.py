@@ -50,9 +50,7 @@ def disagreement_weights(scores: Sequence[Sequence[float]]) -> list[float]:
             "order disagreement: no task has two votes of judges (or of one judge in both orders); "
             "import them with `palate label import`"
         )
-    return [
-        UNKNOWN if len(given) < 2 else _LEAST + (1 - _LEAST) * 4 * statistics.pvariance(given) for given in scores
-    ]
+    return [UNKNOWN if len(given) < 2 else _LEAST + (1 - _LEAST) * 4 * statistics.pvariance(given) for given in scores]
 
 
 def draw_probabilities(weights: Sequence[float]) -> list[float]:

@@ -29,7 +29,6 @@ AnswerPair: TypeAlias = tuple[str, int, int]
 """Name of the item, and the indices of two of its answers, the lower one first."""
 
 
-
 _MARGIN_COLUMNS = ("margin", "policy_margin")
 _ROWS_AT_ONCE = 1_000
 
@@ -80,9 +79,15 @@ def known_answers(votes: Iterable[Vote]) -> dict[AnswerPair, Outcome]:
     }
     for item, results in decide(votes).items():
         for result in results:
-            said = {vote.outcome for vote in votes if (vote.item, vote.left, vote.right) == (item, result.left, result.right)}
+            said = {
+                vote.outcome
+                for vote in votes
+                if (vote.item, vote.left, vote.right) == (item, result.left, result.right)
+            }
             if result.share == 0.5 and said != {"tie"}:
-                raise DataError(f"gold: the votes on answers {result.left} and {result.right} of {item} disagree evenly")
+                raise DataError(
+                    f"gold: the votes on answers {result.left} and {result.right} of {item} disagree evenly"
+                )
             better: Outcome = "left" if result.share > 0.5 else "right"
             found[item, result.left, result.right] = "tie" if said == {"tie"} else better
     if not found:
@@ -90,9 +95,7 @@ def known_answers(votes: Iterable[Vote]) -> dict[AnswerPair, Outcome]:
     return found
 
 
-def make_tasks(
-    session: Session, campaign: Campaign, gold: Mapping[AnswerPair, Outcome] | None = None
-) -> MadeTasks:
+def make_tasks(session: Session, campaign: Campaign, gold: Mapping[AnswerPair, Outcome] | None = None) -> MadeTasks:
     """Make the tasks of the campaign's items, and put all tasks in the order of its current schema.
 
     Tasks are never removed. A task that gold names and that nobody has voted on becomes a gold task: it is given to
@@ -148,10 +151,10 @@ def _planned(
     for item, texts in _items(session, campaign):
         row = Candidates(item.name, (), tuple(Answer(text, "stop") for text in texts))
         every = {(asked.left, asked.right) for asked in questions([row])}
-        drawn = {(asked.left, asked.right) for asked in questions([row], per_prompt=schema.per_prompt, seed=schema.seed)}
-        wanted = {
-            pair for pair in every if pair in drawn or (item.id, *pair) in known or (item.name, *pair) in missing
+        drawn = {
+            (asked.left, asked.right) for asked in questions([row], per_prompt=schema.per_prompt, seed=schema.seed)
         }
+        wanted = {pair for pair in every if pair in drawn or (item.id, *pair) in known or (item.name, *pair) in missing}
         without_pair += not every
         leaks = [leaked_name(text) is not None for text in texts]
         for left, right in sorted(wanted):
@@ -277,4 +280,4 @@ def _leased(session: Session, campaign: Campaign) -> dict[int, int]:
         .where(Lease.campaign_id == campaign.id, Lease.state == "active", Lease.repeat == false())
         .group_by(Lease.task_id)
     )
-    return {task: count for task, count in rows}
+    return dict(rows.tuples().all())

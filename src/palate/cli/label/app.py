@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from palate.cli.arguments import verb_group
+from palate.cli.label.campaign import assign_command, create_command, status_command
 from palate.cli.label.transfer import import_command
 
 app = typer.Typer(
@@ -22,4 +23,7 @@ def _sub_verbs() -> None:
     """
 
 
+app.command("create")(create_command)
 app.command("import")(import_command)
+app.command("assign")(assign_command)
+app.command("status")(status_command)

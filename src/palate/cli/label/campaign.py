@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson
+from palate.cli.arguments import AsJson, StoreUrl
 from palate.cli.columns import table, text_width
 from palate.cli.console import print_json, print_note, print_result
-from palate.cli.label.arguments import StoreUrl
 from palate.errors import ConfigError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +81,9 @@ def create_command(
     try:
         if not update:
             opened.write(lambda session: create_campaign(session, name, _schema(values, schema), "command line"))
-            print_result(f"campaign {name} created; add candidates: palate label import FILE.jsonl --campaign {name}")
+            print_result(
+                f"campaign {name} created; next: palate label import --candidates FILE.jsonl --campaign {name}"
+            )
             return
 
         def change(session: Any) -> int:
@@ -197,9 +198,7 @@ def status_command(
 
     def work(session: Session) -> list[tuple[str, int, CampaignProgress, list[PersonProgress]]]:
         found = [find_campaign(session, campaign)] if campaign is not None else list_campaigns(session)
-        return [
-            (row.name, row.version, progress(session, row.name), people(session, row.name)) for row in found
-        ]
+        return [(row.name, row.version, progress(session, row.name), people(session, row.name)) for row in found]
 
     opened = open_store(store, create=False)
     try:
