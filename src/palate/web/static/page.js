@@ -84,5 +84,26 @@ window.palate = (() => {
     return response;
   }
 
+  function errorOf(text) {
+    try {
+      return JSON.parse(text).error;
+    } catch {
+      return "The server did not do it.";
+    }
+  }
+
+  // Requests of htmx get the token too, and an expired login is renewed before the same request is sent again.
+  document.addEventListener("htmx:configRequest", (event) => Object.assign(event.detail.headers, headers()));
+  document.addEventListener("htmx:responseError", async (event) => {
+    const { xhr, elt } = event.detail;
+    if (xhr.status === 401 && (await logIn())) {
+      if (elt instanceof HTMLFormElement) elt.requestSubmit();
+      else elt.click();
+    } else {
+      notify(errorOf(xhr.responseText));
+    }
+  });
+  document.addEventListener("htmx:sendError", () => notify("The server does not answer."));
+
   return { send, notify, logIn, headers };
 })();
