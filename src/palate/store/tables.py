@@ -300,12 +300,26 @@ class Judgement(Table):
     """Prompt name and version, model, decoding, order; not the texts."""
     text: Mapped[str]
     outcome: Mapped[str] = mapped_column(String(12))
+    """left (the answer shown first), right, tie or unparsed; of a request without answers `rubric` or `own_answer`."""
     probability: Mapped[float | None]
     """That the answer shown first is better."""
     error: Mapped[str | None]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     attempts: Mapped[int] = mapped_column(default=1)
+    at: Mapped[datetime]
+
+
+class EndpointRow(Table):
+    """What a judge's endpoint can do, as `feedback.judges.probe.Endpoint`."""
+
+    __tablename__ = "endpoints"
+
+    identity: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 of what the endpoint says its model is."""
+    base_url: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    endpoint: Mapped[dict[str, Any]]
     at: Mapped[datetime]
 
 
