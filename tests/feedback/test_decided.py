@@ -23,8 +23,6 @@ from palate.records import Answer, Message
 from palate.store import open_store
 from palate.store.tables import Task, User
 
-BEGIN = datetime.now(UTC) + timedelta(seconds=5)  # after the file is opened
-
 
 class Labelling:
     """A campaign with one item, three people, and the file."""
@@ -33,13 +31,13 @@ class Labelling:
         self.path = folder / "preferences.jsonl"
         self.store = open_store(str(folder / "palate.db"))
         self.file = PreferenceFile(self.path)
-        self.now = BEGIN
+        self.now = datetime.now(UTC) + timedelta(seconds=1)  # after the file was opened
         turn = Message("assistant", "hm", reasoning_content="because" if reasoning else None)
         prompt = (Message("user", "hello"), turn, Message("user", "why?"))
         row = Candidates("item", prompt, (Answer("left text", "stop"), Answer("right text", "stop")))
 
         def work(session: Any) -> list[int]:
-            people = [User(name=name, role="reviewer", created=BEGIN) for name in ("a", "b", "c")]
+            people = [User(name=name, role="reviewer", created=self.now) for name in ("a", "b", "c")]
             session.add_all(people)
             campaign = create_campaign(session, "c", CampaignSchema(**schema), "a")
             import_candidates(session, "c", [row])

@@ -12,8 +12,8 @@ from palate.feedback.agreement import (
     PeopleAgreement,
     annotator_quality,
     people_agreement,
-    people_votes,
 )
+from palate.feedback.people_votes import people_votes
 from palate.feedback.queue import CampaignProgress, Conflict, PersonProgress, conflicts, people, progress
 from palate.feedback.transfer import votes_in
 from palate.web.pages import render
