@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -61,22 +62,17 @@ class Handler(BaseHTTPRequestHandler):
             del self.server.adapters[body["lora_name"]]
         self._reply(status, reply)
 
-    def _reply(self, status: int, reply: str) -> None:
+    def _reply(self, status: int, reply: str, kind: str = "application/json") -> None:
         self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.end_headers()
         self.wfile.write(reply.encode())
 
     def _stream(self, text: str) -> None:
         """The text as events, word by word."""
-        words = text.split(" ")
-        choices = [{"delta": {"content": f"{word} " if left else word}} for left, word in enumerate(words, 1 - len(words))]
-        self._reply(
-            200,
-            "".join(
-                f"data: {json.dumps({'choices': [choice]})}\n\n"
-                for choice in [*choices, {"delta": {}, "finish_reason": self.server.reason}]
-            ),
-        )
+        choices: list[dict[str, Any]] = [{"delta": {"content": word}} for word in re.findall(r"\S+ ?", text)]
+        chunks = [{"choices": [choice]} for choice in [*choices, {"delta": {}, "finish_reason": self.server.reason}]]
+        self._reply(200, "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks), "text/event-stream")
 
     def log_message(self, *_: Any) -> None:
         """Nobody reads it."""

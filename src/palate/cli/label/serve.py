@@ -94,9 +94,9 @@ def serve_command(
         settings = Settings(host=host, port=port, local=works_without_accounts(host, opened), save=save)
         check_exposure(settings, opened)
         check_port(settings)
+        file = stack.enter_context(PreferenceFile(save)) if save is not None else None
         name = _campaign(opened, candidates, campaign, votes_per_item, free_prompts=models is not None)
         settings = replace(settings, campaign=name, models=models or ())
-        file = stack.enter_context(PreferenceFile(save)) if save is not None else None
         decoding = Decoding(max_new_tokens, temperature, top_p, seed)
         chat = _load_chat(models, base_url, decoding, template, precision) if models is not None else None
         if chat is not None:
@@ -144,7 +144,7 @@ def _campaign(
         name = name or DEFAULT_CAMPAIGN
         counts = import_files(store, candidates, campaign=name).candidates
         if counts is not None:
-            print_progress(f"{candidates}: {counts.new:,} prompts are new in campaign {name}, {counts.same:,} were there")
+            print_progress(f"{candidates}: {counts.new:,} new prompts in campaign {name}, {counts.same:,} were there")
     elif free_prompts and given is None:
         return None
     elif name is None:
