@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
@@ -82,7 +82,7 @@ def retried(place: URL, attempt: Callable[[], T]) -> T:
 
 
 def _run(engine: Engine, work: Callable[[Session], T], *, write: bool) -> T:
-    options = {"palate_write": write}
+    options: dict[str, Any] = {"palate_write": write}
     if not write and engine.dialect.name == "postgresql":  # by default each statement there sees a state of its own
         options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
