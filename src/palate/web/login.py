@@ -1,4 +1,4 @@
-"""Logging in and out. A page that is still open logs in by a dialog of its own, which sends the same form as a script."""
+"""Logging in and out. A page that is open already logs in by a dialog, whose script sends the same form."""
 
 from __future__ import annotations
 
