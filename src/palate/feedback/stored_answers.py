@@ -15,4 +15,4 @@ def pair_texts(session: Session, task: Task) -> dict[int, str]:
             Response.item_id == task.item_id, Response.number.in_((task.left, task.right))
         )
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())

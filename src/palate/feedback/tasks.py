@@ -280,4 +280,4 @@ def _leased(session: Session, campaign: Campaign) -> dict[int, int]:
         .where(Lease.campaign_id == campaign.id, Lease.state == "active", Lease.repeat == false())
         .group_by(Lease.task_id)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())

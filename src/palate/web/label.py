@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,8 +14,8 @@ from starlette.responses import RedirectResponse, Response
 
 from palate.feedback.campaign import current_schema, list_campaigns
 from palate.feedback.queue import Assignment, next_assignment, submit, undo
-from palate.store.tables import Item, Lease, Task
-from palate.store.tables import Response as ResponseRow
+from palate.feedback.stored_answers import pair_texts
+from palate.store.tables import Lease, Task
 from palate.web.ballots import NOTICES, OTHERS, VERDICTS, SentForm, notice_of, read_ballot, text_field
 from palate.web.conversation import prompt_blocks
 from palate.web.differences import differences, marked
@@ -131,20 +130,10 @@ def _shown(assignment: Assignment, time_left: str) -> dict[str, Any]:
 
 def _texts(session: Session, lease: str, user_id: int) -> tuple[str, str] | None:
     """The texts of a lease's answers in the order shown; None if the person has no such lease."""
-    found = session.execute(
-        select(Lease.shown, Item.id, Task.left, Task.right)
-        .join(Task, Task.id == Lease.task_id)
-        .join(Item, Item.id == Task.item_id)
-        .where(Lease.id == lease, Lease.user_id == user_id)
-    ).one_or_none()
-    if found is None:
+    row = session.get(Lease, lease)
+    if row is None or row.user_id != user_id:
         return None
-    shown, item, left, right = found
-    text = {
-        number: session.scalar(
-            select(ResponseRow.text).where(ResponseRow.item_id == item, ResponseRow.number == number)
-        )
-        for number in (left, right)
-    }
-    order = (left, right) if shown == "left_first" else (right, left)
-    return str(text[order[0]]), str(text[order[1]])
+    task = session.get_one(Task, row.task_id)
+    texts = pair_texts(session, task)
+    left, right = texts[task.left], texts[task.right]
+    return (left, right) if row.shown == "left_first" else (right, left)
