@@ -113,7 +113,7 @@ def test_twenty_items_by_keyboard(chromium: Any, tmp_path: Path) -> None:
 
 def undo_the_vote(page: Any, number: int) -> None:
     page.keyboard.press("u")
-    page.wait_for_function(f"document.querySelector('#first-text')?.innerText.includes('question {number}.')")
+    page.wait_for_function(f"() => document.querySelector('#first-text')?.innerText.includes('question {number}.')")
     assert page.inner_text("#label-status") == "Undone. The item is open again."
 
 
@@ -208,7 +208,7 @@ def test_a_draft_survives_a_reload_and_keys_do_not_vote_while_typing(chromium: A
         assert row.dimensions == {"accuracy": [4.0, 2.0] if item[1] else [2.0, 4.0]}
         # undo gives back what was written with the vote
         page.keyboard.press("u")
-        page.wait_for_function("document.querySelector('#reason').value !== ''")
+        page.wait_for_function("() => document.querySelector('#reason').value !== ''")
         assert page.input_value("#reason") == "12345 0 sfud? r"
     page.close()
     site.store.close()
@@ -227,7 +227,7 @@ def test_a_vote_that_was_not_confirmed_before_the_page_closed_can_be_sent_again(
         page.reload()
         assert "“A better” was not confirmed" in page.inner_text("#label-trouble p")
         page.click("#label-trouble button")
-        page.wait_for_function(f"!document.querySelector('#first-text').innerText.includes('question {item}.')")
+        page.wait_for_function(f"() => !document.querySelector('#first-text').innerText.includes('question {item}.')")
     assert stored(site) == {item: expected_row("2", good_first)}
     page.close()
     site.store.close()
