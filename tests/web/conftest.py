@@ -6,8 +6,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
-from sites import Site, make_site
+from palate.web import passwords
+from sites import QUICK_HASHER, Site, make_site
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Passwords are hashed and checked in a moment."""
+    passwords._hash_of_nobody.cache_clear()
+    monkeypatch.setattr(passwords, "_HASHER", QUICK_HASHER)
+    yield
+    passwords._hash_of_nobody.cache_clear()
+
+
+@pytest.fixture
+def real_passwords(quick_passwords: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords are hashed and checked as palate does it."""
+    monkeypatch.setattr(passwords, "_HASHER", PasswordHasher())
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ def test_rules_of_passwords(password: str, message: str) -> None:
         passwords.hash_password(password, name="annotator-anna")
 
 
+@pytest.mark.usefixtures("real_passwords")
 def test_hashes_are_salted_argon2id_and_match_their_password_only() -> None:
     first, second = (passwords.hash_password(NEW, name="a") for _ in range(2))
     assert first != second

@@ -77,7 +77,7 @@ def test_blocks_have_the_direction_of_their_text() -> None:
     assert found.count('dir="auto"') == 4  # three paragraphs and the quotation
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
 def test_payloads_stay_text(payload: str) -> None:
     page = Structure(str(to_html(payload)))
     assert {tag for tag, _ in page.tags} <= TAGS

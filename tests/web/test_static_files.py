@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,13 @@ def test_what_is_not_there_is_not_found(site: Site, name: str) -> None:
 def test_a_file_that_does_not_exist_is_a_mistake_in_a_template() -> None:
     with pytest.raises(KeyError):
         address("nothing.js")
+
+
+def test_htmx_is_the_file_that_the_decision_names() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "decisions" / "0050-web.md").read_text(encoding="utf-8")
+    content = (FOLDER / "htmx.min.js").read_bytes()
+    assert f"`{hashlib.sha256(content).hexdigest()}`" in text
+    version = re.findall(rb'version:"([\d.]+)"', content)
+    assert version == [b"2.0.11"]
+    assert "htmx.org 2.0.11" in text
+    assert "Zero-Clause BSD" in (FOLDER / "htmx.LICENSE.txt").read_text(encoding="utf-8")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote
 
-import pytest
+from starlette.testclient import TestClient
 
 from palate.web.app import route_roles
 from payloads import PAYLOADS
@@ -38,35 +39,35 @@ def test_login_form_and_its_answer(site: Site) -> None:
     assert [payload for payload, tags in failed.items() if tags != failed["harmless"]] == []
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
-def test_every_route_with_a_parameter_or_a_query(site: Site, payload: str) -> None:
-    """As admin, who may open everything; the payload stands for every parameter, then for every query."""
+def seen(client: TestClient, path: str) -> tuple[int, list[tuple[str, tuple[str, ...]]]]:
+    """Status of a page and its structure; none of a response without HTML."""
+    found = client.get(path, headers=PAGE)
+    is_html = found.headers.get("content-type", "").startswith("text/html")
+    return found.status_code, structure(found.text) if is_html and found.text else []
+
+
+def test_every_route_with_a_parameter_or_a_query(site: Site) -> None:
+    """As admin, who may open everything; the payload stands for every parameter, and for queries."""
     client = site.client("admin")
+    failed, pages = [], 0
     for method, path in route_roles(site.app):
         if method != "GET":
             continue
-        names = [part.partition("}")[0].partition(":")[0] for part in path.split("{")[1:]]
-        for text in ("harmless", payload):
-            filled = path
-            for name in names:
-                filled = filled.replace("{" + name + "}", quote(text, safe=""))
-            found = client.get(f"{filled}?q={quote(text, safe='')}&changed={quote(text, safe='')}", headers=PAGE)
-            assert found.status_code < 500, (path, found.text)
-            if found.headers["content-type"].startswith("text/html") and found.text:
-                tags = Structure(found.text)
-                assert not any(name.startswith(("on", "hx-on", "style")) for _, name, _ in tags.attributes), path
-                scripts = [dict(zip(names_, names_)) for tag, names_ in tags.tags if tag == "script"]
-                assert all("src" in attributes for attributes in scripts), path
-                for tag, name, value in tags.attributes:
-                    if name in ("href", "src", "action", "formaction") and tag != "a":
-                        assert value.startswith("/"), (path, tag, value)
+        address = re.sub(r"\{\w+\}", "{0}", path) + "?q={0}&changed={0}"
+        harmless = seen(client, address.format("harmless"))
+        pages += bool(harmless[1])
+        assert harmless[0] < 500, path
+        failed += [
+            (path, payload)
+            for payload in PAYLOADS
+            if seen(client, address.format(quote(payload, safe=""))) != harmless
+        ]
+    assert failed == []
+    assert pages >= 2
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
-def test_pages_that_do_not_exist(site: Site, payload: str) -> None:
+def test_pages_that_do_not_exist(site: Site) -> None:
     client = site.client("annotator")
-    harmless = client.get("/nothing/harmless", headers=PAGE)
-    found = client.get(f"/nothing/{quote(payload, safe='')}", headers=PAGE)
-    assert (harmless.status_code, found.status_code) == (404, 404)
-    assert structure(found.text) == structure(harmless.text)
-    assert payload not in found.text
+    harmless = seen(client, "/nothing/harmless")
+    assert harmless[0] == 404
+    assert [payload for payload in PAYLOADS if seen(client, f"/nothing/{quote(payload, safe='')}") != harmless] == []

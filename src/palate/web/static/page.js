@@ -93,7 +93,9 @@ window.palate = (() => {
   }
 
   // Requests of htmx get the token too, and an expired login is renewed before the same request is sent again.
-  document.addEventListener("htmx:configRequest", (event) => Object.assign(event.detail.headers, headers()));
+  document.addEventListener("htmx:configRequest", (event) => {
+    event.detail.headers["X-CSRF-Token"] = meta.content;
+  });
   document.addEventListener("htmx:responseError", async (event) => {
     const { xhr, elt } = event.detail;
     if (xhr.status === 401 && (await logIn())) {
