@@ -35,7 +35,7 @@ SCHEMA = CampaignSchema(
     criteria="correct first, then complete, then short.",
     tags=("wrong fact", "unclear", "too long", "ignores the question"),
     dimensions=("accuracy", "clarity"),
-    seed=0,
+    seed=1,  # the item of the screenshots is the fourth one
 )
 MEDIAN = """Sort the list and take the middle element, or the mean of the two middle ones.
 

@@ -127,7 +127,7 @@ def test_flagged_items_are_listed_with_their_reason(tmp_path: Path) -> None:
 def test_the_agreement_of_two_people(site: Site) -> None:
     page = site.client("admin").get(f"/label/{CAMPAIGN}/agreement", headers=PAGE).text
     text = " ".join(Structure(page).text.split())
-    assert "4 votes of 2 people on 2 pairs of answers; 2 pairs have two votes or more" in text
+    assert "Votes: 4, people: 2, pairs of answers: 2, with two votes or more: 2." in text
     # one of two pairs agrees: 0.50; by chance ½·1 + ½·½ … of (left, left) and (left, right) also ½, so κ is 0
     assert "Equal votes0.50" in text
     assert "Cohen's κ0.00" in text
