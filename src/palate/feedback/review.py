@@ -134,7 +134,7 @@ def find_conflict(session: Session, campaign_name: str, task_id: int) -> Conflic
     task = session.get(Task, task_id)
     if task is None or task.campaign_id != find_campaign(session, campaign_name).id:
         return None
-    return _conflict(session, task)
+    return _conflicts(session, [task])[0]
 
 
 def decide(session: Session, task_id: int, user_id: int, ballot: Ballot, now: datetime) -> Vote:

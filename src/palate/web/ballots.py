@@ -29,16 +29,14 @@ OTHERS: tuple[tuple[Choice, str, str], ...] = (
 )
 
 _WORDS: dict[Choice, str] = {choice: words for choice, _, words in VERDICTS + OTHERS}
-_RECORDED = {choice: f"Recorded: {words}." for choice, words in _WORDS.items()} | {
+NOTICES: dict[str, str] = {
+    **{choice: f"Recorded: {words}." for choice, words in _WORDS.items()},
     "skip": "Skipped.",
     "flag": "Flagged for the reviewers.",
-}
-NOTICES = {
-    **_RECORDED,
     "before": "You had voted on that item before, and that vote stays. Undo changes the last vote.",
     "full": "That item has all its votes by now, so your vote was not stored. Here is the next one.",
     "undone": "Undone. The item is open again.",
-    "nothing": "There is no vote to undo.",
+    "nothing": "There is nothing that can be undone.",
 }
 """What the page says after a request, by its name in the address: the page repeats no text of an address."""
 

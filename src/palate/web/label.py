@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,8 +15,8 @@ from starlette.responses import RedirectResponse, Response
 
 from palate.feedback.campaign import current_schema, list_campaigns
 from palate.feedback.queue import Assignment, next_assignment, submit, undo
-from palate.feedback.stored_answers import pair_texts
 from palate.store.tables import Lease, Task
+from palate.store.tables import Response as StoredAnswer
 from palate.web.ballots import NOTICES, OTHERS, VERDICTS, SentForm, notice_of, read_ballot, text_field
 from palate.web.conversation import prompt_blocks
 from palate.web.differences import differences, marked
@@ -134,6 +135,9 @@ def _texts(session: Session, lease: str, user_id: int) -> tuple[str, str] | None
     if row is None or row.user_id != user_id:
         return None
     task = session.get_one(Task, row.task_id)
-    texts = pair_texts(session, task)
+    wanted = select(StoredAnswer.number, StoredAnswer.text).where(
+        StoredAnswer.item_id == task.item_id, StoredAnswer.number.in_((task.left, task.right))
+    )
+    texts = dict(session.execute(wanted).all())
     left, right = texts[task.left], texts[task.right]
     return (left, right) if row.shown == "left_first" else (right, left)
