@@ -233,6 +233,36 @@ def test_a_vote_that_was_not_confirmed_before_the_page_closed_can_be_sent_again(
     site.store.close()
 
 
+def test_double_click_second_tab_and_back_button_give_one_vote_each(chromium: Any, tmp_path: Path) -> None:
+    site = label_site(tmp_path, items=4, local=True)
+    context = chromium.new_context()
+    page, tab = context.new_page(), context.new_page()
+    with running(site.app) as address:
+        page.goto(f"{address}/label/{CAMPAIGN}")
+        tab.goto(f"{address}/label/{CAMPAIGN}")
+        item, good_first = shown_item(page)
+        assert shown_item(tab) == (item, good_first)
+        page.dblclick("button:has-text('A better')")
+        page.wait_for_selector("text=Recorded: A better.")
+        page.wait_for_timeout(300)
+        assert stored(site) == {item: expected_row("2", good_first)}
+        # the second tab still shows the item, and says that the vote was given
+        tab.keyboard.press("5")
+        tab.wait_for_selector("text=You had voted on that item before")
+        assert stored(site) == {item: expected_row("2", good_first)}
+        second = shown_item(page)
+        assert shown_item(tab) == second
+        # the back button leads to the item that is open now, not to one with a vote
+        page.goto(f"{address}/label")
+        page.go_back()
+        page.wait_for_selector("#ballot")
+        assert shown_item(page) == second
+        vote(page, "4")
+    assert stored(site) == {item: expected_row("2", good_first), second[0]: expected_row("4", second[1])}
+    context.close()
+    site.store.close()
+
+
 def test_active_time_counts_idle_gaps_for_a_minute_and_no_hidden_page(chromium: Any, tmp_path: Path) -> None:
     site = label_site(tmp_path, items=3, local=True)
     context = chromium.new_context()

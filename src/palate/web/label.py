@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from palate.charts.text import visible
 from palate.feedback.campaign import current_schema, list_campaigns
 from palate.feedback.queue import Assignment, next_assignment, submit, undo
 from palate.store.tables import Lease, Task
@@ -83,7 +84,7 @@ def show_differences(request: Request, who: Annotator, campaign: str, lease: str
     texts = state(request).store.read(lambda session: _texts(session, lease, who.id))
     if texts is None:
         raise HTTPException(404, "This item is not open any more; reload the page.")
-    first, second = differences(*texts)
+    first, second = differences(*map(visible, texts))
     return render(
         request,
         "label/differences.html",
