@@ -27,7 +27,7 @@ from palate.web.app import create_app
 from palate.web.settings import Settings
 from palate.web.tokens import token_of
 
-PASSWORD = "correct horse battery"  # noqa: S105
+PASSWORD = "correct horse battery"
 HOST = "127.0.0.1:8000"
 
 

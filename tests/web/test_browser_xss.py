@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import jinja2
 import pytest
 from fastapi import APIRouter
-from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Route
 from starlette.requests import Request
 from starlette.responses import Response
 
+from browser import browser, needs_browser
 from palate.web.pages import environment, render
 from palate.web.people import Anyone
 from payloads import PAYLOADS, RUN
 from sites import Site, make_site, running
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = needs_browser
 
 TEMPLATE = """{% extends "base.html" %}
 {% block title %}{{ text }}{% endblock %}
@@ -34,18 +33,16 @@ TEMPLATE = """{% extends "base.html" %}
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+def chromium() -> Iterator[Browser]:
+    with browser() as started:
         yield started
-        started.close()
 
 
 class Watched:
     """A browser context that notes dialogs and requests to other sites, which are not let out."""
 
-    def __init__(self, browser: Browser, address: str) -> None:
-        self.context: BrowserContext = browser.new_context(base_url=address)
+    def __init__(self, chromium: Browser, address: str) -> None:
+        self.context: BrowserContext = chromium.new_context(base_url=address)
         self.dialogs: list[str] = []
         self.elsewhere: list[str] = []
         self.context.on("dialog", self._dialog)
@@ -86,10 +83,10 @@ def template(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "loader", loader)
 
 
-def test_the_watch_sees_what_it_should(browser: Browser, site: Site) -> None:
+def test_the_watch_sees_what_it_should(chromium: Browser, site: Site) -> None:
     """Without our rendering a payload does run: what the other test does not see was there to be seen."""
     with running(site.app) as address:
-        watched = Watched(browser, address)
+        watched = Watched(chromium, address)
         watched.page.set_content(f"<img src=x onerror=\"{RUN}\"><img src='https://evil.example/pixel.png'>")
         watched.page.wait_for_function("document.documentElement.hasAttribute('data-ran')")
         watched.page.wait_for_timeout(200)
@@ -99,9 +96,9 @@ def test_the_watch_sees_what_it_should(browser: Browser, site: Site) -> None:
         watched.context.close()
 
 
-def test_no_payload_does_anything(browser: Browser, site: Site) -> None:
+def test_no_payload_does_anything(chromium: Browser, site: Site) -> None:
     with running(site.app) as address:
-        watched = Watched(browser, address)
+        watched = Watched(chromium, address)
         refused: list[str] = []
         watched.page.on("console", lambda message: refused.append(message.text) if message.type == "error" else None)
         failed = []
@@ -122,9 +119,9 @@ def test_no_payload_does_anything(browser: Browser, site: Site) -> None:
         watched.context.close()
 
 
-def test_links_of_payloads_run_nothing_when_clicked(browser: Browser, site: Site) -> None:
+def test_links_of_payloads_run_nothing_when_clicked(chromium: Browser, site: Site) -> None:
     with running(site.app) as address:
-        watched = Watched(browser, address)
+        watched = Watched(chromium, address)
         for number in range(len(PAYLOADS)):
             watched.page.goto(f"/payload/{number}")
             for link in watched.page.query_selector_all("#markdown a"):

@@ -36,7 +36,8 @@ def test_headers(site: Site, path: str, headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "", "127.0.0.1@evil.example", "a/b"]
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "", "127.0.0.1@evil.example", "a/b"],
 )
 def test_other_host_names_are_refused(site: Site, host: str) -> None:
     client = site.client("annotator")
@@ -84,7 +85,9 @@ def test_templates_and_scripts_have_nothing_inline_and_nothing_from_elsewhere() 
     for file in (folder / "static").glob("*.js"):
         if file.name != "htmx.min.js":
             text = file.read_text(encoding="utf-8")
-            assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text), file
+            assert not re.search(
+                r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text
+            ), file
             assert "http://" not in text, file
             assert "https://" not in text, file
 

@@ -54,7 +54,14 @@ def test_names_are_the_same_in_upper_and_lower_case(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("name", "password"),
-    [("annotator", "wrong"), ("nobody", PASSWORD), ("", ""), ("annotator", ""), ("local", ""), ("annotator", "x" * 1000)],
+    [
+        ("annotator", "wrong"),
+        ("nobody", PASSWORD),
+        ("", ""),
+        ("annotator", ""),
+        ("local", ""),
+        ("annotator", "x" * 1000),
+    ],
 )
 def test_a_wrong_login_says_nothing_about_the_name(site: Site, name: str, password: str) -> None:
     found = log_in(site, site.client(), name, password)
@@ -148,9 +155,7 @@ def test_login_in_place(site: Site) -> None:
     site.clock.move(hours=13)
     assert client.post("/account/password", headers=SCRIPT | csrf(site, client)).status_code == 401
     token = client.get("/login", headers=SCRIPT).json()["csrf_token"]
-    wrong = client.post(
-        "/login", data={"name": "annotator", "password": "x"}, headers=SCRIPT | {"X-CSRF-Token": token}
-    )
+    wrong = client.post("/login", data={"name": "annotator", "password": "x"}, headers=SCRIPT | {"X-CSRF-Token": token})
     assert (wrong.status_code, wrong.json()) == (401, {"error": "The name or the password is wrong."})
     found = client.post(
         "/login", data={"name": "annotator", "password": PASSWORD}, headers=SCRIPT | {"X-CSRF-Token": token}

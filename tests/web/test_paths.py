@@ -16,9 +16,10 @@ from sites import Site, raw_get
 CANARY = b"CANARY-of-a-file-beside-the-database"
 PARTS = st.one_of(
     st.sampled_from(
-        ["..", ".", "", "%2e%2e", "%2E%2e", "..%2f", "%2f", "%5c", "\\", "..\\", "%00", "\x00", "%0a", "C:", "c:\\windows",
-         "nul", "con.txt", "/etc/passwd", "%2fetc%2fpasswd", "file:", "~", "~root", "..;", "%c0%ae%c0%ae", "%u002e",
-         "....//", "secret.txt", "palate.db", "style.css", "%252e%252e", "%ff", "$HOME", "*", "?", "#", " ", "ä", "\u202e"]
+        ["..", ".", "", "%2e%2e", "%2E%2e", "..%2f", "%2f", "%5c", "\\", "..\\", "%00", "\x00", "%0a", "C:",
+         "c:\\windows", "nul", "con.txt", "/etc/passwd", "%2fetc%2fpasswd", "file:", "~", "~root", "..;",
+         "%c0%ae%c0%ae", "%u002e", "....//", "secret.txt", "palate.db", "style.css", "%252e%252e", "%ff", "$HOME",
+         "*", "?", "#", " ", "ä", "\u202e"]
     ),
     st.text(max_size=12),
 )  # fmt: skip

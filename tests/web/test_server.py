@@ -27,7 +27,9 @@ print("ended", flush=True)
 """
 
 
-@pytest.mark.parametrize(("number", "code", "last"), [(signal.SIGINT, 0, "ended"), (signal.SIGTERM, -signal.SIGTERM, "")])
+@pytest.mark.parametrize(
+    ("number", "code", "last"), [(signal.SIGINT, 0, "ended"), (signal.SIGTERM, -signal.SIGTERM, "")]
+)
 def test_a_signal_ends_it_without_a_traceback(tmp_path: Path, number: int, code: int, last: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "palate.db")],

@@ -58,9 +58,7 @@ def test_every_route_with_a_parameter_or_a_query(site: Site) -> None:
         pages += bool(harmless[1])
         assert harmless[0] < 500, path
         failed += [
-            (path, payload)
-            for payload in PAYLOADS
-            if seen(client, address.format(quote(payload, safe=""))) != harmless
+            (path, payload) for payload in PAYLOADS if seen(client, address.format(quote(payload, safe=""))) != harmless
         ]
     assert failed == []
     assert pages >= 2

@@ -34,7 +34,7 @@ def check_exposure(settings: Settings, store: Store) -> None:
     """Refuse a server that others reach and that would not ask them who they are.
 
     Raises:
-        UsageError: the host is not loopback and nobody has an account with a password, or the settings have no accounts.
+        UsageError: the host is not loopback and nobody has an account with a password, or `local` is set.
     """
     if is_loopback(settings.host):
         return
@@ -54,7 +54,9 @@ def allowed_hosts(settings: Settings) -> list[str]:
     """
     found = [*_LOOPBACK, *settings.names]
     if _is_any(settings.host):
-        found += [_in_url(entry.address) for entries in psutil.net_if_addrs().values() for entry in entries if _ip(entry)]
+        found += [
+            _in_url(entry.address) for entries in psutil.net_if_addrs().values() for entry in entries if _ip(entry)
+        ]
         found.append(socket.gethostname())
     else:
         found.append(_in_url(settings.host))

@@ -1,4 +1,4 @@
-"""Logging in and out. A page that is still open logs in by a dialog of its own, which sends the same form as a script."""
+"""Logging in and out. A page that is open already logs in by a dialog, whose script sends the same form."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Visitor = Annotated[Person | None, Depends(person)]
 
 
 @router.get("/login")
-def show_login(request: Request, visitor: Visitor, next: str = "") -> Response:  # noqa: A002
+def show_login(request: Request, visitor: Visitor, next: str = "") -> Response:
     """The form; for a script the token that the form needs."""
     if not wants_page(request):
         settings = state(request).settings
@@ -41,7 +41,7 @@ def log_in(
     request: Request,
     name: Annotated[str, Form(max_length=200)] = "",
     password: Annotated[str, Form(max_length=1000)] = "",
-    next: Annotated[str, Form(max_length=2000)] = "",  # noqa: A002
+    next: Annotated[str, Form(max_length=2000)] = "",
 ) -> Response:
     """Log in with a name and a password; the browser gets a new login, whatever cookie it came with."""
     site = state(request)

@@ -31,6 +31,10 @@ _DEEPEST = 20
 
 _SCHEMES = frozenset({"http", "https", "mailto"})
 _BLOCKS = frozenset({"paragraph_open", "heading_open", "list_item_open", "td_open", "th_open", "blockquote_open"})
+_TAGS = {
+    "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s",
+    "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
+}  # fmt: skip
 _ALIGNED = {"text-align:left": "left", "text-align:center": "center", "text-align:right": "right"}
 
 
@@ -62,9 +66,7 @@ def _parser() -> MarkdownIt:
 def _cleaner() -> nh3.Cleaner:
     classes = {name for name in STANDARD_TYPES.values() if name}
     return nh3.Cleaner(
-        tags=set(
-            "a blockquote br code del em h1 h2 h3 h4 h5 h6 hr li ol p pre s span strong table tbody td th thead tr ul".split()
-        ),
+        tags=_TAGS,
         clean_content_tags={"script", "style"},
         attributes={"*": {"dir"}, "a": {"href", "title"}, "ol": {"start"}},
         allowed_classes={"span": {*classes, "image"}, "td": {*_ALIGNED.values()}, "th": {*_ALIGNED.values()}},

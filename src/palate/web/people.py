@@ -55,7 +55,9 @@ class Needs:
         if found is None:
             raise HTTPException(401, "Log in to go on.")
         if not found.may(self.role):
-            raise HTTPException(403, f"This page is for {_PLURALS[self.role]}; your account is {_ARTICLES[found.role]}.")
+            raise HTTPException(
+                403, f"This page is for {_PLURALS[self.role]}; your account is {_ARTICLES[found.role]}."
+            )
         return found
 
 

@@ -47,9 +47,7 @@ def wants_page(request: Request) -> bool:
     return "hx-request" not in request.headers and "text/html" in request.headers.get("accept", "")
 
 
-def problem(
-    request: Request, status: int, message: str = "", headers: Mapping[str, str] | None = None
-) -> Response:
+def problem(request: Request, status: int, message: str = "", headers: Mapping[str, str] | None = None) -> Response:
     """The response to a request that fails.
 
     Args:

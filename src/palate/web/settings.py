@@ -45,7 +45,7 @@ class Settings:
 
     @property
     def session_cookie(self) -> str:
-        """Cookies are shared by all ports of a host, so the name has the port: two servers do not log each other out."""
+        """Has the port in its name: all ports of a host share cookies, and two servers must not log each other out."""
         return f"{'__Host-' if self.https else ''}palate_session_{self.port}"
 
     @property

@@ -129,4 +129,3 @@ def test_the_local_person_is_not_listed(store: str) -> None:
     opened.write(lambda session: accounts.local_person(session, utc_now()))
     opened.close()
     assert "local" not in run("list", "--store", store)
-

@@ -26,7 +26,8 @@ RoleName = Annotated[
     typer.Option("--role", help="annotator labels; reviewer also decides conflicts; admin also sees and changes all."),
 ]
 StoreUrl = Annotated[
-    str | None, typer.Option("--store", metavar="URL", help="Database. Default: PALATE_STORE, else sqlite:///palate.db.")
+    str | None,
+    typer.Option("--store", metavar="URL", help="Database. Default: PALATE_STORE, else sqlite:///palate.db."),
 ]
 
 app = typer.Typer(
