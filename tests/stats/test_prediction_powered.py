@@ -130,16 +130,22 @@ def test_rogan_gladen_covers() -> None:
 
 
 @pytest.mark.parametrize("verdict", [0.0, 1.0])
-def test_rogan_gladen_at_the_ends_keeps_a_width(verdict: float) -> None:
-    accuracy = judge_accuracy([1] * 50 + [0] * 50, [1] * 45 + [0] * 5 + [1] * 10 + [0] * 40)
-    found = rogan_gladen([verdict] * 100, accuracy).interval
+def test_rogan_gladen_at_the_ends_keeps_a_width_or_is_refused(verdict: float) -> None:
+    perfect = rogan_gladen([verdict] * 100, judge_accuracy([1] * 50 + [0] * 50, [1] * 50 + [0] * 50)).interval
+    assert perfect is not None
+    assert perfect.estimate == verdict
+    assert perfect.high - perfect.low > 0.02
+    good = judge_accuracy([1] * 50 + [0] * 50, [1] * 48 + [0] * 2 + [1] * 2 + [0] * 48)
+    found = rogan_gladen([verdict] * 40, good).interval
     assert found is not None
     assert found.estimate == verdict
     assert found.estimate in found
     assert found.high - found.low > 0.02
-    perfect = rogan_gladen([verdict] * 100, judge_accuracy([1] * 50 + [0] * 50, [1] * 50 + [0] * 50)).interval
-    assert perfect is not None
-    assert perfect.high - perfect.low > 0.02
+    # A judge that calls a fifth of the losses wins cannot call none of 100 a win, nor all with a sensitivity of 0.8.
+    poor = rogan_gladen([verdict] * 100, judge_accuracy([1] * 50 + [0] * 50, [1] * 40 + [0] * 10 + [1] * 10 + [0] * 40))
+    assert poor.interval is None
+    assert poor.reason.endswith("20.0% and 80.0%: the labelled items are not like the others")
+    assert poor.raw.estimate == verdict
 
 
 def test_a_judge_that_guesses_is_refused_beside_the_raw_rate() -> None:

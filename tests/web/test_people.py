@@ -16,6 +16,7 @@ from sites import Site, csrf
 ROUTES: dict[tuple[str, str], Access] = {
     ("GET", "/"): "annotator",
     ("GET", "/account"): "annotator",
+    ("GET", "/ask"): "annotator",
     ("GET", "/label"): "annotator",
     ("GET", "/label/{campaign}"): "annotator",
     ("GET", "/label/{campaign}/admin"): "admin",
@@ -26,6 +27,9 @@ ROUTES: dict[tuple[str, str], Access] = {
     ("GET", "/login"): "anonymous",
     ("GET", "/static/{name}"): "anonymous",
     ("POST", "/account/password"): "annotator",
+    ("POST", "/ask/answers"): "annotator",
+    ("POST", "/ask/undo"): "annotator",
+    ("POST", "/ask/vote"): "annotator",
     ("POST", "/label/{campaign}/conflicts/{task}"): "reviewer",
     ("POST", "/label/{campaign}/undo"): "annotator",
     ("POST", "/label/{campaign}/vote"): "annotator",

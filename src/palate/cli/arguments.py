@@ -99,8 +99,8 @@ def named_numbers(option: str, entries: Sequence[str] | None, form: str) -> dict
     return found
 
 
-# Verb → its options' names of version 0.1 and what they are called now; the old ones go with version 0.3. A command of a
-# verb has its own entry, or that of the verb.
+# Verb → its options' names of version 0.1 and what they are called now; the old ones go with version 0.3. A command of
+# a verb has its own entry, or that of the verb.
 FORMER_OPTIONS: Mapping[tuple[str, ...], Mapping[str, str]] = MappingProxyType(
     {
         ("data",): {"--out": "--output"},
@@ -143,6 +143,7 @@ class DefaultCommand(TyperCommand):
     """The command of a group that needs not be named; its help page and messages are those of the group."""
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        del info_name  # its own name, which nobody types
         group = parent
         return super().make_context(group.info_name, args, parent=group.parent, **extra)
 

@@ -89,8 +89,8 @@ class Collected:
     def missing_lines(self, most: int = 10) -> list[str]:
         """The missing votes by item, for a person."""
         lines = [
-            f"missing              {question.row.id} answers {question.left} and {question.right}, {question.shown}: {why}"
-            for question, why in self.missing[:most]
+            f"missing              {one.row.id} answers {one.left} and {one.right}, {one.shown}: {why}"
+            for one, why in self.missing[:most]
         ]
         more = len(self.missing) - most
         return [*lines, f"missing              {more:,} more"] if more > 0 else lines

@@ -148,7 +148,8 @@ def rogan_gladen(
     d = 2z²·(θ̃·q̃1(1−q̃1)/m̃1 − (1−θ̃)·q̃0(1−q̃0)/m̃0), inside [0, 1]. It keeps a width where p is 0 or 1.
     With `clusters` of the verdicts (their prompts), n is the effective size of p.
 
-    Refused, with the reason, where sensitivity or specificity is unknown or J is below `least_j`.
+    Refused, with the reason, where sensitivity or specificity is unknown, J is below `least_j`, or the whole interval
+    is outside [0, 1]: the judge's rate of wins cannot come from items like the labelled ones.
     """
     f = _scores(verdicts)
     if len(f) == 0:
@@ -173,7 +174,12 @@ def rogan_gladen(
     of_wins, of_losses = q1 * (1 - q1) / m1, q0 * (1 - q0) / m0
     centre = middle + 2 * z * z * (middle * of_wins - (1 - middle) * of_losses)
     half = z * math.sqrt(p * (1 - p) / n + (1 - middle) ** 2 * of_losses + middle**2 * of_wins) / slope
-    low, high = max(0.0, min(theta, centre - half)), min(1.0, max(theta, centre + half))
+    low, high = centre - half, centre + half
+    if high <= 0 or low >= 1:
+        ends = f"{1 - accuracy.specificity.estimate:.1%} and {accuracy.sensitivity.estimate:.1%}"
+        reason = f"{raw.estimate:.1%} wins are no rate between those of all losses and of all wins, {ends}"
+        return Corrected(raw, None, f"{reason}: the labelled items are not like the others")
+    low, high = max(0.0, min(theta, low)), min(1.0, max(theta, high))
     return Corrected(raw, Interval(theta, low, high, level, raw.n))
 
 

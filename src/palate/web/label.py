@@ -15,10 +15,10 @@ from starlette.responses import RedirectResponse, Response
 
 from palate.charts.text import visible
 from palate.feedback.campaign import current_schema, list_campaigns
-from palate.feedback.queue import Assignment, next_assignment, submit, undo
+from palate.feedback.queue import Assignment, next_assignment
 from palate.store.tables import Lease, Task
 from palate.store.tables import Response as StoredAnswer
-from palate.web.ballots import NOTICES, OTHERS, VERDICTS, SentForm, notice_of, read_ballot, text_field
+from palate.web.ballots import NOTICES, OTHERS, VERDICTS, SentForm
 from palate.web.conversation import prompt_blocks
 from palate.web.differences import differences, marked
 from palate.web.history import history
@@ -26,6 +26,7 @@ from palate.web.pages import render
 from palate.web.people import Annotator, Person
 from palate.web.problems import wants_page
 from palate.web.state import state
+from palate.web.voting import cast, take_back
 
 router = APIRouter(prefix="/label")
 
@@ -52,30 +53,13 @@ def next_item(request: Request, who: Annotator, campaign: str, said: str = "") -
 @router.post("/{campaign}/vote")
 def vote(request: Request, who: Annotator, campaign: str, form: SentForm) -> Response:
     """Store a vote. The same form sent twice gives one vote."""
-    site = state(request)
-    site.rates.vote(who.id)
-    ballot, lease, now = read_ballot(form), text_field(form, "lease"), site.settings.clock()
-    receipt = site.store.write(lambda session: submit(session, lease, who.id, ballot, now))
-    return _answer(request, who, campaign, notice_of(ballot, receipt))
+    return _answer(request, who, campaign, cast(state(request), who, form))
 
 
 @router.post("/{campaign}/undo")
 def undo_vote(request: Request, who: Annotator, campaign: str, form: SentForm) -> Response:
-    """Take the person's last vote back and open its item again.
-
-    The form names the vote that was the last one when the page was made, so a form that is sent twice undoes one vote.
-    """
-    site = state(request)
-    site.rates.vote(who.id)
-    expected, now = text_field(form, "last_vote"), site.settings.clock()
-
-    def work(session: Session) -> str:
-        last = history(session, campaign, who.id).last
-        if last != expected:
-            return ""
-        return "undone" if last and undo(session, campaign, who.id, now) is not None else "nothing"
-
-    return _answer(request, who, campaign, site.store.write(work))
+    """Take the person's last vote back and open its item again."""
+    return _answer(request, who, campaign, take_back(state(request), who, campaign, form))
 
 
 @router.get("/{campaign}/differences")

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from palate.feedback.decided import write_and_save
 from palate.feedback.queue import conflicts, decide, find_conflict
 from palate.web.ballots import OTHERS, VERDICTS, SentForm, read_ballot, words_of
 from palate.web.conversation import prompt_blocks
@@ -64,6 +65,6 @@ def decide_conflict(request: Request, who: Reviewer, campaign: str, task: int, f
         decide(session, task, who.id, ballot, now)
         return True
 
-    if not site.store.write(work):
+    if not write_and_save(site.store, site.save, work, lambda _, found: task if found else None):
         raise HTTPException(404)
     return RedirectResponse(f"/label/{quote(campaign, safe='')}/conflicts/{task}", 303)

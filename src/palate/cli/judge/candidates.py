@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,9 +12,7 @@ from palate.cli.arguments import AsJson
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.cli.judge.result import print_votes
 from palate.errors import UsageError
-
-if TYPE_CHECKING:
-    from palate.feedback.judges.settings import ApiSettings
+from palate.feedback.judges.settings import ApiSettings
 
 CandidatesFile = Annotated[
     Path, typer.Argument(metavar="CANDIDATES.jsonl", help="Candidates, as `palate generate` writes them.")

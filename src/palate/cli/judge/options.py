@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,10 +13,10 @@ import typer
 from palate.cli.arguments import StoreUrl
 from palate.cli.console import print_progress
 from palate.errors import UsageError
+from palate.feedback.judges.settings import ApiSettings
+from palate.feedback.judges.usage import Estimate, Limits, Prices
 
 if TYPE_CHECKING:
-    from palate.feedback.judges.settings import ApiSettings
-    from palate.feedback.judges.usage import Estimate
     from palate.records import Judge
 
 JudgeSpec = Annotated[
@@ -55,13 +56,13 @@ def api_settings(
     max_usd: Annotated[
         float | None, _option("--max-usd", metavar="X", min=0, help="Stop before the cost passes X USD; needs prices.")
     ] = None,
-    price_in: Annotated[
-        float, _option("--price-in", metavar="X", min=0, help="USD per million input tokens.")
-    ] = 0.0,
+    price_in: Annotated[float, _option("--price-in", metavar="X", min=0, help="USD per million input tokens.")] = 0.0,
     price_out: Annotated[
         float, _option("--price-out", metavar="X", min=0, help="USD per million output tokens.")
     ] = 0.0,
-    max_requests: Annotated[int | None, _option("--max-requests", metavar="N", min=1, help="Stop after N requests.")] = None,
+    max_requests: Annotated[
+        int | None, _option("--max-requests", metavar="N", min=1, help="Stop after N requests.")
+    ] = None,
     commit_first: Annotated[
         bool, _option("--commit-first", help="The judge first answers the prompt itself, without seeing the answers.")
     ] = False,
@@ -78,9 +79,6 @@ def api_settings(
     store: StoreUrl = None,
 ) -> ApiSettings:
     """How a judge over an API is asked, as it is given on the command line."""
-    from palate.feedback.judges.settings import ApiSettings
-    from palate.feedback.judges.usage import Limits, Prices
-
     return ApiSettings(
         base_url=base_url,
         prompt=prompt,
@@ -119,10 +117,7 @@ def judge_of(spec: str, settings: ApiSettings, votes: Path) -> Judge:
     Raises:
         UsageError: options of judges over an API are given for another judge.
     """
-    from dataclasses import replace
-
     from palate.feedback.judges.load import is_api_judge, load_judge
-    from palate.feedback.judges.settings import ApiSettings
 
     if not is_api_judge(spec) and replace(settings, store=None) != ApiSettings():
         raise UsageError(f"--judge {spec} is asked without an API; --prompt, --base-url and such need openai:MODEL")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,7 @@ from palate.cli.arguments import AsJson
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.cli.judge.result import print_votes
 from palate.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from palate.feedback.judges.settings import ApiSettings
+from palate.feedback.judges.settings import ApiSettings
 
 VotesFile = Annotated[Path, typer.Argument(metavar="VOTES.jsonl", help="Votes, as `palate judge` writes them.")]
 CandidatesFile = Annotated[
@@ -24,7 +22,11 @@ CandidatesFile = Annotated[
 
 @asks_judge
 def command(
-    votes: VotesFile, judge: JudgeSpec, settings: ApiSettings, candidates: CandidatesFile = None, as_json: AsJson = False
+    votes: VotesFile,
+    judge: JudgeSpec,
+    settings: ApiSettings,
+    candidates: CandidatesFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Ask another judge, or with another prompt, about the answers in a votes file; appends votes to it.
 
@@ -42,7 +44,9 @@ def command(
     pairs = dict.fromkeys((vote.item, vote.left, vote.right) for vote in read_votes(votes))
     unknown = next((item for item, _, right in pairs if item not in rows or right >= len(rows[item].completions)), None)
     if unknown is not None:
-        raise DataError(f"{votes}: a vote is on {unknown}, which is not among the candidates; name them with --candidates")
+        raise DataError(
+            f"{votes}: a vote is on {unknown}, which is not among the candidates; name them with --candidates"
+        )
     asked = [
         Question(rows[item], left, right, shown)
         for item, left, right in pairs

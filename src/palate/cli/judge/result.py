@@ -42,10 +42,22 @@ def print_votes(
         counts = asdict(summary)
         counts["count"] = counts.pop("votes")
         listed = [
-            {"item": question.row.id, "left": question.left, "right": question.right, "shown": question.shown, "error": why}
+            {
+                "item": question.row.id,
+                "left": question.left,
+                "right": question.right,
+                "shown": question.shown,
+                "error": why,
+            }
             for question, why in missing
         ]
-        more = {"judge": judge.name, "asked": collected.asked, "failed": len(missing), "missing": listed, "usage": usage[1]}
+        more = {
+            "judge": judge.name,
+            "asked": collected.asked,
+            "failed": len(missing),
+            "missing": listed,
+            "usage": usage[1],
+        }
         print_json({"votes": str(path), **counts, **more, **numbers})
     else:
         parsed = summary.votes - summary.unparsed

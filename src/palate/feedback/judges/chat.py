@@ -1,14 +1,16 @@
-"""Many chat requests to an engine at once: bounded, in order, within limits; an interruption keeps what was answered."""
+"""Many chat requests to an engine at once: bounded, in order, within limits; an interruption keeps the replies."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from palate.errors import EngineError, EngineRefused
 from palate.feedback.judges.usage import Estimate, Meter
@@ -161,6 +163,10 @@ class ChatClient:
         )
 
 
+_Arrived: TypeAlias = tuple[int, ChatRequest, float, ChatReply | EngineError]
+"""Index, request, reserved cost, reply or error."""
+
+
 class _Asking:
     """The requests of one call of `ask`."""
 
@@ -173,25 +179,29 @@ class _Asking:
         self._on_reply = on_reply
         self._replies: list[ChatReply | None] = [None] * len(requests)
         self._waiting = deque(enumerate(requests))
-        self._arrived: queue.SimpleQueue[tuple[int, ChatRequest, float, ChatReply | EngineError]] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
         self._open = 0
         self._in_a_row = 0
         self._first_error = ""
         self._stopped = ""
         self._fatal: EngineError | None = None
+        self._interrupted = False
 
     def run(self, in_flight: int, announce: Callable[[Estimate], None] | None) -> list[ChatReply]:
         if announce is not None and self._requests:
             announce(self._estimate())
         measure = announce is not None and len(self._requests) > 2 * _FIRST_REPLIES
         try:
-            while self._open or (self._waiting and not self._stopped):
-                self._send_more(in_flight)
-                if self._open:
-                    self._settle(*self._arrived.get())
-                if measure and announce is not None and self._done() == _FIRST_REPLIES:
-                    measure = False
-                    announce(self._estimate())
+            with _first_interrupt(self._interrupt):
+                while self._open or (self._waiting and not self._stopped):
+                    self._send_more(in_flight)
+                    if self._open:
+                        self._receive(None)
+                    if measure and announce is not None and self._done() == _FIRST_REPLIES:
+                        measure = False
+                        announce(self._estimate())
+            if self._interrupted:  # while the last reply was stored
+                raise KeyboardInterrupt
         except KeyboardInterrupt:
             self._keep_arriving()
             raise
@@ -219,7 +229,7 @@ class _Asking:
             reply = self._client.send(request)
         except EngineError as error:
             reply = error
-        except Exception as error:  # noqa: BLE001 - a thread's error would be lost, and `ask` wait for it for ever
+        except Exception as error:  # a thread's error would be lost, and `ask` wait for it for ever
             reply = EngineError(f"{self._client.engine.base_url}: {type(error).__name__}: {error}")
         self._arrived.put((index, request, reserved, reply))
 
@@ -257,15 +267,32 @@ class _Asking:
         if self._on_reply is not None:
             self._on_reply(index, reply)
 
+    def _receive(self, timeout: float | None) -> None:
+        """Wait for a reply.
+
+        Raises:
+            KeyboardInterrupt: after an interruption. queue.Empty: after the timeout.
+        """
+        arrived = self._arrived.get(timeout=timeout)
+        if arrived is not None:
+            self._settle(*arrived)
+        elif self._interrupted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self) -> None:
+        """Called between two instructions of this thread, which is woken up if it waits."""
+        self._interrupted = True
+        self._stopped = "interrupted"
+        self._arrived.put(None)
+
     def _keep_arriving(self) -> None:
         """The replies that arrive soon; a second interruption ends the wait."""
         self._stopped = "interrupted"
+        self._interrupted = False
         end = time.monotonic() + _GRACE
-        while self._open:
-            try:
-                self._settle(*self._arrived.get(timeout=max(0.0, end - time.monotonic())))
-            except queue.Empty:
-                break
+        with contextlib.suppress(queue.Empty):
+            while self._open:
+                self._receive(max(0.0, end - time.monotonic()))
         self._client.engine.close()
 
     def _done(self) -> int:
@@ -273,3 +300,25 @@ class _Asking:
 
     def _estimate(self) -> Estimate:
         return self._meter.estimate([(request.characters, request.max_tokens) for request in self._requests])
+
+
+@contextlib.contextmanager
+def _first_interrupt(call: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C calls `call` instead of raising, so that no reply is lost while it is stored; a second raises.
+
+    Other handlers than Python's own stay as they are.
+    """
+    usual = signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not usual:
+        yield
+        return
+
+    def first(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, usual)
+        call()
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)

@@ -15,7 +15,7 @@ API = "openai:"
 JURY = "jury:"
 
 
-def load_judge(spec: str, *, key: str = "--judge", settings: ApiSettings = ApiSettings()) -> Judge:
+def load_judge(spec: str, *, key: str = "--judge", settings: ApiSettings | None = None) -> Judge:
     """Load a judge.
 
     | spec                                    | prefers the answer                                |
@@ -30,13 +30,14 @@ def load_judge(spec: str, *, key: str = "--judge", settings: ApiSettings = ApiSe
     Args:
         spec: as in the table.
         key: the config key or option, for messages.
-        settings: of judges over an API.
+        settings: of judges over an API; by default as `palate judge` has them.
 
     Raises:
         ConfigError: there is no such judge.
         ModelError: the folder has no reward model.
         EngineError: the URL is not one.
     """
+    settings = settings or ApiSettings()
     return _load(spec, key, settings, Meter(settings.prices, settings.limits))
 
 

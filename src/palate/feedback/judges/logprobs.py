@@ -9,7 +9,7 @@ from palate.models.generation.completion import TokenChoice
 from palate.records import Verdict
 
 LEAST_MASS = 0.9
-"""Probability that the spellings of the verdicts must have together; below it, the model meant to say something else."""
+"""Probability that the spellings of the verdicts must have together; below it, the model meant something else."""
 
 TOP = 20
 """Log-probabilities asked for at each place, the most that the OpenAI API gives."""

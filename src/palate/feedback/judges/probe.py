@@ -213,4 +213,3 @@ def _are_logprobs(reply: Completion) -> bool:
 
 def _thinks(reply: Completion) -> bool:
     return bool(reply.reasoning) or without_thinking(reply.text)[1]
-

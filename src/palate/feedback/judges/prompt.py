@@ -35,8 +35,8 @@ class JudgePrompt:
         version: of the text; a changed text has a new version, and another hash.
         kind: `pairwise` (A, B, tie), `score` (1 to 10 for each answer), `rubric` (1 to 10 for each answer and
             criterion), `generated` (the same, with criteria that the judge writes for each prompt).
-        output: `letter` for the verdict alone, as the text asks for it; `reasoned` for a reason and a verdict, in a form
-            that palate asks for and that depends on what the endpoint can do.
+        output: `letter` for the verdict alone, as the text asks for it; `reasoned` for a reason and a verdict, in a
+            form that palate asks for and that depends on what the endpoint can do.
         ties: whether a pairwise verdict may be a tie.
         max_tokens: of the reply.
         criteria: for `{criteria}`.

@@ -1,4 +1,4 @@
-"""Judges' replies: the form that is asked for, and the verdict in a reply. What is not in that form is not guessed at."""
+"""Judges' replies: the form that is asked for, and the verdict in a reply. What has another form is not guessed at."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def read_criteria(text: str) -> list[str]:
     Raises:
         Unreadable: fewer than two or more than MOST_CRITERIA, or two with one name.
     """
-    found = re.findall(r"^\s*(?:[-*•]|\d+[.)])\s*(?:\*\*)?([^:\n*]{1,60}?)(?:\*\*)?\s*:\s*(?:\*\*)?\s*(\S.*)$", text, re.M)
+    found = re.findall(
+        r"^\s*(?:[-*•]|\d+[.)])\s*(?:\*\*)?([^:\n*]{1,60}?)(?:\*\*)?\s*:\s*(?:\*\*)?\s*(\S.*)$", text, re.M
+    )
     names = [" ".join(name.split()).casefold() for name, _ in found]
     if not 2 <= len(names) <= MOST_CRITERIA or len(set(names)) < len(names):
         raise Unreadable(f"no list of 2 to {MOST_CRITERIA} criteria `- name: description`")
@@ -148,9 +150,7 @@ def _read_lines(prompt: JudgePrompt, names: Sequence[str], text: str) -> Verdict
     missing = next((name for name in names if name not in by_name), None)
     if missing is not None:
         raise Unreadable(f"no scores for {missing}")
-    dimensions = {
-        name: (_score({"a": by_name[name][0]}, "a"), _score({"b": by_name[name][1]}, "b")) for name in names
-    }
+    dimensions = {name: (_score({"a": by_name[name][0]}, "a"), _score({"b": by_name[name][1]}, "b")) for name in names}
     return _scored(dimensions, reason)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from palate.errors import ConfigError
@@ -51,8 +51,8 @@ class ApiSettings:
     in_flight: int = 8
     timeout: float = 300.0
     attempts: int = 7
-    prices: Prices = Prices()
-    limits: Limits = Limits()
+    prices: Prices = field(default_factory=Prices)
+    limits: Limits = field(default_factory=Limits)
     store: str | None = None
     rubrics: Path | None = None
     announce: Callable[[Estimate], None] | None = None
