@@ -73,17 +73,17 @@ def open_store(url: str | None = None, *, create: bool = True, durable: bool = F
         _check_file(Path(place.database or ""), create=create)
     try:
         engine = _engine(place, durable=durable)
-    except ModuleNotFoundError as error:
+    except ImportError as error:  # also if psycopg is there without PostgreSQL's own library
         raise StoreError(f"{shown_url(place)}: needs psycopg; pip install 'palate[postgres]'") from error
     try:
         transactions.retried(place, lambda: prepare(engine))
-    except StoreError:
-        engine.dispose()
-        raise
     except SQLAlchemyError as error:
         engine.dispose()
         cause = without_password(str(getattr(error, "orig", None) or error), place)
         raise StoreError(f"{shown_url(place)}: cannot be opened: {cause}") from error
+    except BaseException:
+        engine.dispose()
+        raise
     return Store(engine)
 
 
