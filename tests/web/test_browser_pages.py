@@ -36,18 +36,15 @@ Text with `code` and [a link](https://example.org).
 
 ```python
 def f(x):  # no
-    return 'a' + 1
+    return 'a' + {"1" * 300}
 ```
 
 | a | b |
 |---|---|
-| 1 | 2 |
+| {"wide" * 100} | {"wide" * 100} |
 
 {"long" * 200}
 """
-    "# Answer\n\nText with `code` and [a link](https://example.org).\n\n```python\ndef f(x):  # no\n    return 'a' + 1\n```\n\n| a | b |\n|--|--|\n| 1 | 2 |\n\n"
-    + "long" * 200
-)
 
 
 @pytest.fixture(scope="module")
