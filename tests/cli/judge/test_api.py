@@ -34,7 +34,7 @@ def test_counts_costs_and_pairs(
     printed = capsys.readouterr()
     assert "to ask: 8 requests, about" in printed.err
     assert "(characters / 4), at most 128 output tokens, at most $0.00" in printed.err
-    assert "is not measured against people's votes yet" in printed.err
+    assert "was not measured; run palate judge calibrate" in printed.err
     assert "questions            8 (8 parsed, 0 unparsed, 0 failed)" in printed.out
     assert "same in both orders  100.0% of 4 questions" in printed.out
     # Six probes and eight requests of 100 and 5 tokens.

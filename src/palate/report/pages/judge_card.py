@@ -154,10 +154,16 @@ def _canaries(card: JudgeCard) -> Table:
 
 def _prompts(card: JudgeCard) -> Table:
     rows = [
-        (one.prompt, figure(one.agreement), figure(one.kappa, as_percent=False), f"{one.unparsed:,}")
+        (
+            one.prompt,
+            figure(one.agreement),
+            figure(one.kappa, as_percent=False),
+            f"{one.unparsed:,}",
+            f"{one.missing:,}",
+        )
         for one in card.prompts.prompts
     ]
-    return Table(("prompt", "agreement", "κ", "unparsed"), rows, numeric=frozenset({3}))
+    return Table(("prompt", "agreement", "κ", "unparsed", "missing"), rows, numeric=frozenset({3, 4}))
 
 
 def _models(card: JudgeCard) -> Table:
