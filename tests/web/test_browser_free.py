@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,19 @@ def chromium() -> Iterator[Any]:
         yield found
 
 
-def site_of(folder: Path, first: Fake, second: Fake, *, local: bool = True) -> tuple[Site, PreferenceFile]:
+@contextmanager
+def served(folder: Path, first: Fake, second: Fake, *, local: bool = True) -> Iterator[tuple[Site, str]]:
+    """A site with two models and a file of decided pairs, and its address."""
     plain = make_site(folder, local=local)
-    file = PreferenceFile(folder / "preferences.jsonl")
-    app = create_app(plain.store, plain.settings, chat=Chat(first, second, HOW), save=file)
-    return Site(app, plain.store, plain.settings, plain.clock, plain.people), file
+    chat = Chat(first, second, HOW)
+    try:
+        with PreferenceFile(folder / "preferences.jsonl") as file:
+            app = create_app(plain.store, plain.settings, chat=chat, save=file)
+            with running(app) as address:
+                yield Site(app, plain.store, plain.settings, plain.clock, plain.people), address
+    finally:
+        chat.close()
+        plain.store.close()
 
 
 def ask(page: Any, prompt: str) -> None:
@@ -43,23 +52,16 @@ def ask(page: Any, prompt: str) -> None:
     page.click("#ask-button")
 
 
-def close(site: Site, file: PreferenceFile) -> None:
-    site.app.state.palate.chat.close()
-    file.close()
-    site.store.close()
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_two_turns_on_a_phone(chromium: Any, tmp_path: Path, scheme: str) -> None:
     one = Fake(write=lambda prompt: f"**one** <b>answer</b> to {prompt[-1].content}", name="model-one")
     other = Fake(write=lambda prompt: f"other answer to {prompt[-1].content}", name="model-two")
-    site, file = site_of(tmp_path, one, other)
     context = chromium.new_context(viewport={"width": 390, "height": 780}, color_scheme=scheme)
     page = context.new_page()
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
-    with running(site.app) as address:
+    with served(tmp_path, one, other) as (site, address):
         page.goto(address)
         assert serious_findings(page) == []
         assert overflow(page) == []
@@ -80,26 +82,24 @@ def test_two_turns_on_a_phone(chromium: Any, tmp_path: Path, scheme: str) -> Non
         page.wait_for_selector("#ballot")
         assert "why 12345?" in page.inner_text(".prompt")
         page.keyboard.press("u")  # the first vote: its answers come back before the new ones
-        page.wait_for_function("document.querySelector('.prompt').innerText.includes('and then?') === false")
+        page.wait_for_selector(".prompt:not(:has-text('and then?'))")
         page.keyboard.press("5")
-        page.wait_for_function("document.querySelector('.prompt')?.innerText.includes('and then?')")
+        page.wait_for_selector(".prompt:has-text('and then?')")
         page.keyboard.press("2")
         page.wait_for_selector("#ask")
+        votes = site.store.read(lambda session: list(session.scalars(select(VoteRow).order_by(VoteRow.number))))
     assert problems == []
-    rows = read_jsonl(file.path)
+    rows = read_jsonl(tmp_path / "preferences.jsonl")
     assert [len(row["conversations"]) for row in rows] == [1, 3]
-    votes = site.store.read(lambda session: list(session.scalars(select(VoteRow).order_by(VoteRow.number))))
     assert [vote.strength for vote in votes if vote.outcome != "skip"] == [2, 2, 1]
     assert all(vote.seconds is not None for vote in votes if vote.outcome != "skip")
     context.close()
-    close(site, file)
 
 
 def test_a_failed_answer_keeps_the_prompt_and_is_asked_again(chromium: Any, tmp_path: Path) -> None:
     broken = Fake("half an", fails=EngineError("secret-model is away"), name="secret-model")
-    site, file = site_of(tmp_path, Fake("whole"), broken)
     page = chromium.new_page()
-    with running(site.app) as address:
+    with served(tmp_path, Fake("whole"), broken) as (_, address):
         page.goto(address)
         ask(page, "a long prompt")
         page.wait_for_selector("#ask-trouble:visible")
@@ -113,32 +113,28 @@ def test_a_failed_answer_keeps_the_prompt_and_is_asked_again(chromium: Any, tmp_
         page.click("#ask-button")
         page.wait_for_selector("#ballot")
     page.close()
-    close(site, file)
 
 
 def test_stop_ends_both_models(chromium: Any, tmp_path: Path) -> None:
     first, second = Endless(), Endless(name="b")
-    site, file = site_of(tmp_path, first, second)
     page = chromium.new_page()
-    with running(site.app) as address:
+    with served(tmp_path, first, second) as (site, address):
         page.goto(address)
         ask(page, "why?")
-        page.wait_for_function("document.querySelector('#first-stream').textContent.length > 30")
+        page.wait_for_selector("#first-stream:has-text('on on on on')")
         page.click("#stop-button")
         page.wait_for_selector("#ask-trouble:visible")
         assert page.inner_text("#ask-trouble") == "Stopped. Nothing was saved."
         assert first.left.wait(10)
         assert second.left.wait(10)
         assert page.is_enabled("#ask-button")
-    assert site.store.read(lambda session: session.scalars(select(Item)).first()) is None
+        assert site.store.read(lambda session: session.scalars(select(Item)).first()) is None
     page.close()
-    close(site, file)
 
 
 def test_a_login_that_expires_before_the_prompt_is_sent(chromium: Any, tmp_path: Path) -> None:
-    site, file = site_of(tmp_path, Fake("one"), Fake("other", name="b"), local=False)
     page = chromium.new_page()
-    with running(site.app) as address:
+    with served(tmp_path, Fake("one"), Fake("other", name="b"), local=False) as (site, address):
         page.goto(f"{address}/ask")
         page.fill("#name", "annotator")
         page.fill("#password", PASSWORD)
@@ -152,4 +148,3 @@ def test_a_login_that_expires_before_the_prompt_is_sent(chromium: Any, tmp_path:
         page.wait_for_selector("#ballot")
         assert "typed before" in page.inner_text(".prompt")
     page.close()
-    close(site, file)
