@@ -19,7 +19,7 @@ from palate.feedback.ballot import DECIDED, Ballot, Choice
 from palate.feedback.campaign import find_campaign
 from palate.feedback.campaign_schema import read_schema
 from palate.feedback.people import PersonProgress, people
-from palate.feedback.review import CampaignProgress, Conflict, conflicts, decide, progress
+from palate.feedback.review import CampaignProgress, Conflict, conflicts, decide, find_conflict, progress
 from palate.feedback.slots import (
     lock_campaign,
     lock_lease,
@@ -44,6 +44,7 @@ __all__ = [
     "Receipt",
     "conflicts",
     "decide",
+    "find_conflict",
     "next_assignment",
     "people",
     "progress",

@@ -125,6 +125,18 @@ def conflicts(session: Session, campaign_name: str, *, limit: int = 100) -> list
     return _conflicts(session, tasks.all())
 
 
+def find_conflict(session: Session, campaign_name: str, task_id: int) -> Conflict | None:
+    """A task of the campaign as reviewers see it, also one that is decided; None if the campaign has no such task.
+
+    Raises:
+        UsageError: there is no such campaign.
+    """
+    task = session.get(Task, task_id)
+    if task is None or task.campaign_id != find_campaign(session, campaign_name).id:
+        return None
+    return _conflicts(session, [task])[0]
+
+
 def decide(session: Session, task_id: int, user_id: int, ballot: Ballot, now: datetime) -> Vote:
     """Record a reviewer's vote, which decides the task instead of the other votes; a later one supersedes it.
 

@@ -7,6 +7,7 @@ import typer
 from palate.cli.arguments import verb_group
 from palate.cli.label.campaign import assign_command, create_command, status_command
 from palate.cli.label.export import export_command
+from palate.cli.label.serve import serve_command
 from palate.cli.label.transfer import import_command
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ def _sub_verbs() -> None:
     """
 
 
+app.command("serve")(serve_command)
 app.command("create")(create_command)
 app.command("import")(import_command)
 app.command("assign")(assign_command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,14 +13,17 @@ from urllib.parse import urlsplit
 from palate.errors import EngineError, EngineRefused
 from palate.models.generation.completion import Completion, read_completion
 from palate.models.generation.decoding import Decoding
+from palate.models.generation.streamed import StreamedAnswer
 from palate.records import Answer, Messages, as_turns
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, DefaultHttpxClient
+    from openai import APIStatusError, DefaultHttpxClient, Stream
+    from openai.types.chat import ChatCompletionChunk
 
 T = TypeVar("T")
 
 KEY_VARIABLES = ("PALATE_API_KEY", "OPENAI_API_KEY")
+_CHAT = "chat/completions"
 _LATER = "run again later; finished work is kept"
 _SECRET_LENGTH = 8
 """Keys from this length on are removed from replies; shorter ones are placeholders (`none`, `EMPTY`), also words."""
@@ -98,6 +101,72 @@ class Engine:
                 pool.map(lambda prompt, seed, spec: self._answer(prompt, decoding, seed, spec), prompts, seeds, offered)
             )
 
+    def stream(
+        self,
+        prompt: Messages,
+        decoding: Decoding,
+        seed: int,
+        on_text: Callable[[str], None],
+        *,
+        tools: str | None = None,
+    ) -> Answer:
+        """The answer to one conversation; `on_text` gets each piece of its text, some empty, as it arrives.
+
+        What `on_text` raises ends the request and is raised here.
+
+        Raises:
+            EngineError: as in `answers`, or the answer broke off: it has no finish reason.
+        """
+        request = {"model": self.name, **self._chat(prompt, decoding, seed, tools)}
+        chunks: Stream[ChatCompletionChunk] = self._request(
+            _CHAT, lambda: self._client.chat.completions.create(**request, stream=True), self._attempts
+        )
+        answer = StreamedAnswer(f"{self.base_url}/{_CHAT}", decoding)
+        with chunks:
+            for chunk in self._read(chunks, answer):
+                on_text(answer.add(chunk))
+        return answer.finish()
+
+    def _read(self, chunks: Iterable[ChatCompletionChunk], answer: StreamedAnswer) -> Iterator[ChatCompletionChunk]:
+        """The chunks; an EngineError if the connection breaks or the engine reports an error between them."""
+        from openai import OpenAIError
+
+        try:
+            yield from chunks
+        except (OpenAIError, ValueError, RecursionError) as error:  # of the JSON parser as in `_request`
+            cause = error.__cause__ or error
+            detail = self._redacted(" ".join(str(cause).split()))[:200]
+            raise answer.broken(f"{type(cause).__name__}: {detail}") from error
+
+    def _chat(self, prompt: Messages, decoding: Decoding, seed: int, tools: str | None) -> dict[str, Any]:
+        """The fields of a chat request but for `model`."""
+        request: dict[str, Any] = {
+            "messages": as_turns(prompt, arguments_as_text=True),
+            "max_tokens": decoding.max_new_tokens,
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "seed": seed & 0x7FFFFFFF,  # engines differ in how long a seed may be
+        }
+        if tools:
+            request["tools"] = json.loads(tools)
+        return request
+
+    def check_model(self) -> None:
+        """Ask the engine once which models it serves; an engine that has no such list passes.
+
+        Raises:
+            EngineError: it cannot be reached or refuses the key, or it serves other models only.
+        """
+        try:
+            found = [str(model.get("id")) for model in self._models(1)]
+        except EngineRefused as error:
+            if error.status in (401, 403):
+                raise
+            return
+        if found and self.name not in found:
+            names = ", ".join(found[:5])
+            raise EngineError(f"{self.base_url}: serves {names}, not {self.name}; name one of them")
+
     def load_adapter(self, folder: str | Path) -> None:
         """Serve the LoRA adapter in `folder` as this engine's model.
 
@@ -124,7 +193,6 @@ class Engine:
         Raises:
             EngineError: the engine cannot be reached, refuses, or its reply is not a chat completion.
         """
-        path = "chat/completions"
         tries = self._attempts if attempts is None else attempts
         chat = self._client.with_options(max_retries=tries - 1).chat.completions.with_raw_response
 
@@ -132,35 +200,31 @@ class Engine:
             raw = chat.create(**{"model": self.name, **request})
             return raw.parse(), raw.retries_taken
 
-        reply, retries = self._request(path, send, tries)
-        completion = read_completion(reply, f"{self.base_url}/{path}", retries=retries)
+        reply, retries = self._request(_CHAT, send, tries)
+        completion = read_completion(reply, f"{self.base_url}/{_CHAT}", retries=retries)
         return completion.without(self._key) if len(self._key) >= _SECRET_LENGTH else completion
 
     def model_facts(self) -> dict[str, Any]:
         """What the engine's list of models says about this model; {} if it has no list, or not this model."""
         try:
-            listed = self._request("models", lambda: self._client.get("/models", cast_to=object), self._attempts)
+            listed = self._models(self._attempts)
         except EngineRefused:
             return {}
+        return next((model for model in listed if model.get("id") == self.name), {})
+
+    def _models(self, attempts: int) -> list[dict[str, Any]]:
+        """The engine's list of models; [] if the reply is none."""
+        client = self._client.with_options(max_retries=attempts - 1)
+        listed = self._request("models", lambda: client.get("/models", cast_to=object), attempts)
         models = listed.get("data") if isinstance(listed, dict) else None
-        entries = models if isinstance(models, list) else []
-        return next((model for model in entries if isinstance(model, dict) and model.get("id") == self.name), {})
+        return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
 
     def close(self) -> None:
         """Closes the connections; requests that are waiting for a reply fail."""
         self._client.close()
 
     def _answer(self, prompt: Messages, decoding: Decoding, seed: int, tools: str | None) -> Answer:
-        request: dict[str, Any] = {
-            "messages": as_turns(prompt, arguments_as_text=True),
-            "max_tokens": decoding.max_new_tokens,
-            "temperature": decoding.temperature,
-            "top_p": decoding.top_p,
-            "seed": seed & 0x7FFFFFFF,  # engines differ in how long a seed may be
-        }
-        if tools:
-            request["tools"] = json.loads(tools)
-        reply = self.complete(request)
+        reply = self.complete(self._chat(prompt, decoding, seed, tools))
         return Answer(reply.text, reply.finish_reason, reply.completion_tokens)
 
     def _request(self, path: str, send: Callable[[], T], attempts: int) -> T:

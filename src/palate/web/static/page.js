@@ -72,10 +72,12 @@ window.palate = (() => {
   }
 
   // POST a form (FormData or an object); resolves with the response. An expired login is renewed by the dialog, an old
-  // token by a new one, and the same form is sent again. Rejects if the server does not answer.
-  async function send(url, form) {
+  // token by a new one, and the same form is sent again. Rejects if the server does not answer, or if the whole answer
+  // is not there after `timeout` milliseconds (0: however long it takes).
+  async function send(url, form, timeout = 0) {
     const body = () => new URLSearchParams(form);
-    const post = () => fetch(url, { method: "POST", headers: headers(), body: body() });
+    const signal = () => (timeout ? AbortSignal.timeout(timeout) : undefined);
+    const post = () => fetch(url, { method: "POST", headers: headers(), body: body(), signal: signal() });
     let response = await post();
     if (response.status === 403 && (await renewToken())) response = await post();
     while (response.status === 401 && (await logIn())) response = await post();
@@ -105,5 +107,13 @@ window.palate = (() => {
   });
   document.addEventListener("htmx:sendError", () => notify("The server does not answer."));
 
-  return { send, notify, logIn, headers };
+  // What scrolls sideways gets into the order of the Tab key.
+  function makeReachable() {
+    for (const box of document.querySelectorAll(".markdown table, .scroll"))
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+  makeReachable();
+  document.addEventListener("toggle", makeReachable, true); // what was folded has no width before
+
+  return { send, notify, logIn, headers, makeReachable };
 })();
