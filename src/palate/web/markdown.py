@@ -26,14 +26,16 @@ from palate.charts.text import visible
 
 LONGEST_MARKDOWN = 60_000
 """Characters; a longer text is shown as it is, since some texts take quadratic time to parse."""
+_MOST_BRACKETS = 10_000
+"""Opening brackets take quadratic time: 4 s for 30,000."""
 _LONGEST_CODE = 20_000
 _DEEPEST = 20
 
 _SCHEMES = frozenset({"http", "https", "mailto"})
 _BLOCKS = frozenset({"paragraph_open", "heading_open", "list_item_open", "td_open", "th_open", "blockquote_open"})
 _TAGS = {
-    "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "s",
-    "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
+    "a", "blockquote", "br", "code", "del", "div", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p",
+    "pre", "s", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
 _ALIGNED = {"text-align:left": "left", "text-align:center": "center", "text-align:right": "right"}
 
@@ -42,10 +44,10 @@ _ALIGNED = {"text-align:left": "left", "text-align:center": "center", "text-alig
 def to_html(text: str) -> Markup:
     """Markdown as safe HTML, in one element; invisible and direction-changing characters are shown by their code.
 
-    Each block has the direction of its own text. A text of more than `LONGEST_MARKDOWN` characters is not parsed.
+    Each block has the direction of its own text. A text that is too long to parse is shown as it is.
     """
     shown = visible(text)
-    if len(shown) > LONGEST_MARKDOWN:
+    if len(shown) > LONGEST_MARKDOWN or shown.count("[") > _MOST_BRACKETS:
         return Markup(f'<div class="text plain" dir="auto">{escape(shown)}</div>')  # noqa: S704 - escaped
     cleaned = _cleaner().clean(_parser().render(shown))
     return Markup(f'<div class="text markdown" dir="auto">{cleaned}</div>')  # noqa: S704 - nh3 has cleaned it
@@ -58,6 +60,9 @@ def _parser() -> MarkdownIt:
     ).enable(["table", "strikethrough"])
     parser.validateLink = _is_link_elsewhere  # type: ignore[method-assign]
     parser.add_render_rule("image", _image_as_text)
+    # A wide table is scrolled by itself; by keyboard only if it can have the focus.
+    parser.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0"><table>\n')
+    parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     parser.core.ruler.push("palate_blocks", _mark_blocks)
     return parser
 
@@ -69,11 +74,16 @@ def _cleaner() -> nh3.Cleaner:
         tags=_TAGS,
         clean_content_tags={"script", "style"},
         attributes={"*": {"dir"}, "a": {"href", "title"}, "ol": {"start"}},
-        allowed_classes={"span": {*classes, "image"}, "td": {*_ALIGNED.values()}, "th": {*_ALIGNED.values()}},
+        allowed_classes={
+            "div": {"scroll"},
+            "span": {*classes, "image"},
+            "td": {*_ALIGNED.values()},
+            "th": {*_ALIGNED.values()},
+        },
         url_schemes=set(_SCHEMES),
         url_relative="deny",
         link_rel="nofollow noopener noreferrer",
-        set_tag_attribute_values={"a": {"target": "_blank"}, "pre": {"dir": "ltr"}},
+        set_tag_attribute_values={"a": {"target": "_blank"}, "pre": {"dir": "ltr"}, "div": {"tabindex": "0"}},
     )
 
 
