@@ -70,13 +70,11 @@ def test_a_unit_of_work_waits_for_another_programs_lock(
     assert waits[-1] > waits[0], "less and less often"
 
 
-def test_a_lock_that_stays_is_one_line(
-    quick: None, sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_that_stays_is_one_line(quick: None, sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transactions, "_RETRY_SECONDS", 0.2)
     with closing(locked(sqlite_store)):
         assert sqlite_store.read(names) == [], "readers do not wait for a writer"
-        with pytest.raises(StoreError, match="the database stays locked .*; close what else uses it") as found:
+        with pytest.raises(StoreError, match=r"the database stays locked .*; close what else uses it") as found:
             sqlite_store.write(add_user("ann"))
     assert "\n" not in str(found.value)
     sqlite_store.write(add_user("bob"))

@@ -101,9 +101,7 @@ def _engine(place: URL, *, durable: bool) -> Engine:
     if place.get_backend_name() == "postgresql":
         return create_engine(place, pool_pre_ping=True, pool_size=10, max_overflow=20)
     durable = durable or place.query.get("synchronous") == "full"
-    engine = create_engine(
-        place.set(query={}), connect_args={"timeout": _BUSY_SECONDS}, pool_size=20, max_overflow=20
-    )
+    engine = create_engine(place.set(query={}), connect_args={"timeout": _BUSY_SECONDS}, pool_size=20, max_overflow=20)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

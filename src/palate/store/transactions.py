@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine
@@ -89,7 +89,7 @@ def retried(place: URL, attempt: Callable[[], T]) -> T:
 
 
 def _run(engine: Engine, work: Callable[[Session], T], *, write: bool) -> T:
-    options = {"palate_write": write}
+    options: dict[str, Any] = {"palate_write": write}
     if not write and engine.dialect.name == "postgresql":  # by default each statement there sees a state of its own
         options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
