@@ -181,6 +181,10 @@ def test_a_judge_over_an_api_that_obeys_an_injection(
     )
     assert (printed["judge"]["model"], printed["concurrency"], len(printed["judge"]["prompt_hash"])) == ("m", 3, 64)
     assert (printed["questions"], printed["unparsed"], printed["missing"]) == (40, 0, 0)
+    assert (printed["endpoint"]["schema"], printed["endpoint"]["logprobs"]) == (False, True)
+    page = (folder / "c.card.html").read_text()
+    assert "endpoint: json mode" in page
+    assert "CANARY-123" not in page + json.dumps(printed), "the key of the API"
     assert printed["contradictions"]["interval"]["estimate"] == 0
     assert printed["repetition"]["interval"]["n"] == 5
     prompts = {one["prompt"]: one for one in printed["prompts"]["prompts"]}
