@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, verb_group
+from palate.cli.arguments import AsJson, StoreUrl, verb_group
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_json, print_result
 from palate.errors import UsageError
@@ -25,11 +25,6 @@ RoleName = Annotated[
     Literal["annotator", "reviewer", "admin"],
     typer.Option("--role", help="annotator labels; reviewer also decides conflicts; admin also sees and changes all."),
 ]
-StoreUrl = Annotated[
-    str | None,
-    typer.Option("--store", metavar="URL", help="Database. Default: PALATE_STORE, else sqlite:///palate.db."),
-]
-
 app = typer.Typer(
     cls=verb_group("label", "users"),
     help="Accounts of the people who label.\n\nExample: palate label users add anna --role reviewer",
