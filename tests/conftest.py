@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from store_servers import postgres, postgres_template, sqlite_store, store, store_address
+
+__all__ = ["postgres", "postgres_template", "sqlite_store", "store", "store_address"]
 
 # Before anything imports transformers or a tracker: these read the environment once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,7 @@ class Server(ThreadingHTTPServer):
         self.calls: list[str] = []
         self.adapters: dict[str, str] = {}
         self.reason = "stop"
+        self.models: list[str] = []
 
     @property
     def url(self) -> str:
@@ -31,6 +33,13 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
+    def do_GET(self) -> None:
+        """The list of models; without one the engine has no such address."""
+        if not self.server.models:
+            self.send_error(404)
+            return
+        self._reply(200, json.dumps({"data": [{"id": name} for name in self.server.models]}))
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         verb = self.path.rpartition("/")[2]
@@ -39,6 +48,9 @@ class Handler(BaseHTTPRequestHandler):
         if verb == "completions":
             self.server.chats.append(body)
             text = GOOD if body["seed"] % 2 else BAD
+            if body.get("stream"):
+                self._stream(text)
+                return
             choice = {"message": {"role": "assistant", "content": text}, "finish_reason": self.server.reason}
             reply = json.dumps({"choices": [choice], "usage": {"completion_tokens": 5}})
         elif verb == "load_lora_adapter" and body["lora_name"] in self.server.adapters:
@@ -48,9 +60,19 @@ class Handler(BaseHTTPRequestHandler):
             self.server.adapters[body["lora_name"]] = body["lora_path"]
         else:
             del self.server.adapters[body["lora_name"]]
+        self._reply(status, reply)
+
+    def _reply(self, status: int, reply: str, kind: str = "application/json") -> None:
         self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.end_headers()
         self.wfile.write(reply.encode())
+
+    def _stream(self, text: str) -> None:
+        """The text as events, word by word."""
+        choices: list[dict[str, Any]] = [{"delta": {"content": word}} for word in re.findall(r"\S+ ?", text)]
+        chunks = [{"choices": [choice]} for choice in [*choices, {"delta": {}, "finish_reason": self.server.reason}]]
+        self._reply(200, "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks), "text/event-stream")
 
     def log_message(self, *_: Any) -> None:
         """Nobody reads it."""

@@ -77,7 +77,15 @@ class EngineError(PalateError):
 
 
 class EngineRefused(EngineError):  # noqa: N818 - says what it did
-    """An engine will not serve a request: the key, the model or the request itself is wrong."""
+    """An engine will not serve a request: the key, the model or the request itself is wrong.
+
+    Attributes:
+        status: the HTTP status, if there was one.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class FunctionError(PalateError):

@@ -332,11 +332,18 @@ class Verdict:
         outcome: the better side, `tie`, or `unparsed` if the judge's answer could not be read.
         reason: the judge's explanation, or the rule's name.
         probability_left: the judge's probability that left is better, if it gives one.
+        dimensions: per dimension the scores (left, right), if it gives some.
+        missing: whether the judge gave no reply at all, so that it may be asked again later; the outcome is `unparsed`
+            and the reason says why.
+        members: of a jury, the name and the verdict of each of its members.
     """
 
     outcome: Literal["left", "right", "tie", "unparsed"]
     reason: str = ""
     probability_left: float | None = None
+    dimensions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    missing: bool = False
+    members: tuple[tuple[str, Verdict], ...] = ()
 
 
 LEFT_SHARE: Mapping[str, float] = MappingProxyType({"left": 1.0, "right": 0.0, "tie": 0.5})

@@ -1,4 +1,4 @@
-"""Kappa and alpha against scikit-learn, published tables and each other."""
+"""Percent, kappa and alpha against scikit-learn, statsmodels, published tables and each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.stats import Agreement, cohen_kappa, krippendorff_alpha
+from palate.stats import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement, rate_interval
 
 # Krippendorff's own example (2011, "Computing Krippendorff's alpha-reliability"): 4 observers, 12 units.
 OBSERVERS = [
@@ -22,6 +22,7 @@ UNITS = [[None if value == "." else int(value) for value in unit] for unit in zi
 def test_krippendorffs_own_example() -> None:
     assert krippendorff_alpha(UNITS, resamples=50).estimate == pytest.approx(0.743, abs=5e-4)
     assert krippendorff_alpha(UNITS, scale="ordinal", resamples=50).estimate == pytest.approx(0.815, abs=5e-4)
+    assert krippendorff_alpha(UNITS, scale="interval", resamples=50).estimate == pytest.approx(0.849, abs=5e-4)
 
 
 def test_cohen_by_hand() -> None:
@@ -114,3 +115,69 @@ def test_agreement_as_a_person_reads_it() -> None:
 def test_raters_must_have_seen_the_same_items() -> None:
     with pytest.raises(ValueError, match="2 and 1"):
         cohen_kappa(["A", "B"], ["A"])
+
+
+# Fleiss 1971, table 1: 30 patients, 6 psychiatrists each, and how many gave each of 5 diagnoses.
+PATIENTS = """00060 03003 01401 00006 03030 20400 00402 20310 20040 00006 10050 11040 03300 10050 02031
+00501 30012 51000 02040 10203 00006 01050 02013 20040 10041 05010 40002 02040 10500 00006"""
+DIAGNOSES = [[k for k, count in enumerate(row) for _ in range(int(count))] for row in PATIENTS.split()]
+
+
+def test_fleiss_own_example() -> None:
+    # His table 1 and page 380: P = 0.555, P_e = 0.220, κ = 0.430.
+    assert percent_agreement(DIAGNOSES).estimate == pytest.approx(0.555, abs=1e-3)
+    assert fleiss_kappa(DIAGNOSES, resamples=50).estimate == pytest.approx(0.430, abs=1e-3)
+
+
+@settings(deadline=None)
+@given(st.integers(2, 5).flatmap(lambda k: st.lists(st.lists(st.integers(0, 3), min_size=k, max_size=k), min_size=2)))
+def test_fleiss_equals_statsmodels(rows: list[list[int]]) -> None:
+    rater = pytest.importorskip("statsmodels.stats.inter_rater")
+    kappa = fleiss_kappa(rows, resamples=20).estimate
+    if len({value for row in rows for value in row}) == 1:
+        assert kappa is None
+    else:
+        table, _ = rater.aggregate_raters(np.array(rows))
+        assert kappa == pytest.approx(rater.fleiss_kappa(table), abs=1e-9)
+
+
+def test_fleiss_needs_as_many_ratings_of_each_item() -> None:
+    found = fleiss_kappa([["A", "B"], ["A", "A", "A"]])
+    assert (found.interval, found.reason) == (None, "items have 2 to 3 ratings; Fleiss's kappa needs equally many")
+    # A missing entry is no rating.
+    assert fleiss_kappa([["A", "B", None], [None, "A", "A"]], resamples=20).estimate == pytest.approx(-1 / 3)
+    assert fleiss_kappa([["A", "A"]] * 3).reason == "all ratings are of one category"
+    assert fleiss_kappa([["A"], ["B"]]).reason == "no item has two ratings"
+    assert percent_agreement([["A"], [None]]).reason == "no item has two ratings"
+
+
+def test_percent_agreement_by_hand() -> None:
+    # Pairs that agree: 3 of 3, 1 of 3, 0 of 1; the item with one rating is ignored.
+    found = percent_agreement([["A", "A", "A"], ["A", "A", "B"], ["A", None, "B"], ["A"]]).interval
+    assert found is not None
+    assert (found.estimate, found.n) == (pytest.approx((1 + 1 / 3 + 0) / 3), 3)
+    assert found == rate_interval([1, 1 / 3, 0])
+
+
+def test_pairs_of_one_prompt_are_one_unit() -> None:
+    """Every item ten times: the same estimate, and with clusters nearly the same interval, not one of a third."""
+    rng = np.random.default_rng(1)
+    first = rng.integers(0, 2, 40).tolist()
+    second = [value if rng.random() < 0.8 else 1 - value for value in first]
+    prompts = [prompt for prompt in range(40) for _ in range(10)]
+    many = [[a, b] for a, b in zip(first, second) for _ in range(10)]
+    plain = cohen_kappa(first, second).interval
+    repeated = cohen_kappa([row[0] for row in many], [row[1] for row in many], clusters=prompts).interval
+    careless = cohen_kappa([row[0] for row in many], [row[1] for row in many]).interval
+    assert plain is not None
+    assert repeated is not None
+    assert careless is not None
+    assert repeated.estimate == pytest.approx(plain.estimate)
+    assert (repeated.n, careless.n) == (40, 400)
+    assert repeated.high - repeated.low == pytest.approx(plain.high - plain.low, rel=0.1)
+    assert careless.high - careless.low < 0.5 * (plain.high - plain.low)
+    for found in (percent_agreement(many, clusters=prompts), krippendorff_alpha(many, clusters=prompts, resamples=50)):
+        assert found.interval is not None
+        assert found.interval.n == 40
+    with pytest.raises(ValueError, match="400 items but 40 cluster names"):
+        fleiss_kappa(many, clusters=range(40))

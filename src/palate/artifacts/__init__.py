@@ -31,7 +31,7 @@ from palate.artifacts.folders import (
     seal_folder,
     verify_folder,
 )
-from palate.artifacts.jsonl import JsonlWriter, read_jsonl
+from palate.artifacts.jsonl import JsonlWriter, iter_jsonl, read_jsonl
 from palate.artifacts.run_dir import RunDir, Status, now
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "check_writable",
     "checkpoints",
     "file_hash",
+    "iter_jsonl",
     "newest_complete",
     "now",
     "plain",

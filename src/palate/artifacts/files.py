@@ -122,14 +122,21 @@ def write_json(path: PathLike, value: Any, *, indent: int | None = 2) -> Path:
     return write_text(path, json.dumps(plain(value), ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
 
 
-def read_bytes(path: PathLike) -> bytes:
-    """The content of a file; raises ArtifactError if it is missing or unreadable."""
+@contextlib.contextmanager
+def read_errors(path: PathLike) -> Iterator[None]:
+    """A context that turns a missing or unreadable file into one `ArtifactError` line about `path`."""
     try:
-        return Path(path).read_bytes()
+        yield
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no such file") from error
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_bytes(path: PathLike) -> bytes:
+    """The content of a file; raises ArtifactError if it is missing or unreadable."""
+    with read_errors(path):
+        return Path(path).read_bytes()
 
 
 def read_json(path: PathLike) -> Any:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from palate.artifacts.files import PathLike, plain, read_bytes, write_errors
+from palate.artifacts.files import PathLike, plain, read_errors, write_errors
 from palate.errors import ArtifactError
 
 
@@ -52,19 +52,26 @@ class JsonlWriter:
 
 def read_jsonl(path: PathLike) -> list[dict[str, Any]]:
     """The rows of a JSONL file. An incomplete last line is left out; any other damaged line raises ArtifactError."""
-    lines = [(number, line) for number, line in enumerate(read_bytes(path).split(b"\n"), 1) if line.strip()]
-    rows: list[dict[str, Any]] = []
-    for number, line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            if number == lines[-1][0]:
-                break
-            raise ArtifactError(f"{path}:{number}: not valid JSON; the file is damaged there") from error
-        if not isinstance(row, dict):
-            raise ArtifactError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
-        rows.append(row)
-    return rows
+    return list(iter_jsonl(path))
+
+
+def iter_jsonl(path: PathLike) -> Iterator[dict[str, Any]]:
+    """The same rows, one at a time, for files that are too large to be held."""
+    damaged: tuple[int, ValueError] | None = None
+    with read_errors(path), Path(path).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            if damaged is not None:  # it was not the last line
+                raise ArtifactError(f"{path}:{damaged[0]}: not valid JSON; the file is damaged there") from damaged[1]
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                damaged = (number, error)
+                continue
+            if not isinstance(row, dict):
+                raise ArtifactError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+            yield row
 
 
 def _remove_incomplete_line(path: Path) -> None:

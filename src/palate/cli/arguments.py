@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from palate.cli.console import print_note
 from palate.errors import UsageError
@@ -35,11 +35,18 @@ BaseUrl: TypeAlias = Annotated[
     str | None,
     typer.Option("--base-url", help="OpenAI-compatible engine, up to /v1. Default: the model runs in this process."),
 ]
+CampaignName: TypeAlias = Annotated[
+    str | None, typer.Option("--campaign", metavar="NAME", help="Campaign. Default: the store's only one.")
+]
 CutoffLen: TypeAlias = Annotated[int, typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens.")]
 MaxNewTokens: TypeAlias = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
 PrecisionName: TypeAlias = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")]
 SamplingSeed: TypeAlias = Annotated[
     int, typer.Option("--seed", min=0, help="Random seed; an answer depends only on it and on its own prompt.")
+]
+StoreUrl: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="SQLite file or URL. Default: PALATE_STORE, else sqlite:///palate.db."),
 ]
 TemplateName: TypeAlias = Annotated[
     str | None, typer.Option("--template", help="Chat template by name, for models that are not palate runs.")
@@ -92,29 +99,35 @@ def named_numbers(option: str, entries: Sequence[str] | None, form: str) -> dict
     return found
 
 
-# Verb → its options' names of version 0.1 and what they are called now; the old ones go with version 0.3.
+# Verb → its options' names of version 0.1 and what they are called now; the old ones go with version 0.3. A command of
+# a verb has its own entry, or that of the verb.
 FORMER_OPTIONS: Mapping[tuple[str, ...], Mapping[str, str]] = MappingProxyType(
     {
         ("data",): {"--out": "--output"},
-        ("data", "inspect"): {"--html": "--output"},
+        ("data", "inspect"): {"--html": "--output", "--out": "--output"},
         ("generate",): {"--out": "--output"},
         ("judge",): {"--votes": "--output"},
+        ("judge", "calibrate"): {},
+        ("judge", "rescore"): {},
         ("demo",): {"--output-dir": "--output"},
         ("eval", "frontier"): {"--max-prompts": "--max-samples", "--samples": "--k"},
     }
 )
 
 
-def verb_group(*path: str, order: Sequence[str] = ()) -> type[TyperGroup]:
+def verb_group(*path: str, order: Sequence[str] = (), default: str | None = None) -> type[TyperGroup]:
     """The command group at `path` (`data`; none for the whole program).
 
     Args:
         path: the group's name, empty for the program.
         order: names of its commands in the order of its help page; by default that of registration, groups last.
+        default: name of the command that is meant where none is named (`DefaultCommand`).
     """
 
     class Group(TyperGroup):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if default is not None and (not args or args[0] not in self.commands):
+                args = [default, *args]
             words, notices = read_words([*path, *args])
             for line in notices:
                 print_note(line)
@@ -126,6 +139,15 @@ def verb_group(*path: str, order: Sequence[str] = ()) -> type[TyperGroup]:
     return Group
 
 
+class DefaultCommand(TyperCommand):
+    """The command of a group that needs not be named; its help page and messages are those of the group."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        del info_name  # its own name, which nobody types
+        group = parent
+        return super().make_context(group.info_name, args, parent=group.parent, **extra)
+
+
 def read_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """A command line with today's names of options and with paths expanded, and a line about each old name.
 
@@ -135,7 +157,7 @@ def read_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
         UsageError: a path begins with a user who does not exist.
     """
     verb = tuple(word for word in words[:2] if not word.startswith("-"))
-    former = {**FORMER_OPTIONS.get(verb[:1], {}), **FORMER_OPTIONS.get(verb, {})}
+    former = FORMER_OPTIONS.get(verb, FORMER_OPTIONS.get(verb[:1], {}))
     read: list[str] = []
     notices: list[str] = []
     for number, word in enumerate(words):

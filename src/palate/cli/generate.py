@@ -15,7 +15,8 @@ from palate.errors import UsageError
 from palate.records import DatasetRequest
 
 if TYPE_CHECKING:
-    from palate.feedback.candidates import Answerer
+    from palate.evaluation.subject import Subject
+    from palate.models.generation.engine import Engine
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A finished run, a model, or the engine's name for one.")]
 K = Annotated[int, typer.Option("--k", "-k", min=1, help="Answers per prompt.")]
@@ -78,7 +79,7 @@ def command(
 
 def load_answerer(
     model: str, base_url: str | None, *, template: str | None = None, precision: str = "auto"
-) -> Answerer:
+) -> Engine | Subject:
     """A model that answers prompts: in an engine if one is named, else in this process."""
     if base_url is not None:
         from palate.models.generation.engine import Engine

@@ -18,11 +18,13 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, demo, generate, judge, model, objectives, plan, report, train
+from palate.cli import compare, demo, generate, model, objectives, plan, report, train
 from palate.cli.arguments import verb_group
 from palate.cli.console import is_main_process, print_error
 from palate.cli.data import app as data
 from palate.cli.eval import app as evaluate
+from palate.cli.judge import app as judge
+from palate.cli.label import app as label
 from palate.errors import Interrupted, PalateError, UsageError
 from palate.threads import choose_wait_policy
 
@@ -33,6 +35,7 @@ VERBS: Mapping[str, ModuleType] = {
     "train": train,
     "data": data,
     "generate": generate,
+    "label": label,
     "judge": judge,
     "eval": evaluate,
     "compare": compare,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from palate.errors import ArtifactError, ModelError
 from palate.models.cpu.allocator import keep_freed_memory
 from palate.models.generation.decoding import Decoding
 from palate.models.generation.generate import generate
+from palate.models.generation.stream import stream
 from palate.models.load import load_frozen
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences, rows_of
@@ -141,6 +143,7 @@ class Subject:
         self.packed = loaded.probe.packed
         self.model: nn.Module = loaded.model
         self.template: Template = spec.chat_template(tokenizer)
+        self._streaming = threading.Lock()
 
     def score(self, groups: Sequence[EncodedGroup]) -> list[tuple[list[float], list[int]]]:
         """For each group, Σ log π and the number of trained tokens of its completions."""
@@ -206,16 +209,30 @@ class Subject:
         tools: Sequence[str | None] | None = None,
     ) -> list[Answer]:
         """One answer per conversation; with `seeds`, each is sampled with its own seed."""
-        stop_ids = self.template.stop_ids
         ids = generate(
             self.model,
             self._prompt_ids(prompts, tools),
             decoding,
-            stop_ids=stop_ids,
+            stop_ids=self.template.stop_ids,
             precision=self.precision,
             seeds=seeds,
         )
-        return [
-            Answer(self.template.decode(answer), "stop" if answer and answer[-1] in stop_ids else "length", len(answer))
-            for answer in ids
-        ]
+        return [self.template.answer(answer) for answer in ids]
+
+    def stream(
+        self,
+        prompt: Messages,
+        decoding: Decoding,
+        seed: int,
+        on_text: Callable[[str], None],
+        *,
+        tools: str | None = None,
+    ) -> Answer:
+        """The answer to one conversation; `on_text` gets each new piece of its text, see `generation.stream`.
+
+        Answers of one model are generated one after the other: a second thread waits.
+        """
+        with self._streaming:
+            return stream(
+                self.model, self.template, prompt, decoding, seed, on_text, precision=self.precision, tools=tools
+            )

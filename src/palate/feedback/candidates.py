@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
-from palate.artifacts import JsonlWriter, plain, read_jsonl
+from palate.artifacts import JsonlWriter, iter_jsonl, plain, read_jsonl
+from palate.data.formats.rows import read_tools
 from palate.data.turns.cells import RowError
 from palate.data.turns.messages import read_turns
 from palate.errors import ArtifactError, DataError
@@ -20,8 +21,8 @@ from palate.records import Answer, Message, Messages, Record, Role, as_turns
 _ANSWERS_PER_WRITE = 64
 
 _PROMPT_FIELDS = ("prompt", "tools", "columns")
-# The fields of `palate generate`; every other field of a candidates file is a column of the user.
-_GENERATED_FIELDS = ("id", "prompt", "columns", "completions", "model", "identity", "seed", "decoding")
+# Every other field of a candidates file is a column of the user.
+_ROW_FIELDS = ("id", "prompt", "tools", "columns", "completions")
 
 
 class Answerer(Protocol):
@@ -46,6 +47,28 @@ class Answerer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """What wrote an answer.
+
+    Attributes:
+        model: its name.
+        identity: content hash of its weights and config, if known.
+        seed: of the sampling, if known.
+        decoding: the other settings of the sampling.
+    """
+
+    model: str = ""
+    identity: str | None = None
+    seed: int | None = None
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Model, identity, seed and decoding, without those that are not known."""
+        values = {"model": self.model, "identity": self.identity, "seed": self.seed, "decoding": dict(self.decoding)}
+        return {name: value for name, value in values.items() if value not in ("", None, {})}
+
+
+@dataclass(frozen=True, slots=True)
 class Candidates:
     """One prompt with its answers.
 
@@ -55,6 +78,10 @@ class Candidates:
         completions: the K answers.
         model: the name of the model that wrote them.
         columns: the other columns of the prompt's row, for judges that use them.
+        tools: JSON list of tool specifications, if any.
+        identity, seed, decoding: of the model and the sampling, as in `Origin`.
+        origins: of each answer, where they differ, as in a prompt that two models answer; `model` and the like are
+            empty then. Empty where all answers have the same.
     """
 
     id: str
@@ -62,6 +89,51 @@ class Candidates:
     completions: tuple[Answer, ...]
     model: str = ""
     columns: Mapping[str, Any] = field(default_factory=dict)
+    tools: str | None = None
+    identity: str | None = None
+    seed: int | None = None
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    origins: tuple[Origin, ...] = ()
+
+    @property
+    def judge_columns(self) -> Mapping[str, Any]:
+        """What a judge's function may ask for: `columns`, and `tools` if there are any."""
+        return self.columns if self.tools is None else {**self.columns, "tools": self.tools}
+
+    def origin(self, number: int) -> Origin:
+        """What wrote the answer with this index."""
+        return self.origins[number] if self.origins else Origin(self.model, self.identity, self.seed, self.decoding)
+
+    def with_origins(self, origins: Sequence[Origin]) -> Candidates:
+        """The same row with an origin for each answer."""
+        first = origins[0]
+        if any(origin != first for origin in origins):
+            return replace(self, model="", identity=None, seed=None, decoding={}, origins=tuple(origins))
+        return replace(
+            self,
+            model=first.model,
+            identity=first.identity,
+            seed=first.seed,
+            decoding=first.decoding,
+            origins=(),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The row of a candidates file, as `palate generate` writes it; `read_candidates` gives the same back."""
+        completions = [asdict(answer) for answer in self.completions]
+        for completion, origin in zip(completions, self.origins):
+            completion.update(origin.to_json())
+        shared = Origin(self.model, self.identity, self.seed, self.decoding).to_json()
+        if "decoding" in shared:  # a row of `palate generate`, which writes all four
+            shared = {"model": self.model, "identity": self.identity, "seed": self.seed, "decoding": self.decoding}
+        return {
+            "id": self.id,
+            "prompt": prompt_turns(self.prompt),
+            **({"tools": self.tools} if self.tools is not None else {}),
+            **({"columns": dict(self.columns)} if self.columns else {}),
+            "completions": completions,
+            **shared,
+        }
 
 
 def write_candidates(
@@ -152,28 +224,59 @@ def read_candidates(path: str | Path) -> list[Candidates]:
     Raises:
         DataError: a row has no prompt, no completion, or another row's id; names the row.
     """
-    found: dict[str, Candidates] = {}
-    for number, row in enumerate(read_jsonl(path), 1):
+    return list(iter_candidates(path))
+
+
+def iter_candidates(path: str | Path) -> Iterator[Candidates]:
+    """The same, one row at a time, for files that are too large to be held."""
+    seen: set[str] = set()
+    for number, row in enumerate(iter_jsonl(path), 1):
         where = f"{path}:{number}"
-        prompt, completions = row.get("prompt"), row.get("completions")
-        if not isinstance(completions, list) or not completions:
-            raise DataError(f"{where}: has no list of completions; `palate generate` writes candidates")
         name = str(row.get("id") or f"{Path(path).name}:{number}")
-        if name in found:  # votes refer to it
+        if name in seen:  # votes refer to it
             raise DataError(f"{where}: the id {name} is another row's too; give each row its own, or none")
-        found[name] = Candidates(
-            name,
-            _messages(prompt, where),
-            tuple(_answer(completion, where) for completion in completions),
-            str(row.get("model") or ""),
-            {
-                **{name: value for name, value in row.items() if name not in _GENERATED_FIELDS},
-                **(row.get("columns") or {}),
-            },
-        )
-    if not found:
+        seen.add(name)
+        yield _candidates(row, name, where)
+    if not seen:
         raise DataError(f"{path}: the file has no candidates")
-    return list(found.values())
+
+
+def _candidates(row: Mapping[str, Any], name: str, where: str) -> Candidates:
+    completions, given = row.get("completions"), row.get("columns")
+    if not isinstance(completions, list) or not completions:
+        raise DataError(f"{where}: has no list of completions; `palate generate` writes candidates")
+    if given is not None and not isinstance(given, Mapping):
+        raise DataError(f"{where}: columns is {type(given).__name__}, not an object of columns and their values")
+    try:
+        tools = read_tools(row.get("tools"))
+    except RowError as error:
+        raise DataError(f"{where}: {error.detail}") from error
+    shared, used = _origin(row, Origin())
+    columns = {name: value for name, value in row.items() if name not in _ROW_FIELDS and name not in used}
+    read = Candidates(
+        name,
+        read_prompt(row.get("prompt"), where),
+        tuple(_answer(completion, where) for completion in completions),
+        columns={**columns, **(given or {})},
+        tools=tools,
+    )
+    own = (_origin(completion, shared)[0] if isinstance(completion, Mapping) else shared for completion in completions)
+    return read.with_origins(tuple(own))
+
+
+def _origin(row: Mapping[str, Any], default: Origin) -> tuple[Origin, set[str]]:
+    """The origin that a row or a completion names, and the fields that it is made of.
+
+    A field of another type than `palate generate` writes is a user's own column of the same name.
+    """
+    kinds: Mapping[str, type] = {"model": str, "identity": str, "seed": int, "decoding": dict}
+    values = {
+        name: row[name]
+        for name, kind in kinds.items()
+        if isinstance(row.get(name), kind) and not isinstance(row[name], bool)
+    }
+    used = {*values, *(name for name in kinds if row.get(name) is None)}
+    return replace(default, **values), used
 
 
 def _settings(answerer: Answerer, k: int, decoding: Decoding) -> dict[str, Any]:
@@ -202,7 +305,23 @@ def _prompt_fields(record: Record) -> dict[str, Any]:
     return {"prompt": as_turns(record.prompt), **tools, **columns}
 
 
-def _messages(prompt: Any, where: str) -> Messages:
+def prompt_turns(prompt: Messages) -> list[dict[str, Any]]:
+    """The turns of a prompt such that `read_prompt` gives the same back."""
+    # Arguments that are a text, as an object's would, lose their quotes; a flag is no key of the OpenAI format.
+    as_text = any(isinstance(call.value, str) for message in prompt for call in message.tool_calls)
+    turns = as_turns(prompt, arguments_as_text=as_text)
+    return [turn if message.trained else {**turn, "train": False} for turn, message in zip(turns, prompt)]
+
+
+def read_prompt(prompt: Any, where: str) -> Messages:
+    """The messages of a prompt: a text, or a list of turns.
+
+    Args:
+        where: file and row, for messages.
+
+    Raises:
+        DataError: it is neither, or a turn cannot be represented.
+    """
     if isinstance(prompt, str):
         return (Message("user", prompt),)
     try:

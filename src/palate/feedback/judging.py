@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from palate.artifacts import JsonlWriter, now
 from palate.data.mix import drawn_key
 from palate.data.scores import columns_of
 from palate.feedback.candidates import Candidates
 from palate.feedback.judges.scores import ScoreJudge
-from palate.feedback.votes import Outcome, Shown, Vote, read_votes
+from palate.feedback.votes import Outcome, Shown, Vote, VoterKind, read_votes
 from palate.progress import progress
-from palate.records import Judge, Verdict
+from palate.records import Columns, Judge, Messages, Verdict
 
 # At most this many votes are lost if the process is killed.
 _QUESTIONS_PER_WRITE = 32
@@ -57,55 +58,123 @@ def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None
     return asked
 
 
-def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> list[Vote]:
-    """The judge's votes on all questions, in their order; questions with a vote in the file are not asked again.
+@runtime_checkable
+class EachJudge(Protocol):
+    """A judge that takes long, and gives each verdict as soon as it has it."""
+
+    def compare_each(
+        self,
+        prompts: Sequence[Messages],
+        left: Sequence[str],
+        right: Sequence[str],
+        columns: Columns | None,
+        decided: Callable[[int, Verdict], None],
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The result of asking a judge.
+
+    Attributes:
+        asked: number of questions.
+        votes: those that there are, in the order of the questions.
+        missing: the questions without a vote, each with the reason; asking again later may give one.
+    """
+
+    asked: int
+    votes: list[Vote]
+    missing: list[tuple[Question, str]]
+
+    def missing_lines(self, most: int = 10) -> list[str]:
+        """The missing votes by item, for a person."""
+        lines = [
+            f"missing              {one.row.id} answers {one.left} and {one.right}, {one.shown}: {why}"
+            for one, why in self.missing[:most]
+        ]
+        more = len(self.missing) - most
+        return [*lines, f"missing              {more:,} more"] if more > 0 else lines
+
+
+def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> Collected:
+    """The judge's votes on all questions; questions with a vote in the file are not asked again.
 
     Args:
         asked: the questions.
         judge: gives the verdicts.
-        path: votes file; new votes are appended to it.
+        path: votes file; new votes are appended to it. Votes of a jury's members are appended to `members_path(path)`.
 
     Raises:
         ConfigError: the judge needs a column that no candidate has.
     """
     if isinstance(judge, ScoreJudge):
-        judge.check_columns({name for question in asked for name in question.row.columns})
+        judge.check_columns({name for question in asked for name in question.row.judge_columns})
     have = {vote.key: vote for vote in (read_votes(path) if path.exists() else ())}
     keys = [(question.row.id, question.left, question.right, judge.name, question.shown) for question in asked]
     waiting = [question for question, key in zip(asked, keys) if key not in have]
+    kind: VoterKind = getattr(judge, "kind", "judge")
+    why: dict[tuple[str, int, int, str, str], str] = {}
     judging = progress("questions judged", len(asked), done=len(asked) - len(waiting))
     with JsonlWriter(path) as file, judging as judged:
-        for start in range(0, len(waiting), _QUESTIONS_PER_WRITE):
-            for vote in _ask(waiting[start : start + _QUESTIONS_PER_WRITE], judge):
-                have[vote.key] = vote
-                file.write(vote.to_json())
-                judged.advance()
-    return [have[key] for key in keys]
+
+        def decided(question: Question, verdict: Verdict) -> None:
+            judged.advance()
+            vote = _vote(question, verdict, judge.name, kind)
+            if verdict.missing:
+                why[vote.key] = verdict.reason
+                return
+            if verdict.members:
+                _keep_members(question, verdict, path)
+            have[vote.key] = vote
+            file.write(vote.to_json())
+
+        if isinstance(judge, EachJudge):
+            judge.compare_each(*compared(waiting), lambda index, verdict: decided(waiting[index], verdict))
+        else:
+            for start in range(0, len(waiting), _QUESTIONS_PER_WRITE):
+                some = waiting[start : start + _QUESTIONS_PER_WRITE]
+                for question, verdict in zip(some, judge.compare(*compared(some)), strict=True):
+                    decided(question, verdict)
+    missing = [(question, why.get(key, "not asked")) for question, key in zip(asked, keys) if key not in have]
+    return Collected(len(asked), [have[key] for key in keys if key in have], missing)
 
 
-def _ask(asked: Sequence[Question], judge: Judge) -> list[Vote]:
-    verdicts = judge.compare(
+def members_path(path: Path) -> Path:
+    """The file with the votes of a jury's members: `x.votes.jsonl` → `x.votes.members.jsonl`."""
+    return path.with_name(f"{path.stem}.members{path.suffix}")
+
+
+def compared(asked: Sequence[Question]) -> tuple[list[Messages], list[str], list[str], Columns]:
+    """The arguments of `Judge.compare` for these questions."""
+    return (
         [question.row.prompt for question in asked],
         [question.first for question in asked],
         [question.second for question in asked],
-        columns_of([question.row.columns for question in asked]),
+        columns_of([question.row.judge_columns for question in asked]),
     )
-    when = now()
-    return [_vote(question, verdict, judge.name, when) for question, verdict in zip(asked, verdicts, strict=True)]
 
 
-def _vote(asked: Question, verdict: Verdict, who: str, when: str) -> Vote:
+def _keep_members(question: Question, verdict: Verdict, path: Path) -> None:
+    with JsonlWriter(members_path(path)) as file:
+        for who, given in verdict.members:
+            file.write(_vote(question, given, who, "judge").to_json())
+
+
+def _vote(asked: Question, verdict: Verdict, who: str, kind: VoterKind) -> Vote:
     """The vote for a verdict. In a verdict left is the answer shown first, in a vote the one with the lower index."""
     swapped = asked.shown == "right_first"
     probability = verdict.probability_left
+    scores = {name: (b, a) if swapped else (a, b) for name, (a, b) in verdict.dimensions.items()}
     return Vote(
         item=asked.row.id,
         left=asked.left,
         right=asked.right,
         outcome=_SWAPPED[verdict.outcome] if swapped else verdict.outcome,
         who=who,
-        when=when,
+        when=now(),
         shown=asked.shown,
         reason=verdict.reason,
         probability_left=1 - probability if swapped and probability is not None else probability,
+        kind=kind,
+        dimensions=scores,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
 
-from palate.artifacts import read_jsonl
+from palate.artifacts import iter_jsonl
 from palate.errors import DataError
 from palate.records import LEFT_SHARE
 
@@ -41,8 +43,9 @@ class Vote:
         repeat: whether the voter saw these two answers before in the other order, to measure the voter.
         saw_judge: whether the voter saw a judge's verdict first.
         identity_leak: whether an answer names its maker, so that the vote is not blind.
+        deciding: whether it is a reviewer's, who decides where other votes disagree.
         id: unique id of the vote in a store.
-        supersedes: id of the vote of the same voter that this one replaces.
+        supersedes: id of the vote that this one replaces: of the same voter, or an earlier deciding one.
     """
 
     item: str
@@ -66,6 +69,7 @@ class Vote:
     repeat: bool = False
     saw_judge: bool = False
     identity_leak: bool = False
+    deciding: bool = False
     id: str = ""
     supersedes: str = ""
 
@@ -98,25 +102,73 @@ _DEFAULTS: Mapping[str, Any] = {
 _ALWAYS = ("item", "left", "right", "outcome", "who", "when", "shown", "reason", "probability_left")
 
 
+_CHOICES: Mapping[str, Any] = MappingProxyType(
+    {"outcome": Outcome, "shown": Shown, "kind": VoterKind, "strength": Literal[1, 2]}
+)
+_TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
+    {
+        **dict.fromkeys(("item", "who", "when", "reason", "campaign", "id", "supersedes"), (str,)),
+        **dict.fromkeys(("left", "right", "strength"), (int,)),
+        **dict.fromkeys(("probability_left", "seconds", "seconds_total"), (int, float, type(None))),
+        **dict.fromkeys(("gold", "repeat", "saw_judge", "identity_leak"), (bool,)),
+        "schema_version": (int, type(None)),
+    }
+)
+
+
 def read_votes(path: str | Path) -> list[Vote]:
     """Read the votes of a file.
 
     Raises:
         DataError: a row is not a vote; names file and row.
     """
-    votes = []
-    for number, row in enumerate(read_jsonl(path), 1):
+    return list(iter_votes(path))
+
+
+def iter_votes(path: str | Path) -> Iterator[Vote]:
+    """The same, one vote at a time, for files that are too large to be held."""
+    for number, row in enumerate(iter_jsonl(path), 1):
+        where = f"{path}:{number}"
         try:
             scores = {name: (float(a), float(b)) for name, (a, b) in (row.pop("dimensions", None) or {}).items()}
             vote = Vote(**{**row, "tags": tuple(row.get("tags") or ()), "dimensions": scores})
         except (TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{path}:{number}: not a vote: {str(error).partition(') ')[2] or error}") from error
-        for name, allowed in (("outcome", Outcome), ("shown", Shown), ("kind", VoterKind)):
-            if getattr(vote, name) not in get_args(allowed):
-                words = ", ".join(get_args(allowed))
-                raise DataError(f"{path}:{number}: {name} {getattr(vote, name)!r} is not one of {words}")
-        votes.append(vote)
-    return votes
+            raise DataError(f"{where}: not a vote: {str(error).partition(') ')[2] or error}") from error
+        _check_fields(vote, where)
+        try:
+            when = time_text(read_time(vote.when))
+        except ValueError as error:
+            raise DataError(f"{where}: when {vote.when!r} is not a time in ISO 8601") from error
+        yield vote if when == vote.when else replace(vote, when=when)
+
+
+def read_time(text: str) -> datetime:
+    """The time of a vote; without a time zone it is UTC.
+
+    Raises:
+        ValueError: the text is not a time in ISO 8601.
+    """
+    when = datetime.fromisoformat(text)
+    try:
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"the time {text} is outside of the calendar") from error
+
+
+def time_text(when: datetime) -> str:
+    """A time with time zone as votes have it: `2026-01-31T12:00:00Z`, with a fraction if it has one."""
+    return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _check_fields(vote: Vote, where: str) -> None:
+    for name, kinds in _TYPES.items():
+        value = getattr(vote, name)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise DataError(f"{where}: not a vote: {name} is {value!r}")
+    for name, allowed in _CHOICES.items():
+        if getattr(vote, name) not in get_args(allowed):
+            words = ", ".join(map(str, get_args(allowed)))
+            raise DataError(f"{where}: {name} {getattr(vote, name)!r} is not one of {words}")
 
 
 def valid_votes(votes: Iterable[Vote]) -> list[Vote]:

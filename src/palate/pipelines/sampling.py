@@ -12,7 +12,7 @@ from palate.config.pipeline import SamplingFields
 from palate.config.run import RunConfig
 from palate.data.mix import drawn_key
 from palate.data.prompts import load_prompts
-from palate.errors import ArtifactError, DataError
+from palate.errors import ArtifactError, DataError, EngineError
 from palate.evaluation.subject import Subject
 from palate.feedback.candidates import Answerer, read_candidates, write_candidates
 from palate.feedback.judges.load import load_judge
@@ -81,7 +81,13 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
     write_candidates(prompts, answerer, sampling.candidates, decoding, path=candidates)
     say(f"{name}: {len(prompts)} prompts with {sampling.candidates} answers each")
     rows = read_candidates(candidates)
-    votes = collect_votes(questions(rows), judge, path.with_name("votes.jsonl"))
+    collected = collect_votes(questions(rows), judge, path.with_name("votes.jsonl"))
+    if collected.missing:
+        raise EngineError(
+            f"{name}: {len(collected.missing)} of {collected.asked} verdicts of {sampling.judge} are missing "
+            f"({collected.missing[0][1]}); run again, what was answered is kept"
+        )
+    votes = collected.votes
     pairs = pairs_from_votes(rows, votes, select=sampling.select)
     if not pairs:
         raise DataError(

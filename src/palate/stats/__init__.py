@@ -6,7 +6,8 @@ the two-sided coverage (0.95), so the bound of a one-sided 95 % test is an end o
 
 from __future__ import annotations
 
-from palate.stats.agreement import Agreement, cohen_kappa, krippendorff_alpha
+from palate.stats.aggregation import Aggregated, dawid_skene, mace, majority
+from palate.stats.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement
 from palate.stats.bootstrap import bootstrap_interval
 from palate.stats.intervals import (
     FEW_CLUSTERS,
@@ -19,13 +20,24 @@ from palate.stats.intervals import (
     standard_error,
     wilson,
 )
+from palate.stats.prediction_powered import (
+    Corrected,
+    JudgeAccuracy,
+    corrected_difference,
+    judge_accuracy,
+    ppi_mean,
+    rogan_gladen,
+)
 from palate.stats.significance import benjamini_hochberg, binomial_exact, binomial_midp, holm, mcnemar_midp
 from palate.stats.winrate import PositionReport, WinRate, position_report, win_rate
 
 __all__ = [
     "FEW_CLUSTERS",
+    "Aggregated",
     "Agreement",
+    "Corrected",
     "Interval",
+    "JudgeAccuracy",
     "PositionReport",
     "WinRate",
     "benjamini_hochberg",
@@ -34,14 +46,23 @@ __all__ = [
     "bootstrap_interval",
     "cluster_mean_interval",
     "cohen_kappa",
+    "corrected_difference",
+    "dawid_skene",
     "effective_size",
+    "fleiss_kappa",
     "holm",
+    "judge_accuracy",
     "krippendorff_alpha",
+    "mace",
+    "majority",
     "mcnemar_midp",
     "mean_interval",
     "newcombe_paired",
+    "percent_agreement",
     "position_report",
+    "ppi_mean",
     "rate_interval",
+    "rogan_gladen",
     "standard_error",
     "wilson",
     "win_rate",

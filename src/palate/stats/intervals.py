@@ -78,7 +78,7 @@ def rate_interval(scores: Floats, *, clusters: Sequence[Hashable] | None = None,
     if clusters is not None and units == 1:
         return Interval(mean, 0.0, 1.0, level, units)
     size = _effective_size(mean, variance, units)
-    quantile = normal_quantile(level) if clusters is None else _t_quantile(level, units - 1)
+    quantile = normal_quantile(level) if clusters is None else t_quantile(level, units - 1)
     return Interval(mean, *_wilson(mean, size, quantile), level, units)
 
 
@@ -131,7 +131,7 @@ def normal_quantile(level: float) -> float:
     return float(special.ndtri(_upper_tail(level)))
 
 
-def _t_quantile(level: float, degrees: int) -> float:
+def t_quantile(level: float, degrees: int) -> float:
     """t with P(|T| ≤ t) = level, T with `degrees` degrees of freedom."""
     return float(special.stdtrit(degrees, _upper_tail(level)))
 
@@ -183,5 +183,5 @@ def _t_interval(mean: float, variance: float, units: int, level: float) -> Inter
     if units < 2:
         _upper_tail(level)
         return Interval(mean, -math.inf, math.inf, level, units)
-    half = _t_quantile(level, units - 1) * math.sqrt(variance)
+    half = t_quantile(level, units - 1) * math.sqrt(variance)
     return Interval(mean, mean - half, mean + half, level, units)

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+import sqlite3
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from palate.errors import StoreError
 from palate.store import transactions
 from palate.store.migrate import prepare
+from palate.store.urls import parse_url, shown_url, store_url, without_password
 
 T = TypeVar("T")
 
-DEFAULT_URL = "sqlite:///palate.db"
-VARIABLE = "PALATE_STORE"
-
-_BUSY_MILLISECONDS = 10_000
+_BUSY_SECONDS = 10.0
+"""How long a SQLite connection waits for a lock before the transaction is tried again as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Store:
 
     @property
     def url(self) -> str:
-        """The database's URL, without the password."""
-        return self.engine.url.render_as_string()
+        """The database as messages show it: a SQLite file, or the URL without password and options."""
+        return shown_url(self.engine.url)
 
     @property
     def is_sqlite(self) -> bool:
@@ -56,75 +56,63 @@ class Store:
         self.engine.dispose()
 
 
-def store_url(given: str | None = None, environment: Mapping[str, str] = os.environ) -> str:
-    """The URL of `--store`, else of PALATE_STORE, else `palate.db` in the current folder. A path is a SQLite file."""
-    url = given or environment.get(VARIABLE, "").strip() or DEFAULT_URL
-    return url if "://" in url else f"sqlite:///{url}"
-
-
 def open_store(url: str | None = None, *, create: bool = True, durable: bool = False) -> Store:
     """Open the database, create its tables, or upgrade them after a copy of the file.
 
     Args:
         url: as `store_url` reads it.
         create: whether a SQLite file that does not exist is created.
-        durable: whether an acknowledged SQLite transaction survives a loss of power too (`synchronous=FULL`). Without
-            it, it survives everything but that.
+        durable: whether an acknowledged SQLite transaction survives a loss of power too (`synchronous=FULL`, as the
+            URL's option `?synchronous=full`). Without it, it survives everything but that.
 
     Raises:
         StoreError: the URL is wrong, the database cannot be reached, is not palate's, or is of a newer version.
     """
-    place = _parsed(store_url(url))
+    place = parse_url(store_url(url))
     if place.get_backend_name() == "sqlite":
-        file = Path(place.database or "")
-        if not place.database or place.database == ":memory:":
-            raise StoreError(f"{place}: needs a file; processes and threads share it")
-        if not create and not file.is_file():
-            raise StoreError(f"{file}: there is no such database; name another one with --store")
-        if not file.absolute().parent.is_dir():
-            raise StoreError(f"{file}: the folder {file.absolute().parent} does not exist")
+        _check_file(Path(place.database or ""), create=create)
     try:
         engine = _engine(place, durable=durable)
-        prepare(engine)
     except ModuleNotFoundError as error:
-        raise StoreError(f"{place.render_as_string()}: needs psycopg; pip install 'palate[postgres]'") from error
+        raise StoreError(f"{shown_url(place)}: needs psycopg; pip install 'palate[postgres]'") from error
+    try:
+        transactions.retried(place, lambda: prepare(engine))
+    except StoreError:
+        engine.dispose()
+        raise
     except SQLAlchemyError as error:
-        cause = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise StoreError(f"{place.render_as_string()}: cannot be opened: {cause}") from error
+        engine.dispose()
+        cause = without_password(str(getattr(error, "orig", None) or error), place)
+        raise StoreError(f"{shown_url(place)}: cannot be opened: {cause}") from error
     return Store(engine)
 
 
-def _parsed(url: str) -> URL:
-    try:
-        place = make_url(url)
-        backend = place.get_backend_name()
-    except (ArgumentError, ValueError) as error:
-        raise StoreError(f"--store {url}: write sqlite:///FILE.db or postgresql://USER@HOST/DATABASE") from error
-    if backend == "postgres":
-        place, backend = place.set(drivername="postgresql"), "postgresql"
-    if backend == "postgresql":
-        return place.set(drivername="postgresql+psycopg")
-    if backend != "sqlite":
-        raise StoreError(f"--store: {backend} is not supported; use sqlite:///FILE.db or postgresql://…")
-    return place
+def _check_file(file: Path, *, create: bool) -> None:
+    folder = file.absolute().parent
+    if file.is_dir():
+        raise StoreError(f"{file}: is a folder; name a file")
+    if not create and not file.is_file():
+        raise StoreError(f"{file}: there is no such database; name another one with --store")
+    if not folder.is_dir():
+        raise StoreError(f"{file}: the folder {folder} does not exist")
 
 
 def _engine(place: URL, *, durable: bool) -> Engine:
     if place.get_backend_name() == "postgresql":
         return create_engine(place, pool_pre_ping=True, pool_size=10, max_overflow=20)
-    # The driver's own BEGIN is off: it would come too late for a transaction that reads first and then writes.
-    engine = create_engine(place, connect_args={"timeout": _BUSY_MILLISECONDS / 1000}, pool_size=20, max_overflow=20)
+    durable = durable or place.query.get("synchronous") == "full"
+    engine = create_engine(
+        place.set(query={}), connect_args={"timeout": _BUSY_SECONDS}, pool_size=20, max_overflow=20
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
+        # The driver's own BEGIN is off: it would come too late for a transaction that reads first and then writes.
         connection.isolation_level = None
-        for pragma in (
-            f"busy_timeout={_BUSY_MILLISECONDS}",
-            "journal_mode=WAL",
-            f"synchronous={'FULL' if durable else 'NORMAL'}",
-            "foreign_keys=ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        # Without WAL (some network disks refuse it), NORMAL could damage the file when the power fails.
+        normal = _write_ahead_log(connection) and not durable
+        connection.execute(f"PRAGMA synchronous={'NORMAL' if normal else 'FULL'}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -132,3 +120,18 @@ def _engine(place: URL, *, durable: bool) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _write_ahead_log(connection: Any) -> bool:
+    """Switch a SQLite database to WAL, which its file remembers; whether it is in WAL now.
+
+    Several processes that create one file switch at the same time. SQLite does not wait for that lock by itself.
+    """
+    end = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            return bool(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] == "wal")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+        time.sleep(0.01)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 import sqlite3
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from alembic import command
@@ -12,9 +18,18 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, inspect
 
+from palate.artifacts.files import sync_folder, temporary_path
 from palate.errors import StoreError
+from palate.progress import console
+from palate.store.urls import shown_url
+
+VERSION_TABLE = "palate_version"
+"""Alembic's table of the applied version, under a name of palate's, so that other programs' databases are told apart."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
+_ADVISORY_LOCK = 7205759  # any number, the same in every process
+# Alembic's `context` is one per process.
+_ALEMBIC = threading.Lock()
 
 
 def newest() -> str:
@@ -31,32 +46,71 @@ def prepare(engine: Engine) -> None:
         StoreError: the database has tables but is not palate's, or is of a version that this palate does not know.
     """
     with engine.connect().execution_options(palate_write=False) as connection:
-        found = _version(connection, engine)
-    if found == newest():
-        return
-    if found is not None:
-        _copy(engine, found)
-    with engine.begin() as connection:
+        if _version(connection) == newest():
+            return
+    with _upgrading(engine) as connection:
         if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7205759)")
-        if _version(connection, engine) != newest():
-            config = Config()
-            config.set_main_option("script_location", str(_MIGRATIONS))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+        found = _version(connection)
+        if found == newest():
+            return
+        copy = _copy(engine, found) if found is not None and engine.dialect.name == "sqlite" else None
+        try:
+            _upgrade(connection)
+        except BaseException:
+            if copy is not None:  # nothing has changed
+                copy.unlink(missing_ok=True)
+            raise
+    if copy is not None:
+        line = f"{shown_url(engine.url)}: upgraded from schema {found} to {newest()}; {copy} is a copy from before"
+        console.print(line, highlight=False, markup=False)
+
+
+@contextlib.contextmanager
+def _upgrading(engine: Engine) -> Iterator[Connection]:
+    """A transaction for the upgrade; in SQLite with foreign keys off, because it changes a table by replacing it."""
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        if engine.dialect.name == "sqlite":
+            assert driver is not None
+            driver.execute("PRAGMA foreign_keys=OFF")  # has no effect within a transaction
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            if engine.dialect.name == "sqlite" and driver is not None:
+                driver.execute("PRAGMA foreign_keys=ON")
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    with _ALEMBIC:
+        command.upgrade(config, "head")
+    if connection.dialect.name == "sqlite":
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+        if broken is not None:
+            raise StoreError(
+                f"{shown_url(connection.engine.url)}: cannot be upgraded: row {broken[1]} of {broken[0]} refers to a "
+                f"row of {broken[2]} that does not exist; nothing was changed"
+            )
 
 
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory(str(_MIGRATIONS))
 
 
-def _version(connection: Connection, engine: Engine) -> str | None:
+def _version(connection: Connection) -> str | None:
     """The database's version; None if it is empty."""
-    found = MigrationContext.configure(connection).get_current_revision()
+    place = shown_url(connection.engine.url)
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    found = context.get_current_revision()
     if found is None:
-        if names := inspect(connection).get_table_names():
+        names = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
+        if names:
             raise StoreError(
-                f"{_place(engine)}: is not palate's: it has the table {sorted(names)[0]}; name another one"
+                f"{place}: is not palate's: it has the table {min(names)}; name another one with --store"
             )
         return None
     try:
@@ -64,30 +118,34 @@ def _version(connection: Connection, engine: Engine) -> str | None:
     except CommandError:
         known = False
     if not known:
-        raise StoreError(
-            f"{_place(engine)}: was written by a newer palate (schema {found}, here {newest()}); update palate"
-        )
+        raise StoreError(f"{place}: was written by a newer palate (schema {found}, here {newest()}); update palate")
     return found
 
 
-def _copy(engine: Engine, version: str) -> None:
-    """Copy a SQLite database beside itself before the upgrade, once. A PostgreSQL upgrade is one transaction."""
-    if engine.dialect.name != "sqlite":
-        return
+def _copy(engine: Engine, version: str) -> Path:
+    """Copy a SQLite database beside itself before the upgrade. A PostgreSQL upgrade is one transaction.
+
+    The caller holds the write lock, so the copy is the state that the upgrade begins with.
+
+    Raises:
+        StoreError: the copy cannot be written.
+    """
     file = Path(engine.url.database or "")
-    copy = file.with_name(f"{file.name}.before-upgrade-from-{version}")
-    if copy.exists():
-        return
-    part = copy.with_name(copy.name + ".part")
-    part.unlink(missing_ok=True)
-    source, target = sqlite3.connect(file), sqlite3.connect(part)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    copy = file.with_name(f"{file.name}.schema-{version}.{stamp}")
+    part = temporary_path(copy)
     try:
-        source.backup(target)
+        with contextlib.closing(sqlite3.connect(file)) as source, contextlib.closing(sqlite3.connect(part)) as target:
+            source.backup(target)
+        shutil.copymode(file, part)  # it has the same password hashes
+        with part.open("rb+") as written:
+            os.fsync(written.fileno())
+        part.replace(copy)
+        sync_folder(copy.parent)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(
+            f"{file}: is not upgraded: the copy {copy} cannot be written ({error}); free space or allow it"
+        ) from error
     finally:
-        source.close()
-        target.close()
-    part.rename(copy)
-
-
-def _place(engine: Engine) -> str:
-    return engine.url.database or "" if engine.dialect.name == "sqlite" else engine.url.render_as_string()
+        part.unlink(missing_ok=True)
+    return copy

@@ -9,23 +9,41 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, MetaData, String, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A time in UTC; SQLite, which keeps no time zone, gives it back in UTC too."""
+    """A time in UTC; SQLite, which keeps no time zone, gives it back in UTC too. A time without zone is refused."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         del dialect
-        return None if value is None else value.astimezone(UTC)
+        if value is None:
+            return None
+        if value.tzinfo is None:  # it would be read as this machine's local time
+            raise ValueError(f"the time {value.isoformat()} has no time zone")
+        return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         del dialect
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Table(DeclarativeBase):
@@ -82,6 +100,10 @@ class Campaign(Table):
     version: Mapped[int] = mapped_column(default=1)
     """The current version of the schema."""
     closed: Mapped[bool] = mapped_column(default=False)
+    tasks: Mapped[int] = mapped_column(default=0)
+    """Number of tasks without gold tasks, and `slots`: votes given plus votes still wanted on them. Both are counted
+    when tasks are made or the schema changes, so that a person's page need not count them."""
+    slots: Mapped[int] = mapped_column(default=0)
     created: Mapped[datetime]
 
 
@@ -97,6 +119,25 @@ class CampaignVersion(Table):
     created: Mapped[datetime]
 
 
+class Participant(Table):
+    """A person's position in a campaign. Its row is locked while the person is given a task or votes."""
+
+    __tablename__ = "participants"
+
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    given: Mapped[int] = mapped_column(default=0)
+    """Leases of any kind: the number of the person's last one."""
+    had: Mapped[int] = mapped_column(default=0)
+    """Leases on tasks that are neither gold nor repeated."""
+    done: Mapped[int] = mapped_column(default=0)
+    """Leases that the person finished with a vote, a skip or a flag."""
+    counted: Mapped[int] = mapped_column(default=0)
+    """Votes that count towards the votes that a task wants."""
+    place: Mapped[float | None]
+    """Priority of the last task taken in order; tasks before it are had, full or reopened. None: start again."""
+
+
 class Item(Table):
     """A prompt of a campaign."""
 
@@ -105,7 +146,7 @@ class Item(Table):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
-    name: Mapped[str]
+    name: Mapped[str] = mapped_column(String(500))
     """The id of its candidates row."""
     prompt: Mapped[list[Any]]
     tools: Mapped[str | None]
@@ -131,21 +172,29 @@ class Response(Table):
     model: Mapped[str] = mapped_column(default="")
     identity: Mapped[str | None]
     """Content hash of the model's weights, if known."""
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+    """Seed of the sampling."""
     decoding: Mapped[dict[str, Any]] = mapped_column(default=dict)
     content_hash: Mapped[str] = mapped_column(String(64))
+
+
+_OPEN = text("open > 0")
+_AGAIN = text("open > 0 AND reopened")
 
 
 class Task(Table):
     """Two answers of an item that people compare.
 
-    `open` is the number of votes still to give out: wanted − votes − leases in progress. It changes in the same
-    transaction as the lease or the vote, under a lock on this row.
+    `open` is the number of votes still to give out: wanted − votes − leases in progress, at least 0. It changes in the
+    same transaction as the lease or the vote, under a lock on this row. A gold task goes to everybody: it wants no
+    votes, and its `open` stays 1. The indices have only tasks that are open, so finding the next one needs no scan.
     """
 
     __tablename__ = "tasks"
     __table_args__ = (
         UniqueConstraint("item_id", "left", "right"),
-        Index("ix_tasks_next", "campaign_id", "gold", "open", "priority"),
+        Index("ix_tasks_next", "campaign_id", "gold", "priority", sqlite_where=_OPEN, postgresql_where=_OPEN),
+        Index("ix_tasks_reopened", "campaign_id", "priority", sqlite_where=_AGAIN, postgresql_where=_AGAIN),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -159,10 +208,12 @@ class Task(Table):
     priority: Mapped[float]
     """Tasks are given out in ascending order."""
     probability: Mapped[float | None]
-    """With which the task was sampled from the campaign's tasks, for weighted estimates."""
+    """Of being drawn first from the campaign's tasks, w/Σw, for weighted estimates; None for gold."""
     gold: Mapped[bool] = mapped_column(default=False)
     gold_outcome: Mapped[str | None] = mapped_column(String(20))
     flagged: Mapped[bool] = mapped_column(default=False)
+    reopened: Mapped[bool] = mapped_column(default=False)
+    """Whether a vote was given out and came back (skip, flag, expiry), maybe behind the place of other people."""
     identity_leak: Mapped[bool] = mapped_column(default=False)
 
 
@@ -172,14 +223,20 @@ class Lease(Table):
     __tablename__ = "leases"
     __table_args__ = (
         UniqueConstraint("task_id", "user_id", "repeat"),
+        UniqueConstraint("campaign_id", "user_id", "number"),
         Index("ix_leases_user", "user_id", "state"),
         Index("ix_leases_expiry", "state", "expires"),
     )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     """UUID; the page's form sends it back."""
+    campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    number: Mapped[int]
+    """Of the person's leases in the campaign, from 1."""
+    schema_version: Mapped[int]
+    """The version of the campaign's schema that the person sees."""
     repeat: Mapped[bool] = mapped_column(default=False)
     shown: Mapped[str] = mapped_column(String(12))
     state: Mapped[str] = mapped_column(String(12))
@@ -194,9 +251,15 @@ class VoteRow(Table):
     __tablename__ = "votes"
     __table_args__ = (Index("ix_votes_item", "item_id", "left", "right"), Index("ix_votes_user", "user_id", "at"))
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    """Ascending in the order in which the votes were stored."""
+    id: Mapped[str] = mapped_column(String(100), unique=True)
+    """UUID; an imported vote keeps its own."""
     item_id: Mapped[int] = mapped_column(ForeignKey("items.id"))
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), index=True)
+    """The campaign that has the item."""
+    campaign: Mapped[str] = mapped_column(String(100), default="")
+    """Name of the campaign in which the vote was given; empty for a vote given outside of any."""
     left: Mapped[int]
     right: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(12))
@@ -218,7 +281,9 @@ class VoteRow(Table):
     repeat: Mapped[bool] = mapped_column(default=False)
     saw_judge: Mapped[bool] = mapped_column(default=False)
     identity_leak: Mapped[bool] = mapped_column(default=False)
-    supersedes: Mapped[str | None] = mapped_column(ForeignKey("votes.id"), unique=True)
+    deciding: Mapped[bool] = mapped_column(default=False)
+    """A reviewer's vote on a task whose votes disagree; it decides instead of them."""
+    supersedes: Mapped[str | None] = mapped_column(String(100), ForeignKey("votes.id"), unique=True)
     request_key: Mapped[str | None] = mapped_column(String(100), unique=True)
     """The form's idempotency key: sending a form twice gives one vote."""
 
@@ -235,12 +300,26 @@ class Judgement(Table):
     """Prompt name and version, model, decoding, order; not the texts."""
     text: Mapped[str]
     outcome: Mapped[str] = mapped_column(String(12))
+    """left (the answer shown first), right, tie or unparsed; of a request without answers `rubric` or `own_answer`."""
     probability: Mapped[float | None]
     """That the answer shown first is better."""
     error: Mapped[str | None]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     attempts: Mapped[int] = mapped_column(default=1)
+    at: Mapped[datetime]
+
+
+class EndpointRow(Table):
+    """What a judge's endpoint can do, as `feedback.judges.probe.Endpoint`."""
+
+    __tablename__ = "endpoints"
+
+    identity: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """SHA-256 of what the endpoint says its model is."""
+    base_url: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str]
+    endpoint: Mapped[dict[str, Any]]
     at: Mapped[datetime]
 
 

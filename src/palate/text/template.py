@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from palate.errors import ConfigError, DataError, ModelError
-from palate.records import Message, Messages
+from palate.records import Answer, Message, Messages
 from palate.text.named import NamedTemplate, find_template
 from palate.text.turn_form import TurnForm, find_turn_form
 
@@ -148,6 +148,10 @@ class Template:
         # White space between the answer and its markup (" </s>") is the template's, not the answer's.
         text = text.removesuffix(end.partition(marker)[0] if marker else "")
         return text.removeprefix(lead) if lead.isspace() else text
+
+    def answer(self, ids: Sequence[int]) -> Answer:
+        """The answer whose generated ids these are; without a stop token at its end it was cut at the limit."""
+        return Answer(self.decode(ids), "stop" if len(ids) and ids[-1] in self.stop_ids else "length", len(ids))
 
     @property
     def end_of_turn(self) -> str:

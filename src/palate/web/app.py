@@ -10,8 +10,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from palate.feedback.chat import Chat
+from palate.feedback.save import PreferenceFile
 from palate.store import Store
-from palate.web import account, accounts, home, login, passwords, static_files
+from palate.web import account, accounts, admin, free, home, label, login, passwords, review, static_files
 from palate.web.csrf import CsrfGuard
 from palate.web.exposure import allowed_hosts, check_exposure
 from palate.web.headers import SecurityHeaders
@@ -23,17 +25,37 @@ from palate.web.state import Link, State
 
 __all__ = ["Settings", "create_app", "route_roles"]
 
-ROUTERS: tuple[APIRouter, ...] = (static_files.router, login.router, account.router, home.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    static_files.router,
+    login.router,
+    account.router,
+    home.router,
+    label.router,
+    review.router,
+    admin.router,
+    free.router,
+)
 
-LINKS: tuple[Link, ...] = ()
+LINKS: tuple[Link, ...] = (Link("Label", "/label", "annotator"),)
 """The navigation, in order."""
+
+ASK = Link("Ask both models", "/ask", "annotator")
+"""In the navigation of a server with models."""
 
 LARGEST_REQUEST = 1_000_000
 """Bytes."""
 
 
-def create_app(store: Store, settings: Settings) -> FastAPI:
+def create_app(
+    store: Store, settings: Settings, *, chat: Chat | None = None, save: PreferenceFile | None = None
+) -> FastAPI:
     """The pages of a database.
+
+    Args:
+        store: the open database.
+        settings: as the server was started.
+        chat: the two models of the free prompt, loaded; without it there is no free prompt.
+        save: file that decided pairs are appended to.
 
     Raises:
         UsageError: the settings would show the pages to other machines without asking who somebody is.
@@ -59,7 +81,13 @@ def create_app(store: Store, settings: Settings) -> FastAPI:
     else:
         passwords.prepare()
     app.state.palate = State(
-        store=store, settings=settings, rates=Rates(settings.votes_per_minute), links=LINKS, local=local
+        store=store,
+        settings=settings,
+        rates=Rates(settings.votes_per_minute),
+        links=LINKS if chat is None else (*LINKS, ASK),
+        chat=chat,
+        save=save,
+        local=local,
     )
     handle_errors(app)
     for router in ROUTERS:

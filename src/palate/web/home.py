@@ -1,4 +1,4 @@
-"""The start page: the campaign that the server was started for, else the pages that the person may open."""
+"""The start page: the campaign that the server was started for, else the free prompt, else the person's pages."""
 
 from __future__ import annotations
 
@@ -22,4 +22,6 @@ def start(request: Request, who: Annotator) -> Response:
     campaign = state(request).settings.campaign
     if campaign is not None:
         return RedirectResponse(f"/label/{quote(campaign, safe='')}", 303)
+    if state(request).chat is not None:
+        return RedirectResponse("/ask", 303)
     return render(request, "home.html")

@@ -44,6 +44,11 @@ def serve(app: FastAPI, settings: Settings, on_ready: Callable[[str], None] | No
             return  # uvicorn has shut down, and then raises the signal again
 
 
+def check_port(settings: Settings) -> None:
+    """Refuse an address or port that cannot be used, before long work; UsageError as in `serve`."""
+    _listen(settings).close()
+
+
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)

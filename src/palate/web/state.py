@@ -7,6 +7,8 @@ from typing import cast
 
 from starlette.requests import Request
 
+from palate.feedback.chat import Chat
+from palate.feedback.save import PreferenceFile
 from palate.store import Store
 from palate.web.accounts import Person, Role
 from palate.web.rates import Rates
@@ -37,6 +39,8 @@ class State:
         settings: as the server was started.
         rates: counts of logins and votes.
         links: the navigation.
+        chat: the two models of the free prompt; None without `--models`.
+        save: file of decided pairs; None without `--save`.
         local: the person without an account, where the server has none.
     """
 
@@ -45,6 +49,8 @@ class State:
     rates: Rates
     links: tuple[Link, ...]
     local: Person | None
+    chat: Chat | None = None
+    save: PreferenceFile | None = None
 
 
 def state(request: Request) -> State:

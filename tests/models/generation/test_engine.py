@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from typing import Any
 
@@ -144,3 +144,120 @@ def test_a_reply_that_cannot_be_decoded_ends_in_one_line() -> None:
     garbled = httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip"))
     with pytest.raises(EngineError, match=r"cannot be reached \(DecodingError"):
         engine(lambda _: garbled, attempts=1).answers([PROMPT], HOW, [0])
+
+
+class Cut(httpx.SyncByteStream):
+    """The body of a reply whose connection breaks after these parts."""
+
+    def __init__(self, *parts: bytes) -> None:
+        self.parts = parts
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.parts
+        raise httpx.ReadError("CANARY-123 connection reset")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def chunk(text: str | None = None, reason: str | None = None, **more: Any) -> bytes:
+    choices = [{"delta": {"content": text}, "finish_reason": reason}]
+    return f"data: {json.dumps({'choices': choices, **more})}\n\n".encode()
+
+
+def streamed(*parts: bytes, end: bytes = b"data: [DONE]\n\n") -> httpx.Response:
+    return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=b"".join([*parts, end]))
+
+
+def test_a_streamed_answer_arrives_in_pieces() -> None:
+    seen: list[httpx.Request] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        usage = b'data: {"choices": [], "usage": {"completion_tokens": 3}}\n\n'
+        return streamed(chunk(), chunk("the "), chunk("sky\u00e9"), b": ping\n\n", chunk(None, "length"), usage)
+
+    pieces: list[str] = []
+    assert engine(handle).stream(PROMPT, HOW, 5, pieces.append) == Answer("the sky\u00e9", "length", 3)
+    assert [piece for piece in pieces if piece] == ["the ", "sky\u00e9"]
+    body = json.loads(seen[0].content)
+    assert (body.pop("stream"), body["seed"], body["model"], body["max_tokens"]) == (True, 5, "m", 7)
+
+
+@pytest.mark.parametrize(
+    ("reply_of", "said"),
+    [
+        (lambda: streamed(chunk("half"), end=b""), r"broke off after 4 characters \(no finish_reason\); ask again"),
+        (lambda: streamed(chunk("half")), r"broke off after 4 characters \(no finish_reason\)"),
+        (
+            lambda: httpx.Response(200, stream=Cut(chunk("half"))),
+            r"broke off after 4 characters \(ReadError: <key> connection reset\); ask again",
+        ),
+        (
+            lambda: streamed(chunk("half"), b'data: {"error": {"message": "out of memory"}}\n\n'),
+            r"broke off after 4 characters \(APIError: out of memory\)",
+        ),
+        (lambda: streamed(chunk("half"), b"data: {nonsense\n\n"), r"broke off after 4 characters \(JSONDecodeError"),
+        (lambda: httpx.Response(200, text="<html>\n<p>busy: later</p>"), "is no stream of chat completion chunks"),
+        (lambda: reply("hello"), "is no stream of chat completion chunks"),
+        (lambda: streamed(b'data: "text"\n\n'), "is no stream of chat completion chunks"),
+        (lambda: streamed(b"data: 3\n\n", b"data: null\n\n"), "is no stream of chat completion chunks"),
+        (lambda: streamed(chunk("x" * 500), chunk("x" * 500)), "does not end its answer at max_tokens"),
+        (lambda: streamed(chunk(["a"])), "a streamed content is a list, not text"),  # type: ignore[arg-type]
+        (lambda: httpx.Response(401), "refused the key"),
+        (lambda: httpx.Response(404, text="<html>"), r"refused the request \(404\)"),
+    ],
+)
+def test_a_stream_that_is_no_whole_answer_is_one_line(
+    reply_of: Callable[[], httpx.Response], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALATE_API_KEY", "CANARY-123")
+    with pytest.raises(EngineError, match=said) as raised:
+        engine(lambda _: reply_of()).stream(PROMPT, HOW, 0, lambda _: None)
+    assert "CANARY" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_busy_engine_is_asked_again_before_it_streams(waits: list[float]) -> None:
+    replies = [httpx.Response(429, headers={"retry-after": "3"}), streamed(chunk("at last", "stop"))]
+    answer = engine(lambda _: replies.pop(0)).stream(PROMPT, HOW, 0, lambda _: None)
+    assert answer.text == "at last"
+    assert waits == [3.0]
+
+
+def test_what_the_reader_raises_closes_the_connection() -> None:
+    body = Cut(*[chunk("on ") for _ in range(50)])
+
+    class Gone(Exception):
+        pass
+
+    def on_text(text: str) -> None:
+        if text:
+            raise Gone
+
+    with pytest.raises(Gone):
+        engine(lambda _: httpx.Response(200, stream=body)).stream(PROMPT, HOW, 0, on_text)
+    assert body.closed
+
+
+def test_a_short_key_is_a_placeholder_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`none` and `EMPTY` are words too: they stay in answers."""
+    monkeypatch.setenv("PALATE_API_KEY", "EMPTY")
+    (answer,) = engine(lambda _: reply("The list is EMPTY.")).answers([PROMPT], HOW, [0])
+    assert answer.text == "The list is EMPTY."
+    monkeypatch.setenv("PALATE_API_KEY", "CANARY-123")
+    (answer,) = engine(lambda _: reply("The key is CANARY-123.")).answers([PROMPT], HOW, [0])
+    assert answer.text == "The key is <key>."
+
+
+def test_what_the_list_of_models_says() -> None:
+    listed = {"data": [{"id": "other"}, {"id": "m", "root": "weights"}]}
+    assert engine(lambda _: httpx.Response(200, json=listed)).model_facts() == {"id": "m", "root": "weights"}
+    for response in (
+        httpx.Response(404),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json={"data": [{"id": "other"}]}),
+        httpx.Response(200, json={"data": 3}),
+    ):
+        assert engine(lambda _, found=response: found).model_facts() == {}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 import palate.report
-from palate.artifacts import write_json
+from judged_world import RuleJudge, knows, people, world
+from palate.artifacts import write_json, write_text
+from palate.feedback.calibration import Extent, measure
 from palate.report import compare_runs
 from palate.report.pages.frontier import write_frontier
+from palate.report.pages.judge_card import judge_card_page
 from palate.report.pages.pipeline import write_pipeline_report
 from palate.report.pages.run import write_run_report
 from palate.report.pages.sweep import write_sweep_report
@@ -76,9 +80,15 @@ def frontier_page(tmp_path: Path, make_run: MakeRun) -> Path:
     return tmp_path / "frontier" / "report.html"
 
 
+def card_page(tmp_path: Path, make_run: MakeRun) -> Path:
+    rows = [replace(row, columns={"models": ["a", "b"]}) for row in world(12)]
+    card = measure(RuleJudge(knows), rows, people(rows), extent=Extent(canaries=2, repeats=2))
+    return write_text(tmp_path / "card.html", judge_card_page(card))
+
+
 @pytest.mark.parametrize(
     "write",
-    [run_page, online_page, compare_page, sweep_page, pipeline_page, frontier_page],
+    [run_page, online_page, compare_page, sweep_page, pipeline_page, frontier_page, card_page],
     ids=lambda one: one.__name__,
 )
 def test_no_table_and_no_chart_is_cut_on_a_phone(

@@ -36,10 +36,16 @@ class RewardTerm(Fields):
         return self.reward or self.judge or ""
 
 
+_JUDGES = ("openai:", "jury:")
+"""What only judges' names begin with."""
+
+
 def _terms(value: Any) -> Any:
-    """`rewards: runs/rm` and `rewards: [my:score]` are lists of terms of weight 1."""
+    """`rewards: runs/rm`, `rewards: [my:score]` and `rewards: openai:MODEL` are lists of terms of weight 1."""
     listed = value if isinstance(value, list) else [value]
-    return [{"reward": term} if isinstance(term, str) else term for term in listed]
+    return [
+        {"judge" if term.startswith(_JUDGES) else "reward": term} if isinstance(term, str) else term for term in listed
+    ]
 
 
 Rewards: TypeAlias = Annotated[list[RewardTerm], BeforeValidator(_terms), Field(min_length=1)]
@@ -70,7 +76,7 @@ class RolloutFields(Fields):
 
     rewards: Rewards = Field(
         description="Rewards of an answer: module:function, file.py:function, lexicon:…, length:…, a reward model's "
-        "folder; or a list of {reward: …, weight: …} and {judge: …, weight: …}, which are added."
+        "folder, openai:MODEL or jury:…; or a list of {reward: …, weight: …} and {judge: …, weight: …}, which are added."
     )
     max_new_tokens: int = Field(128, ge=1, description="Maximum length of a sampled answer, in tokens.")
     temperature: float = Field(

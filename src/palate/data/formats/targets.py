@@ -185,10 +185,10 @@ def _sharegpt_turns(messages: Messages, *, answered: bool) -> list[dict[str, str
             raise UnsupportedRecordError(f"turn {index + 1} ({message.role}) breaks the change of speakers")
     if (len(messages) % 2 == 0) != answered:
         raise UnsupportedRecordError(f"{len(messages)} turns do not end where LLaMA-Factory needs it")
-    return [_sharegpt_turn(message) for message in messages]
+    return [sharegpt_turn(message) for message in messages]
 
 
-def _sharegpt_turn(message: Message) -> dict[str, str]:
+def sharegpt_turn(message: Message) -> dict[str, str]:
     """`{from, value}`; tool calls are a `function_call` turn whose text is the call or a list of calls."""
     _check_turn(message)
     if not message.tool_calls:
@@ -205,7 +205,7 @@ def _sharegpt_turn(message: Message) -> dict[str, str]:
 def _one_turn(answer: Messages, name: str) -> dict[str, str]:
     if len(answer) != 1:
         raise UnsupportedRecordError(f"{name} has {len(answer)} turns; the format allows one")
-    return _sharegpt_turn(answer[0])
+    return sharegpt_turn(answer[0])
 
 
 _ALL = (PreferencePair, Demonstration, LabelledCompletion, ScoredCompletion, Ranking, RatedAnswers, Rollouts, Record)

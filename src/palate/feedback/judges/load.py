@@ -5,29 +5,72 @@ from __future__ import annotations
 from pathlib import Path
 
 from palate.data.scores import WinShare
+from palate.errors import ConfigError
 from palate.feedback.judges.scores import ScoreJudge
+from palate.feedback.judges.settings import ApiSettings
+from palate.feedback.judges.usage import Meter
 from palate.records import Judge, RewardFunction
 
+API = "openai:"
+JURY = "jury:"
 
-def load_judge(spec: str, *, key: str = "--judge") -> Judge:
-    """Load a judge, which prefers the answer with the higher score.
 
-    | spec                                    | score                                    |
-    |-----------------------------------------|------------------------------------------|
-    | `length:shorter`, `length:longer`       | the answer's length                      |
-    | `lexicon:FILE`, `lexicon:thanks,-damn`  | the mean weight of the listed words      |
-    | `module:function`, `file.py:function`   | from `function(prompts, completions, …)` |
-    | a folder                                | from the reward model in it              |
+def load_judge(spec: str, *, key: str = "--judge", settings: ApiSettings | None = None) -> Judge:
+    """Load a judge.
+
+    | spec                                    | prefers the answer                                |
+    |-----------------------------------------|---------------------------------------------------|
+    | `length:shorter`, `length:longer`       | that is shorter or longer                         |
+    | `lexicon:FILE`, `lexicon:thanks,-damn`  | with the higher mean weight of the listed words   |
+    | `module:function`, `file.py:function`   | with the higher `function(prompts, completions, …)` |
+    | a folder                                | with the higher reward of the model in it         |
+    | `openai:MODEL`, `openai:MODEL@URL`      | that the chat model names                         |
+    | `jury:SPEC,SPEC,…`                      | that the majority of these judges prefers         |
+
+    Args:
+        spec: as in the table.
+        key: the config key or option, for messages.
+        settings: of judges over an API; by default as `palate judge` has them.
 
     Raises:
         ConfigError: there is no such judge.
         ModelError: the folder has no reward model.
+        EngineError: the URL is not one.
     """
-    from palate.models.reward.model import load_reward  # torch
+    settings = settings or ApiSettings()
+    return _load(spec, key, settings, Meter(settings.prices, settings.limits))
 
-    return ScoreJudge(spec, load_reward(spec, key), log_odds=Path(spec).is_dir())
+
+def is_api_judge(spec: str) -> bool:
+    """Whether the judge, or a member of the jury, is asked over an API."""
+    return any(member.startswith(API) for member in spec.removeprefix(JURY).split(","))
 
 
 def judge_reward(spec: str) -> RewardFunction:
     """Load a judge as a reward function for a config's `rewards`: the reward is the answer's share of wins."""
     return WinShare(load_judge(spec, key="rewards"))
+
+
+def _load(spec: str, key: str, settings: ApiSettings, meter: Meter) -> Judge:
+    if spec.startswith(JURY):
+        from palate.feedback.judges.jury import Jury  # with the store, which rules do not need
+
+        members = [name.strip() for name in spec.removeprefix(JURY).split(",")]
+        if len(members) < 2 or len(set(members)) < len(members) or not all(members):
+            raise ConfigError(f"{key}: {spec}: a jury has two or more different judges, with commas")
+        judges = [_load(member, key, settings, meter) for member in members]
+        if len({judge.name for judge in judges}) < len(judges):
+            raise ConfigError(f"{key}: {spec}: two members would vote under one name; a model sits on a jury once")
+        return Jury(judges)
+    if spec.startswith(API):
+        from palate.feedback.judges.api import ApiJudge
+
+        model, at, url = spec.removeprefix(API).rpartition("@http")
+        model, base_url = (model, f"http{url}") if at else (spec.removeprefix(API), None)
+        if not model.strip():
+            raise ConfigError(f"{key}: {spec} names no model; write openai:MODEL or openai:MODEL@URL")
+        return ApiJudge(model.strip(), settings, base_url=base_url, meter=meter)
+
+    from palate.models.reward.model import load_reward  # torch
+
+    return ScoreJudge(spec, load_reward(spec, key), log_odds=Path(spec).is_dir())

@@ -23,6 +23,7 @@ class ScoreJudge:
 
     def __init__(self, name: str, score: RewardFunction, *, log_odds: bool = False) -> None:
         self.name = name
+        self.kind = "reward_model" if log_odds else "rule"
         self._score = score
         self._log_odds = log_odds
         self._names: frozenset[str] = frozenset()

@@ -167,6 +167,7 @@ def decode(
     max_new_tokens: int,
     stop_ids: Sequence[int],
     choose: Choose,
+    on_token: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
     """Token ids of the answers to one batch of prompts, `copies` of each, in the order of the prompts.
 
@@ -177,6 +178,7 @@ def decode(
         max_new_tokens: maximum length of an answer.
         stop_ids: token ids that end an answer.
         choose: picks the next tokens from logits; row numbers are those of the returned answers.
+        on_token: called with the row and the token of each new token; what it raises ends the decoding.
     """
     logits = reader.first(prompts, copies)
     device = logits.device
@@ -189,6 +191,8 @@ def decode(
         for row, token, continues in zip(rows.tolist(), tokens.tolist(), unfinished.tolist(), strict=True):
             if continues:
                 answers[row].append(token)
+                if on_token is not None:
+                    on_token(row, token)
         unfinished &= ~torch.isin(tokens, stops)
         remaining = int(unfinished.sum())
         if remaining == 0 or step == max_new_tokens - 1:

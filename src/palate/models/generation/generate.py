@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ def generate(
     precision: Precision,
     batch_size: int = BATCH_SIZE,
     seeds: Sequence[int] | None = None,
+    on_token: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
     """One answer per prompt, in the order of the prompts.
 
@@ -47,6 +48,7 @@ def generate(
         stop_ids: token ids that end an answer and are included in it.
         batch_size: answers decoded at a time.
         seeds: one for each prompt; by default derived from `decoding.seed` and the prompt's index.
+        on_token: called with the prompt's index and the token of each new token; what it raises ends the generation.
 
     Returns:
         The new token ids of each answer.
@@ -80,6 +82,7 @@ def generate(
                     max_new_tokens=decoding.max_new_tokens,
                     stop_ids=stop_ids,
                     choose=_chooser(decoding, [seeds[i] for i in indices], device),
+                    on_token=None if on_token is None else _numbered(on_token, indices),
                 )
                 for i, ids in zip(indices, decoded, strict=True):
                     answers[i] = ids
@@ -87,6 +90,11 @@ def generate(
     finally:
         model.train(was_training)
     return answers
+
+
+def _numbered(on_token: Callable[[int, int], None], indices: Sequence[int]) -> Callable[[int, int], None]:
+    """The same callback for a batch, whose rows are these prompts."""
+    return lambda row, token: on_token(indices[row], token)
 
 
 def _refuse_empty(prompts: Sequence[Sequence[int]]) -> None:

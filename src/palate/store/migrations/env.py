@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from alembic import context
 
+from palate.store.migrate import VERSION_TABLE
 from palate.store.tables import Table
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Table.metadata,
+    version_table=VERSION_TABLE,
     render_as_batch=True,
 )
 context.run_migrations()

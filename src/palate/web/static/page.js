@@ -72,10 +72,12 @@ window.palate = (() => {
   }
 
   // POST a form (FormData or an object); resolves with the response. An expired login is renewed by the dialog, an old
-  // token by a new one, and the same form is sent again. Rejects if the server does not answer.
-  async function send(url, form) {
+  // token by a new one, and the same form is sent again. Rejects if the server does not answer, or if the whole answer
+  // is not there after `timeout` milliseconds (0: however long it takes).
+  async function send(url, form, timeout = 0) {
     const body = () => new URLSearchParams(form);
-    const post = () => fetch(url, { method: "POST", headers: headers(), body: body() });
+    const signal = () => (timeout ? AbortSignal.timeout(timeout) : undefined);
+    const post = () => fetch(url, { method: "POST", headers: headers(), body: body(), signal: signal() });
     let response = await post();
     if (response.status === 403 && (await renewToken())) response = await post();
     while (response.status === 401 && (await logIn())) response = await post();

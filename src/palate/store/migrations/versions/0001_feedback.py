@@ -16,6 +16,8 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=100), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("closed", sa.Boolean(), nullable=False),
+        sa.Column("tasks", sa.Integer(), nullable=False),
+        sa.Column("slots", sa.Integer(), nullable=False),
         sa.Column("created", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_campaigns")),
         sa.UniqueConstraint("name", name=op.f("uq_campaigns_name")),
@@ -47,6 +49,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", name=op.f("pk_judgements")),
     )
     op.create_table(
+        "endpoints",
+        sa.Column("identity", sa.String(length=64), nullable=False),
+        sa.Column("base_url", sa.String(), nullable=False),
+        sa.Column("model", sa.String(), nullable=False),
+        sa.Column("endpoint", sa.JSON(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("identity", "base_url", name=op.f("pk_endpoints")),
+    )
+    op.create_table(
         "users",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(length=100), nullable=False),
@@ -68,10 +79,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("campaign_id", "version", name=op.f("pk_campaign_versions")),
     )
     op.create_table(
+        "participants",
+        sa.Column("campaign_id", sa.Integer(), nullable=False),
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("given", sa.Integer(), nullable=False),
+        sa.Column("had", sa.Integer(), nullable=False),
+        sa.Column("done", sa.Integer(), nullable=False),
+        sa.Column("counted", sa.Integer(), nullable=False),
+        sa.Column("place", sa.Double(), nullable=True),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_participants_campaign_id")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_participants_user_id")),
+        sa.PrimaryKeyConstraint("campaign_id", "user_id", name=op.f("pk_participants")),
+    )
+    op.create_table(
         "items",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("campaign_id", sa.Integer(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("name", sa.String(length=500), nullable=False),
         sa.Column("prompt", sa.JSON(), nullable=False),
         sa.Column("tools", sa.String(), nullable=True),
         sa.Column("columns", sa.JSON(), nullable=False),
@@ -102,6 +126,7 @@ def upgrade() -> None:
         sa.Column("tokens", sa.Integer(), nullable=True),
         sa.Column("model", sa.String(), nullable=False),
         sa.Column("identity", sa.String(), nullable=True),
+        sa.Column("seed", sa.BigInteger(), nullable=True),
         sa.Column("decoding", sa.JSON(), nullable=False),
         sa.Column("content_hash", sa.String(length=64), nullable=False),
         sa.ForeignKeyConstraint(["item_id"], ["items.id"], name=op.f("fk_responses_item_id")),
@@ -123,35 +148,59 @@ def upgrade() -> None:
         sa.Column("gold", sa.Boolean(), nullable=False),
         sa.Column("gold_outcome", sa.String(length=20), nullable=True),
         sa.Column("flagged", sa.Boolean(), nullable=False),
+        sa.Column("reopened", sa.Boolean(), nullable=False),
         sa.Column("identity_leak", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_tasks_campaign_id")),
         sa.ForeignKeyConstraint(["item_id"], ["items.id"], name=op.f("fk_tasks_item_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tasks")),
         sa.UniqueConstraint("item_id", "left", "right", name=op.f("uq_tasks_item_id_left_right")),
     )
-    op.create_index("ix_tasks_next", "tasks", ["campaign_id", "gold", "open", "priority"], unique=False)
+    is_open, again = sa.text("open > 0"), sa.text("open > 0 AND reopened")
+    op.create_index(
+        "ix_tasks_next",
+        "tasks",
+        ["campaign_id", "gold", "priority"],
+        unique=False,
+        sqlite_where=is_open,
+        postgresql_where=is_open,
+    )
+    op.create_index(
+        "ix_tasks_reopened",
+        "tasks",
+        ["campaign_id", "priority"],
+        unique=False,
+        sqlite_where=again,
+        postgresql_where=again,
+    )
     op.create_table(
         "leases",
         sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("campaign_id", sa.Integer(), nullable=False),
         sa.Column("task_id", sa.Integer(), nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("schema_version", sa.Integer(), nullable=False),
         sa.Column("repeat", sa.Boolean(), nullable=False),
         sa.Column("shown", sa.String(length=12), nullable=False),
         sa.Column("state", sa.String(length=12), nullable=False),
         sa.Column("created", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expires", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_leases_campaign_id")),
         sa.ForeignKeyConstraint(["task_id"], ["tasks.id"], name=op.f("fk_leases_task_id")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_leases_user_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_leases")),
         sa.UniqueConstraint("task_id", "user_id", "repeat", name=op.f("uq_leases_task_id_user_id_repeat")),
+        sa.UniqueConstraint("campaign_id", "user_id", "number", name=op.f("uq_leases_campaign_id_user_id_number")),
     )
     op.create_index("ix_leases_expiry", "leases", ["state", "expires"], unique=False)
     op.create_index("ix_leases_user", "leases", ["user_id", "state"], unique=False)
     op.create_table(
         "votes",
-        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("id", sa.String(length=100), nullable=False),
         sa.Column("item_id", sa.Integer(), nullable=False),
         sa.Column("campaign_id", sa.Integer(), nullable=False),
+        sa.Column("campaign", sa.String(length=100), nullable=False),
         sa.Column("left", sa.Integer(), nullable=False),
         sa.Column("right", sa.Integer(), nullable=False),
         sa.Column("outcome", sa.String(length=12), nullable=False),
@@ -173,14 +222,16 @@ def upgrade() -> None:
         sa.Column("repeat", sa.Boolean(), nullable=False),
         sa.Column("saw_judge", sa.Boolean(), nullable=False),
         sa.Column("identity_leak", sa.Boolean(), nullable=False),
-        sa.Column("supersedes", sa.String(length=36), nullable=True),
+        sa.Column("deciding", sa.Boolean(), nullable=False),
+        sa.Column("supersedes", sa.String(length=100), nullable=True),
         sa.Column("request_key", sa.String(length=100), nullable=True),
         sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_votes_campaign_id")),
         sa.ForeignKeyConstraint(["item_id"], ["items.id"], name=op.f("fk_votes_item_id")),
         sa.ForeignKeyConstraint(["lease_id"], ["leases.id"], name=op.f("fk_votes_lease_id")),
         sa.ForeignKeyConstraint(["supersedes"], ["votes.id"], name=op.f("fk_votes_supersedes")),
         sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_votes_user_id")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_votes")),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_votes")),
+        sa.UniqueConstraint("id", name=op.f("uq_votes_id")),
         sa.UniqueConstraint("request_key", name=op.f("uq_votes_request_key")),
         sa.UniqueConstraint("supersedes", name=op.f("uq_votes_supersedes")),
     )

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import print_json, print_result
+from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
+from palate.cli.judge.result import print_votes
 from palate.errors import UsageError
+from palate.feedback.judges.settings import ApiSettings
 
 CandidatesFile = Annotated[
     Path, typer.Argument(metavar="CANDIDATES.jsonl", help="Candidates, as `palate generate` writes them.")
-]
-JudgeSpec = Annotated[
-    str,
-    typer.Option(
-        "--judge", help="length:shorter, lexicon:FILE, module:function, file.py:function, or a reward model's folder."
-    ),
 ]
 Output = Annotated[
     Path | None,
@@ -37,9 +32,11 @@ PerPrompt = Annotated[
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed, for --per-prompt.")]
 
 
+@asks_judge
 def command(
     candidates: CandidatesFile,
     judge: JudgeSpec,
+    settings: ApiSettings,
     output: Output = None,
     pairs: Pairs = None,
     select: SelectName = "all",
@@ -53,28 +50,21 @@ def command(
     """
     from palate.artifacts import write_text
     from palate.feedback.candidates import read_candidates
-    from palate.feedback.judges.load import load_judge
     from palate.feedback.judging import collect_votes, questions
     from palate.feedback.pairs import pairs_from_votes
-    from palate.feedback.votes import summarise
 
     rows = read_candidates(candidates)
     asked = questions(rows, per_prompt=per_prompt, seed=seed)
     if not asked:
         raise UsageError(f"{candidates}: no row has two different answers; generate with --k 2 or more")
     path = output or candidates.with_suffix(".votes.jsonl")
-    cast = collect_votes(asked, load_judge(judge), path)
-    summary = summarise(cast)
-    lines = [*summary.lines(), f"votes are in         {path}"]
-    pairs_made = None
+    asked_judge = judge_of(judge, settings, path)
+    collected = collect_votes(asked, asked_judge, path)
+    lines, pairs_made = [], None
     if pairs is not None:
-        made = pairs_from_votes(rows, cast, select=select)
+        made = pairs_from_votes(rows, collected.votes, select=select)
         write_text(pairs, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in made))
         pairs_made = len(made)
         lines.append(f"pairs                {pairs_made} in {pairs}")
-    if as_json:
-        numbers = asdict(summary)
-        numbers["count"] = numbers.pop("votes")
-        print_json({"votes": str(path), **numbers, "pairs": pairs and str(pairs), "pairs_made": pairs_made})
-    else:
-        print_result("\n".join(lines))
+    numbers = {"pairs": pairs and str(pairs), "pairs_made": pairs_made}
+    print_votes(collected, asked_judge, path, store=settings.store, lines=lines, numbers=numbers, as_json=as_json)

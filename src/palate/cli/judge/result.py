@@ -1,0 +1,93 @@
+"""What commands that collect votes print."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palate.cli.console import print_json, print_note, print_result
+from palate.errors import EngineError
+
+if TYPE_CHECKING:
+    from palate.feedback.judging import Collected
+    from palate.records import Judge
+
+
+def print_votes(
+    collected: Collected,
+    judge: Judge,
+    path: Path,
+    *,
+    store: str | None,
+    lines: list[str],
+    numbers: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Print the counts, what is missing, and what was used.
+
+    Args:
+        store: URL of the store with the judge cards.
+        lines, numbers: of the command, for a person and for a program.
+
+    Raises:
+        EngineError: verdicts are missing.
+    """
+    from palate.feedback.calibration.card import unmeasured_note
+    from palate.feedback.votes import summarise
+
+    summary = summarise(collected.votes)
+    missing, usage = collected.missing, _usage(judge)
+    if as_json:
+        counts = asdict(summary)
+        counts["count"] = counts.pop("votes")
+        listed = [
+            {
+                "item": question.row.id,
+                "left": question.left,
+                "right": question.right,
+                "shown": question.shown,
+                "error": why,
+            }
+            for question, why in missing
+        ]
+        more = {
+            "judge": judge.name,
+            "asked": collected.asked,
+            "failed": len(missing),
+            "missing": listed,
+            "usage": usage[1],
+        }
+        print_json({"votes": str(path), **counts, **more, **numbers})
+    else:
+        parsed = summary.votes - summary.unparsed
+        counted = f"{collected.asked} ({parsed} parsed, {summary.unparsed} unparsed, {len(missing)} failed)"
+        shown = [f"questions            {counted}", *summary.lines(), f"votes are in         {path}"]
+        print_result("\n".join([*shown, *usage[0], *lines, *collected.missing_lines()]))
+    note = unmeasured_note(judge, store)
+    if note is not None:
+        print_note(note)
+    if missing:
+        raise EngineError(
+            f"{len(missing)} of {collected.asked} verdicts are missing; run the same command again, what was answered "
+            f"is kept. The first: {missing[0][1]}"
+        )
+
+
+def _usage(judge: Judge) -> tuple[list[str], dict[str, Any] | None]:
+    """What a judge over an API used, for a person and for a program; nothing for other judges."""
+    judges = getattr(judge, "members", (judge,))
+    meters = [member.meter for member in judges if hasattr(member, "meter")]
+    if not meters:
+        return [], None
+    (meter, *_), cached = meters, sum(getattr(member, "cached", 0) for member in judges)
+    lines = [f"used                 {meter.line()}", f"from the store       {cached:,} verdicts"]
+    return lines, {
+        "requests": meter.requests,
+        "retries": meter.retries,
+        "probes": meter.probes,
+        "input_tokens": meter.prompt_tokens,
+        "output_tokens": meter.completion_tokens,
+        "usd": meter.usd if meter.prices.known else None,
+        "cached": cached,
+    }

@@ -1,0 +1,31 @@
+"""`palate label`: votes of people on candidates, in a store."""
+
+from __future__ import annotations
+
+import typer
+
+from palate.cli.arguments import verb_group
+from palate.cli.label.campaign import assign_command, create_command, status_command
+from palate.cli.label.serve import serve_command
+from palate.cli.label.transfer import import_command
+
+app = typer.Typer(
+    cls=verb_group("label"),
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _sub_verbs() -> None:
+    """Collect people's votes on answers.
+
+    Example: palate label import --candidates candidates.jsonl
+    """
+
+
+app.command("serve")(serve_command)
+app.command("create")(create_command)
+app.command("import")(import_command)
+app.command("assign")(assign_command)
+app.command("status")(status_command)

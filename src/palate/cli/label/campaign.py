@@ -1,0 +1,252 @@
+"""`palate label create`, `assign` and `status`: campaigns, their tasks and their people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.arguments import AsJson, StoreUrl
+from palate.cli.columns import table, text_width
+from palate.cli.console import print_json, print_note, print_result
+from palate.errors import ConfigError, DataError, UsageError
+
+if TYPE_CHECKING:
+    from palate.feedback.campaign import CampaignSchema
+    from palate.feedback.queue import CampaignProgress, PersonProgress
+    from palate.stats.intervals import Interval
+    from palate.store import Store
+
+CampaignName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.")]
+SchemaFile = Annotated[
+    Path | None, typer.Option("--schema", metavar="FILE.yaml", help="YAML file with the keys of the schema.")
+]
+Update = Annotated[
+    bool, typer.Option("--update", help="The campaign exists: make this the next version of its schema.")
+]
+Criteria = Annotated[str | None, typer.Option("--criteria", help="What makes an answer better; the page shows it.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="A reason that people can choose; repeatable.")]
+Dimensions = Annotated[list[str] | None, typer.Option("--dimension", help="A score for each answer; repeatable.")]
+VotesPerItem = Annotated[int | None, typer.Option("--votes-per-item", help="Votes of different people on each task.")]
+GoldShare = Annotated[float | None, typer.Option("--gold-share", help="Share of tasks with a known answer.")]
+RepeatShare = Annotated[float | None, typer.Option("--repeat-share", help="Share of tasks shown again, sides swapped.")]
+OrderName = Annotated[str | None, typer.Option("--order", help="random, uncertain or disagreement.")]
+PerPrompt = Annotated[int | None, typer.Option("--per-prompt", help="Maximum number of answer pairs per prompt.")]
+LeaseMinutes = Annotated[
+    int | None, typer.Option("--lease-minutes", help="Minutes for which a task is reserved for a person.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Random seed of order, sides, gold and repeats.")]
+
+
+def create_command(
+    name: CampaignName,
+    schema: SchemaFile = None,
+    update: Update = False,
+    criteria: Criteria = None,
+    tags: Tags = None,
+    dimensions: Dimensions = None,
+    votes_per_item: VotesPerItem = None,
+    gold_share: GoldShare = None,
+    repeat_share: RepeatShare = None,
+    order: OrderName = None,
+    per_prompt: PerPrompt = None,
+    lease_minutes: LeaseMinutes = None,
+    seed: Seed = None,
+    store: StoreUrl = None,
+) -> None:
+    """Create a campaign, or change its schema with --update. Options take precedence over the file.
+
+    Example: palate label create helpful --votes-per-item 3 --gold-share 0.05 --repeat-share 0.05
+    """
+    from palate.feedback.campaign import change_schema, create_campaign, current_schema, find_campaign
+    from palate.store import open_store
+
+    options: dict[str, Any] = {
+        "criteria": criteria,
+        "tags": tags,
+        "dimensions": dimensions,
+        "votes_per_item": votes_per_item,
+        "gold_share": gold_share,
+        "repeat_share": repeat_share,
+        "order": order,
+        "per_prompt": per_prompt,
+        "lease_minutes": lease_minutes,
+        "seed": seed,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    values = {**(_read_schema(schema) if schema is not None else {}), **given}
+    opened = open_store(store)
+    try:
+        if not update:
+            opened.write(lambda session: create_campaign(session, name, _schema(values, schema), "command line"))
+            print_result(
+                f"campaign {name} created; next: palate label import --candidates FILE.jsonl --campaign {name}"
+            )
+            return
+
+        def change(session: Any) -> int:
+            before = current_schema(session, find_campaign(session, name).id).to_json()
+            new = _schema({**before, **values} if schema is None else values, schema)
+            return change_schema(session, name, new, "command line")
+
+        version = opened.write(change)
+        print_result(
+            f"campaign {name}: schema version {version}; a new order, --per-prompt or --seed applies after "
+            f"`palate label assign {name}`"
+        )
+    finally:
+        opened.close()
+
+
+def _read_schema(path: Path) -> dict[str, Any]:
+    from palate.config.reader import read_yaml_file
+
+    values = read_yaml_file(path)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a schema is a list of `key: value` lines; docs/label.md lists the keys")
+    return values
+
+
+def _schema(values: dict[str, Any], path: Path | None) -> CampaignSchema:
+    from palate.feedback.campaign import CampaignSchema
+
+    try:
+        return CampaignSchema.from_json(values)
+    except DataError as error:
+        raise ConfigError(f"{path}: {error}" if path is not None else f"schema: {error}") from error
+
+
+def assign_command(
+    name: CampaignName,
+    gold: Annotated[
+        Path | None,
+        typer.Option("--gold", metavar="VOTES.jsonl", help="Votes of experts; their tasks become gold tasks."),
+    ] = None,
+    person: Annotated[str | None, typer.Option("--person", help="Reserve the next tasks for this person.")] = None,
+    tasks: Annotated[int, typer.Option("--tasks", min=1, help="With --person: number of tasks.")] = 50,
+    days: Annotated[float, typer.Option("--days", min=0.01, help="With --person: reserved for so many days.")] = 7.0,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the tasks of a campaign's items, in the order of its schema; or reserve tasks for a person.
+
+    Example: palate label assign helpful --gold experts.votes.jsonl
+    """
+    if person is not None and gold is not None:
+        raise UsageError("--gold makes tasks, --person reserves some; run the command twice")
+
+    from palate.feedback.campaign import find_campaign, make_tasks
+    from palate.feedback.tasks import known_answers
+    from palate.feedback.votes import read_votes
+    from palate.store import open_store
+
+    answers = known_answers(read_votes(gold)) if gold is not None else None
+    opened = open_store(store, create=False)
+    try:
+        if person is not None:
+            _reserve(opened, name, person, tasks, days)
+            return
+        made = opened.write(lambda session: make_tasks(session, find_campaign(session, name), answers))
+    finally:
+        opened.close()
+    if as_json:
+        print_json(made)
+        return
+    if made.unranked:
+        print_note(f"{made.unranked:,} tasks have no margin or no two judges' votes; they come as the median ones do")
+    if made.leaks:
+        print_note(f"{made.leaks:,} tasks have an answer that names its maker; their votes are marked identity_leak")
+    if made.without_pair:
+        print_note(f"{made.without_pair:,} items have no two different answers and no task")
+    print_result(f"{made.new:,} new tasks, {made.same:,} there before; {made.gold:,} of all are gold tasks")
+
+
+def _reserve(store: Store, name: str, person: str, tasks: int, days: float) -> None:
+    from sqlalchemy import select
+    from sqlalchemy.orm import Session
+
+    from palate.feedback.queue import reserve
+    from palate.store.tables import User
+
+    now = datetime.now(UTC)
+
+    def work(session: Session) -> int:
+        user = session.scalar(select(User.id).where(User.name == person, User.active))
+        if user is None:
+            raise UsageError(f"there is no person {person}; add one with `palate label users add {person}`")
+        return reserve(session, name, user, tasks, now + timedelta(days=days), now)
+
+    print_result(f"{store.write(work):,} tasks are reserved for {person} for {days:g} days")
+
+
+def status_command(
+    campaign: Annotated[str | None, typer.Option("--campaign", help="Only this campaign.")] = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Progress of campaigns, and for each person votes, speed, side bias, gold accuracy and self-consistency.
+
+    Example: palate label status --campaign helpful
+    """
+    from sqlalchemy.orm import Session
+
+    from palate.feedback.campaign import find_campaign, list_campaigns
+    from palate.feedback.queue import people, progress
+    from palate.store import open_store
+
+    def work(session: Session) -> list[tuple[str, int, CampaignProgress, list[PersonProgress]]]:
+        found = [find_campaign(session, campaign)] if campaign is not None else list_campaigns(session)
+        return [(row.name, row.version, progress(session, row.name), people(session, row.name)) for row in found]
+
+    opened = open_store(store, create=False)
+    try:
+        found = opened.read(work)
+    finally:
+        opened.close()
+    if as_json:
+        from dataclasses import asdict
+
+        rows = [
+            {"campaign": name, "version": version, **asdict(counts), "people": [asdict(row) for row in persons]}
+            for name, version, counts, persons in found
+        ]
+        print_json({"campaigns": rows})
+        return
+    if not found:
+        raise UsageError("there is no campaign; create one with `palate label create`")
+    print_result("\n\n".join(_status(*row) for row in found))
+
+
+def _status(name: str, version: int, counts: CampaignProgress, persons: list[PersonProgress]) -> str:
+    lines = [
+        f"campaign {name}, schema version {version}",
+        f"  votes     {counts.votes:,} of {counts.wanted:,}",
+        f"  tasks     {counts.finished:,} of {counts.tasks:,} finished, {counts.gold:,} gold",
+        f"  review    {counts.conflicts:,} with different votes, {counts.flagged:,} flagged",
+    ]
+    if counts.identity_leak:
+        lines.append(f"  not blind {counts.identity_leak:,} tasks have an answer that names its maker")
+    if not persons:
+        return "\n".join([*lines, "  nobody has been given a task yet"])
+    names = ("person", "votes", "skip", "flag", "per hour", "left won", "p", "gold", "repeats")
+    rows = [
+        (
+            row.name,
+            f"{row.votes:,}",
+            f"{row.skipped:,}",
+            f"{row.flagged:,}",
+            "–" if row.per_hour is None else f"{row.per_hour:.0f}",
+            _percent(row.left_share),
+            "–" if row.side_bias is None else f"{row.side_bias:.2g}",
+            _percent(row.gold_accuracy),
+            _percent(row.self_consistency),
+        )
+        for row in persons
+    ]
+    return "\n".join([*lines, "", table(names, rows, right=range(1, len(names)), width=text_width())])
+
+
+def _percent(share: Interval | None) -> str:
+    return "–" if share is None else f"{share.estimate:.0%}"

@@ -1,0 +1,205 @@
+"""`palate label serve`: the labelling page, from a candidates file or two models, in one command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import webbrowser
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palate.cli.arguments import BaseUrl, CampaignName, MaxNewTokens, PrecisionName, StoreUrl, TemplateName
+from palate.cli.console import print_note, print_progress, print_result
+from palate.errors import UsageError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from palate.feedback.chat import AnswerStream, Chat
+    from palate.feedback.save import PreferenceFile
+    from palate.models.generation.decoding import Decoding
+    from palate.store import Store
+    from palate.web.settings import Settings
+
+_ENGINE_SECONDS = 300.0
+"""Longest time of an engine's answer."""
+
+CandidatesFile = Annotated[
+    Path | None,
+    typer.Option("--candidates", metavar="FILE.jsonl", help="Candidates to label, as `palate generate` writes them."),
+]
+Models = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--models",
+        metavar="A B",
+        help="Two models that answer free prompts: runs, checkpoints, model folders, openai:MODEL@URL, or one twice.",
+    ),
+]
+Save = Annotated[
+    Path | None,
+    typer.Option("--save", metavar="FILE.jsonl", help="Append each decided pair to this file at once, to train on."),
+]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on. Beyond this machine people need accounts.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+VotesPerItem = Annotated[
+    int | None, typer.Option("--votes-per-item", min=1, help="Votes for each pair, of different people. Default: 1.")
+]
+Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser, if there is a screen.")]
+Temperature = Annotated[float, typer.Option("--temperature", min=0, help="Sampling temperature of free prompts.")]
+TopP = Annotated[float, typer.Option("--top-p", min=0.01, max=1, help="Nucleus (top-p) sampling of free prompts.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Base of the seeds of free prompts' answers.")]
+
+
+def serve_command(
+    candidates: CandidatesFile = None,
+    campaign: CampaignName = None,
+    models: Models = None,
+    base_url: BaseUrl = None,
+    save: Save = None,
+    store: StoreUrl = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    votes_per_item: VotesPerItem = None,
+    open_page: Open = True,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    max_new_tokens: MaxNewTokens = 512,
+    seed: Seed = 42,
+    template: TemplateName = None,
+    precision: PrecisionName = "auto",
+) -> None:
+    """Serve the labelling page until Ctrl-C; the next start goes on where this one ended.
+
+    Example: palate label serve --candidates candidates.jsonl --save preferences.jsonl
+    """
+    if base_url is not None and models is None:
+        raise UsageError("--base-url is where --models are served; name two with --models A B")
+
+    _check_installed()
+    from palate.feedback.save import PreferenceFile
+    from palate.models.generation.decoding import Decoding
+    from palate.store import open_store
+    from palate.web.exposure import check_exposure, works_without_accounts
+    from palate.web.server import check_port
+    from palate.web.settings import Settings
+
+    with contextlib.ExitStack() as stack:
+        opened = open_store(store)
+        stack.callback(opened.close)
+        settings = Settings(host=host, port=port, local=works_without_accounts(host, opened), save=save)
+        check_exposure(settings, opened)
+        check_port(settings)
+        file = stack.enter_context(PreferenceFile(save)) if save is not None else None
+        name = _campaign(opened, candidates, campaign, votes_per_item, free_prompts=models is not None)
+        settings = replace(settings, campaign=name, models=models or ())
+        decoding = Decoding(max_new_tokens, temperature, top_p, seed)
+        chat = _load_chat(models, base_url, decoding, template, precision) if models is not None else None
+        if chat is not None:
+            stack.callback(chat.close)
+        _serve(opened, settings, chat, file, open_page=open_page)
+
+
+def _serve(
+    store: Store, settings: Settings, chat: Chat | None, file: PreferenceFile | None, *, open_page: bool
+) -> None:
+    from palate.feedback.decided import restore_pairs
+    from palate.web.app import create_app
+    from palate.web.server import serve
+
+    if file is not None and (restored := restore_pairs(store, file)):
+        print_note(f"{file.path}: {restored} decided pairs of a server that was killed are added")
+
+    def on_ready(url: str) -> None:
+        print_result(f"{url}\nstore {store.url}; Ctrl-C stops the server, and the next start goes on from here")
+        sys.stdout.flush()
+        if open_page and _has_screen():
+            webbrowser.open(url)
+
+    serve(create_app(store, settings, chat=chat, save=file), settings, on_ready)
+
+
+def _check_installed() -> None:
+    """Raises UsageError without the extra that has the server."""
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError("the page needs more packages: pip install 'palate[label]'") from error
+
+
+def _campaign(
+    store: Store, candidates: Path | None, given: str | None, votes_per_item: int | None, *, free_prompts: bool
+) -> str | None:
+    """The campaign that the page begins with, with the candidates in it; None for free prompts only."""
+    from palate.feedback.free_prompts import CAMPAIGN
+    from palate.feedback.transfer.files import DEFAULT_CAMPAIGN, import_files
+
+    name = given or store.read(lambda session: _only_campaign(session, other_than=CAMPAIGN))
+    if candidates is not None:
+        name = name or DEFAULT_CAMPAIGN
+        counts = import_files(store, candidates, campaign=name).candidates
+        if counts is not None:
+            print_progress(f"{candidates}: {counts.new:,} new prompts in campaign {name}, {counts.same:,} were there")
+    elif free_prompts and given is None:
+        return None
+    elif name is None:
+        raise UsageError("there is nothing to label: give --candidates FILE, or two models with --models A B")
+    store.write(lambda session: _prepare(session, name, votes_per_item, make=candidates is not None))
+    return name
+
+
+def _only_campaign(session: Session, *, other_than: str) -> str | None:
+    """The store's campaign, None if it has none; `other_than` is not asked for, it has the free prompts."""
+    from palate.feedback.campaign import list_campaigns
+
+    names = [campaign.name for campaign in list_campaigns(session) if campaign.name != other_than]
+    if len(names) > 1:
+        raise UsageError(f"the store has the campaigns {', '.join(names[:5])}; name one with --campaign")
+    return names[0] if names else None
+
+
+def _prepare(session: Session, name: str, votes_per_item: int | None, *, make: bool) -> None:
+    """Change the number of votes if another one is asked for; make the tasks of new candidates."""
+    from palate.feedback.campaign import change_schema, current_schema, find_campaign, make_tasks
+
+    campaign = find_campaign(session, name)
+    schema = current_schema(session, campaign.id)
+    if votes_per_item is not None and votes_per_item != schema.votes_per_item:
+        change_schema(session, name, replace(schema, votes_per_item=votes_per_item), "palate label serve")
+    if make:
+        make_tasks(session, campaign)
+
+
+def _load_chat(
+    models: tuple[str, str], base_url: str | None, decoding: Decoding, template: str | None, precision: str
+) -> Chat:
+    """Both models, loaded; one that is named twice is loaded once."""
+    from palate.feedback.chat import Chat, split_model
+
+    specs = [split_model(name, base_url) for name in models]
+    loaded = {spec: _load(*spec, template=template, precision=precision) for spec in dict.fromkeys(specs)}
+    return Chat(loaded[specs[0]], loaded[specs[1]], decoding)
+
+
+def _load(model: str, url: str | None, *, template: str | None, precision: str) -> AnswerStream:
+    from palate.cli.generate import load_answerer
+    from palate.models.generation.engine import Engine
+
+    if url is None:
+        print_progress(f"loading {model}")
+        return load_answerer(model, None, template=template, precision=precision)
+    engine = Engine(url, model, timeout=_ENGINE_SECONDS, attempts=2)  # a person waits for the answer
+    engine.check_model()
+    return engine
+
+
+def _has_screen() -> bool:
+    """Whether a browser can show a window: not over SSH, in a container or in a pipe."""
+    if not sys.stdout.isatty() or "SSH_CONNECTION" in os.environ:
+        return False
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -1,0 +1,64 @@
+"""`palate label import`: candidates and votes of files into a store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palate.cli.arguments import AsJson, CampaignName, StoreUrl
+from palate.cli.console import print_json, print_result
+from palate.errors import UsageError
+
+if TYPE_CHECKING:
+    from palate.feedback.transfer import Imported
+
+CandidatesFile = Annotated[
+    Path | None,
+    typer.Option("--candidates", metavar="FILE.jsonl", help="Candidates, as `palate generate` writes them."),
+]
+VotesFile = Annotated[
+    Path | None,
+    typer.Option("--votes", metavar="FILE.jsonl", help="Votes on candidates of the same or of an earlier import."),
+]
+
+
+def import_command(
+    candidates: CandidatesFile = None,
+    votes: VotesFile = None,
+    campaign: CampaignName = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add candidates and votes of files to a campaign; rows that it has already are counted.
+
+    Example: palate label import --candidates candidates.jsonl --votes votes.jsonl
+    """
+    if candidates is None and votes is None:
+        raise UsageError("name --candidates FILE, --votes FILE, or both")
+
+    from palate.feedback.transfer import import_files
+    from palate.store import open_store
+
+    opened = open_store(store)
+    try:
+        done = import_files(opened, candidates, votes, campaign=campaign)
+    finally:
+        opened.close()
+    if as_json:
+        print_json({"store": opened.url, **asdict(done)})
+        return
+    lines = [
+        f"store                {opened.url}",
+        f"campaign             {done.campaign}{' (new)' if done.created else ''}",
+    ]
+    for name, counts in (("candidates", done.candidates), ("votes", done.votes)):
+        if counts is not None:
+            lines.append(f"{name:<20} {_counts(counts)}")
+    print_result("\n".join(lines))
+
+
+def _counts(counts: Imported) -> str:
+    return f"{counts.new:,} new, {counts.same:,} there already"

@@ -1,0 +1,268 @@
+"""A judge that is a chat model behind an OpenAI-compatible API."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from palate.artifacts import JsonlWriter, now, read_jsonl
+from palate.errors import ConfigError
+from palate.feedback.judges.cache import Judgements
+from palate.feedback.judges.chat import ChatClient, ChatReply
+from palate.feedback.judges.preparation import Kind, Preparation, read_preparation, reply_text
+from palate.feedback.judges.probe import Endpoint, endpoint_identity, probe_endpoint, stable_facts
+from palate.feedback.judges.prompt import BUILT_IN, load_prompt
+from palate.feedback.judges.question import Interview, Question, sha256
+from palate.feedback.judges.render import clean, conversation_text
+from palate.feedback.judges.settings import ApiSettings
+from palate.feedback.judges.usage import Meter
+from palate.models.generation.completion import Completion
+from palate.models.generation.engine import Engine
+from palate.records import Columns, Messages, Verdict
+from palate.store.tables import Judgement
+
+log = logging.getLogger(__name__)
+
+
+class ApiJudge:
+    """Compares answers by asking a chat model; each request is sent once, and its reply is kept in the store.
+
+    A verdict that cannot be read is `unparsed` with the model's text as its reason. A request that fails gives a
+    verdict that is `missing`; it is not stored, so that it is asked again by the next run.
+
+    Args:
+        model: the endpoint's name for it.
+        settings: prompt, endpoint, decoding, limits.
+        base_url: from the judge's name; goes before that of the settings.
+        meter: counts tokens and cost; several judges may share one.
+
+    Attributes:
+        name: model, prompt, and a hash of prompt and settings: `openai:MODEL/criteria-1a2b3c4d`.
+        prompt: what it is asked.
+        meter: tokens and cost so far.
+        cached: number of verdicts that came from the store.
+    """
+
+    kind = "judge"
+
+    def __init__(
+        self,
+        model: str,
+        settings: ApiSettings | None = None,
+        *,
+        base_url: str | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        settings = settings or ApiSettings()
+        self.prompt = load_prompt(settings.prompt)
+        settings.check(self.prompt)
+        self.name = f"openai:{model}/{self.prompt.name}-{settings.hash(self.prompt)}"
+        self.meter = meter or Meter(settings.prices, settings.limits)
+        self.cached = 0
+        self._repetitions = 0
+        self._settings = settings
+        self._judgements = Judgements(settings.store)
+        engine = Engine(settings.url(base_url), model, timeout=settings.timeout, attempts=settings.attempts)
+        self._client = ChatClient(engine, in_flight=settings.in_flight, meter=self.meter, announce=settings.announce)
+        self._endpoint: Endpoint | None = None
+
+    def compare(
+        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
+    ) -> list[Verdict]:
+        """One verdict per prompt; `left` is shown first."""
+        found: dict[int, Verdict] = {}
+        self.compare_each(prompts, left, right, columns, found.__setitem__)
+        verdicts = [found[index] for index in range(len(prompts))]
+        missing = [verdict.reason for verdict in verdicts if verdict.missing]
+        if missing:
+            log.warning("%s: %d of %d verdicts are missing: %s", self.name, len(missing), len(verdicts), missing[0])
+        return verdicts
+
+    def compare_each(
+        self,
+        prompts: Sequence[Messages],
+        left: Sequence[str],
+        right: Sequence[str],
+        columns: Columns | None,
+        decided: Callable[[int, Verdict], None],
+    ) -> None:
+        """The same, with a call of `decided` for each verdict, in the order of their arrival.
+
+        Raises:
+            EngineError: the endpoint refuses every request, or cannot be reached any more.
+            ConfigError: it has no log-probabilities, and the settings ask for them.
+        """
+        if not prompts:
+            return
+        interview = self._interview()
+        tools = _tools(columns, len(prompts))
+        conversations = [clean(conversation_text(prompt, given)) for prompt, given in zip(prompts, tools)]
+        rubrics = self._prepare(interview, "rubric", conversations) if self.prompt.kind == "generated" else {}
+        answers = self._prepare(interview, "own_answer", conversations) if self._settings.commit_first else {}
+        questions: dict[str, Question] = {}
+        places: dict[str, list[int]] = {}
+        for index, (conversation, first, second) in enumerate(zip(conversations, left, right)):
+            rubric = rubrics.get(conversation, Preparation(criteria=self.prompt.criteria))
+            answer = answers.get(conversation, Preparation())
+            unusable = next((one for one in (rubric, answer) if one.problem), None)
+            if unusable is not None:
+                decided(index, Verdict("unparsed", unusable.problem, missing=unusable.missing))
+                continue
+            question = interview.comparison(conversation, first, second, rubric.criteria, answer.text)
+            questions[question.key] = question
+            places.setdefault(question.key, []).append(index)
+
+        def found(question: Question, verdict: Verdict) -> None:
+            if question.own_answer:
+                reason = f"own answer: {question.own_answer}\n{verdict.reason}".rstrip()
+                verdict = replace(verdict, reason=reason)
+            for index in places[question.key]:
+                decided(index, verdict)
+
+        for key, row in self._judgements.known(list(questions)).items():
+            self.cached += len(places[key])
+            question = questions.pop(key)
+            found(question, interview.stored_verdict(question, row))
+        waiting = list(questions.values())
+
+        def arrived(number: int, reply: ChatReply) -> None:
+            found(waiting[number], self._received(interview, waiting[number], reply))
+
+        replies = self._client.ask([question.request for question in waiting], arrived)
+        for question, reply in zip(waiting, replies):
+            if not reply.asked:
+                found(question, Verdict("unparsed", reply.error, missing=True))
+
+    def endpoint(self) -> Endpoint:
+        """What the endpoint is and can do, from the store or by asking it.
+
+        Raises:
+            EngineError: it cannot be reached, or refuses the model.
+        """
+        if self._endpoint is None:
+            engine = self._client.engine
+            facts = stable_facts(engine)
+            known = self._judgements.endpoint(endpoint_identity(engine.base_url, engine.name, facts), engine.base_url)
+            if known is None:
+                known = probe_endpoint(engine, facts, sent=self._probed)
+                if known.certain:
+                    self._judgements.add_endpoint(known)
+            self._endpoint = known
+        return self._endpoint
+
+    def prompts(self) -> dict[str, ApiJudge]:
+        """The same judge with each built-in prompt that its other settings allow, and with its own, by name."""
+        found = {self.prompt.name: self}
+        for name in BUILT_IN:
+            if name not in found and (not self._settings.logprobs or load_prompt(name).output == "letter"):
+                found[name] = self._with(prompt=name)
+        return found
+
+    def uncached(self) -> ApiJudge:
+        """The same judge, which asks every question again."""
+        self._repetitions += 1
+        return self._with(repeat=self._settings.repeat + self._repetitions)
+
+    def _with(self, **changed: Any) -> ApiJudge:
+        engine = self._client.engine
+        settings = replace(self._settings, **changed)
+        return ApiJudge(engine.name, settings, base_url=engine.base_url, meter=self.meter)
+
+    @property
+    def model(self) -> str:
+        """The endpoint's name for its model."""
+        return self._client.engine.name
+
+    @property
+    def prompt_hash(self) -> str:
+        """SHA-256 of its prompt."""
+        return self.prompt.sha256
+
+    @property
+    def concurrency(self) -> int:
+        """Most requests at once."""
+        return self._settings.in_flight
+
+    def _interview(self) -> Interview:
+        endpoint = self.endpoint()
+        if self._settings.logprobs and not endpoint.logprobs:
+            raise ConfigError(f"--logprobs: {endpoint.model} at {endpoint.base_url} returns no log-probabilities")
+        return Interview(self.prompt, self._settings, endpoint)
+
+    def _probed(self, reply: Completion | None) -> None:
+        self.meter.probed(reply and reply.prompt_tokens, reply and reply.completion_tokens)
+
+    def _received(self, interview: Interview, question: Question, reply: ChatReply) -> Verdict:
+        """The verdict of a reply, which is stored first."""
+        if reply.error:
+            return Verdict("unparsed", clean(reply.error), missing=True)
+        verdict = interview.verdict(question, reply)
+        request = interview.description(question, reply)
+        if self._settings.logprobs:
+            request["reason"] = verdict.reason
+        self._judgements.add(
+            question.key,
+            self.name,
+            request,
+            reply,
+            reply_text(reply)[0],
+            verdict.outcome,
+            probability=verdict.probability_left,
+            error=verdict.reason if verdict.outcome == "unparsed" else None,
+        )
+        return verdict
+
+    def _prepare(self, interview: Interview, kind: Kind, conversations: Iterable[str]) -> dict[str, Preparation]:
+        """Conversation → what the judge wrote about it, each asked for once."""
+        questions = {conversation: interview.preparation(kind, conversation) for conversation in conversations}
+        known = self._judgements.known([question.key for question in questions.values()])
+        found = {
+            conversation: _stored_preparation(kind, known[question.key])
+            for conversation, question in questions.items()
+            if question.key in known
+        }
+        waiting = [conversation for conversation in questions if conversation not in found]
+
+        def arrived(number: int, reply: ChatReply) -> None:
+            question = questions[waiting[number]]
+            text, problem = reply_text(reply)
+            problem = clean(reply.error) or problem
+            made = Preparation(problem=problem, missing=bool(reply.error)) if problem else read_preparation(kind, text)
+            found[waiting[number]] = made
+            if not reply.error:
+                request = interview.description(question, reply)
+                self._judgements.add(question.key, self.name, request, reply, text, kind, error=made.problem or None)
+
+        replies = self._client.ask([questions[conversation].request for conversation in waiting], arrived)
+        for conversation, reply in zip(waiting, replies):
+            if not reply.asked:
+                found[conversation] = Preparation(problem=reply.error, missing=True)
+        if kind == "rubric":
+            self._keep_rubrics(found)
+        return found
+
+    def _keep_rubrics(self, found: Mapping[str, Preparation]) -> None:
+        """Append the criteria of new prompts to the file of rubrics."""
+        path = self._settings.rubrics
+        if path is None:
+            return
+        have = {(row.get("prompt_sha256"), row.get("who")) for row in (read_jsonl(path) if path.exists() else ())}
+        with JsonlWriter(path) as file:
+            for conversation, preparation in found.items():
+                key = sha256(conversation)
+                if not preparation.problem and (key, self.name) not in have:
+                    row = {"prompt_sha256": key, "prompt": conversation, "criteria": list(preparation.criteria)}
+                    file.write({**row, "who": self.name, "when": now()})
+
+
+def _stored_preparation(kind: Kind, row: Judgement) -> Preparation:
+    return read_preparation(kind, row.text) if row.error is None else Preparation(problem=row.error)
+
+
+def _tools(columns: Columns | None, count: int) -> Sequence[str | None]:
+    """The tools of each row, as JSON text."""
+    given = (columns or {}).get("tools") or [None] * count
+    return [tools if isinstance(tools, str) or tools is None else json.dumps(tools) for tools in given]

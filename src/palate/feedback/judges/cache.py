@@ -1,0 +1,97 @@
+"""A judge's replies in the store: each request is paid for once, across files and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from palate.feedback.judges.chat import ChatReply
+from palate.feedback.judges.probe import Endpoint
+from palate.store import Store, open_store
+from palate.store.tables import EndpointRow, Judgement
+
+_KEYS_PER_QUERY = 500
+
+
+class Judgements:
+    """The store's judgements and endpoints; the store is opened when it is first needed.
+
+    Args:
+        url: as `--store`; None for PALATE_STORE or palate.db in the current folder.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        self._url = url
+        self._opened: Store | None = None
+
+    @property
+    def store(self) -> Store:
+        if self._opened is None:
+            self._opened = open_store(self._url)
+        return self._opened
+
+    def known(self, keys: Sequence[str]) -> dict[str, Judgement]:
+        """Key → judgement, of those that the store has."""
+
+        def work(session: Session) -> dict[str, Judgement]:
+            found: dict[str, Judgement] = {}
+            for start in range(0, len(keys), _KEYS_PER_QUERY):
+                some = keys[start : start + _KEYS_PER_QUERY]
+                found |= {row.key: row for row in session.scalars(select(Judgement).where(Judgement.key.in_(some)))}
+            return found
+
+        return self.store.read(work)
+
+    def add(
+        self,
+        key: str,
+        judge: str,
+        request: Mapping[str, Any],
+        reply: ChatReply,
+        text: str,
+        outcome: str,
+        *,
+        probability: float | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Store a judgement; one that another process has stored meanwhile stays as it is."""
+        self._insert(
+            Judgement,
+            key=key,
+            judge=judge,
+            request=dict(request),
+            text=text,
+            outcome=outcome,
+            probability=probability,
+            error=error,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            attempts=reply.attempts,
+            at=datetime.now(UTC),
+        )
+
+    def endpoint(self, identity: str, base_url: str) -> Endpoint | None:
+        """What is known of an endpoint from an earlier probe."""
+        row = self.store.read(lambda session: session.get(EndpointRow, (identity, base_url)))
+        return None if row is None else Endpoint.from_json(row.endpoint)
+
+    def add_endpoint(self, endpoint: Endpoint) -> None:
+        """Store the result of a probe."""
+        self._insert(
+            EndpointRow,
+            identity=endpoint.identity,
+            base_url=endpoint.base_url,
+            model=endpoint.model,
+            endpoint=endpoint.to_json(),
+            at=datetime.now(UTC),
+        )
+
+    def _insert(self, table: type[Judgement] | type[EndpointRow], **values: Any) -> None:
+        insert = sqlite.insert if self.store.is_sqlite else postgresql.insert
+        statement = insert(table).values(**values).on_conflict_do_nothing()
+        self.store.write(lambda session: session.execute(statement))

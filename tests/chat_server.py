@@ -1,0 +1,122 @@
+"""An OpenAI-compatible endpoint on pytest-httpserver, whose replies a test chooses. Its probe requests are apart."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+Reply: TypeAlias = str | dict[str, Any] | Response
+"""A text, a whole reply, or a response of any kind."""
+
+PROBES = ("Answer with the single letter A.", "Write one sentence about rain.", "Reply with a JSON object with the key")
+ABILITIES = frozenset({"schema", "json", "logprobs", "n", "seed", "max_tokens", "max_completion_tokens", "temperature"})
+
+
+def completion(text: str | None, finish_reason: str = "stop", **more: Any) -> dict[str, Any]:
+    """A reply of the API with one choice."""
+    message = {"role": "assistant", "content": text, **more.pop("message", {})}
+    usage = more.pop("usage", {"prompt_tokens": 100, "completion_tokens": 5})
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason, "logprobs": more.pop("logprobs", None)}
+    return {"id": "1", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage, **more}
+
+
+def token_logprobs(*places: Mapping[str, float]) -> dict[str, Any]:
+    """The field `logprobs` of a choice; the first of each place's tokens was sampled."""
+    return {
+        "content": [
+            {
+                "token": next(iter(place)),
+                "logprob": next(iter(place.values())),
+                "top_logprobs": [{"token": token, "logprob": value} for token, value in place.items()],
+            }
+            for place in places
+        ]
+    }
+
+
+def prompt_text(body: Mapping[str, Any]) -> str:
+    """The text of a request's only message."""
+    (message,) = body["messages"]
+    return str(message["content"])
+
+
+def shown(body: Mapping[str, Any], name: str) -> str:
+    """What stands in a block of the request: `answer A`, `answer B`, `prompt`."""
+    found = re.search(rf"<<<{name} ([0-9a-f]+)>>>\n(.*)\n<<<end of {name} \1>>>", prompt_text(body), re.DOTALL)
+    assert found is not None, f"{name} is not in the request"
+    return found[2]
+
+
+def longer_wins(body: Mapping[str, Any]) -> str:
+    """A judge that prefers the longer answer and does not care where it stands."""
+    return "A" if len(shown(body, "answer A")) > len(shown(body, "answer B")) else "B"
+
+
+class ChatServer:
+    """The endpoint.
+
+    Attributes:
+        answer: makes the reply to a request.
+        abilities: parameters that it knows and obeys; it refuses `max_tokens`, `temperature` and log-probabilities that
+            are not in it, and ignores the rest.
+        requests, probes: the requests that arrived.
+        keys: their authorization headers.
+    """
+
+    def __init__(self, server: HTTPServer) -> None:
+        self.answer: Callable[[dict[str, Any]], Reply] = longer_wins
+        self.abilities = ABILITIES
+        self.requests: list[dict[str, Any]] = []
+        self.probes: list[dict[str, Any]] = []
+        self.keys: set[str] = set()
+        self.listed: dict[str, Any] = {"id": "m", "root": "weights-1", "created": 0}
+        self.url = server.url_for("/v1")
+        self._lock = threading.Lock()
+        server.expect_request("/v1/chat/completions", method="POST").respond_with_handler(self._chat)
+        server.expect_request("/v1/models", method="GET").respond_with_handler(self._models)
+
+    @property
+    def texts(self) -> list[str]:
+        return [prompt_text(body) for body in self.requests]
+
+    def _models(self, request: Request) -> Response:
+        self.listed["created"] += 1  # as vLLM: the time of the request
+        return _response({"object": "list", "data": [self.listed]})
+
+    def _chat(self, request: Request) -> Response:
+        body = json.loads(request.get_data())
+        probe = str(body["messages"][0]["content"]).startswith(PROBES)
+        with self._lock:
+            self.keys.add(request.headers.get("Authorization", ""))
+            (self.probes if probe else self.requests).append(body)
+        refused = [name for name in ("max_tokens", "max_completion_tokens", "temperature", "logprobs") if name in body]
+        unknown = next((name for name in refused if name not in self.abilities), None)
+        if unknown is not None:
+            return _response({"error": {"message": f"Unsupported parameter: {unknown}"}}, 400)
+        reply = self._probe(body) if probe else self.answer(body)
+        if isinstance(reply, Response):
+            return reply
+        return _response(completion(reply) if isinstance(reply, str) else reply)
+
+    def _probe(self, body: Mapping[str, Any]) -> Reply:
+        asked = body.get("response_format", {}).get("type")
+        if asked == "json_schema":
+            return '{"verdict": "B"}' if "schema" in self.abilities else "It rains."
+        if asked == "json_object":
+            return '{"verdict": "A"}' if "json" in self.abilities else "The verdict is A."
+        if body.get("logprobs"):
+            return completion("A", logprobs=token_logprobs({"A": -0.1, "B": -2.5}))
+        reply = completion("A")
+        if body.get("n") == 2 and "n" in self.abilities:
+            reply["choices"] = reply["choices"] * 2
+        return reply
+
+
+def _response(value: Any, status: int = 200) -> Response:
+    return Response(json.dumps(value), status=status, content_type="application/json")

@@ -1,0 +1,113 @@
+"""`palate judge` with a judge over an API: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_server import ChatServer, shown
+from palate.artifacts import read_jsonl
+from palate.cli.main import main
+from palate.feedback.votes import read_votes
+from runs import write_rows
+
+pytestmark = pytest.mark.usefixtures("waits")
+
+
+@pytest.fixture
+def candidates(tmp_path: Path) -> Path:
+    answers = ["short", "a longer answer"]
+    return write_rows(
+        tmp_path / "c.jsonl", [{"id": f"p:{n}", "prompt": f"Question {n}?", "completions": answers} for n in range(4)]
+    )
+
+
+def test_counts_costs_and_pairs(
+    endpoint: ChatServer, candidates: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prices = ["--price-in", "1", "--price-out", "10"]
+    arguments = ["judge", str(candidates), "--judge", "openai:m", *prices, "--pairs", str(tmp_path / "pairs.jsonl")]
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert "to ask: 8 requests, about" in printed.err
+    assert "(characters / 4), at most 128 output tokens, at most $0.00" in printed.err
+    assert "is not measured against people's votes yet" in printed.err
+    assert "questions            8 (8 parsed, 0 unparsed, 0 failed)" in printed.out
+    assert "same in both orders  100.0% of 4 questions" in printed.out
+    # Six probes and eight requests of 100 and 5 tokens.
+    assert "8 requests (and 6 to probe the endpoint), 1,400 input and 70 output tokens, $0.0021" in printed.out
+    assert len(read_jsonl(tmp_path / "pairs.jsonl")) == 4
+    assert main([*arguments, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "to ask" not in printed.err
+    assert json.loads(printed.out)["usage"]["requests"] == 0
+    assert len(endpoint.requests) == 8
+
+
+def test_missing_verdicts_are_listed_and_the_exit_status_says_so(
+    endpoint: ChatServer, candidates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        return {"choices": []} if shown(body, "prompt") == "Question 2?" else "A"
+
+    endpoint.answer = answer
+    assert main(["judge", str(candidates), "--judge", "openai:m"]) == 1
+    printed = capsys.readouterr()
+    assert "questions            8 (6 parsed, 0 unparsed, 2 failed)" in printed.out
+    assert "missing              p:2 answers 0 and 1, left_first: http" in printed.out
+    assert "2 of 8 verdicts are missing; run the same command again" in printed.err
+    assert "no choices[0]" in printed.err
+    assert main(["judge", str(candidates), "--judge", "openai:m", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["item"], one["shown"]) for one in found["missing"]] == [("p:2", "left_first"), ("p:2", "right_first")]
+    assert (found["asked"], found["count"], found["failed"]) == (8, 6, 2)
+
+
+@pytest.mark.parametrize(
+    ("limit", "done"), [(["--max-requests", "3"], 3), (["--max-usd", "0.0005", "--price-out", "10"], 6)]
+)
+def test_a_limit_stops_and_keeps_what_is_done(
+    endpoint: ChatServer, candidates: Path, capsys: pytest.CaptureFixture[str], limit: list[str], done: int
+) -> None:
+    """A reply costs 5 tokens · $10/M; the probe has cost 6 · 5, and a request may cost 16 tokens."""
+    assert main(["judge", str(candidates), "--judge", "openai:m", "--in-flight", "1", *limit]) == 1
+    assert limit[0] in capsys.readouterr().err
+    votes = candidates.with_suffix(".votes.jsonl")
+    assert len(read_votes(votes)) == len(endpoint.requests) < 8
+    if limit[0] == "--max-requests":
+        assert len(endpoint.requests) == done
+    assert main(["judge", str(candidates), "--judge", "openai:m"]) == 0
+    assert len(read_votes(votes)) == len(endpoint.requests) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--judge", "length", "--prompt", "score"], "--judge length is asked without an API"),
+        (["--judge", "openai:m", "--prompt", "no.txt"], "--prompt no.txt: no such file"),
+        (["--judge", "openai:m", "--max-usd", "1"], "--max-usd needs the prices"),
+        (["--judge", "openai:m", "--base-url", "here"], "the engine's base URL must be"),
+        (["--judge", "openai:"], "names no model"),
+    ],
+)
+def test_what_cannot_work_is_one_line(
+    endpoint: ChatServer, candidates: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main(["judge", str(candidates), *arguments]) in (1, 2)
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert endpoint.requests == []
+
+
+def test_a_jury_of_two_models(endpoint: ChatServer, candidates: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    endpoint.answer = lambda body: "A" if body["model"] == "n" else "B"
+    assert main(["judge", str(candidates), "--judge", "jury:openai:m,openai:n,length:longer", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # m and n contradict each other, so the rule decides.
+    assert (found["count"], found["consistent"], found["usage"]["requests"]) == (8, 4, 16)
+    assert {vote.outcome for vote in read_votes(found["votes"])} == {"right"}
+    assert len(read_votes(candidates.with_name("c.votes.members.jsonl"))) == 24

@@ -1,0 +1,146 @@
+"""`palate judge calibrate`: a card, a page, a row in the store, and the note about unmeasured judges."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from judged_world import people, world
+from palate.cli.main import main
+from palate.feedback.calibration import load_card, newest_card
+from palate.feedback.calibration.card import JudgeIdentity
+from palate.records import as_turns
+from palate.store import open_store
+from runs import write_rows
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Candidates with models and votes of three people on the first 30 of 40 rows; the store is in the folder."""
+    monkeypatch.setenv("PALATE_STORE", f"sqlite:///{tmp_path}/p.db")
+    rows = world(40)
+    write_rows(
+        tmp_path / "c.jsonl",
+        [
+            {
+                "id": row.id,
+                "prompt": as_turns(row.prompt),
+                "completions": [asdict(answer) for answer in row.completions],
+                "columns": {"models": ["base", "new"]},
+            }
+            for row in rows
+        ],
+    )
+    write_rows(tmp_path / "people.jsonl", [vote.to_json() for vote in people(rows[:30])])
+    (tmp_path / "judge_by_eye.py").write_text(
+        "def score(prompts, completions):\n    return [float(text.startswith('good')) for text in completions]\n"
+    )
+    return tmp_path
+
+
+def calibrate(folder: Path, *more: str) -> list[str]:
+    return ["judge", "calibrate", str(folder / "c.jsonl"), "--votes", str(folder / "people.jsonl"), *more]
+
+
+def test_a_card_a_page_and_a_row(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge = f"{folder}/judge_by_eye.py:score"
+    assert main(calibrate(folder, "--judge", judge, "--json")) == 0
+    printed = json.loads(capsys.readouterr().out)
+    card = load_card(folder / "c.card.json")
+    assert printed["card"] == str(folder / "c.card.json")
+    assert printed["questions"] == card.questions == 40
+    assert card.agreement.questions == 30
+    assert set(card.inputs) == {"c.jsonl", "people.jsonl"}
+    assert [(one.model, one.labelled, one.unlabelled) for one in card.models.models] == [
+        ("base", 30, 10),
+        ("new", 30, 10),
+    ]
+    page = (folder / "c.card.html").read_text()
+    assert "palate judge card" in page
+    store = open_store(create=False)
+    assert store.read(lambda session: newest_card(session, card.judge)) == card
+    store.close()
+    assert card.judge.model, "the function's file is part of the judge's identity"
+
+
+def test_what_a_person_reads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(calibrate(folder, "--judge", "length:longer", "--output", str(folder / "x.json"), "--canaries", "3")) == 0
+    )
+    out, err = capsys.readouterr()
+    for text in (
+        "This judge is invalid: do not use its votes.",
+        "- it prefers the good answer with empty sentences, against the good answer in 3 of 3 canaries",
+        "κ of judge and majority",
+        "90 votes of 3 people on 30 questions",
+        "win rate of base",
+        "canary: padded",
+        "base − new",
+    ):
+        assert text in out, text
+    assert f"card      {folder / 'x.json'}" in err
+    assert (folder / "x.html").is_file()
+
+
+def test_votes_of_an_unmeasured_judge_say_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge = ["judge", str(folder / "c.jsonl"), "--judge", "length:longer"]
+    said = "judge length:longer was not measured; run palate judge calibrate"
+    assert main([*judge, "--output", str(folder / "v.jsonl")]) == 0
+    assert said in capsys.readouterr().err
+    assert not (folder / "p.db").exists()
+    assert main(calibrate(folder, "--judge", "length:longer")) == 0
+    assert main([*judge, "--output", str(folder / "w.jsonl")]) == 0
+    err = capsys.readouterr().err
+    assert said not in err
+    assert "judge length:longer is invalid by its card of" in err
+    assert JudgeIdentity("length:longer") == load_card(folder / "c.card.json").judge
+
+
+def test_gold_outcomes_measure_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [json.loads(line) for line in (folder / "people.jsonl").read_text().splitlines()]
+    for row in rows[:3]:
+        row["gold"] = True
+    write_rows(folder / "people.jsonl", rows)
+    write_rows(folder / "gold.jsonl", [{**rows[0], "who": "key"}])
+    assert main(calibrate(folder, "--judge", "length:longer", "--gold", str(folder / "gold.jsonl"), "--json")) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["people"]["gold"] == 3
+    assert printed["agreement"]["questions"] == 29
+    assert {one["who"]: one["gold"]["n"] for one in printed["annotators"]} == {"x": 1, "y": 1, "z": 1}
+    assert printed["annotators"][0]["gold"]["estimate"] == 1
+
+
+def test_labelled_pairs_need_no_votes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = [
+        {"input": f"q{n}", "output_1": "a" * (n + 1), "output_2": "b" * (7 - n), "label": 1 + n % 2} for n in range(6)
+    ]
+    (folder / "pairs.json").write_text(json.dumps(pairs))
+    assert main(["judge", "calibrate", str(folder / "pairs.json"), "--judge", "length:shorter", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    # Shorter: output_1 for n = 0, 1, 2, a tie for 3, output_2 for 4, 5; labels 1 2 1 2 1 2.
+    assert printed["agreement"]["agreement"]["interval"]["estimate"] == pytest.approx(3 / 6)
+    assert main(["judge", "calibrate", str(folder / "c.jsonl"), "--judge", "length:shorter"]) == 2
+    assert "name the votes of people with --votes FILE.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"kind": "judge"}, "no vote of a person"),
+        ({"item": "elsewhere:1"}, "a vote is on elsewhere:1, which is not among the candidates"),
+        ({"right": 7}, "a vote is on the answers 0 and 7 of r:0, which has 2"),
+    ],
+)
+def test_wrong_votes_are_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, object], said: str
+) -> None:
+    rows = [json.loads(line) for line in (folder / "people.jsonl").read_text().splitlines()]
+    write_rows(folder / "people.jsonl", [{**rows[0], **changed}])
+    assert main(calibrate(folder, "--judge", "length:longer")) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.strip().count("\n") == 0
+    assert not (folder / "c.card.json").exists()

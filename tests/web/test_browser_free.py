@@ -1,0 +1,155 @@
+"""The free prompt in a real browser, on a phone's width: streamed, voted by key, gone on with; nothing typed is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from browser import browser, needs_browser, overflow, serious_findings
+from palate.artifacts import read_jsonl
+from palate.errors import EngineError
+from palate.feedback.chat import Chat
+from palate.feedback.save import PreferenceFile
+from palate.models.generation.decoding import Decoding
+from palate.store.tables import Item, VoteRow
+from palate.web.app import create_app
+from sites import PASSWORD, Site, make_site, running
+from streams import Endless, Fake
+
+pytestmark = needs_browser
+
+HOW = Decoding(max_new_tokens=9, temperature=1.0)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser() as found:
+        yield found
+
+
+def site_of(folder: Path, first: Fake, second: Fake, *, local: bool = True) -> tuple[Site, PreferenceFile]:
+    plain = make_site(folder, local=local)
+    file = PreferenceFile(folder / "preferences.jsonl")
+    app = create_app(plain.store, plain.settings, chat=Chat(first, second, HOW), save=file)
+    return Site(app, plain.store, plain.settings, plain.clock, plain.people), file
+
+
+def ask(page: Any, prompt: str) -> None:
+    page.fill("#prompt", prompt)
+    page.click("#ask-button")
+
+
+def close(site: Site, file: PreferenceFile) -> None:
+    site.app.state.palate.chat.close()
+    file.close()
+    site.store.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_two_turns_on_a_phone(chromium: Any, tmp_path: Path, scheme: str) -> None:
+    one = Fake(write=lambda prompt: f"**one** <b>answer</b> to {prompt[-1].content}", name="model-one")
+    other = Fake(write=lambda prompt: f"other answer to {prompt[-1].content}", name="model-two")
+    site, file = site_of(tmp_path, one, other)
+    context = chromium.new_context(viewport={"width": 390, "height": 780}, color_scheme=scheme)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    with running(site.app) as address:
+        page.goto(address)
+        assert serious_findings(page) == []
+        assert overflow(page) == []
+        ask(page, "why 12345?")
+        page.wait_for_selector("#ballot")
+        assert "model-" not in page.content()
+        assert serious_findings(page) == []
+        assert overflow(page) == []
+        page.keyboard.press("1")
+        page.wait_for_selector("#ask")
+        assert page.inner_text("#label-status") == "Recorded: A much better."
+        page.click(".ask-last summary")
+        assert {"model-one", "model-two"} <= {word.strip(",") for word in page.inner_text(".ask-last").split()}
+        assert serious_findings(page) == []
+        assert overflow(page) == []
+        page.check("text=Go on with the answer")
+        ask(page, "and then?")
+        page.wait_for_selector("#ballot")
+        assert "why 12345?" in page.inner_text(".prompt")
+        page.keyboard.press("u")  # the first vote: its answers come back before the new ones
+        page.wait_for_function("document.querySelector('.prompt').innerText.includes('and then?') === false")
+        page.keyboard.press("5")
+        page.wait_for_function("document.querySelector('.prompt')?.innerText.includes('and then?')")
+        page.keyboard.press("2")
+        page.wait_for_selector("#ask")
+    assert problems == []
+    rows = read_jsonl(file.path)
+    assert [len(row["conversations"]) for row in rows] == [1, 3]
+    votes = site.store.read(lambda session: list(session.scalars(select(VoteRow).order_by(VoteRow.number))))
+    assert [vote.strength for vote in votes if vote.outcome != "skip"] == [2, 2, 1]
+    assert all(vote.seconds is not None for vote in votes if vote.outcome != "skip")
+    context.close()
+    close(site, file)
+
+
+def test_a_failed_answer_keeps_the_prompt_and_is_asked_again(chromium: Any, tmp_path: Path) -> None:
+    broken = Fake("half an", fails=EngineError("secret-model is away"), name="secret-model")
+    site, file = site_of(tmp_path, Fake("whole"), broken)
+    page = chromium.new_page()
+    with running(site.app) as address:
+        page.goto(address)
+        ask(page, "a long prompt")
+        page.wait_for_selector("#ask-trouble:visible")
+        assert "nothing was saved" in page.inner_text("#ask-trouble")
+        assert page.input_value("#prompt") == "a long prompt"
+        assert "failed:" in page.inner_text("#ask-answers")
+        assert "secret-model" not in page.content()
+        page.reload()
+        assert page.input_value("#prompt") == "a long prompt"
+        broken.fails = None
+        page.click("#ask-button")
+        page.wait_for_selector("#ballot")
+    page.close()
+    close(site, file)
+
+
+def test_stop_ends_both_models(chromium: Any, tmp_path: Path) -> None:
+    first, second = Endless(), Endless(name="b")
+    site, file = site_of(tmp_path, first, second)
+    page = chromium.new_page()
+    with running(site.app) as address:
+        page.goto(address)
+        ask(page, "why?")
+        page.wait_for_function("document.querySelector('#first-stream').textContent.length > 30")
+        page.click("#stop-button")
+        page.wait_for_selector("#ask-trouble:visible")
+        assert page.inner_text("#ask-trouble") == "Stopped. Nothing was saved."
+        assert first.left.wait(10)
+        assert second.left.wait(10)
+        assert page.is_enabled("#ask-button")
+    assert site.store.read(lambda session: session.scalars(select(Item)).first()) is None
+    page.close()
+    close(site, file)
+
+
+def test_a_login_that_expires_before_the_prompt_is_sent(chromium: Any, tmp_path: Path) -> None:
+    site, file = site_of(tmp_path, Fake("one"), Fake("other", name="b"), local=False)
+    page = chromium.new_page()
+    with running(site.app) as address:
+        page.goto(f"{address}/ask")
+        page.fill("#name", "annotator")
+        page.fill("#password", PASSWORD)
+        page.press("#password", "Enter")
+        page.wait_for_selector("#ask")
+        site.clock.move(hours=13)
+        ask(page, "typed before")
+        page.wait_for_selector("#login-dialog[open]")
+        page.fill("#login-dialog-password", PASSWORD)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#ballot")
+        assert "typed before" in page.inner_text(".prompt")
+    page.close()
+    close(site, file)
