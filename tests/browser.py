@@ -45,7 +45,7 @@ def overflow(page: Any) -> list[str]:
     found: list[str] = page.evaluate(
         """() => [...document.querySelectorAll("body *")]
             .filter((node) => node.getBoundingClientRect().right > document.documentElement.clientWidth + 1
-                              && !node.closest(".visually-hidden, .skip"))
+                              && !node.closest(".visually-hidden, .skip, .markdown table > *"))
             .map((node) => node.tagName + "." + node.className)"""
     )
     return found

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from store_servers import postgres, postgres_template, sqlite_store, store, store_address
 
 __all__ = ["postgres", "postgres_template", "sqlite_store", "store", "store_address"]

@@ -35,9 +35,9 @@ SCHEMA = CampaignSchema(
     criteria="correct first, then complete, then short.",
     tags=("wrong fact", "unclear", "too long", "ignores the question"),
     dimensions=("accuracy", "clarity"),
+    seed=1,  # the item of the screenshots is the fourth one
 )
-MEDIAN = """Sort the list and take the middle element. With an even number of elements, take the mean of the two in the
-middle.
+MEDIAN = """Sort the list and take the middle element, or the mean of the two middle ones.
 
 ```python
 def median(numbers):
@@ -72,6 +72,8 @@ ITEMS = [
     ("Write a Python function that gives the median of a list.", (MEDIAN, SHORT_MEDIAN)),
     ("How do I cook rice?", ("One part rice, two parts water, 15 minutes with the lid on.", "Boil it.")),
     ("What does HTTP status 409 mean?", ("A conflict with the state of the resource.", "The server is down.")),
+    ("Is a tomato a fruit?", ("In botany yes, in the kitchen no.", "Yes.")),
+    ("Name three rivers of Europe.", ("Rhine, Danube, Loire.", "Rhine, Danube and Nile.")),
 ]
 # Name, width, height, colours, whether the field for reasons is open.
 SHOTS = (("wide", 1280, 900, "light", False), ("phone", 390, 844, "light", False), ("dark", 1280, 900, "dark", True))
@@ -94,8 +96,11 @@ def main(folder: Path) -> None:
             _go_to(page, "median")
             if reason:
                 page.keyboard.press("r")
-                page.fill("#reason", "B is wrong for an even number of elements.")
+                wrong, right = ("A", "B") if "any list" in page.inner_text("#first-text") else ("B", "A")
+                page.fill("#reason", f"{wrong} is wrong for an even number of elements.")
                 page.check("text=wrong fact")
+                for letter, score in ((wrong, 2), (right, 5)):
+                    page.click(f"[aria-label^='accuracy of answer {letter}'] label:has-text('{score}')")
             file = folder / f"label-{name}.png"
             file.write_bytes(_small(page.screenshot()))
             print(f"{file}: {file.stat().st_size / 1000:.0f} kB")

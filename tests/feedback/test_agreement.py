@@ -68,14 +68,15 @@ def test_one_person_has_no_agreement_and_a_reason() -> None:
 
 
 def test_quality_of_each_person() -> None:
+    sides = ("left", "right")
     votes = [
         *(vote(f"g{n}", "x", "left", gold=True) for n in range(4)),
         vote("g0", "y", "right", gold=True),
         vote("unknown", "x", "left", gold=True),
-        *(vote(f"q{n}", who, "left") for n in range(6) for who in "xy"),
-        *(vote(f"q{n}", "z", "right", shown="right_first") for n in range(6)),
+        *(vote(f"q{n}", who, sides[n % 2], shown=f"{sides[n % 2]}_first") for n in range(6) for who in "xy"),
+        *(vote(f"q{n}", "z", sides[1 - n % 2], shown=f"{sides[1 - n % 2]}_first") for n in range(6)),
         vote("q0", "x", "left", repeat=True, shown="right_first"),
-        vote("q1", "x", "right", repeat=True, shown="right_first"),
+        vote("q1", "x", "left", repeat=True, shown="left_first"),
     ]
     known = [vote(f"g{n}", "key", "left" if n < 3 else "right") for n in range(4)]
     x, y, z = annotator_quality(people_votes(votes), known)

@@ -24,6 +24,8 @@ LEAKS = {
     "I'm a helpful assistant from Alibaba Cloud.": "Alibaba Cloud",
     "Ich bin ChatGPT und helfe gern.": "ChatGPT",
     "Je suis Claude.": "Claude",
+    "I am Qwen.": "Qwen",
+    "I'm ChatGLM3. Ask me.": "ChatGLM3",
     "我是通义千问,由阿里云开发。": "通义千问",
     "我是由深度求索公司开发的人工智能助手。": "深度求索",
     "Well.\n\nI am GPT-4.": "GPT-4",

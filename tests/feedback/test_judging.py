@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ class Longest:
 
 def test_both_orders_are_asked_and_agree(tmp_path: Path) -> None:
     judge = Longest()
-    votes = collect_votes(questions([row("a", "x", "yyy")]), judge, tmp_path / "votes.jsonl")
+    votes = collect_votes(questions([row("a", "x", "yyy")]), judge, tmp_path / "votes.jsonl").votes
     assert judge.shown == [("x", "yyy"), ("yyy", "x")]
     assert [(vote.left, vote.right, vote.outcome, vote.shown) for vote in votes] == [
         (0, 1, "right", "left_first"),
@@ -75,7 +76,53 @@ def test_a_killed_judging_goes_on_where_it_stopped(tmp_path: Path) -> None:
         collect_votes(asked, Longest(dies_after=64), path)
     assert len(read_votes(path)) == 64
     second = Longest()
-    votes = collect_votes(asked, second, path)
+    votes = collect_votes(asked, second, path).votes
     assert len(second.shown) == len(asked) - 64
     assert len(votes) == len(asked) == len(read_votes(path))
     assert {vote.key for vote in votes} == {vote.key for vote in read_votes(path)}
+
+
+class Unsteady(Longest):
+    """Gives no reply about answers of one character, and scores with every verdict."""
+
+    name = "unsteady"
+
+    def compare(
+        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
+    ) -> list[Verdict]:
+        found = super().compare(prompts, left, right, columns)
+        return [
+            Verdict("unparsed", "busy", missing=True)
+            if 1 in (len(a), len(b))
+            else replace(verdict, dimensions={"length": (len(a), len(b))})
+            for verdict, a, b in zip(found, left, right)
+        ]
+
+
+def test_a_question_without_reply_is_listed_and_asked_again(tmp_path: Path) -> None:
+    path = tmp_path / "v.jsonl"
+    asked = questions([row("a", "x", "yy", "zzz")])
+    collected = collect_votes(asked, Unsteady(), path)
+    assert (collected.asked, len(collected.votes), len(read_votes(path))) == (6, 2, 2)
+    assert [(one.left, one.right, why) for one, why in collected.missing] == [
+        (0, 1, "busy"),
+        (0, 1, "busy"),
+        (0, 2, "busy"),
+        (0, 2, "busy"),
+    ]
+    assert collected.missing_lines(most=1) == [
+        "missing              a answers 0 and 1, left_first: busy",
+        "missing              3 more",
+    ]
+    again = Unsteady()
+    collect_votes(asked, again, path)
+    assert len(again.shown) == 4
+
+
+def test_scores_are_of_left_and_right_in_either_order(tmp_path: Path) -> None:
+    votes = collect_votes(questions([row("a", "yy", "zzz")]), Unsteady(), tmp_path / "v.jsonl").votes
+    assert [(vote.shown, vote.dimensions) for vote in votes] == [
+        ("left_first", {"length": (2, 3)}),
+        ("right_first", {"length": (2, 3)}),
+    ]
+    assert [vote.dimensions for vote in read_votes(tmp_path / "v.jsonl")] == [{"length": (2, 3)}] * 2

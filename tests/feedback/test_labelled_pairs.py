@@ -95,16 +95,17 @@ def test_a_reward_model_of_the_demo_on_llmbar(
         "finetuning_type": "freeze",
         "freeze_trainable_layers": 2,
         "learning_rate": 1e-4,
-        "per_device_train_batch_size": 8,
-        "cutoff_len": 512,
-        "max_steps": 10,
+        "per_device_train_batch_size": 4,
+        "cutoff_len": 256,
+        "max_samples": 200,
+        "max_steps": 5,
         "save_strategy": "no",
         "report_to": "none",
         "output_dir": str(folder),
     }
     assert main(["train", str(config_file(tmp_path / "rm.yaml", values))]) == 0
     candidates, votes = read_labelled_pairs(path)
-    card = measure(load_judge(str(folder)), candidates, votes, extent=Extent(repeats=10, canaries=3))
+    card = measure(load_judge(str(folder)), candidates, votes, extent=Extent(repeats=5, canaries=1))
     assert card.judge.model, "the card is of these weights"
     assert (card.questions, card.unparsed) == (100, 0)
     assert card.agreement.agreement.interval is not None

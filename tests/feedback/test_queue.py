@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from labelling import Labelling, candidate, labelling
 from palate.errors import UsageError
@@ -289,29 +291,36 @@ def test_an_unknown_person_is_refused(store: Store) -> None:
         work.next()
 
 
-def test_a_task_is_found_by_an_index_and_not_by_a_scan(sqlite_store: Store) -> None:
-    from sqlalchemy import text
+def test_every_query_of_a_request_uses_an_index(sqlite_store: Store) -> None:
+    work = labelling(sqlite_store, 40, gold={("i0", 0, 1): "left"}, gold_share=0.2, repeat_share=0.2, votes_per_item=2)
+    for number in range(20):
+        work.label(choice="skip" if number % 5 == 4 else "first")
+    asked: dict[str, object] = {}
 
-    from palate.feedback.assignment import _open_tasks
-    from palate.feedback.slots import lock_campaign, lock_participant
-    from palate.store.tables import Task
+    def note(connection, cursor, statement, parameters, context, many) -> None:  # type: ignore[no-untyped-def]
+        if (statement.startswith("SELECT") and "LIMIT" in statement) or "FROM votes" in statement:
+            asked[statement] = parameters
 
-    work = labelling(sqlite_store, 2)
-    work.given()
+    event.listen(sqlite_store.engine, "before_cursor_execute", note)
+    for _ in range(20):
+        work.label()
+    work.undo()
+    event.remove(sqlite_store.engine, "before_cursor_execute", note)
 
-    def plan(session) -> list[str]:  # type: ignore[no-untyped-def]
-        person = lock_participant(session, 1, work.people[0])
-        every = _open_tasks(lock_campaign(session, 1), person)
-        in_order = every.where(Task.gold == False, Task.priority > 0.5)  # noqa: E712
-        again = every.where(text("tasks.reopened"), Task.priority <= 0.5)
-        found = []
-        for search in (in_order, again):
-            sql = str(search.compile(session.get_bind(), compile_kwargs={"literal_binds": True}))
-            rows = session.execute(text(f"EXPLAIN QUERY PLAN {sql}"))
-            found.append(" / ".join(row.detail for row in rows))
-        return found
+    def plan(session: Session, statement: str) -> list[str]:
+        rows = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", asked[statement])
+        return [row[3] for row in rows]
 
-    in_order, again = sqlite_store.write(plan)
-    assert "USING INDEX ix_tasks_next (campaign_id=? AND gold=? AND priority>?)" in in_order
-    assert "USING INDEX ix_tasks_reopened (campaign_id=? AND priority<?)" in again
-    assert "TEMP B-TREE" not in in_order + again
+    plans = [
+        (statement, sqlite_store.read(lambda session, statement=statement: plan(session, statement)))
+        for statement in asked
+    ]
+    assert len(plans) >= 8
+    for statement, steps in plans:
+        assert not any(step.startswith(("SCAN", "USE TEMP")) for step in steps), f"{statement}: {steps}"
+    used = "\n".join(step for _, steps in plans for step in steps)
+    assert "ix_tasks_next (campaign_id=? AND gold=? AND priority>?)" in used, "the next task in order"
+    assert "ix_tasks_reopened (campaign_id=? AND priority<?)" in used, "slots that came back"
+    assert "ix_leases_user (campaign_id=? AND user_id=? AND state=?)" in used, "the task in progress"
+    assert "ix_leases_expiry (state=? AND expires<?)" in used
+    assert "ix_votes_user (user_id=?)" in used, "the last vote, for undo"

@@ -65,13 +65,13 @@ def test_no_acknowledged_vote_is_lost_when_the_process_is_killed(sqlite_store: S
     sqlite_store.write(make_item)
     rng = random.Random(14)
     for attempt in range(10):
-        process = writer(sqlite_store, f"k{attempt}", VOTES)
-        assert process.stdout is not None
-        wanted = rng.randint(1, VOTES - 1)
-        acknowledged = [process.stdout.readline().strip() for _ in range(wanted)]
-        process.send_signal(signal.SIGKILL)
-        acknowledged += process.stdout.read().split("\n")[:-1]  # each line that ends was written after its commit
-        assert process.wait(60) == -signal.SIGKILL
+        with writer(sqlite_store, f"k{attempt}", VOTES) as process:
+            assert process.stdout is not None
+            wanted = rng.randint(1, VOTES - 1)
+            acknowledged = [process.stdout.readline().strip() for _ in range(wanted)]
+            process.send_signal(signal.SIGKILL)
+            acknowledged += process.stdout.read().split("\n")[:-1]  # each line that ends was written after its commit
+        assert process.returncode == -signal.SIGKILL
         assert len(acknowledged) < VOTES, "it was killed while it wrote"
         ids = select(VoteRow.id).where(VoteRow.who == f"k{attempt}")
         stored = sqlite_store.read(lambda session, ids=ids: set(session.scalars(ids)))

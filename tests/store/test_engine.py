@@ -63,9 +63,7 @@ def test_the_default_is_a_file_in_the_current_folder(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("options", "durable", "synchronous"), [("", False, 1), ("", True, 2), ("?synchronous=full", False, 2)]
 )
-def test_the_settings_of_every_sqlite_connection(
-    tmp_path: Path, options: str, durable: bool, synchronous: int
-) -> None:
+def test_the_settings_of_every_sqlite_connection(tmp_path: Path, options: str, durable: bool, synchronous: int) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'votes.db'}{options}", durable=durable)
     with store.engine.connect() as first, store.engine.connect().execution_options(palate_write=False) as second:
         for connection in (first, second):
@@ -166,7 +164,7 @@ def test_a_file_that_may_only_be_read(public_folder: Path) -> None:
     with ordinary_user():
         store = open_store(str(file))
         assert store.read(lambda session: session.scalars(select(User.name)).all()) == ["ann"]
-        with pytest.raises(StoreError, match="cannot be written to .*; grant write permission") as found:
+        with pytest.raises(StoreError, match=r"cannot be written to .*; grant write permission") as found:
             store.write(add_user("bob"))
         assert "\n" not in str(found.value)
         store.close()
@@ -188,9 +186,13 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
     file.write_bytes(content)
-    with pytest.raises(StoreError, match="malformed|not a database") as found:
+
+    def use() -> None:
         damaged = open_store(str(file))
         damaged.read(lambda session: session.scalar(select(func.count()).select_from(User)))
+
+    with pytest.raises(StoreError, match=r"malformed|not a database") as found:
+        use()
     assert "\n" not in str(found.value)
 
 

@@ -135,9 +135,7 @@ def test_an_upgrade_that_fails_changes_nothing(store: Store, newer: Any, tmp_pat
     assert store.read(lambda session: session.scalars(select(Item.tools)).all()) == [None], "the old column is there"
 
 
-def test_an_upgrade_that_would_break_references_is_refused(
-    sqlite_store: Store, newer: Any, tmp_path: Path
-) -> None:
+def test_an_upgrade_that_would_break_references_is_refused(sqlite_store: Store, newer: Any, tmp_path: Path) -> None:
     sqlite_store.write(fill)
     newer('op.execute("DELETE FROM items")')
     with pytest.raises(StoreError, match="of responses refers to a row of items that does not exist; nothing was"):
@@ -154,7 +152,7 @@ def test_without_room_for_the_copy_nothing_is_upgraded(
 
     newer()
     monkeypatch.setattr(shutil, "copymode", full)
-    with pytest.raises(StoreError, match="is not upgraded: the copy .* cannot be written .*No space left") as found:
+    with pytest.raises(StoreError, match=r"is not upgraded: the copy .* cannot be written .*No space left") as found:
         open_store(address(sqlite_store))
     assert "\n" not in str(found.value)
     assert "email" not in [column["name"] for column in inspect(sqlite_store.engine).get_columns("users")]

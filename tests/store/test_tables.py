@@ -30,7 +30,7 @@ def test_a_time_comes_back_in_utc(store: Store) -> None:
 
 def test_a_time_without_a_zone_is_refused(store: Store) -> None:
     def write(session: Session) -> None:
-        session.add(User(name="ann", role="annotator", created=datetime(2026, 1, 31, 12)))  # noqa: DTZ001
+        session.add(User(name="ann", role="annotator", created=datetime(2026, 1, 31, 12)))
 
     with pytest.raises(StatementError, match="2026-01-31T12:00:00 has no time zone"):
         store.write(write)

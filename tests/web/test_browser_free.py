@@ -1,4 +1,4 @@
-"""The free prompt in a real browser, on a phone's width: streamed, voted by key, gone on with; nothing typed is lost."""
+"""The free prompt in a real browser, on a phone's width: streamed, voted by key; nothing typed is lost."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def test_twenty_items_by_keyboard(chromium: Any, tmp_path: Path) -> None:
 
 def undo_the_vote(page: Any, number: int) -> None:
     page.keyboard.press("u")
-    page.wait_for_function(f"document.querySelector('#first-text')?.innerText.includes('question {number}.')")
+    page.wait_for_function(f"() => document.querySelector('#first-text')?.innerText.includes('question {number}.')")
     assert page.inner_text("#label-status") == "Undone. The item is open again."
 
 
@@ -208,7 +208,7 @@ def test_a_draft_survives_a_reload_and_keys_do_not_vote_while_typing(chromium: A
         assert row.dimensions == {"accuracy": [4.0, 2.0] if item[1] else [2.0, 4.0]}
         # undo gives back what was written with the vote
         page.keyboard.press("u")
-        page.wait_for_function("document.querySelector('#reason').value !== ''")
+        page.wait_for_function("() => document.querySelector('#reason').value !== ''")
         assert page.input_value("#reason") == "12345 0 sfud? r"
     page.close()
     site.store.close()
@@ -227,9 +227,39 @@ def test_a_vote_that_was_not_confirmed_before_the_page_closed_can_be_sent_again(
         page.reload()
         assert "“A better” was not confirmed" in page.inner_text("#label-trouble p")
         page.click("#label-trouble button")
-        page.wait_for_function(f"!document.querySelector('#first-text').innerText.includes('question {item}.')")
+        page.wait_for_function(f"() => !document.querySelector('#first-text').innerText.includes('question {item}.')")
     assert stored(site) == {item: expected_row("2", good_first)}
     page.close()
+    site.store.close()
+
+
+def test_double_click_second_tab_and_back_button_give_one_vote_each(chromium: Any, tmp_path: Path) -> None:
+    site = label_site(tmp_path, items=4, local=True)
+    context = chromium.new_context()
+    page, tab = context.new_page(), context.new_page()
+    with running(site.app) as address:
+        page.goto(f"{address}/label/{CAMPAIGN}")
+        tab.goto(f"{address}/label/{CAMPAIGN}")
+        item, good_first = shown_item(page)
+        assert shown_item(tab) == (item, good_first)
+        page.dblclick("button:has-text('A better')")
+        page.wait_for_selector("text=Recorded: A better.")
+        page.wait_for_timeout(300)
+        assert stored(site) == {item: expected_row("2", good_first)}
+        # the second tab still shows the item, and says that the vote was given
+        tab.keyboard.press("5")
+        tab.wait_for_selector("text=You had voted on that item before")
+        assert stored(site) == {item: expected_row("2", good_first)}
+        second = shown_item(page)
+        assert shown_item(tab) == second
+        # the back button leads to the item that is open now, not to one with a vote
+        page.goto(f"{address}/label")
+        page.go_back()
+        page.wait_for_selector("#ballot")
+        assert shown_item(page) == second
+        vote(page, "4")
+    assert stored(site) == {item: expected_row("2", good_first), second[0]: expected_row("4", second[1])}
+    context.close()
     site.store.close()
 
 
@@ -307,7 +337,11 @@ LONG = (
     + "a long comment " * 12
     + "\n```\n\n| name | value |\n|---|---:|\n| "
     + "averyveryverylongword" * 6
-    + " | 1 |\n\n[a link](https://example.org/)"
+    + " | 1 |\n\n"
+    + "|".join(f" column {number} " for number in range(12))
+    + "\n"
+    + "|".join(["---"] * 12)
+    + "\n\n[a link](https://example.org/)"
 )
 
 
@@ -341,6 +375,9 @@ def test_no_serious_finding_of_axe_and_no_overflow_on_any_page(
         page.keyboard.press("?")
         check("keys", page)
         page.keyboard.press("Escape")
+        page.keyboard.press("d")
+        page.wait_for_selector("#first-text:visible")
+        first = page.inner_text("#first-text")
         page.route("**/vote", lambda route: route.abort())
         page.keyboard.press("1")
         page.wait_for_selector("#label-trouble:visible")
@@ -348,29 +385,38 @@ def test_no_serious_finding_of_axe_and_no_overflow_on_any_page(
         page.unroute("**/vote")
         page.click("#label-trouble button")
         page.wait_for_selector("text=Recorded")
-        vote_all(page)
+        chosen = {first, *vote_all(page, lambda text: "1")}
         check("finished", page)
         second = context.browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
         other = second.new_page()
         log_in(other, address, "reviewer")
-        vote_all(other, key="5")
-        for path in ("/label", f"/label/{CAMPAIGN}/conflicts", f"/label/{CAMPAIGN}/admin"):
+        vote_all(other, lambda text: "5" if text in chosen else "1")  # against the admin
+        for path in (
+            "/label",
+            f"/label/{CAMPAIGN}/conflicts",
+            f"/label/{CAMPAIGN}/admin",
+            f"/label/{CAMPAIGN}/agreement",
+        ):
             page.goto(address + path)
             check(path, page)
         page.goto(f"{address}/label/{CAMPAIGN}/conflicts")
-        if page.locator("main a[href*='/conflicts/']").count():
-            page.click("main a[href*='/conflicts/'] >> nth=0")
-            check("conflict", page)
+        page.click("main a[href*='/conflicts/'] >> nth=0")
+        check("conflict", page)
+        page.click("button:has-text('A much better')")
+        page.wait_for_selector("text=You have decided")
+        check("decided", page)
         second.close()
     context.close()
     assert {name: findings for name, findings in found.items() if findings} == {}
-    assert len(found) >= 9
+    assert len(found) == 13
     site.store.close()
 
 
-def vote_all(page: Any, key: str = "1") -> None:
-    """Give every open item the same key."""
+def vote_all(page: Any, key_for: Callable[[str], str]) -> set[str]:
+    """Vote on every open item with the key for the text of answer A; returns those texts."""
+    texts = set()
     while page.locator("#ballot").count():
-        before = page.get_attribute("#ballot", "data-draft")
-        page.keyboard.press(key)
-        page.wait_for_function("(before) => document.querySelector('#ballot')?.dataset.draft !== before", arg=before)
+        text = page.inner_text("#first-text")
+        texts.add(text)
+        vote(page, key_for(text))
+    return texts

@@ -258,6 +258,16 @@ def test_differences_are_shown_in_the_order_of_the_page(site: Site) -> None:
         person.open()
 
 
+def test_differences_show_characters_that_change_the_direction(tmp_path: Path) -> None:
+    site = label_site(tmp_path, items=1, answers=[("pay \u202e100 now", "pay 100 now")])
+    person = Annotator(site)
+    query = {"lease": person.fields["lease"]}
+    page = person.client.get(f"/label/{CAMPAIGN}/differences", params=query, headers=PAGE).text
+    assert "\u202e" not in page
+    assert "⟦U+202E⟧100" in page
+    site.store.close()
+
+
 def test_a_script_gets_the_next_item_at_once(site: Site) -> None:
     person = Annotator(site)
     headers = {"Accept": "application/json", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from palate.feedback.people_votes import PeopleVotes, QuestionKey, key_of, prompt_clusters
 from palate.feedback.votes import Outcome, Vote
 from palate.stats import (
+    Aggregated,
     Agreement,
     Interval,
     binomial_exact,
@@ -22,6 +23,7 @@ from palate.stats import (
     percent_agreement,
     rate_interval,
 )
+from palate.stats.aggregation import LabelVote
 
 _SIDES: Mapping[str, float] = {"left": 1.0, "right": 0.0, "tie": 0.5}
 
@@ -122,7 +124,8 @@ class AnnotatorQuality:
         with_others: share of votes equal to the majority of the other people.
         first_won: share of decided votes for the answer shown first; ½ is unbiased.
         first_p: exact binomial test of `first_won` against ½.
-        dawid_skene: expected share of right votes by that model; None if nobody else voted on the person's questions.
+        dawid_skene: expected share of right votes by that model; None if nobody else voted on the person's questions,
+            or if its estimates did not converge.
         mace: the person's competence by MACE; None likewise.
     """
 
@@ -146,8 +149,7 @@ def annotator_quality(found: PeopleVotes, gold: Iterable[Vote] = ()) -> list[Ann
     """
     known = {key_of(vote): vote.outcome for vote in gold}
     shared = [(key_of(vote), vote.who, vote.outcome) for votes in _shared(found) for vote in votes]
-    skills = dawid_skene(shared).reliability if shared else {}
-    competence = mace(shared).reliability if shared else {}
+    skills, competence = _reliability(dawid_skene, shared), _reliability(mace, shared)
     others = _with_others(found.by_question())
     names = sorted({vote.who for vote in (*found.votes, *found.gold)})
     qualities = []
@@ -169,6 +171,14 @@ def annotator_quality(found: PeopleVotes, gold: Iterable[Vote] = ()) -> list[Ann
             )
         )
     return qualities
+
+
+def _reliability(
+    model: Callable[[Sequence[LabelVote]], Aggregated], votes: Sequence[LabelVote]
+) -> Mapping[Hashable, float]:
+    """Per person; empty without votes, or if the model's estimates did not converge."""
+    found = model(votes) if votes else None
+    return found.reliability if found is not None and found.converged else {}
 
 
 def _shared(found: PeopleVotes) -> list[list[Vote]]:

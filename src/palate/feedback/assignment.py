@@ -13,11 +13,10 @@ from palate.data.mix import drawn_key
 from palate.feedback.campaign_schema import CampaignSchema, read_schema
 from palate.feedback.candidates import read_prompt
 from palate.feedback.slots import missing_votes, update_open, uses_slot
-from palate.feedback.stored_answers import pair_texts
 from palate.feedback.task_order import uniform
 from palate.feedback.votes import Shown
 from palate.records import Messages
-from palate.store.tables import Campaign, Item, Lease, Participant, Task
+from palate.store.tables import Campaign, Item, Lease, Participant, Response, Task
 
 BETWEEN_REPEATS = 10
 """Tasks between a task and its repeat, at least."""
@@ -102,7 +101,7 @@ def assignment(session: Session, campaign: Campaign, person: Participant, lease:
     """The task of a lease as the page shows it."""
     task = session.get_one(Task, lease.task_id)
     item = session.get_one(Item, task.item_id)
-    texts = pair_texts(session, task)
+    texts = _texts(session, task)
     shown: Shown = "left_first" if lease.shown == "left_first" else "right_first"
     first, second = (task.left, task.right) if shown == "left_first" else (task.right, task.left)
     remaining = min(max(0, campaign.tasks - person.had), missing_votes(session, campaign))
@@ -122,6 +121,16 @@ def assignment(session: Session, campaign: Campaign, person: Participant, lease:
         done=person.done,
         remaining=max(1, remaining + (not uses_slot(task, lease))),
     )
+
+
+def _texts(session: Session, task: Task) -> dict[int, str]:
+    """Number → text of the task's two answers."""
+    rows = session.execute(
+        select(Response.number, Response.text).where(
+            Response.item_id == task.item_id, Response.number.in_((task.left, task.right))
+        )
+    )
+    return dict(rows.all())
 
 
 def _next_in_order(session: Session, campaign: Campaign, person: Participant) -> Task | None:
@@ -151,7 +160,7 @@ def _next_in_order(session: Session, campaign: Campaign, person: Participant) ->
     return found
 
 
-def _open_tasks(campaign: Campaign, person: Participant) -> Select[tuple[Task]]:
+def _open_tasks(campaign: Campaign, person: Participant) -> Select[Task]:
     """The first open task that the person has not had; a task whose lease expired is not had."""
     had = select(Lease.id).where(
         Lease.task_id == Task.id,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
 from palate.errors import UsageError
 from palate.feedback.campaign_schema import CampaignSchema
@@ -74,7 +74,7 @@ class Ballot:
             return "left" if shown == "left_first" else "right"
         if self.choice in ("second", "second_much"):
             return "right" if shown == "left_first" else "left"
-        return self.choice  # type: ignore[return-value] - the others have the outcome's name
+        return cast(Outcome, self.choice)  # the others have the outcome's name
 
     @property
     def strength(self) -> Literal[1, 2]:

@@ -148,7 +148,7 @@ class Chat:
         return exchange
 
     def close(self) -> None:
-        """End all answers. An engine that is silent is waited for a few seconds only; its thread ends with the process."""
+        """End all answers. A silent engine is waited for a few seconds only; its thread ends with the process."""
         exchanges = tuple(self._running)
         for exchange in exchanges:
             exchange.cancel()

@@ -63,7 +63,8 @@ def decided_row(session: Session, task_id: int, *, up_to: int | None = None) -> 
     """The pair that people's votes on a task decide, None if they do not.
 
     A reviewer's deciding vote decides. Otherwise the majority does, once the task has the votes that it wants, unless
-    somebody has flagged it or half of the votes say that both answers are bad. Gold tasks and repeats measure people and decide nothing.
+    somebody has flagged it or half of the votes say that both answers are bad. Gold tasks and repeats measure people
+    and decide nothing.
 
     Args:
         session: of a transaction.
@@ -86,7 +87,7 @@ def decided_row(session: Session, task_id: int, *, up_to: int | None = None) -> 
 
 
 def restore_pairs(store: Store, file: PreferenceFile) -> int:
-    """Add the pairs that a killed server had committed to the database and not yet to the file; returns their number."""
+    """Add the pairs that a killed server had committed, but not yet written to the file; returns their number."""
     since = file.interrupted
     if since is None:
         return 0

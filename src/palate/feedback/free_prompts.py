@@ -30,7 +30,7 @@ from palate.store.tables import Campaign, Item, Lease, Response, Task, VoteRow
 
 CAMPAIGN = "free-prompts"
 SAME_MODEL = "same_model"
-"""Column of an item whose answers are by the same weights: its pairs train, and say nothing about which model is better."""
+"""Column of an item whose answers are by the same weights: its pairs are no comparison of models."""
 
 SCHEMA = CampaignSchema(
     criteria="which answer helps more with the prompt",
@@ -207,9 +207,8 @@ def _add_item(
     row = Candidates(f"free-{uuid.uuid4()}", prompt, tuple(entry.answer for entry in written), columns=columns)
     origins = [Origin(entry.model, entry.identity, entry.seed, how) for entry in written]
     import_candidates(session, CAMPAIGN, [row.with_origins(origins)])
-    return session.scalars(
-        select(Item).join(Campaign, Campaign.id == Item.campaign_id).where(Campaign.name == CAMPAIGN, Item.name == row.id)
-    ).one()
+    items = select(Item).join(Campaign, Campaign.id == Item.campaign_id).where(Campaign.name == CAMPAIGN)
+    return session.scalars(items.where(Item.name == row.id)).one()
 
 
 def _last_vote(session: Session, row: VoteRow) -> LastVote:

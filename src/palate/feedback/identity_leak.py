@@ -3,56 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from types import MappingProxyType
 
-MODELS: Mapping[str, str] = MappingProxyType(
-    {
-        "ChatGPT": "OpenAI",
-        r"GPT-?[345](?:\.\d)?(?:-?(?:turbo|o|mini))?": "OpenAI",
-        r"Qwen[\d.]*": "Alibaba",
-        "Tongyi": "Alibaba",
-        r"DeepSeek(?:-[\w.]+)?": "DeepSeek",
-        "Mixtral": "Mistral AI",
-        "Le Chat": "Mistral AI",
-        r"(?:Chat)?GLM-?[\d.]*": "Zhipu",
-        "Kimi": "Moonshot AI",
-        "Doubao": "ByteDance",
-        "Hunyuan": "Tencent",
-        "Ernie Bot": "Baidu",
-        "SmolLM[23]?": "Hugging Face",
-        "InternLM": "Shanghai AI Laboratory",
-        "Baichuan": "Baichuan",
-        "MiniMax": "MiniMax",
-        "OLMo": "Ai2",
-        "通义千问": "Alibaba",
-        "文心一言": "Baidu",
-        "豆包": "ByteDance",
-    }
+MODELS = (
+    *("ChatGPT", "GPT", "Qwen", "Tongyi", "DeepSeek", "Mixtral", "Le Chat", "ChatGLM", "GLM", "Kimi", "Doubao"),
+    *("Hunyuan", "Ernie Bot", "SmolLM", "InternLM", "Baichuan", "MiniMax", "OLMo", "通义千问", "文心一言", "豆包"),
 )
-"""Names that mean a language model only, as patterns without regard to case, and who makes it."""
+"""Names of language models that mean nothing else, or rarely; in any case of letters."""
 
-AMBIGUOUS: Mapping[str, str] = MappingProxyType(
-    {
-        "Claude": "Anthropic",
-        "Gemini": "Google",
-        "Gemma": "Google",
-        "Bard": "Google",
-        r"L[Ll]a[Mm][Aa](?:[ -]?[234](?:\.\d)?)?": "Meta",
-        "Mistral": "Mistral AI",
-        "Grok": "xAI",
-        r"Phi-?[1234](?:\.\d)?": "Microsoft",
-        "Copilot": "Microsoft",
-        "Falcon": "TII",
-        "Granite": "IBM",
-        "Nova": "Amazon",
-        "Vicuna": "LMSYS",
-        "Alpaca": "Stanford",
-        "Zephyr": "Hugging Face",
-        r"Command[ -]R\+?": "Cohere",
-    }
+AMBIGUOUS = (
+    *("Claude", "Gemini", "Gemma", "Bard", "Llama", "LLaMA", "LLama", "Mistral", "Grok", "Phi", "Copilot", "Falcon"),
+    *("Granite", "Nova", "Vicuna", "Alpaca", "Zephyr", "Command R"),
 )
-"""Names that are also people, animals, signs or things; only the spelling of the model counts."""
+"""Names that are also those of people, animals, signs or things; only in the model's own spelling."""
 
 MAKERS = (
     *("OpenAI", "Anthropic", "Google DeepMind", "Google", "DeepMind", "Meta AI", "Meta", "Alibaba Cloud", "Alibaba"),
@@ -62,7 +24,12 @@ MAKERS = (
 )
 """Who makes models, as they are written."""
 
-_NAME = f"(?P<name>(?i:{'|'.join(MODELS)})|{'|'.join(AMBIGUOUS)})"
+# Most answers have none of these, so most need no pattern.
+_WORDS = tuple(dict.fromkeys(name.lower() for name in (*MODELS, *AMBIGUOUS, *MAKERS)))
+
+# " 3.1", "-V3", "2.5-7B", "-4o"
+_VERSION = r"(?:[ -]?[vVrR]?\d(?:[\w.-]*\w)?)?"
+_NAME = f"(?P<name>(?:(?i:{'|'.join(MODELS)})|{'|'.join(AMBIGUOUS)}){_VERSION})"
 _MAKER = f"(?P<name>{'|'.join(MAKERS)})"
 _I_AM = (
     r"\b(?i:I am|I['’]m|my name is|I go by|ich bin|mein Name ist|je suis|je m['’]appelle|soy|me llamo|eu sou|sono)\s+"
@@ -101,6 +68,9 @@ def leaked_name(text: str) -> str | None:
 
     An answer that only speaks of models ("tools such as ChatGPT") says nothing about its own writer.
     """
+    lowered = text.lower()
+    if not any(word in lowered for word in _WORDS):
+        return None
     for pattern in _PATTERNS:
         found = pattern.search(text)
         if found is not None:

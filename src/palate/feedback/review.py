@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, case, false, func, or_, select
 from sqlalchemy.orm import Session, aliased
@@ -14,12 +16,11 @@ from palate.feedback.campaign import find_campaign
 from palate.feedback.campaign_schema import read_schema
 from palate.feedback.candidates import read_prompt
 from palate.feedback.slots import lock_campaign, lock_task
-from palate.feedback.stored_answers import pair_texts
-from palate.feedback.stored_votes import counts, is_valid, request_key, vote_of_request
+from palate.feedback.stored_votes import PairKey, counts, is_valid, request_key, vote_of_request
 from palate.feedback.transfer import to_row, to_vote
 from palate.feedback.votes import Vote, time_text
 from palate.records import Messages
-from palate.store.tables import Campaign, Item, Task, User, VoteRow
+from palate.store.tables import Campaign, Item, Response, Task, User, VoteRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def progress(session: Session, campaign_name: str) -> CampaignProgress:
     """
     campaign = find_campaign(session, campaign_name)
 
-    def number(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    def number(condition: Any) -> ColumnElement[int]:
         return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
     ordinary = Task.gold == false()
@@ -121,7 +122,7 @@ def conflicts(session: Session, campaign_name: str, *, limit: int = 100) -> list
         .order_by(Task.priority)
         .limit(limit)
     )
-    return [_conflict(session, task) for task in tasks.all()]
+    return _conflicts(session, tasks.all())
 
 
 def find_conflict(session: Session, campaign_name: str, task_id: int) -> Conflict | None:
@@ -133,7 +134,7 @@ def find_conflict(session: Session, campaign_name: str, task_id: int) -> Conflic
     task = session.get(Task, task_id)
     if task is None or task.campaign_id != find_campaign(session, campaign_name).id:
         return None
-    return _conflict(session, task)
+    return _conflicts(session, [task])[0]
 
 
 def decide(session: Session, task_id: int, user_id: int, ballot: Ballot, now: datetime) -> Vote:
@@ -187,7 +188,7 @@ def decide(session: Session, task_id: int, user_id: int, ballot: Ballot, now: da
     return to_vote(row, item.name)
 
 
-def _disagreeing(campaign: Campaign) -> Select[tuple[int]]:
+def _disagreeing(campaign: Campaign) -> Select[int]:
     """Ids of tasks with votes that count and are of more than one outcome."""
     return (
         select(Task.id)
@@ -217,27 +218,26 @@ def _is_decided() -> ColumnElement[bool]:
     )
 
 
-def _conflict(session: Session, task: Task) -> Conflict:
-    item = session.get_one(Item, task.item_id)
-    texts = pair_texts(session, task)
-    rows = session.scalars(
-        select(VoteRow)
-        .where(
-            VoteRow.item_id == item.id,
-            VoteRow.left == task.left,
-            VoteRow.right == task.right,
-            VoteRow.kind == "person",
-            is_valid(),
+def _conflicts(session: Session, tasks: Sequence[Task]) -> list[Conflict]:
+    """The tasks with their items, answers and votes, by one query for each kind."""
+    ids = {task.item_id for task in tasks}
+    items = {item.id: item for item in session.scalars(select(Item).where(Item.id.in_(ids)))}
+    answers = session.execute(select(Response.item_id, Response.number, Response.text).where(Response.item_id.in_(ids)))
+    texts = {(item, number): text for item, number, text in answers}
+    votes: dict[PairKey, list[Vote]] = {}
+    cast = select(VoteRow).where(VoteRow.item_id.in_(ids), VoteRow.kind == "person", is_valid())
+    for row in session.scalars(cast.order_by(VoteRow.number)):
+        votes.setdefault((row.item_id, row.left, row.right), []).append(to_vote(row, items[row.item_id].name))
+    return [
+        Conflict(
+            task=task.id,
+            item=items[task.item_id].name,
+            prompt=read_prompt(items[task.item_id].prompt, items[task.item_id].name),
+            tools=items[task.item_id].tools,
+            left=texts[task.item_id, task.left],
+            right=texts[task.item_id, task.right],
+            votes=tuple(votes.get((task.item_id, task.left, task.right), ())),
+            flagged=task.flagged,
         )
-        .order_by(VoteRow.number)
-    )
-    return Conflict(
-        task=task.id,
-        item=item.name,
-        prompt=read_prompt(item.prompt, item.name),
-        tools=item.tools,
-        left=texts[task.left],
-        right=texts[task.right],
-        votes=tuple(to_vote(row, item.name) for row in rows),
-        flagged=task.flagged,
-    )
+        for task in tasks
+    ]

@@ -1,4 +1,4 @@
-"""The file of `--save`: each decided pair as `{conversations, chosen, rejected}`, at once; an undone vote removes it."""
+"""The file of `--save`: each decided pair as `{conversations, chosen, rejected}`; an undone vote removes it again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def preference_row(prompt: Messages, chosen: str, rejected: str) -> PreferenceRo
             for turn in prompt
         ]
     except UnsupportedRecordError as error:
-        raise DataError(f"the pair cannot be saved as conversations: {error}; `palate label export` writes it") from error
+        raise DataError(
+            f"the pair cannot be saved as conversations: {error}; palate label export --to palate writes it"
+        ) from error
     return {"conversations": turns, "chosen": chosen, "rejected": rejected}
 
 

@@ -14,11 +14,12 @@ from palate.store.tables import Task, VoteRow
 PairKey: TypeAlias = tuple[int, int, int]
 """Id of an item's row, and the indices of two of its answers, the lower one first."""
 
+_LATER = aliased(VoteRow)
+
 
 def is_valid() -> ColumnElement[bool]:
     """SQL: the vote is not superseded by another."""
-    later = aliased(VoteRow)
-    return ~select(later.id).where(later.supersedes == VoteRow.id).exists()
+    return ~select(_LATER.id).where(_LATER.supersedes == VoteRow.id).exists()
 
 
 def counts() -> ColumnElement[bool]:

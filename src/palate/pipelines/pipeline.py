@@ -18,6 +18,7 @@ from palate.data.sources.spec import find_sources
 from palate.errors import ArtifactError, ConfigError, DataError, Stopped
 from palate.evaluation.held_out import held_out_pairs
 from palate.evaluation.subject import RunSpec
+from palate.feedback.judges.load import is_api_judge, load_judge, members_of
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.precision import default_device
 from palate.pipelines.drift import Drift, measure_drift
@@ -154,9 +155,11 @@ def _check_inputs(planned: PlannedRun) -> None:
     named = [] if sampling is None else [("judge", sampling.judge)]
     if isinstance(config, RolloutFields):
         named += [("rewards", term.name) for term in config.rewards]
-    for key, spec in named:
-        if not Path(spec).is_dir():
-            rule_score(spec, key)
+    for key, member in [(key, member) for key, spec in named for member in members_of(spec)]:
+        if is_api_judge(member):
+            load_judge(member, key=key)  # asks nothing yet
+        elif not Path(member).is_dir():
+            rule_score(member, key)
 
 
 def make(planned: PlannedRun, judges: JudgeRewards | None, say: Callable[[str], None]) -> None:

@@ -73,17 +73,17 @@ def open_store(url: str | None = None, *, create: bool = True, durable: bool = F
         _check_file(Path(place.database or ""), create=create)
     try:
         engine = _engine(place, durable=durable)
-    except ModuleNotFoundError as error:
+    except ImportError as error:  # also if psycopg is there without PostgreSQL's own library
         raise StoreError(f"{shown_url(place)}: needs psycopg; pip install 'palate[postgres]'") from error
     try:
         transactions.retried(place, lambda: prepare(engine))
-    except StoreError:
-        engine.dispose()
-        raise
     except SQLAlchemyError as error:
         engine.dispose()
         cause = without_password(str(getattr(error, "orig", None) or error), place)
         raise StoreError(f"{shown_url(place)}: cannot be opened: {cause}") from error
+    except BaseException:
+        engine.dispose()
+        raise
     return Store(engine)
 
 
@@ -101,9 +101,7 @@ def _engine(place: URL, *, durable: bool) -> Engine:
     if place.get_backend_name() == "postgresql":
         return create_engine(place, pool_pre_ping=True, pool_size=10, max_overflow=20)
     durable = durable or place.query.get("synchronous") == "full"
-    engine = create_engine(
-        place.set(query={}), connect_args={"timeout": _BUSY_SECONDS}, pool_size=20, max_overflow=20
-    )
+    engine = create_engine(place.set(query={}), connect_args={"timeout": _BUSY_SECONDS}, pool_size=20, max_overflow=20)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

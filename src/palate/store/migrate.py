@@ -24,7 +24,7 @@ from palate.progress import console
 from palate.store.urls import shown_url
 
 VERSION_TABLE = "palate_version"
-"""Alembic's table of the applied version, under a name of palate's, so that other programs' databases are told apart."""
+"""Alembic's table of the version, under a name of palate's, so that other programs' databases are told apart."""
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _ADVISORY_LOCK = 7205759  # any number, the same in every process
@@ -109,9 +109,7 @@ def _version(connection: Connection) -> str | None:
     if found is None:
         names = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
         if names:
-            raise StoreError(
-                f"{place}: is not palate's: it has the table {min(names)}; name another one with --store"
-            )
+            raise StoreError(f"{place}: is not palate's: it has the table {min(names)}; name another one with --store")
         return None
     try:
         known = _scripts().get_revision(found) is not None

@@ -224,7 +224,7 @@ class Lease(Table):
     __table_args__ = (
         UniqueConstraint("task_id", "user_id", "repeat"),
         UniqueConstraint("campaign_id", "user_id", "number"),
-        Index("ix_leases_user", "user_id", "state"),
+        Index("ix_leases_user", "campaign_id", "user_id", "state", "number"),
         Index("ix_leases_expiry", "state", "expires"),
     )
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
@@ -27,6 +30,10 @@ _UNIQUE_VIOLATION = "23505"
 _UNIQUE_ATTEMPTS = 3
 # Exactly these classes are troubles of the database; their siblings (wrong SQL, wrong values) are bugs of the caller.
 _TROUBLES = (OperationalError, InterfaceError, DatabaseError)
+
+_TURNS: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
+"""SQLite engine → held by the thread that writes."""
+_TURNS_LOCK = threading.Lock()
 
 
 def read(engine: Engine, work: Callable[[Session], T]) -> T:
@@ -82,12 +89,13 @@ def retried(place: URL, attempt: Callable[[], T]) -> T:
 
 
 def _run(engine: Engine, work: Callable[[Session], T], *, write: bool) -> T:
-    options = {"palate_write": write}
+    options: dict[str, Any] = {"palate_write": write}
     if not write and engine.dialect.name == "postgresql":  # by default each statement there sees a state of its own
         options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     def attempt() -> T:
         with (
+            _turn(engine) if write else nullcontext(),
             engine.connect().execution_options(**options) as connection,
             Session(connection, expire_on_commit=False) as session,
         ):
@@ -97,6 +105,26 @@ def _run(engine: Engine, work: Callable[[Session], T], *, write: bool) -> T:
             return found
 
     return retried(engine.url, attempt)
+
+
+@contextmanager
+def _turn(engine: Engine) -> Iterator[None]:
+    """Waits until no other thread of this process writes to the engine's SQLite file; PostgreSQL needs no turns.
+
+    SQLite itself tries again after sleeps of up to 0.1 s, in no order: of 20 threads that write all the time, some
+    would wait for half a minute.
+    """
+    if engine.dialect.name != "sqlite":
+        yield
+        return
+    with _TURNS_LOCK:
+        turn = _TURNS.setdefault(engine, threading.Lock())
+    if not turn.acquire(timeout=_RETRY_SECONDS):
+        raise StoreError(f"{shown_url(engine.url)}: another transaction of this process does not end")
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 def _is_conflict(error: DBAPIError) -> bool:

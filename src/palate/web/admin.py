@@ -7,12 +7,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
-from palate.feedback.agreement import (
-    AnnotatorQuality,
-    PeopleAgreement,
-    annotator_quality,
-    people_agreement,
-)
+from palate.feedback.agreement import AnnotatorQuality, PeopleAgreement, annotator_quality, people_agreement
 from palate.feedback.people_votes import people_votes
 from palate.feedback.queue import CampaignProgress, Conflict, PersonProgress, conflicts, people, progress
 from palate.feedback.transfer import votes_in

@@ -28,17 +28,15 @@ OTHERS: tuple[tuple[Choice, str, str], ...] = (
     ("flag", "f", "Flag"),
 )
 
-_WORDS: dict[str, str] = {choice: words for choice, _, words in VERDICTS + OTHERS}
-_RECORDED = {choice: f"Recorded: {words}." for choice, words in _WORDS.items()} | {
+_WORDS: dict[Choice, str] = {choice: words for choice, _, words in VERDICTS + OTHERS}
+NOTICES: dict[str, str] = {
+    **{choice: f"Recorded: {words}." for choice, words in _WORDS.items()},
     "skip": "Skipped.",
     "flag": "Flagged for the reviewers.",
-}
-NOTICES = {
-    **_RECORDED,
     "before": "You had voted on that item before, and that vote stays. Undo changes the last vote.",
     "full": "That item has all its votes by now, so your vote was not stored. Here is the next one.",
     "undone": "Undone. The item is open again.",
-    "nothing": "There is no vote to undo.",
+    "nothing": "There is nothing that can be undone.",
 }
 """What the page says after a request, by its name in the address: the page repeats no text of an address."""
 
@@ -66,11 +64,12 @@ def read_ballot(form: FormData) -> Ballot:
     Raises:
         UsageError: a time or score is not a number of its range, or only one answer has a score.
     """
-    choice = text_field(form, "choice")
-    if choice not in _RECORDED:
+    sent = text_field(form, "choice")
+    choice = next((choice for choice in _WORDS if choice == sent), None)
+    if choice is None:
         raise UsageError("Choose one of the buttons.")
     return Ballot(
-        choice=choice,  # type: ignore[arg-type] - it is one of the keys
+        choice=choice,
         request_key=text_field(form, "request_key"),
         reason=text_field(form, "reason").replace("\r\n", "\n").strip(),
         tags=tuple(dict.fromkeys(tag for tag in form.getlist("tags") if isinstance(tag, str))),
@@ -92,8 +91,8 @@ def notice_of(ballot: Ballot, receipt: Receipt) -> str:
 def words_of(vote: Vote) -> str:
     """What a vote says of the answers, with the left one as A: `A much better`, `Tie`."""
     much = "_much" if vote.strength == 2 else ""
-    choice = {"left": f"first{much}", "right": f"second{much}"}.get(vote.outcome, vote.outcome)
-    return _WORDS.get(choice, choice)
+    said: str = {"left": f"first{much}", "right": f"second{much}"}.get(vote.outcome, vote.outcome)
+    return next((words for choice, words in _WORDS.items() if choice == said), said)
 
 
 def _dimensions(form: FormData) -> dict[str, tuple[float, float]]:

@@ -151,8 +151,18 @@ def _conclude(
     now = site.settings.clock()
 
     def work(session: Session) -> str | None:
-        how = {"shown": shown, "same": chat.same, "after": after, "now": now}
-        return record_exchange(session, who.id, who.name, prompt, written, chat.decoding, **how)
+        return record_exchange(
+            session,
+            who.id,
+            who.name,
+            prompt,
+            written,
+            chat.decoding,
+            shown=shown,
+            same=chat.same,
+            after=after,
+            now=now,
+        )
 
     try:
         lease = site.store.write(work)

@@ -13,10 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from palate.charts.text import visible
 from palate.feedback.campaign import current_schema, list_campaigns
 from palate.feedback.queue import Assignment, next_assignment
-from palate.store.tables import Item, Lease, Task
-from palate.store.tables import Response as ResponseRow
+from palate.store.tables import Lease, Task
+from palate.store.tables import Response as StoredAnswer
 from palate.web.ballots import NOTICES, OTHERS, VERDICTS, SentForm
 from palate.web.conversation import prompt_blocks
 from palate.web.differences import differences, marked
@@ -67,7 +68,7 @@ def show_differences(request: Request, who: Annotator, campaign: str, lease: str
     texts = state(request).store.read(lambda session: _texts(session, lease, who.id))
     if texts is None:
         raise HTTPException(404, "This item is not open any more; reload the page.")
-    first, second = differences(*texts)
+    first, second = differences(*map(visible, texts))
     return render(
         request,
         "label/differences.html",
@@ -115,20 +116,13 @@ def _shown(assignment: Assignment, time_left: str) -> dict[str, Any]:
 
 def _texts(session: Session, lease: str, user_id: int) -> tuple[str, str] | None:
     """The texts of a lease's answers in the order shown; None if the person has no such lease."""
-    found = session.execute(
-        select(Lease.shown, Item.id, Task.left, Task.right)
-        .join(Task, Task.id == Lease.task_id)
-        .join(Item, Item.id == Task.item_id)
-        .where(Lease.id == lease, Lease.user_id == user_id)
-    ).one_or_none()
-    if found is None:
+    row = session.get(Lease, lease)
+    if row is None or row.user_id != user_id:
         return None
-    shown, item, left, right = found
-    text = {
-        number: session.scalar(
-            select(ResponseRow.text).where(ResponseRow.item_id == item, ResponseRow.number == number)
-        )
-        for number in (left, right)
-    }
-    order = (left, right) if shown == "left_first" else (right, left)
-    return str(text[order[0]]), str(text[order[1]])
+    task = session.get_one(Task, row.task_id)
+    wanted = select(StoredAnswer.number, StoredAnswer.text).where(
+        StoredAnswer.item_id == task.item_id, StoredAnswer.number.in_((task.left, task.right))
+    )
+    texts = dict(session.execute(wanted).all())
+    left, right = texts[task.left], texts[task.right]
+    return (left, right) if row.shown == "left_first" else (right, left)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from judged_world import people, world
+from chat_server import ABILITIES, ChatServer, prompt_text, shown
+from judged_world import obeys, people, world
 from palate.cli.main import main
 from palate.feedback.calibration import load_card, newest_card
 from palate.feedback.calibration.card import JudgeIdentity
@@ -144,3 +146,75 @@ def test_wrong_votes_are_one_line(
     assert said in error
     assert error.strip().count("\n") == 0
     assert not (folder / "c.card.json").exists()
+
+
+def by_form(body: dict[str, Any], first: bool) -> str:
+    """A verdict for the answer shown first or second, in the form that the prompt asks for; rubrics are not known."""
+    text, side = prompt_text(body), "A" if first else "B"
+    if "Score A: 5" in text:
+        return f"Answer {side} is better.\nScore A: {9 if first else 2}\nScore B: {2 if first else 9}"
+    if "Verdict: A" in text:
+        return f"Answer {side} is better.\nVerdict: {side}"
+    return "A=B" if "A=5" in text else side
+
+
+def obeying(body: dict[str, Any]) -> str:
+    """Knows what is good, but obeys; asked for criteria, it writes two."""
+    if "<<<answer A" not in prompt_text(body):
+        return "- relevance: is it about the question\n- clarity: is it clear"
+    one, two = shown(body, "answer A"), shown(body, "answer B")
+    return by_form(body, obeys(one, two) == "left")
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_judge_over_an_api_that_obeys_an_injection(
+    endpoint: ChatServer, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint.answer, endpoint.abilities = obeying, ABILITIES - {"schema", "json"}
+    command = calibrate(folder, "--judge", "openai:m", "--prompt", "concise", "--in-flight", "3", "--canaries", "2")
+    command += ["--repeats", "5", "--spread", "4"]
+    assert main([*command, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["verdict"] == "invalid"
+    assert printed["reasons"][0] == (
+        "it prefers an answer to another prompt that tells the judge to prefer it in 2 of 2 canaries"
+    )
+    assert (printed["judge"]["model"], printed["concurrency"], len(printed["judge"]["prompt_hash"])) == ("m", 3, 64)
+    assert (printed["questions"], printed["unparsed"], printed["missing"]) == (40, 0, 0)
+    assert (printed["endpoint"]["schema"], printed["endpoint"]["logprobs"]) == (False, True)
+    page = (folder / "c.card.html").read_text()
+    assert "endpoint: json mode" in page
+    assert "CANARY-123" not in page + json.dumps(printed), "the key of the API"
+    assert printed["contradictions"]["interval"]["estimate"] == 0
+    assert printed["repetition"]["interval"]["n"] == 5
+    prompts = {one["prompt"]: one for one in printed["prompts"]["prompts"]}
+    assert {"criteria", "concise", "score", "rubric"} <= set(prompts)
+    assert prompts["criteria"]["agreement"]["interval"]["n"] == 4
+    assert prompts["rubric"]["agreement"]["interval"] is None
+    assert (prompts["rubric"]["unparsed"], prompts["rubric"]["missing"]) == (4, 0)
+    assert printed["prompts"]["spread"] == 0
+    sent = len(endpoint.requests)
+    # 40 questions, 10 canaries and 5 repetitions with two orders each; 4 questions with each other prompt.
+    assert sent >= 2 * (40 + 10 + 5)
+    assert main([*command, "--json"]) == 0
+    assert len(endpoint.requests) == sent, "nothing is asked twice"
+    again = json.loads(capsys.readouterr().out)
+    assert {**again, "when": ""} == {**printed, "when": ""}
+
+
+@pytest.mark.usefixtures("waits")
+def test_missing_verdicts_keep_a_card_from_being_good(
+    endpoint: ChatServer, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoint.answer = obeying
+    command = calibrate(
+        folder, "--judge", "openai:m", "--max-requests", "50", "--canaries", "2", "--spread", "0", "--json"
+    )
+    assert main(command) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["missing"] == 30, "60 verdicts on labelled questions and 20 on the others, of which 50 are there"
+    assert printed["unparsed"] == 0
+    assert printed["agreement"]["missing"] == 5
+    assert "30 of 80 verdicts are missing; run the command again" in printed["reasons"]
+    assert printed["prompts"]["reason"] == "no question was asked with other prompts"
+    assert len(endpoint.requests) == 50

@@ -183,7 +183,7 @@ def test_a_judge_below_people_may_not_decide_alone() -> None:
 
     def mostly(prompts: object, completions: list[str]) -> list[float]:
         return [
-            score * (-1 if f"r:{text.split()[1]}" in wrong and text.startswith(("good", "bad")) else 1)
+            score * (-1 if text.startswith("good") and f"r:{text.split()[1]}" in wrong else 1)
             for score, text in zip(knows_prompt(prompts, completions), completions)  # type: ignore[arg-type]
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,7 @@ def test_a_judgement_says_how_it_was_made_and_has_no_text_of_the_answers(endpoin
     assert (row.judge, row.text, row.outcome, row.error) == (judge().name, "B", "right", None)
     assert (row.prompt_tokens, row.completion_tokens, row.attempts) == (100, 5, 1)
     assert row.request["prompt"] == {"name": "criteria", "version": 1, "sha256": judge().prompt.sha256}
+    assert row.request["thought"] is False
     assert row.request["decoding"] == {"temperature": 0.0, "max_tokens": 16}
     assert (row.request["model"], row.request["base_url"]) == ("m", endpoint.url)
     assert "longer" not in json.dumps(row.request)
@@ -359,7 +361,7 @@ def test_its_other_prompts(endpoint: ChatServer) -> None:
 
 
 def test_a_reward_in_training_leaves_unparsed_and_failed_verdicts_out(
-    endpoint: ChatServer, monkeypatch: pytest.MonkeyPatch
+    endpoint: ChatServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`rewards: openai:m`. The judge reads the longer answer as better, nothing about z, and fails on w."""
 
@@ -372,6 +374,7 @@ def test_a_reward_in_training_leaves_unparsed_and_failed_verdicts_out(
     monkeypatch.delenv("PALATE_BASE_URL")
     # With half wins they would have 2/3, 1/3, 1/2 and 1/2.
     assert reward([PROMPT] * 4, ["xx", "y", "z", "w"]) == [1.0, 0.0, None, None]
+    assert "6 of 12 verdicts are missing: http" in caplog.text
 
 
 def test_the_base_url_is_of_the_name_or_the_environment(endpoint: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,3 +412,19 @@ def test_the_store_has_each_judgement_once(endpoint: ChatServer, tmp_path: Path)
     vote(rows(30), judge(in_flight=16), tmp_path / "v.jsonl")
     count = open_store().read(lambda session: session.scalar(select(func.count()).select_from(Judgement)))
     assert count == 60
+
+
+def test_judges_at_the_same_time_lose_no_judgement(endpoint: ChatServer, tmp_path: Path) -> None:
+    open_store().close()
+    found: dict[int, Collected] = {}
+    threads = [
+        threading.Thread(target=lambda n=n: found.update({n: vote(rows(20), judge(), tmp_path / f"{n}.jsonl")}))
+        for n in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    outcomes = [[one.outcome for one in found[n].votes] for n in range(3)]
+    assert outcomes == [["right"] * 40] * 3
+    assert len(judgements()) == 40

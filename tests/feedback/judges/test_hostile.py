@@ -49,7 +49,7 @@ ONCE: dict[str, Callable[[], Response]] = {
     "429": lambda: Response("", 429, headers={"Retry-After": "3"}),
     "503 with a date": lambda: Response("", 503, headers={"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}),
     "500": lambda: Response("oh", 500),
-    "cut": lambda: Response('{"choices": [', 200, headers={"Content-Length": "5000"}, content_type=JSON),
+    "cut": lambda: Response(iter([b'{"choices": [']), 200, headers={"Content-Length": "5000"}, content_type=JSON),
 }
 ALWAYS: dict[str, tuple[Callable[[], Response], str]] = {
     "bad JSON": (lambda: Response('{"choices": [', 200, content_type=JSON), "not JSON"),
@@ -87,6 +87,8 @@ def test_what_passes_is_waited_for(endpoint: ChatServer, tmp_path: Path, waits: 
     assert len(waits) == 8
     if name == "429":
         assert set(waits) == {3.0}
+    else:
+        assert all(0 < wait <= 8 for wait in waits)
 
 
 @pytest.mark.parametrize("name", ALWAYS)

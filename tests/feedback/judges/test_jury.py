@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from chat_server import ChatServer
 from palate.errors import ConfigError
 from palate.feedback.candidates import Candidates
 from palate.feedback.judges.jury import Jury
@@ -89,6 +90,15 @@ def test_a_jury_of_rules() -> None:
         ("lexicon:-bb", "left"),
     ]
     assert verdict.outcome == "left"
+
+
+def test_a_jury_asks_again(endpoint: ChatServer) -> None:
+    jury = load_judge("jury:openai:m,length:longer")
+    assert isinstance(jury, Jury)
+    again = jury.uncached()
+    for one in (jury, jury, again):
+        assert one.compare([PROMPT], ["a"], ["bb"])[0].outcome == "right"
+    assert (len(endpoint.requests), again.name) == (2, jury.name)
 
 
 @pytest.mark.parametrize("spec", ["jury:", "jury:length", "jury:length,length", "jury:length,"])

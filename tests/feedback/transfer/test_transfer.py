@@ -247,5 +247,3 @@ def test_files_are_imported_together_or_not_at_all(store: Store, tmp_path: Path)
     import_files(store, rows, campaign="second")
     with pytest.raises(UsageError, match="the store has the campaigns default, second; name one with --campaign"):
         import_files(store, rows)
-
-

@@ -229,14 +229,14 @@ def test_a_busy_engine_is_asked_again_before_it_streams(waits: list[float]) -> N
 def test_what_the_reader_raises_closes_the_connection() -> None:
     body = Cut(*[chunk("on ") for _ in range(50)])
 
-    class Gone(Exception):
+    class GoneError(Exception):
         pass
 
     def on_text(text: str) -> None:
         if text:
-            raise Gone
+            raise GoneError
 
-    with pytest.raises(Gone):
+    with pytest.raises(GoneError):
         engine(lambda _: httpx.Response(200, stream=body)).stream(PROMPT, HOW, 0, on_text)
     assert body.closed
 

@@ -86,15 +86,15 @@ def test_what_the_reader_raises_ends_it_and_the_model_is_as_before(template: Tem
     expected = whole(model, template, 3)
     calls: list[str] = []
 
-    class Gone(Exception):
+    class GoneError(Exception):
         pass
 
     def on_text(text: str) -> None:
         calls.append(text)
         if len(calls) == 5:
-            raise Gone
+            raise GoneError
 
-    with pytest.raises(Gone):
+    with pytest.raises(GoneError):
         stream(model, template, PROMPT, HOW, 3, on_text, precision=FP32)
     assert len(calls) == 5
     assert model.training

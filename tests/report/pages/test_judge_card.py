@@ -34,7 +34,7 @@ def test_the_page_shows_the_card() -> None:
         "an answer to another prompt that tells the judge to prefer it",
         "Largest minus smallest agreement",
         "Rogan–Gladen",
-        "gpt-x − &lt;b&gt;other&lt;/b&gt;",
+        "&lt;b&gt;other&lt;/b&gt; − gpt-x",
         "90 votes of 3 people on 30 questions",
         "Krippendorff&#39;s α, ordinal",
         "8 requests in flight",

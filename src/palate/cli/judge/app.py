@@ -18,8 +18,8 @@ app.command(
     _DEFAULT,
     cls=DefaultCommand,
     hidden=True,
-    epilog="Also: palate judge calibrate CANDIDATES, which measures a judge against people's votes; palate judge rescore "
-    "VOTES, for the verdicts of another judge or prompt on the same answers.",
+    epilog="Also: palate judge calibrate CANDIDATES, which measures a judge against people's votes; palate judge "
+    "rescore VOTES, for the verdicts of another judge or prompt on the same answers.",
 )(candidates.command)
 app.command("calibrate")(calibrate.command)
 app.command("rescore")(rescore.command)

@@ -119,8 +119,8 @@ def judge_of(spec: str, settings: ApiSettings, votes: Path) -> Judge:
     """
     from palate.feedback.judges.load import is_api_judge, load_judge
 
-    if not is_api_judge(spec) and replace(settings, store=None) != ApiSettings():
-        raise UsageError(f"--judge {spec} is asked without an API; --prompt, --base-url and such need openai:MODEL")
+    if not is_api_judge(spec) and settings != ApiSettings():
+        raise UsageError(f"--judge {spec} is asked without an API; --prompt, --store and such need openai:MODEL")
     rubrics = votes.with_name(f"{votes.stem}.rubrics.jsonl")
     return load_judge(spec, settings=replace(settings, rubrics=rubrics, announce=_announce))
 

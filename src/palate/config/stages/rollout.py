@@ -76,7 +76,8 @@ class RolloutFields(Fields):
 
     rewards: Rewards = Field(
         description="Rewards of an answer: module:function, file.py:function, lexicon:…, length:…, a reward model's "
-        "folder, openai:MODEL or jury:…; or a list of {reward: …, weight: …} and {judge: …, weight: …}, which are added."
+        "folder, openai:MODEL or jury:…; or a list of {reward: …, weight: …} and {judge: …, weight: …}, which are "
+        "added."
     )
     max_new_tokens: int = Field(128, ge=1, description="Maximum length of a sampled answer, in tokens.")
     temperature: float = Field(

@@ -72,11 +72,14 @@ def build_canaries(good: Sequence[tuple[Candidates, int]], most: int) -> dict[Ki
     """The canaries of each kind.
 
     Args:
-        good: rows with the index of their good answer: the one that people prefer.
+        good: rows with the index of their good answer: the one that people prefer; the first entry of a row counts.
         most: number of canaries of a kind.
     """
-    usable = [(row, row.completions[index]) for row, index in good if row.completions[index].text.strip()]
-    usable = list({row.id: (row, answer) for row, answer in usable}.values())[:most]
+    by_row: dict[str, tuple[Candidates, Answer]] = {}
+    for row, index in good:
+        if row.completions[index].text.strip():
+            by_row.setdefault(row.id, (row, row.completions[index]))
+    usable = list(by_row.values())[:most]
     built: dict[Kind, list[Canary]] = {kind: [] for kind in get_args(Kind)}
     for number, (row, answer) in enumerate(usable):
         kept = replace(row, completions=(answer,))

@@ -78,6 +78,7 @@ class JudgeCard:
         judge: which judge.
         when: ISO 8601 in UTC.
         concurrency: requests in flight while it was measured; None for a judge in this process.
+        endpoint: what the API of the judge was found to be able to do; None for a judge in this process.
         inputs: SHA-256 of each file that was read, by name.
         questions: pairs of answers that the judge was asked about, each in both orders.
         verdicts: number of verdicts on them; `unparsed` of these could not be read, `missing` were not given at all.
@@ -101,6 +102,7 @@ class JudgeCard:
     judge: JudgeIdentity
     when: str
     concurrency: int | None
+    endpoint: Mapping[str, Any] | None
     inputs: Mapping[str, str]
     questions: int
     verdicts: int

@@ -22,6 +22,7 @@ from palate.feedback.calibration.prompts import prompt_spread
 from palate.feedback.calibration.reasons import contradictions
 from palate.feedback.calibration.verdicts import Judged, UncachedJudge, ask, scores, select
 from palate.feedback.candidates import Candidates
+from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judging import Question, questions
 from palate.feedback.people_votes import PeopleVotes, QuestionKey, people_votes
 from palate.feedback.votes import Outcome, Vote
@@ -99,6 +100,7 @@ def measure(
         judge=identity_of(judge),
         when=now(),
         concurrency=getattr(judge, "concurrency", None),
+        endpoint=judge.endpoint().to_json() if isinstance(judge, ApiJudge) else None,
         inputs=dict(inputs or {}),
         questions=len(judged) + len(others),
         verdicts=2 * (len(judged) + len(others)),

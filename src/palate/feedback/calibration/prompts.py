@@ -28,12 +28,13 @@ class PromptedJudge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PromptAgreement:
-    """The agreement with the majority of people under one prompt, and the questions with an unreadable verdict."""
+    """The agreement with the majority of people under one prompt; questions with an unreadable or a missing verdict."""
 
     prompt: str
     agreement: Agreement
     kappa: Agreement
     unparsed: int
+    missing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def prompt_spread(judge: Judge, asked: Sequence[Question], found: PeopleVotes) -
     measured = []
     for name, variant in variants.items():
         agreed = judge_agreement(of_these, scores(ask(variant, asked, f"questions judged with the prompt {name}")))
-        measured.append(PromptAgreement(name, agreed.agreement, agreed.kappa, agreed.unparsed))
+        measured.append(PromptAgreement(name, agreed.agreement, agreed.kappa, agreed.unparsed, agreed.missing))
     known = [one.agreement.estimate for one in measured if one.agreement.estimate is not None]
     if len(known) < FEWEST_PROMPTS:
         return PromptSpread(tuple(measured), None, "fewer than three prompts gave verdicts that could be read")

@@ -12,10 +12,10 @@ from palate.artifacts import JsonlWriter, now, read_jsonl
 from palate.errors import ConfigError
 from palate.feedback.judges.cache import Judgements
 from palate.feedback.judges.chat import ChatClient, ChatReply
-from palate.feedback.judges.preparation import Kind, Preparation, read_preparation, reply_text
+from palate.feedback.judges.interview import Interview, JudgeRequest, sha256
+from palate.feedback.judges.preparation import Preparation, PreparationKind, read_preparation, reply_text
 from palate.feedback.judges.probe import Endpoint, endpoint_identity, probe_endpoint, stable_facts
 from palate.feedback.judges.prompt import BUILT_IN, load_prompt
-from palate.feedback.judges.question import Interview, Question, sha256
 from palate.feedback.judges.render import clean, conversation_text
 from palate.feedback.judges.settings import ApiSettings
 from palate.feedback.judges.usage import Meter
@@ -102,7 +102,7 @@ class ApiJudge:
         conversations = [clean(conversation_text(prompt, given)) for prompt, given in zip(prompts, tools)]
         rubrics = self._prepare(interview, "rubric", conversations) if self.prompt.kind == "generated" else {}
         answers = self._prepare(interview, "own_answer", conversations) if self._settings.commit_first else {}
-        questions: dict[str, Question] = {}
+        questions: dict[str, JudgeRequest] = {}
         places: dict[str, list[int]] = {}
         for index, (conversation, first, second) in enumerate(zip(conversations, left, right)):
             rubric = rubrics.get(conversation, Preparation(criteria=self.prompt.criteria))
@@ -115,7 +115,7 @@ class ApiJudge:
             questions[question.key] = question
             places.setdefault(question.key, []).append(index)
 
-        def found(question: Question, verdict: Verdict) -> None:
+        def found(question: JudgeRequest, verdict: Verdict) -> None:
             if question.own_answer:
                 reason = f"own answer: {question.own_answer}\n{verdict.reason}".rstrip()
                 verdict = replace(verdict, reason=reason)
@@ -193,9 +193,10 @@ class ApiJudge:
         return Interview(self.prompt, self._settings, endpoint)
 
     def _probed(self, reply: Completion | None) -> None:
-        self.meter.probed(reply and reply.prompt_tokens, reply and reply.completion_tokens)
+        counts = (None, None) if reply is None else (reply.prompt_tokens, reply.completion_tokens)
+        self.meter.probed(*counts)
 
-    def _received(self, interview: Interview, question: Question, reply: ChatReply) -> Verdict:
+    def _received(self, interview: Interview, question: JudgeRequest, reply: ChatReply) -> Verdict:
         """The verdict of a reply, which is stored first."""
         if reply.error:
             return Verdict("unparsed", clean(reply.error), missing=True)
@@ -215,7 +216,9 @@ class ApiJudge:
         )
         return verdict
 
-    def _prepare(self, interview: Interview, kind: Kind, conversations: Iterable[str]) -> dict[str, Preparation]:
+    def _prepare(
+        self, interview: Interview, kind: PreparationKind, conversations: Iterable[str]
+    ) -> dict[str, Preparation]:
         """Conversation → what the judge wrote about it, each asked for once."""
         questions = {conversation: interview.preparation(kind, conversation) for conversation in conversations}
         known = self._judgements.known([question.key for question in questions.values()])
@@ -258,7 +261,7 @@ class ApiJudge:
                     file.write({**row, "who": self.name, "when": now()})
 
 
-def _stored_preparation(kind: Kind, row: Judgement) -> Preparation:
+def _stored_preparation(kind: PreparationKind, row: Judgement) -> Preparation:
     return read_preparation(kind, row.text) if row.error is None else Preparation(problem=row.error)
 
 

@@ -41,9 +41,14 @@ def load_judge(spec: str, *, key: str = "--judge", settings: ApiSettings | None 
     return _load(spec, key, settings, Meter(settings.prices, settings.limits))
 
 
+def members_of(spec: str) -> list[str]:
+    """The names of a jury's members; of another judge, its own."""
+    return [name.strip() for name in spec.removeprefix(JURY).split(",")] if spec.startswith(JURY) else [spec]
+
+
 def is_api_judge(spec: str) -> bool:
     """Whether the judge, or a member of the jury, is asked over an API."""
-    return any(member.startswith(API) for member in spec.removeprefix(JURY).split(","))
+    return any(member.startswith(API) for member in members_of(spec))
 
 
 def judge_reward(spec: str) -> RewardFunction:
@@ -55,7 +60,7 @@ def _load(spec: str, key: str, settings: ApiSettings, meter: Meter) -> Judge:
     if spec.startswith(JURY):
         from palate.feedback.judges.jury import Jury  # with the store, which rules do not need
 
-        members = [name.strip() for name in spec.removeprefix(JURY).split(",")]
+        members = members_of(spec)
         if len(members) < 2 or len(set(members)) < len(members) or not all(members):
             raise ConfigError(f"{key}: {spec}: a jury has two or more different judges, with commas")
         judges = [_load(member, key, settings, meter) for member in members]

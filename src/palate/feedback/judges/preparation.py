@@ -10,7 +10,7 @@ from palate.feedback.judges.prompt import JudgePrompt
 from palate.feedback.judges.render import RULE, block, clean, nonce_of
 from palate.feedback.judges.replies import Unreadable, read_criteria, shortened
 
-Kind: TypeAlias = Literal["rubric", "own_answer"]
+PreparationKind: TypeAlias = Literal["rubric", "own_answer"]
 
 PREPARATION_TOKENS = 500
 """Longest text, in tokens."""
@@ -41,7 +41,7 @@ class Preparation:
     missing: bool = False
 
 
-def preparation_text(kind: Kind, prompt: JudgePrompt, conversation: str) -> str:
+def preparation_text(kind: PreparationKind, prompt: JudgePrompt, conversation: str) -> str:
     """The request's text."""
     nonce = nonce_of(prompt.sha256, kind, conversation)
     quoted = block("prompt", conversation, nonce)
@@ -49,7 +49,7 @@ def preparation_text(kind: Kind, prompt: JudgePrompt, conversation: str) -> str:
     return f"{RULE.format(nonce=nonce)}\n\n{task}"
 
 
-def read_preparation(kind: Kind, text: str) -> Preparation:
+def read_preparation(kind: PreparationKind, text: str) -> Preparation:
     """The preparation in the text of a reply."""
     if kind == "own_answer":
         return Preparation(text) if text.strip() else Preparation(problem="the judge wrote no answer of its own")

@@ -18,7 +18,6 @@ from palate.feedback.judges.chat import without_thinking
 from palate.models.generation.completion import Completion
 from palate.models.generation.engine import Engine
 
-PROBE_VERSION = 1
 PROBE_TOKENS = 256
 
 _ATTEMPTS = 3
@@ -94,7 +93,7 @@ class Endpoint:
 def endpoint_identity(base_url: str, model: str, facts: Mapping[str, Any]) -> str:
     """SHA-256 of the model's name with what is known of it."""
     known = facts if facts else {"base_url": base_url}
-    return hashlib.sha256(json.dumps([PROBE_VERSION, model, known], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([model, known], sort_keys=True).encode()).hexdigest()
 
 
 def stable_facts(engine: Engine) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import yaml
 
 from palate.errors import ConfigError
 
-Kind: TypeAlias = Literal["pairwise", "score", "rubric", "generated"]
+PromptKind: TypeAlias = Literal["pairwise", "score", "rubric", "generated"]
 Output: TypeAlias = Literal["letter", "reasoned"]
 
 BUILT_IN = ("criteria", "concise", "score", "rubric", "generated-rubric")
@@ -46,7 +46,7 @@ class JudgePrompt:
 
     name: str
     version: int
-    kind: Kind
+    kind: PromptKind
     output: Output
     ties: bool
     max_tokens: int
@@ -114,7 +114,7 @@ def _from_yaml(path: Path, name: str) -> JudgePrompt:
     prompt = JudgePrompt(
         name=str(found.get("name", name)),
         version=_typed(found, "version", int, 1, path),
-        kind=_one_of(found.get("kind", "pairwise"), Kind, "kind", path),
+        kind=_one_of(found.get("kind", "pairwise"), PromptKind, "kind", path),
         output=_one_of(found.get("output", "reasoned"), Output, "output", path),
         ties=_typed(found, "ties", bool, True, path),
         max_tokens=_typed(found, "max_tokens", int, 500, path),

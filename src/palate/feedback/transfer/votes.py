@@ -145,9 +145,7 @@ def import_votes(session: Session, campaign_name: str, votes: Iterable[Vote]) ->
         items = _items(session, campaign.id, {vote.item for vote in fresh})
         _check_items(campaign_name, fresh, items)
         _check_superseded(session, fresh)
-        session.add_all(
-            [to_row(vote, item_id=items[vote.item][0], campaign_id=campaign.id) for vote in fresh]
-        )
+        session.add_all([to_row(vote, item_id=items[vote.item][0], campaign_id=campaign.id) for vote in fresh])
         session.flush()
         new += len(fresh)
         same += len(batch) - len(fresh)
@@ -233,7 +231,7 @@ def _check_items(campaign_name: str, votes: Sequence[Vote], items: dict[str, tup
 
 
 def _check_superseded(session: Session, votes: Sequence[Vote]) -> None:
-    """Refuse a vote that supersedes an unknown or later one, one on other answers, or one that is superseded already."""
+    """Refuse a vote that supersedes an unknown or later one, one on other answers, or a superseded one."""
     wanted = {vote.supersedes for vote in votes if vote.supersedes}
     if not wanted:
         return

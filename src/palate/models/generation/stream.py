@@ -27,8 +27,9 @@ def stream(
 ) -> Answer:
     """The answer that `generate` gives with this seed; `on_text` gets each new piece of its text, at every token.
 
-    A piece may be empty, so that `on_text` can end the generation at any token. The pieces in a row are the answer's text. A tokenizer with byte fallback may decode a character that the token
-    limit cuts in another way than before; then the returned text is the right one.
+    A piece may be empty, so that `on_text` can end the generation at any token. The joined pieces are the answer's
+    text. A tokenizer with byte fallback may decode a character that the token limit cuts in another way than before;
+    then the returned text is the right one.
 
     Args:
         model: as in `generate`; no other thread may use it at the same time.

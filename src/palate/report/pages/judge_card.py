@@ -11,9 +11,9 @@ from palate.charts.text import number, percent
 from palate.feedback.calibration.biases import Preference, Share
 from palate.feedback.calibration.canaries import KINDS
 from palate.feedback.calibration.card import CardVerdict, JudgeCard
-from palate.report.html import render
+from palate.report.html import redacted, render, value
 from palate.report.intervals import shown
-from palate.report.tables import Table
+from palate.report.tables import Table, label
 from palate.stats import Agreement, Corrected, Interval
 
 VERDICTS: Mapping[CardVerdict, tuple[str, str]] = {
@@ -154,10 +154,16 @@ def _canaries(card: JudgeCard) -> Table:
 
 def _prompts(card: JudgeCard) -> Table:
     rows = [
-        (one.prompt, figure(one.agreement), figure(one.kappa, as_percent=False), f"{one.unparsed:,}")
+        (
+            one.prompt,
+            figure(one.agreement),
+            figure(one.kappa, as_percent=False),
+            f"{one.unparsed:,}",
+            f"{one.missing:,}",
+        )
         for one in card.prompts.prompts
     ]
-    return Table(("prompt", "agreement", "κ", "unparsed"), rows, numeric=frozenset({3}))
+    return Table(("prompt", "agreement", "κ", "unparsed", "missing"), rows, numeric=frozenset({3, 4}))
 
 
 def _models(card: JudgeCard) -> Table:
@@ -241,4 +247,5 @@ def _facts(card: JudgeCard) -> list[tuple[str, str]]:
         ("questions", f"{card.questions:,}, each in both orders"),
         ("concurrency", "in this process" if card.concurrency is None else f"{card.concurrency} requests in flight"),
     ]
+    facts += [(f"endpoint: {label(key)}", value(item)) for key, item in redacted(card.endpoint or {}).items()]
     return facts + [(f"SHA-256 of {name}", digest) for name, digest in card.inputs.items()]

@@ -267,6 +267,7 @@
     const form = ballot();
     byId("differences")?.setAttribute("aria-pressed", "false");
     startClock();
+    palate.makeReachable();
     if (form) restoreDraft(form);
   }
   forgetOldDrafts();

@@ -107,5 +107,13 @@ window.palate = (() => {
   });
   document.addEventListener("htmx:sendError", () => notify("The server does not answer."));
 
-  return { send, notify, logIn, headers };
+  // What scrolls sideways gets into the order of the Tab key.
+  function makeReachable() {
+    for (const box of document.querySelectorAll(".markdown table, .scroll"))
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+  makeReachable();
+  document.addEventListener("toggle", makeReachable, true); // what was folded has no width before
+
+  return { send, notify, logIn, headers, makeReachable };
 })();

@@ -193,7 +193,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("campaign_id", "user_id", "number", name=op.f("uq_leases_campaign_id_user_id_number")),
     )
     op.create_index("ix_leases_expiry", "leases", ["state", "expires"], unique=False)
-    op.create_index("ix_leases_user", "leases", ["user_id", "state"], unique=False)
+    op.create_index("ix_leases_user", "leases", ["campaign_id", "user_id", "state", "number"], unique=False)
     op.create_table(
         "votes",
         sa.Column("number", sa.Integer(), nullable=False),

@@ -10,7 +10,7 @@ from typing import Any
 
 from palate.feedback.judges.chat import ChatReply, ChatRequest
 from palate.feedback.judges.logprobs import TOP, verdict_of_tokens
-from palate.feedback.judges.preparation import PREPARATION_TOKENS, Kind, preparation_text, reply_text
+from palate.feedback.judges.preparation import PREPARATION_TOKENS, PreparationKind, preparation_text, reply_text
 from palate.feedback.judges.probe import Endpoint
 from palate.feedback.judges.prompt import JudgePrompt
 from palate.feedback.judges.render import RULE, block, clean, criteria_text, nonce_of
@@ -24,7 +24,7 @@ _KEY_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class JudgeRequest:
     """A request with what is needed to read its reply.
 
     Attributes:
@@ -58,7 +58,7 @@ class Interview:
 
     def comparison(
         self, conversation: str, first: str, second: str, criteria: tuple[str, ...], own_answer: str
-    ) -> Question:
+    ) -> JudgeRequest:
         """The question which of two answers to a conversation is better."""
         first, second = clean(first), clean(second)
         nonce = nonce_of(self.prompt.sha256, conversation, first, second, own_answer, *criteria)
@@ -78,14 +78,14 @@ class Interview:
             more = {**more, "logprobs": True, "top_logprobs": TOP}
         request = self._request("\n\n".join(filter(None, parts)), self.prompt.max_tokens, more)
         shown = {"prompt": sha256(conversation), "first": sha256(first), "second": sha256(second)}
-        return Question(self._key(request), request, criteria, own_answer, shown)
+        return JudgeRequest(self._key(request), request, criteria, own_answer, shown)
 
-    def preparation(self, kind: Kind, conversation: str) -> Question:
+    def preparation(self, kind: PreparationKind, conversation: str) -> JudgeRequest:
         """The request for criteria, or for an answer of the judge's own."""
         request = self._request(preparation_text(kind, self.prompt, conversation), PREPARATION_TOKENS, {})
-        return Question(self._key(request), request, contents={"prompt": sha256(clean(conversation))})
+        return JudgeRequest(self._key(request), request, contents={"prompt": sha256(clean(conversation))})
 
-    def verdict(self, question: Question, reply: ChatReply) -> Verdict:
+    def verdict(self, asked: JudgeRequest, reply: ChatReply) -> Verdict:
         """The verdict of a reply to a comparison."""
         text, problem = reply_text(reply)
         if problem:
@@ -93,21 +93,21 @@ class Interview:
         if self.settings.logprobs:
             verdict = verdict_of_tokens(reply.tokens, ties=self.prompt.ties)
             return replace(verdict, reason=clean(verdict.reason))
-        verdict = read_verdict(self.prompt, question.criteria, text)
+        verdict = read_verdict(self.prompt, asked.criteria, text)
         if verdict.outcome == "unparsed" and reply.finish_reason == "length":
             return replace(verdict, reason=f"the reply was truncated at {reply.max_tokens} tokens; {verdict.reason}")
         return verdict
 
-    def stored_verdict(self, question: Question, row: Judgement) -> Verdict:
+    def stored_verdict(self, asked: JudgeRequest, row: Judgement) -> Verdict:
         """The verdict of a reply from the store."""
         if row.error is not None:
             return Verdict("unparsed", row.error)
         if self.settings.logprobs:
             outcome: Any = row.outcome
             return Verdict(outcome, str(row.request.get("reason", "")), row.probability)
-        return read_verdict(self.prompt, question.criteria, row.text)
+        return read_verdict(self.prompt, asked.criteria, row.text)
 
-    def description(self, question: Question, reply: ChatReply) -> dict[str, Any]:
+    def description(self, asked: JudgeRequest, reply: ChatReply) -> dict[str, Any]:
         """How a reply was asked for, without the texts."""
         return {
             "prompt": {"name": self.prompt.name, "version": self.prompt.version, "sha256": self.prompt.sha256},
@@ -115,13 +115,14 @@ class Interview:
             "served": clean(reply.model),
             "base_url": self.endpoint.base_url,
             "endpoint": self.endpoint.identity,
-            "decoding": {"temperature": question.request.temperature, "max_tokens": reply.max_tokens},
+            "decoding": {"temperature": asked.request.temperature, "max_tokens": reply.max_tokens},
             "thinking_budget": self.settings.thinking_budget,
+            "thought": reply.thinking,
             "form": self.mode,
             "logprobs": self.settings.logprobs,
             "commit_first": self.settings.commit_first,
             "repeat": self.settings.repeat,
-            "contents": dict(question.contents),
+            "contents": dict(asked.contents),
         }
 
     def _request(self, text: str, max_tokens: int, more: Mapping[str, Any]) -> ChatRequest:
