@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from palate.cli.arguments import verb_group
+from palate.cli.label import users
 from palate.cli.label.campaign import assign_command, create_command, status_command
 from palate.cli.label.serve import serve_command
 from palate.cli.label.transfer import import_command
@@ -29,3 +30,4 @@ app.command("create")(create_command)
 app.command("import")(import_command)
 app.command("assign")(assign_command)
 app.command("status")(status_command)
+app.add_typer(users.app, name="users")
