@@ -115,6 +115,8 @@ def test_what_cannot_be_served_is_one_line(
     assert f"{text}:1: has no list of completions" in refused(capsys, tmp_path, "--candidates", text)
     assert "there is no campaign x" in refused(capsys, tmp_path, "--campaign", "x")
     assert "nobody has an account" in refused(capsys, tmp_path, "--host", "0.0.0.0")
+    assert "nobody has an account" in refused(capsys, tmp_path, "--https")
+    assert "--name label.example.org: others reach" in refused(capsys, tmp_path, "--name", "label.example.org")
     assert "no such model folder" in refused(capsys, tmp_path, "--models", "./nowhere", "./nowhere")
     assert "write openai:MODEL@http" in refused(capsys, tmp_path, "--models", "openai:a", "b")
     folder = refused(capsys, tmp_path, "--candidates", candidates, "--save", tmp_path)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from palate.cli.label import users
 from palate.cli.label.users import app
+from palate.cli.main import main
 from palate.errors import StoreError, UsageError
 from palate.store import open_store
 from palate.web import accounts, passwords, sessions
@@ -129,3 +130,15 @@ def test_the_local_person_is_not_listed(store: str) -> None:
     opened.write(lambda session: accounts.local_person(session, utc_now()))
     opened.close()
     assert "local" not in run("list", "--store", store)
+
+
+def test_it_is_part_of_palate_label(
+    store: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PALATE_PASSWORD", PASSWORD)
+    assert main(["label", "users", "add", "anna", "--role", "admin", "--store", store]) == 0
+    assert capsys.readouterr().out == "anna can log in; role admin\n"
+    assert main(["label", "users", "add", "anna", "--store", store]) == 2
+    assert capsys.readouterr().err == (
+        "palate: error: anna: there is such an account; palate label users passwd changes its password\n"
+    )

@@ -46,6 +46,11 @@ Save = Annotated[
 ]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on. Beyond this machine people need accounts.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+HostNames = Annotated[
+    list[str] | None,
+    typer.Option("--name", metavar="HOST", help="Name under which people reach the page through a proxy; repeatable."),
+]
+Https = Annotated[bool, typer.Option("--https", help="A proxy on this machine serves HTTPS; cookies need it.")]
 VotesPerItem = Annotated[
     int | None, typer.Option("--votes-per-item", min=1, help="Votes for each pair, of different people. Default: 1.")
 ]
@@ -64,6 +69,8 @@ def serve_command(
     store: StoreUrl = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
+    names: HostNames = None,
+    https: Https = False,
     votes_per_item: VotesPerItem = None,
     open_page: Open = True,
     temperature: Temperature = 1.0,
@@ -91,7 +98,8 @@ def serve_command(
     with contextlib.ExitStack() as stack:
         opened = open_store(store)
         stack.callback(opened.close)
-        settings = Settings(host=host, port=port, local=works_without_accounts(host, opened), save=save)
+        local = works_without_accounts(host, opened)
+        settings = Settings(host=host, port=port, local=local, save=save, names=tuple(names or ()), https=https)
         check_exposure(settings, opened)
         check_port(settings)
         file = stack.enter_context(PreferenceFile(save)) if save is not None else None
