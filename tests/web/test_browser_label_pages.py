@@ -104,6 +104,25 @@ def test_no_serious_finding_of_axe_and_no_overflow_on_any_page(
     site.store.close()
 
 
+def test_the_figures_of_an_admin_are_renewed(chromium: Any, tmp_path: Path) -> None:
+    site = label_site(tmp_path, items=2)
+    context = chromium.new_context()
+    with running(site.app) as address:
+        page = context.new_page()
+        log_in(page, address, "admin")
+        page.clock.install()
+        page.goto(f"{address}/label/{CAMPAIGN}/admin")
+        page.wait_for_selector("dd:has-text('0 of 2') >> nth=0")
+        other = context.browser.new_context().new_page()
+        log_in(other, address, "annotator")
+        vote_all(other, lambda text: "1")
+        page.clock.run_for(31_000)
+        page.wait_for_selector("dd:has-text('2 of 2') >> nth=0")
+        other.context.close()
+    context.close()
+    site.store.close()
+
+
 def vote_all(page: Any, key_for: Callable[[str], str]) -> set[str]:
     """Vote on every open item with the key for the text of answer A; returns those texts."""
     texts = set()

@@ -21,6 +21,7 @@ from sites import PASSWORD, Site, make_site, running
 pytestmark = needs_browser
 
 TEMPLATE = """{% extends "base.html" %}
+{% block scripts %}<script src="{{ static('htmx.min.js') }}" defer></script>{% endblock %}
 {% block main %}
 <h1>Notes</h1>
 <label for="note">Note</label>
