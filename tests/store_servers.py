@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -60,6 +61,11 @@ class PostgresServer:
         self.run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         return self.url(name)
 
+    def drop(self, url: str) -> None:
+        """Remove a database of `database`, so that many tests do not fill the disk."""
+        name = url.partition("@/")[2].partition("?")[0]
+        self.run(f'DROP DATABASE "{name}" WITH (FORCE)')
+
     def run(self, statement: str, database: str = "postgres") -> list[Any]:
         """Run a statement outside of palate, and its rows."""
         import psycopg
@@ -95,14 +101,17 @@ def postgres_template(postgres: PostgresServer) -> str:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     from palate.store import open_store
 
+    server: PostgresServer | None = None
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path / 'palate.db'}"
     else:
-        server: PostgresServer = request.getfixturevalue("postgres")
+        server = request.getfixturevalue("postgres")
         url = server.database(request.getfixturevalue("postgres_template"))
     opened = open_store(url)
     yield opened
     opened.close()
+    if server is not None:
+        server.drop(url)
 
 
 @pytest.fixture
@@ -115,11 +124,14 @@ def sqlite_store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store_address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def store_address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'palate.db'}"
+        yield f"sqlite:///{tmp_path / 'palate.db'}"
+        return
     server: PostgresServer = request.getfixturevalue("postgres")
-    return server.database()
+    url = server.database()
+    yield url
+    server.drop(url)
 
 
 def _programs() -> Path:
@@ -166,7 +178,7 @@ def _server(programs: Path, folder: Path) -> Iterator[PostgresServer]:
         _wait_until_it_answers(server, process, log)
         yield server
     finally:
-        process.send_signal(2)  # SIGINT ends sessions and stops
+        process.send_signal(signal.SIGQUIT)  # stops at once and writes nothing more
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

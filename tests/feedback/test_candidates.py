@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from palate.artifacts import read_jsonl
+from palate.artifacts import JsonlWriter, read_jsonl
 from palate.errors import ArtifactError, DataError
-from palate.feedback.candidates import read_candidates, write_candidates
+from palate.feedback.candidates import Origin, iter_candidates, read_candidates, write_candidates
 from palate.models.generation.decoding import Decoding
 from palate.records import Answer, Message, Messages, Record, ToolCall, as_turns
 
@@ -140,3 +140,46 @@ def test_tool_calls_of_a_prompt_are_read_back(tmp_path: Path) -> None:
     path.write_text(json.dumps({**row, "prompt": [{"role": "user", "content": 3}]}) + "\n")
     with pytest.raises(DataError, match=r"c\.jsonl:1: prompt\[0\] is int 3"):
         read_candidates(path)
+
+
+def test_answers_of_several_models_keep_their_origins(tmp_path: Path) -> None:
+    completions = [{"text": "a", "model": "x", "identity": "h", "seed": 1, "decoding": {"top_p": 0.5}}, {"text": "b"}]
+    path = tmp_path / "c.jsonl"
+    path.write_text(json.dumps({"prompt": "q", "model": "y", "seed": 2, "completions": completions}) + "\n")
+    (row,) = read_candidates(path)
+    assert row.origin(0) == Origin("x", "h", 1, {"top_p": 0.5})
+    assert row.origin(1) == Origin("y", None, 2), "a completion without an origin has its row's"
+    assert (row.model, row.seed, row.columns) == ("", None, {})
+    with JsonlWriter(tmp_path / "again.jsonl") as file:
+        file.write(row.to_json())
+    assert read_candidates(tmp_path / "again.jsonl") == [row]
+
+
+def test_fields_of_another_type_are_the_users_columns(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    row = {
+        "id": "a",
+        "prompt": "q",
+        "completions": ["x"],
+        "seed": "tomato",
+        "decoding": "utf-8",
+        "tools": [{"name": "f"}],
+    }
+    path.write_text(json.dumps({**row, "model": None, "columns": {"answer": 4}}) + "\n")
+    (read,) = read_candidates(path)
+    assert read.columns == {"seed": "tomato", "decoding": "utf-8", "answer": 4}
+    assert (read.seed, read.decoding, read.tools) == (None, {}, '[{"name": "f"}]')
+    assert read.judge_columns == {**read.columns, "tools": '[{"name": "f"}]'}
+    path.write_text(json.dumps({**row, "columns": ["answer"]}) + "\n")
+    with pytest.raises(DataError, match=r"c\.jsonl:1: columns is list, not an object"):
+        read_candidates(path)
+
+
+def test_rows_are_read_one_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "c.jsonl"
+    good = json.dumps({"id": "a", "prompt": "q", "completions": ["x"]})
+    path.write_text(f"{good}\n{{}}\n")
+    rows = iter_candidates(path)
+    assert next(rows).id == "a"
+    with pytest.raises(DataError, match=r"c\.jsonl:2"):
+        next(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,12 +24,43 @@ def test_votes_survive_the_disk(tmp_path: Path) -> None:
     assert read_votes(tmp_path / "v.jsonl") == votes
 
 
-@pytest.mark.parametrize("changed", [{"outcome": "best"}, {"shown": "top"}, {"colour": "red"}])
-def test_what_is_no_vote_is_named(tmp_path: Path, changed: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"outcome": "best"},
+        {"shown": "top"},
+        {"colour": "red"},
+        {"strength": 3},
+        {"left": "0"},
+        {"left": True},
+        {"who": None},
+        {"gold": 1},
+        {"seconds": "10"},
+        {"schema_version": 1.5},
+        {"dimensions": {"clarity": [1]}},
+        {"when": "yesterday"},
+        {"when": "0001-01-01T00:00:00+05:00"},
+    ],
+)
+def test_what_is_no_vote_is_named(tmp_path: Path, changed: dict[str, Any]) -> None:
     with JsonlWriter(tmp_path / "v.jsonl") as file:
         file.write({**vote("left").to_json(), **changed})
     with pytest.raises(DataError, match=r"v\.jsonl:1"):
         read_votes(tmp_path / "v.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("2026-01-31T17:45:00+05:45", "2026-01-31T12:00:00Z"),
+        ("2026-01-31T12:00:00.250000+00:00", "2026-01-31T12:00:00.250000Z"),
+        ("2026-01-31 12:00", "2026-01-31T12:00:00Z"),
+    ],
+)
+def test_times_are_read_as_utc(tmp_path: Path, written: str, read: str) -> None:
+    with JsonlWriter(tmp_path / "v.jsonl") as file:
+        file.write({**vote("left").to_json(), "when": written})
+    assert [one.when for one in read_votes(tmp_path / "v.jsonl")] == [read]
 
 
 def test_a_preference_for_a_place_shows() -> None:

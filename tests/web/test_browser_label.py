@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browser import browser, needs_browser, overflow, serious_findings
+from browser import browser, needs_browser
+from label_browser import log_in, vote
 from label_site import CAMPAIGN, bad, good, item_names, label_site, vote_rows
 from palate.feedback.campaign import CampaignSchema
 from sites import PASSWORD, Site, running
@@ -28,27 +29,12 @@ def chromium() -> Iterator[Any]:
         yield found
 
 
-def log_in(page: Any, address: str, name: str = "annotator") -> None:
-    page.goto(f"{address}/label/{CAMPAIGN}")
-    page.fill("#name", name)
-    page.fill("#password", PASSWORD)
-    page.press("#password", "Enter")
-    page.wait_for_selector("#ballot")
-
-
 def shown_item(page: Any) -> tuple[int, bool]:
     """Number of the item, and whether its good answer is A, by the texts that the browser shows."""
     first, second = (page.inner_text(f"#{slot}-text").strip() for slot in ("first", "second"))
     number = int(re.findall(r"question (\d+)", first)[0])
     assert {first, second} == {good(number).replace("*", ""), bad(number)}
     return number, first == good(number).replace("*", "")
-
-
-def vote(page: Any, key: str) -> None:
-    """Press a key and wait for the next item."""
-    before = page.get_attribute("#ballot", "data-draft")
-    page.keyboard.press(key)
-    page.wait_for_function("(before) => document.querySelector('#ballot')?.dataset.draft !== before", arg=before)
 
 
 def expected_row(key: str, good_first: bool) -> tuple[str, int]:
@@ -329,94 +315,3 @@ def test_the_forms_work_without_a_script(chromium: Any, tmp_path: Path) -> None:
     assert stored(site) == {item: expected_row("5", good_first)}
     context.close()
     site.store.close()
-
-
-LONG = (
-    "## A heading\n\nSome `code` and a list:\n\n- one\n- two\n\n```python\n"
-    "def area(radius):\n    return 3.14159 * radius ** 2  # "
-    + "a long comment " * 12
-    + "\n```\n\n| name | value |\n|---|---:|\n| "
-    + "averyveryverylongword" * 6
-    + " | 1 |\n\n"
-    + "|".join(f" column {number} " for number in range(12))
-    + "\n"
-    + "|".join(["---"] * 12)
-    + "\n\n[a link](https://example.org/)"
-)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_no_serious_finding_of_axe_and_no_overflow_on_any_page(
-    chromium: Any, tmp_path: Path, width: int, scheme: str
-) -> None:
-    schema = CampaignSchema(
-        criteria="Correct, then short.", tags=("wrong", "rude"), dimensions=("accuracy",), votes_per_item=2
-    )
-    site = label_site(tmp_path, items=2, schema=schema, answers=[(LONG, LONG + " more words here"), (good(1), bad(1))])
-    context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    found: dict[str, list[str]] = {}
-
-    def check(name: str, page: Any) -> None:
-        found[name] = serious_findings(page) + overflow(page)
-
-    with running(site.app) as address:
-        page = context.new_page()
-        page.goto(f"{address}/login")
-        check("login", page)
-        log_in(page, address, "admin")
-        check("item", page)
-        page.keyboard.press("r")
-        check("reason", page)
-        page.keyboard.press("Escape")
-        page.keyboard.press("d")
-        page.wait_for_selector("#first-difference:visible")
-        check("differences", page)
-        page.keyboard.press("?")
-        check("keys", page)
-        page.keyboard.press("Escape")
-        page.keyboard.press("d")
-        page.wait_for_selector("#first-text:visible")
-        first = page.inner_text("#first-text")
-        page.route("**/vote", lambda route: route.abort())
-        page.keyboard.press("1")
-        page.wait_for_selector("#label-trouble:visible")
-        check("no connection", page)
-        page.unroute("**/vote")
-        page.click("#label-trouble button")
-        page.wait_for_selector("text=Recorded")
-        chosen = {first, *vote_all(page, lambda text: "1")}
-        check("finished", page)
-        second = context.browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        other = second.new_page()
-        log_in(other, address, "reviewer")
-        vote_all(other, lambda text: "5" if text in chosen else "1")  # against the admin
-        for path in (
-            "/label",
-            f"/label/{CAMPAIGN}/conflicts",
-            f"/label/{CAMPAIGN}/admin",
-            f"/label/{CAMPAIGN}/agreement",
-        ):
-            page.goto(address + path)
-            check(path, page)
-        page.goto(f"{address}/label/{CAMPAIGN}/conflicts")
-        page.click("main a[href*='/conflicts/'] >> nth=0")
-        check("conflict", page)
-        page.click("button:has-text('A much better')")
-        page.wait_for_selector("text=You have decided")
-        check("decided", page)
-        second.close()
-    context.close()
-    assert {name: findings for name, findings in found.items() if findings} == {}
-    assert len(found) == 13
-    site.store.close()
-
-
-def vote_all(page: Any, key_for: Callable[[str], str]) -> set[str]:
-    """Vote on every open item with the key for the text of answer A; returns those texts."""
-    texts = set()
-    while page.locator("#ballot").count():
-        text = page.inner_text("#first-text")
-        texts.add(text)
-        vote(page, key_for(text))
-    return texts
