@@ -23,6 +23,8 @@ _ANSWERS_PER_WRITE = 64
 _PROMPT_FIELDS = ("prompt", "tools", "columns")
 # Every other field of a candidates file is a column of the user.
 _ROW_FIELDS = ("id", "prompt", "tools", "columns", "completions")
+_ORIGIN_TYPES: Mapping[str, type] = {"model": str, "identity": str, "seed": int, "decoding": dict}
+_ORIGIN_FIELDS = frozenset(_ORIGIN_TYPES)
 
 
 class Answerer(Protocol):
@@ -260,8 +262,13 @@ def _candidates(row: Mapping[str, Any], name: str, where: str) -> Candidates:
         columns={**columns, **(given or {})},
         tools=tools,
     )
-    own = (_origin(completion, shared)[0] if isinstance(completion, Mapping) else shared for completion in completions)
-    return read.with_origins(tuple(own))
+    own = [
+        shared
+        if isinstance(completion, str) or _ORIGIN_FIELDS.isdisjoint(completion)
+        else _origin(completion, shared)[0]
+        for completion in completions
+    ]
+    return read.with_origins(own)
 
 
 def _origin(row: Mapping[str, Any], default: Origin) -> tuple[Origin, set[str]]:
@@ -269,13 +276,12 @@ def _origin(row: Mapping[str, Any], default: Origin) -> tuple[Origin, set[str]]:
 
     A field of another type than `palate generate` writes is a user's own column of the same name.
     """
-    kinds: Mapping[str, type] = {"model": str, "identity": str, "seed": int, "decoding": dict}
     values = {
         name: row[name]
-        for name, kind in kinds.items()
+        for name, kind in _ORIGIN_TYPES.items()
         if isinstance(row.get(name), kind) and not isinstance(row[name], bool)
     }
-    used = {*values, *(name for name in kinds if row.get(name) is None)}
+    used = {*values, *(name for name in _ORIGIN_TYPES if row.get(name) is None)}
     return replace(default, **values), used
 
 

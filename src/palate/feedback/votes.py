@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -92,7 +92,7 @@ class Vote:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as a JSON object; optional fields only where they say something."""
-        row = asdict(self)
+        row = {name: getattr(self, name) for name in _DEFAULTS}
         return {name: value for name, value in row.items() if name in _ALWAYS or value != _DEFAULTS[name]}
 
 

@@ -27,7 +27,7 @@ from palate.feedback.transfer import (
 )
 from palate.feedback.votes import Vote
 from palate.models.generation.decoding import Decoding
-from palate.records import Answer, Message, Messages, Record
+from palate.records import Answer, Message, Messages, Record, ToolCall
 from palate.store import Store
 
 ROW = Candidates(
@@ -104,6 +104,22 @@ def test_what_a_database_cannot_keep_is_refused_by_name(campaign: Store, changed
     with pytest.raises(DataError, match=re.escape(said)):
         add(campaign, [replace(ROW, **changed)])
     assert candidates(campaign) == []
+
+
+def test_a_row_made_by_a_program_is_stored_as_a_file_would_have_it(campaign: Store) -> None:
+    call = ToolCall("f", '{"a":1}')
+    made = replace(
+        ROW,
+        prompt=(Message("user", "q"), Message("assistant", "", (call,))),
+        columns={"scores": (1, float("nan")), "folder": Path("x")},
+        origins=(Origin("m", decoding={"stop": ("a",)}),) * 3,
+    )
+    assert add(campaign, [made]) == Imported(1, 0)
+    assert add(campaign, [made]) == Imported(0, 1)
+    (kept,) = candidates(campaign)
+    assert kept.columns == {"scores": [1, None], "folder": "x"}
+    assert (kept.model, kept.decoding, kept.origins) == ("m", {"stop": ["a"]}, ())
+    assert add(campaign, [kept]) == Imported(0, 1)
 
 
 def test_an_unknown_campaign_is_named(store: Store) -> None:

@@ -76,9 +76,14 @@ def _plain(row: Candidates) -> Candidates:
     where = f"candidates {row.id[:100]}"
     if not row.completions:
         raise DataError(f"{where}: has no completions")
-    row = replace(row, prompt=read_prompt(prompt_turns(row.prompt), where), columns=plain(row.columns)).with_origins(
-        [replace(origin, decoding=plain(origin.decoding)) for origin in _origins(row)]
+    row = replace(
+        row,
+        prompt=read_prompt(prompt_turns(row.prompt), where),
+        columns=plain(row.columns),
+        decoding=plain(row.decoding),
     )
+    if row.origins:
+        row = row.with_origins([replace(origin, decoding=plain(origin.decoding)) for origin in row.origins])
     _check(row, where)
     return row
 
@@ -116,7 +121,7 @@ def _insert(session: Session, campaign_id: int, rows: Sequence[Candidates]) -> N
     # In the order of the rows, which is also the order of the ids, by which `_read` sorts.
     ids = session.scalars(insert(Item).returning(Item.id, sort_by_parameter_order=True), items).all()
     session.execute(
-        insert(Response),
+        insert(Response.__table__),
         [
             {
                 "item_id": item,
