@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,22 @@ def test_others_reach_it_only_with_accounts(store: Store, host: str) -> None:
     check_exposure(Settings(host=host), store)
     with pytest.raises(UsageError, match="people must log in"):
         check_exposure(Settings(host=host, local=True), store)
+
+
+@pytest.mark.parametrize(
+    ("settings", "start"),
+    [
+        (Settings(names=("label.example.org",)), "--name label.example.org: others reach this server by that name"),
+        (Settings(https=True), "--https: others reach this server through a proxy"),
+    ],
+)
+def test_a_proxy_in_front_of_loopback_needs_accounts_too(store: Store, settings: Settings, start: str) -> None:
+    with pytest.raises(UsageError, match=f"{start}, and nobody has an account"):
+        check_exposure(settings, store)
+    add(store)
+    check_exposure(settings, store)
+    with pytest.raises(UsageError, match="people must log in"):
+        check_exposure(replace(settings, local=True), store)
 
 
 def test_an_account_that_nobody_can_log_in_to_does_not_count(store: Store) -> None:

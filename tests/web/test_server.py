@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from palate.errors import UsageError
-from palate.web.server import serve
+from palate.web.server import _url, serve
 from palate.web.settings import Settings
 from sites import make_site
 
@@ -19,7 +19,7 @@ PROGRAM = """
 import sys
 from palate.store import open_store
 from palate.web.app import create_app
-from palate.web.server import serve
+from palate.web.server import _url, serve
 from palate.web.settings import Settings
 settings = Settings(port=0, local=True)
 serve(create_app(open_store(sys.argv[1]), settings), settings, lambda url: print(url, flush=True))
@@ -51,6 +51,20 @@ def test_a_signal_ends_it_without_a_traceback(tmp_path: Path, number: int, code:
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out.strip(), err) == (code, last, "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        (Settings(), "http://127.0.0.1:80/"),
+        (Settings(host="0.0.0.0"), "http://127.0.0.1:80/"),  # the host that a browser on this machine may send
+        (Settings(host="::"), "http://[::1]:80/"),
+        (Settings(host="::1"), "http://[::1]:80/"),
+        (Settings(https=True, names=("label.example.org",)), "https://label.example.org/"),
+    ],
+)
+def test_the_address_that_is_printed(settings: Settings, url: str) -> None:
+    assert _url(settings, 80) == url
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:

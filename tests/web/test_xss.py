@@ -47,8 +47,13 @@ def seen(client: TestClient, path: str) -> tuple[int, list[tuple[str, tuple[str,
 
 
 def test_every_route_with_a_parameter_or_a_query(site: Site) -> None:
-    """As admin, who may open everything; the payload stands for every parameter, and for queries."""
+    """As admin, who may open everything; the payload stands for every parameter, and for queries.
+
+    With a slash in it a payload leads past most routes, so it is sent without slashes too.
+    """
     client = site.client("admin")
+    not_found = seen(client, "/nothing/harmless")
+    payloads = sorted({text for payload in PAYLOADS for text in (payload, payload.replace("/", " "))})
     failed, pages = [], 0
     for method, path in route_roles(site.app):
         if method != "GET":
@@ -57,8 +62,9 @@ def test_every_route_with_a_parameter_or_a_query(site: Site) -> None:
         harmless = seen(client, address.format("harmless"))
         pages += bool(harmless[1])
         assert harmless[0] < 500, path
+        allowed = (harmless, not_found)
         failed += [
-            (path, payload) for payload in PAYLOADS if seen(client, address.format(quote(payload, safe=""))) != harmless
+            (path, text) for text in payloads if seen(client, address.format(quote(text, safe=""))) not in allowed
         ]
     assert failed == []
     assert pages >= 2

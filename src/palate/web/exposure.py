@@ -31,20 +31,23 @@ def works_without_accounts(host: str, store: Store) -> bool:
 
 
 def check_exposure(settings: Settings, store: Store) -> None:
-    """Refuse a server that others reach and that would not ask them who they are.
+    """Refuse a server that others reach, directly or through a proxy, and that would not ask them who they are.
 
     Raises:
-        UsageError: the host is not loopback and nobody has an account with a password, or `local` is set.
+        UsageError: others reach it, and nobody has an account with a password, or `local` is set.
     """
-    if is_loopback(settings.host):
+    if not is_loopback(settings.host):
+        reached = f"--host {settings.host}: other machines reach this address"
+    elif settings.names:
+        reached = f"--name {settings.names[0]}: others reach this server by that name"
+    elif settings.https:
+        reached = "--https: others reach this server through a proxy"
+    else:
         return
     if store.read(can_log_in) == 0:
-        raise UsageError(
-            f"--host {settings.host}: other machines reach this address, and nobody has an account; add one with "
-            "palate label users add NAME --role admin"
-        )
+        raise UsageError(f"{reached}, and nobody has an account; add one with palate label users add NAME --role admin")
     if settings.local:
-        raise UsageError(f"--host {settings.host}: other machines reach this address, so people must log in")
+        raise UsageError(f"{reached}, so people must log in")
 
 
 def allowed_hosts(settings: Settings) -> list[str]:

@@ -66,5 +66,8 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _url(settings: Settings, port: int) -> str:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http://{host}:{port}/"
+    """The start page as somebody on this machine opens it, or as people do through the proxy."""
+    if settings.https and settings.names:
+        return f"https://{settings.names[0]}/"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - listens on all
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
