@@ -27,6 +27,10 @@ _ORIGIN_TYPES: Mapping[str, type] = {"model": str, "identity": str, "seed": int,
 _ORIGIN_FIELDS = frozenset(_ORIGIN_TYPES)
 
 
+SAME_MODEL = "same_model"
+"""Column of a row whose answers are by the same weights: its pairs train, and are no comparison of models."""
+
+
 class Answerer(Protocol):
     """Answers prompts: a model in this process or an engine.
 

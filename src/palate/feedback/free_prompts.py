@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from palate.errors import UsageError
 from palate.feedback.campaign import create_campaign, current_schema
 from palate.feedback.campaign_schema import CampaignSchema
-from palate.feedback.candidates import Candidates, Origin, read_prompt
+from palate.feedback.candidates import SAME_MODEL, Candidates, Origin, read_prompt
 from palate.feedback.identity_leak import leaked_name
 from palate.feedback.slots import lock_campaign, lock_participant
 from palate.feedback.stored_votes import is_valid
@@ -29,8 +29,6 @@ from palate.records import Answer, Message, Messages
 from palate.store.tables import Campaign, Item, Lease, Response, Task, VoteRow
 
 CAMPAIGN = "free-prompts"
-SAME_MODEL = "same_model"
-"""Column of an item whose answers are by the same weights: its pairs are no comparison of models."""
 
 SCHEMA = CampaignSchema(
     criteria="which answer helps more with the prompt",

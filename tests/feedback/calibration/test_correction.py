@@ -10,7 +10,7 @@ import pytest
 from judged_world import world
 from palate.feedback.calibration.correction import model_rates
 from palate.feedback.calibration.verdicts import Judged, answer_models
-from palate.feedback.candidates import Candidates
+from palate.feedback.candidates import Candidates, Origin
 from palate.feedback.judging import Question
 from palate.records import Answer, Message, Verdict
 from palate.stats import judge_accuracy, ppi_mean, rogan_gladen
@@ -34,6 +34,13 @@ def test_models_of_answers() -> None:
     assert answer_models(one) == ("x", "y")
     assert answer_models(replace(one, columns={}, model="m")) == ("m", "m")
     assert answer_models(replace(one, columns={"models": ["x"]}, model="m")) == ("m", "m"), "a list of another length"
+
+
+def test_models_of_a_prompt_that_two_models_answered() -> None:
+    plain = Candidates("a", (Message("user", "a"),), (Answer("b", "stop"), Answer("c", "stop")))
+    two = plain.with_origins([Origin("x"), Origin("y")])
+    assert answer_models(two) == ("x", "y")
+    assert answer_models(replace(two, columns={"same_model": True})) == ("x", "x"), "equal weights under two names"
 
 
 def test_scores_are_turned_to_each_model_and_its_own_are_no_win() -> None:

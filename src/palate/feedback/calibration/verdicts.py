@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from palate.data.mix import drawn_key
-from palate.feedback.candidates import Candidates
+from palate.feedback.candidates import SAME_MODEL, Candidates
 from palate.feedback.judges.scores import ScoreJudge
 from palate.feedback.judging import EachJudge, Question, compared
 from palate.feedback.people_votes import QuestionKey
@@ -106,11 +106,15 @@ def select(asked: Sequence[Question], keys: Collection[QuestionKey], most: int |
 
 
 def answer_models(row: Candidates) -> tuple[str, ...]:
-    """The model of each answer: of the column `models` if it is a list of them, else the row's model for all."""
+    """The model of each answer: of the column `models` if it is a list of them, else what the row says of its origin.
+
+    Answers of equal weights under two names are of one model.
+    """
     listed = row.columns.get("models")
     if isinstance(listed, list) and len(listed) == len(row.completions):
         return tuple(str(name or "") for name in listed)
-    return (row.model,) * len(row.completions)
+    models = tuple(row.origin(number).model for number in range(len(row.completions)))
+    return (models[0],) * len(models) if row.columns.get(SAME_MODEL) else models
 
 
 def scores(judged: Iterable[Judged]) -> dict[QuestionKey, float | None]:
