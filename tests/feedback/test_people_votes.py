@@ -24,6 +24,7 @@ def test_only_blind_votes_of_people_that_were_not_replaced_count() -> None:
         vote("f", "x", "left", gold=True),
         vote("a", "x", "right", repeat=True, shown="right_first"),
         vote("g", "x", "left", repeat=True),
+        vote("h", "reviewer", "left", deciding=True),
     ]
     found = people_votes(votes)
     assert [(one.item, one.outcome) for one in found.votes] == [("a", "right")]
@@ -36,6 +37,7 @@ def test_only_blind_votes_of_people_that_were_not_replaced_count() -> None:
         "flagged": 1,
         "not a person's": 1,
         "repeat of a vote that does not count": 1,
+        "a reviewer's decision": 1,
     }
     counted = len(found.votes) + len(found.repeats) + len(found.gold) + sum(found.left_out.values())
     assert counted == len(votes), "every vote is somewhere"

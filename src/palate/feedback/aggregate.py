@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from palate.feedback.vote_filter import COUNTED
-from palate.feedback.votes import Vote
+from palate.feedback.votes import DECIDED, Vote
 
 Aggregate: TypeAlias = Literal["majority", "weighted", "dawid_skene"]
 Result: TypeAlias = Literal["left", "right", "tie", "both_bad"]
@@ -57,7 +56,7 @@ def decide(votes: Iterable[Vote], aggregate: Aggregate = "majority") -> dict[str
     """
     asked: dict[Compared, list[Vote]] = {}
     for vote in votes:
-        if vote.outcome in COUNTED:
+        if vote.outcome in DECIDED:
             asked.setdefault((vote.item, vote.left, vote.right), []).append(vote)
     estimated = _dawid_skene(asked) if aggregate == "dawid_skene" else {}
     decided: dict[str, list[Decided]] = {}

@@ -14,9 +14,6 @@ from palate.feedback.votes import Outcome, Shown, Vote
 
 Choice: TypeAlias = Literal["first_much", "first", "tie", "second", "second_much", "both_bad", "skip", "flag"]
 
-DECIDED: tuple[Outcome, ...] = ("left", "right", "tie", "both_bad")
-"""Outcomes that count towards the votes that a task wants."""
-
 _LONGEST_REASON = 20_000
 _LONGEST_KEY = 64
 

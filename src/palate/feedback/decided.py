@@ -11,10 +11,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from palate.errors import DataError
-from palate.feedback.ballot import DECIDED
+from palate.feedback.aggregate import decide
 from palate.feedback.candidates import read_prompt
 from palate.feedback.save import PreferenceFile, PreferenceRow, preference_row
-from palate.records import LEFT_SHARE
+from palate.feedback.transfer import to_vote
+from palate.feedback.votes import Vote, valid_votes
 from palate.store import Store
 from palate.store.tables import Item, Lease, Response, Task, VoteRow
 
@@ -63,8 +64,8 @@ def decided_row(session: Session, task_id: int, *, up_to: int | None = None) -> 
     """The pair that people's votes on a task decide, None if they do not.
 
     A reviewer's deciding vote decides. Otherwise the majority does, once the task has the votes that it wants, unless
-    somebody has flagged it or half of the votes say that both answers are bad. Gold tasks and repeats measure people
-    and decide nothing.
+    somebody has flagged it or more than half of the votes say that both answers are bad (`aggregate.decide`). Gold
+    tasks and repeats measure people and decide nothing.
 
     Args:
         session: of a transaction.
@@ -82,8 +83,10 @@ def decided_row(session: Session, task_id: int, *, up_to: int | None = None) -> 
     )
     if up_to is not None:
         wanted = wanted.where(VoteRow.number <= up_to)
-    winner = _winner(list(session.scalars(wanted.order_by(VoteRow.number))), task.wanted)
-    return None if winner is None else _row(session, task, winner)
+    item = session.get_one(Item, task.item_id)
+    votes = [to_vote(row, item.name) for row in session.scalars(wanted.order_by(VoteRow.number))]
+    winner = _winner(votes, task.wanted)
+    return None if winner is None else _row(session, task, item, winner)
 
 
 def restore_pairs(store: Store, file: PreferenceFile) -> int:
@@ -96,24 +99,19 @@ def restore_pairs(store: Store, file: PreferenceFile) -> int:
         return sum(file.add_missing(row) for row in rows)
 
 
-def _winner(votes: list[VoteRow], wanted: int) -> str | None:
-    replaced = {vote.supersedes for vote in votes if vote.supersedes}
-    valid = [vote for vote in votes if vote.id not in replaced and not vote.repeat]
-    deciding = [vote for vote in valid if vote.deciding]
+def _winner(votes: list[Vote], wanted: int) -> str | None:
+    """The result of the votes on one task; None if they decide for neither answer, or too few have decided."""
+    valid = [vote for vote in valid_votes(votes) if not vote.repeat]
+    deciding = any(vote.deciding for vote in valid)
     if not deciding and any(vote.outcome == "flag" for vote in valid):
         return None
-    counted = [vote.outcome for vote in deciding[-1:] or valid if vote.outcome in DECIDED]
-    if not deciding and len(counted) < wanted:
-        return None
-    shares = [LEFT_SHARE[outcome] for outcome in counted if outcome in LEFT_SHARE]
-    if len(shares) <= len(counted) / 2:  # both bad, for half of them or more
-        return None
-    mean = sum(shares) / len(shares)
-    return "left" if mean > 0.5 else "right" if mean < 0.5 else None
+    for (result,) in decide(valid).values():
+        if (deciding or result.votes >= wanted) and result.result in ("left", "right"):
+            return result.result
+    return None
 
 
-def _row(session: Session, task: Task, winner: str) -> PreferenceRow | None:
-    item = session.get_one(Item, task.item_id)
+def _row(session: Session, task: Task, item: Item, winner: str) -> PreferenceRow | None:
     wanted = select(Response).where(Response.item_id == item.id, Response.number.in_((task.left, task.right)))
     texts = {response.number: response.text for response in session.scalars(wanted)}
     chosen, rejected = (task.left, task.right) if winner == "left" else (task.right, task.left)

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Integer, and_, case, cast, false, func, or_, select, true
 from sqlalchemy.orm import Session, aliased
 
-from palate.feedback.ballot import DECIDED
 from palate.feedback.campaign import find_campaign
 from palate.feedback.stored_votes import is_valid
+from palate.feedback.votes import DECIDED
 from palate.stats.intervals import Interval, wilson
 from palate.stats.significance import binomial_exact
 from palate.store.tables import Lease, Participant, Task, User, VoteRow

@@ -43,7 +43,7 @@ class PeopleVotes:
 
 
 def people_votes(votes: Iterable[Vote]) -> PeopleVotes:
-    """Sort votes: superseded ones, skips, flags, votes of judges, and votes that were not blind are left out."""
+    """Sort votes; those that are superseded, skipped, flagged, deciding, of judges or not blind are left out."""
     votes = list(votes)
     valid = valid_votes(votes)
     left_out: Counter[str] = Counter()
@@ -75,6 +75,8 @@ def _why_left_out(vote: Vote) -> str:
         return "not a person's"
     if vote.outcome in ("skip", "flag", "unparsed"):
         return {"skip": "skipped", "flag": "flagged", "unparsed": "unparsed"}[vote.outcome]
+    if vote.deciding:  # the reviewer saw the other votes first
+        return "a reviewer's decision"
     if vote.saw_judge:
         return "saw a judge's verdict"
     return "an answer names its model" if vote.identity_leak else ""

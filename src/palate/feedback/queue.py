@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from palate.errors import UsageError
 from palate.feedback.assignment import Assignment, active_lease, assignment, new_lease, next_in_order_lease
-from palate.feedback.ballot import DECIDED, Ballot, Choice
+from palate.feedback.ballot import Ballot, Choice
 from palate.feedback.campaign import find_campaign
 from palate.feedback.campaign_schema import read_schema
 from palate.feedback.people import PersonProgress, people
@@ -31,7 +31,7 @@ from palate.feedback.slots import (
 )
 from palate.feedback.stored_votes import flags, is_valid, request_key, vote_of_request
 from palate.feedback.transfer import to_row, to_vote
-from palate.feedback.votes import Shown, Vote, time_text
+from palate.feedback.votes import DECIDED, Shown, Vote, time_text
 from palate.store.tables import Item, Lease, Participant, Task, User, VoteRow
 
 __all__ = [

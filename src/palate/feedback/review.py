@@ -11,14 +11,14 @@ from sqlalchemy import ColumnElement, Select, and_, case, false, func, or_, sele
 from sqlalchemy.orm import Session, aliased
 
 from palate.errors import UsageError
-from palate.feedback.ballot import DECIDED, Ballot
+from palate.feedback.ballot import Ballot
 from palate.feedback.campaign import find_campaign
 from palate.feedback.campaign_schema import read_schema
 from palate.feedback.candidates import read_prompt
 from palate.feedback.slots import lock_campaign, lock_task
 from palate.feedback.stored_votes import PairKey, counts, is_valid, request_key, vote_of_request
 from palate.feedback.transfer import to_row, to_vote
-from palate.feedback.votes import Vote, time_text
+from palate.feedback.votes import DECIDED, Vote, time_text
 from palate.records import Messages
 from palate.store.tables import Campaign, Item, Response, Task, User, VoteRow
 

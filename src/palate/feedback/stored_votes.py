@@ -7,7 +7,8 @@ from typing import TypeAlias
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, aliased
 
-from palate.feedback.ballot import DECIDED, Ballot
+from palate.feedback.ballot import Ballot
+from palate.feedback.votes import DECIDED
 from palate.records import LEFT_SHARE
 from palate.store.tables import Task, VoteRow
 

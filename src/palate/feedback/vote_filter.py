@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from palate.errors import UsageError
-from palate.feedback.votes import Vote, valid_votes
+from palate.feedback.votes import DECIDED, Vote, valid_votes
 
 Voters: TypeAlias = Literal["people", "judges", "all"]
-
-COUNTED = ("left", "right", "tie", "both_bad")
-"""Outcomes that decide something; the others are a person's or a judge's non-answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +94,7 @@ def _reason(vote: Vote, identity_leaks: bool) -> str | None:
             return name
     if vote.identity_leak and not identity_leaks:
         return "identity_leak"
-    return None if vote.outcome in COUNTED else vote.outcome
+    return None if vote.outcome in DECIDED else vote.outcome
 
 
 def _question(vote: Vote) -> tuple[str, ...]:

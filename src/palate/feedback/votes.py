@@ -14,6 +14,8 @@ from palate.errors import DataError
 from palate.records import LEFT_SHARE
 
 Outcome: TypeAlias = Literal["left", "right", "tie", "both_bad", "unparsed", "skip", "flag"]
+DECIDED: tuple[Outcome, ...] = ("left", "right", "tie", "both_bad")
+"""Outcomes that decide something; the others are a person's or a judge's non-answer."""
 Shown: TypeAlias = Literal["left_first", "right_first"]
 VoterKind: TypeAlias = Literal["person", "judge", "reward_model", "rule"]
 

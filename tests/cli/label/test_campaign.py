@@ -135,6 +135,32 @@ def test_status_is_a_table_of_80_columns(
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
+def test_status_says_how_far_people_agree(url: str, candidates: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["label", "create", "c", "--votes-per-item", "2"]) == 0
+    assert main(["label", "import", "--candidates", str(candidates)]) == 0
+    assert main(["label", "assign", "c"]) == 0
+    store = open_store(url)
+
+    def add(session) -> list[int]:  # type: ignore[no-untyped-def]
+        users = [User(name=name, role="annotator", created=START) for name in ("ann", "bob")]
+        session.add_all(users)
+        session.flush()
+        return [user.id for user in users]
+
+    work = Labelling(store, store.write(add))
+    for number in range(4):
+        work.label(0, choice="both_bad" if number else "tie")
+        work.label(1, choice="both_bad" if number else "flag")
+    work.label(1, choice="tie")
+    store.close()
+    capsys.readouterr()
+    assert main(["label", "status"]) == 0
+    said = capsys.readouterr().out
+    assert "agreement 1.00" in said
+    assert "on 3 tasks with votes of several people" in said
+    assert "α         undefined: all ratings are of one category" in said
+
+
 def test_status_without_a_campaign(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["label", "status"]) == 1
     assert "there is no such database" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from palate.cli.console import print_json, print_note, print_result
 from palate.errors import ConfigError, DataError, UsageError
 
 if TYPE_CHECKING:
+    from palate.feedback.agreement import PeopleAgreement
     from palate.feedback.campaign import CampaignSchema
     from palate.feedback.queue import CampaignProgress, PersonProgress
     from palate.stats.intervals import Interval
@@ -186,31 +187,48 @@ def status_command(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Progress of campaigns, and for each person votes, speed, side bias, gold accuracy and self-consistency.
+    """Progress of campaigns, agreement of the people, and the votes, speed and biases of each.
 
     Example: palate label status --campaign helpful
     """
     from sqlalchemy.orm import Session
 
+    from palate.feedback.agreement import people_agreement
     from palate.feedback.campaign import find_campaign, list_campaigns
+    from palate.feedback.people_votes import people_votes
     from palate.feedback.queue import people, progress
+    from palate.feedback.transfer import votes_in
+    from palate.feedback.votes import Vote
     from palate.store import open_store
 
-    def work(session: Session) -> list[tuple[str, int, CampaignProgress, list[PersonProgress]]]:
+    def work(session: Session) -> list[tuple[str, int, CampaignProgress, list[Vote], list[PersonProgress]]]:
         found = [find_campaign(session, campaign)] if campaign is not None else list_campaigns(session)
-        return [(row.name, row.version, progress(session, row.name), people(session, row.name)) for row in found]
+        return [
+            (row.name, row.version, progress(session, row.name), votes_in(session, row.name), people(session, row.name))
+            for row in found
+        ]
 
     opened = open_store(store, create=False)
     try:
-        found = opened.read(work)
+        read = opened.read(work)
     finally:
         opened.close()
+    found = [
+        (name, version, counts, people_agreement(people_votes(votes)), persons)
+        for name, version, counts, votes, persons in read
+    ]
     if as_json:
         from dataclasses import asdict
 
         rows = [
-            {"campaign": name, "version": version, **asdict(counts), "people": [asdict(row) for row in persons]}
-            for name, version, counts, persons in found
+            {
+                "campaign": name,
+                "version": version,
+                **asdict(counts),
+                "agreement": asdict(agreement),
+                "people": [asdict(row) for row in persons],
+            }
+            for name, version, counts, agreement, persons in found
         ]
         print_json({"campaigns": rows})
         return
@@ -219,13 +237,18 @@ def status_command(
     print_result("\n\n".join(_status(*row) for row in found))
 
 
-def _status(name: str, version: int, counts: CampaignProgress, persons: list[PersonProgress]) -> str:
+def _status(
+    name: str, version: int, counts: CampaignProgress, agreement: PeopleAgreement, persons: list[PersonProgress]
+) -> str:
     lines = [
         f"campaign {name}, schema version {version}",
         f"  votes     {counts.votes:,} of {counts.wanted:,}",
         f"  tasks     {counts.finished:,} of {counts.tasks:,} finished, {counts.gold:,} gold",
         f"  review    {counts.conflicts:,} with different votes, {counts.flagged:,} flagged",
     ]
+    if agreement.voted_twice:
+        lines.append(f"  agreement {agreement.percent} on {agreement.voted_twice:,} tasks with votes of several people")
+        lines.append(f"  α         {agreement.alpha_nominal} (Krippendorff)")
     if counts.identity_leak:
         lines.append(f"  not blind {counts.identity_leak:,} tasks have an answer that names its maker")
     if not persons:
