@@ -8,8 +8,11 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy.orm import Session
+
 from labelling import Labelling, labelling
 from palate.feedback.ballot import Ballot, Choice
+from palate.feedback.campaign import CampaignSchema, change_schema, find_campaign, make_tasks
 from palate.feedback.queue import Assignment, Receipt, next_assignment, release_expired, submit, undo
 from palate.feedback.votes import valid_votes
 from palate.store import Store
@@ -109,6 +112,40 @@ def test_exactly_k_votes_with_skips_double_clicks_undo_and_expiry(store: Store) 
             send(store, task.lease, user, Ballot("tie", f"late{number}"), late)
             number += 1
     check(work, items, votes)
+
+
+def test_exactly_k_votes_where_k_changes_while_people_work(store: Store) -> None:
+    items, people = 40, 8
+    work = labelling(store, items, people=people, votes_per_item=1)
+    changed = threading.Event()
+
+    def label(person: int) -> None:
+        user, number = work.people[person], 0
+        while True:
+            was_changed = changed.is_set()  # before asking: nothing left then means nothing left at all
+            task = ask(store, user, datetime.now(UTC))
+            if task is not None:
+                send(store, task.lease, user, Ballot("tie", f"{number}"), datetime.now(UTC))
+                number += 1
+            elif was_changed:
+                return
+
+    def change(session: Session) -> None:
+        change_schema(session, "c", CampaignSchema(votes_per_item=3), "test")
+
+    def again(session: Session) -> None:
+        make_tasks(session, find_campaign(session, "c"))
+
+    def run(number: int) -> None:
+        if number < people:
+            label(number)
+            return
+        store.write(change)
+        store.write(again)
+        changed.set()
+
+    in_threads(run, people + 1)
+    check(work, items, 3)
 
 
 def test_one_persons_requests_at_the_same_time_are_one_lease_and_one_vote(store: Store) -> None:

@@ -12,6 +12,7 @@ from labelling import START
 from palate.errors import StoreError
 from palate.store import Store, transactions
 from palate.store.tables import User
+from palate.store.turns import turn
 
 # More than the pool has connections.
 THREADS = 60
@@ -45,3 +46,30 @@ def test_a_write_inside_a_write_is_an_error_and_no_hang(sqlite_store: Store, mon
     with pytest.raises(StoreError, match="another transaction of this process does not end"):
         sqlite_store.write(lambda _: sqlite_store.write(lambda _: None))
     sqlite_store.write(lambda _: None)
+
+
+def test_the_thread_that_waits_longest_is_next(sqlite_store: Store) -> None:
+    order: list[int] = []
+    threads: list[threading.Thread] = []
+    with turn(sqlite_store.engine, 1.0):
+        for number in range(5):
+            threads.append(
+                threading.Thread(target=lambda number=number: sqlite_store.write(lambda _: order.append(number)))
+            )
+            threads[-1].start()
+            time.sleep(0.05)
+        assert order == []
+    for thread in threads:
+        thread.join()
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_who_gave_up_is_not_handed_the_turn(sqlite_store: Store) -> None:
+    with (
+        turn(sqlite_store.engine, 1.0),
+        pytest.raises(StoreError, match="does not end"),
+        turn(sqlite_store.engine, 0.05),
+    ):
+        pass
+    with turn(sqlite_store.engine, 0.05):
+        pass

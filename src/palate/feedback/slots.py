@@ -20,6 +20,9 @@ from palate.store.tables import Campaign, Lease, Participant, Task
 _FRESH: Mapping[str, Any] = {"populate_existing": True}
 """A row is read again after its lock was waited for."""
 
+# Of PostgreSQL's advisory locks, those on campaigns.
+_ADVISORY = 7205760
+
 # At most this many leases are released by one call, so that a person never waits for a backlog.
 _RELEASED_AT_ONCE = 100
 
@@ -34,9 +37,10 @@ def lock_campaign(session: Session, campaign_id: int, *, change: bool = False) -
     """
     if _runs_alone(session):
         return session.get_one(Campaign, campaign_id)
-    found = select(Campaign).where(Campaign.id == campaign_id)
-    found = found.with_for_update() if change else found.with_for_update(read=True, key_share=True)
-    return session.scalars(found.execution_options(**_FRESH)).one()
+    # Not a lock on the row: those who share it would let who wants to change it wait for ever.
+    lock = func.pg_advisory_xact_lock if change else func.pg_advisory_xact_lock_shared
+    session.execute(select(lock(_ADVISORY, campaign_id)))
+    return session.scalars(select(Campaign).where(Campaign.id == campaign_id).execution_options(**_FRESH)).one()
 
 
 def lock_participant(session: Session, campaign_id: int, user_id: int) -> Participant:

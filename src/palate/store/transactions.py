@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
@@ -17,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from palate.errors import StoreError
+from palate.store.turns import turn
 from palate.store.urls import shown_url, without_password
 
 T = TypeVar("T")
@@ -30,10 +29,6 @@ _UNIQUE_VIOLATION = "23505"
 _UNIQUE_ATTEMPTS = 3
 # Exactly these classes are troubles of the database; their siblings (wrong SQL, wrong values) are bugs of the caller.
 _TROUBLES = (OperationalError, InterfaceError, DatabaseError)
-
-_TURNS: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
-"""SQLite engine → held by the thread that writes."""
-_TURNS_LOCK = threading.Lock()
 
 
 def read(engine: Engine, work: Callable[[Session], T]) -> T:
@@ -95,7 +90,7 @@ def _run(engine: Engine, work: Callable[[Session], T], *, write: bool) -> T:
 
     def attempt() -> T:
         with (
-            _turn(engine) if write else nullcontext(),
+            turn(engine, _RETRY_SECONDS) if write else nullcontext(),
             engine.connect().execution_options(**options) as connection,
             Session(connection, expire_on_commit=False) as session,
         ):
@@ -105,26 +100,6 @@ def _run(engine: Engine, work: Callable[[Session], T], *, write: bool) -> T:
             return found
 
     return retried(engine.url, attempt)
-
-
-@contextmanager
-def _turn(engine: Engine) -> Iterator[None]:
-    """Waits until no other thread of this process writes to the engine's SQLite file; PostgreSQL needs no turns.
-
-    SQLite itself tries again after sleeps of up to 0.1 s, in no order: of 20 threads that write all the time, some
-    would wait for half a minute.
-    """
-    if engine.dialect.name != "sqlite":
-        yield
-        return
-    with _TURNS_LOCK:
-        turn = _TURNS.setdefault(engine, threading.Lock())
-    if not turn.acquire(timeout=_RETRY_SECONDS):
-        raise StoreError(f"{shown_url(engine.url)}: another transaction of this process does not end")
-    try:
-        yield
-    finally:
-        turn.release()
 
 
 def _is_conflict(error: DBAPIError) -> bool:
