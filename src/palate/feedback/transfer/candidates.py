@@ -121,7 +121,7 @@ def _insert(session: Session, campaign_id: int, rows: Sequence[Candidates]) -> N
     # In the order of the rows, which is also the order of the ids, by which `_read` sorts.
     ids = session.scalars(insert(Item).returning(Item.id, sort_by_parameter_order=True), items).all()
     session.execute(
-        insert(Response.__table__),
+        insert(Response),
         [
             {
                 "item_id": item,
