@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +113,21 @@ def test_a_jury_of_two_models(endpoint: ChatServer, candidates: Path, capsys: py
     assert (found["count"], found["consistent"], found["usage"]["requests"]) == (8, 4, 16)
     assert {vote.outcome for vote in read_votes(found["votes"])} == {"right"}
     assert len(read_votes(candidates.with_name("c.votes.members.jsonl"))) == 24
+
+
+def test_ctrl_c_keeps_what_was_answered(
+    endpoint: ChatServer, candidates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(body: dict[str, Any]) -> str:
+        if len(endpoint.requests) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return "A"
+
+    endpoint.answer = answer
+    arguments = ["judge", str(candidates), "--judge", "openai:m", "--in-flight", "2"]
+    assert main(arguments) == 130
+    assert capsys.readouterr().err.endswith("palate: error: interrupted\n")
+    assert len(read_votes(candidates.with_suffix(".votes.jsonl"))) == len(endpoint.requests) < 6
+    endpoint.answer = lambda _: "A"
+    assert main(arguments) == 0
+    assert len(endpoint.texts) == len(set(endpoint.texts)) == 8
