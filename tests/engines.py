@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +25,8 @@ class Server(ThreadingHTTPServer):
         self.adapters: dict[str, str] = {}
         self.reason = "stop"
         self.models: list[str] = []
+        self.pause = 0.0
+        self.words = 0
 
     @property
     def url(self) -> str:
@@ -70,9 +73,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def _stream(self, text: str) -> None:
         """The text as events, word by word."""
+        text += " on" * self.server.words
         choices: list[dict[str, Any]] = [{"delta": {"content": word}} for word in re.findall(r"\S+ ?", text)]
         chunks = [{"choices": [choice]} for choice in [*choices, {"delta": {}, "finish_reason": self.server.reason}]]
-        self._reply(200, "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks), "text/event-stream")
+        self._reply(200, "", "text/event-stream")
+        with contextlib.suppress(OSError):  # the client has gone
+            for chunk in chunks:
+                time.sleep(self.server.pause)
+                self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
 
     def log_message(self, *_: Any) -> None:
         """Nobody reads it."""

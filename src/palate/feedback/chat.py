@@ -147,6 +147,11 @@ class Chat:
         exchange.start(self._free.release)
         return exchange
 
+    def cancel(self, reason: str) -> None:
+        """Make all answers that are being written fail for this reason."""
+        for exchange in tuple(self._running):
+            exchange.cancel(reason)
+
     def close(self) -> None:
         """End all answers. A silent engine is waited for a few seconds only; its thread ends with the process."""
         exchanges = tuple(self._running)

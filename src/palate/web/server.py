@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,12 +16,18 @@ from palate.web.settings import Settings
 _SHUTDOWN_SECONDS = 3
 
 
-def serve(app: FastAPI, settings: Settings, on_ready: Callable[[str], None] | None = None) -> None:
+def serve(
+    app: FastAPI,
+    settings: Settings,
+    on_ready: Callable[[str], None] | None = None,
+    on_stop: Callable[[], None] | None = None,
+) -> None:
     """Serve an app until Ctrl-C; requests in progress have three seconds to end.
 
     Args:
         app: of `create_app`, with the same settings.
         on_ready: gets the address of the start page once the port is taken.
+        on_stop: called at Ctrl-C, to end responses that would go on for long.
 
     Raises:
         UsageError: the address or port cannot be used.
@@ -39,9 +46,22 @@ def serve(app: FastAPI, settings: Settings, on_ready: Callable[[str], None] | No
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            _Server(config, on_stop).run(sockets=[listener])
         except KeyboardInterrupt:
             return  # uvicorn has shut down, and then raises the signal again
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it is asked to stop, before it waits for the responses in progress."""
+
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._on_stop = on_stop
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._on_stop is not None:
+            self._on_stop()
+        super().handle_exit(sig, frame)
 
 
 def check_port(settings: Settings) -> None:

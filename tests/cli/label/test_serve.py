@@ -39,8 +39,10 @@ def server(folder: Path, *arguments: str | Path) -> Iterator[httpx.Client]:
         address = process.stdout.readline().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address), (address, process.poll(), process.stderr)
         with httpx.Client(base_url=address, timeout=30, follow_redirects=True) as client:
+            client.process = process  # type: ignore[attr-defined]
             yield client
-        process.send_signal(signal.SIGINT)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 0, errors
         assert "Traceback" not in errors
@@ -147,3 +149,21 @@ def test_one_model_twice_needs_a_temperature(tmp_path: Path, capsys: pytest.Capt
     with serving() as engine:
         words = ("--models", "one", "one", "--base-url", engine.url, "--temperature", "0")
         assert "at --temperature 0 gives equal answers" in refused(capsys, tmp_path, *words)
+
+
+def test_ctrl_c_ends_answers_that_are_being_written(tmp_path: Path) -> None:
+    with serving() as engine:
+        engine.pause = 0.2  # seconds before each word
+        engine.words = 1000
+        with server(tmp_path, "--models", "one", "two", "--base-url", engine.url) as client:
+            page = client.get("/ask").text
+            headers = {"X-CSRF-Token": field(page, "csrf-token")}
+            with client.stream("POST", "/ask/answers", data={"prompt": "long?"}, headers=headers) as reply:
+                lines = reply.iter_lines()
+                while "event: text" not in next(lines):
+                    pass
+                client.process.send_signal(signal.SIGINT)  # type: ignore[attr-defined]
+                rest = "\n".join(lines)
+            client.process.wait(timeout=30)  # type: ignore[attr-defined]
+    assert "the server was stopped" in rest
+    assert rest.rstrip().splitlines()[-2] == "event: again", "the stream is complete"

@@ -261,3 +261,32 @@ def test_what_the_list_of_models_says() -> None:
         httpx.Response(200, json={"data": 3}),
     ):
         assert engine(lambda _, found=response: found).model_facts() == {}
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        httpx.Response(200, json={"data": [{"id": "other"}, {"id": "m"}]}),
+        httpx.Response(200, json={"data": []}),
+        httpx.Response(200, json=["m"]),
+        httpx.Response(404),
+    ],
+)
+def test_an_engine_that_serves_the_model_or_has_no_list_passes(listed: httpx.Response) -> None:
+    engine(lambda _: listed).check_model()
+
+
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        (httpx.Response(200, json={"data": [{"id": "a"}, {"id": "b"}]}), "serves a, b, not m; name one of them"),
+        (httpx.Response(401), "refused the key"),
+        (httpx.Response(503), "answered 503, 1 times"),
+    ],
+)
+def test_an_engine_that_does_not_serve_the_model_is_asked_once(
+    listed: httpx.Response, said: str, waits: list[float]
+) -> None:
+    with pytest.raises(EngineError, match=said):
+        engine(lambda _: listed).check_model()
+    assert waits == []

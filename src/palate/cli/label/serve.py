@@ -128,7 +128,11 @@ def _serve(
         if open_page and _has_screen():
             webbrowser.open(url)
 
-    serve(create_app(store, settings, chat=chat, save=file), settings, on_ready)
+    def on_stop() -> None:
+        if chat is not None:
+            chat.cancel("the server was stopped")
+
+    serve(create_app(store, settings, chat=chat, save=file), settings, on_ready, on_stop)
 
 
 def _check_installed() -> None:
