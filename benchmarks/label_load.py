@@ -105,11 +105,10 @@ def write_candidates(path: Path, items: int) -> None:
 
 def make_people(url: str, people: int) -> list[dict[str, str]]:
     """Accounts that are logged in; the cookies of each."""
-    from palate.web.passwords import hash_password
-    from palate.web.settings import Settings
-
     from palate.store import open_store
-    from palate.web import accounts, sessions
+    from palate.web.security import accounts, sessions
+    from palate.web.security.passwords import hash_password
+    from palate.web.settings import Settings
 
     store = open_store(url)
     now = datetime.now(UTC)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from palate.feedback.campaign import CampaignSchema, create_campaign, make_tasks
+from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign, make_tasks
 from palate.store import Store
 from palate.store.tables import Item, Response, VoteRow
 from palate.web.app import create_app

@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from palate.feedback.assignment import Assignment
-from palate.feedback.ballot import Ballot, Choice
-from palate.feedback.campaign import CampaignSchema, create_campaign, find_campaign, make_tasks
+from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign, find_campaign, make_tasks
+from palate.feedback.campaigns.tasks import AnswerPair
 from palate.feedback.candidates import Candidates
-from palate.feedback.queue import Receipt, next_assignment, submit, undo
-from palate.feedback.tasks import AnswerPair
+from palate.feedback.queue.assignment import Assignment
+from palate.feedback.queue.ballot import Ballot, Choice
+from palate.feedback.queue.voting import Receipt, next_assignment, submit, undo
 from palate.feedback.transfer import import_candidates, votes_in
 from palate.feedback.votes import Outcome, Vote
 from palate.records import Answer, Message

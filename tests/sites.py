@@ -21,11 +21,11 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from palate.store import Store, open_store
-from palate.web import accounts, sessions
-from palate.web.accounts import ROLES, Role
 from palate.web.app import create_app
+from palate.web.security import accounts, sessions
+from palate.web.security.accounts import ROLES, Role
+from palate.web.security.tokens import token_of
 from palate.web.settings import Settings
-from palate.web.tokens import token_of
 
 PASSWORD = "correct horse battery"
 HOST = "127.0.0.1:8000"

@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from palate.feedback.campaign import CampaignSchema, create_campaign, make_tasks
+from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign, make_tasks
 from palate.feedback.candidates import Candidates
 from palate.feedback.transfer import import_candidates
 from palate.records import Answer, Message

@@ -19,7 +19,7 @@ import httpx2 as httpx
 import pytest
 
 from palate.artifacts import read_jsonl
-from palate.feedback.free_prompts import CAMPAIGN
+from palate.feedback.page.free_prompts import CAMPAIGN
 from palate.feedback.transfer import candidates_in, votes_in
 from palate.store import open_store
 from runs import run, run_json

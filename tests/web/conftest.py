@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher
 
-from palate.web import passwords
+from palate.web.security import passwords
 from sites import QUICK_HASHER, Site, make_site
 
 

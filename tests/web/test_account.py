@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from palate.errors import UsageError
-from palate.web import passwords
+from palate.web.security import passwords
 from sites import PASSWORD, Site, csrf
 
 PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}

@@ -13,8 +13,8 @@ from sqlalchemy import select
 from browser import browser, needs_browser, overflow, serious_findings
 from palate.artifacts import read_jsonl
 from palate.errors import EngineError
-from palate.feedback.chat import Chat
-from palate.feedback.save import PreferenceFile
+from palate.feedback.page.chat import Chat
+from palate.feedback.page.save import PreferenceFile
 from palate.models.generation.decoding import Decoding
 from palate.store.tables import Item, VoteRow
 from palate.web.app import create_app

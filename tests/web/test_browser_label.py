@@ -13,7 +13,7 @@ import pytest
 from browser import browser, needs_browser
 from label_browser import log_in, vote
 from label_site import CAMPAIGN, bad, good, item_names, label_site, vote_rows
-from palate.feedback.campaign import CampaignSchema
+from palate.feedback.campaigns.campaign import CampaignSchema
 from sites import PASSWORD, Site, running
 
 pytestmark = needs_browser

@@ -11,7 +11,7 @@ import pytest
 from browser import browser, needs_browser, overflow, serious_findings
 from label_browser import log_in, vote
 from label_site import CAMPAIGN, bad, good, label_site
-from palate.feedback.campaign import CampaignSchema
+from palate.feedback.campaigns.campaign import CampaignSchema
 from sites import running
 
 pytestmark = needs_browser

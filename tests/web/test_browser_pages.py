@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from browser import browser, needs_browser, overflow, serious_findings
 from palate.web.pages import environment, render
-from palate.web.people import Annotator
+from palate.web.security.people import Annotator
 from sites import PASSWORD, Site, make_site, running
 
 pytestmark = needs_browser

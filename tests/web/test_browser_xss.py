@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from browser import browser, needs_browser
 from palate.web.pages import environment, render
-from palate.web.people import Anyone
+from palate.web.security.people import Anyone
 from payloads import PAYLOADS, RUN
 from sites import Site, make_site, running
 

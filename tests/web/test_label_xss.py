@@ -7,7 +7,7 @@ import re
 import pytest
 
 from label_site import CAMPAIGN, label_site
-from palate.feedback.campaign import CampaignSchema
+from palate.feedback.campaigns.campaign import CampaignSchema
 from payloads import PAYLOADS
 from sites import Site, Structure, csrf
 

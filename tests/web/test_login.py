@@ -9,9 +9,9 @@ from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from palate.store.tables import LoginSession
-from palate.web import accounts, passwords
 from palate.web.login import own_path
-from palate.web.tokens import token_of
+from palate.web.security import accounts, passwords
+from palate.web.security.tokens import token_of
 from sites import HOST, PASSWORD, Site, csrf, make_site
 
 PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}

@@ -8,7 +8,7 @@ import pytest
 from fastapi import APIRouter
 
 from palate.errors import DataError, EngineError, StoreError, UsageError
-from palate.web.people import Anyone
+from palate.web.security.people import Anyone
 from sites import Site, csrf
 
 PAGE = {"Accept": "text/html,application/xhtml+xml"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.web import accounts, passwords
+from palate.web.security import accounts, passwords
 from sites import Site, csrf, make_site
 
 PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}

@@ -15,9 +15,9 @@ from palate.data.prompts import load_prompts
 from palate.errors import ArtifactError, DataError, EngineError
 from palate.evaluation.subject import Subject
 from palate.feedback.candidates import Answerer, read_candidates, write_candidates
+from palate.feedback.export.pairs import pairs_from_votes
 from palate.feedback.judges.load import load_judge
 from palate.feedback.judging import collect_votes, questions
-from palate.feedback.pairs import pairs_from_votes
 from palate.models.generation.decoding import Decoding
 from palate.models.generation.engine import Engine
 from palate.models.precision import default_device, resolve

@@ -11,12 +11,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from palate.errors import UsageError
-from palate.web import accounts, passwords
 from palate.web.login import client_address, give_login
 from palate.web.pages import render
-from palate.web.people import Annotator
+from palate.web.security import accounts, passwords
+from palate.web.security.people import Annotator
+from palate.web.security.tokens import set_cookie
 from palate.web.state import state
-from palate.web.tokens import set_cookie
 
 router = APIRouter()
 

@@ -10,16 +10,19 @@ from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from palate.feedback.chat import Chat
-from palate.feedback.save import PreferenceFile
+from palate.feedback.page.chat import Chat
+from palate.feedback.page.save import PreferenceFile
 from palate.store import Store
-from palate.web import account, accounts, admin, free, home, label, login, passwords, review, static_files
-from palate.web.csrf import CsrfGuard
-from palate.web.exposure import allowed_hosts, check_exposure
-from palate.web.headers import SecurityHeaders
-from palate.web.people import Access, declared_role
+from palate.web import account, home, login, static_files
+from palate.web.label import admin, free, review
+from palate.web.label import item as label
 from palate.web.problems import handle_errors
-from palate.web.rates import Rates
+from palate.web.security import accounts, passwords
+from palate.web.security.csrf import CsrfGuard
+from palate.web.security.exposure import allowed_hosts, check_exposure
+from palate.web.security.headers import SecurityHeaders
+from palate.web.security.people import Access, declared_role
+from palate.web.security.rates import Rates
 from palate.web.settings import Settings
 from palate.web.state import Link, State
 
@@ -107,7 +110,7 @@ def route_roles(app: FastAPI) -> Mapping[tuple[str, str], Access]:
         dependant = getattr(route, "dependant", None)
         role = declared_role(dependant) if dependant is not None else None
         if role is None:
-            raise TypeError(f"the route {route.path} declares no role; see palate.web.people")
+            raise TypeError(f"the route {route.path} declares no role; see palate.web.security.people")
         for method in route.methods or ():
             found[method, route.path or ""] = role
     return found

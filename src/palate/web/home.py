@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from palate.web.pages import render
-from palate.web.people import Annotator
+from palate.web.security.people import Annotator
 from palate.web.state import state
 
 router = APIRouter()

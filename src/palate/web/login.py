@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from palate.web import accounts, passwords, sessions
 from palate.web.pages import render
-from palate.web.people import Anyone, Person, person
 from palate.web.problems import wants_page
+from palate.web.security import accounts, passwords, sessions
+from palate.web.security.people import Anyone, Person, person
+from palate.web.security.tokens import give_cookie, page_token, set_cookie, token_of
 from palate.web.state import state
-from palate.web.tokens import give_cookie, page_token, set_cookie, token_of
 
 router = APIRouter(dependencies=[Anyone])
 

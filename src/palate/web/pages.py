@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from palate.charts.text import number, percent, visible
-from palate.web.headers import HEADERS
 from palate.web.markdown import to_html
+from palate.web.security.headers import HEADERS
+from palate.web.security.tokens import give_cookie, page_token
 from palate.web.state import state
 from palate.web.static_files import address
-from palate.web.tokens import give_cookie, page_token
 
 
 def render(

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from palate.errors import PalateError, StoreError, UsageError
-from palate.web.headers import HEADERS
 from palate.web.pages import render
+from palate.web.security.headers import HEADERS
 
 _LOG = logging.getLogger("palate.web")
 

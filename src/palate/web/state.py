@@ -7,11 +7,11 @@ from typing import cast
 
 from starlette.requests import Request
 
-from palate.feedback.chat import Chat
-from palate.feedback.save import PreferenceFile
+from palate.feedback.page.chat import Chat
+from palate.feedback.page.save import PreferenceFile
 from palate.store import Store
-from palate.web.accounts import Person, Role
-from palate.web.rates import Rates
+from palate.web.security.accounts import Person, Role
+from palate.web.security.rates import Rates
 from palate.web.settings import Settings
 
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from palate.charts import stylesheet
-from palate.web.people import Anyone
+from palate.web.security.people import Anyone
 
 router = APIRouter()
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from labelling import START, Labelling
 from palate.cli.main import main
-from palate.feedback.campaign import CampaignSchema, current_schema, find_campaign
+from palate.feedback.campaigns.campaign import CampaignSchema, current_schema, find_campaign
 from palate.store import open_store
 from palate.store.tables import Lease, User
 from runs import write_rows

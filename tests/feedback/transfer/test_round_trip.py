@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from palate.artifacts import JsonlWriter
-from palate.feedback.campaign import CampaignSchema, create_campaign
+from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign
 from palate.feedback.candidates import Candidates, Origin, read_candidates
 from palate.feedback.transfer import Imported, candidates_in, import_candidates, import_votes, votes_in
 from palate.feedback.votes import Vote, read_votes, time_text

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from palate.errors import DataError, UsageError
-from palate.feedback.campaign import CampaignSchema, create_campaign
+from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign
 from palate.feedback.candidates import Candidates, Origin, read_candidates, write_candidates
 from palate.feedback.transfer import (
     Imported,

@@ -104,8 +104,8 @@ def command(
 
 
 def _read(candidates: Path, votes: Path | None) -> tuple[list[Candidates], list[Vote]]:
+    from palate.feedback.calibration.labelled_pairs import read_labelled_pairs
     from palate.feedback.candidates import read_candidates
-    from palate.feedback.labelled_pairs import read_labelled_pairs
     from palate.feedback.votes import read_votes
 
     if votes is not None:

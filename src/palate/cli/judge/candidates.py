@@ -50,8 +50,8 @@ def command(
     """
     from palate.artifacts import write_text
     from palate.feedback.candidates import read_candidates
+    from palate.feedback.export.pairs import pairs_from_votes
     from palate.feedback.judging import collect_votes, questions
-    from palate.feedback.pairs import pairs_from_votes
 
     rows = read_candidates(candidates)
     asked = questions(rows, per_prompt=per_prompt, seed=seed)

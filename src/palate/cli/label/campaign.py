@@ -15,8 +15,9 @@ from palate.errors import ConfigError, DataError, UsageError
 
 if TYPE_CHECKING:
     from palate.feedback.agreement import PeopleAgreement
-    from palate.feedback.campaign import CampaignSchema
-    from palate.feedback.queue import CampaignProgress, PersonProgress
+    from palate.feedback.campaigns.campaign import CampaignSchema
+    from palate.feedback.queue.people import PersonProgress
+    from palate.feedback.queue.review import CampaignProgress
     from palate.stats.intervals import Interval
     from palate.store import Store
 
@@ -61,7 +62,7 @@ def create_command(
 
     Example: palate label create helpful --votes-per-item 3 --gold-share 0.05 --repeat-share 0.05
     """
-    from palate.feedback.campaign import change_schema, create_campaign, current_schema, find_campaign
+    from palate.feedback.campaigns.campaign import change_schema, create_campaign, current_schema, find_campaign
     from palate.store import open_store
 
     options: dict[str, Any] = {
@@ -111,7 +112,7 @@ def _read_schema(path: Path) -> dict[str, Any]:
 
 
 def _schema(values: dict[str, Any], path: Path | None) -> CampaignSchema:
-    from palate.feedback.campaign import CampaignSchema
+    from palate.feedback.campaigns.campaign import CampaignSchema
 
     try:
         return CampaignSchema.from_json(values)
@@ -138,8 +139,8 @@ def assign_command(
     if person is not None and gold is not None:
         raise UsageError("--gold makes tasks, --person reserves some; run the command twice")
 
-    from palate.feedback.campaign import find_campaign, make_tasks
-    from palate.feedback.tasks import known_answers
+    from palate.feedback.campaigns.campaign import find_campaign, make_tasks
+    from palate.feedback.campaigns.tasks import known_answers
     from palate.feedback.votes import read_votes
     from palate.store import open_store
 
@@ -168,7 +169,7 @@ def _reserve(store: Store, name: str, person: str, tasks: int, days: float) -> N
     from sqlalchemy import select
     from sqlalchemy.orm import Session
 
-    from palate.feedback.queue import reserve
+    from palate.feedback.queue.voting import reserve
     from palate.store.tables import User
 
     now = datetime.now(UTC)
@@ -194,9 +195,10 @@ def status_command(
     from sqlalchemy.orm import Session
 
     from palate.feedback.agreement import people_agreement
-    from palate.feedback.campaign import find_campaign, list_campaigns
+    from palate.feedback.campaigns.campaign import find_campaign, list_campaigns
     from palate.feedback.people_votes import people_votes
-    from palate.feedback.queue import people, progress
+    from palate.feedback.queue.people import people
+    from palate.feedback.queue.review import progress
     from palate.feedback.transfer import votes_in
     from palate.feedback.votes import Vote
     from palate.store import open_store

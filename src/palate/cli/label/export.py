@@ -14,8 +14,8 @@ from palate.cli.console import print_json, print_result
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
-    from palate.feedback.collection import Collection
-    from palate.feedback.export import Export
+    from palate.feedback.export.collection import Collection
+    from palate.feedback.export.export import Export
 
 To = Annotated[
     Literal["palate", "trl", "llamafactory", "kto", "votes", "candidates"],
@@ -74,7 +74,7 @@ def export_command(
     if to == "kto" and select == "extremes":
         raise UsageError("--select extremes is for pairs; --to kto labels every answer")
 
-    from palate.feedback.export import ExportOptions, export_votes, write_candidates_of, write_votes
+    from palate.feedback.export.export import ExportOptions, export_votes, write_candidates_of, write_votes
 
     collection = _collection(store, campaign, candidates, votes)
     if to == "votes":
@@ -95,7 +95,7 @@ def export_command(
 
 def _collection(store: str | None, campaign: str | None, candidates: Path | None, votes: Path | None) -> Collection:
     """The content of the two files, or of the store."""
-    from palate.feedback.collection import collection_of_files, collection_of_store
+    from palate.feedback.export.collection import collection_of_files, collection_of_store
 
     if candidates is not None and votes is not None:
         if store is not None or campaign is not None:

@@ -19,8 +19,8 @@ from palate.errors import UsageError
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from palate.feedback.chat import AnswerStream, Chat
-    from palate.feedback.save import PreferenceFile
+    from palate.feedback.page.chat import AnswerStream, Chat
+    from palate.feedback.page.save import PreferenceFile
     from palate.models.generation.decoding import Decoding
     from palate.store import Store
     from palate.web.settings import Settings
@@ -88,10 +88,10 @@ def serve_command(
         raise UsageError("--base-url is where --models are served; name two with --models A B")
 
     _check_installed()
-    from palate.feedback.save import PreferenceFile
+    from palate.feedback.page.save import PreferenceFile
     from palate.models.generation.decoding import Decoding
     from palate.store import open_store
-    from palate.web.exposure import check_exposure, works_without_accounts
+    from palate.web.security.exposure import check_exposure, works_without_accounts
     from palate.web.server import check_port
     from palate.web.settings import Settings
 
@@ -115,7 +115,7 @@ def serve_command(
 def _serve(
     store: Store, settings: Settings, chat: Chat | None, file: PreferenceFile | None, *, open_page: bool
 ) -> None:
-    from palate.feedback.decided import restore_pairs
+    from palate.feedback.page.decided import restore_pairs
     from palate.web.app import create_app
     from palate.web.server import serve
 
@@ -148,7 +148,7 @@ def _campaign(
     store: Store, candidates: Path | None, given: str | None, votes_per_item: int | None, *, free_prompts: bool
 ) -> str | None:
     """The campaign that the page begins with, with the candidates in it; None for free prompts only."""
-    from palate.feedback.free_prompts import CAMPAIGN
+    from palate.feedback.page.free_prompts import CAMPAIGN
     from palate.feedback.transfer.files import DEFAULT_CAMPAIGN, import_files
 
     name = given or store.read(lambda session: _only_campaign(session, other_than=CAMPAIGN))
@@ -167,7 +167,7 @@ def _campaign(
 
 def _only_campaign(session: Session, *, other_than: str) -> str | None:
     """The store's campaign, None if it has none; `other_than` is not asked for, it has the free prompts."""
-    from palate.feedback.campaign import list_campaigns
+    from palate.feedback.campaigns.campaign import list_campaigns
 
     names = [campaign.name for campaign in list_campaigns(session) if campaign.name != other_than]
     if len(names) > 1:
@@ -177,7 +177,7 @@ def _only_campaign(session: Session, *, other_than: str) -> str | None:
 
 def _prepare(session: Session, name: str, votes_per_item: int | None, *, make: bool) -> None:
     """Change the number of votes if another one is asked for; make the tasks of new candidates."""
-    from palate.feedback.campaign import change_schema, current_schema, find_campaign, make_tasks
+    from palate.feedback.campaigns.campaign import change_schema, current_schema, find_campaign, make_tasks
 
     campaign = find_campaign(session, name)
     schema = current_schema(session, campaign.id)
@@ -191,7 +191,7 @@ def _load_chat(
     models: tuple[str, str], base_url: str | None, decoding: Decoding, template: str | None, precision: str
 ) -> Chat:
     """Both models, loaded; one that is named twice is loaded once."""
-    from palate.feedback.chat import Chat, split_model
+    from palate.feedback.page.chat import Chat, split_model
 
     specs = [split_model(name, base_url) for name in models]
     loaded = {spec: _load(*spec, template=template, precision=precision) for spec in dict.fromkeys(specs)}

@@ -39,7 +39,7 @@ def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None
 
     Example: palate label users add anna --role reviewer
     """
-    from palate.web import accounts
+    from palate.web.security import accounts
     from palate.web.settings import utc_now
 
     stored = _new_hash(name)
@@ -55,7 +55,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
     Example: palate label users list
     """
-    from palate.web import accounts
+    from palate.web.security import accounts
 
     with _opened(store) as opened:
         found = opened.read(accounts.list_accounts)
@@ -81,7 +81,7 @@ def passwd_command(name: Name, store: StoreUrl = None) -> None:
 
     Example: palate label users passwd anna
     """
-    from palate.web import accounts
+    from palate.web.security import accounts
 
     stored = _new_hash(name)
     with _opened(store) as opened:
@@ -99,7 +99,7 @@ def disable_command(
 
     Example: palate label users disable anna
     """
-    from palate.web import accounts
+    from palate.web.security import accounts
 
     with _opened(store) as opened:
         person = opened.write(lambda session: accounts.set_active(session, name, active=undo))
@@ -119,7 +119,7 @@ def _opened(url: str | None, *, create: bool = False) -> Iterator[Store]:
 
 def _new_hash(name: str) -> str:
     try:
-        from palate.web.passwords import hash_password
+        from palate.web.security.passwords import hash_password
     except ModuleNotFoundError as error:
         raise UsageError(f"accounts need {error.name}; pip install 'palate[label]'") from error
     return hash_password(_new_password(name), name=name)

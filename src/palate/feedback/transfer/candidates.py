@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from palate.artifacts import plain
 from palate.errors import DataError
-from palate.feedback.campaign import find_campaign
+from palate.feedback.campaigns.campaign import find_campaign
 from palate.feedback.candidates import Candidates, Origin, prompt_turns, read_prompt
 from palate.feedback.transfer.checks import BATCH, Imported, batches, check_number, check_text
 from palate.records import Answer

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from palate.errors import UsageError
-from palate.feedback.campaign import CampaignSchema, create_campaign, list_campaigns
+from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign, list_campaigns
 from palate.feedback.candidates import iter_candidates
 from palate.feedback.transfer.candidates import import_candidates
 from palate.feedback.transfer.checks import Imported

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from palate.errors import DataError
-from palate.feedback.campaign import find_campaign
+from palate.feedback.campaigns.campaign import find_campaign
 from palate.feedback.transfer.checks import Imported, batches, check_number, check_text
 from palate.feedback.votes import Outcome, Shown, Vote, VoterKind, read_time, time_text
 from palate.store.tables import Campaign, Item, Response, VoteRow

@@ -1,0 +1,1 @@
+"""Campaigns: a versioned schema, and the tasks that people get."""

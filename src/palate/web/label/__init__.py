@@ -1,0 +1,1 @@
+"""The labelling page, free prompts, review and figures."""

@@ -1,0 +1,1 @@
+"""Accounts, logins, roles, CSRF, headers and rate limits."""
