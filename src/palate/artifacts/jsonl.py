@@ -56,7 +56,7 @@ class JsonlWriter:
 
 
 def read_jsonl(path: PathLike) -> list[dict[str, Any]]:
-    """The rows of a JSONL file. A last line without its end is left out; any other damaged line raises ArtifactError."""
+    """The rows of a JSONL file. A last line without its end is left out; another damaged line raises ArtifactError."""
     return list(iter_jsonl(path))
 
 
