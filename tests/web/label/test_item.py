@@ -373,3 +373,13 @@ def test_an_address_with_nul_is_not_there_on_any_database(store: Store) -> None:
     with pytest.raises(UsageError, match="there is no campaign"):
         store.read(lambda session: find_campaign(session, "a\0"))
     assert store.read(lambda session: _texts(session, "a\0", 1)) is None
+
+
+def test_answers_that_are_too_long_to_compare_are_said_to_be(tmp_path: Path) -> None:
+    site = label_site(tmp_path, items=1, answers=[("a " * 20_001, "b")])
+    annotator = Annotator(site)
+    address = f"/label/{CAMPAIGN}/differences?lease={annotator.fields['lease']}"
+    reply = annotator.client.get(address)
+    assert reply.status_code == 400
+    assert reply.json()["error"] == "The answers are too long to compare: more than 20,000 words."
+    site.store.close()
