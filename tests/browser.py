@@ -41,11 +41,15 @@ def serious_findings(page: Any) -> list[str]:
 
 
 def overflow(page: Any) -> list[str]:
-    """Elements that are wider than the page."""
+    """Elements that are wider than the page; `HTML` if text that leaves its box makes the page wider."""
     found: list[str] = page.evaluate(
-        """() => [...document.querySelectorAll("body *")]
-            .filter((node) => node.getBoundingClientRect().right > document.documentElement.clientWidth + 1
-                              && !node.closest(".visually-hidden, .skip, .markdown table > *"))
-            .map((node) => node.tagName + "." + node.className)"""
+        """() => {
+            const page = document.documentElement;
+            const wide = [...document.querySelectorAll("body *")]
+                .filter((node) => node.getBoundingClientRect().right > page.clientWidth + 1
+                                  && !node.closest(".visually-hidden, .skip, .markdown table > *"))
+                .map((node) => node.tagName + "." + node.className);
+            return page.scrollWidth > page.clientWidth ? ["HTML", ...wide] : wide;
+        }"""
     )
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -60,9 +61,27 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     path.write_text('{"a": 1}\n{"a": \n{"a": 3}\n')
     with pytest.raises(ArtifactError, match=r"m\.jsonl:2: not valid JSON"):
         read_jsonl(path)
+    path.write_text('{"a": 1}\n{"a": \n')  # a killed writer leaves no line break
+    with pytest.raises(ArtifactError, match=r"m\.jsonl:2: not valid JSON"):
+        read_jsonl(path)
     path.write_text('{"a": 1}\n[2]\n')
     with pytest.raises(ArtifactError, match=r"m\.jsonl:2: expected a JSON object, found list"):
         read_jsonl(path)
+
+
+def test_a_row_that_the_disk_has_no_room_for_leaves_no_part(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with JsonlWriter(path, sync=True) as writer:
+        writer.write({"n": 1})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+        try:
+            with pytest.raises(ArtifactError, match=r"m\.jsonl: "):
+                writer.write({"text": "x" * 100})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        writer.write({"n": 2})
+    assert path.read_text() == '{"n": 1}\n{"n": 2}\n'
 
 
 def test_a_killed_writer_loses_at_most_the_row_it_was_writing(tmp_path: Path) -> None:

@@ -174,7 +174,9 @@ def test_a_file_that_may_only_be_read(public_folder: Path) -> None:
 def test_a_folder_that_may_only_be_read(public_folder: Path) -> None:
     public_folder.chmod(0o555)
     with ordinary_user():
-        assert "unable to open database file" in refusal(public_folder / "new.db")
+        found = refusal(public_folder / "new.db")
+    assert "unable to open database file" in found
+    assert "palate needs read and write permission for the file and its folder" in found
 
 
 def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:

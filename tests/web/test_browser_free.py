@@ -55,7 +55,9 @@ def ask(page: Any, prompt: str) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_two_turns_on_a_phone(chromium: Any, tmp_path: Path, scheme: str) -> None:
     one = Fake(write=lambda prompt: f"**one** <b>answer</b> to {prompt[-1].content}", name="model-one")
-    other = Fake(write=lambda prompt: f"other answer to {prompt[-1].content}", name="model-two")
+    other = Fake(
+        write=lambda prompt: f"other answer to {prompt[-1].content}", name="model-two/" + "of_a_long_path_" * 4
+    )
     context = chromium.new_context(viewport={"width": 390, "height": 780}, color_scheme=scheme)
     page = context.new_page()
     problems: list[str] = []
@@ -74,7 +76,9 @@ def test_two_turns_on_a_phone(chromium: Any, tmp_path: Path, scheme: str) -> Non
         page.wait_for_selector("#ask")
         assert page.inner_text("#label-status") == "Recorded: A much better."
         page.click(".ask-last summary")
-        assert {"model-one", "model-two"} <= {word.strip(",") for word in page.inner_text(".ask-last").split()}
+        told = page.inner_text(".ask-last")
+        assert f"by {one.name}" in told
+        assert f"by {other.name}" in told
         assert serious_findings(page) == []
         assert overflow(page) == []
         page.check("text=Go on with the answer")

@@ -29,13 +29,18 @@ class JsonlWriter:
             self._file: IO[bytes] = self.path.open("ab" if append else "wb", buffering=0)
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append `row`; with `sync=True` it survives a power failure after this returns."""
+        """Append `row`, whole or not at all; with `sync=True` it survives a power failure after this returns."""
         line = json.dumps(plain(row), allow_nan=False).encode() + b"\n"
         with write_errors(self.path):
-            while line:  # an unbuffered write may write only a part, for example if the disk fills up
-                line = line[self._file.write(line) :]
-            if self._sync:
-                os.fsync(self._file.fileno())
+            end = self._file.seek(0, os.SEEK_END)
+            try:
+                while line:  # an unbuffered write may write only a part, for example if the disk fills up
+                    line = line[self._file.write(line) :]
+                if self._sync:
+                    os.fsync(self._file.fileno())
+            except BaseException:
+                self._file.truncate(end)  # the next row must not continue this one
+                raise
 
     def close(self) -> None:
         """Sync and close the file; does nothing if it is already closed."""
@@ -51,24 +56,24 @@ class JsonlWriter:
 
 
 def read_jsonl(path: PathLike) -> list[dict[str, Any]]:
-    """The rows of a JSONL file. An incomplete last line is left out; any other damaged line raises ArtifactError."""
+    """The rows of a JSONL file. A last line without its end is left out; another damaged line raises ArtifactError."""
     return list(iter_jsonl(path))
 
 
 def iter_jsonl(path: PathLike) -> Iterator[dict[str, Any]]:
     """The same rows, one at a time, for files that are too large to be held."""
-    damaged: tuple[int, ValueError] | None = None
     with read_errors(path), Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
-            if damaged is not None:  # it was not the last line
-                raise ArtifactError(f"{path}:{damaged[0]}: not valid JSON; the file is damaged there") from damaged[1]
             try:
                 row = json.loads(line)
             except ValueError as error:
-                damaged = (number, error)
-                continue
+                if not line.endswith(b"\n"):  # the last line, of a writer that was killed
+                    return
+                raise ArtifactError(
+                    f"{path}:{number}: not valid JSON; the file is damaged there, or has not one object on each line"
+                ) from error
             if not isinstance(row, dict):
                 raise ArtifactError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
             yield row

@@ -250,7 +250,9 @@ def iter_candidates(path: str | Path) -> Iterator[Candidates]:
 def _candidates(row: Mapping[str, Any], name: str, where: str) -> Candidates:
     completions, given = row.get("completions"), row.get("columns")
     if not isinstance(completions, list) or not completions:
-        raise DataError(f"{where}: has no list of completions; `palate generate` writes candidates")
+        raise DataError(
+            f"{where}: has no list of completions (answers); candidates are rows of a prompt and its completions"
+        )
     if given is not None and not isinstance(given, Mapping):
         raise DataError(f"{where}: columns is {type(given).__name__}, not an object of columns and their values")
     try:

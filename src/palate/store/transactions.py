@@ -113,4 +113,6 @@ def _cause(error: DBAPIError, place: URL) -> str:
         return f"the database stays locked ({text}); close what else uses it"
     if "readonly" in text:
         return f"cannot be written to ({text}); grant write permission to the file and its folder"
+    if "unable to open" in text:
+        return f"cannot be opened ({text}); palate needs read and write permission for the file and its folder"
     return text

@@ -79,6 +79,8 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if any(part["loc"][0] == "path" for part in error.errors()):
+        return problem(request, 404)
     # Not what was sent: it may be a password.
     found = [f"{'.'.join(map(str, part['loc'][1:]))}: {part['msg']}" for part in error.errors()]
     return problem(request, 422, "; ".join(found))

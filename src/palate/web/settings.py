@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 
 def utc_now() -> datetime:
@@ -22,8 +21,6 @@ class Settings:
         port: port to listen on.
         local: no accounts: whoever reaches the page is the local person, who may do everything. Loopback only.
         campaign: the campaign that the start page leads to.
-        save: file that decided pairs are appended to, in format B2.
-        models: the two models of the free prompt.
         names: more host names under which people reach the page, as that of a reverse proxy.
         https: the page is reached by HTTPS, through a reverse proxy on this machine; cookies are sent by HTTPS only.
         session_hours: after which a login expires.
@@ -35,8 +32,6 @@ class Settings:
     port: int = 8000
     local: bool = False
     campaign: str | None = None
-    save: Path | None = None
-    models: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     https: bool = False
     session_hours: float = 12.0

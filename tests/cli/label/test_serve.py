@@ -81,6 +81,19 @@ def test_one_command_starts_and_the_same_command_goes_on(tmp_path: Path, candida
         assert "Nothing left to label" in client.get("/").text
 
 
+def test_a_campaign_without_tasks_gets_them_or_is_refused(
+    tmp_path: Path, candidates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ["--store", str(tmp_path / "palate.db")]
+    assert main(["label", "create", "empty", *store]) == 0
+    capsys.readouterr()
+    assert "campaign empty has no item with two different answers" in refused(capsys, tmp_path, "--campaign", "empty")
+    assert main(["label", "import", "--candidates", str(candidates), "--campaign", "filled", *store]) == 0
+    assert "next: `palate label assign filled`" in capsys.readouterr().err
+    with server(tmp_path, "--campaign", "filled") as client:
+        assert "Answer A" in client.get("/").raise_for_status().text
+
+
 def test_free_prompts_of_an_engine(tmp_path: Path) -> None:
     with serving() as engine:
         words = ("--models", "one", f"openai:two@{engine.url}", "--base-url", engine.url)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from palate.errors import DataError
+from palate.errors import UsageError
 from palate.web.label.differences import MOST_WORDS, Run, differences, marked
 
 
@@ -73,5 +73,5 @@ def test_marked_text_is_escaped_and_not_by_colour_alone() -> None:
 
 
 def test_texts_that_are_too_long_are_refused_in_one_line() -> None:
-    with pytest.raises(DataError, match="too long to compare: more than 20,000 words"):
+    with pytest.raises(UsageError, match="too long to compare: more than 20,000 words"):
         differences("word " * (MOST_WORDS + 1), "word")

@@ -296,7 +296,11 @@ def test_a_lease_that_has_expired_gives_the_form_back_and_its_vote_still_counts(
 
 @pytest.mark.parametrize(
     ("prompt", "said"),
-    [(" \n ", "Write a prompt"), ("x" * 20_001, "20,001 characters; at most 20,000"), ("a\0b", "the character NUL")],
+    [
+        (" \n ", "Write a prompt"),
+        ("x" * 20_001, "20,001 characters; at most 20,000"),
+        ("a\0b", "prompt has a character that cannot be stored"),
+    ],
 )
 def test_a_prompt_that_cannot_be_asked_is_refused(made: Callable[..., Asking], prompt: str, said: str) -> None:
     asking = made()
@@ -305,6 +309,14 @@ def test_a_prompt_that_cannot_be_asked_is_refused(made: Callable[..., Asking], p
     assert reply.status_code == 400
     assert said in reply.json()["error"]
     assert asking.chat.models[0].prompts == []  # type: ignore[attr-defined]
+
+
+def test_a_prompt_beside_too_many_others_is_told_to_wait(made: Callable[..., Asking]) -> None:
+    asking = made()
+    while asking.chat._free.acquire(blocking=False):
+        pass
+    found = asking.ask(asking.client(), "why?")
+    assert found == [("again", {"message": "Too many prompts are being answered; try again in a moment."})]
 
 
 def test_without_models_there_is_no_free_prompt(tmp_path: Path) -> None:

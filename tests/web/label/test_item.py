@@ -10,9 +10,12 @@ import pytest
 from httpx import Response
 
 from label_site import CAMPAIGN, MODELS, bad, good, item_names, label_site, vote_rows
-from palate.feedback.campaigns.campaign import CampaignSchema
+from palate.errors import UsageError
+from palate.feedback.campaigns.campaign import CampaignSchema, find_campaign
 from palate.records import Message, ToolCall
+from palate.store import Store
 from palate.web.label.conversation import code, prompt_blocks
+from palate.web.label.item import _texts
 from sites import Site, Structure, csrf
 
 PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
@@ -354,3 +357,29 @@ def test_back_quotes_do_not_end_a_code_block() -> None:
     html = code(text)
     assert "<h1" not in html
     assert html.count("<pre") == 1
+
+
+def test_half_a_surrogate_pair_of_a_form_in_another_encoding_is_refused(site: Site) -> None:
+    client = site.client("annotator")
+    body = b'--B\r\nContent-Disposition: form-data; name="lease"\r\n\r\na\\ud800\r\n'
+    body += b'--B\r\nContent-Disposition: form-data; name="choice"\r\n\r\nfirst\r\n--B--\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=B; charset=unicode_escape"}
+    reply = client.post(f"/label/{CAMPAIGN}/vote", content=body, headers={**csrf(site, client), **kind})
+    assert reply.status_code == 400
+    assert reply.json()["error"].startswith("lease has a character that cannot be stored")
+
+
+def test_an_address_with_nul_is_not_there_on_any_database(store: Store) -> None:
+    with pytest.raises(UsageError, match="there is no campaign"):
+        store.read(lambda session: find_campaign(session, "a\0"))
+    assert store.read(lambda session: _texts(session, "a\0", 1)) is None
+
+
+def test_answers_that_are_too_long_to_compare_are_said_to_be(tmp_path: Path) -> None:
+    site = label_site(tmp_path, items=1, answers=[("a " * 20_001, "b")])
+    annotator = Annotator(site)
+    address = f"/label/{CAMPAIGN}/differences?lease={annotator.fields['lease']}"
+    reply = annotator.client.get(address)
+    assert reply.status_code == 400
+    assert reply.json()["error"] == "The answers are too long to compare: more than 20,000 words."
+    site.store.close()

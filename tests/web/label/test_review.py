@@ -10,6 +10,7 @@ import pytest
 
 from label_site import CAMPAIGN, MODELS, bad, good, label_site, vote_rows
 from palate.feedback.campaigns.campaign import CampaignSchema
+from palate.feedback.queue.review import progress
 from sites import Site, Structure, csrf
 
 PAGE = {"Accept": "text/html", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "same-origin"}
@@ -86,13 +87,13 @@ def test_a_decision_must_decide(site: Site, choice: str) -> None:
     assert not [row for row in vote_rows(site.store) if row.deciding]
 
 
-def test_a_task_that_is_not_there(site: Site) -> None:
+@pytest.mark.parametrize("number", [999, 2**31, 2**63, 10**40, "x"])
+def test_a_task_that_is_not_there(site: Site, number: int | str) -> None:
     client = site.client("reviewer")
-    path = f"/label/{CAMPAIGN}/conflicts/999"
+    path = f"/label/{CAMPAIGN}/conflicts/{number}"
     assert client.get(path, headers=PAGE).status_code == 404
     sent = {"choice": "first", "request_key": "k"}
     assert client.post(path, data=sent, headers=PAGE | csrf(site, client)).status_code == 404
-    assert client.get(f"/label/{CAMPAIGN}/conflicts/x", headers=PAGE).status_code == 422
 
 
 def test_an_admin_sees_progress_people_and_flags(site: Site) -> None:
@@ -140,4 +141,16 @@ def test_empty_campaigns_have_all_pages(tmp_path: Path) -> None:
     for path in ("conflicts", "admin", "agreement"):
         assert client.get(f"/label/{CAMPAIGN}/{path}", headers=PAGE).status_code == 200
     assert "undefined: no item has two" in client.get(f"/label/{CAMPAIGN}/agreement", headers=PAGE).text
+    site.store.close()
+
+
+def test_a_flagged_item_waits_until_a_reviewer_has_decided_it(tmp_path: Path) -> None:
+    site = label_site(tmp_path, items=1)
+    label(site, "annotator", {0: "flag"})
+    assert site.store.read(lambda session: progress(session, CAMPAIGN)).flagged == 1
+    address, _ = open_conflict(site)
+    client = site.client("reviewer")
+    sent = {"choice": "first", "request_key": "k"}
+    assert client.post(address, data=sent, headers=PAGE | csrf(site, client)).status_code == 303
+    assert site.store.read(lambda session: progress(session, CAMPAIGN)).flagged == 0
     site.store.close()

@@ -99,12 +99,12 @@ def serve_command(
         opened = open_store(store)
         stack.callback(opened.close)
         local = works_without_accounts(host, opened)
-        settings = Settings(host=host, port=port, local=local, save=save, names=tuple(names or ()), https=https)
+        settings = Settings(host=host, port=port, local=local, names=tuple(names or ()), https=https)
         check_exposure(settings, opened)
         check_port(settings)
         file = stack.enter_context(PreferenceFile(save)) if save is not None else None
         name = _campaign(opened, candidates, campaign, votes_per_item, free_prompts=models is not None)
-        settings = replace(settings, campaign=name, models=models or ())
+        settings = replace(settings, campaign=name)
         decoding = Decoding(max_new_tokens, temperature, top_p, seed)
         chat = _load_chat(models, base_url, decoding, template, precision) if models is not None else None
         if chat is not None:
@@ -176,14 +176,14 @@ def _only_campaign(session: Session, *, other_than: str) -> str | None:
 
 
 def _prepare(session: Session, name: str, votes_per_item: int | None, *, make: bool) -> None:
-    """Change the number of votes if another one is asked for; make the tasks of new candidates."""
+    """Change the number of votes if another one is asked for; make the tasks of new candidates, or the first ones."""
     from palate.feedback.campaigns.campaign import change_schema, current_schema, find_campaign, make_tasks
 
     campaign = find_campaign(session, name)
     schema = current_schema(session, campaign.id)
     if votes_per_item is not None and votes_per_item != schema.votes_per_item:
         change_schema(session, name, replace(schema, votes_per_item=votes_per_item), "palate label serve")
-    if make:
+    if make or campaign.tasks == 0:
         make_tasks(session, campaign)
 
 

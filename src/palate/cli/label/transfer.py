@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.cli.arguments import AsJson, CampaignName, StoreUrl
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_json, print_note, print_result
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def import_command(
         if counts is not None:
             lines.append(f"{name:<20} {_counts(counts)}")
     print_result("\n".join(lines))
+    if done.candidates is not None and done.candidates.new:
+        print_note(f"next: `palate label assign {done.campaign}` makes the tasks of the new candidates")
 
 
 def _counts(counts: Imported) -> str:

@@ -14,6 +14,7 @@ from palate.feedback.campaigns.schema import CampaignSchema, read_schema
 from palate.feedback.campaigns.tasks import MadeTasks, make_tasks
 from palate.feedback.queue.slots import lock_campaign, update_slots
 from palate.store.tables import Campaign, CampaignVersion, Lease, Task
+from palate.store.texts import is_storable
 
 __all__ = [
     "CampaignSchema",
@@ -55,7 +56,8 @@ def find_campaign(session: Session, name: str) -> Campaign:
     Raises:
         UsageError: there is none.
     """
-    found = session.scalar(select(Campaign).where(Campaign.name == name))
+    # PostgreSQL fails on a name with NUL.
+    found = session.scalar(select(Campaign).where(Campaign.name == name)) if is_storable(name) else None
     if found is None:
         names = list(session.scalars(select(Campaign.name).order_by(Campaign.name)))
         close = get_close_matches(name, names, n=3, cutoff=0.5) or names[:5]

@@ -14,6 +14,7 @@ from typing import Literal, Protocol, TypeAlias
 from palate.errors import EngineError, PalateError, UsageError
 from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.records import Answer, Messages
+from palate.store.texts import is_storable
 
 _log = logging.getLogger(__name__)
 
@@ -233,7 +234,7 @@ def _unfit(answer: Answer) -> str:
     """Why a complete answer cannot be compared; "" if it can."""
     if answer.finish_reason in _FAILED_REASONS:
         return f"the engine ended the answer with {answer.finish_reason}"
-    if "\0" in answer.text or any("\ud800" <= character <= "\udfff" for character in answer.text):
+    if not is_storable(answer.text):
         return "the answer has a character that cannot be stored (NUL or half a surrogate pair)"
     if not answer.text.strip():
         cut = " before the limit of tokens" if answer.finish_reason == "length" else ""

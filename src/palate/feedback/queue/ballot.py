@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias, cast, get_args
 from palate.errors import UsageError
 from palate.feedback.campaigns.schema import CampaignSchema
 from palate.feedback.votes import Outcome, Shown, Vote
+from palate.store.texts import is_storable
 
 Choice: TypeAlias = Literal["first_much", "first", "tie", "second", "second_much", "both_bad", "skip", "flag"]
 
@@ -49,7 +50,7 @@ class Ballot:
         if len(self.reason) > _LONGEST_REASON:
             raise UsageError(f"the reason has {len(self.reason):,} characters; at most {_LONGEST_REASON:,} are kept")
         for text in (self.request_key, self.reason):
-            if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            if not is_storable(text):
                 raise UsageError("a text has characters that cannot be stored (NUL or half a surrogate pair)")
         for name, given, known in (
             ("tag", self.tags, schema.tags),

@@ -31,7 +31,7 @@ class CampaignProgress:
         tasks: number of tasks without gold tasks, and `gold` of those.
         wanted: votes that the tasks want in all, and `votes` those that they have.
         finished: tasks with all the votes that they want.
-        flagged: tasks that somebody flagged.
+        flagged: tasks that somebody flagged and that no reviewer has decided.
         conflicts: tasks whose votes disagree and that no reviewer has decided.
         identity_leak: tasks with an answer that names its model or maker.
     """
@@ -89,15 +89,15 @@ def progress(session: Session, campaign_name: str) -> CampaignProgress:
             func.coalesce(func.sum(Task.wanted), 0),
             func.coalesce(func.sum(case((ordinary, Task.votes), else_=0)), 0),
             number(and_(ordinary, Task.votes >= Task.wanted)),
-            number(Task.flagged),
             number(Task.identity_leak),
         ).where(Task.campaign_id == campaign.id)
     ).one()
-    tasks, gold, wanted, votes, finished, flagged, leaks = row
-    undecided = select(func.count()).select_from(_disagreeing(campaign).where(~_is_decided()).subquery())
-    return CampaignProgress(
-        tasks, gold, wanted, votes, finished, flagged, session.scalar(undecided) or 0, identity_leak=leaks
+    tasks, gold, wanted, votes, finished, leaks = row
+    flagged, disagreeing = (
+        session.scalar(select(func.count()).select_from(found.where(~_is_decided()).subquery())) or 0
+        for found in (select(Task.id).where(Task.campaign_id == campaign.id, Task.flagged), _disagreeing(campaign))
     )
+    return CampaignProgress(tasks, gold, wanted, votes, finished, flagged, disagreeing, identity_leak=leaks)
 
 
 def conflicts(session: Session, campaign_name: str, *, limit: int = 100) -> list[Conflict]:

@@ -12,6 +12,7 @@ from palate.errors import UsageError
 from palate.feedback.queue.ballot import Ballot, Choice
 from palate.feedback.queue.voting import Receipt
 from palate.feedback.votes import Vote
+from palate.store.texts import is_storable
 
 VERDICTS: tuple[tuple[Choice, str, str], ...] = (
     ("first_much", "1", "A much better"),
@@ -53,9 +54,17 @@ SentForm = Annotated[FormData, Depends(_sent)]
 
 
 def text_field(form: FormData, name: str) -> str:
-    """The text of a field; empty if it was not sent."""
+    """The text of a field; empty if it was not sent.
+
+    Raises:
+        UsageError: it has a character that no database can store.
+    """
     value = form.get(name, "")
-    return value if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    if not is_storable(value):
+        raise UsageError(f"{name} has a character that cannot be stored (NUL or half a surrogate pair); remove it.")
+    return value
 
 
 def read_ballot(form: FormData) -> Ballot:

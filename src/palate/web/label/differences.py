@@ -9,7 +9,7 @@ from typing import Literal
 from markupsafe import Markup, escape
 from rapidfuzz.distance import LCSseq
 
-from palate.errors import DataError
+from palate.errors import UsageError
 
 MOST_WORDS = 20_000
 """Of either text; the comparison needs MOST_WORDS² bits of memory, 50 MB."""
@@ -42,11 +42,11 @@ def differences(first: str, second: str) -> tuple[list[Run], list[Run]]:
     different: as an island it makes the marked text harder to read.
 
     Raises:
-        DataError: a text has more than `MOST_WORDS` words.
+        UsageError: a text has more than `MOST_WORDS` words.
     """
     words = _WORD.findall(first), _WORD.findall(second)
     if max(map(len, words)) > MOST_WORDS:
-        raise DataError(f"the answers are too long to compare: more than {MOST_WORDS:,} words")
+        raise UsageError(f"The answers are too long to compare: more than {MOST_WORDS:,} words.")
     compared = LCSseq.opcodes([word.rstrip() for word in words[0]], [word.rstrip() for word in words[1]])
     steps = [
         (step.tag == "equal", (step.src_start, step.src_end), (step.dest_start, step.dest_end)) for step in compared

@@ -66,7 +66,8 @@ async def answers(request: Request, who: Annotator, form: SentForm) -> Response:
     """Both answers to a prompt as server-sent events, and then the address of the page to vote on.
 
     Events: `text` (slot, text), `ended` (slot, reason), `failed` (slot, reason), and at the end `ready` (address) once
-    item, answers and lease are committed, or `again` (message) if an answer failed, in which case nothing is stored.
+    item, answers and lease are committed, or `again` (message) if an answer failed or too many are being written:
+    then nothing is stored.
     """
     site = state(request)
     chat = _chat(site)
@@ -74,8 +75,6 @@ async def answers(request: Request, who: Annotator, form: SentForm) -> Response:
     text = text_field(form, "prompt").replace("\r\n", "\n").strip()
     if not text:
         raise UsageError("Write a prompt first.")
-    if "\0" in text:
-        raise UsageError("The prompt has the character NUL, which cannot be stored; remove it.")
     if len(text) > LONGEST_PROMPT:
         raise UsageError(f"The prompt has {len(text):,} characters; at most {LONGEST_PROMPT:,} are sent.")
     after = text_field(form, "after")
@@ -110,7 +109,11 @@ async def _exchange(site: State, chat: Chat, who: Person, prompt: Messages, afte
             loop.call_soon_threadsafe(found.put_nowait, event)
 
     ends: dict[Side, Ended | Failed] = {}
-    exchange = chat.ask(prompt, uuid.uuid4().hex, on_event, person=who.id)
+    try:
+        exchange = chat.ask(prompt, uuid.uuid4().hex, on_event, person=who.id)
+    except UsageError as error:  # the response has begun, so it is no error page
+        yield _event("again", message=str(error))
+        return
     try:
         while len(ends) < 2:
             try:

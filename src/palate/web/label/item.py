@@ -19,6 +19,7 @@ from palate.feedback.queue.assignment import Assignment
 from palate.feedback.queue.voting import next_assignment
 from palate.store.tables import Lease, Task
 from palate.store.tables import Response as StoredAnswer
+from palate.store.texts import is_storable
 from palate.web.label.ballots import NOTICES, OTHERS, VERDICTS, SentForm
 from palate.web.label.conversation import prompt_blocks
 from palate.web.label.differences import differences, marked
@@ -117,7 +118,7 @@ def _shown(assignment: Assignment, time_left: str) -> dict[str, Any]:
 
 def _texts(session: Session, lease: str, user_id: int) -> tuple[str, str] | None:
     """The texts of a lease's answers in the order shown; None if the person has no such lease."""
-    row = session.get(Lease, lease)
+    row = session.get(Lease, lease) if is_storable(lease) else None
     if row is None or row.user_id != user_id:
         return None
     task = session.get_one(Task, row.task_id)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -21,6 +22,8 @@ from palate.web.state import state
 
 router = APIRouter(prefix="/label/{campaign}/conflicts")
 
+TaskNumber = Annotated[int, Path(lt=2**31)]  # the database has no larger ids
+
 _DECIDING = (*VERDICTS, *(other for other in OTHERS if other[0] == "both_bad"))
 
 
@@ -33,7 +36,7 @@ def list_conflicts(request: Request, who: Reviewer, campaign: str) -> Response:
 
 
 @router.get("/{task}")
-def show_conflict(request: Request, who: Reviewer, campaign: str, task: int) -> Response:
+def show_conflict(request: Request, who: Reviewer, campaign: str, task: TaskNumber) -> Response:
     """One item with all its votes; the names of the voters only after the reviewer has decided."""
     found = state(request).store.read(lambda session: find_conflict(session, campaign, task))
     if found is None:
@@ -53,7 +56,7 @@ def show_conflict(request: Request, who: Reviewer, campaign: str, task: int) -> 
 
 
 @router.post("/{task}")
-def decide_conflict(request: Request, who: Reviewer, campaign: str, task: int, form: SentForm) -> Response:
+def decide_conflict(request: Request, who: Reviewer, campaign: str, task: TaskNumber, form: SentForm) -> Response:
     """Store the deciding vote; a later one of any reviewer replaces it."""
     site = state(request)
     site.rates.vote(who.id)
