@@ -204,7 +204,7 @@ class VoteSummary:
         first = "not known" if self.first_won is None else f"{self.first_won:.1%}"
         return [
             f"votes                {self.votes} ({self.ties} ties, {self.unparsed} unparsed)",
-            f"same in both orders  {share} of {self.questions} questions",
+            f"same in both orders  {share} of {self.questions} pairs of answers",
             f"first answer wins    {first} of the decided votes",
         ]
 

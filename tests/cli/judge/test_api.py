@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chat_server import ChatServer, shown
+from chat_server import ChatServer, longer_wins, shown
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
 from palate.feedback.votes import read_votes
@@ -36,9 +36,9 @@ def test_counts_costs_and_pairs(
     printed = capsys.readouterr()
     assert "to ask: 8 requests, about" in printed.err
     assert "(characters / 4), at most 128 output tokens, at most $0.00" in printed.err
-    assert "was not measured; run palate judge calibrate" in printed.err
-    assert "questions            8 (8 parsed, 0 unparsed, 0 failed)" in printed.out
-    assert "same in both orders  100.0% of 4 questions" in printed.out
+    assert "was not measured against people's votes; palate judge calibrate measures it" in printed.err
+    assert "questions            8 (8 parsed, 0 unparsed, 0 missing)" in printed.out
+    assert "same in both orders  100.0% of 4 pairs of answers" in printed.out
     # Six probes and eight requests of 100 and 5 tokens.
     assert "8 requests (and 6 to probe the endpoint), 1,400 input and 70 output tokens, $0.0021" in printed.out
     assert len(read_jsonl(tmp_path / "pairs.jsonl")) == 4
@@ -58,7 +58,7 @@ def test_missing_verdicts_are_listed_and_the_exit_status_says_so(
     endpoint.answer = answer
     assert main(["judge", str(candidates), "--judge", "openai:m"]) == 1
     printed = capsys.readouterr()
-    assert "questions            8 (6 parsed, 0 unparsed, 2 failed)" in printed.out
+    assert "questions            8 (6 parsed, 0 unparsed, 2 missing)" in printed.out
     assert "missing              p:2 answers 0 and 1, left_first: http" in printed.out
     assert "2 of 8 verdicts are missing; run the same command again" in printed.err
     assert "no choices[0]" in printed.err
@@ -131,3 +131,25 @@ def test_ctrl_c_keeps_what_was_answered(
     endpoint.answer = lambda _: "A"
     assert main(arguments) == 0
     assert len(endpoint.texts) == len(set(endpoint.texts)) == 8
+
+
+def test_pairs_say_what_gave_none(endpoint: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = {"q:0": ["short", "a longer answer"], "q:1": ["one", "two"], "q:2": ["odd", "an odd answer"]}
+    rows = [
+        {"id": item, "prompt": item, "completions": [{"text": text, "finish_reason": "stop"} for text in answers]}
+        for item, answers in texts.items()
+    ]
+    candidates = write_rows(tmp_path / "c.jsonl", rows)
+    endpoint.answer = lambda body: "I cannot say." if "odd" in shown(body, "answer A") else longer_wins(body)
+    pairs = tmp_path / "pairs.jsonl"
+    arguments = ["judge", str(candidates), "--judge", "openai:m", "--pairs", str(pairs)]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    # Equally long answers: B wins in both orders.
+    assert "no pair              2 of 3: 1 tied, 1 without a readable verdict" in out
+    assert "first unparsed       q:2: no verdict: I cannot say." in out
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["pairs_made"], found["pairs_left_out"]) == (1, {"tie": 1, "no_verdict": 1})
+    assert main([*arguments[:-1], str(tmp_path)]) == 1, "before anything is asked"
+    assert "Is a directory" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def test_what_a_person_reads(folder: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_votes_of_an_unmeasured_judge_say_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judge = ["judge", str(folder / "c.jsonl"), "--judge", "length:longer"]
-    said = "judge length:longer was not measured; run palate judge calibrate"
+    said = "judge length:longer was not measured against people's votes; palate judge calibrate measures it"
     assert main([*judge, "--output", str(folder / "v.jsonl")]) == 0
     assert said in capsys.readouterr().err
     assert not (folder / "p.db").exists()
@@ -218,3 +218,13 @@ def test_missing_verdicts_keep_a_card_from_being_good(
     assert "30 of 80 verdicts are missing; run the command again" in printed["reasons"]
     assert printed["prompts"]["reason"] == "no question was asked with other prompts"
     assert len(endpoint.requests) == 50
+
+
+def test_the_card_of_a_rule_goes_into_the_named_store(folder: Path) -> None:
+    store = folder / "other.db"
+    assert main(calibrate(folder, "--judge", "length:longer", "--store", f"sqlite:///{store}")) == 0
+    opened = open_store(f"sqlite:///{store}", create=False)
+    found = opened.read(lambda session: newest_card(session, JudgeIdentity("length:longer")))
+    opened.close()
+    assert found is not None
+    assert found.verdict == "invalid"

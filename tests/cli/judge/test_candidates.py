@@ -52,7 +52,10 @@ def test_a_second_call_asks_nothing_again(candidates: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--judge", "nobody"], "is not a rule, a function or a folder"),
+        (["--judge", "nobody"], "is not a rule, a function or a folder; write openai:nobody for a chat model"),
+        (["--judge", "openai:m@127.0.0.1:8000/v1"], "the URL needs its scheme; write openai:MODEL@http://127.0.0.1:80"),
+        (["--judge", "openai:m@localhost"], "write openai:MODEL@http://localhost"),
+        (["--judge", "openai:m@api.example.com/v1"], "write openai:MODEL@http://api.example.com/v1"),
         (["--judge", "length", "--select", "some"], "'some' is not one of 'all', 'extremes'"),
     ],
 )

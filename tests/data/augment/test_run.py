@@ -246,6 +246,8 @@ def test_made_rows_are_not_made_worse_again(tmp_path: Path) -> None:
 def test_the_share_of_new_rows_is_capped(tmp_path: Path) -> None:
     done = augment(written(tmp_path, 40), tmp_path / "out", Plan({"dropped_end": 1, "repetition": 1}, max_share=0.6))
     assert done.made == {"dropped_end": 24}
+    assert done.not_made["dropped_end"]["over_limit"] == 16
+    assert done.not_made["repetition"]["over_limit"] == 40
     plan = Plan({"dropped_end": 1, "repetition": 1}, max_share=0.6, max_of_kind=0.25)
     assert augment(written(tmp_path, 40), tmp_path / "out", plan).made == {"dropped_end": 6, "repetition": 6}
 

@@ -78,7 +78,7 @@ def test_the_store_finds_the_card_of_exactly_this_judge(card: JudgeCard, tmp_pat
 def test_an_unmeasured_judge_is_named(card: JudgeCard, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/p.db"
     judge = ChattyJudge(knows, {}, again=knows)
-    unmeasured = "judge openai:gpt-x was not measured; run palate judge calibrate"
+    unmeasured = "judge openai:gpt-x was not measured against people's votes; palate judge calibrate measures it"
     assert unmeasured_note(judge, url) == unmeasured
     assert not (tmp_path / "p.db").exists(), "a note creates no database"
     store = open_store(url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from judged_world import (
     RuleJudge,
     SometimesUnparsed,
     always_first,
+    better,
     knows,
     knows_prompt,
     longer,
@@ -20,9 +22,11 @@ from judged_world import (
 )
 from palate.errors import DataError
 from palate.feedback.calibration import Extent, JudgeCard, measure
+from palate.feedback.calibration.verdicts import ask
 from palate.feedback.judges.scores import ScoreJudge
+from palate.feedback.judging import questions
 from palate.feedback.votes import Vote
-from palate.records import Judge
+from palate.records import Judge, Messages
 
 ROWS = world()
 VOTES = people(ROWS)
@@ -223,3 +227,14 @@ def test_votes_that_fit_nothing_are_refused() -> None:
 def test_left_out_votes_are_in_the_card() -> None:
     votes = [*VOTES, replace(VOTES[0], who="peeked", saw_judge=True), replace(VOTES[0], who="j", kind="judge")]
     assert card_of(RuleJudge(knows), votes).people.left_out == {"saw a judge's verdict": 1, "not a person's": 1}
+
+
+def test_a_function_of_the_tools_is_measured() -> None:
+    rows = [replace(row, tools='[{"name": "f"}]') for row in world(3)]
+
+    def score(prompts: Sequence[Messages], completions: Sequence[str], tools: Sequence[str | None]) -> list[float]:
+        assert set(tools) == {'[{"name": "f"}]'}
+        return [float(text.startswith("good")) for text in completions]
+
+    asked = ask(ScoreJudge("by_tools", score), questions(rows))
+    assert [one.score for one in asked] == [float(better(row) == "left") for row in rows]

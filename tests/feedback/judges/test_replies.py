@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -167,3 +168,28 @@ def test_criteria_of_the_judge() -> None:
     for bad in ("none", "- one: x", "- a: x\n- A: y", "\n".join(f"- c{n}: x" for n in range(9))):
         with pytest.raises(Unreadable):
             read_criteria(bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("criteria", "." * 100_000 + "x"),
+        ("criteria", "." + " " * 100_000 + "x"),
+        ("concise", "```" + "\n" * 100_000 + "x"),
+        ("concise", "```json" + "\n" * 100_000 + "x"),
+        ("score", "Score A: " + "1" * 100_000),
+        ("rubric", "x: a=" + "1" * 100_000),
+    ],
+)
+def test_a_long_reply_is_read_in_linear_time(name: str, text: str) -> None:
+    before = time.process_time()
+    assert read_verdict(load_prompt(name), ["accuracy"], text).outcome == "unparsed"
+    assert time.process_time() - before < 5, "quadratic patterns take minutes"
+
+
+@pytest.mark.parametrize("text", ["\n" * 100_000, "- name:" + " " * 100_000, "- a:\n" * 25_000, "1" * 100_000])
+def test_criteria_are_read_in_linear_time(text: str) -> None:
+    before = time.process_time()
+    with pytest.raises(Unreadable, match="no list"):
+        read_criteria(text)
+    assert time.process_time() - before < 5, "quadratic patterns take minutes"

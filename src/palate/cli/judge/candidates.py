@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +32,12 @@ PerPrompt = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed, for --per-prompt.")]
 
+_NO_PAIR: Mapping[str, str] = {
+    "tie": "tied",
+    "not_extreme": "not best against worst",
+    "no_verdict": "without a readable verdict",
+}
+
 
 @asks_judge
 def command(
@@ -48,9 +55,9 @@ def command(
 
     Example: palate judge candidates.jsonl --judge runs/rm --pairs pairs.jsonl
     """
-    from palate.artifacts import write_text
+    from palate.artifacts import check_writable, write_text
     from palate.feedback.candidates import read_candidates
-    from palate.feedback.export.pairs import pairs_from_votes
+    from palate.feedback.export.pairs import make_pairs, pair_row
     from palate.feedback.judging import collect_votes, questions
 
     rows = read_candidates(candidates)
@@ -58,13 +65,21 @@ def command(
     if not asked:
         raise UsageError(f"{candidates}: no row has two different answers; generate with --k 2 or more")
     path = output or candidates.with_suffix(".votes.jsonl")
+    if pairs is not None:
+        check_writable(pairs)
     asked_judge = judge_of(judge, settings, path)
     collected = collect_votes(asked, asked_judge, path)
-    lines, pairs_made = [], None
+    lines: list[str] = []
+    numbers: dict[str, Any] = {"pairs": pairs and str(pairs), "pairs_made": None}
     if pairs is not None:
-        made = pairs_from_votes(rows, collected.votes, select=select)
-        write_text(pairs, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in made))
-        pairs_made = len(made)
-        lines.append(f"pairs                {pairs_made} in {pairs}")
-    numbers = {"pairs": pairs and str(pairs), "pairs_made": pairs_made}
+        made = make_pairs(rows, collected.votes, select=select)
+        found = [pair_row(pair.record()) for pair in made.pairs]
+        write_text(pairs, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in found))
+        unread = len(asked) // 2 - made.compared
+        left_out = {**made.left_out, **({"no_verdict": unread} if unread else {})}
+        numbers |= {"pairs_made": len(found), "pairs_left_out": left_out}
+        lines.append(f"pairs                {len(found)} in {pairs}")
+        if left_out:
+            why = ", ".join(f"{count} {_NO_PAIR.get(reason, reason)}" for reason, count in left_out.items())
+            lines.append(f"no pair              {sum(left_out.values())} of {len(asked) // 2}: {why}")
     print_votes(collected, asked_judge, path, store=settings.store, lines=lines, numbers=numbers, as_json=as_json)

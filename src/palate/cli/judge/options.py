@@ -115,12 +115,12 @@ def judge_of(spec: str, settings: ApiSettings, votes: Path) -> Judge:
     """The judge, which prints its estimates and keeps criteria that it writes beside the votes.
 
     Raises:
-        UsageError: options of judges over an API are given for another judge.
+        UsageError: options of judges over an API are given for another judge; `--store` is for the cards of any judge.
     """
     from palate.feedback.judges.load import is_api_judge, load_judge
 
-    if not is_api_judge(spec) and settings != ApiSettings():
-        raise UsageError(f"--judge {spec} is asked without an API; --prompt, --store and such need openai:MODEL")
+    if not is_api_judge(spec) and replace(settings, store=None) != ApiSettings():
+        raise UsageError(f"--judge {spec} is asked without an API; --prompt, --max-usd and such need openai:MODEL")
     rubrics = votes.with_name(f"{votes.stem}.rubrics.jsonl")
     return load_judge(spec, settings=replace(settings, rubrics=rubrics, announce=_announce))
 

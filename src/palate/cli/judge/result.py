@@ -6,12 +6,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_note, print_result
 from palate.errors import EngineError
 
 if TYPE_CHECKING:
     from palate.feedback.judging import Collected
     from palate.records import Judge
+
+_HANG = 21
+"""Width of the names on the left."""
+_SHOWN_REASON = 120
 
 
 def print_votes(
@@ -61,9 +66,13 @@ def print_votes(
         print_json({"votes": str(path), **counts, **more, **numbers})
     else:
         parsed = summary.votes - summary.unparsed
-        counted = f"{collected.asked} ({parsed} parsed, {summary.unparsed} unparsed, {len(missing)} failed)"
+        counted = f"{collected.asked} ({parsed} parsed, {summary.unparsed} unparsed, {len(missing)} missing)"
         shown = [f"questions            {counted}", *summary.lines(), f"votes are in         {path}"]
-        print_result("\n".join([*shown, *usage[0], *lines, *collected.missing_lines()]))
+        unread = next((vote for vote in collected.votes if vote.outcome == "unparsed"), None)
+        if unread is not None:
+            shown.append(f"first unparsed       {unread.item}: {_one_line(unread.reason)}")
+        rows = [*shown, *usage[0], *lines, *collected.missing_lines()]
+        print_result("\n".join(wrapped(row, hang=_HANG, width=text_width()) for row in rows))
     note = unmeasured_note(judge, store)
     if note is not None:
         print_note(note)
@@ -72,6 +81,12 @@ def print_votes(
             f"{len(missing)} of {collected.asked} verdicts are missing; run the same command again, what was answered "
             f"is kept. The first: {missing[0][1]}"
         )
+
+
+def _one_line(reason: str) -> str:
+    """The start of a reason, which may be a whole reply of a judge."""
+    text = " ".join(reason.split())
+    return text if len(text) <= _SHOWN_REASON else text[:_SHOWN_REASON] + "…"
 
 
 def _usage(judge: Judge) -> tuple[list[str], dict[str, Any] | None]:

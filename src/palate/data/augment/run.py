@@ -107,7 +107,7 @@ def augment(
 
 @dataclass(slots=True)
 class _Run:
-    """One augmentation; `not_made` counts failed attempts by kind and reason."""
+    """One augmentation; `not_made` counts failed attempts, and rows over a limit, by kind and reason."""
 
     loaded: LoadedData[PreferencePair]
     plan: Plan
@@ -121,7 +121,10 @@ class _Run:
         new: list[PreferencePair] = []
         for kind, size in self.plan.kinds.items():
             wanted = round(size * len(self.loaded.records)) if size <= 1 else int(size)
-            found = list(self._rows(kind, min(wanted, left, max_of_kind)))
+            allowed = min(wanted, left, max_of_kind)
+            if allowed < wanted:
+                self.not_made.setdefault(kind, Counter())["over_limit"] += wanted - allowed
+            found = list(self._rows(kind, allowed))
             new += found
             left -= len(found)
         return new

@@ -196,7 +196,7 @@ def unmeasured_note(judge: Judge, store: str | None) -> str | None:
         store: URL of the store with the cards, as for `open_store`; it is not created.
     """
     identity = identity_of(judge)
-    unmeasured = f"judge {identity.name} was not measured; run palate judge calibrate"
+    unmeasured = f"judge {identity.name} was not measured against people's votes; palate judge calibrate measures it"
     url = store_url(store)
     if url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).is_file():
         return unmeasured

@@ -73,7 +73,7 @@ def ask(judge: Judge, asked: Sequence[Question], title: str = "questions judged"
         title: of the progress bar.
     """
     if isinstance(judge, ScoreJudge):
-        judge.check_columns({name for question in asked for name in question.row.columns})
+        judge.check_columns({name for question in asked for name in question.row.judge_columns})
     verdicts: dict[int, Verdict] = {}
     with progress(title, len(asked)) as done:
 

@@ -243,8 +243,8 @@ class ApiJudge:
         for conversation, reply in zip(waiting, replies):
             if not reply.asked:
                 found[conversation] = Preparation(problem=reply.error, missing=True)
-        if kind == "rubric":
-            self._keep_rubrics(found)
+        if kind == "rubric":  # in the order of the prompts, not of the replies
+            self._keep_rubrics({conversation: found[conversation] for conversation in questions})
         return found
 
     def _keep_rubrics(self, found: Mapping[str, Preparation]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from palate.data.scores import WinShare
+from palate.data.scores import WinShare, rule_score
 from palate.errors import ConfigError
 from palate.feedback.judges.scores import ScoreJudge
 from palate.feedback.judges.settings import ApiSettings
@@ -13,6 +14,9 @@ from palate.records import Judge, RewardFunction
 
 API = "openai:"
 JURY = "jury:"
+
+_WITHOUT_SCHEME = re.compile(r"@((?:localhost|[^@/\s]+:\d+|[^@/\s]+\.[^@/\s]+(?=/))(?:/\S*)?)$")
+"""The address in `openai:MODEL@127.0.0.1:8000/v1`; a model's own name may have an @ too (`text-bison@001`)."""
 
 
 def load_judge(spec: str, *, key: str = "--judge", settings: ApiSettings | None = None) -> Judge:
@@ -72,10 +76,21 @@ def _load(spec: str, key: str, settings: ApiSettings, meter: Meter) -> Judge:
 
         model, at, url = spec.removeprefix(API).rpartition("@http")
         model, base_url = (model, f"http{url}") if at else (spec.removeprefix(API), None)
+        address = _WITHOUT_SCHEME.search(model)
+        if not at and address is not None:  # else the text would go to the default endpoint, with its key
+            raise ConfigError(f"{key}: {spec}: the URL needs its scheme; write {API}MODEL@http://{address[1]}")
         if not model.strip():
             raise ConfigError(f"{key}: {spec} names no model; write openai:MODEL or openai:MODEL@URL")
         return ApiJudge(model.strip(), settings, base_url=base_url, meter=meter)
 
-    from palate.models.reward.model import load_reward  # torch
+    if Path(spec).is_dir():
+        from palate.models.reward.model import RewardModel  # torch, which rules do not need
 
-    return ScoreJudge(spec, load_reward(spec, key), log_odds=Path(spec).is_dir())
+        return ScoreJudge(spec, RewardModel(spec), log_odds=True)
+    score = rule_score(spec, key)
+    if score is None:
+        raise ConfigError(
+            f"{key}: {spec} is not a rule, a function or a folder; write openai:{spec} for a chat model, "
+            "length:shorter, lexicon:FILE, module:function or file.py:function"
+        )
+    return ScoreJudge(spec, score)

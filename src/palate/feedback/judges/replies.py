@@ -19,12 +19,17 @@ MOST_CRITERIA = 8
 
 _SIDES: Mapping[str, Literal["left", "right", "tie"]] = {"a": "left", "b": "right", "tie": "tie"}
 _SHOWN_TEXT = 2000
-_DECORATION = re.compile(r"[\"'`*_\[\]()“”‘’]|[.!]+(?=\s*$)")
+# Possessive (++) and line by line, so that the time stays linear in the length of a hostile reply.
+_DECORATION = re.compile(r"[\"'`*_\[\]()“”‘’]|(?<![.!])[.!]++(?=\s*+$)")
 _LETTER = re.compile(r"(?:(?:answer|verdict)\s*:?\s*)?(a|b|tie)")
 _VERDICT_LINE = re.compile(r"(?:final )?verdict\s*:\s*(?:answer )?(a|b|tie)")
 _SCORE_LINE = re.compile(r"score\s+(?:answer )?(a|b)\s*[:=]\s*(\d+)(?:\s*/\s*10)?")
 _RUBRIC_LINE = re.compile(r"(.+?)\s*:\s*a\s*=\s*(\d+)\s*[,;]?\s*b\s*=\s*(\d+)")
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)
+_CRITERION = re.compile(
+    r"^[^\S\n]*+(?:[-*•]|\d{1,3}[.)])[^\S\n]*+(?:\*\*)?([^:\n*]{1,60}?)(?:\*\*)?[^\S\n]*+:"
+    r"[^\S\n]*+(?:\*\*)?[^\S\n]*+(\S.*)$",
+    re.MULTILINE,
+)
 
 
 class Unreadable(Exception):  # noqa: N818 - says what the reply is
@@ -83,9 +88,7 @@ def read_criteria(text: str) -> list[str]:
     Raises:
         Unreadable: fewer than two or more than MOST_CRITERIA, or two with one name.
     """
-    found = re.findall(
-        r"^\s*(?:[-*•]|\d+[.)])\s*(?:\*\*)?([^:\n*]{1,60}?)(?:\*\*)?\s*:\s*(?:\*\*)?\s*(\S.*)$", text, re.M
-    )
+    found = _CRITERION.findall(text)
     names = [" ".join(name.split()).casefold() for name, _ in found]
     if not 2 <= len(names) <= MOST_CRITERIA or len(set(names)) < len(names):
         raise Unreadable(f"no list of 2 to {MOST_CRITERIA} criteria `- name: description`")
@@ -100,10 +103,17 @@ def shortened(text: str) -> str:
 def _read(prompt: JudgePrompt, names: Sequence[str], text: str) -> Verdict:
     if prompt.output == "letter":
         return Verdict(_side(_LETTER.fullmatch(_bare(text)), prompt))
-    fenced = _FENCED.fullmatch(text)
-    if fenced or text.startswith("{"):
-        return _read_json(prompt, names, fenced[1] if fenced else text)
+    inside = _unfenced(text)
+    if inside is not None or text.startswith("{"):
+        return _read_json(prompt, names, text if inside is None else inside)
     return _read_lines(prompt, names, text)
+
+
+def _unfenced(text: str) -> str | None:
+    """What stands between the lines ```json and ```; None if the text is no such block."""
+    opening, _, rest = text.partition("\n")
+    inside, newline, closing = rest.rpartition("\n")
+    return inside if newline and opening.strip() in ("```", "```json") and closing.strip() == "```" else None
 
 
 def _read_json(prompt: JudgePrompt, names: Sequence[str], text: str) -> Verdict:
