@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,42 @@ def test_arbitrary_rows_are_all_accounted_for(rows: list[Any], kind: type[Record
         if not isinstance(seen, str):
             assert seen[0] == len(rows)
             assert outcome(array, kind) == seen
+
+
+FORMATS_PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
+EXAMPLES = [
+    json.loads(row)
+    for row in re.findall(r"^\| [a-z-]+ \| `(\{.*\})` \| ", FORMATS_PAGE.read_text(), flags=re.MULTILINE)
+]
+
+
+def changed(value: Any, draw: Any) -> Any:
+    """The value with something else in one place of it, at any depth."""
+    inner = isinstance(value, dict | list) and value and draw(st.booleans())
+    if not inner:
+        return draw(VALUES)
+    if isinstance(value, list):
+        place = draw(st.integers(0, len(value) - 1))
+        return [*value[:place], changed(value[place], draw), *value[place + 1 :]]
+    name = draw(st.sampled_from(sorted(value)))
+    return {**value, name: changed(value[name], draw)}
+
+
+@st.composite
+def nearly_right(draw: Any) -> list[Any]:
+    """Rows of one format, of which some have something else in one place."""
+    row = draw(st.sampled_from(EXAMPLES))
+    return [row, *(changed(row, draw) for _ in range(draw(st.integers(1, 3)))), row]
+
+
+@settings(QUICK, max_examples=400)
+@given(rows=nearly_right())
+def test_a_row_that_differs_from_the_others_in_one_place_is_read_or_dropped(rows: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        seen = outcome(path, None)
+        assert isinstance(seen, str) or seen[0] == len(rows)
 
 
 @QUICK

@@ -194,7 +194,7 @@ class SourceReader(Generic[R]):
         row = self._parsed(row, used)
         origin = Origin(row_id, self.source.name, row, extra, repeats_prompt=self._repeats_prompt)
         try:
-            read = self.format.format.read(row, origin, self.reading)
+            read = self.format.format.records(row, origin, self.reading)
         finally:
             for label in origin.labels:
                 self._labels.add(label)
@@ -268,7 +268,7 @@ class SourceReader(Generic[R]):
                 renamed = self._renamed(row)[0]
                 renamed = self._parsed(renamed, self._columns_used or form.columns(renamed))
                 origin = Origin(row_id, self.source.name, renamed, {})
-                form.read(renamed, origin, reading)
+                form.records(renamed, origin, reading)
             except RowError:
                 continue
             if BEGINS_WITH_PROMPT in origin.notices:

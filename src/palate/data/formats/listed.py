@@ -110,7 +110,7 @@ def is_answer_lists(row: Row, reading: Reading) -> bool:
 def read_answer_lists(row: Row, origin: Origin, reading: Reading) -> list[PreferencePair]:
     """`{prompt, chosen: [text, …], rejected: [text, …]}`: pairs of every chosen with every rejected answer."""
     chosen, rejected = (
-        [assistant(text(answer, name)) for answer in ([value] if isinstance(value, str) else value)]
+        [assistant(text(answer, name)) for answer in (value if isinstance(value, list) else [value])]
         for name, value in (("chosen", cell(row, "chosen")), ("rejected", cell(row, "rejected")))
     )
     return _pairs(origin, wide_prompt(row, reading), chosen, rejected)
@@ -144,7 +144,9 @@ def _user_turns(node: Mapping[str, Any], before: Messages) -> Iterator[tuple[Mes
     if role is None:
         raise RowError("unknown_role", f"a message of the tree has the role {excerpt(node.get('role'))}")
     turns = (*before, Message(role, text(node.get("text"), "text")))
-    replies = [reply for reply in node.get("replies") or [] if isinstance(reply, Mapping) and not reply.get("deleted")]
+    given = node.get("replies")
+    listed = given if isinstance(given, list) else []
+    replies = [reply for reply in listed if isinstance(reply, Mapping) and not reply.get("deleted")]
     if turns[-1].role == "user":
         yield turns, replies
     for reply in replies:

@@ -19,6 +19,7 @@ from palate.data.formats.rows import (
     Row,
     present,
 )
+from palate.data.turns.cells import RowError
 from palate.records import (
     Demonstration,
     LabelledCompletion,
@@ -63,6 +64,18 @@ class Format:
         if self.is_match is None:
             return all(present(row, names) is not None for names in self.needs)
         return self.is_match(row, reading)
+
+    def records(self, row: Row, origin: Origin, reading: Reading) -> Record | Sequence[Record]:
+        """The records of a row of a source that has this format; raises `RowError` if it cannot be used.
+
+        `read` may assume what `is_match` checks, because the format was recognised; a single row may still differ.
+        """
+        try:
+            return self.read(row, origin, reading)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            if self.matches(row, reading):
+                raise
+            raise RowError("other_shape", f"the row is not {self.shape}") from error
 
     def columns(self, row: Row) -> frozenset[str]:
         """The columns of a row that are read; for an empty row all columns that may be read."""
