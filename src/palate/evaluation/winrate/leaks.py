@@ -65,7 +65,7 @@ class PromptIndex:
 def leaks_of(side: Side, index: PromptIndex) -> Leaks:
     """Look for the prompts in the training data of a side; says why if that is not possible."""
     if side.folder is None or not (is_run(side.folder) or is_checkpoint(side.folder)):
-        return Leaks(side.name, reason="is no run of palate, so its training data is not known")
+        return Leaks(side.name, reason="no run of palate, so its training data is not known")
     read = read_run if is_run(side.folder) else read_checkpoint
     try:
         trained = trained_prompts(read(Path(side.folder)))

@@ -15,14 +15,7 @@ from palate.report.intervals import json_interval, shown
 from palate.report.tables import Table
 
 _LISTED = 20
-_STATUS = {
-    "wins": "wins",
-    "ties": "ties",
-    "inconsistent": "inconsistent (the orders contradict)",
-    "losses": "losses",
-    "unparsed": "unparsed",
-    "missing": "missing",
-}
+_STATUS = ("wins", "ties", "inconsistent", "losses", "unparsed", "missing")
 
 
 def winrate_page(facts: Mapping[str, Any]) -> str:
@@ -63,7 +56,7 @@ def figure_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("length- and style-controlled", _controlled(style)))
     rows += _people_rows(facts["people"])
     counts = {**facts, **facts["counts"]}
-    rows.append(("", ", ".join(f"{counts[name]:,} {name}" for name in _STATUS)))
+    rows.append(("items", ", ".join(f"{counts[name]:,} {name}" for name in _STATUS)))
     if facts["counts"]["same_answer"]:
         rows.append(("equal answers", f"{facts['counts']['same_answer']:,}, counted as ties, not asked about"))
     rows += [
@@ -122,10 +115,10 @@ def _power_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _leak_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = []
-    for leaks in facts["leaks"]:
-        value = leaks["reason"] and f"not checked: {leaks['reason']}"
+    for side, leaks in zip(("A", "B"), facts["leaks"], strict=True):
         counted = f"{len(leaks['found']):,} of {facts['prompts']:,} prompts in {leaks['trained']:,} training prompts"
-        rows.append((f"leakage, {leaks['side']}", value or counted))
+        why = leaks["reason"] and f"not checked: {leaks['side']}: {leaks['reason']}"
+        rows.append((f"leaked prompts, {side}", why or counted))
     without = json_interval(facts["win_rate_without_leaks"])
     return [*rows, ("win rate without leaks", shown(without, as_percent=True))] if without is not None else rows
 
