@@ -91,6 +91,13 @@ def test_two_thousand_bootstraps_by_prompt_have_the_same_spread() -> None:
     assert (resampled.low, resampled.high) == pytest.approx((found.rate.low, found.rate.high), abs=0.012)
 
 
+def test_the_interval_contains_the_true_rate_as_often_as_it_says() -> None:
+    """30 prompts, 500 seeded samples; the true rate is that of a sample of 40,000 (95 ± 3 points)."""
+    large = Verdicts(40_000, seed=1).fit().rate.estimate
+    covered = [large in Verdicts(30, seed=seed).fit().rate for seed in range(500)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.03)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_lover_of_length_is_corrected(seed: int) -> None:
     """A is longer in most items, and length is all that counts: raw far above 50 %, controlled near it."""

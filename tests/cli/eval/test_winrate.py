@@ -124,7 +124,10 @@ def test_recorded_answers(files: tuple[str, str], tmp_path: Path, capsys: pytest
     assert [found[name] for name in ("wins", "ties", "inconsistent", "losses")] == [2, 2, 0, 1]
     assert found["counts"] == {"judged": 4, "same_answer": 1, "unparsed": 0, "missing": 0}
     assert found["band"] == "60_to_80"
-    assert [(one["name"], one["judged"], one["wins"]) for one in found["by_category"]] == [("odd", 3, 1), ("even", 2, 1)]
+    assert [(one["name"], one["judged"], one["wins"]) for one in found["by_category"]] == [
+        ("odd", 3, 1),
+        ("even", 2, 1),
+    ]
     assert [one["id"] for one in found["regressions"]] == ["p:5"]
     assert found["decoding"] is None
     # Both orders mirrored: swapping the files gives 1 − W.
@@ -170,7 +173,9 @@ def test_unparsed_verdicts_are_no_ties(
     files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rule = tmp_path / "rule.py"
-    rule.write_text("def score(prompts, completions):\n    return [None if c == 'b' else len(c) for c in completions]\n")
+    rule.write_text(
+        "def score(prompts, completions):\n    return [None if c == 'b' else len(c) for c in completions]\n"
+    )
     found = measured(capsys, *files, "--judge", f"{rule}:score", "--output", str(tmp_path / "out"))
     assert found["counts"]["unparsed"] == 1
     assert found["unparsed"] == 1
@@ -194,9 +199,7 @@ def test_a_sweep_has_a_row_for_each_temperature(
     assert len([line for line in capsys.readouterr().out.split("\n") if " % (" in line]) == 3
 
 
-def test_people_vote_on_the_answers(
-    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_people_vote_on_the_answers(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, votes = tmp_path / "out", tmp_path / "votes.jsonl"
     words = [*files, "--judge", "people", "--output", str(out)]
     assert measured(capsys, *words) == {"candidates": [str(out / "candidates.jsonl")]}
@@ -215,6 +218,7 @@ def test_people_vote_on_the_answers(
         vote("p:2", "right", "z", shown="right_first"),
         vote("p:4", "both_bad", "x"),
         vote("p:5", "right", "x", saw_judge=True),
+        vote("p:99", "left", "x"),
     ]
     write_rows(votes, given)
     found = measured(capsys, *words, "--votes", str(votes))
@@ -222,7 +226,7 @@ def test_people_vote_on_the_answers(
     assert found["win_rate"]["estimate"] == pytest.approx((1 + 1 / 3 + 0.5 + 0.5) / 4)
     assert (found["wins"], found["losses"], found["judge_kind"]) == (1, 1, "person")
     assert found["counts"] == {"judged": 3, "same_answer": 1, "unparsed": 0, "missing": 1}
-    assert found["left_out_votes"] == {"saw a judge's verdict": 1}
+    assert found["left_out_votes"] == {"saw a judge's verdict": 1, "not on these answers": 1}
     assert found["position"] is None
     # Of 6 votes: A first wins, A second wins, A first loses, A first wins, A second loses, tie.
     assert (found["slots"]["first_won"], found["slots"]["second_won"]) == (3, 2)
@@ -261,6 +265,7 @@ def test_votes_of_a_campaign(files: tuple[str, str], tmp_path: Path, capsys: pyt
         (["A", "B", "--judge", "length", "--temperatures", "hot"], 2, "write numbers with commas"),
         (["A", "B", "--judge", "length", "--temperatures", "0,0"], 2, "needs different numbers"),
         (["A", "B", "--judge", "length", "--temperatures", "0,1"], 2, "both sides are recorded"),
+        (["A", "m", "--judge", "people", "--temperatures", "0,1"], 2, "people vote on the answers of one temperature"),
         (["A", "B", "--judge", "length", "--by", "topic"], 2, "--by topic: no prompt has this column; they have kind"),
         (["A", "B", "--judge", "length", "--cluster", "topic"], 2, "--cluster topic: no prompt has this column"),
         (["A", "B", "--judge", "people", "--votes", "absent"], 2, "no such file of votes"),

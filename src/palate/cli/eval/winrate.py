@@ -98,6 +98,7 @@ def command(
     from palate.evaluation.winrate.folder import WinRateFolder
     from palate.evaluation.winrate.run import Plan, answer_all, check_plan, find_leaks
     from palate.evaluation.winrate.sides import read_side
+    from palate.feedback.calibration.card import unmeasured_note
     from palate.models.generation.decoding import Decoding
 
     heats = _temperatures(temperatures)
@@ -117,6 +118,8 @@ def command(
     check_plan(plan)
     if len(heats) > 1 and all(side.recorded for side in sides):
         raise UsageError("--temperatures: both sides are recorded, so nothing is sampled")
+    if len(heats) > 1 and (judge == PEOPLE or votes is not None or campaign is not None):
+        raise UsageError("--temperatures: people vote on the answers of one temperature; name one")
     folder = WinRateFolder(output or Path(_folder_name(a, b)))
     folder.check()
     folders = {heat: folder.at_temperature(heat) if len(heats) > 1 else folder for heat in heats}
@@ -134,6 +137,9 @@ def command(
         _print_sweep(folder, written, as_json=as_json)
     else:
         _print_one(folder, written[heats[0]], with_regressions=regressions, as_json=as_json)
+    note = None if asked_judge is None else unmeasured_note(asked_judge, settings.store)
+    if note is not None:
+        print_note(note)
     _check_missing(results, by_people=asked_judge is None)
 
 

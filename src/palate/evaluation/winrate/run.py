@@ -29,7 +29,7 @@ from palate.evaluation.winrate.sides import (
 )
 from palate.feedback.candidates import Candidates
 from palate.feedback.judging import collect_votes, questions
-from palate.feedback.people_votes import PeopleVotes
+from palate.feedback.people_votes import PeopleVotes, key_of
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.decoding import Decoding
 from palate.records import Judge, Record
@@ -195,8 +195,15 @@ def _result(
         figures=measure(ordered, with_style=plan.style, labels=labels),
         leaks=leaks,
         without_leaks=_without(ordered, leaks),
-        left_out_votes=dict(people.left_out) if people is not None else {},
+        left_out_votes=_left_out(people, ids) if people is not None else {},
     )
+
+
+def _left_out(people: PeopleVotes, ids: Sequence[str]) -> dict[str, int]:
+    """Votes that do not count, by reason; those on other items or answers included."""
+    known = set(ids)
+    other = sum((item not in known) or (left, right) != (0, 1) for item, left, right in map(key_of, people.votes))
+    return {**people.left_out, **({"not on these answers": other} if other else {})}
 
 
 def _facts(side: Side, answers: SideAnswers) -> SideFacts:

@@ -13,7 +13,8 @@ from palate.feedback.page.chat import split_model
 from palate.models.generation.decoding import Decoding
 from palate.records import Answer, Record, prompt_key
 
-RECORDED = (".jsonl", ".json")
+RECORDED = ".jsonl"
+"""Ending of a file of recorded answers."""
 
 
 @dataclass(frozen=True, slots=True)
