@@ -100,6 +100,14 @@ def test_a_lover_of_length_is_flagged() -> None:
     assert any("control of length moves the win rate by -" in line for line in found.findings())
 
 
+def test_an_interval_around_one_half_is_said_with_the_prompts_that_it_needs() -> None:
+    found = result([item(n, n % 5 < 3, n % 5 < 3, a="a" * n) for n in range(40)])
+    # sd² = 40·0.24/39; (2.486475 / 0.1)² · sd² = 152.2
+    assert "this difference needs about 153 prompts" in found.findings()[0]
+    clear = result([item(n, n % 5 < 4, n % 5 < 4, a="a" * n) for n in range(100)])
+    assert not any("contains 50 %" in line for line in clear.findings())
+
+
 def test_worst_regressions_come_first() -> None:
     lost = [item(1, 0, 0.5), item(2, 0, 0, probability=0.3), item(3, 0, 0, probability=0.1), item(4, 1, 1)]
     found = result([*lost, *(item(n, 0, 0, probability=0.4) for n in range(5, 40))])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson, CampaignName, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
+from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
 from palate.cli.columns import table, text_width, two_columns, wrapped
 from palate.cli.console import print_json, print_note, print_progress, print_result
 from palate.cli.dataset import read_prompts, reads_dataset
@@ -53,6 +53,9 @@ Votes = Annotated[
     Path | None,
     typer.Option("--votes", metavar="FILE.jsonl", help="Votes of people: the judge `people`, or to correct a judge."),
 ]
+Campaign = Annotated[
+    str | None, typer.Option("--campaign", metavar="NAME", help="Campaign of the store whose votes of people are read.")
+]
 Temperatures = Annotated[
     str, typer.Option("--temperatures", metavar="T,T", help="Sampling temperatures of the answers; a row for each.")
 ]
@@ -77,7 +80,7 @@ def command(
     judge: JudgeSpec,
     settings: ApiSettings,
     votes: Votes = None,
-    campaign: CampaignName = None,
+    campaign: Campaign = None,
     temperatures: Temperatures = "0",
     top_p: TopP = 1.0,
     max_new_tokens: MaxNewTokens = 256,
@@ -218,7 +221,7 @@ def _people(path: Path | None, store: str | None, campaign: str | None) -> Peopl
     from palate.feedback.transfer import votes_in
     from palate.store import open_store
 
-    opened = open_store(store)
+    opened = open_store(store, create=False)
     try:
         return people_votes(opened.read(lambda session: votes_in(session, campaign)))
     finally:
@@ -250,7 +253,7 @@ def _write(folder: WinRateFolder, result: Result) -> dict[str, Any]:
 
 
 def _print_one(folder: WinRateFolder, facts: dict[str, Any], *, with_regressions: bool, as_json: bool) -> None:
-    from palate.report.pages.winrate import figure_rows, group_table, left_out_rows
+    from palate.report.pages.winrate import figure_rows, group_table, left_out_count, left_out_rows
 
     if as_json:
         print_json({"folder": str(folder.path), **facts})
@@ -263,11 +266,11 @@ def _print_one(folder: WinRateFolder, facts: dict[str, Any], *, with_regressions
             made = group_table(groups)
             rows = [[str(cell) for cell in row] for row in made.rows]
             parts.append(table(made.columns, rows, right=made.numeric, width=width))
-    left_out = left_out_rows(facts)
+    left_out = [f"{name}: {status}: {why}" for name, status, why in left_out_rows(facts)]
+    more = left_out_count(facts) - len(left_out)
     if left_out:
-        parts.append(
-            "\n".join(wrapped(f"{name}: {status}: {why}", hang=2, width=width) for name, status, why in left_out)
-        )
+        left_out += [f"… and {more:,} more in winrate.json"] if more else []
+        parts.append(wrapped("\n".join(left_out), hang=2, width=width))
     if with_regressions:
         parts += [_side_by_side(item, width) for item in facts["regressions"][:_SHOWN_REGRESSIONS]]
     parts.append(f"report  {folder.path / 'report.html'}")

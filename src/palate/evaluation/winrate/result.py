@@ -92,7 +92,7 @@ class Result:
 
     def findings(self) -> list[str]:
         """What a reader must know before believing the figures, one sentence each."""
-        return [*_about_judge(self), *_about_items(self), *_about_leaks(self)]
+        return [*_about_rate(self), *_about_judge(self), *_about_items(self), *_about_leaks(self)]
 
     def to_json(self) -> dict[str, Any]:
         """The content of `winrate.json`."""
@@ -148,6 +148,14 @@ def _regression(item: Item) -> dict[str, Any]:
         "b": row.completions[1].text,
         "reason": item.reason,
     }
+
+
+def _about_rate(result: Result) -> list[str]:
+    rate, power = result.figures.rate.rate, result.figures.power
+    if rate is None or 0.5 not in rate:
+        return []
+    needed = f"; this difference needs about {power.for_this:,} prompts" if power and power.for_this else ""
+    return [f"the interval contains 50 %: these prompts do not show which model is better{needed}"]
 
 
 def _about_judge(result: Result) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from palate.errors import UsageError
+from palate.errors import DataError, UsageError
 from palate.evaluation.winrate.folder import WinRateFolder, pair_answers
 from palate.evaluation.winrate.items import (
     Item,
@@ -67,8 +68,18 @@ class Plan:
 
 
 def check_plan(plan: Plan) -> None:
-    """Raises UsageError if the plan is no win rate: one model twice, or a column that no prompt has."""
+    """Check that the plan is a win rate before anything is loaded.
+
+    Raises:
+        UsageError: it names one model twice, or a column that no prompt has.
+        DataError: two prompts have one id.
+    """
     check_different(plan.a, plan.b)
+    twice = [name for name, count in Counter(record.id for record in plan.prompts).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{len(twice)} ids belong to two prompts or more, first {twice[0]}; give each its own file name"
+        )
     for option, name in (("--by", plan.category), ("--cluster", plan.cluster)):
         if name and not any(name in record.extra for record in plan.prompts):
             columns = ", ".join(sorted({column for record in plan.prompts for column in record.extra})[:8])

@@ -39,7 +39,7 @@ def winrate_page(facts: Mapping[str, Any]) -> str:
         regressions=facts["regressions"],
         losses=facts["losses"],
         left_out=Table(("prompt", "status", "reason"), left_out_rows(facts)),
-        left_out_count=sum(item["status"] in ("missing", "unparsed") for item in facts["items"]),
+        left_out_count=left_out_count(facts),
         facts=_measurement(facts),
         names=(a, b),
     )
@@ -80,7 +80,9 @@ def _people_rows(people: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         return []
     interval = json_interval(people["ppi"]["interval"])
     value = shown(interval, as_percent=True) if interval is not None else f"refused: {people['ppi']['reason']}"
-    return [("corrected with people (PPI++)", f"{value}, {people['labelled']:,} items with votes of people")]
+    j = people["accuracy"]["j"]
+    known = "" if j is None else f", J of the judge {number(j, 2)}"
+    return [("corrected with people (PPI++)", f"{value}, {people['labelled']:,} items with votes{known}")]
 
 
 def _position_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -136,6 +138,11 @@ def group_table(groups: Sequence[Mapping[str, Any]]) -> Table:
         for one in groups
     ]
     return Table(("group", "judged", "wins", "losses", "win rate (95 % interval)"), rows, numeric=frozenset({1, 2, 3}))
+
+
+def left_out_count(facts: Mapping[str, Any]) -> int:
+    """Number of items without a verdict."""
+    return int(facts["counts"]["missing"] + facts["counts"]["unparsed"])
 
 
 def left_out_rows(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
