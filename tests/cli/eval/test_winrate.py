@@ -184,7 +184,7 @@ def test_unparsed_verdicts_are_no_ties(
 
 
 def test_a_sweep_has_a_row_for_each_temperature(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     words = models(place, out, "--template", "chatml", "--temperatures", "0,0.5,1")
@@ -195,8 +195,11 @@ def test_a_sweep_has_a_row_for_each_temperature(
         result = json.loads((out / f"t{heat:g}" / "winrate.json").read_text())
         assert result["decoding"]["temperature"] == heat
         assert {row["decoding"]["temperature"] for row in read_jsonl(out / f"t{heat:g}" / "answers.a.jsonl")} == {heat}
+    monkeypatch.setattr("palate.cli.eval.winrate.text_width", lambda: 80)
     assert main(["eval", "winrate", *words]) == 0
-    assert len([line for line in capsys.readouterr().out.split("\n") if " % (" in line]) == 3
+    said = capsys.readouterr().out.split("\n")
+    assert max(map(len, said)) <= 80
+    assert [line.split()[0] for line in said[2:5]] == ["0", "0.5", "1"]  # a row each, below names and rule
 
 
 def test_people_vote_on_the_answers(files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

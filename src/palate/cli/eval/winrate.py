@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from palate.evaluation.winrate.sides import Side
     from palate.feedback.people_votes import PeopleVotes
     from palate.records import Judge
+    from palate.stats import Interval
 
 PEOPLE = "people"
 _WIDEST_ANSWER = 300
@@ -295,7 +296,7 @@ def _print_sweep(folder: WinRateFolder, written: dict[float, dict[str, Any]], *,
     """A row for each temperature; the whole results are in a folder each."""
     from palate.artifacts import write_json
     from palate.evaluation.winrate.folder import SWEEP
-    from palate.report.intervals import json_interval, shown
+    from palate.report.intervals import json_interval
 
     kept = ("win_rate", "length_controlled", "counts", "wins", "ties", "inconsistent", "losses", "p_value", "findings")
     points = [{"temperature": heat, **{name: facts[name] for name in kept}} for heat, facts in written.items()]
@@ -304,18 +305,26 @@ def _print_sweep(folder: WinRateFolder, written: dict[float, dict[str, Any]], *,
     if as_json:
         print_json({"folder": str(folder.path), **content})
         return
-    names = ["T", "win rate (95 %)", "length-controlled", "W/T/I/L", "no verdict", "p"]
+    names = ["T", "win rate, %", "length-controlled", "W/T/I/L", "none", "p"]
     rows = []
     for heat, facts in written.items():
         counted = "/".join(str(facts[name]) for name in ("wins", "ties", "inconsistent", "losses"))
         unjudged = facts["counts"]["unparsed"] + facts["counts"]["missing"]
-        rates = [json_interval(facts["win_rate"]), json_interval(facts["length_controlled"]["rate"])]
-        shown_rates = [shown(rate, as_percent=True) for rate in rates]
-        rows.append([f"{heat:g}", *shown_rates, counted, str(unjudged), f"{facts['p_value']:.2g}"])
-    print_result(table(names, rows, right=(0, 4, 5), width=text_width()))
+        rates = [_short(json_interval(one)) for one in (facts["win_rate"], facts["length_controlled"]["rate"])]
+        rows.append([f"{heat:g}", *rates, counted, str(unjudged), f"{facts['p_value']:.2g}"])
+    legend = "W/T/I/L: wins, ties, inconsistent, losses; none: without a verdict; intervals of 95 %"
+    shown = table(names, rows, right=(0, 4, 5), width=text_width())
+    print_result(f"{shown}\n\n{wrapped(legend, hang=0, width=text_width())}")
     for heat, facts in written.items():
         for finding in facts["findings"]:
             print_note(f"temperature {heat:g}: {finding}")
+
+
+def _short(rate: Interval | None) -> str:
+    """A rate in percent with its interval, short enough for a row of a sweep."""
+    if rate is None:
+        return "not known"
+    return f"{100 * rate.estimate:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
 
 
 def _check_missing(results: dict[float, Result], *, by_people: bool) -> None:
