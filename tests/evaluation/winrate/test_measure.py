@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,6 +99,15 @@ def test_a_lover_of_length_is_flagged() -> None:
         items.append(item(n, share, share, a="a" * (60 + n if longer else 20), b="b" * 40))
     found = result(items)
     assert any("control of length moves the win rate by -" in line for line in found.findings())
+
+
+def test_a_judge_of_its_own_answers_is_flagged() -> None:
+    found = result([item(1, 1, 1), item(2, 0, 0)])
+    own = SideFacts("openai:m@http://h/v1", False, [], 0, 0)
+    flagged = replace(found, a=own, judge="openai:m/criteria-12")
+    assert any("is the model of openai:m@http://h/v1" in line for line in flagged.findings())
+    other = replace(found, a=own, judge="openai:m2/criteria-12")
+    assert not any("is the model of" in line for line in other.findings())
 
 
 def test_an_interval_around_one_half_is_said_with_the_prompts_that_it_needs() -> None:

@@ -160,6 +160,11 @@ def _about_rate(result: Result) -> list[str]:
 
 def _about_judge(result: Result) -> list[str]:
     figures, found = result.figures, []
+    found += [
+        f"the judge {result.judge} is the model of {side.name}: judges prefer their own answers"
+        for side in (result.a, result.b)
+        if _is_judge(side, result.judge)
+    ]
     position, slots = figures.position, figures.slots
     if position is not None:
         counts = (position.first_both, position.second_both)
@@ -179,6 +184,12 @@ def _about_judge(result: Result) -> list[str]:
     if result.band == "above_80":
         found.append(f"the win rate is {BANDS['above_80'][1]}")
     return found
+
+
+def _is_judge(side: SideFacts, judge: str) -> bool:
+    """Whether a side in an engine is the judge's model; judges over an API are called `openai:MODEL/PROMPT`."""
+    model = side.name.rpartition("@")[0]
+    return model.startswith("openai:") and f"{model}/" in judge
 
 
 def _slot_bias(first: int, second: int, p_value: float, unit: str) -> list[str]:
