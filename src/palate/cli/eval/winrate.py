@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
-from palate.cli.columns import table, text_width, two_columns, wrapped
-from palate.cli.console import print_json, print_note, print_progress, print_result
+from palate.cli.console import print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
+from palate.cli.eval.winrate_output import print_next_step, print_one, print_sweep, write_result
 from palate.cli.generate import TopP
 from palate.cli.judge.options import asks_judge, judge_of
 from palate.errors import EngineError, UsageError
@@ -27,11 +27,8 @@ if TYPE_CHECKING:
     from palate.evaluation.winrate.sides import Side
     from palate.feedback.people_votes import PeopleVotes
     from palate.records import Judge
-    from palate.stats import Interval
 
 PEOPLE = "people"
-_WIDEST_ANSWER = 300
-_SHOWN_REGRESSIONS = 20
 
 SideA = Annotated[
     str,
@@ -132,15 +129,15 @@ def command(
     answer_all(plan, folders, say=print_progress)
     people = _people(votes, settings.store, campaign)
     if asked_judge is None and people is None:
-        _print_next_step(folders, as_json=as_json)
+        print_next_step(folders, as_json=as_json)
         return
     leaks = find_leaks(plan)
     results = {heat: _measured(plan, place, asked_judge, people, leaks, heat) for heat, place in folders.items()}
-    written = {heat: _write(folders[heat], result) for heat, result in results.items()}
+    written = {heat: write_result(folders[heat], result) for heat, result in results.items()}
     if len(heats) > 1:
-        _print_sweep(folder, written, as_json=as_json)
+        print_sweep(folder, written, as_json=as_json)
     else:
-        _print_one(folder, written[heats[0]], with_regressions=regressions, as_json=as_json)
+        print_one(folder, written[heats[0]], with_regressions=regressions, as_json=as_json)
     note = None if asked_judge is None else unmeasured_note(asked_judge, settings.store)
     if note is not None:
         print_note(note)
@@ -227,104 +224,6 @@ def _people(path: Path | None, store: str | None, campaign: str | None) -> Peopl
         return people_votes(opened.read(lambda session: votes_in(session, campaign)))
     finally:
         opened.close()
-
-
-def _print_next_step(folders: dict[float, WinRateFolder], *, as_json: bool) -> None:
-    """How people vote on the answers."""
-    paths = [str(folder.candidates) for folder in folders.values()]
-    if as_json:
-        print_json({"candidates": paths})
-        return
-    lines = [f"answers of both      {path}" for path in paths]
-    lines.append(f"to vote              palate label serve --candidates {paths[0]} --campaign NAME")
-    lines.append("then                 this command again with --campaign NAME (and --store), or with --votes FILE")
-    print_result("\n".join(lines))
-
-
-def _write(folder: WinRateFolder, result: Result) -> dict[str, Any]:
-    """Write the result and its page; returns the result as a reader of the file finds it."""
-    from palate.artifacts import plain, write_json, write_text
-    from palate.evaluation.winrate.folder import REPORT, RESULT
-    from palate.report.pages.winrate import winrate_page
-
-    facts: dict[str, Any] = plain(result.to_json())
-    write_json(folder.path / RESULT, facts)
-    write_text(folder.path / REPORT, winrate_page(facts))
-    return facts
-
-
-def _print_one(folder: WinRateFolder, facts: dict[str, Any], *, with_regressions: bool, as_json: bool) -> None:
-    from palate.report.pages.winrate import figure_rows, group_table, left_out_count, left_out_rows
-
-    if as_json:
-        print_json({"folder": str(folder.path), **facts})
-        return
-    width = text_width()
-    parts = [wrapped(f"{facts['a']['name']} against {facts['b']['name']}, judge {facts['judge']}", hang=2, width=width)]
-    parts.append("\n".join(two_columns(figure_rows(facts), width=width, indent=0)))
-    for groups in (facts["by_category"], facts["by_length"]):
-        if groups:
-            made = group_table(groups)
-            rows = [[str(cell) for cell in row] for row in made.rows]
-            parts.append(table(made.columns, rows, right=made.numeric, width=width))
-    left_out = [f"{name}: {status}: {why}" for name, status, why in left_out_rows(facts)]
-    more = left_out_count(facts) - len(left_out)
-    if left_out:
-        left_out += [f"… and {more:,} more in winrate.json"] if more else []
-        parts.append(wrapped("\n".join(left_out), hang=2, width=width))
-    if with_regressions:
-        parts += [_side_by_side(item, width) for item in facts["regressions"][:_SHOWN_REGRESSIONS]]
-    parts.append(f"report  {folder.path / 'report.html'}")
-    print_result("\n\n".join(parts))
-    for finding in facts["findings"]:
-        print_note(finding)
-
-
-def _side_by_side(item: dict[str, Any], width: int | None) -> str:
-    texts = [("prompt", item["prompt"][-1]["content"]), ("A", item["a"]), ("B", item["b"]), ("judge", item["reason"])]
-    rows = [(name, _one_line(text)) for name, text in texts if text]
-    return "\n".join([f"{item['id']}: score of A {item['score']:g}", *two_columns(rows, width=width)])
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    left = len(line) - _WIDEST_ANSWER
-    return line if left <= 0 else f"{line[:_WIDEST_ANSWER]} … ({left:,} more characters)"
-
-
-def _print_sweep(folder: WinRateFolder, written: dict[float, dict[str, Any]], *, as_json: bool) -> None:
-    """A row for each temperature; the whole results are in a folder each."""
-    from palate.artifacts import write_json
-    from palate.evaluation.winrate.folder import SWEEP
-    from palate.report.intervals import json_interval
-
-    kept = ("win_rate", "length_controlled", "counts", "wins", "ties", "inconsistent", "losses", "p_value", "findings")
-    points = [{"temperature": heat, **{name: facts[name] for name in kept}} for heat, facts in written.items()]
-    content = {"kind": "winrate_sweep", "version": 1, "points": points}
-    write_json(folder.path / SWEEP, content)
-    if as_json:
-        print_json({"folder": str(folder.path), **content})
-        return
-    names = ["T", "win rate, %", "length-controlled", "W/T/I/L", "none", "p"]
-    rows = []
-    for heat, facts in written.items():
-        counted = "/".join(str(facts[name]) for name in ("wins", "ties", "inconsistent", "losses"))
-        unjudged = facts["counts"]["unparsed"] + facts["counts"]["missing"]
-        rates = [_short(json_interval(one)) for one in (facts["win_rate"], facts["length_controlled"]["rate"])]
-        rows.append([f"{heat:g}", *rates, counted, str(unjudged), f"{facts['p_value']:.2g}"])
-    legend = "W/T/I/L: wins, ties, inconsistent, losses; none: without a verdict; intervals of 95 %"
-    shown = table(names, rows, right=(0, 4, 5), width=text_width())
-    print_result(f"{shown}\n\n{wrapped(legend, hang=0, width=text_width())}")
-    for heat, facts in written.items():
-        for finding in facts["findings"]:
-            print_note(f"temperature {heat:g}: {finding}")
-
-
-def _short(rate: Interval | None) -> str:
-    """A rate in percent with its interval, short enough for a row of a sweep."""
-    if rate is None:
-        return "not known"
-    return f"{100 * rate.estimate:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
 
 
 def _check_missing(results: dict[float, Result], *, by_people: bool) -> None:

@@ -7,6 +7,8 @@
 | `items.py`   | verdicts of a judge or votes of people as scored items               |
 | `measure.py` | the figures over all items                                           |
 | `groups.py`  | the same by category and by length                                   |
+| `result.py`  | figures with bands, findings and regressions, and their JSON         |
+| `run.py`     | all of it in order, resumable                                        |
 | `style.py`   | Markdown style of an answer                                          |
 | `leaks.py`   | prompts that stand in the training data of A or B                    |
 """
