@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -31,6 +32,7 @@ from _measure import MEBIBYTE, located, palate_python, positive, results_option,
 
 WORDS = "the a model answer says that this question has two parts and neither is simple because of what came before"
 CHOICES = ("first_much", "first", "tie", "second", "second_much", "both_bad")
+PORT = 8765
 SETTINGS = ("items", "people", "votes_per_item", "seconds", "pause")
 _HIDDEN = re.compile(r'name="(csrf_token|lease|request_key)" value="([^"]*)"')
 
@@ -70,13 +72,14 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     cookies = make_people(url, options.people)
     start = time.perf_counter()
     command = [palate_python(), "-m", "palate", "label", "serve", "--candidates", str(candidates), "--store", url]
-    command += ["--port", "0", "--no-open", "--votes-per-item", str(options.votes_per_item)]
+    command += ["--port", str(PORT), "--no-open", "--votes-per-item", str(options.votes_per_item)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            address = server.stdout.readline().strip().rstrip("/")
-            if not address.startswith("http"):
-                sys.exit(f"the server has not started: {address}")
+            place = urlsplit(server.stdout.readline().strip())
+            if place.scheme != "http":
+                sys.exit("the server has not started")
+            address = f"http://{place.netloc}"
             imported = time.perf_counter() - start
             found = asyncio.run(people_at_work(options, address, cookies, psutil.Process(server.pid)))
         finally:
@@ -116,11 +119,11 @@ def make_people(url: str, people: int) -> list[dict[str, str]]:
     cookies = []
     for number in range(people):
         token = sessions.new_token()
-        name = f"person {number}"
+        name = f"person-{number}"
         person = store.write(lambda session, name=name: accounts.add_account(session, name, hashed, "annotator", now))
         login = person.id, token
         store.write(lambda session, login=login: sessions.open_login(session, *login, now=now, hours=12))
-        cookies.append({Settings(local=False).session_cookie: token})
+        cookies.append({Settings(local=False, port=PORT).session_cookie: token})
     store.close()
     return cookies
 
@@ -160,8 +163,7 @@ async def people_at_work(
                 await asyncio.sleep(rng.expovariate(1 / options.pause))
                 fields = dict(_HIDDEN.findall(page.text))
                 if "lease" not in fields:
-                    counts["failed"] += 1
-                    return
+                    sys.exit(f"no item on the page of person {number} (status {page.status_code})")
                 fields |= {"choice": rng.choice(CHOICES), "reason": "", "seconds": "2.5", "seconds_total": "3.0"}
                 sent = await timed("vote", client.post("/label/default/vote", data=fields))
                 counts["acknowledged" if sent.status_code == 303 else "failed"] += 1

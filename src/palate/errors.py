@@ -73,11 +73,7 @@ class StoreError(PalateError):
 
 
 class EngineError(PalateError):
-    """An OpenAI-compatible engine cannot be reached, refuses, or answers with something else than was asked for."""
-
-
-class EngineRefused(EngineError):  # noqa: N818 - says what it did
-    """An engine will not serve a request: the key, the model or the request itself is wrong.
+    """An OpenAI-compatible engine cannot be reached, refuses, or answers with something else than was asked for.
 
     Attributes:
         status: the HTTP status, if there was one.
@@ -86,6 +82,10 @@ class EngineRefused(EngineError):  # noqa: N818 - says what it did
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class EngineRefused(EngineError):  # noqa: N818 - says what it did
+    """An engine will not serve a request: the key, the model or the request itself is wrong."""
 
 
 class FunctionError(PalateError):

@@ -54,17 +54,18 @@ def test_a_model_that_thinks_only_without_json(endpoint: ChatServer, monkeypatch
     assert (found.thinks, found.json_stops_thinking) == (True, True)
 
 
-def test_a_feature_that_fails_is_asked_for_again_next_time(
-    endpoint: ChatServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("status", "certain"), [(503, False), (500, True)])
+def test_a_feature_of_a_busy_endpoint_is_asked_for_again_next_time(
+    endpoint: ChatServer, monkeypatch: pytest.MonkeyPatch, status: int, certain: bool
 ) -> None:
     usual = endpoint._probe
 
     def fails(body: dict[str, Any]) -> Any:
-        return Response("", 500) if "response_format" in body else usual(body)
+        return Response("", status) if "response_format" in body else usual(body)
 
     monkeypatch.setattr(endpoint, "_probe", fails)
     found = probed(endpoint)
-    assert (found.schema, found.json_mode, found.logprobs, found.certain) == (False, False, True, False)
+    assert (found.schema, found.json_mode, found.logprobs, found.certain) == (False, False, True, certain)
 
 
 def test_an_endpoint_without_the_model_is_refused(endpoint: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:

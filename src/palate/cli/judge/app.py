@@ -11,7 +11,8 @@ _DEFAULT = "candidates"
 
 app = typer.Typer(
     cls=verb_group("judge", default=_DEFAULT),
-    help="Let a judge compare every two answers to a prompt, in both orders; resumable.",
+    help="Let a judge compare every two answers to a prompt, in both orders; resumable.\n\n"
+    "Example: palate judge candidates.jsonl --judge runs/rm --pairs pairs.jsonl",
 )
 
 app.command(

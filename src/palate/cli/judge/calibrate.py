@@ -67,7 +67,7 @@ def command(
 ) -> None:
     """Measure a judge: agreement with people, biases, stability, canaries, corrected win rates. Writes a judge card.
 
-    Example: palate judge calibrate candidates.jsonl --votes people.jsonl --judge runs/rm
+    Example: palate judge calibrate answers.jsonl --votes people.jsonl --judge rm
     """
     from palate.artifacts import check_writable, file_hash, write_text
     from palate.feedback.calibration import Extent, measure, save_card, write_card

@@ -32,7 +32,7 @@ def command(
 
     Nothing is generated again and no vote is changed: votes of each judge and prompt have their own name.
 
-    Example: palate judge rescore candidates.votes.jsonl --judge openai:gpt-5-mini --prompt rubric
+    Example: palate judge rescore votes.jsonl --judge openai:m --prompt rubric
     """
     from palate.feedback.candidates import read_candidates
     from palate.feedback.judging import Question, collect_votes

@@ -60,7 +60,7 @@ def create_command(
 ) -> None:
     """Create a campaign, or change its schema with --update. Options take precedence over the file.
 
-    Example: palate label create helpful --votes-per-item 3 --gold-share 0.05 --repeat-share 0.05
+    Example: palate label create helpful --votes-per-item 3 --gold-share 0.05
     """
     from palate.feedback.campaigns.campaign import change_schema, create_campaign, current_schema, find_campaign
     from palate.store import open_store

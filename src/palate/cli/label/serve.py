@@ -82,7 +82,7 @@ def serve_command(
 ) -> None:
     """Serve the labelling page until Ctrl-C; the next start goes on where this one ended.
 
-    Example: palate label serve --candidates candidates.jsonl --save preferences.jsonl
+    Example: palate label serve --candidates candidates.jsonl --save pairs.jsonl
     """
     if base_url is not None and models is None:
         raise UsageError("--base-url is where --models are served; name two with --models A B")

@@ -21,7 +21,7 @@ from palate.models.generation.engine import Engine
 PROBE_TOKENS = 256
 
 _ATTEMPTS = 3
-_STABLE_FACTS = ("root", "parent", "owned_by", "meta", "max_model_len", "identity")
+_STABLE_FACTS = ("root", "parent", "meta", "identity")
 """Fields of the list of models that say what a model is; `created` is the time of the request at some engines."""
 
 _LETTER = "Answer with the single letter A."
@@ -172,13 +172,13 @@ class _Probe:
         raise refused
 
     def reply(self, text: str, **more: Any) -> Completion | None:
-        """The reply, or None if the endpoint refuses the parameters. Some do with a 500, as if they were broken."""
+        """The reply, or None if the endpoint refuses the parameters. Some do with a 500 (llama-cpp-python)."""
         try:
             return self._ask(text, **more)
         except EngineRefused:
             return None
-        except EngineError:
-            self.certain = False
+        except EngineError as error:
+            self.certain = self.certain and error.status in (500, 501)
             return None
 
     def _ask(self, text: str, **more: Any) -> Completion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,6 +72,7 @@ class Engine:
         self._key = next((key for name in KEY_VARIABLES if (key := os.environ.get(name, "").strip())), "")
         client = http_client or DefaultHttpxClient(timeout=timeout, follow_redirects=False)
         limit_replies(client, seconds=timeout)
+        weakref.finalize(self, client.close)  # idle connections end with the engine
         self._client = OpenAI(
             api_key=self._key or "none",
             base_url=self.base_url,
@@ -251,7 +253,7 @@ class Engine:
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
                 delay = self._redacted(error.response.headers.get("retry-after", ""))
                 wait = f" and asks to wait (Retry-After: {delay})" if delay else f", {attempts} times"
-                raise EngineError(f"{url}: answered {error.status_code}{wait}; {_LATER}") from error
+                raise EngineError(f"{url}: answered {error.status_code}{wait}; {_LATER}", error.status_code) from error
             raise EngineRefused(f"{url}: {self._redacted(_refusal(error))}", error.status_code) from error
         except (ValueError, RecursionError) as error:  # of the JSON parser: no JSON, not UTF-8, huge numbers, too deep
             raise EngineError(f"{url}: answered with something that is not JSON; {_LATER}") from error
