@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,11 +12,8 @@ from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, S
 from palate.cli.console import print_json, print_result
 from palate.cli.dataset import Prompts, read_prompts, reads_dataset
 from palate.errors import UsageError
+from palate.evaluation.answerer import load_answerer
 from palate.records import DatasetRequest
-
-if TYPE_CHECKING:
-    from palate.evaluation.subject import Subject
-    from palate.models.generation.engine import Engine
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A finished run, a model, or the engine's name for one.")]
 K = Annotated[int, typer.Option("--k", "-k", min=1, help="Answers per prompt.")]
@@ -75,19 +72,3 @@ def command(
         print_json({"path": str(output), "prompts": len(asked), "made": new, "k": k, "dropped": len(dropped)})
     else:
         print_result(str(output))
-
-
-def load_answerer(
-    model: str, base_url: str | None, *, template: str | None = None, precision: str = "auto"
-) -> Engine | Subject:
-    """A model that answers prompts: in an engine if one is named, else in this process."""
-    if base_url is not None:
-        from palate.models.generation.engine import Engine
-
-        return Engine(base_url, model)
-
-    from palate.evaluation.subject import Subject, model_spec
-    from palate.models.precision import default_device, resolve
-
-    device = default_device()
-    return Subject(model_spec(model, template=template), resolve(precision, device), device)

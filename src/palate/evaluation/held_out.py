@@ -9,7 +9,7 @@ from palate.config.load import config_from_values
 from palate.data import load_records, split_records
 from palate.errors import DataError, UsageError
 from palate.evaluation.subject import RunSpec
-from palate.records import DatasetRequest, PreferencePair, prompt_key
+from palate.records import DatasetRequest, Messages, PreferencePair, prompt_key
 from palate.text.encode import EncodedGroup, encode_records
 from palate.text.template import Template
 from palate.training.methods import build_method
@@ -39,6 +39,22 @@ def held_out_pairs(run: RunSpec) -> list[PreferencePair]:
         prompts = {prompt_key(record.prompt) for record in held_out}
         return [pair for pair in _as_pairs(request, **mixture) if prompt_key(pair.prompt) in prompts]
     raise UsageError(f"{run.path}: the run held nothing out; name pairs with --dataset")
+
+
+def trained_prompts(run: RunSpec) -> list[Messages]:
+    """The prompts of the rows that the run trained on, without those that it held out; plain text has none.
+
+    Raises:
+        DataError: the run's data cannot be read any more.
+    """
+    config = run.config
+    request = DatasetRequest.of_run(config, config["dataset"])
+    kind = build_method(config_from_values(config, origin=str(run.path)).config).traits.record
+    mixture: dict[str, Any] = {"temperature": config.get("mix_temperature"), "caps": config.get("mix_caps")}
+    records = load_records(request, kind=kind, **mixture).records
+    if config.get("val_size") and not config.get("eval_dataset"):
+        records = split_records(records, config["val_size"], seed=config["seed"])[0]
+    return [record.prompt for record in records if record.prompt]
 
 
 def _as_pairs(request: DatasetRequest, **mixture: Any) -> list[PreferencePair]:

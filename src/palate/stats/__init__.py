@@ -20,6 +20,8 @@ from palate.stats.intervals import (
     standard_error,
     wilson,
 )
+from palate.stats.length_control import LARGE_SHIFT, LengthControl, length_controlled
+from palate.stats.power import items_needed, smallest_effect
 from palate.stats.prediction_powered import (
     Corrected,
     JudgeAccuracy,
@@ -33,11 +35,13 @@ from palate.stats.winrate import PositionReport, WinRate, position_report, win_r
 
 __all__ = [
     "FEW_CLUSTERS",
+    "LARGE_SHIFT",
     "Aggregated",
     "Agreement",
     "Corrected",
     "Interval",
     "JudgeAccuracy",
+    "LengthControl",
     "PositionReport",
     "WinRate",
     "benjamini_hochberg",
@@ -51,8 +55,10 @@ __all__ = [
     "effective_size",
     "fleiss_kappa",
     "holm",
+    "items_needed",
     "judge_accuracy",
     "krippendorff_alpha",
+    "length_controlled",
     "mace",
     "majority",
     "mcnemar_midp",
@@ -63,6 +69,7 @@ __all__ = [
     "ppi_mean",
     "rate_interval",
     "rogan_gladen",
+    "smallest_effect",
     "standard_error",
     "wilson",
     "win_rate",

@@ -13,8 +13,9 @@ from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, named_numbers
 from palate.cli.console import print_json, print_result
 from palate.cli.data.augment_models import FromPrompts, augment_from_prompts
 from palate.cli.dataset import Datasets, MaxDropped, reads_dataset
-from palate.cli.generate import Temperature, load_answerer
+from palate.cli.generate import Temperature
 from palate.errors import UsageError
+from palate.evaluation.answerer import load_answerer
 from palate.records import DatasetRequest
 
 if TYPE_CHECKING:

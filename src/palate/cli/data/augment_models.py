@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from palate.cli.console import print_json, print_result
-from palate.cli.generate import load_answerer
 from palate.errors import UsageError
+from palate.evaluation.answerer import load_answerer
 from palate.records import Answer, DatasetRequest, Messages, RewardFunction
 
 if TYPE_CHECKING:

@@ -199,7 +199,7 @@ def _load_chat(
 
 
 def _load(model: str, url: str | None, *, template: str | None, precision: str) -> AnswerStream:
-    from palate.cli.generate import load_answerer
+    from palate.evaluation.answerer import load_answerer
     from palate.models.generation.engine import Engine
 
     if url is None:

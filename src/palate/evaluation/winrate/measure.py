@@ -1,0 +1,229 @@
+"""The figures of a win rate, from its items."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from palate.errors import DataError
+from palate.evaluation.winrate.groups import Group, by_category, by_length
+from palate.evaluation.winrate.items import Item, clusters_of
+from palate.evaluation.winrate.style import style_differences
+from palate.stats import (
+    Corrected,
+    JudgeAccuracy,
+    LengthControl,
+    PositionReport,
+    WinRate,
+    binomial_exact,
+    items_needed,
+    judge_accuracy,
+    length_controlled,
+    position_report,
+    ppi_mean,
+    smallest_effect,
+    standard_error,
+    win_rate,
+)
+
+EFFECTS = (0.03, 0.05, 0.10)
+"""Differences from 50 % for which the number of prompts is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotReport:
+    """Which slot wins, over verdict rows; for voters who see an item in one order.
+
+    Attributes:
+        first_won, second_won: rows in which the answer shown first or second won.
+        first_slot: share of the first slot, ties ½.
+        p_value: exact binomial test of the two counts against each other.
+    """
+
+    first_won: int
+    second_won: int
+    first_slot: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """What this number of prompts can show.
+
+    Attributes:
+        sd: standard deviation of an item's score (with clusters: the standard error times √n).
+        smallest: smallest difference from ½ that a one-sided 5 % test finds with probability 80 %.
+        needed: difference → number of prompts that it needs.
+        for_this: number of prompts for the difference that was found; None if it is 0.
+    """
+
+    sd: float
+    smallest: float
+    needed: Mapping[float, int]
+    for_this: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleCorrection:
+    """The judge's win rate corrected with people's votes on `labelled` of its items (PPI++)."""
+
+    labelled: int
+    unlabelled: int
+    ppi: Corrected
+    accuracy: JudgeAccuracy
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All figures about the items.
+
+    Attributes:
+        counts: items by status: judged, same_answer, unparsed, missing.
+        rate: raw win rate with wins, ties, inconsistent items and losses.
+        bounds: the raw rate if A had lost, and if A had won, every unparsed or missing item.
+        controlled: at equal length. `style`: at equal length and style; None unless asked for.
+        position: of a judge that saw both orders; `slots` of people, who saw one.
+        power: what n could show; None with a single item.
+        categories, lengths: win rates of parts.
+        mean_lengths: mean characters of the answers of A and B.
+        people: corrected with votes of people; None without any.
+    """
+
+    counts: Mapping[str, int]
+    rate: WinRate
+    bounds: tuple[float, float]
+    controlled: LengthControl
+    style: LengthControl | None
+    position: PositionReport | None
+    slots: SlotReport | None
+    power: Power | None
+    categories: Sequence[Group]
+    lengths: Sequence[Group]
+    mean_lengths: tuple[float, float]
+    people: PeopleCorrection | None
+
+
+def measure(
+    items: Sequence[Item], *, with_style: bool = False, labels: Mapping[str, float] | None = None, level: float = 0.95
+) -> Figures:
+    """Compute the figures.
+
+    Args:
+        items: all prompts, those without a verdict included.
+        with_style: also control for headers, lists and bold text.
+        labels: item id → A's share by people, to correct a judge's rate with.
+        level: coverage of the intervals.
+
+    Raises:
+        DataError: no item was judged; says why.
+    """
+    kept = [item for item in items if item.scored]
+    if not kept:
+        first = next(iter(items), None)
+        why = f": {first.id}: {first.reason or first.status}" if first else ""
+        raise DataError(f"none of {len(items)} items was judged{why}")
+    counts = Counter(item.status for item in items)
+    scores = np.array([item.score for item in kept], dtype=np.float64)
+    groups = clusters_of(kept)
+    total, won = len(items), float(scores.sum())
+    open_items = total - len(kept)
+    return Figures(
+        counts={name: counts[name] for name in ("judged", "same_answer", "unparsed", "missing")},
+        rate=_raw(items, level),
+        bounds=(won / total, (won + open_items) / total),
+        controlled=_controlled(kept, with_style=False, level=level),
+        style=_controlled(kept, with_style=True, level=level) if with_style else None,
+        position=_position(kept, level),
+        slots=_slots(kept),
+        power=_power(scores, standard_error(scores, groups)) if len(kept) > 1 else None,
+        categories=by_category(items),
+        lengths=by_length(items),
+        mean_lengths=_mean_lengths(items),
+        people=_corrected(kept, labels, level) if labels is not None else None,
+    )
+
+
+def _in_both_orders(items: Sequence[Item]) -> bool:
+    return all({verdict.order for verdict in item.verdicts} == {1, -1} for item in items if item.status == "judged")
+
+
+def _raw(items: Sequence[Item], level: float) -> WinRate:
+    """The raw rate; unparsed items are counted, missing ones are no part of it."""
+    asked = [item for item in items if item.scored or item.status == "unparsed"]
+    groups = clusters_of(asked)
+    if _in_both_orders(asked):
+        first, second = [item.shown(1) for item in asked], [item.shown(-1) for item in asked]
+        return win_rate(first, second, clusters=groups, level=level)
+    scores = [float("nan") if item.score is None else item.score for item in asked]
+    return win_rate(scores, clusters=groups, level=level)
+
+
+def _controlled(kept: Sequence[Item], *, with_style: bool, level: float) -> LengthControl:
+    verdicts, orders, lengths, clusters, styles = [], [], [], [], []
+    for item in kept:
+        a, b = item.lengths
+        texts = [answer.text for answer in item.row.completions] if item.row else ["", ""]
+        style = style_differences(texts[0], texts[1]) if with_style else ()
+        rows = [(row.share, row.order) for row in item.verdicts] or [(0.5, 1), (0.5, -1)]  # equal answers: a tie
+        for share, order in rows:
+            verdicts.append(share)
+            orders.append(order)
+            lengths.append(a - b)
+            clusters.append(item.group or item.id)
+            styles.append(style)
+    columns = list(zip(*styles)) if with_style else []
+    return length_controlled(verdicts, orders, lengths, clusters, style=columns, level=level)
+
+
+def _position(kept: Sequence[Item], level: float) -> PositionReport | None:
+    asked = [item for item in kept if item.status == "judged"]
+    if not asked or not _in_both_orders(asked):
+        return None
+    first, second = [item.shown(1) for item in asked], [item.shown(-1) for item in asked]
+    return position_report(first, second, clusters=clusters_of(asked), level=level)
+
+
+def _slots(kept: Sequence[Item]) -> SlotReport | None:
+    asked = [item for item in kept if item.status == "judged"]
+    if not asked or _in_both_orders(asked):
+        return None
+    of_first = [row.share if row.order == 1 else 1 - row.share for item in asked for row in item.verdicts]
+    first, second = sum(share > 0.5 for share in of_first), sum(share < 0.5 for share in of_first)
+    return SlotReport(first, second, sum(of_first) / len(of_first), binomial_exact(first, first + second))
+
+
+def _power(scores: np.ndarray[tuple[int], np.dtype[np.float64]], error: float) -> Power | None:
+    if not np.isfinite(error):  # a single cluster
+        return None
+    sd = error * len(scores) ** 0.5
+    found = abs(float(scores.mean()) - 0.5)
+    return Power(
+        sd,
+        smallest_effect(error),
+        {effect: items_needed(effect, sd) for effect in EFFECTS},
+        items_needed(found, sd) if found > 1e-9 else None,
+    )
+
+
+def _mean_lengths(items: Sequence[Item]) -> tuple[float, float]:
+    lengths = [item.lengths for item in items if item.row is not None]
+    if not lengths:
+        return 0.0, 0.0
+    return sum(a for a, _ in lengths) / len(lengths), sum(b for _, b in lengths) / len(lengths)
+
+
+def _corrected(kept: Sequence[Item], labels: Mapping[str, float], level: float) -> PeopleCorrection:
+    labelled = [item for item in kept if item.id in labels]
+    others = [item for item in kept if item.id not in labels]
+    y, f, rest = (
+        [labels[item.id] for item in labelled],
+        [item.score or 0.0 for item in labelled],
+        [item.score or 0.0 for item in others],
+    )
+    of_labelled, of_others = ([item.group or item.id for item in part] for part in (labelled, others))
+    clusters = None if clusters_of(kept) is None else (of_labelled, of_others)
+    ppi = ppi_mean(y, f, rest, clusters=clusters, level=level)
+    return PeopleCorrection(len(labelled), len(others), ppi, judge_accuracy(y, f, level=level))

@@ -1,0 +1,237 @@
+"""From two sides and prompts to a measured win rate; everything that was done is kept in its folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from palate.errors import DataError, UsageError
+from palate.evaluation.winrate.folder import WinRateFolder, pair_answers
+from palate.evaluation.winrate.items import (
+    Item,
+    in_order_of,
+    judged_items,
+    people_items,
+    people_shares,
+    with_groups,
+)
+from palate.evaluation.winrate.leaks import Leaks, PromptIndex, leaks_of
+from palate.evaluation.winrate.measure import measure
+from palate.evaluation.winrate.result import Result, SideFacts
+from palate.evaluation.winrate.sides import (
+    Side,
+    SideAnswers,
+    answer_prompts,
+    check_different,
+    check_weights,
+    load_side,
+    recorded_answers,
+)
+from palate.feedback.candidates import Candidates
+from palate.feedback.judging import collect_votes, questions
+from palate.feedback.people_votes import PeopleVotes, key_of
+from palate.models.cpu.allocator import give_back_memory
+from palate.models.generation.decoding import Decoding
+from palate.records import Judge, Record
+from palate.stats import Interval
+
+NAMES = ("a", "b")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        a, b: the two sides.
+        prompts: to answer, each with an id of its own.
+        decoding: of generated answers; its temperature is replaced by those of a sweep.
+        template, precision: of models in this process.
+        category, cluster: columns of the prompts; empty for none.
+        style: whether to control for style, too.
+    """
+
+    a: Side
+    b: Side
+    prompts: Sequence[Record]
+    decoding: Decoding
+    template: str | None = None
+    precision: str = "auto"
+    category: str = ""
+    cluster: str = ""
+    style: bool = False
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return self.a, self.b
+
+
+def check_plan(plan: Plan) -> None:
+    """Check that the plan is a win rate before anything is loaded.
+
+    Raises:
+        UsageError: it names one model twice, or a column that no prompt has.
+        DataError: two prompts have one id.
+    """
+    check_different(plan.a, plan.b)
+    twice = [name for name, count in Counter(record.id for record in plan.prompts).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{len(twice)} ids belong to two prompts or more, first {twice[0]}; give each its own file name"
+        )
+    for option, name in (("--by", plan.category), ("--cluster", plan.cluster)):
+        if name and not any(name in record.extra for record in plan.prompts):
+            columns = ", ".join(sorted({column for record in plan.prompts for column in record.extra})[:8])
+            raise UsageError(f"{option} {name}: no prompt has this column; they have {columns or 'none'}")
+
+
+def answer_all(plan: Plan, folders: Mapping[float, WinRateFolder], *, say: Callable[[str], None]) -> None:
+    """Answer the prompts with both sides and write the pairs of answers, at each temperature.
+
+    One model is loaded at a time, once for all temperatures. Answers that there are already are kept.
+
+    Raises:
+        UsageError: both sides have the same weights.
+        ArtifactError: the folder has answers that were made with other settings.
+    """
+    identities: list[frozenset[str]] = []
+    for name, side in zip(NAMES, plan.sides):
+        identities.append(_answer_side(plan, side, name, folders, identities, say))
+    for folder in folders.values():
+        a, b = (side_answers(plan, side, name, folder) for name, side in zip(NAMES, plan.sides))
+        check_weights((plan.a.name, plan.b.name), (a.identities, b.identities))
+        rows, _ = pair_answers(plan.prompts, a, b)
+        folder.write_pairs(rows)
+
+
+def _answer_side(
+    plan: Plan,
+    side: Side,
+    name: str,
+    folders: Mapping[float, WinRateFolder],
+    before: Sequence[frozenset[str]],
+    say: Callable[[str], None],
+) -> frozenset[str]:
+    """Generate the missing answers of one side; returns the identity of its weights, if it is known."""
+    if side.recorded:
+        return recorded_answers(side.name, plan.prompts).identities
+    say(f"answering {len(plan.prompts):,} prompts with {side.name}")
+    answerer = load_side(side, template=plan.template, precision=plan.precision)
+    identity = frozenset({answerer.identity} if answerer.identity else ())
+    for other in before:
+        check_weights((plan.a.name, plan.b.name), (other, identity))
+    for temperature, folder in folders.items():
+        answer_prompts(answerer, plan.prompts, replace(plan.decoding, temperature=temperature), folder.answers(name))
+    del answerer
+    if side.url is None:
+        give_back_memory()
+    return identity
+
+
+def find_leaks(plan: Plan) -> list[Leaks]:
+    """Prompts in the training data of each side that is a run."""
+    index = PromptIndex(plan.prompts)
+    return [leaks_of(side, index) for side in plan.sides]
+
+
+def side_answers(plan: Plan, side: Side, name: str, folder: WinRateFolder) -> SideAnswers:
+    """The answers of a side: recorded, or those that were generated into the folder."""
+    return recorded_answers(side.name if side.recorded else folder.answers(name), plan.prompts)
+
+
+def measure_judged(
+    plan: Plan,
+    folder: WinRateFolder,
+    judge: Judge,
+    *,
+    temperature: float,
+    leaks: Sequence[Leaks],
+    people: PeopleVotes | None = None,
+) -> Result:
+    """Let the judge compare the answers in the folder, and measure.
+
+    Args:
+        leaks: of `find_leaks`.
+        people: votes of people on some of the items, to correct the judge with.
+    """
+    rows = _rows(plan, folder)
+    collected = collect_votes(questions(rows), judge, folder.votes)
+    kind = str(getattr(judge, "kind", "judge"))
+    return _result(
+        plan, folder, judged_items(rows, collected), judge.name, kind, temperature, people, leaks, correct=True
+    )
+
+
+def measure_people(
+    plan: Plan, folder: WinRateFolder, people: PeopleVotes, *, temperature: float, leaks: Sequence[Leaks]
+) -> Result:
+    """Measure with the votes of people on the answers in the folder."""
+    items = people_items(_rows(plan, folder), people)
+    return _result(plan, folder, items, "people", "person", temperature, people, leaks, correct=False)
+
+
+def _rows(plan: Plan, folder: WinRateFolder) -> list[Candidates]:
+    a, b = (side_answers(plan, side, name, folder) for name, side in zip(NAMES, plan.sides))
+    return pair_answers(plan.prompts, a, b)[0]
+
+
+def _result(
+    plan: Plan,
+    folder: WinRateFolder,
+    items: Sequence[Item],
+    judge: str,
+    kind: str,
+    temperature: float,
+    people: PeopleVotes | None,
+    leaks: Sequence[Leaks],
+    *,
+    correct: bool,
+) -> Result:
+    a, b = (side_answers(plan, side, name, folder) for name, side in zip(NAMES, plan.sides))
+    _, missing = pair_answers(plan.prompts, a, b)
+    categories = {one.id: str(one.extra.get(plan.category, "")) for one in plan.prompts} if plan.category else {}
+    groups = {one.id: str(one.extra.get(plan.cluster, one.id)) for one in plan.prompts} if plan.cluster else None
+    ids = [record.id for record in plan.prompts]
+    ordered = with_groups(in_order_of(ids, items, missing, categories), groups)
+    labels = people_shares(people) if people is not None and correct else None
+    generated = not (plan.a.recorded and plan.b.recorded)
+    return Result(
+        a=_facts(plan.a, a),
+        b=_facts(plan.b, b),
+        judge=judge,
+        judge_kind=kind,
+        decoding=replace(plan.decoding, temperature=temperature) if generated else None,
+        items=ordered,
+        figures=measure(ordered, with_style=plan.style, labels=labels),
+        leaks=leaks,
+        without_leaks=_without(ordered, leaks),
+        left_out_votes=_left_out(people, ids) if people is not None else {},
+    )
+
+
+def _left_out(people: PeopleVotes, ids: Sequence[str]) -> dict[str, int]:
+    """Votes that do not count, by reason; those on other items or answers included."""
+    known = set(ids)
+    other = sum((item not in known) or (left, right) != (0, 1) for item, left, right in map(key_of, people.votes))
+    return {**people.left_out, **({"not on these answers": other} if other else {})}
+
+
+def _facts(side: Side, answers: SideAnswers) -> SideFacts:
+    texts = [one.answer for one in answers.answers.values()]
+    return SideFacts(
+        side.name,
+        side.recorded,
+        sorted(answers.identities),
+        sum(answer.finish_reason == "length" for answer in texts),
+        sum(not answer.text.strip() for answer in texts),
+    )
+
+
+def _without(items: Sequence[Item], leaks: Sequence[Leaks]) -> Interval | None:
+    """The win rate over the items that are in no training data; None without leaks, or if no item is left."""
+    leaked = {where for one in leaks for where in one.found}
+    kept = [item for item in items if item.id not in leaked]
+    if not leaked or not any(item.scored for item in kept):
+        return None
+    return measure(kept).rate.rate

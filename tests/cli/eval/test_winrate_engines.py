@@ -1,0 +1,60 @@
+"""`palate eval winrate` with models and a judge over an API."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_server import ChatServer, endpoint, make_httpserver, shown, waits
+from engines import serving
+from palate.cli.main import main
+from runs import write_rows
+
+__all__ = ["endpoint", "make_httpserver", "waits"]
+
+
+def test_two_engines_answer_and_are_not_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n}"} for n in range(4)])
+    with serving() as one, serving() as two:
+        sides = [f"openai:a@{one.url}", f"openai:b@{two.url}"]
+        words = ["eval", "winrate", *sides, "--prompts", str(prompts), "--judge", "length", "--json"]
+        words += ["--output", str(tmp_path / "out"), "--temperatures", "0.5"]
+        assert main(words) == 0
+        first = json.loads(capsys.readouterr().out)
+        assert (len(one.chats), len(two.chats)) == (4, 4)
+        assert {chat["temperature"] for chat in one.chats} == {0.5}
+        assert main(words) == 0
+        assert json.loads(capsys.readouterr().out) == first
+        assert (len(one.chats), len(two.chats)) == (4, 4)
+
+
+@pytest.mark.usefixtures("waits")
+def test_verdicts_that_fail_are_listed_and_asked_for_again(
+    endpoint: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"id": f"p:{n}", "prompt": f"Question {n}?", "completions": ["a longer answer"]} for n in range(4)]
+    a = write_rows(tmp_path / "a.jsonl", rows)
+    b = write_rows(tmp_path / "b.jsonl", [{**row, "completions": ["short"]} for row in rows])
+    words = ["eval", "winrate", str(a), str(b), "--judge", "openai:m", "--output", str(tmp_path / "out"), "--json"]
+
+    def answer(body: dict[str, Any]) -> Any:
+        return {"choices": []} if shown(body, "prompt") == "Question 2?" else "A"
+
+    endpoint.answer = answer
+    assert main(words) == 1
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert "1 items have no verdict; run the same command again" in " ".join(said.err.split())
+    assert "was not measured; run palate judge calibrate" in said.err
+    assert found["counts"] == {"judged": 3, "same_answer": 0, "unparsed": 0, "missing": 1}
+    assert [one["id"] for one in found["items"] if one["status"] == "missing"] == ["p:2"]
+    assert found["inconsistent"] == 3
+    assert found["win_rate"]["estimate"] == 0.5
+    endpoint.answer = lambda _: "A"
+    before = len(endpoint.requests)
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["inconsistent"] == 4
+    assert len(endpoint.requests) == before + 2
