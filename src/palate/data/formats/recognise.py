@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice, permutations
 
@@ -13,7 +14,7 @@ from palate.data.formats.labels import LabelCounts
 from palate.data.formats.paired import CONVERSATION_NAMES
 from palate.data.formats.rows import PROMPT_NAMES, Reading, Row
 from palate.data.formats.table import FORMATS, Format
-from palate.data.turns.cells import excerpt
+from palate.data.turns.cells import RowError, excerpt
 from palate.errors import DataError
 from palate.records import LabelledCompletion, PreferencePair, Record, ScoredCompletion
 
@@ -83,7 +84,10 @@ def _unclear_label(form: Format, sample: Sequence[Row], reading: Reading) -> str
     columns = set(_columns(sample))
     if form.labels is None or not all(columns.intersection(names) for names in form.needs):
         return None
-    cells = [found for row in sample if (found := form.labels(row, reading)) is not None]
+    cells = []
+    for row in sample:
+        with suppress(RowError):  # this row has no readable label; the message is about those that have one
+            cells += [found for found in [form.labels(row, reading)] if found is not None]
     counts = LabelCounts()
     for value in (value for cell in cells for value in cell.values):
         counts.add(value)
