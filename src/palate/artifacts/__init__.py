@@ -32,6 +32,7 @@ from palate.artifacts.folders import (
     verify_folder,
 )
 from palate.artifacts.jsonl import JsonlWriter, iter_jsonl, read_jsonl
+from palate.artifacts.locks import sole_writer
 from palate.artifacts.run_dir import RunDir, Status, now
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "remove_folder",
     "remove_leftovers",
     "seal_folder",
+    "sole_writer",
     "temporary_path",
     "verify_folder",
     "write_bytes",

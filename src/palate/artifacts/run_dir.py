@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from filelock import BaseFileLock
 
 from palate.artifacts.files import PathLike, read_json, write_errors, write_json
 from palate.artifacts.folders import checkpoints, remove, remove_leftovers
+from palate.artifacts.locks import SOFT, acquire
 from palate.errors import ArtifactError
 
 Status: TypeAlias = Literal["running", "completed", "stopped", "failed"]
@@ -38,8 +39,6 @@ _WRITTEN = (
 
 LOCK = ".lock"
 """Locked by the process that writes to the run. The file is never deleted, because other processes may wait for it."""
-
-_SOFT = "-soft"
 
 _locks: dict[Path, BaseFileLock] = {}
 
@@ -102,7 +101,7 @@ class RunDir:
             run._check_entries(run._entries(), resume=resume, overwrite=overwrite)
 
     def _entries(self) -> list[str]:
-        return sorted(p.name for p in self.path.iterdir() if p.name not in (LOCK, LOCK + _SOFT))
+        return sorted(p.name for p in self.path.iterdir() if p.name not in (LOCK, LOCK + SOFT))
 
     def _check_entries(self, entries: list[str], *, resume: bool, overwrite: bool) -> None:
         """Raise ArtifactError if the directory's entries do not allow a new run, or a resumed or overwritten one."""
@@ -139,19 +138,10 @@ class RunDir:
     def _lock(self) -> None:
         """Lock the directory until `release` or the end of this process; raises ArtifactError if it is locked."""
         self.release()
-        try:
-            try:
-                lock: BaseFileLock = FileLock(self.path / LOCK, timeout=0, thread_local=False)
-                lock.acquire()
-            except Timeout:
-                raise
-            except OSError:  # the file system has no locks: use a file that exists as long as the run
-                lock = SoftFileLock(self.path / (LOCK + _SOFT), timeout=0, thread_local=False)
-                lock.acquire()
-        except Timeout as error:
-            raise ArtifactError(
-                f"{self.path}: another process is writing to this run; wait for it or choose another output_dir"
-            ) from error
+        lock = acquire(
+            self.path / LOCK,
+            f"{self.path}: another process is writing to this run; wait for it or choose another output_dir",
+        )
         _locks[self.path.resolve()] = lock
 
     def release(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
-from palate.artifacts import JsonlWriter, iter_jsonl, plain, read_jsonl
+from palate.artifacts import JsonlWriter, iter_jsonl, plain, read_jsonl, sole_writer
 from palate.data.formats.rows import read_tools
 from palate.data.turns.cells import RowError
 from palate.data.turns.messages import read_turns
@@ -159,8 +159,13 @@ def write_candidates(
         decoding: an answer depends on its seed, the prompt and the answer's index only.
 
     Raises:
-        ArtifactError: the file has candidates made with other settings.
+        ArtifactError: the file has candidates made with other settings, or another process writes to it.
     """
+    with sole_writer(path):
+        return _append_missing(prompts, answerer, k, decoding, path)
+
+
+def _append_missing(prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding, path: Path) -> int:
     settings = _settings(answerer, k, decoding)
     done = _finished(path, settings) if path.exists() else {}
     changed = next((row.id for row in prompts if row.id in done and done[row.id] != _prompt_fields(row)), None)

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from palate.artifacts import JsonlWriter, now
+from palate.artifacts import JsonlWriter, now, sole_writer
 from palate.data.mix import drawn_key
 from palate.data.scores import columns_of
 from palate.feedback.candidates import Candidates
@@ -106,9 +106,15 @@ def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> Collec
 
     Raises:
         ConfigError: the judge needs a column that no candidate has.
+        ArtifactError: another process writes to the file.
     """
     if isinstance(judge, ScoreJudge):
         judge.check_columns({name for question in asked for name in question.row.judge_columns})
+    with sole_writer(path):
+        return _collect(asked, judge, path)
+
+
+def _collect(asked: Sequence[Question], judge: Judge, path: Path) -> Collected:
     have = {vote.key: vote for vote in (read_votes(path) if path.exists() else ())}
     keys = [(question.row.id, question.left, question.right, judge.name, question.shown) for question in asked]
     waiting = [question for question, key in zip(asked, keys) if key not in have]

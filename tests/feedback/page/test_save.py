@@ -120,7 +120,9 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
     )
     with PreferenceFile(path):
         done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60)
-    assert done.stdout == f"{path}: another palate writes to this file; name another --save\n", done.stderr
+    assert done.stdout == f"{path}: another palate process writes to this file; wait for it or name another file\n", (
+        done.stderr
+    )
     PreferenceFile(path).close()
 
 

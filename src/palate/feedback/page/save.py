@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from filelock import FileLock, Timeout
-
-from palate.artifacts import JsonlWriter, now, read_json, read_jsonl, write_bytes, write_errors, write_json
+from palate.artifacts import JsonlWriter, now, read_json, read_jsonl, sole_writer, write_bytes, write_errors, write_json
 from palate.artifacts.files import read_bytes
 from palate.data.formats.targets import UnsupportedRecordError, sharegpt_turn
 from palate.errors import ArtifactError, DataError
@@ -61,13 +60,8 @@ class PreferenceFile:
         self.lock = threading.Lock()
         self._session = self.path.with_name(f".{self.path.name}.session")
         self._waiting: list[tuple[PreferenceRow | None, PreferenceRow | None]] = []
-        with write_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._owner = FileLock(self.path.with_name(f".{self.path.name}.lock"))
-            try:
-                self._owner.acquire(timeout=0)
-            except Timeout:
-                raise ArtifactError(f"{path}: another palate writes to this file; name another --save") from None
+        self._owner = ExitStack()
+        self._owner.enter_context(sole_writer(self.path))
         try:
             existed = self.path.exists()
             if existed:
@@ -76,7 +70,7 @@ class PreferenceFile:
             self._writer = JsonlWriter(self.path, sync=True)
             write_json(self._session, {"began": now()})
         except BaseException:
-            self._owner.release()
+            self._owner.close()
             raise
 
     def change(self, before: PreferenceRow | None, after: PreferenceRow | None) -> None:
@@ -111,7 +105,7 @@ class PreferenceFile:
         if not self._waiting:
             self._session.unlink(missing_ok=True)
         self._writer.close()
-        self._owner.release()
+        self._owner.close()
 
     def __enter__(self) -> Self:
         return self
