@@ -20,6 +20,7 @@ from palate.stats.intervals import (
     standard_error,
     wilson,
 )
+from palate.stats.paired import PairedDifference, paired_difference, smallest_difference
 from palate.stats.prediction_powered import (
     Corrected,
     JudgeAccuracy,
@@ -38,6 +39,7 @@ __all__ = [
     "Corrected",
     "Interval",
     "JudgeAccuracy",
+    "PairedDifference",
     "PositionReport",
     "WinRate",
     "benjamini_hochberg",
@@ -58,11 +60,13 @@ __all__ = [
     "mcnemar_midp",
     "mean_interval",
     "newcombe_paired",
+    "paired_difference",
     "percent_agreement",
     "position_report",
     "ppi_mean",
     "rate_interval",
     "rogan_gladen",
+    "smallest_difference",
     "standard_error",
     "wilson",
     "win_rate",

@@ -11,12 +11,13 @@ from palate.cli.arguments import AsJson, Average, PrecisionName, TemplateName, v
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import MaxDropped, reads_dataset
-from palate.cli.eval import frontier
+from palate.cli.eval import compare, frontier
 from palate.records import DatasetRequest
 
 app = typer.Typer(
     cls=verb_group("eval"),
-    help="Measure models: preference accuracy, reward against KL.\n\nExample: palate eval accuracy runs/dpo",
+    help="Measure models: preference accuracy, reward against KL, comparison of results.\n\n"
+    "Example: palate eval accuracy runs/dpo",
     no_args_is_help=True,
 )
 
@@ -72,3 +73,4 @@ def accuracy(
 
 
 app.command("frontier")(frontier.command)
+app.command("compare")(compare.command)
