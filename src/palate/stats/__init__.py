@@ -9,6 +9,7 @@ from __future__ import annotations
 from palate.stats.aggregation import Aggregated, dawid_skene, mace, majority
 from palate.stats.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement
 from palate.stats.bootstrap import bootstrap_interval
+from palate.stats.calibration import Calibration, CalibrationBin, calibration
 from palate.stats.intervals import (
     FEW_CLUSTERS,
     Interval,
@@ -36,6 +37,8 @@ __all__ = [
     "FEW_CLUSTERS",
     "Aggregated",
     "Agreement",
+    "Calibration",
+    "CalibrationBin",
     "Corrected",
     "Interval",
     "JudgeAccuracy",
@@ -46,6 +49,7 @@ __all__ = [
     "binomial_exact",
     "binomial_midp",
     "bootstrap_interval",
+    "calibration",
     "cluster_mean_interval",
     "cohen_kappa",
     "corrected_difference",

@@ -12,6 +12,7 @@ from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import MaxDropped, reads_dataset
 from palate.cli.eval import compare, frontier
+from palate.cli.eval.accuracy_tables import accuracy_tables
 from palate.records import DatasetRequest
 
 app = typer.Typer(
@@ -42,6 +43,16 @@ def accuracy(
     ] = None,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
+    beta: Annotated[
+        float | None,
+        typer.Option("--beta", min=0, help="β of the calibrated probability σ(β·margin). Default: the run's own."),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by", metavar="COLUMN", help="Also by this column of the rows. Default: category, if there is one."
+        ),
+    ] = None,
     max_dropped: MaxDropped = 0.5,
     as_json: AsJson = False,
 ) -> None:
@@ -61,12 +72,16 @@ def accuracy(
         max_samples=request.max_samples,
         template=template,
         precision=precision,
+        beta=beta,
+        by=by or None,
         say=print_progress,
     )
     if as_json:
         print_json(measured.to_json())
     else:
-        print_result(wrapped("\n".join(measured.lines()), hang=4, width=text_width()))
+        width = text_width()
+        parts = [wrapped("\n".join(measured.lines()), hang=4, width=width), *accuracy_tables(measured, width)]
+        print_result("\n\n".join(parts))
     # Only a figure over all of a run's own pairs is recorded as the run's.
     if is_run(model) and not request.dataset and reference is None and request.max_samples is None:
         record_accuracy(model, measured)
