@@ -36,6 +36,8 @@ def test_several_metrics_are_adjusted_by_holm() -> None:
     p = [stats.binom.pmf(0, n, 0.5) for n in (6, 9)]  # mid-p of n against 0: twice the half of it
     assert [one.found.p_value for one in found.metrics] == pytest.approx(p)
     assert [one.adjusted for one in found.metrics] == pytest.approx(holm(p))
+    explored = compare_items(before, after, adjustment="bh")
+    assert [one.adjusted for one in explored.metrics] == pytest.approx([p[0], 2 * p[1]])
     assert (found.metrics_only_first, found.metrics_only_second) == (["old"], ["new"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 
 First = Annotated[Path, typer.Argument(metavar="LOG", help="The result before: a file or a folder.")]
 Second = Annotated[Path, typer.Argument(metavar="LOG", help="The result after, on the same items.")]
+Adjust = Annotated[
+    Literal["holm", "bh"],
+    typer.Option(
+        "--adjust", help="p-values of several metrics: holm for claims, bh (false discovery rate) to explore."
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")]
 
+_ADJUSTED = {"holm": "p Holm", "bh": "p BH"}
 _IDS = 8
 """Ids of unmatched items that are printed; --json has all of them."""
 
 
-def command(first: First, second: Second, seed: Seed = 0, as_json: AsJson = False) -> None:
+def command(first: First, second: Second, adjust: Adjust = "holm", seed: Seed = 0, as_json: AsJson = False) -> None:
     """Compare two results item by item: of palate, lm-evaluation-harness (--log_samples) or Inspect (.eval, .json).
 
     Example: palate eval compare before/samples_gsm8k.jsonl after/samples_gsm8k.jsonl
@@ -30,7 +37,7 @@ def command(first: First, second: Second, seed: Seed = 0, as_json: AsJson = Fals
     from palate.evaluation.logs.compare import compare_items
     from palate.evaluation.logs.read import read_log
 
-    found = compare_items(read_log(first), read_log(second), seed=seed)
+    found = compare_items(read_log(first), read_log(second), adjustment=adjust, seed=seed)
     if as_json:
         print_json({"first_path": str(first), "second_path": str(second), **found.to_json()})
         return
@@ -50,7 +57,7 @@ def _heading(found: Comparison) -> str:
 
 
 def _table(found: Comparison, width: int | None) -> str:
-    names = ["metric", "A", "B", "B − A", "95 %", "p", "p Holm", "MDE"]
+    names = ["metric", "A", "B", "B − A", "95 %", "p", _ADJUSTED[found.adjustment], "MDE"]
     rows = []
     for one in found.metrics:
         result, interval = one.found, one.found.difference
@@ -72,7 +79,7 @@ def _table(found: Comparison, width: int | None) -> str:
 def _tests(found: Comparison, width: int | None) -> str:
     """How each metric was tested, and what the columns mean."""
     lines = [_test(one) for one in found.metrics]
-    lines.append(f"p Holm: adjusted for {len(found.metrics)} tests")
+    lines.append(f"{_ADJUSTED[found.adjustment]}: adjusted for {len(found.metrics)} tests")
     lines.append("MDE: minimum detectable effect, the true difference that these items show in 80 % of studies")
     return wrapped("\n".join(lines), hang=2, width=width)
 

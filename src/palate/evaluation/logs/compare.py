@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from palate.errors import DataError
 from palate.evaluation.logs.items import ItemValues
-from palate.stats import PairedDifference, holm, paired_difference
+from palate.stats import PairedDifference, benjamini_hochberg, holm, paired_difference
+
+Adjustment: TypeAlias = Literal["holm", "bh"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class MetricComparison:
     Attributes:
         metric: its name.
         found: the difference, second − first.
-        adjusted: Holm's p-value over all metrics of the comparison.
+        adjusted: p-value adjusted for all metrics of the comparison (`Comparison.adjustment`).
         missing_first, missing_second: items of both results that have no value in the first, in the second; they are
             left out of `found`.
     """
@@ -43,6 +45,7 @@ class Comparison:
         metrics_only_first, metrics_only_second: metrics of one result only.
         not_compared: metrics of both results without an item that has a value in both.
         notes: lines about the logs: what they left out, and items measured several times.
+        adjustment: of the p-values for several metrics.
     """
 
     first: str
@@ -55,13 +58,22 @@ class Comparison:
     metrics_only_second: Sequence[str]
     not_compared: Sequence[str]
     notes: Sequence[str]
+    adjustment: Adjustment = "holm"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def compare_items(first: ItemValues, second: ItemValues, *, seed: int = 0) -> Comparison:
+def compare_items(
+    first: ItemValues, second: ItemValues, *, adjustment: Adjustment = "holm", seed: int = 0
+) -> Comparison:
     """Compare two results on the items of both, joined by id; every metric with `paired_difference`.
+
+    Args:
+        first, second: the results before and after.
+        adjustment: `holm` bounds the probability of any false finding, `bh` (Benjamini–Hochberg) the expected share of
+            false ones among the findings, for exploring many metrics.
+        seed: of the bootstrap.
 
     Raises:
         DataError: an id stands for different content in the two results, or they share no metric or no item.
@@ -92,7 +104,8 @@ def compare_items(first: ItemValues, second: ItemValues, *, seed: int = 0) -> Co
             empty.append(name)
     if not compared:
         raise DataError(f"no item has a value of {', '.join(names)} in both results; nothing can be compared")
-    adjusted = holm([found.p_value for found in compared.values()])
+    adjust = {"holm": holm, "bh": benjamini_hochberg}[adjustment]
+    adjusted = adjust([found.p_value for found in compared.values()])
     return Comparison(
         first=first.name,
         second=second.name,
@@ -107,6 +120,7 @@ def compare_items(first: ItemValues, second: ItemValues, *, seed: int = 0) -> Co
         metrics_only_second=[name for name in second.metrics if name not in first.metrics],
         not_compared=empty,
         notes=[*_notes("first", first), *_notes("second", second)],
+        adjustment=adjustment,
     )
 
 
