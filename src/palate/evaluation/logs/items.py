@@ -82,14 +82,15 @@ def read_block(block: Mapping[str, Any], where: str) -> ItemValues:
         if not isinstance(values, Mapping):
             raise DataError(f"{where}: metric {metric} is not a mapping from item ids to numbers")
         found[metric] = {
-            item: _number(value, f"{where}: metric {metric}, item {item}") for item, value in values.items()
+            item: number_or_none(value, f"{where}: metric {metric}, item {item}") for item, value in values.items()
         }
     return ItemValues(
         str(block.get("name", "")), found, _texts(block, "hashes", where), _texts(block, "clusters", where)
     )
 
 
-def _number(value: Any, where: str) -> float | None:
+def number_or_none(value: Any, where: str) -> float | None:
+    """A value of an item; raises DataError if it is neither a finite number, true, false nor null."""
     if value is None:
         return None
     if not isinstance(value, bool | int | float) or not math.isfinite(value):

@@ -13,6 +13,7 @@ from palate.errors import ArtifactError, DataError
 from palate.evaluation.logs.inspect_ai import is_inspect, read_inspect
 from palate.evaluation.logs.items import ItemValues, find_block, read_block
 from palate.evaluation.logs.lm_eval import SAMPLES, is_lm_eval, read_lm_eval, task_of
+from palate.evaluation.logs.palate_results import is_benchmark, is_win_rate, read_benchmark, read_win_rate
 
 FORMATS = (
     "a result of palate eval (accuracy.json, winrate or bench), samples_*.jsonl of lm-evaluation-harness "
@@ -25,18 +26,22 @@ def read_log(path: Path) -> ItemValues:
 
     Args:
         path: a file; a finished run (its accuracy.json); or a folder of sample logs or Inspect logs, one for each task,
-            whose metrics and items are then named `task/metric` and `task/item`.
+            whose metrics and items are then named `task/metric` and `task/item`. `FILE@MODEL` is one model of a
+            benchmark's result.
 
     Raises:
         DataError: the format is not known, the file is damaged, or a folder has two logs of one task.
         ArtifactError: the file cannot be read.
     """
     if not path.exists():
+        file, _, model = str(path).rpartition("@")
+        if file and model and Path(file).is_file():
+            return _read_file(Path(file), model)
         raise DataError(f"{path}: no such file; name {FORMATS}")
     return _read_folder(path) if path.is_dir() else _read_file(path)
 
 
-def _read_file(path: Path) -> ItemValues:
+def _read_file(path: Path, model: str | None = None) -> ItemValues:
     if path.suffix == ".eval" or zipfile.is_zipfile(path):
         if not zipfile.is_zipfile(path):
             raise DataError(f"{path}: the log is damaged or not complete (not a zip file); run the evaluation again")
@@ -47,8 +52,12 @@ def _read_file(path: Path) -> ItemValues:
         content = read_json(path)
     except ArtifactError as error:
         raise DataError(f"{path}: cannot be read as {FORMATS}: {error}") from error
+    if is_benchmark(content):
+        return read_benchmark(content, str(path), model)
     if is_inspect(content):
         return read_inspect(path)
+    if is_win_rate(content):
+        return read_win_rate(content, str(path))
     block = find_block(content)
     if block is None:
         raise DataError(f'{path}: holds no values by item (no "items"); name {FORMATS}')
@@ -87,7 +96,9 @@ def _has_items(path: Path) -> bool:
         content = read_json(path)
     except ArtifactError:  # a file that is no JSON is no result; if there is no other, the folder is refused
         return False
-    return find_block(content) is not None or is_inspect(content)
+    return find_block(content) is not None or any(
+        recognised(content) for recognised in (is_inspect, is_win_rate, is_benchmark)
+    )
 
 
 def _merge(logs: Sequence[Path], folder: Path) -> ItemValues:
