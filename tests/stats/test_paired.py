@@ -96,6 +96,7 @@ def test_the_detectable_difference_is_found_in_four_of_five_studies() -> None:
 def test_nothing_is_detectable_without_spread() -> None:
     assert paired_difference([1, 0, 1], [1, 0, 1]).detectable is None
     assert paired_difference([1, 0, 1], [1, 0, 1]).p_value == 1
+    assert paired_difference([0, 1], [1, 1]).detectable is None  # it would be 6.8, and no difference is above 1
     alone = paired_difference([0.2], [0.7])
     assert (alone.p_value, alone.detectable, alone.bootstrap) == (1, None, None)
     assert math.isinf(alone.difference.high)

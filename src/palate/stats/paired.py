@@ -52,7 +52,8 @@ class PairedDifference:
             `MOST_RESAMPLED` units; else None.
         higher, lower: items whose second value is higher, and lower.
         detectable: smallest true difference that a study of this size finds with a probability of 80 %; None if the
-            spread of the differences is not known, because it is 0 or there is one unit.
+            spread of the differences is not known (it is 0, or there is one unit), or if it would be above 1 for values
+            of 0 and 1.
     """
 
     n: int
@@ -109,6 +110,7 @@ def paired_difference(
         test, p_value = "McNemar mid-p", mcnemar_midp(higher, lower)
         both = int(((before == 1) & (after == 1)).sum())
         mean = newcombe_paired(both, higher, lower, len(before) - both - higher - lower, level=level)
+    smallest = smallest_difference(error, mean.n, level=level)
     return PairedDifference(
         n=len(differences),
         units=mean.n,
@@ -120,7 +122,7 @@ def paired_difference(
         bootstrap=None if binary else _bootstrap(differences, groups, level, seed),
         higher=higher,
         lower=lower,
-        detectable=smallest_difference(error, mean.n, level=level),
+        detectable=None if binary and smallest is not None and smallest > 1 else smallest,
     )
 
 

@@ -79,7 +79,8 @@ def _table(found: Comparison, width: int | None) -> str:
 def _tests(found: Comparison, width: int | None) -> str:
     """How each metric was tested, and what the columns mean."""
     lines = [_test(one) for one in found.metrics]
-    lines.append(f"{_ADJUSTED[found.adjustment]}: adjusted for {len(found.metrics)} tests")
+    if len(found.metrics) > 1:
+        lines.append(f"{_ADJUSTED[found.adjustment]}: adjusted for {len(found.metrics)} tests")
     lines.append("MDE: minimum detectable effect, the true difference that these items show in 80 % of studies")
     return wrapped("\n".join(lines), hang=2, width=width)
 
