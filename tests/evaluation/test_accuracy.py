@@ -1,10 +1,15 @@
-"""Accuracies by dimension, by hand."""
+"""Accuracies by dimension and group, and calibration, by hand."""
 
 from __future__ import annotations
 
-import pytest
+import math
 
-from palate.evaluation.accuracy import preference_accuracy
+import pytest
+from sklearn.metrics import brier_score_loss
+
+from palate.evaluation.accuracy import preference_accuracy, preference_calibration
+from palate.evaluation.logs.compare import compare_items
+from palate.evaluation.logs.items import find_block, read_block
 from palate.evaluation.rewards import reward_accuracy
 from palate.stats import cluster_mean_interval, rate_interval
 
@@ -60,3 +65,55 @@ def test_pairs_of_one_prompt_are_a_cluster_in_every_figure() -> None:
 def test_many_prompts_are_counted_without_a_remark() -> None:
     found = reward_accuracy([(1.0, 0.0)] * 44, prompts=[pair // 4 for pair in range(44)])
     assert found.lines()[-1] == "on 44 held-out pairs of 11 prompts"
+
+
+def test_groups_have_the_accuracies_of_their_pairs() -> None:
+    found = preference_accuracy(REFERENCE, POLICY, prompts="aabb", groupings={"source": ["x", "y", "x", "x"]})
+    groups = found.groups["source"]
+    assert list(groups) == ["x", "y"]
+    assert (groups["x"].n, groups["x"].prompts) == (3, 2)
+    assert groups["x"].implied == rate_interval([1, 1, 0], clusters="abb")
+    assert groups["y"].policy == rate_interval([0], clusters="a")
+    assert found.to_json()["groups"]["source"]["x"]["policy"]["estimate"] == 1.0
+    rewards = reward_accuracy([(1.0, 0.0), (0.0, 1.0)], prompts="ab", groupings={"source": ["x", "y"]})
+    assert [group.reward.estimate for group in rewards.groups["source"].values()] == [1.0, 0.0]
+
+
+def test_the_calibration_is_that_of_the_preferred_answer() -> None:
+    # Margins 4, −4, 2, −5 with β ½: confidences σ(2), σ(2), σ(1), σ(2.5); the first and third prefer chosen.
+    found = preference_accuracy(REFERENCE, POLICY, prompts=range(4), beta=0.5).calibration
+    assert found is not None
+    sigma = {x: 1 / (1 + math.exp(-x)) for x in (1, 2, 2.5)}
+    assert [(one.n, one.observed.estimate) for one in found.bins] == [(1, 1.0), (2, 0.5), (1, 0.0)]
+    assert [one.predicted for one in found.bins] == pytest.approx([sigma[1], sigma[2], sigma[2.5]])
+    assert found.brier.estimate == pytest.approx(
+        brier_score_loss([1, 0, 1, 0], [sigma[2], sigma[2], sigma[1], sigma[2.5]])
+    )
+    chosen = [sigma[2], 1 - sigma[2], sigma[1], 1 - sigma[2.5]]  # the same score from p(chosen), which always happened
+    assert found.brier.estimate == pytest.approx(sum((1 - p) ** 2 for p in chosen) / 4)
+    assert found.ece == pytest.approx((1 - sigma[1] + 2 * (sigma[2] - 0.5) + sigma[2.5]) / 4)
+    tie = preference_accuracy(REFERENCE[:2], REFERENCE[:2], prompts=range(2), beta=0.5).calibration
+    assert tie is not None
+    assert (tie.ece, tie.bins[0].predicted, tie.bins[0].observed.estimate) == (0.0, 0.5, 0.5)
+    assert preference_accuracy(REFERENCE, POLICY, prompts=range(4)).calibration is None
+
+
+def test_huge_margins_do_not_overflow() -> None:
+    assert preference_calibration([9e9, -9e9], "ab").bins[0].predicted == 1.0
+
+
+def test_values_of_pairs_can_be_compared_with_another_result() -> None:
+    ids = ["f:1", "f:2", "f:3", "f:4"]
+    hashes = dict.fromkeys(ids, "h")
+    after = preference_accuracy(REFERENCE, POLICY, prompts="aabb", ids=ids, hashes=hashes, name="dpo")
+    before = preference_accuracy(REFERENCE, REFERENCE, prompts="aabb", ids=ids, hashes=hashes, name="start")
+    block = find_block(after.to_json())
+    assert block is not None
+    assert read_block(block, "f") == after.items
+    assert block["metrics"]["policy"] == {"f:1": 1.0, "f:2": 0.0, "f:3": 1.0, "f:4": 1.0}
+    assert block["metrics"]["margin"] == {"f:1": 4.0, "f:2": -4.0, "f:3": 2.0, "f:4": -5.0}
+    assert before.items is not None
+    assert after.items is not None
+    found = {one.metric: one.found for one in compare_items(before.items, after.items).metrics}
+    assert (found["policy"].test, found["policy"].units) == ("cluster t", 2)
+    assert found["policy"].difference.estimate == pytest.approx(3 / 4 - 2.5 / 4)

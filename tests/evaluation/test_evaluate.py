@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ from palate.cli.main import main
 from palate.data import load_records, split_records
 from palate.errors import ArtifactError, DataError, UsageError
 from palate.evaluation.accuracy import Accuracy
-from palate.evaluation.evaluate import evaluate
+from palate.evaluation.evaluate import evaluate, implied_beta
+from palate.evaluation.subject import read_run
 from palate.records import PreferencePair
 from runs import pairs, write_rows
 
@@ -83,7 +86,14 @@ def test_named_pairs_are_read_with_the_options_of_a_dataset(
     words = ["--dataset", str(write_rows(tmp_path / "votes.jsonl", votes)), "--column", "prompt=ask"]
     words += ["--label", "0=response_1", "--label", "1=response_2", "--precision", "fp32", "--json"]
     assert main(["eval", "accuracy", str(finished), *words]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(plain.to_json()))
+    printed, measured = json.loads(capsys.readouterr().out), json.loads(json.dumps(plain.to_json()))
+    items = [found.pop("items") for found in (printed, measured)]
+    assert printed == measured
+    # The ids name the file; everything else of the pairs is equal.
+    assert [list(found["hashes"].values()) for found in items] == [list(items[0]["hashes"].values())] * 2
+    assert [list(found["metrics"]["margin"].values()) for found in items] == [
+        list(items[0]["metrics"]["margin"].values())
+    ] * 2
 
 
 def test_pairs_of_one_prompt_are_a_cluster(finished: Path, model: Path, tmp_path: Path) -> None:
@@ -137,3 +147,66 @@ def test_the_command_prints_and_records_a_runs_own_figure_only(
     assert "Reference Accuracy: " in out
     assert "log-probabilities per token, on 8 held-out pairs of 8 prompts (intervals from 10 prompts or fewer" in out
     assert json.loads(record.read_text())["n"] == 8
+
+
+def test_the_calibration_uses_the_beta_of_the_run(finished: Path, model: Path, tmp_path: Path) -> None:
+    config = json.loads((finished / "run.json").read_text())["config"]
+    measured = evaluate(finished, precision="fp32")
+    assert isinstance(measured, Accuracy)
+    assert measured.beta == config["pref_beta"]
+    assert measured.items is not None
+    assert measured.calibration is not None
+    margins = measured.items.metrics["margin"].values()
+    probabilities = [1 / (1 + math.exp(-config["pref_beta"] * margin)) for margin in margins if margin is not None]
+    assert len(probabilities) == 8
+    assert measured.calibration.brier.estimate == pytest.approx(sum((1 - p) ** 2 for p in probabilities) / 8)
+    rows = write_rows(tmp_path / "pairs.jsonl", pairs(6, seed=5))
+    said: list[str] = []
+    other = evaluate(finished, str(rows), reference=model, say=said.append)
+    assert isinstance(other, Accuracy)
+    assert other.calibration is None
+    assert any("no calibration" in line and "--beta" in line for line in said)
+    named = evaluate(finished, str(rows), reference=model, beta=0.3)
+    assert isinstance(named, Accuracy)
+    assert named.beta == 0.3
+    assert named.calibration is not None
+
+
+def test_objectives_without_a_reference_have_no_implied_beta(finished: Path) -> None:
+    run = read_run(finished)
+    assert implied_beta(run) == run.config["pref_beta"]
+    for loss in ("simpo", "orpo"):
+        config = {key: value for key, value in run.config.items() if not key.startswith("pref_")}
+        assert implied_beta(replace(run, config={**config, "pref_loss": loss})) is None
+
+
+def test_accuracies_by_column_and_length_are_printed(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{**row, "topic": "odd" if number % 2 else "even"} for number, row in enumerate(pairs(8, seed=5))]
+    path = write_rows(tmp_path / "pairs.jsonl", rows)
+    command = ["eval", "accuracy", str(finished), "--dataset", str(path), "--precision", "fp32"]
+    assert main([*command, "--by", "topic", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {name: group["n"] for name, group in found["groups"]["topic"].items()} == {"even": 4, "odd": 4}
+    assert sum(group["n"] for group in found["groups"]["length gap, tokens"].values()) == 8
+    assert main([*command, "--by", "topic"]) == 0
+    out = capsys.readouterr().out
+    assert "topic  pairs  prompts" in out
+    assert "Calibration of the preference probability, β" in out
+    assert "confidence" in out
+    assert main([*command, "--by", "tpic"]) == 2
+    assert "--by tpic: no row has the column; the rows have topic" in capsys.readouterr().err
+
+
+def test_a_run_is_compared_with_itself(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "accuracy", str(finished)]) == 0
+    capsys.readouterr()
+    assert main(["eval", "compare", str(finished), str(finished / "accuracy.json"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["items"] == 8
+    assert {one["metric"]: one["found"]["p_value"] for one in found["metrics"]} == {
+        "policy": 1,
+        "implied": 1,
+        "margin": 1,
+    }

@@ -6,19 +6,22 @@ There are two kinds: by a model's *own* log-probability (for reference and polic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from palate.stats import FEW_CLUSTERS, Interval, cluster_mean_interval, rate_interval
+from palate.evaluation.grouping import Groupings, order_of
+from palate.evaluation.logs.items import ItemValues
+from palate.stats import FEW_CLUSTERS, Calibration, Interval, calibration, cluster_mean_interval, rate_interval
 
 Average: TypeAlias = Literal["mean", "sum"]
 Scores: TypeAlias = Sequence[tuple[Sequence[float], Sequence[int]]]
 
 
 @dataclass(frozen=True, slots=True)
-class DimensionAccuracy:
-    """Accuracies on the pairs whose scores differ in one dimension.
+class GroupAccuracy:
+    """Accuracies on a part of the pairs: a group, or the pairs whose scores differ in one dimension.
 
     Attributes:
         n: number of these pairs.
@@ -48,6 +51,10 @@ class Accuracy:
         implied: share where log π/π_ref is higher for chosen, whole answers.
         margin: mean of log π/π_ref of chosen minus rejected, nats per answer pair (β not applied). Student t.
         dimensions: accuracies by dimension, for pairs with scores in several.
+        groups: accuracies by grouping and group: source, category, length gap (`evaluation.grouping`).
+        beta: β of the implied preference probability σ(β · margin); None if it was not computed.
+        calibration: of that probability; None without β.
+        items: values of each pair, for `palate eval compare`; None if the pairs' ids were not given.
     """
 
     n: int
@@ -57,13 +64,15 @@ class Accuracy:
     policy: Interval
     implied: Interval
     margin: Interval
-    dimensions: Mapping[str, DimensionAccuracy] = field(default_factory=dict)
+    dimensions: Mapping[str, GroupAccuracy] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, GroupAccuracy]] = field(default_factory=dict)
+    beta: float | None = None
+    calibration: Calibration | None = None
+    items: ItemValues | None = None
 
     def to_json(self) -> dict[str, Any]:
-        found = asdict(self)
-        if not self.dimensions:
-            del found["dimensions"]
-        return found
+        """All figures; those that were not computed are left out."""
+        return as_json(self, self.items)
 
     def lines(self) -> list[str]:
         """Lines for a terminal."""
@@ -78,6 +87,7 @@ class Accuracy:
                 f"{found.n} pairs of {found.prompts} prompts"
                 for name, found in self.dimensions.items()
             ),
+            *calibration_lines(self.calibration, "" if self.beta is None else f", β {self.beta:g}"),
             f"log-probabilities {unit}, {on_pairs(self.n, self.prompts)}",
         ]
 
@@ -89,6 +99,11 @@ def preference_accuracy(
     prompts: Sequence[Hashable],
     average: Average = "mean",
     dimensions: Sequence[Mapping[str, tuple[float, float]]] = (),
+    groupings: Groupings | None = None,
+    beta: float | None = None,
+    ids: Sequence[str] = (),
+    hashes: Mapping[str, str] | None = None,
+    name: str = "",
 ) -> Accuracy:
     """Accuracies from two models' scores of the same pairs.
 
@@ -98,6 +113,11 @@ def preference_accuracy(
         prompts: the key of each pair's prompt (`records.prompt_key`); pairs with the same prompt are a cluster.
         average: compare the log-probability of an answer per token (`mean`) or summed.
         dimensions: for each pair, the scores (chosen, rejected) by dimension.
+        groupings: for each grouping, the group of each pair.
+        beta: of the implied preference probability, for the calibration.
+        ids: of the pairs, for values of single pairs.
+        hashes: of the pairs' content by id.
+        name: of the policy, with the values of single pairs.
     """
     before = [_own(sums, tokens, average) for sums, tokens in reference]
     after = [_own(sums, tokens, average) for sums, tokens in policy]
@@ -111,12 +131,67 @@ def preference_accuracy(
         implied=win_share(margins, prompts),
         margin=cluster_mean_interval(margins, prompts),
         dimensions=_by_dimension(before, after, margins, prompts, dimensions),
+        groups={
+            grouping: _by_group(grouping, groups, before, after, margins, prompts)
+            for grouping, groups in (groupings or {}).items()
+        },
+        beta=beta,
+        calibration=None if beta is None else preference_calibration([beta * value for value in margins], prompts),
+        items=pair_values(name, {"policy": after, "implied": margins}, margins, prompts, ids, hashes) if ids else None,
     )
 
 
 def win_share(differences: Sequence[float], prompts: Sequence[Hashable]) -> Interval:
     """Share of pairs with a difference (chosen − rejected) above 0, ties counted as ½, clustered by prompt."""
     return rate_interval([_wins(difference) for difference in differences], clusters=prompts)
+
+
+def preference_calibration(logits: Sequence[float], prompts: Sequence[Hashable]) -> Calibration:
+    """Calibration of the preference probability p = σ(logit) of chosen over rejected (Bradley–Terry).
+
+    A prediction is the model's confidence max(p, 1 − p) in the answer that it prefers, and is right if that answer is
+    chosen; a logit of 0 is a tie, ½. Ten bins of width 0.05 from 0.5 to 1, intervals clustered by prompt. The Brier
+    score is the mean of (1 − p)².
+    """
+    confidence = [1 / (1 + math.exp(-min(abs(logit), 700.0))) for logit in logits]
+    return calibration(confidence, [_wins(logit) for logit in logits], clusters=prompts, low=0.5)
+
+
+def calibration_lines(found: Calibration | None, aside: str = "") -> list[str]:
+    """ECE and Brier score for a terminal; no line if there are none."""
+    if found is None:
+        return []
+    low, high = found.brier.low, found.brier.high
+    return [
+        f"Calibration of the preference probability{aside}: ECE {found.ece:.3f} (10 bins), "
+        f"Brier score {found.brier.estimate:.3f} (95 % {low:.3f} to {high:.3f})"
+    ]
+
+
+def pair_values(
+    name: str,
+    decisions: Mapping[str, Sequence[float]],
+    margins: Sequence[float],
+    prompts: Sequence[Hashable],
+    ids: Sequence[str],
+    hashes: Mapping[str, str] | None,
+) -> ItemValues:
+    """The values of each pair: 1 where a difference is above 0, and the margin. Clusters are numbers of prompts."""
+    numbers = {prompt: str(number) for number, prompt in enumerate(dict.fromkeys(prompts))}
+    metrics: dict[str, dict[str, float | None]] = {
+        metric: {item: _wins(value) for item, value in zip(ids, values, strict=True)}
+        for metric, values in decisions.items()
+    }
+    metrics["margin"] = dict(zip(ids, margins, strict=True))
+    clusters = {item: numbers[prompt] for item, prompt in zip(ids, prompts, strict=True)}
+    return ItemValues(name, metrics, hashes or {}, clusters)
+
+
+def as_json(found: Any, items: ItemValues | None) -> dict[str, Any]:
+    """The fields of a result with the block of its items; empty fields are left out."""
+    facts = asdict(found)
+    facts["items"] = None if items is None else items.to_json()
+    return {key: value for key, value in facts.items() if value not in (None, {})}
 
 
 def on_pairs(n: int, prompts: int) -> str:
@@ -131,7 +206,7 @@ def _by_dimension(
     margins: Sequence[float],
     prompts: Sequence[Hashable],
     dimensions: Sequence[Mapping[str, tuple[float, float]]],
-) -> dict[str, DimensionAccuracy]:
+) -> dict[str, GroupAccuracy]:
     """Accuracies by dimension; pairs with equal or missing scores in a dimension are left out of it."""
     found = {}
     for name in dict.fromkeys(name for scores in dimensions for name in scores):
@@ -146,7 +221,25 @@ def _by_dimension(
                 win_share([sign * values[index] for index, sign in signs.items()], names)
                 for values in (before, after, margins)
             ]
-            found[name] = DimensionAccuracy(len(signs), len(set(names)), *rates)
+            found[name] = GroupAccuracy(len(signs), len(set(names)), *rates)
+    return found
+
+
+def _by_group(
+    grouping: str,
+    groups: Sequence[str],
+    before: Sequence[float],
+    after: Sequence[float],
+    margins: Sequence[float],
+    prompts: Sequence[Hashable],
+) -> dict[str, GroupAccuracy]:
+    """Accuracies by group."""
+    found = {}
+    for name in order_of(grouping, groups):
+        rows = [row for row, group in enumerate(groups) if group == name]
+        names = [prompts[row] for row in rows]
+        rates = [win_share([values[row] for row in rows], names) for values in (before, after, margins)]
+        found[name] = GroupAccuracy(len(rows), len(set(names)), *rates)
     return found
 
 

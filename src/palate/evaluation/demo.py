@@ -7,13 +7,15 @@ from collections.abc import Callable
 
 from palate.artifacts import JsonlWriter, RunDir, write_json
 from palate.data.prompts import load_prompts
-from palate.evaluation.accuracy import Accuracy, preference_accuracy
+from palate.evaluation.accuracy import Accuracy
+from palate.evaluation.evaluate import implied_beta
 from palate.evaluation.held_out import encode_pairs, held_out_pairs
+from palate.evaluation.measure import accuracy_of_scores
 from palate.evaluation.subject import RunSpec, Subject
 from palate.evaluation.table import SideBySide
 from palate.models.generation.decoding import Decoding
 from palate.models.precision import default_device, resolve
-from palate.records import as_turns, prompt_key
+from palate.records import as_turns
 
 _PROMPTS = "palate-demo-prompts"
 
@@ -29,12 +31,11 @@ def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list
         say(f"{name}: scoring {len(pairs)} held-out pairs and answering {len(prompts)} questions")
         subject = Subject(spec, precision, device)
         groups = encode_pairs(pairs, subject.template, int(run.config["cutoff_len"]))
-        scores.append(subject.score(groups))
+        scores.append(dict(zip((group.id for group in groups), subject.score(groups), strict=True)))
         answers.append(subject.answer(prompts, Decoding(max_new_tokens=64)))
         del subject
         gc.collect()
-    prompt_keys = {pair.id: prompt_key(pair.prompt) for pair in pairs}
-    accuracy = preference_accuracy(*scores, prompts=[prompt_keys[group.id] for group in groups])
+    accuracy = accuracy_of_scores(pairs, *scores, beta=implied_beta(run), name=run.policy.name)
     folder = RunDir.open(run.path)
     write_json(folder.accuracy, accuracy.to_json())
     step = int(run.config["max_steps"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from palate.artifacts import RunDir, write_json
+from palate.config.load import config_from_values
+from palate.config.run import DpoConfig, KtoConfig
 from palate.data import load_records
 from palate.data.formats.source_labels import check_labels_used
 from palate.errors import UsageError
@@ -32,6 +34,8 @@ def evaluate(
     max_samples: int | None = None,
     template: str | None = None,
     precision: str = "auto",
+    beta: float | None = None,
+    by: Sequence[str] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Accuracy | RewardAccuracy:
     """Preference accuracy of a model and its reference: how often each ranks the chosen answer higher.
@@ -47,6 +51,9 @@ def evaluate(
         max_samples: use only the first pairs.
         template: name of a chat template, for a model that is not a run.
         precision: auto, bf16, fp16 or fp32.
+        beta: β of the implied preference probability σ(β · margin), for its calibration; by default the run's own. A
+            reward model has none.
+        by: columns of the pairs for which accuracies are given; by default `category`, where pairs have it.
         say: receives progress lines, and the number of rows that are not pairs.
 
     Raises:
@@ -59,17 +66,37 @@ def evaluate(
     rewards = is_reward_model(spec)
     if rewards and reference is not None:
         raise UsageError(f"{name} is a reward model, which has no reference: leave --reference out")
+    if rewards and beta is not None:
+        raise UsageError(f"{name} is a reward model, whose probabilities have no β: leave --beta out")
     if run is None and (dataset is None or (reference is None and not rewards)):
         needed = "--dataset" if rewards else "--dataset and --reference"
         raise UsageError(f"{name} is not a run directory: name {needed}, or give a run")
     pairs = _pairs(run, dataset, max_samples, say)
     limit = cutoff_len or (int(run.config["cutoff_len"]) if run else CUTOFF_LEN)
     device = default_device()
-    options = ScoringOptions(resolve(precision, device), device, limit, say)
+    options = ScoringOptions(resolve(precision, device), device, limit, say, by)
     if rewards:
         return accuracy_of_rewards(spec, pairs, options)
     reference_spec = run.reference if run and reference is None else model_spec(str(reference), template=template)
-    return accuracy_of_models(reference_spec, spec, pairs, options, average=average)
+    if beta is None and run is not None and reference is None:
+        beta = implied_beta(run)
+    if beta is None:
+        say("no calibration: β is not known, or the objective does not use log π/π_ref; name one with --beta")
+    return accuracy_of_models(reference_spec, spec, pairs, options, average=average, beta=beta)
+
+
+def implied_beta(run: RunSpec) -> float | None:
+    """β of a run whose rewards are β · log π/π_ref of whole answers; None for other objectives and stages.
+
+    In a mixture of objectives it is that of the first.
+    """
+    config = config_from_values(run.config, origin=str(run.path)).config
+    if not isinstance(config, DpoConfig | KtoConfig):
+        return None
+    first = config.objectives[0]
+    if not first.row.needs_reference or first.row.averages(first.options) or "pref_beta" not in first.options:
+        return None
+    return first.row.reward_scale(first.options)
 
 
 def record_accuracy(run: str | Path, measured: Accuracy | RewardAccuracy) -> Path:

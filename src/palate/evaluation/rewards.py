@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,29 @@ import torch
 
 from palate.artifacts import read_json
 from palate.errors import ArtifactError
-from palate.evaluation.accuracy import on_pairs, win_share
+from palate.evaluation.accuracy import (
+    as_json,
+    calibration_lines,
+    on_pairs,
+    pair_values,
+    preference_calibration,
+    win_share,
+)
+from palate.evaluation.grouping import Groupings, order_of
+from palate.evaluation.logs.items import ItemValues
 from palate.evaluation.subject import ModelSpec
 from palate.models.precision import Precision
 from palate.models.reward.model import RewardModel
-from palate.stats import Interval, cluster_mean_interval
+from palate.stats import Calibration, Interval, cluster_mean_interval
+
+
+@dataclass(frozen=True, slots=True)
+class GroupReward:
+    """The accuracy on a group of pairs: number of pairs, of different prompts, share ranked as labelled."""
+
+    n: int
+    prompts: int
+    reward: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +45,22 @@ class RewardAccuracy:
         prompts: number of different prompts, the independent units of the intervals.
         reward: share of pairs where r of chosen exceeds r of rejected; a tie counts ½. `rate_interval`.
         margin: mean of r chosen − r rejected, in log-odds. Student t.
+        groups: accuracies by grouping and group (`evaluation.grouping`).
+        calibration: of the preference probability σ(r chosen − r rejected).
+        items: values of each pair, for `palate eval compare`; None if the pairs' ids were not given.
     """
 
     n: int
     prompts: int
     reward: Interval
     margin: Interval
+    groups: Mapping[str, Mapping[str, GroupReward]] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    items: ItemValues | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """All figures; those that were not computed are left out."""
+        return as_json(self, self.items)
 
     def lines(self) -> list[str]:
         """Lines for a terminal."""
@@ -43,16 +68,45 @@ class RewardAccuracy:
         return [
             f"Reward Accuracy: {100 * share.estimate:.1f}% (95 % {100 * share.low:.1f} to {100 * share.high:.1f})",
             f"Margin r_chosen − r_rejected: {margin.estimate:+.3f} (95 % {margin.low:+.3f} to {margin.high:+.3f})",
+            *calibration_lines(self.calibration),
             on_pairs(self.n, self.prompts),
         ]
 
 
-def reward_accuracy(rewards: Sequence[Sequence[float]], *, prompts: Sequence[Hashable]) -> RewardAccuracy:
-    """The accuracy, from each pair's rewards (chosen, rejected) and prompt key (`records.prompt_key`)."""
+def reward_accuracy(
+    rewards: Sequence[Sequence[float]],
+    *,
+    prompts: Sequence[Hashable],
+    groupings: Groupings | None = None,
+    ids: Sequence[str] = (),
+    hashes: Mapping[str, str] | None = None,
+    name: str = "",
+) -> RewardAccuracy:
+    """The accuracy, from each pair's rewards (chosen, rejected) and prompt key (`records.prompt_key`).
+
+    Args:
+        groupings: for each grouping, the group of each pair.
+        ids, hashes, name: of the pairs and the model, as in `preference_accuracy`.
+    """
     margins = [chosen - rejected for chosen, rejected in rewards]
     return RewardAccuracy(
-        len(margins), len(set(prompts)), win_share(margins, prompts), cluster_mean_interval(margins, prompts)
+        n=len(margins),
+        prompts=len(set(prompts)),
+        reward=win_share(margins, prompts),
+        margin=cluster_mean_interval(margins, prompts),
+        groups={
+            grouping: {group: _group(group, groups, margins, prompts) for group in order_of(grouping, groups)}
+            for grouping, groups in (groupings or {}).items()
+        },
+        calibration=preference_calibration(margins, prompts),
+        items=pair_values(name, {"reward": margins}, margins, prompts, ids, hashes) if ids else None,
     )
+
+
+def _group(name: str, groups: Sequence[str], margins: Sequence[float], prompts: Sequence[Hashable]) -> GroupReward:
+    rows = [row for row, group in enumerate(groups) if group == name]
+    names = [prompts[row] for row in rows]
+    return GroupReward(len(rows), len(set(names)), win_share([margins[row] for row in rows], names))
 
 
 def is_reward_model(spec: ModelSpec) -> bool:

@@ -105,5 +105,6 @@ def _facts(point: Point) -> dict[str, Any]:
         "status": facts.get("status", "not begun"),
         "metrics": facts.get("final_metrics", {}),
         "health": [found.get("name") for found in facts.get("health", ())],
-        "accuracy": accuracy,
+        # The values of single pairs stay in the run's own file.
+        "accuracy": {key: value for key, value in accuracy.items() if key != "items"},
     }

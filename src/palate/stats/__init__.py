@@ -9,6 +9,7 @@ from __future__ import annotations
 from palate.stats.aggregation import Aggregated, dawid_skene, mace, majority
 from palate.stats.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement
 from palate.stats.bootstrap import bootstrap_interval
+from palate.stats.calibration import Calibration, CalibrationBin, calibration
 from palate.stats.intervals import (
     FEW_CLUSTERS,
     Interval,
@@ -21,6 +22,7 @@ from palate.stats.intervals import (
     wilson,
 )
 from palate.stats.length_control import LARGE_SHIFT, LengthControl, length_controlled
+from palate.stats.paired import PairedDifference, paired_difference, smallest_difference
 from palate.stats.power import items_needed, smallest_effect
 from palate.stats.prediction_powered import (
     Corrected,
@@ -38,16 +40,20 @@ __all__ = [
     "LARGE_SHIFT",
     "Aggregated",
     "Agreement",
+    "Calibration",
+    "CalibrationBin",
     "Corrected",
     "Interval",
     "JudgeAccuracy",
     "LengthControl",
+    "PairedDifference",
     "PositionReport",
     "WinRate",
     "benjamini_hochberg",
     "binomial_exact",
     "binomial_midp",
     "bootstrap_interval",
+    "calibration",
     "cluster_mean_interval",
     "cohen_kappa",
     "corrected_difference",
@@ -64,11 +70,13 @@ __all__ = [
     "mcnemar_midp",
     "mean_interval",
     "newcombe_paired",
+    "paired_difference",
     "percent_agreement",
     "position_report",
     "ppi_mean",
     "rate_interval",
     "rogan_gladen",
+    "smallest_difference",
     "smallest_effect",
     "standard_error",
     "wilson",

@@ -16,6 +16,7 @@ import pytest
 
 from palate.artifacts import write_json
 from palate.errors import ArtifactError
+from palate.evaluation.accuracy import preference_accuracy
 from palate.report.pages.run import write_run_report
 
 PAYLOADS = (Path(__file__).parent / "payloads.txt").read_text(encoding="utf-8").splitlines()
@@ -271,3 +272,19 @@ def test_in_a_browser_nothing_runs(make_run: MakeRun, tmp_path: Path) -> None:
     assert root is not None, done.stdout[:300]
     assert "data-ran" not in root[0]
     assert "data-ran" in html.unescape(done.stdout)  # the payloads themselves are there, as text
+
+
+def test_calibration_and_groups_are_shown(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run(tmp_path)
+    assert "Calibration of the preference probability" not in write_run_report(tmp_path).read_text()
+    before = [((-10.0, -10.0), (5, 5))] * 40
+    after = [((-10.0 + number / 4, -14.0), (5, 5)) for number in range(40)]
+    groupings = {"category": ["<safety>" if number % 2 else "style" for number in range(40)]}
+    found = preference_accuracy(before, after, prompts=range(40), beta=0.2, groupings=groupings)
+    write_json(tmp_path / "accuracy.json", found.to_json())
+    content = write_run_report(tmp_path).read_text()
+    assert "Calibration of the preference probability" in content
+    assert "10 bins, ECE" in content
+    assert "Preference accuracy by group" in content
+    assert "&lt;safety&gt;" in content
+    assert "<safety>" not in content

@@ -11,12 +11,14 @@ from palate.cli.arguments import AsJson, Average, PrecisionName, TemplateName, v
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import MaxDropped, reads_dataset
-from palate.cli.eval import frontier, winrate
+from palate.cli.eval import compare, frontier, winrate
+from palate.cli.eval.accuracy_tables import accuracy_tables
 from palate.records import DatasetRequest
 
 app = typer.Typer(
     cls=verb_group("eval"),
-    help="Measure models: preference accuracy, win rate, reward against KL.\n\nExample: palate eval accuracy runs/dpo",
+    help="Measure models: preference accuracy, win rate, benchmarks, reward against KL, comparison of results.\n\n"
+    "Example: palate eval accuracy runs/dpo",
     no_args_is_help=True,
 )
 
@@ -41,6 +43,16 @@ def accuracy(
     ] = None,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
+    beta: Annotated[
+        float | None,
+        typer.Option("--beta", min=0, help="β of the calibrated probability σ(β·margin). Default: the run's own."),
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by", metavar="COLUMN", help="Also by this column of the rows. Default: category, if there is one."
+        ),
+    ] = None,
     max_dropped: MaxDropped = 0.5,
     as_json: AsJson = False,
 ) -> None:
@@ -60,12 +72,16 @@ def accuracy(
         max_samples=request.max_samples,
         template=template,
         precision=precision,
+        beta=beta,
+        by=by or None,
         say=print_progress,
     )
     if as_json:
         print_json(measured.to_json())
     else:
-        print_result(wrapped("\n".join(measured.lines()), hang=4, width=text_width()))
+        width = text_width()
+        parts = [wrapped("\n".join(measured.lines()), hang=4, width=width), *accuracy_tables(measured, width)]
+        print_result("\n\n".join(parts))
     # Only a figure over all of a run's own pairs is recorded as the run's.
     if is_run(model) and not request.dataset and reference is None and request.max_samples is None:
         record_accuracy(model, measured)
@@ -73,3 +89,4 @@ def accuracy(
 
 app.command("frontier")(frontier.command)
 app.command("winrate")(winrate.command)
+app.command("compare")(compare.command)

@@ -9,6 +9,7 @@ from typing import Any
 from palate.artifacts import RunDir, write_text
 from palate.charts.text import interval_text, number
 from palate.evaluation.table import prompt_answers
+from palate.report.calibration import calibration_note, group_tables, reliability_chart
 from palate.report.contents import MetricRow, RunContents, finite, is_number, mapping, read_contents
 from palate.report.curves import accuracy_chart, lead_charts, more_charts
 from palate.report.health_metrics import health_charts, health_table
@@ -76,6 +77,9 @@ def run_report(contents: RunContents) -> str:
         online=stage in ONLINE,
         accuracy=accuracy_chart(contents.accuracy),
         accuracy_note=accuracy_note(contents.accuracy),
+        reliability=reliability_chart(contents.accuracy),
+        reliability_note=calibration_note(contents.accuracy),
+        accuracy_groups=group_tables(contents.accuracy),
         metrics=metric_table(contents),
         samples=prompt_answers(contents.samples),
         stage=str(contents.find("stage", "config.stage", default="policy")).upper(),
