@@ -11,12 +11,12 @@ from palate.cli.arguments import AsJson, Average, PrecisionName, TemplateName, v
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import MaxDropped, reads_dataset
-from palate.cli.eval import frontier
+from palate.cli.eval import bench, frontier
 from palate.records import DatasetRequest
 
 app = typer.Typer(
     cls=verb_group("eval"),
-    help="Measure models: preference accuracy, reward against KL.\n\nExample: palate eval accuracy runs/dpo",
+    help="Measure models: preference accuracy, benchmarks, reward against KL.\n\nExample: palate eval accuracy runs/dpo",
     no_args_is_help=True,
 )
 
@@ -71,4 +71,5 @@ def accuracy(
         record_accuracy(model, measured)
 
 
+app.command("bench")(bench.command)
 app.command("frontier")(frontier.command)
