@@ -113,5 +113,5 @@ def test_contradictory_answers_and_missing_categories(tmp_path: Path) -> None:
     other.write_text(json.dumps([ROW]), encoding="utf-8")
     with pytest.raises(DataError, match="has no category for 1 of 1 questions"):
         read([read_file(path), read_file(other)])
-    with pytest.raises(DataError, match="give one mc_task.json, one TruthfulQA.csv"):
+    with pytest.raises(DataError, match=r"give one mc_task\.json, one TruthfulQA\.csv"):
         read([read_file(other), read_file(other)])

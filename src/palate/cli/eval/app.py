@@ -16,7 +16,8 @@ from palate.records import DatasetRequest
 
 app = typer.Typer(
     cls=verb_group("eval"),
-    help="Measure models: preference accuracy, benchmarks, reward against KL.\n\nExample: palate eval accuracy runs/dpo",
+    help="Measure models: preference accuracy, benchmarks, reward against KL.\n\n"
+    "Example: palate eval accuracy runs/dpo",
     no_args_is_help=True,
 )
 

@@ -10,6 +10,7 @@ from palate.evaluation.benchmarks.source import DataFile, HubSource
 from palate.records import Messages
 
 Contestant: TypeAlias = Literal["policy", "reward model", "judge"]
+PromptForm: TypeAlias = Literal["plain", "chat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,12 @@ class AnswerSets:
 
     right: tuple[int, ...]
     wrong: tuple[int, ...]
+
+    def top_share(self, scores: Sequence[float]) -> float:
+        """1 if the highest score is a right answer's, 0 if a wrong one's; of several equal ones the share of right."""
+        top = max(scores[index] for index in (*self.right, *self.wrong))
+        right, wrong = (sum(scores[index] == top for index in part) for part in (self.right, self.wrong))
+        return right / (right + wrong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,6 @@ class Benchmark:
     read: Callable[[Sequence[DataFile]], list[Item]]
     measure: Callable[[Item, Outcome], dict[str, float]]
     metrics: Mapping[str, Metric]
-    protocol: Mapping[Literal["plain", "chat"], str]
+    protocol: Mapping[PromptForm, str]
     deviations: tuple[str, ...]
     separator: str = " "

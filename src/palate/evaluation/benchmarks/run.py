@@ -7,16 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from palate.artifacts import check_writable
 from palate.errors import DataError, UsageError
-from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Outcome
+from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Outcome, PromptForm
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
 from palate.evaluation.benchmarks.kept import KeptOutcomes, batch_key
 from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, ModelResult, result_path
 from palate.evaluation.benchmarks.scorers import Prepared, Scorer, ScoringSettings, load_scorer
-from palate.evaluation.benchmarks.source import content_of, find_files, read_file, read_hub
+from palate.evaluation.benchmarks.source import find_files, read_file, read_hub
 from palate.evaluation.benchmarks.statistics import differences, rates
 from palate.evaluation.benchmarks.table import find_benchmark
 from palate.models.cpu.allocator import give_back_memory
@@ -49,7 +48,7 @@ class BenchmarkOptions:
     data: Sequence[Path] = ()
     max_samples: int | None = None
     seed: int = 0
-    prompt: Literal["plain", "chat"] | None = None
+    prompt: PromptForm | None = None
     template: str | None = None
     precision: str = "auto"
     cutoff_len: int = 4096
@@ -81,12 +80,14 @@ def run_benchmark(
     """
     options = options or BenchmarkOptions()
     benchmark = find_benchmark(name)
-    form = options.prompt or next(iter(benchmark.protocol))
+    form = options.prompt if options.prompt is not None else next(iter(benchmark.protocol))
     if form not in benchmark.protocol:
         raise UsageError(f"--prompt {form}: {benchmark.title} has only {', '.join(benchmark.protocol)}")
     compared = contestants(models, benchmark, template=options.template, reference=options.reference)
     paths = find_files(options.data, benchmark.files, benchmark.title)
-    files = [read_file(path) for path in paths] or [read_hub(benchmark.hub)]
+    files = [read_file(path) for path in paths]
+    if not any(file.rows for file in files):  # none, or only a file of answers
+        files.insert(0, read_hub(benchmark.hub))
     every = benchmark.read(files)
     _refuse_repeated(every)
     items = _chosen(every, options)
@@ -114,7 +115,7 @@ def run_benchmark(
         paper=benchmark.paper,
         protocol=benchmark.protocol[form],
         deviations=benchmark.deviations,
-        data=content_of(files, paths),
+        data=[{"name": file.name, "sha256": file.sha256} for file in files],
         items=len(items),
         of=len(every),
         seed=options.seed if len(items) < len(every) else None,
@@ -141,7 +142,7 @@ def _refuse_repeated(items: Sequence[Item]) -> None:
 def _chosen(items: Sequence[Item], options: BenchmarkOptions) -> list[Item]:
     if options.max_samples is None or options.max_samples >= len(items):
         return list(items)
-    indices = random.Random(options.seed).sample(range(len(items)), options.max_samples)
+    indices = random.Random(options.seed).sample(range(len(items)), options.max_samples)  # noqa: S311
     return [items[index] for index in sorted(indices)]
 
 

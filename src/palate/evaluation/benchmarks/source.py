@@ -1,4 +1,4 @@
-"""The rows of a benchmark: local files, or a dataset of the hub. A missing field is an error that names file and row."""
+"""The rows of a benchmark, of local files or the hub. A missing field is an error that names file and row."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from palate.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class HubSource:
-    """A dataset of the hub: id, configuration and split; `note` says what is missing there."""
+    """A dataset of the hub: id, configuration and split."""
 
     hub_id: str
     subset: str | None = None
     split: str | None = None
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +79,13 @@ class DataFile:
         name: file name or hub id.
         path: as given, for messages.
         rows: in the file's order.
+        sha256: hash of the file's bytes; of a hub dataset, of its rows as JSON.
         by_key: the entries of a file that is one JSON object.
     """
 
     name: str
     path: str
+    sha256: str
     rows: tuple[DataRow, ...] = ()
     by_key: Mapping[str, Any] = field(default_factory=dict)
 
@@ -114,11 +115,11 @@ def read_file(path: Path) -> DataFile:
     if path.suffix.lower() == ".json":
         value = read_json(path)
         if isinstance(value, dict):
-            return DataFile(path.name, str(path), by_key=value)
+            return DataFile(path.name, str(path), file_hash(path), by_key=value)
     rows = tuple(_row(f"{path}, row {number}", number, row) for number, row in read_rows(path))
     if not rows:
         raise DataError(f"{path}: has no rows")
-    return DataFile(path.name, str(path), rows)
+    return DataFile(path.name, str(path), file_hash(path), rows)
 
 
 def read_hub(hub: HubSource) -> DataFile:
@@ -132,14 +133,7 @@ def read_hub(hub: HubSource) -> DataFile:
         rows = tuple(_row(where, number, row) for number, (where, row) in enumerate(source.rows(), 1))
     except DataError as error:
         raise DataError(f"{error}; or name local files with --data") from error
-    return DataFile(hub.hub_id, hub.hub_id, rows)
-
-
-def content_of(files: Sequence[DataFile], paths: Sequence[Path]) -> list[dict[str, str]]:
-    """Name and SHA-256 of what was read, for the result."""
-    if paths:
-        return [{"name": path.name, "sha256": file_hash(path)} for path in paths]
-    return [{"name": file.name, "sha256": _hash([dict(row.values) for row in file.rows])} for file in files]
+    return DataFile(hub.hub_id, hub.hub_id, _hash([dict(row.values) for row in rows]), rows)
 
 
 def _hash(value: Any) -> str:
