@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from palate.evaluation.benchmarks import BenchmarkOptions, run_benchmark
+from palate.evaluation.benchmarks.benchmark import Item
 from palate.evaluation.benchmarks.source import read_file
 from palate.evaluation.benchmarks.table import BENCHMARKS
 from tiny import save_tiny
-
-REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "benchmark"
-pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the published files are not at ../shared/data/benchmark")
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +28,9 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("llmbar", 100, {"accuracy"}),
     ],
 )
-def test_twenty_items(big: Path, name: str, of: int, metrics: set[str]) -> None:
-    options = BenchmarkOptions(data=[REAL], max_samples=20, precision="fp32", cutoff_len=8192, max_new_tokens=4)
+def test_twenty_items(shared_data: Callable[[str], Path], big: Path, name: str, of: int, metrics: set[str]) -> None:
+    real = shared_data("benchmark")
+    options = BenchmarkOptions(data=[real], max_samples=20, precision="fp32", cutoff_len=8192, max_new_tokens=4)
     result = run_benchmark(name, [str(big)], options)
     [model] = result.models
     assert (result.items, result.of) == (20, of)
@@ -39,16 +39,18 @@ def test_twenty_items(big: Path, name: str, of: int, metrics: set[str]) -> None:
     assert {metric for scores in model.scores.values() for metric in scores} == metrics
 
 
-def test_truthfulqa_of_both_files() -> None:
+def test_truthfulqa_of_both_files(shared_data: Callable[[str], Path]) -> None:
     """The table and the JSON file describe the same questions, best answers and categories."""
     read = BENCHMARKS["truthfulqa"].read
-    table, tasks = read_file(REAL / "TruthfulQA.csv"), read_file(REAL / "truthfulqa_mc_task.json")
+    table, tasks = (
+        read_file(shared_data(f"benchmark/{name}")) for name in ("TruthfulQA.csv", "truthfulqa_mc_task.json")
+    )
     alone, both = read([table]), read([table, tasks])
     assert [item.prompt for item in alone] == [item.prompt for item in both]
     assert [item.category for item in alone] == [item.category for item in both]
     assert len({item.category for item in both}) == 37
 
-    def best(item: object) -> str:
-        return item.choices[item.sets["binary"].right[0]]  # type: ignore[attr-defined]
+    def best(item: Item) -> str:
+        return item.choices[item.sets["binary"].right[0]]
 
     assert [best(item) for item in alone] == [best(item) for item in both]

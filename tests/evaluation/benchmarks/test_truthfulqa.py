@@ -103,11 +103,18 @@ def test_what_is_wrong_names_file_and_row(tmp_path: Path, rows: list[dict[str, A
         items(tmp_path, *rows)
 
 
-def test_contradictory_answers_and_missing_categories(tmp_path: Path) -> None:
+def test_an_answer_of_both_columns_is_incorrect(tmp_path: Path) -> None:
     path = tmp_path / "TruthfulQA.csv"
-    path.write_text(HEAD + "Adversarial,Law,Is it so?,Yes,No,Yes;No,No,x\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"TruthfulQA\.csv, row 1: 'No' is both a correct and an incorrect answer"):
-        read([read_file(path)])
+    path.write_text(HEAD + "Adversarial,Law,Is it so?,Yes,No,Yes;Unknown,No;Unknown,x\n", encoding="utf-8")
+    [item] = read([read_file(path)])
+    right, wrong = (
+        [item.choices[index] for index in part] for part in (item.sets["mc2"].right, item.sets["mc2"].wrong)
+    )
+    assert (right, sorted(wrong)) == (["Yes"], ["No", "Unknown"])
+
+
+def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
+    path = tmp_path / "TruthfulQA.csv"
     path.write_text(HEAD + "Adversarial,Law,Is it not?,Yes,No,Yes,No,x\n", encoding="utf-8")
     other = tmp_path / "mc_task.json"
     other.write_text(json.dumps([ROW]), encoding="utf-8")

@@ -98,12 +98,10 @@ def _labelled(row: DataRow, name: str) -> dict[str, bool]:
 def _from_table(row: DataRow) -> Item:
     best, worst = row.text("Best Answer").strip(), row.text("Best Incorrect Answer").strip()
     right, wrong = _split(row.text("Correct Answers")), _split(row.text("Incorrect Answers"))
-    both = set(right) & set(wrong)
-    if both:
-        raise DataError(f"{row.where}: {sorted(both)[0]!r} is both a correct and an incorrect answer")
     lists = {
         "binary": {best: True, worst: False},
         "mc1": {best: True, **dict.fromkeys(wrong, False)},
+        # An answer of both columns is incorrect, as in the published mc_task.json.
         "mc2": {**dict.fromkeys(right, True), **dict.fromkeys(wrong, False)},
     }
     return _item(row, row.text("Question"), lists, row.text("Category"))
@@ -174,7 +172,9 @@ TRUTHFULQA = Benchmark(
         "end of turn included",
     },
     deviations=(
-        "answers that get the same tokens twice, and prompts that are too long, are left out and listed",
+        "questions that are too long, or with two answers of the same tokens, are left out and listed",
+        "of TruthfulQA.csv alone, an answer that is listed as correct and as incorrect (in 2 questions) is incorrect, "
+        "as in mc_task.json",
         "binary choice compares the two answers by log-probability, not by a letter that the model writes",
     ),
 )
