@@ -29,7 +29,10 @@ def read_labelled_pairs(path: str | Path) -> tuple[list[Candidates], list[Vote]]
     rows = read_json(path)
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path}: has no list of labelled pairs; each needs input, output_1, output_2 and label")
-    found = [labelled_pair(row, f"{Path(path).name}:{number}", f"{path}, entry {number}") for number, row in enumerate(rows, 1)]
+    found = [
+        labelled_pair(row, f"{Path(path).name}:{number}", f"{path}, entry {number}")
+        for number, row in enumerate(rows, 1)
+    ]
     return [row for row, _ in found], [vote for _, vote in found]
 
 
