@@ -159,6 +159,11 @@ class Template:
         return self._frame[1].strip() or str(self.tokenizer.eos_token or "")
 
     @property
+    def plain_start(self) -> str:
+        """The BOS that the tokenizer itself writes before plain text; empty if it writes none."""
+        return str(self.tokenizer.bos_token) if _adds_bos(self.tokenizer) else ""
+
+    @property
     def answer_header(self) -> str:
         """The text between the generation prompt and the answer in the simplest chat."""
         return self._frame[0]

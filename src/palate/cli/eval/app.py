@@ -11,7 +11,7 @@ from palate.cli.arguments import AsJson, Average, PrecisionName, TemplateName, v
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import MaxDropped, reads_dataset
-from palate.cli.eval import compare, frontier, winrate
+from palate.cli.eval import bench, compare, frontier, winrate
 from palate.cli.eval.accuracy_tables import accuracy_tables
 from palate.records import DatasetRequest
 
@@ -87,6 +87,7 @@ def accuracy(
         record_accuracy(model, measured)
 
 
+app.command("bench")(bench.command)
 app.command("frontier")(frontier.command)
 app.command("winrate")(winrate.command)
 app.command("compare")(compare.command)

@@ -29,11 +29,23 @@ def read_labelled_pairs(path: str | Path) -> tuple[list[Candidates], list[Vote]]
     rows = read_json(path)
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path}: has no list of labelled pairs; each needs input, output_1, output_2 and label")
-    found = [_pair(row, f"{Path(path).name}:{number}", f"{path}, entry {number}") for number, row in enumerate(rows, 1)]
+    found = [
+        labelled_pair(row, f"{Path(path).name}:{number}", f"{path}, entry {number}")
+        for number, row in enumerate(rows, 1)
+    ]
     return [row for row, _ in found], [vote for _, vote in found]
 
 
-def _pair(row: Any, name: str, where: str) -> tuple[Candidates, Vote]:
+def labelled_pair(row: Any, name: str, where: str) -> tuple[Candidates, Vote]:
+    """One entry of such a file.
+
+    Args:
+        name: id of the candidates.
+        where: file and entry, for messages.
+
+    Raises:
+        DataError: a text or the label is missing or of another kind.
+    """
     if not isinstance(row, dict):
         raise DataError(f"{where}: expected an object, found {type(row).__name__}")
     prompt = next((row[key] for key in _PROMPTS if isinstance(row.get(key), str)), None)

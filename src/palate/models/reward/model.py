@@ -18,7 +18,7 @@ from palate.errors import ConfigError, ModelError
 from palate.models.cpu.allocator import keep_freed_memory
 from palate.models.load import load_frozen, load_tokenizer, resolve_name
 from palate.models.precision import FP32, Precision, default_device
-from palate.models.probe.limits import check_sequences, rows_of
+from palate.models.probe.limits import check_sequences, rows_of, trained_length
 from palate.models.reward.head import end_index, probe_rewards
 from palate.models.tuning.vocabulary import add_tokens_of
 from palate.records import Demonstration, Dropped, Message, Messages, RewardFunction
@@ -38,6 +38,7 @@ class RewardModel:
 
     Attributes:
         template: its chat template and tokenizer.
+        identity: content hash of its weights, with adapters merged.
 
     Raises:
         ModelError: the folder holds no reward model.
@@ -74,6 +75,7 @@ class RewardModel:
             **origin,
         )
         self._model, self._packed = loaded.model, loaded.probe.packed
+        self.identity: str | None = loaded.identity
         self.template = template(tokenizer)
 
     def __call__(
@@ -99,6 +101,11 @@ class RewardModel:
 
         with torch.no_grad(), self._precision.context(self._device):
             return score_completions(groups, rewards, packed=self._packed, device=self._device, advance=advance)
+
+    @property
+    def trained_length(self) -> int | None:
+        """The longest sequence, in tokens, according to the model's config; None if it names none."""
+        return trained_length(self._model)
 
     def _group(self, prompt: Messages, completion: str, tools: str | None) -> EncodedGroup:
         """The conversation up to the end of the answer's turn, where the reward is read."""

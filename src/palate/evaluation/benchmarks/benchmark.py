@@ -1,0 +1,124 @@
+"""What a benchmark is: its items, its metrics, and how it reads its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from palate.evaluation.benchmarks.source import DataFile, HubSource
+from palate.records import Messages
+
+Contestant: TypeAlias = Literal["policy", "reward model", "judge"]
+PromptForm: TypeAlias = Literal["plain", "chat"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSets:
+    """The right and the wrong answers that one metric compares, as indices into an item's choices."""
+
+    right: tuple[int, ...]
+    wrong: tuple[int, ...]
+
+    def top_share(self, scores: Sequence[float]) -> float:
+        """1 if the highest score is a right answer's, 0 if a wrong one's; of several equal ones the share of right."""
+        top = max(scores[index] for index in (*self.right, *self.wrong))
+        right, wrong = (sum(scores[index] == top for index in part) for part in (self.right, self.wrong))
+        return right / (right + wrong)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question of a benchmark.
+
+    Attributes:
+        id: unique in the benchmark's file; the same in every run, so that results can be paired.
+        where: file and row, for messages.
+        prompt: the conversation that the model answers.
+        category: for rates by category; empty if the file has none.
+        plain: the same prompt as plain text, for protocols without a chat template; the answer follows directly.
+        choices: the answers to score; none if the model writes its own answer.
+        sets: by metric, which choices are right and which are wrong.
+        target: what a written answer is compared with, such as `safe`.
+    """
+
+    id: str
+    where: str
+    prompt: Messages
+    category: str = ""
+    plain: str | None = None
+    choices: tuple[str, ...] = ()
+    sets: Mapping[str, AnswerSets] = field(default_factory=dict)
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a model returned for an item.
+
+    Attributes:
+        scores: of each choice: Σ log π in nats, a reward, or a judge's share of wins.
+        tokens: number of scored tokens of each choice; empty where scores are no log-probabilities.
+        text: the answer that the model wrote.
+        ended: whether that answer ended by itself.
+    """
+
+    scores: tuple[float, ...] = ()
+    tokens: tuple[int, ...] = ()
+    text: str | None = None
+    ended: bool = True
+
+    @property
+    def per_token(self) -> tuple[float, ...]:
+        """Log-probabilities per token; scores of another kind unchanged."""
+        if not self.tokens:
+            return self.scores
+        return tuple(score / count for score, count in zip(self.scores, self.tokens, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One figure of an item.
+
+    Attributes:
+        meaning: for tables and documents.
+        higher_is_better: None if neither direction is better by itself.
+    """
+
+    meaning: str
+    higher_is_better: bool | None = True
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A benchmark.
+
+    Attributes:
+        name: as `palate eval bench` takes it.
+        title: its published name.
+        paper: arXiv id.
+        asks: whether given choices are scored, or the model writes an answer.
+        takes: what can be measured with it.
+        hub: where the hub has it.
+        files: patterns of its files in a folder; all are read, at least one must be there.
+        read: items from the files, or from the rows of the hub.
+        measure: an item's metrics; empty if the outcome cannot be judged.
+        metrics: by name, in the order of the tables.
+        protocol: how a question is put to the model, by prompt form; the first is the default.
+        deviations: from the published protocol.
+        separator: between a plain prompt and an answer.
+    """
+
+    name: str
+    title: str
+    paper: str
+    asks: Literal["choices", "answers"]
+    takes: tuple[Contestant, ...]
+    hub: HubSource
+    files: tuple[str, ...]
+    read: Callable[[Sequence[DataFile]], list[Item]]
+    measure: Callable[[Item, Outcome], dict[str, float]]
+    metrics: Mapping[str, Metric]
+    protocol: Mapping[PromptForm, str]
+    deviations: tuple[str, ...]
+    separator: str = " "

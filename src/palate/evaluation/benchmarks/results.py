@@ -1,0 +1,119 @@
+"""The result of a benchmark: every item's scores by model, rates, and paired comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from palate.artifacts import write_json
+from palate.evaluation.benchmarks.statistics import Difference, Rate
+from palate.records import Dropped
+
+FORMAT = 1
+"""Version of the result file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResult:
+    """One model's results.
+
+    Attributes:
+        name: in tables.
+        kind: `policy`, `reward model` or `judge`.
+        source: folder, hub id or judge.
+        identity: content hash of its weights; None for a judge.
+        limit: longest sequence in tokens.
+        scores: item id → metric → score.
+        answers: item id → what the model wrote, where it writes answers.
+        left_out: items without scores, each with its reason.
+        rates: of its own scored items.
+    """
+
+    name: str
+    kind: str
+    source: str
+    identity: str | None
+    limit: int | None
+    scores: Mapping[str, Mapping[str, float]]
+    answers: Mapping[str, str]
+    left_out: Sequence[Dropped]
+    rates: Sequence[Rate]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models on the items that both scored: the first model of the call, and another one."""
+
+    before: str
+    after: str
+    items: int
+    differences: Sequence[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkResult:
+    """A finished benchmark.
+
+    Attributes:
+        benchmark, title, paper: what was measured.
+        protocol: how a question was put to the models.
+        deviations: from the published protocol.
+        data: name and SHA-256 of each file.
+        items: number of items asked.
+        of: number of items in the data.
+        seed: of the choice of items, if not all were asked.
+        prompt_form: `plain` or `chat`.
+        precision: of the forward passes.
+        categories: item id → category.
+        models: in the order of the call, "before" first.
+        comparisons: of each further model with the first.
+        metrics: name → meaning.
+    """
+
+    benchmark: str
+    title: str
+    paper: str
+    protocol: str
+    deviations: Sequence[str]
+    data: Sequence[Mapping[str, str]]
+    items: int
+    of: int
+    seed: int | None
+    prompt_form: str
+    precision: str
+    categories: Mapping[str, str]
+    models: Sequence[ModelResult]
+    comparisons: Sequence[Comparison]
+    metrics: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with one entry for each item of each model: `{id, category, scores, answer}`."""
+        facts = {name: getattr(self, name) for name in self.__slots__ if name not in ("models", "categories")}
+        comparisons = [asdict(comparison) for comparison in self.comparisons]
+        models = [self._model(model) for model in self.models]
+        return {"format": FORMAT, **facts, "comparisons": comparisons, "models": models}
+
+    def _model(self, model: ModelResult) -> dict[str, Any]:
+        facts = {name: getattr(model, name) for name in ("name", "kind", "source", "identity", "limit")}
+        items = [
+            {
+                "id": item,
+                "category": self.categories.get(item, ""),
+                "scores": dict(scores),
+                **({"answer": model.answers[item]} if item in model.answers else {}),
+            }
+            for item, scores in model.scores.items()
+        ]
+        left_out = [asdict(dropped) for dropped in model.left_out]
+        return {**facts, "rates": [asdict(rate) for rate in model.rates], "left_out": left_out, "items": items}
+
+    def write(self, folder: Path) -> Path:
+        """Write `bench-NAME.json`; returns its path."""
+        return write_json(result_path(folder, self.benchmark), self.to_json())
+
+
+def result_path(folder: Path, benchmark: str) -> Path:
+    """Where the result of a benchmark is written."""
+    return folder / f"bench-{benchmark}.json"

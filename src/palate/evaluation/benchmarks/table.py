@@ -1,0 +1,32 @@
+"""All benchmarks: one row each."""
+
+from __future__ import annotations
+
+import difflib
+
+from palate.errors import UsageError
+from palate.evaluation.benchmarks.benchmark import Benchmark
+from palate.evaluation.benchmarks.llmbar import LLMBAR
+from palate.evaluation.benchmarks.rewardbench2 import REWARDBENCH2
+from palate.evaluation.benchmarks.rmbench import RMBENCH
+from palate.evaluation.benchmarks.safetybench import SAFETYBENCH
+from palate.evaluation.benchmarks.truthfulqa import TRUTHFULQA
+from palate.evaluation.benchmarks.xstest import XSTEST
+
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark for benchmark in (TRUTHFULQA, SAFETYBENCH, XSTEST, LLMBAR, REWARDBENCH2, RMBENCH)
+}
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """The benchmark of a name; letter case, dashes and underscores do not count.
+
+    Raises:
+        UsageError: there is none; names the nearest one and all others.
+    """
+    wanted = name.lower().replace("-", "").replace("_", "")
+    if wanted in BENCHMARKS:
+        return BENCHMARKS[wanted]
+    near = difflib.get_close_matches(wanted, BENCHMARKS, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise UsageError(f"there is no benchmark {name!r}{hint} (known: {', '.join(BENCHMARKS)})")
