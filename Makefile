@@ -104,6 +104,7 @@ bench: install $(if $(PALATE_TRL_PYTHON),,bench-env)
 	$(MEASURE)/generation.py
 	$(MEASURE)/scaling.py
 	$(MEASURE)/pieces.py
+	$(MEASURE)/label_load.py
 	$(MEASURE)/tables.py docs/performance.md
 
 EXPERIMENTS := sentiment temperature overfitting recipe sweeps starts online

@@ -33,6 +33,7 @@ _HARMLESS = frozenset(
         "is_causal",
         "cache_position",
         "past_key_values",
+        "cache",
         "logits_to_keep",
         "return_dict",
     }

@@ -122,7 +122,7 @@ def plain_norm(norm: Any) -> bool:
 
 
 def _runs_fused(layer: Any, hidden: torch.Tensor, kwargs: dict[str, Any]) -> bool:
-    if kwargs.get("attention_mask") is not None or kwargs.get("past_key_values") is not None:
+    if any(kwargs.get(name) is not None for name in ("attention_mask", "past_key_values", "cache")):
         return False
     if hidden.device.type != "cpu" or hidden.shape[0] != 1 or kwargs.get("output_attentions"):
         return False

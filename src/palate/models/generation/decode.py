@@ -7,6 +7,7 @@ token, and under autocast casts float32 weights again at every token.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -94,7 +95,11 @@ class StockReader:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._device = next(model.parameters()).device
-        config = base_of(model).config
+        base = base_of(model)
+        config = base.config
+        # transformers renames it step by step, and passes it on to layers and attention under the same name.
+        takes = inspect.signature(type(base).forward).parameters
+        self._cache_argument = "cache" if "cache" in takes else "past_key_values"
         self._rule: LengthRule | None = length_rule(config)
         # If the config enables them, transformers also computes a balancing loss, whose mask does not fit a cache.
         on = getattr(config.get_text_config(), "output_router_logits", False)
@@ -150,9 +155,9 @@ class StockReader:
             input_ids=input_ids,
             attention_mask=self._mask,
             position_ids=positions,
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_argument: self._cache},
             **self._routers_off,
         )
         logits: torch.Tensor = output.logits[:, -1].float()
