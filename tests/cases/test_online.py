@@ -249,7 +249,7 @@ def test_a_round_judges_by_columns_and_counts_what_has_no_verdict(
     run_pipeline(load_pipeline(config_file(tmp_path / "p.yaml", given)), say=said.append)
     pairs = read_jsonl(tmp_path / "out" / "round-1-data" / "pairs.jsonl")
     assert {pair["id"].partition("#")[0] for pair in pairs} <= {"gsm.jsonl:2", "gsm.jsonl:4"}, "the even answers"
-    assert all(len(pair["chosen"]) > len(pair["rejected"]) for pair in pairs)
+    assert all(len(pair["chosen"][0]["content"]) > len(pair["rejected"][0]["content"]) for pair in pairs)
     votes = read_jsonl(tmp_path / "out" / "round-1-data" / "votes.jsonl")
     odd = [vote for vote in votes if vote["item"] in ("gsm.jsonl:1", "gsm.jsonl:3")]
     assert {vote["outcome"] for vote in odd} == {"unparsed"}

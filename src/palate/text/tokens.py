@@ -68,11 +68,31 @@ def trained_tokens(rendering: Rendering, encoding: Encoding) -> npt.NDArray[np.b
     mask = np.zeros(len(encoding), dtype=np.bool_)
     for start, end in rendering.trained:
         first = _token_at(encoding, start, end)
-        last = _token_at(encoding, end, len(rendering.text))
-        chars = encoding.token_to_chars(last) if last < len(encoding) else None
-        crosses_end = chars is not None and chars[0] < end
-        mask[first : last + crosses_end] = True
+        after = _token_at(encoding, end, len(rendering.text))
+        # The token that has a character behind the span may begin in it; tokens of white space may lie on both edges.
+        while after < len(encoding) and _overlaps(encoding, after, start, end):
+            after += 1
+        while after > first and not _overlaps(encoding, after - 1, start, end):
+            after -= 1
+        while first > 0 and _overlaps(encoding, first - 1, start, end):
+            first -= 1
+        mask[first:after] = True
     return mask
+
+
+def _overlaps(encoding: Encoding, token: int, start: int, end: int) -> bool:
+    """Whether a token covers one of the characters [start, end).
+
+    Some tokenizers leave white space out of the offsets; a token of nothing else covers what lies between the token
+    before it and its own place.
+    """
+    chars = encoding.token_to_chars(token)
+    if chars is None:
+        return False
+    first, last = chars
+    if first == last and token > 0 and (before := encoding.token_to_chars(token - 1)) is not None:
+        first = before[1]
+    return max(first, start) < min(last, end)
 
 
 def _token_at(encoding: Encoding, start: int, end: int) -> int:

@@ -64,7 +64,7 @@ def test_two_models_and_nothing_is_done_twice(
     assert first["a"]["identities"] != first["b"]["identities"]
     assert len(first["items"]) == 3
     assert [group["name"] for group in first["by_category"]] == ["(none)", "why"]
-    assert sorted(path.name for path in out.iterdir()) == [
+    assert sorted(path.name for path in out.glob("[!.]*")) == [
         "answers.a.jsonl", "answers.b.jsonl", "candidates.jsonl", "report.html", "votes.jsonl", "winrate.json",
     ]  # fmt: skip
     assert "<script" not in (out / "report.html").read_text()
@@ -74,7 +74,7 @@ def test_two_models_and_nothing_is_done_twice(
     assert leaks["dpo"]["trained"] == 8
     assert "no run of palate" in leaks["model"]["reason"]
     assert first["win_rate_without_leaks"]["n"] == 2
-    kept = {path.name: path.read_bytes() for path in out.iterdir()}
+    kept = {path.name: path.read_bytes() for path in out.glob("[!.]*")}
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("asked again")
@@ -82,7 +82,7 @@ def test_two_models_and_nothing_is_done_twice(
     monkeypatch.setattr("palate.evaluation.subject.Subject.answers", refuse)
     monkeypatch.setattr("palate.feedback.judges.scores.ScoreJudge.compare", refuse)
     assert measured(capsys, *words) == first
-    assert {path.name: path.read_bytes() for path in out.iterdir()} == kept
+    assert {path.name: path.read_bytes() for path in out.glob("[!.]*")} == kept
 
 
 def test_a_killed_run_continues(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,7 +190,7 @@ def test_a_sweep_has_a_row_for_each_temperature(
     words = models(place, out, "--template", "chatml", "--temperatures", "0,0.5,1")
     found = measured(capsys, *words)
     assert [one["temperature"] for one in found["points"]] == [0, 0.5, 1]
-    assert sorted(path.name for path in out.iterdir()) == ["sweep.json", "t0", "t0.5", "t1"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["sweep.json", "t0", "t0.5", "t1"]
     for heat in (0, 0.5, 1):
         result = json.loads((out / f"t{heat:g}" / "winrate.json").read_text())
         assert result["decoding"]["temperature"] == heat

@@ -91,7 +91,7 @@ class Labelling:
     def kill(self) -> None:
         """What the end of a process does to the file."""
         self.file._writer.close()
-        self.file._owner.release()
+        self.file._owner.close()
 
     def close(self) -> None:
         self.file.close()

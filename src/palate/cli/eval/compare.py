@@ -32,7 +32,7 @@ _IDS = 8
 def command(first: First, second: Second, adjust: Adjust = "holm", seed: Seed = 0, as_json: AsJson = False) -> None:
     """Compare two results item by item: of palate, lm-evaluation-harness (--log_samples) or Inspect (.eval, .json).
 
-    Example: palate eval compare before/samples_gsm8k.jsonl after/samples_gsm8k.jsonl
+    Example: palate eval compare before/samples.jsonl after/samples.jsonl
     """
     from palate.evaluation.logs.compare import compare_items
     from palate.evaluation.logs.read import read_log

@@ -94,7 +94,7 @@ def command(
 ) -> None:
     """Win rate of A against B, raw and length-controlled, with intervals; by a judge in both orders, or by people.
 
-    Example: palate eval winrate runs/dpo runs/sft --prompts p.jsonl --judge runs/rm
+    Example: palate eval winrate runs/dpo runs/sft --prompts p.jsonl --judge rm
     """
     from palate.evaluation.winrate.folder import WinRateFolder
     from palate.evaluation.winrate.run import Plan, answer_all, check_plan, find_leaks
