@@ -21,6 +21,13 @@ os.environ.setdefault("WANDB_MODE", "offline")
 # Reference values of tiny models are no use to anybody after the tests.
 os.environ["PALATE_REFERENCES"] = tempfile.mkdtemp(prefix="palate-references-")
 
+# Other examples at each run find more; in the continuous build a result must be repeatable.
+if os.environ.get("CI"):
+    from hypothesis import settings
+
+    settings.register_profile("ci", derandomize=True)
+    settings.load_profile("ci")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 
