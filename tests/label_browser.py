@@ -14,6 +14,7 @@ def log_in(page: Any, address: str, name: str = "annotator") -> None:
     page.fill("#password", PASSWORD)
     page.press("#password", "Enter")
     page.wait_for_selector("#ballot")
+    page.wait_for_load_state()  # a key that is pressed before the page's script runs is lost
 
 
 def vote(page: Any, key: str) -> None:

@@ -67,6 +67,7 @@ def test_no_serious_finding_of_axe_and_no_overflow_on_any_page(
         page.keyboard.press("?")
         check("keys", page)
         page.keyboard.press("Escape")
+        page.wait_for_selector("#label-help", state="hidden")
         page.keyboard.press("d")
         page.wait_for_selector("#first-text:visible")
         first = page.inner_text("#first-text")
