@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from browser import browser, needs_browser, overflow, serious_findings
-from label_browser import log_in, vote
+from label_browser import log_in
 from label_site import CAMPAIGN, bad, good, label_site
 from palate.feedback.campaigns.campaign import CampaignSchema
 from sites import running
@@ -72,7 +72,7 @@ def test_no_serious_finding_of_axe_and_no_overflow_on_any_page(
         page.wait_for_selector("#first-text:visible")
         first = page.inner_text("#first-text")
         page.route("**/vote", lambda route: route.abort())
-        page.keyboard.press("1")
+        page.click('#ballot button[aria-keyshortcuts="1"]')
         page.wait_for_selector("#label-trouble:visible")
         check("no connection", page)
         page.unroute("**/vote")
@@ -127,10 +127,12 @@ def test_the_figures_of_an_admin_are_renewed(chromium: Any, tmp_path: Path) -> N
 
 
 def vote_all(page: Any, key_for: Callable[[str], str]) -> set[str]:
-    """Vote on every open item with the key for the text of answer A; returns those texts."""
+    """Vote on every open item by the button with the key for the text of answer A; returns those texts."""
     texts = set()
     while page.locator("#ballot").count():
+        before = page.get_attribute("#ballot", "data-draft")
         text = page.inner_text("#first-text")
         texts.add(text)
-        vote(page, key_for(text))
+        page.click(f'#ballot button[aria-keyshortcuts="{key_for(text)}"]')
+        page.wait_for_function("(before) => document.querySelector('#ballot')?.dataset.draft !== before", arg=before)
     return texts
