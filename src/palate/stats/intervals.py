@@ -126,6 +126,12 @@ def newcombe_paired(both: int, only_first: int, only_second: int, neither: int, 
     return Interval(difference, difference - below, difference + above, level, n)
 
 
+def numbered(clusters: Sequence[Hashable]) -> npt.NDArray[np.int64]:
+    """The number of each row's cluster, from 0 in the order of their first rows."""
+    names = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    return np.array([names[name] for name in clusters], dtype=np.int64)
+
+
 def normal_quantile(level: float) -> float:
     """z with P(|Z| ≤ z) = level."""
     return float(special.ndtri(_upper_tail(level)))
@@ -172,8 +178,7 @@ def _mean_variance(values: npt.NDArray[np.float64], clusters: Sequence[Hashable]
         return float(values.mean()), float(values.var(ddof=1) / n) if n > 1 else math.inf, n
     if len(clusters) != len(values):
         raise ValueError(f"{len(values)} values but {len(clusters)} cluster names")
-    names = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
-    sums = np.bincount([names[name] for name in clusters], weights=values - values.mean())
+    sums = np.bincount(numbered(clusters), weights=values - values.mean())
     groups = len(sums)
     variance = groups / (groups - 1) * float(sums @ sums) / len(values) ** 2 if groups > 1 else math.inf
     return float(values.mean()), variance, groups

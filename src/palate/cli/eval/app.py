@@ -11,13 +11,13 @@ from palate.cli.arguments import AsJson, Average, PrecisionName, TemplateName, v
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import MaxDropped, reads_dataset
-from palate.cli.eval import bench, compare, frontier, winrate
+from palate.cli.eval import bench, compare, frontier, rank, winrate
 from palate.cli.eval.accuracy_tables import accuracy_tables
 from palate.records import DatasetRequest
 
 app = typer.Typer(
     cls=verb_group("eval"),
-    help="Measure models: preference accuracy, win rate, benchmarks, reward against KL, comparison of results.\n\n"
+    help="Measure models: preference accuracy, win rate, ratings, benchmarks, reward against KL, comparison of results.\n\n"
     "Example: palate eval accuracy runs/dpo",
     no_args_is_help=True,
 )
@@ -90,4 +90,5 @@ def accuracy(
 app.command("bench")(bench.command)
 app.command("frontier")(frontier.command)
 app.command("winrate")(winrate.command)
+app.command("rank")(rank.command)
 app.command("compare")(compare.command)
