@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, demo, generate, model, objectives, plan, report, train
+from palate.cli import compare, demo, generate, loop, model, objectives, plan, report, train
 from palate.cli.arguments import verb_group
 from palate.cli.console import is_main_process, print_error
 from palate.cli.data import app as data
@@ -38,6 +38,7 @@ VERBS: Mapping[str, ModuleType] = {
     "label": label,
     "judge": judge,
     "eval": evaluate,
+    "loop": loop,
     "compare": compare,
     "report": report,
     "model": model,

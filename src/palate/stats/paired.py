@@ -75,6 +75,7 @@ def paired_difference(
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
     seed: int = 0,
+    resample: bool = True,
 ) -> PairedDifference:
     """Compare two measurements of the same n items.
 
@@ -86,7 +87,7 @@ def paired_difference(
         first, second: [n], item by item in the same order; finite.
         clusters: the cluster of each item, if items may depend on each other.
         level: two-sided coverage of the intervals.
-        seed: of the bootstrap.
+        seed: of the bootstrap. `resample`: whether to make it.
 
     Raises:
         ValueError: the lengths differ, there is no item, or a value is not finite.
@@ -119,7 +120,7 @@ def paired_difference(
         difference=mean,
         p_value=p_value,
         test=test,
-        bootstrap=None if binary else _bootstrap(differences, groups, level, seed),
+        bootstrap=None if binary or not resample else _bootstrap(differences, groups, level, seed),
         higher=higher,
         lower=lower,
         detectable=None if binary and smallest is not None and smallest > 1 else smallest,

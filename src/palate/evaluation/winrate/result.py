@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 from palate.evaluation.winrate.items import Item
 from palate.evaluation.winrate.leaks import Leaks
 from palate.evaluation.winrate.measure import Figures
+from palate.feedback.calibration.card import JudgeIdentity
 from palate.models.generation.decoding import Decoding
 from palate.records import as_turns
 from palate.stats import FEW_CLUSTERS, LARGE_SHIFT, Interval
@@ -57,6 +58,8 @@ class Result:
         figures: over the items; `without_leaks` over those that are in no training data, None if there are no leaks.
         leaks: of each side.
         left_out_votes: votes of people that do not count, by reason.
+        judge_identity: of a judge with a name of its own; None for people.
+        prompts_hash: of the prompts' content.
         missing: items without an answer or a verdict.
     """
 
@@ -70,6 +73,8 @@ class Result:
     leaks: Sequence[Leaks]
     without_leaks: Interval | None
     left_out_votes: Mapping[str, int]
+    judge_identity: JudgeIdentity | None = None
+    prompts_hash: str = ""
 
     @property
     def missing(self) -> list[Item]:
@@ -105,8 +110,10 @@ class Result:
             "b": asdict(self.b),
             "judge": self.judge,
             "judge_kind": self.judge_kind,
+            "judge_identity": None if self.judge_identity is None else asdict(self.judge_identity),
             "decoding": None if self.decoding is None else asdict(self.decoding),
             "prompts": len(self.items),
+            "prompts_hash": self.prompts_hash,
             "counts": dict(figures.counts),
             "win_rate": rate.pop("rate"),
             **rate,

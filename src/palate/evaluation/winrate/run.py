@@ -14,6 +14,7 @@ from palate.evaluation.winrate.items import (
     judged_items,
     people_items,
     people_shares,
+    prompts_hash,
     with_groups,
 )
 from palate.evaluation.winrate.leaks import Leaks, PromptIndex, leaks_of
@@ -28,6 +29,7 @@ from palate.evaluation.winrate.sides import (
     load_side,
     recorded_answers,
 )
+from palate.feedback.calibration.card import identity_of
 from palate.feedback.candidates import Candidates
 from palate.feedback.judging import collect_votes, questions
 from palate.feedback.people_votes import PeopleVotes, key_of
@@ -158,9 +160,9 @@ def measure_judged(
     rows = _rows(plan, folder)
     collected = collect_votes(questions(rows), judge, folder.votes)
     kind = str(getattr(judge, "kind", "judge"))
-    return _result(
-        plan, folder, judged_items(rows, collected), judge.name, kind, temperature, people, leaks, correct=True
-    )
+    items = judged_items(rows, collected)
+    found = _result(plan, folder, items, judge.name, kind, temperature, people, leaks, correct=True)
+    return replace(found, judge_identity=identity_of(judge))
 
 
 def measure_people(
@@ -207,6 +209,7 @@ def _result(
         leaks=leaks,
         without_leaks=_without(ordered, leaks),
         left_out_votes=_left_out(people, ids) if people is not None else {},
+        prompts_hash=prompts_hash(plan.prompts),
     )
 
 
