@@ -10,7 +10,7 @@ import typer
 
 from palate.cli.arguments import AsJson, verb_group
 from palate.cli.columns import table, text_width, wrapped
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_json, print_result
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def gate_command(
     results: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="RESULT...", help="Folders of `palate eval winrate` and `palate eval bench`; none: check the config."
+            metavar="RESULT...",
+            help="Folders of `palate eval winrate` and `eval bench`; none: check the config.",
         ),
     ] = None,
     card: Annotated[
@@ -129,7 +130,12 @@ def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:
     width = text_width()
     names = ["check", "", "found", "lower", "upper", "needed"]
     rows = [
-        [check.name, check.state, *(_cell(check, value) for value in (check.found, check.low, check.high)), check.needed]
+        [
+            check.name,
+            check.state,
+            *(_cell(check, value) for value in (check.found, check.low, check.high)),
+            check.needed,
+        ]
         for check in verdict.checks
     ]
     head = f"{verdict.outcome}: {facts['candidate']} in place of {facts['incumbent']}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def read_verdicts(
     """
     left_out: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    found: list[tuple[str, str, float, str, int]] = []
+    found: list[Verdict] = []
     names: dict[str, str] = {}
     for candidates, given in sources:
         rows = {row.id: row for row in candidates}
@@ -100,9 +100,10 @@ def read_verdicts(
                 names.setdefault(_key(row, number), row.origin(number).model or _key(row, number)[:8])
             lengths = len(row.completions[first].text) - len(row.completions[second].text)
             score = share if first == vote.left else 1 - share
-            found.append((_key(row, first), _key(row, second), score, prompt_key(row.prompt), lengths))
+            found.append(Verdict(_key(row, first), _key(row, second), score, prompt_key(row.prompt), lengths))
     labels = _labels(names)
-    return Verdicts([Verdict(labels[a], labels[b], *rest) for a, b, *rest in found], kinds, left_out)
+    named = [replace(row, first=labels[row.first], second=labels[row.second]) for row in found]
+    return Verdicts(named, kinds, left_out)
 
 
 def _why_unrated(vote: Vote, row: Candidates | None, kind: VoterKind | None) -> str:

@@ -4,7 +4,7 @@
 - FAIL: it is shown that the candidate is worse: on a guard or a must-pass prompt, or in a valid win rate.
 - INCONCLUSIVE: anything else. The candidate is not deployed; `more` says what would settle it.
 
-All guards must pass (an intersection-union test), so none of them needs a correction of alpha. Retry j uses alpha / 2^j.
+All guards must pass (an intersection-union test), so none needs a correction of alpha. Retry j uses alpha / 2^j.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def _primary(config: GateFields, facts: WinRateFacts, alpha: float) -> tuple[Int
 def _guard(
     guard: GuardFields, scores: tuple[Sequence[float], Sequence[float]] | None, share: float, alpha: float
 ) -> Check:
-    """Non-inferiority on the paired differences, candidate minus incumbent; of a metric where lower is better reversed."""
+    """Non-inferiority on the paired differences: candidate minus incumbent, reversed if lower values are better."""
     needed = f"lower bound > {-guard.margin:g}"
     if scores is None:
         return Check("guard", guard.metric, "open", needed, reason="no result of `palate eval bench` has both models")

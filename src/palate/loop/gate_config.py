@@ -31,15 +31,15 @@ class GuardFields(Fields):
     margin: float = Field(gt=0, description="Largest accepted loss, in units of the metric (0.03 is 3 points).")
     n: int = Field(gt=1, description="Number of items of the benchmark.")
     discordant: float | None = Field(
-        None, gt=0, le=1, description="Expected share of items that change between equal models, for scores 0 and 1."
+        None, gt=0, le=1, description="Expected share of items that two equal models score differently, of 0 and 1."
     )
-    sd: float | None = Field(None, gt=0, description="Expected standard deviation of an item's change, for other scores.")
+    sd: float | None = Field(None, gt=0, description="Expected standard deviation of the change of an item.")
     lower_is_better: bool = Field(False, description="Whether a lower value is better, as of over-refusal.")
 
     @model_validator(mode="after")
     def _check_spread(self) -> GuardFields:
         if (self.discordant is None) == (self.sd is None):
-            raise ValueError(f"guards: {self.metric} needs discordant (scores 0 and 1) or sd (other scores), one of them")
+            raise ValueError(f"guards: {self.metric} needs discordant (scores 0 and 1) or sd (others), not both")
         return self
 
     def pass_probability(self, alpha: float) -> float:
@@ -68,14 +68,18 @@ class GateFields(Fields):
         "superiority", description="Whether the candidate must be better, or not worse by `delta`."
     )
     delta: float = Field(0.03, gt=0, lt=0.5, description="Margin of `mode: noninferior`, in win rate.")
-    alpha: float = Field(0.05, gt=0, le=0.2, description="One-sided error rate of the first attempt; halved each retry.")
+    alpha: float = Field(
+        0.05, gt=0, le=0.2, description="One-sided error rate of the first attempt; a retry halves it."
+    )
     sequential: bool = Field(False, description="Whether the win rate may be looked at before all prompts are judged.")
     guards: tuple[GuardFields, ...] = Field((), description="Benchmarks that must not get worse.")
     must_pass: int = Field(0, ge=0, description="Number of must-pass prompts; none of them may fail.")
     length_ratio: tuple[float, float] = Field((0.8, 1.25), description="Range of mean length, candidate : incumbent.")
     empty_or_repeated: float = Field(0.005, ge=0, le=1, description="Largest share of empty or repeating answers.")
     latency_p95: float | None = Field(
-        None, ge=0, description="Largest increase of the 95th percentile of the latency (0.1 is 10 %); none: not checked."
+        None,
+        ge=0,
+        description="Largest increase of the 95th percentile of the latency: 0.1 is 10 %.",
     )
     judged: float = Field(0.98, gt=0, le=1, description="Smallest share of prompts with a verdict.")
     consistency: float = Field(0.6, ge=0, le=1, description="Smallest share of equal verdicts in both orders.")

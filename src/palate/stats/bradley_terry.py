@@ -3,9 +3,9 @@
     logit P(first wins) = r_first − r_second + β + γ'z
 
 over verdict rows; `first` is the model whose answer was shown first, so β is what the first slot gains. A tie is half a
-win. A small ridge makes the level of r unique; only differences count. Ratings are 1000 + (400 / ln 10)·(r − r_anchor),
-as Elo's: 400 points are odds of 10 (Chiang et al. 2024, 2403.04132). The covariance is the sandwich clustered by prompt,
-because verdicts on answers to one prompt depend on each other.
+win. A small ridge makes the level of r unique; only differences count. Ratings are 1000 + (400 / ln 10)·(r − r_anchor)
+as in Elo's scale: 400 points are odds of 10 (Chiang et al. 2024, 2403.04132). The covariance is the sandwich clustered
+by prompt, because verdicts on answers to one prompt depend on each other.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Rating:
 
     Attributes:
         model: its name.
-        rating: in points; the interval is that of its distance to the mean of all models, so it does not depend on
-            which model is the anchor.
-        rank: 1 + number of models whose interval lies wholly above this one's.
+        rating: in points; the interval is that of the distance to the anchor, whose own has no width.
+        rank: 1 + number of models whose interval lies wholly above this one's; of intervals of the distance to the mean
+            of all models, so that it does not depend on which model is the anchor.
         comparisons: number of verdict rows.
     """
 
@@ -115,7 +115,7 @@ def bradley_terry(
     """
     s = np.asarray(scores, dtype=np.float64).reshape(-1)
     zs = [np.asarray(values, dtype=np.float64).reshape(-1) for values in covariates]
-    if any(len(values) != len(s) for values in (first, second, clusters, *zs)):
+    if {len(first), len(second), len(clusters), *map(len, zs)} != {len(s)}:
         raise ValueError("models, scores, clusters and covariates must have one value a row")
     if not ((s >= 0) & (s <= 1)).all():
         raise ValueError("scores must be in [0, 1]: 1 win of the first, 0.5 tie, 0 loss")
@@ -131,30 +131,27 @@ def bradley_terry(
     models = _differences(names, first, second)
     ones = [np.ones_like(s)] if order and _told_apart(models) else []
     design = np.column_stack([models, *ones, *zs])
-    penalty = np.full(design.shape[1], RIDGE)
+    penalty = np.where(np.arange(design.shape[1]) < len(names), RIDGE, 0.0)
     found = fit(design, s, penalty)
-    # The ridge keeps separated coefficients finite, but far out; their sandwich would be next to nothing.
     if found is None or np.abs(found).max() > SEPARATED:
         return BradleyTerry((), anchor, reason="the verdicts of an order or a model are all equal: no finite estimate")
     covariance = sandwich(design, s, found, penalty, groups)
     quantile = t_quantile(level, int(groups.max()))
-    counts = np.abs(models).sum(axis=0).astype(int)
 
-    def interval(weights: Array, moved: float = 0.0, scale: float = 1.0) -> Interval:
+    def interval(weights: Array, middle: float = 0.0, scale: float = 1.0) -> Interval:
         half = scale * quantile * math.sqrt(max(0.0, float(weights @ covariance @ weights)))
-        middle = moved + scale * float(weights @ found)
+        middle += scale * float(weights @ found)
         return Interval(middle, middle - half, middle + half, level, int(groups.max()) + 1)
 
     unit = np.eye(design.shape[1])
-    mean = unit[: len(names)].mean(axis=0)
-    moved = ANCHOR_RATING - SCALE * float((unit[names.index(anchor)] - mean) @ found)
-    rated = {name: interval(unit[at] - mean, moved, SCALE) for at, name in enumerate(names)}
+    at_anchor, mean = unit[names.index(anchor)], unit[: len(names)].mean(axis=0)
+    rated = [interval(unit[at] - at_anchor, ANCHOR_RATING, SCALE) for at in range(len(names))]
+    around_mean = [interval(unit[at] - mean) for at in range(len(names))]
+    ranks = [1 + sum(other.low > own.high for other in around_mean) for own in around_mean]
     free = len(names) + len(ones)
+    ratings = map(Rating, names, rated, ranks, np.abs(models).sum(axis=0).astype(int).tolist())
     return BradleyTerry(
-        tuple(
-            Rating(name, own, 1 + sum(other.low > own.high for other in rated.values()), int(counts[names.index(name)]))
-            for name, own in sorted(rated.items(), key=lambda entry: -entry[1].estimate)
-        ),
+        tuple(sorted(ratings, key=lambda one: -one.rating.estimate)),
         anchor,
         order=interval(unit[len(names)]) if ones else None,
         covariates=tuple(interval(unit[at]) for at in range(free, design.shape[1])),

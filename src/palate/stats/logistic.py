@@ -56,7 +56,7 @@ def hessian(design: Array, fitted: Array, penalty: Array) -> Array:
 def sandwich(
     design: Array, outcomes: Array, coefficients: Array, penalty: Array, groups: npt.NDArray[np.int64]
 ) -> Array:
-    """[P, P] H⁻¹ (Σ_g u_g u_g') H⁻¹ · G/(G−1), u_g the summed scores of the rows of cluster g (Liang and Zeger 1986)."""
+    """[P, P] H⁻¹ (Σ_g u_g u_g') H⁻¹ · G/(G−1), u_g the summed scores of cluster g (Liang and Zeger 1986)."""
     fitted = sigmoid(design @ coefficients)
     scores = design * (outcomes - fitted)[:, None]
     count = int(groups.max()) + 1

@@ -1,4 +1,4 @@
-"""Confidence sequences: intervals of a mean in [0, 1] that hold at every n at once, so that one may look at any time."""
+"""Confidence sequences: intervals of a mean in [0, 1] that hold at all n at once, so one may look at any time."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from palate.records import DatasetRequest
 
 app = typer.Typer(
     cls=verb_group("eval"),
-    help="Measure models: preference accuracy, win rate, ratings, benchmarks, reward against KL, comparison of results.\n\n"
+    help="Measure models: accuracy, win rate, ratings, benchmarks, reward against KL, comparison of results.\n\n"
     "Example: palate eval accuracy runs/dpo",
     no_args_is_help=True,
 )
