@@ -180,9 +180,7 @@ RATERS = (0.8, 0.75, 0.7)
 
 def ratings(rng: Rng, n: int, raters: int) -> list[list[int]]:
     truth = rng.integers(0, 3, n)
-    columns = [
-        np.where(rng.random(n) < right, truth, (truth + rng.integers(1, 3, n)) % 3) for right in RATERS[:raters]
-    ]
+    columns = [np.where(rng.random(n) < right, truth, (truth + rng.integers(1, 3, n)) % 3) for right in RATERS[:raters]]
     return [list(map(int, row)) for row in zip(*columns, strict=True)]
 
 
