@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {
                 "id": f"p{n}",
                 **row,
-                "completions": [f"{side} {str((n + 2) ** 20)[: 3 + n * (7 if side == 'dpo' else 11) % 12]}"],
+                "completions": [sha256(f"{side}{n}".encode()).hexdigest()[: 20 + n % 7]],
             }
             for n, row in enumerate(prompts)
         ]

@@ -23,7 +23,7 @@ def gate(**keys: Any) -> FrozenGate:
 
 
 def win_rates(seed: int, *, theta: float = 0.0, n: int = 400, order: float = 0.3, length: float = 0.5) -> WinRateFacts:
-    """A judge with a taste for the first slot and for length, and items that differ; `theta` is the candidate's gain."""
+    """A judge that likes first slots and length, on items that differ; `theta` is the candidate's gain in log-odds."""
     rng = np.random.default_rng(seed)
     gaps = rng.normal(0, 300, n)
     item = theta + rng.normal(0, 1.2, n) + length * np.tanh(gaps / 300)

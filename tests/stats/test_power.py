@@ -39,7 +39,7 @@ def test_two_sides_and_few_units_need_more() -> None:
     [(0.02, 0.1**0.5, 817, 56), (0.03, 0.1**0.5, 817, 86), (0.3, 1.2, 80, 72), (0.4, 1.2, 80, 91)],
 )
 def test_how_often_equal_models_pass(margin: float, sd: float, n: int, percent: int) -> None:
-    """TruthfulQA with 10 % discordant items, MT-Bench with a standard deviation of 1.2 (STATISTICS 6: 55, 85, 72, 91)."""
+    """TruthfulQA with 10 % discordant items, MT-Bench with a standard deviation of 1.2 (simulated: 55, 85, 72, 91)."""
     assert 100 * pass_probability(margin, sd / n**0.5) == pytest.approx(percent, abs=0.5)
 
 

@@ -18,7 +18,7 @@ def test_ppi_by_hand() -> None:
     assert found.interval is not None
     assert found.interval.estimate == pytest.approx(weight * 0.75 + sum(rectified) / 4)
     variance = np.var(rectified, ddof=1) / 4 + weight**2 * np.var(rest, ddof=1) / 8
-    assert found.interval.estimate - found.interval.low == pytest.approx(1.959964 * np.sqrt(variance), abs=1e-6)
+    assert found.interval.estimate - found.interval.low == pytest.approx(3.182446 * np.sqrt(variance), abs=1e-6)
     assert found.interval.high == 1, "the end is a rate"
     assert found.raw == rate_interval([*f, *rest])
 

@@ -129,7 +129,7 @@ def bradley_terry(
     if groups.max() == 0:
         return BradleyTerry((), anchor, reason="ratings need two prompts or more")
     models = _differences(names, first, second)
-    ones = [np.ones_like(s)] if order and _told_apart(models) else []
+    ones = [np.ones_like(s)] if order and _told_apart(names, first, second) else []
     design = np.column_stack([models, *ones, *zs])
     penalty = np.where(np.arange(design.shape[1]) < len(names), RIDGE, 0.0)
     found = fit(design, s, penalty)
@@ -168,8 +168,8 @@ def _differences(names: Sequence[str], first: Sequence[str], second: Sequence[st
     return models
 
 
-def _told_apart(models: Array) -> bool:
+def _told_apart(names: Sequence[str], first: Sequence[str], second: Sequence[str]) -> bool:
     """Whether a constant is no combination of the models' columns, so that the order has an estimate of its own."""
-    pairs = np.unique(models, axis=0)
+    pairs = _differences(names, *zip(*set(zip(first, second, strict=True))))
     with_constant = np.column_stack([pairs, np.ones(len(pairs))])
     return bool(np.linalg.matrix_rank(with_constant) > np.linalg.matrix_rank(pairs))

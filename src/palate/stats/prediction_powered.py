@@ -79,14 +79,15 @@ def ppi_mean(
     """Mean label from n labelled and N unlabelled items (PPI++, Angelopoulos et al. 2023, 2311.01453).
 
     λ = clip(cov(y, f) / ((1 + n/N)·var f), 0, 1), with var f over all n + N verdicts;
-    W = λ·mean_N(f) + mean_n(y − λ·f), Var = var(y − λ·f)/n + λ²·var(f)/N, interval W ± z·√Var inside [0, 1].
+    W = λ·mean_N(f) + mean_n(y − λ·f), Var = var(y − λ·f)/n + λ²·var(f)/N, interval W ± t(n−1)·√Var inside [0, 1]
+    (with z, 30 labels cover 92 %).
 
     Args:
         labels: y of the labelled items.
         verdicts: f of the same items.
         unlabelled: f of the N other items.
         clusters: the groups (prompts) of the labelled and of the unlabelled items; then both variances come from
-            cluster sums, and t with G−1 degrees of freedom of the labelled clusters replaces z.
+            cluster sums, and n is the number of labelled clusters.
         level: coverage.
 
     Without unlabelled items the estimate is the mean label. If neither labels nor verdicts leave a variance (all items
@@ -109,8 +110,7 @@ def ppi_mean(
     rectified = y - weight * f
     estimate = weight * float(others.mean()) + float(rectified.mean())
     variance = standard_error(rectified, of_labelled) ** 2 + (weight * standard_error(others, of_others)) ** 2
-    quantile = normal_quantile(level) if clusters is None else t_quantile(level, units - 1)
-    half = quantile * math.sqrt(variance)
+    half = t_quantile(level, units - 1) * math.sqrt(variance)
     ends = (max(0.0, estimate - half), min(1.0, estimate + half))
     return Corrected(raw, Interval(min(1.0, max(0.0, estimate)), *ends, level, units), weight=weight)
 
