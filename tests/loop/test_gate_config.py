@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,15 @@ def test_the_computed_chance_is_that_of_equal_models(n: int, margin: float, spre
         passed += paired_difference(before, after, level=0.9, resample=False).difference.low > -margin
     expected = GuardFields(metric="m", margin=margin, n=n, **spread).pass_probability(0.05)
     assert passed / rounds == pytest.approx(expected, abs=0.05)
+
+
+def test_every_key_is_in_the_page() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
+    keys = [*GateFields.model_fields, *GuardFields.model_fields]
+    assert [key for key in keys if f"| `{key}` |" not in page and key != "guards"] == []
+
+
+def test_the_config_of_the_page_is_accepted(tmp_path: Path) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert next(guard.metric for guard in loaded(tmp_path, example).guards) == "truthfulqa/mc1"
