@@ -134,7 +134,7 @@ def test_what_is_missing_is_inconclusive_with_exit_code_3(
     (tmp_path / "gate.yaml").write_text(CONFIG.format(prompts=tmp_path / "other.jsonl"))
     words = [str(place / "winrate"), str(place / "bench"), "--config", str(tmp_path / "gate.yaml")]
     assert main(["loop", "gate", *words, "-o", str(tmp_path / "b.json")]) == 3
-    assert "measured on other prompts" in capsys.readouterr().out
+    assert "other prompts were measured" in capsys.readouterr().out
 
 
 def test_the_config_alone_is_checked(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

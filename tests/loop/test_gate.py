@@ -105,7 +105,7 @@ def test_a_model_that_is_not_shown_to_be_better_is_inconclusive_and_says_what_wo
     # (z_0.95 + z_0.8)² = 2.486475²; the standard error from the interval's width on the logit scale, t(399) = 1.648682.
     logit = [math.log(x / (1 - x)) for x in (primary.low, primary.found)]
     error = (logit[1] - logit[0]) / 1.648682 * primary.found * (1 - primary.found)
-    assert primary.more == pytest.approx((2.486475 * error / (primary.found - 0.5)) ** 2 * 400 - 400, abs=2)
+    assert primary.more == pytest.approx((2.486475 * error / (primary.found - 0.5)) ** 2 * 400 - 400, rel=0.02)
     assert f"about {primary.more:,} more prompts" in found.reasons[0]
 
 
@@ -155,7 +155,7 @@ def test_must_pass_prompts() -> None:
 @pytest.mark.parametrize(
     ("changes", "name", "reason"),
     [
-        ({"same_prompts": False}, "prompts of the config", "other prompts"),
+        ({"same_prompts": False}, "prompts of the config", "other prompts were measured"),
         ({"judge": "k"}, "judge of the config", "the judge was k, not j"),
         ({"leaked": 1}, "leaked prompts", "is 1"),
         ({"consistency": 0.55}, "same in both orders", "is 0.55"),

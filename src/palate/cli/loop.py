@@ -128,7 +128,7 @@ def _print_config(digest: str, can_find: dict[str, float], *, as_json: bool) -> 
 
 def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:
     width = text_width()
-    names = ["check", "", "found", "lower", "upper", "needed"]
+    names = ["check", "state", "found", "lower", "upper", "needed"]
     rows = [
         [
             check.name,

@@ -14,22 +14,20 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-
 from palate.loop.gate_config import LEAST_PROMPTS, FrozenGate, GateFields, GuardFields
 from palate.stats import (
     LARGE_SHIFT,
     Interval,
-    items_needed,
     length_controlled,
     paired_difference,
     rate_interval,
     sequential_interval,
-    standard_error,
+    smallest_effect,
 )
 
 Outcome: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 State: TypeAlias = Literal["passed", "failed", "open"]
+Part: TypeAlias = Literal["primary", "guard", "range", "validity"]
 MAY_DECIDE = "may_decide_alone"
 """The verdict of a judge card that a gate needs."""
 
@@ -118,7 +116,7 @@ class Check:
             found; None if it passed, or if more prompts cannot help.
     """
 
-    part: Literal["primary", "guard", "range", "validity"]
+    part: Part
     name: str
     state: State
     needed: str
@@ -180,11 +178,11 @@ def decide(gate: FrozenGate, evidence: Evidence, *, attempt: int = 1) -> Verdict
 def _primary(config: GateFields, facts: WinRateFacts, alpha: float) -> tuple[Interval | None, Check]:
     """The raw rate, and the check of the win rate at equal length (with `sequential`: of the raw one)."""
     level = 1 - 2 * alpha
-    threshold = config.threshold
-    needed = f"lower bound > {100 * threshold:g} %"
+    name = "win rate" if config.sequential else "length-controlled win rate"
+    bounds = (config.threshold, 0.5, f"lower bound > {100 * config.threshold:g} %")
     kept = [at for at, score in enumerate(facts.scores) if not math.isnan(score)]
     if not kept:
-        return None, Check("primary", "win rate", "open", needed, reason="no prompt has a verdict")
+        return None, _open("primary", name, bounds[2], "no prompt has a verdict")
     scores, clusters = [facts.scores[at] for at in kept], [facts.clusters[at] for at in kept]
     rows = [
         (shares[at], order, facts.lengths[at], facts.clusters[at])
@@ -194,20 +192,15 @@ def _primary(config: GateFields, facts: WinRateFacts, alpha: float) -> tuple[Int
     ]
     controlled = length_controlled(*(list(column) for column in zip(*rows)), level=level)
     if config.sequential:
-        units = _unit_means(scores, clusters)
-        raw = sequential_interval(units, level=level)
-        moved = None if controlled.rate is None else abs(controlled.rate.estimate - raw.estimate)
-        if moved is None or moved > LARGE_SHIFT:
-            why = controlled.reason or f"control of length moves the rate by {100 * (moved or 0):.1f} points"
-            return raw, Check("primary", "win rate", "open", needed, raw.estimate, raw.low, raw.high, why)
-        return raw, _bounded("primary", "win rate", raw, threshold, 0.5, needed, _sequential_more(raw, threshold))
-    several = clusters if len(set(clusters)) < len(clusters) else None
-    raw = rate_interval(scores, clusters=several, level=level)
-    rate, error = controlled.rate, controlled.standard_error
-    if rate is None or error is None:
-        return raw, Check("primary", "length-controlled win rate", "open", needed, reason=controlled.reason)
-    more = _more(rate.estimate, threshold, 0.5, error, rate.n, alpha)
-    return raw, _bounded("primary", "length-controlled win rate", rate, threshold, 0.5, needed, more)
+        raw = sequential_interval(_unit_means(scores, clusters), level=level)
+    else:
+        raw = rate_interval(scores, clusters=clusters if len(set(clusters)) < len(clusters) else None, level=level)
+    if controlled.rate is None:
+        return raw, _open("primary", name, bounds[2], controlled.reason)
+    moved = abs(controlled.rate.estimate - raw.estimate)
+    if config.sequential and moved > LARGE_SHIFT:
+        return raw, _open("primary", name, bounds[2], f"control of length moves the rate by {100 * moved:.1f} points")
+    return raw, _bounded("primary", name, raw if config.sequential else controlled.rate, *bounds, alpha)
 
 
 def _guard(
@@ -216,53 +209,44 @@ def _guard(
     """Non-inferiority on the paired differences: candidate minus incumbent, reversed if lower values are better."""
     needed = f"lower bound > {-guard.margin:g}"
     if scores is None:
-        return Check("guard", guard.metric, "open", needed, reason="no result of `palate eval bench` has both models")
+        return _open("guard", guard.metric, needed, "no result of `palate eval bench` has both models")
     worse, better = reversed(scores) if guard.lower_is_better else scores
-    count = len(better)
-    if count < max(2, share * guard.n):
-        why = f"only {count} of {guard.n} items have a score of both models"
-        return Check("guard", guard.metric, "open", needed, reason=why)
+    if len(better) < max(2, share * guard.n):
+        why = f"only {len(better)} of {guard.n} items have a score of both models"
+        return _open("guard", guard.metric, needed, why)
     found = paired_difference(worse, better, level=1 - 2 * alpha, resample=False).difference
-    error = standard_error(np.subtract(better, worse))
-    more = _more(found.estimate, -guard.margin, -guard.margin, error, count, alpha)
-    return _bounded("guard", guard.metric, found, -guard.margin, -guard.margin, needed, more)
+    return _bounded("guard", guard.metric, found, -guard.margin, -guard.margin, needed, alpha)
 
 
 def _bounded(
-    part: Literal["primary", "guard"],
-    name: str,
-    found: Interval,
-    passing: float,
-    failing: float,
-    needed: str,
-    more: int | None,
+    part: Part, name: str, found: Interval, passing: float, failing: float, needed: str, alpha: float
 ) -> Check:
     """A check that passes with a lower bound above `passing` and fails with an upper one below `failing`."""
-    state: State = "passed" if found.low > passing else "failed" if found.high < failing else "open"
-    reason, unit = "", "prompts" if part == "primary" else "items"
-    if state == "failed":
-        reason = f"the upper bound {found.high:.4f} is below {failing:g}: the candidate is worse"
-    elif state == "open":
-        settle = "more of them cannot settle it" if more is None else f"about {more:,} more {unit} would settle it"
-        reason = f"the lower bound {found.low:.4f} is not above {passing:g}; {settle}"
-    return Check(
-        part, name, state, needed, found.estimate, found.low, found.high, reason, more if state == "open" else None
-    )
+    estimate, low, high = found.estimate, found.low, found.high
+    if low > passing:
+        return Check(part, name, "passed", needed, estimate, low, high)
+    if high < failing:
+        why = f"the upper bound {high:.4f} is below {failing:g}: the candidate is worse"
+        return Check(part, name, "failed", needed, estimate, low, high, why)
+    more = _more(found, passing, failing, alpha)
+    unit = "prompts" if part == "primary" else "items"
+    settle = "more of them cannot settle it" if more is None else f"about {more:,} more {unit} would settle it"
+    why = f"the lower bound {low:.4f} is not above {passing:g}; {settle}"
+    return Check(part, name, "open", needed, estimate, low, high, why, more)
 
 
-def _more(found: float, passing: float, failing: float, error: float, n: int, alpha: float) -> int | None:
-    """Units beyond n after which the bound is on the right side of the margin with probability 80 %."""
-    gap = found - passing if found > passing else failing - found
-    if gap <= 0 or not 0 < error < math.inf:
+def _more(found: Interval, passing: float, failing: float, alpha: float) -> int | None:
+    """Units beyond n after which the bound is on the right side of the margin with probability 80 %.
+
+    A bound comes nearer to the estimate as 1/√n; it must come to z_{1−α} / (z_{1−α} + z_0.8) of the gap to the margin.
+    """
+    better = found.estimate > passing
+    gap = found.estimate - passing if better else failing - found.estimate
+    distance = found.estimate - found.low if better else found.high - found.estimate
+    if gap <= 0 or not 0 < distance < math.inf:
         return None
-    return max(1, items_needed(gap, error * math.sqrt(n), alpha=alpha) - n)
-
-
-def _sequential_more(found: Interval, passing: float) -> int | None:
-    """Units until the bound of the sequence, whose width shrinks about as 1/√n, reaches the threshold."""
-    gap = found.estimate - passing if found.estimate > passing else 0.5 - found.estimate
-    half = found.estimate - found.low if found.estimate > passing else found.high - found.estimate
-    return None if gap <= 0 else max(1, math.ceil(found.n * ((half / gap) ** 2 - 1)))
+    distance *= smallest_effect(1, alpha=alpha) / smallest_effect(1, alpha=alpha, power=0.5)
+    return max(1, math.ceil(found.n * ((distance / gap) ** 2 - 1)))
 
 
 def _unit_means(scores: Sequence[float], clusters: Sequence[Hashable]) -> list[float]:
@@ -276,65 +260,54 @@ def _unit_means(scores: Sequence[float], clusters: Sequence[Hashable]) -> list[f
 def _must_pass(config: GateFields, results: Mapping[str, bool] | None) -> list[Check]:
     if config.must_pass == 0:
         return []
-    needed = f"{config.must_pass} prompts, none fails"
-    failed = [name for name, passed in (results or {}).items() if not passed]
+    name, needed, results = "must-pass prompts", f"{config.must_pass} prompts, none fails", results or {}
+    failed = [prompt for prompt, passed in results.items() if not passed]
     if failed:
-        names = ", ".join(failed[:5])
-        return [Check("guard", "must-pass prompts", "failed", needed, reason=f"{len(failed)} failed: {names}")]
-    count = len(results or {})
-    why = "" if count >= config.must_pass else f"only {count} of {config.must_pass} prompts were run"
-    return [Check("guard", "must-pass prompts", "open" if why else "passed", needed, reason=why)]
+        return [Check("guard", name, "failed", needed, reason=f"{len(failed)} failed: {', '.join(failed[:5])}")]
+    complete = len(results) >= config.must_pass
+    return [_check("guard", name, needed, complete, f"only {len(results)} of {config.must_pass} prompts were run")]
 
 
 def _ranges(config: GateFields, evidence: Evidence) -> list[Check]:
-    facts, (low, high) = evidence.winrate, config.length_ratio
+    (low, high), ratio, share = config.length_ratio, evidence.winrate.length_ratio, evidence.winrate.empty_or_repeated
+    most = f"at most {100 * config.empty_or_repeated:g} %"
     found = [
-        _simple("range", "length ratio", low <= facts.length_ratio <= high, f"{low:g} to {high:g}", facts.length_ratio),
-        _simple(
-            "range",
-            "empty or repeating answers",
-            facts.empty_or_repeated <= config.empty_or_repeated,
-            f"at most {100 * config.empty_or_repeated:g} %",
-            facts.empty_or_repeated,
-        ),
+        _check("range", "length ratio", f"{low:g} to {high:g}", low <= ratio <= high, found=ratio),
+        _check("range", "empty or repeating answers", most, share <= config.empty_or_repeated, found=share),
     ]
     if config.latency_p95 is not None:
-        needed = f"at most +{100 * config.latency_p95:g} %"
-        if evidence.latency_p95 is None:
-            found.append(Check("range", "latency p95", "open", needed, reason="was not measured"))
-        else:
-            change = evidence.latency_p95[1] / evidence.latency_p95[0] - 1
-            found.append(_simple("range", "latency p95", change <= config.latency_p95, needed, change))
+        measured, needed = evidence.latency_p95, f"at most +{100 * config.latency_p95:g} %"
+        change = None if measured is None else measured[1] / measured[0] - 1
+        holds, why = change is not None and change <= config.latency_p95, "" if measured else "was not measured"
+        found.append(_check("range", "latency p95", needed, holds, why, change))
     return found
 
 
 def _validity(config: GateFields, evidence: Evidence) -> list[Check]:
-    facts = evidence.winrate
+    facts, same = evidence.winrate, "the same"
     asked = len(facts.scores)
-    judged = sum(not math.isnan(score) for score in facts.scores) / asked if asked else 0.0
+    judged = sum(not math.isnan(score) for score in facts.scores) / max(1, asked)
     complete = LEAST_PROMPTS <= asked <= config.n if config.sequential else asked == config.n
     amount = f"{LEAST_PROMPTS} to {config.n}" if config.sequential else f"{config.n}"
+    other = f"the judge was {facts.judge}, not {config.judge}"
     found = [
-        _simple("validity", "prompts", complete, amount, asked),
-        _same("prompts of the config", facts.same_prompts, "the win rate was measured on other prompts"),
-        _same("judge of the config", facts.judge == config.judge, f"the judge was {facts.judge}, not {config.judge}"),
-        _simple("validity", "share judged", judged >= config.judged, f"at least {100 * config.judged:g} %", judged),
-        _simple("validity", "leaked prompts", facts.leaked == 0, "0", facts.leaked),
+        _check("validity", "prompts", amount, complete, found=asked),
+        _check("validity", "prompts of the config", same, facts.same_prompts, "other prompts were measured"),
+        _check("validity", "judge of the config", same, facts.judge == config.judge, other),
+        _check(
+            "validity", "share judged", f"at least {100 * config.judged:g} %", judged >= config.judged, found=judged
+        ),
+        _check("validity", "leaked prompts", "0", facts.leaked == 0, found=facts.leaked),
     ]
     if config.decoding is not None:
-        wanted = config.decoding.resolved()
-        why = "the answers are recorded" if facts.decoding is None else f"the decoding was {dict(facts.decoding)}"
-        found.append(_same("decoding of the config", facts.decoding == wanted, why))
+        other = "the answers are recorded" if facts.decoding is None else f"the decoding was {dict(facts.decoding)}"
+        equal = facts.decoding == config.decoding.resolved()
+        found.append(_check("validity", "decoding of the config", same, equal, other))
     if facts.by_people:
         return found
+    share, why = facts.consistency, "prompts were judged in one order only" if facts.consistency is None else ""
     needed = f"at least {100 * config.consistency:g} %"
-    if facts.consistency is None:
-        found.append(
-            Check("validity", "same in both orders", "open", needed, reason="prompts were judged in one order only")
-        )
-    else:
-        same = facts.consistency >= config.consistency
-        found.append(_simple("validity", "same in both orders", same, needed, facts.consistency))
+    found.append(_check("validity", "same in both orders", needed, (share or 0) >= config.consistency, why, share))
     return [*found, *([_card(config, evidence.card)] if config.judge_card else [])]
 
 
@@ -344,18 +317,18 @@ def _card(config: GateFields, card: CardFacts | None) -> Check:
     elif not card.matches:
         why = "it is about another judge, model or prompt"
     elif card.verdict != MAY_DECIDE:
-        why = f"the judge {'is invalid' if card.verdict == 'invalid' else 'may not decide alone'}: " + "; ".join(
-            card.reasons
-        )
+        word = "is invalid" if card.verdict == "invalid" else "may not decide alone"
+        why = f"the judge {word}: {'; '.join(card.reasons)}"
     else:
         why = f"it is {card.days:.0f} days old" if not 0 <= card.days <= config.card_days else ""
-    needed = f"may decide alone, at most {config.card_days:g} days old"
-    return Check("validity", "judge card", "open" if why else "passed", needed, reason=why)
+    return _check("validity", "judge card", f"may decide alone, at most {config.card_days:g} days old", not why, why)
 
 
-def _simple(part: Literal["range", "validity"], name: str, holds: bool, needed: str, found: float) -> Check:
-    return Check(part, name, "passed" if holds else "open", needed, found, reason="" if holds else f"is {found:.4g}")
+def _check(part: Part, name: str, needed: str, holds: bool, why: str = "", found: float | None = None) -> Check:
+    """A check without bounds; `why` says why it does not hold, by default what was found."""
+    reason = "" if holds else why or f"is {found:.4g}"
+    return Check(part, name, "passed" if holds else "open", needed, found, reason=reason)
 
 
-def _same(name: str, holds: bool, why: str) -> Check:
-    return Check("validity", name, "passed" if holds else "open", "the same", reason="" if holds else why)
+def _open(part: Part, name: str, needed: str, why: str) -> Check:
+    return Check(part, name, "open", needed, reason=why)
