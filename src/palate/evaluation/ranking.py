@@ -58,7 +58,7 @@ class RatedGroup:
         prompts: number of different prompts.
         votes: number of verdicts between them.
         result: the ratings; None for a single model.
-        apart: why no other model is in the group.
+        apart: why other models are not in the group; empty if there are none.
     """
 
     models: Sequence[str]
@@ -159,7 +159,7 @@ def _rated(group: Sequence[str], rows: Sequence[Verdict], anchor: str | None, le
     inside = [row for row in rows if row.first in group and row.second in group]
     outside = [row for row in rows if (row.first in group) != (row.second in group)]
     prompts = [row.prompt for row in inside]
-    apart = _why_apart(group, outside)
+    apart = "" if len(inside) == len(rows) else _why_apart(group, outside)
     if not inside:
         return RatedGroup(group, 0, 0, None, apart)
     lengths = np.array([row.length for row in inside], dtype=np.float64)
@@ -176,9 +176,9 @@ def _rated(group: Sequence[str], rows: Sequence[Verdict], anchor: str | None, le
 
 
 def _why_apart(group: Sequence[str], outside: Sequence[Verdict]) -> str:
-    """Why the other models have no finite distance to the group."""
+    """Why other models have no finite distance to the group."""
     if not outside:
-        return "no comparison with another model"
+        return "no comparison with other models"
     won = sum(row.score == (1.0 if row.first in group else 0.0) for row in outside)
     if won in (0, len(outside)):
         word = "won" if won else "lost"
