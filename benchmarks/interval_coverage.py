@@ -61,7 +61,7 @@ class Case:
         data: what is drawn, for the table.
         draw: the interval of data of n units; None if the function has refused to give one.
         truth: the value that it should contain.
-        slow: whether one interval takes milliseconds.
+        slow: by how much the number of samples is divided, for intervals that take milliseconds.
         at_least: whether the level is a lower bound by design.
     """
 
@@ -69,7 +69,7 @@ class Case:
     data: str
     draw: Callable[[Rng, int], Interval | None]
     truth: Callable[[], float]
-    slow: bool = False
+    slow: int = 1
     at_least: bool = False
 
 
@@ -281,10 +281,10 @@ CASES = (
     Case("position_report", "consistency", lambda g, n: of_orders(g, n, "consistency"),
          lambda: in_large("consistency")),
     Case("length_controlled", "both orders", lambda g, n: length_rows(g, n, 1).rate,
-         lambda: in_large("length"), slow=True),
+         lambda: in_large("length"), slow=4),
     Case("length_controlled", "clusters of 3", lambda g, n: length_rows(g, n, 3).rate,
-         lambda: in_large("length"), slow=True),
-    Case("bradley_terry", "4 models, 4 votes a prompt", rated, lambda: in_large("rating"), slow=True),
+         lambda: in_large("length"), slow=4),
+    Case("bradley_terry", "4 models, 4 votes a prompt", rated, lambda: in_large("rating"), slow=4),
     Case("mean_interval", "normal", lambda g, n: mean_interval(g.normal(1, 2, n)), lambda: 1.0),
     Case("mean_interval", "exponential", lambda g, n: mean_interval(g.exponential(1, n)), lambda: 1.0),
     Case("cluster_mean_interval", "clusters of 1 to 7", uneven, lambda: 1.0),
@@ -295,7 +295,7 @@ CASES = (
          lambda: 0.2),
     Case("paired_difference", "grades, clusters of 4", paired_clusters, lambda: 0.2),
     Case("bootstrap_interval", "BCa, grades", lambda g, n: bootstrap_interval(np.subtract(*grades(g, n)[::-1]),
-         resamples=2 * _RESAMPLES), lambda: 0.2, slow=True),
+         resamples=2 * _RESAMPLES), lambda: 0.2, slow=4),
     Case("ppi_mean", "n labelled, 10 n others", ppi, lambda: 0.55),
     Case("ppi_mean", "clusters of 3", lambda g, n: ppi(g, n, size=3), lambda: 0.55),
     Case("judge_accuracy", "sensitivity", lambda g, n: corrected(g, n, 0.6)[1].sensitivity, lambda: 0.85),
@@ -303,15 +303,15 @@ CASES = (
     Case("corrected_difference", "n labelled each", difference, lambda: 0.1),
     Case("percent_agreement", "3 raters", lambda g, n: percent_agreement(ratings(g, n, 3)).interval, mean_agreement),
     Case("percent_agreement", "clusters of 3", lambda g, n: repeated(g, n, "share"), mean_agreement),
-    Case("cohen_kappa", "3 labels", kappa, lambda: beyond_chance(agree(*RATERS[:2])), slow=True),
+    Case("cohen_kappa", "3 labels", kappa, lambda: beyond_chance(agree(*RATERS[:2])), slow=4),
     Case("cohen_kappa", "clusters of 3", lambda g, n: repeated(g, n, "kappa"),
-         lambda: beyond_chance(agree(*RATERS[:2])), slow=True),
+         lambda: beyond_chance(agree(*RATERS[:2])), slow=4),
     Case("fleiss_kappa", "3 raters", lambda g, n: fleiss_kappa(ratings(g, n, 3), resamples=_RESAMPLES).interval,
-         lambda: beyond_chance(mean_agreement()), slow=True),
+         lambda: beyond_chance(mean_agreement()), slow=8),
     Case("krippendorff_alpha", "3 raters", lambda g, n: krippendorff_alpha(ratings(g, n, 3),
-         resamples=_RESAMPLES).interval, lambda: beyond_chance(mean_agreement()), slow=True),
+         resamples=_RESAMPLES).interval, lambda: beyond_chance(mean_agreement()), slow=8),
     Case("krippendorff_alpha", "clusters of 3", lambda g, n: repeated(g, n, "alpha"),
-         lambda: beyond_chance(mean_agreement()), slow=True),
+         lambda: beyond_chance(mean_agreement()), slow=8),
     # E p(1 − p) = E p − E p² = 3/4 − 7/12 for p uniform in [½, 1].
     Case("calibration, Brier score", "calibrated", brier, lambda: 3 / 4 - 7 / 12),
     Case("sequential_interval", "at every n up to this", lambda g, n: sequential_interval(of_scores(g, n)),
@@ -331,7 +331,7 @@ def table(rounds: int, only: str = "") -> str:
             continue
         cells = []
         for n in SIZES:
-            share, _ = coverage(case, n, max(200, rounds // 4) if case.slow else rounds)
+            share, _ = coverage(case, n, max(200, rounds // case.slow))
             outside = abs(share - 0.95) > 0.02 and not (case.at_least and share > 0.95)
             cells.append(f"**{100 * share:.1f}**" if outside else f"{100 * share:.1f}")
         lines.append(f"| `{case.name}` | {case.data} | " + " | ".join(cells) + " |")
@@ -341,7 +341,7 @@ def table(rounds: int, only: str = "") -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=4_000, help="intervals for each number (a quarter for slow ones)")
+    parser.add_argument("--rounds", type=int, default=4_000, help="intervals for each number (fewer for slow ones)")
     parser.add_argument("--only", default="", help="part of a function's name")
     parser.add_argument("--write", action="store_true", help="write the table into docs/statistics.md")
     options = parser.parse_args()

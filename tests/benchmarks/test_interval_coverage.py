@@ -14,7 +14,7 @@ import palate.stats
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.name}: {case.data}" for case in CASES])
 def test_nominal_95_percent(case: Case) -> None:
     """100 units; 2.5 points beside sampling error of 3 standard errors (2 points, and what small samples cost)."""
-    rounds = 40 if case.slow else 200
+    rounds = 40 if case.slow > 1 else 200
     share, count = coverage(case, 100, rounds, seed=5)
     # A difference is refused where the judge is found to be too weak, or to treat the two models differently.
     assert count == rounds or (case.name == "corrected_difference" and count > 0.8 * rounds)
