@@ -17,7 +17,7 @@ from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, Mo
 from palate.evaluation.benchmarks.scorers import Prepared, Scorer, ScoringSettings, load_scorer
 from palate.evaluation.benchmarks.source import find_files, read_file, read_hub
 from palate.evaluation.benchmarks.statistics import differences, rates
-from palate.evaluation.benchmarks.table import find_benchmark
+from palate.evaluation.benchmarks.suite.table import find_benchmark
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.decoding import Decoding
 from palate.models.precision import default_device, resolve

@@ -6,12 +6,12 @@ import difflib
 
 from palate.errors import UsageError
 from palate.evaluation.benchmarks.benchmark import Benchmark
-from palate.evaluation.benchmarks.llmbar import LLMBAR
-from palate.evaluation.benchmarks.rewardbench2 import REWARDBENCH2
-from palate.evaluation.benchmarks.rmbench import RMBENCH
-from palate.evaluation.benchmarks.safetybench import SAFETYBENCH
-from palate.evaluation.benchmarks.truthfulqa import TRUTHFULQA
-from palate.evaluation.benchmarks.xstest import XSTEST
+from palate.evaluation.benchmarks.suite.llmbar import LLMBAR
+from palate.evaluation.benchmarks.suite.rewardbench2 import REWARDBENCH2
+from palate.evaluation.benchmarks.suite.rmbench import RMBENCH
+from palate.evaluation.benchmarks.suite.safetybench import SAFETYBENCH
+from palate.evaluation.benchmarks.suite.truthfulqa import TRUTHFULQA
+from palate.evaluation.benchmarks.suite.xstest import XSTEST
 
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark for benchmark in (TRUTHFULQA, SAFETYBENCH, XSTEST, LLMBAR, REWARDBENCH2, RMBENCH)
