@@ -1,4 +1,4 @@
-"""Benchmarks of language models, reward models and judges: a file in `suite` and a row of `suite.table.BENCHMARKS` each.
+"""Benchmarks of language models, reward models and judges: one file in `suite` each, and one row of its table.
 
 A benchmark reads its own files into items, states its prompt protocol and its deviations from the published one, and
 turns what a model returned for an item into named metrics. `run_benchmark` does the rest for all of them.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from palate.artifacts import write_json
-from palate.evaluation.benchmarks.statistics import Difference, Rate
+from palate.evaluation.benchmarks.statistics import Difference, Rate, differences
 from palate.records import Dropped
 from palate.stats import Interval
 
@@ -74,6 +74,26 @@ class Comparison:
     differences: Sequence[Difference]
 
 
+def comparisons(
+    measured: Sequence[ModelResult],
+    categories: Mapping[str, str],
+    metrics: Sequence[str],
+    *,
+    grades: Collection[str] = (),
+) -> list[Comparison]:
+    """Each further model against the first."""
+    first = measured[0]
+    return [
+        Comparison(
+            first.name,
+            other.name,
+            sum(item in other.scores for item in first.scores),
+            differences(first.scores, other.scores, categories, metrics, grades=grades),
+        )
+        for other in measured[1:]
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class BenchmarkResult:
     """A finished benchmark.
@@ -93,6 +113,7 @@ class BenchmarkResult:
         comparisons: of each further model with the first.
         metrics: name → meaning.
         judge: its name; None where nothing is judged.
+        notes: on the data.
         grades: metrics that are grades from 1 to 10, not shares.
     """
 
@@ -112,6 +133,7 @@ class BenchmarkResult:
     comparisons: Sequence[Comparison]
     metrics: Mapping[str, str] = field(default_factory=dict)
     judge: str | None = None
+    notes: Sequence[str] = ()
     grades: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:

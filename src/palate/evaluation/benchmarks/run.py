@@ -13,10 +13,10 @@ from palate.evaluation.benchmarks.judged.benchmark import JudgedBenchmark
 from palate.evaluation.benchmarks.judged.run import run_judged
 from palate.evaluation.benchmarks.kept import KeptOutcomes, batch_key
 from palate.evaluation.benchmarks.options import BenchmarkOptions, JudgeOptions
-from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, ModelResult, result_path
+from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons, result_path
 from palate.evaluation.benchmarks.scorers import Prepared, Scorer, ScoringSettings, load_scorer
 from palate.evaluation.benchmarks.source import find_files, read_file, read_hub
-from palate.evaluation.benchmarks.statistics import differences, rates
+from palate.evaluation.benchmarks.statistics import rates
 from palate.evaluation.benchmarks.subset import chosen, refuse_repeated
 from palate.evaluation.benchmarks.suite.table import find_benchmark
 from palate.models.cpu.allocator import give_back_memory
@@ -108,7 +108,7 @@ def _run_scored(
         precision=settings.precision.name,
         categories={item.id: item.category for item in items},
         models=measured,
-        comparisons=_comparisons(measured, items, list(benchmark.metrics)),
+        comparisons=comparisons(measured, {item.id: item.category for item in items}, list(benchmark.metrics)),
         metrics={metric: described.meaning for metric, described in benchmark.metrics.items()},
     )
     if options.output is not None:
@@ -180,17 +180,3 @@ def _outcomes(batch: Sequence[Prepared], scorer: Scorer, kept: KeptOutcomes) -> 
     if len(complete) == len(made):
         kept.write(key, complete)
     return made
-
-
-def _comparisons(measured: Sequence[ModelResult], items: Sequence[Item], metrics: Sequence[str]) -> list[Comparison]:
-    categories = {item.id: item.category for item in items}
-    first = measured[0]
-    return [
-        Comparison(
-            first.name,
-            other.name,
-            sum(item in other.scores for item in first.scores),
-            differences(first.scores, other.scores, categories, metrics),
-        )
-        for other in measured[1:]
-    ]

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from palate.errors import DataError
+from palate.evaluation.benchmarks.benchmark import Item
 from palate.evaluation.benchmarks.options import BenchmarkOptions
 
-
-class Named(Protocol):
-    """An item or a question: `where` names its file and row."""
-
-    @property
-    def id(self) -> str: ...
-
-    @property
-    def where(self) -> str: ...
+Asked = TypeVar("Asked", bound=Item)
 
 
-Asked = TypeVar("Asked", bound=Named)
-
-
-def refuse_repeated(items: Sequence[Named]) -> None:
+def refuse_repeated(items: Sequence[Item]) -> None:
     """Raises DataError if two items have one id; names both rows."""
     seen: dict[str, str] = {}
     for item in items:

@@ -4,39 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from palate.evaluation.benchmarks.benchmark import BenchmarkFacts
+from palate.evaluation.benchmarks.benchmark import BenchmarkFacts, Item
 from palate.evaluation.benchmarks.options import JudgeOptions
 from palate.evaluation.benchmarks.results import Published
 from palate.evaluation.benchmarks.source import DataFile, DataRow
-from palate.evaluation.winrate.items import Item
+from palate.evaluation.winrate.items import Item as Judged
 from palate.feedback.votes import Vote
 from palate.records import Answer, Judge, Message, Messages
 from palate.stats import GamedRows
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A question of one turn or more.
+class Question(Item):
+    """A question of one turn or more; `prompt` is its first turn.
 
     Attributes:
-        id: unique in the benchmark's file.
-        where: file and row, for messages.
         turns: of the user.
-        category: for rates by category; empty if the file has none.
         temperature: at which the benchmark samples the answers.
         references: a reference answer to each turn; empty for none.
         difficulty: of AlpacaEval's formula, if its file is given.
     """
 
-    id: str
-    where: str
-    turns: tuple[str, ...]
-    category: str = ""
+    turns: tuple[str, ...] = ()
     temperature: float = 0.0
     references: tuple[str, ...] = ()
     difficulty: float | None = None
+
+    @classmethod
+    def asked(cls, name: str, where: str, turns: Sequence[str], category: str, **more: Any) -> Question:
+        """The question of these turns."""
+        return cls(name, where, (Message("user", turns[0]),), category, turns=tuple(turns), **more)
 
     def conversation(self, answers: Sequence[str]) -> Messages:
         """The turns up to the one after the given answers, with these answers between them."""
@@ -140,8 +139,10 @@ class JudgedBenchmark(BenchmarkFacts):
     recorded: Callable[[DataRow], RecordedAnswer]
     key: Callable[[Question], str]
     protocol: Mapping[Mode, str]
-    own_judge: Callable[[Judge, JudgedData], Judge]
-    published: Callable[[Sequence[Item], Sequence[Vote], JudgedData, JudgeOptions], list[Published]]
+    own_judge: Callable[[Judge, JudgedData], Judge] = lambda judge, _data: judge
+    published: Callable[[Sequence[Judged], Sequence[Vote], JudgedData, JudgeOptions], Sequence[Published]] = (
+        lambda _items, _votes, _data, _judging: ()
+    )
     grading: Callable[[Question, Sequence[str], JudgedData], Messages] | None = None
     baselines: Mapping[str, str] = field(default_factory=dict)
     style: bool = False

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from palate.errors import FunctionError, UsageError
-from palate.evaluation.benchmarks.benchmark import Outcome
 from palate.evaluation.benchmarks.judged.benchmark import AnswerSet, JudgedBenchmark, JudgedData, Question
-from palate.evaluation.benchmarks.kept import KeptOutcomes, batch_key
 from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judges.preparation import Preparation
 from palate.feedback.judges.replies import HIGHEST, LOWEST, shortened
@@ -19,7 +18,8 @@ from palate.records import Dropped, Judge
 
 MAX_TOKENS = 2048
 """Of a judge's reply."""
-BATCH = 32
+Asked: TypeAlias = Sequence[tuple[Question, Sequence[str]]]
+"""Questions, each with the answers to its first turns, of which the last one is graded."""
 _RATING = (re.compile(r"\[\[(\d+\.?\d*)\]\]"), re.compile(r"\[(\d+\.?\d*)\]"))
 
 
@@ -30,14 +30,6 @@ class Grade:
     value: float | None
     reason: str = ""
     missing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class GradedTurn:
-    """What is graded: a question with the answers to its first turns, of which the last one counts."""
-
-    question: Question
-    answers: tuple[str, ...]
 
 
 def check_grader(judge: Judge) -> None:
@@ -62,20 +54,50 @@ def read_rating(text: str) -> Grade:
     return Grade(value, shortened(text))
 
 
-def grade_turns(
-    asked: Sequence[GradedTurn], judge: Judge, benchmark: JudgedBenchmark, data: JudgedData, kept: KeptOutcomes
-) -> list[Grade]:
-    """A grade for each turn. Replies over an API are kept in the store, grades of a function in `kept`.
+def question_scores(
+    questions: Sequence[Question], answers: AnswerSet, judge: Judge, benchmark: JudgedBenchmark, data: JudgedData
+) -> tuple[dict[str, dict[str, float]], list[Dropped]]:
+    """Question id → score and the grade of each turn; and the questions that are left out, with the reason.
 
     Raises:
         EngineError: the judge's endpoint refuses every request, or cannot be reached any more.
         FunctionError: a function's grade is not from 1 to 10.
     """
-    if isinstance(judge, ScoreJudge):
-        return _by_function(asked, judge, kept)
+    asked = [
+        (one, [answer.text for answer in answers.answers[one.id][: turn + 1]])
+        for one in questions
+        if one.id in answers.answers
+        for turn in range(len(one.turns))
+    ]
+    by_question: dict[str, list[Grade]] = {}
+    grades = _by_function(asked, judge) if isinstance(judge, ScoreJudge) else _by_chat(asked, judge, benchmark, data)
+    for (question, _), found in zip(asked, grades, strict=True):
+        by_question.setdefault(question.id, []).append(found)
+    scores: dict[str, dict[str, float]] = {}
+    left_out = []
+    for question in questions:
+        if question.id in answers.missing:
+            why = answers.missing[question.id]
+            reason = "too_long" if "too_long" in why else "no_answer"
+            left_out.append(Dropped(question.id, reason, f"{question.where}: {why}"))
+            continue
+        turns = by_question[question.id]
+        values = [one.value for one in turns if one.value is not None]
+        if len(values) == len(turns):
+            by_turn = {f"turn{number}": value for number, value in enumerate(values, 1)}
+            scores[question.id] = {"score": sum(values) / len(values), **by_turn}
+            continue
+        number, bad = next((number, one) for number, one in enumerate(turns, 1) if one.value is None)
+        reason = "no_reply" if bad.missing else "unparsed"
+        left_out.append(Dropped(question.id, reason, f"{question.where}: turn {number}: {bad.reason}"))
+    return scores, left_out
+
+
+def _by_chat(asked: Asked, judge: Judge, benchmark: JudgedBenchmark, data: JudgedData) -> list[Grade]:
+    """Grades of a chat model; its replies are kept in the store."""
     assert isinstance(judge, ApiJudge)  # `check_grader`
     assert benchmark.grading is not None
-    grading = benchmark.grading
+    conversations = [benchmark.grading(question, answers, data) for question, answers in asked]
     found: dict[int, Grade] = {}
     with progress("answers graded", len(asked)) as graded:
 
@@ -83,7 +105,6 @@ def grade_turns(
             found[index] = Grade(None, reply.problem, reply.missing) if reply.problem else read_rating(reply.text)
             graded.advance()
 
-        conversations = [grading(one.question, one.answers, data) for one in asked]
         judge.ask_own(conversations, MAX_TOKENS, _read, made)
     return [found[index] for index in range(len(asked))]
 
@@ -93,59 +114,11 @@ def _read(text: str) -> Preparation:
     return Preparation(text, problem="" if grade.value is not None else grade.reason)
 
 
-def _by_function(asked: Sequence[GradedTurn], judge: ScoreJudge, kept: KeptOutcomes) -> list[Grade]:
-    found: list[Grade] = []
-    for start in range(0, len(asked), BATCH):
-        some = asked[start : start + BATCH]
-        prompts = [one.question.conversation(one.answers[:-1]) for one in some]
-        texts = [
-            "\x1e".join([*(turn.content for turn in prompt), one.answers[-1]]) for prompt, one in zip(prompts, some)
-        ]
-        key = batch_key({"kind": "grades", "judge": judge.name}, texts)
-        outcomes = kept.read(key)
-        if outcomes is None:
-            scores = judge.scores(prompts, [one.answers[-1] for one in some])
-            for value in scores:
-                if value is not None and not LOWEST <= value <= HIGHEST:
-                    raise FunctionError(f"{judge.name} gave {value:g}; a grade is from {LOWEST} to {HIGHEST}, or None")
-            outcomes = [Outcome(() if value is None else (value,)) for value in scores]
-            kept.write(key, outcomes)
-        found += [Grade(one.scores[0]) if one.scores else Grade(None, "the function gave no grade") for one in outcomes]
-    return found
-
-
-def question_scores(
-    questions: Sequence[Question], answers: AnswerSet, grade: Callable[[Sequence[GradedTurn]], list[Grade]]
-) -> tuple[dict[str, dict[str, float]], list[Dropped]]:
-    """Question id → score and the grade of each turn; and the questions that are left out, with the reason."""
-    asked = [
-        GradedTurn(one, tuple(answer.text for answer in answers.answers[one.id][: turn + 1]))
-        for one in questions
-        if one.id in answers.answers
-        for turn in range(len(one.turns))
-    ]
-    by_question: dict[str, list[Grade]] = {}
-    for turn, found in zip(asked, grade(asked), strict=True):
-        by_question.setdefault(turn.question.id, []).append(found)
-    scores: dict[str, dict[str, float]] = {}
-    left_out = []
-    for question in questions:
-        if question.id in answers.missing:
-            left_out.append(no_answer(question, answers))
-            continue
-        grades = by_question[question.id]
-        values = [one.value for one in grades if one.value is not None]
-        if len(values) == len(grades):
-            turns = {f"turn{number}": value for number, value in enumerate(values, 1)}
-            scores[question.id] = {"score": sum(values) / len(values), **turns}
-            continue
-        number, bad = next((number, one) for number, one in enumerate(grades, 1) if one.value is None)
-        reason = "no_reply" if bad.missing else "unparsed"
-        left_out.append(Dropped(question.id, reason, f"{question.where}: turn {number}: {bad.reason}"))
-    return scores, left_out
-
-
-def no_answer(question: Question, answers: AnswerSet) -> Dropped:
-    """A question without an answer, as one that is left out."""
-    why = answers.missing[question.id]
-    return Dropped(question.id, "too_long" if "too_long" in why else "no_answer", f"{question.where}: {why}")
+def _by_function(asked: Asked, judge: ScoreJudge) -> list[Grade]:
+    """Grades of a function, which gets each answer with the conversation before it."""
+    prompts = [question.conversation(answers[:-1]) for question, answers in asked]
+    found = judge.scores(prompts, [answers[-1] for _, answers in asked])
+    wrong = next((value for value in found if value is not None and not LOWEST <= value <= HIGHEST), None)
+    if wrong is not None:
+        raise FunctionError(f"{judge.name} gave {wrong:g}; a grade is from {LOWEST} to {HIGHEST}, or None")
+    return [Grade(value, "" if value is not None else "the function gave no grade") for value in found]

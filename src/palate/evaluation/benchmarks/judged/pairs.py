@@ -169,11 +169,10 @@ def _whole(items: Sequence[Item], groups: Mapping[str, str]) -> list[Item]:
 
 
 def _leaks(one: Pairing, rows: Sequence[Candidates]) -> list[Leaks]:
-    """Prompts in the training data of the model, if it is a run."""
-    if one.recorded:
-        return []
-    prompts = [Record(id=row.id, prompt=row.prompt) for row in rows]
-    return [replace(leaks_of(Side(one.source, one.source), PromptIndex(prompts)), side=one.answers.name)]
+    """Prompts in the training data of the model, if it is a run; the baseline's is not known."""
+    index = PromptIndex([Record(id=row.id, prompt=row.prompt) for row in rows])
+    own = leaks_of(Side(one.source, one.source, recorded=one.recorded), index)
+    return [replace(own, side=one.answers.name), Leaks(one.baseline.name, reason="the baseline")]
 
 
 def _scores(items: Sequence[Item], groups: Mapping[str, str]) -> dict[str, dict[str, float]]:

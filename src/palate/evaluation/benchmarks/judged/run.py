@@ -18,13 +18,12 @@ from palate.evaluation.benchmarks.judged.benchmark import (
     Question,
     RecordedAnswer,
 )
-from palate.evaluation.benchmarks.judged.grades import check_grader, grade_turns, question_scores
+from palate.evaluation.benchmarks.judged.grades import check_grader, question_scores
 from palate.evaluation.benchmarks.judged.pairs import Pairing, judged_pairs
-from palate.evaluation.benchmarks.kept import KeptOutcomes
 from palate.evaluation.benchmarks.options import BenchmarkOptions
-from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, ModelResult, result_path
+from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons, result_path
 from palate.evaluation.benchmarks.source import find_files, read_file
-from palate.evaluation.benchmarks.statistics import differences, rates
+from palate.evaluation.benchmarks.statistics import rates
 from palate.evaluation.benchmarks.subset import chosen, refuse_repeated
 from palate.evaluation.winrate.folder import WinRateFolder
 from palate.evaluation.winrate.sides import check_weights
@@ -84,7 +83,6 @@ def run_judged(
     categories = {question.id: question.category for question in questions}
     grades = [name for name, metric in benchmark.metrics.items() if metric.grade]
     names = ["score"] if mode == "grades" else ["win_rate"]
-    notes = [*data.notes, *_size_note(benchmark, data)]
     result = BenchmarkResult(
         benchmark=benchmark.name,
         title=benchmark.title,
@@ -98,18 +96,11 @@ def run_judged(
         prompt_form="chat",
         precision=resolve(options.precision, default_device()).name,
         categories=categories,
-        models=[replace(one, notes=[*notes, *one.notes]) for one in measured],
-        comparisons=[
-            Comparison(
-                measured[0].name,
-                other.name,
-                sum(one in other.scores for one in measured[0].scores),
-                differences(measured[0].scores, other.scores, categories, names, grades=grades),
-            )
-            for other in measured[1:]
-        ],
+        models=measured,
+        comparisons=comparisons(measured, categories, names, grades=grades),
         metrics={name: metric.meaning for name, metric in benchmark.metrics.items()},
         judge=judge.name,
+        notes=[*data.notes, *_size_note(benchmark, data)],
         grades=grades,
     )
     result.write(output)
@@ -122,9 +113,7 @@ def _checked_judge(benchmark: JudgedBenchmark, mode: Mode, options: BenchmarkOpt
         raise UsageError(f"{benchmark.title} needs a judge; name one with --judge, for example openai:MODEL")
     if options.prompt not in (None, "chat"):
         raise UsageError(f"--prompt {options.prompt}: {benchmark.title} has only chat")
-    if options.judging.compat is not None and options.judging.compat != {"alpacaeval": "alpaca_eval"}.get(
-        benchmark.name
-    ):
+    if options.judging.compat is not None and benchmark.name != "alpacaeval":
         raise UsageError(f"--compat {options.judging.compat} is for AlpacaEval, not for {benchmark.title}")
     if mode == "grades":
         if options.judging.baseline:
@@ -158,17 +147,12 @@ def _contestants(benchmark: JudgedBenchmark, models: Sequence[str], options: Ben
 
 
 def _graded(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
-    kept = KeptOutcomes(plan.output / f"bench-{plan.benchmark.name}.grades.jsonl")
     categories = {question.id: question.category for question in plan.questions}
     answers = [plan.answers(one) for one in compared]
     found = []
     for one, given in zip(compared, answers):
         plan.say(f"grading {one.name} with {plan.judge.name}")
-        scores, left_out = question_scores(
-            plan.questions,
-            given,
-            lambda asked: grade_turns(asked, plan.judge, plan.benchmark, plan.data, kept),
-        )
+        scores, left_out = question_scores(plan.questions, given, plan.judge, plan.benchmark, plan.data)
         if not scores:
             first = left_out[0]
             raise DataError(

@@ -21,7 +21,7 @@ from palate.evaluation.benchmarks.results import Published
 from palate.evaluation.benchmarks.source import DataFile, DataRow
 from palate.evaluation.winrate.items import Item
 from palate.feedback.votes import Vote
-from palate.records import Answer, Judge
+from palate.records import Answer
 from palate.stats import GamedRows, alpaca_eval_rate, mean_interval
 from palate.stats.alpaca_eval import FOLDS
 
@@ -46,7 +46,7 @@ def read(files: Sequence[DataFile], judging: JudgeOptions) -> JudgedData:
             raise DataError(f"{row.where}: has the instruction of {seen[found.key]} again; remove one of them")
         seen[found.key] = row.where
         category = row.text("dataset").strip() if row.has("dataset") else ""
-        question = Question(str(row.number), row.where, (found.key,), category)
+        question = Question.asked(str(row.number), row.where, [found.key], category)
         questions.append(question)
         answers[question.id] = (Answer(found.turns[0], RECORDED),)
     name = recorded(rows[0]).model or outputs[0].name
@@ -117,11 +117,6 @@ def published(items: Sequence[Item], votes: Sequence[Vote], data: JudgedData, ju
     ]
 
 
-def _same_judge(judge: Judge, data: JudgedData) -> Judge:
-    del data
-    return judge
-
-
 ALPACAEVAL = JudgedBenchmark(
     name="alpacaeval",
     title="AlpacaEval",
@@ -138,7 +133,7 @@ ALPACAEVAL = JudgedBenchmark(
         "palate's own question to the judge (or --judge-prompt), not alpaca_eval's",
         "every item is judged in both orders; with --compat alpaca_eval in one that is drawn with --seed",
         "length control has no difficulty of instructions and no gamed baselines, except with --compat alpaca_eval",
-        "the folds of --compat alpaca_eval's cross-validation are palate's own; alpaca_eval's depend on an unstable sort",
+        "the folds of --compat alpaca_eval's cross-validation are palate's own; its own depend on an unstable sort",
     ),
     size=805,
     max_new_tokens=2048,
@@ -146,9 +141,8 @@ ALPACAEVAL = JudgedBenchmark(
     recorded=recorded,
     key=lambda question: question.turns[0],
     protocol={
-        "pairs": "a greedy answer to each instruction against the baseline's recorded one; verdicts of any judge; win rate, "
-        "raw and length-controlled"
+        "pairs": "a greedy answer to each instruction against the baseline's recorded one; verdicts of any judge; "
+        "win rate, raw and length-controlled"
     },
-    own_judge=_same_judge,
     published=published,
 )

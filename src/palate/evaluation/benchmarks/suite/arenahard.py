@@ -47,7 +47,7 @@ def read(files: Sequence[DataFile], judging: JudgeOptions) -> JudgedData:
     """Questions of `question.jsonl`: uid, category, subcategory, prompt."""
     del judging
     questions = [
-        Question(row.name("uid"), row.where, (row.text("prompt"),), row.text("category").strip())
+        Question.asked(row.name("uid"), row.where, [row.text("prompt")], row.text("category").strip())
         for file in files
         for row in file.rows
     ]

@@ -107,13 +107,13 @@ def _prompt(row: DataRow) -> JudgePrompt:
 
 def _question(row: DataRow, references: Mapping[str, tuple[str, ...]]) -> Question:
     name, category = row.name("question_id"), row.text("category").strip()
-    return Question(
+    return Question.asked(
         name,
         row.where,
-        tuple(row.texts("turns", count=2)),
+        row.texts("turns", count=2),
         category,
-        TEMPERATURES.get(category, 0.0),
-        references.get(name, ()) if category in WITH_REFERENCE else (),
+        temperature=TEMPERATURES.get(category, 0.0),
+        references=references.get(name, ()) if category in WITH_REFERENCE else (),
     )
 
 
@@ -223,5 +223,4 @@ MTBENCH = JudgedBenchmark(
     },
     own_judge=own_judge,
     grading=grading,
-    published=lambda _items, _votes, _data, _judging: [],
 )
