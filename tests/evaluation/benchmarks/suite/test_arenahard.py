@@ -25,7 +25,9 @@ def judged(name: str, first: str, second: str, category: str = "hard_prompt") ->
         left, right = WEIGHTS[level]
         outcome = "tie" if left == right else "left" if left > right else "right"
         rows.append(VerdictRow(left / (left + right), order))
-        votes.append(Vote(name, 0, 1, outcome, "j", "2026-01-31T12:00:00Z", shown, dimensions={"weight": WEIGHTS[level]}))  # type: ignore[arg-type]
+        votes.append(
+            Vote(name, 0, 1, outcome, "j", "2026-01-31T12:00:00Z", shown, dimensions={"weight": WEIGHTS[level]})
+        )  # type: ignore[arg-type]
     return Item(name, "judged", verdicts=tuple(rows), category=category), votes
 
 
@@ -46,7 +48,9 @@ def test_strong_verdicts_count_three_times_by_hand() -> None:
 def test_the_interval_is_of_prompts_not_of_rows() -> None:
     """100 prompts whose two strong verdicts agree: 600 rows would give an interval 2.4 times too narrow."""
     made = [judged(str(number), *((">>", ">>") if number % 2 else ("<<", "<<"))) for number in range(100)]
-    whole = published([item for item, _ in made], [vote for _, given in made for vote in given], JudgedData([]), JudgeOptions())[0]
+    whole = published(
+        [item for item, _ in made], [vote for _, given in made for vote in given], JudgedData([]), JudgeOptions()
+    )[0]
     assert whole.interval is not None
     half = (whole.interval.high - whole.interval.low) / 2
     assert half == pytest.approx(1.96 * 0.5 / 100**0.5, rel=0.1)

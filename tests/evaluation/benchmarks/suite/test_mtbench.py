@@ -141,7 +141,9 @@ def test_a_reward_model_gives_no_grade() -> None:
         return [0.0] * len(completions)
 
     check_grader(ScoreJudge("f", score))
-    with pytest.raises(UsageError, match="rm: a reward model gives no grade from 1 to 10; name openai:MODEL or a file.py"):
+    with pytest.raises(
+        UsageError, match=r"rm: a reward model gives no grade from 1 to 10; name openai:MODEL or a file.py"
+    ):
         check_grader(ScoreJudge("rm", score, log_odds=True))
 
 
@@ -149,5 +151,5 @@ def test_prompts_are_needed_by_a_chat_model(tmp_path: Path) -> None:
     from palate.feedback.judges.load import load_judge
 
     path = write_rows(tmp_path / "q.jsonl", [question(81, "writing")])
-    with pytest.raises(DataError, match="no question to the judge named single-v1, .*add judge_prompts.jsonl"):
+    with pytest.raises(DataError, match=r"no question to the judge named single-v1, .*add judge_prompts.jsonl"):
         read([read_file(path)], JudgeOptions(judge=load_judge("openai:m@http://127.0.0.1:1/v1")))
