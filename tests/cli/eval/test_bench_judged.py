@@ -147,7 +147,8 @@ def test_pairs_in_both_orders(
         if "zebra encore 100" in text:
             return "[[A]] or [[B]]"
         right, wrong = (re.search(rf"{word} (encore )?\d+\n", text) for word in ("zebra", "quokka"))
-        assert right is not None and wrong is not None
+        assert right is not None
+        assert wrong is not None
         return "[[A]]" if right.start() < wrong.start() else "[[B]]"
 
     endpoint.answer = by_truth
@@ -233,7 +234,8 @@ def test_alpacaeval_with_a_judge_that_fails_on_three_percent(
     (tmp_path / "mine.json").write_text(json.dumps(own[:-5]))
     (tmp_path / "judge.py").write_text(
         "def longer(prompts, completions):\n"
-        "    return [None if len(prompt[0].content) % 32 == 0 else len(text) for prompt, text in zip(prompts, completions)]\n"
+        "    odd = [len(prompt[0].content) % 32 == 0 for prompt in prompts]\n"
+        "    return [None if skip else len(text) for skip, text in zip(odd, completions)]\n"
     )
     skipped = sum(len(row["instruction"]) % 32 == 0 for row in rows[:-5])
     assert 0.02 < skipped / 805 < 0.05
