@@ -287,6 +287,18 @@ def test_nothing_is_asked_twice_after_kills(
     monkeypatch.setenv("PALATE_STORE", f"sqlite:///{tmp_path / 'whole.db'}")
     whole, _ = found(capsys, *words, "--output", str(tmp_path / "whole"))
     assert read_json(tmp_path / "killed" / "bench-mtbench.json") == whole
+    assert "4 questions have an answer that ends at the longest length" in whole["models"][0]["notes"][0]
+    # A limit that two of the prompts exceed, the second turn of one included: named, and not in the mean.
+    judge = tmp_path / "judge.py"
+    judge.write_text("def seven(prompts, completions):\n    return [7 for _ in completions]\n")
+    words[words.index("openai:m") - 1 : words.index("openai:m") + 1] = ["--judge", f"{judge}:seven"]
+    words = [word for word in words if word not in ("--in-flight", "1")]
+    short, said = found(capsys, *words, "--output", str(tmp_path / "short"), "--cutoff-len", "300")
+    [one] = short["models"]
+    assert {left["reason"] for left in one["left_out"]} == {"too_long"}
+    assert 0 < len(one["left_out"]) < 4
+    assert one["rates"][0]["mean"]["n"] == 4 - len(one["left_out"])
+    assert "limit 300" in said
 
 
 @pytest.mark.parametrize(
@@ -301,6 +313,11 @@ def test_nothing_is_asked_twice_after_kills(
         (["mtbench", "--answers", "{good}", "--answers", "{good}", "--judge", "length"], "two models are called good"),
         (["mtbench", "--answers", "{twice}", "--judge", "length"], "row 2: answers question 81 of"),
         (["mtbench", "--answers", "{other}", "--judge", "length"], "answers none of the 80 questions of MT-Bench"),
+        (
+            ["alpacaeval", "--answers", "{good}", "--judge", "length", "--pairwise"],
+            "are for MT-Bench, not for AlpacaEval",
+        ),
+        (["mtbench", "--answers", "{good}", "--judge", "openai:m", "--judge-prompt", "score"], "is for alpacaeval"),
         (["xstest", "x", "--judge", "length"], "XSTest needs no judge"),
         (["xstest", "x", "--max-requests", "3"], "options of judges over an API need --judge"),
     ],

@@ -53,9 +53,7 @@ CutoffLen = Annotated[
 ]
 MaxNewTokens = Annotated[
     int | None,
-    typer.Option(
-        "--max-new-tokens", min=1, help="Longest answer that a model writes. Default: the benchmark's."
-    ),
+    typer.Option("--max-new-tokens", min=1, help="Longest answer that a model writes. Default: the benchmark's."),
 ]
 Output = Annotated[
     Path | None,
@@ -79,9 +77,7 @@ Answers = Annotated[
 ]
 Baseline = Annotated[
     list[str] | None,
-    _judged(
-        "--baseline", metavar="MODEL|FILE", help="Compared with. Default: the data's, else the first model."
-    ),
+    _judged("--baseline", metavar="MODEL|FILE", help="Compared with. Default: the data's, else the first model."),
 ]
 Pairwise = Annotated[bool, _judged("--pairwise", help="mtbench: verdicts between two models, not grades.")]
 References = Annotated[
@@ -122,11 +118,15 @@ def command(
 
     Example: palate eval bench truthfulqa runs/dpo --data mc_task.json
     """
-    from palate.evaluation.benchmarks import BenchmarkOptions, JudgeOptions, run_benchmark
+    from palate.evaluation.benchmarks import BenchmarkOptions, JudgeOptions, find_benchmark, run_benchmark
 
+    name = find_benchmark(name).name
     asked = replace(settings, prompt=judge_prompt)
     if judge is None and asked != ApiSettings():
         raise UsageError("options of judges over an API need --judge openai:MODEL")
+    if judge_prompt != ApiSettings().prompt and name != "alpacaeval":
+        raise UsageError(f"--judge-prompt is for alpacaeval; {name} has a question of its own")
+    folder = output if judge is None else output or Path(f"bench-{name}")
     options = BenchmarkOptions(
         data=data or (),
         max_samples=max_samples,
@@ -137,9 +137,9 @@ def command(
         cutoff_len=cutoff_len,
         max_new_tokens=max_new_tokens,
         reference=not no_reference,
-        output=output,
+        output=folder,
         judging=JudgeOptions(
-            None if judge is None else judge_of(judge, asked, Path("votes.jsonl")),
+            None if judge is None else judge_of(judge, asked, (folder or Path()) / "votes.jsonl"),
             answers or (),
             baseline or (),
             pairwise,
@@ -148,7 +148,6 @@ def command(
         ),
     )
     result = run_benchmark(name, models or [], options, say=print_progress)
-    folder = output if result.judge is None else output or Path(f"bench-{result.benchmark}")
     for note in result.notes:
         print_note(note)
     for model in result.models:

@@ -15,6 +15,7 @@ from palate.evaluation.benchmarks.judged.grades import check_grader, read_rating
 from palate.evaluation.benchmarks.judged.pairs import joined, split
 from palate.evaluation.benchmarks.options import JudgeOptions
 from palate.evaluation.benchmarks.source import read_file
+from palate.evaluation.benchmarks.subset import refuse_repeated
 from palate.evaluation.benchmarks.suite.mtbench import WRONG, TurnScores, grading, own_judge, read
 from palate.feedback.judges.scores import ScoreJudge
 from palate.records import Answer, Message, Messages
@@ -114,6 +115,8 @@ def test_partial_and_damaged_files(tmp_path: Path) -> None:
     prompt = {"name": "single-v1", "system_prompt": "s", "prompt_template": "{question} {anser}"}
     with pytest.raises(DataError, match=r"row 1: \{anser\} is not a placeholder"):
         data([prompt])
+    with pytest.raises(DataError, match=r"row 2: has the id 101 of .*row 1 again; remove one of them"):
+        refuse_repeated(data([question(101), question(101)], "none").questions)
     with pytest.raises(DataError, match="no questions of MT-Bench"):
         data([reference(101)])
 

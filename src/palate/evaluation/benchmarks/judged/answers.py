@@ -6,9 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from palate.config.base import MAX_INT
 from palate.errors import DataError
 from palate.evaluation.answerer import load_answerer
+from palate.evaluation.benchmarks.benchmark import Item
 from palate.evaluation.benchmarks.contestants import Contestant
+from palate.evaluation.benchmarks.encode import prompt_groups
 from palate.evaluation.benchmarks.judged.benchmark import AnswerSet, JudgedBenchmark, Question, RecordedAnswer
 from palate.evaluation.benchmarks.options import BenchmarkOptions
 from palate.evaluation.benchmarks.source import read_file
@@ -19,7 +22,7 @@ from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.decoding import Decoding
 from palate.models.precision import default_device, resolve
 from palate.models.probe.limits import trained_length
-from palate.records import Answer, Record
+from palate.records import Answer, Dropped, Record
 
 FAILED = "$ERROR$"
 """What FastChat records as the answer of a request that failed."""
@@ -90,15 +93,10 @@ def _too_long(records: Sequence[Record], answerer: Answerer, longest: int, cutof
     """Prompt id → why the model cannot answer it; nothing for an engine, which says so itself."""
     if not isinstance(answerer, Subject):
         return {}
-    limits = [limit for limit in (cutoff_len, trained_length(answerer.model)) if limit is not None]
-    if not limits:
-        return {}
-    counts = {record.id: len(answerer.template.generation_prompt(record.prompt)) for record in records}
-    return {
-        one: f"too_long: {count} tokens and an answer of {longest}, limit {min(limits)}"
-        for one, count in counts.items()
-        if count + longest > min(limits)
-    }
+    limit = min(cutoff_len or MAX_INT, trained_length(answerer.model) or MAX_INT)
+    items = [Item(record.id, "", record.prompt) for record in records]
+    groups = prompt_groups(items, answerer.template, limit, max_new_tokens=longest)
+    return {group.id: f"{group.reason}: {group.detail}" for group in groups if isinstance(group, Dropped)}
 
 
 def recorded_answers(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from palate.artifacts import plain, write_json
+from palate.evaluation.benchmarks.judged.answers import RECORDED
 from palate.evaluation.benchmarks.judged.benchmark import AnswerSet, JudgedBenchmark, JudgedData, Question
 from palate.evaluation.benchmarks.options import BenchmarkOptions
 from palate.evaluation.benchmarks.results import ModelResult
@@ -89,8 +90,8 @@ def judged_pairs(
     items = in_order_of(ids, judged_items(rows, votes), missing, categories)
     items = _whole(with_groups(items, groups if several else None), groups)
     result = Result(
-        a=_facts(one.answers, recorded=one.recorded),
-        b=_facts(one.baseline, recorded=one.baseline.identity is None),
+        a=_facts(one.answers),
+        b=_facts(one.baseline),
         judge=judge.name,
         judge_kind=str(getattr(judge, "kind", "judge")),
         decoding=None,
@@ -200,6 +201,7 @@ def _left_out(item: Item) -> Dropped:
     return Dropped(item.id, "too_long" if "too_long" in item.reason else reason, item.reason)
 
 
-def _facts(answers: AnswerSet, *, recorded: bool) -> SideFacts:
+def _facts(answers: AnswerSet) -> SideFacts:
     identities = [answers.identity] if answers.identity is not None else []
+    recorded = all(turn.finish_reason == RECORDED for turns in answers.answers.values() for turn in turns)
     return SideFacts(answers.name, recorded, identities, len(answers.truncated), len(answers.empty))

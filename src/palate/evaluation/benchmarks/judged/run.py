@@ -115,6 +115,8 @@ def _checked_judge(benchmark: JudgedBenchmark, mode: Mode, options: BenchmarkOpt
         raise UsageError(f"--prompt {options.prompt}: {benchmark.title} has only chat")
     if options.judging.compat is not None and benchmark.name != "alpacaeval":
         raise UsageError(f"--compat {options.judging.compat} is for AlpacaEval, not for {benchmark.title}")
+    if "grades" not in benchmark.protocol and (options.judging.pairwise or options.judging.references != "all"):
+        raise UsageError(f"--pairwise and --references are for MT-Bench, not for {benchmark.title}")
     if mode == "grades":
         if options.judging.baseline:
             raise UsageError(f"--baseline: grades of {benchmark.title} need none; it is for --pairwise")
