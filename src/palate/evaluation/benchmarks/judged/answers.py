@@ -8,7 +8,6 @@ from pathlib import Path
 
 from palate.config.base import MAX_INT
 from palate.errors import DataError
-from palate.evaluation.answerer import load_answerer
 from palate.evaluation.benchmarks.benchmark import Item
 from palate.evaluation.benchmarks.contestants import Contestant
 from palate.evaluation.benchmarks.encode import prompt_groups
@@ -16,8 +15,8 @@ from palate.evaluation.benchmarks.judged.benchmark import AnswerSet, JudgedBench
 from palate.evaluation.benchmarks.options import BenchmarkOptions
 from palate.evaluation.benchmarks.source import read_file
 from palate.evaluation.subject import Subject
+from palate.evaluation.winrate.sides import load_side, read_side
 from palate.feedback.candidates import Answerer, read_candidates, write_candidates
-from palate.feedback.page.chat import split_model
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.decoding import Decoding
 from palate.models.precision import default_device, resolve
@@ -81,10 +80,7 @@ def written_answers(
 
 def _load(contestant: Contestant, options: BenchmarkOptions) -> Answerer:
     if contestant.spec is None:
-        model, url = split_model(contestant.source, None)
-        engine = load_answerer(model, url)
-        engine.check_model()  # type: ignore[union-attr]  # an engine, because it has a URL
-        return engine
+        return load_side(read_side(contestant.source), template=None, precision=options.precision)
     device = default_device()
     return Subject(contestant.spec, resolve(options.precision, device), device)
 
@@ -107,7 +103,7 @@ def recorded_answers(
     *,
     wanted: Callable[[Question, RecordedAnswer], bool] = lambda _question, _answer: True,
 ) -> AnswerSet:
-    """The answers in files of the published format.
+    """The answers in files of the published format, to any of the benchmark's questions.
 
     Args:
         wanted: whether a row may answer a question, as of a baseline that is another model in each category.
@@ -125,8 +121,8 @@ def recorded_answers(
         for row in read_file(path).rows:
             found = benchmark.recorded(row)
             question = by_key.get(found.key)
+            unused += question is None
             if question is None or not wanted(question, found):
-                unused += 1
                 continue
             if question.id in places:
                 raise DataError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from palate.evaluation.benchmarks.benchmark import BenchmarkFacts, Item
@@ -64,6 +64,12 @@ class AnswerSet:
     missing: Mapping[str, str]
     identity: str | None = None
     notes: tuple[str, ...] = ()
+
+    def to(self, questions: Sequence[Question]) -> AnswerSet:
+        """The answers to these questions only."""
+        ids = {question.id for question in questions}
+        answers = {one: turns for one, turns in self.answers.items() if one in ids}
+        return replace(self, answers=answers, missing={one: why for one, why in self.missing.items() if one in ids})
 
     @property
     def truncated(self) -> list[str]:

@@ -41,7 +41,6 @@ class _Plan:
     data: JudgedData
     questions: Sequence[Question]
     judge: Judge
-    mode: Mode
     options: BenchmarkOptions
     output: Path
     say: Callable[[str], None]
@@ -49,10 +48,20 @@ class _Plan:
     def answers(self, contestant: Contestant) -> AnswerSet:
         """The answers of a model, or those recorded in a file."""
         if contestant.kind == "answers":
-            return recorded_answers(contestant.name, [Path(contestant.source)], self.questions, self.benchmark)
+            return self.recorded(contestant.name, [Path(contestant.source)])
         self.say(f"answering {len(self.questions):,} questions with {contestant.name} ({contestant.source})")
         folder = self.output / "answers"
         return written_answers(contestant, self.questions, self.benchmark, self.options, folder)
+
+    def recorded(self, name: str, paths: Sequence[Path]) -> AnswerSet:
+        """Recorded answers; those in several files belong to the categories whose published baseline they are."""
+        published = self.benchmark.baselines
+
+        def wanted(question: Question, answer: RecordedAnswer) -> bool:
+            return len(paths) == 1 or answer.model == published.get(question.category, answer.model)
+
+        found = recorded_answers(name, paths, self.data.questions, self.benchmark, wanted=wanted)
+        return found.to(self.questions)
 
 
 def run_judged(
@@ -78,7 +87,7 @@ def run_judged(
     output = options.output or Path(f"bench-{benchmark.name}")
     check_writable(result_path(output, benchmark.name))
     compared = _contestants(benchmark, models, options)
-    plan = _Plan(benchmark, data, questions, judge, mode, options, output, say)
+    plan = _Plan(benchmark, data, questions, judge, options, output, say)
     measured = _graded(plan, compared) if mode == "grades" else _paired(plan, compared)
     categories = {question.id: question.category for question in questions}
     grades = [name for name, metric in benchmark.metrics.items() if metric.grade]
@@ -203,16 +212,10 @@ def _baseline(plan: _Plan) -> AnswerSet | None:
     """The answers to compare with: those named, else those that the data brings along; None without any."""
     names = plan.options.judging.baseline
     if not names:
-        return plan.data.baseline
+        return plan.data.baseline and plan.data.baseline.to(plan.questions)
     paths = [Path(name) for name in names]
     if all(path.is_file() for path in paths):
-        published = plan.benchmark.baselines
-
-        def wanted(question: Question, answer: RecordedAnswer) -> bool:
-            return len(paths) == 1 or answer.model == published.get(question.category, answer.model)
-
-        name = paths[0].stem if len(paths) == 1 else BASELINE
-        return recorded_answers(name, paths, plan.questions, plan.benchmark, wanted=wanted)
+        return plan.recorded(paths[0].stem if len(paths) == 1 else BASELINE, paths)
     if len(names) > 1:
         raise UsageError("--baseline: name one model, or files of recorded answers")
     options = replace(plan.options, reference=False, judging=replace(plan.options.judging, answers=()))
