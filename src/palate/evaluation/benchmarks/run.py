@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from palate.artifacts import check_writable
 from palate.errors import DataError, UsageError
-from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Outcome, PromptForm
+from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Outcome
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
+from palate.evaluation.benchmarks.judged.benchmark import JudgedBenchmark
+from palate.evaluation.benchmarks.judged.run import run_judged
 from palate.evaluation.benchmarks.kept import KeptOutcomes, batch_key
-from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, ModelResult, result_path
+from palate.evaluation.benchmarks.options import BenchmarkOptions, JudgeOptions
+from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons, result_path
 from palate.evaluation.benchmarks.scorers import Prepared, Scorer, ScoringSettings, load_scorer
 from palate.evaluation.benchmarks.source import find_files, read_file, read_hub
-from palate.evaluation.benchmarks.statistics import differences, rates
-from palate.evaluation.benchmarks.table import find_benchmark
+from palate.evaluation.benchmarks.statistics import rates
+from palate.evaluation.benchmarks.subset import chosen, refuse_repeated
+from palate.evaluation.benchmarks.suite.table import find_benchmark
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.decoding import Decoding
 from palate.models.precision import default_device, resolve
@@ -26,35 +27,7 @@ from palate.records import Dropped
 
 BATCH = 32
 """Items that are scored, and kept on disk, together."""
-
-
-@dataclass(frozen=True, slots=True)
-class BenchmarkOptions:
-    """Settings of a benchmark.
-
-    Attributes:
-        data: local files or folders; none reads the hub.
-        max_samples: number of items, drawn with `seed` and kept in the file's order; None for all.
-        seed: of that choice.
-        prompt: `plain` or `chat`; None for the benchmark's own.
-        template: chat template by name, for models that are not runs.
-        precision: auto, bf16, fp16 or fp32.
-        cutoff_len: longest sequence in tokens.
-        max_new_tokens: longest answer of a benchmark whose answers are written.
-        reference: whether the reference of a single run is measured first.
-        output: folder for the result and the kept scores; None writes nothing.
-    """
-
-    data: Sequence[Path] = ()
-    max_samples: int | None = None
-    seed: int = 0
-    prompt: PromptForm | None = None
-    template: str | None = None
-    precision: str = "auto"
-    cutoff_len: int = 4096
-    max_new_tokens: int = 256
-    reference: bool = True
-    output: Path | None = None
+CUTOFF_LEN, MAX_NEW_TOKENS = 4096, 256
 
 
 def run_benchmark(
@@ -70,7 +43,7 @@ def run_benchmark(
 
     Args:
         name: of the benchmark.
-        models: runs, checkpoints, folders, hub ids; judges where the benchmark takes them.
+        models: runs, checkpoints, folders, hub ids; judges, or engines, where the benchmark takes them.
         say: receives progress lines.
 
     Raises:
@@ -80,6 +53,18 @@ def run_benchmark(
     """
     options = options or BenchmarkOptions()
     benchmark = find_benchmark(name)
+    if isinstance(benchmark, JudgedBenchmark):
+        return run_judged(benchmark, models, options, say)
+    return _run_scored(benchmark, models, options, say)
+
+
+def _run_scored(
+    benchmark: Benchmark, models: Sequence[str], options: BenchmarkOptions, say: Callable[[str], None]
+) -> BenchmarkResult:
+    if options.judging != JudgeOptions():
+        raise UsageError(f"{benchmark.title} needs no judge; --judge, --answers and such are for judged benchmarks")
+    if not models:
+        raise UsageError(f"name the models to measure with {benchmark.title}")
     form = options.prompt if options.prompt is not None else next(iter(benchmark.protocol))
     if form not in benchmark.protocol:
         raise UsageError(f"--prompt {form}: {benchmark.title} has only {', '.join(benchmark.protocol)}")
@@ -89,8 +74,8 @@ def run_benchmark(
     if not any(file.rows for file in files):  # none, or only a file of answers
         files.insert(0, read_hub(benchmark.hub))
     every = benchmark.read(files)
-    _refuse_repeated(every)
-    items = _chosen(every, options)
+    refuse_repeated(every)
+    items = chosen(every, options)
     if options.output is not None:
         check_writable(result_path(options.output, benchmark.name))
     kept = KeptOutcomes(options.output and options.output / f"bench-{benchmark.name}.scores.jsonl")
@@ -98,11 +83,11 @@ def run_benchmark(
     settings = ScoringSettings(
         resolve(options.precision, device),
         device,
-        options.cutoff_len,
+        options.cutoff_len or CUTOFF_LEN,
         form,
         benchmark.separator,
         benchmark.asks == "answers",
-        Decoding(options.max_new_tokens, temperature=0.0, seed=options.seed),
+        Decoding(options.max_new_tokens or MAX_NEW_TOKENS, temperature=0.0, seed=options.seed),
     )
     measured = []
     for number, contestant in enumerate(compared, 1):
@@ -123,27 +108,12 @@ def run_benchmark(
         precision=settings.precision.name,
         categories={item.id: item.category for item in items},
         models=measured,
-        comparisons=_comparisons(measured, items, list(benchmark.metrics)),
+        comparisons=comparisons(measured, {item.id: item.category for item in items}, list(benchmark.metrics)),
         metrics={metric: described.meaning for metric, described in benchmark.metrics.items()},
     )
     if options.output is not None:
         result.write(options.output)
     return result
-
-
-def _refuse_repeated(items: Sequence[Item]) -> None:
-    seen: dict[str, str] = {}
-    for item in items:
-        if item.id in seen:
-            raise DataError(f"{item.where}: has the id {item.id} of {seen[item.id]} again; remove one of them")
-        seen[item.id] = item.where
-
-
-def _chosen(items: Sequence[Item], options: BenchmarkOptions) -> list[Item]:
-    if options.max_samples is None or options.max_samples >= len(items):
-        return list(items)
-    indices = random.Random(options.seed).sample(range(len(items)), options.max_samples)  # noqa: S311
-    return [items[index] for index in sorted(indices)]
 
 
 def _measure(
@@ -210,17 +180,3 @@ def _outcomes(batch: Sequence[Prepared], scorer: Scorer, kept: KeptOutcomes) -> 
     if len(complete) == len(made):
         kept.write(key, complete)
     return made
-
-
-def _comparisons(measured: Sequence[ModelResult], items: Sequence[Item], metrics: Sequence[str]) -> list[Comparison]:
-    categories = {item.id: item.category for item in items}
-    first = measured[0]
-    return [
-        Comparison(
-            first.name,
-            other.name,
-            sum(item in other.scores for item in first.scores),
-            differences(first.scores, other.scores, categories, metrics),
-        )
-        for other in measured[1:]
-    ]

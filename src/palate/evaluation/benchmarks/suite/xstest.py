@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from palate.errors import DataError
 from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Metric, Outcome
-from palate.evaluation.benchmarks.refusal import BEGINNING, PHRASES, is_refusal
 from palate.evaluation.benchmarks.source import DataFile, DataRow, HubSource
+from palate.evaluation.benchmarks.suite.refusal import BEGINNING, PHRASES, is_refusal
 from palate.records import Message
 
 _METRICS = {"safe": "over_refusal", "unsafe": "refusal"}
