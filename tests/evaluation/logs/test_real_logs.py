@@ -70,6 +70,16 @@ def run(*command: str | Path, folder: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def capitals(folder: Path) -> Path:
+    """The folder of a task."""
+    rows = [{"question": f"Which is {n}?", "choices": [str(n), "other", f"{n}{n}"], "label": 0} for n in range(ITEMS)]
+    data = folder / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "tasks").mkdir()
+    (folder / "tasks" / "capitals.yaml").write_text(TASK % data)
+    return folder / "tasks"
+
+
 def compared(first: Path, second: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     capsys.readouterr()
     assert main(["eval", "compare", str(first), str(second), "--json"]) == 0
@@ -81,17 +91,13 @@ def compared(first: Path, second: Path, capsys: pytest.CaptureFixture[str]) -> d
 @pytest.mark.timeout(600)
 def test_logs_of_the_harness(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     needs("lm_eval")
-    rows = [{"question": f"Which is {n}?", "choices": [str(n), "other", f"{n}{n}"], "label": 0} for n in range(ITEMS)]
-    data = tmp_path / "data.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "tasks").mkdir()
-    (tmp_path / "tasks" / "capitals.yaml").write_text(TASK % data)
+    tasks = capitals(tmp_path)
     logs, reported = [], []
     for seed in (0, 1):
         model = save_tiny(tmp_path / f"model{seed}", seed=seed)
         out = tmp_path / f"out{seed}"
         arguments = ["--model", "hf", "--model_args", f"pretrained={model},dtype=float32", "--device", "cpu"]
-        arguments += ["--tasks", "capitals", "--include_path", str(tmp_path / "tasks"), "--batch_size", "8"]
+        arguments += ["--tasks", "capitals", "--include_path", str(tasks), "--batch_size", "8"]
         run("-m", "lm_eval", *arguments, "--log_samples", "--output_path", out, folder=tmp_path)
         (samples,) = out.rglob("samples_capitals_*.jsonl")
         (results,) = out.rglob("results_*.json")
@@ -102,6 +108,36 @@ def test_logs_of_the_harness(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     by_name = {one["metric"]: one["found"] for one in found["metrics"]}
     assert by_name.keys() == {"acc", "acc_norm"}
     assert (by_name["acc"]["first"], by_name["acc"]["second"]) == pytest.approx(tuple(reported))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_task_of_the_harness(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("lm_eval")
+    monkeypatch.setenv("PALATE_EVAL_PYTHON", PYTHON)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    models = [str(save_tiny(tmp_path / f"model{seed}", seed=seed)) for seed in (0, 1)]
+    tasks = capitals(tmp_path)
+    call = ["eval", "bench", "--harness", "capitals", *models, "--data", str(tasks), "--precision", "fp32"]
+    call += ["--output", str(tmp_path / "out"), "--json"]
+    assert main(call) == 0
+    first, progress = capsys.readouterr()
+    result = json.loads(first)
+    assert (result["items"], [model["name"] for model in result["models"]]) == (ITEMS, ["model0", "model1"])
+    reported = [
+        json.loads(path.read_text())["results"]["capitals"]["acc,none"]
+        for name in ("model0", "model1")
+        for path in (tmp_path / "out" / "harness-capitals").glob(f"{name}-*/**/results_*.json")
+    ]
+    rates = [model["rates"][0] for model in result["models"]]
+    assert [(rate["metric"], rate["mean"]["n"]) for rate in rates] == [("acc", ITEMS)] * 2
+    assert [rate["mean"]["estimate"] for rate in rates] == pytest.approx(reported)
+    assert "1 of 2" in progress
+    assert main(call) == 0
+    second, progress = capsys.readouterr()
+    assert (json.loads(second), "1 of 2" in progress) == (result, False)
 
 
 @pytest.mark.slow

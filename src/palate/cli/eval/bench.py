@@ -36,13 +36,20 @@ Data = Annotated[
     list[Path] | None,
     typer.Option("--data", help="File or folder of the benchmark; may be given again. Default: from the hub."),
 ]
+Harness = Annotated[
+    str | None,
+    typer.Option("--harness", metavar="TASK", help="A task of lm-evaluation-harness, in place of NAME."),
+]
 MaxSamples = Annotated[
     int | None, typer.Option("--max-samples", min=1, help="Ask only this many items, drawn with --seed.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of --max-samples.")]
 Prompt = Annotated[
-    Literal["plain", "chat"] | None,
-    typer.Option("--prompt", help="Plain text or the model's chat template. Default: the benchmark's own."),
+    Literal["plain", "chat", "written"] | None,
+    typer.Option(
+        "--prompt",
+        help="Answers scored as plain text or in a chat, or written ones. Default: the benchmark's own.",
+    ),
 ]
 NoReference = Annotated[
     bool, typer.Option("--no-reference", help="With one run, do not measure its reference as 'before'.")
@@ -64,10 +71,12 @@ Output = Annotated[
 
 
 def _judged(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel="Options of mtbench, alpacaeval and arenahard", **settings)
+    return typer.Option(*names, rich_help_panel="Options of benchmarks with a judge", **settings)
 
 
-JudgeName = Annotated[str | None, _judged("--judge", help="Grades or compares the answers; as `palate judge` has it.")]
+JudgeName = Annotated[
+    str | None, _judged("--judge", help="Grades, compares or labels the answers; as `palate judge` has it.")
+]
 JudgePrompt = Annotated[
     str, _judged("--judge-prompt", metavar="NAME|FILE", help="Question to an openai: judge; alpacaeval only.")
 ]
@@ -95,6 +104,7 @@ def command(
     name: Name,
     settings: ApiSettings,
     models: Models = None,
+    harness: Harness = None,
     data: Data = None,
     max_samples: MaxSamples = None,
     seed: Seed = 0,
@@ -119,8 +129,12 @@ def command(
     Example: palate eval bench truthfulqa runs/dpo --data mc_task.json
     """
     from palate.evaluation.benchmarks import BenchmarkOptions, JudgeOptions, find_benchmark, run_benchmark
+    from palate.evaluation.benchmarks.harness import run_harness
 
-    name = find_benchmark(name).name
+    if harness is not None:  # the first argument is a model then
+        models, name = [name, *(models or [])], harness
+    else:
+        name = find_benchmark(name).name
     asked = replace(settings, prompt=judge_prompt)
     if judge is None and asked != ApiSettings():
         raise UsageError("options of judges over an API need --judge openai:MODEL")
@@ -147,7 +161,8 @@ def command(
             compat,
         ),
     )
-    result = run_benchmark(name, models or [], options, say=print_progress)
+    run = run_benchmark if harness is None else run_harness
+    result = run(name, models or [], options, say=print_progress)
     for note in result.notes:
         print_note(note)
     for model in result.models:

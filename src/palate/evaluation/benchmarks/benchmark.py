@@ -11,7 +11,8 @@ from palate.records import Messages
 
 Contestant: TypeAlias = Literal["policy", "reward model", "judge", "engine", "answers"]
 """A model that scores or writes, a judge, a model in an engine, or answers that were recorded before."""
-PromptForm: TypeAlias = Literal["plain", "chat"]
+PromptForm: TypeAlias = Literal["plain", "chat", "written"]
+"""Given answers are scored after a plain text or in a chat; or the model writes its own answer in a chat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,14 @@ class Outcome:
         tokens: number of scored tokens of each choice; empty where scores are no log-probabilities.
         text: the answer that the model wrote.
         ended: whether that answer ended by itself.
+        labels: of that answer, by the judge: name of the question → label.
     """
 
     scores: tuple[float, ...] = ()
     tokens: tuple[int, ...] = ()
     text: str | None = None
     ended: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def per_token(self) -> tuple[float, ...]:
@@ -90,6 +93,23 @@ class Metric:
     meaning: str
     higher_is_better: bool | None = True
     grade: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """What a judge is asked about an answer that a model wrote.
+
+    Attributes:
+        tasks: by name, what the judge has to decide; it ends its reply with a label in double brackets.
+        labels: by name, the labels.
+        shown: what the judge sees beside the answer, as name → text.
+        needed: whether the benchmark cannot be measured without a judge.
+    """
+
+    tasks: Mapping[str, str]
+    labels: Mapping[str, tuple[str, ...]]
+    shown: Callable[[Item], Mapping[str, str]]
+    needed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,17 +140,17 @@ class Benchmark(BenchmarkFacts):
     """A benchmark whose scores need no judge, or which measures judges.
 
     Attributes:
-        asks: whether given choices are scored, or the model writes an answer.
         hub: where the hub has it.
         read: items from the files, or from the rows of the hub.
         measure: an item's metrics; empty if the outcome cannot be judged.
         protocol: how a question is put to the model, by prompt form; the first is the default.
         separator: between a plain prompt and an answer.
+        labelling: of written answers by a judge, if the benchmark has it.
     """
 
-    asks: Literal["choices", "answers"]
     hub: HubSource
     read: Callable[[Sequence[DataFile]], list[Item]]
     measure: Callable[[Item, Outcome], dict[str, float]]
     protocol: Mapping[PromptForm, str]
     separator: str = " "
+    labelling: Labelling | None = None

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from palate.artifacts import check_writable
 from palate.errors import DataError, UsageError
-from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Outcome
+from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Outcome, PromptForm
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
 from palate.evaluation.benchmarks.judged.benchmark import JudgedBenchmark
 from palate.evaluation.benchmarks.judged.run import run_judged
 from palate.evaluation.benchmarks.kept import KeptOutcomes, batch_key
+from palate.evaluation.benchmarks.labels import Labeller
 from palate.evaluation.benchmarks.options import BenchmarkOptions, JudgeOptions
 from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons, result_path
 from palate.evaluation.benchmarks.scorers import Prepared, Scorer, ScoringSettings, load_scorer
@@ -61,13 +62,13 @@ def run_benchmark(
 def _run_scored(
     benchmark: Benchmark, models: Sequence[str], options: BenchmarkOptions, say: Callable[[str], None]
 ) -> BenchmarkResult:
-    if options.judging != JudgeOptions():
-        raise UsageError(f"{benchmark.title} needs no judge; --judge, --answers and such are for judged benchmarks")
+    judge = options.judging.judge
+    if options.judging != JudgeOptions(judge):
+        raise UsageError(f"{benchmark.title} compares no answers: leave out --answers, --baseline and the like")
     if not models:
         raise UsageError(f"name the models to measure with {benchmark.title}")
-    form = options.prompt if options.prompt is not None else next(iter(benchmark.protocol))
-    if form not in benchmark.protocol:
-        raise UsageError(f"--prompt {form}: {benchmark.title} has only {', '.join(benchmark.protocol)}")
+    labeller = Labeller(judge, benchmark) if judge is not None else None
+    form = _form(benchmark, options.prompt, judged=labeller is not None)
     compared = contestants(models, benchmark, template=options.template, reference=options.reference)
     paths = find_files(options.data, benchmark.files, benchmark.title)
     files = [read_file(path) for path in paths]
@@ -86,13 +87,13 @@ def _run_scored(
         options.cutoff_len or CUTOFF_LEN,
         form,
         benchmark.separator,
-        benchmark.asks == "answers",
+        form == "written",
         Decoding(options.max_new_tokens or MAX_NEW_TOKENS, temperature=0.0, seed=options.seed),
     )
     measured = []
     for number, contestant in enumerate(compared, 1):
         say(f"{number} of {len(compared)}: {contestant.name} ({contestant.source})")
-        measured.append(_measure(contestant, items, benchmark, settings, kept))
+        measured.append(_measure(contestant, items, benchmark, settings, kept, labeller))
         give_back_memory()
     result = BenchmarkResult(
         benchmark=benchmark.name,
@@ -110,10 +111,25 @@ def _run_scored(
         models=measured,
         comparisons=comparisons(measured, {item.id: item.category for item in items}, list(benchmark.metrics)),
         metrics={metric: described.meaning for metric, described in benchmark.metrics.items()},
+        judge=None if labeller is None else labeller.name,
     )
     if options.output is not None:
         result.write(options.output)
     return result
+
+
+def _form(benchmark: Benchmark, asked: PromptForm | None, *, judged: bool) -> PromptForm:
+    """The prompt form: the one asked for, else the benchmark's own; a judge labels written answers only."""
+    own: PromptForm = "written" if judged else next(iter(benchmark.protocol))
+    form = own if asked is None else asked
+    if form not in benchmark.protocol:
+        raise UsageError(f"--prompt {form}: {benchmark.title} has only {', '.join(benchmark.protocol)}")
+    if judged and form != "written":
+        raise UsageError(f"--judge is for written answers; leave out --prompt {form}")
+    needed = form == "written" and benchmark.labelling is not None and benchmark.labelling.needed
+    if needed and not judged:
+        raise UsageError(f"written answers to {benchmark.title} need a judge; name one with --judge openai:MODEL")
+    return form
 
 
 def _measure(
@@ -122,6 +138,7 @@ def _measure(
     benchmark: Benchmark,
     settings: ScoringSettings,
     kept: KeptOutcomes,
+    labeller: Labeller | None,
 ) -> ModelResult:
     """One model's result; the model is loaded here and freed with the end of the function."""
     scorer = load_scorer(contestant, settings)
@@ -132,21 +149,24 @@ def _measure(
             left_out.append(Dropped(item.id, one.reason, f"{item.where}: {one.detail}"))
         else:
             ready.append(one)
-    scores: dict[str, Mapping[str, float]] = {}
-    answers: dict[str, str] = {}
+    outcomes: list[Outcome | None] = []
     with progress(f"{benchmark.title} with {contestant.name}", len(ready), delay=1.0) as asked:
         for start in range(0, len(ready), BATCH):
             batch = ready[start : start + BATCH]
-            for one, outcome in zip(batch, _outcomes(batch, scorer, kept), strict=True):
-                found = benchmark.measure(one.item, outcome) if outcome is not None else {}
-                if outcome is not None and outcome.text is not None:
-                    answers[one.item.id] = outcome.text
-                if found:
-                    scores[one.item.id] = found
-                else:
-                    reason = "unparsed" if outcome is None else "no_answer"
-                    left_out.append(Dropped(one.item.id, reason, f"{one.item.where}: gave nothing that can be scored"))
+            outcomes += _outcomes(batch, scorer, kept)
             asked.advance(len(batch))
+    scores: dict[str, Mapping[str, float]] = {}
+    answers: dict[str, str] = {}
+    for item, outcome in _judged([one.item for one in ready], outcomes, labeller):
+        if isinstance(outcome, Dropped):
+            left_out.append(outcome)
+            continue
+        if outcome.text is not None:
+            answers[item.id] = outcome.text
+        if found := benchmark.measure(item, outcome):
+            scores[item.id] = found
+        else:
+            left_out.append(Dropped(item.id, "no_answer", f"{item.where}: gave nothing that can be scored"))
     if not scores:
         reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(d.reason for d in left_out).items())
         raise DataError(
@@ -165,6 +185,29 @@ def _measure(
         left_out=left_out,
         rates=rates(scores, categories, list(benchmark.metrics)),
     )
+
+
+def _judged(
+    items: Sequence[Item], outcomes: Sequence[Outcome | None], labeller: Labeller | None
+) -> list[tuple[Item, Outcome | Dropped]]:
+    """Each item with its outcome, with a judge's labels if it wrote an answer; or why there is none."""
+    found: dict[str, Outcome | Dropped] = {
+        item.id: Dropped(item.id, "unparsed", f"{item.where}: the judge's verdict cannot be read")
+        if outcome is None
+        else outcome
+        for item, outcome in zip(items, outcomes, strict=True)
+    }
+    if labeller is not None:
+        written = [
+            (item, one) for item in items if isinstance(one := found[item.id], Outcome) and (one.text or "").strip()
+        ]
+        asked, answers = [item for item, _ in written], [outcome for _, outcome in written]
+        found |= zip((item.id for item in asked), labeller.label(asked, answers), strict=True)
+    return [(item, found[item.id]) for item in items]
+
+
+def _has_text(outcome: Outcome | Dropped) -> bool:
+    return isinstance(outcome, Outcome) and bool((outcome.text or "").strip())
 
 
 def _outcomes(batch: Sequence[Prepared], scorer: Scorer, kept: KeptOutcomes) -> Sequence[Outcome | None]:
