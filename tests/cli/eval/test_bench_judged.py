@@ -316,6 +316,7 @@ def test_nothing_is_asked_twice_after_kills(
             "for MT-Bench, not for AlpacaEval",
         ),
         (["mtbench", "--answers", "{good}", "--judge", "openai:m", "--judge-prompt", "score"], "is for alpacaeval"),
+        (["mtbench", "--answers", "{good}", "--judge", "openai:m", "--commit-first"], "for palate's own questions"),
         (["xstest", "x", "--judge", "length"], "XSTest needs no judge"),
         (["xstest", "x", "--max-requests", "3"], "options of judges over an API need --judge"),
     ],
