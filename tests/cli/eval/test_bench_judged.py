@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from chat_server import ChatServer, endpoint, make_httpserver, shown, waits
+from engines import BAD, GOOD, serving
 from palate.artifacts import read_json, read_jsonl
 from palate.cli.main import main
 from runs import write_rows
@@ -297,6 +298,31 @@ def test_nothing_is_asked_twice_after_kills(
     assert 0 < len(one["left_out"]) < 4
     assert one["rates"][0]["mean"]["n"] == 4 - len(one["left_out"])
     assert "limit 300" in said
+
+
+def test_an_engine_answers_the_second_turn_after_its_own_first_answer(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "judge.py").write_text("def seven(prompts, completions):\n    return [7 for _ in completions]\n")
+    with serving() as engine:
+        words = ["mtbench", f"openai:a@{engine.url}", "--data", str(real), "--max-samples", "12"]
+        words += ["--judge", f"{tmp_path / 'judge.py'}:seven", "--output", str(tmp_path / "out")]
+        result, _ = found(capsys, *words)
+        first, second = ([chat for chat in engine.chats if len(chat["messages"]) == count] for count in (1, 3))
+        assert (len(first), len(second), len(engine.chats)) == (12, 12, 24)
+        texts = {chat["messages"][0]["content"] for chat in first}
+        for chat in second:
+            roles = [message["role"] for message in chat["messages"]]
+            assert roles == ["user", "assistant", "user"]
+            assert chat["messages"][0]["content"] in texts
+            assert chat["messages"][1]["content"] in (GOOD, BAD)
+        # 1,024 tokens, and the temperature of the category.
+        assert {chat["max_tokens"] for chat in engine.chats} == {1024}
+        heats = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
+        expected = Counter(heats.get(item["category"], 0.0) for item in result["models"][0]["items"])
+        assert Counter(chat["temperature"] for chat in first) == expected
+        again, _ = found(capsys, *words)
+        assert (again, len(engine.chats)) == (result, 24)
 
 
 @pytest.mark.parametrize(
