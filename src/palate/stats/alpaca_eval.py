@@ -57,28 +57,17 @@ def alpaca_eval_rate(
     if len(y) < FOLDS:
         raise ValueError(f"the cross-validation needs {FOLDS} rows or more, got {len(y)}")
     spread = float(d.std(ddof=1))
-    hard = None if difficulty is None else np.asarray(difficulty, dtype=np.float64)
-    design = _design(d / spread if spread > 0 else 0 * d, hard, np.ones(len(y)))
-    weights = np.ones(len(y))
-    if gamed is not None:
-        count = len(gamed.preferences)
-        also = _design(
-            np.asarray(gamed.lengths, dtype=np.float64),
-            None if hard is None else np.asarray(gamed.difficulty, dtype=np.float64),
-            np.zeros(count),
-        )
-        rows, weights_of = np.vstack([also, design]), np.concatenate([np.full(count, GAMED_WEIGHT / 2), weights])
-        fitted = _fit_by_folds(rows, np.concatenate([np.asarray(gamed.preferences, np.float64), y]), weights_of)
-    else:
-        fitted = _fit_by_folds(design, y, weights)
-    at_equal_length = design.copy()
-    at_equal_length[:, 0] = 0
-    return float(special.expit(at_equal_length @ fitted).mean())
-
-
-def _design(lengths: Array, difficulty: Array | None, own: Array) -> Array:
-    columns = [np.tanh(lengths), *([] if difficulty is None else [difficulty]), own]
-    return np.column_stack(columns)
+    extra = gamed or GamedRows((), (), ())
+    k, n = len(extra.preferences), len(y)
+    columns = [
+        np.tanh(np.concatenate([extra.lengths, d / spread if spread > 0 else 0 * d])),
+        np.repeat([0.0, 1.0], [k, n]),
+    ]
+    if difficulty is not None:
+        columns.insert(1, np.concatenate([extra.difficulty, np.asarray(difficulty, dtype=np.float64)]))
+    design = np.column_stack(columns)
+    fitted = _fit_by_folds(design, np.concatenate([extra.preferences, y]), np.repeat([GAMED_WEIGHT / 2, 1.0], [k, n]))
+    return float(special.expit(design[k:, 1:] @ fitted[1:]).mean())
 
 
 def _fit_by_folds(x: Array, y: Array, v: Array) -> Array:

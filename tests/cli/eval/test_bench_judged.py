@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from chat_server import ChatServer, endpoint, make_httpserver, shown, waits
+from engines import BAD, GOOD, serving
 from palate.artifacts import read_json, read_jsonl
+from palate.cli.eval import bench
 from palate.cli.main import main
 from runs import write_rows
 from tiny import save_tiny
@@ -159,7 +161,7 @@ def test_pairs_in_both_orders(
     assert model["winrate"]["win_rate"]["estimate"] == 1.0
     # One turn without a verdict: the question counts on neither.
     assert model["winrate"]["counts"] == {"judged": 158, "same_answer": 0, "unparsed": 2, "missing": 0}
-    assert {one["id"] for one in model["left_out"]} == {"100/1", "100/2"}
+    assert [one["id"] for one in model["left_out"]] == ["100"]
     assert "contradicting verdicts" in model["left_out"][0]["detail"]
     assert len(model["items"]) == 79
     assert (out / "good" / "report.html").is_file()
@@ -255,6 +257,12 @@ def test_alpacaeval_with_a_judge_that_fails_on_three_percent(
     assert 350 < sum(vote["shown"] == "left_first" for vote in votes) < 450
     assert [one["name"] for one in model["published"]] == ["win_rate", "length_controlled_winrate"]
     assert model["published"][1]["interval"] is None
+    monkeypatch.setattr(bench, "text_width", lambda: 80)
+    assert main(["eval", "bench", *words[:-1], str(tmp_path / "one"), "--compat", "alpaca_eval"]) == 0
+    shown_text = capsys.readouterr().out
+    assert max(map(len, shown_text.splitlines())) <= 80
+    assert "mine, as the benchmark's own program defines it" in shown_text
+    assert "lc_standard_error is not used" in " ".join(shown_text.split())
 
 
 def read_json_list(path: Path) -> list[dict[str, Any]]:
@@ -299,6 +307,31 @@ def test_nothing_is_asked_twice_after_kills(
     assert "limit 300" in said
 
 
+def test_an_engine_answers_the_second_turn_after_its_own_first_answer(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "judge.py").write_text("def seven(prompts, completions):\n    return [7 for _ in completions]\n")
+    with serving() as engine:
+        words = ["mtbench", f"openai:a@{engine.url}", "--data", str(real), "--max-samples", "12"]
+        words += ["--judge", f"{tmp_path / 'judge.py'}:seven", "--output", str(tmp_path / "out")]
+        result, _ = found(capsys, *words)
+        first, second = ([chat for chat in engine.chats if len(chat["messages"]) == count] for count in (1, 3))
+        assert (len(first), len(second), len(engine.chats)) == (12, 12, 24)
+        texts = {chat["messages"][0]["content"] for chat in first}
+        for chat in second:
+            roles = [message["role"] for message in chat["messages"]]
+            assert roles == ["user", "assistant", "user"]
+            assert chat["messages"][0]["content"] in texts
+            assert chat["messages"][1]["content"] in (GOOD, BAD)
+        # 1,024 tokens, and the temperature of the category.
+        assert {chat["max_tokens"] for chat in engine.chats} == {1024}
+        heats = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
+        expected = Counter(heats.get(item["category"], 0.0) for item in result["models"][0]["items"])
+        assert Counter(chat["temperature"] for chat in first) == expected
+        again, _ = found(capsys, *words)
+        assert (again, len(engine.chats)) == (result, 24)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -316,6 +349,7 @@ def test_nothing_is_asked_twice_after_kills(
             "for MT-Bench, not for AlpacaEval",
         ),
         (["mtbench", "--answers", "{good}", "--judge", "openai:m", "--judge-prompt", "score"], "is for alpacaeval"),
+        (["mtbench", "--answers", "{good}", "--judge", "openai:m", "--commit-first"], "for palate's own questions"),
         (["xstest", "x", "--judge", "length"], "XSTest needs no judge"),
         (["xstest", "x", "--max-requests", "3"], "options of judges over an API need --judge"),
     ],

@@ -268,7 +268,8 @@ def _rates(result: BenchmarkResult, width: int | None) -> str:
         for model, rate in listed
         if rate.category is None or (few and not result.comparisons)
     ]
-    found = table(["metric", "items", "model", "rate (95 %)", "n"], rows, right=(4,), width=width)
+    name = "mean (95 %)" if any(rate.metric in result.grades for _, rate in listed) else "rate (95 %)"
+    found = table(["metric", "items", "model", name, "n"], rows, right=(4,), width=width)
     if few:
         return found
     line = f"The rates of {max(counts.values())} categories are in the JSON result (--output or --json)."

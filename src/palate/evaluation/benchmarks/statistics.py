@@ -108,10 +108,11 @@ def differences(
     for metric in metrics:
         shared = [item for item, each in before.items() if metric in each and item in after and metric in after[item]]
         pairs = {item: (before[item][metric], after[item][metric]) for item in shared}
-        binary = metric not in grades and all(score in (0.0, 1.0) for pair in pairs.values() for score in pair)
-        compare = _of_grades if metric in grades else _binary if binary else _of_shares
+        binary = all(score in (0.0, 1.0) for pair in pairs.values() for score in pair)
+        test = "paired_t_bca" if metric in grades else "mcnemar_midp" if binary else "paired_t"
         made = [
-            compare(metric, category, [pairs[item] for item in items]) for category, items in _parts(pairs, categories)
+            _difference(metric, category, [pairs[item] for item in items], test)
+            for category, items in _parts(pairs, categories)
         ]
         adjusted = iter(holm([one.p for one in made if one.category is not None]))
         found += [one if one.category is None else replace(one, p_holm=next(adjusted)) for one in made]
@@ -131,27 +132,19 @@ def _parts(values: Mapping[str, object], categories: Mapping[str, str]) -> list[
     return [*parts, *by_category.items()] if len(by_category) > 1 else parts
 
 
-def _binary(metric: str, category: str | None, pairs: Sequence[tuple[float, float]]) -> Difference:
-    before, after = (rate_interval([pair[side] for pair in pairs]) for side in (0, 1))
+def _difference(metric: str, category: str | None, pairs: Sequence[tuple[float, float]], test: str) -> Difference:
+    mean = mean_interval if test == "paired_t_bca" else rate_interval
+    before, after = (mean([pair[side] for pair in pairs]) for side in (0, 1))
+    changes = [y - x for x, y in pairs]
+    if test != "mcnemar_midp":
+        by_bootstrap = test == "paired_t_bca" and len(pairs) > 1
+        interval = bootstrap_interval(changes) if by_bootstrap else mean_interval(changes)
+        return Difference(metric, category, before, after, interval, _paired_t(changes), None, test)
     both = sum(pair == (1, 1) for pair in pairs)
     only_before, only_after = sum(pair == (1, 0) for pair in pairs), sum(pair == (0, 1) for pair in pairs)
     interval = newcombe_paired(both, only_after, only_before, len(pairs) - both - only_before - only_after)
     p = mcnemar_midp(only_before, only_after)
-    return Difference(metric, category, before, after, interval, p, None, "mcnemar_midp", only_before, only_after)
-
-
-def _of_shares(metric: str, category: str | None, pairs: Sequence[tuple[float, float]]) -> Difference:
-    before, after = (rate_interval([pair[side] for pair in pairs]) for side in (0, 1))
-    changes = [y - x for x, y in pairs]
-    interval = mean_interval(changes)
-    return Difference(metric, category, before, after, interval, _paired_t(changes), None, "paired_t")
-
-
-def _of_grades(metric: str, category: str | None, pairs: Sequence[tuple[float, float]]) -> Difference:
-    before, after = (mean_interval([pair[side] for pair in pairs]) for side in (0, 1))
-    changes = [y - x for x, y in pairs]
-    interval = bootstrap_interval(changes) if len(changes) > 1 else mean_interval(changes)
-    return Difference(metric, category, before, after, interval, _paired_t(changes), None, "paired_t_bca")
+    return Difference(metric, category, before, after, interval, p, None, test, only_before, only_after)
 
 
 def _paired_t(changes: Sequence[float]) -> float:

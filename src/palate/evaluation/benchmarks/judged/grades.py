@@ -43,6 +43,11 @@ def check_grader(judge: Judge) -> None:
     )
 
 
+def grader_name(judge: Judge, references: str) -> str:
+    """The judge with what it was asked: not palate's question, which is in a judge's own name."""
+    return f"openai:{judge.model}/grades, {references} references" if isinstance(judge, ApiJudge) else judge.name
+
+
 def read_rating(text: str) -> Grade:
     """The grade in a reply: the first `[[5]]`, else the first `[5]`, as FastChat reads it, from 1 to 10."""
     found = next((match for pattern in _RATING if (match := pattern.search(text)) is not None), None)

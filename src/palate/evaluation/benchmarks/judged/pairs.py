@@ -112,7 +112,7 @@ def judged_pairs(
         limit=None,
         scores=scores,
         answers={},
-        left_out=[_left_out(item) for item in items if not item.scored],
+        left_out=_left_out(items, groups),
         rates=_rates(result, scores, {question.id: question.category for question in questions}),
         notes=[*one.answers.notes, *one.baseline.notes, *result.findings()],
         winrate={name: value for name, value in facts.items() if name not in _NOT_KEPT},
@@ -196,9 +196,15 @@ def _rates(result: Result, scores: Mapping[str, Mapping[str, float]], categories
     return [*found, *(rate for rate in rates(scores, categories, ["win_rate"]) if rate.category is not None)]
 
 
-def _left_out(item: Item) -> Dropped:
-    reason = item.status if item.status == "unparsed" else "no_answer" if item.row is None else "no_reply"
-    return Dropped(item.id, "too_long" if "too_long" in item.reason else reason, item.reason)
+def _left_out(items: Sequence[Item], groups: Mapping[str, str]) -> list[Dropped]:
+    """The questions without a verdict, each with the reason of its first turn without one."""
+    found: dict[str, Dropped] = {}
+    for item in items:
+        if not item.scored:
+            reason: str = "unparsed" if item.status == "unparsed" else "no_answer" if item.row is None else "no_reply"
+            reason = "too_long" if "too_long" in item.reason else reason
+            found.setdefault(groups[item.id], Dropped(groups[item.id], reason, item.reason))
+    return list(found.values())
 
 
 def _facts(answers: AnswerSet) -> SideFacts:

@@ -18,7 +18,7 @@ from palate.evaluation.benchmarks.judged.benchmark import (
     Question,
     RecordedAnswer,
 )
-from palate.evaluation.benchmarks.judged.grades import check_grader, question_scores
+from palate.evaluation.benchmarks.judged.grades import check_grader, grader_name, question_scores
 from palate.evaluation.benchmarks.judged.pairs import Pairing, judged_pairs
 from palate.evaluation.benchmarks.options import BenchmarkOptions
 from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons, result_path
@@ -108,7 +108,7 @@ def run_judged(
         models=measured,
         comparisons=comparisons(measured, categories, names, grades=grades),
         metrics={name: metric.meaning for name, metric in benchmark.metrics.items()},
-        judge=judge.name,
+        judge=grader_name(judge, judging.references) if mode == "grades" else str((measured[0].winrate or {})["judge"]),
         notes=[*data.notes, *_size_note(benchmark, data)],
         grades=grades,
     )
