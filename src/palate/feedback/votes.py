@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
 
 from palate.artifacts import iter_jsonl
+from palate.charts.text import amount
 from palate.errors import DataError
 from palate.records import LEFT_SHARE
 
@@ -203,8 +204,8 @@ class VoteSummary:
         share = f"{self.consistent / self.questions:.1%}" if self.questions else "not known"
         first = "not known" if self.first_won is None else f"{self.first_won:.1%}"
         return [
-            f"votes                {self.votes} ({self.ties} ties, {self.unparsed} unparsed)",
-            f"same in both orders  {share} of {self.questions} pairs of answers",
+            f"votes                {self.votes} ({amount(self.ties, 'tie')}, {self.unparsed} unparsed)",
+            f"same in both orders  {share} of {amount(self.questions, 'comparison')}",
             f"first answer wins    {first} of the decided votes",
         ]
 
