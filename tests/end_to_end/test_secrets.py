@@ -1,4 +1,4 @@
-"""Keys, tokens and passwords of the environment are in no file and no line of output, whatever palate does with them."""
+"""Keys, tokens and passwords of the environment are in no file and no line of output, whichever command runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tiny import save_tiny
 __all__ = ["endpoint", "make_httpserver", "waits"]
 
 SECRET = "CANARY-123"
-VARIABLES = ("PALATE_API_KEY", "OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY", "PALATE_PASSWORD", "AWS_SECRET_ACCESS_KEY")
+VARIABLES = ("PALATE_API_KEY", "OPENAI_API_KEY", "HF_TOKEN", "WANDB_API_KEY", "PALATE_PASSWORD")
 
 
 def obedient(body: dict[str, Any]) -> Any:
@@ -53,7 +53,7 @@ def test_no_output_has_a_secret(
         ["judge", "c.jsonl", "--judge", "openai:m", "--prompt", "concise", "--pairs", "judged.jsonl"],
         ["judge", "calibrate", "c.jsonl", "--votes", "v.jsonl", "--judge", "openai:m", "--prompt", "concise",
          "--canaries", "1", "--repeats", "1", "--spread", "0"],
-        ["eval", "winrate", "a.jsonl", "b.jsonl", "--judge", "openai:m", "--output", "rate"],
+        ["eval", "winrate", "a.jsonl", "b.jsonl", "--judge", "openai:m", "--prompt", "concise", "--output", "rate"],
         ["label", "users", "add", "ann", "--role", "admin"],
         ["label", "import", "--candidates", "c.jsonl", "--votes", "v.jsonl", "--campaign", "all"],
         ["label", "assign", "all"],
@@ -71,6 +71,6 @@ def test_no_output_has_a_secret(
     printed = capfd.readouterr()
     assert SECRET not in printed.out + printed.err
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    names = {path.name for path in files}
-    assert {"palate.db", "run.json", "report.html", "made.jsonl", "c.card.json", "winrate.html", "trained.jsonl"} <= names
+    written = {"palate.db", "run.json", "report.html", "made.jsonl", "c.card.json", "winrate.json", "trained.jsonl"}
+    assert written <= {path.name for path in files}
     assert [path.relative_to(tmp_path).as_posix() for path in files if SECRET.encode() in path.read_bytes()] == []

@@ -83,7 +83,7 @@ def test_ppi_covers_where_few_labels_are_losses(rate: float) -> None:
         assert 0.0 <= found.low < found.high <= 1.0
         assert found.low <= found.estimate <= found.high
         hits += rate in found
-    assert 0.92 <= hits / 500
+    assert hits / 500 >= 0.92
 
 
 def test_a_correction_without_any_variance_keeps_a_width() -> None:

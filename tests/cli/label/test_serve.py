@@ -114,7 +114,8 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: str | 
     code = main(["label", "serve", "--store", str(folder / "palate.db"), "--port", "0", *map(str, arguments)])
     lines = capsys.readouterr().err.strip().splitlines()
     assert code > 0
-    (error,) = [line for line in lines if not line.startswith("loading ")]
+    *progress, error = lines
+    assert all(line.startswith("loading ") or "new prompt" in line for line in progress)
     return error
 
 

@@ -64,7 +64,9 @@ def test_a_rate_that_may_be_50_percent_is_no_win_and_no_loss(won: int, of: int, 
         items.append(Item(row.id, "judged", "", (VerdictRow(score, 1), VerdictRow(score, -1)), row=row))
     sides = [SideFacts("a", False, [], 0, 0), SideFacts("b", False, [], 0, 0)]
     leaks = [Leaks("a", reason="no data"), Leaks("b", reason="no data")]
-    shown = winrate_page(plain(Result(*sides, "judge", "judge", None, items, measure(items), leaks, None, {}).to_json()))
+    shown = winrate_page(
+        plain(Result(*sides, "judge", "judge", None, items, measure(items), leaks, None, {}).to_json())
+    )
     assert f"{sentence}</" in shown
     assert f'<p class="verdict {tone}">Win rate' in shown
 

@@ -17,7 +17,7 @@ from palate.store.tables import EndpointRow, Judgement
 
 _KEYS_PER_QUERY = 500
 PROBE_DAYS = 7
-"""After so many days an endpoint is probed again: a server may learn or lose a feature and still say the same of itself."""
+"""After so many days an endpoint is probed again: a server may be started with other features of the same model."""
 
 
 class Judgements:
