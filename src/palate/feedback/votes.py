@@ -201,12 +201,13 @@ class VoteSummary:
     first_won: float | None
 
     def lines(self) -> list[str]:
-        share = f"{self.consistent / self.questions:.1%}" if self.questions else "not known"
-        first = "not known" if self.first_won is None else f"{self.first_won:.1%}"
+        of = amount(self.questions, "comparison")
+        share = f"{self.consistent / self.questions:.1%} of {of}" if self.questions else "not known"
+        first = "not known" if self.first_won is None else f"{self.first_won:.1%} of the decided votes"
         return [
             f"votes                {self.votes} ({amount(self.ties, 'tie')}, {self.unparsed} unparsed)",
-            f"same in both orders  {share} of {amount(self.questions, 'comparison')}",
-            f"first answer wins    {first} of the decided votes",
+            f"same in both orders  {share}",
+            f"first answer wins    {first}",
         ]
 
 

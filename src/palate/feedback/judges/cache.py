@@ -103,7 +103,8 @@ class Judgements:
         insert = (sqlite.insert if self.store.is_sqlite else postgresql.insert)(table).values(**values)
         statement = (
             insert.on_conflict_do_update(
-                index_elements=table.__table__.primary_key.columns, set_={name: values[name] for name in replaced}
+                index_elements=[column.name for column in table.__table__.primary_key],
+                set_={name: values[name] for name in replaced},
             )
             if replaced
             else insert.on_conflict_do_nothing()
