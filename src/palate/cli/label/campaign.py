@@ -108,7 +108,7 @@ def _read_schema(path: Path) -> dict[str, Any]:
 
     values = read_yaml_file(path)
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a schema is a list of `key: value` lines; docs/label.md lists the keys")
+        raise ConfigError(f"{path}: a schema is a list of `key: value` lines; docs/label-campaigns.md lists the keys")
     return values
 
 
