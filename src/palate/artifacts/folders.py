@@ -39,8 +39,12 @@ def seal_folder(folder: PathLike) -> Path:
     return write_json(folder / SEAL, {"files": files})
 
 
-def verify_folder(folder: PathLike) -> list[str]:
-    """The problems of a sealed folder, one line each; [] if every listed file exists with the same content."""
+def verify_folder(folder: PathLike, pattern: str = "*") -> list[str]:
+    """The problems of a sealed folder, one line each; [] if every listed file exists with the same content.
+
+    Args:
+        pattern: only files of this name are compared, as in `PurePath.match`.
+    """
     folder = Path(folder)
     if not (folder / SEAL).is_file():
         return [f"{SEAL} is missing: the folder was not finished"]
@@ -53,6 +57,8 @@ def verify_folder(folder: PathLike) -> list[str]:
     problems = []
     for name, (size, sha256) in files.items():
         path = folder / name
+        if not path.match(pattern):
+            continue
         if not path.resolve().is_relative_to(folder.resolve()):
             problems.append(f"{name} points outside the folder")
         elif not path.is_file():
@@ -62,6 +68,16 @@ def verify_folder(folder: PathLike) -> list[str]:
         elif file_hash(path) != sha256:
             problems.append(f"{name} has changed since it was written")
     return problems
+
+
+def check_weights(folder: PathLike) -> None:
+    """Compare the weights of a sealed folder (a checkpoint) with the hashes in its seal, before they are loaded.
+
+    Raises:
+        ArtifactError: a file of weights has changed since the folder was sealed.
+    """
+    if (Path(folder) / SEAL).is_file() and (problems := verify_folder(folder, "*.safetensors")):
+        raise ArtifactError(f"{folder}: {'; '.join(problems)}; name another checkpoint")
 
 
 def checkpoints(run_dir: PathLike) -> list[Path]:
