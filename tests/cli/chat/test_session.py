@@ -11,9 +11,9 @@ import pytest
 
 from palate.artifacts import read_jsonl
 from palate.cli.chat.answers import Compared, Single
+from palate.cli.chat.dialogue import Dialogue
 from palate.cli.chat.session import Session
 from palate.errors import DataError
-from palate.feedback.page.dialogue import Dialogue
 from palate.feedback.page.save import PreferenceFile
 from palate.models.generation.decoding import Decoding
 from palate.records import Answer, Messages

@@ -10,13 +10,13 @@ from queue import SimpleQueue
 
 import typer
 
+from palate.cli.chat.dialogue import Dialogue, Exchange
 from palate.cli.chat.pair import show_pair
 from palate.cli.columns import text_width
 from palate.cli.console import print_note, print_result
 from palate.errors import EngineError
 from palate.evaluation.table import printable
 from palate.feedback.page.chat import AnswerStream, Chat, ChatEvent, Failed, Side
-from palate.feedback.page.dialogue import Dialogue, Exchange
 from palate.feedback.page.save import preference_row
 from palate.models.generation.decoding import sampling_seed
 from palate.records import Answer
@@ -29,15 +29,19 @@ def write(text: str) -> None:
 
 
 class Single:
-    """`session.Answers` of one model. An answer that Ctrl-C stops stays in the conversation as far as it goes."""
+    """Answers of one model. An answer that Ctrl-C stops stays in the conversation as far as it goes."""
 
-    summary = ""
+    summary = ""  # nothing to say at the end
 
     def __init__(self, model: AnswerStream) -> None:
         self._model = model
 
     def answer(self, dialogue: Dialogue, question: str) -> Exchange | None:
-        """See Answers."""
+        """Stream the answer to a question; None if it has no text.
+
+        Raises:
+            PalateError: the model cannot answer.
+        """
         pieces: list[str] = []
 
         def on_text(text: str) -> None:
@@ -62,7 +66,7 @@ class Single:
 
 
 class Compared:
-    """`session.Answers` of two models, of which the person chooses the one that continues the conversation.
+    """Answers of two models, of which the person chooses the one that continues the conversation.
 
     Args:
         first, second: the models; may be one object twice.
@@ -90,7 +94,11 @@ class Compared:
         return f"preferred: {', '.join(won)}; ties {self._tally['t']}, none {self._tally['n']}"
 
     def answer(self, dialogue: Dialogue, question: str) -> Exchange | None:
-        """See Answers."""
+        """Show both answers to a question and ask which is better; None if the conversation goes on from neither.
+
+        Raises:
+            PalateError: there are no two answers.
+        """
         chat = Chat(*self._models, dialogue.decoding)
         sides: tuple[Side, Side] = (1, 0) if self._order is not None and self._order.random() < 0.5 else (0, 1)
         names = ["A", "B"]

@@ -6,12 +6,12 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
+from palate.cli.chat.answers import Compared, Single
+from palate.cli.chat.dialogue import Dialogue
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_error, print_result
 from palate.errors import PalateError, UsageError
-from palate.feedback.page.dialogue import Dialogue, Exchange
 from palate.feedback.page.save import PreferenceFile, PreferenceRow
 
 _COMMANDS = (
@@ -22,25 +22,6 @@ _COMMANDS = (
     ("/exit", "end the chat, as Ctrl-C or Ctrl-D"),
     ("/help", "show this list"),
 )
-
-
-class Answers(Protocol):
-    """What answers the questions: one model, or two.
-
-    Attributes:
-        summary: how it went so far; "" if there is nothing to say.
-    """
-
-    @property
-    def summary(self) -> str: ...
-
-    def answer(self, dialogue: Dialogue, question: str) -> Exchange | None:
-        """Show the answer to a question; None if the conversation does not go on from it.
-
-        Raises:
-            PalateError: there is no answer.
-        """
-        ...
 
 
 class Session:
@@ -56,7 +37,7 @@ class Session:
     def __init__(
         self,
         dialogue: Dialogue,
-        answers: Answers,
+        answers: Single | Compared,
         file: PreferenceFile | None = None,
         ask: Callable[[str], str] = input,
     ) -> None:

@@ -54,9 +54,9 @@ def command(
     piped = None if sys.stdin is not None and sys.stdin.isatty() else _read_question(against)
 
     from palate.cli.chat.answers import Compared, Single
+    from palate.cli.chat.dialogue import Dialogue
     from palate.cli.chat.session import Session
     from palate.feedback.page.chat import Chat
-    from palate.feedback.page.dialogue import Dialogue
     from palate.feedback.page.save import PreferenceFile
     from palate.models.generation.decoding import Decoding
 
