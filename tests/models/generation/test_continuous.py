@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,10 +118,10 @@ def model() -> Any:
     return tiny_model("llama")
 
 
-LONG = Asked([5, 6, 7], Decoding(max_new_tokens=400, temperature=1.0), 1)
+LONG = Asked([5, 6, 7], Decoding(max_new_tokens=150, temperature=1.0), 1)
 
 
-def endless(batcher: Batcher, *, prompt: Sequence[int] = (5, 6, 7)) -> Heard:
+def endless(batcher: Batcher, *, most: int = 100_000) -> Heard:
     """An answer that has begun and is long."""
     heard = Heard()
     begun = threading.Event()
@@ -130,7 +130,7 @@ def endless(batcher: Batcher, *, prompt: Sequence[int] = (5, 6, 7)) -> Heard:
         heard(token)
         begun.set()
 
-    heard.ticket = batcher.submit(prompt, Decoding(100_000, temperature=1.0), 1, on_token)
+    heard.ticket = batcher.submit([5, 6, 7], Decoding(most, temperature=1.0), 1, on_token)
     assert begun.wait(SECONDS)
     return heard
 
@@ -204,7 +204,7 @@ def test_answers_begin_in_the_order_in_which_they_were_asked_for(model: Any) -> 
 def test_a_long_prompt_is_read_between_the_tokens_of_others(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(continuous, "_CHUNK", 10)
     with open_batcher(tiny_model(kind)) as batcher:
-        running = endless(batcher)
+        running = endless(batcher, most=500)
         counts: list[int] = []
         before = len(running.tokens)
         ended = threading.Event()
