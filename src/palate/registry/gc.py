@@ -28,11 +28,6 @@ class Collected:
     removed: tuple[Version, ...]
     kept: dict[str, str]
 
-    @property
-    def size(self) -> int:
-        """Bytes of the removed files."""
-        return sum(version.size for version in self.removed)
-
 
 def collect(store: Store, models_dir: Path, *, older_than: timedelta, dry_run: bool = False) -> Collected:
     """Delete the versions that nothing needs.

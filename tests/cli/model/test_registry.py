@@ -111,7 +111,7 @@ def test_a_run_of_voted_pairs_is_a_version_that_every_verb_reads(said: Any, tmp_
     said("model", "add", "lora")
     said("model", "promote", "v1.0", "--reason", "r")
     shown = said("model", "show", "v1.0")
-    assert shown["lineage"]["votes"] == {"ids": [f"vote-{number}" for number in range(5)], "in_store": 0}
+    assert shown["votes"] == {"ids": [f"vote-{number}" for number in range(5)], "in_store": 0}
     ((name, sha256),) = shown["lineage"]["data"][0]["files"].items()
     assert name == "voted.jsonl"
     assert len(sha256) == 64
@@ -132,4 +132,4 @@ def test_a_run_of_voted_pairs_is_a_version_that_every_verb_reads(said: Any, tmp_
     said("train", str(config_file(tmp_path / "next.yaml", given)))
     assert read_json(tmp_path / "next" / "run.json")["config"]["model_name_or_path"] == model_path("v1.1")
     assert said("model", "add", "next")["base"] == "v1.1"
-    assert said("model", "show", "v1.2")["lineage"]["versions"] == ["v1.1"]
+    assert said("model", "show", "v1.2")["from"] == ["v1.1"]
