@@ -118,7 +118,7 @@ def _reserve(session: Session, name: str | None, source: Path, models_dir: Path,
 
 def default_models_dir(store: Store) -> Path:
     """`palate-models` beside the SQLite file `palate.db`; with PostgreSQL, in the current folder."""
-    return Path(store.url).with_suffix("").with_name(f"{Path(store.url).stem}-models") if store.is_sqlite else _FOLDER
+    return Path(store.url).with_name(f"{Path(store.url).stem}-models") if store.is_sqlite else _FOLDER
 
 
 def check_name(name: str | None) -> None:

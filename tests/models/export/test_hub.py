@@ -24,7 +24,7 @@ UPLOAD = """
 import sys
 from pathlib import Path
 from palate.errors import EngineError
-from palate.models.export import upload
+from palate.models.export.hub import upload
 try:
     print(upload(Path(sys.argv[1]), "ann/model", private=sys.argv[2] == "private"))
 except EngineError as error:

@@ -13,7 +13,7 @@ from palate.cli.model.options import Reason, VersionName, Who, move_line, user
 from palate.cli.models import opened
 
 if TYPE_CHECKING:
-    from palate.registry import Move
+    from palate.registry.aliases import Move
 
 
 def promote_command(

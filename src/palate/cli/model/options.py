@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 if TYPE_CHECKING:
-    from palate.registry import Move
+    from palate.registry.aliases import Move
     from palate.store import Store
 
 ModelsDir: TypeAlias = Annotated[
