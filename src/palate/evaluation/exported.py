@@ -14,7 +14,7 @@ from palate.models.precision import default_device, resolve
 from palate.records import PreferencePair
 from palate.text.groups import EncodedGroup
 
-BOUNDS: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "fp16": 0.02, "bf16": 0.1})
+BOUNDS: Mapping[str, float] = MappingProxyType({"fp32": 1e-3, "fp16": 0.01, "bf16": 0.05})
 """Largest difference of an answer's mean log-probability, in nats per token, that rounding to the dtype explains."""
 ACCURACY_BOUND = 0.02
 """Largest change of preference accuracy; one pair may always change."""
