@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from palate.cli.console import print_note
+from palate.errors import UsageError
 
 if TYPE_CHECKING:
     from palate.store import Store
@@ -56,12 +57,13 @@ def model_path(name: Name, store: str | None = None) -> Name:
     if place.get_backend_name() == "sqlite" and not Path(place.database or "").is_file():
         return name
 
-    from palate.registry.versions import check, find, is_known
+    from palate.registry.versions import check, find
 
     with opened(store) as registry:
-        if not is_known(registry, name):
+        try:
+            version = find(registry, name)
+        except UsageError:  # no version or alias
             return name
-        version = find(registry, name)
     check(version)
     print_note(f"{name} is version {version.name} in {version.folder}")
     return str(version.folder)

@@ -91,12 +91,12 @@ def export_model(name: str, options: ExportOptions, pairs: list[PreferencePair] 
         check_converter(options.llama_cpp)
     if options.hub is not None:
         prepare_repository(options.hub, private=options.private)
-    dtype = None if options.form == "adapter" else options.dtype or stored_dtype(spec)
+    stored = None if options.form == "adapter" else stored_dtype(spec)  # refuses quantised weights
+    dtype = options.dtype or stored
     with _work_folder(options.output) as work:
         if dtype is None:
             export_adapter(spec, work)
         else:
-            stored_dtype(spec)  # refuses quantised weights
             export_merged(spec, work, dtype=dtype, head="reward" if is_reward_model(spec) else "lm")
         check = None if pairs is None else _compare(name, spec, work, pairs, options, dtype)
         url = None if options.hub is None else upload(work, options.hub, private=options.private)

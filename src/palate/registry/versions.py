@@ -72,15 +72,6 @@ def find(store: Store, name: str) -> Version:
     return store.read(read)
 
 
-def is_known(store: Store, name: str) -> bool:
-    """Whether a version or alias has this name."""
-
-    def read(session: Session) -> bool:
-        return _row(session, name) is not None or session.get(Alias, name) is not None
-
-    return store.read(read)
-
-
 def find_row(session: Session, name: str, *, lock: bool = False) -> ModelVersion:
     """The row of a version by its name, or of the one that an alias names now.
 

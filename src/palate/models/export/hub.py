@@ -62,6 +62,9 @@ def _hub_errors(repo: str) -> Iterator[None]:
     # Its HTTP client is another library in each of its versions, and a failed upload is a RuntimeError.
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
-        why = {401: "log in with `hf auth login`, or set HF_TOKEN", 403: "the token may not write there"}
+        why: dict[int | None, str] = {
+            401: "log in with `hf auth login`, or set HF_TOKEN",
+            403: "the token may not write there",
+        }
         remedy = why.get(status, "check the name, the connection, HF_TOKEN and HF_HUB_OFFLINE")
         raise EngineError(f"{repo}: not uploaded: {first_line(error)}; {remedy}", status) from error
