@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 TOKEN = "hf_" + "t" * 30  # what is refused below if it is another one
+
+
+# A warning of huggingface_hub about the use of its HTTP client.
+IGNORED = pytest.mark.filterwarnings("ignore:Use 'content:DeprecationWarning")
 
 
 class FakeHub:
@@ -69,10 +73,11 @@ class FakeHub:
         repo = path.removeprefix("/api/models/").partition("/revision")[0]
         return {"id": repo, "private": self.private[repo], "siblings": [], "tags": []}
 
-    def environment(self, home: Path, token: str = TOKEN) -> dict[str, str]:
-        """Variables of a process that uploads here."""
-        kept = {
-            name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-        }
-        own = {"HF_ENDPOINT": self.url, "HF_TOKEN": token, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-        return {**kept, **own, "HF_HUB_DISABLE_TELEMETRY": "1"}
+    def use(self, patch: pytest.MonkeyPatch, home: Path, token: str = TOKEN) -> None:
+        """Let this process upload here, with a token."""
+        from huggingface_hub import constants
+
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        for name, value in (("HF_ENDPOINT", self.url), ("HF_TOKEN", token), ("HF_HOME", str(home))):
+            patch.setenv(name, value)

@@ -1,50 +1,33 @@
-"""Uploads to a fake of the hub's HTTP interface, by processes with HF_ENDPOINT and a token of their own."""
+"""Uploads to a fake of the hub's HTTP interface."""
 
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 
-from fake_hub import TOKEN, FakeHub
+from fake_hub import IGNORED, FakeHub
 from model_folders import as_run, fake_model
+from palate.errors import EngineError
+from palate.models.export.hub import upload
+
+pytestmark = IGNORED
 
 
 @pytest.fixture
-def hub(httpserver: HTTPServer) -> FakeHub:
-    return FakeHub(httpserver)
-
-
-UPLOAD = """
-import sys
-from pathlib import Path
-from palate.errors import EngineError
-from palate.models.export.hub import upload
-try:
-    print(upload(Path(sys.argv[1]), "ann/model", private=sys.argv[2] == "private"))
-except EngineError as error:
-    sys.exit(str(error))
-"""
-
-
-def upload(hub: FakeHub, folder: Path, visibility: str = "private", token: str = TOKEN) -> Any:
-    command = [sys.executable, "-c", UPLOAD, str(folder), visibility]
-    env = hub.environment(folder.parent / "home", token)
-    return subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=120)
+def hub(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHub:
+    fake = FakeHub(httpserver)
+    fake.use(monkeypatch, tmp_path / "home")
+    return fake
 
 
 def test_the_models_files_are_uploaded_and_nothing_else(hub: FakeHub, tmp_path: Path) -> None:
     folder = as_run(fake_model(tmp_path / "run", 1.0), "base")
     fake_model(folder / "checkpoint-1", 2.0)
     (folder / "README.md").write_text(f"---\nbase_model: {tmp_path}\nlibrary_name: transformers\n---\n# m\n")
-    done = upload(hub, folder)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == f"{hub.url}/ann/model/commit/{'c' * 40}"
+    assert upload(folder, "ann/model") == f"{hub.url}/ann/model/commit/{'c' * 40}"
     names = ["README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"]
     assert sorted(hub.files) == names
     assert hub.private == {"ann/model": True}
@@ -56,18 +39,20 @@ def test_the_models_files_are_uploaded_and_nothing_else(hub: FakeHub, tmp_path: 
 def test_a_public_repository_gets_nothing_unasked(hub: FakeHub, tmp_path: Path) -> None:
     folder = fake_model(tmp_path / "m")
     hub.private["ann/model"] = False
-    done = upload(hub, folder)
-    assert "the repository exists and is public" in done.stderr
+    with pytest.raises(EngineError, match="the repository exists and is public"):
+        upload(folder, "ann/model")
     assert hub.files == {}
-    assert upload(hub, folder, "public").returncode == 0
+    upload(folder, "ann/model", private=False)
     assert "config.json" in hub.files
 
 
-def test_a_wrong_token_is_one_line_without_the_token(hub: FakeHub, tmp_path: Path) -> None:
+def test_a_wrong_token_is_one_line_without_the_token(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = "hf_" + "w" * 30
-    done = upload(hub, fake_model(tmp_path / "m"), token=wrong)
-    assert done.returncode == 1
-    (line,) = done.stderr.strip().splitlines()
-    assert "ann/model: not uploaded: " in line
-    assert "hf auth login" in line
-    assert wrong not in line
+    monkeypatch.setenv("HF_TOKEN", wrong)
+    with pytest.raises(EngineError, match=r"ann/model: not uploaded: .*hf auth login") as found:
+        upload(fake_model(tmp_path / "m"), "ann/model")
+    assert found.value.status == 401
+    assert wrong not in str(found.value)
+    assert "\n" not in str(found.value)
