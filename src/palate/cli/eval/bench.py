@@ -14,6 +14,7 @@ from palate.cli.arguments import AsJson, PrecisionName, TemplateName
 from palate.cli.columns import table, text_width, two_columns, wrapped
 from palate.cli.console import print_json, print_note, print_progress, print_result
 from palate.cli.judge.options import asks_judge, judge_of
+from palate.cli.models import model_paths
 from palate.errors import EngineError, UsageError
 from palate.feedback.judges.settings import ApiSettings
 
@@ -162,7 +163,7 @@ def command(
         ),
     )
     run = run_benchmark if harness is None else run_harness
-    result = run(name, models or [], options, say=print_progress)
+    result = run(name, model_paths(models or []), options, say=print_progress)
     for note in result.notes:
         print_note(note)
     for model in result.models:
