@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from palate.errors import UsageError
-from palate.web.server import _url, serve
+from palate.web.server import serve
 from palate.web.settings import Settings
 from sites import make_site
 
@@ -19,7 +19,7 @@ PROGRAM = """
 import sys
 from palate.store import open_store
 from palate.web.app import create_app
-from palate.web.server import _url, serve
+from palate.web.server import serve
 from palate.web.settings import Settings
 settings = Settings(port=0, local=True)
 serve(create_app(open_store(sys.argv[1]), settings), settings, lambda url: print(url, flush=True))
@@ -64,7 +64,7 @@ def test_a_signal_ends_it_without_a_traceback(tmp_path: Path, number: int, code:
     ],
 )
 def test_the_address_that_is_printed(settings: Settings, url: str) -> None:
-    assert _url(settings, 80) == url
+    assert settings.address.url(80) == url
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from palate.network.address import Address
+
 
 def utc_now() -> datetime:
     """The time in UTC."""
@@ -37,6 +39,11 @@ class Settings:
     session_hours: float = 12.0
     votes_per_minute: int = 240
     clock: Callable[[], datetime] = utc_now
+
+    @property
+    def address(self) -> Address:
+        """Where the pages are served."""
+        return Address(host=self.host, port=self.port, names=self.names, https=self.https)
 
     @property
     def session_cookie(self) -> str:

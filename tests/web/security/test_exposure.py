@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from palate.errors import UsageError
+from palate.network.address import is_loopback
 from palate.store import Store, open_store
 from palate.web.app import create_app
 from palate.web.security import accounts
-from palate.web.security.exposure import allowed_hosts, check_exposure, is_loopback, works_without_accounts
+from palate.web.security.exposure import check_exposure, works_without_accounts
 from palate.web.settings import Settings, utc_now
 from sites import make_site, password_hash
 
@@ -112,11 +113,11 @@ def test_the_local_person_is_the_same_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_names_that_a_server_answers_to() -> None:
-    assert allowed_hosts(Settings()) == ["localhost", "127.0.0.1", "[::1]"]
-    assert allowed_hosts(Settings(host="192.168.1.2")) == ["localhost", "127.0.0.1", "[::1]", "192.168.1.2"]
-    assert "label.example.org" in allowed_hosts(Settings(names=("Label.Example.org",)))
-    assert "[fd00::1]" in allowed_hosts(Settings(host="fd00::1"))
-    everywhere = allowed_hosts(Settings(host="0.0.0.0"))
+    assert Settings().address.hosts() == ["localhost", "127.0.0.1", "[::1]"]
+    assert Settings(host="192.168.1.2").address.hosts() == ["localhost", "127.0.0.1", "[::1]", "192.168.1.2"]
+    assert "label.example.org" in Settings(names=("Label.Example.org",)).address.hosts()
+    assert "[fd00::1]" in Settings(host="fd00::1").address.hosts()
+    everywhere = Settings(host="0.0.0.0").address.hosts()
     assert "0.0.0.0" not in everywhere
     assert socket.gethostname().lower() in everywhere
     assert "*" not in everywhere

@@ -1,0 +1,1 @@
+"""The gateway: an OpenAI-compatible server in front of models in this process and of other engines."""
