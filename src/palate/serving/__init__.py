@@ -1,1 +1,4 @@
-"""The gateway: an OpenAI-compatible server in front of models in this process and of other engines."""
+"""The gateway: an OpenAI-compatible server in front of models in this process and of other engines.
+
+It can record interactions and feedback (`recording`).
+"""

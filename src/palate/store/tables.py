@@ -25,6 +25,11 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
+def utc_now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
+
 class UtcTime(TypeDecorator[datetime]):
     """A time in UTC; SQLite, which keeps no time zone, gives it back in UTC too. A time without zone is refused."""
 
