@@ -124,15 +124,16 @@ class Models:
         assert served.alias is not None
         assert self._resolve is not None
         assert self._load is not None
+        folder: Path | None = None
         try:
             folder = await asyncio.to_thread(self._resolve, served.alias)
-            if folder == served.folder or folder == self._refused.get(served.name):
+            if folder in (served.folder, self._refused.get(served.name)):
                 return
             backend = await self._load(served.name, folder)
         except (PalateError, ApiError, OSError) as error:
             # The version before goes on; a folder that cannot be loaded is tried again when the alias moves.
             _LOG.error("%s stays at %s: %s", served.name, served.version.backend.version, error)
-            if "folder" in locals():
+            if folder is not None:
                 self._refused[served.name] = folder
             metrics.switches.labels(served.name, "failed").inc()
             return

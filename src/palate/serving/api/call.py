@@ -14,6 +14,7 @@ from palate.data.turns.messages import read_turns
 from palate.records import Messages
 from palate.serving.backends.base import Endpoint
 from palate.serving.problems import ApiError, invalid
+from palate.serving.wire import parse_json
 
 
 class Form(Protocol):
@@ -134,22 +135,12 @@ def read_parameters(kind: type[P], body: dict[str, Any]) -> P:
 
 def read_json(data: bytes) -> dict[str, Any]:
     """The JSON object of a request; raises ApiError."""
-
-    def refuse(name: str) -> Any:
-        raise ValueError(f"{name} is not JSON")
-
     try:
-        value = json.loads(data, parse_constant=refuse)
-        if b"\\u" in data:  # half a surrogate pair is text that nothing can write
+        value = parse_json(data)
+        if b"\\u" in data:  # half a surrogate pair is text that no tokenizer and no engine can read
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise invalid("the body is not valid JSON in UTF-8", code="invalid_json") from error
     if not isinstance(value, dict):
         raise invalid("the body must be a JSON object", code="invalid_json")
     return value
-
-
-def event(data: dict[str, Any], name: str = "") -> bytes:
-    """One server-sent event."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return (f"event: {name}\ndata: {text}\n\n" if name else f"data: {text}\n\n").encode()

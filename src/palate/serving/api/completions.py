@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from palate.serving.api.call import Call, ChatParameters, Parameters, TextParameters, event, read_parameters
+from palate.serving.api.call import Call, ChatParameters, Parameters, TextParameters, read_parameters
 from palate.serving.backends.base import Endpoint
 from palate.serving.problems import ApiError, invalid
+from palate.serving.wire import event
 
 _KINDS: dict[Endpoint, type[Parameters]] = {"chat/completions": ChatParameters, "completions": TextParameters}
 

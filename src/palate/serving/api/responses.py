@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import Field
 
-from palate.serving.api.call import Call, ChatParameters, Parameters, event, read_parameters
+from palate.serving.api.call import Call, ChatParameters, Parameters, read_parameters
 from palate.serving.problems import ApiError, invalid
+from palate.serving.wire import event
 
 _PARTS = frozenset({"input_text", "output_text", "text"})
 _NEUTRAL: dict[str, tuple[Any, ...]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Literal, Protocol, TypeAlias
 
 Endpoint: TypeAlias = Literal["chat/completions", "completions"]
@@ -21,7 +21,7 @@ class Backend(Protocol):
     content_hash: str | None
     template_hash: str | None
 
-    def events(self, endpoint: Endpoint, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    def events(self, endpoint: Endpoint, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """The chunks of a streamed reply; the last ones have finish reasons and usage.
 
         Closing the iterator ends the generation.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -14,6 +13,7 @@ import httpx2
 from palate.serving.backends.base import Endpoint
 from palate.serving.problems import ApiError, Busy
 from palate.serving.settings import ModelFields
+from palate.serving.wire import parse_json, to_json
 
 _SHORTEST_KEY = 8
 """Keys from this length on are removed from messages; shorter ones are placeholders, also words."""
@@ -53,7 +53,7 @@ class Upstream:
             transport=transport,
         )
 
-    async def events(self, endpoint: Endpoint, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+    async def events(self, endpoint: Endpoint, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """See Backend."""
         body = {**body, "stream": True, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
         async with self._response(endpoint, body) as response, aclosing(self._data_lines(response)) as lines:
@@ -90,10 +90,7 @@ class Upstream:
         """The engine's response after its headers; every failure becomes an ApiError."""
         if self._free <= 0:
             raise Busy(f"{self.version} has {self._fields.max_in_flight} requests in progress; try again")
-        try:
-            content = json.dumps({**body, "model": self.version}, allow_nan=False, ensure_ascii=False).encode()
-        except ValueError as error:
-            raise ApiError(400, "the request has a number that JSON cannot write") from error
+        content = to_json({**body, "model": self.version})
         request = self._client.build_request(
             "POST", f"{self._url}/{endpoint}", content=content, headers={"Content-Type": "application/json"}
         )
@@ -112,7 +109,7 @@ class Upstream:
             if response is not None:
                 await response.aclose()
 
-    async def _pieces(self, response: httpx2.Response) -> AsyncGenerator[bytes]:
+    async def _pieces(self, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
         async with aclosing(response.aiter_bytes()) as parts:
             while True:
                 async with asyncio.timeout(self._fields.idle_seconds):
@@ -130,7 +127,7 @@ class Upstream:
                     raise self._broken(f"its reply is longer than {_MOST_BYTES:,} bytes")
         return bytes(found)
 
-    async def _data_lines(self, response: httpx2.Response) -> AsyncGenerator[bytes]:
+    async def _data_lines(self, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
         """The data of server-sent events; other fields and comments are left out."""
         if "event-stream" not in response.headers.get("content-type", ""):
             raise self._broken("its reply is not a stream of events")
@@ -184,8 +181,8 @@ class Upstream:
 
     def _json(self, data: str | bytes) -> dict[str, Any]:
         try:
-            value = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            value = parse_json(data)
+        except ValueError as error:
             raise self._broken("its reply is not JSON") from error
         if not isinstance(value, dict):
             raise self._broken("its reply is not a JSON object")
@@ -210,7 +207,3 @@ class _Waiting:
         if isinstance(error, httpx2.HTTPError | httpx2.StreamError):
             cause = self._upstream.hide(str(error) or type(error).__name__)[:_SHOWN]
             raise ApiError(502, f"the engine behind {name} broke off: {cause}", code="upstream_error") from error
-
-
-class _TooLong(Exception):
-    pass
