@@ -84,8 +84,18 @@ class Exchange(Response):
         started: when the request arrived (`time.perf_counter`).
     """
 
+    background = None  # FastAPI asks for it
+
     def __init__(
-        self, desk: Desk, call: Call, choice: Choice, caller: Caller, endpoint: Endpoint, *, consent: bool, started: float
+        self,
+        desk: Desk,
+        call: Call,
+        choice: Choice,
+        caller: Caller,
+        endpoint: Endpoint,
+        *,
+        consent: bool,
+        started: float,
     ) -> None:
         self._desk = desk
         self._call = call
@@ -104,6 +114,7 @@ class Exchange(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until the client leaves or the server stops."""
+        del scope
         main = self._desk.keep(asyncio.create_task(self._answer(send)))
         gone = asyncio.create_task(_left(receive))
         stopping = asyncio.create_task(self._desk.stopping.wait())
@@ -187,7 +198,7 @@ class Exchange(Response):
         self._gathered.add(reply)
         self._desk.metrics.first.labels(self._choice.served.name).observe(time.perf_counter() - self._started)
         body = to_json(self._call.form.whole(self._named(reply)))
-        response = Response(body, headers=self._headers(), media_type="application/json")
+        response = Response(body, headers=self._reply_headers(), media_type="application/json")
         self._begun = True
         await response({"type": "http"}, _never, send)
 
@@ -217,7 +228,7 @@ class Exchange(Response):
             self._streaming = self._desk.keep(
                 asyncio.create_task(self._desk.run(self._desk.recorder.update, self._id, "streaming"))
             )
-        head = Response(headers={**_STREAM_HEADERS, **self._headers()}, media_type="text/event-stream")
+        head = Response(headers={**_STREAM_HEADERS, **self._reply_headers()}, media_type="text/event-stream")
         headers = [pair for pair in head.raw_headers if pair[0] != b"content-length"]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
@@ -279,7 +290,7 @@ class Exchange(Response):
     def _start_shadow(self, served: Any) -> None:
         desk = self._desk
         if desk.shadows >= desk.settings.shadow_in_flight:
-            desk.metrics.shadows_left_out.inc()
+            desk.metrics.shadows_left_out.labels(served.name).inc()
             return
         desk.shadows += 1
         desk.keep(asyncio.create_task(self._shadow(served)))
@@ -307,11 +318,11 @@ class Exchange(Response):
         """A reply under the id of its interaction."""
         return {**reply, "id": self._id, **self._more} if self._id is not None else reply
 
-    def _headers(self) -> dict[str, str]:
+    def _reply_headers(self) -> dict[str, str]:
         return {TOKEN_HEADER: self._more["palate"]["feedback_token"]} if self._more else {}
 
 
-class _Unread(Exception):
+class _Unread(Exception):  # noqa: N818 - says what happened
     """The client does not read what it is sent."""
 
 

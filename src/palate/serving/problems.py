@@ -55,7 +55,7 @@ class ApiError(Exception):
         return JSONResponse(self.body(), self.status, self.headers)
 
 
-class Busy(ApiError):
+class Busy(ApiError):  # noqa: N818 - says how it is
     """Nothing more is accepted at the moment; a client may send the same request again."""
 
     def __init__(self, message: str, seconds: int = 1, *, code: str = "busy") -> None:

@@ -6,16 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-<<<<<<< HEAD
 from palate.network.address import Address
-
-
-def utc_now() -> datetime:
-    """The time in UTC."""
-    return datetime.now(UTC)
-=======
 from palate.store.tables import utc_now
->>>>>>> recording
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

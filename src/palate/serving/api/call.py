@@ -117,14 +117,18 @@ class TextParameters(Parameters):
             return [self.prompt]
         if self.prompt and isinstance(self.prompt[0], int):
             return [self.prompt]  # type: ignore[list-item]  # a list that begins with a number has numbers only
-        return list(self.prompt)  # type: ignore[arg-type]
+        return list(self.prompt)
 
 
 P = TypeVar("P", bound=BaseModel)
 
 
 def read_parameters(kind: type[P], body: dict[str, Any]) -> P:
-    """The parameters of a request; a null is a parameter that is not given. Raises ApiError that names the first wrong one."""
+    """The parameters of a request; a null is a parameter that is not given.
+
+    Raises:
+        ApiError: names the first wrong one.
+    """
     try:
         return kind(**{key: value for key, value in body.items() if value is not None})
     except ValidationError as error:

@@ -51,7 +51,7 @@ def read_response_call(body: dict[str, Any]) -> Call:
     for name in _MEMORY:
         if body.get(name) is not None:
             raise invalid(f"{name}: this server keeps no responses; send the whole conversation as input", name)
-    elsewhere = {name: None for name in ("n", "stop", "max_tokens") if name in asked.model_fields_set}
+    elsewhere: dict[str, Any] = {name: None for name in ("n", "stop", "max_tokens") if name in asked.model_fields_set}
     for name, value in {**elsewhere, **(asked.model_extra or {})}.items():
         if value not in _NEUTRAL.get(name, (value,) if name in _HARMLESS else ()):
             raise invalid(f"{name}: not supported by /v1/responses of this server", name, "unsupported_parameter")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.models.generation.decoding import Decoding, sampling_seed
-from palate.serving.api.call import ChatParameters, Parameters, TextParameters, read_parameters
+from palate.serving.api.call import ChatParameters, TextParameters, read_parameters
 from palate.serving.backends.base import Endpoint
 from palate.serving.problems import ApiError, invalid
 from palate.text.template import Template
@@ -59,10 +59,8 @@ class LocalRequest:
     def rows(self) -> list[tuple[Sequence[int], int]]:
         """Prompt and seed of each answer, in the order of their index."""
         seed = self.decoding.seed
-        seeds = [seed, *(sampling_seed(seed, number) for number in range(1, self.n * len(self.prompts)))]
-        return [
-            (prompt, seeds[self.n * number + copy]) for number, prompt in enumerate(self.prompts) for copy in range(self.n)
-        ]
+        prompts = [prompt for prompt in self.prompts for _ in range(self.n)]
+        return [(prompt, sampling_seed(seed, index) if index else seed) for index, prompt in enumerate(prompts)]
 
 
 def read_request(
