@@ -14,19 +14,17 @@ import typer
 
 from palate.cli.arguments import BaseUrl, CampaignName, MaxNewTokens, PrecisionName, StoreUrl, TemplateName
 from palate.cli.console import print_note, print_progress, print_result
+from palate.cli.streams import load_streams
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from palate.feedback.page.chat import AnswerStream, Chat
+    from palate.feedback.page.chat import Chat
     from palate.feedback.page.save import PreferenceFile
     from palate.models.generation.decoding import Decoding
     from palate.store import Store
     from palate.web.settings import Settings
-
-_ENGINE_SECONDS = 300.0
-"""Longest time of an engine's answer."""
 
 CandidatesFile = Annotated[
     Path | None,
@@ -190,24 +188,9 @@ def _prepare(session: Session, name: str, votes_per_item: int | None, *, make: b
 def _load_chat(
     models: tuple[str, str], base_url: str | None, decoding: Decoding, template: str | None, precision: str
 ) -> Chat:
-    """Both models, loaded; one that is named twice is loaded once."""
-    from palate.feedback.page.chat import Chat, split_model
+    from palate.feedback.page.chat import Chat
 
-    specs = [split_model(name, base_url) for name in models]
-    loaded = {spec: _load(*spec, template=template, precision=precision) for spec in dict.fromkeys(specs)}
-    return Chat(loaded[specs[0]], loaded[specs[1]], decoding)
-
-
-def _load(model: str, url: str | None, *, template: str | None, precision: str) -> AnswerStream:
-    from palate.evaluation.answerer import load_answerer
-    from palate.models.generation.engine import Engine
-
-    if url is None:
-        print_progress(f"loading {model}")
-        return load_answerer(model, None, template=template, precision=precision)
-    engine = Engine(url, model, timeout=_ENGINE_SECONDS, attempts=2)  # a person waits for the answer
-    engine.check_model()
-    return engine
+    return Chat(*load_streams(models, base_url, template=template, precision=precision), decoding)
 
 
 def _has_screen() -> bool:
