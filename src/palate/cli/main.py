@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, demo, generate, model, objectives, plan, report, train
+from palate.cli import compare, demo, generate, keys, model, objectives, plan, report, serve, train
 from palate.cli.arguments import verb_group
 from palate.cli.console import is_main_process, print_error
 from palate.cli.data import app as data
@@ -40,6 +40,8 @@ VERBS: Mapping[str, ModuleType] = {
     "eval": evaluate,
     "compare": compare,
     "report": report,
+    "serve": serve,
+    "keys": keys,
     "model": model,
     "objectives": objectives,
     "plan": plan,

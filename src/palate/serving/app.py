@@ -56,17 +56,14 @@ class Gateway:
     """
 
     def __init__(self, store: Store, settings: ServeFields, models: Models) -> None:
-        keys = store.read(count_keys)
-        reached = settings.address.reached
-        if reached is not None and not keys:
-            raise UsageError(f"{reached}, and there is no API key; make one with palate keys create NAME")
+        self.needs_keys = check_exposure(settings, store)
         self.settings = settings
         self.metrics = Metrics()
         self._models = models
         self._router = Router(models, settings.routes)
         self._writers = ThreadPoolExecutor(_WRITERS, "palate-recorder")
         recorder = Recorder(store, secret=shared_secret(store))
-        access = Access(store, needed=keys > 0, anonymous=KeyTerms(recording=settings.record))
+        access = Access(store, needed=self.needs_keys, anonymous=KeyTerms(recording=settings.record))
         self._desk = Desk(settings, recorder, access, self.metrics, self._run)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stops = False
@@ -218,6 +215,19 @@ class Gateway:
                 failure = getattr(error, "code", None) or "no answer"
             self._checked[name] = (time.monotonic(), failure)
         return failure
+
+
+def check_exposure(settings: ServeFields, store: Store) -> bool:
+    """Whether requests need a key: as soon as there is one.
+
+    Raises:
+        UsageError: others reach the server, and there is no API key.
+    """
+    keys = store.read(count_keys)
+    reached = settings.address.reached
+    if reached is not None and not keys:
+        raise UsageError(f"{reached}, and there is no API key; make one with palate keys create NAME")
+    return keys > 0
 
 
 def route_roles(app: FastAPI) -> Mapping[tuple[str, str], Role]:

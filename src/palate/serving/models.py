@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +18,15 @@ from palate.serving.problems import ApiError
 _LOG = logging.getLogger("palate.serving")
 
 
-class Resolver(Protocol):
-    """The registry, as far as a gateway needs it."""
+class Registry(Protocol):
+    """The model registry, as far as a gateway needs it."""
 
-    def __call__(self, name: str) -> Path:
-        """The folder of the version that an alias names now; its name is that of the version."""
+    def folder(self, alias: str) -> Path:
+        """The folder of the version that an alias names now. Quick: it is asked for again and again."""
+        ...
+
+    def load(self, name: str, alias: str) -> tuple[Backend, Path]:
+        """The version that an alias names now, checked and loaded for the model `name`, and its folder."""
         ...
 
 
@@ -91,19 +95,12 @@ class Models:
 
     Args:
         served: by name.
-        resolve: of the registry, for models with an alias.
-        load: a version from its folder, for the model of that name; may take long, in the event loop or beside it.
+        registry: for models with an alias.
     """
 
-    def __init__(
-        self,
-        served: Mapping[str, Served],
-        resolve: Resolver | None = None,
-        load: Callable[[str, Path], Awaitable[Backend]] | None = None,
-    ) -> None:
+    def __init__(self, served: Mapping[str, Served], registry: Registry | None = None) -> None:
         self.served = dict(served)
-        self._resolve = resolve
-        self._load = load
+        self._registry = registry
         self._refused: dict[str, Path] = {}
 
     def find(self, name: str) -> Served | None:
@@ -122,19 +119,18 @@ class Models:
 
     async def _look_up(self, served: Served, metrics: Metrics) -> None:
         assert served.alias is not None
-        assert self._resolve is not None
-        assert self._load is not None
-        folder: Path | None = None
+        assert self._registry is not None
+        named: Path | None = None
         try:
-            folder = await asyncio.to_thread(self._resolve, served.alias)
-            if folder in (served.folder, self._refused.get(served.name)):
+            named = await asyncio.to_thread(self._registry.folder, served.alias)
+            if named in (served.folder, self._refused.get(served.name)):
                 return
-            backend = await self._load(served.name, folder)
+            backend, folder = await asyncio.to_thread(self._registry.load, served.name, served.alias)
         except (PalateError, ApiError, OSError) as error:
             # The version before goes on; a folder that cannot be loaded is tried again when the alias moves.
             _LOG.error("%s stays at %s: %s", served.name, served.version.backend.version, error)
-            if folder is not None:
-                self._refused[served.name] = folder
+            if named is not None:
+                self._refused[served.name] = named
             metrics.switches.labels(served.name, "failed").inc()
             return
         _LOG.warning("%s: %s after %s", served.name, backend.version, served.version.backend.version)

@@ -115,9 +115,8 @@ class TextParameters(Parameters):
     def prompts(self) -> list[str | list[int]]:
         if isinstance(self.prompt, str):
             return [self.prompt]
-        if self.prompt and isinstance(self.prompt[0], int):
-            return [self.prompt]  # type: ignore[list-item]  # a list that begins with a number has numbers only
-        return list(self.prompt)
+        ids = [token for token in self.prompt if isinstance(token, int)]
+        return [ids] if ids else [part for part in self.prompt if not isinstance(part, int)]
 
 
 P = TypeVar("P", bound=BaseModel)
