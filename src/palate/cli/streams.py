@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from palate.cli.console import print_progress
+from palate.cli.models import model_path
 
 if TYPE_CHECKING:
     from palate.feedback.page.chat import AnswerStream
@@ -34,7 +35,7 @@ def _load(model: str, url: str | None, *, template: str | None, precision: str) 
 
     if url is None:
         print_progress(f"loading {model}")
-        return load_answerer(model, None, template=template, precision=precision)
+        return load_answerer(model_path(model), None, template=template, precision=precision)
     engine = Engine(url, model, timeout=_ENGINE_SECONDS, attempts=2)  # a person waits for the answer
     engine.check_model()
     return engine
