@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, demo, generate, model, objectives, plan, report, train
+from palate.cli import compare, demo, generate, interactions, model, objectives, plan, report, train
 from palate.cli.arguments import verb_group
 from palate.cli.console import is_main_process, print_error
 from palate.cli.data import app as data
@@ -40,6 +40,7 @@ VERBS: Mapping[str, ModuleType] = {
     "eval": evaluate,
     "compare": compare,
     "report": report,
+    "interactions": interactions,
     "model": model,
     "objectives": objectives,
     "plan": plan,

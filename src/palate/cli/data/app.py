@@ -224,4 +224,5 @@ def split_command(
 
 app.command("mix")(mix_command)
 app.command("augment")(augment_command)
+app.command("from-interactions")(from_interactions_command)
 app.command("margins")(margins_command)
