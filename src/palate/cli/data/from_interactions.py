@@ -77,6 +77,5 @@ def from_interactions_command(
     lines += [f"left out             {count:,} {reason}" for reason, count in done.left_out.items()]
     print_result("\n".join(lines))
     if any(name.endswith("_over_cap_of_person") for name in done.left_out) and done.people * share_per_user < 1:
-        print_note(
-            f"{done.people:,} people cannot each have at most {share_per_user:.0%} of the rows; raise --share-per-user"
-        )
+        most = f"at most {share_per_user:.0%} of the rows"
+        print_note(f"{done.people:,} people cannot each have {most}, so each has 1; raise --share-per-user")

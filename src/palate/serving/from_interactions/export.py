@@ -197,7 +197,7 @@ def _uncertain(session: Session, ids: Sequence[str]) -> set[str]:
 
 def _write(output: Path, files: Mapping[str, list[dict[str, Any]]], made: Made, options: Options) -> None:
     with atomic_folder(output) as folder:
-        written = {}
+        written: dict[str, Path] = {}
         for name, rows in files.items():
             path = folder / f"{name}.jsonl"
             write_rows(path, rows)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,7 @@ def _clean_files(
         if removed:
             cleaned |= removed
             hashes += export.hashes
-            store.write(lambda session, key=export.folder, new=current: _add_hashes(session, key, new))
+            store.write(partial(_add_hashes, folder=export.folder, hashes=current))
     for path in files:
         try:
             count = clean_file(path, {*marks, *texts})

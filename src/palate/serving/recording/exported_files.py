@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.artifacts import file_hash, iter_jsonl, read_json, write_json
+from palate.data.formats.writers import write_rows
 from palate.errors import DataError
 
 MANIFEST = "data.json"

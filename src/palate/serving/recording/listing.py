@@ -40,7 +40,7 @@ class Filter:
     key: str | None = None
     user: str | None = None
 
-    def query(self) -> Select[tuple[str]]:
+    def query(self) -> Select[str]:
         """The ids, oldest first."""
         wanted = select(Interaction.id).order_by(Interaction.created, Interaction.id)
         if self.model is not None:
