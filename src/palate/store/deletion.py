@@ -41,9 +41,9 @@ def delete_with_dependents(session: Session, table: Table, keys: Iterable[Any]) 
             for column in chains:  # rows that supersede each other may be in several chunks
                 session.execute(update(of).where(_is(of, some)).values({column: None}))
         for some in _chunks(found[of]):
-            session.execute(delete(of).where(_is(of, some)))
-        counts[of.name] = len(found[of])
-    return counts
+            done = session.execute(delete(of).where(_is(of, some)).returning(*of.primary_key))
+            counts[of.name] += len(done.all())
+    return +counts
 
 
 def erase_deleted(store: Store, tables: Collection[str] = (), *, compact: bool = False) -> str:
@@ -59,6 +59,7 @@ def erase_deleted(store: Store, tables: Collection[str] = (), *, compact: bool =
     driver: Any = connection.driver_connection
     try:
         if store.is_sqlite:
+            driver.execute("PRAGMA busy_timeout=2000")  # meanwhile nobody else can write
             if compact:
                 driver.execute("VACUUM")
             busy = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]

@@ -25,6 +25,10 @@ from palate.store.deletion import delete_with_dependents, erase_deleted
 from palate.store.serving_tables import ApiKey, Deletion, Interaction, InteractionExport
 from palate.store.tables import Campaign, Item, Judgement, Table
 
+REACHED = tuple(Table.metadata.tables[name] for name in ("items", "judgements", "interactions"))
+"""Tables in which rows of a person are looked for; those that refer to them follow along the foreign keys."""
+
+_ITEMS, _JUDGEMENTS, _INTERACTIONS = REACHED
 _BATCH = 500
 _SHORTEST = 12
 """Characters of a text by which a row of a file without lineage is recognised."""
@@ -96,9 +100,9 @@ def erase(
         again = _find(session, ids, user)  # what came meanwhile
         campaigns = select(Campaign).join(Item).where(Item.id.in_(again.items)).distinct()
         touched = list(session.scalars(campaigns))
-        counts = delete_with_dependents(session, _table(Item), again.items)
-        counts += delete_with_dependents(session, _table(Judgement), again.judgements)
-        counts += delete_with_dependents(session, _table(Interaction), again.ids)
+        counts = delete_with_dependents(session, _ITEMS, again.items)
+        counts += delete_with_dependents(session, _JUDGEMENTS, again.judgements)
+        counts += delete_with_dependents(session, _INTERACTIONS, again.ids)
         for campaign in touched:
             update_slots(session, campaign)
         if counts or cleaned:
@@ -139,7 +143,7 @@ def purge(store: Store, now: datetime, default_days: int | None = None) -> int:
 
         def work(session: Session, wanted: Any = wanted) -> int:
             ids = list(session.scalars(wanted))
-            counts = delete_with_dependents(session, _table(Interaction), ids)
+            counts = delete_with_dependents(session, _INTERACTIONS, ids)
             if ids:
                 session.add(Deletion(kind="purge", at=now, counts=dict(counts)))
             return len(ids)
@@ -228,7 +232,3 @@ def _copies(store: Store) -> list[Path]:
         return []
     file = Path(store.engine.url.database or "")
     return sorted(file.parent.glob(f"{file.name}.schema-*"))
-
-
-def _table(of: type[Table]) -> Any:
-    return of.__table__
