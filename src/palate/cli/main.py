@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, demo, generate, keys, objectives, plan, report, serve, train
+from palate.cli import compare, demo, generate, interactions, keys, objectives, plan, report, serve, train
 from palate.cli.arguments import verb_group
 from palate.cli.console import is_main_process, print_error
 from palate.cli.data import app as data
@@ -43,6 +43,7 @@ VERBS: Mapping[str, ModuleType] = {
     "report": report,
     "serve": serve,
     "keys": keys,
+    "interactions": interactions,
     "model": model,
     "objectives": objectives,
     "plan": plan,

@@ -16,7 +16,10 @@ PersonalText: TypeAlias = Annotated[str, mapped_column(info={"personal": "text"}
 UserHash: TypeAlias = Annotated[str, mapped_column(info={"personal": "user"})]
 AccountName: TypeAlias = Annotated[str, mapped_column(info={"personal": "account"})]
 PlainJson: TypeAlias = Annotated[dict[str, Any], mapped_column(info={"personal": "none"})]
-PersonalJson: TypeAlias = Annotated[Any, mapped_column(info={"personal": "text"})]
+PlainList: TypeAlias = Annotated[list[Any], mapped_column(info={"personal": "none"})]
+PersonalJson: TypeAlias = Annotated[dict[str, Any], mapped_column(info={"personal": "text"})]
+PersonalList: TypeAlias = Annotated[list[Any], mapped_column(info={"personal": "text"})]
+PersonalValue: TypeAlias = Annotated[Any, mapped_column(info={"personal": "text"})]
 
 _CAN_HOLD_TEXT = (String, JSON, LargeBinary)
 

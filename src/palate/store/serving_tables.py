@@ -8,12 +8,11 @@ account of palate) or "none".
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from palate.store.personal import PersonalJson, PersonalText, PlainJson, PlainText, UserHash
+from palate.store.personal import PersonalJson, PersonalText, PersonalValue, PlainJson, PlainList, PlainText, UserHash
 from palate.store.tables import Table
 
 _ID = String(64)
@@ -78,12 +77,12 @@ class Interaction(Table):
     """Content hash of its weights, if known."""
     template: Mapped[PlainText | None] = mapped_column(_ID)
     """SHA-256 of the chat template."""
-    decoding: Mapped[PersonalJson] = mapped_column(JSON, default=dict)
+    decoding: Mapped[PersonalJson] = mapped_column(default=dict)
     """Sampling settings; stop sequences are texts of the client."""
     route: Mapped[PlainText] = mapped_column(String(100), default="")
     probability: Mapped[float | None]
     """Of the route, for this person."""
-    prompt: Mapped[PersonalJson | None] = mapped_column(JSON(none_as_null=True))
+    prompt: Mapped[PersonalValue | None] = mapped_column(JSON(none_as_null=True))
     """Messages, or the text of a completion; None under the policy `metadata`."""
     tools: Mapped[PersonalText | None]
     prompt_tokens: Mapped[int | None]
@@ -109,7 +108,7 @@ class InteractionAnswer(Table):
     """Index of the choice, from 0."""
     text: Mapped[PersonalText | None]
     """None under the policy `metadata`."""
-    tool_calls: Mapped[PersonalJson | None] = mapped_column(JSON(none_as_null=True))
+    tool_calls: Mapped[PersonalValue | None] = mapped_column(JSON(none_as_null=True))
     finish_reason: Mapped[PlainText | None] = mapped_column(String(40))
     """None of an answer that did not end."""
     tokens: Mapped[int | None]
@@ -150,7 +149,7 @@ class InteractionExport(Table):
     __tablename__ = "interaction_exports"
 
     folder: Mapped[PlainText] = mapped_column(primary_key=True)
-    hashes: Mapped[list[Any]] = mapped_column(JSON, info={"personal": "none"})
+    hashes: Mapped[PlainList]
     """SHA-256 of every data file that was ever written there, by which trained versions refer to it."""
     at: Mapped[datetime]
 
@@ -164,5 +163,5 @@ class Deletion(Table):
     kind: Mapped[PlainText] = mapped_column(String(12))
     """forget, delete or purge."""
     at: Mapped[datetime]
-    counts: Mapped[PlainJson] = mapped_column(JSON)
+    counts: Mapped[PlainJson]
     """Table or file → rows."""

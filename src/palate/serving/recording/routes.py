@@ -14,7 +14,7 @@ from palate.serving.recording.feedback import Feedback, FeedbackError
 from palate.serving.recording.recorder import Recorder
 from palate.store.serving_tables import FeedbackRow
 
-TOKEN_HEADER = "x-palate-feedback-token"
+TOKEN_HEADER = "x-palate-feedback-token"  # noqa: S105 - a name
 """Of a completion's reply, and of a request with feedback on it."""
 ANSWERS_HEADER = "x-palate-answers"
 """`2` asks for two answers, drawn as any other, which the client shows both; the better one is sent as `chosen`."""
