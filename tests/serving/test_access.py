@@ -78,7 +78,10 @@ def test_a_key_is_in_no_file_and_found_by_its_hash(tmp_path: Path, sqlite_store:
 
 
 def test_requests_and_tokens_of_a_key_are_limited(sqlite_store: Store) -> None:
-    few, little = new_key(sqlite_store, "few", requests_per_minute=2), new_key(sqlite_store, "little", tokens_per_day=10)
+    few, little = (
+        new_key(sqlite_store, "few", requests_per_minute=2),
+        new_key(sqlite_store, "little", tokens_per_day=10),
+    )
     with browser(sqlite_store) as web:
         statuses = [web.post("/v1/chat/completions", json=ASK, headers=bearer(few)).status_code for _ in range(3)]
         assert statuses == [200, 200, 429]
@@ -135,8 +138,11 @@ def bearer(key: str) -> dict[str, str]:
 )
 def test_requests_from_elsewhere(sqlite_store: Store, headers: dict[str, str], status: int) -> None:
     with browser(sqlite_store, origins=("https://ui.example",)) as web:
-        reply = web.post("/v1/chat/completions", content=httpx2.Request("POST", "http://x", json=ASK).content,
-                         headers={"Content-Type": "application/json", **headers})
+        reply = web.post(
+            "/v1/chat/completions",
+            content=httpx2.Request("POST", "http://x", json=ASK).content,
+            headers={"Content-Type": "application/json", **headers},
+        )
         assert reply.status_code == status
         if status != 200:
             assert reply.json()["error"]["message"]
@@ -166,7 +172,9 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(sqlite_store: Store) ->
 
 def test_middleware_is_pure_asgi() -> None:
     """starlette's own base class hides that a client has gone."""
-    sources = [file for part in ("serving", "web") for file in Path(palate.__file__).parent.joinpath(part).rglob("*.py")]
+    sources = [
+        file for part in ("serving", "web") for file in Path(palate.__file__).parent.joinpath(part).rglob("*.py")
+    ]
     assert len(sources) > 40
     assert not [file for file in sources if "BaseHTTPMiddleware" in file.read_text(encoding="utf-8")]
 
@@ -184,5 +192,7 @@ Gateway(store, settings, open_models(settings, store, print))
 import palate.cli.main
 print(sorted({"torch", "transformers"} & {name.partition(".")[0] for name in sys.modules}))
 """
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "palate.db")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "palate.db")], capture_output=True, text=True, check=False
+    )
     assert (done.stdout.strip(), done.stderr) == ("[]", "")

@@ -56,7 +56,11 @@ def test_openai_client_responses(sqlite_store: Store) -> None:
         with pytest.raises(openai.BadRequestError, match="only parts of text"):
             picture = {"type": "input_image", "image_url": "data:image/png;base64,AA"}
             api.responses.create(model="m", input=[{"role": "user", "content": [picture]}])  # type: ignore[list-item]
-        for name, value in {"tools": [{"type": "web_search"}], "background": True, "reasoning": {"effort": "low"}}.items():
+        for name, value in {
+            "tools": [{"type": "web_search"}],
+            "background": True,
+            "reasoning": {"effort": "low"},
+        }.items():
             with pytest.raises(openai.BadRequestError, match=name):
                 api.responses.create(model="m", input="x", extra_body={name: value})
         with pytest.raises(openai.BadRequestError, match="stop"):

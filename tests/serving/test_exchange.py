@@ -94,7 +94,10 @@ def test_200_streams_at_once_are_all_whole(sqlite_store: Store) -> None:
 def test_a_client_that_does_not_read_is_taken_for_gone(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "_READ_SECONDS", 0.5)
     backend = Fake(words=("x" * 60_000,) * 400)  # 24 MB, far more than sockets buffer
-    with serving(sqlite_store, backend) as url, socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as slow:
+    with (
+        serving(sqlite_store, backend) as url,
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as slow,
+    ):
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         body = httpx2.Request("POST", url, json=STREAM).content
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -167,7 +170,9 @@ def test_a_time_limit_ends_a_request(sqlite_store: Store) -> None:
     assert states(sqlite_store, 2) == ["partial"] * 2
 
 
-def test_the_store_that_is_away_is_503_and_nothing_is_answered(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_that_is_away_is_503_and_nothing_is_answered(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from palate.errors import StoreError
 
     backend = Fake()

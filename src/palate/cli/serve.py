@@ -146,10 +146,8 @@ def _models_at(url: str) -> list[str]:
         reply.raise_for_status()
         return [str(entry["id"]) for entry in reply.json()["data"]]
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
-        cause = type(error).__name__
-        raise EngineError(
-            f"{url}: the engine does not list its models ({cause}); name one: --upstream-model"
-        ) from error
+        why = f"does not list its models ({type(error).__name__}); name one with --upstream-model"
+        raise EngineError(f"{url}: the engine {why}") from error
 
 
 class _Notes(logging.Handler):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from palate.serving.backends.base import Backend
 from palate.serving.models import Models, Served, Version
 from palate.serving.settings import ModelFields, ServeFields
 from palate.store import Store
+
+if TYPE_CHECKING:
+    from palate.registry import Version as RegistryVersion
 
 
 def open_models(settings: ServeFields, store: Store, on_progress: Callable[[str], None]) -> Models:
@@ -55,18 +59,24 @@ class StoreRegistry:
 
     def load(self, name: str, alias: str) -> tuple[Backend, Path]:
         """See Registry."""
-        from palate.registry import resolve
-        from palate.serving.backends.local import load_local
+        from palate.registry import find
 
-        folder = resolve(alias, self._store)
-        return load_local(folder, self._settings.models[name], max_tokens=self._settings.max_tokens), folder
+        version = find(self._store, alias)
+        return self._load_version(version, self._settings.models[name]), version.folder
 
     def load_model(self, fields: ModelFields) -> Backend:
         """A model by the name of a run, folder, hub id or version."""
-        from palate.registry import is_known, resolve
+        from palate.registry import find, is_known
         from palate.serving.backends.local import load_local
 
         assert fields.model is not None
-        known = is_known(self._store, fields.model)
-        source = resolve(fields.model, self._store) if known else fields.model
-        return load_local(source, fields, max_tokens=self._settings.max_tokens)
+        if not Path(fields.model).exists() and is_known(self._store, fields.model):
+            return self._load_version(find(self._store, fields.model), fields)
+        return load_local(fields.model, fields, max_tokens=self._settings.max_tokens)
+
+    def _load_version(self, version: RegistryVersion, fields: ModelFields) -> Backend:
+        from palate.registry.versions import check
+        from palate.serving.backends.local import load_local
+
+        check(version)
+        return load_local(version.folder, fields, max_tokens=self._settings.max_tokens, version=version.name)

@@ -55,8 +55,12 @@ def expected(backend: Local, *, seed: int, tokens: int, temperature: float = 1.0
     prompt = backend._template.generation_prompt((Message("user", "Say something."),))
     model: Any = backend._batch._model  # type: ignore[attr-defined]
     (ids,) = generate(
-        model, [prompt], Decoding(tokens, temperature), stop_ids=backend._template.stop_ids,
-        precision=backend._batch._precision, seeds=[seed],  # type: ignore[attr-defined]
+        model,
+        [prompt],
+        Decoding(tokens, temperature),
+        stop_ids=backend._template.stop_ids,
+        precision=backend._batch._precision,
+        seeds=[seed],  # type: ignore[attr-defined]
     )
     return ids, backend._template.decode(ids)
 
@@ -90,7 +94,9 @@ def test_log_probabilities_are_the_models(api: OpenAI, backend: Local) -> None:
     assert len(content) == len(kept)
     for place, (entry, token) in enumerate(zip(content, kept, strict=True)):
         assert entry.logprob == pytest.approx(float(logps[len(prompt) - 1 + place, token]), abs=1e-3)
-        assert [one.logprob for one in entry.top_logprobs] == sorted((one.logprob for one in entry.top_logprobs), reverse=True)
+        assert [one.logprob for one in entry.top_logprobs] == sorted(
+            (one.logprob for one in entry.top_logprobs), reverse=True
+        )
         assert entry.top_logprobs[0].token == entry.token  # greedy
     text = api.completions.create(model="m", prompt="the answer", logprobs=2, max_tokens=4, temperature=0)
     found = text.choices[0].logprobs
@@ -141,7 +147,12 @@ def test_what_it_does_not_obey_is_refused_by_name(api: OpenAI, name: str, value:
 
 
 def test_harmless_parameters_and_tools(api: OpenAI) -> None:
-    extra = {"frequency_penalty": 0, "metadata": {"a": "b"}, "parallel_tool_calls": True, "response_format": {"type": "text"}}
+    extra = {
+        "frequency_penalty": 0,
+        "metadata": {"a": "b"},
+        "parallel_tool_calls": True,
+        "response_format": {"type": "text"},
+    }
     reply = api.chat.completions.create(**ASK, max_tokens=2, tools=[TOOL], user="u", extra_body=extra)  # type: ignore[call-overload]
     assert reply.usage.completion_tokens <= 2
 
@@ -186,17 +197,49 @@ def test_requests_of_any_shape_are_answered_or_refused(backend: Local, sqlite_st
     from hypothesis import strategies as st
 
     leaves = st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from(["m", "user", "\x00"])
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=8),
+        st.sampled_from(["m", "user", "\x00"]),
     )
-    values = st.recursive(leaves, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=8), v, max_size=3), max_leaves=6)
+    values = st.recursive(
+        leaves, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=8), v, max_size=3), max_leaves=6
+    )
     keys = st.sampled_from(
-        ["model", "messages", "prompt", "input", "stream", "stream_options", "n", "stop", "seed", "logprobs", "store",
-         "top_logprobs", "temperature", "top_p", "tools", "tool_choice", "user", "metadata", "instructions", "x"]
+        [
+            "model",
+            "messages",
+            "prompt",
+            "input",
+            "stream",
+            "stream_options",
+            "n",
+            "stop",
+            "seed",
+            "logprobs",
+            "store",
+            "top_logprobs",
+            "temperature",
+            "top_p",
+            "tools",
+            "tool_choice",
+            "user",
+            "metadata",
+            "instructions",
+            "x",
+        ]
     )
-    turn = st.fixed_dictionaries({}, optional={key: values for key in ("role", "content", "tool_calls", "name", "tool_call_id")})
+    turn = st.fixed_dictionaries(
+        {}, optional={key: values for key in ("role", "content", "tool_calls", "name", "tool_call_id")}
+    )
     base: dict[str, Any] = {"model": "m", "messages": ASK["messages"], "max_tokens": 1}
-    bodies = st.builds(lambda changed, turns: {**base, **({"messages": turns} if turns else {}), **changed},
-                       st.dictionaries(keys, values, max_size=3), st.lists(turn, max_size=2))
+    bodies = st.builds(
+        lambda changed, turns: {**base, **({"messages": turns} if turns else {}), **changed},
+        st.dictionaries(keys, values, max_size=3),
+        st.lists(turn, max_size=2),
+    )
     paths = st.sampled_from(["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/feedback"])
     gateway = make_gateway(sqlite_store, {"m": backend})
     with TestClient(gateway.app, base_url="http://127.0.0.1", raise_server_exceptions=False) as web:
@@ -210,7 +253,14 @@ def test_requests_of_any_shape_are_answered_or_refused(backend: Local, sqlite_st
             assert reply.status_code == 200 or reply.json().get("error"), reply.text
 
         check()
-        for content in (b"[" * 100_000, b'{"n":' + b"9" * 5000 + b"}", b'{"a":NaN}', b'{"a":1e999}', b'{"model":"\\ud800"}', b"\xff"):
+        for content in (
+            b"[" * 100_000,
+            b'{"n":' + b"9" * 5000 + b"}",
+            b'{"a":NaN}',
+            b'{"a":1e999}',
+            b'{"model":"\\ud800"}',
+            b"\xff",
+        ):
             reply = web.post("/v1/chat/completions", content=content, headers={"Content-Type": "application/json"})
             assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_json")
 

@@ -168,7 +168,11 @@ def test_an_engine_that_is_not_there(asked: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     reply, found = asked("gone", False, f"http://127.0.0.1:{port}/v1")
-    assert (reply.status_code, reply.json()["error"]["code"], found) == (502, "upstream_unreachable", ["upstream_error"])
+    assert (reply.status_code, reply.json()["error"]["code"], found) == (
+        502,
+        "upstream_unreachable",
+        ["upstream_error"],
+    )
 
 
 def test_one_dead_engine_holds_up_nobody(engine: str, sqlite_store: Store) -> None:

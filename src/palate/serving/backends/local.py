@@ -260,8 +260,14 @@ def _bounded(logprob: float | None) -> float | None:
     return None if logprob is None else max(logprob, _LEAST_LOGPROB)
 
 
-def load_local(name: str | Path, fields: ModelFields, *, max_tokens: int) -> Local:
+def load_local(name: str | Path, fields: ModelFields, *, max_tokens: int, version: str | None = None) -> Local:
     """Load a model and let it answer once, so that one that cannot is refused before anybody asks it.
+
+    Args:
+        name: of a run, checkpoint, folder or hub id.
+        fields: its settings.
+        max_tokens: longest answer.
+        version: its name in the registry.
 
     Raises:
         ModelError, ArtifactError: it cannot be loaded.
@@ -282,7 +288,7 @@ def load_local(name: str | Path, fields: ModelFields, *, max_tokens: int) -> Loc
         subject.model, stop_ids=subject.template.stop_ids, precision=subject.precision, max_rows=fields.max_rows
     )
     return Local(
-        spec.name,
+        version or spec.name,
         subject.template,
         batch,
         content_hash=subject.identity,
