@@ -265,7 +265,6 @@ async def idle(options: argparse.Namespace, url: str, engine: str, process: psut
 
 async def overhead(options: argparse.Namespace, url: str, engine: str, process: psutil.Process) -> dict[str, Any]:
     """The same requests to the engine and through the gateway, one at a time and 16 at a time."""
-    del process
     result: dict[str, Any] = {}
     async with httpx2.AsyncClient(timeout=30) as api:
         for at_once in (1, 16):
@@ -280,10 +279,13 @@ async def overhead(options: argparse.Namespace, url: str, engine: str, process: 
                         times.append(time.perf_counter() - begun)
 
                     await asyncio.gather(*(ask(base, stream, []) for _ in range(at_once)))
+                    used = sum(process.cpu_times()[:2])
                     for _ in range(options.requests // at_once):
                         await asyncio.gather(*(ask(base, stream, times) for _ in range(at_once)))
-                    kind = "streamed" if stream else "whole"
-                    result.setdefault(f"{kind}, {at_once} at a time", {})[place] = milliseconds(times)
+                    row = result.setdefault(f"{'streamed' if stream else 'whole'}, {at_once} at a time", {})
+                    row[place] = milliseconds(times)
+                    if place == "gateway":
+                        row["gateway_cpu_ms"] = 1000 * (sum(process.cpu_times()[:2]) - used) / len(times)
         result["histogram"] = overhead_of((await api.get(url.removesuffix("/v1") + "/metrics")).text)
     return result
 
