@@ -122,9 +122,11 @@ def run_gateway(options: argparse.Namespace) -> None:
 
     class Moving:
         def folder(self, alias: str) -> Path:
+            del alias
             return Path(f"v{int(time.monotonic() / _SWITCH_SECONDS)}")
 
         def load(self, name: str, alias: str) -> tuple[Backend, Path]:
+            del name
             folder = self.folder(alias)
             return Upstream(str(folder), ModelFields(upstream=options.engine, max_in_flight=2000)), folder
 

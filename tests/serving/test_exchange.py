@@ -17,13 +17,13 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from gateways import ASK, Fake, eventually, events, make_gateway, rows, serving, states, texts
+from gateways import ASK, Fake, events, eventually, make_gateway, rows, serving, states, texts
 from palate.serving import exchange
+from palate.serving.app import Gateway
 from palate.serving.backends.base import Backend
 from palate.serving.models import Models, Served, Version
 from palate.serving.problems import ApiError
 from palate.serving.settings import ServeFields
-from palate.serving.app import Gateway
 from palate.store import Store
 from sites import running
 
@@ -100,8 +100,8 @@ def test_a_client_that_does_not_read_is_taken_for_gone(sqlite_store: Store, monk
     ):
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         body = httpx2.Request("POST", url, json=STREAM).content
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        slow.sendall(head.encode() + body)
+        head = ["POST /v1/chat/completions HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json"]
+        slow.sendall("\r\n".join([*head, f"Content-Length: {len(body)}", "", ""]).encode() + body)
         assert states(sqlite_store) == ["cancelled"]
         assert eventually(lambda: backend.running == 0)
 

@@ -21,8 +21,9 @@ from limits.strategies import MovingWindowRateLimiter
 from starlette.requests import Request
 
 from palate.errors import StoreError
-from palate.serving.keys import KeyTerms, Policy, find_key, hash_key, note_use
+from palate.serving.keys import KeyTerms, find_key, hash_key, note_use
 from palate.serving.problems import ApiError, Busy
+from palate.serving.recording.entries import Policy
 from palate.store import Store
 
 _LOG = logging.getLogger("palate.serving")

@@ -160,7 +160,7 @@ class Gateway:
         self, request: Request, caller: Caller, endpoint: Endpoint, recorded: RecordedEndpoint
     ) -> Response:
         started = time.perf_counter()
-        body = await _read_body(request)
+        body = await self._read(request, caller)
         answers = request.headers.get(ANSWERS_HEADER)
         if answers is not None:
             if answers != "2" or body.get("n") not in (None, 2):
@@ -170,16 +170,22 @@ class Gateway:
 
     async def _responses(self, request: Request, caller: Caller = NeedsKey) -> Response:
         started = time.perf_counter()
-        return self._exchange(request, caller, read_response_call(await _read_body(request)), "responses", started)
+        return self._exchange(
+            request, caller, read_response_call(await self._read(request, caller)), "responses", started
+        )
+
+    async def _read(self, request: Request, caller: Caller) -> dict[str, Any]:
+        """The body of a request that is counted, whatever is in it."""
+        if self._stops:
+            raise ApiError(503, "the server stops; send the request again", code="stopping")
+        self._desk.access.count(caller)
+        return await _read_body(request)
 
     def _exchange(
         self, request: Request, caller: Caller, call: Call, recorded: RecordedEndpoint, started: float
     ) -> Response:
-        if self._stops:
-            raise ApiError(503, "the server stops; send the request again", code="stopping")
         person = call.user or f"key:{caller.key_id}"
         choice = self._router.choose(call.model, person)
-        self._desk.access.count(caller)
         consent = {"true": True, "false": False, None: caller.terms.consent}.get(request.headers.get(CONSENT_HEADER))
         if consent is None:
             raise invalid(f"{CONSENT_HEADER}: true or false")

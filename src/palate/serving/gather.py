@@ -18,7 +18,7 @@ class _Answer:
 
 
 class Gathered:
-    """What a reply has said so far, from chunks or as a whole.
+    """What a reply has said so far, from chunks or as a whole, with choices as backends give them.
 
     Args:
         texts: whether texts are kept; without them only tokens are counted.
@@ -35,17 +35,15 @@ class Gathered:
         self._head = self._head or {key: reply.get(key) for key in ("id", "created", "model")}
         if isinstance(reply.get("usage"), dict):
             self._usage = reply["usage"]
-        for choice in reply.get("choices") or ():
-            if isinstance(choice, dict) and isinstance(index := choice.get("index", 0), int):
-                self._add(self._answers.setdefault(index, _Answer()), choice)
+        for choice in reply["choices"]:
+            self._add(self._answers.setdefault(choice.get("index", 0), _Answer()), choice)
 
     def _add(self, answer: _Answer, choice: dict[str, Any]) -> None:
         reason = choice.get("finish_reason")
         answer.finish_reason = reason if isinstance(reason, str) else answer.finish_reason
-        message = choice.get("delta") or choice.get("message")
-        message = message if isinstance(message, dict) else {"content": choice.get("text")}
+        message = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
         text = message.get("content")
-        if isinstance(text, str) and text:
+        if text:
             answer.pieces += 1
             if self._texts:
                 answer.text.append(text)
@@ -53,16 +51,17 @@ class Gathered:
             return
         if isinstance(choice.get("logprobs"), dict):
             answer.logprobs.append(choice["logprobs"])
-        for number, call in enumerate(message.get("tool_calls") or ()):
+        calls = message.get("tool_calls")
+        for number, call in enumerate(calls if isinstance(calls, list) else ()):
             if isinstance(call, dict):
                 _add_call(answer.calls.setdefault(call.get("index", number), {"type": "function"}), call)
 
     @property
     def usage(self) -> Usage:
         """Tokens as the backend counts them; else the pieces of text."""
-        asked, made = self._usage.get("prompt_tokens"), self._usage.get("completion_tokens")
+        asked, made = (_count(self._usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
         pieces = sum(answer.pieces for answer in self._answers.values())
-        return Usage(asked if isinstance(asked, int) else None, made if isinstance(made, int) else pieces)
+        return Usage(asked, pieces if made is None else made)
 
     @property
     def ended(self) -> bool:
@@ -86,6 +85,10 @@ class Gathered:
             choices.append({"index": index, **said, "logprobs": logprobs, "finish_reason": answer.finish_reason})
         kind = "chat.completion" if chat else "text_completion"
         return {"object": kind, **self._head, "choices": choices, "usage": self._usage}
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < 2**31 else None
 
 
 def _add_call(call: dict[str, Any], piece: dict[str, Any]) -> None:

@@ -6,17 +6,14 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from palate.errors import UsageError
+from palate.serving.recording.entries import Policy
 from palate.store.serving_tables import ApiKey
 from palate.store.texts import is_storable
-
-Policy: TypeAlias = Literal["none", "metadata", "redacted", "full"]
-POLICIES: tuple[Policy, ...] = ("none", "metadata", "redacted", "full")
 
 _PREFIX = "palate-"
 _LONGEST_NAME = 100

@@ -232,7 +232,7 @@ def test_requests_of_any_shape_are_answered_or_refused(backend: Local, sqlite_st
         ]
     )
     turn = st.fixed_dictionaries(
-        {}, optional={key: values for key in ("role", "content", "tool_calls", "name", "tool_call_id")}
+        {}, optional=dict.fromkeys(("role", "content", "tool_calls", "name", "tool_call_id"), values)
     )
     base: dict[str, Any] = {"model": "m", "messages": ASK["messages"], "max_tokens": 1}
     bodies = st.builds(

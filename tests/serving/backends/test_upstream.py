@@ -47,7 +47,7 @@ async def chat(request: Request) -> Response:
     if mode == "html":
         return HTMLResponse("<html>Sign in</html>")
     if mode == "hangs":
-        await asyncio.sleep(30)
+        await asyncio.sleep(3)
     if not body["stream"]:
         choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
@@ -58,7 +58,7 @@ async def chat(request: Request) -> Response:
 async def stream(mode: str) -> Any:
     yield ": comment\n\n" + piece("H")
     if mode == "stalls":
-        await asyncio.sleep(30)
+        await asyncio.sleep(3)
     if mode == "cut":
         return
     if mode == "error":
@@ -176,7 +176,7 @@ def test_an_engine_that_is_not_there(asked: Any) -> None:
 
 
 def test_one_dead_engine_holds_up_nobody(engine: str, sqlite_store: Store) -> None:
-    dead = upstream(engine, "hangs", first_byte_seconds=3, max_in_flight=2)
+    dead = upstream(engine, "hangs", first_byte_seconds=1.2, max_in_flight=2)
     with serving(sqlite_store, dead, Fake()) as url, httpx2.Client(base_url=f"{url}/v1", timeout=10) as web:
 
         async def both() -> tuple[list[int], list[float], str]:

@@ -110,7 +110,7 @@ class ResponseForm:
     def whole(self, reply: dict[str, Any]) -> dict[str, Any]:
         """See Form."""
         self._begin(reply)
-        choice = reply["choices"][0] if reply["choices"] else {}
+        choice = reply["choices"][0]
         self._text.append((choice.get("message") or {}).get("content") or "")
         self._finish, self._usage = choice.get("finish_reason"), reply.get("usage")
         return self._response(self._status)

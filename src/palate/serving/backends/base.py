@@ -22,7 +22,7 @@ class Backend(Protocol):
     template_hash: str | None
 
     def events(self, endpoint: Endpoint, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """The chunks of a streamed reply; the last ones have finish reasons and usage.
+        """The chunks of a streamed reply, each with a list of choices; the last ones have finish reasons and usage.
 
         Closing the iterator ends the generation.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx2
@@ -63,15 +64,15 @@ class Upstream:
                 chunk = self._json(data)
                 if "error" in chunk:
                     raise self._failed(502, chunk)
-                yield chunk
+                yield self._checked(chunk)
         # Without [DONE] the finish reasons tell whether it is whole.
 
     async def reply(self, endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
         """See Backend."""
         async with self._response(endpoint, {**body, "stream": False}) as response:
-            reply = self._json(await self._whole(response))
-            if not isinstance(reply.get("choices"), list):
-                raise self._broken("the reply has no choices")
+            reply = self._checked(self._json(await self._whole(response)))
+            if not reply["choices"]:
+                raise self._broken("its reply has no choices")
             return reply
 
     async def check(self) -> None:
@@ -143,8 +144,17 @@ class Upstream:
         if rest.startswith(b"data:") and (data := rest[5:].strip()):
             yield data
 
-    def _waiting(self) -> _Waiting:
-        return _Waiting(self)
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """A context in which the failures of the connection become errors of the API."""
+        try:
+            yield
+        except (httpx2.ConnectTimeout, httpx2.ConnectError, httpx2.PoolTimeout) as error:
+            raise self._broken("it cannot be reached", code="upstream_unreachable") from error
+        except (TimeoutError, httpx2.TimeoutException) as error:
+            raise self._broken("it does not answer in time", 504, code="upstream_timeout") from error
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise self._broken(f"it broke off: {str(error) or type(error).__name__}"[:_SHOWN]) from error
 
     def _refused(self, response: httpx2.Response, text: str) -> ApiError:
         status = response.status_code
@@ -154,7 +164,10 @@ class Upstream:
             given = {}
         if status == 429:
             wait = response.headers.get("retry-after", "")
-            return Busy(f"{self.version} is busy: {self._words(given, text)}", int(wait) if wait.isdigit() else 1)
+            return Busy(
+                f"{self.version} is busy: {self._words(given, text)}",
+                int(wait) if re.fullmatch("[0-9]{1,5}", wait) else 1,
+            )
         return self._failed(status if status in _PASSED else 502, given, f"status {status}: {self._words(given, text)}")
 
     def _failed(self, status: int, given: dict[str, Any], words: str = "") -> ApiError:
@@ -170,14 +183,21 @@ class Upstream:
         error = given.get("error", given.get("message", given.get("detail")))
         message = error.get("message") if isinstance(error, dict) else error
         line = " ".join(str(message or ("not JSON" if text.lstrip().startswith("<") else text)).split())[:_SHOWN]
-        return self.hide(line)
+        return self._hide(line)
 
-    def hide(self, text: str) -> str:
+    def _hide(self, text: str) -> str:
         """A text without the engine's key."""
         return text.replace(self._key, "<key>") if len(self._key) >= _SHORTEST_KEY else text
 
-    def _broken(self, cause: str) -> ApiError:
-        return ApiError(502, f"the engine behind {self.version} failed: {cause}", code="upstream_error")
+    def _broken(self, cause: str, status: int = 502, *, code: str = "upstream_error") -> ApiError:
+        return ApiError(status, self._hide(f"the engine behind {self.version} failed: {cause}"), code=code)
+
+    def _checked(self, reply: dict[str, Any]) -> dict[str, Any]:
+        """A reply or chunk whose choices have the form that the rest of the gateway relies on."""
+        choices = reply.get("choices") or []
+        if not isinstance(choices, list) or not all(map(_is_choice, choices)):
+            raise self._broken("its reply is not a completion")
+        return {**reply, "choices": choices}
 
     def _json(self, data: str | bytes) -> dict[str, Any]:
         try:
@@ -189,21 +209,8 @@ class Upstream:
         return value
 
 
-class _Waiting:
-    """A context in which the failures of the connection become errors of the API."""
-
-    def __init__(self, upstream: Upstream) -> None:
-        self._upstream = upstream
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        name = self._upstream.version
-        if isinstance(error, httpx2.ConnectTimeout | httpx2.ConnectError | httpx2.PoolTimeout):
-            raise ApiError(502, f"the engine behind {name} cannot be reached", code="upstream_unreachable") from error
-        if isinstance(error, TimeoutError | httpx2.TimeoutException):
-            raise ApiError(504, f"the engine behind {name} does not answer in time", code="upstream_timeout") from error
-        if isinstance(error, httpx2.HTTPError | httpx2.StreamError):
-            cause = self._upstream.hide(str(error) or type(error).__name__)[:_SHOWN]
-            raise ApiError(502, f"the engine behind {name} broke off: {cause}", code="upstream_error") from error
+def _is_choice(choice: Any) -> bool:
+    if not isinstance(choice, dict) or not isinstance(choice.get("index", 0), int):
+        return False
+    said = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
+    return isinstance(said, dict) and isinstance(said.get("content") or "", str)
