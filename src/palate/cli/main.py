@@ -20,6 +20,7 @@ from typer.exceptions import Abort, TyperException
 from palate import __version__
 from palate.cli import compare, demo, generate, interactions, keys, objectives, plan, report, serve, train
 from palate.cli.arguments import verb_group
+from palate.cli.chat import verb as chat
 from palate.cli.console import is_main_process, print_error
 from palate.cli.data import app as data
 from palate.cli.eval import app as evaluate
@@ -36,6 +37,7 @@ VERBS: Mapping[str, ModuleType] = {
     "train": train,
     "data": data,
     "generate": generate,
+    "chat": chat,
     "label": label,
     "judge": judge,
     "eval": evaluate,

@@ -6,12 +6,13 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
+from palate.cli.chat.answers import Compared, Single
+from palate.cli.chat.dialogue import Dialogue
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_error, print_result
 from palate.errors import PalateError, UsageError
-from palate.feedback.page.dialogue import Dialogue, Exchange
+from palate.feedback.page.save import PreferenceFile, PreferenceRow
 
 _COMMANDS = (
     ("/system TEXT", "set the system prompt; without TEXT remove it"),
@@ -23,41 +24,24 @@ _COMMANDS = (
 )
 
 
-class Answers(Protocol):
-    """What answers the questions: one model, or two."""
-
-    def answer(self, dialogue: Dialogue, question: str) -> None:
-        """Answer a question and add the exchange to the dialogue.
-
-        Raises:
-            PalateError: there is no answer; the dialogue is as before.
-        """
-        ...
-
-    def check(self, dialogue: Dialogue) -> None:
-        """Raises UsageError if answers cannot be made with this decoding."""
-        ...
-
-    def undo(self, exchange: Exchange) -> None:
-        """An exchange was taken back."""
-        ...
-
-    def close(self) -> None:
-        """Say how it went."""
-        ...
-
-
 class Session:
     """A chat until its end.
 
     Args:
         dialogue: the conversation.
         answers: the models.
+        file: gets the pairs, each before the next question; None to save none.
         ask: the next line of the person, as `input`.
     """
 
-    def __init__(self, dialogue: Dialogue, answers: Answers, ask: Callable[[str], str] = input) -> None:
-        self._dialogue, self._answers, self._ask = dialogue, answers, ask
+    def __init__(
+        self,
+        dialogue: Dialogue,
+        answers: Single | Compared,
+        file: PreferenceFile | None = None,
+        ask: Callable[[str], str] = input,
+    ) -> None:
+        self._dialogue, self._answers, self._file, self._ask = dialogue, answers, file, ask
 
     def run(self) -> None:
         """Answer until /exit, Ctrl-C or the end of the input."""
@@ -76,10 +60,21 @@ class Session:
                 if line.startswith("/"):
                     self._command(*line.split(maxsplit=1))
                 elif line:
-                    self._answers.answer(self._dialogue, line)
+                    self._question(line)
             except PalateError as error:
                 print_error(str(error))
-        self._answers.close()
+        if self._answers.summary:
+            print_result(self._answers.summary)
+
+    def _question(self, question: str) -> None:
+        exchange = self._answers.answer(self._dialogue, question)
+        if exchange is not None:
+            self._dialogue.exchanges.append(exchange)
+            self._save(None, exchange.pair)
+
+    def _save(self, before: PreferenceRow | None, after: PreferenceRow | None) -> None:
+        if self._file is not None:
+            self._file.change(before, after)
 
     def _command(self, name: str, value: str = "") -> None:
         dialogue = self._dialogue
@@ -98,7 +93,7 @@ class Session:
                 if not dialogue.exchanges:
                     raise UsageError("there is nothing to take back")
                 exchange = dialogue.exchanges.pop()
-                self._answers.undo(exchange)
+                self._save(exchange.pair, None)
                 print_result(f"taken back: {exchange.question.splitlines()[0]}")
             case _:
                 raise UsageError(f"{name} is no command; /help lists them")
@@ -112,9 +107,4 @@ class Session:
         if not 0 <= number < math.inf:
             raise UsageError(f"/temperature {value}: write a number from 0, as /temperature 0.7")
         self._dialogue.decoding = replace(before, temperature=number)
-        try:
-            self._answers.check(self._dialogue)
-        except UsageError:
-            self._dialogue.decoding = before
-            raise
         print_result(f"the temperature is {number:g}")

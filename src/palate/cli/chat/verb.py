@@ -54,24 +54,25 @@ def command(
     piped = None if sys.stdin is not None and sys.stdin.isatty() else _read_question(against)
 
     from palate.cli.chat.answers import Compared, Single
+    from palate.cli.chat.dialogue import Dialogue
     from palate.cli.chat.session import Session
-    from palate.feedback.page.dialogue import Dialogue
+    from palate.feedback.page.chat import Chat
     from palate.feedback.page.save import PreferenceFile
     from palate.models.generation.decoding import Decoding
 
-    dialogue = Dialogue(Decoding(max_new_tokens, temperature, top_p, seed), system, [])
+    dialogue = Dialogue(Decoding(max_new_tokens, temperature, top_p, seed), system)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(PreferenceFile(save)) if save is not None else None
         names = (model,) if against is None else (model, against)
         streams = load_streams(names, base_url, template=template, precision=precision)
         if piped is not None:
             Single(streams[0]).answer(dialogue, piped)
-            return
-        if against is None:
+        elif against is None:
             Session(dialogue, Single(streams[0])).run()
-            return
-        order = random.Random() if blind else None  # noqa: S311 - the order of two answers is no secret
-        Session(dialogue, Compared(streams[0], streams[1], dialogue.decoding, file, order)).run()
+        else:
+            Chat(streams[0], streams[1], dialogue.decoding)  # raises if the answers to every prompt would be equal
+            order = random.Random() if blind else None  # noqa: S311 - the order of two answers is no secret
+            Session(dialogue, Compared(streams[0], streams[1], order), file).run()
 
 
 def _read_question(against: str | None) -> str:

@@ -189,7 +189,8 @@ def _load_chat(
 ) -> Chat:
     from palate.feedback.page.chat import Chat
 
-    return Chat(*load_streams(models, base_url, template=template, precision=precision), decoding)
+    first, second = load_streams(models, base_url, template=template, precision=precision)
+    return Chat(first, second, decoding)
 
 
 def _has_screen() -> bool:

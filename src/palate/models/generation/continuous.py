@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,7 +25,7 @@ from palate.models.generation.llama_rows import llama_rows
 from palate.models.generation.rows import Chunk, Rows, StockRows
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences, trained_length
-from palate.models.upstream import first_line
+from palate.models.upstream import base_of, first_line
 
 _log = logging.getLogger(__name__)
 
@@ -60,31 +60,34 @@ class NewToken:
     error: str | None = None
 
 
+@dataclass(slots=True, eq=False)
 class Ticket:
-    """An answer that was asked for."""
+    """An answer that was asked for: it is waiting, its prompt is being read, or it is being written.
 
-    def __init__(self) -> None:
-        self.cancelled = False
+    Attributes:
+        prompt, decoding, on_token, top_logprobs: as submitted.
+        uniform: random numbers of its tokens, float64.
+        number: of its row; they count up in the order of arrival.
+        cancelled: whether it is to end at the next step.
+        read: number of tokens of the prompt that were read.
+        written: number of tokens of the answer.
+        newest: the last of them.
+    """
+
+    prompt: Sequence[int]
+    decoding: Decoding
+    on_token: Callable[[NewToken], None]
+    top_logprobs: int
+    uniform: torch.Tensor
+    number: int = 0
+    cancelled: bool = False
+    read: int = 0
+    written: int = 0
+    newest: int = 0
 
     def cancel(self) -> None:
         """End the answer at the next step, with `cancelled`; without effect on one that has ended."""
         self.cancelled = True
-
-
-@dataclass(slots=True, eq=False)
-class _Answer:
-    """An answer that is waiting, whose prompt is being read, or that is being written."""
-
-    number: int
-    prompt: Sequence[int]
-    decoding: Decoding
-    uniform: torch.Tensor
-    on_token: Callable[[NewToken], None]
-    top_logprobs: int
-    ticket: Ticket = field(default_factory=Ticket)
-    read: int = 0  # tokens of the prompt
-    written: int = 0
-    newest: int = 0  # the last token
 
     @property
     def length(self) -> int:
@@ -97,7 +100,7 @@ class _Answer:
             self.on_token(token)
         except Exception:  # whatever the receiver's code raises
             _log.exception("the receiver of an answer failed; the answer is cancelled")
-            self.ticket.cancelled = True
+            self.cancelled = True
 
 
 class Batcher:
@@ -129,11 +132,11 @@ class Batcher:
         self._model, self._precision = model, precision
         self._stop_ids = frozenset(stop_ids)
         self._max_waiting = max_waiting
-        self._limit = max_tokens_in_flight or max(max_rows * _ROW_TOKENS, trained_length(model) or 0)
+        self._limit = max_tokens_in_flight or max(max_rows * _ROW_TOKENS, trained_length(base_of(model)) or 0)
         self._changed = threading.Condition()
-        self._waiting: deque[_Answer] = deque()
-        self._reading: dict[int, _Answer] = {}
-        self._running: dict[int, _Answer] = {}
+        self._waiting: deque[Ticket] = deque()
+        self._reading: dict[int, Ticket] = {}
+        self._running: dict[int, Ticket] = {}
         self._asked = 0
         self._ended: str | None = None  # why no more answers are written
         with contextlib.ExitStack() as stack:
@@ -172,7 +175,7 @@ class Batcher:
         refuse_empty([prompt])
         check_sequences(self._model, [("the prompt", prompt)], new_tokens=decoding.max_new_tokens)
         uniform = uniform_numbers(decoding, seed) if decoding.temperature else torch.empty(0)
-        answer = _Answer(0, prompt, decoding, uniform, on_token, top_logprobs)
+        answer = Ticket(prompt, decoding, on_token, top_logprobs, uniform)
         if self._rows.cells([answer.length]) > self._limit:
             raise DataError(
                 f"the prompt: {len(prompt)} tokens and {decoding.max_new_tokens} new ones are too many, the cache has "
@@ -186,7 +189,7 @@ class Batcher:
             answer.number = self._asked = self._asked + 1
             self._waiting.append(answer)
             self._changed.notify()
-        return answer.ticket
+        return answer
 
     def close(self) -> None:
         """End all answers with `error`, and leave the model as it was."""
@@ -228,10 +231,10 @@ class Batcher:
                 self._changed.wait()
             if self._ended:
                 return False
-            cancelled = [answer for answer in self._waiting if answer.ticket.cancelled]
-            self._waiting = deque(answer for answer in self._waiting if not answer.ticket.cancelled)
+            cancelled = [answer for answer in self._waiting if answer.cancelled]
+            self._waiting = deque(answer for answer in self._waiting if not answer.cancelled)
         for answers in (self._reading, self._running):
-            cancelled += [answers.pop(number) for number, one in tuple(answers.items()) if one.ticket.cancelled]
+            cancelled += [answers.pop(number) for number, one in tuple(answers.items()) if one.cancelled]
         self._rows.leave([answer.number for answer in cancelled])
         for answer in cancelled:
             answer.send(NewToken(None, finish_reason="cancelled"))
@@ -241,7 +244,7 @@ class Batcher:
                 self._reading[answer.number] = answer
         return True
 
-    def _has_room(self, answer: _Answer) -> bool:
+    def _has_room(self, answer: Ticket) -> bool:
         lengths = [one.length for one in (*self._running.values(), *self._reading.values(), answer)]
         return len(lengths) <= self._max_rows and self._rows.cells(lengths) <= self._limit
 
@@ -269,7 +272,7 @@ class Batcher:
             if left <= 0:
                 return
 
-    def _add(self, answers: Sequence[_Answer], logits: torch.Tensor) -> None:
+    def _add(self, answers: Sequence[Ticket], logits: torch.Tensor) -> None:
         """Choose the next token of each answer by logits [answers, V]; those that are complete leave."""
         tokens = _choose(answers, logits)
         totals = logits.logsumexp(-1)
@@ -288,7 +291,7 @@ class Batcher:
             self._rows.leave(complete)
 
 
-def _choose(answers: Sequence[_Answer], logits: torch.Tensor) -> torch.Tensor:
+def _choose(answers: Sequence[Ticket], logits: torch.Tensor) -> torch.Tensor:
     """The next tokens int64 [answers], as `generate` chooses them; answers with equal settings are drawn together."""
     tokens = torch.empty(len(answers), dtype=torch.long, device=logits.device)
     alike: dict[tuple[float, float], list[int]] = {}
@@ -304,7 +307,7 @@ def _choose(answers: Sequence[_Answer], logits: torch.Tensor) -> torch.Tensor:
     return tokens
 
 
-def _top(answer: _Answer, logits: torch.Tensor, total: torch.Tensor) -> tuple[tuple[int, float], ...]:
+def _top(answer: Ticket, logits: torch.Tensor, total: torch.Tensor) -> tuple[tuple[int, float], ...]:
     """The likeliest tokens with their log-probabilities, of logits [V] and their logsumexp []."""
     if answer.top_logprobs <= 0:
         return ()

@@ -124,9 +124,9 @@ def block_size(tokens: int) -> int:
 
 
 class _Block:
-    """Rows of at most `capacity` tokens: keys and values [layers, slots, Hkv, capacity, d], of which the first are used.
+    """Rows of at most `capacity` tokens: keys and values [layers, slots, Hkv, capacity, d].
 
-    Unused cells are finite (zero, or what was there before): their weight is zero.
+    The first slots are used. Unused cells are finite (zero, or what was there before): their weight is zero.
     """
 
     def __init__(self, shape: AttentionShape, capacity: int) -> None:

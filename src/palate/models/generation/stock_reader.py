@@ -1,4 +1,4 @@
-"""A model's own forward as a `decode.Reader`, with the kind of cache that it uses; rows may join, if the cache allows."""
+"""A model's own forward as a `decode.Reader`, with the kind of cache that it uses."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class StockReader:
         return self._logits(self._ids, torch.arange(length, device=self._device).expand(len(tokens), length))
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits float32 [rows, V] after more tokens of each row, int64 [rows, n]; for models without a `LengthRule`."""
+        """Logits float32 [rows, V] after n more tokens of each row, int64 [rows, n]; not under a `LengthRule`."""
         rows, n = tokens.shape
         self._mask = torch.cat([self._mask, self._mask.new_ones(rows, n)], dim=1)
         positions = self._position + torch.arange(1, n + 1, device=self._device)

@@ -77,7 +77,8 @@ class TextPieces:
     def add(self, token: int) -> str:
         """The new text after one more token, "" if it is not settled yet."""
         self._ids.append(token)
-        return self._new(self._settled(self._text()))
+        text = self._text()
+        return self._new(text if self.stopped else self._settled(text))
 
     def rest(self) -> str:
         """The text that was held back, once the answer has ended."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from palate.feedback.page.save import PreferenceRow
 from palate.models.generation.decoding import Decoding
@@ -15,12 +15,12 @@ class Exchange:
 
     Attributes:
         question, answer: the texts.
-        saved: the pair that was saved of two answers to it.
+        pair: what the person's choice between two answers says; None without a choice.
     """
 
     question: str
     answer: str
-    saved: PreferenceRow | None = None
+    pair: PreferenceRow | None = None
 
 
 @dataclass(slots=True)
@@ -31,16 +31,16 @@ class Dialogue:
         decoding: of the next answer; its seed is the base of all seeds.
         system: the system prompt, None without one.
         exchanges: those that the model is shown.
-        asked: number of questions so far, with those that were taken back: it tells the seeds of answers apart.
+        asked: number of questions so far, also of those that were taken back: it tells the seeds of answers apart.
     """
 
     decoding: Decoding
-    system: str | None
-    exchanges: list[Exchange]
+    system: str | None = None
+    exchanges: list[Exchange] = field(default_factory=list)
     asked: int = 0
 
-    def prompt(self, question: str) -> Messages:
-        """The conversation with a new question at its end."""
+    def ask(self, question: str) -> Messages:
+        """Count a question, and return the conversation that ends with it."""
         self.asked += 1
         turns = [Message("system", self.system)] if self.system else []
         for exchange in self.exchanges:
