@@ -39,7 +39,7 @@ def judged(session: Any, prompt: str, key: str) -> None:
 
 
 def fill(store: Store, folder: Path) -> Recording:
-    """Two people's interactions, feedback on them, an export, a campaign made of it, a judge's replies, a file of --save."""
+    """Two people's interactions with feedback, an export, a campaign of it, a judge's replies, a file of --save."""
     recording = Recording(store)
     for user, prompt in (("ann", PROMPT), ("bob", "Tell me about cats, please.")):
         about = prompt.split()[3]
@@ -75,7 +75,8 @@ def test_nothing_of_a_forgotten_person_is_left(store: Store, tmp_path: Path) -> 
     assert done.remaining == []
     assert len(done.data_files) == 3, "by these hashes a trained version says that it saw the person's rows"
     left = everything(store)
-    assert CANARY not in left and recording.recorder.user_hash("ann", None) not in left
+    assert CANARY not in left
+    assert recording.recorder.user_hash("ann", None) not in left
     store.close()
     for path in tmp_path.rglob("*"):
         if path.is_file():

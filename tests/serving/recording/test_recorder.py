@@ -47,7 +47,8 @@ def test_what_is_stored_of_a_request_and_its_end(store: Store) -> None:
     assert stored.decoding == {"temperature": 0.5, "n": 2, "stop": ["\n"]}
     assert stored.prompt[1]["content"] == "a\ufffdb ?", "what a database cannot keep does not fail the request"
     assert stored.tools == '[{"type": "function"}]'
-    assert identifier.startswith("chatcmpl-") and len(identifier) == 9 + 32
+    assert identifier.startswith("chatcmpl-")
+    assert len(identifier) == 9 + 32
     recording.recorder.update(identifier, "streaming")
     recording.clock.now = START + timedelta(seconds=2)
     ended = [RecordedAnswer("Red.", "stop", None, 2), RecordedAnswer("", "tool_calls", [{"id": "c"}])]
