@@ -32,7 +32,7 @@ def recording(sqlite_store: Store) -> Recording:
         if thumbs:
             made.rate(identifier, thumbs=thumbs)
     made.clock.now = START + timedelta(days=3)
-    made.reserve(key_id=1)
+    made.reserve(key_id=1, user=None)
     return made
 
 

@@ -53,7 +53,7 @@ def _is_ip(found: str) -> bool:
         ipaddress.ip_address(found)
     except ValueError:
         return False
-    return True
+    return any(map(str.isdigit, found))  # a::b is more often code
 
 
 def _public_ip(found: str) -> bool:
