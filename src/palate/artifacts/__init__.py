@@ -33,9 +33,10 @@ from palate.artifacts.folders import (
 )
 from palate.artifacts.jsonl import JsonlWriter, iter_jsonl, read_jsonl
 from palate.artifacts.locks import sole_writer
-from palate.artifacts.run_dir import RunDir, Status, now
+from palate.artifacts.run_dir import MODEL_FILES, RunDir, Status, now
 
 __all__ = [
+    "MODEL_FILES",
     "SEAL",
     "JsonlWriter",
     "PathLike",

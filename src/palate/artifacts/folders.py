@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from palate.artifacts.files import PathLike, read_json, sync_folder, temporary_path, write_errors, write_json
@@ -50,6 +50,16 @@ def verify_folder(folder: PathLike) -> list[str]:
         }
     except (ArtifactError, KeyError, TypeError, AttributeError):
         return [f"{SEAL} is damaged"]
+    return changed_files(folder, files)
+
+
+def changed_files(folder: Path, files: Mapping[str, tuple[int, str]]) -> list[str]:
+    """One line for each file that is not as it was.
+
+    Args:
+        folder: the folder.
+        files: name → size in bytes and SHA-256.
+    """
     problems = []
     for name, (size, sha256) in files.items():
         path = folder / name

@@ -229,3 +229,5 @@ def _print_erased(done: Erased, as_json: bool) -> None:
     print_result("\n".join(lines) or "nothing was found")
     for line in done.remaining:
         print_note(f"still there: {line}")
+    if done.trained:
+        print_note(f"trained on it, which cannot be undone: {', '.join(done.trained)}")

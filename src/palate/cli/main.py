@@ -18,13 +18,14 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, demo, generate, interactions, model, objectives, plan, report, train
+from palate.cli import compare, demo, generate, interactions, objectives, plan, report, train
 from palate.cli.arguments import verb_group
 from palate.cli.console import is_main_process, print_error
 from palate.cli.data import app as data
 from palate.cli.eval import app as evaluate
 from palate.cli.judge import app as judge
 from palate.cli.label import app as label
+from palate.cli.model import app as model
 from palate.errors import Interrupted, PalateError, UsageError
 from palate.threads import choose_wait_policy
 

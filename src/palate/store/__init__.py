@@ -1,7 +1,9 @@
-"""The database of items, votes, judgements, accounts and interactions: SQLite, or PostgreSQL by URL."""
+"""The database of items, votes, accounts, model versions and interactions: SQLite, or PostgreSQL by URL."""
 
-from palate.store import serving_tables
+# Imported so that the metadata has all tables, whoever asks for it.
+from palate.store import registry_tables as registry_tables
+from palate.store import serving_tables as serving_tables
 from palate.store.engine import Store, open_store
 from palate.store.urls import store_url
 
-__all__ = ["Store", "open_store", "serving_tables", "store_url"]
+__all__ = ["Store", "open_store", "store_url"]

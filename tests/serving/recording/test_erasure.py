@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from palate.artifacts import file_hash
 from palate.feedback.campaigns.campaign import find_campaign
 from palate.feedback.campaigns.tasks import make_tasks
 from palate.feedback.judges.interview import sha256
@@ -19,8 +20,9 @@ from palate.serving.recording.erasure import Erased, erase, purge
 from palate.serving.recording.listing import Filter
 from palate.serving.recording.maintenance import maintain
 from palate.store import Store
+from palate.store.registry_tables import ModelVersion
 from palate.store.serving_tables import ApiKey, Deletion, Interaction
-from palate.store.tables import Campaign, Judgement, Table
+from palate.store.tables import Campaign, Item, Judgement, Table, VoteRow
 from recorded import START, Recording
 
 CANARY = "canary7f3e91"
@@ -73,7 +75,7 @@ def test_nothing_of_a_forgotten_person_is_left(store: Store, tmp_path: Path) -> 
         "pairs.jsonl": 3, "kto.jsonl": 3, "candidates.jsonl": 3, "saved.jsonl": 1,
     }  # fmt: skip
     assert done.remaining == []
-    assert len(done.data_files) == 3, "by these hashes a trained version says that it saw the person's rows"
+    assert done.trained == []
     left = everything(store)
     assert CANARY not in left
     assert recording.recorder.user_hash("ann", None) not in left
@@ -98,6 +100,32 @@ def test_rows_of_purged_interactions_are_found_by_the_person(sqlite_store: Store
     assert CANARY not in everything(sqlite_store)
 
 
+def test_versions_that_were_trained_on_it_are_listed(sqlite_store: Store, tmp_path: Path) -> None:
+    recording = fill(sqlite_store, tmp_path)
+    person = recording.recorder.user_hash("ann", None)
+
+    def vote(session: Any) -> None:
+        item = session.scalars(select(Item).where(Item.columns[("lineage", "user")].as_string() == person)).first()
+        session.add(VoteRow(id="vote1", item_id=item.id, campaign_id=item.campaign_id, left=0, right=1, outcome="left",
+                            who="eve", kind="person", at=START, shown="left_first"))  # fmt: skip
+
+    sqlite_store.write(vote)
+    (tmp_path / "voted").mkdir()
+    (tmp_path / "voted" / "data.json").write_text(json.dumps({"votes": {"ids": ["vote0", "vote1"]}}))
+    kto = file_hash(tmp_path / "out" / "kto.jsonl")
+    versions = (
+        ("other", None, {"data": [{"files": {"x.jsonl": "0" * 64}}]}, "none"),
+        ("direct", None, {"data": [{"files": {"kto.jsonl": kto}}]}, "none"),
+        ("child", 2, {}, "none"),
+        ("by_votes", None, {}, "voted"),
+    )
+    for number, (name, base, lineage, folder) in enumerate(versions, 1):
+        row = ModelVersion(id=number, name=name, content_hash=name, kind="model", folder=str(tmp_path / folder),
+                           files={}, base_id=base, lineage=lineage, who="", complete=True, created=START)  # fmt: skip
+        sqlite_store.write(lambda session, row=row: session.add(row))
+    assert forget(recording, "ann").trained == ["direct", "child", "by_votes"]
+
+
 def test_what_cannot_be_deleted_is_listed(sqlite_store: Store, tmp_path: Path) -> None:
     recording = fill(sqlite_store, tmp_path)
     (tmp_path / "out").rename(tmp_path / "moved")
@@ -115,7 +143,9 @@ def test_what_cannot_be_deleted_is_listed(sqlite_store: Store, tmp_path: Path) -
 
 def test_interactions_are_deleted_by_id(sqlite_store: Store, tmp_path: Path) -> None:
     recording = fill(sqlite_store, tmp_path)
-    identifier = sqlite_store.read(lambda session: session.scalar(select(Interaction.id)))
+    identifier = sqlite_store.read(
+        lambda session: session.scalar(select(Interaction.id).where(Interaction.state == "complete"))
+    )
     assert identifier is not None
     done = erase(sqlite_store, START, ids=[identifier, "unknown"])
     assert (done.rows["interactions"], sum(done.files.values())) == (1, 3)

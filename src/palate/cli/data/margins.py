@@ -12,6 +12,7 @@ import typer
 from palate.cli.arguments import AsJson, Average, CutoffLen, PrecisionName, TemplateName
 from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import Datasets, MaxDropped, print_labels, reads_dataset
+from palate.cli.models import model_path
 from palate.errors import DataError, UsageError
 from palate.progress import track
 from palate.records import DatasetRequest
@@ -59,7 +60,7 @@ def margins_command(
     check_labels_used(loaded.sources, request.labels)
     print_labels(loaded.sources)
     device = default_device()
-    subject = Subject(model_spec(model, template=template), resolve(precision, device), device)
+    subject = Subject(model_spec(model_path(model), template=template), resolve(precision, device), device)
     print_progress(f"scoring {len(loaded.records):,} pairs with {subject.name}")
     rows = list(_rows(subject, loaded.records, cutoff_len, average == "mean"))
     if not rows:

@@ -13,6 +13,7 @@ from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import MaxDropped, reads_dataset
 from palate.cli.eval import bench, compare, frontier, winrate
 from palate.cli.eval.accuracy_tables import accuracy_tables
+from palate.cli.models import model_path
 from palate.records import DatasetRequest
 
 app = typer.Typer(
@@ -63,10 +64,11 @@ def accuracy(
     from palate.evaluation.evaluate import evaluate, record_accuracy
     from palate.evaluation.subject import is_run
 
+    loaded = model_path(model)
     measured = evaluate(
-        model,
+        loaded,
         replace(request, max_dropped=max_dropped) if request.dataset else None,
-        reference=reference,
+        reference=model_path(reference),
         average=average,
         cutoff_len=cutoff_len,
         max_samples=request.max_samples,
@@ -82,8 +84,8 @@ def accuracy(
         width = text_width()
         parts = [wrapped("\n".join(measured.lines()), hang=4, width=width), *accuracy_tables(measured, width)]
         print_result("\n\n".join(parts))
-    # Only a figure over all of a run's own pairs is recorded as the run's.
-    if is_run(model) and not request.dataset and reference is None and request.max_samples is None:
+    # Only a figure over all of a run's own pairs is recorded as the run's; a version of the registry never changes.
+    if loaded == model and is_run(model) and not request.dataset and reference is None and request.max_samples is None:
         record_accuracy(model, measured)
 
 

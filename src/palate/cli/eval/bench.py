@@ -12,6 +12,7 @@ import typer
 from palate.cli.arguments import AsJson, PrecisionName, TemplateName
 from palate.cli.columns import table, text_width, two_columns, wrapped
 from palate.cli.console import print_json, print_note, print_progress, print_result
+from palate.cli.models import model_paths
 
 if TYPE_CHECKING:
     from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, ModelResult
@@ -85,7 +86,7 @@ def command(
         reference=not no_reference,
         output=output,
     )
-    result = run_benchmark(name, models, options, say=print_progress)
+    result = run_benchmark(name, model_paths(models), options, say=print_progress)
     for model in result.models:
         _note_left_out(model, result.items)
     if as_json:

@@ -15,6 +15,7 @@ from palate.cli.dataset import read_prompts, reads_dataset
 from palate.cli.eval.winrate_output import print_next_step, print_one, print_sweep, write_result
 from palate.cli.generate import TopP
 from palate.cli.judge.options import asks_judge, judge_of
+from palate.cli.models import model_path
 from palate.errors import EngineError, UsageError
 from palate.feedback.judges.settings import ApiSettings
 from palate.records import DatasetRequest, Record
@@ -103,7 +104,7 @@ def command(
     from palate.models.generation.decoding import Decoding
 
     heats = _temperatures(temperatures)
-    sides = (read_side(a), read_side(b))
+    sides = (read_side(model_path(a, settings.store)), read_side(model_path(b, settings.store)))
     asked = _prompts(request, sides[0])
     has_category = any(by in record.extra for record in asked)
     plan = Plan(

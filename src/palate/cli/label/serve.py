@@ -14,6 +14,7 @@ import typer
 
 from palate.cli.arguments import BaseUrl, CampaignName, MaxNewTokens, PrecisionName, StoreUrl, TemplateName
 from palate.cli.console import print_note, print_progress, print_result
+from palate.cli.models import model_path
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ def _load(model: str, url: str | None, *, template: str | None, precision: str) 
 
     if url is None:
         print_progress(f"loading {model}")
-        return load_answerer(model, None, template=template, precision=precision)
+        return load_answerer(model_path(model), None, template=template, precision=precision)
     engine = Engine(url, model, timeout=_ENGINE_SECONDS, attempts=2)  # a person waits for the answer
     engine.check_model()
     return engine

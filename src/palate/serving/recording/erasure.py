@@ -20,10 +20,11 @@ from palate.feedback.judges.render import clean, conversation_text
 from palate.feedback.queue.slots import update_slots
 from palate.serving.recording.exported_files import clean_export, clean_file
 from palate.serving.recording.listing import read_interactions
+from palate.serving.recording.trained import trained_versions
 from palate.store import Store
 from palate.store.deletion import delete_with_dependents, erase_deleted
 from palate.store.serving_tables import ApiKey, Deletion, Interaction, InteractionExport
-from palate.store.tables import Campaign, Item, Judgement, Table
+from palate.store.tables import Campaign, Item, Judgement, Table, VoteRow
 
 REACHED = tuple(Table.metadata.tables[name] for name in ("items", "judgements", "interactions"))
 """Tables in which rows of a person are looked for; those that refer to them follow along the foreign keys."""
@@ -42,13 +43,13 @@ class Erased:
         rows: table → rows.
         files: file → rows.
         remaining: what could not be deleted, a line each with what to do.
-        data_files: SHA-256 of the data files that had some of it, by which trained versions refer to them.
+        trained: versions of the registry whose data may have had some of it. Weights cannot be taken back.
     """
 
     rows: Mapping[str, int] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
     remaining: Sequence[str] = ()
-    data_files: Sequence[str] = ()
+    trained: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -58,12 +59,14 @@ class _Found:
     Attributes:
         ids: of interactions.
         items: ids of campaign items that were made of them.
+        votes: ids of votes on these.
         judgements: keys of judges' replies on the items' prompts.
         texts: what the person wrote.
     """
 
     ids: list[str] = field(default_factory=list)
     items: list[int] = field(default_factory=list)
+    votes: list[str] = field(default_factory=list)
     judgements: list[str] = field(default_factory=list)
     texts: set[str] = field(default_factory=set)
 
@@ -95,6 +98,7 @@ def erase(
     found = store.read(lambda session: _find(session, ids, user))
     marks = {*found.ids, *ids, *([user] if user else [])}
     cleaned, remaining, hashes = _clean_files(store, marks, found.texts, files)
+    trained = store.read(lambda session: trained_versions(session, hashes, found.votes))
 
     def work(session: Session) -> Counter[str]:
         again = _find(session, ids, user)  # what came meanwhile
@@ -120,7 +124,7 @@ def erase(
         remaining += [
             f"{copy}: a copy from before an upgrade may have it; delete it (--with-copies)" for copy in copies
         ]
-    return Erased(dict(counts), cleaned, [*remaining, *([left] if left else [])], hashes)
+    return Erased(dict(counts), cleaned, [*remaining, *([left] if left else [])], trained)
 
 
 def purge(store: Store, now: datetime, default_days: int | None = None) -> int:
@@ -170,6 +174,7 @@ def _find(session: Session, ids: Collection[str], user: str | None) -> _Found:
         found.texts |= {text for text in texts if isinstance(text, str) and len(text) >= _SHORTEST}
     for item in _items(session, named, user):
         found.items.append(item.id)
+        found.votes += session.scalars(select(VoteRow.id).where(VoteRow.item_id == item.id))
         prompt = conversation_text(read_prompt(item.prompt, item.name), item.tools)
         of_prompt = Judgement.request[("contents", "prompt")].as_string() == sha256(clean(prompt))
         found.judgements += session.scalars(select(Judgement.key).where(of_prompt))

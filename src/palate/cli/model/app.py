@@ -1,4 +1,4 @@
-"""`palate model`: work with model folders."""
+"""`palate model`: versions of models, exports, and conversion of model folders."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson
+from palate.cli.arguments import AsJson, verb_group
 from palate.cli.console import print_json, print_note, print_result
+from palate.cli.model import aliases, export, versions
 from palate.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True)
-
-
-@app.callback()
-def _sub_verbs() -> None:
-    """Work with model folders.
-
-    Example: palate model convert old-model --output model
-    """
+app = typer.Typer(
+    cls=verb_group("model"),
+    help="Keep models as versions with aliases (production, candidate, previous), and export them.\n\n"
+    "Example: palate model add runs/dpo",
+    no_args_is_help=True,
+)
+app.command("add")(versions.add_command)
+app.command("list")(versions.list_command)
+app.command("show")(versions.show_command)
+app.command("promote")(aliases.promote_command)
+app.command("rollback")(aliases.rollback_command)
+app.command("verify")(versions.verify_command)
+app.command("gc")(versions.gc_command)
+app.command("export")(export.command)
 
 
 @app.command()
