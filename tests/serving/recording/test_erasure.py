@@ -51,7 +51,7 @@ def fill(store: Store, folder: Path) -> Recording:
             recording.rate(identifier, edit=f"better {about}", answer=1)
         recording.reserve(prompt, user=user)
         store.write(lambda session, prompt=prompt, user=user: judged(session, prompt, user))
-    from_interactions(store, folder / "out", Options(share_per_user=1, sample=6))
+    from_interactions(store, folder / "out", Options(share_per_user=1, sample=60))
     import_files(store, folder / "out" / "candidates.jsonl", campaign="c")
     store.write(lambda session: make_tasks(session, find_campaign(session, "c")))
     saved = [{"conversations": [{"from": "human", "value": text}], "chosen": "a", "rejected": "b"}
