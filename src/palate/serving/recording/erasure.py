@@ -18,7 +18,7 @@ from palate.feedback.candidates import read_prompt
 from palate.feedback.judges.interview import sha256
 from palate.feedback.judges.render import clean, conversation_text
 from palate.feedback.queue.slots import update_slots
-from palate.serving.recording.exported_files import clean_export, clean_file
+from palate.serving.recording.exported_files import clean_export, clean_file, register_export, texts_in
 from palate.serving.recording.listing import read_interactions
 from palate.serving.recording.trained import trained_versions
 from palate.store import Store
@@ -116,14 +116,11 @@ def erase(
 
     counts = store.write(work)
     left = erase_deleted(store, list(counts), compact=True)
-    copies = _copies(store)
-    if with_copies:
-        for copy in copies:
+    for copy in _copies(store):
+        if with_copies:
             copy.unlink(missing_ok=True)
-    else:
-        remaining += [
-            f"{copy}: a copy from before an upgrade may have it; delete it (--with-copies)" for copy in copies
-        ]
+        else:
+            remaining.append(f"{copy}: a copy from before an upgrade may have it; delete it (--with-copies)")
     return Erased(dict(counts), cleaned, [*remaining, *([left] if left else [])], trained)
 
 
@@ -169,16 +166,19 @@ def _find(session: Session, ids: Collection[str], user: str | None) -> _Found:
         found.ids += session.scalars(select(Interaction.id).where(Interaction.user == user))
     named = list(dict.fromkeys([*found.ids, *names]))
     for recorded in read_interactions(session, found.ids):
-        texts = [turn.get("content") for turn in recorded.row.prompt or () if isinstance(turn, Mapping)]
-        texts += [recorded.row.prompt, *(text for row in recorded.feedback for text in (row.comment, row.edit))]
-        found.texts |= {text for text in texts if isinstance(text, str) and len(text) >= _SHORTEST}
-    for item in _items(session, named, user):
-        found.items.append(item.id)
-        found.votes += session.scalars(select(VoteRow.id).where(VoteRow.item_id == item.id))
-        prompt = conversation_text(read_prompt(item.prompt, item.name), item.tools)
-        of_prompt = Judgement.request[("contents", "prompt")].as_string() == sha256(clean(prompt))
-        found.judgements += session.scalars(select(Judgement.key).where(of_prompt))
-    found.judgements = list(dict.fromkeys(found.judgements))
+        said = [turn for turn in recorded.row.prompt or () if not isinstance(turn, Mapping) or turn["role"] == "user"]
+        rated = [text for row in recorded.feedback for text in (row.comment, row.edit)]
+        found.texts |= {text for text in texts_in([said, recorded.row.prompt, rated]) if len(text) >= _SHORTEST}
+    items = _items(session, named, user)
+    found.items = [item.id for item in items]
+    prompts = [conversation_text(read_prompt(item.prompt, item.name), item.tools) for item in items]
+    hashes = list({sha256(clean(prompt)) for prompt in prompts})
+    judged = Judgement.request[("contents", "prompt")].as_string()
+    for start in range(0, len(items), _BATCH):
+        on_items = VoteRow.item_id.in_(found.items[start : start + _BATCH])
+        found.votes += session.scalars(select(VoteRow.id).where(on_items))
+        on_prompts = judged.in_(hashes[start : start + _BATCH])
+        found.judgements += session.scalars(select(Judgement.key).where(on_prompts))
     return found
 
 
@@ -214,7 +214,7 @@ def _clean_files(
         if removed:
             cleaned |= removed
             hashes += export.hashes
-            store.write(partial(_add_hashes, folder=export.folder, hashes=current))
+            store.write(partial(register_export, folder=export.folder, hashes=current))
     for path in files:
         try:
             count = clean_file(path, {*marks, *texts})
@@ -223,12 +223,6 @@ def _clean_files(
         else:
             cleaned |= {str(path): count} if count else {}
     return cleaned, remaining, list(dict.fromkeys(hashes))
-
-
-def _add_hashes(session: Session, folder: str, hashes: Sequence[str]) -> None:
-    row = session.get(InteractionExport, folder)
-    if row is not None:
-        row.hashes = list(dict.fromkeys([*row.hashes, *hashes]))
 
 
 def _copies(store: Store) -> list[Path]:
