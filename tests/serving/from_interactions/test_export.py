@@ -35,6 +35,7 @@ def fill(recording: Recording) -> dict[str, str]:
         "no_consent": recording.complete(consent=False),
         "metadata": recording.complete(policy="metadata"),
         "open": recording.reserve(),
+        "shadow": recording.complete("unseen", route="shadow:v2"),
         "partial": recording.reserve(),
         "long": recording.reserve(prompt="P long"),
         "eval": recording.complete("Fine.", prompt=EVALUATED),
@@ -58,9 +59,9 @@ def test_what_becomes_a_row_and_what_is_left_out(store: Store, tmp_path: Path) -
     done = from_interactions(store, tmp_path / "out", Options(share_per_user=1, exclude=[exclude]))
     assert dict(done.left_out) == {
         "answers_not_ended": 1, "edit_of_equal_answers": 1, "in_excluded": 1, "no_consent": 1,
-        "state_partial": 1, "state_reserved": 1, "texts_not_recorded": 1,
+        "shadow": 1, "state_partial": 1, "state_reserved": 1, "texts_not_recorded": 1,
     }  # fmt: skip
-    assert (done.interactions, done.usable, done.people) == (12, 6, 1)
+    assert (done.interactions, done.usable, done.people) == (13, 6, 1)
     assert dict(done.sources) == {"choice": 1, "down": 1, "edit": 1, "up": 1}
     pairs = load_records(str(tmp_path / "out" / "pairs.jsonl"), kind=PreferencePair).records
     texts = {(pair.prompt[0].content, pair.chosen[0].content, pair.rejected[0].content) for pair in pairs}
