@@ -95,6 +95,13 @@ def test_nothing_of_a_forgotten_person_is_left(store: Store, tmp_path: Path) -> 
 def test_rows_of_purged_interactions_are_found_by_the_person(sqlite_store: Store, tmp_path: Path) -> None:
     recording = fill(sqlite_store, tmp_path)
     assert purge(sqlite_store, START + timedelta(days=3), default_days=2) == 8
+
+    def nest(session: Any) -> None:
+        """As `palate generate` does with the columns of prompts that it reads from a candidates file."""
+        for number, item in enumerate(session.scalars(select(Item))):
+            item.name, item.columns = f"candidates.jsonl:{number}", {"columns": item.columns}
+
+    sqlite_store.write(nest)
     done = forget(recording, "ann")
     assert (done.rows["items"], len(done.files)) == (3, 3)
     assert CANARY not in everything(sqlite_store)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import String, cast, or_, select
 from sqlalchemy.orm import Session
 
 from palate.errors import PalateError
@@ -169,7 +169,7 @@ def _find(session: Session, ids: Collection[str], user: str | None) -> _Found:
         said = [turn for turn in recorded.row.prompt or () if not isinstance(turn, Mapping) or turn["role"] == "user"]
         rated = [text for row in recorded.feedback for text in (row.comment, row.edit)]
         found.texts |= {text for text in texts_in([said, recorded.row.prompt, rated]) if len(text) >= _SHORTEST}
-    items = _items(session, named, user)
+    items = _items(session, named, names if user is None else [user])
     found.items = [item.id for item in items]
     prompts = [conversation_text(read_prompt(item.prompt, item.name), item.tools) for item in items]
     hashes = list({sha256(clean(prompt)) for prompt in prompts})
@@ -182,15 +182,17 @@ def _find(session: Session, ids: Collection[str], user: str | None) -> _Found:
     return found
 
 
-def _items(session: Session, names: Sequence[str], user: str | None) -> list[Item]:
-    """Items of campaigns that were made of the interactions; those that were purged are known by the person's hash."""
+def _items(session: Session, names: Sequence[str], marks: Sequence[str]) -> list[Item]:
+    """Items with these names, and those with one of the marks anywhere in their columns.
+
+    The latter are made of interactions that were purged, or of answers that other commands sampled for their prompts.
+    """
     found: dict[int, Item] = {}
-    for start in range(0, len(names), _BATCH):
-        some = select(Item).where(Item.name.in_(names[start : start + _BATCH]))
-        found |= {item.id: item for item in session.scalars(some)}
-    if user is not None:
-        of_user = select(Item).where(Item.columns[("lineage", "user")].as_string() == user)
-        found |= {item.id: item for item in session.scalars(of_user)}
+    columns = cast(Item.columns, String)
+    for start in range(0, max(len(names), len(marks)), _BATCH):
+        marked = [columns.contains(mark, autoescape=True) for mark in marks[start : start + _BATCH]]
+        wanted = select(Item).where(or_(Item.name.in_(names[start : start + _BATCH]), *marked))
+        found |= {item.id: item for item in session.scalars(wanted)}
     return list(found.values())
 
 
