@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from palate.artifacts import file_hash
 from palate.feedback.campaigns.campaign import find_campaign
@@ -16,6 +16,7 @@ from palate.feedback.campaigns.tasks import make_tasks
 from palate.feedback.judges.interview import sha256
 from palate.feedback.transfer import import_files
 from palate.serving.from_interactions import Options, from_interactions
+from palate.serving.recording import RecordedAnswer
 from palate.serving.recording.erasure import Erased, erase, purge
 from palate.serving.recording.listing import Filter
 from palate.serving.recording.maintenance import maintain
@@ -43,13 +44,18 @@ def judged(session: Any, prompt: str, key: str) -> None:
 def fill(store: Store, folder: Path) -> Recording:
     """Two people's interactions with feedback, an export, a campaign of it, a judge's replies, a file of --save."""
     recording = Recording(store)
+    if store.is_sqlite:  # some systems build it so that it always zeroes what it deletes
+        event.listen(store.engine, "connect", lambda driver, _: driver.execute("PRAGMA secure_delete=OFF"))
+        store.engine.dispose()
     for user, prompt in (("ann", PROMPT), ("bob", "Tell me about cats, please.")):
         about = prompt.split()[3]
         for number in range(3):
             identifier = recording.complete(f"{about} one {number}", f"{about} two {number}", prompt=prompt, user=user)
             recording.rate(identifier, thumbs="down", comment=f"no {about}")
             recording.rate(identifier, edit=f"better {about}", answer=1)
-        recording.reserve(prompt, user=user)
+        changed = recording.reserve(prompt, user=user)  # what its first answer leaves in the file is not zeroed
+        recording.recorder.update(changed, "streaming", [RecordedAnswer(f"{about} " * 9_000, None)])
+        recording.recorder.update(changed, "cancelled")
         store.write(lambda session, prompt=prompt, user=user: judged(session, prompt, user))
     from_interactions(store, folder / "out", Options(share_per_user=1, sample=60))
     import_files(store, folder / "out" / "candidates.jsonl", campaign="c")

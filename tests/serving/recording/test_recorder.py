@@ -131,6 +131,16 @@ def test_rows_of_another_host_become_partial_by_age_and_a_writer_that_lives_stil
     assert row(store, identifier).state == "complete"
 
 
+def test_a_writer_adds_what_it_has_to_a_row_that_was_given_up(sqlite_store: Store) -> None:
+    recording = Recording(sqlite_store)
+    identifier = recording.reserve()
+    recording.clock.now += 2 * ABANDONED_AFTER
+    recording.recorder.give_up()
+    recording.recorder.update(identifier, "partial", [RecordedAnswer("half", None)])
+    assert answers(sqlite_store, identifier) == [(0, "half", None)]
+    assert row(sqlite_store, identifier).finished == recording.clock.now
+
+
 def test_people_are_hashed_and_those_without_a_name_are_one_per_key(sqlite_store: Store) -> None:
     recorder = Recording(sqlite_store).recorder
     hashes = {recorder.user_hash(*who) for who in (("ann", None), ("bob", None), (None, None), (None, 1), ("key:1", 2))}
