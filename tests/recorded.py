@@ -1,4 +1,4 @@
-"""Recorded interactions of the tests: a recorder with a clock that is set by hand, and complete interactions in a line."""
+"""Recorded interactions for tests: a recorder with a clock that is set by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class Recording:
 
     def reserve(self, prompt: Any = "What is blue?", **values: Any) -> str:
         """A reserved interaction, recorded in full with consent unless `values` say else."""
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        is_chat = values.get("endpoint") != "completions"
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) and is_chat else prompt
         entry = {"endpoint": "chat", "model": "v1", "policy": "full", "consent": True, "user": "ann", **values}
         identifier = self.recorder.reserve(NewInteraction(prompt=messages, **entry))
         assert identifier is not None

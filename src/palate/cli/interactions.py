@@ -177,6 +177,31 @@ def purge_command(
         print_result(f"{deleted:,} interactions deleted")
 
 
+@app.command("inventory")
+def inventory_command(as_json: AsJson = False) -> None:
+    """List every column of the store that can hold something of a person, and what `forget` does with it.
+
+    Example: palate interactions inventory
+    """
+    from palate.serving.recording.erasure import REACHED
+    from palate.store.deletion import dependents
+    from palate.store.personal import inventory
+    from palate.store.tables import Table
+
+    deleted = {table.name for table in dependents(REACHED)}
+    found = [
+        (table, column, kind, table in deleted and kind != "account")
+        for table, columns in inventory(Table.metadata).items()
+        for column, kind in columns.items()
+    ]
+    if as_json:
+        names = ("table", "column", "holds", "forgotten")
+        print_json({"columns": [dict(zip(names, row)) for row in found]})
+        return
+    words = {True: "deleted with the person's rows", False: "kept: of an account, not of a user of the gateway"}
+    print_result("\n".join(f"{f'{table}.{column}':<32} {kind:<8} {words[gone]}" for table, column, kind, gone in found))
+
+
 @contextmanager
 def opened_store(url: str | None) -> Iterator[Store]:
     """A store that exists, closed at the end."""
@@ -229,3 +254,5 @@ def _print_erased(done: Erased, as_json: bool) -> None:
     print_result("\n".join(lines) or "nothing was found")
     for line in done.remaining:
         print_note(f"still there: {line}")
+    if done.trained:
+        print_note(f"trained on it, which cannot be undone: {', '.join(done.trained)}")

@@ -1,4 +1,4 @@
-"""The database of items, votes, judgements, accounts, model versions and interactions: SQLite, or PostgreSQL by URL."""
+"""The database of items, votes, accounts, model versions and interactions: SQLite, or PostgreSQL by URL."""
 
 # Imported so that the metadata has all tables, whoever asks for it.
 from palate.store import registry_tables as registry_tables

@@ -46,6 +46,15 @@ def delete_with_dependents(session: Session, table: Table, keys: Iterable[Any]) 
     return +counts
 
 
+def dependents(tables: Iterable[Table]) -> set[Table]:
+    """The tables whose rows go with rows of these: they themselves, and all that refer to them."""
+    found = set(tables)
+    for table in next(iter(found)).metadata.sorted_tables:  # a table comes after those that it refers to
+        if any(key.column.table in found for key in table.foreign_keys):
+            found.add(table)
+    return found
+
+
 def erase_deleted(store: Store, tables: Collection[str] = (), *, compact: bool = False) -> str:
     """Remove deleted rows from the database's files too; returns what is left to do, empty if nothing.
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import mapped_column
 
 Personal: TypeAlias = Literal["none", "text", "user", "account"]
 """`text`: what a person wrote or was told; `user`: a keyed hash of the id of a user of the gateway; `account`: the
-name of an account, or of a voter in a file; `none`: none of these."""
+name of an account, or of a voter in a file; `none`: none of these (notes about models are an operator's own words)."""
 
 PlainText: TypeAlias = Annotated[str, mapped_column(info={"personal": "none"})]
 PersonalText: TypeAlias = Annotated[str, mapped_column(info={"personal": "text"})]

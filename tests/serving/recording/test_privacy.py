@@ -23,7 +23,7 @@ def test_what_is_on_the_disk(sqlite_store: Store, tmp_path: Path, policy: str) -
     text = "Mine: " + ", ".join(SECRETS) + ". What now?"
     identifier = recording.reserve(
         [{"role": "user", "content": [{"type": "text", "text": text}], "name": SECRETS[0]}],
-        policy=policy, decoding={"stop": [SECRETS[0]], "temperature": 1}, tools=[{"description": text}], user=SECRETS[0],
+        policy=policy, decoding={"stop": [SECRETS[0]], "n": 1}, tools=[{"description": text}], user=SECRETS[0],
     )  # fmt: skip
     called = [{"function": {"arguments": text}}]
     recording.recorder.update(identifier, "streaming")

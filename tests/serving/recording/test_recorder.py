@@ -47,7 +47,8 @@ def test_what_is_stored_of_a_request_and_its_end(store: Store) -> None:
     assert stored.decoding == {"temperature": 0.5, "n": 2, "stop": ["\n"]}
     assert stored.prompt[1]["content"] == "a\ufffdb ?", "what a database cannot keep does not fail the request"
     assert stored.tools == '[{"type": "function"}]'
-    assert identifier.startswith("chatcmpl-") and len(identifier) == 9 + 32
+    assert identifier.startswith("chatcmpl-")
+    assert len(identifier) == 9 + 32
     recording.recorder.update(identifier, "streaming")
     recording.clock.now = START + timedelta(seconds=2)
     ended = [RecordedAnswer("Red.", "stop", None, 2), RecordedAnswer("", "tool_calls", [{"id": "c"}])]
@@ -128,6 +129,16 @@ def test_rows_of_another_host_become_partial_by_age_and_a_writer_that_lives_stil
     store.write(lambda session: session.execute(update(Interaction).values(writer=writer)))
     recording.recorder.update(identifier, "complete", [RecordedAnswer("late", "stop")])
     assert row(store, identifier).state == "complete"
+
+
+def test_a_writer_adds_what_it_has_to_a_row_that_was_given_up(sqlite_store: Store) -> None:
+    recording = Recording(sqlite_store)
+    identifier = recording.reserve()
+    recording.clock.now += 2 * ABANDONED_AFTER
+    recording.recorder.give_up()
+    recording.recorder.update(identifier, "partial", [RecordedAnswer("half", None)])
+    assert answers(sqlite_store, identifier) == [(0, "half", None)]
+    assert row(sqlite_store, identifier).finished == recording.clock.now
 
 
 def test_people_are_hashed_and_those_without_a_name_are_one_per_key(sqlite_store: Store) -> None:

@@ -53,7 +53,7 @@ def _is_ip(found: str) -> bool:
         ipaddress.ip_address(found)
     except ValueError:
         return False
-    return True
+    return any(map(str.isdigit, found))  # a::b is more often code
 
 
 def _public_ip(found: str) -> bool:
@@ -139,6 +139,7 @@ def hide_private(text: str) -> str:
 _NATIONAL_PHONE = re.compile(r"(?<![\w.,+-])0\d{1,4}[ /-]\d{3,5}(?:[ /-]?\d{2,5}){0,2}(?![\w-]|\.\d)")
 _ALSO_REDACTED: Final = (
     ("key", "sk-", re.compile(r"\bsk-[A-Za-z0-9_-]{8,}"), _always),
+    ("key", "palate-", re.compile(r"\bpalate-[A-Za-z0-9_-]{40,}"), _always),  # of our own gateway
     ("email", "@", _PATTERNS["email"][0], _always),
     ("ip", ".", _PATTERNS["ip"][0], _is_ip),
     ("ip", ":", re.compile(r"(?<![\w:.])(?=[0-9A-Fa-f:]*:[0-9A-Fa-f]*:)[0-9A-Fa-f:]{3,39}(?![\w:])"), _is_ip),

@@ -63,5 +63,5 @@ def _hub_errors(repo: str) -> Iterator[None]:
     except Exception as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
         why = {401: "log in with `hf auth login`, or set HF_TOKEN", 403: "the token may not write there"}
-        remedy = why.get(status, "check the name, the connection and HF_HUB_OFFLINE") if status else why[401]
+        remedy = why.get(status, "check the name, the connection, HF_TOKEN and HF_HUB_OFFLINE")
         raise EngineError(f"{repo}: not uploaded: {first_line(error)}; {remedy}", status) from error

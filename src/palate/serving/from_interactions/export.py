@@ -22,11 +22,10 @@ from palate.records import Answer, LabelledCompletion, PreferencePair, Record
 from palate.serving.from_interactions.draw import SHARES, draw
 from palate.serving.from_interactions.rows import capped, labelled_answers, pairs
 from palate.serving.from_interactions.usable import Usable, usable
-from palate.serving.recording.exported_files import MANIFEST
+from palate.serving.recording.exported_files import MANIFEST, register_export
 from palate.serving.recording.listing import Filter, read_interactions
 from palate.store import Store
-from palate.store.serving_tables import InteractionExport
-from palate.store.tables import Item, VoteRow, utc_now
+from palate.store.tables import Item, VoteRow
 
 _HOW = "from-interactions"
 _UNCERTAIN = 0.15
@@ -105,13 +104,13 @@ def from_interactions(store: Store, output: Path, options: Options | None = None
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()))
         raise DataError(f"{store.url}: nothing to write from {looked_at:,} interactions: {reasons or 'no feedback'}")
     folder = str(output.resolve())
-    store.write(lambda session: _register(session, folder, []))  # before the rows exist, so that none is unknown
+    store.write(lambda session: register_export(session, folder, []))  # before the rows exist, so that none is unknown
     people = len({one.person for one in found})
     rows = {name: len(rows) for name, rows in files.items()}
     made = Made(output, looked_at, len(found), people, rows, sources, caps, dict(sorted(left_out.items())))
     _write(output, files, made, options)
     hashes = [file_hash(output / f"{name}.jsonl") for name in files]
-    store.write(lambda session: _register(session, folder, hashes))
+    store.write(lambda session: register_export(session, folder, hashes))
     return made
 
 
@@ -208,14 +207,6 @@ def _write(output: Path, files: Mapping[str, list[dict[str, Any]]], made: Made, 
         chosen["filter"] = {name: str(value) for name, value in chosen["filter"].items() if value is not None}
         chosen["exclude"] = [{"name": path.name, "sha256": file_hash(path)} for path in options.exclude]
         write_contract(folder / MANIFEST, how=_HOW, files=written, counts=counts, sources=(), options=chosen)
-
-
-def _register(session: Session, folder: str, hashes: Sequence[str]) -> None:
-    row = session.get(InteractionExport, folder)
-    if row is None:
-        session.add(InteractionExport(folder=folder, hashes=list(hashes), at=utc_now()))
-    else:
-        row.hashes = list(dict.fromkeys([*row.hashes, *hashes]))
 
 
 def _check_folder(output: Path) -> None:

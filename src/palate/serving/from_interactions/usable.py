@@ -75,6 +75,8 @@ def usable(recorded: Iterable[Recorded], left_out: Counter[str], excluded: Evalu
         row = one.row
         if not row.consent:
             left_out["no_consent"] += 1
+        elif row.route.startswith("shadow:"):  # nobody saw its answer
+            left_out["shadow"] += 1
         elif row.state != "complete":
             left_out[f"state_{row.state}"] += 1
         elif row.policy not in ("redacted", "full"):

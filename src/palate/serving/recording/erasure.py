@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import String, cast, or_, select
 from sqlalchemy.orm import Session
 
 from palate.errors import PalateError
@@ -18,12 +18,13 @@ from palate.feedback.candidates import read_prompt
 from palate.feedback.judges.interview import sha256
 from palate.feedback.judges.render import clean, conversation_text
 from palate.feedback.queue.slots import update_slots
-from palate.serving.recording.exported_files import clean_export, clean_file
+from palate.serving.recording.exported_files import clean_export, clean_file, register_export, texts_in
 from palate.serving.recording.listing import read_interactions
+from palate.serving.recording.trained import trained_versions
 from palate.store import Store
 from palate.store.deletion import delete_with_dependents, erase_deleted
 from palate.store.serving_tables import ApiKey, Deletion, Interaction, InteractionExport
-from palate.store.tables import Campaign, Item, Judgement, Table
+from palate.store.tables import Campaign, Item, Judgement, Table, VoteRow
 
 REACHED = tuple(Table.metadata.tables[name] for name in ("items", "judgements", "interactions"))
 """Tables in which rows of a person are looked for; those that refer to them follow along the foreign keys."""
@@ -42,13 +43,13 @@ class Erased:
         rows: table → rows.
         files: file → rows.
         remaining: what could not be deleted, a line each with what to do.
-        data_files: SHA-256 of the data files that had some of it, by which trained versions refer to them.
+        trained: versions of the registry whose data may have had some of it. Weights cannot be taken back.
     """
 
     rows: Mapping[str, int] = field(default_factory=dict)
     files: Mapping[str, int] = field(default_factory=dict)
     remaining: Sequence[str] = ()
-    data_files: Sequence[str] = ()
+    trained: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -58,12 +59,14 @@ class _Found:
     Attributes:
         ids: of interactions.
         items: ids of campaign items that were made of them.
+        votes: ids of votes on these.
         judgements: keys of judges' replies on the items' prompts.
         texts: what the person wrote.
     """
 
     ids: list[str] = field(default_factory=list)
     items: list[int] = field(default_factory=list)
+    votes: list[str] = field(default_factory=list)
     judgements: list[str] = field(default_factory=list)
     texts: set[str] = field(default_factory=set)
 
@@ -95,6 +98,7 @@ def erase(
     found = store.read(lambda session: _find(session, ids, user))
     marks = {*found.ids, *ids, *([user] if user else [])}
     cleaned, remaining, hashes = _clean_files(store, marks, found.texts, files)
+    trained = store.read(lambda session: trained_versions(session, hashes, found.votes))
 
     def work(session: Session) -> Counter[str]:
         again = _find(session, ids, user)  # what came meanwhile
@@ -112,15 +116,12 @@ def erase(
 
     counts = store.write(work)
     left = erase_deleted(store, list(counts), compact=True)
-    copies = _copies(store)
-    if with_copies:
-        for copy in copies:
+    for copy in _copies(store):
+        if with_copies:
             copy.unlink(missing_ok=True)
-    else:
-        remaining += [
-            f"{copy}: a copy from before an upgrade may have it; delete it (--with-copies)" for copy in copies
-        ]
-    return Erased(dict(counts), cleaned, [*remaining, *([left] if left else [])], hashes)
+        else:
+            remaining.append(f"{copy}: a copy from before an upgrade may have it; delete it (--with-copies)")
+    return Erased(dict(counts), cleaned, [*remaining, *([left] if left else [])], trained)
 
 
 def purge(store: Store, now: datetime, default_days: int | None = None) -> int:
@@ -165,27 +166,33 @@ def _find(session: Session, ids: Collection[str], user: str | None) -> _Found:
         found.ids += session.scalars(select(Interaction.id).where(Interaction.user == user))
     named = list(dict.fromkeys([*found.ids, *names]))
     for recorded in read_interactions(session, found.ids):
-        texts = [turn.get("content") for turn in recorded.row.prompt or () if isinstance(turn, Mapping)]
-        texts += [recorded.row.prompt, *(text for row in recorded.feedback for text in (row.comment, row.edit))]
-        found.texts |= {text for text in texts if isinstance(text, str) and len(text) >= _SHORTEST}
-    for item in _items(session, named, user):
-        found.items.append(item.id)
-        prompt = conversation_text(read_prompt(item.prompt, item.name), item.tools)
-        of_prompt = Judgement.request[("contents", "prompt")].as_string() == sha256(clean(prompt))
-        found.judgements += session.scalars(select(Judgement.key).where(of_prompt))
-    found.judgements = list(dict.fromkeys(found.judgements))
+        said = [turn for turn in recorded.row.prompt or () if not isinstance(turn, Mapping) or turn["role"] == "user"]
+        rated = [text for row in recorded.feedback for text in (row.comment, row.edit)]
+        found.texts |= {text for text in texts_in([said, recorded.row.prompt, rated]) if len(text) >= _SHORTEST}
+    items = _items(session, named, names if user is None else [user])
+    found.items = [item.id for item in items]
+    prompts = [conversation_text(read_prompt(item.prompt, item.name), item.tools) for item in items]
+    hashes = list({sha256(clean(prompt)) for prompt in prompts})
+    judged = Judgement.request[("contents", "prompt")].as_string()
+    for start in range(0, len(items), _BATCH):
+        on_items = VoteRow.item_id.in_(found.items[start : start + _BATCH])
+        found.votes += session.scalars(select(VoteRow.id).where(on_items))
+        on_prompts = judged.in_(hashes[start : start + _BATCH])
+        found.judgements += session.scalars(select(Judgement.key).where(on_prompts))
     return found
 
 
-def _items(session: Session, names: Sequence[str], user: str | None) -> list[Item]:
-    """Items of campaigns that were made of the interactions; those that were purged are known by the person's hash."""
+def _items(session: Session, names: Sequence[str], marks: Sequence[str]) -> list[Item]:
+    """Items with these names, and those with one of the marks anywhere in their columns.
+
+    The latter are made of interactions that were purged, or of answers that other commands sampled for their prompts.
+    """
     found: dict[int, Item] = {}
-    for start in range(0, len(names), _BATCH):
-        some = select(Item).where(Item.name.in_(names[start : start + _BATCH]))
-        found |= {item.id: item for item in session.scalars(some)}
-    if user is not None:
-        of_user = select(Item).where(Item.columns[("lineage", "user")].as_string() == user)
-        found |= {item.id: item for item in session.scalars(of_user)}
+    columns = cast(Item.columns, String)
+    for start in range(0, max(len(names), len(marks)), _BATCH):
+        marked = [columns.contains(mark, autoescape=True) for mark in marks[start : start + _BATCH]]
+        wanted = select(Item).where(or_(Item.name.in_(names[start : start + _BATCH]), *marked))
+        found |= {item.id: item for item in session.scalars(wanted)}
     return list(found.values())
 
 
@@ -209,7 +216,7 @@ def _clean_files(
         if removed:
             cleaned |= removed
             hashes += export.hashes
-            store.write(partial(_add_hashes, folder=export.folder, hashes=current))
+            store.write(partial(register_export, folder=export.folder, hashes=current))
     for path in files:
         try:
             count = clean_file(path, {*marks, *texts})
@@ -218,12 +225,6 @@ def _clean_files(
         else:
             cleaned |= {str(path): count} if count else {}
     return cleaned, remaining, list(dict.fromkeys(hashes))
-
-
-def _add_hashes(session: Session, folder: str, hashes: Sequence[str]) -> None:
-    row = session.get(InteractionExport, folder)
-    if row is not None:
-        row.hashes = list(dict.fromkeys([*row.hashes, *hashes]))
 
 
 def _copies(store: Store) -> list[Path]:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy.orm import Session
 
 from palate.artifacts import file_hash, iter_jsonl, read_json, write_json
 from palate.data.formats.writers import write_rows
 from palate.errors import DataError
+from palate.store.serving_tables import InteractionExport
+from palate.store.tables import utc_now
 
 MANIFEST = "data.json"
+
+
+def register_export(session: Session, folder: str, hashes: Sequence[str]) -> None:
+    """Note that data files with these hashes were written to a folder, so that a deletion looks there."""
+    row = session.get(InteractionExport, folder)
+    if row is None:
+        session.add(InteractionExport(folder=folder, hashes=list(hashes), at=utc_now()))
+    else:
+        row.hashes = list(dict.fromkeys([*row.hashes, *hashes]))
 
 
 def clean_export(folder: Path, marks: Collection[str]) -> tuple[dict[str, int], list[str]]:
@@ -48,18 +61,19 @@ def clean_file(path: Path, marks: Collection[str]) -> int:
     if path.suffix != ".jsonl":
         raise DataError(f"{path}: only .jsonl files can be cleaned; delete it or write it again")
     rows = list(iter_jsonl(path))
-    kept = [row for row in rows if not any(text in marks for text in _texts(row))]
+    kept = [row for row in rows if not any(text in marks for text in texts_in(row))]
     if len(kept) < len(rows):
         write_rows(path, kept)
     return len(rows) - len(kept)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """Every text in a JSON value; keys of objects are not among them."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for inner in value.values():
-            yield from _texts(inner)
+            yield from texts_in(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _texts(inner)
+            yield from texts_in(inner)
