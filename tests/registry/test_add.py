@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from model_folders import as_run, fake_adapter, fake_model
-from palate.artifacts import read_json, write_json
+from palate.artifacts import read_json, seal_folder, write_json
 from palate.errors import ArtifactError, UsageError
+from palate.evaluation.subject import read_run
 from palate.registry import Version, add, find, problems, promote, versions
 from palate.registry.lineage import vote_ids, votes_in_store
 from palate.store import Store
@@ -170,3 +171,15 @@ def test_a_failed_copy_leaves_no_version(
     assert versions(sqlite_store) == []
     assert [path.name for path in models.iterdir()] == [".lock"]
     assert added(sqlite_store, source, models, "v1.0").name == "v1.0"
+
+
+def test_a_checkpoint_of_a_stopped_run_is_a_version(sqlite_store: Store, models: Path, tmp_path: Path) -> None:
+    run = as_run(fake_model(tmp_path / "run"), "hub/base", votes=("vote-1",), status="stopped")
+    checkpoint = fake_model(run / "checkpoint-3", 1.0)
+    with pytest.raises(ArtifactError, match=r"not a complete checkpoint: .*the folder was not finished"):
+        added(sqlite_store, checkpoint, models)
+    seal_folder(checkpoint)
+    version = added(sqlite_store, checkpoint, models)
+    assert version.lineage["run"]["checkpoint"] == 3
+    assert vote_ids(version.folder) == ["vote-1"]
+    assert read_run(version.folder).policy.model == str(version.folder)

@@ -17,15 +17,10 @@ from palate.evaluation.evaluate import CUTOFF_LEN
 from palate.evaluation.exported import BOUNDS, ExportCheck, check_export
 from palate.evaluation.rewards import is_reward_model
 from palate.evaluation.subject import ModelSpec, is_checkpoint, is_run, model_spec, read_checkpoint, read_run
-from palate.models.export import (
-    check_converter,
-    export_adapter,
-    export_gguf,
-    export_merged,
-    prepare_repository,
-    stored_dtype,
-    upload,
-)
+from palate.models.export.adapter import export_adapter
+from palate.models.export.gguf import check_converter, export_gguf
+from palate.models.export.hub import prepare_repository, upload
+from palate.models.export.merged import export_merged, stored_dtype
 from palate.models.spec import adapter_spec
 from palate.records import PreferencePair
 

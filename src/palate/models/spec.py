@@ -42,7 +42,10 @@ class ModelSpec:
     enable_thinking: bool | None = None
 
     def chat_template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
-        """The chat template of the model's prompts and answers."""
+        """The chat template of the model's prompts and answers; without a name, that saved with the last adapter."""
+        own = _saved_template(Path(self.adapters[-1])) if self.template is None and self.adapters else None
+        if own is not None:
+            tokenizer.chat_template = own
         return load_template(tokenizer, self.template, variables=thinking(self.enable_thinking))
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -55,6 +58,14 @@ class ModelSpec:
     def origin(self) -> dict[str, Any]:
         """Further arguments of `models.load.load_model` and `load_tokenizer`."""
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+
+def _saved_template(folder: Path) -> str | None:
+    """The chat template in a folder's tokenizer files; None without one."""
+    if (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    config = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    return config.get("chat_template") if isinstance(config.get("chat_template"), str) else None
 
 
 def adapter_spec(folder: Path, *, template: str | None = None) -> ModelSpec:

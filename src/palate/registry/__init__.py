@@ -4,28 +4,13 @@
 alias after checking every file's hash, `collect` deletes versions that nothing refers to.
 """
 
-from __future__ import annotations
-
-from palate.registry.add import Added, add
-from palate.registry.aliases import PREVIOUS, PRODUCTION, Move, moves, promote, rollback
-from palate.registry.gc import Collected, collect
-from palate.registry.versions import Version, find, is_known, problems, resolve, versions
-
-__all__ = [
-    "PREVIOUS",
-    "PRODUCTION",
-    "Added",
-    "Collected",
-    "Move",
-    "Version",
-    "add",
-    "collect",
-    "find",
-    "is_known",
-    "moves",
-    "problems",
-    "promote",
-    "resolve",
-    "rollback",
-    "versions",
-]
+from palate.registry.add import add as add
+from palate.registry.aliases import moves as moves
+from palate.registry.aliases import promote as promote
+from palate.registry.aliases import rollback as rollback
+from palate.registry.gc import collect as collect
+from palate.registry.versions import Version as Version
+from palate.registry.versions import find as find
+from palate.registry.versions import problems as problems
+from palate.registry.versions import resolve as resolve
+from palate.registry.versions import versions as versions

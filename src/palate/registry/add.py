@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -17,7 +18,7 @@ from palate.artifacts import atomic_folder, remove_folder, remove_leftovers, wri
 from palate.artifacts.folders import changed_files
 from palate.artifacts.locks import acquire
 from palate.errors import ArtifactError, PalateError, UsageError
-from palate.registry.contents import Contents, FileFacts, content_hash, read_contents
+from palate.registry.contents import content_hash, read_contents
 from palate.registry.lineage import lineage_of, parents
 from palate.registry.versions import Version, find
 from palate.store import Store
@@ -26,6 +27,7 @@ from palate.store.registry_tables import Alias, ModelVersion
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _NUMBERED = re.compile(r"v(\d+)\.(\d+)\Z")
 _FOLDER = Path("palate-models")
+_Reserved: TypeAlias = tuple[str, Path | None]
 _WAIT_SECONDS = 3600.0
 
 
@@ -65,9 +67,15 @@ def add(
     contents = read_contents(source)
     with locked(store, models_dir):
         files = contents.facts()
-        row = _Draft(contents, files, content_hash(files), models_dir.resolve(), who, name, note)
-        lineage = lineage_of(contents, files)
-        reserved, folder = store.write(lambda session: row.reserve(session, lineage))
+        row = {
+            "content_hash": content_hash(files),
+            "kind": contents.kind,
+            "files": files,
+            "lineage": lineage_of(contents, files),
+            "note": note,
+            "who": who,
+        }
+        reserved, folder = store.write(lambda session: _reserve(session, name, contents.source, models_dir, row))
         if folder is None:
             return Added(find(store, reserved), new=False)
         try:
@@ -86,57 +94,31 @@ def add(
     return Added(find(store, reserved), new=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A version whose row is not written yet."""
-
-    contents: Contents
-    files: FileFacts
-    digest: str
-    models_dir: Path
-    who: str
-    name: str | None
-    note: str
-
-    def reserve(self, session: Session, lineage: dict[str, object]) -> tuple[str, Path | None]:
-        """Write the row of a version whose folder does not exist yet; its name and folder.
-
-        The folder is None if the same files are there.
-        """
-        same = session.scalars(select(ModelVersion).where(ModelVersion.content_hash == self.digest)).one_or_none()
-        if same is not None and not same.complete:
-            raise ArtifactError(f"{same.folder}: another process adds or deletes the same files; wait for it")
-        if same is not None:
-            if self.name not in (None, same.name):
-                raise UsageError(f"{self.contents.source}: the same files are version {same.name} already")
-            return same.name, None
-        name = self.name or _next_name(session)
-        if session.scalar(select(ModelVersion.id).where(ModelVersion.name == name)) is not None:
-            raise UsageError(f"there is a version {name} already, with other files; versions never change")
-        if session.get(Alias, name) is not None:
-            raise UsageError(f"{name} is an alias; name the version otherwise")
-        folder = self.models_dir / f"{name}-{self.digest[:12]}"
-        session.add(
-            ModelVersion(
-                name=name,
-                content_hash=self.digest,
-                kind=self.contents.kind,
-                folder=str(folder),
-                files=self.files,
-                base_id=_base_id(session, parents(lineage)),
-                lineage=lineage,
-                note=self.note,
-                who=self.who,
-                complete=False,
-                created=datetime.now(UTC),
-            )
-        )
-        return name, folder
+def _reserve(session: Session, name: str | None, source: Path, models_dir: Path, row: dict[str, Any]) -> _Reserved:
+    """Write the row of a version whose folder does not exist yet. The folder is None if the same files are there."""
+    digest = row["content_hash"]
+    same = session.scalars(select(ModelVersion).where(ModelVersion.content_hash == digest)).one_or_none()
+    if same is not None and not same.complete:
+        raise ArtifactError(f"{same.folder}: another process adds or deletes the same files; wait for it")
+    if same is not None:
+        if name not in (None, same.name):
+            raise UsageError(f"{source}: the same files are version {same.name} already")
+        return same.name, None
+    name = name or _next_name(session)
+    if session.scalar(select(ModelVersion.id).where(ModelVersion.name == name)) is not None:
+        raise UsageError(f"there is a version {name} already, with other files; versions never change")
+    if session.get(Alias, name) is not None:
+        raise UsageError(f"{name} is an alias; name the version otherwise")
+    folder = models_dir.resolve() / f"{name}-{digest[:12]}"
+    base = _base_id(session, parents(row["lineage"]))
+    now = datetime.now(UTC)
+    session.add(ModelVersion(name=name, folder=str(folder), base_id=base, complete=False, created=now, **row))
+    return name, folder
 
 
 def default_models_dir(store: Store) -> Path:
     """`palate-models` beside the SQLite file `palate.db`; with PostgreSQL, in the current folder."""
-    return Path(store.url).with_suffix("").with_name(f"{Path(store.url).stem}-models") if store.is_sqlite else _FOLDER
+    return Path(store.url).with_name(f"{Path(store.url).stem}-models") if store.is_sqlite else _FOLDER
 
 
 def check_name(name: str | None) -> None:

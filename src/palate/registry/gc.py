@@ -28,11 +28,6 @@ class Collected:
     removed: tuple[Version, ...]
     kept: dict[str, str]
 
-    @property
-    def size(self) -> int:
-        """Bytes of the removed files."""
-        return sum(version.size for version in self.removed)
-
 
 def collect(store: Store, models_dir: Path, *, older_than: timedelta, dry_run: bool = False) -> Collected:
     """Delete the versions that nothing needs.
@@ -82,10 +77,10 @@ def _kept(session: Session, models_dir: Path, older_than: timedelta) -> dict[str
             reasons[row.id] = "alias"
         elif row.id in history:
             reasons[row.id] = "history"
+        elif any(other.base_id == row.id and (other.id in reasons or not other.complete) for other in rows):
+            reasons[row.id] = "child"
         elif Path(row.folder).parent != models_dir.resolve():
             reasons[row.id] = "elsewhere"
         elif row.created > latest:
             reasons[row.id] = "new"
-        elif any(other.base_id == row.id and (other.id in reasons or not other.complete) for other in rows):
-            reasons[row.id] = "child"
     return {row.name: reasons[row.id] for row in rows if row.id in reasons}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from model_folders import fake_model
+from model_folders import as_run, fake_model
 from palate.artifacts import read_json
 from palate.cli.main import main
 from palate.cli.models import model_path
@@ -111,7 +111,7 @@ def test_a_run_of_voted_pairs_is_a_version_that_every_verb_reads(said: Any, tmp_
     said("model", "add", "lora")
     said("model", "promote", "v1.0", "--reason", "r")
     shown = said("model", "show", "v1.0")
-    assert shown["lineage"]["votes"] == {"ids": [f"vote-{number}" for number in range(5)], "in_store": 0}
+    assert shown["votes"] == {"ids": [f"vote-{number}" for number in range(5)], "in_store": 0}
     ((name, sha256),) = shown["lineage"]["data"][0]["files"].items()
     assert name == "voted.jsonl"
     assert len(sha256) == 64
@@ -132,4 +132,36 @@ def test_a_run_of_voted_pairs_is_a_version_that_every_verb_reads(said: Any, tmp_
     said("train", str(config_file(tmp_path / "next.yaml", given)))
     assert read_json(tmp_path / "next" / "run.json")["config"]["model_name_or_path"] == model_path("v1.1")
     assert said("model", "add", "next")["base"] == "v1.1"
-    assert said("model", "show", "v1.2")["lineage"]["versions"] == ["v1.1"]
+    assert said("model", "show", "v1.2")["from"] == ["v1.1"]
+
+
+def test_what_a_person_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = as_run(fake_model(tmp_path / "base"), "owner/name", votes=("vote-1", "vote-2"))
+
+    def printed(*words: str) -> str:
+        assert main(["model", *words]) == 0
+        return capsys.readouterr().out
+
+    assert printed("add", "base", "--who", "ann").startswith("v1.0: model, 6 files, 0.0 MB, ")
+    assert printed("add", "base").startswith("v1.0 (there already): ")
+    folder = tmp_path / "palate-models"
+    first = next(one for one in folder.iterdir() if one.is_dir())
+    as_run(fake_model(tmp_path / "next", 1.0), first)
+    printed("add", "next", "--name", "better", "--note", "two\nlines", "--who", "ann")
+    assert printed("promote", "better", "--alias", "candidate", "--reason", "it wins", "--who", "bob") == (
+        "candidate: none → better\n"
+    )
+    assert printed("promote", "better", "--alias", "candidate", "--reason", "r") == (
+        "candidate is better already; nothing moved\n"
+    )
+    rows = [line.split() for line in printed("list").splitlines()]
+    assert [row[:3] for row in rows[2:]] == [["v1.0", "–", "model"], ["better", "candidate", "model"]]
+    shown = printed("show", "v1.0")
+    assert "votes    2 (ids in data.json), 0 of them in this store" in shown
+    assert f"run      {base}: dpo sigmoid" in shown
+    assert f"data     pairs: pairs.jsonl {'a' * 12}\n" in shown
+    shown = printed("show", "candidate")
+    assert "versions  better ← v1.0" in shown
+    assert "candidate: none → better, by bob: it wins" in shown
+    assert printed("verify", "better") == "better: every file has its hash\n"
+    assert printed("gc") == "0 versions deleted, 0.0 MB: none\nstay: v1.0 (child), better (alias)\n"

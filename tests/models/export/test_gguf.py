@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from palate.errors import ModelError
-from palate.models.export import export_gguf
+from palate.models.export.gguf import export_gguf
 
 CONVERTER = """
 import argparse

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
-import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,66 +10,9 @@ from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
-from werkzeug import Request, Response
 
+from fake_hub import TOKEN, FakeHub
 from model_folders import as_run, fake_model
-
-TOKEN = "hf_" + "t" * 30  # what is refused below if it is another one
-
-
-class FakeHub:
-    """Repositories by name: whether they are private, and the files of their one commit."""
-
-    def __init__(self, server: HTTPServer) -> None:
-        self.url = server.url_for("").rstrip("/")
-        self.private: dict[str, bool] = {}
-        self.files: dict[str, bytes] = {}
-        self.blobs: dict[str, bytes] = {}
-        server.expect_request(re.compile(".*")).respond_with_handler(self.reply)
-
-    def reply(self, request: Request) -> Response:
-        if request.path.startswith("/blob/"):
-            self.blobs[request.path.removeprefix("/blob/")] = request.get_data()
-            return Response()
-        if request.headers.get("authorization") != f"Bearer {TOKEN}":
-            return Response("{}", 401)
-        return Response(json.dumps(self.answer(request)), mimetype="application/json")
-
-    def answer(self, request: Request) -> Any:
-        path = request.path
-        if path == "/api/repos/create":
-            asked = request.get_json()
-            repo = f"{asked['organization']}/{asked['name']}"
-            private = asked.get("visibility") == "private" or bool(asked.get("private"))
-            self.private.setdefault(repo, private)
-            return {"url": f"{self.url}/{repo}"}
-        if path == "/api/validate-yaml":
-            return {"errors": [], "warnings": []}
-        if "/preupload/" in path:
-            listed = request.get_json()["files"]
-            modes = {True: "lfs", False: "regular"}
-            return {
-                "files": [
-                    {"path": f["path"], "uploadMode": modes[f["path"].endswith("tensors")], "shouldIgnore": False}
-                    for f in listed
-                ]
-            }
-        if path.endswith("/objects/batch"):
-            objects = [
-                {**o, "actions": {"upload": {"href": f"{self.url}/blob/{o['oid']}", "header": {}}}}
-                for o in request.get_json()["objects"]
-            ]
-            return {"transfer": "basic", "objects": objects}
-        if "/commit/" in path:
-            for line in map(json.loads, request.get_data().splitlines()):
-                value = line["value"]
-                if line["key"] == "file":
-                    self.files[value["path"]] = base64.b64decode(value["content"])
-                elif line["key"] == "lfsFile":
-                    self.files[value["path"]] = self.blobs[value["oid"]]
-            return {"commitUrl": f"{self.url}/ann/model/commit/{'c' * 40}", "commitOid": "c" * 40}
-        repo = path.removeprefix("/api/models/").partition("/revision")[0]
-        return {"id": repo, "private": self.private[repo], "siblings": [], "tags": []}
 
 
 @pytest.fixture
@@ -85,7 +24,7 @@ UPLOAD = """
 import sys
 from pathlib import Path
 from palate.errors import EngineError
-from palate.models.export import upload
+from palate.models.export.hub import upload
 try:
     print(upload(Path(sys.argv[1]), "ann/model", private=sys.argv[2] == "private"))
 except EngineError as error:
@@ -93,15 +32,9 @@ except EngineError as error:
 """
 
 
-def environment(hub: FakeHub, home: Path, token: str = TOKEN) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")}
-    own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": token, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-    return {**kept, **own, "HF_HUB_DISABLE_TELEMETRY": "1"}
-
-
 def upload(hub: FakeHub, folder: Path, visibility: str = "private", token: str = TOKEN) -> Any:
     command = [sys.executable, "-c", UPLOAD, str(folder), visibility]
-    env = environment(hub, folder.parent / "home", token)
+    env = hub.environment(folder.parent / "home", token)
     return subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=120)
 
 

@@ -9,11 +9,11 @@ import typer
 
 from palate.cli.arguments import AsJson, StoreUrl
 from palate.cli.console import print_json, print_result
-from palate.cli.model.options import Reason, VersionName, Who, move_json, move_line, user
+from palate.cli.model.options import Reason, VersionName, Who, move_line, user
 from palate.cli.models import opened
 
 if TYPE_CHECKING:
-    from palate.registry import Move
+    from palate.registry.aliases import Move
 
 
 def promote_command(
@@ -49,6 +49,6 @@ def rollback_command(reason: Reason, who: Who = None, store: StoreUrl = None, as
 
 def _print(moves: Sequence[Move], nothing: str, as_json: bool) -> None:
     if as_json:
-        print_json({"moves": [move_json(move) for move in moves]})
+        print_json({"moves": moves})
     else:
         print_result("\n".join(map(move_line, moves)) or f"{nothing}; nothing moved")

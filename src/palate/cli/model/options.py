@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 if TYPE_CHECKING:
-    from palate.registry import Move, Version
+    from palate.registry.aliases import Move
     from palate.store import Store
 
 ModelsDir: TypeAlias = Annotated[
@@ -41,35 +41,6 @@ def user(given: str | None) -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         return "unknown"
-
-
-def version_json(version: Version) -> dict[str, Any]:
-    """A version for a program."""
-    return {
-        "name": version.name,
-        "aliases": list(version.aliases),
-        "kind": version.kind,
-        "content_hash": version.content_hash,
-        "folder": str(version.folder),
-        "bytes": version.size,
-        "base": version.base,
-        "created": version.created.isoformat(),
-        "who": version.who,
-        "note": version.note,
-    }
-
-
-def move_json(move: Move) -> dict[str, Any]:
-    """A move for a program."""
-    return {
-        "alias": move.alias,
-        "version": move.version,
-        "before": move.before,
-        "action": move.action,
-        "who": move.who,
-        "reason": move.reason,
-        "at": move.at.isoformat(),
-    }
 
 
 def move_line(move: Move) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ import typer
 from palate.cli.arguments import AsJson, StoreUrl
 from palate.cli.columns import table, text_width, two_columns
 from palate.cli.console import print_json, print_result
-from palate.cli.model.options import ModelsDir, VersionName, Who, models_dir, move_json, move_line, user, version_json
+from palate.cli.model.options import ModelsDir, VersionName, Who, models_dir, move_line, user
 from palate.cli.models import opened
 from palate.errors import ArtifactError
 
@@ -42,7 +42,7 @@ def add_command(
     with opened(store, create=True) as registry:
         done = add(registry, source, models_dir=models_dir(folder, registry), who=user(who), name=name, note=note)
     if as_json:
-        print_json({**version_json(done.version), "new": done.new})
+        print_json({**asdict(done.version), "new": done.new})
         return
     version = done.version
     there = "" if done.new else " (there already)"
@@ -62,7 +62,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
     with opened(store) as registry:
         found = versions(registry)
     if as_json:
-        print_json({"versions": [version_json(version) for version in found]})
+        print_json({"versions": found})
     elif not found:
         print_result("no versions; palate model add makes one of a run")
     else:
@@ -100,18 +100,8 @@ def show_command(name: VersionName, store: StoreUrl = None, as_json: AsJson = Fa
         ids = vote_ids(version.folder)
         here = registry.read(lambda session: votes_in_store(session, ids))
     if as_json:
-        print_json(
-            {
-                **version_json(version),
-                "files": dict(version.files),
-                "lineage": {
-                    **version.lineage,
-                    "versions": [one.name for one in chain[1:]],
-                    "votes": {"ids": ids, "in_store": here},
-                },
-                "moves": [move_json(move) for move in history],
-            }
-        )
+        votes = {"ids": ids, "in_store": here}
+        print_json({**asdict(version), "from": [one.name for one in chain[1:]], "votes": votes, "moves": history})
         return
     lines = [*_facts(version, [one.name for one in chain]), *_data_lines(version.lineage)]
     if ids:
@@ -197,18 +187,10 @@ def gc_command(
         done = collect(registry, models_dir(folder, registry), older_than=age, dry_run=dry_run)
     names = [version.name for version in done.removed]
     if as_json:
-        print_json({"removed": names, "bytes": done.size, "dry_run": dry_run, "kept": done.kept})
+        print_json({"removed": names, "dry_run": dry_run, "kept": done.kept})
         return
     what = "would be deleted" if dry_run else "deleted"
-    print_result(f"{len(names)} versions {what}, {done.size / 1e6:.1f} MB{': ' if names else ''}{', '.join(names)}")
-    for reason, count in Counter(done.kept.values()).items():
-        print_result(f"{count} stay: {_KEPT[reason]}")
-
-
-_KEPT = {
-    "alias": "an alias names them",
-    "history": "an alias named them once",
-    "child": "another version was trained from them",
-    "new": "they are not old enough",
-    "elsewhere": "they are in another folder (--models-dir)",
-}
+    size = f"{sum(version.size for version in done.removed) / 1e6:.1f} MB"
+    print_result(f"{len(names)} versions {what}, {size}: {', '.join(names) or 'none'}")
+    if done.kept:
+        print_result(f"stay: {', '.join(f'{name} ({reason})' for name, reason in done.kept.items())}")
