@@ -66,7 +66,7 @@ class StoreRegistry:
 
     def load_model(self, fields: ModelFields) -> Backend:
         """A model by the name of a run, folder, hub id or version."""
-        from palate.registry import find, is_known
+        from palate.registry.versions import find, is_known
         from palate.serving.backends.local import load_local
 
         assert fields.model is not None
