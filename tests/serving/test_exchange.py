@@ -226,3 +226,20 @@ def test_a_server_that_stops_finishes_what_it_can(sqlite_store: Store, words: in
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out.strip(), err) == (0, "ended", "")
     assert [row.state for row in rows(sqlite_store)] == [state]
+
+
+def test_a_client_that_leaves_while_its_row_is_written(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make_gateway(sqlite_store, {"m": Fake()})
+    reserve = gateway._desk.recorder.reserve
+
+    def slow(entry: Any) -> str | None:
+        time.sleep(0.6)
+        return reserve(entry)
+
+    monkeypatch.setattr(gateway._desk.recorder, "reserve", slow)
+    with running(gateway.app) as url:
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{url}/v1/chat/completions", json=ASK, timeout=0.2)
+        assert states(sqlite_store) == ["cancelled"]

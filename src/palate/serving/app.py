@@ -134,9 +134,7 @@ class Gateway:
         finally:
             for task in following:
                 task.cancel()
-            self._desk.stopping.set()
-            while self._desk.tasks:  # the ends that are still to be written
-                await asyncio.wait(set(self._desk.tasks))
+            await self._desk.close()
             await self._models.close()
             self._writers.shutdown()
 

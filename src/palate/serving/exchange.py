@@ -22,6 +22,7 @@ from palate.serving.api.call import Call
 from palate.serving.backends.base import Backend
 from palate.serving.gather import Gathered
 from palate.serving.metrics import Metrics
+from palate.serving.models import Served
 from palate.serving.problems import ApiError, as_api_error
 from palate.serving.recording.entries import Endpoint, NewInteraction, State
 from palate.serving.recording.recorder import Recorder
@@ -53,6 +54,7 @@ class Desk:
         metrics: of the gateway.
         run: runs a function of the recorder in a thread.
         stopping: set when requests in progress must end.
+        tasks, shadows: in progress; the shadows are among the tasks.
     """
 
     settings: ServeFields
@@ -61,14 +63,23 @@ class Desk:
     metrics: Metrics
     run: Callable[..., Coroutine[Any, Any, Any]]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    shadows: int = 0
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    shadows: set[asyncio.Task[Any]] = field(default_factory=set)
 
-    def keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
-        """Hold a task until it ends; the server waits for it before it stops."""
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task that is held until it ends; the server waits for it before it stops."""
+        task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
+
+    async def close(self) -> None:
+        """End what is in progress, and wait until all ends are written."""
+        self.stopping.set()
+        for shadow in self.shadows:
+            shadow.cancel()
+        while self.tasks:
+            await asyncio.wait(set(self.tasks))
 
 
 class Exchange(Response):
@@ -107,6 +118,7 @@ class Exchange(Response):
         self._waited = 0.0
         self._reason: State | None = None
         self._begun = False
+        self._reserving: asyncio.Task[str | None] | None = None
         self._id: str | None = None
         self._more: dict[str, Any] = {}
         self._gathered = Gathered(texts=caller.terms.recording != "none")
@@ -115,7 +127,7 @@ class Exchange(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until the client leaves or the server stops."""
         del scope
-        main = self._desk.keep(asyncio.create_task(self._answer(send)))
+        main = self._desk.start(self._answer(send))
         gone = asyncio.create_task(_left(receive))
         stopping = asyncio.create_task(self._desk.stopping.wait())
         try:
@@ -142,7 +154,7 @@ class Exchange(Response):
         in_flight.inc()
         try:
             async with asyncio.timeout(self._desk.settings.request_seconds), served.use() as backend:
-                self._id = await self._reserve(backend)
+                await self._reserve(backend)
                 await (self._stream(backend, send) if self._call.stream else self._whole(backend, send))
             state = "complete"
         except asyncio.CancelledError:
@@ -158,24 +170,37 @@ class Exchange(Response):
             state = "upstream_error"
         finally:
             in_flight.dec()
-            end = self._desk.keep(asyncio.create_task(self._end(state, error)))
+            end = self._desk.start(self._end(state, error))
         if error is not None:
             with suppress(Exception):  # the client may have gone as well
                 await self._tell(error, send)
         await asyncio.shield(end)
 
-    async def _reserve(self, backend: Backend, route: str | None = None) -> str | None:
-        """Record the request before anything is answered; returns its id, None if nothing is recorded."""
+    async def _reserve(self, backend: Backend) -> None:
+        """Record the request before anything is answered. A row is committed even if the client leaves meanwhile."""
+        self._reserving = self._desk.start(self._desk.run(self._desk.recorder.reserve, self._entry(backend)))
+        self._id = await asyncio.shield(self._reserving)
+        if self._id is None:
+            return
+        token = self._desk.recorder.feedback_token(self._id)
+        self._more = {"palate": {"feedback_token": token, "route": self._choice.route}}
+        for shadow in self._choice.shadows:
+            if len(self._desk.shadows) >= self._desk.settings.shadow_in_flight:
+                self._desk.metrics.shadows_left_out.labels(shadow.name).inc()
+                continue
+            task = self._desk.start(self._shadow(shadow))
+            self._desk.shadows.add(task)
+            task.add_done_callback(self._desk.shadows.discard)
+
+    def _entry(self, backend: Backend, route: str | None = None) -> NewInteraction:
         call, choice = self._call, self._choice
-        policy = self._caller.terms.recording
-        if policy == "none" or call.store is False:
-            return None
-        entry = NewInteraction(
+        return NewInteraction(
             endpoint=self._endpoint,
             prompt=call.body["messages"] if "messages" in call.body else _text(call.body["prompt"]),
             model=backend.version,
-            policy=policy,
+            policy=self._caller.terms.recording,
             consent=self._consent,
+            store=call.store is not False,
             key_id=self._caller.key_id,
             user=call.user,
             identity=backend.content_hash,
@@ -185,18 +210,11 @@ class Exchange(Response):
             probability=choice.probability if route is None else 1.0,
             tools=call.body.get("tools"),
         )
-        identifier: str | None = await self._desk.run(self._desk.recorder.reserve, entry)
-        if identifier is not None and route is None:
-            token = self._desk.recorder.feedback_token(identifier)
-            self._more = {"palate": {"feedback_token": token, "route": choice.route}}
-            for shadow in choice.shadows:
-                self._start_shadow(shadow)
-        return identifier
 
     async def _whole(self, backend: Backend, send: Send) -> None:
         reply = await self._wait(backend.reply(self._call.endpoint, self._call.body))
         self._gathered.add(reply)
-        self._desk.metrics.first.labels(self._choice.served.name).observe(time.perf_counter() - self._started)
+        self._note_first()
         body = to_json(self._call.form.whole(self._named(reply)))
         response = Response(body, headers=self._reply_headers(), media_type="application/json")
         self._begun = True
@@ -205,41 +223,39 @@ class Exchange(Response):
     async def _stream(self, backend: Backend, send: Send) -> None:
         form = self._call.form
         async with aclosing(backend.events(self._call.endpoint, self._call.body)) as chunks:
-            first = True
+            spoken = False
             while (chunk := await self._wait(anext(chunks, None))) is not None:
                 self._gathered.add(chunk)
                 if not self._begun:
                     await self._begin(send)
-                if first and chunk.get("choices"):
-                    self._desk.metrics.first.labels(self._choice.served.name).observe(
-                        time.perf_counter() - self._started
-                    )
-                    first = False
+                if not spoken and chunk["choices"]:
+                    self._note_first()
+                    spoken = True
                 await self._send(form.pieces(self._named(chunk)), send)
         if not self._gathered.ended:
             raise ApiError(502, "the engine broke off: an answer has no finish_reason", code="upstream_error")
-        await self._send(form.last(), send)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send(form.last(), send, last=True)
+
+    def _note_first(self) -> None:
+        self._desk.metrics.first.labels(self._choice.served.name).observe(time.perf_counter() - self._started)
 
     async def _begin(self, send: Send) -> None:
         """Headers of a stream; only now, so that a request that is refused gets its own status."""
         self._begun = True
         if self._id is not None:
-            self._streaming = self._desk.keep(
-                asyncio.create_task(self._desk.run(self._desk.recorder.update, self._id, "streaming"))
-            )
+            self._streaming = self._desk.start(self._desk.run(self._desk.recorder.update, self._id, "streaming"))
         head = Response(headers={**_STREAM_HEADERS, **self._reply_headers()}, media_type="text/event-stream")
         headers = [pair for pair in head.raw_headers if pair[0] != b"content-length"]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
-    async def _send(self, pieces: Iterable[bytes], send: Send) -> None:
+    async def _send(self, pieces: Iterable[bytes], send: Send, *, last: bool = False) -> None:
         body = b"".join(pieces)
-        if not body:
+        if not body and not last:
             return
         begun = time.perf_counter()
         try:
             async with asyncio.timeout(_READ_SECONDS) as limit:
-                await send({"type": "http.response.body", "body": body, "more_body": True})
+                await send({"type": "http.response.body", "body": body, "more_body": not last})
         except TimeoutError:
             if limit.expired():
                 raise _Unread from None
@@ -253,8 +269,7 @@ class Exchange(Response):
             self._begun = True
             await error.response()({"type": "http"}, _never, send)
         elif self._call.stream:
-            await self._send(self._call.form.failed(error), send)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send(self._call.form.failed(error), send, last=True)
 
     async def _wait(self, awaited: Any) -> Any:
         """What the backend gives; the time is not ours."""
@@ -274,10 +289,10 @@ class Exchange(Response):
         metrics.tokens.labels(name, "prompt").inc(usage.prompt_tokens or 0)
         metrics.tokens.labels(name, "completion").inc(usage.completion_tokens or 0)
         self._desk.access.add_tokens(self._caller, (usage.prompt_tokens or 0) + (usage.completion_tokens or 0))
-        if self._streaming is not None:
-            await asyncio.wait({self._streaming})
-        if self._id is not None:
-            await self._record_end(self._id, state, self._gathered, error)
+        before = [task for task in (self._reserving, self._streaming) if task is not None]
+        found = await asyncio.gather(*before, return_exceptions=True)
+        if found and isinstance(found[0], str):
+            await self._record_end(found[0], state, self._gathered, error)
 
     async def _record_end(self, identifier: str, state: State, gathered: Gathered, error: ApiError | None) -> None:
         message = error.message if error is not None else None
@@ -287,32 +302,23 @@ class Exchange(Response):
         except StoreError as failed:  # the row stays open, and the next start makes it partial
             _LOG.error("the end of %s is not recorded: %s", identifier, failed)
 
-    def _start_shadow(self, served: Any) -> None:
-        desk = self._desk
-        if desk.shadows >= desk.settings.shadow_in_flight:
-            desk.metrics.shadows_left_out.labels(served.name).inc()
-            return
-        desk.shadows += 1
-        desk.keep(asyncio.create_task(self._shadow(served)))
-
-    async def _shadow(self, served: Any) -> None:
+    async def _shadow(self, served: Served) -> None:
         """The same request to another model, whose answer is recorded and not sent."""
-        gathered, state = Gathered(), "partial"
+        desk, gathered = self._desk, Gathered()
+        state: State = "partial"
         error: ApiError | None = None
         identifier: str | None = None
         try:
-            async with asyncio.timeout(self._desk.settings.request_seconds), served.use() as backend:
-                identifier = await self._reserve(backend, f"shadow:{served.name}")
+            async with asyncio.timeout(desk.settings.request_seconds), served.use() as backend:
+                identifier = await desk.run(desk.recorder.reserve, self._entry(backend, f"shadow:{served.name}"))
                 gathered.add(await backend.reply(self._call.endpoint, self._call.body))
             state = "complete"
         except Exception as raised:  # the client's own answer does not depend on it
             error, state = as_api_error(raised), "upstream_error"
         finally:
-            self._desk.shadows -= 1
-            self._desk.metrics.requests.labels(served.name, f"shadow_{state}").inc()
+            desk.metrics.requests.labels(served.name, f"shadow_{state}").inc()
             if identifier is not None:
-                ended: State = "complete" if state == "complete" else "upstream_error" if error else "partial"
-                self._desk.keep(asyncio.create_task(self._record_end(identifier, ended, gathered, error)))
+                desk.start(self._record_end(identifier, state, gathered, error))
 
     def _named(self, reply: dict[str, Any]) -> dict[str, Any]:
         """A reply under the id of its interaction."""
