@@ -27,7 +27,7 @@ ASK = {"model": "m", "messages": [{"role": "user", "content": "Say something."}]
 
 @dataclass
 class Fake:
-    """A backend that says `words`, one a chunk, to each of n choices.
+    """A backend that says `words`, one a chunk, up to `max_tokens` of them, to each of n choices.
 
     Attributes:
         version: its name.
@@ -58,7 +58,7 @@ class Fake:
         head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": self.version}
         ended = False
         try:
-            for word in self.words:
+            for word in self.words[: body.get("max_tokens")]:
                 if self.seconds:
                     await asyncio.sleep(self.seconds)
                 said = {"delta": {"role": "assistant", "content": word}} if chat else {"text": word}

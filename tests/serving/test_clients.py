@@ -19,8 +19,8 @@ def client(url: str, key: str = "none") -> OpenAI:
     return OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
 
 
-def test_openai_client_whole_and_streamed(sqlite_store: Store) -> None:
-    with serving(sqlite_store, Fake()) as url, client(url) as api:
+def test_openai_client_whole_and_streamed(store: Store) -> None:
+    with serving(store, Fake()) as url, client(url) as api:
         whole = api.chat.completions.create(**ASK)  # type: ignore[call-overload]
         assert whole.choices[0].message.content == "One two three"
         assert (whole.choices[0].finish_reason, whole.usage.completion_tokens) == ("stop", 3)
@@ -32,12 +32,12 @@ def test_openai_client_whole_and_streamed(sqlite_store: Store) -> None:
         assert not any(chunk.usage for chunk in api.chat.completions.create(**ASK, stream=True))  # type: ignore[call-overload]
         text = api.completions.create(model="m", prompt="Say", n=2)
         assert [choice.text for choice in text.choices] == ["One two three"] * 2
-    assert states(sqlite_store, 4) == ["complete"] * 4
-    first = rows(sqlite_store)[0]
+    assert states(store, 4) == ["complete"] * 4
+    first = rows(store)[0]
     assert (first.id, first.model, first.identity) == (whole.id, "v1", "hash-of-v1")
     assert (first.prompt, first.prompt_tokens, first.completion_tokens) == (ASK["messages"], 5, 3)
-    assert texts(sqlite_store, first.id) == ["One two three"]
-    assert texts(sqlite_store, chunks[0].id) == ["One two three"]
+    assert texts(store, first.id) == ["One two three"]
+    assert texts(store, chunks[0].id) == ["One two three"]
 
 
 def test_openai_client_responses(sqlite_store: Store) -> None:
@@ -101,8 +101,8 @@ def test_a_sequence_of_open_webui(sqlite_store: Store) -> None:
     assert len(texts(sqlite_store, rows(sqlite_store)[2].id)) == 2
 
 
-def test_feedback_on_a_recorded_completion(sqlite_store: Store) -> None:
-    with serving(sqlite_store, Fake()) as url, httpx2.Client(base_url=f"{url}/v1") as web:
+def test_feedback_on_a_recorded_completion(store: Store) -> None:
+    with serving(store, Fake()) as url, httpx2.Client(base_url=f"{url}/v1") as web:
         reply = web.post("/chat/completions", json=ASK)
         token = reply.headers["x-palate-feedback-token"]
         assert reply.json()["palate"]["feedback_token"] == token
@@ -114,12 +114,12 @@ def test_feedback_on_a_recorded_completion(sqlite_store: Store) -> None:
         two = web.post("/chat/completions", json=ASK, headers={"x-palate-answers": "2"})
         assert len(two.json()["choices"]) == 2
         better = {"token": two.headers["x-palate-feedback-token"], "chosen": 1}
-        states(sqlite_store, 3)
+        states(store, 3)
         assert web.post("/feedback", json=better).status_code == 200
         unrecorded = web.post("/chat/completions", json={**ASK, "store": False})
         assert "x-palate-feedback-token" not in unrecorded.headers
         assert "palate" not in unrecorded.json()
-    assert len(rows(sqlite_store)) == 3
+    assert len(rows(store)) == 3
 
 
 @pytest.mark.parametrize("record", ["none", "metadata"])

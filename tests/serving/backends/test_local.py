@@ -244,7 +244,7 @@ def test_requests_of_any_shape_are_answered_or_refused(backend: Local, sqlite_st
     gateway = make_gateway(sqlite_store, {"m": backend})
     with TestClient(gateway.app, base_url="http://127.0.0.1", raise_server_exceptions=False) as web:
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
         @given(path=paths, body=bodies, raw=st.none() | st.binary(max_size=20))
         def check(path: str, body: Any, raw: bytes | None) -> None:
             content = json.dumps(body).encode() if raw is None else raw
