@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -134,6 +134,21 @@ def read_parameters(kind: type[P], body: dict[str, Any]) -> P:
         details = error.errors(include_url=False, include_input=False, include_context=False)[0]
         path = ".".join(str(part) for part in details["loc"] if not str(part).startswith(("list[", "constrained-")))
         raise invalid(f"{path}: {details['msg']}", path or None) from error
+
+
+def refuse_unknown(asked: Parameters, neutral: Mapping[str, tuple[Any, ...]], harmless: Collection[str]) -> None:
+    """Refuse parameters that would change the answer and are not obeyed.
+
+    Args:
+        neutral: the values with which such a parameter changes nothing.
+        harmless: parameters that never change the answer.
+
+    Raises:
+        ApiError: 400, which names the first one.
+    """
+    for name, value in (asked.model_extra or {}).items():
+        if name not in harmless and value not in neutral.get(name, ()):
+            raise invalid(f"{name}: not supported here; leave it out", name, "unsupported_parameter")
 
 
 def read_json(data: bytes) -> dict[str, Any]:

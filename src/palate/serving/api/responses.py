@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
-from palate.serving.api.call import Call, ChatParameters, Parameters, read_parameters
+from palate.serving.api.call import Call, ChatParameters, Parameters, read_parameters, refuse_unknown
 from palate.serving.problems import ApiError, invalid
 from palate.serving.wire import event
 
@@ -51,10 +51,10 @@ def read_response_call(body: dict[str, Any]) -> Call:
     for name in _MEMORY:
         if body.get(name) is not None:
             raise invalid(f"{name}: this server keeps no responses; send the whole conversation as input", name)
-    elsewhere: dict[str, Any] = {name: None for name in ("n", "stop", "max_tokens") if name in asked.model_fields_set}
-    for name, value in {**elsewhere, **(asked.model_extra or {})}.items():
-        if value not in _NEUTRAL.get(name, (value,) if name in _HARMLESS else ()):
-            raise invalid(f"{name}: not supported by /v1/responses of this server", name, "unsupported_parameter")
+    for name in ("n", "stop", "max_tokens"):
+        if name in asked.model_fields_set:
+            raise invalid(f"{name}: not a parameter of /v1/responses", name, "unsupported_parameter")
+    refuse_unknown(asked, _NEUTRAL, _HARMLESS)
     chat: dict[str, Any] = {"messages": _messages(asked)}
     given = asked.model_fields_set
     chat |= {name: getattr(asked, name) for name in ("temperature", "top_p", "seed", "user", "store") if name in given}

@@ -1,4 +1,4 @@
-"""A model in this process, whose answers are written together in one batch."""
+"""A model in this process, whose answers are written together in one batch. Imports torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from palate.errors import EngineError
+from palate.evaluation.subject import Subject, model_spec
+from palate.models.generation.continuous import Batcher, NewToken, Ticket
+from palate.models.generation.continuous import Busy as Full
+from palate.models.generation.decoding import Decoding
 from palate.models.generation.stream import TextPieces
+from palate.models.precision import default_device, resolve
+from palate.models.probe.limits import trained_length
+from palate.models.upstream import base_of
+from palate.records import Message
 from palate.serving.backends.base import Endpoint
 from palate.serving.backends.local_request import LocalRequest, read_request, text_of
 from palate.serving.gather import Gathered
@@ -23,35 +31,11 @@ from palate.serving.problems import ApiError, Busy
 from palate.serving.settings import ModelFields
 from palate.text.template import Template
 
-if TYPE_CHECKING:
-    from palate.models.generation.continuous import NewToken, Ticket
-    from palate.models.generation.decoding import Decoding
-
 _LOG = logging.getLogger("palate.serving")
 
 _UNREAD = 1024
 """Tokens of a request that its client has not read; with more, the client is taken for gone."""
 _LEAST_LOGPROB = -9999.0  # as other engines write minus infinity
-
-
-class Batch(Protocol):
-    """What writes answers: `models.generation.continuous.Batcher`."""
-
-    def submit(
-        self,
-        prompt: Any,
-        decoding: Decoding,
-        seed: int,
-        on_token: Callable[[NewToken], None],
-        *,
-        top_logprobs: int = 0,
-    ) -> Ticket:
-        """Ask for an answer."""
-        ...
-
-    def close(self) -> None:
-        """End all answers."""
-        ...
 
 
 class Local:
@@ -70,7 +54,7 @@ class Local:
         self,
         version: str,
         template: Template,
-        batch: Batch,
+        batch: Batcher,
         *,
         content_hash: str | None,
         max_tokens: int,
@@ -118,8 +102,6 @@ class Local:
         yield {**head, "choices": [], "usage": usage}
 
     def _submit(self, asked: LocalRequest, prompt: Any, seed: int, put: Callable[[NewToken], None]) -> Ticket:
-        from palate.models.generation.continuous import Busy as Full
-
         try:
             return self._batch.submit(prompt, asked.decoding, seed, put, top_logprobs=asked.logprobs or 0)
         except Full as error:
@@ -272,13 +254,6 @@ def load_local(name: str | Path, fields: ModelFields, *, max_tokens: int, versio
     Raises:
         ModelError, ArtifactError: it cannot be loaded.
     """
-    from palate.evaluation.subject import Subject, model_spec
-    from palate.models.generation.continuous import Batcher
-    from palate.models.generation.decoding import Decoding
-    from palate.models.precision import default_device, resolve
-    from palate.models.probe.limits import trained_length
-    from palate.models.upstream import base_of
-    from palate.records import Message
 
     device = default_device()
     spec = model_spec(str(name), template=fields.template)

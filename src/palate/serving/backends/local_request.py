@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.models.generation.decoding import Decoding, sampling_seed
-from palate.serving.api.call import ChatParameters, TextParameters, read_parameters
+from palate.serving.api.call import ChatParameters, TextParameters, read_parameters, refuse_unknown
 from palate.serving.backends.base import Endpoint
 from palate.serving.problems import ApiError, invalid
 from palate.text.template import Template
@@ -79,9 +79,7 @@ def read_request(
     """
     kind = ChatParameters if endpoint == "chat/completions" else TextParameters
     asked = read_parameters(kind, body)
-    for name, value in (asked.model_extra or {}).items():
-        if value not in _NEUTRAL.get(name, (value,) if name in _HARMLESS else ()):
-            raise invalid(f"{name}: models in this process do not obey it", name, "unsupported_parameter")
+    refuse_unknown(asked, _NEUTRAL, _HARMLESS)
     if isinstance(asked, ChatParameters):
         tools = json.dumps(asked.tools) if asked.tools and body.get("tool_choice") != "none" else None
         prompts = [template.generation_prompt(asked.turns(), tools=tools)]
