@@ -77,7 +77,7 @@ def test_openai_client_responses(sqlite_store: Store) -> None:
     ]
     assert backend.bodies[0]["max_tokens"] == 9
     assert states(sqlite_store, 2) == ["complete"] * 2
-    assert [row.endpoint for row in rows(sqlite_store)] == ["responses"] * 2
+    assert [(row.endpoint, row.id) for row in rows(sqlite_store)] == [("responses", whole.id), ("responses", last.id)]
 
 
 def test_a_sequence_of_open_webui(sqlite_store: Store) -> None:

@@ -150,7 +150,9 @@ class ResponseForm:
         return "incomplete" if self._finish in ("length", "content_filter") else "completed"
 
     def _begin(self, reply: dict[str, Any]) -> None:
-        self._id, self._model = f"resp_{reply.get('id', '')}", str(reply.get("model", ""))
+        # Of a recorded request it is the interaction's, which has the prefix already.
+        self._id = f"resp_{str(reply.get('id', '')).removeprefix('resp_')}"
+        self._model = str(reply.get("model", ""))
         self._more = {"palate": reply["palate"]} if "palate" in reply else {}
 
     def _response(self, status: str) -> dict[str, Any]:
