@@ -50,7 +50,9 @@ def verify_folder(folder: PathLike, pattern: str = "*") -> list[str]:
         return [f"{SEAL} is missing: the folder was not finished"]
     try:
         files = {
-            str(name): (entry["size"], entry["sha256"]) for name, entry in read_json(folder / SEAL)["files"].items()
+            str(name): (entry["size"], entry["sha256"])
+            for name, entry in read_json(folder / SEAL)["files"].items()
+            if Path(name).match(pattern)
         }
     except (ArtifactError, KeyError, TypeError, AttributeError):
         return [f"{SEAL} is damaged"]
@@ -67,8 +69,6 @@ def changed_files(folder: Path, files: Mapping[str, tuple[int, str]]) -> list[st
     problems = []
     for name, (size, sha256) in files.items():
         path = folder / name
-        if not path.match(pattern):
-            continue
         if not path.resolve().is_relative_to(folder.resolve()):
             problems.append(f"{name} points outside the folder")
         elif not path.is_file():

@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, demo, generate, loop, objectives, plan, report, train
+from palate.cli import compare, demo, generate, interactions, keys, loop, objectives, plan, report, serve, train
 from palate.cli.arguments import verb_group
 from palate.cli.chat import verb as chat
 from palate.cli.console import is_main_process, print_error
@@ -44,6 +44,9 @@ VERBS: Mapping[str, ModuleType] = {
     "loop": loop,
     "compare": compare,
     "report": report,
+    "serve": serve,
+    "keys": keys,
+    "interactions": interactions,
     "model": model,
     "objectives": objectives,
     "plan": plan,

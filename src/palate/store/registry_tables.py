@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
+from palate.store.personal import AccountName, PlainJson, PlainText
 from palate.store.tables import Table
 
 
@@ -17,20 +17,20 @@ class ModelVersion(Table):
     __tablename__ = "model_versions"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(100), unique=True)
-    content_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    name: Mapped[PlainText] = mapped_column(String(100), unique=True)
+    content_hash: Mapped[PlainText] = mapped_column(String(64), unique=True)
     """SHA-256 of the files' names and hashes."""
-    kind: Mapped[str] = mapped_column(String(12))
+    kind: Mapped[PlainText] = mapped_column(String(12))
     """model or adapter."""
-    folder: Mapped[str]
+    folder: Mapped[PlainText]
     """Absolute path."""
-    files: Mapped[dict[str, Any]]
+    files: Mapped[PlainJson]
     """Name → size and SHA-256."""
     base_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"), index=True)
     """The version that it was trained from, if the registry has it."""
-    lineage: Mapped[dict[str, Any]]
-    note: Mapped[str] = mapped_column(default="")
-    who: Mapped[str] = mapped_column(String(100))
+    lineage: Mapped[PlainJson]
+    note: Mapped[PlainText] = mapped_column(default="")
+    who: Mapped[AccountName] = mapped_column(String(100))
     complete: Mapped[bool] = mapped_column(default=False)
     """False while the files are written or deleted: such a version cannot be found, and is cleaned up after a kill."""
     created: Mapped[datetime]
@@ -41,7 +41,7 @@ class Alias(Table):
 
     __tablename__ = "aliases"
 
-    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    name: Mapped[PlainText] = mapped_column(String(100), primary_key=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"), index=True)
     moved: Mapped[datetime]
 
@@ -53,12 +53,12 @@ class AliasMove(Table):
 
     number: Mapped[int] = mapped_column(primary_key=True)
     """Ascending in the order of the moves."""
-    alias: Mapped[str] = mapped_column(String(100), index=True)
+    alias: Mapped[PlainText] = mapped_column(String(100), index=True)
     version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"), index=True)
     before_id: Mapped[int | None] = mapped_column(ForeignKey("model_versions.id", ondelete="RESTRICT"), index=True)
     """The version that the alias named before; None for its first move."""
-    action: Mapped[str] = mapped_column(String(12))
+    action: Mapped[PlainText] = mapped_column(String(12))
     """promote or rollback."""
-    who: Mapped[str] = mapped_column(String(100))
-    reason: Mapped[str]
+    who: Mapped[AccountName] = mapped_column(String(100))
+    reason: Mapped[PlainText]
     at: Mapped[datetime]

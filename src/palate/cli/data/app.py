@@ -13,6 +13,7 @@ from palate.cli.arguments import AsJson, CutoffLen, TemplateName, named_numbers,
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_note, print_result
 from palate.cli.data.augment import augment_command
+from palate.cli.data.from_interactions import from_interactions_command
 from palate.cli.data.margins import margins_command
 from palate.cli.data.mix import mix_command
 from palate.cli.dataset import Datasets, Workers, print_labels, reads_dataset
@@ -225,4 +226,5 @@ def split_command(
 
 app.command("mix")(mix_command)
 app.command("augment")(augment_command)
+app.command("from-interactions")(from_interactions_command)
 app.command("margins")(margins_command)

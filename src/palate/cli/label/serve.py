@@ -92,7 +92,6 @@ def serve_command(
     from palate.models.generation.decoding import Decoding
     from palate.store import open_store
     from palate.web.security.exposure import check_exposure, works_without_accounts
-    from palate.web.server import check_port
     from palate.web.settings import Settings
 
     with contextlib.ExitStack() as stack:
@@ -101,7 +100,7 @@ def serve_command(
         local = works_without_accounts(host, opened)
         settings = Settings(host=host, port=port, local=local, names=tuple(names or ()), https=https)
         check_exposure(settings, opened)
-        check_port(settings)
+        settings.address.listen().close()  # before long work
         name = _campaign(opened, candidates, campaign, votes_per_item, free_prompts=models is not None)
         settings = replace(settings, campaign=name)
         decoding = Decoding(max_new_tokens, temperature, top_p, seed)
@@ -117,8 +116,8 @@ def _serve(
     store: Store, settings: Settings, chat: Chat | None, file: PreferenceFile | None, *, open_page: bool
 ) -> None:
     from palate.feedback.page.decided import restore_pairs
+    from palate.network.server import serve
     from palate.web.app import create_app
-    from palate.web.server import serve
 
     if file is not None and (restored := restore_pairs(store, file)):
         print_note(f"{file.path}: added {amount(restored, 'decided pair')} of a server that was killed")
@@ -133,7 +132,7 @@ def _serve(
         if chat is not None:
             chat.cancel("the server was stopped")
 
-    serve(create_app(store, settings, chat=chat, save=file), settings, on_ready, on_stop)
+    serve(create_app(store, settings, chat=chat, save=file), settings.address, on_ready, on_stop)
 
 
 def _check_installed() -> None:

@@ -35,8 +35,8 @@ def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None
 
     Example: palate label users add anna --role reviewer
     """
+    from palate.store.tables import utc_now
     from palate.web.security import accounts
-    from palate.web.settings import utc_now
 
     stored = _new_hash(name)
     now = utc_now()

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 
 from palate.errors import UsageError
-from palate.web.server import _url, serve
-from palate.web.settings import Settings
+from palate.network.address import Address
+from palate.network.server import serve
 from sites import make_site
 
 PROGRAM = """
 import sys
 from palate.store import open_store
 from palate.web.app import create_app
-from palate.web.server import _url, serve
+from palate.network.server import serve
 from palate.web.settings import Settings
 settings = Settings(port=0, local=True)
-serve(create_app(open_store(sys.argv[1]), settings), settings, lambda url: print(url, flush=True))
+serve(create_app(open_store(sys.argv[1]), settings), settings.address, lambda url: print(url, flush=True))
 print("ended", flush=True)
 """
 
@@ -54,17 +54,17 @@ def test_a_signal_ends_it_without_a_traceback(tmp_path: Path, number: int, code:
 
 
 @pytest.mark.parametrize(
-    ("settings", "url"),
+    ("address", "url"),
     [
-        (Settings(), "http://127.0.0.1:80/"),
-        (Settings(host="0.0.0.0"), "http://127.0.0.1:80/"),  # the host that a browser on this machine may send
-        (Settings(host="::"), "http://[::1]:80/"),
-        (Settings(host="::1"), "http://[::1]:80/"),
-        (Settings(https=True, names=("label.example.org",)), "https://label.example.org/"),
+        (Address(), "http://127.0.0.1:80/"),
+        (Address(host="0.0.0.0"), "http://127.0.0.1:80/"),  # the host that a browser on this machine may send
+        (Address(host="::"), "http://[::1]:80/"),
+        (Address(host="::1"), "http://[::1]:80/"),
+        (Address(https=True, names=("label.example.org",)), "https://label.example.org/"),
     ],
 )
-def test_the_address_that_is_printed(settings: Settings, url: str) -> None:
-    assert _url(settings, 80) == url
+def test_the_address_that_is_printed(address: Address, url: str) -> None:
+    assert address.url(80) == url
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         site = make_site(tmp_path, local=True, port=port)
         with pytest.raises(UsageError) as refused:
-            serve(site.app, site.settings)
+            serve(site.app, site.settings.address)
         assert str(refused.value) == (
             f"--port {port} on 127.0.0.1 is in use; choose another one with --port, or stop what uses it"
         )
@@ -83,5 +83,5 @@ def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
 def test_an_address_that_is_not_ours_is_one_line(tmp_path: Path, host: str) -> None:
     site = make_site(tmp_path)
     with pytest.raises(UsageError, match=rf"--port 8000 on {host} cannot be used: .*; choose another one"):
-        serve(site.app, Settings(host=host))
+        serve(site.app, Address(host=host))
     site.store.close()
