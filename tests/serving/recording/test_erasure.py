@@ -14,7 +14,9 @@ from palate.artifacts import file_hash
 from palate.feedback.campaigns.campaign import find_campaign
 from palate.feedback.campaigns.tasks import make_tasks
 from palate.feedback.judges.interview import sha256
+from palate.feedback.judges.render import conversation_text
 from palate.feedback.transfer import import_files
+from palate.records import Message
 from palate.serving.from_interactions import Options, from_interactions
 from palate.serving.recording import RecordedAnswer
 from palate.serving.recording.erasure import Erased, erase, purge
@@ -27,6 +29,7 @@ from palate.store.tables import Campaign, Item, Judgement, Table, VoteRow
 from recorded import START, Recording
 
 CANARY = "canary7f3e91"
+SYSTEM = "Answer like everybody."
 PROMPT = f"Tell me about {CANARY}, please."
 
 
@@ -37,7 +40,8 @@ def everything(store: Store) -> str:
 
 
 def judged(session: Any, prompt: str, key: str) -> None:
-    request = {"contents": {"prompt": sha256(prompt)}}
+    shown = conversation_text((Message("system", SYSTEM), Message("user", prompt)))
+    request = {"contents": {"prompt": sha256(shown)}}
     session.add(Judgement(key=key, judge="j", request=request, text=f"About {prompt}", outcome="left", at=START))
 
 
@@ -49,8 +53,9 @@ def fill(store: Store, folder: Path) -> Recording:
         store.engine.dispose()
     for user, prompt in (("ann", PROMPT), ("bob", "Tell me about cats, please.")):
         about = prompt.split()[3]
+        turns = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt}]
         for number in range(3):
-            identifier = recording.complete(f"{about} one {number}", f"{about} two {number}", prompt=prompt, user=user)
+            identifier = recording.complete(f"{about} one {number}", f"{about} two {number}", prompt=turns, user=user)
             recording.rate(identifier, thumbs="down", comment=f"no {about}")
             recording.rate(identifier, edit=f"better {about}", answer=1)
         changed = recording.reserve(prompt, user=user)  # what its first answer leaves in the file is not zeroed
@@ -60,8 +65,10 @@ def fill(store: Store, folder: Path) -> Recording:
     from_interactions(store, folder / "out", Options(share_per_user=1, sample=60))
     import_files(store, folder / "out" / "candidates.jsonl", campaign="c")
     store.write(lambda session: make_tasks(session, find_campaign(session, "c")))
-    saved = [{"conversations": [{"from": "human", "value": text}], "chosen": "a", "rejected": "b"}
-             for text in (PROMPT, "Something else")]  # fmt: skip
+    saved = [
+        {"conversations": [{"from": "system", "value": SYSTEM}, {"from": "human", "value": text}], "chosen": "a"}
+        for text in (PROMPT, "Something else")
+    ]
     (folder / "saved.jsonl").write_text("".join(json.dumps(row) + "\n" for row in saved))
     return recording
 

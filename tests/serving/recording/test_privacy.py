@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,12 @@ def test_settings_lose_their_texts_only() -> None:
     numbers = {"temperature": 0.7, "n": 2, "logprobs": True}
     assert kept_settings(decoding, "metadata") == numbers
     assert kept_settings(decoding, "redacted") == {**numbers, "stop": ["[email]"]}
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "1 ", "a.", "a@", "(1", "+1 ", "DE89 ", "4111 ", "a1:", "-----BEGIN PRIVATE KEY", "x "]
+)
+def test_no_text_takes_long(unit: str) -> None:
+    began = time.process_time()
+    kept_text((unit * 100_000)[:100_000], "redacted", ended=False)
+    assert time.process_time() - began < 2

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import String, cast, or_, select
+from sqlalchemy import String, cast, select
 from sqlalchemy.orm import Session
 
 from palate.errors import PalateError
@@ -18,7 +18,7 @@ from palate.feedback.candidates import read_prompt
 from palate.feedback.judges.interview import sha256
 from palate.feedback.judges.render import clean, conversation_text
 from palate.feedback.queue.slots import update_slots
-from palate.serving.recording.exported_files import clean_export, clean_file, register_export, texts_in
+from palate.serving.recording.exported_files import clean_export, clean_file, has_one, register_export, texts_in
 from palate.serving.recording.listing import read_interactions
 from palate.serving.recording.trained import trained_versions
 from palate.store import Store
@@ -164,14 +164,14 @@ def _find(session: Session, ids: Collection[str], user: str | None) -> _Found:
         found.ids += session.scalars(select(Interaction.id).where(Interaction.id.in_(some)))
     if user is not None:
         found.ids += session.scalars(select(Interaction.id).where(Interaction.user == user))
-    named = list(dict.fromkeys([*found.ids, *names]))
     for recorded in read_interactions(session, found.ids):
-        said = [turn for turn in recorded.row.prompt or () if not isinstance(turn, Mapping) or turn["role"] == "user"]
-        rated = [text for row in recorded.feedback for text in (row.comment, row.edit)]
-        found.texts |= {text for text in texts_in([said, recorded.row.prompt, rated]) if len(text) >= _SHORTEST}
-    items = _items(session, named, names if user is None else [user])
-    found.items = [item.id for item in items]
-    prompts = [conversation_text(read_prompt(item.prompt, item.name), item.tools) for item in items]
+        prompt = recorded.row.prompt or []
+        said: list[Any] = [prompt] if isinstance(prompt, str) else [turn for turn in prompt if turn["role"] == "user"]
+        said += [text for row in recorded.feedback for text in (row.comment, row.edit)]
+        found.texts |= {text for text in texts_in(said) if len(text) >= _SHORTEST}
+    items = _items(session, {*found.ids, *names, *([user] if user else [])})
+    found.items = [number for number, _, _ in items]
+    prompts = [conversation_text(read_prompt(prompt, f"item {number}"), tools) for number, prompt, tools in items]
     hashes = list({sha256(clean(prompt)) for prompt in prompts})
     judged = Judgement.request[("contents", "prompt")].as_string()
     for start in range(0, len(items), _BATCH):
@@ -182,18 +182,14 @@ def _find(session: Session, ids: Collection[str], user: str | None) -> _Found:
     return found
 
 
-def _items(session: Session, names: Sequence[str], marks: Sequence[str]) -> list[Item]:
-    """Items with these names, and those with one of the marks anywhere in their columns.
+def _items(session: Session, marks: Collection[str]) -> list[tuple[int, list[Any], str | None]]:
+    """Id, prompt and tools of the items in whose columns, at any depth, is one of the marks.
 
-    The latter are made of interactions that were purged, or of answers that other commands sampled for their prompts.
+    The interactions that they are made of may be purged, and other commands may have sampled answers for their prompts.
     """
-    found: dict[int, Item] = {}
-    columns = cast(Item.columns, String)
-    for start in range(0, max(len(names), len(marks)), _BATCH):
-        marked = [columns.contains(mark, autoescape=True) for mark in marks[start : start + _BATCH]]
-        wanted = select(Item).where(or_(Item.name.in_(names[start : start + _BATCH]), *marked))
-        found |= {item.id: item for item in session.scalars(wanted)}
-    return list(found.values())
+    made = select(Item.id, Item.prompt, Item.tools, Item.columns).where(cast(Item.columns, String).contains("lineage"))
+    rows = session.execute(made.execution_options(yield_per=_BATCH))
+    return [(number, prompt, tools) for number, prompt, tools, columns in rows if has_one(columns, marks)]
 
 
 def _clean_files(

@@ -61,10 +61,15 @@ def clean_file(path: Path, marks: Collection[str]) -> int:
     if path.suffix != ".jsonl":
         raise DataError(f"{path}: only .jsonl files can be cleaned; delete it or write it again")
     rows = list(iter_jsonl(path))
-    kept = [row for row in rows if not any(text in marks for text in texts_in(row))]
+    kept = [row for row in rows if not has_one(row, marks)]
     if len(kept) < len(rows):
         write_rows(path, kept)
     return len(rows) - len(kept)
+
+
+def has_one(value: Any, marks: Collection[str]) -> bool:
+    """Whether one of the texts in a JSON value is one of `marks`."""
+    return any(text in marks for text in texts_in(value))
 
 
 def texts_in(value: Any) -> Iterator[str]:

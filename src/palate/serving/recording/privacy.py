@@ -10,6 +10,8 @@ from palate.data.measures.safety import redact
 from palate.serving.recording.entries import Policy
 
 _BINARY = "[binary]"
+_MOST_WORDS = 40
+"""More than the longest number has groups of digits."""
 _LIKELY_PRIVATE = re.compile(r"[@\d]|^sk-|^eyJ")
 
 
@@ -56,8 +58,10 @@ def kept_settings(decoding: Mapping[str, Any], policy: Policy) -> dict[str, Any]
 
 def _without_private_end(text: str) -> str:
     """The text without the words at its end that may be the beginning of an address, a number or a key."""
-    while words := re.search(r"\S+\s*$", text):
-        if not _LIKELY_PRIVATE.search(words[0]):
+    for _ in range(_MOST_WORDS):
+        head = text.rstrip()
+        word = head.rsplit(None, 1)[-1] if head else ""
+        if not _LIKELY_PRIVATE.search(word):
             break
-        text = text[: words.start()]
+        text = head.removesuffix(word)
     return text

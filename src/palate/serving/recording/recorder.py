@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from palate.artifacts import plain
@@ -34,6 +34,7 @@ ABANDONED_AFTER = timedelta(hours=6)
 
 _PREFIXES: Mapping[Endpoint, str] = {"chat": "chatcmpl-", "completions": "cmpl-", "responses": "resp_"}
 _LONGEST_ERROR = 1000
+_BATCH = 500
 _NEXT: Mapping[str, tuple[State, ...]] = {
     "reserved": ("streaming", "complete", "cancelled", "upstream_error", "partial"),
     "streaming": ("complete", "cancelled", "upstream_error", "partial"),
@@ -151,15 +152,20 @@ class Recorder:
         Called at the start and from time to time: a process on another host counts as dead after `ABANDONED_AFTER`.
         """
         oldest = self._clock() - ABANDONED_AFTER
+        is_open = Interaction.state.in_(OPEN)
+        wanted = select(Interaction.id, Interaction.writer, Interaction.touched).where(is_open)
+        rows = self.store.read(lambda session: session.execute(wanted).all())
+        dead = {writer for writer in {row.writer for row in rows} if is_dead(writer)}
+        ids = [row.id for row in rows if row.writer in dead or row.touched < oldest]
 
         def work(session: Session) -> int:
-            found = select(Interaction).where(Interaction.state.in_(OPEN)).with_for_update()
-            rows = [row for row in session.scalars(found) if row.touched < oldest or is_dead(row.writer)]
-            for row in rows:
-                row.state = "partial"
-            return len(rows)
+            changed = 0
+            for start in range(0, len(ids), _BATCH):
+                some = update(Interaction).where(Interaction.id.in_(ids[start : start + _BATCH]), is_open)
+                changed += len(session.execute(some.values(state="partial").returning(Interaction.id)).all())
+            return changed
 
-        return self.store.write(work)
+        return self.store.write(work) if ids else 0
 
     def user_hash(self, user: str | None, key_id: int | None) -> str:
         """What the store has in place of a person's id; of a client that names nobody, a hash for its key."""
