@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,16 +30,20 @@ from palate.serving.metrics import Metrics
 from palate.serving.models import Models
 from palate.serving.problems import ApiError, handle_errors, invalid
 from palate.serving.recording.entries import Endpoint as RecordedEndpoint
+from palate.serving.recording.maintenance import maintain
 from palate.serving.recording.recorder import Recorder, shared_secret
 from palate.serving.recording.routes import ANSWERS_HEADER, TOKEN_HEADER, feedback_router
 from palate.serving.routes import Router
 from palate.serving.settings import ServeFields
 from palate.store import Store
+from palate.store.tables import utc_now
+
+_LOG = logging.getLogger("palate.serving")
 
 CONSENT_HEADER = "x-palate-consent"
 """`true` or `false`: whether the person consented to training; by default as the key says."""
 _BODY_SECONDS = 60.0
-_GIVE_UP_SECONDS = 600.0
+_MAINTENANCE_SECONDS = 600.0
 _WRITERS = 4
 _READY_SECONDS = 5.0
 
@@ -127,7 +132,7 @@ class Gateway:
         self._loop = asyncio.get_running_loop()
         following = [
             asyncio.create_task(self._models.follow(self.settings.poll_seconds, self.metrics)),
-            asyncio.create_task(self._give_up()),
+            asyncio.create_task(self._maintain()),
         ]
         try:
             yield
@@ -138,12 +143,13 @@ class Gateway:
             await self._models.close()
             self._writers.shutdown()
 
-    async def _give_up(self) -> None:
-        """Interactions whose server died become `partial`."""
+    async def _maintain(self) -> None:
+        """Rows of dead processes get their end, and rows older than their key's retention go."""
         while True:
             with suppress(Exception):  # the database may be away; requests say so
-                await self._run(self._desk.recorder.give_up)
-            await asyncio.sleep(_GIVE_UP_SECONDS)
+                for line in await self._run(maintain, self._desk.recorder, utc_now()):
+                    _LOG.info(line)
+            await asyncio.sleep(_MAINTENANCE_SECONDS)
 
     async def _run(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._writers, lambda: work(*arguments, **named))
