@@ -109,7 +109,7 @@ def test_what_is_undefined_is_none_with_its_reason(found: Agreement, reason: str
 
 
 def test_agreement_as_a_person_reads_it() -> None:
-    assert str(cohen_kappa(["A", "B"] * 5, ["A", "B"] * 5)) == "1.00 (0.44 to 1.00)"
+    assert str(cohen_kappa(["A", "B"] * 5, ["A", "B"] * 5)) == "1.00 (0.44 to 1.00, rough: n = 10)"
 
 
 def test_raters_must_have_seen_the_same_items() -> None:

@@ -23,6 +23,7 @@ from palate.artifacts.files import (
 from palate.artifacts.folders import (
     SEAL,
     atomic_folder,
+    check_weights,
     checkpoints,
     file_hash,
     newest_complete,
@@ -44,6 +45,7 @@ __all__ = [
     "Status",
     "atomic_file",
     "atomic_folder",
+    "check_weights",
     "check_writable",
     "checkpoints",
     "file_hash",

@@ -29,6 +29,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
 
 
+def amount(count: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: `1 task`, `1,234 tasks`; the plural ends in s unless another one is given."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def percent(share: float | None) -> str:
     """A share of 1 as `85.8 %`."""
     return "–" if share is None else f"{100 * share:.1f} %"

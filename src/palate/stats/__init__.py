@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from palate.stats.aggregation import Aggregated, dawid_skene, mace, majority
 from palate.stats.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement
+from palate.stats.alpaca_eval import GamedRows, alpaca_eval_rate
 from palate.stats.bootstrap import bootstrap_interval
 from palate.stats.calibration import Calibration, CalibrationBin, calibration
 from palate.stats.intervals import (
@@ -43,12 +44,14 @@ __all__ = [
     "Calibration",
     "CalibrationBin",
     "Corrected",
+    "GamedRows",
     "Interval",
     "JudgeAccuracy",
     "LengthControl",
     "PairedDifference",
     "PositionReport",
     "WinRate",
+    "alpaca_eval_rate",
     "benjamini_hochberg",
     "binomial_exact",
     "binomial_midp",

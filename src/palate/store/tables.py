@@ -300,7 +300,7 @@ class Judgement(Table):
     """Prompt name and version, model, decoding, order; not the texts."""
     text: Mapped[str]
     outcome: Mapped[str] = mapped_column(String(12))
-    """left (the answer shown first), right, tie or unparsed; of a request without answers `rubric` or `own_answer`."""
+    """left (the answer shown first), right, tie or unparsed; else `rubric`, `own_answer` or `own`."""
     probability: Mapped[float | None]
     """That the answer shown first is better."""
     error: Mapped[str | None]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, named_numbers
+from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, named_numbers, two_names
 from palate.cli.console import print_json, print_result
 from palate.cli.data.augment_models import FromPrompts, augment_from_prompts
 from palate.cli.dataset import Datasets, MaxDropped, reads_dataset
@@ -60,6 +60,7 @@ Delta = Annotated[
     typer.Option(
         "--delta",
         metavar="STRONG WEAK",
+        callback=two_names,
         help="Pairs from prompts: STRONG's answer over WEAK's. Runs, folders, NAME@URL, or names at --base-url.",
     ),
 ]

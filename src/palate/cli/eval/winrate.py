@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
 from palate.cli.console import print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
@@ -125,8 +126,8 @@ def command(
     folder = WinRateFolder(output or Path(_folder_name(a, b)))
     folder.check()
     folders = {heat: folder.at_temperature(heat) if len(heats) > 1 else folder for heat in heats}
-    folder.path.mkdir(parents=True, exist_ok=True)
     asked_judge = _judge(judge, settings, folder, campaign)
+    folder.path.mkdir(parents=True, exist_ok=True)
     answer_all(plan, folders, say=print_progress)
     people = _people(votes, settings.store, campaign)
     if asked_judge is None and people is None:
@@ -232,6 +233,6 @@ def _check_missing(results: dict[float, Result], *, by_people: bool) -> None:
     missing = [item for result in results.values() for item in result.missing if item.row is not None]
     if missing and not by_people:
         raise EngineError(
-            f"{len(missing)} items have no verdict; run the same command again, what was answered is kept. "
-            f"The first: {missing[0].id}: {missing[0].reason}"
+            f"{amount(len(missing), 'item')} without a verdict; run the same command again, what was answered is "
+            f"kept. The first: {missing[0].id}: {missing[0].reason}"
         )

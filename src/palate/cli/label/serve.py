@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.arguments import BaseUrl, CampaignName, MaxNewTokens, PrecisionName, StoreUrl, TemplateName
+from palate.charts.text import amount
+from palate.cli.arguments import BaseUrl, CampaignName, MaxNewTokens, PrecisionName, StoreUrl, TemplateName, two_names
 from palate.cli.console import print_note, print_progress, print_result
 from palate.cli.models import model_path
 from palate.errors import UsageError
@@ -38,6 +39,7 @@ Models = Annotated[
     typer.Option(
         "--models",
         metavar="A B",
+        callback=two_names,
         help="Two models that answer free prompts: runs, checkpoints, model folders, openai:MODEL@URL, or one twice.",
     ),
 ]
@@ -103,13 +105,14 @@ def serve_command(
         settings = Settings(host=host, port=port, local=local, names=tuple(names or ()), https=https)
         check_exposure(settings, opened)
         check_port(settings)
-        file = stack.enter_context(PreferenceFile(save)) if save is not None else None
         name = _campaign(opened, candidates, campaign, votes_per_item, free_prompts=models is not None)
         settings = replace(settings, campaign=name)
         decoding = Decoding(max_new_tokens, temperature, top_p, seed)
         chat = _load_chat(models, base_url, decoding, template, precision) if models is not None else None
         if chat is not None:
             stack.callback(chat.close)
+        # Last, because it makes the file and its folder: a start that fails leaves neither behind.
+        file = stack.enter_context(PreferenceFile(save)) if save is not None else None
         _serve(opened, settings, chat, file, open_page=open_page)
 
 
@@ -121,7 +124,7 @@ def _serve(
     from palate.web.server import serve
 
     if file is not None and (restored := restore_pairs(store, file)):
-        print_note(f"{file.path}: {restored} decided pairs of a server that was killed are added")
+        print_note(f"{file.path}: added {amount(restored, 'decided pair')} of a server that was killed")
 
     def on_ready(url: str) -> None:
         print_result(f"{url}\nstore {store.url}; Ctrl-C stops the server, and the next start goes on from here")
@@ -157,7 +160,8 @@ def _campaign(
         name = name or DEFAULT_CAMPAIGN
         counts = import_files(store, candidates, campaign=name).candidates
         if counts is not None:
-            print_progress(f"{candidates}: {counts.new:,} new prompts in campaign {name}, {counts.same:,} were there")
+            new = amount(counts.new, "new prompt")
+            print_progress(f"{candidates}: {new} in campaign {name}, {counts.same:,} there before")
     elif free_prompts and given is None:
         return None
     elif name is None:

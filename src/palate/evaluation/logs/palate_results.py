@@ -44,7 +44,8 @@ def read_win_rate(content: Mapping[str, Any], where: str) -> ItemValues:
 def read_benchmark(content: Mapping[str, Any], where: str, model: str | None) -> ItemValues:
     """The scores of one model; items that were left out have no value. Metrics are `BENCHMARK/metric`.
 
-    The hash of an item includes those of the data files, so that only results on the same data are compared.
+    The hash of an item includes those of the data files, and the judge and the baseline of a judged benchmark, so that
+    only results on the same data are compared.
 
     Args:
         content: the file's content.
@@ -77,6 +78,8 @@ def read_benchmark(content: Mapping[str, Any], where: str, model: str | None) ->
     for values in metrics.values():
         values.update(dict.fromkeys((item for item in (*ids, *left_out) if item not in values), None))
     data = content.get("data")
+    if content.get("judge") is not None:
+        data = [data, content["judge"], ((chosen.get("winrate") or {}).get("b") or {}).get("name")]
     return ItemValues(model, metrics, {item: content_hash([data, item]) for item in (*ids, *left_out)})
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
+from palate.charts.text import amount
 from palate.evaluation.winrate.items import Item
 from palate.evaluation.winrate.leaks import Leaks
 from palate.evaluation.winrate.measure import Figures
@@ -21,6 +22,7 @@ BANDS: Mapping[Band, tuple[str, str]] = {
     "above_80": ("unclear", "above 80 %: check the judge and look for leaked prompts before you believe it"),
 }
 """Per band the class of its colour, and the sentence."""
+NO_DIFFERENCE = ("unclear", "no difference is shown: the interval contains 50 %")
 WORST = 20
 MOST_UNJUDGED = 0.02
 LEAST_CONSISTENT = 0.6
@@ -214,12 +216,13 @@ def _about_items(result: Result) -> list[str]:
         )
     rate = result.figures.rate.rate
     if rate is not None and rate.n <= FEW_CLUSTERS:
-        found.append(f"only {rate.n} independent prompts: the interval covers less often than it says")
+        found.append(f"only {amount(rate.n, 'independent prompt')}: the interval covers less often than it says")
     for side in (result.a, result.b):
         if side.truncated:
-            found.append(f"{side.name}: {side.truncated} answers end at the longest length; raise --max-new-tokens")
+            cut = amount(side.truncated, "answer")
+            found.append(f"{side.name}: {cut} cut at the longest length; raise --max-new-tokens")
         if side.empty:
-            found.append(f"{side.name}: {side.empty} answers are empty")
+            found.append(f"{side.name}: {amount(side.empty, 'empty answer')}")
     return found
 
 

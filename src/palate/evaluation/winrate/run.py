@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from palate.charts.text import amount
 from palate.errors import DataError, UsageError
 from palate.evaluation.winrate.folder import WinRateFolder, pair_answers
 from palate.evaluation.winrate.items import (
@@ -116,7 +117,7 @@ def _answer_side(
     """Generate the missing answers of one side; returns the identity of its weights, if it is known."""
     if side.recorded:
         return recorded_answers(side.name, plan.prompts).identities
-    say(f"answering {len(plan.prompts):,} prompts with {side.name}")
+    say(f"answering {amount(len(plan.prompts), 'prompt')} with {side.name}")
     answerer = load_side(side, template=plan.template, precision=plan.precision)
     identity = frozenset({answerer.identity} if answerer.identity else ())
     for other in before:

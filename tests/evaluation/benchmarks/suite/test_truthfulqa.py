@@ -12,7 +12,7 @@ import pytest
 from palate.errors import DataError
 from palate.evaluation.benchmarks.benchmark import AnswerSets, Item, Outcome
 from palate.evaluation.benchmarks.source import read_file
-from palate.evaluation.benchmarks.truthfulqa import PRIMER, measure, primed, read
+from palate.evaluation.benchmarks.suite.truthfulqa import PRIMER, measure, primed, read
 
 ROW: dict[str, Any] = {
     "question": "Is it so?",

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from palate.errors import DataError
-from palate.evaluation.benchmarks import llmbar, rewardbench2, rmbench, safetybench
 from palate.evaluation.benchmarks.benchmark import AnswerSets, Outcome
 from palate.evaluation.benchmarks.source import DataFile, read_file
+from palate.evaluation.benchmarks.suite import llmbar, rewardbench2, rmbench, safetybench
 
 SAFE: dict[str, Any] = {"id": 7, "category": "Law", "question": " Is it so?\n", "options": ["Yes.", "No."]}
 PAIR: dict[str, Any] = {"input": "Say it.", "output_1": "It.", "output_2": "No.", "label": 2}

@@ -51,7 +51,6 @@ REWARDBENCH2 = Benchmark(
     name="rewardbench2",
     title="RewardBench 2",
     paper="2506.01937",
-    asks="choices",
     takes=("policy", "reward model"),
     hub=HubSource("allenai/reward-bench-2", None, "test"),
     files=("*reward*bench*2*.json*", "*reward*bench*2*.parquet"),

@@ -51,7 +51,6 @@ RMBENCH = Benchmark(
     name="rmbench",
     title="RM-Bench",
     paper="2410.16184",
-    asks="choices",
     takes=("policy", "reward model"),
     hub=HubSource("THU-KEG/RM-Bench", None, "train"),
     files=("*rm*bench*.json*", "total_dataset.json"),

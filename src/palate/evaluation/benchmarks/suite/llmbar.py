@@ -46,7 +46,6 @@ LLMBAR = Benchmark(
     name="llmbar",
     title="LLMBar",
     paper="2310.07641",
-    asks="choices",
     takes=("policy", "reward model", "judge"),
     hub=HubSource("princeton-nlp/LLMBar", "LLMBar", "Natural"),
     files=("llmbar*.json", "dataset.json", "Natural/dataset.json", "Adversarial/*/dataset.json"),
