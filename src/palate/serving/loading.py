@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from palate.errors import UsageError
 from palate.serving.backends.base import Backend
 from palate.serving.models import Models, Served, Version
 from palate.serving.settings import ModelFields, ServeFields
@@ -66,12 +68,16 @@ class StoreRegistry:
 
     def load_model(self, fields: ModelFields) -> Backend:
         """A model by the name of a run, folder, hub id or version."""
-        from palate.registry.versions import find, is_known
+        from palate.registry import find
         from palate.serving.backends.local import load_local
 
         assert fields.model is not None
-        if not Path(fields.model).exists() and is_known(self._store, fields.model):
-            return self._load_version(find(self._store, fields.model), fields)
+        if not Path(fields.model).exists():
+            version = None
+            with suppress(UsageError):  # no version or alias
+                version = find(self._store, fields.model)
+            if version is not None:
+                return self._load_version(version, fields)
         return load_local(fields.model, fields, max_tokens=self._settings.max_tokens)
 
     def _load_version(self, version: RegistryVersion, fields: ModelFields) -> Backend:

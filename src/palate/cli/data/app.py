@@ -17,6 +17,7 @@ from palate.cli.data.from_interactions import from_interactions_command
 from palate.cli.data.margins import margins_command
 from palate.cli.data.mix import mix_command
 from palate.cli.dataset import Datasets, Workers, print_labels, reads_dataset
+from palate.cli.models import model_path
 from palate.errors import UsageError
 from palate.records import DatasetRequest
 
@@ -93,7 +94,7 @@ def _tokenizer(model: str, template: str | None) -> tuple[Any, Any]:
     from palate.models.load import load_tokenizer
     from palate.text.template import load_template
 
-    rendering = load_template(load_tokenizer(model), template)
+    rendering = load_template(load_tokenizer(model_path(model)), template)
     return lambda texts: [len(encoding.ids) for encoding in rendering.tokenize(texts)], rendering.render
 
 
