@@ -115,6 +115,13 @@ def paged_command(options: argparse.Namespace, port: int) -> list[str]:
     return [*transformers_command(options, port), "--continuous-batching"]
 
 
+def served_name(side: str, options: argparse.Namespace, base_url: str) -> str:
+    """The model's name in requests."""
+    if side == "palate":
+        return str(httpx.get(f"{base_url}/models", timeout=30).json()["data"][0]["id"])
+    return COMMANDS[side](options, 0)[2]  # the folder
+
+
 COMMANDS = {"palate": palate_command, "transformers": transformers_command, "transformers-paged": paged_command}
 
 
@@ -146,8 +153,10 @@ def server(side: str, options: argparse.Namespace, folder: Path) -> Iterator[str
 
 
 def _answers(base_url: str) -> bool:
+    """Whether it answers at all: transformers has no list of models without a cache of the hub."""
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"{base_url}/models", timeout=30).status_code == 200
+        httpx.get(f"{base_url}/models", timeout=30)
+        return True
     return False
 
 
@@ -174,10 +183,12 @@ def compare(options: argparse.Namespace, folder: Path) -> Report:
     for number in range(options.rounds):
         for side in options.sides:
             with server(side, options, folder) as base_url:
-                model = httpx.get(f"{base_url}/models", timeout=30).json()["data"][0]["id"]
-                if side != "palate":
-                    model = COMMANDS[side](options, 0)[2]
-                request = {"model": model, "max_tokens": options.max_new_tokens, "temperature": 0, "stream": True}
+                request = {
+                    "model": served_name(side, options, base_url),
+                    "max_tokens": options.max_new_tokens,
+                    "temperature": 0,
+                    "stream": True,
+                }
                 asyncio.run(ask_all(base_url, request, texts[:1], 1))
                 for streams in options.streams:
                     asked = texts[: streams * options.requests]

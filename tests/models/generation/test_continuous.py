@@ -81,7 +81,7 @@ def submit(batcher: Batcher, asked: Asked, heard: Heard | None = None, *, top_lo
     return heard
 
 
-JOINING = ("llama", "qwen2", "gpt2", "mistral", "gemma2", "mixtral", "bloom", "deepseek_v3", "gpt_oss")
+JOINING = ("llama", "gpt2", "mistral", "gemma2", "mixtral", "bloom", "deepseek_v3", "gpt_oss")
 
 
 # The CPU decoder; transformers' own forward with learned positions, a window, a window and caps, experts, ALiBi, narrow

@@ -29,9 +29,12 @@ from palate.models.upstream import base_of, first_line
 
 _log = logging.getLogger(__name__)
 
-# Tokens of prompts that are read in one step, beside running answers and without any.
+# Tokens of prompts that are read in one step on a CPU, beside running answers and without any. More at a time delay the
+# first tokens of short prompts and save nothing.
 _CHUNK = 128
-_CHUNK_ALONE = 512
+_CHUNK_ALONE = 256
+# A GPU is not busy with so few.
+_GPU_CHUNKS = 8
 # Tokens for which the cache has room by default, for each row.
 _ROW_TOKENS = 2048
 
@@ -130,6 +133,7 @@ class Batcher:
         max_waiting: int = 256,
     ) -> None:
         self._model, self._precision = model, precision
+        self._device = next(model.parameters()).device
         self._stop_ids = frozenset(stop_ids)
         self._max_waiting = max_waiting
         self._limit = max_tokens_in_flight or max(max_rows * _ROW_TOKENS, trained_length(base_of(model)) or 0)
@@ -210,10 +214,9 @@ class Batcher:
 
     def _run(self) -> None:
         """The thread: steps until the end, which every answer that is not complete is told."""
-        device = next(self._model.parameters()).device
         reason = "the model failed"
         try:
-            with torch.no_grad(), self._precision.context(device):
+            with torch.no_grad(), self._precision.context(self._device):
                 while self._next_step():
                     self._step()
         except Exception as error:  # out of memory, or whatever a model's own code raises
@@ -263,7 +266,7 @@ class Batcher:
 
     def _chunks(self) -> Iterator[Chunk]:
         """Of the prompts in the order of their arrival: as many tokens as one step may read."""
-        left = _CHUNK if self._running else _CHUNK_ALONE
+        left = (_CHUNK if self._running else _CHUNK_ALONE) * (_GPU_CHUNKS if self._device.type != "cpu" else 1)
         for answer in self._reading.values():
             prompt, read = answer.prompt, answer.read
             ids = prompt[read : read + left] if self._rows.joins else prompt
