@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 from model_folders import fake_model
-from palate.registry import add, find, moves, promote, resolve, versions
+from palate.errors import ArtifactError, UsageError
+from palate.registry import add, collect, find, moves, promote, resolve, versions
 from palate.store import Store, open_store
 from palate.store.registry_tables import Alias
 
@@ -136,3 +138,34 @@ def test_a_killed_move_leaves_exactly_one_production(store_address: str, tmp_pat
         check_history(store)
         assert store.read(lambda session: session.query(Alias).count()) == 2
     store.close()
+
+
+def test_garbage_collection_beside_promotions_never_takes_what_an_alias_names(store: Store, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    sources = [fake_model(tmp_path / f"m{number}", number) for number in range(8)]
+    ended = threading.Event()
+
+    def collects() -> None:
+        while not ended.wait(0.05):
+            collect(store, models, older_than=timedelta(0))
+
+    collector = threading.Thread(target=collects)
+    collector.start()
+    promoted = []
+    try:
+        for source in sources:
+            try:
+                version = add(store, source, models_dir=models, who="ann").version
+                promote(store, version.name, alias="candidate", reason="r", who="ann")
+            except (UsageError, ArtifactError):  # collected between the two, or while its files were checked
+                continue
+            promoted.append((version.name, version.folder))
+            assert resolve("candidate", store) == version.folder
+    finally:
+        ended.set()
+        collector.join()
+    assert promoted
+    collect(store, models, older_than=timedelta(0))
+    assert {version.name: version.folder for version in versions(store)} == dict(promoted)
+    folders = {path for path in models.iterdir() if path.is_dir()}
+    assert folders == {folder for _, folder in promoted}

@@ -156,7 +156,7 @@ def command(
         judging=JudgeOptions(
             None if judge is None else judge_of(judge, asked, (folder or Path()) / "votes.jsonl"),
             answers or (),
-            model_paths(baseline or ()),
+            model_paths(baseline) if baseline else (),
             pairwise,
             references,
             compat,
