@@ -5,7 +5,7 @@ metrics.jsonl     one object per logged step        data.json        the pre-fli
 samples.jsonl     answers sampled during training   accuracy.json    preference accuracy, if evaluated
 health.json       sampled answers before training
 runs/             TensorBoard events                checkpoint-*/    sealed, resumable
-report.html       and the model's own files
+report.html       evaluation.html, .md, .json      README.md        the model card; and the model's own files
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REQUIRED = ("metrics.jsonl", "data.json", "*.safetensors", "config.json|adapter_
 # Files that a run writes; `overwrite` deletes these and no others.
 _WRITTEN = (
     *("metrics.jsonl", "data.json", "samples.jsonl", "accuracy.json", "health.json"),
-    *("report.html", "compare.html"),
+    *("report.html", "compare.html", "evaluation.html", "evaluation.md", "evaluation.json"),
     *("runs", "checkpoint-*"),
     *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
@@ -55,6 +55,7 @@ class RunDir:
         self.accuracy = self.path / "accuracy.json"
         self.health = self.path / "health.json"
         self.report = self.path / "report.html"
+        self.evaluation = self.path / "evaluation.html"
 
     @classmethod
     def open(cls, path: PathLike) -> RunDir:

@@ -29,6 +29,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """A number with its sign: `+4.2`, `−0.31`, `0`."""
+    return f"+{number(value, digits)}" if value > 0 else number(value, digits)
+
+
 def percent(share: float | None) -> str:
     """A share of 1 as `85.8 %`."""
     return "–" if share is None else f"{100 * share:.1f} %"

@@ -1,0 +1,88 @@
+"""The main figure of each result, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from palate.charts import Row, interval_chart
+from palate.charts.text import percent
+from palate.report.key_figures import Card
+from palate.report.tables import Cell, Figure, Table
+from palate.stats import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The main figure of one result.
+
+    Attributes:
+        measure: what was measured, and on what: `TruthfulQA`, `Preference accuracy`, `Win rate against sft`.
+        metric: `mc1`, `accuracy`, `win_rate`.
+        detail: the judge, the file of the pairs, what the metric means.
+        before, after: of both models; a win rate has no before.
+        change: after − before on the same items.
+        left_out: what is not in the figure, counted: `2 too_long`; `none` if everything is in it.
+    """
+
+    measure: str
+    metric: str
+    detail: str
+    before: Interval | None
+    after: Interval
+    change: Interval | None
+    left_out: str
+
+    @property
+    def name(self) -> str:
+        """`TruthfulQA mc1`; the measure alone where the metric says nothing more."""
+        return self.measure if self.metric in ("accuracy", "win_rate") else f"{self.measure} {self.metric}"
+
+    def card(self) -> Card:
+        """The figure as a key figure of a page."""
+        figure = percent(self.after.estimate)
+        if self.before is not None:
+            figure = f"{percent(self.before.estimate)} → {figure}"
+        within = f"{100 * self.after.low:.1f} to {100 * self.after.high:.1f} % (95 %)"
+        parts = [self.detail if self.before is None else "", within, f"n = {self.after.n:,}", f"left out: {self.left_out}"]
+        return Card(self.name, figure, ", ".join(filter(None, parts)))
+
+
+def headline_table(headlines: Sequence[Headline]) -> Table:
+    """A row for each headline."""
+    rows: list[Sequence[Cell]] = [
+        (
+            one.name,
+            one.detail,
+            "–" if one.before is None else Figure(one.before),
+            Figure(one.after),
+            "–" if one.change is None else Figure(one.change, "points"),
+            one.after.n,
+            one.left_out,
+        )
+        for one in headlines
+    ]
+    columns = ("measure", "detail", "before", "after", "change", "n", "left out")
+    return Table(columns, rows, numeric=frozenset({5}))
+
+
+def change_chart(headlines: Sequence[Headline]) -> Markup | None:
+    """Forest plot of the differences from before to after, in points; None without any."""
+    rows = [
+        Row(one.name, *(100 * end for end in (one.change.estimate, one.change.low, one.change.high)), _colour(one))
+        for one in headlines
+        if one.change is not None
+    ]
+    return interval_chart("changes", "Change from before to after", rows, unit="points, after − before") if rows else None
+
+
+def _colour(one: Headline) -> str:
+    """Grey where the interval holds 0."""
+    return "d" if one.change is not None and 0.0 in one.change else "a"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """`2 too_long, 1 unparsed`; `none` if all are 0."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count) or "none"
