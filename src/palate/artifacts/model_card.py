@@ -22,7 +22,7 @@ NAME = "README.md"
 BEGIN = "<!-- palate writes this part again, down to its end line; text above and below it stays -->"
 END = "<!-- end of palate's part -->"
 _HEADER = re.compile(r"\A---[ \t]*\n(.*?)^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+\Z")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+(?<!\.json)(?<!\.jsonl)(?<!\.csv)(?<!\.parquet)(?<!\.txt)\Z")
 _METRICS = {
     "loss": "training loss",
     "eval_loss": "held-out loss",
@@ -258,7 +258,7 @@ def _limits(run: Mapping[str, Any], results: str) -> list[str]:
 def _lineage(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     config, versions = run["config"], run.get("versions", {})
     adapters = config.get("adapter_name_or_path")
-    rows = [
+    return [
         ("base model", _base(run)),
         ("revision", str(config.get("model_revision") or "–")),
         ("starting weights", str(run.get("model", {}).get("identity"))),
@@ -267,4 +267,3 @@ def _lineage(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("trained", f"{run.get('started', '–')}, seed {config.get('seed')}"),
         ("software", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
-    return rows

@@ -19,9 +19,7 @@ Results = Annotated[
     ),
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, sweep or pipeline, finished or not.")]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="HTML page. Default: in RUN.")
-]
+Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="HTML page. Default: in RUN.")]
 
 
 def command(run: RunPath, results: Results = None, output: Output = None, as_json: AsJson = False) -> None:

@@ -250,8 +250,9 @@ def _by_group(
 
 def _group(prompts: Sequence[Hashable], parts: Sequence[Sequence[float]]) -> GroupAccuracy:
     """The accuracies of some pairs, from their differences before and after, and their margins."""
-    rates = [win_share(values, prompts) for values in parts]
-    return GroupAccuracy(len(prompts), len(set(prompts)), *rates, cluster_mean_interval(parts[-1], prompts))
+    before, after, implied = (win_share(values, prompts) for values in parts)
+    margin = cluster_mean_interval(parts[-1], prompts)
+    return GroupAccuracy(len(prompts), len(set(prompts)), before, after, implied, margin)
 
 
 def _own(sums: Sequence[float], tokens: Sequence[int], average: Average) -> float:

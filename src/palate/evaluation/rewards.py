@@ -29,7 +29,7 @@ from palate.stats import Calibration, Interval, cluster_mean_interval
 
 @dataclass(frozen=True, slots=True)
 class GroupReward:
-    """The accuracy on a group of pairs: number of pairs, of different prompts, share ranked as labelled, mean margin."""
+    """The accuracy on a group of pairs: number of pairs, of different prompts, share ranked right, mean margin."""
 
     n: int
     prompts: int

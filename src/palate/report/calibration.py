@@ -97,7 +97,7 @@ def group_tables(accuracy: Mapping[str, Any]) -> list[Table]:
         ]
         columns = [visible(str(grouping)), "pairs", "prompts", *(label for _, label in kinds)]
         if any(json_interval(group.get("margin")) for _, group in groups):
-            columns.append("margin, nats")
+            columns.append("margin" if accuracy.get("reward") else "margin, nats")
             rows = [
                 [*row, figure(group.get("margin"), "number")] for row, (_, group) in zip(rows, groups, strict=False)
             ]

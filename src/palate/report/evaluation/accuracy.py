@@ -13,6 +13,7 @@ from palate.report.curves import accuracy_chart
 from palate.report.document import Section
 from palate.report.evaluation.headline import Headline, counted
 from palate.report.intervals import json_interval
+from palate.report.key_figures import prompts_of
 from palate.report.tables import Cell, Table, figure
 
 
@@ -26,7 +27,8 @@ def accuracy_headline(facts: Mapping[str, Any], pairs: str) -> Headline:
     after = json_interval(facts.get("policy")) or json_interval(facts["reward"])
     if after is None:
         raise ValueError("the accuracy is no interval")
-    detail = f"{pairs}: {facts['n']:,} pairs of {facts['prompts']:,} prompts"
+    prompts = prompts_of(facts)
+    detail = f"{pairs}: {facts['n']:,}" + (f" of {prompts:,} prompts" if prompts else "")
     left_out = counted({"pairs": facts["left_out"]}) if "left_out" in facts else "not recorded"
     ends = json_interval(facts.get("reference")), after, json_interval(facts.get("change"))
     return Headline("Preference accuracy", "accuracy", detail, *ends, left_out)
@@ -46,7 +48,11 @@ def accuracy_section(key: str, pairs: str, facts: Mapping[str, Any]) -> Section:
         )
         if kind in facts
     ]
-    rows += [("pairs", facts["n"]), ("prompts", facts["prompts"]), ("pairs left out", facts.get("left_out", "–"))]
+    rows += [
+        ("pairs", facts["n"]),
+        ("prompts", prompts_of(facts) or "–"),
+        ("pairs left out", facts.get("left_out", "–")),
+    ]
     charts = [("Preference accuracy", drawn)] if (drawn := accuracy_chart(facts, key=f"{key}-rates")) else []
     tables = [("", Table(("figure", "value"), rows)), *(("", table) for table in group_tables(facts))]
     lines = ["95 % intervals; the pairs of one prompt are one unit."]
@@ -72,4 +78,6 @@ def margin_section(key: str, pairs: str, facts: Mapping[str, Any]) -> Section | 
     ]
     table = Table(("chosen − rejected, tokens", "pairs", f"margin, {unit}"), rows, numeric=frozenset({1}))
     line = "A margin that rises from the first row to the last means that the model prefers long answers."
-    return Section(key, f"Margin against length, {pairs}", [line], [("Margin by difference in length", chart)], [("", table)])
+    return Section(
+        key, f"Margin against length, {pairs}", [line], [("Margin by difference in length", chart)], [("", table)]
+    )

@@ -46,7 +46,12 @@ class Headline:
         if self.before is not None:
             figure = f"{percent(self.before.estimate)} → {figure}"
         within = f"{100 * self.after.low:.1f} to {100 * self.after.high:.1f} % (95 %)"
-        parts = [self.detail if self.before is None else "", within, f"n = {self.after.n:,}", f"left out: {self.left_out}"]
+        parts = [
+            self.detail if self.before is None else "",
+            within,
+            f"n = {self.after.n:,}",
+            f"left out: {self.left_out}",
+        ]
         return Card(self.name, figure, ", ".join(filter(None, parts)))
 
 
@@ -69,18 +74,15 @@ def headline_table(headlines: Sequence[Headline]) -> Table:
 
 
 def change_chart(headlines: Sequence[Headline]) -> Markup | None:
-    """Forest plot of the differences from before to after, in points; None without any."""
+    """Forest plot of the differences in points, grey where the interval holds 0; None without any."""
+    changes = [(one.name, one.change) for one in headlines if one.change is not None]
     rows = [
-        Row(one.name, *(100 * end for end in (one.change.estimate, one.change.low, one.change.high)), _colour(one))
-        for one in headlines
-        if one.change is not None
+        Row(name, 100 * change.estimate, 100 * change.low, 100 * change.high, "d" if 0.0 in change else "a")
+        for name, change in changes
     ]
-    return interval_chart("changes", "Change from before to after", rows, unit="points, after − before") if rows else None
-
-
-def _colour(one: Headline) -> str:
-    """Grey where the interval holds 0."""
-    return "d" if one.change is not None and 0.0 in one.change else "a"
+    return (
+        interval_chart("changes", "Change from before to after", rows, unit="points, after − before") if rows else None
+    )
 
 
 def counted(counts: Mapping[str, int]) -> str:

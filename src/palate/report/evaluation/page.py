@@ -115,7 +115,11 @@ def _pairs(contents: RunContents, source: Source) -> str:
 
 
 def _notes(contents: RunContents, sources: Sequence[Source]) -> list[str]:
-    """What to know first: findings of the win rates, results that name another model, other weights of the same name."""
+    """What to know first: findings of the win rates, and results that name another model.
+
+    Raises:
+        DataError: two results measure different weights of the run.
+    """
     notes = list(contents.problems)
     identities: dict[str, str] = {}
     for source in sources:
@@ -130,12 +134,14 @@ def _notes(contents: RunContents, sources: Sequence[Source]) -> list[str]:
                 models = source.facts["models"]
                 named = {Path(one["source"]).name: [one["identity"]] for one in models}
             if contents.name not in named:
-                notes.append(f"{source.path.name}: measures {', '.join(named)}, none of which is called {contents.name}")
+                notes.append(
+                    f"{source.path.name}: measures {', '.join(named)}, none of which is called {contents.name}"
+                )
             identities |= {str(one): str(source.path) for one in named.get(contents.name, ()) if one}
     if len(identities) > 1:
         raise DataError(
-            f"the results measure different weights of {contents.name}: {' and '.join(identities.values())}; the run was "
-            "trained again, so measure it again"
+            f"the results measure different weights of {contents.name}: {' and '.join(identities.values())}; the "
+            "run was trained again, so measure it again"
         )
     return notes
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from palate.artifacts import RunDir, read_bytes
+from palate.artifacts import RunDir
+from palate.artifacts.files import read_bytes
 from palate.errors import DataError
 from palate.evaluation.logs.palate_results import is_benchmark, is_win_rate
 

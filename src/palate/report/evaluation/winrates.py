@@ -27,7 +27,9 @@ def win_rate_headline(facts: Mapping[str, Any]) -> Headline | None:
     if rate is None:
         return None
     detail = f"judge {_judge(facts)}{_heat(facts)}"
-    return Headline(f"Win rate against {_short(facts['b']['name'])}", "win_rate", detail, None, rate, None, _unjudged(facts))
+    return Headline(
+        f"Win rate against {_short(facts['b']['name'])}", "win_rate", detail, None, rate, None, _unjudged(facts)
+    )
 
 
 def win_rate_section(found: WinRates) -> Section:
@@ -108,7 +110,9 @@ def _lengths(names: Sequence[str], found: WinRates) -> Table:
         for name, facts in zip(names, found, strict=True)
         for group in facts["by_length"]
     ]
-    return Table(("judge", "length of A's answer", "prompts", "left out", "win rate of A"), rows, numeric=frozenset({2, 3}))
+    return Table(
+        ("judge", "length of A's answer", "prompts", "left out", "win rate of A"), rows, numeric=frozenset({2, 3})
+    )
 
 
 def _rates(facts: Mapping[str, Any]) -> tuple[Any, Any]:
