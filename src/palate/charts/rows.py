@@ -38,7 +38,13 @@ class Row:
 
 
 def interval_chart(
-    key: str, title: str, rows: Sequence[Row], *, level: tuple[float, str] | None = None, unit: str = ""
+    key: str,
+    title: str,
+    rows: Sequence[Row],
+    *,
+    level: tuple[float, str] | None = None,
+    unit: str = "",
+    narrow: bool = False,
 ) -> Markup:
     """Values with their intervals.
 
@@ -47,15 +53,17 @@ def interval_chart(
         rows: shares on an axis from 0 to 100 %; with a unit any numbers, on an axis that holds 0.
         level: a vertical line with its label.
         unit: of numbers that are no shares, the name of the axis.
+        narrow: labels above the intervals instead of beside them, to fit a phone.
     """
+    width = _NARROW if narrow else WIDTH
     left = 24 + CHARACTER * max((min(len(row.label), _LABEL) for row in rows), default=0)
-    height, top = 34, 26
+    start, right, height, top = (14.0, 62, 44, 26) if narrow else (left, 72, 34, 26)
     bottom = top + height * len(rows)
     if unit:
-        x = linear([0.0, *(end for row in rows for end in (row.value, row.low, row.high))], left, WIDTH - 72)
+        x = linear([0.0, *(end for row in rows for end in (row.value, row.low, row.high))], start, width - right)
     else:
-        x = Scale(0.0, 1.0, left, WIDTH - 72, (0.0, 0.25, 0.5, 0.75, 1.0))
-    parts = [label(unit, WIDTH - 72, bottom + 31, "note", "end")] if unit else []
+        x = Scale(0.0, 1.0, start, width - right, (0.0, 0.25, 0.5, 0.75, 1.0))
+    parts = [label(unit, width - right, bottom + 31, "note", "end")] if unit else []
     for tick, text in zip(x.ticks, tick_labels(x, percent=not unit), strict=True):
         parts.append(line(x(tick), top - 6, x(tick), bottom, "zero" if unit and tick == 0 else "grid"))
         parts.append(label(text, x(tick), bottom + 16, "tick", "middle"))
@@ -63,16 +71,18 @@ def interval_chart(
         parts.append(line(x(level[0]), top - 6, x(level[0]), bottom, "level"))
         parts.append(label(level[1], x(level[0]), top - 12, "note", "middle"))
     for index, row in enumerate(rows):
-        at = top + height * (index + 0.5)
-        parts.append(label(shortened(row.label, _LABEL), left - 12, at + 4, "name", "end"))
+        at = top + height * (index + (0.72 if narrow else 0.5))
+        if narrow:
+            parts.append(label(shortened(row.label, _WIDE_LABEL), 0, at - 15, "name near", "start"))
+        else:
+            parts.append(label(shortened(row.label, _LABEL), left - 12, at + 4, "name", "end"))
         if math.isfinite(row.value):
             if ends := x.ends(row.low, row.high):
                 parts.append(line(ends[0], at, ends[1], at, f"interval stroke-{row.colour}"))
             parts.append(element("circle", cx=x(row.value), cy=at, r=5, class_=f"dot fill-{row.colour}"))
-            parts.append(label(signed(row.value) if unit else percent(row.value), WIDTH - 4, at + 4, "name", "end"))
+            parts.append(label(signed(row.value) if unit else percent(row.value), width - 4, at + 4, "name", "end"))
     texts = "; ".join(f"{row.label} {estimate_text(row.value, row.low, row.high, as_percent=not unit)}" for row in rows)
-    height_below = 44 if unit else 34
-    return drawing(key, title, f"{title}: {texts}.", bottom + height_below, parts)
+    return drawing(key, title, f"{title}: {texts}.", bottom + (44 if unit else 34), parts, width=width)
 
 
 def bar_chart(key: str, title: str, rows: Sequence[Row]) -> Markup:

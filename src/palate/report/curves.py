@@ -86,7 +86,7 @@ def accuracy_row(label: str, item: Any, colour: str) -> list[Row]:
 
 def accuracies(title: str, rows: Sequence[Row], *, key: str = "chart-accuracy") -> Markup:
     """Accuracies with their intervals and the level of chance."""
-    return interval_chart(key, title, rows, level=_CHANCE)
+    return interval_chart(key, title, rows, level=_CHANCE, narrow=True)
 
 
 def drawn(chart: Chart) -> Markup:

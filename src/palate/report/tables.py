@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from palate.charts.text import estimate_text, interval_text, signed, visible
+from palate.charts.text import estimate_text, visible
 from palate.report.contents import is_number
 from palate.report.html import redacted, value
 from palate.report.intervals import json_interval
@@ -40,12 +41,16 @@ class Figure:
     unit: Literal["percent", "points", "number"] = "percent"
 
     def __str__(self) -> str:
-        """`44.5 % (36.4 to 53.0 %)`, `+2.1 points (−0.4 to 4.6)`, `1.21 (1.02 to 1.4)`."""
+        """`44.5 % (36.4 to 53.0 %)`, `+2.1 points (−0.4 to +4.6)`, `1.21 (1.02 to 1.4)`."""
         found = self.interval
         if self.unit != "points":
             return estimate_text(found.estimate, found.low, found.high, as_percent=self.unit == "percent")
-        within = interval_text(100 * found.low, 100 * found.high)
-        return f"{signed(100 * found.estimate)} points" + (f" ({within})" if within else "")
+        points, *within = (
+            f"{round(100 * end, 1) + 0.0:+.1f}".replace("-", "−")
+            for end in (found.estimate, found.low, found.high)
+            if math.isfinite(end)
+        )
+        return f"{points} points" + (f" ({' to '.join(within)})" if len(within) > 1 else "")
 
 
 Cell: TypeAlias = str | int | Link | Figure

@@ -71,13 +71,11 @@ def margin_section(key: str, pairs: str, facts: Mapping[str, Any]) -> Section | 
     marks = [Row(f"{name} tokens", one.estimate, one.low, one.high) for name, one in found if one is not None]
     if not marks:
         return None
-    unit = "log-odds" if "reward" in facts else "nats"
-    chart = interval_chart(f"{key}-lengths", "Margin by difference in length", marks, unit=f"margin, {unit}")
+    unit, title = "log-odds" if "reward" in facts else "nats", "Margin by difference in length"
+    chart = interval_chart(f"{key}-lengths", title, marks, unit=f"margin, {unit}", narrow=True)
     rows: list[Sequence[Cell]] = [
         (str(name), group["n"], figure(group["margin"], "number")) for name, group in groups.items()
     ]
     table = Table(("chosen − rejected, tokens", "pairs", f"margin, {unit}"), rows, numeric=frozenset({1}))
     line = "A margin that rises from the first row to the last means that the model prefers long answers."
-    return Section(
-        key, f"Margin against length, {pairs}", [line], [("Margin by difference in length", chart)], [("", table)]
-    )
+    return Section(key, f"Margin against length, {pairs}", [line], [(title, chart)], [("", table)])

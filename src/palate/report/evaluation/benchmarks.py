@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from palate.charts.text import number
 from palate.report.document import Section
 from palate.report.evaluation.headline import Headline, counted
 from palate.report.evaluation.results import Source
@@ -82,12 +81,16 @@ def _changes(compared: Sequence[Mapping[str, Any]]) -> Table:
             figure(one["before"]),
             figure(one["after"]),
             figure(one["difference"], "points"),
-            number(one["p"] if one["p_holm"] is None else one["p_holm"], 2),
+            _p(one["p"] if one["p_holm"] is None else one["p_holm"]),
             one["difference"]["n"],
         )
         for one in compared
     ]
     return Table(("metric", "items", "before", "after", "change", "p", "n"), rows, numeric=frozenset({5, 6}))
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _compared(facts: Mapping[str, Any], run: str) -> Sequence[Mapping[str, Any]]:

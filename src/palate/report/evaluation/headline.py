@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from palate.charts import Row, interval_chart
-from palate.charts.text import percent
+from palate.charts.text import interval_text, percent
 from palate.report.key_figures import Card
 from palate.report.tables import Cell, Figure, Table
 from palate.stats import Interval
@@ -42,17 +42,10 @@ class Headline:
 
     def card(self) -> Card:
         """The figure as a key figure of a page."""
-        figure = percent(self.after.estimate)
-        if self.before is not None:
-            figure = f"{percent(self.before.estimate)} → {figure}"
-        within = f"{100 * self.after.low:.1f} to {100 * self.after.high:.1f} % (95 %)"
-        parts = [
-            self.detail if self.before is None else "",
-            within,
-            f"n = {self.after.n:,}",
-            f"left out: {self.left_out}",
-        ]
-        return Card(self.name, figure, ", ".join(filter(None, parts)))
+        start = f"before: {percent(self.before.estimate)}" if self.before is not None else self.detail
+        within = f"95 % {interval_text(self.after.low, self.after.high, as_percent=True)}"
+        parts = (start, within, f"n = {self.after.n:,}", f"left out: {self.left_out}")
+        return Card(self.name, percent(self.after.estimate), ", ".join(parts))
 
 
 def headline_table(headlines: Sequence[Headline]) -> Table:
@@ -80,9 +73,8 @@ def change_chart(headlines: Sequence[Headline]) -> Markup | None:
         Row(name, 100 * change.estimate, 100 * change.low, 100 * change.high, "d" if 0.0 in change else "a")
         for name, change in changes
     ]
-    return (
-        interval_chart("changes", "Change from before to after", rows, unit="points, after − before") if rows else None
-    )
+    title = "Change from before to after"
+    return interval_chart("changes", title, rows, unit="points, after − before", narrow=True) if rows else None
 
 
 def counted(counts: Mapping[str, int]) -> str:

@@ -15,7 +15,7 @@ from palate.report.evaluation.accuracy import accuracy_headline, accuracy_sectio
 from palate.report.evaluation.benchmarks import benchmark_headlines, benchmark_section
 from palate.report.evaluation.headline import Headline, change_chart, headline_table
 from palate.report.evaluation.results import Source, of_kind, read_results
-from palate.report.evaluation.winrates import win_rate_headline, win_rate_section
+from palate.report.evaluation.winrates import win_rate_headline, win_rate_notes, win_rate_section
 from palate.report.key_figures import subtitle
 from palate.report.tables import Cell, Table
 
@@ -102,8 +102,8 @@ def _complete(source: Source) -> Iterator[None]:
 def _overview(headlines: Sequence[Headline]) -> Section:
     chart = change_chart(headlines)
     lines = [
-        "Before: the model that training started from, or was compared with. Intervals are 95 %; grey intervals contain "
-        "0, so these items do not show a change."
+        "Before: the model that training started from, or was compared with. Intervals are 95 %; grey ones contain 0, "
+        "so these items do not show a change."
     ]
     charts = [("Change from before to after", chart)] if chart is not None else []
     return Section("overview", "Before and after", lines, charts, [("", headline_table(headlines))])
@@ -127,8 +127,7 @@ def _notes(contents: RunContents, sources: Sequence[Source]) -> list[str]:
             continue
         with _complete(source):
             if source.kind == "winrate":
-                judge = source.facts["judge"]
-                notes += [f"{judge}: {finding}" for finding in source.facts["findings"]]
+                notes += win_rate_notes(source.facts)
                 named = {Path(side["name"]).name: side["identities"] for side in (source.facts["a"], source.facts["b"])}
             else:
                 models = source.facts["models"]

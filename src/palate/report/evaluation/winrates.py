@@ -58,7 +58,9 @@ def win_rate_section(found: WinRates) -> Section:
     lines = ["Share of prompts on which A's answer is preferred; a tie counts ½. 95 % intervals over prompts."]
     charts: list[Drawing] = []
     if marks:
-        charts.append(("Win rate of A", interval_chart("win-rates", "Win rate of A", marks, level=(0.5, "50 %"))))
+        charts.append(
+            ("Win rate of A", interval_chart("win-rates", "Win rate of A", marks, level=(0.5, "50 %"), narrow=True))
+        )
     if sweeps := _sweeps(found):
         charts += sweeps
     tables = [("", table)]
@@ -67,12 +69,17 @@ def win_rate_section(found: WinRates) -> Section:
     return Section("win-rates", "Win rates", lines, charts, tables)
 
 
+def win_rate_notes(facts: Mapping[str, Any]) -> list[str]:
+    """The findings of a win rate, each with its judge and temperature."""
+    return [f"{_judge(facts)}{_heat(facts)}: {finding}" for finding in facts["findings"]]
+
+
 def sweep_page(found: WinRates) -> str:
     """The HTML page of a win rate at several temperatures."""
     section = win_rate_section(found)
     first = found[0]
     title = f"{first['a']['name']} against {first['b']['name']}"
-    notes = [f"{_heat(facts).removeprefix(', ')}: {line}" for facts in found for line in facts["findings"]]
+    notes = [note for facts in found for note in win_rate_notes(facts)]
     subtitle = f"{first['prompts']:,} prompts at {len(found)} temperatures, judged by {first['judge']}"
     return Document("win rate", title, subtitle, [], notes, [section]).html()
 
