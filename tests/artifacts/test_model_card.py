@@ -54,7 +54,7 @@ def test_the_hub_reads_the_header(tmp_path: Path) -> None:
         "1,000 of 4,000",
         "0123",
         "copy, weights 4567",
-        "| pairs | 1,200 | 1,190 | 10 equal |",
+        "| source pairs | 1,200 rows read, 1,190 used, dropped: 10 equal |",
         "pref\\_beta",
         "89ab",
     ):

@@ -77,6 +77,7 @@ def write_model_card(
     Raises:
         ArtifactError: palate's part has no end line any more, the header is no YAML, or the file cannot be written.
     """
+    run = {**run, "config": run.get("config", {})}
     path = Path(folder) / NAME
     text = read_bytes(path).decode("utf-8", "replace") if path.is_file() else ""
     header, body = _split(text, path)
@@ -122,11 +123,11 @@ def _list(item: Any) -> list[Any]:
 def _facts(name: str, run: Mapping[str, Any], figures: Sequence[MeasuredFigure]) -> dict[str, Any]:
     """The keys that model hubs read. A base model or data set in a local folder is no hub id and is left out."""
     config = run["config"]
-    base = _base(run)
+    base = str(config.get("model_name_or_path") or "")
     header: dict[str, Any] = {}
     if licence := _licence(base):
         header["license"] = licence
-    if not Path(base).exists() and not Path(base).is_absolute():
+    if base and not Path(base).exists() and not Path(base).is_absolute():
         header["base_model"] = base
     if datasets := [one for one in _names(config.get("dataset")) if _HUB_ID.match(one) and not Path(one).exists()]:
         header["datasets"] = datasets
@@ -153,10 +154,6 @@ def _licence(base: str) -> str | None:
     return licence if isinstance(licence, str) else None
 
 
-def _base(run: Mapping[str, Any]) -> str:
-    return str(run["config"].get("model_name_or_path") or "unknown model")
-
-
 def _names(dataset: Any) -> list[str]:
     return [part.strip() for part in dataset.split(",")] if isinstance(dataset, str) else list(dataset or ())
 
@@ -164,106 +161,75 @@ def _names(dataset: Any) -> list[str]:
 def _sections(
     name: str, run: Mapping[str, Any], data: Mapping[str, Any], results: str, limits: Sequence[str]
 ) -> list[str]:
-    config = run["config"]
-    settings = [(key, str(item)) for key, item in config.items() if _SETTINGS.fullmatch(key) and item not in (None, "")]
+    config, counts, metrics = run["config"], run.get("data", {}), run.get("final_metrics", {})
+    model, versions = run.get("model", {}), run.get("versions", {})
+    reference = "{kind}, weights {identity}".format_map(run["reference"]) if run.get("reference") else None
+    sources = {f"source {source}": _source(found) for source, found in data.get("sources", {}).items()}
+    ours = all(one.startswith("palate-demo") for one in _names(config.get("dataset") or "unknown"))
+    about_data = {
+        "dataset": config.get("dataset"),
+        "held-out dataset": config.get("eval_dataset"),
+        "training groups": _counted(counts, "train"),
+        "held-out groups": _counted(counts, "eval"),
+        **sources,
+        "hash of all rows": counts.get("identity"),
+        "hash of the held-out rows": counts.get("held_out_identity"),
+        "licence": "Apache-2.0, as palate" if ours else "not recorded; to be filled in by the owner of the data",
+    }
+    objective = {
+        "stage": f"{run.get('stage')}, objective {run.get('objective')}",
+        "trained": f"{model.get('trainable_parameters', 0):,} of {model.get('total_parameters', 0):,} parameters "
+        f"({config.get('finetuning_type')})",
+        "reference": reference,
+        "precision": run.get("precision"),
+        **{key: item for key, item in config.items() if _SETTINGS.fullmatch(key)},
+    }
+    lineage = {
+        "base model": config.get("model_name_or_path"),
+        "revision": config.get("model_revision"),
+        "starting weights": model.get("identity"),
+        "adapters that training started from": ", ".join(_names(config.get("adapter_name_or_path"))),
+        "reference": reference,
+        "trained": run.get("started"),
+        "software": ", ".join(f"{software} {version}" for software, version in versions.items()),
+    }
     return [
         f"# {escaped(name)}",
-        f"{escaped(_base(run))} after {escaped(str(run.get('stage')))} training with palate. "
+        f"{escaped(str(config.get('model_name_or_path')))} after {run.get('stage')} training with palate. "
         "`run.json` in this folder has the whole config, the hashes and the timings.",
-        "## Data",
-        markdown_table(("", ""), _data_rows(run)),
-        markdown_table(("source", "rows read", "rows used", "dropped"), _source_rows(data), (1, 2)),
-        f"Licence of the data: {escaped(_data_licence(config))}.",
-        "## Objective",
-        markdown_table(("", ""), [*_training_rows(run), *settings]),
+        f"## Data\n\n{_table(about_data)}",
+        f"## Objective\n\n{_table(objective)}",
         "## Results",
-        markdown_table(("at the end of training", "value"), _metric_rows(run)),
+        _table({f"{label}, at the end of training": metrics.get(key) for key, label in _METRICS.items()}),
         results or "Not evaluated after training; `palate report RUN --results …` adds what was measured.",
         "## Limits",
         "\n".join(f"- {escaped(line)}" for line in (*_limits(run, results), *limits)),
-        "## Lineage",
-        markdown_table(("", ""), _lineage(run)),
+        f"## Lineage\n\n{_table(lineage)}",
     ]
 
 
-def _data_rows(run: Mapping[str, Any]) -> list[tuple[str, str]]:
-    config, data = run["config"], run.get("data", {})
-    hashes = (("all rows", "identity"), ("the held-out rows", "held_out_identity"))
-    return [
-        ("dataset", str(config.get("dataset"))),
-        ("held-out dataset", str(config.get("eval_dataset") or "–")),
-        ("training groups", _counted(data, "train")),
-        ("held-out groups", _counted(data, "eval")),
-        *((f"hash of {rows}", str(data[key])) for rows, key in hashes if key in data),
-    ]
+def _table(facts: Mapping[str, Any]) -> str:
+    """A row for each fact that is known."""
+    shown = {key: f"{item:.4g}" if isinstance(item, float) else item for key, item in facts.items()}
+    return markdown_table(("", ""), [(key, str(item)) for key, item in shown.items() if item not in (None, "")])
 
 
-def _counted(data: Mapping[str, Any], part: str) -> str:
-    groups = data.get(f"{part}_groups", 0)
-    return f"{groups:,} of {data.get(f'{part}_prompts', 0):,} prompts" if groups else "none"
+def _counted(counts: Mapping[str, Any], part: str) -> str:
+    groups = counts.get(f"{part}_groups", 0)
+    return f"{groups:,} of {counts.get(f'{part}_prompts', 0):,} prompts" if groups else "none"
 
 
-def _source_rows(data: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    return [
-        (
-            source,
-            f"{found.get('rows_read', 0):,}",
-            f"{found.get('rows_used', 0):,}",
-            ", ".join(f"{count:,} {reason}" for reason, count in found.get("dropped_by_reason", {}).items()) or "none",
-        )
-        for source, found in data.get("sources", {}).items()
-    ]
-
-
-def _data_licence(config: Mapping[str, Any]) -> str:
-    names = _names(config.get("dataset"))
-    builtin = names and all(name.startswith("palate-demo") for name in names)
-    return "Apache-2.0, as palate" if builtin else "not recorded; to be filled in by the owner of the data"
-
-
-def _training_rows(run: Mapping[str, Any]) -> list[tuple[str, str]]:
-    model, config, reference = run.get("model", {}), run["config"], run.get("reference", {})
-    trained, total = model.get("trainable_parameters", 0), model.get("total_parameters", 0)
-    return [
-        ("stage", f"{run.get('stage')}, objective {run.get('objective')}"),
-        ("trained", f"{trained:,} of {total:,} parameters ({config.get('finetuning_type')})"),
-        ("reference", _reference(reference)),
-        ("precision", str(run.get("precision"))),
-    ]
-
-
-def _reference(reference: Mapping[str, Any]) -> str:
-    return f"{reference.get('kind')}, weights {reference['identity']}" if reference.get("identity") else "none"
-
-
-def _metric_rows(run: Mapping[str, Any]) -> list[tuple[str, str]]:
-    metrics = run.get("final_metrics", {})
-    return [(label, f"{metrics[name]:.4f}") for name, label in _METRICS.items() if name in metrics]
+def _source(found: Mapping[str, Any]) -> str:
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in found.get("dropped_by_reason", {}).items())
+    return f"{found.get('rows_read', 0):,} rows read, {found.get('rows_used', 0):,} used, dropped: {dropped or 'none'}"
 
 
 def _limits(run: Mapping[str, Any], results: str) -> list[str]:
-    held_out = run.get("data", {}).get("eval_groups", 0)
     found = [f"health check of the run: {one['message']}" for one in run.get("health", ())]
     found.append(
         "Preference training changes which answers the model prefers; it adds no knowledge. Uses, languages and topics "
         "that the data and the results do not name were not tried."
     )
-    if not held_out:
+    if not run.get("data", {}).get("eval_groups"):
         found.append("No rows were held out, so the figures at the end of training are those of training rows.")
-    if not results:
-        found.append("Safety, truthfulness and over-refusal were not measured.")
-    return found
-
-
-def _lineage(run: Mapping[str, Any]) -> list[tuple[str, str]]:
-    config, versions = run["config"], run.get("versions", {})
-    adapters = config.get("adapter_name_or_path")
-    return [
-        ("base model", _base(run)),
-        ("revision", str(config.get("model_revision") or "–")),
-        ("starting weights", str(run.get("model", {}).get("identity"))),
-        *([("adapters that training started from", ", ".join(_names(adapters)))] if adapters else []),
-        ("reference", _reference(run.get("reference", {}))),
-        ("trained", f"{run.get('started', '–')}, seed {config.get('seed')}"),
-        ("software", ", ".join(f"{name} {version}" for name, version in versions.items())),
-    ]
+    return found if results else [*found, "Safety, truthfulness and over-refusal were not measured."]
