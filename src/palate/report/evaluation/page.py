@@ -60,9 +60,12 @@ def write_evaluation(run_dir: Path, results: Sequence[Path], output: Path | None
 def evaluation(contents: RunContents, sources: Sequence[Source], headlines: Sequence[Headline]) -> Document:
     """The document of results that were read."""
     sections = [_overview(headlines)]
-    if win_rates := of_kind(sources, "winrate"):
-        with _complete(win_rates[0]):
-            sections.append(win_rate_section([source.facts for source in win_rates]))
+    win_rates = of_kind(sources, "winrate")
+    for source in win_rates:
+        with _complete(source):  # each alone, so that a damaged one is named
+            win_rate_section([source.facts])
+    if win_rates:
+        sections.append(win_rate_section([source.facts for source in win_rates]))
     for source in of_kind(sources, "bench"):
         with _complete(source):
             sections.append(benchmark_section(source, contents.name))
