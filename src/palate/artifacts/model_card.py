@@ -32,9 +32,10 @@ _METRICS = {
 }
 _SETTINGS = re.compile(
     r"(pref|kto|ppo|grpo|reward|kl|ref)_\w+|learning_rate|lr_scheduler_type|num_train_epochs|max_steps|"
-    r"per_device_train_batch_size|gradient_accumulation_steps|cutoff_len|lora_rank|lora_alpha|seed"
+    r"per_device_train_batch_size|gradient_accumulation_steps|cutoff_len|seed"
 )
-"""Config keys that the card repeats; run.json has all."""
+_LORA = re.compile(r"lora_(rank|alpha|target)")
+"""Config keys that the card repeats where they are not 0; run.json has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ def _sections(
         f"({config.get('finetuning_type')})",
         "reference": reference,
         "precision": run.get("precision"),
-        **{key: item for key, item in config.items() if _SETTINGS.fullmatch(key)},
+        **{key: item for key, item in config.items() if _is_shown(key, config) and (item or key == "seed")},
     }
     lineage = {
         "base model": config.get("model_name_or_path"),
@@ -206,6 +207,11 @@ def _sections(
         "\n".join(f"- {escaped(line)}" for line in (*_limits(run, results), *limits)),
         f"## Lineage\n\n{_table(lineage)}",
     ]
+
+
+def _is_shown(key: str, config: Mapping[str, Any]) -> bool:
+    lora = config.get("finetuning_type") == "lora" and _LORA.fullmatch(key)
+    return bool(_SETTINGS.fullmatch(key) or lora)
 
 
 def _table(facts: Mapping[str, Any]) -> str:
