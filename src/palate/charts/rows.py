@@ -26,7 +26,7 @@ class Row:
         value: a share of 1, a number, or a count.
         low, high: ends of the interval.
         colour: as in `Series`.
-        text: on the right, for a count; any other value is written there itself.
+        text: on the right; of `interval_chart` the value itself by default.
     """
 
     label: str
@@ -80,7 +80,8 @@ def interval_chart(
             if ends := x.ends(row.low, row.high):
                 parts.append(line(ends[0], at, ends[1], at, f"interval stroke-{row.colour}"))
             parts.append(element("circle", cx=x(row.value), cy=at, r=5, class_=f"dot fill-{row.colour}"))
-            parts.append(label(signed(row.value) if unit else percent(row.value), width - 4, at + 4, "name", "end"))
+            text = row.text or (signed(row.value) if unit else percent(row.value))
+            parts.append(label(text, width - 4, at + 4, "name", "end"))
     texts = "; ".join(f"{row.label} {estimate_text(row.value, row.low, row.high, as_percent=not unit)}" for row in rows)
     return drawing(key, title, f"{title}: {texts}.", bottom + (44 if unit else 34), parts, width=width)
 

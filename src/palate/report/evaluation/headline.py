@@ -70,7 +70,12 @@ def change_chart(headlines: Sequence[Headline]) -> Markup | None:
     """Forest plot of the differences in points, grey where the interval holds 0; None without any."""
     changes = [(one.name, one.change) for one in headlines if one.change is not None]
     rows = [
-        Row(name, 100 * change.estimate, 100 * change.low, 100 * change.high, "d" if 0.0 in change else "a")
+        Row(
+            name,
+            *(100 * change.estimate, 100 * change.low, 100 * change.high),
+            "d" if 0.0 in change else "a",
+            str(Figure(change, "points")).partition(" ")[0],
+        )
         for name, change in changes
     ]
     title = "Change from before to after"

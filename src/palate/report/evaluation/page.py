@@ -154,11 +154,13 @@ def _measurement(sources: Sequence[Source]) -> Section:
         facts = source.facts
         with _complete(source):
             data = ", ".join(f"{file['name']} {file['sha256'][:16]}" for file in facts.get("data", ()))
-            models = [facts["a"], facts["b"]] if source.kind == "winrate" else facts.get("models", ())
+            models = facts.get("models", ())
+            if source.kind == "winrate":
+                data, models = f"judge {facts['judge']}", [facts["a"], facts["b"]]
             weights = ", ".join(
                 f"{model['name']} {', '.join(filter(None, model.get('identities', [model.get('identity')])))}"
                 for model in models
             )
             rows.append((source.path.name, source.kind, source.sha256[:16], weights or "–", data or "–"))
-    columns = ("file", "kind", "SHA-256 of the file", "models with the hash of their weights", "data")
+    columns = ("file", "kind", "SHA-256 of the file", "models with the hash of their weights", "data or judge")
     return Section("measurement", "Measurement", (), (), [("", Table(columns, rows))])

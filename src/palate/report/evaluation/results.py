@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from palate.artifacts import RunDir
 from palate.artifacts.files import read_bytes
@@ -50,7 +50,7 @@ def read_results(run: RunDir, paths: Iterable[Path]) -> list[Source]:
     for path in paths:
         files += _below(path) if path.is_dir() else [path]
     different = {file.resolve(): file for file in files}
-    return [_read(file) for file in different.values()]
+    return sorted((_read(file) for file in different.values()), key=lambda source: get_args(Kind).index(source.kind))
 
 
 def _below(folder: Path) -> list[Path]:

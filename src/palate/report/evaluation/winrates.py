@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from palate.charts import Axis, Chart, DataPoint, Row, Series, draw, interval_chart
-from palate.charts.text import number
+from palate.charts.text import number, shortened
 from palate.report.curves import Drawing
 from palate.report.document import Document, Section
 from palate.report.evaluation.headline import Headline, counted
@@ -18,6 +18,8 @@ from palate.report.tables import Cell, Table, figure
 
 WinRates = Sequence[Mapping[str, Any]]
 """The contents of winrate.json files."""
+_LONGEST = 30
+"""Of a judge's name, in characters; the whole is in the section on the measurement."""
 _RATES = (("win rate", "a"), ("length-controlled", "c"))
 
 
@@ -131,7 +133,7 @@ def _unjudged(facts: Mapping[str, Any]) -> str:
 
 
 def _judge(facts: Mapping[str, Any]) -> str:
-    return _short(facts["judge"])
+    return shortened(_short(facts["judge"]), _LONGEST)
 
 
 def _heat(facts: Mapping[str, Any]) -> str:
