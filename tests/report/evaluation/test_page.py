@@ -100,7 +100,7 @@ def test_results_of_other_weights_are_refused(make_run: MakeRun, tmp_path: Path)
     run = make_run(tmp_path / "run")
     write_json(tmp_path / "old.json", benchmark_facts("0ld0"))
     write_json(tmp_path / "new.json", win_rate_facts())
-    with pytest.raises(DataError, match=r"different weights of run: .*old\.json and .*new\.json"):
+    with pytest.raises(DataError, match=r"different weights of run: .*new\.json and .*old\.json"):
         write_evaluation(run, [tmp_path / "old.json", tmp_path / "new.json"])
     assert not (run / "evaluation.html").exists()
 
