@@ -31,7 +31,8 @@ def test_every_result_is_in_the_report(tmp_path: Path, repository: Path, shared_
     names = [name.partition(" judge ")[2] or row["measure"] for name, row in rows.items()]
     assert names[0] == "Preference accuracy"
     assert {"TruthfulQA mc1", "TruthfulQA mc2", "XSTest over_refusal", "XSTest refusal"} < set(names)
-    assert {"reward", "lexicon:AI,program,body,myth,error,false,wrong,-yes"} < set(names)
+    assert "reward" in names
+    assert any(name.startswith("lexicon:AI") for name in names)
     for row in rows.values():
         assert 0 <= row["after"]["low"] <= row["after"]["estimate"] <= row["after"]["high"] <= 1
         assert row["n"] > 0
