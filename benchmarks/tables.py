@@ -201,6 +201,31 @@ def generation_table(results: Sequence[Result]) -> str:
     return markdown([*header, "rounds", "processor"], rows)
 
 
+def serve_table(results: Sequence[Result]) -> str:
+    """Of servers, or of the batch alone: a row for each side and number of streams."""
+    rows = []
+    for result in results:
+        last = list(result["sides"].values())[-1]
+        for streams in last:
+            for side, levels in result["sides"].items():
+                found = {name: value["median"] for name, value in levels[streams].items()}
+                ratio = found["tokens_per_second"] / last[streams]["tokens_per_second"]["median"]
+                rows.append(
+                    [
+                        f"{side}, {streams} streams, {result['settings']['precision']}",
+                        f"{found['tokens_per_second']:.0f}",
+                        f"{ratio:.2f}×",
+                        f"{1000 * found['first_p50']:.0f}",
+                        f"{1000 * found['first_p95']:.0f}",
+                        f"{found['tokens']:.0f}",
+                        result["settings"]["rounds"],
+                        _processor(result),
+                    ]
+                )
+    header = ["side", "tokens/s", "of the last side's", "ms to first token p50", "p95", "tokens", "rounds", "processor"]
+    return markdown(header, rows)
+
+
 def pieces_table(results: Sequence[Result]) -> str:
     """What is in palate, and what is not because it did not help, each with the ratio of its times."""
     return "\n\n".join(part for result in results for part in _pieces(result))
@@ -226,6 +251,8 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "scaling": scaling_table,
     "generation": generation_table,
     "pieces": pieces_table,
+    "serve": serve_table,
+    "batch": serve_table,
 }
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -199,3 +200,14 @@ def _wait_until_it_answers(server: PostgresServer, process: subprocess.Popen[byt
             time.sleep(0.05)
         else:
             return
+
+
+def can_be_written(path: Path, seconds: float = 5.0) -> bool:
+    """Whether another program gets the write lock of a SQLite file within this time."""
+    with closing(sqlite3.connect(path, timeout=seconds, isolation_level=None)) as other:
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        other.execute("ROLLBACK")
+        return True

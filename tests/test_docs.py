@@ -51,6 +51,19 @@ def test_every_relative_link_leads_somewhere() -> None:
     assert dead == []
 
 
+def test_every_test_that_the_page_on_security_names_exists() -> None:
+    text = (REPOSITORY / "docs" / "security.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
+    assert len(named) > 50
+    folder = REPOSITORY / "tests"
+    gone = [
+        f"{file}::{test}"
+        for file, test in named
+        if not (folder / file).is_file() or f"def {test}(" not in (folder / file).read_text(encoding="utf-8")
+    ]
+    assert gone == []
+
+
 def test_the_two_commands_of_the_readme_exist() -> None:
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")

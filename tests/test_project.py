@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,68 @@ def test_torch_is_pinned_without_a_build(pins: dict[str, Version]) -> None:
     assert pins["torch"] == Version("2.13.0")
     assert not any(version.local for version in pins.values())
     assert not [name for name in pins if name.startswith(("nvidia-", "triton"))]
+
+
+FLOORS = {"starlette": "1.3.1", "transformers": "5.5.0"}
+"""Older ones have known holes: host spoofing (BadHost), and code that runs from a model's config (CVE-2026-4372)."""
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_versions_with_known_holes_are_excluded(name: str, pins: dict[str, Version], project: dict[str, Any]) -> None:
+    lines = [*project["dependencies"], *(line for group in project["optional-dependencies"].values() for line in group)]
+    found = [one.specifier for one in map(Requirement, lines) if one.name == name]
+    assert found
+    for specifier in found:
+        (lowest,) = [Version(one.version) for one in specifier if one.operator == ">="]
+        assert lowest >= Version(FLOORS[name])
+    assert pins[name] >= Version(FLOORS[name])
+
+
+PICKLING = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "diskcache"}
+
+
+def unsafe_loads(text: str) -> list[str]:
+    """What a module does that may run code from a file: imports of packages that unpickle, and loaders that do."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found += [name.name for name in node.names if name.name.split(".")[0] in PICKLING]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PICKLING:
+            found.append(str(node.module))
+        elif isinstance(node, ast.Call):
+            called, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if called == "torch.load" and given.get("weights_only") != "True":
+                found.append("torch.load without weights_only=True")
+            if given.get("allow_pickle") == "True" or called.endswith("read_pickle"):
+                found.append(f"{called} with pickles")
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["import pickle", "from joblib import load", "import shelve as s", "torch.load(path)", "pd.read_pickle(path)",
+     "torch.load(path, weights_only=False)", "np.load(path, allow_pickle=True)"],
+)  # fmt: skip
+def test_each_unsafe_load_is_seen(text: str) -> None:
+    assert unsafe_loads(text)
+
+
+def test_nothing_that_palate_reads_is_unpickled() -> None:
+    """Caches are JSON or safetensors. The converter reads foreign pickles with torch's `weights_only` reader."""
+    found = {
+        path.relative_to(REPOSITORY).as_posix(): unsafe_loads(path.read_text(encoding="utf-8"))
+        for path in (REPOSITORY / "src").rglob("*.py")
+    }
+    # Its import is for the name of an exception.
+    assert {path: what for path, what in found.items() if what} == {"src/palate/models/convert.py": ["pickle"]}
+
+
+def test_the_linter_refuses_pickles() -> None:
+    ruff = [sys.executable, "-m", "ruff", "check", "--no-cache", "--stdin-filename", "src/palate/any.py", "-"]
+    code = "import pickle\n\nvalue = pickle.loads(b'')\n"
+    done = subprocess.run(ruff, cwd=REPOSITORY, input=code, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "S301" in done.stdout
 
 
 def test_make_and_ci_are_well_formed() -> None:

@@ -38,6 +38,7 @@ def fails_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int
         sweep: Any = ModuleType("palate.config.sweep")
         sweep.is_sweep, sweep.load_sweep = (lambda *_: False), load_config
         monkeypatch.setitem(sys.modules, "palate.config.sweep", sweep)
+        monkeypatch.setattr("palate.cli.plan.with_model_paths", lambda _, changes: changes)
         return cli.main(["plan", "x.yaml"])
 
     return run

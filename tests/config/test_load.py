@@ -159,7 +159,7 @@ def test_every_wrong_key_has_a_line_of_one_message(write: Callable[[str], Path])
     path = write(
         BASE
         + "learnig_rate: 1\nuse_badam: true\nrewards: r\nbf16: maybe\nseed: -1\npref_beta: -0.1\nsimpo_gamma: 2\n"
-        + "max_steps: 0\npush_to_hub: yes\nqps: 1\n"
+        + "max_steps: 0\nuse_swanlab: yes\nqps: 1\n"
     )
     with pytest.raises(ConfigError) as caught:
         load_config(path, ["lora_rank=0"])
@@ -169,7 +169,7 @@ def test_every_wrong_key_has_a_line_of_one_message(write: Callable[[str], Path])
         "10: pref_beta must be above 0",
         "11: simpo_gamma: 2.0 has no effect on pref_loss: sigmoid",
         "12: max_steps must be -1 (leave it to num_train_epochs) or at least 1",
-        "13: push_to_hub: yes is not available",
+        "13: use_swanlab: yes is not available",
         "14: unknown key qps",
         "5: unknown key learnig_rate",
         "6: use_badam: true is not available",

@@ -137,6 +137,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], dict[str, Any]], int, tuple[str, ...]
     "model without weights": (without_weights, 1, ("hollow", "*.safetensors")),
     "weights in a .bin": (pickled("pytorch_model.bin"), 1, ("pytorch_model.bin", "palate model convert")),
     "weights in a .pth": (pickled("consolidated.pth"), 1, ("consolidated.pth", "palate model convert")),
+    "weights in a .pt": (pickled("policy.pt"), 1, ("policy.pt", "palate model convert")),
     "a .pth as model": (a_pickle_itself, 1, ("sft.pth", "palate model convert")),
     "damaged weights": (torn_weights, 1, ("torn", "damaged")),
     "adapter as model": (an_adapter_as_model, 1, ("adapter_name_or_path",)),

@@ -24,7 +24,7 @@ def test_fresh_answers_come_from_policy_and_reference(finished: Path, tmp_path: 
     rows.write_text('{"prompt": "What was said?"}\n{"prompt": ""}\n')
     said: list[str] = []
     (row,) = palate.compare([finished], str(rows), max_new_tokens=6, say=said.append)
-    assert said[0].startswith("1 rows have no prompt and are left out, first prompts.jsonl:2: ")
+    assert said[0].startswith("left out: 1 row without a prompt, first prompts.jsonl:2: ")
     assert row.outputs["run"] != row.reference
 
 

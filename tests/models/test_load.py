@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from palate.artifacts import seal_folder
 from palate.errors import ArtifactError, ModelError
 from palate.models import load
 from palate.models.load import load_model, load_tokenizer, resolve_name
+from palate.models.tuning.trainable import add_lora, merge_adapter
 from tiny import save_tiny
 
 CPU = torch.device("cpu")
@@ -80,6 +83,90 @@ def test_a_folder_with_a_space_is_quoted_in_the_command_that_converts_it(tmp_pat
     (folder / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(ModelError, match=r"palate model convert '.*old model' --output '.*old model-safetensors'"):
         resolve_name(str(folder))
+
+
+def test_a_flipped_byte_in_a_checkpoint_is_refused(whole: Path, tmp_path: Path) -> None:
+    """The file stays valid safetensors: only the hash in the seal tells that a weight has changed."""
+    folder = shutil.copytree(whole, tmp_path / "checkpoint-3")
+    seal_folder(folder)
+    load_model(str(folder), device=CPU)
+    weights = bytearray((folder / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    with pytest.raises(ArtifactError, match=r"checkpoint-3: model\.safetensors has changed since it was written"):
+        load_model(str(folder), device=CPU)
+
+
+def test_a_flipped_byte_in_an_adapter_is_refused(whole: Path, tmp_path: Path) -> None:
+    add_lora(load_model(str(whole), device=CPU), rank=2, alpha=4).save_pretrained(tmp_path / "checkpoint-3")
+    file = tmp_path / "checkpoint-3" / "adapter_model.safetensors"
+    seal_folder(file.parent)
+    merge_adapter(load_model(str(whole), device=CPU), str(file.parent))
+    weights = bytearray(file.read_bytes())
+    weights[-1] ^= 1
+    file.write_bytes(weights)
+    with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors has changed since it was written"):
+        merge_adapter(load_model(str(whole), device=CPU), str(file.parent))
+
+
+def test_a_pickled_adapter_is_refused(whole: Path, tmp_path: Path) -> None:
+    add_lora(load_model(str(whole), device=CPU), rank=2, alpha=4).save_pretrained(tmp_path / "adapter")
+    tensors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    (tmp_path / "adapter" / "adapter_model.safetensors").unlink()
+    torch.save(tensors, tmp_path / "adapter" / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"the adapter has no weights \(adapter_model\.safetensors\)"):
+        merge_adapter(load_model(str(whole), device=CPU), str(tmp_path / "adapter"))
+
+
+@pytest.fixture
+def own_code(whole: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """The model with code of its own in its folder, which leaves a file behind when it runs."""
+
+    def make(model_type: str) -> Path:
+        folder = shutil.copytree(whole, tmp_path / "own_code")
+        mark = tmp_path / "ran"
+        code = f"from pathlib import Path\nPath({str(mark)!r}).touch()\n"
+        code += "from transformers import LlamaConfig as C, LlamaForCausalLM as M, PreTrainedTokenizerFast as T\n"
+        (folder / "own.py").write_text(code, encoding="utf-8")
+        maps = {"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M", "AutoModelForSequenceClassification": "own.M"}
+        for name, change in (
+            ("config.json", {"model_type": model_type, "architectures": ["M"], "auto_map": maps}),
+            ("tokenizer_config.json", {"tokenizer_class": "T", "auto_map": {"AutoTokenizer": ["own.T", "own.T"]}}),
+        ):
+            values = json.loads((folder / name).read_text(encoding="utf-8")) | change
+            (folder / name).write_text(json.dumps(values), encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("head", ["lm", "reward"])
+def test_code_in_a_models_folder_is_refused(own_code: Callable[[str], Path], tmp_path: Path, head: str) -> None:
+    """`auto_map` in config.json names Python files of the repository; transformers would import them."""
+    name = str(own_code("own"))
+    with pytest.raises(ModelError, match="own_code: the model could not be loaded"):
+        load_model(name, device=CPU, head=head)
+    with pytest.raises(ModelError, match="own_code: no tokenizer could be loaded"):
+        load_tokenizer(name)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_known_architecture_never_runs_the_code_beside_it(own_code: Callable[[str], Path], tmp_path: Path) -> None:
+    name = str(own_code("llama"))
+    assert type(load_model(name, device=CPU)).__module__ == "transformers.models.llama.modeling_llama"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_runs_where_the_config_allows_it(
+    own_code: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the tests above do not see run was there to be run."""
+    from transformers import dynamic_module_utils
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    load_model(str(own_code("llama")), device=CPU, trust_remote_code=True)
+    assert (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("twice", [True, False])

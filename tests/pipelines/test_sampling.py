@@ -46,7 +46,7 @@ def test_rounds_from_an_engine(model: Path, tmp_path: Path) -> None:
             "learning_rate": 5e-3,
         }
         run_pipeline(load_pipeline(config_file(tmp_path / "p.yaml", given)), say=said.append)
-    assert f"round-1: 1 rows of {prompts} have no prompt, prompts.jsonl:5 the first" in said
+    assert f"round-1: 1 row of {prompts} without a prompt, first prompts.jsonl:5" in said
     assert (tmp_path / "told").read_text().splitlines() == [str(model), str(tmp_path / "out" / "round-1")]
     for number in (1, 2):
         pairs = read_jsonl(tmp_path / "out" / f"round-{number}-data" / "pairs.jsonl")

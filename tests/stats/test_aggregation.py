@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,55 @@ def test_dawid_skene_equals_crowd_kit(seed: int, iterations: int) -> None:
         ours.posteriors, theirs.probas_.loc[list(ours.items), list(ours.labels)], rtol=0, atol=1e-9
     )
     np.testing.assert_allclose(ours.priors, theirs.priors_.loc[list(ours.labels)], rtol=0, atol=1e-9)
+
+
+def few_votes(seed: int) -> Any:
+    """A small table: few votes on an item, people with one vote, unequal classes, ties of the majority."""
+    rng = np.random.default_rng(seed)
+    items, people, labels = int(rng.integers(4, 30)), int(rng.integers(2, 6)), int(rng.integers(2, 5))
+    share = rng.choice([0.3, 0.6, 1.0])
+    votes = []
+    for item in range(items):
+        truth = rng.integers(0, labels) if rng.random() < 0.6 else 0
+        for who in range(people):
+            if rng.random() < share:
+                votes.append((item, who, int(truth if rng.random() < 0.5 + 0.1 * who else rng.integers(0, labels))))
+    return votes
+
+
+def log_likelihood(votes: Any, priors: dict[Any, float], error: Callable[[Any, Any, Any], float]) -> float:
+    """Σ_items log Σ_c p_c·Π_votes π_a(c, l), where `error` is π by annotator, true label and given label."""
+    found = 0.0
+    for item in dict.fromkeys(item for item, _, _ in votes):
+        given = [(who, label) for other, who, label in votes if other == item]
+        found += np.log(sum(p * np.prod([error(who, c, label) for who, label in given]) for c, p in priors.items()))
+    return float(found)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", [4, 5, 28])
+def test_dawid_skene_goes_on_where_crowd_kit_stops_too_early(seed: int) -> None:
+    """With both defaults posteriors differ by 0.1 to 0.8; after the same number of iterations they are equal."""
+    votes = few_votes(seed)
+    ours, early = dawid_skene(votes), oracle().DawidSkene().fit(frame(votes))
+    assert ours.converged
+    assert ours.confusion is not None
+    items, labels, who_is = list(ours.items), list(ours.labels), ours.annotators.index
+    assert np.abs(ours.posteriors - early.probas_.loc[items, labels].to_numpy()).max() > 0.1
+    assert len(early.loss_history_) < 6 < ours.iterations
+    assert early.loss_history_[-1] < early.loss_history_[-2], "its bound falls, which the bound of EM never does"
+    late = oracle().DawidSkene(n_iter=ours.iterations, tol=-1e9).fit(frame(votes))
+    np.testing.assert_allclose(ours.posteriors, late.probas_.loc[items, labels], rtol=0, atol=1e-9)
+    confusion, priors = ours.confusion, dict(zip(labels, ours.priors.tolist(), strict=True))
+    of_ours = log_likelihood(
+        votes, priors, lambda a, c, given: confusion[who_is(a), labels.index(c), labels.index(given)]
+    )
+    of_early, of_late = (
+        log_likelihood(votes, dict(found.priors_), lambda a, c, given, found=found: found.errors_.loc[(a, given), c])
+        for found in (early, late)
+    )
+    assert of_ours > of_early + 0.05
+    assert of_ours == pytest.approx(of_late, abs=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from palate.stats import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement, rate_interval
@@ -109,7 +109,7 @@ def test_what_is_undefined_is_none_with_its_reason(found: Agreement, reason: str
 
 
 def test_agreement_as_a_person_reads_it() -> None:
-    assert str(cohen_kappa(["A", "B"] * 5, ["A", "B"] * 5)) == "1.00 (0.44 to 1.00)"
+    assert str(cohen_kappa(["A", "B"] * 5, ["A", "B"] * 5)) == "1.00 (0.44 to 1.00, rough: n = 10)"
 
 
 def test_raters_must_have_seen_the_same_items() -> None:
@@ -181,3 +181,12 @@ def test_pairs_of_one_prompt_are_one_unit() -> None:
         assert found.interval.n == 40
     with pytest.raises(ValueError, match="400 items but 40 cluster names"):
         fleiss_kappa(many, clusters=range(40))
+
+
+@settings(deadline=None)  # the first example imports the oracle
+@given(st.lists(st.lists(st.sampled_from([0, 1, 2, None]), min_size=3, max_size=3), min_size=3, max_size=15))
+def test_krippendorff_equals_evalica(rows: list[list[int | None]]) -> None:
+    evalica, pandas = pytest.importorskip("evalica"), pytest.importorskip("pandas")
+    found = krippendorff_alpha(rows, resamples=50)
+    assume(found.interval is not None)
+    assert found.estimate == pytest.approx(evalica.alpha(pandas.DataFrame(rows).T, "nominal").alpha, abs=1e-9)

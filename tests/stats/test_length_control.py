@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 
@@ -53,8 +55,10 @@ def test_coefficients_and_sandwich_are_those_of_statsmodels() -> None:
     assert 0 < drawn.fit().length.estimate < found.length.estimate  # the ridge shrinks
 
 
-def test_swapping_the_two_models_mirrors_rate_and_interval() -> None:
-    drawn = Verdicts(120, seed=3)
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.integers(20, 150))
+def test_swapping_the_two_models_mirrors_rate_and_interval(seed: int, n: int) -> None:
+    drawn = Verdicts(n, seed=seed)
     one = drawn.fit()
     two = length_controlled(1 - drawn.s, -drawn.orders, -drawn.d, drawn.items)
     assert two.rate is not None
@@ -64,8 +68,10 @@ def test_swapping_the_two_models_mirrors_rate_and_interval() -> None:
     assert two.order.estimate == pytest.approx(one.order.estimate)
 
 
-def test_each_verdict_row_twice_gives_the_same_error() -> None:
-    drawn = Verdicts(120, seed=4)
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.integers(40, 150))
+def test_each_verdict_row_twice_gives_the_same_error(seed: int, n: int) -> None:
+    drawn = Verdicts(n, seed=seed)
     once = drawn.fit(ridge=0.0)
     twice = length_controlled(
         np.tile(drawn.s, 2), np.tile(drawn.orders, 2), np.tile(drawn.d, 2), drawn.items * 2, ridge=0.0

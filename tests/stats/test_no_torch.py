@@ -1,4 +1,4 @@
-"""Statistics and artifacts start fast: no torch, no transformers, no scipy.stats."""
+"""Statistics, artifacts and the gate start fast: no torch, no transformers, no scipy.stats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["palate.stats", "palate.artifacts"])
+@pytest.mark.parametrize("module", ["palate.stats", "palate.artifacts", "palate.loop.evidence"])
 def test_nothing_heavy_is_imported(module: str) -> None:
     heavy = ("torch", "transformers", "scipy.stats", "pandas", "matplotlib")
     script = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"

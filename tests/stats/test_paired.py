@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from palate.stats import paired_difference, smallest_difference
+from palate.stats import paired_difference, smallest_effect
 from palate.stats.paired import EXACT_BELOW
 
 
@@ -87,8 +87,7 @@ def test_clusters_of_one_item_are_no_clusters() -> None:
 def test_the_detectable_difference_is_found_in_four_of_five_studies() -> None:
     """With that true difference, the paired t test at 5 % rejects in 80 % of simulated studies."""
     count = 50
-    size = smallest_difference(1 / math.sqrt(count), count)
-    assert size is not None
+    size = smallest_effect(1 / math.sqrt(count), sides=2, units=count)
     drawn = np.random.default_rng(6).normal(size, 1, size=(20_000, count))
     assert (stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05).mean() == pytest.approx(0.8, abs=0.015)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from palate.stats import items_needed, smallest_effect
+from palate.stats import items_needed, pass_probability, smallest_effect
 
 
 @pytest.mark.parametrize(("n", "points"), [(80, 11.7), (200, 7.4), (400, 5.2), (805, 3.7), (1600, 2.6)])
@@ -25,6 +25,22 @@ def test_eighty_percent_of_simulated_tests_find_it() -> None:
     n, sd = 400, 0.42
     means = 0.5 + smallest_effect(sd / n**0.5) + rng.normal(0, sd / n**0.5, 20_000)
     assert ((means - 0.5) / (sd / n**0.5) > 1.644854).mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_two_sides_and_few_units_need_more() -> None:
+    # z_0.975 + z_0.8 = 1.959964 + 0.841621; with 10 units t(9) = 2.262157 replaces z_0.975.
+    assert smallest_effect(1, sides=2) == pytest.approx(2.801585, abs=1e-6)
+    assert smallest_effect(1, sides=2, units=10) == pytest.approx(3.103778, abs=1e-6)
+    assert smallest_effect(1, units=10) == pytest.approx(1.833113 + 0.841621, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("margin", "sd", "n", "percent"),
+    [(0.02, 0.1**0.5, 817, 56), (0.03, 0.1**0.5, 817, 86), (0.3, 1.2, 80, 72), (0.4, 1.2, 80, 91)],
+)
+def test_how_often_equal_models_pass(margin: float, sd: float, n: int, percent: int) -> None:
+    """TruthfulQA with 10 % discordant items, MT-Bench with a standard deviation of 1.2 (simulated: 55, 85, 72, 91)."""
+    assert 100 * pass_probability(margin, sd / n**0.5) == pytest.approx(percent, abs=0.5)
 
 
 def test_what_makes_no_sense_is_refused() -> None:

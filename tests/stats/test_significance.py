@@ -41,10 +41,6 @@ def test_exact_equals_scipy_and_midp_counts_the_seen_half(count: tuple[int, int]
     assert binomial_exact(k, n) == pytest.approx(exact, rel=1e-9)
     seen = stats.binom.pmf(k, n, 0.5)
     assert binomial_midp(k, n) == pytest.approx(exact - seen if 2 * k != n else 1 - seen / 2, rel=1e-9)
-    for side in ("greater", "less"):
-        expected = stats.binomtest(k, n, alternative=side).pvalue
-        assert binomial_exact(k, n, alternative=side) == pytest.approx(expected, rel=1e-9)
-        assert binomial_midp(k, n, alternative=side) == pytest.approx(expected - seen / 2, rel=1e-6, abs=1e-300)
 
 
 @settings(deadline=None)  # the first example imports the oracle
@@ -52,7 +48,6 @@ def test_exact_equals_scipy_and_midp_counts_the_seen_half(count: tuple[int, int]
 def test_sides_mirror(count: tuple[int, int]) -> None:
     k, n = count
     assert binomial_midp(k, n) == pytest.approx(binomial_midp(n - k, n))
-    assert binomial_midp(k, n, alternative="less") + binomial_midp(k, n, alternative="greater") == pytest.approx(1)
 
 
 def test_many_tosses_do_not_overflow() -> None:

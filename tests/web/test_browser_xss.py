@@ -13,10 +13,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from browser import browser, needs_browser
+from label_site import CAMPAIGN, label_site
+from palate.feedback.campaigns.campaign import CampaignSchema
+from palate.feedback.page.chat import Chat
+from palate.models.generation.decoding import Decoding
+from palate.web.app import create_app
 from palate.web.pages import environment, render
 from palate.web.security.people import Anyone
 from payloads import PAYLOADS, RUN
 from sites import Site, make_site, running
+from streams import Fake
 
 pytestmark = needs_browser
 
@@ -60,6 +66,10 @@ class Watched:
     @property
     def ran(self) -> bool:
         return self.page.evaluate("document.documentElement.hasAttribute('data-ran')")
+
+    @property
+    def harmless(self) -> bool:
+        return not (self.ran or self.dialogs or self.elsewhere)
 
 
 @pytest.fixture
@@ -109,7 +119,7 @@ def test_no_payload_does_anything(chromium: Browser, site: Site) -> None:
             for element in watched.page.query_selector_all("main input, main textarea"):
                 element.focus()
                 element.hover()
-            if watched.ran or watched.dialogs or watched.elsewhere:
+            if not watched.harmless:
                 failed.append(payload)
                 watched.dialogs.clear()
                 watched.elsewhere.clear()
@@ -117,6 +127,76 @@ def test_no_payload_does_anything(chromium: Browser, site: Site) -> None:
         # The pages themselves obey their content security policy.
         assert refused == []
         watched.context.close()
+
+
+TEXTS = [payload.replace("\x00", "\ufffd") for payload in PAYLOADS]
+THREES = [tuple((TEXTS * 2)[start : start + 3]) for start in range(0, len(TEXTS), 3)]
+"""Every payload is in one of them."""
+
+
+def test_no_payload_does_anything_on_the_labelling_pages(chromium: Browser, tmp_path: Path) -> None:
+    """The real pages, with payloads as prompt, answers, reason, criteria, tag and name of a dimension."""
+    assert {text for three in THREES for text in three} == set(TEXTS)
+    schema = CampaignSchema(criteria="\n".join(TEXTS[:20]), tags=(TEXTS[0], TEXTS[4]), dimensions=(TEXTS[7],))
+    made = label_site(
+        tmp_path,
+        prompts=[one for one, _, _ in THREES],
+        answers=[(two, f"{three} {two}") for _, two, three in THREES],
+        schema=schema,
+        local=True,
+    )
+    with running(made.app) as address:
+        watched = Watched(chromium, address)
+        page = watched.page
+        page.goto(f"/label/{CAMPAIGN}")
+        page.wait_for_load_state()
+        for number, (one, two, three) in enumerate(THREES):
+            page.wait_for_selector("#ballot")
+            page.keyboard.press("d")
+            page.wait_for_selector("#first-difference:visible")
+            if number % 4 == 0:
+                page.keyboard.press("r")
+                page.fill("#reason", "\n".join((one, two, three)))
+                page.keyboard.press("Escape")
+            draft = page.get_attribute("#ballot", "data-draft")
+            page.keyboard.press("f")
+            page.wait_for_function("(draft) => document.querySelector('#ballot')?.dataset.draft !== draft", arg=draft)
+            assert watched.harmless, (one, two, three)
+        for path in (f"/label/{CAMPAIGN}/admin", f"/label/{CAMPAIGN}/agreement", f"/label/{CAMPAIGN}/conflicts"):
+            page.goto(path)
+            assert watched.harmless, path
+        links = [link.get_attribute("href") or "" for link in page.query_selector_all("main li h2 a")]
+        assert len(links) == len(THREES)
+        for link in links:
+            page.goto(link)
+            assert watched.harmless, link
+        watched.context.close()
+    made.store.close()
+
+
+def test_no_payload_does_anything_in_a_free_prompt(chromium: Browser, tmp_path: Path) -> None:
+    """As prompt and as answers, while they are streamed and afterwards."""
+    made = make_site(tmp_path, local=True)
+    texts = ["\n\n".join(TEXTS[start::8]) for start in range(8)]
+    written = iter([text for number, one in enumerate(texts) for text in (one, texts[number - 1])])
+    models = [Fake(write=lambda _: next(written), name=name) for name in TEXTS[:2]]
+    chat = Chat(models[0], models[1], Decoding(max_new_tokens=9, temperature=1.0))
+    with running(create_app(made.store, made.settings, chat=chat)) as address:
+        watched = Watched(chromium, address)
+        page = watched.page
+        page.goto("/ask")
+        for start in range(8):
+            page.fill("#prompt", texts[start])
+            page.click("#ask-button")
+            page.wait_for_selector("#ballot")
+            assert watched.harmless, start
+            page.keyboard.press("1")
+            page.wait_for_selector("#ask")
+            page.click(".ask-last summary")
+            assert watched.harmless, start
+        watched.context.close()
+    chat.close()
+    made.store.close()
 
 
 def test_links_of_payloads_run_nothing_when_clicked(chromium: Browser, site: Site) -> None:

@@ -38,11 +38,11 @@ def broken(site: Site) -> Site:
     ("path", "status", "title", "line"),
     [
         ("/nothing", 404, "There is no such page", "The address is wrong"),
-        ("/fail/bug", 500, "palate made a mistake", "Nothing that was recorded before is lost"),
+        ("/fail/bug", 500, "Internal error", "Nothing that was recorded before is lost"),
         ("/fail/store", 503, "The database does not answer", "Try again in a moment"),
         ("/fail/usage", 400, "This request is not valid", "there is no campaign x"),
-        ("/fail/data", 500, "palate made a mistake", "The server&#39;s terminal shows what went wrong"),
-        ("/fail/engine", 500, "palate made a mistake", "Nothing that was recorded"),
+        ("/fail/data", 500, "Internal error", "The server&#39;s terminal shows what went wrong"),
+        ("/fail/engine", 500, "Internal error", "Nothing that was recorded"),
         ("/fail/bug?number=x", 422, "This form is incomplete", "number: Input should be a valid integer"),
     ],
 )

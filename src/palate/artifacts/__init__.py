@@ -23,6 +23,7 @@ from palate.artifacts.files import (
 from palate.artifacts.folders import (
     SEAL,
     atomic_folder,
+    check_weights,
     checkpoints,
     file_hash,
     newest_complete,
@@ -33,9 +34,10 @@ from palate.artifacts.folders import (
 )
 from palate.artifacts.jsonl import JsonlWriter, iter_jsonl, read_jsonl
 from palate.artifacts.locks import sole_writer
-from palate.artifacts.run_dir import RunDir, Status, now
+from palate.artifacts.run_dir import MODEL_FILES, RunDir, Status, now
 
 __all__ = [
+    "MODEL_FILES",
     "SEAL",
     "JsonlWriter",
     "PathLike",
@@ -43,6 +45,7 @@ __all__ = [
     "Status",
     "atomic_file",
     "atomic_folder",
+    "check_weights",
     "check_writable",
     "checkpoints",
     "file_hash",

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from palate.artifacts.files import PathLike, read_json, sync_folder, temporary_path, write_errors, write_json
@@ -39,17 +39,33 @@ def seal_folder(folder: PathLike) -> Path:
     return write_json(folder / SEAL, {"files": files})
 
 
-def verify_folder(folder: PathLike) -> list[str]:
-    """The problems of a sealed folder, one line each; [] if every listed file exists with the same content."""
+def verify_folder(folder: PathLike, pattern: str = "*") -> list[str]:
+    """The problems of a sealed folder, one line each; [] if every listed file exists with the same content.
+
+    Args:
+        pattern: only files of this name are compared, as in `PurePath.match`.
+    """
     folder = Path(folder)
     if not (folder / SEAL).is_file():
         return [f"{SEAL} is missing: the folder was not finished"]
     try:
         files = {
-            str(name): (entry["size"], entry["sha256"]) for name, entry in read_json(folder / SEAL)["files"].items()
+            str(name): (entry["size"], entry["sha256"])
+            for name, entry in read_json(folder / SEAL)["files"].items()
+            if Path(name).match(pattern)
         }
     except (ArtifactError, KeyError, TypeError, AttributeError):
         return [f"{SEAL} is damaged"]
+    return changed_files(folder, {name: facts for name, facts in files.items() if Path(name).match(pattern)})
+
+
+def changed_files(folder: Path, files: Mapping[str, tuple[int, str]]) -> list[str]:
+    """One line for each file that is not as it was.
+
+    Args:
+        folder: the folder.
+        files: name → size in bytes and SHA-256.
+    """
     problems = []
     for name, (size, sha256) in files.items():
         path = folder / name
@@ -62,6 +78,16 @@ def verify_folder(folder: PathLike) -> list[str]:
         elif file_hash(path) != sha256:
             problems.append(f"{name} has changed since it was written")
     return problems
+
+
+def check_weights(folder: PathLike) -> None:
+    """Compare the weights of a sealed folder (a checkpoint) with the hashes in its seal, before they are loaded.
+
+    Raises:
+        ArtifactError: a file of weights has changed since the folder was sealed.
+    """
+    if (Path(folder) / SEAL).is_file() and (problems := verify_folder(folder, "*.safetensors")):
+        raise ArtifactError(f"{folder}: {'; '.join(problems)}; name another checkpoint")
 
 
 def checkpoints(run_dir: PathLike) -> list[Path]:

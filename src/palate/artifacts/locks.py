@@ -15,20 +15,25 @@ SOFT = "-soft"
 """At the end of a lock's name where the file system has no locks, and the file exists as long as the lock is held."""
 
 
-def acquire(lock_file: Path, taken: str) -> BaseFileLock:
+def acquire(lock_file: Path, taken: str, *, wait: float = 0) -> BaseFileLock:
     """The lock, held until its `release` or the end of this process.
 
+    Args:
+        lock_file: created if it is missing.
+        taken: message of the error.
+        wait: seconds to wait for another holder.
+
     Raises:
-        ArtifactError: another process holds it; with the message `taken`.
+        ArtifactError: another process, or another caller in this one, holds it.
     """
     try:
         try:
-            lock: BaseFileLock = FileLock(lock_file, timeout=0, thread_local=False)
+            lock: BaseFileLock = FileLock(lock_file, timeout=wait, thread_local=False)
             lock.acquire()
         except Timeout:
             raise
         except OSError:  # the file system has no locks
-            lock = SoftFileLock(lock_file.with_name(lock_file.name + SOFT), timeout=0, thread_local=False)
+            lock = SoftFileLock(lock_file.with_name(lock_file.name + SOFT), timeout=wait, thread_local=False)
             lock.acquire()
     except Timeout as error:
         raise ArtifactError(taken) from error

@@ -27,14 +27,20 @@ Status: TypeAlias = Literal["running", "completed", "stopped", "failed"]
 REQUIRED = ("metrics.jsonl", "data.json", "*.safetensors", "config.json|adapter_config.json")
 """Files that a run must have before its status is `completed`; `|` separates alternatives."""
 
+MODEL_FILES = (
+    *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model"),
+    *("chat_template.jinja", "README.md"),
+)
+"""Patterns of the files that loaders read of a model or adapter folder, and its card."""
+
 # Files that a run writes; `overwrite` deletes these and no others.
 _WRITTEN = (
     *("metrics.jsonl", "data.json", "samples.jsonl", "accuracy.json", "health.json"),
     *("report.html", "compare.html", "evaluation.html", "evaluation.md", "evaluation.json"),
     *("runs", "checkpoint-*"),
-    *("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json"),
-    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
-    *("README.md", "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json"),
+    *MODEL_FILES,
+    *("trainer_state.json", "all_results.json", "train_results.json", "eval_results.json"),
 )
 
 LOCK = ".lock"

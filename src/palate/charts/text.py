@@ -34,6 +34,11 @@ def signed(value: float, digits: int = 3) -> str:
     return f"+{number(value, digits)}" if value > 0 else number(value, digits)
 
 
+def amount(count: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: `1 task`, `1,234 tasks`; the plural ends in s unless another one is given."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def percent(share: float | None) -> str:
     """A share of 1 as `85.8 %`."""
     return "–" if share is None else f"{100 * share:.1f} %"

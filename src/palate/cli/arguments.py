@@ -53,6 +53,13 @@ TemplateName: TypeAlias = Annotated[
 ]
 
 
+def two_names(option: typer.CallbackParam, names: tuple[str, str] | None) -> tuple[str, str] | None:
+    """The two names of an option, unless the next option stands where the second must be."""
+    if names is not None and names[1].startswith("-"):
+        raise UsageError(f"{option.opts[0]} takes two names, and only {names[0]} is there before {names[1]}")
+    return names
+
+
 def config_and_overrides(
     words: list[str] | None, config_file: str | None, overrides: list[str] | None
 ) -> tuple[str, list[str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from palate.charts.text import amount
 from palate.cli.arguments import named_values
 from palate.cli.console import print_note, print_progress
 from palate.records import DatasetRequest, DatasetSpec, Dropped, Record
@@ -134,7 +135,7 @@ def read_prompts(request: DatasetRequest) -> tuple[list[Record], list[Dropped]]:
     for row in dropped[:3]:
         print_note(f"{row.id}: {row.reason} ({row.detail})")
     if len(dropped) > 3:
-        print_note(f"{len(dropped)} rows in all have no prompt")
+        print_note(f"{amount(len(dropped), 'row')} without a prompt in all")
     return prompts, dropped
 
 

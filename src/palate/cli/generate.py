@@ -11,6 +11,7 @@ import typer
 from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
 from palate.cli.console import print_json, print_result
 from palate.cli.dataset import Prompts, read_prompts, reads_dataset
+from palate.cli.models import model_path
 from palate.errors import UsageError
 from palate.evaluation.answerer import load_answerer
 from palate.records import DatasetRequest
@@ -61,7 +62,7 @@ def command(
 
     asked, dropped = read_prompts(request)
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)
-    answerer = load_answerer(model, base_url, template=template, precision=precision)
+    answerer = load_answerer(model if base_url else model_path(model), base_url, template=template, precision=precision)
     if output is None:
         for rows in candidate_rows(asked, answerer, k, decoding):
             for made in rows:

@@ -18,13 +18,15 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, demo, generate, model, objectives, plan, report, train
+from palate.cli import compare, demo, generate, interactions, keys, loop, objectives, plan, report, serve, train
 from palate.cli.arguments import verb_group
+from palate.cli.chat import verb as chat
 from palate.cli.console import is_main_process, print_error
 from palate.cli.data import app as data
 from palate.cli.eval import app as evaluate
 from palate.cli.judge import app as judge
 from palate.cli.label import app as label
+from palate.cli.model import app as model
 from palate.errors import Interrupted, PalateError, UsageError
 from palate.threads import choose_wait_policy
 
@@ -35,11 +37,16 @@ VERBS: Mapping[str, ModuleType] = {
     "train": train,
     "data": data,
     "generate": generate,
+    "chat": chat,
     "label": label,
     "judge": judge,
     "eval": evaluate,
+    "loop": loop,
     "compare": compare,
     "report": report,
+    "serve": serve,
+    "keys": keys,
+    "interactions": interactions,
     "model": model,
     "objectives": objectives,
     "plan": plan,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
 from palate.cli.console import print_json, print_note, print_result
+from palate.cli.models import with_model_paths
 
 if TYPE_CHECKING:
     from palate.config.load import LoadedConfig
@@ -25,6 +26,7 @@ def command(
     Example: palate plan configs/recommended.yaml --set learning_rate=1e-5
     """
     path, changes = config_and_overrides(words, config_file, overrides)
+    changes = with_model_paths(path, changes)
 
     from palate.config.load import load_config
     from palate.config.pipeline import is_pipeline, load_pipeline

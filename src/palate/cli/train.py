@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
 from palate.cli.console import is_main_process, print_json, print_note, print_progress, print_result
+from palate.cli.models import with_model_paths
 from palate.errors import Stopped
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def command(
     Example: palate train configs/recommended.yaml --set learning_rate=1e-5
     """
     path, changes = config_and_overrides(words, config_file, overrides)
+    changes = with_model_paths(path, changes)
 
     from palate.config.pipeline import is_pipeline
     from palate.config.sweep import is_sweep

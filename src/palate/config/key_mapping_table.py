@@ -54,6 +54,7 @@ _NO_EFFECT: Mapping[str, str] = {
     "a batch that does not fit is split, with the same result": "auto_find_batch_size",
     "palate selects columns itself": "remove_unused_columns label_names",
     "token accuracy is not computed": "compute_accuracy",
+    "the model is uploaded once, at the end": "hub_strategy hub_always_push",
     "no predictions are kept": "prediction_loss_only eval_accumulation_steps include_inputs_for_metrics "
     "include_for_metrics eval_do_concat_batches eval_use_gather_object use_legacy_prediction_loop",
     "use palate generate to answer prompts": "predict_with_generate eval_num_beams generation_max_length "
@@ -168,7 +169,7 @@ ONLY: Mapping[str, OnlyValue] = MappingProxyType(
         "rope_scaling": OnlyValue((), "write it into the model's config.json"),
         # trackers and the hub
         "use_swanlab": OnlyValue((False,), "use report_to: tensorboard or wandb", ("swanlab_",)),
-        "push_to_hub": OnlyValue((False,), "upload output_dir after the run, with `hf upload`", ("hub_",)),
+        "hub_revision": OnlyValue(("main",), "the model is uploaded to main; remove it"),
         # transformers
         "use_cpu": OnlyValue((False,), "hide the GPU with CUDA_VISIBLE_DEVICES= before the command"),
         "no_cuda": OnlyValue((False,), "hide the GPU with CUDA_VISIBLE_DEVICES= before the command"),

@@ -267,6 +267,8 @@ def _idle_keys(config: RunConfig) -> Iterable[str]:
         idle["together with max_steps"] = ["num_train_epochs"]
     if "wandb" not in config.report_to:
         idle["without report_to: wandb"] = ["wandb_project"]
+    if not config.push_to_hub:
+        idle["without push_to_hub"] = ["hub_model_id", "hub_private_repo"]
     given = config.model_fields_set
     yield from (f"{key} has no effect {why}" for why, keys in idle.items() for key in keys if key in given)
     if isinstance(config, ObjectiveChoice):

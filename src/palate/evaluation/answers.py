@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from palate.charts.text import amount
 from palate.data.prompts import load_prompts
 from palate.evaluation.subject import ModelSpec, RunSpec, Subject, read_run
 from palate.evaluation.table import SideBySide, distinct_names, read_answers, side_by_side
@@ -57,13 +58,13 @@ def answer_prompts(
     """
     records, dropped = load_prompts(prompts)
     if dropped:
-        say(f"{len(dropped)} rows have no prompt and are left out, first {dropped[0].id}: {dropped[0].reason}")
+        say(f"left out: {amount(len(dropped), 'row')} without a prompt, first {dropped[0].id}: {dropped[0].reason}")
     first = next(iter(runs.values()))
-    say(f"answering {len(records)} prompts with the reference, {first.reference.model}")
+    say(f"answering {amount(len(records), 'prompt')} with the reference, {first.reference.model}")
     reference = _answers(first.reference, records, max_new_tokens)
     outputs: dict[str, list[str]] = {}
     for name, run in runs.items():
-        say(f"answering {len(records)} prompts with {name}")
+        say(f"answering {amount(len(records), 'prompt')} with {name}")
         outputs[name] = _answers(run.policy, records, max_new_tokens)
     return [
         SideBySide(record.prompt, {name: texts[number] for name, texts in outputs.items()}, reference[number])

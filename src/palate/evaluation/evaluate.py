@@ -71,7 +71,7 @@ def evaluate(
     if run is None and (dataset is None or (reference is None and not rewards)):
         needed = "--dataset" if rewards else "--dataset and --reference"
         raise UsageError(f"{name} is not a run directory: name {needed}, or give a run")
-    pairs = _pairs(run, dataset, max_samples, say)
+    pairs = pairs_to_score(run, dataset, max_samples, say)
     limit = cutoff_len or (int(run.config["cutoff_len"]) if run else CUTOFF_LEN)
     device = default_device()
     options = ScoringOptions(resolve(precision, device), device, limit, say, by)
@@ -104,12 +104,13 @@ def record_accuracy(run: str | Path, measured: Accuracy | RewardAccuracy) -> Pat
     return write_json(RunDir.open(run).accuracy, measured.to_json())
 
 
-def _pairs(
+def pairs_to_score(
     run: RunSpec | None,
     dataset: DatasetSpec | DatasetRequest | None,
     max_samples: int | None,
     say: Callable[[str], None],
 ) -> list[PreferencePair]:
+    """The first pairs of a dataset, or of what the run held out; `say` gets the number of rows that are not pairs."""
     if dataset is None:
         assert run is not None
         return held_out_pairs(run)[:max_samples]

@@ -15,7 +15,7 @@ from torch import nn
 
 from palate.artifacts import SEAL, RunDir
 from palate.config.stages.model import adapter_names, split_adapters
-from palate.errors import ArtifactError, ModelError
+from palate.errors import ArtifactError
 from palate.models.cpu.allocator import keep_freed_memory
 from palate.models.generation.decoding import Decoding
 from palate.models.generation.generate import generate
@@ -25,7 +25,7 @@ from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences, rows_of
 from palate.models.score import Logps, per_completion
 from palate.models.spec import ModelSpec as ModelSpec
-from palate.models.spec import starting_model
+from palate.models.spec import adapter_spec, starting_model
 from palate.progress import progress
 from palate.records import Answer, Messages
 from palate.text.batch import Batch, score_completions
@@ -60,7 +60,7 @@ def read_run(path: str | Path) -> RunSpec:
     """
     folder = RunDir.open(path)
     facts = folder.read()
-    if facts.get("status") != "completed":
+    if facts.get("status") != "completed" and "checkpoint" not in facts:  # a version may be a stopped run's checkpoint
         status = facts.get("status", "of unknown status")
         raise ArtifactError(f"{path}: the run is {status}, only a completed one has a model")
     return _run_spec(Path(path), facts["config"], Path(path), Path(path).resolve().name)
@@ -107,14 +107,18 @@ def is_checkpoint(path: str | Path) -> bool:
 
 
 def model_spec(name: str, *, template: str | None = None) -> ModelSpec:
-    """The spec of a model by name: a run, a checkpoint, a model folder, a hub id or a built-in model."""
+    """The spec of a model by name: a run, a checkpoint, a model or adapter folder, a hub id or a built-in model.
+
+    Raises:
+        ModelError: an adapter's base is not known, or not here.
+    """
     path = Path(name)
     if is_run(path):
         return read_run(path).policy
     if is_checkpoint(path):
         return read_checkpoint(path).policy
     if (path / "adapter_config.json").exists():
-        raise ModelError(f"{name}: an adapter cannot be loaded without its base model; name its run directory")
+        return adapter_spec(path, template=template)
     return ModelSpec(path.name if path.exists() else name, name, (), template)
 
 

@@ -52,7 +52,7 @@ def people_votes(votes: Iterable[Vote]) -> PeopleVotes:
     first: dict[tuple[QuestionKey, str], Vote] = {}
     repeats, gold, again = [], [], []
     for vote in valid:
-        reason = _why_left_out(vote)
+        reason = why_left_out(vote) if vote.kind == "person" else "not a person's"
         if reason:
             left_out[reason] += 1
         elif vote.gold:
@@ -70,9 +70,8 @@ def people_votes(votes: Iterable[Vote]) -> PeopleVotes:
     return PeopleVotes(tuple(first.values()), tuple(repeats), tuple(gold), dict(left_out))
 
 
-def _why_left_out(vote: Vote) -> str:
-    if vote.kind != "person":
-        return "not a person's"
+def why_left_out(vote: Vote) -> str:
+    """Why a vote on two answers counts nowhere; empty if it counts."""
     if vote.outcome in ("skip", "flag", "unparsed"):
         return {"skip": "skipped", "flag": "flagged", "unparsed": "unparsed"}[vote.outcome]
     if vote.deciding:  # the reviewer saw the other votes first

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
 
 from palate.artifacts import iter_jsonl
+from palate.charts.text import amount
 from palate.errors import DataError
 from palate.records import LEFT_SHARE
 
@@ -200,12 +201,13 @@ class VoteSummary:
     first_won: float | None
 
     def lines(self) -> list[str]:
-        share = f"{self.consistent / self.questions:.1%}" if self.questions else "not known"
-        first = "not known" if self.first_won is None else f"{self.first_won:.1%}"
+        of = amount(self.questions, "comparison")
+        share = f"{self.consistent / self.questions:.1%} of {of}" if self.questions else "not known"
+        first = "not known" if self.first_won is None else f"{self.first_won:.1%} of the decided votes"
         return [
-            f"votes                {self.votes} ({self.ties} ties, {self.unparsed} unparsed)",
-            f"same in both orders  {share} of {self.questions} pairs of answers",
-            f"first answer wins    {first} of the decided votes",
+            f"votes                {self.votes} ({amount(self.ties, 'tie')}, {self.unparsed} unparsed)",
+            f"same in both orders  {share}",
+            f"first answer wins    {first}",
         ]
 
 

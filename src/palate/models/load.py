@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from palate.artifacts import check_weights
 from palate.errors import ModelError
 from palate.models.builtin import SMOLLM2, smollm2
 from palate.models.convert import PICKLES, pickled_weights
@@ -154,8 +155,10 @@ def load_model(
 
     Raises:
         ModelError: the model cannot be loaded, or has no such head.
+        ArtifactError: the folder is a checkpoint, and its weights have changed since it was written.
     """
     source = resolve_name(name)
+    check_weights(source)
     loader = AutoModelForCausalLM if head == "lm" else AutoModelForSequenceClassification
     try:
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from palate.artifacts import read_json, write_json, write_text
+from palate.charts.text import amount
 from palate.config.functions import load_function
 from palate.config.pipeline import SamplingFields
 from palate.config.run import RunConfig
@@ -63,7 +64,7 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
         return len(path.read_text(encoding="utf-8").splitlines())
     prompts, dropped = load_prompts(sampling.prompts, dataset_dir=config.dataset_dir)
     if dropped:
-        say(f"{name}: {len(dropped)} rows of {sampling.prompts} have no prompt, {dropped[0].id} the first")
+        say(f"{name}: {amount(len(dropped), 'row')} of {sampling.prompts} without a prompt, first {dropped[0].id}")
     if sampling.prompts_per_round is not None:
         # A random sample by the hash of seed, round and row, in the order of the file.
         key = {prompt.id: drawn_key(config.seed, f"{name}\0{prompt.id}") for prompt in prompts}
@@ -79,7 +80,7 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
     write_json(path.with_name(SETTINGS), sampling.resolved())
     candidates = path.with_name("candidates.jsonl")
     write_candidates(prompts, answerer, sampling.candidates, decoding, path=candidates)
-    say(f"{name}: {len(prompts)} prompts with {sampling.candidates} answers each")
+    say(f"{name}: {amount(len(prompts), 'prompt')} with {amount(sampling.candidates, 'answer')} each")
     rows = read_candidates(candidates)
     collected = collect_votes(questions(rows), judge, path.with_name("votes.jsonl"))
     if collected.missing:
@@ -96,7 +97,7 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
     write_text(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
     unparsed = sum(vote.outcome == "unparsed" for vote in votes)
     unread = f"; {unparsed} of {len(votes)} verdicts are left out: no score, or not readable" if unparsed else ""
-    say(f"{name}: {len(pairs)} pairs by {sampling.judge}{unread}")
+    say(f"{name}: {amount(len(pairs), 'pair')} by {sampling.judge}{unread}")
     return len(pairs)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from palate.stats.aggregation import Aggregated, dawid_skene, mace, majority
 from palate.stats.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement
+from palate.stats.alpaca_eval import GamedRows, alpaca_eval_rate
 from palate.stats.bootstrap import bootstrap_interval
+from palate.stats.bradley_terry import BradleyTerry, Rating, bradley_terry, ratable_groups
 from palate.stats.calibration import Calibration, CalibrationBin, calibration
 from palate.stats.intervals import (
     FEW_CLUSTERS,
@@ -22,8 +24,8 @@ from palate.stats.intervals import (
     wilson,
 )
 from palate.stats.length_control import LARGE_SHIFT, LengthControl, length_controlled
-from palate.stats.paired import PairedDifference, paired_difference, smallest_difference
-from palate.stats.power import items_needed, smallest_effect
+from palate.stats.paired import PairedDifference, paired_difference
+from palate.stats.power import items_needed, pass_probability, smallest_effect
 from palate.stats.prediction_powered import (
     Corrected,
     JudgeAccuracy,
@@ -32,6 +34,7 @@ from palate.stats.prediction_powered import (
     ppi_mean,
     rogan_gladen,
 )
+from palate.stats.sequential import sequential_interval
 from palate.stats.significance import benjamini_hochberg, binomial_exact, binomial_midp, holm, mcnemar_midp
 from palate.stats.winrate import PositionReport, WinRate, position_report, win_rate
 
@@ -40,19 +43,24 @@ __all__ = [
     "LARGE_SHIFT",
     "Aggregated",
     "Agreement",
+    "BradleyTerry",
     "Calibration",
     "CalibrationBin",
     "Corrected",
+    "GamedRows",
     "Interval",
     "JudgeAccuracy",
     "LengthControl",
     "PairedDifference",
     "PositionReport",
+    "Rating",
     "WinRate",
+    "alpaca_eval_rate",
     "benjamini_hochberg",
     "binomial_exact",
     "binomial_midp",
     "bootstrap_interval",
+    "bradley_terry",
     "calibration",
     "cluster_mean_interval",
     "cohen_kappa",
@@ -71,12 +79,14 @@ __all__ = [
     "mean_interval",
     "newcombe_paired",
     "paired_difference",
+    "pass_probability",
     "percent_agreement",
     "position_report",
     "ppi_mean",
+    "ratable_groups",
     "rate_interval",
     "rogan_gladen",
-    "smallest_difference",
+    "sequential_interval",
     "smallest_effect",
     "standard_error",
     "wilson",

@@ -71,7 +71,10 @@ def dawid_skene(votes: Sequence[LabelVote], *, iterations: int = 1_000, toleranc
         iterations: largest number of iterations.
         tolerance: EM ends when no posterior moves by it or more; 0 runs all iterations.
 
-    The likelihood has several maxima; the one found is that near the majority.
+    The likelihood has several maxima; the one found is that near the majority. Posteriors may need hundreds of
+    iterations where there are few votes. crowd-kit does the same steps, but ends when its lower bound of the likelihood
+    rises by less than 1e-5 a vote, and counts the prior once for each vote in it instead of once for each item. That
+    bound can fall, so that crowd-kit ends after a few iterations, at a lower likelihood and other posteriors.
     """
     coded = _Coded(votes)
     given = np.zeros((len(coded.annotators), len(coded.labels)))

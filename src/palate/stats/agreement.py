@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.stats.bootstrap import bootstrap_interval
-from palate.stats.intervals import Interval, rate_interval, wilson
+from palate.stats.intervals import FEW_CLUSTERS, Interval, rate_interval, wilson
 
 Ratings: TypeAlias = Sequence[Sequence[Hashable | None]]
 """One row per item with its ratings, None for a rater who did not rate the item."""
@@ -38,7 +38,8 @@ class Agreement:
         found = self.interval
         if found is None:
             return f"undefined: {self.reason}"
-        return f"{found.estimate:.2f} ({found.low:.2f} to {found.high:.2f})"
+        few = f", rough: n = {found.n}" if found.n <= FEW_CLUSTERS else ""
+        return f"{found.estimate:.2f} ({found.low:.2f} to {found.high:.2f}{few})"
 
 
 def percent_agreement(

@@ -43,16 +43,16 @@ class Interval:
         return f"{100 * self.estimate:.{digits}f} % ({100 * self.low:.{digits}f} to {100 * self.high:.{digits}f})"
 
 
-def wilson(successes: float, n: float, *, level: float = 0.95) -> Interval:
+def wilson(successes: float, n: float, *, level: float = 0.95, quantile: float | None = None) -> Interval:
     """Wilson's score interval of `successes` in `n` independent trials; ties may count ½.
 
-    With W = successes / n and z the normal quantile: centre (W + z²/2n) / (1 + z²/n),
+    With W = successes / n and z the normal quantile, or `quantile` in its place: centre (W + z²/2n) / (1 + z²/n),
     half-width z·√(W(1−W)/n + z²/4n²) / (1 + z²/n). Wilson 1927.
     """
     if not 0 <= successes <= n or n <= 0:
         raise ValueError(f"need 0 <= successes <= n and n > 0, got {successes} of {n}")
     rate = successes / n
-    return Interval(rate, *_wilson(rate, n, normal_quantile(level)), level, round(n))
+    return Interval(rate, *_wilson(rate, n, quantile or normal_quantile(level)), level, round(n))
 
 
 def effective_size(scores: Floats, clusters: Sequence[Hashable] | None = None) -> float:
@@ -61,7 +61,7 @@ def effective_size(scores: Floats, clusters: Sequence[Hashable] | None = None) -
     W(1−W) / Var(mean), which is n·W(1−W)/s² without clusters. If the scores do not vary between units (all are 1), it
     is the number of units: items, or clusters, because items of a cluster may depend on each other.
     """
-    return _effective_size(*_mean_variance(_checked(scores), clusters))
+    return size_of_rate(*_mean_variance(_checked(scores), clusters))
 
 
 def rate_interval(scores: Floats, *, clusters: Sequence[Hashable] | None = None, level: float = 0.95) -> Interval:
@@ -77,7 +77,7 @@ def rate_interval(scores: Floats, *, clusters: Sequence[Hashable] | None = None,
     mean, variance, units = _mean_variance(values, clusters)
     if clusters is not None and units == 1:
         return Interval(mean, 0.0, 1.0, level, units)
-    size = _effective_size(mean, variance, units)
+    size = size_of_rate(mean, variance, units)
     quantile = normal_quantile(level) if clusters is None else t_quantile(level, units - 1)
     return Interval(mean, *_wilson(mean, size, quantile), level, units)
 
@@ -126,6 +126,12 @@ def newcombe_paired(both: int, only_first: int, only_second: int, neither: int, 
     return Interval(difference, difference - below, difference + above, level, n)
 
 
+def numbered(clusters: Sequence[Hashable]) -> npt.NDArray[np.int64]:
+    """The number of each row's cluster, from 0 in the order of their first rows."""
+    names = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    return np.array([names[name] for name in clusters], dtype=np.int64)
+
+
 def normal_quantile(level: float) -> float:
     """z with P(|Z| ≤ z) = level."""
     return float(special.ndtri(_upper_tail(level)))
@@ -150,7 +156,8 @@ def _wilson(rate: float, n: float, quantile: float) -> tuple[float, float]:
     return 0.0 if rate <= 0 else max(0.0, centre - half), 1.0 if rate >= 1 else min(1.0, centre + half)
 
 
-def _effective_size(mean: float, variance: float, units: int) -> float:
+def size_of_rate(mean: float, variance: float, units: int) -> float:
+    """The effective size of a rate whose mean has this variance; `units` where it has none."""
     spread = mean * (1 - mean)
     # If every cluster has the same scores, such as (1, 0, 0), rounding leaves a variance of 1e-34 in place of 0.
     return spread / variance if 1e-18 * spread < variance < math.inf else float(units)
@@ -172,8 +179,7 @@ def _mean_variance(values: npt.NDArray[np.float64], clusters: Sequence[Hashable]
         return float(values.mean()), float(values.var(ddof=1) / n) if n > 1 else math.inf, n
     if len(clusters) != len(values):
         raise ValueError(f"{len(values)} values but {len(clusters)} cluster names")
-    names = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
-    sums = np.bincount([names[name] for name in clusters], weights=values - values.mean())
+    sums = np.bincount(numbered(clusters), weights=values - values.mean())
     groups = len(sums)
     variance = groups / (groups - 1) * float(sums @ sums) / len(values) ** 2 if groups > 1 else math.inf
     return float(values.mean()), variance, groups

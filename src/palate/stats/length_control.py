@@ -17,19 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from palate.stats.intervals import Floats, Interval, t_quantile
-
-Array = npt.NDArray[np.float64]
+from palate.stats.intervals import Floats, Interval, numbered, t_quantile
+from palate.stats.logistic import SEPARATED, Array, fit, hessian, sandwich, sigmoid
 
 RIDGE = 1e-2
 """Penalty ½·RIDGE·(φ² + γ'γ) on the log-likelihood; θ and β have none."""
 LARGE_SHIFT = 0.10
 """From this difference of the controlled and the raw rate on, the two need a look (AlpacaEval's own rule)."""
-_STEPS = 100
-_HALVINGS = 30
-_CONVERGED = 1e-10
-_SEPARATED = 15.0
-"""A coefficient of θ or β beyond this has no finite estimate: the verdicts are all equal in an order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +76,7 @@ def length_controlled(
         raise ValueError("verdicts, orders, lengths, clusters and style must have one value a row")
     if not ((s >= 0) & (s <= 1)).all():
         raise ValueError("verdicts must be in [0, 1]: 1 win, 0.5 tie, 0 loss")
-    groups = _numbered(clusters)
+    groups = numbered(clusters)
     if len(s) == 0 or groups.max() == 0:
         return _unknown("a controlled rate needs two items or more")
     spread = _item_spread(d, groups)
@@ -92,14 +86,14 @@ def length_controlled(
     penalty = np.concatenate([np.zeros(free), np.full(design.shape[1] - free, ridge)])
     # A column that is zero everywhere has no information; without a ridge it would make the Hessian singular.
     penalty[(design == 0).all(axis=0)] = max(ridge, RIDGE)
-    coefficients = _fit(design, s, penalty)
-    if coefficients is None or np.abs(coefficients[:free]).max() > _SEPARATED:
+    coefficients = fit(design, s, penalty)
+    if coefficients is None or np.abs(coefficients[:free]).max() > SEPARATED:
         return _unknown("the verdicts of an order are all equal, so the model has no finite estimate")
-    covariance = _sandwich(design, s, coefficients, penalty, groups)
-    if np.abs(coefficients[free:]).max() > _SEPARATED:
+    covariance = sandwich(design, s, coefficients, penalty, groups)
+    if np.abs(coefficients[free:]).max() > SEPARATED:
         # Length or style alone decides every verdict: residuals vanish and with them the sandwich, so the inverse
         # Hessian of the penalised model, which grows there, gives the variance.
-        covariance = np.asarray(np.linalg.inv(_hessian(design, _sigmoid(design @ coefficients), penalty)), np.float64)
+        covariance = np.asarray(np.linalg.inv(hessian(design, sigmoid(design @ coefficients), penalty)), np.float64)
     return _controlled(coefficients, covariance, bool(ordered), t_quantile(level, int(groups.max())), groups, level)
 
 
@@ -115,7 +109,7 @@ def _controlled(
     count, free = int(groups.max()) + 1, 2 if both_orders else 1
     gradient = np.zeros_like(coefficients)
     sides = [coefficients[0] + coefficients[1], coefficients[0] - coefficients[1]] if both_orders else [coefficients[0]]
-    rates = _sigmoid(np.array(sides))
+    rates = sigmoid(np.array(sides))
     slopes = rates * (1 - rates)
     gradient[0] = slopes.mean()
     if both_orders:
@@ -124,7 +118,7 @@ def _controlled(
     error = math.sqrt(max(0.0, float(gradient @ covariance @ gradient)))
     half = quantile * error / (rate * (1 - rate))
     logit = math.log(rate / (1 - rate))
-    low, high = _sigmoid(np.array([logit - half, logit + half])).tolist()
+    low, high = sigmoid(np.array([logit - half, logit + half])).tolist()
 
     def interval(index: int) -> Interval:
         estimate, width = float(coefficients[index]), quantile * math.sqrt(max(0.0, float(covariance[index, index])))
@@ -139,70 +133,12 @@ def _controlled(
     )
 
 
-def _fit(design: Array, s: Array, penalty: Array) -> Array | None:
-    """Newton's method with step halving; None if it does not converge."""
-    coefficients = np.zeros(design.shape[1])
-    loss = _loss(design, s, coefficients, penalty)
-    for _ in range(_STEPS):
-        fitted = _sigmoid(design @ coefficients)
-        gradient = design.T @ (s - fitted) - penalty * coefficients
-        try:
-            step = np.linalg.solve(_hessian(design, fitted, penalty), gradient)
-        except np.linalg.LinAlgError:
-            return None
-        for halving in range(_HALVINGS):
-            proposed = coefficients + step * 0.5**halving
-            proposed_loss = _loss(design, s, proposed, penalty)
-            if proposed_loss <= loss:
-                break
-        else:  # no better point in this direction: at the minimum, up to rounding
-            return coefficients if np.abs(gradient).max() < 1e-6 * len(s) else None
-        change = np.abs(proposed - coefficients).max()
-        coefficients, loss = proposed, proposed_loss
-        if np.abs(coefficients).max() > 100 * _SEPARATED:
-            return None
-        if change < _CONVERGED * (1 + np.abs(coefficients).max()):
-            return np.asarray(coefficients, dtype=np.float64)
-    return np.asarray(coefficients, dtype=np.float64) if np.abs(gradient).max() < 1e-6 * len(s) else None
-
-
-def _loss(design: Array, s: Array, coefficients: Array, penalty: Array) -> float:
-    """Negative log-likelihood of fractional outcomes, plus the ridge."""
-    logits = design @ coefficients
-    return float((np.logaddexp(0, logits) - s * logits).sum() + 0.5 * (penalty * coefficients**2).sum())
-
-
-def _hessian(design: Array, fitted: Array, penalty: Array) -> Array:
-    weighted = design * (fitted * (1 - fitted))[:, None]
-    return np.asarray(design.T @ weighted + np.diag(penalty), dtype=np.float64)
-
-
-def _sandwich(design: Array, s: Array, coefficients: Array, penalty: Array, groups: npt.NDArray[np.int64]) -> Array:
-    """H⁻¹ (Σ_g u_g u_g') H⁻¹ · G/(G−1), u_g the summed scores of a cluster's rows."""
-    fitted = _sigmoid(design @ coefficients)
-    scores = design * (s - fitted)[:, None]
-    count = int(groups.max()) + 1
-    summed = np.zeros((count, design.shape[1]))
-    np.add.at(summed, groups, scores)
-    bread = np.linalg.inv(_hessian(design, fitted, penalty))
-    return np.asarray(bread @ (summed.T @ summed) @ bread * (count / (count - 1)), dtype=np.float64)
-
-
 def _item_spread(d: Array, groups: npt.NDArray[np.int64]) -> float:
     """Standard deviation of the differences, each cluster with equal weight however many rows it has."""
     counts = np.bincount(groups)
     weights = 1.0 / counts[groups]
     mean = float((weights * d).sum() / weights.sum())
     return math.sqrt(float((weights * (d - mean) ** 2).sum() / weights.sum()))
-
-
-def _numbered(clusters: Sequence[Hashable]) -> npt.NDArray[np.int64]:
-    names = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
-    return np.array([names[name] for name in clusters], dtype=np.int64)
-
-
-def _sigmoid(logits: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -700, 700))), dtype=np.float64)
 
 
 def _unknown(reason: str) -> LengthControl:

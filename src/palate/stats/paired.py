@@ -22,10 +22,10 @@ from palate.stats.intervals import (
     cluster_mean_interval,
     mean_interval,
     newcombe_paired,
-    normal_quantile,
+    numbered,
     standard_error,
-    t_quantile,
 )
+from palate.stats.power import smallest_effect
 from palate.stats.significance import mcnemar_midp
 
 PairedTest: TypeAlias = Literal["McNemar mid-p", "paired t", "cluster t"]
@@ -34,7 +34,6 @@ EXACT_BELOW = 300
 """Yes/no outcomes of fewer items than this get McNemar's test and Newcombe's interval."""
 MOST_RESAMPLED = 10_000
 """With more units than this the bootstrap, which then agrees with Student's t, is left out."""
-POWER = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,7 @@ def paired_difference(
     clusters: Sequence[Hashable] | None = None,
     level: float = 0.95,
     seed: int = 0,
+    resample: bool = True,
 ) -> PairedDifference:
     """Compare two measurements of the same n items.
 
@@ -87,7 +87,7 @@ def paired_difference(
         first, second: [n], item by item in the same order; finite.
         clusters: the cluster of each item, if items may depend on each other.
         level: two-sided coverage of the intervals.
-        seed: of the bootstrap.
+        seed: of the bootstrap. `resample`: whether to make it.
 
     Raises:
         ValueError: the lengths differ, there is no item, or a value is not finite.
@@ -110,7 +110,8 @@ def paired_difference(
         test, p_value = "McNemar mid-p", mcnemar_midp(higher, lower)
         both = int(((before == 1) & (after == 1)).sum())
         mean = newcombe_paired(both, higher, lower, len(before) - both - higher - lower, level=level)
-    smallest = smallest_difference(error, mean.n, level=level)
+    known = mean.n > 1 and 0 < error < math.inf
+    smallest = smallest_effect(error, alpha=1 - level, units=mean.n, sides=2) if known else None
     return PairedDifference(
         n=len(differences),
         units=mean.n,
@@ -119,21 +120,11 @@ def paired_difference(
         difference=mean,
         p_value=p_value,
         test=test,
-        bootstrap=None if binary else _bootstrap(differences, groups, level, seed),
+        bootstrap=None if binary or not resample else _bootstrap(differences, groups, level, seed),
         higher=higher,
         lower=lower,
         detectable=None if binary and smallest is not None and smallest > 1 else smallest,
     )
-
-
-def smallest_difference(error: float, units: int, *, level: float = 0.95, power: float = POWER) -> float | None:
-    """Smallest true difference that a two-sided test at 1 − `level` finds with probability `power`.
-
-    (t(units − 1) + z_power) · standard error, z_0.8 = 0.84. None if the standard error is 0 or infinite.
-    """
-    if units < 2 or not 0 < error < math.inf:
-        return None
-    return (t_quantile(level, units - 1) + normal_quantile(2 * power - 1)) * error
 
 
 def _t_test(mean: float, error: float, units: int) -> float:
@@ -151,8 +142,7 @@ def _bootstrap(
         if not 2 <= len(differences) <= MOST_RESAMPLED:
             return None
         return bootstrap_interval(differences, level=level, seed=seed)
-    names = {name: number for number, name in enumerate(dict.fromkeys(groups))}
-    numbers = [names[name] for name in groups]
+    numbers = numbered(groups)
     cells = np.column_stack([np.bincount(numbers, weights=differences), np.bincount(numbers)])
     if not 2 <= len(cells) <= MOST_RESAMPLED:
         return None

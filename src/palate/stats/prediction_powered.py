@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from palate.stats.intervals import (
     effective_size,
     normal_quantile,
     rate_interval,
+    size_of_rate,
     standard_error,
     t_quantile,
     wilson,
@@ -79,7 +80,9 @@ def ppi_mean(
     """Mean label from n labelled and N unlabelled items (PPI++, Angelopoulos et al. 2023, 2311.01453).
 
     λ = clip(cov(y, f) / ((1 + n/N)·var f), 0, 1), with var f over all n + N verdicts;
-    W = λ·mean_N(f) + mean_n(y − λ·f), Var = var(y − λ·f)/n + λ²·var(f)/N, interval W ± z·√Var inside [0, 1].
+    W = λ·mean_N(f) + mean_n(y − λ·f), Var = var(y − λ·f)/n + λ²·var(f)/N. The interval is Wilson's with the effective
+    size W(1−W)/Var, as of every rate here; W ± z·√Var covers too seldom near 0 and 1, where few labels are losses or
+    wins. The size is at least that of the labels alone, which bounds it where W is near or beyond 0 or 1.
 
     Args:
         labels: y of the labelled items.
@@ -110,9 +113,10 @@ def ppi_mean(
     estimate = weight * float(others.mean()) + float(rectified.mean())
     variance = standard_error(rectified, of_labelled) ** 2 + (weight * standard_error(others, of_others)) ** 2
     quantile = normal_quantile(level) if clusters is None else t_quantile(level, units - 1)
-    half = quantile * math.sqrt(variance)
-    ends = (max(0.0, estimate - half), min(1.0, estimate + half))
-    return Corrected(raw, Interval(min(1.0, max(0.0, estimate)), *ends, level, units), weight=weight)
+    estimate = min(1.0, max(0.0, estimate))
+    size = max(size_of_rate(estimate, variance, units), effective_size(y, of_labelled))
+    found = wilson(estimate * size, size, level=level, quantile=quantile)
+    return Corrected(raw, replace(found, n=units), weight=weight)
 
 
 def judge_accuracy(labels: Floats, verdicts: Floats, *, level: float = 0.95) -> JudgeAccuracy:

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy import special
 
-Alternative: TypeAlias = Literal["two-sided", "greater", "less"]
 
+def binomial_midp(successes: int, n: int) -> float:
+    """Two-sided mid-p of `successes` in `n` fair coin tosses: the sign test, where the observed outcome counts half.
 
-def binomial_midp(successes: int, n: int, *, alternative: Alternative = "two-sided") -> float:
-    """Mid-p of `successes` in `n` fair coin tosses: the sign test, where the observed outcome counts half.
-
-    One-sided: P(X > k) + ½P(X = k). Two-sided: P(X farther from n/2 than k) + ½P(X as far as k). This is twice the
-    smaller side if k ≠ n/2, and 1 − ½P(X = k) if k = n/2 (Fagerland et al. 2013, supplement, equation 2). It is 1 if n
-    is 0. The test is less conservative than the exact test and keeps its level in practice.
+    P(X farther from n/2 than k) + ½P(X as far as k). This is 2·P(X < k) + P(X = k) for the smaller side if k ≠ n/2, and
+    1 − ½P(X = k) if k = n/2 (Fagerland et al. 2013, supplement, equation 2). It is 1 if n is 0. The test is less
+    conservative than the exact test and keeps its level in practice.
     """
-    return _binomial(successes, n, alternative, weight_of_observed=0.5)
+    return _binomial(successes, n, weight_of_observed=0.5)
 
 
-def binomial_exact(successes: int, n: int, *, alternative: Alternative = "two-sided") -> float:
-    """Exact p-value of `successes` in `n` fair coin tosses; never above its level, but less powerful."""
-    return _binomial(successes, n, alternative, weight_of_observed=1.0)
+def binomial_exact(successes: int, n: int) -> float:
+    """Two-sided exact p-value of `successes` in `n` fair coin tosses; never above its level, but less powerful."""
+    return _binomial(successes, n, weight_of_observed=1.0)
 
 
 def mcnemar_midp(only_first: int, only_second: int) -> float:
@@ -32,18 +29,17 @@ def mcnemar_midp(only_first: int, only_second: int) -> float:
     return binomial_midp(only_first, only_first + only_second)
 
 
-def _binomial(k: int, n: int, alternative: Alternative, weight_of_observed: float) -> float:
+def _binomial(k: int, n: int, weight_of_observed: float) -> float:
     if not 0 <= k <= n:
         raise ValueError(f"need 0 <= successes <= n, got {k} of {n}")
     if n == 0:
         return 1.0
+    k = min(k, n - k)
     seen = math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
-    below = float(special.bdtr(k - 1, n, 0.5)) if k > 0 else 0.0
-    above = float(special.bdtrc(k, n, 0.5)) if k < n else 0.0
-    if alternative == "two-sided" and 2 * k == n:  # every other outcome is farther from n/2
+    if 2 * k == n:  # every other outcome is farther from n/2
         return 1 - (1 - weight_of_observed) * seen
-    sides = {"less": below + weight_of_observed * seen, "greater": above + weight_of_observed * seen}
-    return min(1.0, 2 * min(sides.values()) if alternative == "two-sided" else sides[alternative])
+    farther = float(special.bdtr(k - 1, n, 0.5)) if k > 0 else 0.0
+    return min(1.0, 2 * (farther + weight_of_observed * seen))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from palate.stats.intervals import Floats, Interval, rate_interval
+from palate.stats.intervals import Floats, Interval, numbered, rate_interval
 from palate.stats.significance import binomial_exact, binomial_midp
 
 _ROUNDING = 1e-9
@@ -142,9 +142,7 @@ def _signs(scores: npt.NDArray[np.float64], groups: Sequence[Hashable] | None) -
     """The number of items, or of clusters by mean score, above ½ and below ½."""
     above_half = scores - 0.5
     if groups is not None:
-        names = {name: number for number, name in enumerate(dict.fromkeys(groups))}
-        numbers = [names[name] for name in groups]
-        above_half = np.bincount(numbers, weights=above_half).astype(np.float64)
+        above_half = np.bincount(numbered(groups), weights=above_half).astype(np.float64)
     return int((above_half > _ROUNDING).sum()), int((above_half < -_ROUNDING).sum())
 
 

@@ -24,6 +24,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from palate.store.personal import (
+    AccountName,
+    PersonalJson,
+    PersonalList,
+    PersonalText,
+    PlainJson,
+    PlainList,
+    PlainText,
+)
+
+
+def utc_now() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
 
 class UtcTime(TypeDecorator[datetime]):
     """A time in UTC; SQLite, which keeps no time zone, gives it back in UTC too. A time without zone is refused."""
@@ -70,10 +85,10 @@ class User(Table):
     __tablename__ = "users"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(100), unique=True)
-    password_hash: Mapped[str] = mapped_column(default="")
+    name: Mapped[AccountName] = mapped_column(String(100), unique=True)
+    password_hash: Mapped[PlainText] = mapped_column(default="")
     """argon2; empty for the local person, who cannot log in from elsewhere."""
-    role: Mapped[str] = mapped_column(String(20))
+    role: Mapped[PlainText] = mapped_column(String(20))
     """annotator, reviewer or admin."""
     active: Mapped[bool] = mapped_column(default=True)
     created: Mapped[datetime]
@@ -84,7 +99,7 @@ class LoginSession(Table):
 
     __tablename__ = "sessions"
 
-    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    token_hash: Mapped[PlainText] = mapped_column(String(64), primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
     created: Mapped[datetime]
     expires: Mapped[datetime]
@@ -96,7 +111,7 @@ class Campaign(Table):
     __tablename__ = "campaigns"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(String(100), unique=True)
+    name: Mapped[PlainText] = mapped_column(String(100), unique=True)
     version: Mapped[int] = mapped_column(default=1)
     """The current version of the schema."""
     closed: Mapped[bool] = mapped_column(default=False)
@@ -114,8 +129,8 @@ class CampaignVersion(Table):
 
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
-    schema: Mapped[dict[str, Any]]
-    who: Mapped[str] = mapped_column(String(100), default="")
+    schema: Mapped[PlainJson]
+    who: Mapped[AccountName] = mapped_column(String(100), default="")
     created: Mapped[datetime]
 
 
@@ -146,12 +161,12 @@ class Item(Table):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
-    name: Mapped[str] = mapped_column(String(500))
+    name: Mapped[PlainText] = mapped_column(String(500))
     """The id of its candidates row."""
-    prompt: Mapped[list[Any]]
-    tools: Mapped[str | None]
-    columns: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    content_hash: Mapped[str] = mapped_column(String(64), index=True)
+    prompt: Mapped[PersonalList]
+    tools: Mapped[PersonalText | None]
+    columns: Mapped[PersonalJson] = mapped_column(default=dict)
+    content_hash: Mapped[PlainText] = mapped_column(String(64), index=True)
     """SHA-256 of prompt and tools."""
     created: Mapped[datetime]
 
@@ -166,16 +181,16 @@ class Response(Table):
     item_id: Mapped[int] = mapped_column(ForeignKey("items.id"))
     number: Mapped[int]
     """Index within the candidates row, from 0."""
-    text: Mapped[str]
-    finish_reason: Mapped[str] = mapped_column(default="stop")
+    text: Mapped[PersonalText]
+    finish_reason: Mapped[PlainText] = mapped_column(default="stop")
     tokens: Mapped[int | None]
-    model: Mapped[str] = mapped_column(default="")
-    identity: Mapped[str | None]
+    model: Mapped[PlainText] = mapped_column(default="")
+    identity: Mapped[PlainText | None]
     """Content hash of the model's weights, if known."""
     seed: Mapped[int | None] = mapped_column(BigInteger)
     """Seed of the sampling."""
-    decoding: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    content_hash: Mapped[str] = mapped_column(String(64))
+    decoding: Mapped[PlainJson] = mapped_column(default=dict)
+    content_hash: Mapped[PlainText] = mapped_column(String(64))
 
 
 _OPEN = text("open > 0")
@@ -210,7 +225,7 @@ class Task(Table):
     probability: Mapped[float | None]
     """Of being drawn first from the campaign's tasks, w/Σw, for weighted estimates; None for gold."""
     gold: Mapped[bool] = mapped_column(default=False)
-    gold_outcome: Mapped[str | None] = mapped_column(String(20))
+    gold_outcome: Mapped[PlainText | None] = mapped_column(String(20))
     flagged: Mapped[bool] = mapped_column(default=False)
     reopened: Mapped[bool] = mapped_column(default=False)
     """Whether a vote was given out and came back (skip, flag, expiry), maybe behind the place of other people."""
@@ -228,7 +243,7 @@ class Lease(Table):
         Index("ix_leases_expiry", "state", "expires"),
     )
 
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    id: Mapped[PlainText] = mapped_column(String(36), primary_key=True)
     """UUID; the page's form sends it back."""
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"))
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
@@ -238,8 +253,8 @@ class Lease(Table):
     schema_version: Mapped[int]
     """The version of the campaign's schema that the person sees."""
     repeat: Mapped[bool] = mapped_column(default=False)
-    shown: Mapped[str] = mapped_column(String(12))
-    state: Mapped[str] = mapped_column(String(12))
+    shown: Mapped[PlainText] = mapped_column(String(12))
+    state: Mapped[PlainText] = mapped_column(String(12))
     """active, voted, skipped, flagged or expired."""
     created: Mapped[datetime]
     expires: Mapped[datetime]
@@ -253,27 +268,27 @@ class VoteRow(Table):
 
     number: Mapped[int] = mapped_column(primary_key=True)
     """Ascending in the order in which the votes were stored."""
-    id: Mapped[str] = mapped_column(String(100), unique=True)
+    id: Mapped[PlainText] = mapped_column(String(100), unique=True)
     """UUID; an imported vote keeps its own."""
     item_id: Mapped[int] = mapped_column(ForeignKey("items.id"))
     campaign_id: Mapped[int] = mapped_column(ForeignKey("campaigns.id"), index=True)
     """The campaign that has the item."""
-    campaign: Mapped[str] = mapped_column(String(100), default="")
+    campaign: Mapped[PlainText] = mapped_column(String(100), default="")
     """Name of the campaign in which the vote was given; empty for a vote given outside of any."""
     left: Mapped[int]
     right: Mapped[int]
-    outcome: Mapped[str] = mapped_column(String(12))
+    outcome: Mapped[PlainText] = mapped_column(String(12))
     strength: Mapped[int] = mapped_column(default=1)
-    who: Mapped[str]
-    kind: Mapped[str] = mapped_column(String(12))
+    who: Mapped[AccountName]
+    kind: Mapped[PlainText] = mapped_column(String(12))
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"))
-    lease_id: Mapped[str | None] = mapped_column(ForeignKey("leases.id"), index=True)
+    lease_id: Mapped[PlainText | None] = mapped_column(ForeignKey("leases.id"), index=True)
     at: Mapped[datetime]
-    shown: Mapped[str] = mapped_column(String(12))
-    reason: Mapped[str] = mapped_column(default="")
+    shown: Mapped[PlainText] = mapped_column(String(12))
+    reason: Mapped[PersonalText] = mapped_column(default="")
     probability_left: Mapped[float | None]
-    tags: Mapped[list[Any]] = mapped_column(default=list)
-    dimensions: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    tags: Mapped[PlainList] = mapped_column(default=list)
+    dimensions: Mapped[PlainJson] = mapped_column(default=dict)
     schema_version: Mapped[int | None]
     seconds: Mapped[float | None]
     seconds_total: Mapped[float | None]
@@ -283,8 +298,8 @@ class VoteRow(Table):
     identity_leak: Mapped[bool] = mapped_column(default=False)
     deciding: Mapped[bool] = mapped_column(default=False)
     """A reviewer's vote on a task whose votes disagree; it decides instead of them."""
-    supersedes: Mapped[str | None] = mapped_column(String(100), ForeignKey("votes.id"), unique=True)
-    request_key: Mapped[str | None] = mapped_column(String(100), unique=True)
+    supersedes: Mapped[PlainText | None] = mapped_column(String(100), ForeignKey("votes.id"), unique=True)
+    request_key: Mapped[PlainText | None] = mapped_column(String(100), unique=True)
     """The form's idempotency key: sending a form twice gives one vote."""
 
 
@@ -293,17 +308,17 @@ class Judgement(Table):
 
     __tablename__ = "judgements"
 
-    key: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[PlainText] = mapped_column(String(64), primary_key=True)
     """SHA-256 of content, order, prompt, model and decoding."""
-    judge: Mapped[str]
-    request: Mapped[dict[str, Any]]
+    judge: Mapped[PlainText]
+    request: Mapped[PersonalJson]
     """Prompt name and version, model, decoding, order; not the texts."""
-    text: Mapped[str]
-    outcome: Mapped[str] = mapped_column(String(12))
-    """left (the answer shown first), right, tie or unparsed; of a request without answers `rubric` or `own_answer`."""
+    text: Mapped[PersonalText]
+    outcome: Mapped[PlainText] = mapped_column(String(12))
+    """left (the answer shown first), right, tie or unparsed; else `rubric`, `own_answer` or `own`."""
     probability: Mapped[float | None]
     """That the answer shown first is better."""
-    error: Mapped[str | None]
+    error: Mapped[PersonalText | None]
     prompt_tokens: Mapped[int | None]
     completion_tokens: Mapped[int | None]
     attempts: Mapped[int] = mapped_column(default=1)
@@ -315,11 +330,11 @@ class EndpointRow(Table):
 
     __tablename__ = "endpoints"
 
-    identity: Mapped[str] = mapped_column(String(64), primary_key=True)
+    identity: Mapped[PlainText] = mapped_column(String(64), primary_key=True)
     """SHA-256 of what the endpoint says its model is."""
-    base_url: Mapped[str] = mapped_column(primary_key=True)
-    model: Mapped[str]
-    endpoint: Mapped[dict[str, Any]]
+    base_url: Mapped[PlainText] = mapped_column(primary_key=True)
+    model: Mapped[PlainText]
+    endpoint: Mapped[PlainJson]
     at: Mapped[datetime]
 
 
@@ -329,7 +344,8 @@ class JudgeCard(Table):
     __tablename__ = "judge_cards"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    judge: Mapped[str] = mapped_column(index=True)
-    content_hash: Mapped[str] = mapped_column(String(64), unique=True)
-    card: Mapped[dict[str, Any]]
+    judge: Mapped[PlainText] = mapped_column(index=True)
+    content_hash: Mapped[PlainText] = mapped_column(String(64), unique=True)
+    card: Mapped[dict[str, Any]] = mapped_column(info={"personal": "account"})
+    """Has the agreement of each voter under its name."""
     at: Mapped[datetime]

@@ -17,6 +17,7 @@ from palate.config.run import RunConfig
 from palate.config.stages.preference import SampleFields
 from palate.config.stages.rollout import RolloutFields
 from palate.errors import ArtifactError, BatchStop, ConfigError, Stopped
+from palate.models.export.hub import prepare_repository, upload
 from palate.models.generation.decoding import Decoding
 from palate.text.batch import micro_batches
 from palate.text.groups import EncodedGroup
@@ -73,12 +74,16 @@ def train(config: RunConfig, *, notices: Sequence[str] = (), judges: JudgeReward
 
     Raises:
         PalateError: one line that names the fix. Existing complete files are unchanged.
+        EngineError: `push_to_hub`: the hub refuses the model; the run itself is complete.
         Stopped: a signal ended the run; a checkpoint to resume from was written.
     """
     resuming = bool(config.resume_from_checkpoint)
+    private = config.hub_private_repo
     if is_main_process():  # other ranks may arrive after rank 0 has started to write the directory
         RunDir.check(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
         check_trackers(config.report_to)
+        if config.push_to_hub:
+            prepare_repository(str(config.hub_model_id), private=private)
     if isinstance(config.resume_from_checkpoint, str):
         check_resumable(Path(config.resume_from_checkpoint))
     session = prepare(config, notices, judges=judges)
@@ -87,13 +92,16 @@ def train(config: RunConfig, *, notices: Sequence[str] = (), judges: JudgeReward
     folder = RunDir.claim(config.output_dir, resume=resuming, overwrite=config.overwrite_output_dir)
     training = _Training(session, folder)
     try:
-        return training.run()
+        done = training.run()
     except Stopped:
         raise
     except BaseException as error:  # interrupts included: run.json must not keep the status "running"
         with contextlib.suppress(ArtifactError):
             folder.finish("failed", error=_one_line(error), **training.outcome({}))
         raise
+    if config.push_to_hub:  # the run is complete, whatever the hub says
+        session.log.info(f"uploaded to {upload(folder.path, str(config.hub_model_id), private=private)}", keep=False)
+    return done
 
 
 class _Training:

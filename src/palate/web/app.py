@@ -19,7 +19,7 @@ from palate.web.label import item as label
 from palate.web.problems import handle_errors
 from palate.web.security import accounts, passwords
 from palate.web.security.csrf import CsrfGuard
-from palate.web.security.exposure import allowed_hosts, check_exposure
+from palate.web.security.exposure import check_exposure
 from palate.web.security.headers import SecurityHeaders
 from palate.web.security.people import Access, declared_role
 from palate.web.security.rates import Rates
@@ -72,7 +72,7 @@ def create_app(
         redirect_slashes=False,
         middleware=[
             Middleware(SecurityHeaders),
-            Middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(settings), www_redirect=False),
+            Middleware(TrustedHostMiddleware, allowed_hosts=settings.address.hosts(), www_redirect=False),
             Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_REQUEST),
             Middleware(CsrfGuard, settings=settings),
         ],

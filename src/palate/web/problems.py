@@ -28,7 +28,7 @@ _TITLES = {
     413: "Too long",
     422: "This form is incomplete",
     429: "Too many requests",
-    500: "palate made a mistake",
+    500: "Internal error",
     503: "The database does not answer",
 }
 _MESSAGES = {

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-
-def utc_now() -> datetime:
-    """The time in UTC."""
-    return datetime.now(UTC)
+from palate.network.address import Address
+from palate.store.tables import utc_now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +35,11 @@ class Settings:
     session_hours: float = 12.0
     votes_per_minute: int = 240
     clock: Callable[[], datetime] = utc_now
+
+    @property
+    def address(self) -> Address:
+        """Where the pages are served."""
+        return Address(host=self.host, port=self.port, names=self.names, https=self.https)
 
     @property
     def session_cookie(self) -> str:

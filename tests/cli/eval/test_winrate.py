@@ -61,6 +61,8 @@ def test_two_models_and_nothing_is_done_twice(
     words = models(place, out, "--template", "chatml", "--by", "kind")
     first = measured(capsys, *words)
     assert first["prompts"] == 3
+    assert first["judge_identity"] == {"name": "length:longer", "model": "", "prompt_hash": ""}
+    assert len(first["prompts_hash"]) == 16
     assert first["a"]["identities"] != first["b"]["identities"]
     assert len(first["items"]) == 3
     assert [group["name"] for group in first["by_category"]] == ["(none)", "why"]

@@ -47,7 +47,7 @@ def test_verdicts_that_fail_are_listed_and_asked_for_again(
     assert main(words) == 1
     said = capsys.readouterr()
     found = json.loads(said.out)
-    assert "1 items have no verdict; run the same command again" in " ".join(said.err.split())
+    assert "1 item without a verdict; run the same command again" in " ".join(said.err.split())
     assert "was not measured against people's votes" in said.err
     assert found["counts"] == {"judged": 3, "same_answer": 0, "unparsed": 0, "missing": 1}
     assert [one["id"] for one in found["items"] if one["status"] == "missing"] == ["p:2"]

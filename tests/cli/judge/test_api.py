@@ -38,7 +38,7 @@ def test_counts_costs_and_pairs(
     assert "(characters / 4), at most 128 output tokens, at most $0.00" in printed.err
     assert "was not measured against people's votes; palate judge calibrate measures it" in printed.err
     assert "questions            8 (8 parsed, 0 unparsed, 0 missing)" in printed.out
-    assert "same in both orders  100.0% of 4 pairs of answers" in printed.out
+    assert "same in both orders  100.0% of 4 comparisons" in printed.out
     # Six probes and eight requests of 100 and 5 tokens.
     assert "8 requests (and 6 to probe the endpoint), 1,400 input and 70 output tokens, $0.0021" in printed.out
     assert len(read_jsonl(tmp_path / "pairs.jsonl")) == 4

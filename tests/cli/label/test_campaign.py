@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -89,8 +90,10 @@ def test_assign_makes_tasks_with_gold_and_reserves_some(
     store = open_store(url)
     store.write(lambda session: session.add(User(name="ann", role="annotator", created=START)))
     assert main(["label", "assign", "help", "--person", "ann", "--tasks", "3", "--days", "2"]) == 0
-    assert "3 tasks are reserved for ann for 2 days" in capsys.readouterr().out
+    assert re.search(r"3 tasks reserved for ann until \d{4}-\d\d-\d\d \d\d:\d\d UTC", capsys.readouterr().out)
     assert store.read(lambda session: len(session.scalars(select(Lease)).all())) == 3
+    assert main(["label", "assign", "help", "--person", "ann", "--tasks", "1"]) == 0
+    assert capsys.readouterr().out.startswith("1 task reserved")
     store.close()
 
 

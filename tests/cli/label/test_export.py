@@ -41,7 +41,7 @@ def test_files_become_pairs_and_the_summary_says_what_is_left_out(
     assert export(*files, "--to", "trl", "-o", str(out)) == 0
     printed = capsys.readouterr().out
     assert "rows                 1 in" in printed
-    assert "conflict rate        0.0% of 1 comparisons" in printed
+    assert "conflict rate        0.0% of 1 comparison with two votes or more" in printed
     assert "votes left out       1 identity_leak" in printed
     assert "not in the file      1 both_bad" in printed
     assert len(palate.load_preferences(str(out)).records) == 1

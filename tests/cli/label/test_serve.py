@@ -114,7 +114,8 @@ def refused(capsys: pytest.CaptureFixture[str], folder: Path, *arguments: str | 
     code = main(["label", "serve", "--store", str(folder / "palate.db"), "--port", "0", *map(str, arguments)])
     lines = capsys.readouterr().err.strip().splitlines()
     assert code > 0
-    (error,) = [line for line in lines if not line.startswith("loading ")]
+    *progress, error = lines
+    assert all(line.startswith("loading ") or "new prompt" in line for line in progress)
     return error
 
 
@@ -136,6 +137,19 @@ def test_what_cannot_be_served_is_one_line(
     assert "write openai:MODEL@http" in refused(capsys, tmp_path, "--models", "openai:a", "b")
     folder = refused(capsys, tmp_path, "--candidates", candidates, "--save", tmp_path)
     assert f"{tmp_path}: cannot be" in folder
+    error = refused(capsys, tmp_path, "--models", "a", "--candidates", candidates)
+    assert "--models takes two names, and only a is there before --candidates" in error
+
+
+def test_a_start_that_fails_leaves_no_file_to_save_to(
+    tmp_path: Path, candidates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = tmp_path / "new" / "pairs.jsonl"
+    for wrong in (["--candidates", tmp_path / "missing.jsonl"], ["--campaign", "x"], ["--models", "./a", "./b"]):
+        assert refused(capsys, tmp_path, *wrong, "--save", save)
+        assert not save.parent.exists()
+    with server(tmp_path, "--candidates", candidates, "--save", save):
+        assert save.is_file()
 
 
 def test_a_busy_port_is_one_line(tmp_path: Path, candidates: Path, capsys: pytest.CaptureFixture[str]) -> None:

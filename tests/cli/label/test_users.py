@@ -13,8 +13,8 @@ from palate.cli.label.users import app
 from palate.cli.main import main
 from palate.errors import StoreError, UsageError
 from palate.store import open_store
+from palate.store.tables import utc_now
 from palate.web.security import accounts, passwords, sessions
-from palate.web.settings import utc_now
 
 PASSWORD = "a long password 1"
 

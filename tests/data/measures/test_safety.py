@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from palate.data.measures.safety import find_private, hide_private, toxic_words
+from palate.data.measures.safety import find_private, hide_private, redact, toxic_words
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,23 @@ def test_insults_and_threats(text: str, found: list[str]) -> None:
 )
 def test_harmless_texts(text: str) -> None:
     assert toxic_words(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("a@b.example and jane.roe@mailbox.org", "[email] and [email]"),
+        ("10.0.0.1, 8.8.8.8, 2001:db8::1 and ::1 at 12:30:45", "[ip], [ip], [ip] and [ip] at 12:30:45"),
+        ("version 1.2.3.400 of 1.2.3", "version 1.2.3.400 of 1.2.3"),
+        ("030 1234567 or 030/123-4567 or +1 415 867 5309", "[phone] or [phone] or [phone]"),
+        ("in 2026-01-31, page 0815, 1 000 000 people", "in 2026-01-31, page 0815, 1 000 000 people"),
+        ("palate-" + "aB3_" * 11 + " opens palate-serve", "[key] opens palate-serve"),
+        ("key sk-a1B2c3D4 and task-force-of-eight", "key [key] and task-force-of-eight"),
+        ("4111-1111-1111-1111 DE89370400440532013000", "[card] [iban]"),
+        ("a\n-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\nb", "a\n[key]\nb"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIE and so on", "[key]"),
+        ("std::vector and a::b, {a:b:c}", "std::vector and a::b, {a:b:c}"),
+    ],
+)
+def test_nothing_of_what_is_redacted_is_left(text: str, left: str) -> None:
+    assert redact(text) == left

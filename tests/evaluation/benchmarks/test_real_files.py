@@ -10,7 +10,7 @@ import pytest
 from palate.evaluation.benchmarks import BenchmarkOptions, run_benchmark
 from palate.evaluation.benchmarks.benchmark import Item
 from palate.evaluation.benchmarks.source import read_file
-from palate.evaluation.benchmarks.table import BENCHMARKS
+from palate.evaluation.benchmarks.suite.table import BENCHMARKS
 from tiny import save_tiny
 
 

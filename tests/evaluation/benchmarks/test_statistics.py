@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
@@ -78,3 +79,25 @@ def test_one_test_for_all_categories_of_a_metric() -> None:
     found = differences(before, after, {"0": "a", "1": "a", "2": "b", "3": "b"}, ["mc2"])
     assert {one.test for one in found} == {"paired_t"}
     assert found[2].p == 1.0
+
+
+def test_grades_are_compared_by_a_bootstrap_of_questions() -> None:
+    """Against scipy's BCa interval; the means are Student's t, because grades are no shares."""
+    rng = np.random.default_rng(0)
+    before = {str(n): {"score": float(grade)} for n, grade in enumerate(rng.integers(2, 9, 80))}
+    after = {key: {"score": min(10.0, each["score"] + float(rng.gamma(1.0)))} for key, each in before.items()}
+    categories = {key: "abcdefgh"[int(key) // 10] for key in before}
+    whole, *parts = differences(before, after, categories, ["score"], grades=["score"])
+    changes = np.array([after[key]["score"] - each["score"] for key, each in before.items()])
+    found = scipy_stats.bootstrap((changes,), np.mean, n_resamples=10_000, method="BCa", rng=np.random.default_rng(1))
+    assert whole.test == "paired_t_bca"
+    assert whole.difference.estimate == pytest.approx(changes.mean())
+    ends = (found.confidence_interval.low, found.confidence_interval.high)
+    assert (whole.difference.low, whole.difference.high) == pytest.approx(ends, abs=0.02)
+    assert whole.p == pytest.approx(scipy_stats.ttest_1samp(changes, 0).pvalue)
+    assert len(parts) == 8
+    assert all(part.difference.n == 10 for part in parts)
+    mean = rates(before, {}, ["score"], grades=["score"])[0].mean
+    grades = [each["score"] for each in before.values()]
+    half = scipy_stats.t.ppf(0.975, 79) * np.std(grades, ddof=1) / 80**0.5
+    assert (mean.low, mean.high) == pytest.approx((np.mean(grades) - half, np.mean(grades) + half))

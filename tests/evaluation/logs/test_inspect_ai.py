@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import zipfile
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,11 @@ import pytest
 
 from palate.errors import DataError
 from palate.evaluation.logs.inspect_ai import read_inspect, to_number
+
+if sys.version_info >= (3, 14):
+    import zipfile
+else:
+    from backports.zstd import zipfile
 
 HEADER = {"version": 2, "status": "success", "eval": {"task": "arith", "model": "openai/small", "dataset": {}}}
 
@@ -20,8 +25,13 @@ def sample(item: int | str, value: Any, *, epoch: int = 1, scorer: str = "match"
     return {"id": item, "epoch": epoch, "input": f"q{item}", "target": "4", "scores": scores, **changes}
 
 
-def write_zip(path: Path, samples: list[dict[str, Any]], header: dict[str, Any] | None = HEADER) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+def write_zip(
+    path: Path,
+    samples: list[dict[str, Any]],
+    header: dict[str, Any] | None = HEADER,
+    compression: int = zipfile.ZIP_ZSTANDARD,
+) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
         archive.writestr("_journal/start.json", json.dumps({"version": 2, "eval": HEADER["eval"], "plan": {}}))
         for one in samples:
             archive.writestr(f"samples/{one['id']}_epoch_{one['epoch']}.json", json.dumps(one))
@@ -33,6 +43,12 @@ def write_zip(path: Path, samples: list[dict[str, Any]], header: dict[str, Any] 
 def write_json(path: Path, samples: list[dict[str, Any]]) -> Path:
     path.write_text(json.dumps({**HEADER, "samples": samples}, indent=2))
     return path
+
+
+def test_older_versions_compress_otherwise(tmp_path: Path) -> None:
+    samples = [sample(1, "C"), sample(2, "I")]
+    found = read_inspect(write_zip(tmp_path / "a.eval", samples, compression=zipfile.ZIP_DEFLATED))
+    assert found == read_inspect(write_zip(tmp_path / "b.eval", samples))
 
 
 def test_both_forms_are_read_alike(tmp_path: Path) -> None:

@@ -90,3 +90,18 @@ def test_a_single_model_needs_no_name(tmp_path: Path) -> None:
 def test_damaged_results_are_refused(tmp_path: Path, content: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_log(write(tmp_path / "r.json", content))
+
+
+def test_a_judge_and_a_baseline_belong_to_the_content(tmp_path: Path) -> None:
+    """The same answers under another judge, or against another baseline, are another measurement."""
+
+    def hashes(judge: str | None, baseline: str = "x") -> set[str]:
+        content = benchmark(judge=judge)
+        for model in content["models"]:
+            model["winrate"] = {"b": {"name": baseline}}
+        return set(read_log(Path(f"{write(tmp_path / 'r.json', content)}@dpo")).hashes.values())
+
+    assert hashes("j1") == hashes("j1")
+    assert not hashes("j1") & hashes("j2")
+    assert not hashes("j1") & hashes("j1", "y")
+    assert not hashes("j1") & hashes(None)

@@ -44,7 +44,7 @@ def test_votes_that_measure_the_voter_or_decide_nothing_are_left_out_by_reason()
 
 def test_people_and_judges_are_not_mixed_unless_asked() -> None:
     votes = [BASE, JUDGE, replace(JUDGE, shown="right_first"), replace(JUDGE, who="rm", kind="reward_model")]
-    with pytest.raises(UsageError, match=r"1 votes are by people and 3 by judges.*--voters people, judges or all"):
+    with pytest.raises(UsageError, match=r"of people \(1\) and of judges \(3\).*--voters people, judges or all"):
         filter_votes(votes)
     assert filter_votes(votes, voters="all").kinds == {"person": 1, "judge": 2, "reward_model": 1}
     people = filter_votes(votes, voters="people")

@@ -26,6 +26,7 @@ from palate.feedback.votes import read_votes, summarise
 from palate.records import Answer, Message, Messages
 from palate.store import open_store
 from palate.store.tables import Judgement
+from store_servers import can_be_written
 
 pytestmark = pytest.mark.usefixtures("waits")
 
@@ -412,6 +413,19 @@ def test_the_store_has_each_judgement_once(endpoint: ChatServer, tmp_path: Path)
     vote(rows(30), judge(in_flight=16), tmp_path / "v.jsonl")
     count = open_store().read(lambda session: session.scalar(select(func.count()).select_from(Judgement)))
     assert count == 60
+
+
+def test_no_transaction_is_open_while_the_endpoint_is_asked(endpoint: ChatServer, tmp_path: Path) -> None:
+    """Another program can write while a reply is on its way; a lock would be held until the reply, so it would fail."""
+    writable = []
+
+    def answer(body: dict[str, Any]) -> Any:
+        writable.append(can_be_written(tmp_path / "palate.db"))
+        return longer_wins(body)
+
+    endpoint.answer = answer
+    assert len(vote(rows(4), judge(in_flight=3), tmp_path / "v.jsonl").votes) == 8
+    assert writable == [True] * 8
 
 
 def test_judges_at_the_same_time_lose_no_judgement(endpoint: ChatServer, tmp_path: Path) -> None:

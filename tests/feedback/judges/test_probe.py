@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from werkzeug import Response
 
 from chat_server import ABILITIES, ChatServer, completion
 from palate.errors import EngineError, EngineRefused
-from palate.feedback.judges.cache import Judgements
+from palate.feedback.judges.api import ApiJudge
+from palate.feedback.judges.cache import PROBE_DAYS, Judgements
 from palate.feedback.judges.probe import Endpoint, endpoint_identity, probe_endpoint, stable_facts
+from palate.feedback.judges.settings import ApiSettings
 from palate.models.generation.engine import Engine
+from palate.store import open_store
+from palate.store.tables import EndpointRow
 
 pytestmark = pytest.mark.usefixtures("waits")
 
@@ -97,6 +103,24 @@ def test_an_endpoint_is_kept_in_the_store(endpoint: ChatServer) -> None:
     judgements.add_endpoint(found)
     judgements.add_endpoint(found)  # another process did the same
     assert Judgements().endpoint(found.identity, found.base_url) == found
+
+
+def test_an_old_probe_is_made_again(endpoint: ChatServer) -> None:
+    """The server was started with log-probabilities, and says the same of its model as before."""
+    endpoint.abilities = ABILITIES - {"logprobs"}
+    judge = ApiJudge("m", ApiSettings(base_url=endpoint.url))
+    assert not judge.endpoint().logprobs
+    endpoint.abilities = ABILITIES
+    probes = len(endpoint.probes)
+    assert not ApiJudge("m", ApiSettings(base_url=endpoint.url)).endpoint().logprobs, "a probe of this week holds"
+    assert len(endpoint.probes) == probes
+    store = open_store(None)
+    old = datetime.now(UTC) - timedelta(days=PROBE_DAYS, minutes=1)
+    store.write(lambda session: session.execute(update(EndpointRow).values(at=old)))
+    for _ in range(2):  # the new probe is kept in place of the old one
+        assert ApiJudge("m", ApiSettings(base_url=endpoint.url)).endpoint().logprobs
+        assert len(endpoint.probes) == probes + 6
+    store.close()
 
 
 def test_the_requests_are_counted(endpoint: ChatServer) -> None:

@@ -18,7 +18,7 @@ def test_the_estimate_is_by_characters_and_then_by_the_replies() -> None:
     meter.received(meter.sent(4000, 16), 4000, "A", 2000, 3)
     second = meter.estimate([(4000, 16)] * 10)
     assert (second.input_tokens, second.output_tokens, second.measured) == (20_000, 30, 1)
-    assert "from 1 replies" in second.line()
+    assert "from 1 reply" in second.line()
     assert meter.usd == pytest.approx((2000 * 2 + 3 * 10) / 1e6)
 
 
@@ -44,7 +44,7 @@ def test_a_number_of_requests() -> None:
     meter = Meter(limits=Limits(requests=1))
     assert meter.refusal(0, 1) is None
     meter.lost(meter.sent(0, 1), 0, billed=False)
-    assert meter.refusal(0, 1) == "the limit of 1 requests is reached (--max-requests)"
+    assert meter.refusal(0, 1) == "the limit of 1 request is reached (--max-requests)"
     assert (meter.requests, meter.failed, meter.replies) == (1, 1, 0)
 
 
@@ -61,4 +61,4 @@ def test_counts_that_the_endpoint_does_not_report_are_by_characters() -> None:
     meter.received(meter.sent(40, 9), 40, "12345", None, None)
     assert (meter.prompt_tokens, meter.completion_tokens) == (10, 2)
     meter.probed(None, 3)
-    assert meter.line() == "1 requests (and 1 to probe the endpoint), 10 input and 5 output tokens"
+    assert meter.line() == "1 request (and 1 to probe the endpoint), 10 input and 5 output tokens"

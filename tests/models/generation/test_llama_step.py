@@ -303,4 +303,4 @@ def test_no_second_copy_of_weights_beyond_the_bound(monkeypatch: pytest.MonkeyPa
     model = tiny_model()
     decoder = step_decoder(model, None, 4)
     assert decoder is not None
-    assert decoder._layers[0].down._weights[0].data_ptr() == model.model.layers[0].mlp.down_proj.weight.data_ptr()
+    assert decoder.layers[0].down._weights[0].data_ptr() == model.model.layers[0].mlp.down_proj.weight.data_ptr()

@@ -137,3 +137,24 @@ def test_a_decoder_that_takes_text_back_adds_nothing_wrong() -> None:
     texts = {1: "ab", 2: "a", 3: "abc"}
     pieces = TextPieces(lambda ids: texts[len(ids)], "</s>")
     assert [pieces.add(0) for _ in range(3)] == ["ab", "", "c"]
+
+
+def test_a_stop_text_ends_the_answer_and_its_begin_is_held_back() -> None:
+    ids, decode = characters("so END? no END. more")
+    pieces = TextPieces(decode, "</s>", ["END.", "###"])
+    given = []
+    for token in ids:
+        given.append(pieces.add(token))
+        if pieces.stopped:
+            break
+    assert "".join(given) == "so END? no "
+    assert len(given) == len("so END? no END.")
+    assert given[3:7] == ["", "", "", " END?"]
+    assert pieces.rest() == ""
+
+
+def test_without_a_stop_text_nothing_is_lost() -> None:
+    ids, decode = characters("a ##")
+    pieces = TextPieces(decode, "</s>", ["###"])
+    assert "".join(map(pieces.add, ids)) + pieces.rest() == "a ##"
+    assert not pieces.stopped

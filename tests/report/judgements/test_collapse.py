@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from palate.report.contents import read_contents
-from palate.report.judgements.collapse import at_limit, collapse_symptoms, repeats
+from palate.report.judgements.collapse import at_limit, collapse_symptoms
 from palate.report.judgements.directions import directions, verdict
 from palate.report.pages.run import run_report
+from palate.stats.repetition import repeats
 from stage_runs import COLLAPSED, offline_rows, online_rows, write_run
 
 

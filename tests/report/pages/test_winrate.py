@@ -43,7 +43,32 @@ def test_what_the_page_shows(page: str) -> None:
     assert "category 2" in page
     assert "1 of 13 prompts in 640 training prompts" in page
     assert "not checked: runs/sft: its data is gone" in page
-    assert "2 answers end at the longest length" in page
+    assert "2 answers cut at the longest length" in page
+
+
+@pytest.mark.parametrize(
+    ("won", "of", "sentence", "tone"),
+    [
+        (5, 12, "no difference is shown: the interval contains 50 %", "unclear"),
+        (7, 12, "no difference is shown: the interval contains 50 %", "unclear"),
+        (1, 12, "below 50 %: A loses against B", "wrong"),
+        (140, 200, "60 to 80 %: what a good DPO run reaches", "right"),
+    ],
+)
+def test_a_rate_that_may_be_50_percent_is_no_win_and_no_loss(won: int, of: int, sentence: str, tone: str) -> None:
+    items = []
+    for n in range(of):
+        answers = (Answer("one", "stop"), Answer("another", "stop"))
+        row = Candidates(f"p:{n}", (Message("user", f"why {n}?"),), answers)
+        score = float(n < won)
+        items.append(Item(row.id, "judged", "", (VerdictRow(score, 1), VerdictRow(score, -1)), row=row))
+    sides = [SideFacts("a", False, [], 0, 0), SideFacts("b", False, [], 0, 0)]
+    leaks = [Leaks("a", reason="no data"), Leaks("b", reason="no data")]
+    shown = winrate_page(
+        plain(Result(*sides, "judge", "judge", None, items, measure(items), leaks, None, {}).to_json())
+    )
+    assert f"{sentence}</" in shown
+    assert f'<p class="verdict {tone}">Win rate' in shown
 
 
 @needs_browser

@@ -24,6 +24,7 @@ from palate.store.tables import Item, Lease, Response, Task, VoteRow
 from palate.web.app import create_app
 from payloads import PAYLOADS
 from sites import Site, Structure, csrf, make_site, running
+from store_servers import can_be_written
 from streams import Endless, Fake
 
 HOW = Decoding(max_new_tokens=9, temperature=0.7, top_p=0.9, seed=3)
@@ -141,6 +142,18 @@ def test_both_answers_are_streamed_stored_and_then_shown_blind(made: Callable[..
     assert page.index(order[0]) < page.index(order[1])
     assert "model-" not in page
     assert asking.saved() == []
+
+
+def test_no_transaction_is_open_while_the_models_write(made: Callable[..., Asking], tmp_path: Path) -> None:
+    writable = []
+
+    def write(prompt: Messages) -> str:
+        writable.append(can_be_written(tmp_path / "palate.db"))
+        return f"answer {len(writable)}"
+
+    asking = made(Fake(write=write), Fake("other answer"))
+    assert asking.ask(asking.client(), "why?")[-1][0] == "ready"
+    assert writable == [True]
 
 
 def test_sides_are_drawn_anew_each_time(made: Callable[..., Asking]) -> None:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson, CutoffLen, TemplateName, named_numbers, verb_group
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_note, print_result
 from palate.cli.data.augment import augment_command
+from palate.cli.data.from_interactions import from_interactions_command
 from palate.cli.data.margins import margins_command
 from palate.cli.data.mix import mix_command
 from palate.cli.dataset import Datasets, Workers, print_labels, reads_dataset
+from palate.cli.models import model_path
 from palate.errors import UsageError
 from palate.records import DatasetRequest
 
@@ -91,7 +94,7 @@ def _tokenizer(model: str, template: str | None) -> tuple[Any, Any]:
     from palate.models.load import load_tokenizer
     from palate.text.template import load_template
 
-    rendering = load_template(load_tokenizer(model), template)
+    rendering = load_template(load_tokenizer(model_path(model)), template)
     return lambda texts: [len(encoding.ids) for encoding in rendering.tokenize(texts)], rendering.render
 
 
@@ -167,7 +170,7 @@ def curate_command(
         print_json(done)
         return
     print_labels(done.sources)
-    kept = f"{done.kept:,} rows kept in {done.output / 'kept.jsonl'}, the others in rejected.jsonl"
+    kept = f"{amount(done.kept, 'row')} kept in {done.output / 'kept.jsonl'}, the others in rejected.jsonl"
     print_result(f"{funnel_table(done.steps)}\n{kept}")
 
 
@@ -213,7 +216,7 @@ def split_command(
         print_json(done)
         return
     print_labels(done.sources)
-    lines = [f"{done.clusters:,} clusters of prompts"]
+    lines = [f"{amount(done.clusters, 'cluster')} of prompts"]
     for name, by_source in done.counts.items():
         rows = ", ".join(f"{source} {count:,}" for source, count in by_source.items())
         lines.append(f"{sum(by_source.values()):>9,}  {done.output / (name + '.jsonl')}  ({rows})")
@@ -224,4 +227,5 @@ def split_command(
 
 app.command("mix")(mix_command)
 app.command("augment")(augment_command)
+app.command("from-interactions")(from_interactions_command)
 app.command("margins")(margins_command)

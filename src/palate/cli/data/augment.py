@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, named_numbers
+from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, named_numbers, two_names
 from palate.cli.console import print_json, print_result
 from palate.cli.data.augment_models import FromPrompts, augment_from_prompts
 from palate.cli.dataset import Datasets, MaxDropped, reads_dataset
 from palate.cli.generate import Temperature
+from palate.cli.models import model_path
 from palate.errors import UsageError
 from palate.evaluation.answerer import load_answerer
 from palate.records import DatasetRequest
@@ -59,6 +60,7 @@ Delta = Annotated[
     typer.Option(
         "--delta",
         metavar="STRONG WEAK",
+        callback=two_names,
         help="Pairs from prompts: STRONG's answer over WEAK's. Runs, folders, NAME@URL, or names at --base-url.",
     ),
 ]
@@ -134,7 +136,10 @@ def augment_command(
     else:
         plan = Plan(named_numbers("--add", add, "KIND=SIZE, as dropped_end=0.1 or sampled=500"), **options)
     samplers = {
-        name: AnswererSampler(load_answerer(name, base_url), temperature, max_new_tokens) for name in models or []
+        name: AnswererSampler(
+            load_answerer(name if base_url else model_path(name), base_url), temperature, max_new_tokens
+        )
+        for name in models or []
     }
     request = replace(request, max_dropped=max_dropped)
     done = augment(request, output, plan, _augment_models(samplers, judge))

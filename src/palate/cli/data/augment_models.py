@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from palate.cli.console import print_json, print_result
+from palate.cli.models import model_path
 from palate.errors import UsageError
 from palate.evaluation.answerer import load_answerer
 from palate.records import Answer, DatasetRequest, Messages, RewardFunction
@@ -89,7 +90,9 @@ def _source(name: str, options: FromPrompts) -> ModelSource:
     return ModelSource(
         model,
         decoding,
-        lambda: SeededModel(load_answerer(model, url), options.temperature, options.max_new_tokens),
+        lambda: SeededModel(
+            load_answerer(model if url else model_path(model), url), options.temperature, options.max_new_tokens
+        ),
         1 if url is None else _AT_ONCE,
     )
 

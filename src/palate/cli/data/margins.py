@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson, Average, CutoffLen, PrecisionName, TemplateName
 from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import Datasets, MaxDropped, print_labels, reads_dataset
+from palate.cli.models import model_path
 from palate.errors import DataError, UsageError
 from palate.progress import track
 from palate.records import DatasetRequest
@@ -59,8 +61,8 @@ def margins_command(
     check_labels_used(loaded.sources, request.labels)
     print_labels(loaded.sources)
     device = default_device()
-    subject = Subject(model_spec(model, template=template), resolve(precision, device), device)
-    print_progress(f"scoring {len(loaded.records):,} pairs with {subject.name}")
+    subject = Subject(model_spec(model_path(model), template=template), resolve(precision, device), device)
+    print_progress(f"scoring {amount(len(loaded.records), 'pair')} with {subject.name}")
     rows = list(_rows(subject, loaded.records, cutoff_len, average == "mean"))
     if not rows:
         raise DataError(f"none of the {len(loaded.records):,} pairs fits into {cutoff_len} tokens; raise --cutoff-len")
@@ -105,7 +107,7 @@ def _report(output: Path, counts: Mapping[str, int], margins: list[float], avera
         print_json({"output": str(output), **counts, "agrees": agrees, "average": average})
         return
     unit = "nats per token" if average == "mean" else "nats"
-    lines = [f"{output}: {counts['scored']:,} pairs scored"]
+    lines = [f"{output}: {amount(counts['scored'], 'pair')} scored"]
     if counts["too_long"]:
         lines[0] += f", {counts['too_long']:,} too long"
     if spread is not None:

@@ -11,13 +11,14 @@ from palate.cli.arguments import AsJson, Average, PrecisionName, TemplateName, v
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import MaxDropped, reads_dataset
-from palate.cli.eval import bench, compare, frontier, winrate
+from palate.cli.eval import bench, compare, frontier, rank, winrate
 from palate.cli.eval.accuracy_tables import accuracy_tables
+from palate.cli.models import model_path
 from palate.records import DatasetRequest
 
 app = typer.Typer(
     cls=verb_group("eval"),
-    help="Measure models: preference accuracy, win rate, benchmarks, reward against KL, comparison of results.\n\n"
+    help="Measure models: accuracy, win rate, ratings, benchmarks, reward against KL, comparison of results.\n\n"
     "Example: palate eval accuracy runs/dpo",
     no_args_is_help=True,
 )
@@ -63,10 +64,11 @@ def accuracy(
     from palate.evaluation.evaluate import evaluate, record_accuracy
     from palate.evaluation.subject import is_run
 
+    loaded = model_path(model)
     measured = evaluate(
-        model,
+        loaded,
         replace(request, max_dropped=max_dropped) if request.dataset else None,
-        reference=reference,
+        reference=model_path(reference),
         average=average,
         cutoff_len=cutoff_len,
         max_samples=request.max_samples,
@@ -82,12 +84,13 @@ def accuracy(
         width = text_width()
         parts = [wrapped("\n".join(measured.lines()), hang=4, width=width), *accuracy_tables(measured, width)]
         print_result("\n\n".join(parts))
-    # Only a figure over all of a run's own pairs is recorded as the run's.
-    if is_run(model) and not request.dataset and reference is None and request.max_samples is None:
+    # Only a figure over all of a run's own pairs is recorded as the run's; a version of the registry never changes.
+    if loaded == model and is_run(model) and not request.dataset and reference is None and request.max_samples is None:
         record_accuracy(model, measured)
 
 
 app.command("bench")(bench.command)
 app.command("frontier")(frontier.command)
 app.command("winrate")(winrate.command)
+app.command("rank")(rank.command)
 app.command("compare")(compare.command)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from palate.cli.arguments import AsJson, PrecisionName, TemplateName
 from palate.cli.columns import table, text_width, two_columns, wrapped
 from palate.cli.console import print_json, print_note, print_progress, print_result
+from palate.cli.judge.options import asks_judge, judge_of
+from palate.cli.models import model_paths
+from palate.errors import EngineError, UsageError
+from palate.feedback.judges.settings import ApiSettings
 
 if TYPE_CHECKING:
-    from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, ModelResult
+    from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, ModelResult, Published
     from palate.evaluation.benchmarks.statistics import Difference
+    from palate.stats import Interval
 
 _LARGE = 300
 """With fewer items, a note says that the paired t test is approximate."""
@@ -24,37 +30,82 @@ _MANY = 10
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Benchmark, e.g. truthfulqa; see the manual's list.")]
 Models = Annotated[
-    list[str], typer.Argument(metavar="RUN|CHECKPOINT|MODEL...", help="Runs, checkpoint folders, any models.")
+    list[str] | None,
+    typer.Argument(metavar="RUN|CHECKPOINT|MODEL...", help="Runs, checkpoint folders, any models; openai:MODEL@URL."),
 ]
 Data = Annotated[
     list[Path] | None,
     typer.Option("--data", help="File or folder of the benchmark; may be given again. Default: from the hub."),
+]
+Harness = Annotated[
+    str | None,
+    typer.Option("--harness", metavar="TASK", help="A task of lm-evaluation-harness, in place of NAME."),
 ]
 MaxSamples = Annotated[
     int | None, typer.Option("--max-samples", min=1, help="Ask only this many items, drawn with --seed.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of --max-samples.")]
 Prompt = Annotated[
-    Literal["plain", "chat"] | None,
-    typer.Option("--prompt", help="Plain text or the model's chat template. Default: the benchmark's own."),
+    Literal["plain", "chat", "written"] | None,
+    typer.Option(
+        "--prompt",
+        help="Answers scored as plain text or in a chat, or written ones. Default: the benchmark's own.",
+    ),
 ]
 NoReference = Annotated[
     bool, typer.Option("--no-reference", help="With one run, do not measure its reference as 'before'.")
 ]
 CutoffLen = Annotated[
-    int, typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens; longer items are left out.")
+    int | None,
+    typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens (4096); longer items are left out."),
 ]
 MaxNewTokens = Annotated[
-    int, typer.Option("--max-new-tokens", min=1, help="Longest answer, where the model writes one.")
+    int | None,
+    typer.Option("--max-new-tokens", min=1, help="Longest answer that a model writes. Default: the benchmark's."),
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for bench-NAME.json and kept scores.")
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="DIR", help="Folder for bench-NAME.json and kept scores. With --judge: bench-NAME."
+    ),
 ]
 
 
+def _judged(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel="Options of benchmarks with a judge", **settings)
+
+
+JudgeName = Annotated[
+    str | None, _judged("--judge", help="Grades, compares or labels the answers; as `palate judge` has it.")
+]
+JudgePrompt = Annotated[
+    str, _judged("--judge-prompt", metavar="NAME|FILE", help="Question to an openai: judge; alpacaeval only.")
+]
+Answers = Annotated[
+    list[Path] | None,
+    _judged("--answers", metavar="FILE", help="Recorded answers, as one more model; may be given again."),
+]
+Baseline = Annotated[
+    list[str] | None,
+    _judged("--baseline", metavar="MODEL|FILE", help="Compared with. Default: the data's, else the first model."),
+]
+Pairwise = Annotated[bool, _judged("--pairwise", help="mtbench: verdicts between two models, not grades.")]
+References = Annotated[
+    Literal["all", "checked", "none"],
+    _judged("--references", help="mtbench: reference answers for the judge; 13 of 30 are known to be wrong."),
+]
+Compat = Annotated[
+    Literal["alpaca_eval"] | None,
+    _judged("--compat", help="alpacaeval: one order for each item, and its own formula beside palate's."),
+]
+
+
+@asks_judge
 def command(
     name: Name,
-    models: Models,
+    settings: ApiSettings,
+    models: Models = None,
+    harness: Harness = None,
     data: Data = None,
     max_samples: MaxSamples = None,
     seed: Seed = 0,
@@ -62,17 +113,35 @@ def command(
     no_reference: NoReference = False,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
-    cutoff_len: CutoffLen = 4096,
-    max_new_tokens: MaxNewTokens = 256,
+    cutoff_len: CutoffLen = None,
+    max_new_tokens: MaxNewTokens = None,
     output: Output = None,
+    judge: JudgeName = None,
+    judge_prompt: JudgePrompt = "criteria",
+    answers: Answers = None,
+    baseline: Baseline = None,
+    pairwise: Pairwise = False,
+    references: References = "all",
+    compat: Compat = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure models on a benchmark: rates with intervals, and the change from before to after on the same items.
 
     Example: palate eval bench truthfulqa runs/dpo --data mc_task.json
     """
-    from palate.evaluation.benchmarks import BenchmarkOptions, run_benchmark
+    from palate.evaluation.benchmarks import BenchmarkOptions, JudgeOptions, find_benchmark, run_benchmark
+    from palate.evaluation.benchmarks.harness import run_harness
 
+    if harness is not None:  # the first argument is a model then
+        models, name = [name, *(models or [])], harness
+    else:
+        name = find_benchmark(name).name
+    asked = replace(settings, prompt=judge_prompt)
+    if judge is None and asked != ApiSettings():
+        raise UsageError("options of judges over an API need --judge openai:MODEL")
+    if judge_prompt != ApiSettings().prompt and name != "alpacaeval":
+        raise UsageError(f"--judge-prompt is for alpacaeval; {name} has a question of its own")
+    folder = output if judge is None else output or Path(f"bench-{name}")
     options = BenchmarkOptions(
         data=data or (),
         max_samples=max_samples,
@@ -83,17 +152,50 @@ def command(
         cutoff_len=cutoff_len,
         max_new_tokens=max_new_tokens,
         reference=not no_reference,
-        output=output,
+        output=folder,
+        judging=JudgeOptions(
+            None if judge is None else judge_of(judge, asked, (folder or Path()) / "votes.jsonl"),
+            answers or (),
+            model_paths(baseline or ()),
+            pairwise,
+            references,
+            compat,
+        ),
     )
-    result = run_benchmark(name, models, options, say=print_progress)
+    run = run_benchmark if harness is None else run_harness
+    result = run(name, model_paths(models or []), options, say=print_progress)
+    for note in result.notes:
+        print_note(note)
     for model in result.models:
         _note_left_out(model, result.items)
+        for note in model.notes:
+            print_note(f"{model.name}: {note}" if len(result.models) > 1 else note)
     if as_json:
         print_json(result.to_json())
     else:
         print_result(_text(result, text_width()))
-    if output is not None:
-        print_progress(f"result    {output / f'bench-{result.benchmark}.json'}")
+    if folder is not None:
+        _write_pages(result, folder)
+        print_progress(f"result    {folder / f'bench-{result.benchmark}.json'}")
+    missing = [one for model in result.models for one in model.left_out if one.reason == "no_reply"]
+    if missing:
+        raise EngineError(
+            f"{len(missing)} items have no reply of the judge; run the same command again, what was answered is kept. "
+            f"The first: {missing[0].id}: {missing[0].detail}"
+        )
+
+
+def _write_pages(result: BenchmarkResult, folder: Path) -> None:
+    """The page of each win rate, beside its figures."""
+    from palate.artifacts import read_json, write_text
+    from palate.evaluation.benchmarks.judged.answers import file_name
+    from palate.evaluation.winrate.folder import REPORT, RESULT
+    from palate.report.pages.winrate import winrate_page
+
+    for model in result.models:
+        if model.winrate is not None:
+            place = folder / file_name(model.name)
+            write_text(place / REPORT, winrate_page(read_json(place / RESULT)))
 
 
 def _note_left_out(model: ModelResult, items: int) -> None:
@@ -115,14 +217,36 @@ def _text(result: BenchmarkResult, width: int | None) -> str:
     facts = [
         ("data", ", ".join(file["name"] for file in result.data)),
         ("protocol", result.protocol),
+        *([("judge", result.judge)] if result.judge is not None else []),
         *(("deviation", text) for text in result.deviations),
         *(("metric", f"{name}: {meaning}") for name, meaning in result.metrics.items() if _has(result, name)),
     ]
     parts = [wrapped(f"{result.title} ({result.paper}): {asked}", hang=2, width=width)]
     parts.append("\n".join(two_columns(facts, width=width, indent=0)))
     parts.append(_rates(result, width))
-    parts += [_comparison(comparison, width) for comparison in result.comparisons]
+    for model in result.models:
+        parts += _judged_figures(model, width)
+    parts += [_comparison(comparison, result, width) for comparison in result.comparisons]
     return "\n\n".join(parts)
+
+
+def _judged_figures(model: ModelResult, width: int | None) -> list[str]:
+    """The figures of a win rate, and those of the benchmark's own definition."""
+    parts = []
+    if model.winrate is not None:
+        from palate.report.pages.winrate import figure_rows
+
+        heading = f"{model.name} (A) against {model.winrate['b']['name']} (B)"
+        parts.append("\n".join([heading, *two_columns(figure_rows(model.winrate), width=width)]))
+    if model.published:
+        heading = f"{model.name}, as the benchmark's own program defines it"
+        parts.append("\n".join([heading, *two_columns([_published(one) for one in model.published], width=width)]))
+    return parts
+
+
+def _published(one: Published) -> tuple[str, str]:
+    value = f"{100 * one.estimate:.1f} %" if one.interval is None else one.interval.percent()
+    return one.name, f"{value}; {one.note}"
 
 
 def _has(result: BenchmarkResult, metric: str) -> bool:
@@ -135,18 +259,32 @@ def _rates(result: BenchmarkResult, width: int | None) -> str:
     counts = Counter((model.name, rate.metric) for model, rate in listed if rate.category is not None)
     few = max(counts.values(), default=0) <= _MANY
     rows = [
-        [rate.metric, rate.category or "all", model.name, rate.mean.percent(), str(rate.mean.n)]
+        [
+            rate.metric,
+            rate.category or "all",
+            model.name,
+            _mean(rate.mean, rate.metric in result.grades),
+            str(rate.mean.n),
+        ]
         for model, rate in listed
         if rate.category is None or (few and not result.comparisons)
     ]
-    found = table(["metric", "items", "model", "rate (95 %)", "n"], rows, right=(4,), width=width)
+    name = "mean (95 %)" if any(rate.metric in result.grades for _, rate in listed) else "rate (95 %)"
+    found = table(["metric", "items", "model", name, "n"], rows, right=(4,), width=width)
     if few:
         return found
     line = f"The rates of {max(counts.values())} categories are in the JSON result (--output or --json)."
     return f"{found}\n\n{wrapped(line, hang=2, width=width)}"
 
 
-def _comparison(comparison: Comparison, width: int | None) -> str:
+def _mean(mean: Interval, grade: bool) -> str:
+    if not grade:
+        return mean.percent()
+    ends = f" ({mean.low:.2f} to {mean.high:.2f})" if math.isfinite(mean.low) else ""
+    return f"{mean.estimate:.2f}{ends}"
+
+
+def _comparison(comparison: Comparison, result: BenchmarkResult, width: int | None) -> str:
     listed = comparison.differences
     counts = Counter(one.metric for one in listed if one.category is not None)
     few = max(counts.values(), default=0) <= _MANY
@@ -156,10 +294,11 @@ def _comparison(comparison: Comparison, width: int | None) -> str:
         hang=2,
         width=width,
     )
-    rows = [_row(one) for one in listed if few or one.category is None]
+    rows = [_row(one, one.metric in result.grades) for one in listed if few or one.category is None]
     if not rows:
         return f"{heading}\n\nNo item was scored for both models."
-    names = ["metric", "items", "before", "after", "difference, points", "p", "n"]
+    points = "difference, grades" if any(one.metric in result.grades for one in listed) else "difference, points"
+    names = ["metric", "items", "before", "after", points, "p", "n"]
     lines = [heading, table(names, rows, right=(5, 6), width=width)]
     if any(one.test == "paired_t" and one.difference.n < _LARGE for one in listed if one.category is None):
         note = f"The paired t test assumes {_LARGE} items or more; with fewer, its p is approximate."
@@ -167,20 +306,20 @@ def _comparison(comparison: Comparison, width: int | None) -> str:
     return "\n\n".join(lines)
 
 
-def _row(one: Difference) -> list[str]:
-    change = one.difference
-    points = _points(change.estimate)
+def _row(one: Difference, grade: bool) -> list[str]:
+    change, shown = one.difference, _grade if grade else _points
+    points = shown(change.estimate)
     if math.isfinite(change.low):
-        points += f" ({_points(change.low)} to {_points(change.high)})"
+        points += f" ({shown(change.low)} to {shown(change.high)})"
     p = one.p if one.p_holm is None else one.p_holm
-    shown = f"{p:.3f}" if p >= 0.001 else "< 0.001"
+    p_text = f"{p:.3f}" if p >= 0.001 else "< 0.001"
     return [
         one.metric,
         one.category or "all",
-        one.before.percent(),
-        one.after.percent(),
+        _mean(one.before, grade),
+        _mean(one.after, grade),
         points,
-        shown,
+        p_text,
         str(change.n),
     ]
 
@@ -188,3 +327,8 @@ def _row(one: Difference) -> list[str]:
 def _points(share: float) -> str:
     """A difference of rates in percentage points, with its sign; never -0.0."""
     return f"{round(100 * share, 1) + 0.0:+.1f}"
+
+
+def _grade(change: float) -> str:
+    """A difference of grades, with its sign; never -0.00."""
+    return f"{round(change, 2) + 0.0:+.2f}"

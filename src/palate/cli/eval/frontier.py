@@ -12,6 +12,7 @@ from palate.cli.columns import table, text_width, wrapped
 from palate.cli.console import print_json, print_note, print_progress, print_result
 from palate.cli.dataset import read_prompts, reads_dataset
 from palate.cli.generate import K
+from palate.cli.models import model_path, model_paths
 from palate.errors import UsageError
 from palate.records import DatasetRequest
 
@@ -77,7 +78,9 @@ def command(
     if output is not None:
         check_folder(output)
     asked, _ = read_prompts(request)
-    points, base = frontier_models(models, reference=reference, with_checkpoints=checkpoints, template=template)
+    points, base = frontier_models(
+        model_paths(models), reference=model_path(reference), with_checkpoints=checkpoints, template=template
+    )
     found = measure_frontier(
         points,
         base,

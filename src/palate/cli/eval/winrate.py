@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
 from palate.cli.console import print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
 from palate.cli.eval.winrate_output import print_next_step, print_one, print_sweep, write_result
 from palate.cli.generate import TopP
 from palate.cli.judge.options import asks_judge, judge_of
+from palate.cli.models import model_path
 from palate.errors import EngineError, UsageError
 from palate.feedback.judges.settings import ApiSettings
 from palate.records import DatasetRequest, Record
@@ -103,7 +105,7 @@ def command(
     from palate.models.generation.decoding import Decoding
 
     heats = _temperatures(temperatures)
-    sides = (read_side(a), read_side(b))
+    sides = (read_side(model_path(a, settings.store)), read_side(model_path(b, settings.store)))
     asked = _prompts(request, sides[0])
     has_category = any(by in record.extra for record in asked)
     plan = Plan(
@@ -124,8 +126,8 @@ def command(
     folder = WinRateFolder(output or Path(_folder_name(a, b)))
     folder.check()
     folders = {heat: folder.at_temperature(heat) if len(heats) > 1 else folder for heat in heats}
-    folder.path.mkdir(parents=True, exist_ok=True)
     asked_judge = _judge(judge, settings, folder, campaign)
+    folder.path.mkdir(parents=True, exist_ok=True)
     answer_all(plan, folders, say=print_progress)
     people = _people(votes, settings.store, campaign)
     if asked_judge is None and people is None:
@@ -231,6 +233,6 @@ def _check_missing(results: dict[float, Result], *, by_people: bool) -> None:
     missing = [item for result in results.values() for item in result.missing if item.row is not None]
     if missing and not by_people:
         raise EngineError(
-            f"{len(missing)} items have no verdict; run the same command again, what was answered is kept. "
-            f"The first: {missing[0].id}: {missing[0].reason}"
+            f"{amount(len(missing), 'item')} without a verdict; run the same command again, what was answered is "
+            f"kept. The first: {missing[0].id}: {missing[0].reason}"
         )

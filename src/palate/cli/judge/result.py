@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palate.charts.text import amount
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_note, print_result
 from palate.errors import EngineError
@@ -66,8 +67,8 @@ def print_votes(
         print_json({"votes": str(path), **counts, **more, **numbers})
     else:
         parsed = summary.votes - summary.unparsed
-        counted = f"{collected.asked} ({parsed} parsed, {summary.unparsed} unparsed, {len(missing)} missing)"
-        shown = [f"questions            {counted}", *summary.lines(), f"votes are in         {path}"]
+        asked = f"{collected.asked} ({parsed} parsed, {summary.unparsed} unparsed, {len(missing)} missing)"
+        shown = [f"questions            {asked}", *summary.lines(), f"votes are in         {path}"]
         unread = next((vote for vote in collected.votes if vote.outcome == "unparsed"), None)
         if unread is not None:
             shown.append(f"first unparsed       {unread.item}: {_one_line(unread.reason)}")
@@ -96,7 +97,7 @@ def _usage(judge: Judge) -> tuple[list[str], dict[str, Any] | None]:
     if not meters:
         return [], None
     (meter, *_), cached = meters, sum(getattr(member, "cached", 0) for member in judges)
-    lines = [f"used                 {meter.line()}", f"from the store       {cached:,} verdicts"]
+    lines = [f"used                 {meter.line()}", f"from the store       {amount(cached, 'verdict')}"]
     return lines, {
         "requests": meter.requests,
         "retries": meter.retries,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson, StoreUrl
 from palate.cli.columns import table, text_width
 from palate.cli.console import print_json, print_note, print_result
@@ -107,7 +108,7 @@ def _read_schema(path: Path) -> dict[str, Any]:
 
     values = read_yaml_file(path)
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a schema is a list of `key: value` lines; docs/label.md lists the keys")
+        raise ConfigError(f"{path}: a schema is a list of `key: value` lines; docs/label-campaigns.md lists the keys")
     return values
 
 
@@ -157,12 +158,12 @@ def assign_command(
         print_json(made)
         return
     if made.unranked:
-        print_note(f"{made.unranked:,} tasks have no margin or no two judges' votes; they come as the median ones do")
+        print_note(f"{amount(made.unranked, 'task')} without a margin or two judges' votes, ordered as the median one")
     if made.leaks:
-        print_note(f"{made.leaks:,} tasks have an answer that names its maker; their votes are marked identity_leak")
+        print_note(f"{amount(made.leaks, 'task')} with an answer that names its maker; their votes: identity_leak")
     if made.without_pair:
-        print_note(f"{made.without_pair:,} items have no two different answers and no task")
-    print_result(f"{made.new:,} new tasks, {made.same:,} there before; {made.gold:,} of all are gold tasks")
+        print_note(f"{amount(made.without_pair, 'item')} without two different answers: no task")
+    print_result(f"{amount(made.new, 'new task')}, {made.same:,} there before; gold tasks among all: {made.gold:,}")
 
 
 def _reserve(store: Store, name: str, person: str, tasks: int, days: float) -> None:
@@ -173,14 +174,15 @@ def _reserve(store: Store, name: str, person: str, tasks: int, days: float) -> N
     from palate.store.tables import User
 
     now = datetime.now(UTC)
+    until = now + timedelta(days=days)
 
     def work(session: Session) -> int:
         user = session.scalar(select(User.id).where(User.name == person, User.active))
         if user is None:
             raise UsageError(f"there is no person {person}; add one with `palate label users add {person}`")
-        return reserve(session, name, user, tasks, now + timedelta(days=days), now)
+        return reserve(session, name, user, tasks, until, now)
 
-    print_result(f"{store.write(work):,} tasks are reserved for {person} for {days:g} days")
+    print_result(f"{amount(store.write(work), 'task')} reserved for {person} until {until:%Y-%m-%d %H:%M} UTC")
 
 
 def status_command(
@@ -249,10 +251,11 @@ def _status(
         f"  review    {counts.conflicts:,} with different votes, {counts.flagged:,} flagged",
     ]
     if agreement.voted_twice:
-        lines.append(f"  agreement {agreement.percent} on {agreement.voted_twice:,} tasks with votes of several people")
+        tasks = amount(agreement.voted_twice, "task")
+        lines.append(f"  agreement {agreement.percent} on {tasks} with votes of several people")
         lines.append(f"  α         {agreement.alpha_nominal} (Krippendorff)")
     if counts.identity_leak:
-        lines.append(f"  not blind {counts.identity_leak:,} tasks have an answer that names its maker")
+        lines.append(f"  not blind {amount(counts.identity_leak, 'task')} with an answer that names its maker")
     if not persons:
         return "\n".join([*lines, "  nobody has been given a task yet"])
     names = ("person", "votes", "skip", "flag", "per hour", "left won", "p", "gold", "repeats")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson, CampaignName, StoreUrl
 from palate.cli.console import print_json, print_result
 from palate.errors import UsageError
@@ -123,7 +124,7 @@ def _print_raw(to: str, output: Path, count: int, as_json: bool) -> None:
 def _lines(done: Export) -> list[str]:
     rate = "not known: no two answers have two votes"
     if done.conflict_rate is not None:
-        rate = f"{done.conflict_rate:.1%} of {done.repeated:,} comparisons with two votes or more"
+        rate = f"{done.conflict_rate:.1%} of {amount(done.repeated, 'comparison')} with two votes or more"
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in done.voters.items())
     lines = [
         f"rows                 {done.rows:,} in {done.output} ({done.to})",
@@ -133,7 +134,7 @@ def _lines(done: Export) -> list[str]:
         f"conflict rate        {rate}",
     ]
     if done.same_model:
-        lines.append(f"one model on both    {done.same_model:,} rows, marked in lineage")
+        lines.append(f"one model on both    {amount(done.same_model, 'row')}, marked in lineage")
     if done.votes_left_out:
         lines.append(f"votes left out       {_counts(done.votes_left_out)}")
     if done.left_out:

@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.arguments import BaseUrl, CampaignName, MaxNewTokens, PrecisionName, StoreUrl, TemplateName
+from palate.charts.text import amount
+from palate.cli.arguments import BaseUrl, CampaignName, MaxNewTokens, PrecisionName, StoreUrl, TemplateName, two_names
 from palate.cli.console import print_note, print_progress, print_result
+from palate.cli.streams import load_streams
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from palate.feedback.page.chat import AnswerStream, Chat
+    from palate.feedback.page.chat import Chat
     from palate.feedback.page.save import PreferenceFile
     from palate.models.generation.decoding import Decoding
     from palate.store import Store
     from palate.web.settings import Settings
-
-_ENGINE_SECONDS = 300.0
-"""Longest time of an engine's answer."""
 
 CandidatesFile = Annotated[
     Path | None,
@@ -37,6 +36,7 @@ Models = Annotated[
     typer.Option(
         "--models",
         metavar="A B",
+        callback=two_names,
         help="Two models that answer free prompts: runs, checkpoints, model folders, openai:MODEL@URL, or one twice.",
     ),
 ]
@@ -92,7 +92,6 @@ def serve_command(
     from palate.models.generation.decoding import Decoding
     from palate.store import open_store
     from palate.web.security.exposure import check_exposure, works_without_accounts
-    from palate.web.server import check_port
     from palate.web.settings import Settings
 
     with contextlib.ExitStack() as stack:
@@ -101,14 +100,15 @@ def serve_command(
         local = works_without_accounts(host, opened)
         settings = Settings(host=host, port=port, local=local, names=tuple(names or ()), https=https)
         check_exposure(settings, opened)
-        check_port(settings)
-        file = stack.enter_context(PreferenceFile(save)) if save is not None else None
+        settings.address.listen().close()  # before long work
         name = _campaign(opened, candidates, campaign, votes_per_item, free_prompts=models is not None)
         settings = replace(settings, campaign=name)
         decoding = Decoding(max_new_tokens, temperature, top_p, seed)
         chat = _load_chat(models, base_url, decoding, template, precision) if models is not None else None
         if chat is not None:
             stack.callback(chat.close)
+        # Last, because it makes the file and its folder: a start that fails leaves neither behind.
+        file = stack.enter_context(PreferenceFile(save)) if save is not None else None
         _serve(opened, settings, chat, file, open_page=open_page)
 
 
@@ -116,11 +116,11 @@ def _serve(
     store: Store, settings: Settings, chat: Chat | None, file: PreferenceFile | None, *, open_page: bool
 ) -> None:
     from palate.feedback.page.decided import restore_pairs
+    from palate.network.server import serve
     from palate.web.app import create_app
-    from palate.web.server import serve
 
     if file is not None and (restored := restore_pairs(store, file)):
-        print_note(f"{file.path}: {restored} decided pairs of a server that was killed are added")
+        print_note(f"{file.path}: added {amount(restored, 'decided pair')} of a server that was killed")
 
     def on_ready(url: str) -> None:
         print_result(f"{url}\nstore {store.url}; Ctrl-C stops the server, and the next start goes on from here")
@@ -132,7 +132,7 @@ def _serve(
         if chat is not None:
             chat.cancel("the server was stopped")
 
-    serve(create_app(store, settings, chat=chat, save=file), settings, on_ready, on_stop)
+    serve(create_app(store, settings, chat=chat, save=file), settings.address, on_ready, on_stop)
 
 
 def _check_installed() -> None:
@@ -156,7 +156,8 @@ def _campaign(
         name = name or DEFAULT_CAMPAIGN
         counts = import_files(store, candidates, campaign=name).candidates
         if counts is not None:
-            print_progress(f"{candidates}: {counts.new:,} new prompts in campaign {name}, {counts.same:,} were there")
+            new = amount(counts.new, "new prompt")
+            print_progress(f"{candidates}: {new} in campaign {name}, {counts.same:,} there before")
     elif free_prompts and given is None:
         return None
     elif name is None:
@@ -190,24 +191,10 @@ def _prepare(session: Session, name: str, votes_per_item: int | None, *, make: b
 def _load_chat(
     models: tuple[str, str], base_url: str | None, decoding: Decoding, template: str | None, precision: str
 ) -> Chat:
-    """Both models, loaded; one that is named twice is loaded once."""
-    from palate.feedback.page.chat import Chat, split_model
+    from palate.feedback.page.chat import Chat
 
-    specs = [split_model(name, base_url) for name in models]
-    loaded = {spec: _load(*spec, template=template, precision=precision) for spec in dict.fromkeys(specs)}
-    return Chat(loaded[specs[0]], loaded[specs[1]], decoding)
-
-
-def _load(model: str, url: str | None, *, template: str | None, precision: str) -> AnswerStream:
-    from palate.evaluation.answerer import load_answerer
-    from palate.models.generation.engine import Engine
-
-    if url is None:
-        print_progress(f"loading {model}")
-        return load_answerer(model, None, template=template, precision=precision)
-    engine = Engine(url, model, timeout=_ENGINE_SECONDS, attempts=2)  # a person waits for the answer
-    engine.check_model()
-    return engine
+    first, second = load_streams(models, base_url, template=template, precision=precision)
+    return Chat(first, second, decoding)
 
 
 def _has_screen() -> bool:

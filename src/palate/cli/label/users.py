@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, verb_group
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_json, print_result
+from palate.cli.models import opened
 from palate.errors import UsageError
-
-if TYPE_CHECKING:
-    from palate.store import Store
 
 PASSWORD_VARIABLE = "PALATE_PASSWORD"  # noqa: S105 - the name of a variable
 
@@ -39,13 +35,13 @@ def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None
 
     Example: palate label users add anna --role reviewer
     """
+    from palate.store.tables import utc_now
     from palate.web.security import accounts
-    from palate.web.settings import utc_now
 
     stored = _new_hash(name)
     now = utc_now()
-    with _opened(store, create=True) as opened:
-        person = opened.write(lambda session: accounts.add_account(session, name, stored, role, now))
+    with opened(store, create=True) as database:
+        person = database.write(lambda session: accounts.add_account(session, name, stored, role, now))
     print_result(f"{person.name} can log in; role {person.role}")
 
 
@@ -57,8 +53,8 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
     """
     from palate.web.security import accounts
 
-    with _opened(store) as opened:
-        found = opened.read(accounts.list_accounts)
+    with opened(store) as database:
+        found = database.read(accounts.list_accounts)
     if as_json:
         rows = [
             {"name": user.name, "role": user.role, "active": user.active, "created": user.created.isoformat()}
@@ -84,8 +80,8 @@ def passwd_command(name: Name, store: StoreUrl = None) -> None:
     from palate.web.security import accounts
 
     stored = _new_hash(name)
-    with _opened(store) as opened:
-        person = opened.write(lambda session: accounts.set_password(session, name, stored))
+    with opened(store) as database:
+        person = database.write(lambda session: accounts.set_password(session, name, stored))
     print_result(f"{person.name}: new password; logged out everywhere")
 
 
@@ -101,20 +97,9 @@ def disable_command(
     """
     from palate.web.security import accounts
 
-    with _opened(store) as opened:
-        person = opened.write(lambda session: accounts.set_active(session, name, active=undo))
+    with opened(store) as database:
+        person = database.write(lambda session: accounts.set_active(session, name, active=undo))
     print_result(f"{person.name} {'can log in again' if undo else 'is logged out and cannot log in any more'}")
-
-
-@contextmanager
-def _opened(url: str | None, *, create: bool = False) -> Iterator[Store]:
-    from palate.store import open_store
-
-    store = open_store(url, create=create)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _new_hash(name: str) -> str:

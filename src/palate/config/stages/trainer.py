@@ -41,6 +41,19 @@ class OutputFields(Fields):
     resume_from_checkpoint: bool | PathText | None = Field(
         None, description="true resumes from the newest complete checkpoint in output_dir, a path from that checkpoint."
     )
+    push_to_hub: bool = Field(False, description="Upload the model (with lora, the adapter) to the hub after the run.")
+    hub_model_id: str | None = Field(
+        None, description="The hub repository, owner/name; needed with push_to_hub. HF_TOKEN is its token."
+    )
+    hub_private_repo: bool = Field(
+        True, description="A new repository is private, and nothing is uploaded to a public one."
+    )
+
+    @model_validator(mode="after")
+    def _check_hub(self) -> Any:
+        if self.push_to_hub and not self.hub_model_id:
+            raise ValueError("push_to_hub needs the repository to upload to: set hub_model_id: owner/name")
+        return self
 
 
 class LogFields(Fields):

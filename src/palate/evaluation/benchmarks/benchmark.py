@@ -9,8 +9,10 @@ from typing import Literal, TypeAlias
 from palate.evaluation.benchmarks.source import DataFile, HubSource
 from palate.records import Messages
 
-Contestant: TypeAlias = Literal["policy", "reward model", "judge"]
-PromptForm: TypeAlias = Literal["plain", "chat"]
+Contestant: TypeAlias = Literal["policy", "reward model", "judge", "engine", "answers"]
+"""A model that scores or writes, a judge, a model in an engine, or answers that were recorded before."""
+PromptForm: TypeAlias = Literal["plain", "chat", "written"]
+"""Given answers are scored after a plain text or in a chat; or the model writes its own answer in a chat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,14 @@ class Outcome:
         tokens: number of scored tokens of each choice; empty where scores are no log-probabilities.
         text: the answer that the model wrote.
         ended: whether that answer ended by itself.
+        labels: of that answer, by the judge: name of the question → label.
     """
 
     scores: tuple[float, ...] = ()
     tokens: tuple[int, ...] = ()
     text: str | None = None
     ended: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def per_token(self) -> tuple[float, ...]:
@@ -83,42 +87,70 @@ class Metric:
     Attributes:
         meaning: for tables and documents.
         higher_is_better: None if neither direction is better by itself.
+        grade: whether it is a grade from 1 to 10; otherwise it is a share of 1.
     """
 
     meaning: str
     higher_is_better: bool | None = True
+    grade: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Benchmark:
-    """A benchmark.
+class Labelling:
+    """What a judge is asked about an answer that a model wrote.
+
+    Attributes:
+        tasks: by name, what the judge has to decide; it ends its reply with a label in double brackets.
+        labels: by name, the labels.
+        shown: what the judge sees beside the answer, as name → text.
+        needed: whether the benchmark cannot be measured without a judge.
+    """
+
+    tasks: Mapping[str, str]
+    labels: Mapping[str, tuple[str, ...]]
+    shown: Callable[[Item], Mapping[str, str]]
+    needed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkFacts:
+    """What all benchmarks have.
 
     Attributes:
         name: as `palate eval bench` takes it.
         title: its published name.
         paper: arXiv id.
-        asks: whether given choices are scored, or the model writes an answer.
         takes: what can be measured with it.
-        hub: where the hub has it.
         files: patterns of its files in a folder; all are read, at least one must be there.
-        read: items from the files, or from the rows of the hub.
-        measure: an item's metrics; empty if the outcome cannot be judged.
         metrics: by name, in the order of the tables.
-        protocol: how a question is put to the model, by prompt form; the first is the default.
         deviations: from the published protocol.
-        separator: between a plain prompt and an answer.
     """
 
     name: str
     title: str
     paper: str
-    asks: Literal["choices", "answers"]
     takes: tuple[Contestant, ...]
-    hub: HubSource
     files: tuple[str, ...]
+    metrics: Mapping[str, Metric]
+    deviations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark(BenchmarkFacts):
+    """A benchmark whose scores need no judge, or which measures judges.
+
+    Attributes:
+        hub: where the hub has it.
+        read: items from the files, or from the rows of the hub.
+        measure: an item's metrics; empty if the outcome cannot be judged.
+        protocol: how a question is put to the model, by prompt form; the first is the default.
+        separator: between a plain prompt and an answer.
+        labelling: of written answers by a judge, if the benchmark has it.
+    """
+
+    hub: HubSource
     read: Callable[[Sequence[DataFile]], list[Item]]
     measure: Callable[[Item, Outcome], dict[str, float]]
-    metrics: Mapping[str, Metric]
     protocol: Mapping[PromptForm, str]
-    deviations: tuple[str, ...]
     separator: str = " "
+    labelling: Labelling | None = None

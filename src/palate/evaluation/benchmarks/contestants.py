@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from palate.errors import UsageError
-from palate.evaluation.benchmarks.benchmark import Benchmark
+from palate.evaluation.benchmarks.benchmark import BenchmarkFacts
 from palate.evaluation.benchmarks.benchmark import Contestant as Kind
 from palate.evaluation.rewards import is_reward_model
 from palate.evaluation.subject import ModelSpec, is_checkpoint, is_run, model_spec, read_checkpoint, read_run
@@ -36,7 +36,7 @@ class Contestant:
 
 
 def contestants(
-    names: Sequence[str], benchmark: Benchmark, *, template: str | None = None, reference: bool = True
+    names: Sequence[str], benchmark: BenchmarkFacts, *, template: str | None = None, reference: bool = True
 ) -> list[Contestant]:
     """What is measured, in order; the first one is what the others are compared with.
 

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from palate.artifacts import write_json
-from palate.evaluation.benchmarks.statistics import Difference, Rate
+from palate.evaluation.benchmarks.statistics import Difference, Rate, differences
 from palate.records import Dropped
+from palate.stats import Interval
 
 FORMAT = 1
 """Version of the result file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A figure in the definition of the benchmark's own program, where it is not palate's.
+
+    Attributes:
+        name, estimate: a share of 1.
+        interval: of it; None if there is none that holds, and `note` says why.
+    """
+
+    name: str
+    estimate: float
+    interval: Interval | None
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +45,9 @@ class ModelResult:
         answers: item id → what the model wrote, where it writes answers.
         left_out: items without scores, each with its reason.
         rates: of its own scored items.
+        notes: what a reader must know before believing the figures.
+        winrate: of a judged benchmark with verdicts, the figures of `palate eval winrate` without single items.
+        published: figures in the definition of the benchmark's own program.
     """
 
     name: str
@@ -40,6 +59,9 @@ class ModelResult:
     answers: Mapping[str, str]
     left_out: Sequence[Dropped]
     rates: Sequence[Rate]
+    notes: Sequence[str] = ()
+    winrate: Mapping[str, Any] | None = None
+    published: Sequence[Published] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +72,26 @@ class Comparison:
     after: str
     items: int
     differences: Sequence[Difference]
+
+
+def comparisons(
+    measured: Sequence[ModelResult],
+    categories: Mapping[str, str],
+    metrics: Sequence[str],
+    *,
+    grades: Collection[str] = (),
+) -> list[Comparison]:
+    """Each further model against the first."""
+    first = measured[0]
+    return [
+        Comparison(
+            first.name,
+            other.name,
+            sum(item in other.scores for item in first.scores),
+            differences(first.scores, other.scores, categories, metrics, grades=grades),
+        )
+        for other in measured[1:]
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +112,9 @@ class BenchmarkResult:
         models: in the order of the call, "before" first.
         comparisons: of each further model with the first.
         metrics: name → meaning.
+        judge: its name; None where nothing is judged.
+        notes: on the data.
+        grades: metrics that are grades from 1 to 10, not shares.
     """
 
     benchmark: str
@@ -87,6 +132,9 @@ class BenchmarkResult:
     models: Sequence[ModelResult]
     comparisons: Sequence[Comparison]
     metrics: Mapping[str, str] = field(default_factory=dict)
+    judge: str | None = None
+    notes: Sequence[str] = ()
+    grades: Sequence[str] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with one entry for each item of each model: `{id, category, scores, answer}`."""
@@ -107,7 +155,13 @@ class BenchmarkResult:
             for item, scores in model.scores.items()
         ]
         left_out = [asdict(dropped) for dropped in model.left_out]
-        return {**facts, "rates": [asdict(rate) for rate in model.rates], "left_out": left_out, "items": items}
+        judged = {
+            **({"notes": list(model.notes)} if model.notes else {}),
+            **({"winrate": model.winrate} if model.winrate is not None else {}),
+            **({"published": [asdict(one) for one in model.published]} if model.published else {}),
+        }
+        rates = [asdict(rate) for rate in model.rates]
+        return {**facts, "rates": rates, **judged, "left_out": left_out, "items": items}
 
     def write(self, folder: Path) -> Path:
         """Write `bench-NAME.json`; returns its path."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from palate.artifacts import check_writable
 from palate.errors import DataError, UsageError
 from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Outcome, PromptForm
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
+from palate.evaluation.benchmarks.judged.benchmark import JudgedBenchmark
+from palate.evaluation.benchmarks.judged.run import run_judged
 from palate.evaluation.benchmarks.kept import KeptOutcomes, batch_key
-from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, ModelResult, result_path
+from palate.evaluation.benchmarks.labels import Labeller
+from palate.evaluation.benchmarks.options import BenchmarkOptions, JudgeOptions
+from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons, result_path
 from palate.evaluation.benchmarks.scorers import Prepared, Scorer, ScoringSettings, load_scorer
 from palate.evaluation.benchmarks.source import find_files, read_file, read_hub
-from palate.evaluation.benchmarks.statistics import differences, rates
-from palate.evaluation.benchmarks.table import find_benchmark
+from palate.evaluation.benchmarks.statistics import rates
+from palate.evaluation.benchmarks.subset import chosen, refuse_repeated
+from palate.evaluation.benchmarks.suite.table import find_benchmark
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.decoding import Decoding
 from palate.models.precision import default_device, resolve
@@ -26,35 +28,7 @@ from palate.records import Dropped
 
 BATCH = 32
 """Items that are scored, and kept on disk, together."""
-
-
-@dataclass(frozen=True, slots=True)
-class BenchmarkOptions:
-    """Settings of a benchmark.
-
-    Attributes:
-        data: local files or folders; none reads the hub.
-        max_samples: number of items, drawn with `seed` and kept in the file's order; None for all.
-        seed: of that choice.
-        prompt: `plain` or `chat`; None for the benchmark's own.
-        template: chat template by name, for models that are not runs.
-        precision: auto, bf16, fp16 or fp32.
-        cutoff_len: longest sequence in tokens.
-        max_new_tokens: longest answer of a benchmark whose answers are written.
-        reference: whether the reference of a single run is measured first.
-        output: folder for the result and the kept scores; None writes nothing.
-    """
-
-    data: Sequence[Path] = ()
-    max_samples: int | None = None
-    seed: int = 0
-    prompt: PromptForm | None = None
-    template: str | None = None
-    precision: str = "auto"
-    cutoff_len: int = 4096
-    max_new_tokens: int = 256
-    reference: bool = True
-    output: Path | None = None
+CUTOFF_LEN, MAX_NEW_TOKENS = 4096, 256
 
 
 def run_benchmark(
@@ -70,7 +44,7 @@ def run_benchmark(
 
     Args:
         name: of the benchmark.
-        models: runs, checkpoints, folders, hub ids; judges where the benchmark takes them.
+        models: runs, checkpoints, folders, hub ids; judges, or engines, where the benchmark takes them.
         say: receives progress lines.
 
     Raises:
@@ -80,17 +54,29 @@ def run_benchmark(
     """
     options = options or BenchmarkOptions()
     benchmark = find_benchmark(name)
-    form = options.prompt if options.prompt is not None else next(iter(benchmark.protocol))
-    if form not in benchmark.protocol:
-        raise UsageError(f"--prompt {form}: {benchmark.title} has only {', '.join(benchmark.protocol)}")
+    if isinstance(benchmark, JudgedBenchmark):
+        return run_judged(benchmark, models, options, say)
+    return _run_scored(benchmark, models, options, say)
+
+
+def _run_scored(
+    benchmark: Benchmark, models: Sequence[str], options: BenchmarkOptions, say: Callable[[str], None]
+) -> BenchmarkResult:
+    judge = options.judging.judge
+    if options.judging != JudgeOptions(judge):
+        raise UsageError(f"{benchmark.title} compares no answers: leave out --answers, --baseline and the like")
+    if not models:
+        raise UsageError(f"name the models to measure with {benchmark.title}")
+    labeller = Labeller(judge, benchmark) if judge is not None else None
+    form = _form(benchmark, options.prompt, judged=labeller is not None)
     compared = contestants(models, benchmark, template=options.template, reference=options.reference)
     paths = find_files(options.data, benchmark.files, benchmark.title)
     files = [read_file(path) for path in paths]
     if not any(file.rows for file in files):  # none, or only a file of answers
         files.insert(0, read_hub(benchmark.hub))
     every = benchmark.read(files)
-    _refuse_repeated(every)
-    items = _chosen(every, options)
+    refuse_repeated(every)
+    items = chosen(every, options)
     if options.output is not None:
         check_writable(result_path(options.output, benchmark.name))
     kept = KeptOutcomes(options.output and options.output / f"bench-{benchmark.name}.scores.jsonl")
@@ -98,16 +84,16 @@ def run_benchmark(
     settings = ScoringSettings(
         resolve(options.precision, device),
         device,
-        options.cutoff_len,
+        options.cutoff_len or CUTOFF_LEN,
         form,
         benchmark.separator,
-        benchmark.asks == "answers",
-        Decoding(options.max_new_tokens, temperature=0.0, seed=options.seed),
+        form == "written",
+        Decoding(options.max_new_tokens or MAX_NEW_TOKENS, temperature=0.0, seed=options.seed),
     )
     measured = []
     for number, contestant in enumerate(compared, 1):
         say(f"{number} of {len(compared)}: {contestant.name} ({contestant.source})")
-        measured.append(_measure(contestant, items, benchmark, settings, kept))
+        measured.append(_measure(contestant, items, benchmark, settings, kept, labeller))
         give_back_memory()
     result = BenchmarkResult(
         benchmark=benchmark.name,
@@ -123,27 +109,27 @@ def run_benchmark(
         precision=settings.precision.name,
         categories={item.id: item.category for item in items},
         models=measured,
-        comparisons=_comparisons(measured, items, list(benchmark.metrics)),
+        comparisons=comparisons(measured, {item.id: item.category for item in items}, list(benchmark.metrics)),
         metrics={metric: described.meaning for metric, described in benchmark.metrics.items()},
+        judge=None if labeller is None else labeller.name,
     )
     if options.output is not None:
         result.write(options.output)
     return result
 
 
-def _refuse_repeated(items: Sequence[Item]) -> None:
-    seen: dict[str, str] = {}
-    for item in items:
-        if item.id in seen:
-            raise DataError(f"{item.where}: has the id {item.id} of {seen[item.id]} again; remove one of them")
-        seen[item.id] = item.where
-
-
-def _chosen(items: Sequence[Item], options: BenchmarkOptions) -> list[Item]:
-    if options.max_samples is None or options.max_samples >= len(items):
-        return list(items)
-    indices = random.Random(options.seed).sample(range(len(items)), options.max_samples)  # noqa: S311
-    return [items[index] for index in sorted(indices)]
+def _form(benchmark: Benchmark, asked: PromptForm | None, *, judged: bool) -> PromptForm:
+    """The prompt form: the one asked for, else the benchmark's own; a judge labels written answers only."""
+    own: PromptForm = "written" if judged else next(iter(benchmark.protocol))
+    form = own if asked is None else asked
+    if form not in benchmark.protocol:
+        raise UsageError(f"--prompt {form}: {benchmark.title} has only {', '.join(benchmark.protocol)}")
+    if judged and form != "written":
+        raise UsageError(f"--judge is for written answers; leave out --prompt {form}")
+    needed = form == "written" and benchmark.labelling is not None and benchmark.labelling.needed
+    if needed and not judged:
+        raise UsageError(f"written answers to {benchmark.title} need a judge; name one with --judge openai:MODEL")
+    return form
 
 
 def _measure(
@@ -152,6 +138,7 @@ def _measure(
     benchmark: Benchmark,
     settings: ScoringSettings,
     kept: KeptOutcomes,
+    labeller: Labeller | None,
 ) -> ModelResult:
     """One model's result; the model is loaded here and freed with the end of the function."""
     scorer = load_scorer(contestant, settings)
@@ -162,21 +149,24 @@ def _measure(
             left_out.append(Dropped(item.id, one.reason, f"{item.where}: {one.detail}"))
         else:
             ready.append(one)
-    scores: dict[str, Mapping[str, float]] = {}
-    answers: dict[str, str] = {}
+    outcomes: list[Outcome | None] = []
     with progress(f"{benchmark.title} with {contestant.name}", len(ready), delay=1.0) as asked:
         for start in range(0, len(ready), BATCH):
             batch = ready[start : start + BATCH]
-            for one, outcome in zip(batch, _outcomes(batch, scorer, kept), strict=True):
-                found = benchmark.measure(one.item, outcome) if outcome is not None else {}
-                if outcome is not None and outcome.text is not None:
-                    answers[one.item.id] = outcome.text
-                if found:
-                    scores[one.item.id] = found
-                else:
-                    reason = "unparsed" if outcome is None else "no_answer"
-                    left_out.append(Dropped(one.item.id, reason, f"{one.item.where}: gave nothing that can be scored"))
+            outcomes += _outcomes(batch, scorer, kept)
             asked.advance(len(batch))
+    scores: dict[str, Mapping[str, float]] = {}
+    answers: dict[str, str] = {}
+    for item, outcome in _judged([one.item for one in ready], outcomes, labeller):
+        if isinstance(outcome, Dropped):
+            left_out.append(outcome)
+            continue
+        if outcome.text is not None:
+            answers[item.id] = outcome.text
+        if found := benchmark.measure(item, outcome):
+            scores[item.id] = found
+        else:
+            left_out.append(Dropped(item.id, "no_answer", f"{item.where}: gave nothing that can be scored"))
     if not scores:
         reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(d.reason for d in left_out).items())
         raise DataError(
@@ -197,6 +187,29 @@ def _measure(
     )
 
 
+def _judged(
+    items: Sequence[Item], outcomes: Sequence[Outcome | None], labeller: Labeller | None
+) -> list[tuple[Item, Outcome | Dropped]]:
+    """Each item with its outcome, with a judge's labels if it wrote an answer; or why there is none."""
+    found: dict[str, Outcome | Dropped] = {
+        item.id: Dropped(item.id, "unparsed", f"{item.where}: the judge's verdict cannot be read")
+        if outcome is None
+        else outcome
+        for item, outcome in zip(items, outcomes, strict=True)
+    }
+    if labeller is not None:
+        written = [
+            (item, one) for item in items if isinstance(one := found[item.id], Outcome) and (one.text or "").strip()
+        ]
+        asked, answers = [item for item, _ in written], [outcome for _, outcome in written]
+        found |= zip((item.id for item in asked), labeller.label(asked, answers), strict=True)
+    return [(item, found[item.id]) for item in items]
+
+
+def _has_text(outcome: Outcome | Dropped) -> bool:
+    return isinstance(outcome, Outcome) and bool((outcome.text or "").strip())
+
+
 def _outcomes(batch: Sequence[Prepared], scorer: Scorer, kept: KeptOutcomes) -> Sequence[Outcome | None]:
     """The outcomes of a batch: kept ones, or new ones, which are kept unless one of them is missing."""
     if scorer.settings is None:
@@ -210,17 +223,3 @@ def _outcomes(batch: Sequence[Prepared], scorer: Scorer, kept: KeptOutcomes) -> 
     if len(complete) == len(made):
         kept.write(key, complete)
     return made
-
-
-def _comparisons(measured: Sequence[ModelResult], items: Sequence[Item], metrics: Sequence[str]) -> list[Comparison]:
-    categories = {item.id: item.category for item in items}
-    first = measured[0]
-    return [
-        Comparison(
-            first.name,
-            other.name,
-            sum(item in other.scores for item in first.scores),
-            differences(first.scores, other.scores, categories, metrics),
-        )
-        for other in measured[1:]
-    ]

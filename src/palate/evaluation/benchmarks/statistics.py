@@ -3,7 +3,8 @@
 | item scores       | interval of the difference      | p                                         |
 |-------------------|---------------------------------|-------------------------------------------|
 | all 0 or 1        | Newcombe's method 10            | mid-p McNemar test on the discordant pairs |
-| anything else     | Student t of the differences    | paired t test                             |
+| shares of 1       | Student t of the differences    | paired t test                             |
+| grades, 1 to 10   | BCa bootstrap of 10,000         | paired t test                             |
 
 The p-values of the categories of one metric in one comparison are a family and are adjusted by Holm.
 """
@@ -11,20 +12,28 @@ The p-values of the categories of one metric in one comparison are a family and 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scipy import special
 
-from palate.stats import Interval, holm, mcnemar_midp, mean_interval, newcombe_paired, rate_interval
+from palate.stats import (
+    Interval,
+    bootstrap_interval,
+    holm,
+    mcnemar_midp,
+    mean_interval,
+    newcombe_paired,
+    rate_interval,
+)
 
 Scores = Mapping[str, Mapping[str, float]]
-"""Item id → metric → score in [0, 1]."""
+"""Item id → metric → score: a share of 1, or a grade."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The mean of a metric over the items of a model, with its 95 % interval (`rate_interval`).
+    """The mean of a metric over the items of a model, with its 95 % interval (of grades `mean_interval`).
 
     Attributes:
         metric: its name.
@@ -48,7 +57,7 @@ class Difference:
         difference: after − before, with its 95 % interval.
         p: two-sided.
         p_holm: adjusted over the categories; None for all items.
-        test: `mcnemar_midp` or `paired_t`.
+        test: `mcnemar_midp`, `paired_t`, or `paired_t_bca` if the interval is by bootstrap.
         only_before, only_after: items with 1 for one model and 0 for the other (`mcnemar_midp` only).
     """
 
@@ -64,29 +73,45 @@ class Difference:
     only_after: int | None = None
 
 
-def rates(scores: Scores, categories: Mapping[str, str], metrics: Sequence[str]) -> list[Rate]:
-    """The rates of one model: each metric over all items, then by category in the order of the items."""
+def rates(
+    scores: Scores, categories: Mapping[str, str], metrics: Sequence[str], *, grades: Collection[str] = ()
+) -> list[Rate]:
+    """The rates of one model: each metric over all items, then by category in the order of the items.
+
+    Args:
+        grades: the metrics that are no shares of 1.
+    """
     found = []
     for metric in metrics:
         values = {item: each[metric] for item, each in scores.items() if metric in each}
         found += [
-            Rate(metric, category, rate_interval([values[item] for item in items]))
+            Rate(metric, category, (mean_interval if metric in grades else rate_interval)([values[i] for i in items]))
             for category, items in _parts(values, categories)
         ]
     return found
 
 
 def differences(
-    before: Scores, after: Scores, categories: Mapping[str, str], metrics: Sequence[str]
+    before: Scores,
+    after: Scores,
+    categories: Mapping[str, str],
+    metrics: Sequence[str],
+    *,
+    grades: Collection[str] = (),
 ) -> list[Difference]:
-    """The paired comparison of two models: each metric over all shared items, then by category."""
+    """The paired comparison of two models: each metric over all shared items, then by category.
+
+    Args:
+        grades: the metrics that are no shares of 1.
+    """
     found = []
     for metric in metrics:
         shared = [item for item, each in before.items() if metric in each and item in after and metric in after[item]]
         pairs = {item: (before[item][metric], after[item][metric]) for item in shared}
         binary = all(score in (0.0, 1.0) for pair in pairs.values() for score in pair)
+        test = "paired_t_bca" if metric in grades else "mcnemar_midp" if binary else "paired_t"
         made = [
-            _difference(metric, category, [pairs[item] for item in items], binary=binary)
+            _difference(metric, category, [pairs[item] for item in items], test)
             for category, items in _parts(pairs, categories)
         ]
         adjusted = iter(holm([one.p for one in made if one.category is not None]))
@@ -107,18 +132,19 @@ def _parts(values: Mapping[str, object], categories: Mapping[str, str]) -> list[
     return [*parts, *by_category.items()] if len(by_category) > 1 else parts
 
 
-def _difference(metric: str, category: str | None, pairs: Sequence[tuple[float, float]], *, binary: bool) -> Difference:
-    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
-    before, after = rate_interval(first), rate_interval(second)
-    if binary:
-        both = sum(pair == (1, 1) for pair in pairs)
-        only_before, only_after = sum(pair == (1, 0) for pair in pairs), sum(pair == (0, 1) for pair in pairs)
-        interval = newcombe_paired(both, only_after, only_before, len(pairs) - both - only_before - only_after)
-        p = mcnemar_midp(only_before, only_after)
-        return Difference(metric, category, before, after, interval, p, None, "mcnemar_midp", only_before, only_after)
+def _difference(metric: str, category: str | None, pairs: Sequence[tuple[float, float]], test: str) -> Difference:
+    mean = mean_interval if test == "paired_t_bca" else rate_interval
+    before, after = (mean([pair[side] for pair in pairs]) for side in (0, 1))
     changes = [y - x for x, y in pairs]
-    interval = mean_interval(changes)
-    return Difference(metric, category, before, after, interval, _paired_t(changes), None, "paired_t")
+    if test != "mcnemar_midp":
+        by_bootstrap = test == "paired_t_bca" and len(pairs) > 1
+        interval = bootstrap_interval(changes) if by_bootstrap else mean_interval(changes)
+        return Difference(metric, category, before, after, interval, _paired_t(changes), None, test)
+    both = sum(pair == (1, 1) for pair in pairs)
+    only_before, only_after = sum(pair == (1, 0) for pair in pairs), sum(pair == (0, 1) for pair in pairs)
+    interval = newcombe_paired(both, only_after, only_before, len(pairs) - both - only_before - only_after)
+    p = mcnemar_midp(only_before, only_after)
+    return Difference(metric, category, before, after, interval, p, None, test, only_before, only_after)
 
 
 def _paired_t(changes: Sequence[float]) -> float:

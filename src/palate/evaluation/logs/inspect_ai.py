@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
+import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +18,14 @@ from palate.artifacts import read_json
 from palate.errors import DataError
 from palate.evaluation.logs.collect import ItemCollector
 from palate.evaluation.logs.items import ItemValues, content_hash
+
+# Inspect compresses with Zstandard, which the standard library's zipfile reads from Python 3.14 on.
+if sys.version_info >= (3, 14):
+    import zipfile
+
+    from compression.zstd import ZstdError
+else:
+    from backports.zstd import ZstdError, zipfile
 
 _WORDS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 _ZIP_CONVERT = "convert it with `inspect log convert --to json`"
@@ -95,11 +103,11 @@ def _read_zip(path: Path) -> tuple[Mapping[str, Any], list[Any]]:
                 for name in names
                 if name.startswith("samples/") and name.endswith(".json")
             ]
-    except NotImplementedError as error:  # Zstandard, which zipfile reads from Python 3.14 on
+    except NotImplementedError as error:  # what zipfile raises for a compression that it does not know
         raise DataError(
             f"{path}: compressed in a way that this Python cannot read ({error}); {_ZIP_CONVERT}"
         ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, ZstdError, EOFError, ValueError, OSError) as error:
         raise DataError(f"{path}: the log is damaged ({error}); {_ZIP_CONVERT}, or run it again") from error
     if not isinstance(header, Mapping) or not isinstance(header.get("eval"), Mapping):
         raise DataError(f"{path}: {start} has no eval: not a log of Inspect")

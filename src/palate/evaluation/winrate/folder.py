@@ -13,12 +13,13 @@ from palate.evaluation.winrate.sides import SideAnswers
 from palate.feedback.candidates import Candidates
 from palate.records import Record
 
-RESULT, REPORT, SWEEP = "winrate.json", "report.html", "sweep.json"
+RESULT, REPORT, SWEEP, GATE = "winrate.json", "report.html", "sweep.json", "gate.json"
 _FILES = frozenset(
     {
         RESULT,
         REPORT,
         SWEEP,
+        GATE,
         "candidates.jsonl",
         "votes.jsonl",
         "votes.members.jsonl",

@@ -7,11 +7,12 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from palate.evaluation.logs.items import content_hash
 from palate.feedback.candidates import Candidates
 from palate.feedback.judging import Collected
 from palate.feedback.people_votes import PeopleVotes
 from palate.feedback.votes import Vote
-from palate.records import prompt_key
+from palate.records import Record, as_turns, prompt_key
 
 Status: TypeAlias = Literal["judged", "same_answer", "unparsed", "missing"]
 
@@ -90,6 +91,11 @@ class Item:
             **({"category": self.category} if self.category else {}),
             **({"reason": self.reason} if self.reason else {}),
         }
+
+
+def prompts_hash(prompts: Sequence[Record]) -> str:
+    """Hash of the prompts' content in their order: turns and tools, not ids."""
+    return content_hash([[as_turns(record.prompt), record.tools] for record in prompts])
 
 
 def same_answers(row: Candidates) -> bool:

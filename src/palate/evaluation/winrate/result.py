@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
+from palate.charts.text import amount
 from palate.evaluation.winrate.items import Item
 from palate.evaluation.winrate.leaks import Leaks
 from palate.evaluation.winrate.measure import Figures
+from palate.feedback.calibration.card import JudgeIdentity
 from palate.models.generation.decoding import Decoding
 from palate.records import as_turns
 from palate.stats import FEW_CLUSTERS, LARGE_SHIFT, Interval
@@ -21,6 +23,7 @@ BANDS: Mapping[Band, tuple[str, str]] = {
     "above_80": ("unclear", "above 80 %: check the judge and look for leaked prompts before you believe it"),
 }
 """Per band the class of its colour, and the sentence."""
+NO_DIFFERENCE = ("unclear", "no difference is shown: the interval contains 50 %")
 WORST = 20
 MOST_UNJUDGED = 0.02
 LEAST_CONSISTENT = 0.6
@@ -57,6 +60,8 @@ class Result:
         figures: over the items; `without_leaks` over those that are in no training data, None if there are no leaks.
         leaks: of each side.
         left_out_votes: votes of people that do not count, by reason.
+        judge_identity: of a judge with a name of its own; None for people.
+        prompts_hash: of the prompts' content.
         missing: items without an answer or a verdict.
     """
 
@@ -70,6 +75,8 @@ class Result:
     leaks: Sequence[Leaks]
     without_leaks: Interval | None
     left_out_votes: Mapping[str, int]
+    judge_identity: JudgeIdentity | None = None
+    prompts_hash: str = ""
 
     @property
     def missing(self) -> list[Item]:
@@ -105,8 +112,10 @@ class Result:
             "b": asdict(self.b),
             "judge": self.judge,
             "judge_kind": self.judge_kind,
+            "judge_identity": None if self.judge_identity is None else asdict(self.judge_identity),
             "decoding": None if self.decoding is None else asdict(self.decoding),
             "prompts": len(self.items),
+            "prompts_hash": self.prompts_hash,
             "counts": dict(figures.counts),
             "win_rate": rate.pop("rate"),
             **rate,
@@ -214,12 +223,13 @@ def _about_items(result: Result) -> list[str]:
         )
     rate = result.figures.rate.rate
     if rate is not None and rate.n <= FEW_CLUSTERS:
-        found.append(f"only {rate.n} independent prompts: the interval covers less often than it says")
+        found.append(f"only {amount(rate.n, 'independent prompt')}: the interval covers less often than it says")
     for side in (result.a, result.b):
         if side.truncated:
-            found.append(f"{side.name}: {side.truncated} answers end at the longest length; raise --max-new-tokens")
+            cut = amount(side.truncated, "answer")
+            found.append(f"{side.name}: {cut} cut at the longest length; raise --max-new-tokens")
         if side.empty:
-            found.append(f"{side.name}: {side.empty} answers are empty")
+            found.append(f"{side.name}: {amount(side.empty, 'empty answer')}")
     return found
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from palate.charts.text import amount
 from palate.errors import DataError, UsageError
 from palate.evaluation.winrate.folder import WinRateFolder, pair_answers
 from palate.evaluation.winrate.items import (
@@ -14,6 +15,7 @@ from palate.evaluation.winrate.items import (
     judged_items,
     people_items,
     people_shares,
+    prompts_hash,
     with_groups,
 )
 from palate.evaluation.winrate.leaks import Leaks, PromptIndex, leaks_of
@@ -28,6 +30,7 @@ from palate.evaluation.winrate.sides import (
     load_side,
     recorded_answers,
 )
+from palate.feedback.calibration.card import identity_of
 from palate.feedback.candidates import Candidates
 from palate.feedback.judging import collect_votes, questions
 from palate.feedback.people_votes import PeopleVotes, key_of
@@ -116,7 +119,7 @@ def _answer_side(
     """Generate the missing answers of one side; returns the identity of its weights, if it is known."""
     if side.recorded:
         return recorded_answers(side.name, plan.prompts).identities
-    say(f"answering {len(plan.prompts):,} prompts with {side.name}")
+    say(f"answering {amount(len(plan.prompts), 'prompt')} with {side.name}")
     answerer = load_side(side, template=plan.template, precision=plan.precision)
     identity = frozenset({answerer.identity} if answerer.identity else ())
     for other in before:
@@ -158,9 +161,9 @@ def measure_judged(
     rows = _rows(plan, folder)
     collected = collect_votes(questions(rows), judge, folder.votes)
     kind = str(getattr(judge, "kind", "judge"))
-    return _result(
-        plan, folder, judged_items(rows, collected), judge.name, kind, temperature, people, leaks, correct=True
-    )
+    items = judged_items(rows, collected)
+    found = _result(plan, folder, items, judge.name, kind, temperature, people, leaks, correct=True)
+    return replace(found, judge_identity=identity_of(judge))
 
 
 def measure_people(
@@ -207,6 +210,7 @@ def _result(
         leaks=leaks,
         without_leaks=_without(ordered, leaks),
         left_out_votes=_left_out(people, ids) if people is not None else {},
+        prompts_hash=prompts_hash(plan.prompts),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from palate.artifacts.markdown import escaped
+from palate.charts.text import amount
 from palate.feedback.export.collection import Collection, Sampling
 from palate.feedback.export.vote_filter import FilteredVotes, is_person
 from palate.feedback.votes import Vote, summarise
@@ -73,19 +74,19 @@ def dataset_card(facts: CardFacts, collection: Collection) -> str:
 
 
 def _summary(facts: CardFacts, collection: Collection) -> str:
-    what = "answers with a label" if facts.to == "kto" else "pairs of a chosen and a rejected answer"
+    noun, what = ("answer", "with a label") if facts.to == "kto" else ("pair", "of a chosen and a rejected answer")
     return (
-        f"{facts.rows:,} {what} to {facts.prompts:,} prompts, in the format `{facts.to}`, made from "
-        f"{len(facts.votes.votes):,} votes of {escaped(collection.source.name)}. Every row names its item, answers, "
-        f"votes and kinds of voters under `lineage`; `{facts.name}.data.json` has the settings and hashes."
+        f"{amount(facts.rows, noun)} {what} to {amount(facts.prompts, 'prompt')}, in the format `{facts.to}`, made "
+        f"from {amount(len(facts.votes.votes), 'vote')} of {escaped(collection.source.name)}. Every row names its "
+        f"item, answers, votes and kinds of voters under `lineage`; `{facts.name}.data.json` has the settings and hashes."
     )
 
 
 def _figures(facts: CardFacts) -> list[tuple[str, str]]:
     rate = f"{facts.conflicts / facts.repeated:.1%} of {facts.repeated:,}" if facts.repeated else "no two votes"
-    counted = [("rows", f"{facts.rows:,}"), *((label, f"{count:,}") for label, count in facts.labels.items())]
+    numbers = [("rows", f"{facts.rows:,}"), *((label, f"{count:,}") for label, count in facts.labels.items())]
     return [
-        *counted,
+        *numbers,
         ("prompts", f"{facts.prompts:,}"),
         ("models that answered", ", ".join(map(escaped, facts.models)) or "not known"),
         ("rows that compare a model with itself", f"{facts.same_model:,}"),
@@ -112,7 +113,7 @@ def _voters(votes: FilteredVotes) -> list[tuple[str, str]]:
         names = sorted({vote.who for vote in votes.votes if vote.kind == kind})
         people = "1 person" if len(names) == 1 else f"{len(names):,} people"
         who = people if kind == "person" else ", ".join(map(escaped, names))
-        lines.append((kind, f"{count:,} votes ({count / total:.1%}) by {who}"))
+        lines.append((kind, f"{amount(count, 'vote')} ({count / total:.1%}) by {who}"))
     return lines
 
 
@@ -158,7 +159,7 @@ def _schemas(collection: Collection) -> str:
             for name, value in schema.items()
             if value not in ("", None, [], {})
         ]
-        parts.append(f"Version {version} ({used:,} votes):\n\n{_table(rows)}")
+        parts.append(f"Version {version} ({amount(used, 'vote')}):\n\n{_table(rows)}")
     return "\n\n".join(parts)
 
 
@@ -166,7 +167,7 @@ def _sampling(sampling: Sampling | None) -> str:
     if sampling is None:
         return "Not known: the votes were read from a file."
     if sampling.lowest is None or sampling.highest is None:
-        return f"No sampling probability is stored for the {sampling.tasks:,} comparisons of the campaign."
+        return f"No sampling probability is stored for the campaign's comparisons, {sampling.tasks:,} in all."
     uniform = math.isclose(sampling.lowest, sampling.highest)
     span = f"{sampling.lowest:.4g}" if uniform else f"{sampling.lowest:.4g} to {sampling.highest:.4g}"
     note = "" if uniform else " Some were preferred, so rates over these rows do not estimate rates over all prompts."

@@ -65,7 +65,7 @@ def filter_votes(votes: Iterable[Vote], *, voters: Voters | None = None, identit
     people = sum(map(is_person, kept))
     if voters is None and 0 < people < len(kept):
         raise UsageError(
-            f"{people} votes are by people and {len(kept) - people} by judges; say whose count: "
+            f"the votes are of people ({people}) and of judges ({len(kept) - people}); say whose count: "
             "--voters people, judges or all"
         )
     if voters in ("people", "judges"):

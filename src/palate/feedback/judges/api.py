@@ -22,7 +22,6 @@ from palate.feedback.judges.usage import Meter
 from palate.models.generation.completion import Completion
 from palate.models.generation.engine import Engine
 from palate.records import Columns, Messages, Verdict
-from palate.store.tables import Judgement
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +135,33 @@ class ApiJudge:
             if not reply.asked:
                 found(question, Verdict("unparsed", reply.error, missing=True))
 
+    def ask_own(
+        self,
+        conversations: Sequence[Messages],
+        max_tokens: int,
+        read: Callable[[str], Preparation],
+        decided: Callable[[int, Preparation], None],
+    ) -> None:
+        """Ask questions of the caller's own, each sent once; `decided` gets what `read` makes of each reply's text.
+
+        The judge's prompt is not used. A request that fails is `missing`, and is asked again by the next run.
+
+        Args:
+            conversations: to send, different ones or the same.
+            max_tokens: of a reply, besides thinking.
+
+        Raises:
+            ConfigError: the settings ask for log-probabilities or an answer of the judge's own.
+            EngineError: the endpoint refuses every request, or cannot be reached any more.
+        """
+        if self._settings.logprobs or self._settings.commit_first:
+            raise ConfigError("--logprobs and --commit-first are for palate's own questions, not for a benchmark's")
+        if not conversations:
+            return
+        interview = self._interview()
+        asked = [interview.own(conversation, max_tokens) for conversation in conversations]
+        self._texts(interview, "own", asked, read, decided)
+
     def endpoint(self) -> Endpoint:
         """What the endpoint is and can do, from the store or by asking it.
 
@@ -175,6 +201,11 @@ class ApiJudge:
     def model(self) -> str:
         """The endpoint's name for its model."""
         return self._client.engine.name
+
+    @property
+    def answer_settings(self) -> list[float | int]:
+        """What determines its replies besides the model and the question."""
+        return [self._settings.temperature, self._settings.thinking_budget]
 
     @property
     def prompt_hash(self) -> str:
@@ -221,31 +252,55 @@ class ApiJudge:
     ) -> dict[str, Preparation]:
         """Conversation → what the judge wrote about it, each asked for once."""
         questions = {conversation: interview.preparation(kind, conversation) for conversation in conversations}
-        known = self._judgements.known([question.key for question in questions.values()])
-        found = {
-            conversation: _stored_preparation(kind, known[question.key])
-            for conversation, question in questions.items()
-            if question.key in known
-        }
-        waiting = [conversation for conversation in questions if conversation not in found]
+        asked, found = list(questions.items()), dict[str, Preparation]()
 
-        def arrived(number: int, reply: ChatReply) -> None:
-            question = questions[waiting[number]]
-            text, problem = reply_text(reply)
-            problem = clean(reply.error) or problem
-            made = Preparation(problem=problem, missing=bool(reply.error)) if problem else read_preparation(kind, text)
-            found[waiting[number]] = made
-            if not reply.error:
-                request = interview.description(question, reply)
-                self._judgements.add(question.key, self.name, request, reply, text, kind, error=made.problem or None)
+        def made(number: int, preparation: Preparation) -> None:
+            found[asked[number][0]] = preparation
 
-        replies = self._client.ask([questions[conversation].request for conversation in waiting], arrived)
-        for conversation, reply in zip(waiting, replies):
-            if not reply.asked:
-                found[conversation] = Preparation(problem=reply.error, missing=True)
+        requests = [question for _, question in asked]
+        self._texts(interview, kind, requests, lambda text: read_preparation(kind, text), made)
         if kind == "rubric":  # in the order of the prompts, not of the replies
             self._keep_rubrics({conversation: found[conversation] for conversation in questions})
         return found
+
+    def _texts(
+        self,
+        interview: Interview,
+        outcome: str,
+        questions: Sequence[JudgeRequest],
+        read: Callable[[str], Preparation],
+        decided: Callable[[int, Preparation], None],
+    ) -> None:
+        """What is read of the replies to requests without two answers: stored ones first, then others as they come."""
+        places: dict[str, list[int]] = {}
+        for index, question in enumerate(questions):
+            places.setdefault(question.key, []).append(index)
+
+        def found(key: str, made: Preparation) -> None:
+            for index in places[key]:
+                decided(index, made)
+
+        known = self._judgements.known(list(places))
+        for key, row in known.items():
+            found(key, read(row.text) if row.error is None else Preparation(problem=row.error))
+        waiting = [questions[indices[0]] for key, indices in places.items() if key not in known]
+
+        def arrived(number: int, reply: ChatReply) -> None:
+            question = waiting[number]
+            text, problem = reply_text(reply)
+            problem = clean(reply.error) or problem
+            made = Preparation(problem=problem, missing=bool(reply.error)) if problem else read(text)
+            if not reply.error:
+                request = interview.description(question, reply)
+                if outcome == "own":
+                    request["prompt"] = None
+                self._judgements.add(question.key, self.name, request, reply, text, outcome, error=made.problem or None)
+            found(question.key, made)
+
+        replies = self._client.ask([question.request for question in waiting], arrived)
+        for question, reply in zip(waiting, replies):
+            if not reply.asked:
+                found(question.key, Preparation(problem=reply.error, missing=True))
 
     def _keep_rubrics(self, found: Mapping[str, Preparation]) -> None:
         """Append the criteria of new prompts to the file of rubrics."""
@@ -259,10 +314,6 @@ class ApiJudge:
                 if not preparation.problem and (key, self.name) not in have:
                     row = {"prompt_sha256": key, "prompt": conversation, "criteria": list(preparation.criteria)}
                     file.write({**row, "who": self.name, "when": now()})
-
-
-def _stored_preparation(kind: PreparationKind, row: Judgement) -> Preparation:
-    return read_preparation(kind, row.text) if row.error is None else Preparation(problem=row.error)
 
 
 def _tools(columns: Columns | None, count: int) -> Sequence[str | None]:

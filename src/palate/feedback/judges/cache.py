@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
@@ -16,6 +16,8 @@ from palate.store import Store, open_store
 from palate.store.tables import EndpointRow, Judgement
 
 _KEYS_PER_QUERY = 500
+PROBE_DAYS = 7
+"""After so many days an endpoint is probed again: a server may be started with other features of the same model."""
 
 
 class Judgements:
@@ -76,14 +78,17 @@ class Judgements:
         )
 
     def endpoint(self, identity: str, base_url: str) -> Endpoint | None:
-        """What is known of an endpoint from an earlier probe."""
+        """What is known of an endpoint from a probe of the last `PROBE_DAYS` days."""
         row = self.store.read(lambda session: session.get(EndpointRow, (identity, base_url)))
-        return None if row is None else Endpoint.from_json(row.endpoint)
+        if row is None or datetime.now(UTC) - row.at > timedelta(days=PROBE_DAYS):
+            return None
+        return Endpoint.from_json(row.endpoint)
 
     def add_endpoint(self, endpoint: Endpoint) -> None:
-        """Store the result of a probe."""
+        """Store the result of a probe, in place of an older one."""
         self._insert(
             EndpointRow,
+            replaced=("endpoint", "at"),
             identity=endpoint.identity,
             base_url=endpoint.base_url,
             model=endpoint.model,
@@ -91,7 +96,17 @@ class Judgements:
             at=datetime.now(UTC),
         )
 
-    def _insert(self, table: type[Judgement] | type[EndpointRow], **values: Any) -> None:
-        insert = sqlite.insert if self.store.is_sqlite else postgresql.insert
-        statement = insert(table).values(**values).on_conflict_do_nothing()
+    def _insert(
+        self, table: type[Judgement] | type[EndpointRow], *, replaced: Sequence[str] = (), **values: Any
+    ) -> None:
+        """Add a row; of one with its key that is there already, the columns `replaced` get the new values."""
+        insert = (sqlite.insert if self.store.is_sqlite else postgresql.insert)(table).values(**values)
+        statement = (
+            insert.on_conflict_do_update(
+                index_elements=[column.name for column in table.__table__.primary_key],
+                set_={name: values[name] for name in replaced},
+            )
+            if replaced
+            else insert.on_conflict_do_nothing()
+        )
         self.store.write(lambda session: session.execute(statement))

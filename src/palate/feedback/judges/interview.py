@@ -16,7 +16,7 @@ from palate.feedback.judges.prompt import JudgePrompt
 from palate.feedback.judges.render import RULE, block, clean, criteria_text, nonce_of
 from palate.feedback.judges.replies import Mode, instruction, read_verdict, response_format
 from palate.feedback.judges.settings import ApiSettings
-from palate.records import Message, Verdict
+from palate.records import Message, Messages, Verdict
 from palate.store.tables import Judgement
 
 _KEY_VERSION = 1
@@ -85,6 +85,13 @@ class Interview:
         request = self._request(preparation_text(kind, self.prompt, conversation), PREPARATION_TOKENS, {})
         return JudgeRequest(self._key(request), request, contents={"prompt": sha256(clean(conversation))})
 
+    def own(self, conversation: Messages, max_tokens: int) -> JudgeRequest:
+        """A request of the caller's own. Its key depends on its text, not on the judge's prompt."""
+        conversation = tuple(replace(message, content=clean(message.content)) for message in conversation)
+        request = self._with(conversation, max_tokens, {})
+        texts = {f"message {number}": sha256(message.content) for number, message in enumerate(conversation, 1)}
+        return JudgeRequest(self._key(request, prompt=""), request, contents=texts)
+
     def verdict(self, asked: JudgeRequest, reply: ChatReply) -> Verdict:
         """The verdict of a reply to a comparison."""
         text, problem = reply_text(reply)
@@ -126,10 +133,13 @@ class Interview:
         }
 
     def _request(self, text: str, max_tokens: int, more: Mapping[str, Any]) -> ChatRequest:
+        return self._with((Message("user", text),), max_tokens, more)
+
+    def _with(self, messages: Messages, max_tokens: int, more: Mapping[str, Any]) -> ChatRequest:
         if self.settings.temperature and self.endpoint.seed:
             more = {**more, "seed": self.settings.repeat}
         return ChatRequest(
-            (Message("user", text),),
+            messages,
             self.settings.max_tokens(max_tokens),
             self.settings.temperature if self.endpoint.temperature else None,
             self.settings.raised_tokens(max_tokens),
@@ -137,11 +147,11 @@ class Interview:
             self.endpoint.tokens_field,
         )
 
-    def _key(self, request: ChatRequest) -> str:
+    def _key(self, request: ChatRequest, *, prompt: str | None = None) -> str:
         determines = [
             _KEY_VERSION,
             self.endpoint.identity,
-            self.prompt.sha256,
+            self.prompt.sha256 if prompt is None else prompt,
             request.body(),
             request.raised,
             self.settings.thinking_budget,

@@ -32,12 +32,29 @@ class ScoreJudge:
         self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
     ) -> list[Verdict]:
         """One verdict per prompt on its two answers; `columns` has one value per prompt."""
-        filled = {**dict.fromkeys(self._names, [None] * len(prompts)), **(columns or {})}
-        twice = {name: [*column, *column] for name, column in filled.items()}
+        return self.compare_in_context(prompts, prompts, left, right, columns)
+
+    def compare_in_context(
+        self,
+        left_prompts: Sequence[Messages],
+        right_prompts: Sequence[Messages],
+        left: Sequence[str],
+        right: Sequence[str],
+        columns: Columns | None = None,
+    ) -> list[Verdict]:
+        """The same where each answer has a conversation of its own before it, as in a second turn."""
+        twice = {name: [*column, *column] for name, column in (columns or {}).items()}
         # All left answers, then all right ones, in one call.
-        scores = checked_scores(self.name, self._score, [*prompts, *prompts], [*left, *right], twice)
-        n = len(prompts)
+        scores = self.scores([*left_prompts, *right_prompts], [*left, *right], twice)
+        n = len(left)
         return [self._verdict(left_score, right_score) for left_score, right_score in zip(scores[:n], scores[n:])]
+
+    def scores(
+        self, prompts: Sequence[Messages], completions: Sequence[str], columns: Columns | None = None
+    ) -> list[float | None]:
+        """The score of each answer; None for no score."""
+        filled = {**dict.fromkeys(self._names, [None] * len(prompts)), **(columns or {})}
+        return checked_scores(self.name, self._score, prompts, completions, filled)
 
     def check_columns(self, columns: Collection[str]) -> None:
         """Set the columns of the rows, which every later `compare` passes to the score function.

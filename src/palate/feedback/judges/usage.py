@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from palate.charts.text import amount
+
 CHARACTERS_PER_TOKEN = 4
 """A usual rule for English text; it is used where the endpoint has not reported a count yet."""
 
@@ -50,11 +52,12 @@ class Estimate:
     """Number of replies whose reported tokens the estimate is from; 0 for the characters / 4 rule."""
 
     def line(self) -> str:
-        rule = f"from {self.measured} replies" if self.measured else f"characters / {CHARACTERS_PER_TOKEN}"
+        replies = amount(self.measured, "reply", "replies")
+        rule = f"from {replies}" if self.measured else f"characters / {CHARACTERS_PER_TOKEN}"
         most = "about" if self.measured else "at most"
         cost = "" if self.usd is None else f", {most} ${self.usd:,.4f}"
         return (
-            f"{self.requests:,} requests, about {self.input_tokens:,} input tokens ({rule}), "
+            f"{amount(self.requests, 'request')}, about {self.input_tokens:,} input tokens ({rule}), "
             f"{most} {self.output_tokens:,} output tokens{cost}"
         )
 
@@ -88,7 +91,7 @@ class Meter:
         A request reserves the most that it can cost, so that the limit holds although replies are still open.
         """
         if self.limits.requests is not None and self.requests >= self.limits.requests:
-            return f"the limit of {self.limits.requests} requests is reached (--max-requests)"
+            return f"the limit of {amount(self.limits.requests, 'request')} is reached (--max-requests)"
         if self.limits.usd is None:
             return None
         most = self.prices.cost(self.input_tokens(characters), most_tokens)
@@ -156,7 +159,7 @@ class Meter:
         more += [f"{self.retries} sent again"] if self.retries else []
         extra = f" (and {', '.join(more)})" if more else ""
         return (
-            f"{self.requests:,} requests{extra}, {self.prompt_tokens:,} input and "
+            f"{amount(self.requests, 'request')}{extra}, {self.prompt_tokens:,} input and "
             f"{self.completion_tokens:,} output tokens{cost}"
         )
 

@@ -225,7 +225,7 @@ class Exchange:
             end = Failed(side, _blind_reason(error))
         except Exception:  # a bug or a model out of memory must end this answer, not the page
             _log.exception("%s: the answer failed", model.name)
-            end = Failed(side, "the model failed; the server's terminal has the reason")
+            end = Failed(side, "the model failed; the log has the reason")
         if not self._cancelled.is_set():
             self._on_event(end)
 
@@ -245,5 +245,5 @@ def _unfit(answer: Answer) -> str:
 def _blind_reason(error: PalateError) -> str:
     """The kind of failure; the message itself names the model, and the person is to compare without knowing it."""
     if isinstance(error, EngineError):
-        return "the engine did not give a complete answer; the server's terminal has the reason"
-    return "the model cannot answer this prompt; the server's terminal has the reason"
+        return "the engine did not give a complete answer; the log has the reason"
+    return "the model cannot answer this prompt; the log has the reason"

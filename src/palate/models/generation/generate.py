@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from palate.errors import DataError
-from palate.models.generation.decode import Choose, Reader, StockReader, decode, linear_weights_in
+from palate.models.generation.decode import Choose, Reader, decode, linear_weights_in
 from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.generation.llama_step import step_decoder
+from palate.models.generation.stock_reader import StockReader
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences
 from palate.models.probe.probe import TREES
@@ -23,6 +24,9 @@ from palate.progress import progress
 
 BATCH_SIZE = 32
 """Answers decoded at a time."""
+
+# A nucleus is looked for among so many tokens first.
+_NUCLEUS = 256
 
 
 def generate(
@@ -56,7 +60,7 @@ def generate(
     Raises:
         DataError: a prompt is empty, too long, or has token ids outside the model's vocabulary.
     """
-    _refuse_empty(prompts)
+    refuse_empty(prompts)
     named = ((f"prompt {number} of {len(prompts)}", prompt) for number, prompt in enumerate(prompts, 1))
     check_sequences(model, named, new_tokens=decoding.max_new_tokens)
     if seeds is None:
@@ -97,7 +101,7 @@ def _numbered(on_token: Callable[[int, int], None], indices: Sequence[int]) -> C
     return lambda row, token: on_token(indices[row], token)
 
 
-def _refuse_empty(prompts: Sequence[Sequence[int]]) -> None:
+def refuse_empty(prompts: Sequence[Sequence[int]]) -> None:
     """Raise DataError for an empty prompt: no logits predict the first token of its answer."""
     for number, prompt in enumerate(prompts, 1):
         if not len(prompt):
@@ -151,16 +155,18 @@ def _chooser(decoding: Decoding, seeds: Sequence[int], device: torch.device) -> 
     """The function that picks the next tokens: greedy, or sampled with one uniform random number per row and step."""
     if not decoding.temperature:
         return lambda logits, *_: logits.argmax(-1)
-    numbers = [
-        torch.rand(decoding.max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        for seed in seeds
-    ]
-    uniform = torch.stack(numbers).to(device)
+    uniform = torch.stack([uniform_numbers(decoding, seed) for seed in seeds]).to(device)
 
     def choose(logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
         return draw_tokens(logits / decoding.temperature, uniform[rows, step, None], decoding.top_p).squeeze(-1)
 
     return choose
+
+
+def uniform_numbers(decoding: Decoding, seed: int) -> torch.Tensor:
+    """The random numbers of one answer, one for each token: float64 [max_new_tokens] in [0, 1)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(decoding.max_new_tokens, generator=generator, dtype=torch.float64)
 
 
 def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -174,7 +180,10 @@ def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, top_p: float) -> to
     probabilities = torch.softmax(scores.float(), dim=-1)
     if top_p >= 1.0:
         return _invert(probabilities, uniform)
-    ordered, tokens = probabilities.sort(dim=-1, descending=True)
+    # Sorting the whole vocabulary costs several times as much as finding the first tokens of it.
+    ordered, tokens = probabilities.topk(min(_NUCLEUS, probabilities.shape[-1]))
+    if bool((ordered.sum(-1) < top_p).any()):
+        ordered, tokens = probabilities.sort(dim=-1, descending=True)
     outside = ordered.cumsum(-1) - ordered >= top_p
     return tokens.gather(-1, _invert(ordered.masked_fill(outside, 0.0), uniform))
 

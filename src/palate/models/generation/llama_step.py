@@ -84,6 +84,9 @@ class _Layer:
 class StepDecoder:
     """A `decode.Reader` with a copy of the model's current weights; reusable for several batches.
 
+    Attributes:
+        layers: with the weights of each decoder layer.
+
     Args:
         model: a causal LM that `recognised` accepts.
         dtype: dtype of matrix products.
@@ -96,7 +99,7 @@ class StepDecoder:
         decoder = base.model
         self._embedding = decoder.embed_tokens.weight
         self._rotary = decoder.rotary_emb
-        self._layers = [_Layer(layer, dtype, copy=copy, rows=rows) for layer in decoder.layers]
+        self.layers = [_Layer(layer, dtype, copy=copy, rows=rows) for layer in decoder.layers]
         self._norm = _norm(decoder.norm)
         head = projection_of(base.lm_head)
         assert head is not None  # checked by `recognised`
@@ -110,38 +113,38 @@ class StepDecoder:
             self._slots = Slots(len(prompts), copies)
             self._positions = torch.tensor([len(prompt) for prompt in prompts]).repeat_interleave(copies)
             longest = max(map(len, prompts))
-            for layer in self._layers:
+            for layer in self.layers:
                 layer.cache.begin(self._slots, [len(prompt) for prompt in prompts], longest)
             last = [self._read(prompts, chunk) for chunk in _chunks(prompts)]
-            return self._logits(torch.cat(last)).repeat_interleave(copies, 0)
+            return self.logits(torch.cat(last)).repeat_interleave(copies, 0)
 
     def keep(self, kept: torch.Tensor) -> bool:
         """See Reader."""
         self._positions = self._positions[kept]
         moved, prompts = self._slots.keep(kept)
-        for layer in self._layers:
+        for layer in self.layers:
             layer.cache.keep(moved, prompts)
         return True
 
     def next(self, tokens: torch.Tensor) -> torch.Tensor:
         """See Reader."""
         with torch.autocast("cpu", enabled=False):
-            x = self._embedded(tokens)
-            cos, sin = self._angles(self._positions)
-            for layer in self._layers:
+            x = self.embedded(tokens)
+            cos, sin = self.angles(self._positions)
+            for layer in self.layers:
                 q, k, v = layer.rotated(x, cos, sin)
                 x = layer.finish(x, layer.cache.attend(q, k, v, self._slots))
             self._positions = self._positions + 1
-            return self._logits(x)
+            return self.logits(x)
 
     def _read(self, prompts: Sequence[Sequence[int]], chunk: range) -> torch.Tensor:
         """Prefill a chunk of prompts: hidden states [prompts, width] at their last tokens; fills the caches."""
         lengths = [len(prompts[i]) for i in chunk]
         ends = torch.tensor(lengths).cumsum(0)
         parts = [Segment(int(end) - n, int(end), (int(end) - n,) * 2) for n, end in zip(lengths, ends, strict=True)]
-        x = self._embedded(torch.tensor([token for i in chunk for token in prompts[i]]))
-        cos, sin = self._angles(torch.cat([torch.arange(n) for n in lengths]))
-        for layer in self._layers:
+        x = self.embedded(torch.tensor([token for i in chunk for token in prompts[i]]))
+        cos, sin = self.angles(torch.cat([torch.arange(n) for n in lengths]))
+        for layer in self.layers:
             q, k, v = (part.transpose(0, 1).contiguous() for part in layer.rotated(x, cos, sin))
             for i, part in zip(chunk, parts, strict=True):
                 layer.cache.read(i, k[:, part.start : part.end], v[:, part.start : part.end])
@@ -149,15 +152,17 @@ class StepDecoder:
             x = layer.finish(x, attended.flatten(1))
         return x[ends - 1]
 
-    def _embedded(self, tokens: torch.Tensor) -> torch.Tensor:
+    def embedded(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The residual stream float32 [T, width] before the first layer, of tokens [T]."""
         return F.embedding(tokens, self._embedding).float()
 
-    def _angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin [T, d] at positions [T], from the model's own rotary module."""
         cos, sin = self._rotary(torch.empty(0), positions[None])
         return cos[0], sin[0]
 
-    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Float32 [T, V] of the residual stream [T, width] after the last layer."""
         return self._head(self._norm(x)).float()
 
 

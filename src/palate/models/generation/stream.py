@@ -57,30 +57,43 @@ def stream(
 class TextPieces:
     """Splits the text of growing token ids into pieces that do not change any more.
 
+    Attributes:
+        stopped: whether the text has reached one of `stops`; it ends before that.
+
     Args:
         decode: the text of all ids so far, without markup.
         end_of_turn: text at which `decode` cuts; a part of it at the end of a text is not passed on.
+        stops: further texts that end the answer.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], end_of_turn: str) -> None:
+    def __init__(self, decode: Callable[[Sequence[int]], str], end_of_turn: str, stops: Sequence[str] = ()) -> None:
         self._decode = decode
-        self._end = end_of_turn
+        self._stops = stops
+        self._ends = (end_of_turn, *stops)
         self._ids: list[int] = []
         self._passed = ""
+        self.stopped = False
 
     def add(self, token: int) -> str:
         """The new text after one more token, "" if it is not settled yet."""
         self._ids.append(token)
-        return self._new(self._settled(self._decode(self._ids)))
+        text = self._text()
+        return self._new(text if self.stopped else self._settled(text))
 
     def rest(self) -> str:
         """The text that was held back, once the answer has ended."""
-        return self._new(self._decode(self._ids))
+        return self._new(self._text())
+
+    def _text(self) -> str:
+        text = self._decode(self._ids)
+        found = [text.index(stop) for stop in self._stops if stop in text]
+        self.stopped = self.stopped or bool(found)
+        return text[: min(found, default=len(text))]
 
     def _settled(self, text: str) -> str:
         text = text.rstrip(_INCOMPLETE)
-        begun = (n for n in range(min(len(self._end) - 1, len(text)), 0, -1) if text.endswith(self._end[:n]))
-        text = text[: len(text) - next(begun, 0)]
+        begun = (n for end in self._ends for n in range(1, min(len(end), len(text) + 1)) if text.endswith(end[:n]))
+        text = text[: len(text) - max(begun, default=0)]
         # `decode` removes white space before the end of the turn.
         return text.rstrip()
 

@@ -12,6 +12,7 @@ from peft.utils import get_peft_model_state_dict, load_peft_weights, set_peft_mo
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from palate.artifacts import check_weights
 from palate.errors import ConfigError, ModelError
 from palate.models.tuning.module_names import check_module_names, linear_names, names_module, router_names
 from palate.models.tuning.vocabulary import adapter_rows, embedding_modules, enlarge_embedding, whole_modules
@@ -91,6 +92,7 @@ def _load_adapter(model: nn.Module, adapter: str, task: str, *, trainable: bool)
         raise ModelError(f"{adapter}: the adapter has no weights (adapter_model.safetensors)")
     try:
         if folder.exists():
+            check_weights(folder)
             enlarge_embedding(model, adapter_rows(folder))
         config = PeftConfig.from_pretrained(adapter)
         was, config.task_type, config.inference_mode = config.task_type, task, not trainable

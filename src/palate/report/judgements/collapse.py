@@ -10,9 +10,8 @@ from palate.config.stages.health import DEFAULT_LIMITS
 from palate.evaluation.table import printable, prompt_answers
 from palate.report.contents import MetricRow, RunContents, is_number, mapping, values_of
 from palate.report.judgements.stages import ONLINE, stage_of
-from palate.stats.repetition import ends_in_loop
+from palate.stats.repetition import repeats
 
-_LONGEST_UNIT, _TIMES, _CHARACTERS = 40, 4, 8
 _NO_ENTROPY = 0.05
 """Nats per token below which every answer is the same for every seed."""
 _AT_LIMIT = 0.98
@@ -55,15 +54,6 @@ def at_limit(contents: RunContents) -> str:
     if stage_of(contents) not in ONLINE or ended is None or ended[1] > 0.1:
         return ""
     return f"{100 * (1 - ended[1]):.0f} % of the sampled answers are truncated at max_new_tokens{_limit(contents)}"
-
-
-def repeats(text: str) -> bool:
-    """Whether a text ends in the same 1 … 40 characters at least four times in a row, at least 8 characters in all."""
-    # With a space after the last word, `g g g g` is four times the same.
-    return any(
-        ends_in_loop(ending, longest=_LONGEST_UNIT, times=_TIMES, least=_CHARACTERS)
-        for ending in (text.strip(), f"{text.strip()} ")
-    )
 
 
 def _repetition(contents: RunContents) -> str:

@@ -14,7 +14,7 @@ from palate.feedback.calibration.card import CardVerdict, JudgeCard
 from palate.report.html import redacted, render, value
 from palate.report.intervals import shown
 from palate.report.tables import Table, label
-from palate.stats import Agreement, Corrected, Interval
+from palate.stats import FEW_CLUSTERS, Agreement, Corrected, Interval
 
 VERDICTS: Mapping[CardVerdict, tuple[str, str]] = {
     "may_decide_alone": ("right", "This judge may decide alone."),
@@ -59,7 +59,8 @@ def figure(found: Agreement | Share, *, as_percent: bool = True) -> str:
     """A figure with its interval and n, or why it is undefined."""
     if found.interval is None:
         return f"not known: {found.reason}"
-    return f"{shown(found.interval, as_percent=as_percent)}, n = {found.interval.n:,}"
+    few = " (few: the interval is rough)" if found.interval.n <= FEW_CLUSTERS else ""
+    return f"{shown(found.interval, as_percent=as_percent)}, n = {found.interval.n:,}{few}"
 
 
 def agreement_counts(card: JudgeCard) -> str:

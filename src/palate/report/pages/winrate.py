@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from palate.charts import Row, interval_chart
 from palate.charts.text import number, percent
-from palate.evaluation.winrate.result import BANDS
+from palate.evaluation.winrate.result import BANDS, NO_DIFFERENCE
 from palate.report.html import render
 from palate.report.intervals import json_interval, shown
 from palate.report.tables import Table
@@ -21,7 +21,7 @@ _STATUS = ("wins", "ties", "inconsistent", "losses", "unparsed", "missing")
 def winrate_page(facts: Mapping[str, Any]) -> str:
     """The HTML page of a `winrate.json`."""
     a, b = facts["a"]["name"], facts["b"]["name"]
-    tone, sentence = BANDS[facts["band"]] if facts["band"] else ("unclear", "no item was judged")
+    tone, sentence = _verdict(facts)
     return render(
         "winrate.html",
         title=f"{a} against {b}",
@@ -43,6 +43,14 @@ def winrate_page(facts: Mapping[str, Any]) -> str:
         facts=_measurement(facts),
         names=(a, b),
     )
+
+
+def _verdict(facts: Mapping[str, Any]) -> tuple[str, str]:
+    """The class of the colour and the sentence about the win rate."""
+    rate = json_interval(facts["win_rate"])
+    if rate is None:
+        return "unclear", "no item was judged"
+    return NO_DIFFERENCE if 0.5 in rate else BANDS[facts["band"]]
 
 
 def figure_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +12,10 @@ import numpy as np
 from palate.config.run import DpoConfig, RunConfig, SftConfig
 from palate.config.stages.rollout import RolloutFields
 from palate.data import FORMATS, LoadedData, load_records, split_records
+from palate.data.contract import lineage
 from palate.data.formats.kinds import KIND_NAMES
 from palate.data.formats.source_labels import check_labels_used
+from palate.data.sources.spec import find_sources
 from palate.records import AnyRecord, DatasetRequest, Demonstration, Dropped, Record
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
@@ -21,6 +23,7 @@ from palate.text.prompts import encode_prompts
 from palate.text.template import Template
 from palate.training.methods.base import Method
 from palate.training.methods.multi import ordered_by
+from palate.training.setup.environment import is_main_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +113,22 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
         notices=_unread(loaded) if isinstance(config, RolloutFields) else [],
     )
     check_preflight(report, max_dropped=config.max_dropped)
+    if is_main_process():  # which writes the report
+        report |= _origin(config, [*train_records, *eval_records])
     asked = eval_records or train_records
     arranged = method.arrange(train.groups, seed=config.seed)
     held_out = method.arrange(evaluation.groups, seed=config.seed).groups
     return RunData(arranged.groups, held_out, [row for row in asked if row.prompt], report, arranged.notices)
+
+
+def _origin(config: RunConfig, records: Sequence[Record]) -> dict[str, Any]:
+    """The datasets' files with their hashes, and the ids of the votes that the rows were made from (label export)."""
+    asked = [config.dataset, *([] if config.eval_dataset is None else [config.eval_dataset])]
+    requests = [DatasetRequest.of_run(config.resolved(), dataset) for dataset in asked]
+    found: dict[str, Any] = {"lineage": [entry for one in requests for entry in lineage(find_sources(one))]}
+    lines = [line for record in records if isinstance(line := record.extra.get("lineage"), Mapping)]
+    ids = sorted({str(vote) for line in lines for vote in line.get("votes") or ()})
+    return found | ({"votes": {"rows": len(lines), "ids": ids}} if ids else {})
 
 
 def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:

@@ -10,6 +10,8 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.exceptions import HTTPException
 
+from palate.charts.text import amount
+
 LOGINS = RateLimitItemPerMinute(10, 15, "login")
 """Per name and address, so that nobody can lock another person out from elsewhere."""
 LOGINS_OF_ADDRESS = RateLimitItemPerMinute(60, 15, "address")
@@ -53,4 +55,4 @@ class Rates:
 
 
 def _duration(seconds: int) -> str:
-    return f"{seconds} seconds" if seconds < 120 else f"{math.ceil(seconds / 60)} minutes"
+    return amount(seconds, "second") if seconds < 120 else f"{math.ceil(seconds / 60)} minutes"

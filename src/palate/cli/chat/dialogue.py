@@ -1,0 +1,48 @@
+"""A conversation of a person with a model, of which the last exchange can be taken back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from palate.feedback.page.save import PreferenceRow
+from palate.models.generation.decoding import Decoding
+from palate.records import Message, Messages
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question with the answer that the conversation goes on from.
+
+    Attributes:
+        question, answer: the texts.
+        pair: what the person's choice between two answers says; None without a choice.
+    """
+
+    question: str
+    answer: str
+    pair: PreferenceRow | None = None
+
+
+@dataclass(slots=True)
+class Dialogue:
+    """The exchanges so far, and what the next answer depends on.
+
+    Attributes:
+        decoding: of the next answer; its seed is the base of all seeds.
+        system: the system prompt, None without one.
+        exchanges: those that the model is shown.
+        asked: number of questions so far, also of those that were taken back: it tells the seeds of answers apart.
+    """
+
+    decoding: Decoding
+    system: str | None = None
+    exchanges: list[Exchange] = field(default_factory=list)
+    asked: int = 0
+
+    def ask(self, question: str) -> Messages:
+        """Count a question, and return the conversation that ends with it."""
+        self.asked += 1
+        turns = [Message("system", self.system)] if self.system else []
+        for exchange in self.exchanges:
+            turns += [Message("user", exchange.question), Message("assistant", exchange.answer)]
+        return (*turns, Message("user", question))

@@ -1,0 +1,81 @@
+"""`palate data from-interactions`: what the gateway recorded as training data and candidates for labelling."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.arguments import AsJson, StoreUrl, named_numbers
+from palate.cli.console import print_json, print_note, print_result
+from palate.cli.interactions import KeyName, Model, Since, Until, opened_store, read_filter
+from palate.errors import UsageError
+
+
+def from_interactions_command(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.")],
+    model: Model = None,
+    since: Since = None,
+    until: Until = None,
+    key: KeyName = None,
+    share_per_user: Annotated[
+        float, typer.Option("--share-per-user", min=0, max=1, help="Largest share of one person's rows in a file.")
+    ] = 0.01,
+    sample: Annotated[int, typer.Option("--sample", min=0, help="Candidates to draw for labelling.")] = 0,
+    shares: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--share", metavar="STRATUM=S", help="Of uniform (0.5), judge_uncertain (0.25), thumbs_down (0.25)."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option("--exclude", metavar="FILE", help="Evaluation data that must not be trained on."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the draws.")] = 0,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write thumbs as KTO rows, edits and choices as pairs, and a sample of interactions for labelling.
+
+    Only interactions with consent whose answer is complete are used; everything left out is counted.
+
+    Example: palate data from-interactions -o collected --sample 200 --exclude test.jsonl
+    """
+    from palate.serving.from_interactions import Options, from_interactions
+    from palate.serving.from_interactions.draw import SHARES
+
+    given = named_numbers("--share", shares, "STRATUM=SHARE, as uniform=0.5")
+    unknown = next((name for name in given if name not in SHARES), None)
+    if unknown is not None or any(value < 0 for value in given.values()):
+        raise UsageError(f"--share: names {', '.join(SHARES)}, and shares of 0 or more")
+    if given and not sum({**SHARES, **given}.values()) > 0:
+        raise UsageError("--share: all shares are 0; give one that is not")
+    options = Options(
+        filter=read_filter(model, None, since, until, None, key),
+        share_per_user=share_per_user,
+        sample=sample,
+        shares={**SHARES, **given},
+        exclude=exclude or (),
+        seed=seed,
+    )
+    with opened_store(store) as opened:
+        done = from_interactions(opened, output, options)
+    if as_json:
+        print_json(asdict(done))
+        return
+    lines = [
+        f"folder               {done.output}",
+        f"interactions         {done.interactions:,}, {done.usable:,} usable",
+    ]
+    for name, count in done.files.items():
+        most = f", at most {done.caps[name]:,} of a person" if name in done.caps else ""
+        lines.append(f"{name:<20} {count:,} rows{most}")
+    lines += [f"  {name:<18} {count:,}" for name, count in done.sources.items()]
+    lines += [f"left out             {count:,} {reason}" for reason, count in done.left_out.items()]
+    print_result("\n".join(lines))
+    if any(name.endswith("_over_cap_of_person") for name in done.left_out) and done.people * share_per_user < 1:
+        most = f"at most {share_per_user:.0%} of the rows"
+        print_note(f"{done.people:,} people cannot each have {most}, so each has 1; raise --share-per-user")

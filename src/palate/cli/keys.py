@@ -1,0 +1,121 @@
+"""`palate keys`: API keys of `palate serve`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Annotated, Literal
+
+import typer
+
+from palate.cli.arguments import AsJson, StoreUrl, verb_group
+from palate.cli.columns import text_width, two_columns
+from palate.cli.console import print_json, print_note, print_result
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key, as of the program that uses it.")]
+Record = Annotated[
+    Literal["none", "metadata", "redacted", "full"],
+    typer.Option("--record", help="What is recorded of its requests: nothing, numbers, redacted texts, or everything."),
+]
+Consent = Annotated[
+    bool, typer.Option("--consent/--no-consent", help="Whether its people consented to training, by default.")
+]
+RequestsPerMinute = Annotated[int | None, typer.Option("--requests-per-minute", min=1, help="Default: no limit.")]
+TokensPerDay = Annotated[
+    int | None, typer.Option("--tokens-per-day", min=1, help="Read and written, by UTC days. Default: no limit.")
+]
+RetentionDays = Annotated[
+    int | None, typer.Option("--retention-days", min=1, help="Older interactions are deleted. Default: kept.")
+]
+
+app = typer.Typer(
+    cls=verb_group("keys"),
+    help="API keys of `palate serve`.\n\nExample: palate keys create chat-ui --requests-per-minute 60",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command("create")
+def create_command(
+    name: Name,
+    record: Record = "none",
+    consent: Consent = False,
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_day: TokensPerDay = None,
+    retention_days: RetentionDays = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key and show it, once: the store has its hash only.
+
+    Example: palate keys create chat-ui --requests-per-minute 60
+    """
+    from palate.serving.keys import KeyTerms, create_key
+    from palate.store import open_store
+    from palate.store.tables import utc_now
+
+    terms = KeyTerms(
+        recording=record,
+        consent=consent,
+        requests_per_minute=requests_per_minute,
+        tokens_per_day=tokens_per_day,
+        retention_days=retention_days,
+    )
+    now = utc_now()
+    with closing(open_store(store)) as opened:
+        key = opened.write(lambda session: create_key(session, name, terms, now))
+    if as_json:
+        print_json({"name": name, "key": key})
+        return
+    print_result(key)
+    print_note("this key is not shown again; a running server without keys asks for it after a restart")
+
+
+@app.command("list")
+def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """List keys: what they record and allow, and when they were used last.
+
+    Example: palate keys list
+    """
+    from palate.serving.keys import list_keys
+    from palate.store import open_store
+
+    with closing(open_store(store, create=False)) as opened:
+        found = opened.read(list_keys)
+    columns = ("recording", "consent", "requests_per_minute", "tokens_per_day", "retention_days", "active")
+    if as_json:
+        rows = [
+            {
+                "name": key.name,
+                **{column: getattr(key, column) for column in columns},
+                "created": key.created.isoformat(),
+                "last_used": key.last_used.isoformat() if key.last_used else None,
+            }
+            for key in found
+        ]
+        print_json({"keys": rows})
+    elif not found:
+        print_result("no keys")
+    else:
+        lines = []
+        for key in found:
+            used = f"used {key.last_used:%Y-%m-%d %H:%M} UTC" if key.last_used else "never used"
+            limits = [f"{key.requests_per_minute} requests/min"] if key.requests_per_minute else []
+            limits += [f"{key.tokens_per_day:,} tokens/day"] if key.tokens_per_day else []
+            state = [] if key.active else ["revoked"]
+            lines.append((key.name, ", ".join([f"records {key.recording}", *limits, used, *state])))
+        print_result("\n".join(two_columns(lines, width=text_width())))
+
+
+@app.command("revoke")
+def revoke_command(name: Name, store: StoreUrl = None) -> None:
+    """Make a key worthless. A running server notices within five seconds.
+
+    Example: palate keys revoke chat-ui
+    """
+    from palate.serving.keys import revoke_key
+    from palate.store import open_store
+
+    with closing(open_store(store, create=False)) as opened:
+        opened.write(lambda session: revoke_key(session, name))
+    print_result(f"{name} is revoked")

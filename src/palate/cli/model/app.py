@@ -1,0 +1,54 @@
+"""`palate model`: versions of models, exports, and conversion of model folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.arguments import AsJson, verb_group
+from palate.cli.console import print_json, print_note, print_result
+from palate.cli.model import aliases, export, versions
+from palate.errors import UsageError
+
+app = typer.Typer(
+    cls=verb_group("model"),
+    help="Keep models as versions with aliases (production, candidate, previous), and export them.\n\n"
+    "Example: palate model add runs/dpo",
+    no_args_is_help=True,
+)
+app.command("add")(versions.add_command)
+app.command("list")(versions.list_command)
+app.command("show")(versions.show_command)
+app.command("promote")(aliases.promote_command)
+app.command("rollback")(aliases.rollback_command)
+app.command("verify")(versions.verify_command)
+app.command("gc")(versions.gc_command)
+app.command("export")(export.command)
+
+
+@app.command()
+def convert(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model or adapter folder with pickled weights.")],
+    former: Annotated[Path | None, typer.Argument(metavar="OUT", hidden=True)] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a model with pickled weights (.bin, .pth, .pt, .ckpt) to safetensors, without running code from the pickles.
+
+    Example: palate model convert old-model --output model
+    """
+    if former is not None:
+        print_note(f"the new folder is named by --output now: palate model convert {folder} --output {former}")
+    out = output or former
+    if out is None or (output and former):
+        raise UsageError("name one new folder: --output FOLDER")
+
+    from palate.models.convert import convert as convert_folder
+
+    done = convert_folder(folder, out)
+    if as_json:
+        print_json({"folder": str(done.folder), "files": list(done.files), "tensors": done.tensors, "bytes": done.size})
+    else:
+        print_result(f"{done.folder}: {done.tensors} tensors, {done.size / 1e6:.1f} MB, in {', '.join(done.files)}")

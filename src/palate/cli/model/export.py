@@ -1,0 +1,141 @@
+"""`palate model export`: merged weights, adapters, GGUF files and uploads, compared with the original."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from palate.cli.arguments import AsJson, StoreUrl, TemplateName
+from palate.cli.console import print_json, print_note, print_progress, print_result
+from palate.cli.dataset import MaxDropped, reads_dataset
+from palate.cli.models import model_path
+from palate.errors import UsageError
+from palate.records import DatasetRequest
+
+if TYPE_CHECKING:
+    from palate.evaluation.export import Exported
+
+_PAIRS = 256
+
+
+@reads_dataset(
+    Annotated[
+        str | None,
+        typer.Option("--dataset", "--data", help="Pairs to compare on. Default: the run's own held-out pairs."),
+    ],
+    optional=True,
+)
+def command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Version, alias, run, checkpoint, folder or hub id.")],
+    request: DatasetRequest,
+    merged: Annotated[bool, typer.Option("--merged", help="The whole model, adapters merged, in one dtype.")] = False,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Only the LoRA adapter, with the name of its base.")
+    ] = False,
+    gguf: Annotated[
+        Path | None,
+        typer.Option("--gguf", metavar="LLAMA_CPP_FOLDER", help="A GGUF file, by this checkout of llama.cpp."),
+    ] = None,
+    hub: Annotated[
+        str | None,
+        typer.Option("--hub", metavar="OWNER/NAME", help="Upload to this repository (private if it is new)."),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --hub: allow or create a public repository.")] = False,
+    dtype: Annotated[
+        Literal["bf16", "fp16", "fp32"] | None,
+        typer.Option("--dtype", help="Of the merged weights. Default: that of the base's files."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="PATH", help="New folder, or the .gguf file.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Compare the export on held-out pairs.")] = True,
+    max_difference: Annotated[
+        float | None,
+        typer.Option(
+            "--max-difference",
+            min=0,
+            help="Largest difference of an answer's log-probability, nats per token. Default: by dtype.",
+        ),
+    ] = None,
+    cutoff_len: Annotated[
+        int | None, typer.Option("--cutoff-len", min=2, help="Longest pair, in tokens. Default: the run's, or 2048.")
+    ] = None,
+    template: TemplateName = None,
+    max_dropped: MaxDropped = 0.5,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model for other programs, and compare it on held-out pairs with the original before it is kept.
+
+    Example: palate model export runs/lora --merged --dtype bf16 --output exported
+    """
+    form: Literal["merged", "adapter", "gguf"] = "gguf" if gguf else "adapter" if adapter else "merged"
+    if merged + adapter + bool(gguf) > 1 or not (merged or adapter or gguf or hub):
+        raise UsageError("name one form: --merged, --adapter or --gguf LLAMA_CPP_FOLDER; --hub alone uploads it merged")
+    if output is None and hub is None:
+        raise UsageError("name the new folder: --output FOLDER")
+    if gguf is not None and (hub is not None or output is None or output.suffix != ".gguf"):
+        raise UsageError("--gguf writes a file and uploads nothing: --output MODEL.gguf, without --hub")
+    if adapter and dtype is not None:
+        raise UsageError("--dtype is of merged weights; an adapter keeps its own")
+
+    from palate.evaluation.evaluate import pairs_to_score
+    from palate.evaluation.export import ExportOptions, export_model
+    from palate.evaluation.subject import is_checkpoint, is_run, read_checkpoint, read_run
+
+    name = model_path(model, store)
+    pairs = None
+    if check:
+        run = read_run(name) if is_run(name) else read_checkpoint(name) if is_checkpoint(name) else None
+        if run is None and not request.dataset:
+            raise UsageError(f"{model} has no held-out pairs to compare on: name some with --dataset, or --no-check")
+        dataset = replace(request, max_dropped=max_dropped) if request.dataset else None
+        pairs = pairs_to_score(run, dataset, request.max_samples or _PAIRS, print_progress)
+    options = ExportOptions(
+        form,
+        output,
+        dtype=dtype,
+        llama_cpp=gguf,
+        hub=hub,
+        private=not public,
+        bound=max_difference,
+        cutoff_len=cutoff_len,
+        template=template,
+    )
+    done = export_model(name, options, pairs)
+    for line in done.notices:
+        print_note(line)
+    if as_json:
+        print_json(_as_json(form, done))
+    else:
+        print_result("\n".join(_lines(form, done)))
+
+
+def _as_json(form: str, done: Exported) -> dict[str, Any]:
+    check = done.check
+    return {
+        "form": form,
+        "output": None if done.output is None else str(done.output),
+        "dtype": done.dtype,
+        "url": done.url,
+        "check": None
+        if check is None
+        else {
+            "pairs": check.pairs,
+            "accuracy_before": check.accuracy_before,
+            "accuracy_after": check.accuracy_after,
+            "accuracy_difference": check.difference,
+            "largest_logp_difference": check.largest,
+            "bound": check.bound,
+        },
+        "notices": list(done.notices),
+    }
+
+
+def _lines(form: str, done: Exported) -> list[str]:
+    lines = [f"{done.output}: {form}{f' in {done.dtype}' if done.dtype else ''}"] if done.output else []
+    lines += [f"uploaded: {done.url}"] if done.url else []
+    return [*lines, "not compared with the original" if done.check is None else done.check.line()]

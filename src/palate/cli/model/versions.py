@@ -1,0 +1,196 @@
+"""`palate model add`, `list`, `show`, `verify` and `gc`: the versions of the registry."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.arguments import AsJson, StoreUrl
+from palate.cli.columns import table, text_width, two_columns
+from palate.cli.console import print_json, print_result
+from palate.cli.model.options import ModelsDir, VersionName, Who, models_dir, move_line, user
+from palate.cli.models import opened
+from palate.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from palate.registry import Version
+
+_HASH = 12
+
+
+def add_command(
+    source: Annotated[Path, typer.Argument(metavar="RUN|FOLDER", help="A run, checkpoint, model or adapter folder.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the version. Default: the next number, from v1.0.")
+    ] = None,
+    note: Annotated[str, typer.Option("--note", help="Free text about the version.")] = "",
+    who: Who = None,
+    folder: ModelsDir = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a model into the registry as a version that never changes, with the hashes of all files and its lineage.
+
+    Example: palate model add runs/dpo --name v1.1 --note "helpfulness votes of March"
+    """
+    from palate.registry import add
+
+    with opened(store, create=True) as registry:
+        done = add(registry, source, models_dir=models_dir(folder, registry), who=user(who), name=name, note=note)
+    if as_json:
+        print_json({**asdict(done.version), "new": done.new})
+        return
+    version = done.version
+    there = "" if done.new else " (there already)"
+    print_result(
+        f"{version.name}{there}: {version.kind}, {len(version.files)} files, {version.size / 1e6:.1f} MB, "
+        f"{version.content_hash[:_HASH]}, in {version.folder}"
+    )
+
+
+def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """List versions with their aliases.
+
+    Example: palate model list
+    """
+    from palate.registry import versions
+
+    with opened(store) as registry:
+        found = versions(registry)
+    if as_json:
+        print_json({"versions": found})
+    elif not found:
+        print_result("no versions; palate model add makes one of a run")
+    else:
+        rows = [
+            [
+                version.name,
+                ", ".join(version.aliases) or "–",
+                version.kind,
+                version.content_hash[:_HASH],
+                f"{version.size / 1e6:.1f}",
+                version.base or "–",
+                f"{version.created:%Y-%m-%d}",
+                version.note.replace("\n", " "),
+            ]
+            for version in found
+        ]
+        names = ["version", "aliases", "kind", "hash", "MB", "from", "added", "note"]
+        print_result(table(names, rows, right=(4,), width=text_width()))
+
+
+def show_command(name: VersionName, store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Show a version with its lineage: bases, run, datasets, votes, and the moves of aliases to and from it.
+
+    Example: palate model show production
+    """
+    from palate.registry import find, moves
+    from palate.registry.lineage import vote_ids, votes_in_store
+
+    with opened(store) as registry:
+        version = find(registry, name)
+        chain = [version]
+        while chain[-1].base is not None:
+            chain.append(find(registry, chain[-1].base))
+        history = moves(registry, version.name)
+        ids = vote_ids(version.folder)
+        here = registry.read(lambda session: votes_in_store(session, ids))
+    if as_json:
+        votes = {"ids": ids, "in_store": here}
+        print_json({**asdict(version), "from": [one.name for one in chain[1:]], "votes": votes, "moves": history})
+        return
+    lines = [*_facts(version, [one.name for one in chain]), *_data_lines(version.lineage)]
+    if ids:
+        lines.append(("votes", f"{len(ids)} (ids in data.json), {here} of them in this store"))
+    lines += [
+        ("moved", f"{move.at:%Y-%m-%d %H:%M} {move_line(move)}, by {move.who}: {move.reason}") for move in history
+    ]
+    print_result("\n".join(two_columns(lines, width=text_width(), indent=0)))
+
+
+def _facts(version: Version, chain: list[str]) -> list[tuple[str, str]]:
+    base, run = version.lineage["base"], version.lineage.get("run")
+    lines = [
+        ("version", version.name),
+        ("aliases", ", ".join(version.aliases) or "none"),
+        ("hash", version.content_hash),
+        ("files", f"{version.kind}, {len(version.files)} files, {version.size / 1e6:.1f} MB, in {version.folder}"),
+        ("added", f"{version.created:%Y-%m-%d %H:%M} UTC by {version.who}"),
+    ]
+    if version.note:
+        lines.append(("note", version.note))
+    if len(chain) > 1:
+        lines.append(("versions", " ← ".join(chain)))
+    if base["model"]:
+        lines.append(("base", " + ".join([base["model"], *base["adapters"]])))
+    if run is not None:
+        step = f", checkpoint {run['checkpoint']}" if "checkpoint" in run else ""
+        lines.append(("run", f"{version.lineage['source']}: {run.get('stage')} {run.get('objective') or ''}{step}"))
+    return lines
+
+
+def _data_lines(lineage: Any) -> list[tuple[str, str]]:
+    return [
+        ("data", f"{entry['name']}: {label} {sha256[:_HASH]}")
+        for entry in lineage.get("data", [])
+        for label, sha256 in (entry["files"] or {"hub": ""}).items()
+    ]
+
+
+def verify_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[VERSION]...", help="Versions or aliases. Default: all versions.")
+    ] = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every file of the versions and compare hashes; exit code 1 if a file changed, is missing or was added.
+
+    Example: palate model verify production
+    """
+    from palate.registry import find, problems, versions
+
+    with opened(store) as registry:
+        chosen = [find(registry, name) for name in names] if names else versions(registry)
+    found = {version.name: problems(version) for version in chosen}
+    if as_json:
+        print_json({"versions": [{"name": name, "problems": lines} for name, lines in found.items()]})
+    else:
+        for name, lines in found.items():
+            print_result(f"{name}: {'; '.join(lines) or 'every file has its hash'}")
+    damaged = [name for name, lines in found.items() if lines]
+    if damaged:
+        raise ArtifactError(f"{len(damaged)} of {len(found)} versions are damaged: {', '.join(damaged)}")
+
+
+def gc_command(
+    older_than: Annotated[
+        float, typer.Option("--older-than", min=0, metavar="DAYS", help="Delete only versions added before that.")
+    ] = 30.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
+    folder: ModelsDir = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete versions that no alias names or ever named and that no other version was trained from.
+
+    Example: palate model gc --older-than 90 --dry-run
+    """
+    from palate.registry import collect
+
+    age = timedelta(days=older_than)
+    with opened(store) as registry:
+        done = collect(registry, models_dir(folder, registry), older_than=age, dry_run=dry_run)
+    names = [version.name for version in done.removed]
+    if as_json:
+        print_json({"removed": names, "dry_run": dry_run, "kept": done.kept})
+        return
+    what = "would be deleted" if dry_run else "deleted"
+    size = f"{sum(version.size for version in done.removed) / 1e6:.1f} MB"
+    print_result(f"{len(names)} versions {what}, {size}: {', '.join(names) or 'none'}")
+    if done.kept:
+        print_result(f"stay: {', '.join(f'{name} ({reason})' for name, reason in done.kept.items())}")

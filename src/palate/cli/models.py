@@ -1,0 +1,88 @@
+"""Names of models on the command line: versions and aliases of the registry become folders, others stay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from palate.cli.console import print_note
+from palate.errors import UsageError
+
+if TYPE_CHECKING:
+    from palate.store import Store
+
+Name = TypeVar("Name", str, None, str | None)
+
+_KEYS = ("model_name_or_path", "adapter_name_or_path", "ref_model")
+
+
+@contextmanager
+def opened(url: str | None, *, create: bool = False) -> Iterator[Store]:
+    """A context with the open store of `--store`."""
+    from palate.store import open_store
+
+    store = open_store(url, create=create)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def model_path(name: Name, store: str | None = None) -> Name:
+    """The folder of a version or alias of the registry, whose files are checked; any other name as it is.
+
+    A folder of that name is taken before the registry.
+
+    Args:
+        name: of a model; None stays None.
+        store: as `--store`.
+
+    Raises:
+        ArtifactError: the version's files are not what was added.
+        StoreError: the database cannot be opened.
+    """
+    if name is None or Path(name).exists():
+        return name
+
+    from palate.registry.add import NAME
+    from palate.store import store_url
+    from palate.store.urls import parse_url
+
+    if not NAME.match(name):  # paths, hub ids, models in engines
+        return name
+    place = parse_url(store_url(store))
+    if place.get_backend_name() == "sqlite" and not Path(place.database or "").is_file():
+        return name
+
+    from palate.registry.versions import check, find
+
+    with opened(store) as registry:
+        try:
+            version = find(registry, name)
+        except UsageError:  # no version or alias
+            return name
+    check(version)
+    print_note(f"{name} is version {version.name} in {version.folder}")
+    return str(version.folder)
+
+
+def model_paths(names: Sequence[str], store: str | None = None) -> list[str]:
+    """`model_path` of each."""
+    return [model_path(name, store) for name in names]
+
+
+def with_model_paths(config: str, changes: Sequence[str]) -> list[str]:
+    """The overrides of a training config, and one for each of its own keys that names a version or alias."""
+    from palate.config.load import overridden
+    from palate.config.reader import read_config_file
+
+    entries = overridden(read_config_file(config), changes).entries
+    added = []
+    for key in _KEYS:
+        value = entries[key].value if key in entries else None
+        if isinstance(value, str) and (found := model_path(value)) != value:
+            added.append(f"{key}={json.dumps(found)}")
+    return [*changes, *added]

@@ -1,0 +1,88 @@
+"""A chat model that compares two answers by a benchmark's own question, in place of palate's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from palate.feedback.judges.api import ApiJudge
+from palate.feedback.judges.preparation import Preparation
+from palate.feedback.judges.replies import shortened
+from palate.records import Columns, Messages, Verdict
+
+Ask: TypeAlias = Callable[[Messages, str, str, Mapping[str, Any]], Messages]
+"""From prompt, first and second answer, and the columns of the row to what the judge is sent."""
+
+
+class PromptJudge:
+    """Asks a judge over an API with a benchmark's own question; replies are kept in the store.
+
+    Args:
+        judge: the chat model.
+        name: of the question, in the judge's name.
+        content: what determines the question's text besides the row, for the judge's name.
+        ask: makes the conversation that is sent.
+        verdicts: label in the reply → verdict; a reply with two different labels is unparsed.
+        max_tokens: of a reply.
+    """
+
+    kind = "judge"
+
+    def __init__(
+        self,
+        judge: ApiJudge,
+        name: str,
+        content: str,
+        ask: Ask,
+        verdicts: Mapping[str, Verdict],
+        *,
+        max_tokens: int = 2048,
+    ) -> None:
+        digest = hashlib.sha256(json.dumps([content, judge.answer_settings]).encode()).hexdigest()[:8]
+        self.name = f"openai:{judge.model}/{name}-{digest}"
+        self._judge, self._ask, self._verdicts, self._max_tokens = judge, ask, verdicts, max_tokens
+        # Longer labels first, so that A>>B is not read as a part of it.
+        labels = "|".join(re.escape(label) for label in sorted(verdicts, key=len, reverse=True))
+        self._pattern = re.compile(rf"\[\[({labels})\]\]")
+
+    def compare(
+        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
+    ) -> list[Verdict]:
+        """One verdict per prompt; `left` is shown first."""
+        found: dict[int, Verdict] = {}
+        self.compare_each(prompts, left, right, columns, found.__setitem__)
+        return [found[index] for index in range(len(prompts))]
+
+    def compare_each(
+        self,
+        prompts: Sequence[Messages],
+        left: Sequence[str],
+        right: Sequence[str],
+        columns: Columns | None,
+        decided: Callable[[int, Verdict], None],
+    ) -> None:
+        """The same, with a call of `decided` for each verdict, in the order of their arrival."""
+        asked = [
+            self._ask(prompt, first, second, {name: values[index] for name, values in (columns or {}).items()})
+            for index, (prompt, first, second) in enumerate(zip(prompts, left, right))
+        ]
+
+        def made(index: int, reply: Preparation) -> None:
+            verdict = Verdict("unparsed", reply.problem, missing=reply.missing)
+            decided(index, verdict if reply.problem else self._verdict(reply.text))
+
+        self._judge.ask_own(asked, self._max_tokens, self._read, made)
+
+    def _read(self, text: str) -> Preparation:
+        labels = set(self._pattern.findall(text))
+        if len(labels) == 1:
+            return Preparation(text)
+        what = "contradicting verdicts" if labels else "no verdict"
+        return Preparation(text, problem=f"{what}: {shortened(text)}")
+
+    def _verdict(self, text: str) -> Verdict:
+        verdict = self._verdicts[self._pattern.findall(text)[0]]
+        return Verdict(verdict.outcome, shortened(text), dimensions=verdict.dimensions)

@@ -1,0 +1,96 @@
+"""A judge's labels of answers that models wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from palate.errors import UsageError
+from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Labelling, Outcome
+from palate.feedback.judges.api import ApiJudge
+from palate.feedback.judges.preparation import Preparation
+from palate.feedback.judges.render import RULE, block, nonce_of
+from palate.feedback.judges.replies import shortened
+from palate.progress import progress
+from palate.records import Dropped, Judge, Message, Messages
+
+MAX_TOKENS = 1024
+"""Of a judge's reply."""
+
+
+class Labeller:
+    """Asks a chat model for the labels of written answers; replies are kept in the judge's store.
+
+    Args:
+        judge: over an API.
+        benchmark: with a `labelling`.
+
+    Attributes:
+        name: of the judge with its questions.
+
+    Raises:
+        UsageError: the benchmark has no questions to a judge, or the judge cannot be asked them.
+    """
+
+    def __init__(self, judge: Judge, benchmark: Benchmark) -> None:
+        if benchmark.labelling is None:
+            raise UsageError(f"{benchmark.title} needs no judge; leave out --judge")
+        if not isinstance(judge, ApiJudge):
+            raise UsageError(f"{judge.name}: answers to {benchmark.title} are labelled by a chat model: openai:MODEL")
+        self._labelling: Labelling = benchmark.labelling
+        self._judge = judge
+        content = json.dumps([dict(self._labelling.tasks), dict(self._labelling.labels), judge.answer_settings])
+        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        self.name = f"openai:{judge.model}/{benchmark.name}-{digest}"
+
+    def label(self, items: Sequence[Item], outcomes: Sequence[Outcome]) -> list[Outcome | Dropped]:
+        """The outcomes with labels; an item that the judge gave no readable label is left out with the reason.
+
+        Raises:
+            EngineError: the judge's endpoint refuses every request, or cannot be reached any more.
+        """
+        replies = {name: self._ask(name, items, outcomes) for name in self._labelling.tasks}
+        found: list[Outcome | Dropped] = []
+        for index, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
+            labels = {name: made[index] for name, made in replies.items()}
+            bad = next(((name, reply) for name, reply in labels.items() if reply.problem), None)
+            if bad is None:
+                found.append(replace(outcome, labels={name: reply.text for name, reply in labels.items()}))
+                continue
+            name, reply = bad
+            reason = "no_reply" if reply.missing else "unparsed"
+            found.append(Dropped(item.id, reason, f"{item.where}: {name}: {reply.problem}"))
+        return found
+
+    def _ask(self, name: str, items: Sequence[Item], outcomes: Sequence[Outcome]) -> list[Preparation]:
+        """The label of each answer to one question, as the text of a reply."""
+        pattern = re.compile(rf"\[\[({'|'.join(map(re.escape, self._labelling.labels[name]))})\]\]")
+        found: dict[int, Preparation] = {}
+
+        def read(text: str) -> Preparation:
+            labels = set(pattern.findall(text))
+            if len(labels) == 1:
+                return Preparation(labels.pop())
+            what = "contradicting labels" if labels else "no label"
+            return Preparation(problem=f"{what}: {shortened(text)}")
+
+        with progress(f"answers labelled: {name}", len(items)) as labelled:
+
+            def decided(index: int, reply: Preparation) -> None:
+                found[index] = reply
+                labelled.advance()
+
+            asked = [self._question(name, item, outcome) for item, outcome in zip(items, outcomes, strict=True)]
+            self._judge.ask_own(asked, MAX_TOKENS, read, decided)
+        return [found[index] for index in range(len(items))]
+
+    def _question(self, name: str, item: Item, outcome: Outcome) -> Messages:
+        labels = " or ".join(f"[[{label}]]" for label in self._labelling.labels[name])
+        task = f"{self._labelling.tasks[name]}\nEnd with exactly one of these labels: {labels}."
+        shown = {**self._labelling.shown(item), "answer": outcome.text or ""}
+        nonce = nonce_of(task, *shown.values())
+        blocks = [block(title, text, nonce) for title, text in shown.items()]
+        return (Message("user", "\n\n".join([RULE.format(nonce=nonce), task, *blocks])),)

@@ -1,0 +1,1 @@
+"""Trained models for other programs: merged weights, adapters, GGUF files, model hubs."""

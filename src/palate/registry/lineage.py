@@ -1,0 +1,101 @@
+"""Where a version comes from: run, base, datasets with hashes, and the votes that their pairs were made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from palate.artifacts import file_hash, read_json
+from palate.config.stages.model import adapter_names, split_adapters
+from palate.registry.contents import Contents, FileFacts, base_files
+from palate.store.tables import VoteRow
+
+_AT_A_TIME = 500
+
+
+def lineage_of(contents: Contents, files: FileFacts) -> dict[str, Any]:
+    """The lineage of a version, as the store keeps it.
+
+    Keys: `source` (folder), `base` (model, revision, adapters, weights of the start, files of an adapter's base), and
+    of a run `run` (stage, objective, times, checkpoint), `reference`, `data` (files of each dataset with SHA-256, as
+    they were when it trained), `data_identity`, `held_out_identity`, `votes` (number, hash of their ids, which are in
+    the version's data.json), `evaluation` (SHA-256 of accuracy.json).
+    """
+    base: dict[str, Any] = {"model": contents.base, "adapters": []}
+    found: dict[str, Any] = {"source": str(contents.source), "base": base}
+    run = contents.run
+    if run is not None:
+        config = run["config"]
+        named = adapter_names(config.get("adapter_name_or_path"))
+        again = bool(config.get("create_new_adapter"))
+        # A continued adapter is saved complete, so what it continued is needed no more.
+        needed = split_adapters(named, "lora", create_new_adapter=again)[0] if contents.kind == "adapter" else ()
+        base |= {
+            "revision": config.get("model_revision"),
+            "adapters": list(named),
+            "weights": (run.get("model") or {}).get("identity"),
+        }
+        found["run"] = {
+            key: run[key] for key in ("stage", "objective", "started", "finished", "checkpoint") if key in run
+        }
+        found["reference"] = run.get("reference")
+        found |= _data(contents, run)
+    else:
+        needed = ()
+    if contents.kind == "adapter":
+        base["files"] = base_files([contents.base, *needed])
+    if "accuracy.json" in files:
+        found["evaluation"] = {"accuracy.json": files["accuracy.json"]["sha256"]}
+    return found
+
+
+def parents(lineage: Mapping[str, Any]) -> list[str]:
+    """Folders that a version was trained from, the nearest first."""
+    base = lineage["base"]
+    return [*reversed(base["adapters"]), base["model"]]
+
+
+def changed_base(lineage: Mapping[str, Any]) -> list[str]:
+    """One line for each file of an adapter's base that is not as it was when the version was added."""
+    problems = []
+    for name, sha256 in lineage["base"].get("files", {}).items():
+        if not Path(name).is_file():
+            problems.append(f"{name}, a file of its base, is missing")
+        elif file_hash(name) != sha256:
+            problems.append(f"{name}, a file of its base, has changed since the version was added")
+    return problems
+
+
+def vote_ids(folder: Path) -> list[str]:
+    """Ids of the votes that a version's pairs were made from; [] if they were not made from votes."""
+    path = folder / "data.json"
+    return list((read_json(path).get("votes") or {}).get("ids", [])) if path.is_file() else []
+
+
+def votes_in_store(session: Session, ids: Sequence[str]) -> int:
+    """How many of these votes the store has."""
+    parts = (ids[start : start + _AT_A_TIME] for start in range(0, len(ids), _AT_A_TIME))
+    return sum(
+        session.scalar(select(func.count()).select_from(VoteRow).where(VoteRow.id.in_(part))) or 0 for part in parts
+    )
+
+
+def _data(contents: Contents, run: Mapping[str, Any]) -> dict[str, Any]:
+    trained = run.get("data") or {}
+    given = contents.files.get("data.json")
+    report = read_json(given) if isinstance(given, Path) else {}
+    found: dict[str, Any] = {
+        "data": report.get("lineage", []),
+        "data_identity": trained.get("identity"),
+        "held_out_identity": trained.get("held_out_identity"),
+    }
+    ids = (report.get("votes") or {}).get("ids", [])
+    if ids:
+        found["votes"] = {"count": len(ids), "sha256": hashlib.sha256(json.dumps(sorted(ids)).encode()).hexdigest()}
+    return found

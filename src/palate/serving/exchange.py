@@ -1,0 +1,346 @@
+"""One request from its acceptance to its recorded end, as an ASGI response.
+
+The end is recorded whatever happens: the client leaves, the engine fails, time is over, or the server stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from palate.errors import StoreError
+from palate.serving.access import Access, Caller
+from palate.serving.api.call import Call
+from palate.serving.backends.base import Backend
+from palate.serving.gather import Gathered
+from palate.serving.metrics import Metrics
+from palate.serving.models import Served
+from palate.serving.problems import ApiError, as_api_error
+from palate.serving.recording.entries import Endpoint, NewInteraction, State
+from palate.serving.recording.recorder import Recorder
+from palate.serving.recording.routes import TOKEN_HEADER
+from palate.serving.routes import Choice
+from palate.serving.settings import ServeFields
+from palate.serving.wire import to_json
+
+_LOG = logging.getLogger("palate.serving")
+T = TypeVar("T")
+
+_READ_SECONDS = 60.0
+"""A client that reads nothing of its stream for so long is taken for gone."""
+_SETTINGS = (
+    *("temperature", "top_p", "seed", "n", "max_tokens", "max_completion_tokens", "stop"),
+    *("frequency_penalty", "presence_penalty", "top_k", "min_p"),
+)
+_STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+@dataclass(eq=False)
+class Desk:
+    """What all exchanges of a gateway share.
+
+    Attributes:
+        settings: of the gateway.
+        recorder: writes interactions.
+        access: counts tokens.
+        metrics: of the gateway.
+        run: runs a function of the recorder in a thread.
+        stopping: set when requests in progress must end.
+        tasks, shadows: in progress; the shadows are among the tasks.
+    """
+
+    settings: ServeFields
+    recorder: Recorder
+    access: Access
+    metrics: Metrics
+    run: Callable[..., Coroutine[Any, Any, Any]]
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    shadows: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task that is held until it ends; the server waits for it before it stops."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """End what is in progress, and wait until all ends are written."""
+        self.stopping.set()
+        for shadow in self.shadows:
+            shadow.cancel()
+        while self.tasks:
+            await asyncio.wait(set(self.tasks))
+
+
+class Exchange(Response):
+    """The reply to a call.
+
+    Args:
+        desk: of the gateway.
+        call: the request.
+        choice: the model that answers.
+        caller: who asks.
+        endpoint: as it is recorded.
+        consent: whether the person consented to training.
+        started: when the request arrived (`time.perf_counter`).
+    """
+
+    background = None  # FastAPI asks for it
+
+    def __init__(
+        self,
+        desk: Desk,
+        call: Call,
+        choice: Choice,
+        caller: Caller,
+        endpoint: Endpoint,
+        *,
+        consent: bool,
+        started: float,
+    ) -> None:
+        self._desk = desk
+        self._call = call
+        self._choice = choice
+        self._caller = caller
+        self._endpoint = endpoint
+        self._consent = consent
+        self._started = started
+        self._waited = 0.0
+        self._reason: State | None = None
+        self._begun = False
+        self._reserving: asyncio.Task[str | None] | None = None
+        self._id: str | None = None
+        self._more: dict[str, Any] = {}
+        self._gathered = Gathered(texts=caller.terms.recording != "none")
+        self._streaming: asyncio.Task[None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, until the client leaves or the server stops."""
+        del scope
+        main = self._desk.start(self._answer(send))
+        gone = asyncio.create_task(_left(receive))
+        stopping = asyncio.create_task(self._desk.stopping.wait())
+        try:
+            await asyncio.wait({main, gone, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not main.done():
+                self._reason = "cancelled" if gone.done() else "partial"
+                main.cancel()
+            await asyncio.wait({main})
+        except asyncio.CancelledError:
+            self._reason = self._reason or "partial"
+            main.cancel()
+            raise
+        finally:
+            gone.cancel()
+            stopping.cancel()
+        if not main.cancelled():
+            main.result()
+
+    async def _answer(self, send: Send) -> None:
+        served, metrics = self._choice.served, self._desk.metrics
+        in_flight = metrics.in_flight.labels(served.name)
+        state: State = "partial"
+        error: ApiError | None = None
+        in_flight.inc()
+        try:
+            async with asyncio.timeout(self._desk.settings.request_seconds), served.use() as backend:
+                await self._reserve(backend)
+                await (self._stream(backend, send) if self._call.stream else self._whole(backend, send))
+            state = "complete"
+        except asyncio.CancelledError:
+            state = self._reason or "partial"
+            if state == "partial":
+                error = ApiError(503, "the server stops; send the request again", code="stopping")
+        except _Unread:
+            state = "cancelled"
+        except TimeoutError:
+            error = ApiError(504, "the request took longer than this server allows", code="timeout")
+        except Exception as raised:  # every failure of a backend, so that the end is recorded and the client told
+            error = as_api_error(raised)
+            state = "upstream_error"
+        finally:
+            in_flight.dec()
+            end = self._desk.start(self._end(state, error))
+        if error is not None:
+            with suppress(Exception):  # the client may have gone as well
+                await self._tell(error, send)
+        await asyncio.shield(end)
+
+    async def _reserve(self, backend: Backend) -> None:
+        """Record the request before anything is answered. A row is committed even if the client leaves meanwhile."""
+        self._reserving = self._desk.start(self._desk.run(self._desk.recorder.reserve, self._entry(backend)))
+        self._id = await asyncio.shield(self._reserving)
+        if self._id is None:
+            return
+        token = self._desk.recorder.feedback_token(self._id)
+        self._more = {"palate": {"feedback_token": token, "route": self._choice.route}}
+        for shadow in self._choice.shadows:
+            if len(self._desk.shadows) >= self._desk.settings.shadow_in_flight:
+                self._desk.metrics.shadows_left_out.labels(shadow.name).inc()
+                continue
+            task = self._desk.start(self._shadow(shadow))
+            self._desk.shadows.add(task)
+            task.add_done_callback(self._desk.shadows.discard)
+
+    def _entry(self, backend: Backend, route: str | None = None) -> NewInteraction:
+        call, choice = self._call, self._choice
+        return NewInteraction(
+            endpoint=self._endpoint,
+            prompt=call.body["messages"] if "messages" in call.body else _text(call.body["prompt"]),
+            model=backend.version,
+            policy=self._caller.terms.recording,
+            consent=self._consent,
+            store=call.store is not False,
+            key_id=self._caller.key_id,
+            user=call.user,
+            identity=backend.content_hash,
+            template=backend.template_hash,
+            decoding={key: call.body[key] for key in _SETTINGS if key in call.body},
+            route=choice.route if route is None else route,
+            probability=choice.probability if route is None else 1.0,
+            tools=call.body.get("tools"),
+        )
+
+    async def _whole(self, backend: Backend, send: Send) -> None:
+        reply = await self._wait(backend.reply(self._call.endpoint, self._call.body))
+        self._gathered.add(reply)
+        self._note_first()
+        body = to_json(self._call.form.whole(self._named(reply)))
+        response = Response(body, headers=self._reply_headers(), media_type="application/json")
+        self._begun = True
+        await response({"type": "http"}, _never, send)
+
+    async def _stream(self, backend: Backend, send: Send) -> None:
+        form = self._call.form
+        async with aclosing(backend.events(self._call.endpoint, self._call.body)) as chunks:
+            spoken = False
+            while (chunk := await self._wait(anext(chunks, None))) is not None:
+                self._gathered.add(chunk)
+                if not self._begun:
+                    await self._begin(send)
+                if not spoken and chunk["choices"]:
+                    self._note_first()
+                    spoken = True
+                await self._send(form.pieces(self._named(chunk)), send)
+        if not self._gathered.ended:
+            raise ApiError(502, "the engine broke off: an answer has no finish_reason", code="upstream_error")
+        await self._send(form.last(), send, last=True)
+
+    def _note_first(self) -> None:
+        self._desk.metrics.first.labels(self._choice.served.name).observe(time.perf_counter() - self._started)
+
+    async def _begin(self, send: Send) -> None:
+        """Headers of a stream; only now, so that a request that is refused gets its own status."""
+        self._begun = True
+        if self._id is not None:
+            self._streaming = self._desk.start(self._desk.run(self._desk.recorder.update, self._id, "streaming"))
+        head = Response(headers={**_STREAM_HEADERS, **self._reply_headers()}, media_type="text/event-stream")
+        headers = [pair for pair in head.raw_headers if pair[0] != b"content-length"]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _send(self, pieces: Iterable[bytes], send: Send, *, last: bool = False) -> None:
+        body = b"".join(pieces)
+        if not body and not last:
+            return
+        begun = time.perf_counter()
+        try:
+            async with asyncio.timeout(_READ_SECONDS) as limit:
+                await send({"type": "http.response.body", "body": body, "more_body": not last})
+        except TimeoutError:
+            if limit.expired():
+                raise _Unread from None
+            raise
+        finally:
+            self._waited += time.perf_counter() - begun
+
+    async def _tell(self, error: ApiError, send: Send) -> None:
+        """The error as a response, or as the last event of a stream that has begun."""
+        if not self._begun:
+            self._begun = True
+            await error.response()({"type": "http"}, _never, send)
+        elif self._call.stream:
+            await self._send(self._call.form.failed(error), send, last=True)
+
+    async def _wait(self, awaited: Any) -> Any:
+        """What the backend gives; the time is not ours."""
+        begun = time.perf_counter()
+        try:
+            return await awaited
+        finally:
+            self._waited += time.perf_counter() - begun
+
+    async def _end(self, state: State, error: ApiError | None) -> None:
+        """Count and record the end; it runs as a task of its own, which nothing cancels."""
+        name, metrics = self._choice.served.name, self._desk.metrics
+        total, usage = time.perf_counter() - self._started, self._gathered.usage
+        metrics.requests.labels(name, state).inc()
+        metrics.seconds.labels(name).observe(total)
+        metrics.overhead.labels(name).observe(max(0.0, total - self._waited))
+        metrics.tokens.labels(name, "prompt").inc(usage.prompt_tokens or 0)
+        metrics.tokens.labels(name, "completion").inc(usage.completion_tokens or 0)
+        self._desk.access.add_tokens(self._caller, (usage.prompt_tokens or 0) + (usage.completion_tokens or 0))
+        before = [task for task in (self._reserving, self._streaming) if task is not None]
+        found = await asyncio.gather(*before, return_exceptions=True)
+        if found and isinstance(found[0], str):
+            await self._record_end(found[0], state, self._gathered, error)
+
+    async def _record_end(self, identifier: str, state: State, gathered: Gathered, error: ApiError | None) -> None:
+        message = error.message if error is not None else None
+        update = self._desk.recorder.update
+        try:
+            await self._desk.run(update, identifier, state, gathered.answers(), usage=gathered.usage, error=message)
+        except StoreError as failed:  # the row stays open, and the next start makes it partial
+            _LOG.error("the end of %s is not recorded: %s", identifier, failed)
+
+    async def _shadow(self, served: Served) -> None:
+        """The same request to another model, whose answer is recorded and not sent."""
+        desk, gathered = self._desk, Gathered()
+        state: State = "partial"
+        error: ApiError | None = None
+        identifier: str | None = None
+        try:
+            async with asyncio.timeout(desk.settings.request_seconds), served.use() as backend:
+                identifier = await desk.run(desk.recorder.reserve, self._entry(backend, f"shadow:{served.name}"))
+                gathered.add(await backend.reply(self._call.endpoint, self._call.body))
+            state = "complete"
+        except Exception as raised:  # the client's own answer does not depend on it
+            error, state = as_api_error(raised), "upstream_error"
+        finally:
+            desk.metrics.requests.labels(served.name, f"shadow_{state}").inc()
+            if identifier is not None:
+                desk.start(self._record_end(identifier, state, gathered, error))
+
+    def _named(self, reply: dict[str, Any]) -> dict[str, Any]:
+        """A reply under the id of its interaction."""
+        return {**reply, "id": self._id, **self._more} if self._id is not None else reply
+
+    def _reply_headers(self) -> dict[str, str]:
+        return {TOKEN_HEADER: self._more["palate"]["feedback_token"]} if self._more else {}
+
+
+class _Unread(Exception):  # noqa: N818 - says what happened
+    """The client does not read what it is sent."""
+
+
+async def _left(receive: Receive) -> None:
+    """Return when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _never() -> Any:
+    raise RuntimeError("a response reads nothing")
+
+
+def _text(prompt: Any) -> str:
+    return prompt if isinstance(prompt, str) else "\n".join(map(str, prompt))

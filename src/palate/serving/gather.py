@@ -1,0 +1,109 @@
+"""The chunks of a streamed reply, put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from palate.serving.recording.entries import RecordedAnswer, Usage
+
+
+@dataclass(slots=True)
+class _Answer:
+    text: list[str] = field(default_factory=list)
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    finish_reason: str | None = None
+    pieces: int = 0
+
+
+class Gathered:
+    """What a reply has said so far, from chunks or as a whole, with choices as backends give them.
+
+    Args:
+        texts: whether texts are kept; without them only tokens are counted.
+    """
+
+    def __init__(self, *, texts: bool = True) -> None:
+        self._texts = texts
+        self._answers: dict[int, _Answer] = {}
+        self._usage: dict[str, Any] = {}
+        self._head: dict[str, Any] = {}
+
+    def add(self, reply: dict[str, Any]) -> None:
+        """A chunk, or a whole reply; fields of other types than the API's are left out."""
+        self._head = self._head or {key: reply.get(key) for key in ("id", "created", "model")}
+        if isinstance(reply.get("usage"), dict):
+            self._usage = reply["usage"]
+        for choice in reply["choices"]:
+            self._add(self._answers.setdefault(choice.get("index", 0), _Answer()), choice)
+
+    def _add(self, answer: _Answer, choice: dict[str, Any]) -> None:
+        reason = choice.get("finish_reason")
+        answer.finish_reason = reason if isinstance(reason, str) else answer.finish_reason
+        message = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
+        text = message.get("content")
+        if text:
+            answer.pieces += 1
+            if self._texts:
+                answer.text.append(text)
+        if not self._texts:
+            return
+        if isinstance(choice.get("logprobs"), dict):
+            answer.logprobs.append(choice["logprobs"])
+        calls = message.get("tool_calls")
+        for number, call in enumerate(calls if isinstance(calls, list) else ()):
+            if isinstance(call, dict):
+                _add_call(answer.calls.setdefault(call.get("index", number), {"type": "function"}), call)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens as the backend counts them; else the pieces of text."""
+        asked, made = (_count(self._usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+        pieces = sum(answer.pieces for answer in self._answers.values())
+        return Usage(asked, pieces if made is None else made)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there are answers, and all have a finish reason."""
+        return bool(self._answers) and all(answer.finish_reason for answer in self._answers.values())
+
+    def answers(self) -> list[RecordedAnswer]:
+        """The answers in the order of their index."""
+        return [
+            RecordedAnswer("".join(answer.text), answer.finish_reason, list(answer.calls.values()) or None)
+            for _, answer in sorted(self._answers.items())
+        ]
+
+    def whole(self, *, chat: bool) -> dict[str, Any]:
+        """The reply that is not streamed."""
+        choices = []
+        for index, answer in sorted(self._answers.items()):
+            text = "".join(answer.text)
+            said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+            logprobs = _joined(answer.logprobs)
+            choices.append({"index": index, **said, "logprobs": logprobs, "finish_reason": answer.finish_reason})
+        kind = "chat.completion" if chat else "text_completion"
+        return {"object": kind, **self._head, "choices": choices, "usage": self._usage}
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and 0 <= value < 2**31 else None
+
+
+def _add_call(call: dict[str, Any], piece: dict[str, Any]) -> None:
+    if isinstance(piece.get("id"), str):
+        call["id"] = piece["id"]
+    function = piece.get("function")
+    if isinstance(function, dict):
+        known = call.setdefault("function", {"name": "", "arguments": ""})
+        for key in ("name", "arguments"):
+            if isinstance(function.get(key), str):
+                known[key] += function[key]
+
+
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The log-probabilities of all chunks: lists under the same names."""
+    if not parts:
+        return None
+    return {key: [entry for part in parts for entry in part.get(key) or ()] for key in parts[0]}

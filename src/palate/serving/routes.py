@@ -1,0 +1,86 @@
+"""Which model answers a request: by name, or by a share that stays the same for a user."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from palate.serving.models import Models, Served
+from palate.serving.problems import ApiError, invalid
+from palate.serving.settings import RouteFields
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The model of a request.
+
+    Attributes:
+        served: answers.
+        route: name of the route; "" for a model that the client named.
+        probability: with which a user is given this model on the route.
+        shadows: models that answer too.
+    """
+
+    served: Served
+    route: str = ""
+    probability: float = 1.0
+    shadows: tuple[Served, ...] = ()
+
+
+class Router:
+    """Routes by name, and models by theirs."""
+
+    def __init__(self, models: Models, routes: Mapping[str, RouteFields]) -> None:
+        self._models = models
+        self._routes = dict(routes)
+
+    def names(self) -> list[str]:
+        """What clients can ask for."""
+        return [*self._routes, *self._models.served]
+
+    def choose(self, name: str | None, person: str) -> Choice:
+        """The model for a request.
+
+        Args:
+            name: in the request; None means the only one there is.
+            person: a stable name of the user, which is hashed.
+
+        Raises:
+            ApiError: 404 for an unknown name.
+        """
+        if name is None:
+            names = self.names()
+            if len(names) > 1:
+                raise invalid(f"model: name one of {', '.join(names)}", "model")
+            name = names[0]
+        route = self._routes.get(name)
+        if route is None:
+            served = self._models.find(name)
+            if served is None:
+                known = ", ".join(self.names())
+                message = f"the model {name[:100]!r} does not exist; there are {known}"
+                raise ApiError(404, message, param="model", code="model_not_found")
+            return Choice(served)
+        model = share_of(route, person)
+        shadows = tuple(self._models.served[shadow] for shadow in route.shadow)
+        return Choice(self._models.served[model], name, route.models[model], shadows)
+
+
+def share_of(route: RouteFields, person: str) -> str:
+    """The model that a user is given: the same at every request, until the shares change.
+
+    The user's place in [0, 1) is a hash; the shares follow each other in their order. So if the last share grows at the
+    cost of the one before, only users between the two boundaries change.
+    """
+    digest = hashlib.sha256(f"{route.salt}\0{person}".encode("utf-8", "surrogateescape")).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    end = 0.0
+    chosen = ""
+    for model, share in route.models.items():
+        if share <= 0:
+            continue
+        chosen, end = model, end + share
+        if place < end:
+            break
+    return chosen
