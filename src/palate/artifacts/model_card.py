@@ -45,8 +45,9 @@ class MeasuredFigure:
     Attributes:
         dataset: name of the benchmark or the data.
         metric: `mc1`, `win_rate`.
-        value, low, high: the figure and its 95 % interval, shares of 1.
+        value, low, high: the figure and its 95 % interval.
         n: number of independent items.
+        is_share: whether the figure is a share of 1, which the header has in percent.
     """
 
     dataset: str
@@ -55,6 +56,7 @@ class MeasuredFigure:
     low: float
     high: float
     n: int
+    is_share: bool = True
 
 
 def write_model_card(
@@ -142,8 +144,9 @@ def _facts(name: str, run: Mapping[str, Any], figures: Sequence[MeasuredFigure])
 
 def _indexed(one: MeasuredFigure) -> dict[str, Any]:
     kind = re.sub(r"[^a-z0-9]+", "_", one.dataset.lower()).strip("_")
-    within = f"95 % interval {100 * one.low:.1f} to {100 * one.high:.1f}, n = {one.n}"
-    metric = {"type": one.metric, "value": round(100 * one.value, 2), "name": f"{one.metric}, % ({within})"}
+    scale, unit = (100, ", %") if one.is_share else (1, "")
+    within = f"95 % interval {scale * one.low:.1f} to {scale * one.high:.1f}, n = {one.n}"
+    metric = {"type": one.metric, "value": round(scale * one.value, 2), "name": f"{one.metric}{unit} ({within})"}
     task = {"type": "text-generation", "name": "Text generation"}
     return {"task": task, "dataset": {"type": kind, "name": one.dataset}, "metrics": [metric]}
 

@@ -164,3 +164,16 @@ def test_a_phone_shows_it_and_it_prints(written: dict[str, Path], tmp_path: Path
         ]
         assert whole == ["avoid", "avoid"]
         assert shown.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_grades_are_no_percentages(make_run: MakeRun, tmp_path: Path) -> None:
+    facts = benchmark_facts()
+    grade = {"estimate": 7.25, "low": 6.5, "high": 8.0, "level": 0.95, "n": 40}
+    for model in facts["models"]:
+        model["rates"] = [{"metric": "score", "category": None, "mean": grade}]
+    facts |= {"comparisons": [], "metrics": {"score": "mean grade, 1 to 10"}, "grades": ["score"]}
+    write_json(tmp_path / "bench.json", facts)
+    _, markdown, _, card = write_evaluation(make_run(tmp_path / "run"), [tmp_path / "bench.json"])
+    assert "| 7.25 (6.5 to 8) |" in markdown.read_text()
+    assert "725" not in markdown.read_text()
+    assert "value: 7.25" in card.read_text()

@@ -77,8 +77,9 @@ def _summary(facts: CardFacts, collection: Collection) -> str:
     noun, what = ("answer", "with a label") if facts.to == "kto" else ("pair", "of a chosen and a rejected answer")
     return (
         f"{amount(facts.rows, noun)} {what} to {amount(facts.prompts, 'prompt')}, in the format `{facts.to}`, made "
-        f"from {amount(len(facts.votes.votes), 'vote')} of {escaped(collection.source.name)}. Every row names its "
-        f"item, answers, votes and kinds of voters under `lineage`; `{facts.name}.data.json` has the settings and hashes."
+        f"from {amount(len(facts.votes.votes), 'vote')} of {escaped(collection.source.name)}. Every row names "
+        f"its item, answers, votes and kinds of voters under `lineage`; `{facts.name}.data.json` has the settings and "
+        "hashes."
     )
 
 

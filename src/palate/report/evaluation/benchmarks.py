@@ -38,12 +38,15 @@ def benchmark_headlines(facts: Mapping[str, Any], run: str) -> list[Headline]:
             for one in compared
             if one["category"] is None
         ]
+    grades = facts.get("grades", ())
     for metric, before, after, change in rates:
         rate = json_interval(after)
         if rate is None:
             raise ValueError(f"the rate of {metric} is no interval")
         ends = json_interval(before), rate, json_interval(change)
-        found.append(Headline(facts["title"], metric, facts["metrics"].get(metric, ""), *ends, left_out))
+        found.append(
+            Headline(facts["title"], metric, facts["metrics"].get(metric, ""), *ends, left_out, metric not in grades)
+        )
     return found
 
 
@@ -56,8 +59,16 @@ def benchmark_section(source: Source, run: str) -> Section:
         asked = f"{facts['items']:,} of {facts['of']:,} items, drawn with seed {facts['seed']}"
     lines.append(f"{asked}; {facts['prompt_form']} prompts, precision {facts['precision']}.")
     lines += [f"{metric}: {meaning}." for metric, meaning in facts["metrics"].items()]
+    lines += [f"{model['name']}: {note}" for model in facts["models"] for note in model.get("notes", ())]
+    grades = facts.get("grades", ())
     rates: list[Sequence[Cell]] = [
-        (rate["metric"], model["name"], figure(rate["mean"]), rate["mean"]["n"], _left_out(model))
+        (
+            rate["metric"],
+            model["name"],
+            figure(rate["mean"], "number" if rate["metric"] in grades else "percent"),
+            rate["mean"]["n"],
+            _left_out(model),
+        )
         for model in facts["models"]
         for rate in model["rates"]
         if rate["category"] is None
@@ -69,18 +80,19 @@ def benchmark_section(source: Source, run: str) -> Section:
     if many := [metric for metric, count in counts.items() if count > _MANY]:
         lines.append(f"The categories of {', '.join(many)} are in {source.path.name}.")
     if shown:
-        tables.append(("Before and after, paired on the same items; p of categories adjusted by Holm", _changes(shown)))
+        tables.append(
+            ("Before and after, paired on the same items; p of categories adjusted by Holm", _changes(shown, grades))
+        )
     return Section(f"bench-{source.sha256[:8]}", facts["title"], lines, (), tables)
 
 
-def _changes(compared: Sequence[Mapping[str, Any]]) -> Table:
+def _changes(compared: Sequence[Mapping[str, Any]], grades: Sequence[str]) -> Table:
     rows: list[Sequence[Cell]] = [
         (
             one["metric"],
             one["category"] or "all",
-            figure(one["before"]),
-            figure(one["after"]),
-            figure(one["difference"], "points"),
+            *(figure(one[side], "number" if one["metric"] in grades else "percent") for side in ("before", "after")),
+            figure(one["difference"], "number" if one["metric"] in grades else "points"),
             _p(one["p"] if one["p_holm"] is None else one["p_holm"]),
             one["difference"]["n"],
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from palate.charts import Row, interval_chart
-from palate.charts.text import interval_text, percent
+from palate.charts.text import interval_text, number, percent
 from palate.report.key_figures import Card
 from palate.report.tables import Cell, Figure, Table
 from palate.stats import Interval
@@ -25,6 +25,7 @@ class Headline:
         before, after: of both models; a win rate has no before.
         change: after − before on the same items.
         left_out: what is not in the figure, counted: `2 too_long`; `none` if everything is in it.
+        is_share: whether the figures are shares of 1; otherwise they are numbers, such as grades.
     """
 
     measure: str
@@ -34,6 +35,7 @@ class Headline:
     after: Interval
     change: Interval | None
     left_out: str
+    is_share: bool = True
 
     @property
     def name(self) -> str:
@@ -42,10 +44,11 @@ class Headline:
 
     def card(self) -> Card:
         """The figure as a key figure of a page."""
-        start = f"before: {percent(self.before.estimate)}" if self.before is not None else self.detail
-        within = f"95 % {interval_text(self.after.low, self.after.high, as_percent=True)}"
+        text = percent if self.is_share else number
+        start = f"before: {text(self.before.estimate)}" if self.before is not None else self.detail
+        within = f"95 % {interval_text(self.after.low, self.after.high, as_percent=self.is_share)}"
         parts = (start, within, f"n = {self.after.n:,}", f"left out: {self.left_out}")
-        return Card(self.name, percent(self.after.estimate), ", ".join(parts))
+        return Card(self.name, text(self.after.estimate), ", ".join(parts))
 
 
 def headline_table(headlines: Sequence[Headline]) -> Table:
@@ -54,9 +57,9 @@ def headline_table(headlines: Sequence[Headline]) -> Table:
         (
             one.name,
             one.detail,
-            "–" if one.before is None else Figure(one.before),
-            Figure(one.after),
-            "–" if one.change is None else Figure(one.change, "points"),
+            "–" if one.before is None else Figure(one.before, "percent" if one.is_share else "number"),
+            Figure(one.after, "percent" if one.is_share else "number"),
+            "–" if one.change is None else Figure(one.change, "points" if one.is_share else "number"),
             one.after.n,
             one.left_out,
         )
@@ -68,7 +71,7 @@ def headline_table(headlines: Sequence[Headline]) -> Table:
 
 def change_chart(headlines: Sequence[Headline]) -> Markup | None:
     """Forest plot of the differences in points, grey where the interval holds 0; None without any."""
-    changes = [(one.name, one.change) for one in headlines if one.change is not None]
+    changes = [(one.name, one.change) for one in headlines if one.change is not None and one.is_share]
     rows = [
         Row(
             name,

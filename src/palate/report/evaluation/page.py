@@ -48,7 +48,15 @@ def write_evaluation(run_dir: Path, results: Sequence[Path], output: Path | None
         contents.run,
         contents.data,
         figures=[
-            MeasuredFigure(one.measure, one.metric, one.after.estimate, one.after.low, one.after.high, one.after.n)
+            MeasuredFigure(
+                dataset=one.measure,
+                metric=one.metric,
+                value=one.after.estimate,
+                low=one.after.low,
+                high=one.after.high,
+                n=one.after.n,
+                is_share=one.is_share,
+            )
             for one in headlines
         ],
         results=table_markdown(headline_table(headlines)),
