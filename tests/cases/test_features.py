@@ -114,7 +114,7 @@ def test_lf1920_merges_the_first_and_continues_the_last(here: Path) -> None:
     assert check_scores("out/x", "models/pt_adapter", "out/x") != pytest.approx(
         check_scores("models/sft_adapter", "models/sft_adapter"), abs=1e-2
     )
-    assert "models/pt_adapter" in (here / "out/x/README.md").read_text()
+    assert "models/pt\\_adapter" in (here / "out/x/README.md").read_text()
 
 
 def test_lf1920_reads_a_list_as_it_reads_a_text(here: Path) -> None:

@@ -149,3 +149,16 @@ def test_descriptions_tell_the_curve() -> None:
     assert describe(Chart("k", "Loss", series, Axis("nats"))) == (
         "Loss: train goes from 0.5 at step 1 to 0.25 at step 9; held-out is 0.3 at step 9; x has no finite value."
     )
+
+
+def test_numbers_have_an_axis_that_holds_zero_and_a_sign() -> None:
+    rows = [Row("a long label of a row", 4.0, 2.0, 6.0), Row("b", -1.0, math.nan, math.nan, text="one less")]
+    chart = interval_chart("k", "t", rows, unit="points", narrow=True)
+    for text in (">+4</text>", ">one less</text>", ">points</text>", ">−2</text>", ">6</text>", 'class="zero"'):
+        assert text in chart, text
+    assert 'viewBox="0 0 400 ' in chart
+    assert chart.count('class="interval') == 1
+    # From −2 at 14 to 6 at 338: 40.5 pixels a unit, so 0 is at 95 and 4 at 257.
+    assert 'x1="95.0"' in chart
+    assert 'cx="257.0"' in chart
+    assert ">+4<" not in interval_chart("k", "t", [Row("a", 0.04, 0.02, 0.06)])

@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from evaluated import write_results
 from palate.cli.report import command
 from palate.errors import ArtifactError
 
@@ -55,3 +56,22 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert isinstance(done.exception, ArtifactError)
     with pytest.raises(ArtifactError, match="no such run directory"):
         command(tmp_path / "gone")
+
+
+def test_results_make_the_evaluation_and_the_card(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run")
+    write_results(tmp_path / "results")
+    done = CliRunner().invoke(app, [str(run), "--results", str(tmp_path / "results")])
+    names = ("evaluation.html", "evaluation.md", "evaluation.json", "README.md")
+    assert done.stdout.splitlines() == [str(run / name) for name in names]
+    assert not (run / "report.html").exists()
+    file = tmp_path / "results" / "bench-xstest.json"
+    done = CliRunner().invoke(app, [str(run), "--results", str(file), "-o", str(tmp_path / "e.html"), "--json"])
+    assert json.loads(done.stdout)["markdown"] == str(tmp_path / "e.md")
+    assert (tmp_path / "e.md").read_text().count("XSTest") > 1
+    assert "Win rate" not in (run / "README.md").read_text()
+
+
+def test_a_sweep_has_no_results(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, [str(tmp_path), "--results", str(tmp_path)])
+    assert isinstance(done.exception, ArtifactError)

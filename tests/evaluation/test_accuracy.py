@@ -117,3 +117,14 @@ def test_values_of_pairs_can_be_compared_with_another_result() -> None:
     found = {one.metric: one.found for one in compare_items(before.items, after.items).metrics}
     assert (found["policy"].test, found["policy"].units) == ("cluster t", 2)
     assert found["policy"].difference.estimate == pytest.approx(3 / 4 - 2.5 / 4)
+
+
+def test_the_change_is_paired_and_what_was_left_out_is_kept() -> None:
+    found = preference_accuracy(REFERENCE, POLICY, prompts="aabc", groupings={"kind": "xyxy"}, left_out=2)
+    # Scores before ½, ½, ½, 1 and after 1, 0, 1, 1.
+    assert found.change == cluster_mean_interval([0.5, -0.5, 0.5, 0.0], "aabc")
+    assert found.groups["kind"]["x"].margin == cluster_mean_interval([4.0, 2.0], "ab")
+    assert found.to_json()["left_out"] == 2
+    rewards = reward_accuracy([(1.0, 0.0), (0.0, 3.0)], prompts="ab", groupings={"kind": "xy"}, left_out=1)
+    assert rewards.groups["kind"]["y"].margin.estimate == -3.0
+    assert rewards.to_json()["left_out"] == 1

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from palate.artifacts import plain as as_plain
 from palate.cli.main import main
 from palate.data import load_records, split_records
 from palate.errors import ArtifactError, DataError, UsageError
@@ -86,7 +87,7 @@ def test_named_pairs_are_read_with_the_options_of_a_dataset(
     words = ["--dataset", str(write_rows(tmp_path / "votes.jsonl", votes)), "--column", "prompt=ask"]
     words += ["--label", "0=response_1", "--label", "1=response_2", "--precision", "fp32", "--json"]
     assert main(["eval", "accuracy", str(finished), *words]) == 0
-    printed, measured = json.loads(capsys.readouterr().out), json.loads(json.dumps(plain.to_json()))
+    printed, measured = json.loads(capsys.readouterr().out), as_plain(plain.to_json())
     items = [found.pop("items") for found in (printed, measured)]
     assert printed == measured
     # The ids name the file; everything else of the pairs is equal.

@@ -37,9 +37,12 @@ def test_every_bin_is_a_point_with_its_count() -> None:
 
 def test_groups_are_a_table_each() -> None:
     (table,) = group_tables(accuracy())
-    assert table.columns == ["source", "pairs", "prompts", "before (reference)", "after (policy)", "implied reward"]
+    named = ["before (reference)", "after (policy)", "implied reward", "margin, nats"]
+    assert table.columns == ["source", "pairs", "prompts", *named]
     assert [row[:3] for row in table.rows] == [["<b>", "3", "3"], ["y", "1", "1"]]
     assert str(table.rows[0][4]).startswith("100")
+    assert str(table.rows[0][6]).startswith("3.67 (")  # (4 + 2 + 5) / 3
+    assert str(table.rows[1][6]) == "−4"  # of one pair there is no interval
 
 
 def test_missing_and_damaged_parts_are_left_out() -> None:

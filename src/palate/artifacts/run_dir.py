@@ -5,7 +5,7 @@ metrics.jsonl     one object per logged step        data.json        the pre-fli
 samples.jsonl     answers sampled during training   accuracy.json    preference accuracy, if evaluated
 health.json       sampled answers before training
 runs/             TensorBoard events                checkpoint-*/    sealed, resumable
-report.html       and the model's own files
+report.html       evaluation.html, .md, .json      README.md        the model card; and the model's own files
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MODEL_FILES = (
 # Files that a run writes; `overwrite` deletes these and no others.
 _WRITTEN = (
     *("metrics.jsonl", "data.json", "samples.jsonl", "accuracy.json", "health.json"),
-    *("report.html", "compare.html"),
+    *("report.html", "compare.html", "evaluation.html", "evaluation.md", "evaluation.json"),
     *("runs", "checkpoint-*"),
     *MODEL_FILES,
     *("trainer_state.json", "all_results.json", "train_results.json", "eval_results.json"),
@@ -61,6 +61,7 @@ class RunDir:
         self.accuracy = self.path / "accuracy.json"
         self.health = self.path / "health.json"
         self.report = self.path / "report.html"
+        self.evaluation = self.path / "evaluation.html"
 
     @classmethod
     def open(cls, path: PathLike) -> RunDir:

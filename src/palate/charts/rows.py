@@ -1,4 +1,4 @@
-"""One row for each value: bars of counts, or shares with their intervals."""
+"""One row for each value: bars of counts, or values with their intervals."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from palate.charts.scale import Scale, tick_labels
+from palate.charts.scale import Scale, linear, tick_labels
 from palate.charts.svg import CHARACTER, WIDTH, drawing, element, label, line
-from palate.charts.text import estimate_text, percent, shortened
+from palate.charts.text import estimate_text, percent, shortened, signed
 
 _LABEL, _WIDE_LABEL = 36, 58
 """Longest labels to the left of a row and above it, in characters."""
@@ -23,10 +23,10 @@ class Row:
 
     Attributes:
         label: on the left.
-        value: a share of 1, or a count.
+        value: a share of 1, a number, or a count.
         low, high: ends of the interval.
         colour: as in `Series`.
-        text: on the right, for a count; a share is written there itself.
+        text: on the right; of `interval_chart` the value itself by default.
     """
 
     label: str
@@ -37,29 +37,53 @@ class Row:
     text: str = ""
 
 
-def interval_chart(key: str, title: str, rows: Sequence[Row], *, level: tuple[float, str] | None = None) -> Markup:
-    """Shares with their intervals on an axis from 0 to 100 %; `level` is a vertical line with its label."""
+def interval_chart(
+    key: str,
+    title: str,
+    rows: Sequence[Row],
+    *,
+    level: tuple[float, str] | None = None,
+    unit: str = "",
+    narrow: bool = False,
+) -> Markup:
+    """Values with their intervals.
+
+    Args:
+        key, title: as in `Chart`.
+        rows: shares on an axis from 0 to 100 %; with a unit any numbers, on an axis that holds 0.
+        level: a vertical line with its label.
+        unit: of numbers that are no shares, the name of the axis.
+        narrow: labels above the intervals instead of beside them, to fit a phone.
+    """
+    width = _NARROW if narrow else WIDTH
     left = 24 + CHARACTER * max((min(len(row.label), _LABEL) for row in rows), default=0)
-    height, top = 34, 26
+    start, right, height, top = (14.0, 62, 44, 26) if narrow else (left, 72, 34, 26)
     bottom = top + height * len(rows)
-    x = Scale(0.0, 1.0, left, WIDTH - 72, (0.0, 0.25, 0.5, 0.75, 1.0))
-    parts = []
-    for tick, share in zip(x.ticks, tick_labels(x, percent=True), strict=True):
-        parts.append(line(x(tick), top - 6, x(tick), bottom, "grid"))
-        parts.append(label(share, x(tick), bottom + 16, "tick", "middle"))
+    if unit:
+        x = linear([0.0, *(end for row in rows for end in (row.value, row.low, row.high))], start, width - right)
+    else:
+        x = Scale(0.0, 1.0, start, width - right, (0.0, 0.25, 0.5, 0.75, 1.0))
+    parts = [label(unit, width - right, bottom + 31, "note", "end")] if unit else []
+    for tick, text in zip(x.ticks, tick_labels(x, percent=not unit), strict=True):
+        parts.append(line(x(tick), top - 6, x(tick), bottom, "zero" if unit and tick == 0 else "grid"))
+        parts.append(label(text, x(tick), bottom + 16, "tick", "middle"))
     if level is not None:
         parts.append(line(x(level[0]), top - 6, x(level[0]), bottom, "level"))
         parts.append(label(level[1], x(level[0]), top - 12, "note", "middle"))
     for index, row in enumerate(rows):
-        at = top + height * (index + 0.5)
-        parts.append(label(shortened(row.label, _LABEL), left - 12, at + 4, "name", "end"))
+        at = top + height * (index + (0.72 if narrow else 0.5))
+        if narrow:
+            parts.append(label(shortened(row.label, _WIDE_LABEL), 0, at - 15, "name near", "start"))
+        else:
+            parts.append(label(shortened(row.label, _LABEL), left - 12, at + 4, "name", "end"))
         if math.isfinite(row.value):
-            low, high = (x(min(1.0, max(0.0, end))) for end in (row.low, row.high))
-            parts.append(line(low, at, high, at, f"interval stroke-{row.colour}"))
+            if ends := x.ends(row.low, row.high):
+                parts.append(line(ends[0], at, ends[1], at, f"interval stroke-{row.colour}"))
             parts.append(element("circle", cx=x(row.value), cy=at, r=5, class_=f"dot fill-{row.colour}"))
-            parts.append(label(percent(row.value), WIDTH - 4, at + 4, "name", "end"))
-    texts = "; ".join(f"{row.label} {estimate_text(row.value, row.low, row.high, as_percent=True)}" for row in rows)
-    return drawing(key, title, f"{title}: {texts}.", bottom + 34, parts)
+            text = row.text or (signed(row.value) if unit else percent(row.value))
+            parts.append(label(text, width - 4, at + 4, "name", "end"))
+    texts = "; ".join(f"{row.label} {estimate_text(row.value, row.low, row.high, as_percent=not unit)}" for row in rows)
+    return drawing(key, title, f"{title}: {texts}.", bottom + (44 if unit else 34), parts, width=width)
 
 
 def bar_chart(key: str, title: str, rows: Sequence[Row]) -> Markup:

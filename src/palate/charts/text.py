@@ -29,6 +29,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", "−")
 
 
+def signed(value: float, digits: int = 3) -> str:
+    """A number with its sign: `+4.2`, `−0.31`, `0`."""
+    return f"+{number(value, digits)}" if value > 0 else number(value, digits)
+
+
 def amount(count: int, noun: str, plural: str = "") -> str:
     """A number with its noun: `1 task`, `1,234 tasks`; the plural ends in s unless another one is given."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -10,17 +10,28 @@ import typer
 from palate.cli.arguments import AsJson
 from palate.cli.console import print_json, print_note, print_result
 
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, sweep or pipeline, finished or not.")]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="HTML page. Default: RUN/report.html.")
+Results = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--results",
+        metavar="DIR|FILE",
+        help="What `palate eval` wrote about this run; may be given again. Writes the evaluation and the model card.",
+    ),
 ]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, sweep or pipeline, finished or not.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="HTML page. Default: in RUN.")]
 
 
-def command(run: RunPath, output: Output = None, as_json: AsJson = False) -> None:
+def command(run: RunPath, results: Results = None, output: Output = None, as_json: AsJson = False) -> None:
     """Write the report of a run as one HTML file: curves, health, data, sampled answers and config.
+
+    With --results: the evaluation before and after training, as HTML, Markdown and JSON, and the model card.
 
     Example: palate report runs/dpo
     """
+    if results:
+        _evaluation(run, results, output, as_json=as_json)
+        return
     from palate.report.contents import read_contents
     from palate.report.judgements.directions import directions, verdict
     from palate.report.pages.pipeline import is_pipeline_folder, write_pipeline_report
@@ -58,3 +69,14 @@ def command(run: RunPath, output: Output = None, as_json: AsJson = False) -> Non
     if kind == "wrong":
         print_note(line)
     print_result(str(path))
+
+
+def _evaluation(run: Path, results: list[Path], output: Path | None, *, as_json: bool) -> None:
+    from palate.report.evaluation.page import write_evaluation
+
+    names = ("report", "markdown", "json", "card")
+    written = dict(zip(names, map(str, write_evaluation(run, results, output)), strict=True))
+    if as_json:
+        print_json({**written, "run": str(run)})
+    else:
+        print_result("\n".join(written.values()))

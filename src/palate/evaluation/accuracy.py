@@ -29,6 +29,7 @@ class GroupAccuracy:
         reference: by the reference's own log-probability.
         policy: by the trained model's own log-probability.
         implied: by log π/π_ref of whole answers.
+        margin: mean of log π/π_ref of the better answer minus the other, nats. Student t.
     """
 
     n: int
@@ -36,6 +37,7 @@ class GroupAccuracy:
     reference: Interval
     policy: Interval
     implied: Interval
+    margin: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,13 @@ class Accuracy:
         policy: the same for the trained model.
         implied: share where log π/π_ref is higher for chosen, whole answers.
         margin: mean of log π/π_ref of chosen minus rejected, nats per answer pair (β not applied). Student t.
+        change: policy − reference, paired by pair. Student t.
         dimensions: accuracies by dimension, for pairs with scores in several.
         groups: accuracies by grouping and group: source, category, length gap (`evaluation.grouping`).
         beta: β of the implied preference probability σ(β · margin); None if it was not computed.
         calibration: of that probability; None without β.
         items: values of each pair, for `palate eval compare`; None if the pairs' ids were not given.
+        left_out: number of pairs that were not scored: too long, or refused by the template.
     """
 
     n: int
@@ -64,11 +68,13 @@ class Accuracy:
     policy: Interval
     implied: Interval
     margin: Interval
+    change: Interval
     dimensions: Mapping[str, GroupAccuracy] = field(default_factory=dict)
     groups: Mapping[str, Mapping[str, GroupAccuracy]] = field(default_factory=dict)
     beta: float | None = None
     calibration: Calibration | None = None
     items: ItemValues | None = None
+    left_out: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """All figures; those that were not computed are left out."""
@@ -104,6 +110,7 @@ def preference_accuracy(
     ids: Sequence[str] = (),
     hashes: Mapping[str, str] | None = None,
     name: str = "",
+    left_out: int = 0,
 ) -> Accuracy:
     """Accuracies from two models' scores of the same pairs.
 
@@ -118,6 +125,7 @@ def preference_accuracy(
         ids: of the pairs, for values of single pairs.
         hashes: of the pairs' content by id.
         name: of the policy, with the values of single pairs.
+        left_out: number of pairs without scores.
     """
     before = [_own(sums, tokens, average) for sums, tokens in reference]
     after = [_own(sums, tokens, average) for sums, tokens in policy]
@@ -130,6 +138,7 @@ def preference_accuracy(
         policy=win_share(after, prompts),
         implied=win_share(margins, prompts),
         margin=cluster_mean_interval(margins, prompts),
+        change=cluster_mean_interval([_wins(y) - _wins(x) for x, y in zip(before, after, strict=True)], prompts),
         dimensions=_by_dimension(before, after, margins, prompts, dimensions),
         groups={
             grouping: _by_group(grouping, groups, before, after, margins, prompts)
@@ -138,6 +147,7 @@ def preference_accuracy(
         beta=beta,
         calibration=None if beta is None else preference_calibration([beta * value for value in margins], prompts),
         items=pair_values(name, {"policy": after, "implied": margins}, margins, prompts, ids, hashes) if ids else None,
+        left_out=left_out,
     )
 
 
@@ -216,12 +226,8 @@ def _by_dimension(
             if name in scores and scores[name][0] != scores[name][1]
         }
         if signs:
-            names = [prompts[index] for index in signs]
-            rates = [
-                win_share([sign * values[index] for index, sign in signs.items()], names)
-                for values in (before, after, margins)
-            ]
-            found[name] = GroupAccuracy(len(signs), len(set(names)), *rates)
+            signed = [[sign * values[index] for index, sign in signs.items()] for values in (before, after, margins)]
+            found[name] = _group([prompts[index] for index in signs], signed)
     return found
 
 
@@ -237,10 +243,16 @@ def _by_group(
     found = {}
     for name in order_of(grouping, groups):
         rows = [row for row, group in enumerate(groups) if group == name]
-        names = [prompts[row] for row in rows]
-        rates = [win_share([values[row] for row in rows], names) for values in (before, after, margins)]
-        found[name] = GroupAccuracy(len(rows), len(set(names)), *rates)
+        parts = [[values[row] for row in rows] for values in (before, after, margins)]
+        found[name] = _group([prompts[row] for row in rows], parts)
     return found
+
+
+def _group(prompts: Sequence[Hashable], parts: Sequence[Sequence[float]]) -> GroupAccuracy:
+    """The accuracies of some pairs, from their differences before and after, and their margins."""
+    before, after, implied = (win_share(values, prompts) for values in parts)
+    margin = cluster_mean_interval(parts[-1], prompts)
+    return GroupAccuracy(len(prompts), len(set(prompts)), before, after, implied, margin)
 
 
 def _own(sums: Sequence[float], tokens: Sequence[int], average: Average) -> float:

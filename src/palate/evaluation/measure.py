@@ -99,6 +99,7 @@ def accuracy_of_scores(
         ids=ids,
         hashes=_hashes(scored),
         name=name,
+        left_out=len(pairs) - len(scored),
     )
 
 
@@ -121,6 +122,7 @@ def accuracy_of_rewards(spec: ModelSpec, pairs: list[PreferencePair], options: S
         ids=[pair.id for pair in scored_pairs],
         hashes=_hashes(scored_pairs),
         name=spec.name,
+        left_out=len(pairs) - len(groups),
     )
 
 

@@ -29,11 +29,12 @@ from palate.stats import Calibration, Interval, cluster_mean_interval
 
 @dataclass(frozen=True, slots=True)
 class GroupReward:
-    """The accuracy on a group of pairs: number of pairs, of different prompts, share ranked as labelled."""
+    """The accuracy on a group of pairs: number of pairs, of different prompts, share ranked right, mean margin."""
 
     n: int
     prompts: int
     reward: Interval
+    margin: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class RewardAccuracy:
         groups: accuracies by grouping and group (`evaluation.grouping`).
         calibration: of the preference probability σ(r chosen − r rejected).
         items: values of each pair, for `palate eval compare`; None if the pairs' ids were not given.
+        left_out: number of pairs that were not scored: too long, or refused by the template.
     """
 
     n: int
@@ -57,6 +59,7 @@ class RewardAccuracy:
     groups: Mapping[str, Mapping[str, GroupReward]] = field(default_factory=dict)
     calibration: Calibration | None = None
     items: ItemValues | None = None
+    left_out: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """All figures; those that were not computed are left out."""
@@ -81,12 +84,13 @@ def reward_accuracy(
     ids: Sequence[str] = (),
     hashes: Mapping[str, str] | None = None,
     name: str = "",
+    left_out: int = 0,
 ) -> RewardAccuracy:
     """The accuracy, from each pair's rewards (chosen, rejected) and prompt key (`records.prompt_key`).
 
     Args:
         groupings: for each grouping, the group of each pair.
-        ids, hashes, name: of the pairs and the model, as in `preference_accuracy`.
+        ids, hashes, name, left_out: of the pairs and the model, as in `preference_accuracy`.
     """
     margins = [chosen - rejected for chosen, rejected in rewards]
     return RewardAccuracy(
@@ -100,13 +104,14 @@ def reward_accuracy(
         },
         calibration=preference_calibration(margins, prompts),
         items=pair_values(name, {"reward": margins}, margins, prompts, ids, hashes) if ids else None,
+        left_out=left_out,
     )
 
 
 def _group(name: str, groups: Sequence[str], margins: Sequence[float], prompts: Sequence[Hashable]) -> GroupReward:
     rows = [row for row, group in enumerate(groups) if group == name]
-    names = [prompts[row] for row in rows]
-    return GroupReward(len(rows), len(set(names)), win_share([margins[row] for row in rows], names))
+    names, values = [prompts[row] for row in rows], [margins[row] for row in rows]
+    return GroupReward(len(rows), len(set(names)), win_share(values, names), cluster_mean_interval(values, names))
 
 
 def is_reward_model(spec: ModelSpec) -> bool:

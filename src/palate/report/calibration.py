@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -11,7 +11,7 @@ from palate.charts import Axis, Chart, DataPoint, Series, draw
 from palate.charts.text import estimate_text, number, visible
 from palate.report.contents import finite, is_number, mapping
 from palate.report.intervals import json_interval, shown
-from palate.report.tables import Table
+from palate.report.tables import Cell, Table, figure
 
 _KINDS = (
     ("reference", "before (reference)"),
@@ -22,7 +22,7 @@ _KINDS = (
 _MOST = 20
 
 
-def reliability_chart(accuracy: Mapping[str, Any]) -> Markup | None:
+def reliability_chart(accuracy: Mapping[str, Any], *, key: str = "chart-reliability") -> Markup | None:
     """Share of pairs ranked as labelled against the model's confidence, with intervals; None if not measured."""
     found = mapping(accuracy.get("calibration")).get("bins")
     points, tips = [], []
@@ -38,7 +38,7 @@ def reliability_chart(accuracy: Mapping[str, Any]) -> Markup | None:
     ideal = [DataPoint(x, None, None, x, None, None) for x in (0.5, 1.0)]
     return draw(
         Chart(
-            "chart-reliability",
+            key,
             "Calibration of the preference probability",
             [
                 Series("calibrated", ideal, "d", line="dashed", tips=["confidence 50 %", "confidence 100 %"]),
@@ -48,6 +48,22 @@ def reliability_chart(accuracy: Mapping[str, Any]) -> Markup | None:
             Axis("confidence", percent=True),
         )
     )
+
+
+def bin_table(accuracy: Mapping[str, Any]) -> Table | None:
+    """The values of the reliability curve; None if it was not measured."""
+    found = mapping(accuracy.get("calibration")).get("bins")
+    rows: list[Sequence[Cell]] = [
+        [
+            f"{100 * one['low']:.0f} to {100 * one['high']:.0f} %",
+            int(one["n"]),
+            f"{100 * one['predicted']:.1f} %",
+            figure(one["observed"]),
+        ]
+        for one in found or ()
+    ]
+    names = ("confidence", "pairs", "mean confidence", "ranked as labelled")
+    return Table(names, rows, numeric=frozenset({1, 2, 3})) if rows else None
 
 
 def calibration_note(accuracy: Mapping[str, Any]) -> str:
@@ -70,16 +86,21 @@ def group_tables(accuracy: Mapping[str, Any]) -> list[Table]:
         kinds = [(kind, label) for kind, label in _KINDS if any(json_interval(group.get(kind)) for _, group in groups)]
         if not kinds:
             continue
-        rows = [
+        rows: list[list[Cell]] = [
             [
                 visible(name),
                 number(finite(group.get("n"))),
                 number(finite(group.get("prompts"))),
-                *(shown(json_interval(group.get(kind)), as_percent=True) for kind, _ in kinds),
+                *(figure(group.get(kind)) for kind, _ in kinds),
             ]
             for name, group in groups[:_MOST]
         ]
         columns = [visible(str(grouping)), "pairs", "prompts", *(label for _, label in kinds)]
+        if any(json_interval(group.get("margin")) for _, group in groups):
+            columns.append("margin" if accuracy.get("reward") else "margin, nats")
+            rows = [
+                [*row, figure(group.get("margin"), "number")] for row, (_, group) in zip(rows, groups, strict=False)
+            ]
         more = max(0, len(groups) - _MOST)
         tables.append(Table(columns, rows, more, numeric=frozenset(range(1, len(columns)))))
     return tables

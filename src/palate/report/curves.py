@@ -62,7 +62,7 @@ def more_charts(contents: RunContents) -> list[Drawing]:
     return _drawn(found)
 
 
-def accuracy_chart(accuracy: Mapping[str, Any]) -> Markup | None:
+def accuracy_chart(accuracy: Mapping[str, Any], *, key: str = "chart-accuracy") -> Markup | None:
     """Preference accuracy before and after with intervals, from `accuracy.json`; None if it has none."""
     kinds = (
         ("reference", "Before (reference)", "d"),
@@ -73,7 +73,7 @@ def accuracy_chart(accuracy: Mapping[str, Any]) -> Markup | None:
     rows = [row for kind, label, colour in kinds for row in accuracy_row(label, accuracy.get(kind), colour)]
     for name, dimension in mapping(accuracy.get("dimensions")).items():
         rows += accuracy_row(f"Implied reward, {name}", mapping(dimension).get("implied"), "c")
-    return accuracies("Preference accuracy on held-out pairs", rows) if rows else None
+    return accuracies("Preference accuracy on held-out pairs", rows, key=key) if rows else None
 
 
 def accuracy_row(label: str, item: Any, colour: str) -> list[Row]:
@@ -84,9 +84,9 @@ def accuracy_row(label: str, item: Any, colour: str) -> list[Row]:
     return [Row(label, found.estimate, found.low, found.high, colour)]
 
 
-def accuracies(title: str, rows: Sequence[Row]) -> Markup:
-    """Accuracies with their intervals and the level of chance; one such chart on a page."""
-    return interval_chart("chart-accuracy", title, rows, level=_CHANCE)
+def accuracies(title: str, rows: Sequence[Row], *, key: str = "chart-accuracy") -> Markup:
+    """Accuracies with their intervals and the level of chance."""
+    return interval_chart(key, title, rows, level=_CHANCE, narrow=True)
 
 
 def drawn(chart: Chart) -> Markup:

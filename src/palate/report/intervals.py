@@ -38,7 +38,8 @@ def json_interval(item: Any) -> Interval | None:
     estimate, low, high = (finite(found.get(key)) for key in ("estimate", "low", "high"))
     if estimate is None:
         return None
-    return Interval(estimate, -math.inf if low is None else low, math.inf if high is None else high, 0.95, 0)
+    ends = (-math.inf if low is None else low, math.inf if high is None else high)
+    return Interval(estimate, *ends, finite(found.get("level")) or 0.95, int(finite(found.get("n")) or 0))
 
 
 def ends(interval: Interval | None, *, as_percent: bool = False) -> str:

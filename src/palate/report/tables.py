@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from palate.charts.text import visible
+from palate.charts.text import estimate_text, visible
 from palate.report.contents import is_number
 from palate.report.html import redacted, value
+from palate.report.intervals import json_interval
+from palate.stats import Interval
 
 _ROWS = 20
 """Rows that a table shows; the number of the others is given."""
@@ -26,11 +29,45 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value with its interval, in a cell.
+
+    Attributes:
+        interval: the value; a share of 1 in `percent`, a difference of two shares in `points`.
+        unit: how it is written.
+    """
+
+    interval: Interval
+    unit: Literal["percent", "points", "number"] = "percent"
+
+    def __str__(self) -> str:
+        """`44.5 % (36.4 to 53.0 %)`, `+2.1 points (−0.4 to +4.6)`, `1.21 (1.02 to 1.4)`."""
+        found = self.interval
+        if self.unit != "points":
+            return estimate_text(found.estimate, found.low, found.high, as_percent=self.unit == "percent")
+        points, *within = (
+            f"{round(100 * end, 1) + 0.0:+.1f}".replace("-", "−")
+            for end in (found.estimate, found.low, found.high)
+            if math.isfinite(end)
+        )
+        return f"{points} points" + (f" ({' to '.join(within)})" if len(within) > 1 else "")
+
+
+Cell: TypeAlias = str | int | Link | Figure
+
+
+def figure(item: Any, unit: Literal["percent", "points", "number"] = "percent") -> Cell:
+    """The cell of an interval of a JSON file; an en dash for anything else."""
+    found = json_interval(item)
+    return "–" if found is None else Figure(found, unit)
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """Rows of cells under columns; `more` rows were left out; `numeric` columns are aligned right."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[str | Link]]
+    rows: Sequence[Sequence[Cell]]
     more: int = 0
     numeric: frozenset[int] = frozenset()
 

@@ -12,6 +12,7 @@ from typing import Any
 from transformers.trainer_callback import PrinterCallback
 
 from palate.artifacts import JsonlWriter, RunDir, remove_folder, write_json
+from palate.artifacts.model_card import write_model_card
 from palate.config.run import RunConfig
 from palate.config.stages.preference import SampleFields
 from palate.config.stages.rollout import RolloutFields
@@ -139,10 +140,12 @@ class _Training:
                 raise self._stopped(trainer, signal.signal_number) from None
         final = {**trainer.step_metrics, **evaluated}
         with session.log.timed("save"):
-            publish(self.folder.path, trainer, session, final)
+            publish(self.folder.path, trainer)
         if self.main:
             remove_folder(self.folder.path / ROLLOUT_POLICY)
-            self.folder.finish("completed", **self.outcome(final))
+            outcome = self.outcome(final)
+            write_model_card(self.folder.path, {**self.folder.read(), **outcome}, session.data.report)
+            self.folder.finish("completed", **outcome)
         return RunResult(Path(config.output_dir), "completed", final)
 
     def _write_start(self, checkpoint: Path | None) -> None:

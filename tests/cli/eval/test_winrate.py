@@ -192,7 +192,8 @@ def test_a_sweep_has_a_row_for_each_temperature(
     words = models(place, out, "--template", "chatml", "--temperatures", "0,0.5,1")
     found = measured(capsys, *words)
     assert [one["temperature"] for one in found["points"]] == [0, 0.5, 1]
-    assert sorted(path.name for path in out.glob("[!.]*")) == ["sweep.json", "t0", "t0.5", "t1"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["report.html", "sweep.json", "t0", "t0.5", "t1"]
+    assert "<figcaption>Win rate by temperature" in (out / "report.html").read_text()
     for heat in (0, 0.5, 1):
         result = json.loads((out / f"t{heat:g}" / "winrate.json").read_text())
         assert result["decoding"]["temperature"] == heat
@@ -200,7 +201,7 @@ def test_a_sweep_has_a_row_for_each_temperature(
     monkeypatch.setattr("palate.cli.eval.winrate_output.text_width", lambda: 80)
     assert main(["eval", "winrate", *words]) == 0
     said = capsys.readouterr().out.split("\n")
-    assert max(map(len, said)) <= 80
+    assert max(len(line) for line in said if not line.startswith("report")) <= 80
     assert [line.split()[0] for line in said[2:5]] == ["0", "0.5", "1"]  # a row each, below names and rule
 
 

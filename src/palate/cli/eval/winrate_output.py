@@ -80,15 +80,17 @@ def _one_line(text: str) -> str:
 
 
 def print_sweep(folder: WinRateFolder, written: dict[float, dict[str, Any]], *, as_json: bool) -> None:
-    """A row for each temperature; the whole results are in a folder each."""
-    from palate.artifacts import write_json
-    from palate.evaluation.winrate.folder import SWEEP
+    """A row and a point of the figure for each temperature; the whole results are in a folder each."""
+    from palate.artifacts import write_json, write_text
+    from palate.evaluation.winrate.folder import REPORT, SWEEP
+    from palate.report.evaluation.winrates import sweep_page
     from palate.report.intervals import json_interval
 
     kept = ("win_rate", "length_controlled", "counts", "wins", "ties", "inconsistent", "losses", "p_value", "findings")
     points = [{"temperature": heat, **{name: facts[name] for name in kept}} for heat, facts in written.items()]
     content = {"kind": "winrate_sweep", "version": 1, "points": points}
     write_json(folder.path / SWEEP, content)
+    write_text(folder.path / REPORT, sweep_page(list(written.values())))
     if as_json:
         print_json({"folder": str(folder.path), **content})
         return
@@ -101,7 +103,8 @@ def print_sweep(folder: WinRateFolder, written: dict[float, dict[str, Any]], *, 
         rows.append([f"{heat:g}", *rates, counted, str(unjudged), f"{facts['p_value']:.2g}"])
     legend = "W/T/I/L: wins, ties, inconsistent, losses; none: without a verdict; intervals of 95 %"
     shown = table(names, rows, right=(0, 4, 5), width=text_width())
-    print_result(f"{shown}\n\n{wrapped(legend, hang=0, width=text_width())}")
+    report = f"report  {folder.path / REPORT}"
+    print_result(f"{shown}\n\n{wrapped(legend, hang=0, width=text_width())}\n\n{report}")
     for heat, facts in written.items():
         for finding in facts["findings"]:
             print_note(f"temperature {heat:g}: {finding}")

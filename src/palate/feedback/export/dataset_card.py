@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from palate.artifacts.markdown import escaped
 from palate.charts.text import amount
 from palate.feedback.export.collection import Collection, Sampling
 from palate.feedback.export.vote_filter import FilteredVotes, is_person
@@ -59,7 +60,7 @@ def dataset_card(facts: CardFacts, collection: Collection) -> str:
     header = ["---", "tags:", "- palate", f"- {'kto' if facts.to == 'kto' else 'preference'}", "---"]
     sections = [
         "\n".join(header),
-        f"# {_cell(facts.name)}",
+        f"# {escaped(facts.name)}",
         _summary(facts, collection),
         _table(_figures(facts)),
         "## Voters\n\n" + _table(_voters(facts.votes)) + "\n\n" + _agreement(facts),
@@ -76,8 +77,9 @@ def _summary(facts: CardFacts, collection: Collection) -> str:
     noun, what = ("answer", "with a label") if facts.to == "kto" else ("pair", "of a chosen and a rejected answer")
     return (
         f"{amount(facts.rows, noun)} {what} to {amount(facts.prompts, 'prompt')}, in the format `{facts.to}`, made "
-        f"from {amount(len(facts.votes.votes), 'vote')} of {_cell(collection.source.name)}. Every row names its item, "
-        f"answers, votes and kinds of voters under `lineage`; `{facts.name}.data.json` has the settings and hashes."
+        f"from {amount(len(facts.votes.votes), 'vote')} of {escaped(collection.source.name)}. Every row names "
+        f"its item, answers, votes and kinds of voters under `lineage`; `{facts.name}.data.json` has the settings and "
+        "hashes."
     )
 
 
@@ -87,7 +89,7 @@ def _figures(facts: CardFacts) -> list[tuple[str, str]]:
     return [
         *numbers,
         ("prompts", f"{facts.prompts:,}"),
-        ("models that answered", ", ".join(map(_cell, facts.models)) or "not known"),
+        ("models that answered", ", ".join(map(escaped, facts.models)) or "not known"),
         ("rows that compare a model with itself", f"{facts.same_model:,}"),
         ("comparisons with a vote", f"{facts.compared:,}"),
         ("conflict rate (a vote for each answer, of comparisons with two votes or more)", rate),
@@ -111,7 +113,7 @@ def _voters(votes: FilteredVotes) -> list[tuple[str, str]]:
     for kind, count in votes.kinds.items():
         names = sorted({vote.who for vote in votes.votes if vote.kind == kind})
         people = "1 person" if len(names) == 1 else f"{len(names):,} people"
-        who = people if kind == "person" else ", ".join(map(_cell, names))
+        who = people if kind == "person" else ", ".join(map(escaped, names))
         lines.append((kind, f"{amount(count, 'vote')} ({count / total:.1%}) by {who}"))
     return lines
 
@@ -154,7 +156,7 @@ def _schemas(collection: Collection) -> str:
     for version, schema in collection.schemas.items():
         used = sum(vote.schema_version == version for vote in collection.votes)
         rows = [
-            (name, _cell(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+            (name, escaped(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
             for name, value in schema.items()
             if value not in ("", None, [], {})
         ]
@@ -178,11 +180,3 @@ def _sampling(sampling: Sampling | None) -> str:
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
-
-
-def _cell(text: str) -> str:
-    """A text as one cell of a Markdown table: one line, without markup of its own."""
-    line = " ".join(text.split())
-    for mark in "\\|<>[]`*_":
-        line = line.replace(mark, f"\\{mark}")
-    return line

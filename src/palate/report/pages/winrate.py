@@ -173,7 +173,7 @@ def _chart(facts: Mapping[str, Any]) -> Markup:
     ]
     found = [(name, json_interval(item), colour) for name, item, colour in named]
     rows = [Row(name, one.estimate, one.low, one.high, colour) for name, one, colour in found if one is not None]
-    return interval_chart("win-rate", "Win rate of A", rows, level=(0.5, "50 %"))
+    return interval_chart("win-rate", "Win rate of A", rows, level=(0.5, "50 %"), narrow=True)
 
 
 def _measurement(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

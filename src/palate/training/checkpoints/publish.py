@@ -6,18 +6,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from palate.artifacts import write_errors, write_text
+from palate.artifacts import write_errors
 from palate.artifacts.files import sync_folder
-from palate.training.checkpoints.card import model_card
-from palate.training.setup.session import Session
 from palate.training.trainer import PalateTrainer
 
 # The same name on all ranks; `artifacts.remove_leftovers` deletes it if a kill left it there.
 _SCRATCH = ".model.tmp-000000000000"
 
 
-def publish(folder: Path, trainer: PalateTrainer, session: Session, metrics: dict[str, float]) -> None:
-    """Save model (or adapter), tokenizer and model card into the run directory.
+def publish(folder: Path, trainer: PalateTrainer) -> None:
+    """Save model (or adapter) and tokenizer into the run directory.
 
     Every rank calls it (sharded weights are gathered); the main process writes. The files are moved out of a hidden
     folder when all are complete, so a full disk or a kill leaves no half model.
@@ -34,7 +32,7 @@ def publish(folder: Path, trainer: PalateTrainer, session: Session, metrics: dic
             trainer.accelerator.wait_for_everyone()
             if not trainer.is_world_process_zero():
                 return
-            write_text(scratch / "README.md", model_card(session, metrics))
+            (scratch / "README.md").unlink(missing_ok=True)  # PEFT's template; the run writes its own card
             for path in sorted(scratch.iterdir(), key=_weights_first):
                 path.replace(folder / path.name)
             scratch.rmdir()

@@ -1,0 +1,20 @@
+"""Text and tables as GitHub's Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+
+def escaped(text: str) -> str:
+    """Text as one line of Markdown without markup of its own."""
+    line = " ".join(text.split())
+    for mark in "\\|<>[]`*_":
+        line = line.replace(mark, f"\\{mark}")
+    return line
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numeric: Collection[int] = ()) -> str:
+    """A table of plain texts; the columns whose index is in `numeric` are aligned right."""
+    marks = ["---:" if index in numeric else "---" for index in range(len(columns))]
+    lines = [[escaped(name) for name in columns], marks, *([escaped(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
