@@ -22,7 +22,7 @@ from palate.evaluation.benchmarks.judged.grades import check_grader, grader_name
 from palate.evaluation.benchmarks.judged.pairs import Pairing, judged_pairs
 from palate.evaluation.benchmarks.options import BenchmarkOptions
 from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons, result_path
-from palate.evaluation.benchmarks.source import find_files, read_file
+from palate.evaluation.benchmarks.source import DataFile, find_files, read_file
 from palate.evaluation.benchmarks.statistics import rates
 from palate.evaluation.benchmarks.subset import chosen, refuse_repeated
 from palate.evaluation.winrate.folder import WinRateFolder
@@ -77,10 +77,7 @@ def run_judged(
     judging = options.judging
     mode: Mode = "pairs" if judging.pairwise or "grades" not in benchmark.protocol else "grades"
     judge = _checked_judge(benchmark, mode, options)
-    paths = find_files(options.data, benchmark.files, benchmark.title)
-    if not paths:
-        raise DataError(f"name the files of {benchmark.title} with --data; it looks for {', '.join(benchmark.files)}")
-    files = [read_file(path) for path in paths]
+    files, options = _files(benchmark, options)
     data = benchmark.read(files, judging)
     refuse_repeated(data.questions)
     questions = chosen(data.questions, options)
@@ -114,6 +111,19 @@ def run_judged(
     )
     result.write(output)
     return result
+
+
+def _files(benchmark: JudgedBenchmark, options: BenchmarkOptions) -> tuple[list[DataFile], BenchmarkOptions]:
+    """The files of `--data`; without questions among them, also the hub's, with the published baseline's answers."""
+    files = [read_file(path) for path in find_files(options.data, benchmark.files, benchmark.title)]
+    hub, judging = benchmark.hub, options.judging
+    if any(file.rows and file.rows[0].has(hub.column) for file in files):
+        return files, options
+    files.insert(0, read_file(hub.download(hub.questions)))
+    if hub.answers is not None and not judging.baseline:
+        found = [str(hub.download(hub.answers.format(model))) for model in benchmark.baselines.values()]
+        options = replace(options, judging=replace(judging, baseline=found))
+    return files, options
 
 
 def _checked_judge(benchmark: JudgedBenchmark, mode: Mode, options: BenchmarkOptions) -> Judge:
