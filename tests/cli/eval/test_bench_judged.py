@@ -110,7 +110,7 @@ def test_grades_with_a_judge_that_fails_sometimes(
     assert [(one["id"], one["reason"]) for one in better["left_out"]] == [("100", "unparsed")]
     assert "I would rather not" in better["left_out"][0]["detail"]
     assert "bad: 1 of 80 items are left out (no_reply 1); first 90" in said
-    assert "1 items have no reply of the judge; run the same command again" in said
+    assert "1 item has no reply of the judge; run the same command again" in said
     overall = {one["metric"]: one["mean"] for one in worse["rates"] if one["category"] is None}
     assert {name: mean["estimate"] for name, mean in overall.items()} == {"score": 5.0, "turn1": 6.0, "turn2": 4.0}
     assert overall["score"]["n"] == 79
@@ -374,7 +374,7 @@ def test_nothing_is_asked_twice_after_kills(
     monkeypatch.setenv("PALATE_STORE", f"sqlite:///{tmp_path / 'whole.db'}")
     whole, _ = found(capsys, *words, "--output", str(tmp_path / "whole"))
     assert read_json(tmp_path / "killed" / "bench-mtbench.json") == whole
-    assert "4 questions have an answer that ends at the longest length" in whole["models"][0]["notes"][0]
+    assert "an answer ends at the longest length in 4 questions" in whole["models"][0]["notes"][0]
     # A limit that two of the prompts exceed, the second turn of one included: named, and not in the mean.
     judge = tmp_path / "judge.py"
     judge.write_text("def seven(prompts, completions):\n    return [7 for _ in completions]\n")
@@ -424,7 +424,7 @@ def test_an_engine_answers_the_second_turn_after_its_own_first_answer(
         (["mtbench", "--answers", "{good}", "--judge", "length", "--prompt", "plain"], "MT-Bench has only chat"),
         (["mtbench", "--answers", "{good}", "--answers", "{good}", "--judge", "length"], "two models are called good"),
         (["mtbench", "--answers", "{twice}", "--judge", "length"], "row 2: answers question 81 of"),
-        (["mtbench", "--answers", "{other}", "--judge", "length"], "answers none of the 80 questions of MT-Bench"),
+        (["mtbench", "--answers", "{other}", "--judge", "length"], "answers no question of MT-Bench"),
         (
             ["alpacaeval", "--answers", "{good}", "--judge", "length", "--pairwise"],
             "for MT-Bench, not for AlpacaEval",

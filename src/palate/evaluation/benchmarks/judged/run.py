@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from palate.artifacts import check_writable
+from palate.charts.text import amount
 from palate.errors import DataError, UsageError
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
 from palate.evaluation.benchmarks.judged.answers import file_name, recorded_answers, written_answers
@@ -49,7 +50,7 @@ class _Plan:
         """The answers of a model, or those recorded in a file."""
         if contestant.kind == "answers":
             return self.recorded(contestant.name, [Path(contestant.source)])
-        self.say(f"answering {len(self.questions):,} questions with {contestant.name} ({contestant.source})")
+        self.say(f"answering {amount(len(self.questions), 'question')} with {contestant.name} ({contestant.source})")
         folder = self.output / "answers"
         return written_answers(contestant, self.questions, self.benchmark, self.options, folder)
 
@@ -176,9 +177,7 @@ def _graded(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
         scores, left_out = question_scores(plan.questions, given, plan.judge, plan.benchmark, plan.data)
         if not scores:
             first = left_out[0]
-            raise DataError(
-                f"{one.name}: none of {len(plan.questions)} questions has a grade; first {first.id}: {first.detail}"
-            )
+            raise DataError(f"{one.name}: no question has a grade; first {first.id}: {first.detail}")
         grades = [name for name, metric in plan.benchmark.metrics.items() if metric.grade]
         listed = rates(scores, categories, ["score"], grades=grades)
         listed += rates(scores, {}, [name for name in grades if name != "score"], grades=grades)
@@ -186,10 +185,10 @@ def _graded(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
         if given.truncated:
             first_ones = ", ".join(given.truncated[:3])
             notes.append(
-                f"{len(given.truncated)} questions have an answer that ends at the longest length ({first_ones})"
+                f"an answer ends at the longest length in {amount(len(given.truncated), 'question')} ({first_ones})"
             )
         if given.empty:
-            notes.append(f"{len(given.empty)} questions have an empty answer ({', '.join(given.empty[:3])})")
+            notes.append(f"an answer is empty in {amount(len(given.empty), 'question')} ({', '.join(given.empty[:3])})")
         texts = {key: "\n\n".join(turn.text for turn in turns) for key, turns in given.answers.items()}
         found.append(
             ModelResult(one.name, one.kind, one.source, given.identity, None, scores, texts, left_out, listed, notes)
@@ -237,4 +236,4 @@ def _size_note(benchmark: JudgedBenchmark, data: JudgedData) -> list[str]:
     count = len(data.questions)
     if count == benchmark.size:
         return []
-    return [f"the data has {count} questions, {benchmark.title} has {benchmark.size}"]
+    return [f"the data has {amount(count, 'question')}, {benchmark.title} has {benchmark.size}"]

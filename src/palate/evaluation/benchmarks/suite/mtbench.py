@@ -80,8 +80,8 @@ def read(files: Sequence[DataFile], judging: JudgeOptions) -> JudgedData:
     lacking = [one.id for one in without if one.id not in left_out]
     if lacking and judging.references != "none":
         raise DataError(
-            f"{names}: no reference answer to {len(lacking)} questions, first {lacking[0]}; add the file of references "
-            "or say --references none"
+            f"{names}: questions without a reference answer: {len(lacking)}, first {lacking[0]}; add the file of "
+            f"references or say --references none"
         )
     return JudgedData(questions, prompts=prompts, notes=_notes(questions, left_out))
 
