@@ -26,6 +26,7 @@ __all__ = ["endpoint", "make_httpserver", "waits"]
 KILLED = """
 import json, os, signal, sys
 import transformers.models.llama.modeling_llama, transformers.models.llama.tokenization_llama
+import openai, openai.resources.chat
 import palate.evaluation.benchmarks, palate.report.pages.winrate
 from palate.artifacts import JsonlWriter
 from palate.cli.main import main
