@@ -151,7 +151,7 @@ def test_mostly_lost_data_stops_the_run(records: list[PreferencePair], template:
         check_preflight(report, max_dropped=0.4)
     short = encode_records(records, template, cutoff_len=3)
     nothing = preflight_report(SOURCES, LOST, records, {"train": short}, template, cutoff_len=3)
-    with pytest.raises(DataError, match=r"nothing is left to train on; dropped: .* 4; raise cutoff_len \(now 3\)"):
+    with pytest.raises(DataError, match=r"left to train on; dropped: too_long 3, .* 1; raise cutoff_len \(now 3\)"):
         check_preflight(nothing)
     assert "token by token" not in render_preflight(nothing)
 

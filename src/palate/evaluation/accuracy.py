@@ -198,7 +198,7 @@ def as_json(found: Any, items: ItemValues | None) -> dict[str, Any]:
 def on_pairs(n: int, prompts: int) -> str:
     """`on 250 held-out pairs of 50 prompts`, with a warning if there are too few prompts for exact intervals."""
     few = f" (intervals from {FEW_CLUSTERS} prompts or fewer are rough)" if prompts <= FEW_CLUSTERS else ""
-    return f"on {amount(n, 'held-out pair')} of {prompts} prompts{few}"
+    return f"on {amount(n, 'held-out pair')} of {amount(prompts, 'prompt')}{few}"
 
 
 def _by_dimension(
