@@ -352,6 +352,7 @@ def read_json_list(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_twice_after_kills(
     endpoint: ChatServer,
     real: Path,

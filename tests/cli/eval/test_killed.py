@@ -82,6 +82,7 @@ def test_win_rates(endpoint: ChatServer, tmp_path: Path, capsys: pytest.CaptureF
     assert found == expected
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("waits")
 def test_labelled_answers(endpoint: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save_tiny(tmp_path / "model", initializer_range=0.2)
