@@ -99,7 +99,7 @@ def test_strengths_of_helpsteer(name: str, column: str, answers: tuple[str, str]
 
 def test_arena_votes_on_conversations_of_several_turns_are_refused_row_by_row() -> None:
     # Both turns of each conversation differ; what is compared is not one answer, as with transcripts of HH.
-    with pytest.raises(DataError, match=r"none of its 8 rows can be used: diverges 8 \(first: arena55k.jsonl:1\)"):
+    with pytest.raises(DataError, match=r"no row can be used: diverges 8 \(first: arena55k.jsonl:1\)"):
         load(case("arena55k.jsonl"))
 
 
@@ -353,7 +353,7 @@ def test_several_annotators_decide_by_majority(tmp_path: Path) -> None:
     assert [pair.margin for pair in loaded.records] == [1, 3, 1, 1]
     assert loaded.records[0].prompt[0].content == "q\ni"
     assert report(loaded).dropped_by_reason == {"tie": 1}
-    assert loaded.dropped[0].detail == "1 votes for each answer, 1 for neither"
+    assert loaded.dropped[0].detail == "1 vote for each answer, 1 for neither"
 
 
 def test_an_arena_set_with_ties_says_so_and_trains_on_the_others(tmp_path: Path) -> None:

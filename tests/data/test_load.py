@@ -119,7 +119,7 @@ def test_nothing_left_says_why(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load(path)
     assert str(caught.value) == (
-        f"{path}: none of its 3 rows can be used: equal 2 (first: pairs.jsonl:1), empty_chosen 1 "
+        f"{path}: no row can be used: equal 2 (first: pairs.jsonl:1), empty_chosen 1 "
         "(first: pairs.jsonl:2); pairs.jsonl:1: chosen and rejected are equal: a"
     )
 

@@ -138,7 +138,7 @@ SETS = [
              "conversation_a": turns("q", "a", "q2", "a2"), "conversation_b": turns("q", "b", "q2", "b2")}
             for n, turn in enumerate([1, 2, 1])
         ],
-        refused="none of its 3 rows can be used: diverges 3",
+        refused="no row can be used: diverges 3",
     ),
     PublicSet(
         "Nectar",

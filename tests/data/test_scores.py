@@ -62,7 +62,7 @@ def test_a_specification_names_its_rule(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ([1.0], "gave 1 scores for 2 answers"),
+        ([1.0], "gave 1 for 2; it must give one score for each answer"),
         ([1.0, float("nan")], "finite number"),
         ([1.0, "high"], "finite number"),
         (np.array([1.0, np.inf], np.float32), "finite number"),

@@ -61,7 +61,7 @@ def test_plain_texts_are_told_apart_by_their_text() -> None:
 
 
 def test_what_cannot_be_split_is_refused() -> None:
-    with pytest.raises(DataError, match="would leave nothing to train on: 3 rows with 1 different prompts"):
+    with pytest.raises(DataError, match="would leave nothing to train on: 3 rows with 1 different prompt"):
         split_records([record(n, "same") for n in range(3)], 0.5)
     with pytest.raises(DataError, match="would leave nothing"):
         split_records([record(n, str(n)) for n in range(3)], 3)

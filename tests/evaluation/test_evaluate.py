@@ -123,7 +123,7 @@ def test_pairs_that_do_not_fit_are_counted_and_left_out(finished: Path, model: P
     measured = evaluate(finished, str(rows), say=said.append)  # the run's own cutoff_len, 200
     assert measured.n == 3
     assert any("1 of 4 pairs are left out" in line and "200 tokens" in line for line in said)
-    with pytest.raises(DataError, match="none of the 4 pairs can be scored: too_long 4; raise --cutoff-len"):
+    with pytest.raises(DataError, match="no pair can be scored: too_long 4; raise --cutoff-len"):
         evaluate(finished, str(rows), cutoff_len=2)
 
 

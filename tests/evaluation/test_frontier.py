@@ -161,7 +161,7 @@ def test_long_prompts_are_left_out_for_all(policy: Path, model: Path) -> None:
     long = record("and this is " * 60)
     found = measured(policy, model, prompts=[PROMPTS[0], long, PROMPTS[1]], cutoff_len=100)
     assert (found.prompts, found.left_out) == (2, 1)
-    with pytest.raises(DataError, match="none of 1 prompts leaves room"):
+    with pytest.raises(DataError, match="no prompt leaves room"):
         measured(policy, model, prompts=[long], cutoff_len=100)
 
 

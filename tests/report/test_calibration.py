@@ -25,9 +25,9 @@ def test_every_bin_is_a_point_with_its_count() -> None:
     assert chart is not None
     # Margins 4, −4, 2, 5: σ(1) = 73.1 %, σ(2) = 88.1 % twice, σ(2.5) = 92.4 %.
     for text in (
-        "confidence 73.1 %, 1 pairs: 100",
+        "confidence 73.1 %, 1 pair: 100",
         "confidence 88.1 %, 2 pairs: 50",
-        "confidence 92.4 %, 1 pairs: 100",
+        "confidence 92.4 %, 1 pair: 100",
     ):
         assert text in chart
     assert chart.count('class="dot fill-a"') >= 3

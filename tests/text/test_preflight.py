@@ -115,7 +115,7 @@ def test_the_summary_names_all_counts(records: list[PreferencePair], template: T
         "rows      6 read: 4 used, 2 dropped",
         "examples  2 made of them, 2 dropped, 1 with the prompt shortened to fit",
         "2 empty chosen, 1 too long, 1 equal after encoding (data.json names each row)",
-        "2 examples (50.0 %) are longer than cutoff_len 35",
+        "2 examples (50.0 %) longer than cutoff_len 35",
         "17 of 57 tokens are trained; computing each prompt once saves 41%",
         "a star marks the tokens that are trained",
         "'y'*|'e'*|'s'*|'<|im_end|>'*\n",
@@ -129,9 +129,9 @@ def test_notices_reach_the_report(chat: Chat, pair: Pair, template: Template) ->
     encoded = encode_records(records, template)
     report = preflight_report([Counts("a", 1, 1, 1)], [], records, {"train": encoded}, template)
     first, second = report["template"]["notices"]
-    assert first == "1 answers ended in an end-of-turn text of their own; it was removed"
-    assert second.startswith("1 records have the text of a special token")
-    assert "note      1 answers ended" in render_preflight(report)
+    assert first == "1 answer with an end-of-turn text at the end; it was removed"
+    assert second.startswith("1 record with the text of a special token")
+    assert "note      1 answer with" in render_preflight(report)
 
 
 def test_a_row_that_went_missing_is_an_error(records: list[PreferencePair], template: Template) -> None:
@@ -151,7 +151,7 @@ def test_mostly_lost_data_stops_the_run(records: list[PreferencePair], template:
         check_preflight(report, max_dropped=0.4)
     short = encode_records(records, template, cutoff_len=3)
     nothing = preflight_report(SOURCES, LOST, records, {"train": short}, template, cutoff_len=3)
-    with pytest.raises(DataError, match=r"nothing is left to train on: 4 records .*; raise cutoff_len \(now 3\)"):
+    with pytest.raises(DataError, match=r"left to train on; dropped: too_long 3, .* 1; raise cutoff_len \(now 3\)"):
         check_preflight(nothing)
     assert "token by token" not in render_preflight(nothing)
 
@@ -191,7 +191,7 @@ def test_reasoning_in_one_answer_only_is_counted(make_tokenizer: Make, pair: Pai
     ]
     encoded = encode_records(records, template)
     report = preflight_report([Counts("a", 4, 4, 4)], [], records, {"train": encoded}, template)
-    assert "2 records have reasoning in one answer and none in another" in " ".join(report["template"]["notices"])
+    assert "2 records with reasoning in one answer and none in another" in " ".join(report["template"]["notices"])
 
 
 def test_columns_that_are_not_read_are_named(records: list[PreferencePair], template: Template) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
 from palate.cli.console import print_json, print_note, print_result
 from palate.cli.models import with_model_paths
@@ -96,7 +97,7 @@ def as_config(loaded: LoadedConfig) -> str:
 def as_pipeline(pipeline: Pipeline) -> str:
     """The same for a pipeline: each run with the model it starts from; its defaults are left out."""
     first = pipeline.runs[0].config
-    lines = [f"# {len(pipeline.runs)} runs, each from the one before; --json shows the defaults of each"]
+    lines = [f"# {amount(len(pipeline.runs), 'run')}, each from the one before; --json shows the defaults of each"]
     lines += ["", _line("output_dir", str(pipeline.output_dir))]
     lines += [_line(key, value) for key, value in pipeline.drift.model_dump(mode="json").items() if value is not None]
     if pipeline.kind == "rounds":
@@ -120,7 +121,7 @@ def as_sweep(sweep: Sweep) -> str:
         for key, value in first.resolved().items()
         if key in first.model_fields_set and key not in (*sweep.keys, "output_dir", "stage")
     }
-    lines = [f"# {len(sweep.points)} runs; --json shows the defaults of each", ""]
+    lines = [f"# {amount(len(sweep.points), 'run')}; --json shows the defaults of each", ""]
     lines += [_line("output_dir", str(sweep.output_dir)), _line("stage", first.stage)]
     lines += [_line(key, value) for key, value in shared.items()]
     lines.append("sweep:")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
 from palate.cli.console import is_main_process, print_json, print_note, print_progress, print_result
 from palate.cli.models import with_model_paths
@@ -85,7 +86,7 @@ def _sweep(path: str, changes: Sequence[str], *, as_json: bool) -> None:
     from palate.pipelines.sweep import run_sweep
     from palate.report.pages.sweep import write_sweep_report
 
-    print_progress(f"sweep     {len(sweep.points)} runs over {', '.join(sweep.keys)}")
+    print_progress(f"sweep     {amount(len(sweep.points), 'run')} over {', '.join(sweep.keys)}")
     facts, report = sweep.output_dir / "sweep.json", str(sweep.output_dir / "report.html")
     try:
         done = run_sweep(sweep, judges=_judge_rewards, say=print_progress, finished=_report_run)

@@ -344,7 +344,7 @@ def _check(report: SourceReport, dropped: Sequence[Dropped], max_dropped: float)
     top = ", ".join(f"{reason} {count} (first: {first[reason].id})" for reason, count in list(reasons.items())[:3])
     if report.records == 0:
         example = f"; {dropped[0].id}: {dropped[0].detail}" if dropped and dropped[0].detail else ""
-        raise DataError(f"{report.path}: none of its {report.rows_read} rows can be used: {top}{example}")
+        raise DataError(f"{report.path}: no row can be used: {top}{example}")
     reversed_pairs = report.notices.get(REVERSED, 0)
     if reversed_pairs > max_dropped * report.records:
         raise DataError(

@@ -159,9 +159,7 @@ def checked_scores(
             f"{name} gave {str(given)[:60]} for {len(completions)} answers; it must give a list with a number for each"
         ) from None
     if len(scores) != len(completions):
-        raise FunctionError(
-            f"{name} gave {len(scores)} scores for {len(completions)} answers; it must give one for each"
-        )
+        raise FunctionError(f"{name} gave {len(scores)} for {len(completions)}; it must give one score for each answer")
     for value, completion in zip(scores, completions):
         # numpy's numbers are real numbers too.
         if value is not None and (not isinstance(value, numbers.Real) or not math.isfinite(value)):

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TypeVar
 
+from palate.charts.text import amount
 from palate.data.mix import drawn_key
 from palate.errors import DataError
 from palate.records import Record, prompt_key, prompt_or_text
@@ -36,7 +37,7 @@ def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tu
     if wanted >= len(records) or len(groups) < 2:
         raise DataError(
             f"val_size {val_size:g} would leave nothing to train on: "
-            f"{len(records)} rows with {len(groups)} different prompts"
+            f"{amount(len(records), 'row')} with {amount(len(groups), 'different prompt')}"
         )
     held_out: set[int] = set()
     # In the order of a hash; a prompt with more rows than are still wanted is skipped.

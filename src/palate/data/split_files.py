@@ -15,6 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from palate.artifacts.folders import atomic_folder
+from palate.charts.text import amount
 from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.kinds import check_one_kind
 from palate.data.formats.source_labels import check_labels_used
@@ -141,8 +142,9 @@ def assign(
     shares = {part: size if size < 1 else size / max(1, total) for part, size in sizes.items()}
     if min(shares.values()) <= 0 or sum(shares.values()) >= 1 or len(members) <= len(sizes):
         raise DataError(
-            f"{', '.join(f'{part} {size:g}' for part, size in sizes.items())} of {total} rows in {len(members)} "
-            "clusters of prompts would leave nothing to train on; hold out less, or split more rows"
+            f"{', '.join(f'{part} {size:g}' for part, size in sizes.items())} of {amount(total, 'row')} in "
+            f"{amount(len(members), 'cluster')} of prompts would leave nothing to train on; hold out less, or split "
+            "more rows"
         )
     of_source = Counter(sources)
     wanted = {part: {name: share * count for name, count in of_source.items()} for part, share in shares.items()}

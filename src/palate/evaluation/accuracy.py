@@ -11,6 +11,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from palate.charts.text import amount
 from palate.evaluation.grouping import Groupings, order_of
 from palate.evaluation.logs.items import ItemValues
 from palate.stats import FEW_CLUSTERS, Calibration, Interval, calibration, cluster_mean_interval, rate_interval
@@ -90,7 +91,7 @@ class Accuracy:
             f"Margin log π/π_ref: {margin.estimate:+.2f} nats (95 % {margin.low:+.2f} to {margin.high:+.2f})",
             *(
                 f"{name}: policy {_percent(found.policy)}, implied reward {_percent(found.implied)}, "
-                f"{found.n} pairs of {found.prompts} prompts"
+                f"{amount(found.n, 'pair')} of {amount(found.prompts, 'prompt')}"
                 for name, found in self.dimensions.items()
             ),
             *calibration_lines(self.calibration, "" if self.beta is None else f", β {self.beta:g}"),
@@ -207,7 +208,7 @@ def as_json(found: Any, items: ItemValues | None) -> dict[str, Any]:
 def on_pairs(n: int, prompts: int) -> str:
     """`on 250 held-out pairs of 50 prompts`, with a warning if there are too few prompts for exact intervals."""
     few = f" (intervals from {FEW_CLUSTERS} prompts or fewer are rough)" if prompts <= FEW_CLUSTERS else ""
-    return f"on {n} held-out pairs of {prompts} prompts{few}"
+    return f"on {amount(n, 'held-out pair')} of {amount(prompts, 'prompt')}{few}"
 
 
 def _by_dimension(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from palate.charts.text import amount
 from palate.errors import DataError
 from palate.evaluation.accuracy import Accuracy, Average, preference_accuracy
 from palate.evaluation.grouping import groupings
@@ -55,7 +56,7 @@ def accuracy_of_models(
     """
     scores = []
     for name, spec in (("reference", reference), ("policy", policy)):
-        options.say(f"scoring {len(pairs)} pairs with the {name}, {spec.model}")
+        options.say(f"scoring {amount(len(pairs), 'pair')} with the {name}, {spec.model}")
         subject = Subject(spec, options.precision, options.device)
         groups = encode_pairs(pairs, subject.template, options.cutoff_len)
         scores.append(dict(zip((group.id for group in groups), subject.score(groups))))
@@ -105,7 +106,7 @@ def accuracy_of_scores(
 
 def accuracy_of_rewards(spec: ModelSpec, pairs: list[PreferencePair], options: ScoringOptions) -> RewardAccuracy:
     """How often a reward model gives the chosen answer the higher reward."""
-    options.say(f"scoring {len(pairs)} pairs with the reward model, {spec.model}")
+    options.say(f"scoring {amount(len(pairs), 'pair')} with the reward model, {spec.model}")
     model = load_reward_model(spec, options.precision, options.device)
     groups = encode_pairs(pairs, model.template, options.cutoff_len)
     _say_left_out(len(pairs) - len(groups), len(pairs), options)
@@ -142,4 +143,4 @@ def _hashes(pairs: Sequence[PreferencePair]) -> dict[str, str]:
 def _say_left_out(left_out: int, pairs: int, options: ScoringOptions) -> None:
     if left_out:
         why = f"longer than {options.cutoff_len} tokens, or refused by the template"
-        options.say(f"{left_out} of {pairs} pairs are left out: {why}")
+        options.say(f"{left_out} of {amount(pairs, 'pair')} are left out: {why}")

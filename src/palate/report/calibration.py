@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from palate.charts import Axis, Chart, DataPoint, Series, draw
-from palate.charts.text import estimate_text, number, visible
+from palate.charts.text import amount, estimate_text, number, visible
 from palate.report.contents import finite, is_number, mapping
 from palate.report.intervals import json_interval, shown
 from palate.report.tables import Cell, Table, figure
@@ -32,7 +32,9 @@ def reliability_chart(accuracy: Mapping[str, Any], *, key: str = "chart-reliabil
             continue
         points.append(DataPoint(predicted, None, None, observed.estimate, observed.low, observed.high))
         text = estimate_text(observed.estimate, observed.low, observed.high, as_percent=True)
-        tips.append(f"confidence {100 * predicted:.1f} %, {number(finite(one.get('n')))} pairs: {text} right")
+        tips.append(
+            f"confidence {100 * predicted:.1f} %, {amount(int(finite(one.get('n')) or 0), 'pair')}: {text} right"
+        )
     if not points:
         return None
     ideal = [DataPoint(x, None, None, x, None, None) for x in (0.5, 1.0)]

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from palate.charts.text import amount
 from palate.errors import DataError
 from palate.records import AnyRecord, Dropped
 from palate.text.groups import Encoded, EncodedGroup, EncodingStats
@@ -118,7 +119,7 @@ def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> N
     if first is not None and counts[first["reason"]] * 2 >= lost:
         remedy += f"; {first['id']}: {first['detail']}"
     if not used:
-        raise DataError(f"nothing is left to train on: {lost} records were dropped ({reasons or 'none'}){remedy}")
+        raise DataError(f"nothing is left to train on; dropped: {reasons or 'none'}{remedy}")
     if lost > max_dropped * (used + lost):
         raise DataError(
             f"{lost} of {used + lost} records were dropped ({reasons}), more than max_dropped {max_dropped:g} allows"
@@ -208,7 +209,7 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     if report["cutoff_len"] and over["records"]:
         share = f"{100 * over['share']:.1f} %"
         lines.append(
-            f"too long  {over['records']:,} examples ({share}) are longer than cutoff_len {report['cutoff_len']}"
+            f"too long  {amount(over['records'], 'example')} ({share}) longer than cutoff_len {report['cutoff_len']}"
         )
     for split, tokens in report["tokens"].items():
         lines += _tokens_lines({"eval": "held out"}.get(split, split), tokens) if tokens["groups"] else []
@@ -267,17 +268,18 @@ def _template(template: Template, encoded: Mapping[str, Encoded]) -> dict[str, A
     stats = [part.stats for part in encoded.values()]
     notices = list(template.notices)
     total = sum(stats, EncodingStats())
-    for count, notice in (
-        (total.ends_removed, "answers ended in an end-of-turn text of their own; it was removed"),
-        (total.rewritten, "renderings in which the template changed a content (thinking blocks?)"),
-        (total.control_text, "records have the text of a special token in a message; it is encoded as that token"),
+    for count, noun, notice in (
+        (total.ends_removed, "answer", "with an end-of-turn text at the end; it was removed"),
+        (total.rewritten, "rendering", "in which the template changed a content (thinking blocks?)"),
+        (total.control_text, "record", "with the text of a special token in a message; it is encoded as that token"),
         (
             total.reasoning_differs,
-            "records have reasoning in one answer and none in another, where the template may write an empty block",
+            "record",
+            "with reasoning in one answer and none in another, where the template may write an empty block",
         ),
     ):
         if count:
-            notices.append(f"{count} {notice}")
+            notices.append(f"{amount(count, noun)} {notice}")
     return {"name": template.name, "end_of_turn": template.end_of_turn, "notices": notices}
 
 
@@ -303,7 +305,7 @@ def _tokens_lines(split: str, tokens: Mapping[str, Any]) -> list[str]:
     saved = tokens["saved_by_shared_prompt"]
     shared = f"; computing each prompt once saves {saved:.0%}" if saved else ""
     return [
-        f"{split:<9} {tokens['groups']:,} examples; tokens, median (shortest to longest):",
+        f"{split:<9} {amount(tokens['groups'], 'example')}; tokens, median (shortest to longest):",
         f"{'':<9} {', '.join(parts)}",
         f"{'':<9} {tokens['trained']:,} of {tokens['packed']:,} tokens are trained{shared}",
     ]

@@ -236,10 +236,10 @@ def test_a_wrong_file_is_one_line(tmp_path: Path, verb: str, name: str, content:
 def test_one_row_is_enough_for_all_verbs_but_split(tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
     path.write_text(json.dumps(ROWS[0]) + "\n")
-    assert "1 pairs as palate" in run("convert", str(path), "-o", str(tmp_path / "c.jsonl"))
+    assert "1 pair as palate" in run("convert", str(path), "-o", str(tmp_path / "c.jsonl"))
     assert "1  rows in" in run("mix", str(path), "-o", str(tmp_path / "m"))
     assert "1 row kept" in run("curate", str(path), "-o", str(tmp_path / "k"), "--preset", "clean")
-    with pytest.raises(DataError, match=r"one\.jsonl: validation 0\.05 of 1 rows in 1 clusters .* split more rows"):
+    with pytest.raises(DataError, match=r"one\.jsonl: validation 0\.05 of 1 row in 1 cluster .* split more rows"):
         run("split", str(path), "-o", str(tmp_path / "s"))
 
 

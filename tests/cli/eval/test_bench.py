@@ -138,7 +138,7 @@ def test_written_answers(place: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         ("llmbar", "nothing.json", "model", (), 1, "no such file or folder; --data names the files of LLMBar"),
         ("llmbar", "four.json", "model", (), 1, "four.json, row 1: has no text named output_1"),
         ("llmbar", "llmbar.json", "nobody/there", (), 1, "nobody/there"),
-        ("llmbar", "llmbar.json", "model", ("--cutoff-len", "3"), 1, "none of 6 items of LLMBar can be scored"),
+        ("llmbar", "llmbar.json", "model", ("--cutoff-len", "3"), 1, "no item of LLMBar can be scored"),
     ],
 )
 def test_errors_are_one_line(

@@ -26,6 +26,7 @@ __all__ = ["endpoint", "make_httpserver", "waits"]
 KILLED = """
 import json, os, signal, sys
 import transformers.models.llama.modeling_llama, transformers.models.llama.tokenization_llama
+import openai, openai.resources.chat
 import palate.evaluation.benchmarks, palate.report.pages.winrate
 from palate.artifacts import JsonlWriter
 from palate.cli.main import main
@@ -110,7 +111,7 @@ def test_grades_with_a_judge_that_fails_sometimes(
     assert [(one["id"], one["reason"]) for one in better["left_out"]] == [("100", "unparsed")]
     assert "I would rather not" in better["left_out"][0]["detail"]
     assert "bad: 1 of 80 items are left out (no_reply 1); first 90" in said
-    assert "1 items have no reply of the judge; run the same command again" in said
+    assert "1 item has no reply of the judge; run the same command again" in said
     overall = {one["metric"]: one["mean"] for one in worse["rates"] if one["category"] is None}
     assert {name: mean["estimate"] for name, mean in overall.items()} == {"score": 5.0, "turn1": 6.0, "turn2": 4.0}
     assert overall["score"]["n"] == 79
@@ -222,6 +223,87 @@ def test_arena_hard_has_a_baseline_for_each_category(
     assert len(endpoint.requests) == 6
 
 
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """Files under `tmp_path / "hub"` in place of the hub's; what was downloaded."""
+    asked: list[tuple[str, str, str]] = []
+
+    def download(repo_id: str, filename: str, *, repo_type: str) -> str:
+        asked.append((repo_type, repo_id, filename))
+        path = tmp_path / "hub" / filename
+        if not path.exists():
+            raise OSError("404 Client\nError")
+        return str(path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    return asked
+
+
+def test_questions_and_baselines_of_the_hub(
+    hub: list[tuple[str, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "hub" / "data" / "arena-hard-v2.0"
+    kinds = {"h": "hard_prompt", "c": "creative_writing"}
+    (folder / "model_answer").mkdir(parents=True)
+    questions = [{"uid": n, "category": kind, "prompt": f"do {n}"} for n, kind in kinds.items()]
+    write_rows(folder / "question.jsonl", questions)
+
+    def model(path: Path, text: str) -> str:
+        rows = [{"uid": n, "model": path.stem, "messages": [{"content": {"answer": text}}]} for n in kinds]
+        return str(write_rows(path, rows))
+
+    model(folder / "model_answer" / "o3-mini-2025-01-31.jsonl", "long" * 9)
+    model(folder / "model_answer" / "gemini-2.0-flash-001.jsonl", "b")
+    words = ["arenahard", "--answers", model(tmp_path / "mine.jsonl", "mine"), "--judge", "length:longer"]
+    result, _ = found(capsys, *words, "--output", str(tmp_path / "out"))
+    [one] = result["models"]
+    assert {item["id"]: item["scores"]["win_rate"] for item in one["items"]} == {"h": 0.0, "c": 1.0}
+    repo, place = ("dataset", "lmarena-ai/arena-hard-auto"), "data/arena-hard-v2.0"
+    names = ["question", "model_answer/o3-mini-2025-01-31", "model_answer/gemini-2.0-flash-001"]
+    assert hub == [(*repo, f"{place}/{name}.jsonl") for name in names]
+    # Questions of one's own: nothing is downloaded, and a baseline has to be named.
+    hub.clear()
+    words += ["--data", str(folder / "question.jsonl"), "--output", str(tmp_path / "own")]
+    assert main(["eval", "bench", *words]) == 2
+    assert "name it with --baseline" in capsys.readouterr().err
+    assert hub == []
+
+
+def test_alpacaeval_of_the_hub(
+    hub: list[tuple[str, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"instruction": f"say {n}", "output": "x" * n, "generator": "gpt4", "dataset": "koala"} for n in (1, 5)]
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps([{**row, "output": "yyy", "generator": "mine"} for row in rows]))
+    words = ["alpacaeval", "--answers", str(mine), "--judge", "length:longer", "--output", str(tmp_path / "out")]
+    assert main(["eval", "bench", *words]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "tatsu-lab/alpaca_eval: the hub did not give alpaca_eval_gpt4_baseline.json (404 Client Error)" in said
+    assert "name files with --data" in said
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "alpaca_eval_gpt4_baseline.json").write_text(json.dumps(rows))
+    result, _ = found(capsys, *words)
+    assert {item["id"]: item["scores"]["win_rate"] for item in result["models"][0]["items"]} == {"1": 1.0, "2": 0.0}
+    assert result["data"][0]["name"] == "alpaca_eval_gpt4_baseline.json"
+    assert set(hub) == {("dataset", "tatsu-lab/alpaca_eval", "alpaca_eval_gpt4_baseline.json")}
+
+
+def test_mtbench_of_the_hub_lacks_the_questions_to_the_judge(
+    hub: list[tuple[str, str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "hub" / "data" / "mt_bench"
+    folder.mkdir(parents=True)
+    write_rows(folder / "question.jsonl", [{"question_id": 81, "category": "writing", "turns": ["Write.", "Shorter."]}])
+    words = ["mtbench", "--answers", str(answers(tmp_path / "a.jsonl", "a", range(81, 82)))]
+    assert main(["eval", "bench", *words, "--judge", "openai:m", "--output", str(tmp_path / "out")]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "give judge_prompts.jsonl and mt_bench/reference_answer/gpt-4.jsonl of fastchat/llm_judge/data" in said
+    (tmp_path / "judge.py").write_text("def seven(prompts, completions):\n    return [7.0] * len(prompts)\n")
+    result, _ = found(capsys, *words, "--judge", f"{tmp_path / 'judge.py'}:seven", "--output", str(tmp_path / "out"))
+    assert result["models"][0]["items"][0]["scores"]["score"] == 7.0
+    assert set(hub) == {("space", "lmsys/mt-bench", "data/mt_bench/question.jsonl")}
+
+
 def test_alpacaeval_with_a_judge_that_fails_on_three_percent(
     real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +352,7 @@ def read_json_list(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_twice_after_kills(
     endpoint: ChatServer,
     real: Path,
@@ -293,7 +376,7 @@ def test_nothing_is_asked_twice_after_kills(
     monkeypatch.setenv("PALATE_STORE", f"sqlite:///{tmp_path / 'whole.db'}")
     whole, _ = found(capsys, *words, "--output", str(tmp_path / "whole"))
     assert read_json(tmp_path / "killed" / "bench-mtbench.json") == whole
-    assert "4 questions have an answer that ends at the longest length" in whole["models"][0]["notes"][0]
+    assert "an answer ends at the longest length in 4 questions" in whole["models"][0]["notes"][0]
     # A limit that two of the prompts exceed, the second turn of one included: named, and not in the mean.
     judge = tmp_path / "judge.py"
     judge.write_text("def seven(prompts, completions):\n    return [7 for _ in completions]\n")
@@ -343,14 +426,14 @@ def test_an_engine_answers_the_second_turn_after_its_own_first_answer(
         (["mtbench", "--answers", "{good}", "--judge", "length", "--prompt", "plain"], "MT-Bench has only chat"),
         (["mtbench", "--answers", "{good}", "--answers", "{good}", "--judge", "length"], "two models are called good"),
         (["mtbench", "--answers", "{twice}", "--judge", "length"], "row 2: answers question 81 of"),
-        (["mtbench", "--answers", "{other}", "--judge", "length"], "answers none of the 80 questions of MT-Bench"),
+        (["mtbench", "--answers", "{other}", "--judge", "length"], "answers no question of MT-Bench"),
         (
             ["alpacaeval", "--answers", "{good}", "--judge", "length", "--pairwise"],
             "for MT-Bench, not for AlpacaEval",
         ),
         (["mtbench", "--answers", "{good}", "--judge", "openai:m", "--judge-prompt", "score"], "is for alpacaeval"),
         (["mtbench", "--answers", "{good}", "--judge", "openai:m", "--commit-first"], "for palate's own questions"),
-        (["xstest", "x", "--judge", "length"], "XSTest needs no judge"),
+        (["xstest", "x", "--judge", "length"], "answers to XSTest are labelled by a chat model"),
         (["xstest", "x", "--max-requests", "3"], "options of judges over an API need --judge"),
     ],
 )

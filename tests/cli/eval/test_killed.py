@@ -23,6 +23,7 @@ __all__ = ["endpoint", "make_httpserver", "waits"]
 KILLS = """
 import json, os, signal, sys
 import transformers.models.llama.modeling_llama, transformers.models.llama.tokenization_llama
+import openai, openai.resources.chat
 import palate.evaluation.benchmarks, palate.evaluation.winrate, palate.report.pages.winrate
 from palate.artifacts import JsonlWriter
 from palate.cli.main import main
@@ -81,10 +82,11 @@ def test_win_rates(endpoint: ChatServer, tmp_path: Path, capsys: pytest.CaptureF
     assert found == expected
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("waits")
 def test_labelled_answers(endpoint: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save_tiny(tmp_path / "model", initializer_range=0.2)
-    rows = [f"{n},request {n},kind,safe,x,x\n" for n in range(4)]
+    rows = [f"{n},request {n},kind,safe,x,x\n" for n in range(2)]
     (tmp_path / "xstest_prompts.csv").write_text("id,prompt,type,label,focus,note\n" + "".join(rows))
     endpoint.answer = lambda body: "[[full_compliance]]"
     words = [
@@ -99,7 +101,7 @@ def test_labelled_answers(endpoint: ChatServer, tmp_path: Path, capsys: pytest.C
     ]
     words += ["--in-flight", "1", "--max-new-tokens", "4", "--precision", "fp32", "--output"]
     ends = killed([*words, str(tmp_path / "killed")])
-    assert ends == [-9] * 5 + [0], "after the answers, and after each label"
+    assert ends == [-9] * 3 + [0], "after the answers, and after each label"
     assert set(Counter(endpoint.texts).values()) == {1}
     assert main([*words, str(tmp_path / "whole"), "--store", f"sqlite:///{tmp_path / 'other.db'}"]) == 0
     capsys.readouterr()

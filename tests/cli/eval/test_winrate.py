@@ -276,7 +276,7 @@ def test_votes_of_a_campaign(files: tuple[str, str], tmp_path: Path, capsys: pyt
         (["A", "B", "--judge", "length", "--cluster", "topic"], 2, "--cluster topic: no prompt has this column"),
         (["A", "B", "--judge", "people", "--votes", "absent"], 2, "no such file of votes"),
         (["A", "B", "--judge", "people", "--max-usd", "1"], 2, "asked without an API"),
-        (["A", "OTHER", "--judge", "length"], 1, "has no answer to any of the 5 prompts"),
+        (["A", "OTHER", "--judge", "length"], 1, "has no answer to any prompt"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(

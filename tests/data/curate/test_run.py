@@ -117,8 +117,8 @@ def test_rules_that_know_english_say_how_many_rows_they_cannot_judge(tmp_path: P
     assert {step.rule: step.not_judged for step in done.steps if step.not_judged} == expected
     assert json.loads((tmp_path / "out" / "data.json").read_text())["counts"]["not_judged"] == expected
     table = funnel_table(done.steps)
-    assert "more_nouns_and_verbs: 2 rows are not judged: their answers are not in en" in table
-    assert "toxicity: 1 rows are not judged: their answers are not in en, de, fr, es, it, pt" in table
+    assert "more_nouns_and_verbs: not judged, because the answers are not in en: 2" in table
+    assert "toxicity: not judged, because the answers are not in en, de, fr, es, it, pt: 1" in table
 
 
 def test_rules_without_a_language_judge_every_row(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_items_that_do_not_fit_are_listed_and_not_scored(big: Path, tmp_path: Pa
     assert [(one.id, one.reason) for one in model.left_out] == [("2", "too_long")]
     assert "mc_task.json, row 2" in model.left_out[0].detail
     assert model.rates[0].mean.n == 1
-    with pytest.raises(DataError, match=r"none of 2 items of TruthfulQA can be scored \(too_long 2\)"):
+    with pytest.raises(DataError, match=r"no item of TruthfulQA can be scored \(too_long 2\)"):
         run_benchmark("truthfulqa", [str(big)], BenchmarkOptions(data=[path], prompt="chat", cutoff_len=10))
 
 

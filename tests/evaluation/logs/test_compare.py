@@ -75,7 +75,7 @@ def test_repeated_items_and_notes_are_told() -> None:
     found = compare_items(first, ItemValues("b", {"acc": {"1": 1.0}}))
     assert found.notes == [
         "first: bleu is left out",
-        "first: 1 items were measured more than once (epochs); each counts with its mean",
+        "first: 1 item was measured more than once (epochs); each counts with its mean",
     ]
 
 

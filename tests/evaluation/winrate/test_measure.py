@@ -134,5 +134,5 @@ def test_bands(rate: float, band: str) -> None:
 
 
 def test_without_a_verdict_there_is_no_figure() -> None:
-    with pytest.raises(DataError, match=r"none of 1 items was judged: p:1: no key"):
+    with pytest.raises(DataError, match=r"no item was judged: p:1: no key"):
         measure([Item("p:1", "missing", "no key")])

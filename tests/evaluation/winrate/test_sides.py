@@ -51,5 +51,5 @@ def test_answers_are_found_by_id_then_by_prompt(tmp_path: Path) -> None:
     assert found.missing == {"p:4": "a.jsonl has no answer"}
     assert found.identities == {"w1"}
     assert found.unused == 2
-    with pytest.raises(DataError, match="has no answer to any of the 1 prompts"):
+    with pytest.raises(DataError, match="has no answer to any prompt"):
         recorded_answers(tmp_path / "a.jsonl", [ask("p:9", "nine")])

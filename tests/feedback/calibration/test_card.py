@@ -86,7 +86,7 @@ def test_an_unmeasured_judge_is_named(card: JudgeCard, tmp_path: Path) -> None:
     store.write(lambda session: save_card(session, card))
     note = unmeasured_note(judge, url)
     assert note is not None
-    assert note.startswith(f"judge openai:gpt-x may not decide alone by its card of {card.when}: 20 questions have")
+    assert note.startswith(f"judge openai:gpt-x may not decide alone by its card of {card.when}: fewer than 100")
     assert unmeasured_note(RuleJudge(knows, "openai:gpt-x"), url) == unmeasured, "of another prompt"
     good = replace(card, when="2027-01-01T00:00:00Z", verdict="may_decide_alone", reasons=())
     store.write(lambda session: save_card(session, good))

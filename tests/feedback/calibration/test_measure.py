@@ -142,7 +142,7 @@ def test_prompts_repetition_and_reasons_of_a_judge_that_has_them() -> None:
     assert card.repetition.interval is not None
     assert card.repetition.interval.estimate < 0.8, "it was asked again without its cache"
     two = ChattyJudge(knows, {"criteria": knows, "concise": knows}, again=knows)
-    assert card_of(two).prompts.reason == "the judge has 2 prompts; a spread needs 3"
+    assert card_of(two).prompts.reason == "a spread needs 3 prompts; the judge has 2"
 
 
 def test_a_reason_against_the_verdict_is_counted() -> None:
@@ -173,7 +173,7 @@ def test_few_questions_or_one_person_are_not_enough() -> None:
     judge = ScoreJudge("module:knows", knows_prompt)
     few = card_of(judge, [vote for vote in VOTES if int(vote.item[2:]) < 40])
     assert few.verdict == "not_alone"
-    assert few.reasons == ("40 questions have a majority of people and a verdict, 100 are needed",)
+    assert few.reasons == ("fewer than 100 questions have a majority of people and a verdict: 40",)
     assert few.questions == 120, "the others are asked for the win rates"
     one = card_of(judge, [vote for vote in VOTES if vote.who == "x"])
     assert one.reasons == (

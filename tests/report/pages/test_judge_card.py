@@ -25,7 +25,7 @@ def test_the_page_shows_the_card() -> None:
     page = judge_card_page(card())
     for text in (
         "This judge may not decide alone",
-        "30 questions have a majority of people and a verdict, 100 are needed",
+        "fewer than 100 questions have a majority of people and a verdict: 30",
         "judge with the majority",
         "30 questions with a majority of people; of these 0 without a readable verdict",
         "answer shown first wins",

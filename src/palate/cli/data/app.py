@@ -123,14 +123,14 @@ def convert_command(
         print_json(done)
         return
     print_labels(done.sources)
-    kinds = ", ".join(f"{count:,} {name}" for name, count in done.kinds.items())
+    kinds = ", ".join(amount(count, name.removesuffix("s")) for name, count in done.kinds.items())
     lines = [f"{done.output}: {kinds} as {done.to}"]
     for drop in done.left_out[:5]:
         lines.append(f"  left out  {drop.id}: {drop.reason}{': ' if drop.detail else ''}{drop.detail}")
     if len(done.left_out) > 5:
         lines.append(f"  left out  {len(done.left_out):,} rows in all; {done.output}.data.json lists every one")
     for name, rows in done.loses.items():
-        print_note(f"{done.to} cannot hold {name} ({rows:,} rows had it)")
+        print_note(f"{done.to} cannot hold {name} ({amount(rows, 'row')} had it)")
     print_result("\n".join(lines))
 
 

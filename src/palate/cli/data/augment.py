@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, named_numbers, two_names
 from palate.cli.console import print_json, print_result
 from palate.cli.data.augment_models import FromPrompts, augment_from_prompts
@@ -149,7 +150,8 @@ def augment_command(
     lines = [f"{done.read:>9,}  rows as they were"]
     lines += [f"{count:>9,}  {kind}" for kind, count in done.made.items()]
     for kind, reasons in done.not_made.items():
-        lines.append(f"{'':>9}  {kind} not made of {', '.join(f'{n:,} rows: {why}' for why, n in reasons.items())}")
+        why_not = ", ".join(f"{amount(n, 'row')}: {why}" for why, n in reasons.items())
+        lines.append(f"{'':>9}  {kind} not made of {why_not}")
     print_result("\n".join([*lines, str(done.output / "augmented.jsonl")]))
 
 

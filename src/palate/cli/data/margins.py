@@ -65,7 +65,7 @@ def margins_command(
     print_progress(f"scoring {amount(len(loaded.records), 'pair')} with {subject.name}")
     rows = list(_rows(subject, loaded.records, cutoff_len, average == "mean"))
     if not rows:
-        raise DataError(f"none of the {len(loaded.records):,} pairs fits into {cutoff_len} tokens; raise --cutoff-len")
+        raise DataError(f"no pair fits into {cutoff_len} tokens; raise --cutoff-len")
     counts = {"pairs": len(loaded.records), "scored": len(rows), "too_long": len(loaded.records) - len(rows)}
     write_rows(output, rows)
     write_contract(

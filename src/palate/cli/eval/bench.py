@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson, PrecisionName, TemplateName
 from palate.cli.columns import table, text_width, two_columns, wrapped
 from palate.cli.console import print_json, print_note, print_progress, print_result
@@ -180,8 +181,8 @@ def command(
     missing = [one for model in result.models for one in model.left_out if one.reason == "no_reply"]
     if missing:
         raise EngineError(
-            f"{len(missing)} items have no reply of the judge; run the same command again, what was answered is kept. "
-            f"The first: {missing[0].id}: {missing[0].detail}"
+            f"{amount(len(missing), 'item has', 'items have')} no reply of the judge; run the same command again, "
+            f"what was answered is kept. The first: {missing[0].id}: {missing[0].detail}"
         )
 
 
@@ -204,16 +205,16 @@ def _note_left_out(model: ModelResult, items: int) -> None:
     reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(one.reason for one in model.left_out).items())
     first = model.left_out[0]
     print_note(
-        f"{model.name}: {len(model.left_out)} of {items} items are left out ({reasons}); first {first.id}: "
+        f"{model.name}: {len(model.left_out)} of {amount(items, 'item')} are left out ({reasons}); first {first.id}: "
         f"{first.detail}"
     )
 
 
 def _text(result: BenchmarkResult, width: int | None) -> str:
     """The result for a person."""
-    asked = f"{result.items} items"
+    asked = f"{amount(result.items, 'item')}"
     if result.seed is not None:
-        asked = f"{result.items} of {result.of} items (seed {result.seed})"
+        asked = f"{result.items} of {amount(result.of, 'item')} (seed {result.seed})"
     facts = [
         ("data", ", ".join(file["name"] for file in result.data)),
         ("protocol", result.protocol),
@@ -289,7 +290,7 @@ def _comparison(comparison: Comparison, result: BenchmarkResult, width: int | No
     counts = Counter(one.metric for one in listed if one.category is not None)
     few = max(counts.values(), default=0) <= _MANY
     heading = wrapped(
-        f"{comparison.before} → {comparison.after}, paired on {comparison.items} items (95 % intervals; p of "
+        f"{comparison.before} → {comparison.after}, paired on {amount(comparison.items, 'item')} (95 % intervals; p of "
         "categories adjusted by Holm)",
         hang=2,
         width=width,

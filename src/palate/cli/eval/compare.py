@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson
 from palate.cli.columns import table, text_width, wrapped
 from palate.cli.console import print_json, print_note, print_result
@@ -48,7 +49,7 @@ def command(first: First, second: Second, adjust: Adjust = "holm", seed: Seed = 
 
 
 def _heading(found: Comparison) -> str:
-    lines = [f"A   {found.first}", f"B   {found.second}", f"n   {found.items} items in both results"]
+    lines = [f"A   {found.first}", f"B   {found.second}", f"n   {amount(found.items, 'item')} in both results"]
     for name, ids in (("A", found.only_first), ("B", found.only_second)):
         if ids:
             more = f" and {len(ids) - _IDS} more" if len(ids) > _IDS else ""
@@ -88,7 +89,7 @@ def _tests(found: Comparison, width: int | None) -> str:
 def _test(one: MetricComparison) -> str:
     result = one.found
     interval = "Newcombe's interval" if result.test == "McNemar mid-p" else "t interval"
-    of = f"{result.n} items" + (f" in {result.units} clusters" if result.test == "cluster t" else "")
+    of = amount(result.n, "item") + (f" in {amount(result.units, 'cluster')}" if result.test == "cluster t" else "")
     text = f"{one.metric}: {result.test}, {interval}, {of}; higher in {result.higher}, lower in {result.lower}"
     if result.bootstrap is not None:
         text += f"; BCa bootstrap {result.bootstrap.low:+.3f} to {result.bootstrap.high:+.3f}"

@@ -11,7 +11,7 @@ _DEFAULT = "candidates"
 
 app = typer.Typer(
     cls=verb_group("judge", default=_DEFAULT),
-    help="Let a judge compare every two answers to a prompt, in both orders; resumable.\n\n"
+    help="Let a judge compare the answers to each prompt, two at a time and in both orders; resumable.\n\n"
     "Example: palate judge candidates.jsonl --judge runs/rm --pairs pairs.jsonl",
 )
 

@@ -25,10 +25,10 @@ Output = Annotated[
 Pairs = Annotated[Path | None, typer.Option("--pairs", metavar="FILE.jsonl", help="Also write pairs to train on.")]
 SelectName = Annotated[
     Literal["all", "extremes"],
-    typer.Option("--select", help="Pairs per row: all that a majority decides, or best against worst (extremes)."),
+    typer.Option("--select", help="Pairs that --pairs writes: all with a majority, or best against worst (extremes)."),
 ]
 PerPrompt = Annotated[
-    int | None, typer.Option("--per-prompt", min=1, help="Most pairs of answers to ask about for each prompt.")
+    int | None, typer.Option("--per-prompt", min=1, help="Compare at most this many pairs of answers per prompt.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed, for --per-prompt.")]
 
@@ -51,7 +51,7 @@ def command(
     seed: Seed = 42,
     as_json: AsJson = False,
 ) -> None:
-    """Let a judge compare every two answers to a prompt, in both orders; resumable.
+    """Let a judge compare the answers to each prompt, two at a time and in both orders; resumable.
 
     Example: palate judge candidates.jsonl --judge runs/rm --pairs pairs.jsonl
     """

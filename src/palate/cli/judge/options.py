@@ -52,7 +52,7 @@ def api_settings(
             "and {criteria}.",
         ),
     ] = "criteria",
-    in_flight: Annotated[int, _option("--in-flight", metavar="N", min=1, help="Most requests at once.")] = 8,
+    in_flight: Annotated[int, _option("--in-flight", metavar="N", min=1, help="Send at most N requests at once.")] = 8,
     max_usd: Annotated[
         float | None, _option("--max-usd", metavar="X", min=0, help="Stop before the cost passes X USD; needs prices.")
     ] = None,

@@ -79,8 +79,8 @@ def print_votes(
         print_note(note)
     if missing:
         raise EngineError(
-            f"{len(missing)} of {collected.asked} verdicts are missing; run the same command again, what was answered "
-            f"is kept. The first: {missing[0][1]}"
+            f"{len(missing)} of {amount(collected.asked, 'verdict')} are missing; run the same command again, what "
+            f"was answered is kept. The first: {missing[0][1]}"
         )
 
 

@@ -59,7 +59,7 @@ def create_command(
     seed: Seed = None,
     store: StoreUrl = None,
 ) -> None:
-    """Create a campaign, or change its schema with --update. Options take precedence over the file.
+    """Create a campaign, or change its schema with --update; options override the schema file.
 
     Example: palate label create helpful --votes-per-item 3 --gold-share 0.05
     """
@@ -133,7 +133,7 @@ def assign_command(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the tasks of a campaign's items, in the order of its schema; or reserve tasks for a person.
+    """Make the labelling tasks of a campaign, in the order of its schema; or reserve tasks for a person.
 
     Example: palate label assign helpful --gold experts.votes.jsonl
     """
@@ -190,7 +190,7 @@ def status_command(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Progress of campaigns, agreement of the people, and the votes, speed and biases of each.
+    """Show the progress of campaigns, how far people agree, and each person's votes, speed and biases.
 
     Example: palate label status --campaign helpful
     """

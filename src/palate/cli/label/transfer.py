@@ -32,7 +32,7 @@ def import_command(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add candidates and votes of files to a campaign; rows that it has already are counted.
+    """Add candidates and votes from files to a campaign; rows already in it are counted, not added again.
 
     Example: palate label import --candidates candidates.jsonl --votes votes.jsonl
     """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.artifacts import JsonlWriter, plain, read_jsonl
+from palate.charts.text import amount
 from palate.data.augment.answers import AnswerFile
 from palate.data.augment.gaps import Gaps
 from palate.data.augment.quality import Quality, quality_of
@@ -101,7 +102,7 @@ def augment_prompts(
         asked, kept = answers.asked, answers.kept_before
     _settle(folder / ROWS, pairs)
     if not pairs:
-        raise DataError(f"{folder}: no pair was made of {len(prompts)} prompts: {_reasons(dropped)}")
+        raise DataError(f"{folder}: no pair was made of {amount(len(prompts), 'prompt')}: {_reasons(dropped)}")
     quality = quality_of(pairs, reward, judge)
     not_made = dict(Counter(drop.reason for drop in dropped).most_common())
     write_contract(

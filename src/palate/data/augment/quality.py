@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from palate.charts.text import amount
 from palate.data.inspect.inspection import Spread
 from palate.data.scores import checked_scores
 from palate.records import PreferencePair, RewardFunction
@@ -69,7 +70,7 @@ class Quality:
         if self.chosen_higher is not None:
             lines.append(f"chosen has the higher score in {self.chosen_higher:.1%} of the pairs")
         if self.unscored:
-            lines.append(f"{self.unscored:,} pairs have an answer without a score")
+            lines.append(f"{amount(self.unscored, 'pair has', 'pairs have')} an answer without a score")
         if not self.judge:
             lines.append("no reward model was given (--judge), so length, loops and truncation are all that is known")
         return lines

@@ -43,7 +43,7 @@ def funnel_table(steps: Sequence[Step]) -> str:
     for step in steps:
         if step.not_judged:
             known = ", ".join(step.languages)
-            lines.append(f"{step.rule}: {step.not_judged:,} rows are not judged: their answers are not in {known}")
+            lines.append(f"{step.rule}: not judged, because the answers are not in {known}: {step.not_judged:,}")
     return "\n".join(lines) + "\n"
 
 

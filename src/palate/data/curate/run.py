@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from palate.artifacts.files import write_text
 from palate.artifacts.folders import atomic_folder
+from palate.charts.text import amount
 from palate.data.contract import check_output_folder, write_contract
 from palate.data.curate.base import BatchRule, Candidate, RowRule, Rule, SetRule
 from palate.data.curate.batch_rules import Embedder, EmbeddingDifference
@@ -88,7 +89,7 @@ def curate(
         write_rows(folder / KEPT, _kept_rows(data, out, reports))
         check_labels_used(reports, request.labels)
         write_rows(folder / REJECTED, _rejected_rows(data, out))
-        write_text(folder / "funnel.svg", funnel_figure(steps, f"{kept:,} rows kept"))
+        write_text(folder / "funnel.svg", funnel_figure(steps, f"{amount(kept, 'row')} kept"))
         write_contract(
             folder / "data.json",
             how="curate",

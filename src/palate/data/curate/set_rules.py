@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from palate.charts.text import amount
 from palate.data.curate.base import Candidate, SetRule
 from palate.data.measures.similarity import near_duplicates
 from palate.data.mix import drawn_key
@@ -118,7 +119,7 @@ class SampleRows(SetRule):
             return score, drawn_key(self.seed, row.id)
 
         ordered = sorted(range(len(rows)), key=rank)
-        return dict.fromkeys(ordered[self.rows :], f"only {self.rows} rows are kept")
+        return dict.fromkeys(ordered[self.rows :], f"only {amount(self.rows, 'row is', 'rows are')} kept")
 
 
 SET_RULES: tuple[type[SetRule], ...] = (

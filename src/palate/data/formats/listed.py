@@ -55,7 +55,7 @@ def read_ranked_answers(row: Row, origin: Origin, reading: Reading) -> Ranking:
     column = present(row, RANK_NAMES)
     ranks = parsed_list(row[column], column) if column is not None else [_rank(answer) for answer in answers]
     if len(ranks) != len(answers):
-        raise RowError("bad_ranks", f"{len(answers)} answers, {len(ranks)} ranks")
+        raise RowError("bad_ranks", f"answers: {len(answers)}, ranks: {len(ranks)}")
     return ranking(origin, wide_prompt(row, reading), _by_rank(answers, ranks, origin, reading))
 
 

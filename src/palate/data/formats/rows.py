@@ -303,7 +303,7 @@ def ranking(origin: Origin, prompt: Messages, answers: Sequence[Messages]) -> Ra
         else:
             kept.append(checked_completion(answer, "answer"))
     if len(kept) < 2:
-        raise RowError("too_few_answers", f"{len(kept)} different answers that are not empty; a ranking needs 2")
+        raise RowError("too_few_answers", f"different answers that are not empty: {len(kept)}; a ranking needs 2")
     return Ranking(**origin.fields(), prompt=checked_prompt(prompt), completions=tuple(kept))
 
 

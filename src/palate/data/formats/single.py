@@ -250,7 +250,7 @@ def read_rated(row: Row, origin: Origin, reading: Reading) -> RatedAnswers:
         else:
             kept.append((turns, score, _aspects(answer.get("annotations"))))
     if len(kept) < 2:
-        raise RowError("too_few_answers", f"{len(kept)} answers with a text and a score; a comparison needs 2")
+        raise RowError("too_few_answers", f"answers with a text and a score: {len(kept)}; a comparison needs 2")
     prompt, answers = without_prompt(origin, _prompt(row, reading), [turns for turns, _, _ in kept])
     return RatedAnswers(
         **origin.fields(),

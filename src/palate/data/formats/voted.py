@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from palate.charts.text import amount
 from palate.data.formats.answer_columns import RATING_LISTS, find_columns, two_ratings
 from palate.data.formats.labels import ANNOTATORS, TIE, LabelCells, label_key, names_a_side
 from palate.data.formats.paired import stated_dimensions, stated_margin
@@ -130,7 +131,7 @@ def better_answer(cells: LabelCells, origin: Origin, reading: Reading) -> tuple[
         raise RowError("no_label", f"{cells.column} are {excerpt(', '.join(map(str, cells.values))) or 'no vote'}")
     first, second = votes.count(0), votes.count(1)
     if first == second:
-        raise RowError("tie", f"{first} votes for each answer, {votes.count(TIE)} for neither")
+        raise RowError("tie", f"{amount(first, 'vote')} for each answer, {votes.count(TIE)} for neither")
     return int(second > first), float(abs(first - second))
 
 

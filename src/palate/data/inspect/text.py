@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from palate.charts.text import amount
 from palate.data.inspect.inspection import Inspection, Spread
 from palate.data.measures.words import STOP_WORDS
 from palate.stats import Interval
@@ -19,7 +20,7 @@ def as_text(found: Inspection, *, samples: int = 2) -> str:
 
 def _sources(found: Inspection) -> Iterator[str]:
     for source in found.sources:
-        yield f"{source.path}: {source.format} ({source.confidence:.0%} sure), {source.rows_read:,} rows"
+        yield f"{source.path}: {source.format} ({source.confidence:.0%} sure), {amount(source.rows_read, 'row')}"
         if source.labels:
             yield f"  {source.labels}"
         dropped = sum(source.dropped_by_reason.values())
@@ -34,8 +35,8 @@ def _sources(found: Inspection) -> Iterator[str]:
 
 
 def _numbers(found: Inspection) -> Iterator[str]:
-    kinds = ", ".join(f"{count:,} {name}" for name, count in found.kinds.items())
-    yield _line("records", f"{kinds or 'none'}, {found.prompts:,} different prompts")
+    kinds = ", ".join(amount(count, name.removesuffix("s")) for name, count in found.kinds.items())
+    yield _line("records", f"{kinds or 'none'}, {amount(found.prompts, 'different prompt')}")
     yield _line("languages", _counts(language_names(found).items(), found.records))
     yield _line("prompt turns", _counts(found.turns.items(), found.records))
     if found.different_systems:
@@ -90,7 +91,7 @@ def not_judged(found: Inspection) -> str:
     named = {name: count for name, count in found.languages.items() if name not in STOP_WORDS and name != "und"}
     if not named:
         return ""
-    records = f"{sum(named.values()):,} records in {', '.join(named)}"
+    records = f"{amount(sum(named.values()), 'record')} in {', '.join(named)}"
     return f"topics, kinds of improvement and insults are not judged for {records}: there are no word lists for them"
 
 

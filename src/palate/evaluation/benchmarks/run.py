@@ -170,7 +170,7 @@ def _measure(
     if not scores:
         reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(d.reason for d in left_out).items())
         raise DataError(
-            f"{contestant.name}: none of {len(items)} items of {benchmark.title} can be scored ({reasons}); "
+            f"{contestant.name}: no item of {benchmark.title} can be scored ({reasons}); "
             f"the longest sequence is {scorer.limit} tokens (--cutoff-len, or the model's own limit)"
         )
     categories = {item.id: item.category for item in items}

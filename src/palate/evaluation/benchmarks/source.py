@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from palate.artifacts import file_hash, plain, read_json
 from palate.data.sources.open import Source
@@ -22,6 +22,41 @@ class HubSource:
     hub_id: str
     subset: str | None = None
     split: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HubFiles:
+    """Files of a repository of the hub, read as they are, because `datasets` cannot load them.
+
+    Attributes:
+        questions: path of the file with the questions.
+        column: which the rows of the questions have, and those of the benchmark's other files do not.
+        answers: path of the recorded answers of the model `{}`.
+    """
+
+    hub_id: str
+    questions: str
+    column: str
+    answers: str | None = None
+    repo_type: Literal["dataset", "space"] = "dataset"
+
+    def download(self, path: str) -> Path:
+        """A file of the repository, in the hub's cache on this machine.
+
+        Raises:
+            DataError: the hub does not give it; names `--data` as the way without a network.
+        """
+        # Imported here: only files of the hub need it.
+        from huggingface_hub import hf_hub_download
+
+        try:
+            return Path(hf_hub_download(self.hub_id, path, repo_type=self.repo_type))
+        # OSError, ValueError, and the errors of the hub client's HTTP library, which differs by version.
+        except Exception as error:
+            why = " ".join(str(error).split())[:200] or type(error).__name__
+            raise DataError(
+                f"{self.hub_id}: the hub did not give {path} ({why}); check the network, or name files with --data"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def _fitting(
     fitting = {index: ids for index, ids in rendered.items() if len(ids) + max_new_tokens <= cutoff_len}
     if not fitting:
         raise DataError(
-            f"none of {len(prompts)} prompts leaves room for an answer of {max_new_tokens} tokens within "
+            f"no prompt leaves room for an answer of {max_new_tokens} tokens within "
             f"{cutoff_len}; raise cutoff_len or lower max_new_tokens"
         )
     return fitting
@@ -272,7 +272,7 @@ class _Measurement:
         scores = {reward: [answer.rewards[reward] for answer in answers] for reward in self._rewards}
         silent = next((reward for reward, given in scores.items() if all(score is None for score in given)), None)
         if silent is not None:
-            raise FunctionError(f"reward {silent} gave no score to any of the {len(answers)} answers of {point.name}")
+            raise FunctionError(f"reward {silent} gave no score to any answer of {point.name}")
         kl = [answer.kl for answer in answers]
         sampled = [answer.logp - answer.ref_logp for answer in answers]
         texts = [answer.text for answer in answers]

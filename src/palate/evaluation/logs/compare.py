@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
+from palate.charts.text import amount
 from palate.errors import DataError
 from palate.evaluation.logs.items import ItemValues
 from palate.stats import PairedDifference, benjamini_hochberg, holm, paired_difference
@@ -178,7 +179,6 @@ def _missing(first: ItemValues, second: ItemValues, name: str) -> tuple[int, int
 def _notes(which: str, result: ItemValues) -> list[str]:
     notes = [f"{which}: {note}" for note in result.notes]
     if result.repeated:
-        notes.append(
-            f"{which}: {result.repeated} items were measured more than once (epochs); each counts with its mean"
-        )
+        repeated = amount(result.repeated, "item was", "items were")
+        notes.append(f"{which}: {repeated} measured more than once (epochs); each counts with its mean")
     return notes

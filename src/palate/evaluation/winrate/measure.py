@@ -124,7 +124,7 @@ def measure(
     if not kept:
         first = next(iter(items), None)
         why = f": {first.id}: {first.reason or first.status}" if first else ""
-        raise DataError(f"none of {len(items)} items was judged{why}")
+        raise DataError(f"no item was judged{why}")
     counts = Counter(item.status for item in items)
     scores = np.array([item.score for item in kept], dtype=np.float64)
     groups = clusters_of(kept)

@@ -218,8 +218,8 @@ def _about_items(result: Result) -> list[str]:
     if unjudged > MOST_UNJUDGED * total:
         low, high = result.figures.bounds
         found.append(
-            f"{unjudged} of {total} items have no verdict; if A had lost or won all of them the win rate would be "
-            f"{100 * low:.1f} or {100 * high:.1f} %"
+            f"{unjudged} of {amount(total, 'item')} have no verdict; if A had lost or won all of them the win rate "
+            f"would be {100 * low:.1f} or {100 * high:.1f} %"
         )
     rate = result.figures.rate.rate
     if rate is not None and rate.n <= FEW_CLUSTERS:
@@ -239,7 +239,7 @@ def _about_leaks(result: Result) -> list[str]:
         if leaks.found:
             first = ", ".join(list(leaks.found)[:3])
             found.append(
-                f"{len(leaks.found)} of {len(result.items)} prompts are in the training data of {leaks.side} "
+                f"{len(leaks.found)} of {amount(len(result.items), 'prompt')} are in the training data of {leaks.side} "
                 f"(first {first})"
             )
     return found

@@ -138,7 +138,7 @@ def recorded_answers(path: str | Path, prompts: Sequence[Record]) -> SideAnswers
         used.add(found.id)
         answers[record.id] = SideAnswer(found.completions[0], found.origin(0))
     if not answers:
-        raise DataError(f"{path}: has no answer to any of the {len(prompts)} prompts; name the file of its prompts")
+        raise DataError(f"{path}: has no answer to any prompt; name the file of its prompts")
     identities = frozenset(one.origin.identity for one in answers.values() if one.origin.identity)
     return SideAnswers(answers, missing, identities, sum(len(row.completions) for row in rows) - len(answers))
 

@@ -137,7 +137,7 @@ def decide_alone(agreement: JudgeAgreement, canaries: Sequence[CanaryResult]) ->
     reasons = []
     n = agreement.questions - agreement.unparsed - agreement.missing
     if n < FEWEST_ITEMS:
-        reasons.append(f"{n} questions have a majority of people and a verdict, {FEWEST_ITEMS} are needed")
+        reasons.append(f"fewer than {FEWEST_ITEMS} questions have a majority of people and a verdict: {n}")
     if kappa is None:
         reasons.append(f"κ is undefined: {agreement.kappa.reason}")
     elif kappa.low <= LEAST_KAPPA:

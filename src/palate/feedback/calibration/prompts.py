@@ -60,7 +60,7 @@ def prompt_spread(judge: Judge, asked: Sequence[Question], found: PeopleVotes) -
         return PromptSpread((), None, "no question was asked with other prompts")
     variants = judge.prompts()
     if len(variants) < FEWEST_PROMPTS:
-        return PromptSpread((), None, f"the judge has {len(variants)} prompts; a spread needs {FEWEST_PROMPTS}")
+        return PromptSpread((), None, f"a spread needs {FEWEST_PROMPTS} prompts; the judge has {len(variants)}")
     keys = {(question.row.id, question.left, question.right) for question in asked}
     of_these = PeopleVotes(
         tuple(vote for vote in found.votes if (vote.item, vote.left, vote.right) in keys), (), (), found.left_out

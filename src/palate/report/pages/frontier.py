@@ -13,7 +13,7 @@ from markupsafe import Markup
 from palate.artifacts import atomic_folder, plain, write_json, write_text
 from palate.charts import DataPoint, scatter_chart
 from palate.charts.scale import ScaleName
-from palate.charts.text import number
+from palate.charts.text import amount, number
 from palate.errors import ArtifactError
 from palate.report.html import render
 from palate.report.intervals import json_interval, shown
@@ -68,7 +68,7 @@ def frontier_page(facts: Mapping[str, Any], *, x_scale: ScaleName = "sqrt") -> s
         points=len(points) - 1,
         facts=[
             ("reference", points[0]["model"]),
-            ("answers", f"{facts['samples']} to each of {facts['prompts']} prompts, at temperature 1"),
+            ("answers", f"{facts['samples']} to each of {amount(facts['prompts'], 'prompt')}, at temperature 1"),
             ("longest answer", f"{facts['max_new_tokens']} tokens"),
             ("seed and precision", f"{facts['seed']}, {facts['precision']}"),
             *([("prompts left out", f"{facts['left_out']}, too long")] if facts["left_out"] else []),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from palate.charts import Row, bar_chart
-from palate.charts.text import interval_text, percent
+from palate.charts.text import amount, interval_text, percent
 from palate.data.inspect import Inspection, Spread
 from palate.data.inspect.text import language_names, not_judged
 from palate.report.curves import Drawing
@@ -73,8 +73,8 @@ def _lines(found: Inspection) -> list[str]:
     lines = []
     if tokens := found.tokens:
         lines.append(
-            f"{tokens.total:,} tokens in all. {tokens.over:,} rows are longer than cutoff_len {tokens.cutoff_len:,}; "
-            f"in {tokens.hopeless:,} of them the completion alone is."
+            f"{tokens.total:,} tokens in all. {amount(tokens.over, 'row is', 'rows are')} longer than cutoff_len "
+            f"{tokens.cutoff_len:,}; in {tokens.hopeless:,} of them the completion alone is."
         )
     for name, share in (
         ("The longer answer is chosen", found.longer_is_chosen),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from palate.charts import Row, interval_chart
-from palate.charts.text import number, percent
+from palate.charts.text import amount, number, percent
 from palate.feedback.calibration.biases import Preference, Share
 from palate.feedback.calibration.canaries import KINDS
 from palate.feedback.calibration.card import CardVerdict, JudgeCard
@@ -31,7 +31,7 @@ def judge_card_page(card: JudgeCard) -> str:
     return render(
         "judge_card.html",
         title=card.judge.name,
-        subtitle=f"measured {card.when} on {card.questions:,} questions",
+        subtitle=f"measured {card.when} on {amount(card.questions, 'question')}",
         tone=tone,
         verdict=verdict,
         reasons=card.reasons,
@@ -67,8 +67,8 @@ def agreement_counts(card: JudgeCard) -> str:
     """How many questions the agreement is about, and how many are left out of it."""
     found = card.agreement
     return (
-        f"{found.questions:,} questions with a majority of people; of these {found.unparsed:,} without a readable "
-        f"verdict in both orders and {found.missing:,} without a verdict (equal answers, or no reply). "
+        f"{amount(found.questions, 'question')} with a majority of people; of these {found.unparsed:,} without a "
+        f"readable verdict in both orders and {found.missing:,} without a verdict (equal answers, or no reply). "
         f"Without a majority {found.no_majority:,}; “both bad” {found.both_bad:,}. "
         f"Unparsed verdicts in all: {card.unparsed:,} of {card.verdicts:,}; missing: {card.missing:,}."
     )
@@ -79,9 +79,10 @@ def people_counts(card: JudgeCard) -> str:
     found = card.people
     left_out = ", ".join(f"{reason} {count:,}" for reason, count in found.left_out.items()) or "none"
     return (
-        f"{found.votes:,} votes of {found.people:,} people on {found.questions:,} questions, {found.voted_twice:,} of "
-        f"them with two votes or more; {found.repeats:,} repeats and {found.gold:,} gold votes besides. "
-        f"Votes left out: {left_out}."
+        f"{amount(found.votes, 'vote')} of {amount(found.people, 'person', 'people')} on "
+        f"{amount(found.questions, 'question')}, {found.voted_twice:,} of "
+        f"them with two votes or more; {amount(found.repeats, 'repeat')} and {amount(found.gold, 'gold vote')} "
+        f"besides. Votes left out: {left_out}."
     )
 
 
@@ -208,7 +209,8 @@ def corrected_text(found: Corrected) -> str:
 
 def _same_model(card: JudgeCard) -> str:
     count = card.models.same_model
-    return f"Left out: {count:,} questions between answers of one model, or of models without a name." if count else ""
+    left_out = f"answers of one model, or of models without a name, {amount(count, 'question')}"
+    return f"Left out: {left_out}." if count else ""
 
 
 def people_rows(card: JudgeCard) -> list[tuple[str, str]]:

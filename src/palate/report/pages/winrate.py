@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from palate.charts import Row, interval_chart
-from palate.charts.text import number, percent
+from palate.charts.text import amount, number, percent
 from palate.evaluation.winrate.result import BANDS, NO_DIFFERENCE
 from palate.report.html import render
 from palate.report.intervals import json_interval, shown
@@ -25,7 +25,7 @@ def winrate_page(facts: Mapping[str, Any]) -> str:
     return render(
         "winrate.html",
         title=f"{a} against {b}",
-        subtitle=f"{facts['prompts']:,} prompts, judged by {facts['judge']}",
+        subtitle=f"{amount(facts['prompts'], 'prompt')}, judged by {facts['judge']}",
         tone=tone,
         verdict=f"Win rate {shown(json_interval(facts['win_rate']), as_percent=True)}, {sentence}",
         findings=facts["findings"],
@@ -90,7 +90,7 @@ def _people_rows(people: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     value = shown(interval, as_percent=True) if interval is not None else f"refused: {people['ppi']['reason']}"
     j = people["accuracy"]["j"]
     known = "" if j is None else f", J of the judge {number(j, 2)}"
-    return [("corrected with people (PPI++)", f"{value}, {people['labelled']:,} items with votes{known}")]
+    return [("corrected with people (PPI++)", f"{value}, {amount(people['labelled'], 'item')} with votes{known}")]
 
 
 def _position_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -55,7 +55,7 @@ def test_safetybench_joins_questions_and_answers(tmp_path: Path) -> None:
         ([SAFE], None, r"row 1: has no answer; the answers are in test_answers_zh_subset\.json"),
         ([SAFE], {"7": 2}, "row 1: the answer 2 is no index of its 2 options"),
         ([SAFE], {"7": {"category": "Law"}}, "id 7: has no whole number named answer"),
-        ([SAFE], {"7": 0, "9": 1}, "has answers to 1 questions that .* lacks, first 9"),
+        ([SAFE], {"7": 0, "9": 1}, "answers questions that .* lacks: 1, first 9"),
         ([{**SAFE, "options": ["Yes."]}], {"7": 0}, "row 1: has 1 options, 2 to 4 are needed"),
         ([{**SAFE, "options": "Yes."}], {"7": 0}, "row 1: has no list of texts named options"),
         ([{**SAFE, "category": None}], {"7": 0}, "row 1: has no text named category"),

@@ -101,7 +101,7 @@ def test_partial_and_damaged_files(tmp_path: Path) -> None:
     def data(rows: list[dict[str, Any]], references: str = "all") -> JudgedData:
         return read([read_file(write_rows(tmp_path / "x.jsonl", rows))], JudgeOptions(references=references))  # type: ignore[arg-type]
 
-    with pytest.raises(DataError, match=r"x.jsonl: no reference answer to 1 questions, first 102; .*--references none"):
+    with pytest.raises(DataError, match=r"questions without a reference answer: 1, first 102; .*--references none"):
         data([question(101), question(102), reference(101)])
     assert len(data([question(102)], "none").questions) == 1
     # 104 may lack its reference with `checked`, because it is a wrong one; 101 may not.
@@ -154,5 +154,5 @@ def test_prompts_are_needed_by_a_chat_model(tmp_path: Path) -> None:
     from palate.feedback.judges.load import load_judge
 
     path = write_rows(tmp_path / "q.jsonl", [question(81, "writing")])
-    with pytest.raises(DataError, match=r"no question to the judge named single-v1, .*add judge_prompts.jsonl"):
+    with pytest.raises(DataError, match=r"no question to the judge named single-v1, .*give judge_prompts.jsonl"):
         read([read_file(path)], JudgeOptions(judge=load_judge("openai:m@http://127.0.0.1:1/v1")))

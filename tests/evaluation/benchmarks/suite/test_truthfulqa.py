@@ -118,7 +118,7 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
     path.write_text(HEAD + "Adversarial,Law,Is it not?,Yes,No,Yes,No,x\n", encoding="utf-8")
     other = tmp_path / "mc_task.json"
     other.write_text(json.dumps([ROW]), encoding="utf-8")
-    with pytest.raises(DataError, match="has no category for 1 of 1 questions"):
+    with pytest.raises(DataError, match=r"lacks questions of .*: 1 of 1 have no category"):
         read([read_file(path), read_file(other)])
     with pytest.raises(DataError, match=r"give one mc_task\.json, one TruthfulQA\.csv"):
         read([read_file(other), read_file(other)])

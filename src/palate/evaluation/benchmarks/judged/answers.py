@@ -130,13 +130,13 @@ def recorded_answers(
                 )
             places[question.id] = row.where
             if len(found.turns) != len(question.turns):
-                raise DataError(f"{row.where}: has {len(found.turns)} answers to {len(question.turns)} turns")
+                raise DataError(f"{row.where}: has answers to {len(found.turns)} of {len(question.turns)} turns")
             if any(turn.strip() == FAILED for turn in found.turns):
                 missing[question.id] = f"{row.where}: the answer is {FAILED}, of a request that failed"
             else:
                 answers[question.id] = tuple(Answer(turn, RECORDED) for turn in found.turns)
     if not answers:
-        raise DataError(f"{files}: answers none of the {len(questions)} questions of {benchmark.title}")
+        raise DataError(f"{files}: answers no question of {benchmark.title}")
     missing |= {one.id: f"{files} has no answer" for one in questions if one.id not in places}
-    notes = (f"{name}: {unused} recorded answers are to other questions",) if unused else ()
+    notes = (f"{name}: recorded answers to other questions: {unused}",) if unused else ()
     return AnswerSet(name, answers, missing, notes=notes)

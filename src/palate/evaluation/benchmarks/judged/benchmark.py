@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from palate.evaluation.benchmarks.benchmark import BenchmarkFacts, Item
 from palate.evaluation.benchmarks.options import JudgeOptions
 from palate.evaluation.benchmarks.results import Published
-from palate.evaluation.benchmarks.source import DataFile, DataRow
+from palate.evaluation.benchmarks.source import DataFile, DataRow, HubFiles
 from palate.evaluation.winrate.items import Item as Judged
 from palate.feedback.votes import Vote
 from palate.records import Answer, Judge, Message, Messages
@@ -126,6 +126,7 @@ class JudgedBenchmark(BenchmarkFacts):
     """A benchmark whose answers are judged.
 
     Attributes:
+        hub: where the hub has its files.
         size: number of published questions.
         max_new_tokens: longest answer.
         read: the data of the files.
@@ -139,6 +140,7 @@ class JudgedBenchmark(BenchmarkFacts):
         style: whether the win rate is also controlled for style.
     """
 
+    hub: HubFiles
     size: int
     max_new_tokens: int
     read: Callable[[Sequence[DataFile], JudgeOptions], JudgedData]

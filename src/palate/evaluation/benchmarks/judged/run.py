@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from palate.artifacts import check_writable
+from palate.charts.text import amount
 from palate.errors import DataError, UsageError
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
 from palate.evaluation.benchmarks.judged.answers import file_name, recorded_answers, written_answers
@@ -22,7 +23,7 @@ from palate.evaluation.benchmarks.judged.grades import check_grader, grader_name
 from palate.evaluation.benchmarks.judged.pairs import Pairing, judged_pairs
 from palate.evaluation.benchmarks.options import BenchmarkOptions
 from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons, result_path
-from palate.evaluation.benchmarks.source import find_files, read_file
+from palate.evaluation.benchmarks.source import DataFile, find_files, read_file
 from palate.evaluation.benchmarks.statistics import rates
 from palate.evaluation.benchmarks.subset import chosen, refuse_repeated
 from palate.evaluation.winrate.folder import WinRateFolder
@@ -49,7 +50,7 @@ class _Plan:
         """The answers of a model, or those recorded in a file."""
         if contestant.kind == "answers":
             return self.recorded(contestant.name, [Path(contestant.source)])
-        self.say(f"answering {len(self.questions):,} questions with {contestant.name} ({contestant.source})")
+        self.say(f"answering {amount(len(self.questions), 'question')} with {contestant.name} ({contestant.source})")
         folder = self.output / "answers"
         return written_answers(contestant, self.questions, self.benchmark, self.options, folder)
 
@@ -77,10 +78,7 @@ def run_judged(
     judging = options.judging
     mode: Mode = "pairs" if judging.pairwise or "grades" not in benchmark.protocol else "grades"
     judge = _checked_judge(benchmark, mode, options)
-    paths = find_files(options.data, benchmark.files, benchmark.title)
-    if not paths:
-        raise DataError(f"name the files of {benchmark.title} with --data; it looks for {', '.join(benchmark.files)}")
-    files = [read_file(path) for path in paths]
+    files, options = _files(benchmark, options)
     data = benchmark.read(files, judging)
     refuse_repeated(data.questions)
     questions = chosen(data.questions, options)
@@ -114,6 +112,19 @@ def run_judged(
     )
     result.write(output)
     return result
+
+
+def _files(benchmark: JudgedBenchmark, options: BenchmarkOptions) -> tuple[list[DataFile], BenchmarkOptions]:
+    """The files of `--data`; without questions among them, also the hub's, with the published baseline's answers."""
+    files = [read_file(path) for path in find_files(options.data, benchmark.files, benchmark.title)]
+    hub, judging = benchmark.hub, options.judging
+    if any(file.rows and file.rows[0].has(hub.column) for file in files):
+        return files, options
+    files.insert(0, read_file(hub.download(hub.questions)))
+    if hub.answers is not None and not judging.baseline:
+        found = [str(hub.download(hub.answers.format(model))) for model in benchmark.baselines.values()]
+        options = replace(options, judging=replace(judging, baseline=found))
+    return files, options
 
 
 def _checked_judge(benchmark: JudgedBenchmark, mode: Mode, options: BenchmarkOptions) -> Judge:
@@ -166,9 +177,7 @@ def _graded(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
         scores, left_out = question_scores(plan.questions, given, plan.judge, plan.benchmark, plan.data)
         if not scores:
             first = left_out[0]
-            raise DataError(
-                f"{one.name}: none of {len(plan.questions)} questions has a grade; first {first.id}: {first.detail}"
-            )
+            raise DataError(f"{one.name}: no question has a grade; first {first.id}: {first.detail}")
         grades = [name for name, metric in plan.benchmark.metrics.items() if metric.grade]
         listed = rates(scores, categories, ["score"], grades=grades)
         listed += rates(scores, {}, [name for name in grades if name != "score"], grades=grades)
@@ -176,10 +185,10 @@ def _graded(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
         if given.truncated:
             first_ones = ", ".join(given.truncated[:3])
             notes.append(
-                f"{len(given.truncated)} questions have an answer that ends at the longest length ({first_ones})"
+                f"an answer ends at the longest length in {amount(len(given.truncated), 'question')} ({first_ones})"
             )
         if given.empty:
-            notes.append(f"{len(given.empty)} questions have an empty answer ({', '.join(given.empty[:3])})")
+            notes.append(f"an answer is empty in {amount(len(given.empty), 'question')} ({', '.join(given.empty[:3])})")
         texts = {key: "\n\n".join(turn.text for turn in turns) for key, turns in given.answers.items()}
         found.append(
             ModelResult(one.name, one.kind, one.source, given.identity, None, scores, texts, left_out, listed, notes)
@@ -227,4 +236,4 @@ def _size_note(benchmark: JudgedBenchmark, data: JudgedData) -> list[str]:
     count = len(data.questions)
     if count == benchmark.size:
         return []
-    return [f"the data has {count} questions, {benchmark.title} has {benchmark.size}"]
+    return [f"the data has {amount(count, 'question')}, {benchmark.title} has {benchmark.size}"]

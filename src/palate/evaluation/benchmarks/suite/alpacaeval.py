@@ -18,7 +18,7 @@ from palate.evaluation.benchmarks.judged.benchmark import (
 )
 from palate.evaluation.benchmarks.options import JudgeOptions
 from palate.evaluation.benchmarks.results import Published
-from palate.evaluation.benchmarks.source import DataFile, DataRow
+from palate.evaluation.benchmarks.source import DataFile, DataRow, HubFiles
 from palate.evaluation.winrate.items import Item
 from palate.feedback.votes import Vote
 from palate.records import Answer
@@ -122,6 +122,7 @@ ALPACAEVAL = JudgedBenchmark(
     title="AlpacaEval",
     paper="2404.04475",
     takes=("policy",),
+    hub=HubFiles("tatsu-lab/alpaca_eval", "alpaca_eval_gpt4_baseline.json", "instruction"),
     files=("*alpaca*eval*.json", "df_gamed.csv", "instruction_difficulty.csv"),
     metrics={
         "win_rate": Metric("mean share of a win against the baseline, over both orders"),

@@ -14,7 +14,7 @@ from palate.evaluation.benchmarks.judged.benchmark import JudgedBenchmark, Judge
 from palate.evaluation.benchmarks.judged.prompt_judge import PromptJudge
 from palate.evaluation.benchmarks.options import JudgeOptions
 from palate.evaluation.benchmarks.results import Published
-from palate.evaluation.benchmarks.source import DataFile, DataRow
+from palate.evaluation.benchmarks.source import DataFile, DataRow, HubFiles
 from palate.evaluation.winrate.items import Item
 from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judges.render import RULE, block, nonce_of
@@ -109,6 +109,12 @@ ARENAHARD = JudgedBenchmark(
     title="Arena-Hard v2",
     paper="2406.11939",
     takes=("policy",),
+    hub=HubFiles(
+        "lmarena-ai/arena-hard-auto",
+        "data/arena-hard-v2.0/question.jsonl",
+        "prompt",
+        "data/arena-hard-v2.0/model_answer/{}.jsonl",
+    ),
     files=("*question.jsonl", "*arena*hard*.jsonl"),
     metrics={
         "win_rate": Metric("mean share of a win against the baseline, over both orders; the strength does not count"),

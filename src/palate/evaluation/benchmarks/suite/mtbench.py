@@ -23,7 +23,7 @@ from palate.evaluation.benchmarks.judged.benchmark import (
 from palate.evaluation.benchmarks.judged.pairs import split
 from palate.evaluation.benchmarks.judged.prompt_judge import PromptJudge
 from palate.evaluation.benchmarks.options import JudgeOptions
-from palate.evaluation.benchmarks.source import DataFile, DataRow
+from palate.evaluation.benchmarks.source import DataFile, DataRow, HubFiles
 from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judges.scores import ScoreJudge
 from palate.records import Columns, Judge, Message, Messages, Verdict
@@ -55,7 +55,10 @@ def read(files: Sequence[DataFile], judging: JudgeOptions) -> JudgedData:
     missing = [name for name in _NAMES if name not in prompts]
     names = ", ".join(file.name for file in files)
     if missing and isinstance(judging.judge, ApiJudge):
-        raise DataError(f"{names}: no question to the judge named {', '.join(missing)}; add judge_prompts.jsonl")
+        raise DataError(
+            f"{names}: no question to the judge named {', '.join(missing)}; give judge_prompts.jsonl and "
+            "mt_bench/reference_answer/gpt-4.jsonl of fastchat/llm_judge/data (lm-sys/FastChat) with --data"
+        )
     references: dict[str, tuple[str, ...]] = {}
     for row in rows:
         if row.has("choices"):
@@ -77,8 +80,8 @@ def read(files: Sequence[DataFile], judging: JudgeOptions) -> JudgedData:
     lacking = [one.id for one in without if one.id not in left_out]
     if lacking and judging.references != "none":
         raise DataError(
-            f"{names}: no reference answer to {len(lacking)} questions, first {lacking[0]}; add the file of references "
-            "or say --references none"
+            f"{names}: questions without a reference answer: {len(lacking)}, first {lacking[0]}; add the file of "
+            f"references or say --references none"
         )
     return JudgedData(questions, prompts=prompts, notes=_notes(questions, left_out))
 
@@ -196,6 +199,7 @@ MTBENCH = JudgedBenchmark(
     title="MT-Bench",
     paper="2306.05685",
     takes=("policy",),
+    hub=HubFiles("lmsys/mt-bench", "data/mt_bench/question.jsonl", "turns", repo_type="space"),
     files=("*question.jsonl", "*judge_prompts.jsonl", "*reference*.jsonl", "reference_answer/*.jsonl"),
     metrics={
         "score": Metric("mean grade of the two turns of a question, 1 to 10", grade=True),

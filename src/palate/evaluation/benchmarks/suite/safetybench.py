@@ -37,7 +37,7 @@ def read(files: Sequence[DataFile]) -> list[Item]:
     extra = [name for name in answers if name not in asked]
     if extra:
         raise DataError(
-            f"{keys[0].path}: has answers to {len(extra)} questions that {tables[0].path} lacks, first {extra[0]}; the "
+            f"{keys[0].path}: answers questions that {tables[0].path} lacks: {len(extra)}, first {extra[0]}; the "
             "files are not of one version, or one of them is incomplete"
         )
     return items

@@ -70,7 +70,9 @@ def read(files: Sequence[DataFile]) -> list[Item]:
     items = [_from_task(row, categories) for row in tasks[0].rows]
     unknown = sum(not item.category for item in items)
     if categories and unknown:
-        raise DataError(f"{tables[0].path}: has no category for {unknown} of {len(items)} questions of {tasks[0].path}")
+        raise DataError(
+            f"{tables[0].path}: lacks questions of {tasks[0].path}: {unknown} of {len(items)} have no category"
+        )
     return _distinct(items)
 
 
