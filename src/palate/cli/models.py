@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from palate.cli.arguments import opened_store
 from palate.cli.console import print_note
 from palate.errors import UsageError
-
-if TYPE_CHECKING:
-    from palate.store import Store
 
 Name = TypeVar("Name", str, None, str | None)
 
 _KEYS = ("model_name_or_path", "adapter_name_or_path", "ref_model")
-
-
-@contextmanager
-def opened(url: str | None, *, create: bool = False) -> Iterator[Store]:
-    """A context with the open store of `--store`."""
-    from palate.store import open_store
-
-    store = open_store(url, create=create)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def model_path(name: Name, store: str | None = None) -> Name:
@@ -59,7 +44,7 @@ def model_path(name: Name, store: str | None = None) -> Name:
 
     from palate.registry.versions import check, find
 
-    with opened(store) as registry:
+    with opened_store(store) as registry:
         try:
             version = find(registry, name)
         except UsageError:  # no version or alias

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
+from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName, opened_store
 from palate.cli.console import print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
 from palate.cli.eval.winrate_output import print_next_step, print_one, print_sweep, write_result
@@ -219,13 +219,9 @@ def _people(path: Path | None, store: str | None, campaign: str | None) -> Peopl
     if campaign is None:
         return None
     from palate.feedback.transfer import votes_in
-    from palate.store import open_store
 
-    opened = open_store(store, create=False)
-    try:
+    with opened_store(store) as opened:
         return people_votes(opened.read(lambda session: votes_in(session, campaign)))
-    finally:
-        opened.close()
 
 
 def _check_missing(results: dict[float, Result], *, by_people: bool) -> None:
