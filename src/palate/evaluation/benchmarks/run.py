@@ -206,10 +206,6 @@ def _judged(
     return [(item, found[item.id]) for item in items]
 
 
-def _has_text(outcome: Outcome | Dropped) -> bool:
-    return isinstance(outcome, Outcome) and bool((outcome.text or "").strip())
-
-
 def _outcomes(batch: Sequence[Prepared], scorer: Scorer, kept: KeptOutcomes) -> Sequence[Outcome | None]:
     """The outcomes of a batch: kept ones, or new ones, which are kept unless one of them is missing."""
     if scorer.settings is None:
