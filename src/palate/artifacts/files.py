@@ -170,6 +170,11 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def file_name(name: str) -> str:
+    """A name, as of a model, as part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
+
+
 def temporary_path(path: Path, kind: str = "tmp") -> Path:
     """An unused hidden path in the same folder, so that it can be renamed on the same disk."""
     return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(6)}")

@@ -162,7 +162,7 @@ def test_pairs_in_both_orders(
     # One turn without a verdict: the question counts on neither.
     assert model["winrate"]["counts"] == {"judged": 158, "same_answer": 0, "unparsed": 2, "missing": 0}
     assert [one["id"] for one in model["left_out"]] == ["100"]
-    assert "contradicting verdicts" in model["left_out"][0]["detail"]
+    assert "contradicting labels" in model["left_out"][0]["detail"]
     assert len(model["items"]) == 79
     assert (out / "good" / "report.html").is_file()
     asked = Counter(last(body) for body in endpoint.requests[40:])
@@ -350,7 +350,7 @@ def test_an_engine_answers_the_second_turn_after_its_own_first_answer(
         ),
         (["mtbench", "--answers", "{good}", "--judge", "openai:m", "--judge-prompt", "score"], "is for alpacaeval"),
         (["mtbench", "--answers", "{good}", "--judge", "openai:m", "--commit-first"], "for palate's own questions"),
-        (["xstest", "x", "--judge", "length"], "XSTest needs no judge"),
+        (["xstest", "x", "--judge", "length"], "answers to XSTest are labelled by a chat model"),
         (["xstest", "x", "--max-requests", "3"], "options of judges over an API need --judge"),
     ],
 )

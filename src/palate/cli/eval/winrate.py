@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from palate.artifacts import file_name
 from palate.charts.text import amount
 from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName, opened_store
 from palate.cli.console import print_note, print_progress
@@ -202,7 +202,7 @@ def _prompts(request: DatasetRequest, a: Side) -> list[Record]:
 def _folder_name(a: str, b: str) -> str:
     """A folder's name of the names of both sides, without what no folder may be called."""
     names = [Path(name.rstrip("/")).name.removesuffix(".jsonl") for name in (a, b)]
-    return re.sub(r"[^\w.-]+", "-", f"winrate-{names[0]}-vs-{names[1]}")
+    return file_name(f"winrate-{names[0]}-vs-{names[1]}")
 
 
 def _people(path: Path | None, store: str | None, campaign: str | None) -> PeopleVotes | None:

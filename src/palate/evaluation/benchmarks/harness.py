@@ -14,11 +14,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from palate.artifacts import file_hash
+from palate.artifacts import file_hash, file_name
 from palate.errors import DataError, EngineError, UsageError
 from palate.evaluation.benchmarks.benchmark import BenchmarkFacts
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
-from palate.evaluation.benchmarks.judged.answers import file_name
 from palate.evaluation.benchmarks.options import BenchmarkOptions, JudgeOptions
 from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons
 from palate.evaluation.benchmarks.statistics import rates

@@ -143,4 +143,3 @@ def _difference(metric: str, category: str | None, pairs: Sequence[tuple[float, 
     interval = newcombe_paired(both, only_after, only_before, len(pairs) - both - only_before - only_after)
     p = mcnemar_midp(only_before, only_after)
     return Difference(metric, category, before, after, interval, p, None, test, only_before, only_after)
-

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from palate.records import Message, Messages
 
@@ -39,6 +39,13 @@ def block(name: str, text: str, nonce: str) -> str:
     """The text between delimiter lines; lines in it that look like delimiters lose their brackets."""
     inside = _DELIMITER.sub(r"[[\1]]", clean(text))
     return f"<<<{name} {nonce}>>>\n{inside}\n<<<end of {name} {nonce}>>>"
+
+
+def quoted_question(task: str, shown: Mapping[str, str]) -> Messages:
+    """The rule about quoted material, the task, and each text as a block with its name."""
+    nonce = nonce_of(task, *shown.values())
+    blocks = [block(name, text, nonce) for name, text in shown.items()]
+    return (Message("user", "\n\n".join([RULE.format(nonce=nonce), task, *blocks])),)
 
 
 def conversation_text(prompt: Messages, tools: str | None = None) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from palate.feedback.judges.api import ApiJudge
-from palate.feedback.judges.preparation import Preparation
+from palate.feedback.judges.preparation import Preparation, read_label
 from palate.feedback.judges.replies import shortened
 from palate.records import Columns, Messages, Verdict
 
@@ -44,9 +44,6 @@ class PromptJudge:
         digest = hashlib.sha256(json.dumps([content, judge.answer_settings]).encode()).hexdigest()[:8]
         self.name = f"openai:{judge.model}/{name}-{digest}"
         self._judge, self._ask, self._verdicts, self._max_tokens = judge, ask, verdicts, max_tokens
-        # Longer labels first, so that A>>B is not read as a part of it.
-        labels = "|".join(re.escape(label) for label in sorted(verdicts, key=len, reverse=True))
-        self._pattern = re.compile(rf"\[\[({labels})\]\]")
 
     def compare(
         self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
@@ -77,12 +74,7 @@ class PromptJudge:
         self._judge.ask_own(asked, self._max_tokens, self._read, made)
 
     def _read(self, text: str) -> Preparation:
-        labels = set(self._pattern.findall(text))
-        if len(labels) == 1:
-            return Preparation(text)
-        what = "contradicting verdicts" if labels else "no verdict"
-        return Preparation(text, problem=f"{what}: {shortened(text)}")
+        return replace(read_label(text, self._verdicts), text=text)
 
     def _verdict(self, text: str) -> Verdict:
-        verdict = self._verdicts[self._pattern.findall(text)[0]]
-        return Verdict(verdict.outcome, shortened(text), dimensions=verdict.dimensions)
+        return replace(self._verdicts[read_label(text, self._verdicts).text], reason=shortened(text))

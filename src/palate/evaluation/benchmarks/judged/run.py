@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from palate.artifacts import check_writable
+from palate.artifacts import check_writable, file_name
 from palate.errors import DataError, UsageError
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
-from palate.evaluation.benchmarks.judged.answers import file_name, recorded_answers, written_answers
+from palate.evaluation.benchmarks.judged.answers import recorded_answers, written_answers
 from palate.evaluation.benchmarks.judged.benchmark import (
     AnswerSet,
     JudgedBenchmark,
