@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import re
@@ -204,3 +205,12 @@ def opened_store(url: str | None, *, create: bool = False) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def check_installed(extra: str, *modules: str) -> None:
+    """Raises UsageError if a module of one of palate's extras is not installed."""
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"this needs more packages: pip install 'palate[{extra}]'") from error

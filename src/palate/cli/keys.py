@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
@@ -75,16 +76,16 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
     Example: palate keys list
     """
-    from palate.serving.keys import list_keys
+    from palate.serving.keys import KeyTerms, list_keys
 
     with opened_store(store) as opened:
         found = opened.read(list_keys)
-    columns = ("recording", "consent", "requests_per_minute", "tokens_per_day", "retention_days", "active")
     if as_json:
         rows = [
             {
                 "name": key.name,
-                **{column: getattr(key, column) for column in columns},
+                **asdict(KeyTerms.of(key)),
+                "active": key.active,
                 "created": key.created.isoformat(),
                 "last_used": key.last_used.isoformat() if key.last_used else None,
             }

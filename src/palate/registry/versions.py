@@ -107,26 +107,21 @@ def problems(version: Version) -> list[str]:
     return [*found, *changed_base(version.lineage)]
 
 
-def resolve(name: str, store: Store) -> Path:
-    """The folder of a version or alias, every file of which was read and has its hash.
+def resolve(store: Store, name: str) -> Version:
+    """The version that a name or alias means, every file of which was read and has its hash.
 
     Raises:
         UsageError: there is no such version or alias.
         ArtifactError: a file has changed, is missing, or was added.
     """
     version = find(store, name)
-    check(version)
-    return version.folder
-
-
-def check(version: Version) -> None:
-    """Raises ArtifactError if a version is not what was added."""
     found = problems(version)
     if found:
         raise ArtifactError(
             f"version {version.name} in {version.folder} is damaged and not loaded: {'; '.join(found[:3])}"
             f"{f' and {len(found) - 3} more' if len(found) > 3 else ''}; restore its files, or add the model again"
         )
+    return version
 
 
 def _versions(session: Session) -> list[Version]:
