@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from palate.errors import DataError
 from palate.evaluation.benchmarks.source import DataFile, HubSource
 from palate.records import Messages
 
@@ -54,6 +55,15 @@ class Item:
     target: str = ""
 
 
+def refuse_repeated(items: Sequence[Item]) -> None:
+    """Raises DataError if two items have one id; names both rows."""
+    seen: dict[str, str] = {}
+    for item in items:
+        if item.id in seen:
+            raise DataError(f"{item.where}: has the id {item.id} of {seen[item.id]} again; remove one of them")
+        seen[item.id] = item.where
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a model returned for an item.
@@ -86,12 +96,10 @@ class Metric:
 
     Attributes:
         meaning: for tables and documents.
-        higher_is_better: None if neither direction is better by itself.
         grade: whether it is a grade from 1 to 10; otherwise it is a share of 1.
     """
 
     meaning: str
-    higher_is_better: bool | None = True
     grade: bool = False
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from palate.artifacts import check_writable, file_name
 from palate.errors import DataError, UsageError
+from palate.evaluation.benchmarks.benchmark import refuse_repeated
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
 from palate.evaluation.benchmarks.judged.answers import recorded_answers, written_answers
 from palate.evaluation.benchmarks.judged.benchmark import (
@@ -24,7 +25,6 @@ from palate.evaluation.benchmarks.options import BenchmarkOptions
 from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons, result_path
 from palate.evaluation.benchmarks.source import find_files, read_file
 from palate.evaluation.benchmarks.statistics import rates
-from palate.evaluation.benchmarks.subset import chosen, refuse_repeated
 from palate.evaluation.winrate.folder import WinRateFolder
 from palate.evaluation.winrate.sides import check_weights
 from palate.models.precision import default_device, resolve
@@ -83,7 +83,7 @@ def run_judged(
     files = [read_file(path) for path in paths]
     data = benchmark.read(files, judging)
     refuse_repeated(data.questions)
-    questions = chosen(data.questions, options)
+    questions = options.chosen(data.questions)
     output = options.output or Path(f"bench-{benchmark.name}")
     check_writable(result_path(output, benchmark.name))
     compared = _contestants(benchmark, models, options)
