@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from safetensors import SafetensorError, safe_open
 
-from palate.artifacts import MODEL_FILES, RunDir, file_hash, plain, read_json, verify_folder, write_bytes
+from palate.artifacts import MODEL_FILES, RunDir, file_hash, json_hash, plain, read_json, verify_folder, write_bytes
 from palate.errors import ArtifactError
 
 FileFacts: TypeAlias = dict[str, dict[str, Any]]
@@ -63,9 +63,7 @@ class Contents:
 
 def content_hash(files: FileFacts) -> str:
     """SHA-256 over names and hashes of the files, in hex."""
-    return hashlib.sha256(
-        json.dumps({name: facts["sha256"] for name, facts in files.items()}, sort_keys=True).encode()
-    ).hexdigest()
+    return json_hash({name: facts["sha256"] for name, facts in files.items()})
 
 
 def read_contents(source: str | Path) -> Contents:

@@ -10,7 +10,7 @@ from palate.errors import DataError
 from palate.evaluation.benchmarks.source import DataFile, HubSource
 from palate.records import Messages
 
-Contestant: TypeAlias = Literal["policy", "reward model", "judge", "engine", "answers"]
+Kind: TypeAlias = Literal["policy", "reward model", "judge", "engine", "answers"]
 """A model that scores or writes, a judge, a model in an engine, or answers that were recorded before."""
 PromptForm: TypeAlias = Literal["plain", "chat", "written"]
 """Given answers are scored after a plain text or in a chat; or the model writes its own answer in a chat."""
@@ -137,7 +137,7 @@ class BenchmarkFacts:
     name: str
     title: str
     paper: str
-    takes: tuple[Contestant, ...]
+    takes: tuple[Kind, ...]
     files: tuple[str, ...]
     metrics: Mapping[str, Metric]
     deviations: tuple[str, ...]

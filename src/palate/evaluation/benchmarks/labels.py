@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from palate.artifacts import json_hash
 from palate.errors import UsageError
 from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Labelling, Outcome
 from palate.feedback.judges.api import ApiJudge
@@ -40,8 +39,7 @@ class Labeller:
             raise UsageError(f"{judge.name}: answers to {benchmark.title} are labelled by a chat model: openai:MODEL")
         self._labelling: Labelling = benchmark.labelling
         self._judge = judge
-        content = json.dumps([dict(self._labelling.tasks), dict(self._labelling.labels), judge.answer_settings])
-        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        digest = json_hash([dict(self._labelling.tasks), dict(self._labelling.labels), judge.answer_settings])[:8]
         self.name = f"openai:{judge.model}/{benchmark.name}-{digest}"
 
     def label(self, items: Sequence[Item], outcomes: Sequence[Outcome]) -> list[Outcome | Dropped]:

@@ -7,11 +7,11 @@ the judge's verdicts can be cached.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 
+from palate.artifacts import json_hash
 from palate.records import Message, Messages
 
 RULE = (
@@ -31,8 +31,7 @@ def clean(text: str) -> str:
 
 def nonce_of(*texts: str) -> str:
     """16 hexadecimal digits that depend on all texts."""
-    digest = hashlib.sha256(json.dumps([clean(text) for text in texts]).encode()).hexdigest()
-    return digest[:16]
+    return json_hash([clean(text) for text in texts])[:16]
 
 
 def block(name: str, text: str, nonce: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from palate.artifacts import json_hash
 from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judges.preparation import Preparation, read_label
 from palate.feedback.judges.replies import shortened
@@ -41,7 +40,7 @@ class PromptJudge:
         *,
         max_tokens: int = 2048,
     ) -> None:
-        digest = hashlib.sha256(json.dumps([content, judge.answer_settings]).encode()).hexdigest()[:8]
+        digest = json_hash([content, judge.answer_settings])[:8]
         self.name = f"openai:{judge.model}/{name}-{digest}"
         self._judge, self._ask, self._verdicts, self._max_tokens = judge, ask, verdicts, max_tokens
 
