@@ -55,13 +55,14 @@ class Item:
     target: str = ""
 
 
-def refuse_repeated(items: Sequence[Item]) -> None:
-    """Raises DataError if two items have one id; names both rows."""
+def refuse_repeated(items: Sequence[Item], key: Callable[[Item], str] = lambda item: item.id, what: str = "") -> None:
+    """Raises DataError if two items have one id, or one key that is called `what`; names both rows."""
     seen: dict[str, str] = {}
     for item in items:
-        if item.id in seen:
-            raise DataError(f"{item.where}: has the id {item.id} of {seen[item.id]} again; remove one of them")
-        seen[item.id] = item.where
+        if key(item) in seen:
+            named = what or f"id {item.id}"
+            raise DataError(f"{item.where}: has the {named} of {seen[key(item)]} again; remove one of them")
+        seen[key(item)] = item.where
 
 
 @dataclass(frozen=True, slots=True)
