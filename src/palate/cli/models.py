@@ -18,7 +18,6 @@ Name = TypeVar("Name", str, None, str | None)
 
 _ENGINE_SECONDS = 300.0
 """Longest time of an engine's answer."""
-_KEYS = ("model_name_or_path", "adapter_name_or_path", "ref_model")
 
 
 def model_path(name: Name, store: str | None = None) -> Name:
@@ -67,10 +66,11 @@ def with_model_paths(config: str, changes: Sequence[str]) -> list[str]:
     """The overrides of a training config, and one for each of its own keys that names a version or alias."""
     from palate.config.load import overridden
     from palate.config.reader import read_config_file
+    from palate.config.stages.model import MODEL_KEYS
 
     entries = overridden(read_config_file(config), changes).entries
     added = []
-    for key in _KEYS:
+    for key in MODEL_KEYS:
         value = entries[key].value if key in entries else None
         if isinstance(value, str) and (found := model_path(value)) != value:
             added.append(f"{key}={json.dumps(found)}")
