@@ -10,13 +10,13 @@ from palate.artifacts import json_hash
 from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judges.preparation import Preparation, read_label
 from palate.feedback.judges.replies import shortened
-from palate.records import Columns, Messages, Verdict
+from palate.records import Columns, EachJudge, Messages, Verdict
 
 Ask: TypeAlias = Callable[[Messages, str, str, Mapping[str, Any]], Messages]
 """From prompt, first and second answer, and the columns of the row to what the judge is sent."""
 
 
-class PromptJudge:
+class PromptJudge(EachJudge):
     """Asks a judge over an API with a benchmark's own question; replies are kept in the store.
 
     Args:
@@ -44,14 +44,6 @@ class PromptJudge:
         self.name = f"openai:{judge.model}/{name}-{digest}"
         self._judge, self._ask, self._verdicts, self._max_tokens = judge, ask, verdicts, max_tokens
 
-    def compare(
-        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
-    ) -> list[Verdict]:
-        """One verdict per prompt; `left` is shown first."""
-        found: dict[int, Verdict] = {}
-        self.compare_each(prompts, left, right, columns, found.__setitem__)
-        return [found[index] for index in range(len(prompts))]
-
     def compare_each(
         self,
         prompts: Sequence[Messages],
@@ -60,7 +52,7 @@ class PromptJudge:
         columns: Columns | None,
         decided: Callable[[int, Verdict], None],
     ) -> None:
-        """The same, with a call of `decided` for each verdict, in the order of their arrival."""
+        """See EachJudge."""
         asked = [
             self._ask(prompt, first, second, {name: values[index] for name, values in (columns or {}).items()})
             for index, (prompt, first, second) in enumerate(zip(prompts, left, right))
