@@ -107,7 +107,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
 @app.command("revoke")
 def revoke_command(name: Name, store: StoreUrl = None) -> None:
-    """Make a key worthless. A running server notices within five seconds.
+    """Revoke a key. A running server notices within five seconds.
 
     Example: palate keys revoke chat-ui
     """

@@ -71,7 +71,7 @@ def list_keys(session: Session) -> list[ApiKey]:
 
 
 def revoke_key(session: Session, name: str) -> None:
-    """Make a key worthless; raises UsageError if there is none."""
+    """Revoke a key; raises UsageError if there is none."""
     found = session.scalar(select(ApiKey).where(ApiKey.name == name))
     if found is None:
         raise UsageError(f"there is no key {name}; palate keys list shows them")
