@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
@@ -360,3 +360,27 @@ class Judge(Protocol):
     ) -> list[Verdict]:
         """A verdict for each prompt; `columns` are those of the prompts' rows."""
         ...
+
+
+@runtime_checkable
+class EachJudge(Protocol):
+    """A judge that takes long, and gives each verdict as soon as it has it. Its classes inherit `compare`."""
+
+    def compare_each(
+        self,
+        prompts: Sequence[Messages],
+        left: Sequence[str],
+        right: Sequence[str],
+        columns: Columns | None,
+        decided: Callable[[int, Verdict], None],
+    ) -> None:
+        """Call `decided` for each verdict, in the order of their arrival."""
+        ...
+
+    def compare(
+        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
+    ) -> list[Verdict]:
+        """One verdict per prompt; `left` is shown first."""
+        found: dict[int, Verdict] = {}
+        self.compare_each(prompts, left, right, columns, found.__setitem__)
+        return [found[index] for index in range(len(prompts))]

@@ -77,17 +77,17 @@ def test_a_damaged_version_is_neither_promoted_nor_rolled_back_to_nor_loaded(thr
     for attempt in (
         lambda: rollback(three, reason="r", who="ann"),
         lambda: promote(three, "v1.0", reason="r", who="ann"),
-        lambda: resolve("previous", three),
+        lambda: resolve(three, "previous").folder,
     ):
         with pytest.raises(
             ArtifactError, match=r"v1\.0 .* damaged .*model\.safetensors has changed since it was written"
         ):
             attempt()
     assert named(three, "production", "previous") == ["v1.1", "v1.0"]
-    folder = resolve("production", three)
+    folder = resolve(three, "production").folder
     (folder / "modeling.py").write_text("print(1)")
     with pytest.raises(ArtifactError, match=r"modeling\.py was not there"):
-        resolve("production", three)
+        resolve(three, "production")
 
 
 def test_the_database_itself_keeps_what_an_alias_names(three: Store) -> None:

@@ -41,7 +41,7 @@ def test_what_is_referred_to_stays(store: Store, tmp_path: Path) -> None:
     assert (done.kept, done.removed) == (kept, tried.removed)
     assert [version.name for version in versions(store)] == list(kept)
     assert {name for name, folder in folders.items() if folder.exists()} == set(kept)
-    assert resolve("v1.0", store) == folders["v1.0"]
+    assert resolve(store, "v1.0").folder == folders["v1.0"]
 
 
 def test_a_chain_that_nothing_needs_goes_as_a_whole(store: Store, tmp_path: Path) -> None:

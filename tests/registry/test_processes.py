@@ -107,7 +107,7 @@ def test_a_process_that_is_killed_while_it_copies_leaves_no_version(store_addres
     assert versions(store) == []
     added = add(store, source, models_dir=tmp_path / "models", who="ann", name="v1.0").version
     assert [path.name for path in (tmp_path / "models").iterdir() if path.name != ".lock"] == [added.folder.name]
-    assert resolve("v1.0", store) == added.folder
+    assert resolve(store, "v1.0").folder == added.folder
     store.close()
 
 
@@ -160,7 +160,7 @@ def test_garbage_collection_beside_promotions_never_takes_what_an_alias_names(st
             except (UsageError, ArtifactError):  # collected between the two, or while its files were checked
                 continue
             promoted.append((version.name, version.folder))
-            assert resolve("candidate", store) == version.folder
+            assert resolve(store, "candidate").folder == version.folder
     finally:
         ended.set()
         collector.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import math
 import os
@@ -168,6 +169,16 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # NumPy and torch scalars and arrays
         return plain(value.tolist())
     return str(value)
+
+
+def json_hash(value: Any) -> str:
+    """SHA-256 of a JSON value in hex, the same for any order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def file_name(name: str) -> str:
+    """A name, as of a model, as part of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
 
 
 def temporary_path(path: Path, kind: str = "tmp") -> Path:

@@ -56,7 +56,7 @@ def verify_folder(folder: PathLike, pattern: str = "*") -> list[str]:
         }
     except (ArtifactError, KeyError, TypeError, AttributeError):
         return [f"{SEAL} is damaged"]
-    return changed_files(folder, {name: facts for name, facts in files.items() if Path(name).match(pattern)})
+    return changed_files(folder, files)
 
 
 def changed_files(folder: Path, files: Mapping[str, tuple[int, str]]) -> list[str]:

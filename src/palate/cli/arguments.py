@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from palate.cli.console import print_note
 from palate.errors import UsageError
+
+if TYPE_CHECKING:
+    from palate.store import Store
 
 Words: TypeAlias = Annotated[
     list[str] | None,
@@ -188,3 +193,24 @@ def _home(word: str) -> str:
     if expanded.startswith("~"):
         raise UsageError(f"{word}: there is no home folder {word.partition('/')[0]}; write the path out")
     return expanded
+
+
+@contextmanager
+def opened_store(url: str | None, *, create: bool = False) -> Iterator[Store]:
+    """A context with the open store of `--store`."""
+    from palate.store import open_store
+
+    store = open_store(url, create=create)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def check_installed(extra: str, *modules: str) -> None:
+    """Raises UsageError if a module of one of palate's extras is not installed."""
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"this needs more packages: pip install 'palate[{extra}]'") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -11,16 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, verb_group
+from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group
 from palate.cli.console import print_json, print_note, print_result
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from palate.serving.recording.erasure import Erased
     from palate.serving.recording.listing import Filter
-    from palate.store import Store
 
 app = typer.Typer(
     cls=verb_group("interactions"),
@@ -200,18 +196,6 @@ def inventory_command(as_json: AsJson = False) -> None:
         return
     words = {True: "deleted with the person's rows", False: "kept: of an account, not of a user of the gateway"}
     print_result("\n".join(f"{f'{table}.{column}':<32} {kind:<8} {words[gone]}" for table, column, kind, gone in found))
-
-
-@contextmanager
-def opened_store(url: str | None) -> Iterator[Store]:
-    """A store that exists, closed at the end."""
-    from palate.store import open_store
-
-    opened = open_store(url, create=False)
-    try:
-        yield opened
-    finally:
-        opened.close()
 
 
 def read_filter(

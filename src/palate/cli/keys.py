@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, verb_group
+from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_json, print_note, print_result
 
@@ -51,7 +51,6 @@ def create_command(
     Example: palate keys create chat-ui --requests-per-minute 60
     """
     from palate.serving.keys import KeyTerms, create_key
-    from palate.store import open_store
     from palate.store.tables import utc_now
 
     terms = KeyTerms(
@@ -62,7 +61,7 @@ def create_command(
         retention_days=retention_days,
     )
     now = utc_now()
-    with closing(open_store(store)) as opened:
+    with opened_store(store, create=True) as opened:
         key = opened.write(lambda session: create_key(session, name, terms, now))
     if as_json:
         print_json({"name": name, "key": key})
@@ -77,17 +76,16 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
     Example: palate keys list
     """
-    from palate.serving.keys import list_keys
-    from palate.store import open_store
+    from palate.serving.keys import KeyTerms, list_keys
 
-    with closing(open_store(store, create=False)) as opened:
+    with opened_store(store) as opened:
         found = opened.read(list_keys)
-    columns = ("recording", "consent", "requests_per_minute", "tokens_per_day", "retention_days", "active")
     if as_json:
         rows = [
             {
                 "name": key.name,
-                **{column: getattr(key, column) for column in columns},
+                **asdict(KeyTerms.of(key)),
+                "active": key.active,
                 "created": key.created.isoformat(),
                 "last_used": key.last_used.isoformat() if key.last_used else None,
             }
@@ -109,13 +107,12 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
 @app.command("revoke")
 def revoke_command(name: Name, store: StoreUrl = None) -> None:
-    """Make a key worthless. A running server notices within five seconds.
+    """Revoke a key. A running server notices within five seconds.
 
     Example: palate keys revoke chat-ui
     """
     from palate.serving.keys import revoke_key
-    from palate.store import open_store
 
-    with closing(open_store(store, create=False)) as opened:
+    with opened_store(store) as opened:
         opened.write(lambda session: revoke_key(session, name))
     print_result(f"{name} is revoked")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import PrecisionName, StoreUrl, TemplateName
+from palate.cli.arguments import PrecisionName, StoreUrl, TemplateName, check_installed, opened_store
 from palate.cli.console import print_note, print_progress, print_result
 from palate.errors import EngineError, UsageError
 
@@ -69,10 +69,9 @@ def command(
 
     Example: palate serve --model runs/dpo
     """
-    _check_installed()
+    check_installed("serve", "fastapi", "prometheus_client", "uvicorn")
     from palate.serving.app import Gateway, check_exposure
     from palate.serving.loading import open_models
-    from palate.store import open_store
 
     given = {"host": host, "port": port, "names": names, "record": record}
     given = {key: value for key, value in given.items() if value is not None}
@@ -80,8 +79,7 @@ def command(
     settings = _settings(config, model, alias, (upstream, upstream_model), options, given)
     logging.getLogger("palate.serving").addHandler(_Notes())
     with contextlib.ExitStack() as stack:
-        opened = open_store(store)
-        stack.callback(opened.close)
+        opened = stack.enter_context(opened_store(store, create=True))
         check_exposure(settings, opened)
         settings.address.listen().close()  # before a model is loaded
         _serve(Gateway(opened, settings, open_models(settings, opened, print_progress)))
@@ -155,13 +153,3 @@ class _Notes(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print_note(record.getMessage())
-
-
-def _check_installed() -> None:
-    """Raises UsageError without the extra that has the server."""
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError("the gateway needs more packages: pip install 'palate[serve]'") from error

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from palate.artifacts import JsonlWriter, now, sole_writer
 from palate.data.mix import drawn_key
@@ -15,7 +14,7 @@ from palate.feedback.candidates import Candidates
 from palate.feedback.judges.scores import ScoreJudge
 from palate.feedback.votes import Outcome, Shown, Vote, VoterKind, read_votes
 from palate.progress import progress
-from palate.records import Columns, Judge, Messages, Verdict
+from palate.records import Columns, EachJudge, Judge, Messages, Verdict
 
 # At most this many votes are lost if the process is killed.
 _QUESTIONS_PER_WRITE = 32
@@ -56,20 +55,6 @@ def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None
         for i, j in pairs:
             asked += [Question(row, i, j, "left_first"), Question(row, i, j, "right_first")]
     return asked
-
-
-@runtime_checkable
-class EachJudge(Protocol):
-    """A judge that takes long, and gives each verdict as soon as it has it."""
-
-    def compare_each(
-        self,
-        prompts: Sequence[Messages],
-        left: Sequence[str],
-        right: Sequence[str],
-        columns: Columns | None,
-        decided: Callable[[int, Verdict], None],
-    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

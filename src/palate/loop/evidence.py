@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -168,7 +168,10 @@ def _scores(
     """
     name, _, measured = metric.partition("/")
     sides: dict[str, dict[str, tuple[str, float]]] = {}
-    for file, content in _of_benchmark(files, name):
+    for file in files:
+        content = read_json(file)
+        if content["benchmark"] != name:
+            continue
         meaning = str((content.get("metrics") or {}).get(measured, ""))
         if meaning and ("lower is better" in meaning) != lower:
             raise DataError(f"{file}: {metric} is the {meaning}; the gate's config has lower_is_better: {lower}")
@@ -183,13 +186,6 @@ def _scores(
     if any(before[item][0] != after[item][0] for item in shared):
         raise DataError(f"{metric}: the two models were measured on other data; measure them on the same files")
     return [before[item][1] for item in shared], [after[item][1] for item in shared]
-
-
-def _of_benchmark(files: Sequence[Path], name: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    for file in files:
-        content = read_json(file)
-        if content["benchmark"] == name:
-            yield file, content
 
 
 def _sides(file: Path, content: Mapping[str, Any], win_rate: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -41,7 +41,7 @@ class WinRateFacts:
         shown_first, shown_second: [n] its share where it was shown first and second; NaN if it never was.
         lengths: [n] characters of the candidate's answer minus those of the incumbent's.
         clusters: [n] group of each prompt.
-        judge: its name. `by_people`: whether it stands for votes of people.
+        judge: its name. `by_people`: whether the votes are of people.
         decoding: of the answers; None if they are recorded.
         same_prompts: whether they are the prompts of the config, or with `sequential` the first of them.
         consistency: share of equal verdicts in both orders; None if not all were judged in both.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from palate.artifacts import json_hash
 from palate.config.base import Fields
 from palate.config.explain import explain
 from palate.config.reader import read_config_file
@@ -119,8 +118,7 @@ class FrozenGate:
     @property
     def hash(self) -> str:
         """SHA-256 of all of it: two gates with the same hash ask the same of a candidate."""
-        text = json.dumps([self.config.resolved(), self.prompts_hash], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return json_hash([self.config.resolved(), self.prompts_hash])
 
 
 def load_gate_config(path: str | Path) -> GateFields:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
+
+from palate.artifacts import json_hash
 
 # Keys of a model's or an adapter's config that change no output in evaluation mode. Every other key is hashed: an
 # unknown key can only make equal models different, which costs one reference pass, and never different ones equal.
@@ -90,7 +91,7 @@ def computing(config: Any) -> Any:
 
 
 def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return json_hash(parts)[:16]
 
 
 def model_hash(model: nn.Module) -> str:

@@ -1,7 +1,7 @@
 """The model registry: immutable versions in folders, aliases that move between them, and the history of the moves.
 
-`add` copies a run or model folder, `promote` and `rollback` move aliases, `resolve` gives the folder of a version or
-alias after checking every file's hash, `collect` deletes versions that nothing refers to.
+`add` copies a run or model folder, `promote` and `rollback` move aliases, `resolve` finds a version by its name or an
+alias and checks every file's hash, `collect` deletes versions that nothing refers to.
 """
 
 from palate.registry.add import add as add

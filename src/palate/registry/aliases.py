@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 
 from palate.errors import UsageError
 from palate.registry.add import check_name
-from palate.registry.versions import check, find, find_row
+from palate.registry.versions import find_row, resolve
 from palate.store import Store
 from palate.store.registry_tables import Alias, AliasMove, ModelVersion
 
@@ -63,8 +63,7 @@ def promote(store: Store, name: str, *, reason: str, who: str, alias: str = PROD
     check_name(alias)
     if alias == PREVIOUS:
         raise UsageError(f"{PREVIOUS} moves when {PRODUCTION} does; promote to {PRODUCTION}, or roll back")
-    version = find(store, name)
-    check(version)
+    version = resolve(store, name)
     return _moved(store, lambda session: _promote(session, version.name, alias, "promote", who, reason), reason)
 
 
@@ -75,8 +74,7 @@ def rollback(store: Store, *, reason: str, who: str) -> list[Move]:
         UsageError: there is no previous version, production names it already, or there is no reason.
         ArtifactError: the previous version is damaged.
     """
-    before = find(store, PREVIOUS)
-    check(before)
+    before = resolve(store, PREVIOUS)
 
     def move(session: Session) -> list[Move]:
         if find_row(session, PREVIOUS).name != before.name:

@@ -13,15 +13,14 @@ from typing import Any, Literal, TypeAlias
 
 from safetensors import SafetensorError, safe_open
 
-from palate.artifacts import MODEL_FILES, RunDir, file_hash, plain, read_json, verify_folder, write_bytes
+from palate.artifacts import MODEL_FILES, RunDir, file_hash, json_hash, plain, read_json, verify_folder, write_bytes
+from palate.config.stages.model import MODEL_KEYS
 from palate.errors import ArtifactError
 
 FileFacts: TypeAlias = dict[str, dict[str, Any]]
 """Name → `size` in bytes and `sha256`."""
 
 _RUN = ("data.json", "accuracy.json")
-# Keys of a run's config that name model folders.
-_PATH_KEYS = ("model_name_or_path", "adapter_name_or_path", "ref_model")
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\Z")
 
 
@@ -63,9 +62,7 @@ class Contents:
 
 def content_hash(files: FileFacts) -> str:
     """SHA-256 over names and hashes of the files, in hex."""
-    return hashlib.sha256(
-        json.dumps({name: facts["sha256"] for name, facts in files.items()}, sort_keys=True).encode()
-    ).hexdigest()
+    return json_hash({name: facts["sha256"] for name, facts in files.items()})
 
 
 def read_contents(source: str | Path) -> Contents:
@@ -93,7 +90,7 @@ def read_contents(source: str | Path) -> Contents:
         base = config["base_model_name_or_path"] = _absolute(config.get("base_model_name_or_path") or "")
         files["adapter_config.json"] = _bytes(config)
     if run is not None:
-        trained = {**run["config"], **{key: _absolute(run["config"].get(key)) for key in _PATH_KEYS}}
+        trained = {**run["config"], **{key: _absolute(run["config"].get(key)) for key in MODEL_KEYS}}
         run = {**run, "config": trained}
         base = trained["model_name_or_path"]
         files["run.json"] = _bytes(run)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from palate.artifacts import file_hash, read_json
+from palate.artifacts import file_hash, json_hash, read_json
 from palate.config.stages.model import adapter_names, split_adapters
 from palate.registry.contents import Contents, FileFacts, base_files
 from palate.store.tables import VoteRow
@@ -97,5 +95,5 @@ def _data(contents: Contents, run: Mapping[str, Any]) -> dict[str, Any]:
     }
     ids = (report.get("votes") or {}).get("ids", [])
     if ids:
-        found["votes"] = {"count": len(ids), "sha256": hashlib.sha256(json.dumps(sorted(ids)).encode()).hexdigest()}
+        found["votes"] = {"count": len(ids), "sha256": json_hash(sorted(ids))}
     return found

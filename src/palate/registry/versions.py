@@ -81,13 +81,13 @@ def find_row(session: Session, name: str, *, lock: bool = False) -> ModelVersion
     Raises:
         UsageError: there is none.
     """
-    row = _row(session, name, lock=lock)
+    row: ModelVersion | None = session.scalars(_complete(lock).where(ModelVersion.name == name)).one_or_none()
     if row is None:
         alias = session.get(Alias, name)
         if alias is not None:
             row = session.scalars(_complete(lock).where(ModelVersion.id == alias.version_id)).one()
     if row is None:
-        known = [*session.scalars(select(Alias.name)), *session.scalars(_names())]
+        known = [*session.scalars(select(Alias.name)), *(version.name for version in _versions(session))]
         there_are = f"there are {', '.join(known)}" if known else "add one with palate model add"
         raise UsageError(f"there is no version or alias {name}; {there_are}")
     return row
@@ -107,26 +107,21 @@ def problems(version: Version) -> list[str]:
     return [*found, *changed_base(version.lineage)]
 
 
-def resolve(name: str, store: Store) -> Path:
-    """The folder of a version or alias, every file of which was read and has its hash.
+def resolve(store: Store, name: str) -> Version:
+    """The version that a name or alias means, every file of which was read and has its hash.
 
     Raises:
         UsageError: there is no such version or alias.
         ArtifactError: a file has changed, is missing, or was added.
     """
     version = find(store, name)
-    check(version)
-    return version.folder
-
-
-def check(version: Version) -> None:
-    """Raises ArtifactError if a version is not what was added."""
     found = problems(version)
     if found:
         raise ArtifactError(
             f"version {version.name} in {version.folder} is damaged and not loaded: {'; '.join(found[:3])}"
             f"{f' and {len(found) - 3} more' if len(found) > 3 else ''}; restore its files, or add the model again"
         )
+    return version
 
 
 def _versions(session: Session) -> list[Version]:
@@ -154,14 +149,6 @@ def _version(row: ModelVersion, names: Mapping[int, str], aliases: Sequence[str]
     )
 
 
-def _row(session: Session, name: str, *, lock: bool = False) -> ModelVersion | None:
-    return session.scalars(_complete(lock).where(ModelVersion.name == name)).one_or_none()
-
-
 def _complete(lock: bool = False) -> Any:
     statement = select(ModelVersion).where(ModelVersion.complete)
     return statement.with_for_update() if lock else statement
-
-
-def _names() -> Any:
-    return select(ModelVersion.name).where(ModelVersion.complete).order_by(ModelVersion.id)

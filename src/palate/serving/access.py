@@ -23,7 +23,6 @@ from starlette.requests import Request
 from palate.errors import StoreError
 from palate.serving.keys import KeyTerms, find_key, hash_key, note_use
 from palate.serving.problems import ApiError, Busy
-from palate.serving.recording.entries import Policy
 from palate.store import Store
 
 _LOG = logging.getLogger("palate.serving")
@@ -98,14 +97,7 @@ class Access:
         row = await asyncio.to_thread(self._store.read, lambda session: find_key(session, digest))
         caller = None
         if row is not None:
-            terms = KeyTerms(
-                recording=cast(Policy, row.recording),
-                consent=row.consent,
-                requests_per_minute=row.requests_per_minute,
-                tokens_per_day=row.tokens_per_day,
-                retention_days=row.retention_days,
-            )
-            caller = Caller(row.id, terms)
+            caller = Caller(row.id, KeyTerms.of(row))
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
         known = _Known(caller, now + _REMEMBERED_SECONDS, before.noted if before is not None else -math.inf)

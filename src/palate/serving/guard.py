@@ -1,4 +1,4 @@
-"""What stands before every route, as pure ASGI middleware: host, origin and size of requests, headers, counts."""
+"""ASGI middleware before every route: checks host, origin and size of requests, adds headers, counts responses."""
 
 from __future__ import annotations
 

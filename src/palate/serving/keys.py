@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
 from sqlalchemy import func, select, update
@@ -36,6 +36,11 @@ class KeyTerms:
     tokens_per_day: int | None = None
     retention_days: int | None = None
 
+    @classmethod
+    def of(cls, row: ApiKey) -> KeyTerms:
+        """The terms in a key's row."""
+        return cls(**{field.name: getattr(row, field.name) for field in fields(cls)})
+
 
 def create_key(session: Session, name: str, terms: KeyTerms, now: datetime) -> str:
     """A new key, which can be read here only.
@@ -52,12 +57,8 @@ def create_key(session: Session, name: str, terms: KeyTerms, now: datetime) -> s
         ApiKey(
             name=name,
             key_hash=hash_key(key),
-            recording=terms.recording,
-            consent=terms.consent,
-            requests_per_minute=terms.requests_per_minute,
-            tokens_per_day=terms.tokens_per_day,
-            retention_days=terms.retention_days,
             created=now,
+            **asdict(terms),
         )
     )
     session.flush()
@@ -70,7 +71,7 @@ def list_keys(session: Session) -> list[ApiKey]:
 
 
 def revoke_key(session: Session, name: str) -> None:
-    """Make a key worthless; raises UsageError if there is none."""
+    """Revoke a key; raises UsageError if there is none."""
     found = session.scalar(select(ApiKey).where(ApiKey.name == name))
     if found is None:
         raise UsageError(f"there is no key {name}; palate keys list shows them")

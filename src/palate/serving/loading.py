@@ -61,28 +61,26 @@ class StoreRegistry:
 
     def load(self, name: str, alias: str) -> tuple[Backend, Path]:
         """See Registry."""
-        from palate.registry import find
+        from palate.registry import resolve
 
-        version = find(self._store, alias)
+        version = resolve(self._store, alias)
         return self._load_version(version, self._settings.models[name]), version.folder
 
     def load_model(self, fields: ModelFields) -> Backend:
         """A model by the name of a run, folder, hub id or version."""
-        from palate.registry import find
+        from palate.registry import resolve
         from palate.serving.backends.local import load_local
 
         assert fields.model is not None
         if not Path(fields.model).exists():
             version = None
             with suppress(UsageError):  # no version or alias
-                version = find(self._store, fields.model)
+                version = resolve(self._store, fields.model)
             if version is not None:
                 return self._load_version(version, fields)
         return load_local(fields.model, fields, max_tokens=self._settings.max_tokens)
 
     def _load_version(self, version: RegistryVersion, fields: ModelFields) -> Backend:
-        from palate.registry.versions import check
         from palate.serving.backends.local import load_local
 
-        check(version)
         return load_local(version.folder, fields, max_tokens=self._settings.max_tokens, version=version.name)

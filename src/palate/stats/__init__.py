@@ -24,7 +24,7 @@ from palate.stats.intervals import (
     wilson,
 )
 from palate.stats.length_control import LARGE_SHIFT, LengthControl, length_controlled
-from palate.stats.paired import PairedDifference, paired_difference
+from palate.stats.paired import PairedDifference, paired_difference, t_test
 from palate.stats.power import items_needed, pass_probability, smallest_effect
 from palate.stats.prediction_powered import (
     Corrected,
@@ -89,6 +89,7 @@ __all__ = [
     "sequential_interval",
     "smallest_effect",
     "standard_error",
+    "t_test",
     "wilson",
     "win_rate",
 ]

@@ -34,7 +34,7 @@ class Rating:
     Attributes:
         model: its name.
         rating: in points; the interval is that of the distance to the anchor, whose own has no width.
-        rank: 1 + number of models whose interval lies wholly above this one's; of intervals of the distance to the mean
+        rank: 1 + number of models whose interval is wholly above this one's; of intervals of the distance to the mean
             of all models, so that it does not depend on which model is the anchor.
         comparisons: number of verdict rows.
     """

@@ -105,7 +105,7 @@ def paired_difference(
     error = standard_error(differences, groups)
     higher, lower = int((differences > 0).sum()), int((differences < 0).sum())
     test: PairedTest = "paired t" if groups is None else "cluster t"
-    p_value = _t_test(mean.estimate, error, mean.n)
+    p_value = t_test(differences, groups)
     if binary and groups is None and len(differences) < EXACT_BELOW:
         test, p_value = "McNemar mid-p", mcnemar_midp(higher, lower)
         both = int(((before == 1) & (after == 1)).sum())
@@ -127,10 +127,13 @@ def paired_difference(
     )
 
 
-def _t_test(mean: float, error: float, units: int) -> float:
-    """Two-sided p-value of a mean of 0; 1 for a single unit, whose spread is not known."""
+def t_test(differences: Floats, clusters: Sequence[Hashable] | None = None) -> float:
+    """Two-sided p-value of a mean of 0 by Student's t; 1 for a single unit, whose spread is not known."""
+    values = np.asarray(differences, dtype=np.float64)
+    units, mean = len(values) if clusters is None else len(set(clusters)), float(values.mean())
     if units < 2 or mean == 0:
         return 1.0
+    error = standard_error(values, clusters)
     return float(2 * special.stdtr(units - 1, -abs(mean) / error)) if error > 0 else 0.0
 
 

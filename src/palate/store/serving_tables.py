@@ -1,9 +1,4 @@
-"""The tables of the gateway: API keys, recorded interactions, feedback on them, and what was deleted.
-
-`info={"personal": …}` of a column says what it holds of a person; `store.personal` reads it:
-"text" (what the person wrote, or was told), "user" (a keyed hash of the person's id), "account" (the name of an
-account of palate) or "none".
-"""
+"""The tables of the gateway: API keys, recorded interactions, feedback on them, and what was deleted."""
 
 from __future__ import annotations
 

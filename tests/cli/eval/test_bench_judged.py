@@ -163,7 +163,7 @@ def test_pairs_in_both_orders(
     # One turn without a verdict: the question counts on neither.
     assert model["winrate"]["counts"] == {"judged": 158, "same_answer": 0, "unparsed": 2, "missing": 0}
     assert [one["id"] for one in model["left_out"]] == ["100"]
-    assert "contradicting verdicts" in model["left_out"][0]["detail"]
+    assert "contradicting labels" in model["left_out"][0]["detail"]
     assert len(model["items"]) == 79
     assert (out / "good" / "report.html").is_file()
     asked = Counter(last(body) for body in endpoint.requests[40:])

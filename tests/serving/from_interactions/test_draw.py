@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 
+from palate.records import LabelledCompletion
 from palate.serving.from_interactions.draw import SHARES, STRATA, draw
 from palate.serving.from_interactions.rows import _largest_cap, capped
 
@@ -54,8 +55,9 @@ class _Row:
 
 def cap(rows: list[tuple[str, str, bool]], seed: int = 0) -> list[bool]:
     """Labels of the rows (person, id, label) that stay."""
-    found, _, _ = capped([(_Row(person), (name, up)) for person, name, up in rows], 0.01, seed, lambda row: row[0])  # type: ignore[misc]
-    return [up for _, (_, up) in found]
+    answers = [LabelledCompletion(id=name, prompt=(), completion=(), desirable=up) for _, name, up in rows]
+    found, _, _ = capped(list(zip((_Row(person) for person, _, _ in rows), answers)), 0.01, seed)  # type: ignore[misc]
+    return [answer.desirable for _, answer in found]
 
 
 @pytest.mark.parametrize("spam", [1, 30, 1000, 20_000])

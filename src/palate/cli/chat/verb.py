@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import BaseUrl, MaxNewTokens, PrecisionName, TemplateName
-from palate.cli.streams import load_streams
+from palate.cli.models import load_streams
 from palate.errors import UsageError
 
 Model = Annotated[str, typer.Argument(help="A run, a checkpoint, a model folder, a hub id or openai:MODEL@URL.")]

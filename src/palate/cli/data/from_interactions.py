@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, named_numbers
+from palate.cli.arguments import AsJson, StoreUrl, named_numbers, opened_store
 from palate.cli.console import print_json, print_note, print_result
-from palate.cli.interactions import KeyName, Model, Since, Until, opened_store, read_filter
+from palate.cli.interactions import KeyName, Model, Since, Until, read_filter
 from palate.errors import UsageError
 
 

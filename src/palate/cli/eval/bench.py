@@ -188,8 +188,7 @@ def command(
 
 def _write_pages(result: BenchmarkResult, folder: Path) -> None:
     """The page of each win rate, beside its figures."""
-    from palate.artifacts import read_json, write_text
-    from palate.evaluation.benchmarks.judged.answers import file_name
+    from palate.artifacts import file_name, read_json, write_text
     from palate.evaluation.winrate.folder import REPORT, RESULT
     from palate.report.pages.winrate import winrate_page
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, CampaignName, StoreUrl
+from palate.cli.arguments import AsJson, CampaignName, StoreUrl, opened_store
 from palate.cli.columns import table, text_width, wrapped
 from palate.cli.console import print_json, print_note, print_result
 from palate.errors import UsageError
@@ -86,13 +86,9 @@ def _of_files(path: Path, candidates: Path | None) -> tuple[tuple[Candidates, ..
 
 def _of_store(store: str | None, campaign: str | None) -> tuple[tuple[Candidates, ...], tuple[Vote, ...]]:
     from palate.feedback.export.collection import collection_of_store
-    from palate.store import open_store
 
-    opened = open_store(store, create=False)
-    try:
+    with opened_store(store) as opened:
         read = collection_of_store(opened, campaign)
-    finally:
-        opened.close()
     return read.candidates, read.votes
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from palate.artifacts import file_name
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
+from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName, opened_store
 from palate.cli.console import print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
 from palate.cli.eval.winrate_output import print_next_step, print_one, print_sweep, write_result
@@ -202,7 +202,7 @@ def _prompts(request: DatasetRequest, a: Side) -> list[Record]:
 def _folder_name(a: str, b: str) -> str:
     """A folder's name of the names of both sides, without what no folder may be called."""
     names = [Path(name.rstrip("/")).name.removesuffix(".jsonl") for name in (a, b)]
-    return re.sub(r"[^\w.-]+", "-", f"winrate-{names[0]}-vs-{names[1]}")
+    return file_name(f"winrate-{names[0]}-vs-{names[1]}")
 
 
 def _people(path: Path | None, store: str | None, campaign: str | None) -> PeopleVotes | None:
@@ -219,13 +219,9 @@ def _people(path: Path | None, store: str | None, campaign: str | None) -> Peopl
     if campaign is None:
         return None
     from palate.feedback.transfer import votes_in
-    from palate.store import open_store
 
-    opened = open_store(store, create=False)
-    try:
+    with opened_store(store) as opened:
         return people_votes(opened.read(lambda session: votes_in(session, campaign)))
-    finally:
-        opened.close()
 
 
 def _check_missing(results: dict[float, Result], *, by_people: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson
+from palate.cli.arguments import AsJson, opened_store
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_json, print_note, print_progress, print_result
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
@@ -73,14 +73,12 @@ def command(
     from palate.feedback.calibration import Extent, measure, save_card, write_card
     from palate.feedback.votes import read_votes
     from palate.report.pages.judge_card import judge_card_page
-    from palate.store import open_store
 
     rows, cast = _read(candidates, votes)
     known = read_votes(gold) if gold is not None else []
     path = output or candidates.with_suffix(".card.json")
     check_writable(path)
-    database = open_store(settings.store)
-    try:
+    with opened_store(settings.store, create=True) as database:
         card = measure(
             judge_of(judge, settings, path),
             rows,
@@ -91,8 +89,6 @@ def command(
         )
         write_card(card, path)
         database.write(lambda session: save_card(session, card))
-    finally:
-        database.close()
     page = write_text(path.with_suffix(".html"), judge_card_page(card))
     print_progress(f"card      {path}\npage      {page}")
     if as_json:

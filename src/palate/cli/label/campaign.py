@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, StoreUrl
+from palate.cli.arguments import AsJson, StoreUrl, opened_store
 from palate.cli.columns import table, text_width
 from palate.cli.console import print_json, print_note, print_result
 from palate.errors import ConfigError, DataError, UsageError
@@ -64,7 +64,6 @@ def create_command(
     Example: palate label create helpful --votes-per-item 3 --gold-share 0.05
     """
     from palate.feedback.campaigns.campaign import change_schema, create_campaign, current_schema, find_campaign
-    from palate.store import open_store
 
     options: dict[str, Any] = {
         "criteria": criteria,
@@ -80,8 +79,7 @@ def create_command(
     }
     given = {key: value for key, value in options.items() if value is not None}
     values = {**(_read_schema(schema) if schema is not None else {}), **given}
-    opened = open_store(store)
-    try:
+    with opened_store(store, create=True) as opened:
         if not update:
             opened.write(lambda session: create_campaign(session, name, _schema(values, schema), "command line"))
             print_result(
@@ -99,8 +97,6 @@ def create_command(
             f"campaign {name}: schema version {version}; a new order, --per-prompt or --seed applies after "
             f"`palate label assign {name}`"
         )
-    finally:
-        opened.close()
 
 
 def _read_schema(path: Path) -> dict[str, Any]:
@@ -143,17 +139,13 @@ def assign_command(
     from palate.feedback.campaigns.campaign import find_campaign, make_tasks
     from palate.feedback.campaigns.tasks import known_answers
     from palate.feedback.votes import read_votes
-    from palate.store import open_store
 
     answers = known_answers(read_votes(gold)) if gold is not None else None
-    opened = open_store(store, create=False)
-    try:
+    with opened_store(store) as opened:
         if person is not None:
             _reserve(opened, name, person, tasks, days)
             return
         made = opened.write(lambda session: make_tasks(session, find_campaign(session, name), answers))
-    finally:
-        opened.close()
     if as_json:
         print_json(made)
         return
@@ -203,7 +195,6 @@ def status_command(
     from palate.feedback.queue.review import progress
     from palate.feedback.transfer import votes_in
     from palate.feedback.votes import Vote
-    from palate.store import open_store
 
     def work(session: Session) -> list[tuple[str, int, CampaignProgress, list[Vote], list[PersonProgress]]]:
         found = [find_campaign(session, campaign)] if campaign is not None else list_campaigns(session)
@@ -212,11 +203,8 @@ def status_command(
             for row in found
         ]
 
-    opened = open_store(store, create=False)
-    try:
+    with opened_store(store) as opened:
         read = opened.read(work)
-    finally:
-        opened.close()
     found = [
         (name, version, counts, people_agreement(people_votes(votes)), persons)
         for name, version, counts, votes, persons in read

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, CampaignName, StoreUrl
+from palate.cli.arguments import AsJson, CampaignName, StoreUrl, opened_store
 from palate.cli.console import print_json, print_result
 from palate.errors import UsageError
 
@@ -105,13 +105,8 @@ def _collection(store: str | None, campaign: str | None, candidates: Path | None
     if candidates is not None or votes is not None:
         raise UsageError("--candidates and --votes go together: votes refer to the answers of a candidates file")
 
-    from palate.store import open_store
-
-    opened = open_store(store, create=False)
-    try:
+    with opened_store(store) as opened:
         return collection_of_store(opened, campaign)
-    finally:
-        opened.close()
 
 
 def _print_raw(to: str, output: Path, count: int, as_json: bool) -> None:

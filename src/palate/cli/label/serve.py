@@ -13,9 +13,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import BaseUrl, CampaignName, MaxNewTokens, PrecisionName, StoreUrl, TemplateName, two_names
+from palate.cli.arguments import (
+    BaseUrl,
+    CampaignName,
+    MaxNewTokens,
+    PrecisionName,
+    StoreUrl,
+    TemplateName,
+    check_installed,
+    opened_store,
+    two_names,
+)
 from palate.cli.console import print_note, print_progress, print_result
-from palate.cli.streams import load_streams
+from palate.cli.models import load_streams
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,16 +97,14 @@ def serve_command(
     if base_url is not None and models is None:
         raise UsageError("--base-url is where --models are served; name two with --models A B")
 
-    _check_installed()
+    check_installed("label", "fastapi", "uvicorn")
     from palate.feedback.page.save import PreferenceFile
     from palate.models.generation.decoding import Decoding
-    from palate.store import open_store
     from palate.web.security.exposure import check_exposure, works_without_accounts
     from palate.web.settings import Settings
 
     with contextlib.ExitStack() as stack:
-        opened = open_store(store)
-        stack.callback(opened.close)
+        opened = stack.enter_context(opened_store(store, create=True))
         local = works_without_accounts(host, opened)
         settings = Settings(host=host, port=port, local=local, names=tuple(names or ()), https=https)
         check_exposure(settings, opened)
@@ -133,15 +141,6 @@ def _serve(
             chat.cancel("the server was stopped")
 
     serve(create_app(store, settings, chat=chat, save=file), settings.address, on_ready, on_stop)
-
-
-def _check_installed() -> None:
-    """Raises UsageError without the extra that has the server."""
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError("the page needs more packages: pip install 'palate[label]'") from error
 
 
 def _campaign(

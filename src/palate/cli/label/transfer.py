@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, CampaignName, StoreUrl
+from palate.cli.arguments import AsJson, CampaignName, StoreUrl, opened_store
 from palate.cli.console import print_json, print_note, print_result
 from palate.errors import UsageError
 
@@ -40,13 +40,9 @@ def import_command(
         raise UsageError("name --candidates FILE, --votes FILE, or both")
 
     from palate.feedback.transfer import import_files
-    from palate.store import open_store
 
-    opened = open_store(store)
-    try:
+    with opened_store(store, create=True) as opened:
         done = import_files(opened, candidates, votes, campaign=campaign)
-    finally:
-        opened.close()
     if as_json:
         print_json({"store": opened.url, **asdict(done)})
         return

@@ -8,10 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, verb_group
+from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_json, print_result
-from palate.cli.models import opened
 from palate.errors import UsageError
 
 PASSWORD_VARIABLE = "PALATE_PASSWORD"  # noqa: S105 - the name of a variable
@@ -40,7 +39,7 @@ def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None
 
     stored = _new_hash(name)
     now = utc_now()
-    with opened(store, create=True) as database:
+    with opened_store(store, create=True) as database:
         person = database.write(lambda session: accounts.add_account(session, name, stored, role, now))
     print_result(f"{person.name} can log in; role {person.role}")
 
@@ -53,7 +52,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
     """
     from palate.web.security import accounts
 
-    with opened(store) as database:
+    with opened_store(store) as database:
         found = database.read(accounts.list_accounts)
     if as_json:
         rows = [
@@ -80,7 +79,7 @@ def passwd_command(name: Name, store: StoreUrl = None) -> None:
     from palate.web.security import accounts
 
     stored = _new_hash(name)
-    with opened(store) as database:
+    with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_password(session, name, stored))
     print_result(f"{person.name}: new password; logged out everywhere")
 
@@ -97,7 +96,7 @@ def disable_command(
     """
     from palate.web.security import accounts
 
-    with opened(store) as database:
+    with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_active(session, name, active=undo))
     print_result(f"{person.name} {'can log in again' if undo else 'is logged out and cannot log in any more'}")
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl
+from palate.cli.arguments import AsJson, StoreUrl, opened_store
 from palate.cli.console import print_json, print_result
 from palate.cli.model.options import Reason, VersionName, Who, move_line, user
-from palate.cli.models import opened
 
 if TYPE_CHECKING:
     from palate.registry.aliases import Move
@@ -30,7 +29,7 @@ def promote_command(
     """
     from palate.registry import promote
 
-    with opened(store) as registry:
+    with opened_store(store) as registry:
         _print(
             promote(registry, name, alias=alias, reason=reason, who=user(who)), f"{alias} is {name} already", as_json
         )
@@ -43,7 +42,7 @@ def rollback_command(reason: Reason, who: Who = None, store: StoreUrl = None, as
     """
     from palate.registry import rollback
 
-    with opened(store) as registry:
+    with opened_store(store) as registry:
         _print(rollback(registry, reason=reason, who=user(who)), "", as_json)
 
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl
+from palate.cli.arguments import AsJson, StoreUrl, opened_store
 from palate.cli.columns import table, text_width, two_columns
 from palate.cli.console import print_json, print_result
 from palate.cli.model.options import ModelsDir, VersionName, Who, models_dir, move_line, user
-from palate.cli.models import opened
 from palate.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def add_command(
     """
     from palate.registry import add
 
-    with opened(store, create=True) as registry:
+    with opened_store(store, create=True) as registry:
         done = add(registry, source, models_dir=models_dir(folder, registry), who=user(who), name=name, note=note)
     if as_json:
         print_json({**asdict(done.version), "new": done.new})
@@ -59,7 +58,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
     """
     from palate.registry import versions
 
-    with opened(store) as registry:
+    with opened_store(store) as registry:
         found = versions(registry)
     if as_json:
         print_json({"versions": found})
@@ -91,7 +90,7 @@ def show_command(name: VersionName, store: StoreUrl = None, as_json: AsJson = Fa
     from palate.registry import find, moves
     from palate.registry.lineage import vote_ids, votes_in_store
 
-    with opened(store) as registry:
+    with opened_store(store) as registry:
         version = find(registry, name)
         chain = [version]
         while chain[-1].base is not None:
@@ -154,7 +153,7 @@ def verify_command(
     """
     from palate.registry import find, problems, versions
 
-    with opened(store) as registry:
+    with opened_store(store) as registry:
         chosen = [find(registry, name) for name in names] if names else versions(registry)
     found = {version.name: problems(version) for version in chosen}
     if as_json:
@@ -183,7 +182,7 @@ def gc_command(
     from palate.registry import collect
 
     age = timedelta(days=older_than)
-    with opened(store) as registry:
+    with opened_store(store) as registry:
         done = collect(registry, models_dir(folder, registry), older_than=age, dry_run=dry_run)
     names = [version.name for version in done.removed]
     if as_json:

@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from palate.config.base import Fields
 from palate.config.values import LoraTarget, Names, PathText, PathTexts
 
+MODEL_KEYS = ("model_name_or_path", "adapter_name_or_path", "ref_model")
+"""The keys whose values name models: folders, or hub ids."""
+
 
 class ModelFields(Fields):
     """Model: the model to train, and how it is computed."""

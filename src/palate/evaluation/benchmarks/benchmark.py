@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from palate.errors import DataError
 from palate.evaluation.benchmarks.source import DataFile, HubSource
 from palate.records import Messages
 
-Contestant: TypeAlias = Literal["policy", "reward model", "judge", "engine", "answers"]
+Kind: TypeAlias = Literal["policy", "reward model", "judge", "engine", "answers"]
 """A model that scores or writes, a judge, a model in an engine, or answers that were recorded before."""
 PromptForm: TypeAlias = Literal["plain", "chat", "written"]
 """Given answers are scored after a plain text or in a chat; or the model writes its own answer in a chat."""
@@ -54,6 +55,16 @@ class Item:
     target: str = ""
 
 
+def refuse_repeated(items: Sequence[Item], key: Callable[[Item], str] = lambda item: item.id, what: str = "") -> None:
+    """Raises DataError if two items have one id, or one key that is called `what`; names both rows."""
+    seen: dict[str, str] = {}
+    for item in items:
+        if key(item) in seen:
+            named = what or f"id {item.id}"
+            raise DataError(f"{item.where}: has the {named} of {seen[key(item)]} again; remove one of them")
+        seen[key(item)] = item.where
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a model returned for an item.
@@ -86,12 +97,10 @@ class Metric:
 
     Attributes:
         meaning: for tables and documents.
-        higher_is_better: None if neither direction is better by itself.
         grade: whether it is a grade from 1 to 10; otherwise it is a share of 1.
     """
 
     meaning: str
-    higher_is_better: bool | None = True
     grade: bool = False
 
 
@@ -129,7 +138,7 @@ class BenchmarkFacts:
     name: str
     title: str
     paper: str
-    takes: tuple[Contestant, ...]
+    takes: tuple[Kind, ...]
     files: tuple[str, ...]
     metrics: Mapping[str, Metric]
     deviations: tuple[str, ...]

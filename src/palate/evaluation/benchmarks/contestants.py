@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from palate.errors import UsageError
-from palate.evaluation.benchmarks.benchmark import BenchmarkFacts
-from palate.evaluation.benchmarks.benchmark import Contestant as Kind
+from palate.evaluation.benchmarks.benchmark import BenchmarkFacts, Kind
 from palate.evaluation.rewards import is_reward_model
 from palate.evaluation.subject import ModelSpec, is_checkpoint, is_run, model_spec, read_checkpoint, read_run
 from palate.evaluation.table import distinct_names

@@ -6,19 +6,16 @@ names the Python that has it; by default it is the one that runs palate.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from palate.artifacts import file_hash
+from palate.artifacts import file_hash, file_name, json_hash
 from palate.errors import DataError, EngineError, UsageError
 from palate.evaluation.benchmarks.benchmark import BenchmarkFacts
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
-from palate.evaluation.benchmarks.judged.answers import file_name
 from palate.evaluation.benchmarks.options import BenchmarkOptions, JudgeOptions
 from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons
 from palate.evaluation.benchmarks.statistics import rates
@@ -63,7 +60,7 @@ def run_harness(
     files: list[Mapping[str, str]] = []
     for number, one in enumerate(compared, 1):
         command = _command(task, one, options, _DTYPES[precision.name])
-        asked = hashlib.sha256(json.dumps([version, command, _weights(one)]).encode()).hexdigest()[:8]
+        asked = json_hash([version, command, _weights(one)])[:8]
         folder = options.output / f"harness-{task}" / f"{file_name(one.name)}-{asked}"
         if not list(folder.rglob(SAMPLES)):
             say(f"{number} of {len(compared)}: {one.name}, with lm-evaluation-harness {version}")

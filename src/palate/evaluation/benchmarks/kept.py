@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from palate.artifacts import JsonlWriter, read_jsonl
+from palate.artifacts import JsonlWriter, json_hash, read_jsonl
 from palate.errors import ArtifactError
 from palate.evaluation.benchmarks.benchmark import Outcome
 
@@ -55,5 +53,4 @@ class KeptOutcomes:
 
 def batch_key(settings: Mapping[str, Any], contents: Sequence[str]) -> str:
     """The hash of a batch: of its settings and of the content of each item."""
-    text = json.dumps({"settings": dict(settings), "contents": list(contents)}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return json_hash({"settings": dict(settings), "contents": list(contents)})

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from palate.artifacts import json_hash
 from palate.errors import UsageError
 from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Labelling, Outcome
 from palate.feedback.judges.api import ApiJudge
-from palate.feedback.judges.preparation import Preparation
-from palate.feedback.judges.render import RULE, block, nonce_of
-from palate.feedback.judges.replies import shortened
+from palate.feedback.judges.preparation import Preparation, read_label
+from palate.feedback.judges.render import quoted_question
 from palate.progress import progress
-from palate.records import Dropped, Judge, Message, Messages
+from palate.records import Dropped, Judge, Messages
 
 MAX_TOKENS = 1024
 """Of a judge's reply."""
@@ -42,8 +39,7 @@ class Labeller:
             raise UsageError(f"{judge.name}: answers to {benchmark.title} are labelled by a chat model: openai:MODEL")
         self._labelling: Labelling = benchmark.labelling
         self._judge = judge
-        content = json.dumps([dict(self._labelling.tasks), dict(self._labelling.labels), judge.answer_settings])
-        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        digest = json_hash([dict(self._labelling.tasks), dict(self._labelling.labels), judge.answer_settings])[:8]
         self.name = f"openai:{judge.model}/{benchmark.name}-{digest}"
 
     def label(self, items: Sequence[Item], outcomes: Sequence[Outcome]) -> list[Outcome | Dropped]:
@@ -67,30 +63,32 @@ class Labeller:
 
     def _ask(self, name: str, items: Sequence[Item], outcomes: Sequence[Outcome]) -> list[Preparation]:
         """The label of each answer to one question, as the text of a reply."""
-        pattern = re.compile(rf"\[\[({'|'.join(map(re.escape, self._labelling.labels[name]))})\]\]")
-        found: dict[int, Preparation] = {}
-
-        def read(text: str) -> Preparation:
-            labels = set(pattern.findall(text))
-            if len(labels) == 1:
-                return Preparation(labels.pop())
-            what = "contradicting labels" if labels else "no label"
-            return Preparation(problem=f"{what}: {shortened(text)}")
-
-        with progress(f"answers labelled: {name}", len(items)) as labelled:
-
-            def decided(index: int, reply: Preparation) -> None:
-                found[index] = reply
-                labelled.advance()
-
-            asked = [self._question(name, item, outcome) for item, outcome in zip(items, outcomes, strict=True)]
-            self._judge.ask_own(asked, MAX_TOKENS, read, decided)
-        return [found[index] for index in range(len(items))]
+        labels = self._labelling.labels[name]
+        asked = [self._question(name, item, outcome) for item, outcome in zip(items, outcomes, strict=True)]
+        what = f"answers labelled: {name}"
+        return replies_of(self._judge, what, asked, MAX_TOKENS, lambda text: read_label(text, labels))
 
     def _question(self, name: str, item: Item, outcome: Outcome) -> Messages:
         labels = " or ".join(f"[[{label}]]" for label in self._labelling.labels[name])
         task = f"{self._labelling.tasks[name]}\nEnd with exactly one of these labels: {labels}."
         shown = {**self._labelling.shown(item), "answer": outcome.text or ""}
-        nonce = nonce_of(task, *shown.values())
-        blocks = [block(title, text, nonce) for title, text in shown.items()]
-        return (Message("user", "\n\n".join([RULE.format(nonce=nonce), task, *blocks])),)
+        return quoted_question(task, shown)
+
+
+def replies_of(
+    judge: ApiJudge,
+    what: str,
+    conversations: Sequence[Messages],
+    max_tokens: int,
+    read: Callable[[str], Preparation],
+) -> list[Preparation]:
+    """What `read` makes of the reply to each conversation, with a progress bar; see `ApiJudge.ask_own`."""
+    found: dict[int, Preparation] = {}
+    with progress(what, len(conversations)) as asked:
+
+        def decided(index: int, reply: Preparation) -> None:
+            found[index] = reply
+            asked.advance()
+
+        judge.ask_own(conversations, max_tokens, read, decided)
+    return [found[index] for index in range(len(conversations))]

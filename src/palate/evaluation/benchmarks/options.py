@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
-from palate.evaluation.benchmarks.benchmark import PromptForm
+from palate.evaluation.benchmarks.benchmark import Item, PromptForm
 from palate.records import Judge
 
+Asked = TypeVar("Asked", bound=Item)
 References: TypeAlias = Literal["all", "checked", "none"]
 
 
@@ -64,3 +66,10 @@ class BenchmarkOptions:
     reference: bool = True
     output: Path | None = None
     judging: JudgeOptions = field(default_factory=JudgeOptions)
+
+    def chosen(self, items: Sequence[Asked]) -> list[Asked]:
+        """All items, or `max_samples` of them in the file's order."""
+        if self.max_samples is None or self.max_samples >= len(items):
+            return list(items)
+        indices = random.Random(self.seed).sample(range(len(items)), self.max_samples)  # noqa: S311
+        return [items[index] for index in sorted(indices)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from palate.artifacts import check_writable
 from palate.errors import DataError, UsageError
-from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Outcome, PromptForm
+from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Outcome, PromptForm, refuse_repeated
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
 from palate.evaluation.benchmarks.judged.benchmark import JudgedBenchmark
 from palate.evaluation.benchmarks.judged.run import run_judged
@@ -18,7 +18,6 @@ from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, c
 from palate.evaluation.benchmarks.scorers import Prepared, Scorer, ScoringSettings, load_scorer
 from palate.evaluation.benchmarks.source import find_files, read_file, read_hub
 from palate.evaluation.benchmarks.statistics import rates
-from palate.evaluation.benchmarks.subset import chosen, refuse_repeated
 from palate.evaluation.benchmarks.suite.table import find_benchmark
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.decoding import Decoding
@@ -76,7 +75,7 @@ def _run_scored(
         files.insert(0, read_hub(benchmark.hub))
     every = benchmark.read(files)
     refuse_repeated(every)
-    items = chosen(every, options)
+    items = options.chosen(every)
     if options.output is not None:
         check_writable(result_path(options.output, benchmark.name))
     kept = KeptOutcomes(options.output and options.output / f"bench-{benchmark.name}.scores.jsonl")
@@ -204,10 +203,6 @@ def _judged(
         asked, answers = [item for item, _ in written], [outcome for _, outcome in written]
         found |= zip((item.id for item in asked), labeller.label(asked, answers), strict=True)
     return [(item, found[item.id]) for item in items]
-
-
-def _has_text(outcome: Outcome | Dropped) -> bool:
-    return isinstance(outcome, Outcome) and bool((outcome.text or "").strip())
 
 
 def _outcomes(batch: Sequence[Prepared], scorer: Scorer, kept: KeptOutcomes) -> Sequence[Outcome | None]:

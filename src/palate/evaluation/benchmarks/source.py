@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from palate.artifacts import file_hash, plain, read_json
+from palate.artifacts import file_hash, json_hash, plain, read_json
 from palate.data.sources.open import Source
 from palate.data.sources.readers import read_rows
 from palate.errors import DataError
@@ -168,11 +166,7 @@ def read_hub(hub: HubSource) -> DataFile:
         rows = tuple(_row(where, number, row) for number, (where, row) in enumerate(source.rows(), 1))
     except DataError as error:
         raise DataError(f"{error}; or name local files with --data") from error
-    return DataFile(hub.hub_id, hub.hub_id, _hash([dict(row.values) for row in rows]), rows)
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(plain(value), ensure_ascii=True, sort_keys=True).encode()).hexdigest()
+    return DataFile(hub.hub_id, hub.hub_id, json_hash(plain([dict(row.values) for row in rows])), rows)
 
 
 def _row(where: str, number: int, row: Any) -> DataRow:

@@ -11,11 +11,8 @@ The p-values of the categories of one metric in one comparison are a family and 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-
-from scipy import special
 
 from palate.stats import (
     Interval,
@@ -25,6 +22,7 @@ from palate.stats import (
     mean_interval,
     newcombe_paired,
     rate_interval,
+    t_test,
 )
 
 Scores = Mapping[str, Mapping[str, float]]
@@ -139,21 +137,9 @@ def _difference(metric: str, category: str | None, pairs: Sequence[tuple[float, 
     if test != "mcnemar_midp":
         by_bootstrap = test == "paired_t_bca" and len(pairs) > 1
         interval = bootstrap_interval(changes) if by_bootstrap else mean_interval(changes)
-        return Difference(metric, category, before, after, interval, _paired_t(changes), None, test)
+        return Difference(metric, category, before, after, interval, t_test(changes), None, test)
     both = sum(pair == (1, 1) for pair in pairs)
     only_before, only_after = sum(pair == (1, 0) for pair in pairs), sum(pair == (0, 1) for pair in pairs)
     interval = newcombe_paired(both, only_after, only_before, len(pairs) - both - only_before - only_after)
     p = mcnemar_midp(only_before, only_after)
     return Difference(metric, category, before, after, interval, p, None, test, only_before, only_after)
-
-
-def _paired_t(changes: Sequence[float]) -> float:
-    """Two-sided p of the mean of the differences, Student's t with n − 1 degrees of freedom; 1 if nothing is known."""
-    n = len(changes)
-    mean = sum(changes) / n
-    if n < 2:
-        return 1.0
-    variance = sum((change - mean) ** 2 for change in changes) / (n - 1)
-    if variance == 0:
-        return 1.0 if mean == 0 else 0.0
-    return float(2 * special.stdtr(n - 1, -abs(mean) / math.sqrt(variance / n)))

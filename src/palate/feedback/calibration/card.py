@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from palate.artifacts import file_hash, plain, read_json, write_json
+from palate.artifacts import file_hash, json_hash, plain, read_json, write_json
 from palate.errors import DataError, StoreError
 from palate.feedback.agreement import AnnotatorQuality, JudgeAgreement, PeopleAgreement
 from palate.feedback.calibration.biases import Preference, Share
@@ -170,7 +169,7 @@ def write_card(card: JudgeCard, path: str | Path) -> None:
 def save_card(session: Session, card: JudgeCard) -> None:
     """Add the card to the store; the same card is kept once."""
     content = card.to_json()
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    digest = json_hash(content)
     known = session.scalar(select(JudgeCardRow.id).where(JudgeCardRow.content_hash == digest))
     if known is None:
         at = datetime.fromisoformat(card.when).astimezone(UTC)

@@ -10,10 +10,10 @@ from typing import Protocol, runtime_checkable
 from palate.data.mix import drawn_key
 from palate.feedback.candidates import SAME_MODEL, Candidates
 from palate.feedback.judges.scores import ScoreJudge
-from palate.feedback.judging import EachJudge, Question, compared
+from palate.feedback.judging import Question, compared
 from palate.feedback.people_votes import QuestionKey
 from palate.progress import progress
-from palate.records import LEFT_SHARE, Judge, Verdict
+from palate.records import LEFT_SHARE, EachJudge, Judge, Verdict
 
 _QUESTIONS_PER_CALL = 64
 

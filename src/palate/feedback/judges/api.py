@@ -21,12 +21,12 @@ from palate.feedback.judges.settings import ApiSettings
 from palate.feedback.judges.usage import Meter
 from palate.models.generation.completion import Completion
 from palate.models.generation.engine import Engine
-from palate.records import Columns, Messages, Verdict
+from palate.records import Columns, EachJudge, Messages, Verdict
 
 log = logging.getLogger(__name__)
 
 
-class ApiJudge:
+class ApiJudge(EachJudge):
     """Compares answers by asking a chat model; each request is sent once, and its reply is kept in the store.
 
     A verdict that cannot be read is `unparsed` with the model's text as its reason. A request that fails gives a
@@ -72,9 +72,7 @@ class ApiJudge:
         self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
     ) -> list[Verdict]:
         """One verdict per prompt; `left` is shown first."""
-        found: dict[int, Verdict] = {}
-        self.compare_each(prompts, left, right, columns, found.__setitem__)
-        verdicts = [found[index] for index in range(len(prompts))]
+        verdicts = super().compare(prompts, left, right, columns)
         missing = [verdict.reason for verdict in verdicts if verdict.missing]
         if missing:
             log.warning("%s: %d of %d verdicts are missing: %s", self.name, len(missing), len(verdicts), missing[0])

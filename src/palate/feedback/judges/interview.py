@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from palate.artifacts import json_hash
 from palate.feedback.judges.chat import ChatReply, ChatRequest
 from palate.feedback.judges.logprobs import TOP, verdict_of_tokens
 from palate.feedback.judges.preparation import PREPARATION_TOKENS, PreparationKind, preparation_text, reply_text
@@ -157,7 +157,7 @@ class Interview:
             self.settings.thinking_budget,
             self.settings.repeat,
         ]
-        return sha256(json.dumps(determines, sort_keys=True))
+        return json_hash(determines)
 
 
 def sha256(text: str) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from palate.feedback.judges.api import ApiJudge
-from palate.records import LEFT_SHARE, Columns, Judge, Messages, Verdict
+from palate.records import LEFT_SHARE, Columns, EachJudge, Judge, Messages, Verdict
 
 
-class Jury:
+class Jury(EachJudge):
     """Asks each member and decides by the most frequent outcome.
 
     Of left, right and tie the outcome with the most members wins; if two have equally many, the verdict is a tie.
@@ -29,14 +29,6 @@ class Jury:
         self.members = tuple(members)
         self.name = "jury:" + ",".join(member.name for member in members)
 
-    def compare(
-        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
-    ) -> list[Verdict]:
-        """One verdict per prompt, with those of the members."""
-        found: dict[int, Verdict] = {}
-        self.compare_each(prompts, left, right, columns, found.__setitem__)
-        return [found[index] for index in range(len(prompts))]
-
     def compare_each(
         self,
         prompts: Sequence[Messages],
@@ -45,7 +37,7 @@ class Jury:
         columns: Columns | None,
         decided: Callable[[int, Verdict], None],
     ) -> None:
-        """The same; the verdicts are decided when the last member has answered."""
+        """The verdicts, with those of the members, are decided when the last member has answered."""
         by_member = [member.compare(prompts, left, right, columns) for member in self.members]
         for index in range(len(prompts)):
             decided(index, self._majority([verdicts[index] for verdicts in by_member]))

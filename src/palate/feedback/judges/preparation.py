@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -57,6 +59,16 @@ def read_preparation(kind: PreparationKind, text: str) -> Preparation:
         return Preparation(text, tuple(read_criteria(text)))
     except Unreadable as error:
         return Preparation(text, problem=f"{error}: {shortened(text)}")
+
+
+def read_label(text: str, labels: Iterable[str]) -> Preparation:
+    """The only label `[[LABEL]]` in the text of a reply, where it may stand several times."""
+    # Longer labels first, so that A>>B is not read as a part of it.
+    known = "|".join(re.escape(label) for label in sorted(labels, key=len, reverse=True))
+    found = set(re.findall(rf"\[\[({known})\]\]", text))
+    if len(found) == 1:
+        return Preparation(found.pop())
+    return Preparation(problem=f"{'contradicting labels' if found else 'no label'}: {shortened(text)}")
 
 
 def reply_text(reply: ChatReply) -> tuple[str, str]:

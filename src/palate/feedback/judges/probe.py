@@ -6,13 +6,13 @@ turns a request for prose into JSON.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from palate.artifacts import json_hash
 from palate.errors import EngineError, EngineRefused
 from palate.feedback.judges.chat import without_thinking
 from palate.models.generation.completion import Completion
@@ -93,7 +93,7 @@ class Endpoint:
 def endpoint_identity(base_url: str, model: str, facts: Mapping[str, Any]) -> str:
     """SHA-256 of the model's name with what is known of it."""
     known = facts if facts else {"base_url": base_url}
-    return hashlib.sha256(json.dumps([model, known], sort_keys=True).encode()).hexdigest()
+    return json_hash([model, known])
 
 
 def stable_facts(engine: Engine) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import yaml
 
+from palate.artifacts import json_hash
 from palate.errors import ConfigError
 
 PromptKind: TypeAlias = Literal["pairwise", "score", "rubric", "generated"]
@@ -58,7 +57,7 @@ class JudgePrompt:
     def sha256(self) -> str:
         """Of everything but the name."""
         fields = {name: value for name, value in asdict(self).items() if name != "name"}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+        return json_hash(fields)
 
     def fill(self, *, prompt: str, answer_a: str, answer_b: str, criteria: str) -> str:
         """The text with its placeholders filled; braces inside the values stay as they are."""

@@ -7,11 +7,11 @@ the judge's verdicts can be cached.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from palate.artifacts import json_hash
 from palate.records import Message, Messages
 
 RULE = (
@@ -31,14 +31,20 @@ def clean(text: str) -> str:
 
 def nonce_of(*texts: str) -> str:
     """16 hexadecimal digits that depend on all texts."""
-    digest = hashlib.sha256(json.dumps([clean(text) for text in texts]).encode()).hexdigest()
-    return digest[:16]
+    return json_hash([clean(text) for text in texts])[:16]
 
 
 def block(name: str, text: str, nonce: str) -> str:
     """The text between delimiter lines; lines in it that look like delimiters lose their brackets."""
     inside = _DELIMITER.sub(r"[[\1]]", clean(text))
     return f"<<<{name} {nonce}>>>\n{inside}\n<<<end of {name} {nonce}>>>"
+
+
+def quoted_question(task: str, shown: Mapping[str, str]) -> Messages:
+    """The rule about quoted material, the task, and each text as a block with its name."""
+    nonce = nonce_of(task, *shown.values())
+    blocks = [block(name, text, nonce) for name, text in shown.items()]
+    return (Message("user", "\n\n".join([RULE.format(nonce=nonce), task, *blocks])),)
 
 
 def conversation_text(prompt: Messages, tools: str | None = None) -> str:

@@ -18,7 +18,7 @@ from palate.data.formats.writers import write_rows
 from palate.data.held_out import evaluation_texts
 from palate.errors import DataError, UsageError
 from palate.feedback.candidates import Candidates
-from palate.records import Answer, LabelledCompletion, PreferencePair, Record
+from palate.records import Answer, LabelledCompletion, PreferencePair
 from palate.serving.from_interactions.draw import SHARES, draw
 from palate.serving.from_interactions.rows import capped, labelled_answers, pairs
 from palate.serving.from_interactions.usable import Usable, usable
@@ -121,12 +121,12 @@ def _rows(
     files: dict[str, list[dict[str, Any]]] = {}
     caps: dict[str, int] = {}
     sources: Counter[str] = Counter()
-    compared, cap, over = capped(pairs(found, left_out), options.share_per_user, options.seed, _id)
+    compared, cap, over = capped(pairs(found, left_out), options.share_per_user, options.seed)
     if compared:
         files["pairs"], caps["pairs"] = [_row(record) for _, record in compared], cap
         sources.update(record.extra["lineage"]["source"] for _, record in compared)
     left_out["pairs_over_cap_of_person"] += over
-    labelled, cap, over = capped(labelled_answers(found, left_out), options.share_per_user, options.seed, _id)
+    labelled, cap, over = capped(labelled_answers(found, left_out), options.share_per_user, options.seed)
     if labelled:
         files["kto"], caps["kto"] = [_row(record) for _, record in labelled], cap
         sources.update("up" if record.desirable else "down" for _, record in labelled)
@@ -137,10 +137,6 @@ def _rows(
     for reason in [reason for reason, count in left_out.items() if not count]:
         del left_out[reason]
     return files, caps, dict(sorted(sources.items()))
-
-
-def _id(record: Record) -> str:
-    return record.id
 
 
 def _row(record: LabelledCompletion | PreferencePair) -> dict[str, Any]:

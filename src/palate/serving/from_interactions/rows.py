@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from palate.data.formats.rows import same_text
 from palate.data.turns.messages import assistant
-from palate.records import LabelledCompletion, PreferencePair
+from palate.records import LabelledCompletion, PreferencePair, Record
 from palate.serving.from_interactions.draw import order
 from palate.serving.from_interactions.usable import Usable
 
-T = TypeVar("T")
+R = TypeVar("R", bound=Record)
 
 
 def labelled_answers(found: Iterable[Usable], left_out: Counter[str]) -> list[tuple[Usable, LabelledCompletion]]:
@@ -69,9 +69,7 @@ def pairs(found: Iterable[Usable], left_out: Counter[str]) -> list[tuple[Usable,
     return made
 
 
-def capped(
-    rows: Sequence[tuple[Usable, T]], share: float, seed: int, name: Callable[[T], str]
-) -> tuple[list[tuple[Usable, T]], int, int]:
+def capped(rows: Sequence[tuple[Usable, R]], share: float, seed: int) -> tuple[list[tuple[Usable, R]], int, int]:
     """The rows of which no person has more than a share; at least one row of each person stays.
 
     Of a person with more rows, a random sample stays, so that nobody can choose which.
@@ -80,17 +78,16 @@ def capped(
         rows: in their order, which is kept.
         share: largest share of the rows that stay, in (0, 1].
         seed: of the sample.
-        name: the id of a row.
 
     Returns:
         the rows, the cap in rows per person, and the number of rows left out.
     """
     by_person: dict[Hashable, list[str]] = defaultdict(list)
     for one, row in rows:
-        by_person[one.person].append(name(row))
+        by_person[one.person].append(row.id)
     cap = _largest_cap([len(ids) for ids in by_person.values()], share)
     kept = {chosen for ids in by_person.values() for chosen in order(ids, "cap", seed)[:cap]}
-    return [(one, row) for one, row in rows if name(row) in kept], cap, len(rows) - len(kept)
+    return [(one, row) for one, row in rows if row.id in kept], cap, len(rows) - len(kept)
 
 
 def _largest_cap(counts: Sequence[int], share: float) -> int:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from palate.errors import DataError, UsageError
+from palate.evaluation.benchmarks.benchmark import refuse_repeated
 from palate.evaluation.benchmarks.judged.benchmark import JudgedData
 from palate.evaluation.benchmarks.judged.grades import check_grader, read_rating
 from palate.evaluation.benchmarks.judged.pairs import joined, split
 from palate.evaluation.benchmarks.options import JudgeOptions
 from palate.evaluation.benchmarks.source import read_file
-from palate.evaluation.benchmarks.subset import refuse_repeated
 from palate.evaluation.benchmarks.suite.mtbench import WRONG, TurnScores, grading, own_judge, read
 from palate.feedback.judges.scores import ScoreJudge
 from palate.records import Answer, Message, Messages

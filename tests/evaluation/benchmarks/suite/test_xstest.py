@@ -9,8 +9,7 @@ import pytest
 from palate.errors import DataError
 from palate.evaluation.benchmarks.benchmark import Item, Outcome
 from palate.evaluation.benchmarks.source import read_file
-from palate.evaluation.benchmarks.suite.refusal import BEGINNING, is_refusal
-from palate.evaluation.benchmarks.suite.xstest import measure, read
+from palate.evaluation.benchmarks.suite.xstest import BEGINNING, is_refusal, measure, read
 
 HEAD = "id,prompt,type,label,focus,note\n"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from palate.artifacts import file_name
 from palate.config.base import MAX_INT
 from palate.errors import DataError
 from palate.evaluation.benchmarks.benchmark import Item
@@ -27,11 +27,6 @@ FAILED = "$ERROR$"
 """What FastChat records as the answer of a request that failed."""
 RECORDED = "recorded"
 """Finish reason of recorded answers, which do not say it."""
-
-
-def file_name(name: str) -> str:
-    """A model's name as part of a file's name."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
 
 
 def written_answers(

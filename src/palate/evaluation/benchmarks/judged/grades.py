@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 from palate.errors import FunctionError, UsageError
 from palate.evaluation.benchmarks.judged.benchmark import AnswerSet, JudgedBenchmark, JudgedData, Question
+from palate.evaluation.benchmarks.labels import replies_of
 from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judges.preparation import Preparation
 from palate.feedback.judges.replies import HIGHEST, LOWEST, shortened
 from palate.feedback.judges.scores import ScoreJudge
-from palate.progress import progress
 from palate.records import Dropped, Judge
 
 MAX_TOKENS = 2048
@@ -103,15 +103,8 @@ def _by_chat(asked: Asked, judge: Judge, benchmark: JudgedBenchmark, data: Judge
     assert isinstance(judge, ApiJudge)  # `check_grader`
     assert benchmark.grading is not None
     conversations = [benchmark.grading(question, answers, data) for question, answers in asked]
-    found: dict[int, Grade] = {}
-    with progress("answers graded", len(asked)) as graded:
-
-        def made(index: int, reply: Preparation) -> None:
-            found[index] = Grade(None, reply.problem, reply.missing) if reply.problem else read_rating(reply.text)
-            graded.advance()
-
-        judge.ask_own(conversations, MAX_TOKENS, _read, made)
-    return [found[index] for index in range(len(asked))]
+    replies = replies_of(judge, "answers graded", conversations, MAX_TOKENS, _read)
+    return [Grade(None, one.problem, one.missing) if one.problem else read_rating(one.text) for one in replies]
 
 
 def _read(text: str) -> Preparation:

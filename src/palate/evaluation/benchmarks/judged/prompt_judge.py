@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
+from palate.artifacts import json_hash
 from palate.feedback.judges.api import ApiJudge
-from palate.feedback.judges.preparation import Preparation
+from palate.feedback.judges.preparation import Preparation, read_label
 from palate.feedback.judges.replies import shortened
-from palate.records import Columns, Messages, Verdict
+from palate.records import Columns, EachJudge, Messages, Verdict
 
 Ask: TypeAlias = Callable[[Messages, str, str, Mapping[str, Any]], Messages]
 """From prompt, first and second answer, and the columns of the row to what the judge is sent."""
 
 
-class PromptJudge:
+class PromptJudge(EachJudge):
     """Asks a judge over an API with a benchmark's own question; replies are kept in the store.
 
     Args:
@@ -41,20 +40,9 @@ class PromptJudge:
         *,
         max_tokens: int = 2048,
     ) -> None:
-        digest = hashlib.sha256(json.dumps([content, judge.answer_settings]).encode()).hexdigest()[:8]
+        digest = json_hash([content, judge.answer_settings])[:8]
         self.name = f"openai:{judge.model}/{name}-{digest}"
         self._judge, self._ask, self._verdicts, self._max_tokens = judge, ask, verdicts, max_tokens
-        # Longer labels first, so that A>>B is not read as a part of it.
-        labels = "|".join(re.escape(label) for label in sorted(verdicts, key=len, reverse=True))
-        self._pattern = re.compile(rf"\[\[({labels})\]\]")
-
-    def compare(
-        self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
-    ) -> list[Verdict]:
-        """One verdict per prompt; `left` is shown first."""
-        found: dict[int, Verdict] = {}
-        self.compare_each(prompts, left, right, columns, found.__setitem__)
-        return [found[index] for index in range(len(prompts))]
 
     def compare_each(
         self,
@@ -64,7 +52,7 @@ class PromptJudge:
         columns: Columns | None,
         decided: Callable[[int, Verdict], None],
     ) -> None:
-        """The same, with a call of `decided` for each verdict, in the order of their arrival."""
+        """See EachJudge."""
         asked = [
             self._ask(prompt, first, second, {name: values[index] for name, values in (columns or {}).items()})
             for index, (prompt, first, second) in enumerate(zip(prompts, left, right))
@@ -77,12 +65,7 @@ class PromptJudge:
         self._judge.ask_own(asked, self._max_tokens, self._read, made)
 
     def _read(self, text: str) -> Preparation:
-        labels = set(self._pattern.findall(text))
-        if len(labels) == 1:
-            return Preparation(text)
-        what = "contradicting verdicts" if labels else "no verdict"
-        return Preparation(text, problem=f"{what}: {shortened(text)}")
+        return replace(read_label(text, self._verdicts), text=text)
 
     def _verdict(self, text: str) -> Verdict:
-        verdict = self._verdicts[self._pattern.findall(text)[0]]
-        return Verdict(verdict.outcome, shortened(text), dimensions=verdict.dimensions)
+        return replace(self._verdicts[read_label(text, self._verdicts).text], reason=shortened(text))

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from palate.artifacts import check_writable
+from palate.artifacts import check_writable, file_name
 from palate.charts.text import amount
 from palate.errors import DataError, UsageError
+from palate.evaluation.benchmarks.benchmark import refuse_repeated
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
-from palate.evaluation.benchmarks.judged.answers import file_name, recorded_answers, written_answers
+from palate.evaluation.benchmarks.judged.answers import recorded_answers, written_answers
 from palate.evaluation.benchmarks.judged.benchmark import (
     AnswerSet,
     JudgedBenchmark,
@@ -25,7 +26,6 @@ from palate.evaluation.benchmarks.options import BenchmarkOptions
 from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons, result_path
 from palate.evaluation.benchmarks.source import DataFile, find_files, read_file
 from palate.evaluation.benchmarks.statistics import rates
-from palate.evaluation.benchmarks.subset import chosen, refuse_repeated
 from palate.evaluation.winrate.folder import WinRateFolder
 from palate.evaluation.winrate.sides import check_weights
 from palate.models.precision import default_device, resolve
@@ -81,7 +81,7 @@ def run_judged(
     files, options = _files(benchmark, options)
     data = benchmark.read(files, judging)
     refuse_repeated(data.questions)
-    questions = chosen(data.questions, options)
+    questions = options.chosen(data.questions)
     output = options.output or Path(f"bench-{benchmark.name}")
     check_writable(result_path(output, benchmark.name))
     compared = _contestants(benchmark, models, options)

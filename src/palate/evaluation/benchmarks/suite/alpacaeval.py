@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from palate.errors import DataError
-from palate.evaluation.benchmarks.benchmark import Metric
+from palate.evaluation.benchmarks.benchmark import Metric, refuse_repeated
 from palate.evaluation.benchmarks.judged.answers import RECORDED
 from palate.evaluation.benchmarks.judged.benchmark import (
     AnswerSet,
@@ -39,16 +39,14 @@ def read(files: Sequence[DataFile], judging: JudgeOptions) -> JudgedData:
         names = ", ".join(file.name for file in files)
         raise DataError(f"{names}: give one file of the baseline's outputs, with instruction and output in each row")
     rows = outputs[0].rows
-    questions, answers, seen = [], {}, dict[str, str]()
+    questions, answers = [], {}
     for row in rows:
         found = recorded(row)
-        if found.key in seen:
-            raise DataError(f"{row.where}: has the instruction of {seen[found.key]} again; remove one of them")
-        seen[found.key] = row.where
         category = row.text("dataset").strip() if row.has("dataset") else ""
         question = Question.asked(str(row.number), row.where, [found.key], category)
         questions.append(question)
         answers[question.id] = (Answer(found.turns[0], RECORDED),)
+    refuse_repeated(questions, lambda question: question.prompt[0].content, "instruction")
     name = recorded(rows[0]).model or outputs[0].name
     gamed = None
     for file in files:

@@ -17,9 +17,9 @@ from palate.evaluation.benchmarks.results import Published
 from palate.evaluation.benchmarks.source import DataFile, DataRow, HubFiles
 from palate.evaluation.winrate.items import Item
 from palate.feedback.judges.api import ApiJudge
-from palate.feedback.judges.render import RULE, block, nonce_of
+from palate.feedback.judges.render import quoted_question
 from palate.feedback.votes import Vote
-from palate.records import Judge, Message, Messages, Verdict
+from palate.records import Judge, Messages, Verdict
 from palate.stats import bootstrap_interval
 
 STRONG = 3.0
@@ -74,10 +74,7 @@ def own_judge(judge: Judge, data: JudgedData) -> Judge:
 def ask(prompt: Messages, first: str, second: str, columns: Mapping[str, Any]) -> Messages:
     """What a chat model is sent."""
     del columns
-    shown = {"prompt": prompt[0].content, "answer A": first, "answer B": second}
-    nonce = nonce_of(_TASK, *shown.values())
-    blocks = [block(name, text, nonce) for name, text in shown.items()]
-    return (Message("user", "\n\n".join([RULE.format(nonce=nonce), _TASK, *blocks])),)
+    return quoted_question(_TASK, {"prompt": prompt[0].content, "answer A": first, "answer B": second})
 
 
 def published(items: Sequence[Item], votes: Sequence[Vote], data: JudgedData, judging: JudgeOptions) -> list[Published]:

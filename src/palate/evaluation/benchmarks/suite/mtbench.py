@@ -35,11 +35,8 @@ WRONG = frozenset(map(str, (104, 105, 109, 111, 113, 114, 120, 122, 124, 125, 12
 """Questions whose reference answer is wrong in at least one turn, in the order of the file."""
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-_SHORT, _LONG = (
-    ("question", "answer", "answer_a", "answer_b"),
-    ("question", "answer", "answer_a", "answer_b", "ref_answer"),
-)
-_KNOWN = {*_SHORT, *(f"{name}_{turn}" for name in _LONG for turn in (1, 2))}
+_TEXTS = ("question", "answer", "answer_a", "answer_b")
+_KNOWN = {*_TEXTS, *(f"{name}_{turn}" for name in (*_TEXTS, "ref_answer") for turn in (1, 2))}
 _NAMES = [
     f"{kind}{turn}"
     for kind in ("single-v1", "single-math-v1", "pair-v2", "pair-math-v1")

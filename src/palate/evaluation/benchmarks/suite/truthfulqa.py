@@ -15,7 +15,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from palate.errors import DataError
-from palate.evaluation.benchmarks.benchmark import AnswerSets, Benchmark, Item, Labelling, Metric, Outcome
+from palate.evaluation.benchmarks.benchmark import (
+    AnswerSets,
+    Benchmark,
+    Item,
+    Labelling,
+    Metric,
+    Outcome,
+    refuse_repeated,
+)
 from palate.evaluation.benchmarks.source import DataFile, DataRow, HubSource
 from palate.records import Message, plain_text
 
@@ -66,23 +74,15 @@ def read(files: Sequence[DataFile]) -> list[Item]:
         raise DataError(f"{names}: give one mc_task.json, one TruthfulQA.csv, or one of each")
     categories = {plain_text(row.text("Question")): row.text("Category") for file in tables for row in file.rows}
     if not tasks:
-        return _distinct([_from_table(row) for row in tables[0].rows])
-    items = [_from_task(row, categories) for row in tasks[0].rows]
+        items = [_from_table(row) for row in tables[0].rows]
+    else:
+        items = [_from_task(row, categories) for row in tasks[0].rows]
     unknown = sum(not item.category for item in items)
     if categories and unknown:
         raise DataError(
             f"{tables[0].path}: lacks questions of {tasks[0].path}: {unknown} of {len(items)} have no category"
         )
-    return _distinct(items)
-
-
-def _distinct(items: list[Item]) -> list[Item]:
-    seen: dict[str, Item] = {}
-    for item in items:
-        key = plain_text(item.prompt[0].content)
-        if key in seen:
-            raise DataError(f"{item.where}: has the question of {seen[key].where} again; remove one of them")
-        seen[key] = item
+    refuse_repeated(items, lambda item: plain_text(item.prompt[0].content), "question")
     return items
 
 
