@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 _READ_SECONDS = 60.0
 """A client that reads nothing of its stream for so long is taken for gone."""
+_STREAMING_SECONDS = 1.0
+"""A stream that lasts so long is recorded as streaming; a shorter one goes from reserved to its end."""
 _SETTINGS = (
     *("temperature", "top_p", "seed", "n", "max_tokens", "max_completion_tokens", "stop"),
     *("frequency_penalty", "presence_penalty", "top_k", "min_p"),
@@ -123,6 +125,7 @@ class Exchange(Response):
         self._more: dict[str, Any] = {}
         self._gathered = Gathered(texts=caller.terms.recording != "none")
         self._streaming: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until the client leaves or the server stops."""
@@ -243,10 +246,13 @@ class Exchange(Response):
         """Headers of a stream; only now, so that a request that is refused gets its own status."""
         self._begun = True
         if self._id is not None:
-            self._streaming = self._desk.start(self._desk.run(self._desk.recorder.update, self._id, "streaming"))
+            self._timer = asyncio.get_running_loop().call_later(_STREAMING_SECONDS, self._note_streaming)
         head = Response(headers={**_STREAM_HEADERS, **self._reply_headers()}, media_type="text/event-stream")
         headers = [pair for pair in head.raw_headers if pair[0] != b"content-length"]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    def _note_streaming(self) -> None:
+        self._streaming = self._desk.start(self._desk.run(self._desk.recorder.update, self._id, "streaming"))
 
     async def _send(self, pieces: Iterable[bytes], send: Send, *, last: bool = False) -> None:
         body = b"".join(pieces)
@@ -289,6 +295,8 @@ class Exchange(Response):
         metrics.tokens.labels(name, "prompt").inc(usage.prompt_tokens or 0)
         metrics.tokens.labels(name, "completion").inc(usage.completion_tokens or 0)
         self._desk.access.add_tokens(self._caller, (usage.prompt_tokens or 0) + (usage.completion_tokens or 0))
+        if self._timer is not None:
+            self._timer.cancel()
         before = [task for task in (self._reserving, self._streaming) if task is not None]
         found = await asyncio.gather(*before, return_exceptions=True)
         if found and isinstance(found[0], str):
