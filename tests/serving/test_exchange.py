@@ -107,6 +107,16 @@ def test_a_client_that_does_not_read_is_taken_for_gone(sqlite_store: Store, monk
         assert eventually(lambda: backend.running == 0)
 
 
+def test_a_stream_that_lasts_is_recorded_as_streaming(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "_STREAMING_SECONDS", 0.1)
+    with (
+        serving(sqlite_store, Fake(words=("w",) * 100, seconds=0.05)) as url,
+        httpx2.stream("POST", f"{url}/v1/chat/completions", json=STREAM, timeout=20),
+    ):
+        assert eventually(lambda: [row.state for row in rows(sqlite_store)] == ["streaming"])
+    assert states(sqlite_store) == ["cancelled"]
+
+
 class Shelf:
     """A registry whose alias names another version whenever it is asked; every version is a backend of its own."""
 

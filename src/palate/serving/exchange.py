@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 _READ_SECONDS = 60.0
 """A client that reads nothing of its stream for so long is taken for gone."""
+_STREAMING_SECONDS = 1.0
+"""A stream that lasts so long is recorded as streaming; a shorter one goes from reserved to its end."""
 _SETTINGS = (
     *("temperature", "top_p", "seed", "n", "max_tokens", "max_completion_tokens", "stop"),
     *("frequency_penalty", "presence_penalty", "top_k", "min_p"),
@@ -123,11 +125,14 @@ class Exchange(Response):
         self._more: dict[str, Any] = {}
         self._gathered = Gathered(texts=caller.terms.recording != "none")
         self._streaming: asyncio.Task[None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._sending: float | None = None
+        self._main: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until the client leaves or the server stops."""
         del scope
-        main = self._desk.start(self._answer(send))
+        main = self._main = self._desk.start(self._answer(send))
         gone = asyncio.create_task(_left(receive))
         stopping = asyncio.create_task(self._desk.stopping.wait())
         try:
@@ -161,8 +166,6 @@ class Exchange(Response):
             state = self._reason or "partial"
             if state == "partial":
                 error = ApiError(503, "the server stops; send the request again", code="stopping")
-        except _Unread:
-            state = "cancelled"
         except TimeoutError:
             error = ApiError(504, "the request took longer than this server allows", code="timeout")
         except Exception as raised:  # every failure of a backend, so that the end is recorded and the client told
@@ -173,7 +176,8 @@ class Exchange(Response):
             end = self._desk.start(self._end(state, error))
         if error is not None:
             with suppress(Exception):  # the client may have gone as well
-                await self._tell(error, send)
+                async with asyncio.timeout(_READ_SECONDS):
+                    await self._tell(error, send)
         await asyncio.shield(end)
 
     async def _reserve(self, backend: Backend) -> None:
@@ -242,26 +246,39 @@ class Exchange(Response):
     async def _begin(self, send: Send) -> None:
         """Headers of a stream; only now, so that a request that is refused gets its own status."""
         self._begun = True
+        self._check_reading()
         if self._id is not None:
-            self._streaming = self._desk.start(self._desk.run(self._desk.recorder.update, self._id, "streaming"))
+            self._call_later(_STREAMING_SECONDS, self._note_streaming)
         head = Response(headers={**_STREAM_HEADERS, **self._reply_headers()}, media_type="text/event-stream")
         headers = [pair for pair in head.raw_headers if pair[0] != b"content-length"]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    def _note_streaming(self) -> None:
+        self._streaming = self._desk.start(self._desk.run(self._desk.recorder.update, self._id, "streaming"))
 
     async def _send(self, pieces: Iterable[bytes], send: Send, *, last: bool = False) -> None:
         body = b"".join(pieces)
         if not body and not last:
             return
-        begun = time.perf_counter()
+        begun = self._sending = time.perf_counter()
         try:
-            async with asyncio.timeout(_READ_SECONDS) as limit:
-                await send({"type": "http.response.body", "body": body, "more_body": not last})
-        except TimeoutError:
-            if limit.expired():
-                raise _Unread from None
-            raise
+            await send({"type": "http.response.body", "body": body, "more_body": not last})
         finally:
+            self._sending = None
             self._waited += time.perf_counter() - begun
+
+    def _check_reading(self) -> None:
+        """Give up a client that does not read what it is sent; one timer for a stream costs less than one per piece."""
+        waited = 0.0 if self._sending is None else time.perf_counter() - self._sending
+        if waited < _READ_SECONDS:
+            self._call_later(_READ_SECONDS - waited, self._check_reading)
+        elif self._main is not None:
+            self._reason = "cancelled"
+            self._main.cancel()
+
+    def _call_later(self, seconds: float, work: Callable[[], None]) -> None:
+        """Call something in a while, unless the exchange ends before."""
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, work))
 
     async def _tell(self, error: ApiError, send: Send) -> None:
         """The error as a response, or as the last event of a stream that has begun."""
@@ -289,6 +306,8 @@ class Exchange(Response):
         metrics.tokens.labels(name, "prompt").inc(usage.prompt_tokens or 0)
         metrics.tokens.labels(name, "completion").inc(usage.completion_tokens or 0)
         self._desk.access.add_tokens(self._caller, (usage.prompt_tokens or 0) + (usage.completion_tokens or 0))
+        for timer in self._timers:
+            timer.cancel()
         before = [task for task in (self._reserving, self._streaming) if task is not None]
         found = await asyncio.gather(*before, return_exceptions=True)
         if found and isinstance(found[0], str):
@@ -326,10 +345,6 @@ class Exchange(Response):
 
     def _reply_headers(self) -> dict[str, str]:
         return {TOKEN_HEADER: self._more["palate"]["feedback_token"]} if self._more else {}
-
-
-class _Unread(Exception):  # noqa: N818 - says what happened
-    """The client does not read what it is sent."""
 
 
 async def _left(receive: Receive) -> None:

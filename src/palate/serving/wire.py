@@ -10,14 +10,14 @@ from typing import Any
 def parse_json(data: str | bytes) -> Any:
     """A JSON value; raises ValueError for invalid JSON or UTF-8, NaN, infinity, and a nesting that is too deep."""
     try:
-        return json.loads(data, parse_constant=_refuse, parse_float=_finite)
+        return _DECODER.decode(data if isinstance(data, str) else data.decode())
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
 def to_json(value: Any) -> bytes:
     """A value as JSON; half a surrogate pair, which UTF-8 cannot write, becomes a question mark."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
+    return _ENCODER.encode(value).encode("utf-8", "replace")
 
 
 def event(data: dict[str, Any], name: str = "") -> bytes:
@@ -35,3 +35,7 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is too large")
     return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)

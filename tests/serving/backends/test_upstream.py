@@ -23,6 +23,7 @@ from palate.store import Store
 from sites import running
 
 SEEN: list[tuple[dict[str, str], dict[str, Any]]] = []
+PORTS: list[int] = []
 CHUNK = {"id": "e", "object": "chat.completion.chunk", "created": 1, "model": "engine-7", "engine_field": {"x": 1}}
 
 
@@ -34,6 +35,8 @@ def piece(text: str | None, reason: str | None = None) -> str:
 async def chat(request: Request) -> Response:
     body = await request.json()
     SEEN.append((dict(request.headers), body))
+    assert request.client is not None
+    PORTS.append(request.client.port)
     mode = body["model"]
     if mode == "busy":
         return JSONResponse({"error": {"message": "queue full"}}, 429, {"Retry-After": "7"})
@@ -74,6 +77,8 @@ async def stream(mode: str) -> Any:
     yield piece("i")[20:] + piece(None, "stop")
     yield f"data: {json.dumps({**CHUNK, 'choices': [], 'usage': {'prompt_tokens': 3, 'completion_tokens': 2}})}\n\n"
     yield "data: [DONE]\n\n"
+    if mode == "stays":
+        await asyncio.sleep(3)
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +203,20 @@ def test_one_dead_engine_holds_up_nobody(engine: str, sqlite_store: Store) -> No
         assert max(times) < 2
         ready = web.get(f"{url}/health/ready")
         assert (ready.status_code, ready.json()["models"]["m1"]) == (200, "ready")
+
+
+@pytest.mark.parametrize(("mode", "connections"), [("fine", 1), ("stays", 2)])
+def test_a_connection_is_used_again_after_a_stream_that_ended(engine: str, mode: str, connections: int) -> None:
+    """An engine that keeps a reply open after its last event is not waited for."""
+
+    async def ask_twice() -> list[int]:
+        backend = upstream(engine, mode)
+        counts = [len([chunk async for chunk in backend.events("chat/completions", ASK)]) for _ in range(2)]
+        await backend.close()
+        return counts
+
+    PORTS.clear()
+    begun = time.monotonic()
+    assert asyncio.run(ask_twice()) == [4, 4]
+    assert len(set(PORTS)) == connections
+    assert time.monotonic() - begun < 2

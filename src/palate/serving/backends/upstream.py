@@ -6,8 +6,8 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Any
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from typing import Any, get_args
 
 import httpx2
 
@@ -21,6 +21,8 @@ _SHORTEST_KEY = 8
 _MOST_BYTES = 64 << 20
 _LONGEST_LINE = 8 << 20
 _SHOWN = 300
+_END_SECONDS = 0.05
+"""How long the end of a stream is waited for after its last event."""
 _PASSED = frozenset({400, 404, 409, 413, 415, 422})
 """Statuses about the client's own request."""
 
@@ -40,15 +42,14 @@ class Upstream:
     def __init__(self, name: str, fields: ModelFields, *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         assert fields.upstream is not None
         self._url = fields.upstream.rstrip("/")
+        self._urls = {endpoint: httpx2.URL(f"{self._url}/{endpoint}") for endpoint in get_args(Endpoint)}
         self.version = fields.upstream_model or name
         self._fields = fields
         self._key = os.environ.get(fields.key_variable, "").strip()
         self._free = fields.max_in_flight
-        # The limits of the pool are above ours, so that a request never waits for a connection. Reads have limits of
-        # their own, for the first piece and between two.
+        # The limits of the pool are above ours, so that a request never waits for a connection.
         self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=httpx2.Timeout(fields.connect_seconds, read=None, write=fields.idle_seconds),
             limits=httpx2.Limits(max_connections=fields.max_in_flight + 4, max_keepalive_connections=32),
             follow_redirects=False,
             transport=transport,
@@ -60,6 +61,10 @@ class Upstream:
         async with self._response(endpoint, body) as response, aclosing(self._data_lines(response)) as lines:
             async for data in lines:
                 if data == b"[DONE]":
+                    # A connection can be used again only after its reply was read to the end.
+                    with suppress(TimeoutError, httpx2.HTTPError, httpx2.StreamError, ApiError):
+                        async with asyncio.timeout(_END_SECONDS):
+                            await anext(lines, None)
                     return
                 chunk = self._json(data)
                 if "error" in chunk:
@@ -92,8 +97,14 @@ class Upstream:
         if self._free <= 0:
             raise Busy(f"{self.version} has {self._fields.max_in_flight} requests in progress; try again")
         content = to_json({**body, "model": self.version})
+        # Reads have a limit for the reply's beginning, below, and another one between two pieces, from then on.
+        limits = httpx2.Timeout(self._fields.connect_seconds, read=None, write=self._fields.idle_seconds).as_dict()
         request = self._client.build_request(
-            "POST", f"{self._url}/{endpoint}", content=content, headers={"Content-Type": "application/json"}
+            "POST",
+            self._urls[endpoint],
+            content=content,
+            headers={"Content-Type": "application/json"},
+            extensions={"timeout": limits},
         )
         self._free -= 1
         response: httpx2.Response | None = None
@@ -101,6 +112,7 @@ class Upstream:
             with self._waiting():
                 async with asyncio.timeout(self._fields.connect_seconds + self._fields.first_byte_seconds):
                     response = await self._client.send(request, stream=True)
+                limits["read"] = self._fields.idle_seconds
                 if response.status_code >= 300:
                     text = (await self._whole(response)).decode("utf-8", "replace")
                     raise self._refused(response, text)
@@ -110,18 +122,9 @@ class Upstream:
             if response is not None:
                 await response.aclose()
 
-    async def _pieces(self, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
-        async with aclosing(response.aiter_bytes()) as parts:
-            while True:
-                async with asyncio.timeout(self._fields.idle_seconds):
-                    part = await anext(parts, None)
-                if part is None:
-                    return
-                yield part
-
     async def _whole(self, response: httpx2.Response) -> bytes:
         found = bytearray()
-        async with aclosing(self._pieces(response)) as pieces:
+        async with aclosing(response.aiter_bytes()) as pieces:
             async for piece in pieces:
                 found += piece
                 if len(found) > _MOST_BYTES:
@@ -133,7 +136,7 @@ class Upstream:
         if "event-stream" not in response.headers.get("content-type", ""):
             raise self._broken("its reply is not a stream of events")
         rest = b""
-        async with aclosing(self._pieces(response)) as pieces:
+        async with aclosing(response.aiter_bytes()) as pieces:
             async for piece in pieces:
                 *lines, rest = (rest + piece).split(b"\n")
                 if len(rest) > _LONGEST_LINE:

@@ -13,9 +13,9 @@ import secrets
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Table, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from palate.artifacts import plain
@@ -39,6 +39,18 @@ _NEXT: Mapping[str, tuple[State, ...]] = {
     "reserved": ("streaming", "complete", "cancelled", "upstream_error", "partial"),
     "streaming": ("complete", "cancelled", "upstream_error", "partial"),
 }
+
+
+# Statements of tables and not of mapped classes, made once: a request waits for them.
+_ROWS, _ANSWERS = cast(Table, Interaction.__table__), cast(Table, InteractionAnswer.__table__)
+_INSERT, _INSERT_ANSWERS = insert(_ROWS), insert(_ANSWERS)
+_STATE = (
+    select(_ROWS.c.state, _ROWS.c.finished, _ROWS.c.writer, _ROWS.c.policy)
+    .where(_ROWS.c.id == bindparam("of"))
+    .with_for_update()
+)
+_UPDATE = update(_ROWS).where(_ROWS.c.id == bindparam("of"))
+_DELETE_ANSWERS = delete(_ANSWERS).where(_ANSWERS.c.interaction_id == bindparam("of"))
 
 
 class StateError(StoreError):
@@ -106,7 +118,7 @@ class Recorder:
             "created": now,
             "touched": now,
         }
-        self.store.write(lambda session: session.execute(insert(Interaction).values(**values)))
+        self.store.write(lambda session: session.execute(_INSERT, values))
         return identifier
 
     def update(
@@ -128,21 +140,27 @@ class Recorder:
         now = self._clock()
 
         def work(session: Session) -> None:
-            row = session.get(Interaction, id, with_for_update=True)
+            row = session.execute(_STATE, {"of": id}).one_or_none()
             if row is None or (row.state == state and row.finished is not None):
                 return
             # Another process may have given the row up although this one was only slow.
             given_up = row.state == "partial" and row.finished is None and row.writer == self._writer
             if state not in _NEXT.get("streaming" if given_up else row.state, ()):
                 raise StateError(f"interaction {id}: is {row.state}, so it cannot become {state}")
-            policy = cast(Policy, row.policy)
-            row.state, row.touched = state, now
-            row.finished = None if state in OPEN else now
-            row.error = kept_text(error[:_LONGEST_ERROR], policy, ended=False) if error else None
+            values: dict[str, Any] = {
+                "of": id,
+                "state": state,
+                "touched": now,
+                "finished": None if state in OPEN else now,
+                "error": kept_text(error[:_LONGEST_ERROR], row.policy, ended=False) if error else None,
+            }
             if usage is not None:
-                row.prompt_tokens, row.completion_tokens = usage.prompt_tokens, usage.completion_tokens
-            session.execute(delete(InteractionAnswer).where(InteractionAnswer.interaction_id == id))
-            session.add_all(_answer(id, number, answer, policy) for number, answer in enumerate(answers))
+                values |= {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
+            session.execute(_UPDATE, values)
+            if row.state != "reserved":
+                session.execute(_DELETE_ANSWERS, {"of": id})
+            if answers:
+                session.execute(_INSERT_ANSWERS, [_answer(id, *answer, row.policy) for answer in enumerate(answers)])
 
         self.store.write(work)
 
@@ -192,13 +210,13 @@ class Recorder:
         return self.store.write(lambda session: add_feedback(session, identifier, form, now))
 
 
-def _answer(interaction: str, number: int, answer: RecordedAnswer, policy: Policy) -> InteractionAnswer:
+def _answer(interaction: str, number: int, answer: RecordedAnswer, policy: Policy) -> dict[str, Any]:
     ended = answer.finish_reason not in (None, "length")
-    return InteractionAnswer(
-        interaction_id=interaction,
-        number=number,
-        text=kept_text(answer.text, policy, ended=ended),
-        tool_calls=plain(kept_json(answer.tool_calls, policy)),
-        finish_reason=answer.finish_reason,
-        tokens=answer.tokens,
-    )
+    return {
+        "interaction_id": interaction,
+        "number": number,
+        "text": kept_text(answer.text, policy, ended=ended),
+        "tool_calls": plain(kept_json(answer.tool_calls, policy)),
+        "finish_reason": answer.finish_reason,
+        "tokens": answer.tokens,
+    }
