@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from palate.errors import UsageError
+from palate.errors import EngineRefused, UsageError
 from palate.serving.backends.base import Backend
 from palate.serving.models import Models, Served, Version
 from palate.serving.settings import ModelFields, ServeFields
@@ -15,6 +15,7 @@ from palate.store import Store
 
 if TYPE_CHECKING:
     from palate.registry import Version as RegistryVersion
+    from palate.serving.backends.adapter import Uses
 
 
 def open_models(settings: ServeFields, store: Store, on_progress: Callable[[str], None]) -> Models:
@@ -32,7 +33,7 @@ def open_models(settings: ServeFields, store: Store, on_progress: Callable[[str]
     for name, fields in settings.models.items():
         folder: Path | None = None
         backend: Backend
-        if fields.upstream is not None:
+        if fields.upstream is not None and fields.alias is None:
             from palate.serving.backends.upstream import Upstream
 
             backend = Upstream(name, fields)
@@ -52,6 +53,7 @@ class StoreRegistry:
     def __init__(self, store: Store, settings: ServeFields) -> None:
         self._store = store
         self._settings = settings
+        self._uses: Uses | None = None
 
     def folder(self, alias: str) -> Path:
         """See Registry."""
@@ -63,8 +65,9 @@ class StoreRegistry:
         """See Registry."""
         from palate.registry import find
 
-        version = find(self._store, alias)
-        return self._load_version(version, self._settings.models[name]), version.folder
+        version, fields = find(self._store, alias), self._settings.models[name]
+        backend = self._place(version, fields) if fields.at_engine else self._load_version(version, fields)
+        return backend, version.folder
 
     def load_model(self, fields: ModelFields) -> Backend:
         """A model by the name of a run, folder, hub id or version."""
@@ -86,3 +89,35 @@ class StoreRegistry:
 
         check(version)
         return load_local(version.folder, fields, max_tokens=self._settings.max_tokens, version=version.name)
+
+    def _place(self, version: RegistryVersion, fields: ModelFields) -> Backend:
+        """A version as an adapter at an engine, which was compared with it."""
+        from palate.registry import versions
+        from palate.registry.versions import check
+        from palate.serving.backends.adapter import EngineAdapter, Uses
+
+        if version.kind != "adapter":
+            raise EngineRefused(
+                f"{version.name} is a whole model; an engine loads adapters only, serve it without alias"
+            )
+        probes = version.lineage.get("probes")
+        if not probes:
+            raise EngineRefused(
+                f"{version.name} has no log-probabilities to compare with those of the engine; "
+                f"palate model probe {version.name} makes them"
+            )
+        check(version)
+        ids = [probe["ids"] for probe in probes]
+        others = {f"{version.name} without its adapter": _joined(probes, "base")}
+        for other in versions(self._store):
+            known = other.lineage.get("probes", [])
+            if other.name != version.name and [probe["ids"] for probe in known] == ids:
+                others[other.name] = _joined(known, "logps")
+        self._uses = self._uses or Uses()
+        adapter = EngineAdapter(fields, version, others, self._uses)
+        adapter.place()
+        return adapter
+
+
+def _joined(probes: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+    return [value for probe in probes for value in probe[key]]

@@ -40,7 +40,7 @@ class Upstream:
     def __init__(self, name: str, fields: ModelFields, *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         assert fields.upstream is not None
         self._url = fields.upstream.rstrip("/")
-        self.version = fields.upstream_model or name
+        self.version = self._model = fields.upstream_model or name
         self._fields = fields
         self._key = os.environ.get(fields.key_variable, "").strip()
         self._free = fields.max_in_flight
@@ -91,7 +91,7 @@ class Upstream:
         """The engine's response after its headers; every failure becomes an ApiError."""
         if self._free <= 0:
             raise Busy(f"{self.version} has {self._fields.max_in_flight} requests in progress; try again")
-        content = to_json({**body, "model": self.version})
+        content = to_json({**body, "model": self._model})
         request = self._client.build_request(
             "POST", f"{self._url}/{endpoint}", content=content, headers={"Content-Type": "application/json"}
         )
