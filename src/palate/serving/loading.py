@@ -15,7 +15,6 @@ from palate.store import Store
 
 if TYPE_CHECKING:
     from palate.registry import Version as RegistryVersion
-    from palate.serving.backends.adapter import Uses
 
 
 def open_models(settings: ServeFields, store: Store, on_progress: Callable[[str], None]) -> Models:
@@ -53,7 +52,6 @@ class StoreRegistry:
     def __init__(self, store: Store, settings: ServeFields) -> None:
         self._store = store
         self._settings = settings
-        self._uses: Uses | None = None
 
     def folder(self, alias: str) -> Path:
         """See Registry."""
@@ -94,7 +92,7 @@ class StoreRegistry:
         """A version as an adapter at an engine, which was compared with it."""
         from palate.registry import versions
         from palate.registry.versions import check
-        from palate.serving.backends.adapter import EngineAdapter, Uses
+        from palate.serving.backends.adapter import EngineAdapter
 
         if version.kind != "adapter":
             raise EngineRefused(
@@ -113,8 +111,7 @@ class StoreRegistry:
             known = other.lineage.get("probes", [])
             if other.name != version.name and [probe["ids"] for probe in known] == ids:
                 others[other.name] = _joined(known, "logps")
-        self._uses = self._uses or Uses()
-        adapter = EngineAdapter(fields, version, others, self._uses)
+        adapter = EngineAdapter(fields, version, others)
         adapter.place()
         return adapter
 

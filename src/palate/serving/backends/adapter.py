@@ -7,9 +7,8 @@ import logging
 import math
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -24,110 +23,79 @@ if TYPE_CHECKING:
     from palate.registry import Version
 
 _LOG = logging.getLogger("palate.serving")
-
-_DIGITS = 16
+_USES: Counter[tuple[str, str]] = Counter()
+"""How many adapters of this process are the one at (engine, name): it is unloaded after the last."""
+_LOADING = threading.Lock()
 _FORMS: tuple[dict[str, Any], ...] = ({"echo": True, "logprobs": 1}, {"prompt_logprobs": 1})
-"""How an engine is asked for log-probabilities of the prompt: as the OpenAI API, and as vLLM's own parameter."""
-_TELLS = 4.0
-"""Two versions can be told apart if they are so many times farther from each other than the engine's rounding."""
-
-
-@dataclass(slots=True)
-class Uses:
-    """How often this process uses each adapter (engine, name). One is unloaded only after its last use."""
-
-    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+"""How an engine is asked for log-probabilities of the prompt: as the OpenAI API, and by vLLM's own parameter."""
+_APART = 4.0
+"""Versions are told apart if the distance of their log-probabilities is so many times the engine's rounding."""
 
 
 class EngineAdapter(Upstream):
-    """An adapter at an engine.
+    """An adapter at an engine; a request that finds it missing, because the engine was restarted, loads it again.
 
     Args:
         fields: with `upstream`.
         version: an adapter of the registry, with probes.
-        others: log-probabilities of the probes by what an engine could serve instead.
-        uses: shared by all adapters of the gateway.
-        transport: for tests.
+        others: what an engine could serve instead → log-probabilities of the same probes.
     """
 
-    def __init__(
-        self,
-        fields: ModelFields,
-        version: Version,
-        others: Mapping[str, Sequence[float]],
-        uses: Uses,
-        *,
-        transport: httpx2.AsyncBaseTransport | None = None,
-    ) -> None:
-        super().__init__(version.name, fields, transport=transport)
+    def __init__(self, fields: ModelFields, version: Version, others: Mapping[str, Sequence[float]]) -> None:
+        super().__init__(version.name, fields)
         self.content_hash = version.content_hash
-        # The name has the content's hash, so an engine never has other weights, or a cache of theirs, under it.
-        self._model = f"palate-{version.content_hash[:_DIGITS]}"
+        # An engine that has seen a name may keep caches of its weights, so no other weights ever get this name.
+        self._model = f"palate-{version.content_hash[:16]}"
         root = fields.adapter_root
         self._path = str(version.folder) if root is None else f"{root.rstrip('/')}/{version.folder.name}"
         self._probes = version.lineage["probes"]
         self._others = others
-        self._uses = uses
         self._placed = False
         self._placing = asyncio.Lock()
         self._times = 0
 
-    async def events(self, endpoint: Endpoint, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """See Backend."""
-        for last in (False, True):
-            begun, times = False, self._times
-            try:
-                async with aclosing(super().events(endpoint, body)) as chunks:
-                    async for chunk in chunks:
-                        begun = True
-                        yield {**chunk, "model": self.version}
-                return
-            except ApiError as error:
-                if begun or last or error.status != 404:
-                    raise
-            await self._place_again(times)
+    def place(self) -> None:
+        """Load it into the engine and compare the engine's log-probabilities with the version's own. Blocks.
 
-    async def reply(self, endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
-        """See Backend."""
-        times = self._times
-        try:
-            return {**await super().reply(endpoint, body), "model": self.version}
-        except ApiError as error:
-            if error.status != 404:
-                raise
-        await self._place_again(times)
-        return {**await super().reply(endpoint, body), "model": self.version}
+        Raises:
+            EngineError: the engine does not answer.
+            EngineRefused: it does not load adapters, or serves something else than this version.
+        """
+        with self._sync() as client:
+            try:
+                with _LOADING:
+                    self._load(client)
+                    _USES[self._url, self._model] += not self._placed
+                    self._placed = True
+                self._compare([value for probe in self._probes for value in self._logps(client, probe["ids"])])
+            except (EngineError, ApiError) as error:
+                self._release()
+                raise EngineError(error.message, error.status) if isinstance(error, ApiError) else error from error
 
     async def close(self) -> None:
         """See Backend."""
         await asyncio.to_thread(self._release)
         await super().close()
 
-    def place(self) -> None:
-        """Load it into the engine, and compare the engine's log-probabilities with the version's own. Blocks.
-
-        Raises:
-            EngineError: the engine does not answer.
-            EngineRefused: it does not load adapters, or answers with something else than this version.
-        """
-        with self._sync() as client:
+    @asynccontextmanager
+    async def _response(self, endpoint: Endpoint, body: dict[str, Any]) -> AsyncIterator[httpx2.Response]:
+        async with AsyncExitStack() as stack:
+            times = self._times
             try:
-                with self._uses.lock:
-                    self._load(client)
-                    self._uses.counts[self._url, self._model] += not self._placed
-                    self._placed = True
-                self._compare([value for probe in self._probes for value in self._logps(client, probe["ids"])])
-            except (EngineError, ApiError) as error:
-                self._release()
-                if isinstance(error, ApiError):
-                    raise EngineError(error.message, error.status) from error
-                raise
+                response = await stack.enter_async_context(super()._response(endpoint, body))
+            except ApiError as error:
+                if error.status != 404:
+                    raise
+                await self._place_again(times)
+                response = await stack.enter_async_context(super()._response(endpoint, body))
+            yield response
+
+    def _checked(self, reply: dict[str, Any]) -> dict[str, Any]:
+        return {**super()._checked(reply), "model": self.version}
 
     async def _place_again(self, times: int) -> None:
-        """Load it again: the engine was started anew. Of several requests that find it missing, one does it."""
         async with self._placing:
-            if self._times != times:
+            if self._times != times:  # another request has done it meanwhile
                 return
             try:
                 await asyncio.to_thread(self.place)
@@ -148,19 +116,17 @@ class EngineAdapter(Upstream):
             if not self._has(client):  # another gateway may have been quicker
                 raise EngineRefused(
                     f"{self._url}: the engine does not load the adapter {self._path} ({error.message}); start vLLM "
-                    "with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, and name the folder as it sees it "
-                    "(adapter_root)",
-                    error.status,
+                    "with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True; adapter_root is the folder as it "
+                    "sees it"
                 ) from error
 
     def _release(self) -> None:
-        """Unload it, if nothing else of this process uses it."""
-        with self._uses.lock:
+        with _LOADING:
             if not self._placed:
                 return
             self._placed = False
-            self._uses.counts[self._url, self._model] -= 1
-            if self._uses.counts[self._url, self._model]:
+            _USES[self._url, self._model] -= 1
+            if _USES[self._url, self._model]:
                 return
             try:
                 with self._sync() as client:
@@ -170,7 +136,7 @@ class EngineAdapter(Upstream):
 
     def _sync(self) -> httpx2.Client:
         limits = httpx2.Timeout(self._fields.first_byte_seconds, connect=self._fields.connect_seconds)
-        return httpx2.Client(headers=dict(self._client.headers), timeout=limits)
+        return httpx2.Client(headers=self._client.headers, timeout=limits)
 
     def _ask(self, client: httpx2.Client, path: str, body: dict[str, Any] | None = None) -> bytes:
         with self._waiting():
@@ -187,20 +153,19 @@ class EngineAdapter(Upstream):
 
     def _logps(self, client: httpx2.Client, ids: list[int]) -> list[float]:
         """The engine's log-probabilities of all tokens but the first."""
-        asked = {"model": self._model, "prompt": ids, "max_tokens": 1, "temperature": 0.0}
         for form in _FORMS:
+            body = {"model": self._model, "prompt": ids, "max_tokens": 1, "temperature": 0.0, **form}
             try:
-                reply = self._json(self._ask(client, "completions", {**asked, **form}))
+                found = _prompt_logps(self._json(self._ask(client, "completions", body)), ids)
             except ApiError as error:
                 if error.status not in (400, 422):
                     raise
                 continue
-            found = _prompt_logps(reply, ids)
             if found is not None:
                 return found
         raise EngineRefused(
-            f"{self._url}: the engine gives no log-probabilities of a prompt (echo, prompt_logprobs), so {self.version} "
-            "cannot be compared with what it serves"
+            f"{self._url}: the engine gives no log-probabilities of a prompt (echo, prompt_logprobs), so what it "
+            f"serves cannot be compared with {self.version}"
         )
 
     def _compare(self, engine: Sequence[float]) -> None:
@@ -208,13 +173,13 @@ class EngineAdapter(Upstream):
         differences = [abs(a - b) for a, b in zip(engine, own, strict=True)]
         mean, most = sum(differences) / len(own), max(differences)
         served = next((name for name, other in self._others.items() if _is_other(engine, own, other)), None)
-        if served is None and mean <= self._fields.probe_mean and most <= self._fields.probe_max:
-            return
-        raise EngineRefused(
-            f"{self._url}: under the name {self._model} the engine does not serve {self.version}: log-probabilities "
-            f"differ by {mean:.3g} nats per token (bound {self._fields.probe_mean:g}), at most {most:.3g} (bound "
-            f"{self._fields.probe_max:g}){f'; they are those of {served}' if served else ''}"
-        )
+        bounds = self._fields.probe_mean, self._fields.probe_max
+        if served is not None or mean > bounds[0] or most > bounds[1]:
+            raise EngineRefused(
+                f"{self._url}: as {self._model} the engine does not serve {self.version}: log-probabilities differ by "
+                f"{mean:.3g} nats per token (bound {bounds[0]:g}), at most {most:.3g} (bound {bounds[1]:g})"
+                f"{f'; they are those of {served}' if served is not None else ''}"
+            )
 
 
 def _prompt_logps(reply: Mapping[str, Any], ids: Sequence[int]) -> list[float] | None:
@@ -222,23 +187,20 @@ def _prompt_logps(reply: Mapping[str, Any], ids: Sequence[int]) -> list[float] |
     try:
         choice = reply["choices"][0]
         listed = choice.get("prompt_logprobs")
-        if listed is not None:
-            values = [entry[str(id)]["logprob"] for entry, id in zip(listed[1:], ids[1:], strict=True)]
-        else:  # the last is of a token that the engine wrote
-            values = choice["logprobs"]["token_logprobs"][1 : len(ids)]
-        found = [float(value) for value in values]
+        if listed is None:  # with echo; the last one is of the token that the engine wrote
+            found = [float(value) for value in choice["logprobs"]["token_logprobs"][1 : len(ids)]]
+        else:
+            found = [float(entry[str(token)]["logprob"]) for entry, token in zip(listed[1:], ids[1:], strict=True)]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return None
     return found if len(found) == len(ids) - 1 and all(map(math.isfinite, found)) else None
 
 
 def _is_other(engine: Sequence[float], own: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether values are nearer to another version's than to the right one's, and by more than rounding explains."""
+    """Whether values are nearer to another version's than to the right one's, by more than rounding explains."""
     apart = [b - a for a, b in zip(own, other, strict=True)]
     off = [b - a for a, b in zip(own, engine, strict=True)]
     square = sum(x * x for x in apart)
-    if not square:
-        return False
-    part = sum(x * y for x, y in zip(apart, off)) / square  # 0: the right one; 1: the other
+    part = sum(x * y for x, y in zip(apart, off)) / square if square else 0.0  # 0: the right one; 1: the other
     rounding = math.sqrt(sum((y - part * x) ** 2 for x, y in zip(apart, off)) / len(own))
-    return part > 0.5 and math.sqrt(square) > _TELLS * rounding
+    return part > 0.5 and math.sqrt(square) > _APART * rounding
