@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from gateways import ASK, eventually, rows, states
+from gateways import ASK, events, eventually, rows, states
 from model_folders import fake_adapter, fake_model
 from palate.errors import ConfigError, EngineError
 from palate.registry import Version, add, find, promote
@@ -117,8 +119,6 @@ class Engine:
         if not body["stream"]:
             message = {"role": "assistant", "content": "Hi"}
             return JSONResponse({**head, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
-        import json
-
         chunk = {**head, "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
         return StreamingResponse(
             iter([f"data: {json.dumps(chunk)}\n\n", "data: [DONE]\n\n"]), media_type="text/event-stream"
@@ -187,22 +187,21 @@ def served(site: Site) -> Iterator[tuple[Site, Version]]:
 
 def test_a_new_version_is_loaded_compared_and_served_and_the_old_one_unloaded(served: tuple[Site, Version]) -> None:
     site, first = served
-    assert site.answers(first)
     second = site.version(0.7)
-    site.engine.hold = 0.8
-    with httpx2.stream(
-        "POST", f"{site.url}/v1/chat/completions", json={**ASK, "model": "chat", "stream": True}, timeout=30
-    ) as old:
+    site.engine.hold = 2.0
+    with ThreadPoolExecutor() as threads:
+        old = threads.submit(site.ask, stream=True)
+        assert eventually(lambda: site.engine.asked)
         site.engine.hold = 0.0
         site.promote(second)
-        text = old.read().decode()
-    assert f'"model":"{first.name}"' in text.replace(" ", "")
-    assert eventually(lambda: site.answers(second))
+        assert eventually(lambda: site.answers(second))
+        assert site.engine.unloads == []  # the old version still answers
+        assert {chunk["model"] for chunk in events(old.result().text)[:-1]} == {first.name}
     assert eventually(lambda: site.engine.unloads == [name_of(first)])
     assert site.engine.loads == [name_of(first), name_of(second)]
     assert site.engine.asked[0] == name_of(first)
     assert site.engine.asked[-1] == name_of(second)
-    states(site.store, 3)
+    states(site.store, 2)
     last = rows(site.store)[-1]
     assert (last.model, last.identity) == (second.name, second.content_hash)
     assert site.kept() == {}
@@ -316,23 +315,17 @@ def test_an_alias_that_moves_there_and_back_keeps_what_is_in_use(served: tuple[S
     site, first = served
     second = site.version(0.9)
     site.engine.hold = 1.0
-    with httpx2.Client(timeout=30) as web:
-        request = web.build_request("POST", f"{site.url}/v1/chat/completions", json={**ASK, "model": "chat"})
-
-        async def slow() -> httpx2.Response:
-            return await asyncio.to_thread(web.send, request)
-
-        async def move() -> httpx2.Response:
-            old = asyncio.create_task(slow())
-            await asyncio.to_thread(eventually, lambda: len(site.engine.asked) == 1)
-            site.engine.hold = 0.0
-            for version in (second, first, second, first):
-                await asyncio.to_thread(site.promote, version)
-                await asyncio.sleep(0.03)
-            await asyncio.to_thread(eventually, lambda: site.answers(first))
-            return await old
-
-        assert asyncio.run(move()).json()["model"] == first.name
+    with ThreadPoolExecutor() as threads:
+        old = threads.submit(site.ask)
+        assert eventually(lambda: site.engine.asked)
+        site.engine.hold = 0.0
+        site.promote(second)
+        assert eventually(lambda: site.answers(second))
+        for version in (first, second, first):
+            site.promote(version)
+            time.sleep(0.03)
+        assert eventually(lambda: site.answers(first))
+        assert old.result().json()["model"] == first.name
     time.sleep(0.3)  # what would be unloaded wrongly is unloaded now
     assert name_of(first) in site.engine.adapters
     assert eventually(lambda: site.engine.adapters.keys() == {name_of(first)})
