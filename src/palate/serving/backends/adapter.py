@@ -81,6 +81,9 @@ class EngineAdapter(Upstream):
     async def _response(self, endpoint: Endpoint, body: dict[str, Any]) -> AsyncIterator[httpx2.Response]:
         async with AsyncExitStack() as stack:
             times = self._times
+            if self._placing.locked():  # it is loaded again, and not yet compared
+                await self._place_again(times)
+                times = self._times
             try:
                 response = await stack.enter_async_context(super()._response(endpoint, body))
             except ApiError as error:
