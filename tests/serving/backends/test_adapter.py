@@ -49,6 +49,7 @@ class Engine:
         adapters: name → weight.
         loads, unloads: names, in order.
         asked: names in requests of chats.
+        compared: texts whose log-probabilities were asked for.
         serves: given a name and its weight, the weight that it really uses.
         lora: whether it loads adapters.
         form: echo, prompt_logprobs or none: how it gives log-probabilities of a prompt.
@@ -61,6 +62,7 @@ class Engine:
     loads: list[str] = field(default_factory=list)
     unloads: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    compared: list[list[int]] = field(default_factory=list)
     serves: Callable[[str, float], float] = lambda _, weight: weight
     lora: bool = True
     form: str = "echo"
@@ -97,6 +99,7 @@ class Engine:
 
     async def complete(self, request: Request) -> Response:
         body = await request.json()
+        self.compared.append(body["prompt"])
         found = logps(self.serves(body["model"], self.adapters[body["model"]]), body["prompt"], self.noise)
         choice: dict[str, Any] = {"index": 0, "text": "x", "finish_reason": "length", "logprobs": None}
         if self.form == "prompt_logprobs" and body.get("echo"):
@@ -303,6 +306,7 @@ def test_an_engine_that_was_restarted_gets_the_adapter_again(served: tuple[Site,
 
     assert [reply.status_code for reply in asyncio.run(several())] == [200] * 6
     assert site.engine.loads == [name_of(first)] * 2
+    assert site.engine.compared == [*IDS] * 2  # once at the start and once again, not for each request
     # If it comes back with other weights under the name, nobody is answered with them.
     site.engine.adapters.clear()
     site.engine.serves = lambda *_: 3.0

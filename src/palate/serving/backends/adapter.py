@@ -109,14 +109,12 @@ class EngineAdapter(Upstream):
             _LOG.warning("%s: the engine had lost the adapter, and has loaded it again", self.version)
 
     def _load(self, client: httpx2.Client) -> None:
-        if self._has(client):
-            return
         try:
             self._ask(client, "load_lora_adapter", {"lora_name": self._model, "lora_path": self._path})
         except ApiError as error:
             if error.code in ("upstream_unreachable", "upstream_timeout"):
                 raise
-            if not self._has(client):  # another gateway may have been quicker
+            if not self._has(client):  # an engine refuses to load one twice
                 raise EngineRefused(
                     f"{self._url}: the engine does not load the adapter {self._path} ({error.message}); start vLLM "
                     "with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True; adapter_root is the folder as it "

@@ -40,8 +40,9 @@ class Upstream:
     def __init__(self, name: str, fields: ModelFields, *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         assert fields.upstream is not None
         self._url = fields.upstream.rstrip("/")
-        self.version = self._model = fields.upstream_model or name
+        self.version = fields.upstream_model or name
         self._fields = fields
+        self._model = self.version
         self._key = os.environ.get(fields.key_variable, "").strip()
         self._free = fields.max_in_flight
         # The limits of the pool are above ours, so that a request never waits for a connection. Reads have limits of
