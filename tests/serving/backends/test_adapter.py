@@ -115,8 +115,8 @@ class Engine:
         body = await request.json()
         self.asked.append(body["model"])
         if body["model"] not in self.adapters:
-            message = f"The model `{body['model']}` does not exist."
-            return JSONResponse({"error": {"message": message, "type": "NotFoundError"}}, 404)
+            missing = f"The model `{body['model']}` does not exist."
+            return JSONResponse({"error": {"message": missing, "type": "NotFoundError"}}, 404)
         await asyncio.sleep(self.hold)
         head = {"id": "e", "object": "chat.completion", "created": 1, "model": body["model"]}
         if not body["stream"]:
