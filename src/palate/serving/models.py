@@ -120,11 +120,14 @@ class Models:
 
     async def follow(self, seconds: float, metrics: Metrics) -> None:
         """Look up the aliases again and again, and switch to new versions, until this is cancelled."""
+        # Each on its own: an engine that hangs holds up no other model.
+        followed = [served for served in self.served.values() if served.alias is not None]
+        await asyncio.gather(*(self._follow(served, seconds, metrics) for served in followed))
+
+    async def _follow(self, served: Served, seconds: float, metrics: Metrics) -> None:
         while True:
             await asyncio.sleep(seconds)
-            for served in self.served.values():
-                if served.alias is not None:
-                    await self._look_up(served, metrics)
+            await self._look_up(served, metrics)
 
     async def _look_up(self, served: Served, metrics: Metrics) -> None:
         assert served.alias is not None

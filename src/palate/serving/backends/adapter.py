@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("palate.serving")
 _USES: Counter[tuple[str, str]] = Counter()
 """How many adapters of this process are the one at (engine, name): it is unloaded after the last."""
-_LOADING = threading.Lock()
+_LOADING: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+"""One adapter at a time is loaded into an engine or unloaded."""
 _FORMS: tuple[dict[str, Any], ...] = ({"echo": True, "logprobs": 1}, {"prompt_logprobs": 1})
 """How an engine is asked for log-probabilities of the prompt: as the OpenAI API, and by vLLM's own parameter."""
 _APART = 4.0
@@ -63,7 +64,7 @@ class EngineAdapter(Upstream):
         """
         with self._sync() as client:
             try:
-                with _LOADING:
+                with _LOADING[self._url]:
                     self._load(client)
                     _USES[self._url, self._model] += not self._placed
                     self._placed = True
@@ -122,7 +123,7 @@ class EngineAdapter(Upstream):
                 ) from error
 
     def _release(self) -> None:
-        with _LOADING:
+        with _LOADING[self._url]:
             if not self._placed:
                 return
             self._placed = False
