@@ -189,7 +189,7 @@ from palate.store import open_store
 store = open_store(sys.argv[1])
 settings = ServeFields(models={"m": {"upstream": "http://127.0.0.1:1/v1"}})
 Gateway(store, settings, open_models(settings, store, print))
-import palate.cli.main
+import palate.cli.main, palate.registry.versions, palate.serving.backends.adapter
 print(sorted({"torch", "transformers"} & {name.partition(".")[0] for name in sys.modules}))
 """
     done = subprocess.run(

@@ -124,6 +124,16 @@ def resolve(store: Store, name: str) -> Version:
     return version
 
 
+def set_probes(store: Store, name: str, probes: Sequence[Mapping[str, Any]]) -> None:
+    """Keep a version's `evaluation.probes` beside it, as `probes` of its lineage; its files stay as they are."""
+
+    def write(session: Session) -> None:
+        row = find_row(session, name, lock=True)
+        row.lineage = {**row.lineage, "probes": [dict(probe) for probe in probes]}
+
+    store.write(write)
+
+
 def _versions(session: Session) -> list[Version]:
     rows = session.scalars(_complete().order_by(ModelVersion.id)).all()
     names = {row.id: row.name for row in rows}

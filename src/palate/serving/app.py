@@ -212,7 +212,8 @@ class Gateway:
         failures = await asyncio.gather(*(self._check(name) for name in self._models.served))
         states = {name: failure or "ready" for name, failure in zip(self._models.served, failures, strict=True)}
         ready = not self._stops and not any(failures)
-        return JSONResponse({"status": "ready" if ready else "not ready", "models": states}, 200 if ready else 503)
+        body = {"status": "ready" if ready else "not ready", "models": states, "kept": self._models.kept()}
+        return JSONResponse(body, 200 if ready else 503)
 
     async def _check(self, name: str) -> str | None:
         at, failure = self._checked.get(name, (-_READY_SECONDS, None))

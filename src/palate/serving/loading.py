@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from palate.errors import UsageError
+from palate.errors import EngineRefused, UsageError
 from palate.serving.backends.base import Backend
 from palate.serving.models import Models, Served, Version
 from palate.serving.settings import ModelFields, ServeFields
@@ -32,7 +32,7 @@ def open_models(settings: ServeFields, store: Store, on_progress: Callable[[str]
     for name, fields in settings.models.items():
         folder: Path | None = None
         backend: Backend
-        if fields.upstream is not None:
+        if fields.upstream is not None and fields.alias is None:
             from palate.serving.backends.upstream import Upstream
 
             backend = Upstream(name, fields)
@@ -63,8 +63,9 @@ class StoreRegistry:
         """See Registry."""
         from palate.registry import resolve
 
-        version = resolve(self._store, alias)
-        return self._load_version(version, self._settings.models[name]), version.folder
+        version, fields = resolve(self._store, alias), self._settings.models[name]
+        backend = self._place(version, fields) if fields.at_engine else self._load_version(version, fields)
+        return backend, version.folder
 
     def load_model(self, fields: ModelFields) -> Backend:
         """A model by the name of a run, folder, hub id or version."""
@@ -84,3 +85,32 @@ class StoreRegistry:
         from palate.serving.backends.local import load_local
 
         return load_local(version.folder, fields, max_tokens=self._settings.max_tokens, version=version.name)
+
+    def _place(self, version: RegistryVersion, fields: ModelFields) -> Backend:
+        """A version as an adapter at an engine, which was compared with it."""
+        from palate.registry import versions
+        from palate.serving.backends.adapter import EngineAdapter
+
+        if version.kind != "adapter":
+            raise EngineRefused(
+                f"{version.name} is a whole model; an engine loads adapters only, serve it without alias"
+            )
+        probes = version.lineage.get("probes")
+        if not probes:
+            raise EngineRefused(
+                f"{version.name} has no log-probabilities to compare with those of the engine; "
+                f"palate model probe {version.name} makes them"
+            )
+        ids = [probe["ids"] for probe in probes]
+        others = {f"{version.name} without its adapter": _joined(probes, "base")}
+        for other in versions(self._store):
+            known = other.lineage.get("probes", [])
+            if other.name != version.name and [probe["ids"] for probe in known] == ids:
+                others[other.name] = _joined(known, "logps")
+        adapter = EngineAdapter(fields, version, others)
+        adapter.place()
+        return adapter
+
+
+def _joined(probes: Sequence[Mapping[str, Any]], key: str) -> list[float]:
+    return [value for probe in probes for value in probe[key]]

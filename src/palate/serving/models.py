@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from palate.errors import PalateError
+from palate.errors import EngineError, PalateError
 from palate.serving.backends.base import Backend
 from palate.serving.metrics import Metrics
 from palate.serving.problems import ApiError
 
 _LOG = logging.getLogger("palate.serving")
+
+_AGAIN_SECONDS = 60.0
+"""After so long a version that an engine did not take is tried again."""
 
 
 class Registry(Protocol):
@@ -101,7 +106,7 @@ class Models:
     def __init__(self, served: Mapping[str, Served], registry: Registry | None = None) -> None:
         self.served = dict(served)
         self._registry = registry
-        self._refused: dict[str, Path] = {}
+        self._refused: dict[str, tuple[Path, float]] = {}
 
     def find(self, name: str) -> Served | None:
         """The model with a configured name, else the one whose current version has the name."""
@@ -109,13 +114,20 @@ class Models:
             return self.served[name]
         return next((one for one in self.served.values() if name in (one.version.backend.version, one.alias)), None)
 
+    def kept(self) -> dict[str, str]:
+        """The versions that go on because the one that their alias names cannot be loaded, by model."""
+        return {name: self.served[name].version.backend.version for name in self._refused}
+
     async def follow(self, seconds: float, metrics: Metrics) -> None:
         """Look up the aliases again and again, and switch to new versions, until this is cancelled."""
+        # Each on its own: an engine that hangs holds up no other model.
+        followed = [served for served in self.served.values() if served.alias is not None]
+        await asyncio.gather(*(self._follow(served, seconds, metrics) for served in followed))
+
+    async def _follow(self, served: Served, seconds: float, metrics: Metrics) -> None:
         while True:
             await asyncio.sleep(seconds)
-            for served in self.served.values():
-                if served.alias is not None:
-                    await self._look_up(served, metrics)
+            await self._look_up(served, metrics)
 
     async def _look_up(self, served: Served, metrics: Metrics) -> None:
         assert served.alias is not None
@@ -123,14 +135,20 @@ class Models:
         named: Path | None = None
         try:
             named = await asyncio.to_thread(self._registry.folder, served.alias)
-            if named in (served.folder, self._refused.get(served.name)):
+            refused, again = self._refused.get(served.name, (None, math.inf))
+            if named == served.folder:
+                self._refused.pop(served.name, None)
+                return
+            if named == refused and time.monotonic() < again:
                 return
             backend, folder = await asyncio.to_thread(self._registry.load, served.name, served.alias)
         except (PalateError, ApiError, OSError) as error:
-            # The version before goes on; a folder that cannot be loaded is tried again when the alias moves.
+            # The version before goes on; a folder that cannot be loaded is tried again when the alias moves. What an
+            # engine misses may come without that.
             _LOG.error("%s stays at %s: %s", served.name, served.version.backend.version, error)
             if named is not None:
-                self._refused[served.name] = named
+                again = time.monotonic() + _AGAIN_SECONDS if isinstance(error, EngineError) else math.inf
+                self._refused[served.name] = (named, again)
             metrics.switches.labels(served.name, "failed").inc()
             return
         _LOG.warning("%s: %s after %s", served.name, backend.version, served.version.backend.version)

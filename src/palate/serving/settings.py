@@ -17,13 +17,19 @@ from palate.network.address import Address
 
 
 class ModelFields(Fields):
-    """A model that is served: in this process (`model` or `alias`), or by another engine (`upstream`)."""
+    """A model that is served: in this process (`model` or `alias`), or by another engine (`upstream`).
+
+    With `alias` and `upstream`, the engine has the base, and the versions that the alias names are its adapters.
+    """
 
     model: str | None = Field(None, description="Run, checkpoint, model folder, hub id or version.")
     alias: str | None = Field(None, description="Alias of the registry; followed while the server runs.")
     upstream: str | None = Field(None, pattern=r"^https?://", description="URL of an engine, up to /v1.")
     upstream_model: str | None = Field(None, description="The engine's name for the model; default: the name here.")
     key_variable: str = Field("PALATE_API_KEY", description="Environment variable with the engine's API key.")
+    adapter_root: str | None = Field(None, description="The engine's path of the versions' folder; default: ours.")
+    probe_mean: float = Field(0.05, gt=0, description="Largest mean difference of log-probabilities, nats per token.")
+    probe_max: float = Field(0.5, gt=0, description="Largest difference of one token's log-probability, nats.")
     template: str | None = Field(None, description="Chat template by name.")
     precision: str = Field("auto", description="auto, bf16, fp16 or fp32.")
     max_rows: int = Field(16, ge=1, description="Answers that one step of the model computes together.")
@@ -34,9 +40,17 @@ class ModelFields(Fields):
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
-        if sum(source is not None for source in (self.model, self.alias, self.upstream)) != 1:
-            raise ValueError("model, alias, upstream: give exactly one of them")
+        given = [source is not None for source in (self.model, self.alias, self.upstream)]
+        if sum(given) != 1 and given != [False, True, True]:
+            raise ValueError("model, alias, upstream: give exactly one of them, or alias and upstream for adapters")
+        if self.at_engine and self.upstream_model is not None:
+            raise ValueError("upstream_model: goes without alias; adapters have names of their own at the engine")
         return self
+
+    @property
+    def at_engine(self) -> bool:
+        """Whether the versions of an alias are adapters at an engine."""
+        return self.alias is not None and self.upstream is not None
 
 
 class RouteFields(Fields):

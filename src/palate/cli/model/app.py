@@ -24,6 +24,7 @@ app.command("show")(versions.show_command)
 app.command("promote")(aliases.promote_command)
 app.command("rollback")(aliases.rollback_command)
 app.command("verify")(versions.verify_command)
+app.command("probe")(versions.probe_command)
 app.command("gc")(versions.gc_command)
 app.command("export")(export.command)
 

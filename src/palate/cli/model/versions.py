@@ -1,4 +1,4 @@
-"""`palate model add`, `list`, `show`, `verify` and `gc`: the versions of the registry."""
+"""`palate model add`, `list`, `show`, `verify`, `probe` and `gc`: the versions of the registry."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, opened_store
+from palate.cli.arguments import AsJson, PrecisionName, StoreUrl, opened_store
 from palate.cli.columns import table, text_width, two_columns
 from palate.cli.console import print_json, print_result
 from palate.cli.model.options import ModelsDir, VersionName, Who, models_dir, move_line, user
-from palate.errors import ArtifactError
+from palate.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     from palate.registry import Version
@@ -164,6 +164,30 @@ def verify_command(
     damaged = [name for name, lines in found.items() if lines]
     if damaged:
         raise ArtifactError(f"{len(damaged)} of {len(found)} versions are damaged: {', '.join(damaged)}")
+
+
+def probe_command(
+    name: VersionName, precision: PrecisionName = "auto", store: StoreUrl = None, as_json: AsJson = False
+) -> None:
+    """Keep an adapter's log-probabilities of fixed texts, with which `palate serve` checks what an engine serves.
+
+    Example: palate model probe v1.1
+    """
+    from palate.evaluation.probes import compute_probes
+    from palate.registry.versions import resolve, set_probes
+
+    with opened_store(store) as registry:
+        version = resolve(registry, name)
+        if version.kind != "adapter":
+            raise UsageError(f"{version.name} is a whole model; probes are of adapters, which engines load by name")
+        probes = compute_probes(version.folder, precision)
+        set_probes(registry, version.name, probes)
+    tokens = sum(len(probe["logps"]) for probe in probes)
+    moved = sum(abs(a - b) for probe in probes for a, b in zip(probe["logps"], probe["base"])) / tokens
+    if as_json:
+        print_json({"version": version.name, "tokens": tokens, "difference_from_base": moved, "probes": probes})
+    else:
+        print_result(f"{version.name}: {tokens} tokens; the adapter changes them by {moved:.3g} nats in the mean")
 
 
 def gc_command(

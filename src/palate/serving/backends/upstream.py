@@ -45,6 +45,7 @@ class Upstream:
         self._urls = {endpoint: httpx2.URL(f"{self._url}/{endpoint}") for endpoint in get_args(Endpoint)}
         self.version = fields.upstream_model or name
         self._fields = fields
+        self._model = self.version
         self._key = os.environ.get(fields.key_variable, "").strip()
         self._free = fields.max_in_flight
         # The limits of the pool are above ours, so that a request never waits for a connection.
@@ -96,7 +97,7 @@ class Upstream:
         """The engine's response after its headers; every failure becomes an ApiError."""
         if self._free <= 0:
             raise Busy(f"{self.version} has {self._fields.max_in_flight} requests in progress; try again")
-        content = to_json({**body, "model": self.version})
+        content = to_json({**body, "model": self._model})
         # Reads have a limit for the reply's beginning, below, and another one between two pieces, from then on.
         limits = httpx2.Timeout(self._fields.connect_seconds, read=None, write=self._fields.idle_seconds).as_dict()
         request = self._client.build_request(

@@ -1,0 +1,54 @@
+"""Models follow their aliases independently of each other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateways import Fake
+from palate.serving.backends.base import Backend
+from palate.serving.metrics import Metrics
+from palate.serving.models import Models, Served, Version
+
+
+@dataclass
+class Registry:
+    """Names the folder `new`; loads a version once `ready` of its model is set."""
+
+    ready: dict[str, threading.Event] = field(default_factory=dict)
+
+    def folder(self, alias: str) -> Path:
+        return Path("new")
+
+    def load(self, name: str, alias: str) -> tuple[Backend, Path]:
+        assert self.ready[name].wait(20)
+        return Fake("v2"), Path("new")
+
+
+def test_a_model_that_takes_long_to_load_holds_up_no_other() -> None:
+    registry = Registry({"slow": threading.Event(), "quick": threading.Event()})
+    registry.ready["quick"].set()
+    served = {name: Served(name, Version(Fake("v1")), "production", Path("old")) for name in ("slow", "quick")}
+    models = Models(served, registry)
+
+    async def switched(name: str) -> None:
+        async with asyncio.timeout(5):
+            while served[name].version.backend.version != "v2":
+                await asyncio.sleep(0.01)
+
+    async def follow() -> None:
+        following = asyncio.create_task(models.follow(0.01, Metrics()))
+        try:
+            await switched("quick")
+            assert served["slow"].version.backend.version == "v1"
+        finally:
+            registry.ready["slow"].set()
+        await switched("slow")
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+
+    asyncio.run(follow())
