@@ -40,7 +40,7 @@ def test_all_wins_keep_a_width() -> None:
     for f, rest in (([1] * 20, [1] * 80), ([1, 0] * 10, [1, 0] * 40)):
         found = ppi_mean([1] * 20, f, rest).interval
         assert found == wilson(20, 20)
-    assert ppi_mean([1], [1], [1, 0]).reason == "1 labelled items; a correction needs two or more"
+    assert ppi_mean([1], [1], [1, 0]).reason == "a correction needs two labelled items or more, here 1"
 
 
 def draw(

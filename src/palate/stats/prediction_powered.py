@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from palate.charts.text import amount
 from palate.stats.intervals import (
     Floats,
     Interval,
@@ -106,7 +105,7 @@ def ppi_mean(
     raw = rate_interval(np.concatenate([f, others]), clusters=together, level=level)
     units = _unit_count(y, of_labelled)
     if units < 2:
-        return Corrected(raw, None, f"{amount(units, 'labelled item')}; a correction needs two or more")
+        return Corrected(raw, None, f"a correction needs two labelled items or more, here {units}")
     weight = _weight(y, f, others) if _unit_count(others, of_others) > 1 else 0.0
     if weight == 0:
         return Corrected(raw, rate_interval(y, clusters=of_labelled, level=level), weight=0.0)
