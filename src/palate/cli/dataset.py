@@ -137,7 +137,7 @@ def _refuse_unread(choices: Mapping[str, Any], options: Mapping[str, Parameter])
     ]
     if unread:
         raise UsageError(
-            f"{', '.join(unread)}: no dataset is named, so this would change nothing; name one, or leave it out"
+            f"{', '.join(unread)}: no dataset is named, so this changes nothing; name one, or leave it out"
         )
 
 
