@@ -111,3 +111,17 @@ def test_a_wrong_choice_is_one_line(words: list[str], capsys: pytest.CaptureFixt
     error = capsys.readouterr().err
     assert error.startswith(f"palate: error: Invalid value for '{words[0]}'")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eval", "winrate", "a.jsonl", "b.jsonl", "--judge", "length:longer"],
+        ["eval", "accuracy", "runs/dpo"],
+        ["compare", "runs/dpo", "runs/kto"],
+        ["data", "curate"],
+    ],
+)
+def test_options_of_a_dataset_need_one(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--column", "prompt=ask", "--split", "test"]) == 2
+    assert "--column, --split: no dataset is named" in " ".join(capsys.readouterr().err.split())

@@ -197,7 +197,9 @@ def test_accuracies_by_column_and_length_are_printed(
     assert "Calibration of the preference probability, β" in out
     assert "confidence" in out
     assert main([*command, "--by", "tpic"]) == 2
-    assert "--by tpic: no row has the column; the rows have topic" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--by tpic: no row has the column; the rows have topic" in said
+    assert "scoring" not in said  # before a model is loaded
 
 
 def test_a_run_is_compared_with_itself(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,6 +115,12 @@ def test_the_win_rate_item_by_item(tmp_path: Path) -> None:
     assert facts.empty_or_repeated == 0.5  # the second is empty, the third repeats itself
 
 
+def test_unknown_training_data_is_no_count_of_zero(tmp_path: Path) -> None:
+    unknown = {"found": {}, "reason": "no run of palate, so its training data is not known"}
+    assert read(win_rate(tmp_path / "one", leaks=[{"found": {}, "reason": ""}, unknown])).winrate.leaked == 0
+    assert read(win_rate(tmp_path / "none", leaks=[unknown, unknown])).winrate.leaked is None
+
+
 def test_other_prompts_are_noticed_and_a_sequential_gate_takes_the_first_ones(tmp_path: Path) -> None:
     first = freeze(CONFIG, PROMPTS[:3]).prompts_hash
     folder = win_rate(tmp_path / "w", prompts_hash=first)

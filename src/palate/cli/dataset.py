@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ import typer
 from palate.charts.text import amount
 from palate.cli.arguments import named_values
 from palate.cli.console import print_note, print_progress
+from palate.errors import UsageError
 from palate.records import DatasetRequest, DatasetSpec, Dropped, Record
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def dataset_request(
 
 
 def reads_dataset(
-    dataset: Any, *, optional: bool = False, prompts_only: bool = False
+    dataset: Any, *, optional: bool = False, prompts_only: bool = False, alone: Sequence[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a verb the options of a dataset, which it gets as its parameter `request`.
 
@@ -97,6 +98,7 @@ def reads_dataset(
         dataset: the argument or option that names the dataset, as a Typer annotation.
         optional: whether the verb also works without one; then the request's `dataset` is "".
         prompts_only: whether the verb reads prompts only, so that options about answers are left out.
+        alone: options that the verb also uses without a dataset; the others are refused then.
     """
     shared = {
         name: option
@@ -114,6 +116,8 @@ def reads_dataset(
 
         def verb(*, dataset: Any, **given: Any) -> None:
             choices = {name: given.pop(name) for name in added}
+            if not dataset:
+                _refuse_unread({name: choices[name] for name in added if name not in alone}, added)
             command(request=dataset_request(dataset or "", **choices), **given)
 
         options = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in (*own.values(), *added.values())]
@@ -122,6 +126,19 @@ def reads_dataset(
         return verb
 
     return decorate
+
+
+def _refuse_unread(choices: Mapping[str, Any], options: Mapping[str, Parameter]) -> None:
+    """Refuses options of a dataset where none is named: they would change nothing."""
+    unread = [
+        f"--{name.replace('_', '-')}"
+        for name, value in choices.items()
+        if value != options[name].default and value not in ([], ())
+    ]
+    if unread:
+        raise UsageError(
+            f"{', '.join(unread)}: no dataset is named, so this changes nothing; name one, or leave it out"
+        )
 
 
 def read_prompts(request: DatasetRequest) -> tuple[list[Record], list[Dropped]]:

@@ -13,6 +13,7 @@ from palate.data import load_records
 from palate.data.formats.source_labels import check_labels_used
 from palate.errors import UsageError
 from palate.evaluation.accuracy import Accuracy, Average
+from palate.evaluation.grouping import check_columns
 from palate.evaluation.held_out import held_out_pairs
 from palate.evaluation.measure import ScoringOptions, accuracy_of_models, accuracy_of_rewards
 from palate.evaluation.rewards import RewardAccuracy, is_reward_model
@@ -72,6 +73,7 @@ def evaluate(
         needed = "--dataset" if rewards else "--dataset and --reference"
         raise UsageError(f"{name} is not a run directory: name {needed}, or give a run")
     pairs = pairs_to_score(run, dataset, max_samples, say)
+    check_columns(pairs, by)
     limit = cutoff_len or (int(run.config["cutoff_len"]) if run else CUTOFF_LEN)
     device = default_device()
     options = ScoringOptions(resolve(precision, device), device, limit, say, by)

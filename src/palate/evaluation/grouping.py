@@ -32,13 +32,19 @@ def groupings(pairs: Sequence[PreferencePair], gaps: Sequence[int], columns: Seq
         UsageError: no row has a named column.
     """
     found: dict[str, list[str]] = {"source": [pair.source or NONE for pair in pairs]}
+    check_columns(pairs, columns)
     for column in (CATEGORY,) if columns is None else columns:
-        if columns is not None and not any(column in pair.extra for pair in pairs):
-            known = sorted({name for pair in pairs for name in pair.extra})
-            raise UsageError(f"--by {column}: no row has the column; the rows have {', '.join(known) or 'no others'}")
         found[column] = [_text(pair.extra.get(column)) for pair in pairs]
     found[GAP] = gap_bins(gaps)
     return {name: groups for name, groups in found.items() if len(set(groups)) > 1}
+
+
+def check_columns(pairs: Sequence[PreferencePair], columns: Sequence[str] | None) -> None:
+    """Raises UsageError if no pair has a named column; callers that load a model check before they do."""
+    for column in columns or ():
+        if not any(column in pair.extra for pair in pairs):
+            known = sorted({name for pair in pairs for name in pair.extra})
+            raise UsageError(f"--by {column}: no row has the column; the rows have {', '.join(known) or 'no others'}")
 
 
 def gap_bins(gaps: Sequence[int]) -> list[str]:

@@ -146,10 +146,16 @@ def _win_rate(content: Mapping[str, Any], folder: Path, config: GateFields, prom
         decoding=content.get("decoding"),
         same_prompts=content.get("prompts_hash") == prompts_hash(expected),
         consistency=None if position is None else float(position["consistency"]["estimate"]),
-        leaked=len({name for side in content.get("leaks") or () for name in side["found"]}),
+        leaked=_leaked(content.get("leaks") or ()),
         length_ratio=mean_a / mean_b if mean_b else math.inf,
         empty_or_repeated=_empty_or_repeated(folder / "candidates.jsonl"),
     )
+
+
+def _leaked(leaks: Sequence[Mapping[str, Any]]) -> int | None:
+    """Prompts in the training data of a side; None if neither side's could be checked."""
+    checked = [side for side in leaks if not side.get("reason")]
+    return len({name for side in checked for name in side["found"]}) if checked else None
 
 
 def _empty_or_repeated(path: Path) -> float:

@@ -45,7 +45,7 @@ class WinRateFacts:
         decoding: of the answers; None if they are recorded.
         same_prompts: whether they are the prompts of the config, or with `sequential` the first of them.
         consistency: share of equal verdicts in both orders; None if not all were judged in both.
-        leaked: prompts in the training data of a side.
+        leaked: prompts in the training data of a side; None if that of neither side is known.
         length_ratio: mean length of the candidate's answers divided by the incumbent's.
         empty_or_repeated: share of the candidate's answers that are empty or end in a repetition.
     """
@@ -60,7 +60,7 @@ class WinRateFacts:
     decoding: Mapping[str, Any] | None
     same_prompts: bool
     consistency: float | None
-    leaked: int
+    leaked: int | None
     length_ratio: float
     empty_or_repeated: float
 
@@ -297,7 +297,7 @@ def _validity(config: GateFields, evidence: Evidence) -> list[Check]:
         _check(
             "validity", "share judged", f"at least {100 * config.judged:g} %", judged >= config.judged, found=judged
         ),
-        _check("validity", "leaked prompts", "0", facts.leaked == 0, found=facts.leaked),
+        _check("validity", "leaked prompts", "0, where known", not facts.leaked, found=facts.leaked),
     ]
     if config.decoding is not None:
         other = "the answers are recorded" if facts.decoding is None else f"the decoding was {dict(facts.decoding)}"

@@ -132,6 +132,15 @@ def test_written_answers(place: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("name", "data", "model", "more", "code", "told"),
     [
+        (
+            "truthfulqa",
+            "questions.json",
+            "model",
+            ("--max-new-tokens", "5"),
+            2,
+            "--max-new-tokens is for written answers",
+        ),
+        ("truthfulqa", "questions.json", "model", ("--template", "chatml"), 2, "plain text has no chat template"),
         ("nothing", "questions.json", "model", (), 2, "there is no benchmark 'nothing' (known: truthfulqa"),
         ("truthfulqa", "questions.json", "rm", (), 2, "is a reward model; TruthfulQA measures a policy"),
         ("xstest", "xstest_prompts.csv", "model", ("--prompt", "plain"), 2, "--prompt plain: XSTest has only written"),

@@ -308,3 +308,27 @@ def test_a_folder_of_something_else_and_changed_answers_are_refused(
     (out / "notes.txt").write_text("mine")
     assert main(words) == 1
     assert "holds files that are no win rate (notes.txt)" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--top-p", "0.5"],
+        ["--max-new-tokens", "7"],
+        ["--seed", "1"],
+        ["--template", "chatml"],
+        ["--precision", "fp32"],
+        ["--temperatures", "1"],
+    ],
+)
+def test_options_of_answers_are_refused_where_both_sides_are_recorded(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str]
+) -> None:
+    words = ["eval", "winrate", *files, "--judge", "length", "--output", str(tmp_path / "out"), *option]
+    assert main(words) == 2
+    assert f"{option[0]}: both sides are recorded, so no model answers" in " ".join(capsys.readouterr().err.split())
+
+
+def test_top_p_needs_a_temperature(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "winrate", *models(place, tmp_path / "out", "--top-p", "0.5")]) == 2
+    assert "--top-p is for sampled answers, and these are greedy" in " ".join(capsys.readouterr().err.split())

@@ -56,6 +56,10 @@ def test_items_of_one_prompt_are_a_cluster() -> None:
     assert [one.group for one in by_topic] == ["t", "t", "t", "t", "u", "u"]
 
 
+def test_equal_scores_do_not_tell_what_n_could_show() -> None:
+    assert measure([item(n, 1, 1) for n in range(40)]).power is None
+
+
 def test_power_is_that_of_the_standard_error() -> None:
     items = [item(n, n % 2, n % 2) for n in range(40)]
     found = measure(items).power

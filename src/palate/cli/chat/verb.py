@@ -47,7 +47,7 @@ def command(
 ) -> None:
     """Talk to a model. Ctrl-C stops an answer; /help lists the commands. A question may come from a pipe.
 
-    Example: palate chat runs/dpo --against HuggingFaceTB/SmolLM2-135M-Instruct --save pairs.jsonl
+    Example: palate chat runs/dpo --against smollm2-135m-instruct --save p.jsonl
     """
     if save is not None and against is None:
         raise UsageError("--save keeps the better one of two answers; name the second model with --against")

@@ -42,7 +42,7 @@ def from_interactions_command(
 
     Only interactions with consent whose answer is complete are used; everything left out is counted.
 
-    Example: palate data from-interactions -o collected --sample 200 --exclude test.jsonl
+    Example: palate data from-interactions -o collected --exclude test.jsonl
     """
     from palate.serving.from_interactions import Options, from_interactions
     from palate.serving.from_interactions.draw import SHARES

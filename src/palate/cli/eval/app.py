@@ -30,6 +30,7 @@ app = typer.Typer(
         str | None, typer.Option("--dataset", help="Pairs to evaluate on. Default: the run's own held-out pairs.")
     ],
     optional=True,
+    alone=["max_samples"],
 )
 def accuracy(
     model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A finished run, or any model.")],

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from palate.records import Judge
 
 PEOPLE = "people"
+MAX_NEW_TOKENS, SEED = 256, 42
 
 SideA = Annotated[
     str,
@@ -83,8 +84,8 @@ def command(
     campaign: Campaign = None,
     temperatures: Temperatures = "0",
     top_p: TopP = 1.0,
-    max_new_tokens: MaxNewTokens = 256,
-    seed: SamplingSeed = 42,
+    max_new_tokens: MaxNewTokens = MAX_NEW_TOKENS,
+    seed: SamplingSeed = SEED,
     by: Category = "category",
     cluster: Cluster = "",
     style: Style = False,
@@ -119,8 +120,7 @@ def command(
         style=style,
     )
     check_plan(plan)
-    if len(heats) > 1 and all(side.recorded for side in sides):
-        raise UsageError("--temperatures: both sides are recorded, so nothing is sampled")
+    _check_sampling(plan, heats)
     if len(heats) > 1 and (judge == PEOPLE or votes is not None or campaign is not None):
         raise UsageError("--temperatures: people vote on the answers of one temperature; name one")
     folder = WinRateFolder(output or Path(_folder_name(a, b)))
@@ -186,6 +186,23 @@ def _temperatures(text: str) -> list[float]:
     if not all(0 <= heat < 100 for heat in found) or len(set(found)) < len(found):
         raise UsageError(f"--temperatures {text}: needs different numbers of 0 or more")
     return found
+
+
+def _check_sampling(plan: Plan, heats: list[float]) -> None:
+    """Raises UsageError if an option of the answers is given that changes none of them."""
+    given = {
+        "--temperatures": heats != [0],
+        "--top-p": plan.decoding.top_p != 1,
+        "--max-new-tokens": plan.decoding.max_new_tokens != MAX_NEW_TOKENS,
+        "--seed": plan.decoding.seed != SEED,
+        "--template": plan.template is not None,
+        "--precision": plan.precision != "auto",
+    }
+    named = ", ".join(name for name, is_given in given.items() if is_given)
+    if named and all(side.recorded for side in plan.sides):
+        raise UsageError(f"{named}: both sides are recorded, so no model answers; leave this out")
+    if given["--top-p"] and not any(heats):
+        raise UsageError("--top-p is for sampled answers, and these are greedy; name --temperatures above 0")
 
 
 def _prompts(request: DatasetRequest, a: Side) -> list[Record]:

@@ -34,7 +34,7 @@ def add_command(
 ) -> None:
     """Copy a model into the registry as a version that never changes, with the hashes of all files and its lineage.
 
-    Example: palate model add runs/dpo --name v1.1 --note "helpfulness votes of March"
+    Example: palate model add runs/dpo --name v1.1 --note "votes of March"
     """
     from palate.registry import add
 

@@ -68,6 +68,10 @@ def _run_scored(
         raise UsageError(f"name the models to measure with {benchmark.title}")
     labeller = Labeller(judge, benchmark) if judge is not None else None
     form = _form(benchmark, options.prompt, judged=labeller is not None)
+    if options.max_new_tokens is not None and form != "written":
+        raise UsageError("--max-new-tokens is for written answers; here the model writes none, so leave it out")
+    if options.template is not None and form == "plain":
+        raise UsageError("--template: plain text has no chat template; add --prompt chat, or leave it out")
     compared = contestants(models, benchmark, template=options.template, reference=options.reference)
     paths = find_files(options.data, benchmark.files, benchmark.title)
     files = [read_file(path) for path in paths]

@@ -86,7 +86,7 @@ class Figures:
         bounds: the raw rate if A had lost, and if A had won, every unparsed or missing item.
         controlled: at equal length. `style`: at equal length and style; None unless asked for.
         position: of a judge that saw both orders; `slots` of people, who saw one.
-        power: what n could show; None with a single item.
+        power: what n could show; None with a single item or cluster, and if all scores are equal.
         categories, lengths: win rates of parts.
         mean_lengths: mean characters of the answers of A and B.
         people: corrected with votes of people; None without any.
@@ -196,7 +196,7 @@ def _slots(kept: Sequence[Item]) -> SlotReport | None:
 
 
 def _power(scores: np.ndarray[tuple[int], np.dtype[np.float64]], error: float) -> Power | None:
-    if not np.isfinite(error):  # a single cluster
+    if not np.isfinite(error) or error == 0:  # a single cluster, or equal scores, which do not show how scores vary
         return None
     sd = error * len(scores) ** 0.5
     found = abs(float(scores.mean()) - 0.5)
