@@ -80,7 +80,7 @@ def test_in_front_of_an_engine_with_a_key(
         (["--alias", "production"], "production"),
         (["--config", "missing.yaml"], "missing.yaml: there is no such config file"),
         (["--config", "missing.yaml", "--max-rows", "4"], "--max-rows is of a model in this process"),
-        (["--upstream", "http://127.0.0.1:9/v1", "--precision", "bf16"], "--precision is for a model in this process"),
+        (["--upstream", "http://127.0.0.1:9/v1", "--precision", "bf16"], "--precision is of a model in this process"),
     ],
 )
 def test_a_wrong_start_is_one_line(

@@ -121,13 +121,11 @@ def _settings(
         raise UsageError("give one of --model, --alias, --upstream and --config")
     if name is not None and url is None:
         raise UsageError("--upstream-model goes with --upstream")
-    if model is None and alias is None and (own := [key for key, value in options.items() if value != _OWN[key]]):
-        where = (
-            "of a model in this process: write it under the model in the file"
-            if config
-            else "for a model in this process, not for an engine"
-        )
-        raise UsageError(f"--{own[0].replace('_', '-')} is {where}")
+    changed = [key for key, value in options.items() if value != _OWN[key]]
+    if changed and model is None and alias is None:
+        option = changed[0].replace("_", "-")
+        remedy = "write it under the model in the file" if config else "set it where the engine is started"
+        raise UsageError(f"--{option} is of a model in this process; {remedy}")
     if config is not None:
         return read_settings(config, given)
     if url is not None:
