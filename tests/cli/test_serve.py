@@ -18,6 +18,7 @@ import pytest
 
 from gateways import ASK, Fake, serving
 from palate.cli.main import main
+from palate.cli.serve import _settings
 from palate.store import Store
 
 
@@ -78,6 +79,8 @@ def test_in_front_of_an_engine_with_a_key(
         (["--upstream", "http://h/v1", "--upstream-model", "b", "--host", "0.0.0.0"], "there is no API key"),
         (["--alias", "production"], "production"),
         (["--config", "missing.yaml"], "missing.yaml: there is no such config file"),
+        (["--config", "missing.yaml", "--max-rows", "4"], "--max-rows is of a model in this process"),
+        (["--upstream", "http://127.0.0.1:9/v1", "--precision", "bf16"], "--precision is of a model in this process"),
     ],
 )
 def test_a_wrong_start_is_one_line(
@@ -87,6 +90,13 @@ def test_a_wrong_start_is_one_line(
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert line.startswith("palate: error: ")
     assert message in line
+
+
+def test_a_model_in_the_current_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    for given in (".", "../mine"):
+        assert list(_settings(None, given, None, (None, None), {}, {}).models) == ["mine"]
 
 
 def test_a_port_in_use_is_one_line_before_a_model_is_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

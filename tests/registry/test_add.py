@@ -57,6 +57,26 @@ def test_the_same_files_are_the_same_version(store: Store, models: Path, tmp_pat
     assert added(store, fake_model(tmp_path / "n", 1.0), models).name == "v2.1"
 
 
+def test_a_damaged_version_is_restored_by_its_source(store: Store, models: Path, tmp_path: Path) -> None:
+    source = fake_model(tmp_path / "m")
+    first = added(store, source, models)
+    (first.folder / "model.safetensors").write_bytes(b"changed")
+    (first.folder / "more.py").write_text("print(1)")
+    again = add(store, source, models_dir=tmp_path / "other", who="bob")
+    assert (again.new, again.restored, again.version.folder) == (False, True, first.folder)
+    assert problems(first) == []
+    shutil.rmtree(first.folder)
+    assert add(store, source, models_dir=models, who="bob").restored
+    assert problems(first) == []
+    assert not add(store, source, models_dir=models, who="bob").restored
+
+
+@pytest.mark.parametrize("name", ["production", "candidate", "previous"])
+def test_the_names_of_aliases_are_kept_free(sqlite_store: Store, models: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} is an alias; name the version otherwise"):
+        added(sqlite_store, fake_model(tmp_path / "m"), models, name)
+
+
 def test_a_name_of_an_alias_or_of_a_path_is_refused(store: Store, models: Path, tmp_path: Path) -> None:
     source = fake_model(tmp_path / "m")
     for name in ("../v1", "a/b", "", ".hidden", "v1\0", "v" * 65, "ü"):

@@ -47,6 +47,8 @@ Record = Annotated[
     Literal["none", "metadata", "redacted", "full"] | None,
     typer.Option("--record", help="What is recorded of requests without an API key. Default: none."),
 ]
+_OWN = {"template": None, "precision": "auto", "max_rows": 16}
+"""Options of a model in this process, with their defaults."""
 MaxRows = Annotated[int, typer.Option("--max-rows", min=1, help="Answers that the model writes together.")]
 
 
@@ -117,6 +119,11 @@ def _settings(
         raise UsageError("give one of --model, --alias, --upstream and --config")
     if name is not None and url is None:
         raise UsageError("--upstream-model goes with --upstream")
+    changed = [key for key, value in options.items() if value != _OWN[key]]
+    if changed and model is None and alias is None:
+        option = changed[0].replace("_", "-")
+        remedy = "write it under the model in the file" if config else "set it where the engine is started"
+        raise UsageError(f"--{option} is of a model in this process; {remedy}")
     if config is not None:
         return read_settings(config, given)
     if url is not None:
@@ -125,7 +132,9 @@ def _settings(
         models = {alias: {"alias": alias, **options}}
     else:
         assert model is not None
-        models = {Path(model).name: {"model": model, **options}}
+        folder = Path(model)
+        name = (folder.resolve() if folder.is_dir() else folder).name  # of `.`, too
+        models = {name: {"model": model, **options}}
     entries = {key: Entry(value, "command line") for key, value in {**given, "models": models}.items()}
     return settings_of(entries, "command line")
 

@@ -18,13 +18,15 @@ from palate.artifacts import atomic_folder, remove_folder, remove_leftovers, wri
 from palate.artifacts.folders import changed_files
 from palate.artifacts.locks import acquire
 from palate.errors import ArtifactError, PalateError, UsageError
-from palate.registry.contents import content_hash, read_contents
+from palate.registry.contents import Contents, FileFacts, content_hash, read_contents
 from palate.registry.lineage import lineage_of, parents
-from palate.registry.versions import Version, find
+from palate.registry.versions import Version, find, folder_problems
 from palate.store import Store
 from palate.store.registry_tables import Alias, ModelVersion
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+RESERVED = frozenset({"production", "candidate", "previous"})
+"""Names that are aliases, also before the first promotion."""
 _NUMBERED = re.compile(r"v(\d+)\.(\d+)\Z")
 _FOLDER = Path("palate-models")
 _Reserved: TypeAlias = tuple[str, Path | None]
@@ -38,10 +40,12 @@ class Added:
     Attributes:
         version: the version.
         new: False if the same files were there already.
+        restored: whether the files that were there had been damaged, and were written again.
     """
 
     version: Version
     new: bool
+    restored: bool = False
 
 
 def add(
@@ -49,7 +53,8 @@ def add(
 ) -> Added:
     """Copy a run, checkpoint, model folder or adapter folder as a version that never changes.
 
-    Two processes that add to one folder do it one after the other. Killed at any moment, it leaves no version.
+    Two processes that add to one folder do it one after the other. Killed at any moment, it leaves no version. If the
+    same files are a version already whose folder is damaged, they are written there again.
 
     Args:
         store: the registry's database.
@@ -76,22 +81,30 @@ def add(
             "who": who,
         }
         reserved, folder = store.write(lambda session: _reserve(session, name, contents.source, models_dir, row))
-        if folder is None:
-            return Added(find(store, reserved), new=False)
-        try:
-            with atomic_folder(folder) as scratch:
-                contents.copy(scratch)
-                changed = changed_files(
-                    scratch, {one: (facts["size"], facts["sha256"]) for one, facts in files.items()}
-                )
-                if changed:
-                    raise ArtifactError(f"{source}: changed while it was copied: {changed[0]}; add it again")
-            store.write(lambda session: _complete(session, reserved))
-        except BaseException:  # after an interrupt, too, the name is free again
-            with contextlib.suppress(PalateError):
-                remove_incomplete(store, models_dir)
-            raise
-    return Added(find(store, reserved), new=True)
+        if folder is not None:
+            try:
+                _copy(contents, files, folder)
+                store.write(lambda session: _complete(session, reserved))
+            except BaseException:  # after an interrupt, too, the name is free again
+                with contextlib.suppress(PalateError):
+                    remove_incomplete(store, models_dir)
+                raise
+            return Added(find(store, reserved), new=True)
+    with locked(store, find(store, reserved).folder.parent):  # it may be in another folder of models
+        version = find(store, reserved)
+        damaged = bool(folder_problems(version))
+        if damaged:
+            _copy(contents, files, version.folder)
+    return Added(version, new=False, restored=damaged)
+
+
+def _copy(contents: Contents, files: FileFacts, folder: Path) -> None:
+    """Write the version's folder; raises ArtifactError if its files are not those that were hashed before."""
+    with atomic_folder(folder) as scratch:
+        contents.copy(scratch)
+        changed = changed_files(scratch, {one: (facts["size"], facts["sha256"]) for one, facts in files.items()})
+        if changed:
+            raise ArtifactError(f"{contents.source}: changed while it was copied: {changed[0]}; add it again")
 
 
 def _reserve(session: Session, name: str | None, source: Path, models_dir: Path, row: dict[str, Any]) -> _Reserved:
@@ -107,7 +120,7 @@ def _reserve(session: Session, name: str | None, source: Path, models_dir: Path,
     name = name or _next_name(session)
     if session.scalar(select(ModelVersion.id).where(ModelVersion.name == name)) is not None:
         raise UsageError(f"there is a version {name} already, with other files; versions never change")
-    if session.get(Alias, name) is not None:
+    if name in RESERVED or session.get(Alias, name) is not None:
         raise UsageError(f"{name} is an alias; name the version otherwise")
     folder = models_dir.resolve() / f"{name}-{digest[:12]}"
     base = _base_id(session, parents(row["lineage"]))

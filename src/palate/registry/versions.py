@@ -95,6 +95,11 @@ def find_row(session: Session, name: str, *, lock: bool = False) -> ModelVersion
 
 def problems(version: Version) -> list[str]:
     """What is not as it was added, one line each: a file of the version, one more in its folder, or its base."""
+    return [*folder_problems(version), *(changed_base(version.lineage) if version.folder.is_dir() else ())]
+
+
+def folder_problems(version: Version) -> list[str]:
+    """The problems of the version's own folder."""
     folder = version.folder
     if not folder.is_dir():
         return [f"its folder {folder} is missing"]
@@ -104,7 +109,7 @@ def problems(version: Version) -> list[str]:
         for path in sorted(folder.rglob("*"))
         if path.is_symlink() or (path.is_file() and path.relative_to(folder).as_posix() not in version.files)
     ]
-    return [*found, *changed_base(version.lineage)]
+    return found
 
 
 def resolve(store: Store, name: str) -> Version:

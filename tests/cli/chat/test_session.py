@@ -97,6 +97,15 @@ def test_a_question_without_an_answer_is_forgotten(capsys: pytest.CaptureFixture
     assert "palate: error: the chat template refuses" in capsys.readouterr().err
 
 
+def test_bytes_that_are_no_text_are_refused_and_the_chat_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    # As `input` reads the bytes ff fe at a terminal.
+    model, _ = chat("one", "bad \udcff\udcfe", "/system \udcff", "two", "/system", "three")
+    assert [prompt[-1].content for prompt in model.prompts] == ["one", "three"]
+    said = capsys.readouterr().err
+    assert "palate: error: the question is no text in UTF-8, at character 5" in said
+    assert "palate: error: the system prompt is no text in UTF-8" in said
+
+
 class Stopped(Fake):
     """The person presses Ctrl-C after its first piece."""
 
@@ -128,6 +137,12 @@ def compare(
     with PreferenceFile(folder / "pairs.jsonl") as file:
         Session(dialogue, Compared(*(models or (first, second)), order, person.key), file, person.ask).run()
     return dialogue, read_jsonl(folder / "pairs.jsonl")
+
+
+def test_a_choice_that_is_taken_back_is_not_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, rows = compare(tmp_path, "p", "/undo", "p", "q", "/undo", keys="bat")
+    assert len(rows) == 1
+    assert "preferred: one 1, two 0; ties 0, none 0" in capsys.readouterr().out
 
 
 def test_the_chosen_answer_continues_and_the_pair_is_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

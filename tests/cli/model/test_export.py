@@ -58,6 +58,13 @@ def test_merged_bf16_and_adapter_stay_within_their_bounds(
     assert again["check"]["pairs"] == 5, "an adapter folder loads on the base that it names"
 
 
+def test_a_rounding_that_changes_too_much_is_refused_with_a_remedy(
+    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rounded = ("--merged", "--dtype", "bf16", "--max-difference", 0, "--output", tmp_path / "out")
+    assert "nats per token, more than 0; --dtype fp32 keeps every weight" in exported(capsys, lora, *rounded, code=1)
+
+
 def test_an_export_that_differs_is_not_kept(
     lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,14 @@ def test_an_empty_stratum_gives_its_share_to_the_uniform_one() -> None:
     assert len(draw({"uniform": IDS[:3], "judge_uncertain": (), "thumbs_down": ()}, 40, SHARES, 0)) == 3
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 14])
+def test_no_more_rows_are_drawn_than_were_asked_for(size: int) -> None:
+    apart = {"uniform": IDS, "judge_uncertain": IDS[:50], "thumbs_down": IDS[50:]}
+    for seed in range(20):
+        drawn = draw(apart, size, SHARES, seed).values()
+        assert sum(len(one.strata) for one in drawn) == size
+
+
 class _Row:
     """What `capped` reads of an interaction."""
 

@@ -64,6 +64,9 @@ class Single:
         text = answer.text if answer is not None else "".join(pieces)
         return Exchange(question, text) if text.strip() else None
 
+    def take_back(self, exchange: Exchange) -> None:
+        """Nothing: no choice is counted."""
+
 
 class Compared:
     """Answers of two models, of which the person chooses the one that continues the conversation.
@@ -121,12 +124,17 @@ class Compared:
         finally:
             chat.close()
         chosen = 1 if choice == "b" else 0  # after a tie the first one continues the conversation
-        self._tally[choice if choice in "tn" else f"model {sides[chosen]}"] += 1
+        counted = choice if choice in "tn" else f"model {sides[chosen]}"
+        self._tally[counted] += 1
         if choice == "n":
             print_result("nothing is kept of the question")
             return None
         pair = preference_row(prompt, texts[chosen], texts[1 - chosen]) if choice in "ab" else None
-        return Exchange(question, texts[chosen], pair)
+        return Exchange(question, texts[chosen], pair, counted)
+
+    def take_back(self, exchange: Exchange) -> None:
+        """Count the choice of an exchange no more."""
+        self._tally[exchange.counted] -= 1
 
     def _choice(self, texts: list[str]) -> str:
         """a, b, t or n."""

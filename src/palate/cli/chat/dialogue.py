@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from palate.errors import UsageError
 from palate.feedback.page.save import PreferenceRow
 from palate.models.generation.decoding import Decoding
 from palate.records import Message, Messages
@@ -16,11 +17,13 @@ class Exchange:
     Attributes:
         question, answer: the texts.
         pair: what the person's choice between two answers says; None without a choice.
+        counted: under which name the choice is counted; "" without a choice.
     """
 
     question: str
     answer: str
     pair: PreferenceRow | None = None
+    counted: str = ""
 
 
 @dataclass(slots=True)
@@ -40,7 +43,18 @@ class Dialogue:
     asked: int = 0
 
     def ask(self, question: str) -> Messages:
-        """Count a question, and return the conversation that ends with it."""
+        """Count a question, and return the conversation that ends with it.
+
+        Raises:
+            UsageError: the question or the system prompt has bytes that are no text in UTF-8.
+        """
+        for name, text in (("question", question), ("system prompt", self.system or "")):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:  # Python reads such bytes as halves of surrogate pairs
+                raise UsageError(
+                    f"the {name} is no text in UTF-8, at character {error.start + 1}; write it again"
+                ) from None
         self.asked += 1
         turns = [Message("system", self.system)] if self.system else []
         for exchange in self.exchanges:

@@ -93,6 +93,7 @@ class Session:
                 if not dialogue.exchanges:
                     raise UsageError("there is nothing to take back")
                 exchange = dialogue.exchanges.pop()
+                self._answers.take_back(exchange)
                 self._save(exchange.pair, None)
                 print_result(f"taken back: {exchange.question.splitlines()[0]}")
             case _:

@@ -41,10 +41,10 @@ def add_command(
     with opened_store(store, create=True) as registry:
         done = add(registry, source, models_dir=models_dir(folder, registry), who=user(who), name=name, note=note)
     if as_json:
-        print_json({**asdict(done.version), "new": done.new})
+        print_json({**asdict(done.version), "new": done.new, "restored": done.restored})
         return
     version = done.version
-    there = "" if done.new else " (there already)"
+    there = "" if done.new else " (restored)" if done.restored else " (there already)"
     print_result(
         f"{version.name}{there}: {version.kind}, {len(version.files)} files, {version.size / 1e6:.1f} MB, "
         f"{version.content_hash[:_HASH]}, in {version.folder}"

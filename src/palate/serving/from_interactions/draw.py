@@ -32,12 +32,14 @@ def draw(strata: Mapping[str, Collection[str]], size: int, shares: Mapping[str, 
 
     Args:
         strata: name → ids of its rows; `uniform` has all.
-        size: rows to draw; a row that is drawn twice counts twice, so there may be fewer.
+        size: rows to draw; a row that is drawn twice counts twice, so there may be fewer. What rounding down the other
+            shares leaves goes to `uniform`.
         shares: name → share of `size`.
         seed: of the draws. The same rows and seed give the same sample.
     """
     total = sum(shares.values())
-    wanted = {name: round(size * shares.get(name, 0) / total) for name in STRATA}
+    wanted = {name: int(size * shares.get(name, 0) / total) for name in STRATA}
+    wanted["uniform"] = size - sum(wanted[name] for name in STRATA[1:])
     for name in STRATA[1:]:
         if not strata[name]:
             wanted["uniform"] += wanted.pop(name)
