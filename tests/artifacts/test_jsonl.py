@@ -49,6 +49,13 @@ def test_a_file_torn_at_any_byte_reads_and_continues(tmp_path: Path, cut: int) -
     assert read_jsonl(path) == [*[{"a": "é€"}, {"b": "second"}][:whole], {"c": 3}]
 
 
+def test_a_line_that_is_left_out_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"a": 1}\n{"b": ')
+    assert read_jsonl(path) == [{"a": 1}]
+    assert caplog.messages == [f"{path}:2: the line is incomplete and left out"]
+
+
 def test_a_long_torn_tail_is_cut(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'{"a": 1}\n{"torn": "' + b"x" * 200_000)

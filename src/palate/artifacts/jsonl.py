@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import IO, Any, Self
 
 from palate.artifacts.files import PathLike, plain, read_errors, write_errors
 from palate.errors import ArtifactError
+
+_LOG = logging.getLogger(__name__)
 
 
 class JsonlWriter:
@@ -70,6 +73,7 @@ def iter_jsonl(path: PathLike) -> Iterator[dict[str, Any]]:
                 row = json.loads(line)
             except ValueError as error:
                 if not line.endswith(b"\n"):  # the last line, of a writer that was killed
+                    _LOG.warning("%s:%d: the line is incomplete and left out", path, number)
                     return
                 raise ArtifactError(
                     f"{path}:{number}: not valid JSON; the file is damaged there, or has not one object on each line"

@@ -169,6 +169,7 @@ ONLY: Mapping[str, OnlyValue] = MappingProxyType(
         "rope_scaling": OnlyValue((), "write it into the model's config.json"),
         # trackers and the hub
         "use_swanlab": OnlyValue((False,), "use report_to: tensorboard or wandb", ("swanlab_",)),
+        "hub_token": OnlyValue((), "the environment variable HF_TOKEN has the token; remove it"),
         "hub_revision": OnlyValue(("main",), "the model is uploaded to main; remove it"),
         # transformers
         "use_cpu": OnlyValue((False,), "hide the GPU with CUDA_VISIBLE_DEVICES= before the command"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
+import termios
+import tty
 from collections import Counter
 from collections.abc import Callable
 from queue import SimpleQueue
-
-import typer
 
 from palate.cli.chat.dialogue import Dialogue, Exchange
 from palate.cli.chat.pair import show_pair
@@ -26,6 +27,20 @@ def write(text: str) -> None:
     """Text of a model on stdout, at once; on a terminal without control characters."""
     sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
+
+
+def read_keys() -> str:
+    """The keys that the person has pressed, at least one, also before this call; Ctrl-C is an interrupt."""
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    try:
+        tty.setcbreak(terminal, termios.TCSADRAIN)  # keys that were pressed early are kept
+        keys = os.read(terminal, 64)
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+    if not keys:  # the terminal is gone
+        raise KeyboardInterrupt
+    return keys.decode("utf-8", "replace")
 
 
 class Single:
@@ -74,7 +89,7 @@ class Compared:
     Args:
         first, second: the models; may be one object twice.
         order: draws which answer is A, and the models are not named; without it the first model's is A.
-        key: reads a key of the person.
+        keys: reads keys of the person.
     """
 
     def __init__(
@@ -82,10 +97,10 @@ class Compared:
         first: AnswerStream,
         second: AnswerStream,
         order: random.Random | None,
-        key: Callable[[], str] = typer.getchar,
+        keys: Callable[[], str] = read_keys,
     ) -> None:
         self._models = first, second
-        self._order, self._key = order, key
+        self._order, self._keys = order, keys
         self._tally: Counter[str] = Counter()
 
     @property
@@ -142,7 +157,8 @@ class Compared:
             print_result("\nthe answers are equal: a tie")
             return "t"
         write("\nbetter answer: a, b, t (tie) or n (none)? ")
-        while (key := self._key().lower()) not in ("a", "b", "t", "n"):
-            pass
-        write(f"{key}\n")
-        return key
+        while True:
+            for key in self._keys().lower():
+                if key in ("a", "b", "t", "n"):
+                    write(f"{key}\n")
+                    return key
