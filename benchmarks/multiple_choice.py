@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from palate.evaluation.benchmarks.encode import plain_groups
 from palate.evaluation.benchmarks.source import read_file
-from palate.evaluation.benchmarks.table import find_benchmark
+from palate.evaluation.benchmarks.suite.table import find_benchmark
 from palate.evaluation.subject import Subject, model_spec
 from palate.models.load import resolve_name
 from palate.models.precision import resolve
