@@ -207,7 +207,7 @@ def test_a_vote_that_was_not_confirmed_before_the_page_closed_can_be_sent_again(
         page.goto(f"{address}/label/{CAMPAIGN}")
         item, good_first = shown_item(page)
         page.route("**/vote", lambda route: route.abort("connectionreset"))
-        page.keyboard.press("2")
+        page.click("button:has-text('A better')")
         page.wait_for_selector("#label-trouble:visible")
         page.unroute("**/vote")
         page.reload()

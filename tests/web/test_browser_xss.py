@@ -190,7 +190,7 @@ def test_no_payload_does_anything_in_a_free_prompt(chromium: Browser, tmp_path: 
             page.click("#ask-button")
             page.wait_for_selector("#ballot")
             assert watched.harmless, start
-            page.keyboard.press("1")
+            page.click("button:has-text('A much better')")
             page.wait_for_selector("#ask")
             page.click(".ask-last summary")
             assert watched.harmless, start

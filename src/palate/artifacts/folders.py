@@ -71,12 +71,14 @@ def changed_files(folder: Path, files: Mapping[str, tuple[int, str]]) -> list[st
         path = folder / name
         if not path.resolve().is_relative_to(folder.resolve()):
             problems.append(f"{name} points outside the folder")
-        elif not path.is_file():
+            continue
+        try:
+            if (found := path.stat().st_size) != size:
+                problems.append(f"{name} has {found} bytes instead of {size}")
+            elif file_hash(path) != sha256:
+                problems.append(f"{name} has changed since it was written")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):  # also while it is read
             problems.append(f"{name} is missing")
-        elif path.stat().st_size != size:
-            problems.append(f"{name} has {path.stat().st_size} bytes instead of {size}")
-        elif file_hash(path) != sha256:
-            problems.append(f"{name} has changed since it was written")
     return problems
 
 

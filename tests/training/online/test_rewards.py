@@ -35,5 +35,5 @@ def test_a_judge_is_made_by_whoever_knows_judges() -> None:
 def test_a_users_function_is_checked(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("def one(prompts, completions):\n    return [1.0]\n")
     rewards = build_rewards([RewardTerm(reward=f"{tmp_path}/own.py:one")], precision=FP32)
-    with pytest.raises(FunctionError, match="gave 1 scores for 2 answers"):
+    with pytest.raises(FunctionError, match="gave 1 for 2; it must give one score for each answer"):
         rewards(PROMPTS, ["a", "b"])
