@@ -17,6 +17,7 @@ from palate.evaluation.benchmarks.judged.pairs import joined, split
 from palate.evaluation.benchmarks.options import JudgeOptions
 from palate.evaluation.benchmarks.source import read_file
 from palate.evaluation.benchmarks.suite.mtbench import WRONG, TurnScores, grading, own_judge, read
+from palate.feedback.judges.load import load_judge
 from palate.feedback.judges.scores import ScoreJudge
 from palate.records import Answer, Message, Messages
 from runs import write_rows
@@ -148,6 +149,8 @@ def test_a_reward_model_gives_no_grade() -> None:
         UsageError, match=r"rm: a reward model gives no grade from 1 to 10; name openai:MODEL or a file.py"
     ):
         check_grader(ScoreJudge("rm", score, log_odds=True))
+    with pytest.raises(UsageError, match="length:longer: this rule gives no grade from 1 to 10"):
+        check_grader(load_judge("length:longer"))
 
 
 def test_prompts_are_needed_by_a_chat_model(tmp_path: Path) -> None:

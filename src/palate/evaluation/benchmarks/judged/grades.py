@@ -34,9 +34,10 @@ class Grade:
 
 def check_grader(judge: Judge) -> None:
     """Raises UsageError if the judge compares answers, but cannot grade one."""
-    if isinstance(judge, ApiJudge) or (isinstance(judge, ScoreJudge) and judge.kind == "rule"):
+    built_in = judge.name.startswith(("length:", "lexicon:"))  # their scores are no grades
+    if isinstance(judge, ApiJudge) or (isinstance(judge, ScoreJudge) and judge.kind == "rule" and not built_in):
         return
-    what = "a reward model" if isinstance(judge, ScoreJudge) else "a jury"
+    what = "this rule" if built_in else "a reward model" if isinstance(judge, ScoreJudge) else "a jury"
     raise UsageError(
         f"{judge.name}: {what} gives no grade from {LOWEST} to {HIGHEST}; name openai:MODEL or a file.py:function with "
         "--judge, or let it compare answers with --pairwise"
