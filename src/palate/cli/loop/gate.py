@@ -1,4 +1,4 @@
-"""`palate loop`: the decision whether a model may replace the one in use."""
+"""`palate loop gate`: the decision whether a model may replace the one in use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson, verb_group
+from palate.cli.arguments import AsJson
 from palate.cli.columns import table, text_width, wrapped
 from palate.cli.console import print_json, print_result
 from palate.errors import UsageError
@@ -18,18 +18,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
 
-app = typer.Typer(cls=verb_group("loop"), no_args_is_help=True)
 
-
-@app.callback()
-def _sub_verbs() -> None:
-    """Decide whether a trained model may replace the one in use.
-
-    Example: palate loop gate winrate bench --config gate.yaml
-    """
-
-
-@app.command("gate")
 def gate_command(
     config: Annotated[Path, typer.Option("--config", metavar="GATE.yaml", help="What was fixed before the run.")],
     results: Annotated[
