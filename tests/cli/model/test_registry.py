@@ -157,7 +157,7 @@ def test_what_a_person_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     rows = [line.split() for line in printed("list").splitlines()]
     assert [row[:3] for row in rows[2:]] == [["v1.0", "–", "model"], ["better", "candidate", "model"]]
     shown = printed("show", "v1.0")
-    assert "votes    2 (ids in data.json), 0 of them in this store" in shown
+    assert "votes    2 (--votes lists them), 0 of them in this store" in shown
     assert f"run      {base}: dpo sigmoid" in shown
     assert f"data     pairs: pairs.jsonl {'a' * 12}\n" in shown
     shown = printed("show", "candidate")

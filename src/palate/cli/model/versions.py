@@ -82,33 +82,71 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
         print_result(table(names, rows, right=(4,), width=text_width()))
 
 
-def show_command(name: VersionName, store: StoreUrl = None, as_json: AsJson = False) -> None:
+def show_command(
+    name: Annotated[
+        str, typer.Argument(metavar="VERSION|ID", help="A version, an alias, or an interaction that one answered.")
+    ],
+    votes: Annotated[
+        bool, typer.Option("--votes", help="List the votes and interactions that it and its bases learnt from.")
+    ] = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
     """Show a version with its lineage: bases, run, datasets, votes, and the moves of aliases to and from it.
 
-    Example: palate model show production
+    Example: palate model show production --votes
     """
     from palate.registry import find, moves
-    from palate.registry.lineage import vote_ids, votes_in_store
+    from palate.registry.lineage import answered_by, interaction_ids, vote_ids, votes_of
 
     with opened_store(store) as registry:
-        version = find(registry, name)
+        version = find(registry, registry.read(lambda session: answered_by(session, name)) or name)
         chain = [version]
         while chain[-1].base is not None:
             chain.append(find(registry, chain[-1].base))
         history = moves(registry, version.name)
         ids = vote_ids(version.folder)
-        here = registry.read(lambda session: votes_in_store(session, ids))
+        named = {one.name: vote_ids(one.folder) for one in chain}
+        known = registry.read(lambda session: votes_of(session, [vote for of in named.values() for vote in of]))
+    here = sum(vote in known for vote in ids)
+    learnt_from = [
+        {
+            "version": one.name,
+            "votes": [{"id": vote, **known.get(vote, {})} for vote in named[one.name]],
+            "interactions": interaction_ids(one.folder),
+        }
+        for one in chain
+    ]
     if as_json:
-        votes = {"ids": ids, "in_store": here}
-        print_json({**asdict(version), "from": [one.name for one in chain[1:]], "votes": votes, "moves": history})
+        shown = {"ids": ids, "in_store": here}
+        facts = {**asdict(version), "from": [one.name for one in chain[1:]], "votes": shown, "moves": history}
+        print_json(facts | ({"learnt_from": learnt_from} if votes else {}))
         return
     lines = [*_facts(version, [one.name for one in chain]), *_data_lines(version.lineage)]
     if ids:
-        lines.append(("votes", f"{len(ids)} (ids in data.json), {here} of them in this store"))
+        lines.append(("votes", f"{len(ids)} (--votes lists them), {here} of them in this store"))
     lines += [
         ("moved", f"{move.at:%Y-%m-%d %H:%M} {move_line(move)}, by {move.who}: {move.reason}") for move in history
     ]
     print_result("\n".join(two_columns(lines, width=text_width(), indent=0)))
+    if votes:
+        print_result("\n".join(["", *(line for one in learnt_from for line in _learnt_lines(one))]))
+
+
+def _learnt_lines(one: dict[str, Any]) -> list[str]:
+    """A line for each vote and interaction that a version was trained on."""
+    if not (one["votes"] or one["interactions"]):
+        return [f"{one['version']}: its data names no votes"]
+    lines = [f"{one['version']} learnt from {len(one['votes']):,} votes, {len(one['interactions']):,} interactions:"]
+    for vote in one["votes"]:
+        told = "not in this store"
+        if "item" in vote:
+            left, right = vote["answers"]
+            told = (
+                f"{vote['item']} ({left} or {right}): {vote['outcome']}, by {vote['by']}, {vote['at']:%Y-%m-%d %H:%M}"
+            )
+        lines.append(f"  vote {vote['id']}  {told}")
+    return [*lines, *(f"  interaction {each}" for each in one["interactions"])]
 
 
 def _facts(version: Version, chain: list[str]) -> list[tuple[str, str]]:
