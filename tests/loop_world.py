@@ -12,22 +12,27 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
 from model_folders import as_run, fake_model
 from palate.artifacts import iter_jsonl
 from palate.cli.main import main
-from palate.feedback.votes import Vote
-from palate.feedback.transfer import candidates_in, import_votes
+from palate.feedback.queue.ballot import Ballot, Choice
+from palate.feedback.queue.voting import next_assignment, submit
 from palate.loop.config import load_loop_config
 from palate.loop.cycle import Loop
 from palate.loop.tick import Ticked, tick
 from palate.registry import add, promote
 from palate.store import Store
+from palate.store.tables import User
 from recorded import Clock, Recording
-from runs import write_rows
+from palate.data.formats.writers import write_rows
 
 MONDAY = datetime(2100, 2, 1, 6, tzinfo=UTC)
 PROMPTS = 100
@@ -91,33 +96,32 @@ class World:
         self.clock.now += timedelta(days=days)
 
     def talk(self, count: int = 6) -> None:
-        """People use the served model."""
+        """People use the served model; a minute passes."""
         for _ in range(count):
             self.people += 1
             said = f"question number {self.people} about the weather in spring"
             self.recording.complete(f"short {self.people}", prompt=said, user=f"user {self.people}")
+        self.clock.now += timedelta(minutes=1)
 
-    def vote(self, campaign: str) -> int:
-        """A person votes on everything in a campaign, for the longer answer."""
-        rows = self.store.read(lambda session: candidates_in(session, campaign))
-        votes = [
-            Vote(
-                item=row.id,
-                left=0,
-                right=1,
-                outcome="left" if len(row.completions[0].text) > len(row.completions[1].text) else "right",
-                who="ann",
-                when="2100-02-02T00:00:00Z",
-                shown="left_first",
-                kind="person",
-                campaign=campaign,
-            )
-            for row in rows
-        ]
-        file = self.folder / "votes.jsonl"
-        write_rows(file, [vote.to_json() for vote in votes])
-        assert self.palate("label", "import", "--votes", str(file), "--campaign", campaign) == 0
-        return len(votes)
+    def vote(self, campaign: str, most: int = 100) -> int:
+        """A person votes on up to `most` tasks of a campaign, each time for the longer answer."""
+
+        def person(session: Session) -> int:
+            found = session.scalar(select(User.id).where(User.name == "ann"))
+            if found is None:
+                session.add(User(name="ann", role="annotator", created=MONDAY))
+                session.flush()
+            return found or person(session)
+
+        user = self.store.write(person)
+        for given in range(most):
+            task = self.store.write(lambda session: next_assignment(session, campaign, user, self.clock.now))
+            if task is None:
+                return given
+            choice: Choice = "first" if len(task.first) > len(task.second) else "second"
+            ballot = Ballot(choice, request_key=f"{campaign} {task.lease}")
+            self.store.write(partial(submit, lease_id=task.lease, user_id=user, ballot=ballot, now=self.clock.now))
+        return most
 
     def run(self, words: Sequence[str], log: Path) -> int:
         """`RunCommand`: the real command if it needs no model."""
@@ -145,14 +149,15 @@ class World:
         output.parent.mkdir(parents=True, exist_ok=True)
         rows = []
         for number, row in enumerate(iter_jsonl(words[1])):
-            texts = [f"a long answer of {option(words, '--model')} {row['id']} {at}" for at in range(int(option(words, "--k")))]
+            count, model = int(option(words, "--k")), option(words, "--model")
+            texts = [f"a long answer of {model} to {row['id']}, number {at}{'!' * at}" for at in range(count)]
             rows.append(
                 {
                     "id": f"{Path(words[1]).name}:{number + 1}",
                     "prompt": row["prompt"],
                     "columns": {"id": row["id"]},
                     "completions": [{"text": text, "finish_reason": "stop", "tokens": 9} for text in texts],
-                    "model": option(words, "--model"),
+                    "model": model,
                     "identity": "aa",
                     "seed": 42,
                     "decoding": {"temperature": 1.0},
@@ -180,10 +185,12 @@ class World:
             rows = []
             for at, row in enumerate(iter_jsonl("heldout.jsonl")):
                 good = (at * 7 % PROMPTS < wins) == (side == 0)
-                text = f"{'good' if good else 'fine'} {sha256(f'{candidate} {side} {at}'.encode()).hexdigest()[: 20 + at % 7]}"
+                digest = sha256(f"{candidate} {side} {at}".encode()).hexdigest()
+                text = f"{'good' if good else 'fine'} {digest[: 20 + at % 7]}"
                 rows.append({**row, "id": f"p{at}", "completions": [text], "identity": f"{words[2 + side]}"})
-            files.append(str(write_rows(self.folder / f"{words[2 + side]}.jsonl", rows)))
-        return self.palate("eval", "winrate", *files, *words[4:])
+            files.append(self.folder / f"{words[2 + side]}.jsonl")
+            write_rows(files[-1], rows)
+        return self.palate("eval", "winrate", *map(str, files), *words[4:])
 
 
 def option(words: Sequence[str], name: str) -> str:

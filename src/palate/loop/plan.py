@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from palate.loop.cycle import Loop, cycle_values, going, work_of
 from palate.loop.status import STEPS
-from palate.loop.steps import STEP
+from palate.loop.steps.table import STEP
 from palate.loop.work import Command, Waiting, Work
 from palate.store.loop_tables import Cycle, CycleStep
 

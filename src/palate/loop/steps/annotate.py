@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from palate.artifacts import iter_jsonl, read_json
+from palate.artifacts import iter_jsonl, read_json, read_jsonl
 from palate.feedback.candidates import read_candidates
 from palate.feedback.export.collection import Collection, collection_of_files, collection_of_store
 from palate.feedback.export.pairs import make_pairs
@@ -40,12 +40,12 @@ def annotate(work: Work) -> Run:
 
         def enough() -> bool:
             wanted = len(questions(read_candidates(asked)))
-            return votes.is_file() and sum(1 for _ in iter_jsonl(votes)) >= work.gate.judged * wanted
+            return votes.is_file() and len(read_jsonl(votes)) >= work.gate.judged * wanted
 
         words = ("judge", asked, "--judge", settings.judge, "--output", votes)
         yield work.command(*words, option="judge", enough=enough)
         if not work.dry:
-            figures["judge_votes"] = sum(1 for _ in iter_jsonl(votes))
+            figures["judge_votes"] = len(read_jsonl(votes))
     if settings.people is not None:
         figures |= yield from wait_for_people(work, work.campaign, settings.people)
     return Done(figures, [work.path("candidates", "votes.jsonl")] if settings.judge is not None else [])

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from palate.artifacts import file_hash
+from palate.artifacts import file_hash, read_jsonl
 from palate.data.contract import write_contract
 from palate.data.formats.writers import write_rows
 from palate.data.held_out import evaluation_texts
@@ -92,7 +92,7 @@ def sample(work: Work) -> Run:
     if not (folder / "candidates.jsonl").is_file():
         reason = "none of the collected interactions can be annotated"
         return Done({"ended": reason}, files, ends=("abandoned", reason))
-    rows = {path.stem: sum(1 for _ in path.open("rb")) for path in files}
+    rows = {path.stem: len(read_jsonl(path)) for path in files}
     return Done(rows, files)
 
 
@@ -156,7 +156,7 @@ def candidates(work: Work) -> Run:
     if served is not None:
         write_rows(path, [row.to_json() for row in _with_served(served, made, settings.k)])
         keep_track(work, folder, {"rows": path, "new": made})
-    return Done({"prompts": sum(1 for _ in path.open("rb")), "answers": settings.k}, [path])
+    return Done({"prompts": len(read_jsonl(path)), "answers": settings.k}, [path])
 
 
 def _with_served(served: Path, new: Path, k: int) -> Iterator[Candidates]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from palate.loop.canary import decide_canary, read_arms
 from palate.loop.work import AUTOMATON, Done, Inputs, Run, Waiting, Work
-from palate.registry.canary import canary_of, set_canary
+from palate.registry.canary import canary_moves, canary_of, set_canary
 from palate.registry.verdicts import DecisionFacts, verdicts
 from palate.registry.versions import find
 
@@ -43,21 +43,21 @@ def canary(work: Work) -> Run:
     if work.dry:
         yield Waiting(f"the canary: {settings.share:.0%} of people of {alias}", "traffic")
         return Done()
-    candidate, zeroed = str(work.candidate), {"outcome": "ZERO"}
+    candidate = str(work.candidate)
     if not is_allowed(work):
         _end(work, f"{work.title} was rejected")
-        return Done({**zeroed, "reasons": ["a person rejected the candidate"]})
     running = work.store.read(lambda session: canary_of(session, alias))
     if running is None or running.version != candidate:
         if find(work.store, alias).name == candidate:
             return Done({"outcome": "PASS", "reasons": [f"a person moved {alias} to {candidate}"]})
-        if work.figures.get("canary"):  # it had begun
-            return Done({**zeroed, "reasons": ["a person ended the canary"]})
+        moved = work.store.read(lambda session: canary_moves(session, candidate))
+        if moved or not is_allowed(work):
+            why = f"{moved[-1].who}: {moved[-1].reason}" if moved else "a person rejected the candidate"
+            return Done({"outcome": "ZERO", "reasons": [why]})
         reason = f"{work.title}: {settings.share:.0%} of people after the gate"
         running = set_canary(work.store, candidate, settings.share, alias=alias, who=AUTOMATON, reason=reason)
-    since = running.since
-    found = decide_canary(work.store.read(lambda session: read_arms(session, alias, since)), settings)
-    figures = {"outcome": found.outcome, "reasons": list(found.reasons), "since": since.isoformat()}
+    found = decide_canary(work.store.read(lambda session: read_arms(session, alias, now=work.now)), settings)
+    figures = {"outcome": found.outcome, "reasons": list(found.reasons), "since": running.since.isoformat()}
     if found.outcome == "ZERO":
         _end(work, f"{work.title}: {'; '.join(found.reasons)}")
     elif found.outcome == "HOLD":
