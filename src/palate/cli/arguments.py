@@ -85,7 +85,6 @@ def named_values(option: str, entries: Sequence[str] | None, form: str, *, at_fi
 
     Args:
         option: its name, for the error message.
-        entries: as given.
         form: how to write it, for the error message: `VALUE=MEANING, as 0=response_1`.
         at_first: whether the first of several `=` separates name and value, and not the last.
     """
@@ -131,7 +130,6 @@ def verb_group(*path: str, order: Sequence[str] = (), default: str | None = None
     """The command group at `path` (`data`; none for the whole program).
 
     Args:
-        path: the group's name, empty for the program.
         order: names of its commands in the order of its help page; by default that of registration, groups last.
         default: name of the command that is meant where none is named (`DefaultCommand`).
     """

@@ -90,7 +90,6 @@ class SourceReader(Generic[R]):
     """Reads one source row by row: iterate once, then ask for the `report`. Only the first rows are kept in memory.
 
     Args:
-        source: one of the request's sources.
         kind: the type of record to make; None for the format's own type.
         request: settings for reading rows.
         keep_columns: put every column of the row into `extra`, not only the unused ones.
@@ -294,11 +293,9 @@ def load_records(
     `load_records("pairs.jsonl", kind=PreferencePair, max_samples=100)`
 
     Args:
-        dataset: by name or as a request.
         kind: the type of record to make; rows of other types are converted if possible (pairs become demonstrations).
         temperature: without weights, sources are sampled in proportion to size^(1/temperature); None takes all rows.
         caps: maximum number of records by source name.
-        keep_columns: as in `SourceReader`.
         choices: other fields of `DatasetRequest`.
 
     Raises:

@@ -154,8 +154,6 @@ def write_candidates(
 
     Args:
         prompts: records with a prompt, tools, and columns for judges in `extra`.
-        answerer: samples the answers.
-        k: answers to each prompt.
         decoding: an answer depends on its seed, the prompt and the answer's index only.
 
     Raises:
@@ -332,9 +330,6 @@ def prompt_turns(prompt: Messages) -> list[dict[str, Any]]:
 
 def read_prompt(prompt: Any, where: str) -> Messages:
     """The messages of a prompt: a text, or a list of turns.
-
-    Args:
-        where: file and row, for messages.
 
     Raises:
         DataError: it is neither, or a turn cannot be represented.

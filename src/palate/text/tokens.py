@@ -35,7 +35,6 @@ def make_group(
     Args:
         record: gives the group its id, weight, labels, margin and dimensions.
         renderings: the prompt with each of the K completions.
-        encodings: the same, tokenised.
     """
     rows = list(zip(renderings, encodings, strict=True))
     ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]

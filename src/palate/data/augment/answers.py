@@ -76,7 +76,6 @@ class AnswerFile:
     """The answers of all models of one augmentation, and the settings that they were made with in the first line.
 
     Args:
-        path: the file; it is continued if it exists.
         settings: everything apart from the prompts that the answers depend on.
 
     Raises:

@@ -21,10 +21,6 @@ MAX_TOKENS = 1024
 class Labeller:
     """Asks a chat model for the labels of written answers; replies are kept in the judge's store.
 
-    Args:
-        judge: over an API.
-        benchmark: with a `labelling`.
-
     Attributes:
         name: of the judge with its questions.
 

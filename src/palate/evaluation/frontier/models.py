@@ -33,7 +33,6 @@ def frontier_models(
     form a group with it. A checkpoint with the same weights as the run's end is not a point of its own.
 
     Args:
-        names: runs, checkpoint folders and models.
         reference: a model; the reference of the runs if not given.
         template: chat template by name, for models outside runs.
 

@@ -69,7 +69,6 @@ def measure(
     Args:
         judge: any judge. With a method `prompts()` its other prompts are measured, with `uncached()` repeated questions
             are really asked again, and `concurrency` goes into the card.
-        candidates: the rows with the answers.
         human_votes: votes on them; those that are not of people, not blind or superseded are left out and counted.
         gold: votes with the known outcomes of gold questions, for the quality of annotators.
         inputs: SHA-256 of the files by name.

@@ -93,7 +93,6 @@ def make_tasks(session: Session, campaign: Campaign, gold: Mapping[AnswerPair, O
 
     Args:
         session: of a write transaction; the campaign is locked.
-        campaign: with its items.
         gold: the better answer of pairs for which it is known.
 
     Raises:

@@ -97,16 +97,11 @@ def record_exchange(
     Answers with equal texts are stored too, but there is nothing to compare: then it returns None.
 
     Args:
-        session: of a write transaction.
-        user_id: the person who asked.
-        who: the person's name.
         prompt: the whole conversation.
         written: two answers, in the order of the models.
-        decoding: of both answers.
         shown: which of them is shown first.
         same: whether both are by the same weights.
         after: id of the vote after which the conversation went on; "" for a new one.
-        now: the current time.
     """
     campaign = _campaign(session, who)
     schema = current_schema(session, campaign.id)

@@ -104,8 +104,6 @@ def conflicts(session: Session, campaign_name: str, *, limit: int = 100) -> list
     """Tasks without a reviewer's decision whose votes disagree or that somebody flagged, in the order of the queue.
 
     Args:
-        session: of any transaction.
-        campaign_name: of the campaign.
         limit: at most so many; the next ones come when these are decided.
 
     Raises:
