@@ -96,12 +96,7 @@ class SourceReader(Generic[R]):
     """
 
     def __init__(
-        self,
-        source: Source,
-        kind: type[R] | None,
-        request: DatasetRequest | None = None,
-        *,
-        keep_columns: bool = False,
+        self, source: Source, kind: type[R] | None, request: DatasetRequest | None = None, *, keep_columns: bool = False
     ) -> None:
         request = request or DatasetRequest()
         self.source = source

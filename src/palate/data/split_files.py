@@ -50,11 +50,7 @@ class SplitFiles:
 
 
 def split_files(
-    dataset: DatasetSpec | DatasetRequest,
-    output: str | Path,
-    sizes: Mapping[str, float],
-    *,
-    threshold: float = 0.8,
+    dataset: DatasetSpec | DatasetRequest, output: str | Path, sizes: Mapping[str, float], *, threshold: float = 0.8
 ) -> SplitFiles:
     """Writes `train.jsonl` and one file for each held-out part.
 

@@ -116,12 +116,7 @@ class Candidates:
         if any(origin != first for origin in origins):
             return replace(self, model="", identity=None, seed=None, decoding={}, origins=tuple(origins))
         return replace(
-            self,
-            model=first.model,
-            identity=first.identity,
-            seed=first.seed,
-            decoding=first.decoding,
-            origins=(),
+            self, model=first.model, identity=first.identity, seed=first.seed, decoding=first.decoding, origins=()
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -142,14 +137,7 @@ class Candidates:
         }
 
 
-def write_candidates(
-    prompts: Sequence[Record],
-    answerer: Answerer,
-    k: int,
-    decoding: Decoding,
-    *,
-    path: Path,
-) -> int:
+def write_candidates(prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding, *, path: Path) -> int:
     """Append the missing rows to the candidates file at `path`; returns the number of new rows.
 
     Args:

@@ -38,11 +38,7 @@ Truncation = Literal["auto", "drop"]
 
 
 def encode_records(
-    records: Iterable[AnyRecord],
-    template: Template,
-    *,
-    cutoff_len: int | None = None,
-    truncation: Truncation = "auto",
+    records: Iterable[AnyRecord], template: Template, *, cutoff_len: int | None = None, truncation: Truncation = "auto"
 ) -> Encoded:
     """Encode records of any kind with a chat template.
 

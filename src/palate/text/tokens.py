@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from palate.records import (
-    AnyRecord,
-    Dropped,
-    LabelledCompletion,
-    PreferencePair,
-    Ranking,
-    Rollouts,
-    ScoredCompletion,
-)
+from palate.records import AnyRecord, Dropped, LabelledCompletion, PreferencePair, Ranking, Rollouts, ScoredCompletion
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.text.rendering import Rendering
 

@@ -39,8 +39,7 @@ Data = Annotated[
     typer.Option("--data", help="File or folder of the benchmark; may be given again. Default: from the hub."),
 ]
 Harness = Annotated[
-    str | None,
-    typer.Option("--harness", metavar="TASK", help="A task of lm-evaluation-harness, in place of NAME."),
+    str | None, typer.Option("--harness", metavar="TASK", help="A task of lm-evaluation-harness, in place of NAME.")
 ]
 MaxSamples = Annotated[
     int | None, typer.Option("--max-samples", min=1, help="Ask only this many items, drawn with --seed.")
@@ -49,8 +48,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of --max-s
 Prompt = Annotated[
     Literal["plain", "chat", "written"] | None,
     typer.Option(
-        "--prompt",
-        help="Answers scored as plain text or in a chat, or written ones. Default: the benchmark's own.",
+        "--prompt", help="Answers scored as plain text or in a chat, or written ones. Default: the benchmark's own."
     ),
 ]
 NoReference = Annotated[

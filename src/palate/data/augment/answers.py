@@ -99,12 +99,7 @@ class AnswerFile:
             self._file.write({"settings": wanted})
 
     def ask(
-        self,
-        source: ModelSource,
-        prompts: Sequence[Messages],
-        *,
-        seed: int,
-        tools: Sequence[str | None] | None = None,
+        self, source: ModelSource, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None
     ) -> list[KeptAnswer]:
         """The model's answer to each prompt: from the file, else the model is asked and its answer kept.
 

@@ -72,11 +72,7 @@ class Labeller:
 
 
 def replies_of(
-    judge: ApiJudge,
-    what: str,
-    conversations: Sequence[Messages],
-    max_tokens: int,
-    read: Callable[[str], Preparation],
+    judge: ApiJudge, what: str, conversations: Sequence[Messages], max_tokens: int, read: Callable[[str], Preparation]
 ) -> list[Preparation]:
     """What `read` makes of the reply to each conversation, with a progress bar; see `ApiJudge.ask_own`."""
     found: dict[int, Preparation] = {}

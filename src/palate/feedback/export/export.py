@@ -184,11 +184,7 @@ def _make(collection: Collection, used: FilteredVotes, options: ExportOptions) -
     if options.to != "kto":
         return _Made([pair.record(collection.source) for pair in pairs.pairs], pairs.left_out, *counts)
     labels = make_labels(
-        collection.candidates,
-        used.votes,
-        aggregate=options.aggregate,
-        min_votes=options.min_votes,
-        flagged=flagged,
+        collection.candidates, used.votes, aggregate=options.aggregate, min_votes=options.min_votes, flagged=flagged
     )
     return _Made([label.record(collection.source) for label in labels.labels], labels.left_out, *counts)
 

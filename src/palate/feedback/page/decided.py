@@ -25,10 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def write_and_save(
-    store: Store,
-    file: PreferenceFile | None,
-    work: Callable[[Session], T],
-    task_of: Callable[[Session, T], int | None],
+    store: Store, file: PreferenceFile | None, work: Callable[[Session], T], task_of: Callable[[Session, T], int | None]
 ) -> T:
     """The result of a unit of work that adds votes; the pair that they decide is in the file when this returns.
 

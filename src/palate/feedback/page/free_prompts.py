@@ -187,13 +187,7 @@ def _campaign(session: Session, who: str) -> Campaign:
 
 
 def _add_item(
-    session: Session,
-    prompt: Messages,
-    written: Sequence[WrittenAnswer],
-    decoding: Decoding,
-    *,
-    same: bool,
-    after: str,
+    session: Session, prompt: Messages, written: Sequence[WrittenAnswer], decoding: Decoding, *, same: bool, after: str
 ) -> Item:
     how = {name: value for name, value in asdict(decoding).items() if name != "seed"}
     columns = {**({SAME_MODEL: True} if same else {}), **({"after": after} if after else {})}

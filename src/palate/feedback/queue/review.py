@@ -112,11 +112,7 @@ def conflicts(session: Session, campaign_name: str, *, limit: int = 100) -> list
     campaign = find_campaign(session, campaign_name)
     tasks = session.scalars(
         select(Task)
-        .where(
-            Task.campaign_id == campaign.id,
-            or_(Task.flagged, Task.id.in_(_disagreeing(campaign))),
-            ~_is_decided(),
-        )
+        .where(Task.campaign_id == campaign.id, or_(Task.flagged, Task.id.in_(_disagreeing(campaign))), ~_is_decided())
         .order_by(Task.priority)
         .limit(limit)
     )
@@ -190,10 +186,7 @@ def _disagreeing(campaign: Campaign) -> Select[int]:
     """Ids of tasks with votes that count and are of more than one outcome."""
     return (
         select(Task.id)
-        .join(
-            VoteRow,
-            and_(VoteRow.item_id == Task.item_id, VoteRow.left == Task.left, VoteRow.right == Task.right),
-        )
+        .join(VoteRow, and_(VoteRow.item_id == Task.item_id, VoteRow.left == Task.left, VoteRow.right == Task.right))
         .where(Task.campaign_id == campaign.id, Task.votes > 1, counts())
         .group_by(Task.id)
         .having(func.count(VoteRow.outcome.distinct()) > 1)
@@ -205,12 +198,7 @@ def _is_decided() -> ColumnElement[bool]:
     found = aliased(VoteRow)
     return (
         select(found.id)
-        .where(
-            found.item_id == Task.item_id,
-            found.left == Task.left,
-            found.right == Task.right,
-            found.deciding,
-        )
+        .where(found.item_id == Task.item_id, found.left == Task.left, found.right == Task.right, found.deciding)
         .correlate(Task)
         .exists()
     )
