@@ -110,7 +110,7 @@ def measure(
         agreement=agreement,
         position=position([*judged, *others]),
         length=length_preference(judged, outcomes),
-        own_answers=self_preference(judged, outcomes, _model_name(judge)),
+        own_answers=self_preference(judged, outcomes, str(getattr(judge, "model", ""))),
         repetition=_ask_again(judge, judged, labelled, extent),
         prompts=prompt_spread(judge, select(labelled, set(_keys(labelled)), extent.of_prompts, extent.seed), found),
         contradictions=Share.of(
@@ -205,7 +205,3 @@ def _ask_again(judge: Judge, judged: Sequence[Judged], asked: Sequence[Question]
         return Share(None, "no question was asked again")
     again = ask(judge.uncached() if isinstance(judge, UncachedJudge) else judge, chosen, "questions asked again")
     return repetition([once[key] for key in keys], again)
-
-
-def _model_name(judge: Judge) -> str:
-    return str(getattr(judge, "model", ""))
