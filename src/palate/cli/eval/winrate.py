@@ -242,7 +242,7 @@ def _people(path: Path | None, store: str | None, campaign: str | None) -> Peopl
 
 
 def _check_missing(results: dict[float, Result], *, by_people: bool) -> None:
-    """Raises DataError if prompts have no answers, EngineError if a judge gave no verdict: asking again may give one."""
+    """Raises DataError if prompts have no answers, EngineError if a judge gave no verdict (asked again, it may)."""
     items = [item for result in results.values() for item in result.missing]
     unanswered = [item for item in items if item.row is None]
     missing = [item for item in items if item.row is not None]
