@@ -139,7 +139,6 @@ def rank(verdicts: Verdicts, *, anchor: str | None = None, length_control: bool 
     """Ratings of each group of models that can be rated together, the largest first.
 
     Args:
-        verdicts: of `read_verdicts`.
         anchor: the model with 1000 points in its group; in other groups it is the one that appears first.
         length_control: also estimate what length gains: γ of tanh(length difference / its root mean square).
 

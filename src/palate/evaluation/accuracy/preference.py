@@ -126,10 +126,7 @@ def preference_accuracy(
         policy: the same under the policy, in the same order.
         prompts: the key of each pair's prompt (`records.prompt_key`); pairs with the same prompt are a cluster.
         average: compare the log-probability of an answer per token (`mean`) or summed.
-        dimensions: for each pair, the scores (chosen, rejected) by dimension.
-        groupings: for each grouping, the group of each pair.
         beta: of the implied preference probability, for the calibration.
-        ids: of the pairs, for values of single pairs.
         hashes: of the pairs' content by id.
         name: of the policy, with the values of single pairs.
         left_out: number of pairs without scores.

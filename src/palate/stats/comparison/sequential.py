@@ -31,7 +31,6 @@ def sequential_interval(values: Floats, *, level: float = 0.95) -> Interval:
 
     Args:
         values: [n], in [0, 1], independent given the past (one value for each prompt).
-        level: 1 − α.
 
     Raises:
         ValueError: there is no value, or one is outside [0, 1].
