@@ -29,6 +29,7 @@ class Filter:
         since, until: when the request came, until excluded.
         thumbs: up or down, of feedback that holds.
         key: name of the API key.
+        route: as it was recorded.
         user: the hash of the person.
     """
 
@@ -38,6 +39,7 @@ class Filter:
     until: datetime | None = None
     thumbs: str | None = None
     key: str | None = None
+    route: str | None = None
     user: str | None = None
 
     def query(self) -> Select[str]:
@@ -53,6 +55,8 @@ class Filter:
             wanted = wanted.where(Interaction.created < self.until)
         if self.user is not None:
             wanted = wanted.where(Interaction.user == self.user)
+        if self.route is not None:
+            wanted = wanted.where(Interaction.route == self.route)
         if self.key is not None:
             wanted = wanted.join(ApiKey, ApiKey.id == Interaction.key_id).where(ApiKey.name == self.key)
         if self.thumbs is not None:
