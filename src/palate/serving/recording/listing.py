@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Select, exists, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from palate.store.serving_tables import ApiKey, FeedbackRow, Interaction, InteractionAnswer
+from palate.store.serving_tables import ApiKey, FeedbackRow, Interaction, InteractionAnswer, holds
 from palate.store.tables import Table
 
 SCHEMA: Final = 1
@@ -105,12 +105,6 @@ def read_interactions(session: Session, ids: Sequence[str]) -> Iterator[Recorded
         for row in session.scalars(held.order_by(FeedbackRow.number)):
             feedback[row.interaction_id].append(row)
         yield from (Recorded(rows[one], answers[one], feedback[one]) for one in some if one in rows)
-
-
-def holds() -> Any:
-    """That no later feedback supersedes a row."""
-    later = aliased(FeedbackRow)
-    return ~exists().where(later.supersedes == FeedbackRow.number)
 
 
 def _columns(row: Table, without: set[str]) -> dict[str, Any]:
