@@ -193,10 +193,14 @@ def test_arms_are_read_with_each_person_counted_once(registry: Store) -> None:
     assert list(found.canary.errors) == [False, True, True, *[True] * 20, False, False]
     assert (list(found.incumbent.errors), list(found.canary.downs)) == ([False] * 3, [True])
     assert sorted(found.incumbent.downs) == [False, True], "cy's first thumb that holds"
-    assert (found.without, round(found.days, 2)) == (0, 2.0)
-    for _ in range(20):
-        traffic("v1.0", "bob", route="")
-    assert registry.read(read_arms).without == 20
+    assert (found.without, round(found.days, 2)) == (1, 2.0), "dee's"
+    for number in range(24):
+        traffic("v1.0", "bob", route="shadow:m" if number < 4 else "chat" if number < 10 else "")
+    soon, late = traffic.now, traffic.now + timedelta(hours=1)
+    assert [registry.read(lambda session, now=now: read_arms(session, now=now)).without for now in (soon, late)] == [
+        0,
+        20,
+    ]
 
 
 def test_an_alias_without_a_canary_has_no_arms(registry: Store) -> None:
