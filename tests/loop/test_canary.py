@@ -97,10 +97,10 @@ def test_a_canary_that_is_not_loaded_holds_and_is_said() -> None:
 
 
 def test_the_smallest_increase_that_is_found_is_found() -> None:
-    smallest = smallest_found(CONFIG)
+    smallest = smallest_found(CONFIG, 0.1)
     assert CONFIG.errors < smallest["errors"] < 0.15
     assert 0.2 < smallest["thumbs down"] < 0.4
-    assert smallest_found(CanaryFields(at_least=2000))["errors"] < smallest["errors"]
+    assert smallest_found(CanaryFields(at_least=2000), 0.1)["errors"] < smallest["errors"]
 
 
 def outcomes(

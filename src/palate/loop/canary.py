@@ -17,12 +17,14 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, ValidationError
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from palate.config.base import Fields
-from palate.errors import UsageError
+from palate.config.explain import explain
+from palate.config.reader import read_override
+from palate.errors import ConfigError, UsageError
 from palate.registry.canary import canary_of, route_of
 from palate.registry.versions import PRODUCTION, find_row
 from palate.stats import Interval, sequential_difference
@@ -47,7 +49,7 @@ class CanaryFields(Fields):
     days: float = Field(2.0, ge=0, description="Days after which the canary passes or a person decides.")
     errors: float = Field(0.03, gt=0, lt=1, description="Largest accepted increase of the share of failed answers.")
     thumbs_down: float | None = Field(
-        0.1, gt=0, lt=1, description="The same for the share of thumbs down among people who gave one; none: ignored."
+        0.1, gt=0, lt=1, description="The same for the share of thumbs down among people who gave one; null: ignored."
     )
     alpha: float = Field(0.05, gt=0, le=0.2, description="Error rate of ZERO, and of PASS, over all looks together.")
 
@@ -60,6 +62,15 @@ class CanaryFields(Fields):
     def margins(self) -> dict[str, float]:
         """Metric → its margin."""
         return {"errors": self.errors, **({} if self.thumbs_down is None else {"thumbs down": self.thumbs_down})}
+
+
+def read_canary_fields(changes: Sequence[str]) -> CanaryFields:
+    """The defaults with these KEY=VALUE; raises ConfigError for a wrong one."""
+    entries = dict(map(read_override, changes))
+    try:
+        return CanaryFields.model_validate({key: entry.value for key, entry in entries.items()})
+    except ValidationError as error:
+        raise ConfigError(*explain(error, entries, CanaryFields, "--set")) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,15 +227,15 @@ def decide_canary(arms: Arms, config: CanaryFields) -> CanaryVerdict:
     return CanaryVerdict("HOLD", tuple(reasons), checks)
 
 
-def smallest_found(config: CanaryFields) -> dict[str, float]:
-    """Metric → the smallest increase that ends the canary with `at_least` values of it, at usual rates and its share.
+def smallest_found(config: CanaryFields, share: float) -> dict[str, float]:
+    """Metric → the smallest increase that ends a canary with this share of people and `at_least` values of it.
 
-    The rates are 1 % errors and 20 % thumbs down; 1.0 if no increase would be found.
+    From usual rates, 1 % errors and 20 % thumbs down; 1.0 if no increase would be found.
     """
     found = {}
     for name, margin in config.margins.items():
         rate, n = _TYPICAL[name], config.at_least
-        before = _even(rate, max(1, round(n * (1 - config.share) / config.share)))
+        before = _even(rate, max(1, round(n * (1 - share) / share)))
         steps = np.arange(margin, 1 - rate, 0.005)
         found[name] = next(
             (
