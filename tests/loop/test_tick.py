@@ -232,6 +232,8 @@ def test_two_ticks_at_once(store: Store, place: Path) -> None:
         assert (ticked.busy, ticked.done) == (True, [])
         with pytest.raises(UsageError, match="stop it first"):
             abandon(world.loop, "late", MONDAY)
+        with sole_tick(store, place / "another machine", "support") as second:
+            assert second == store.is_sqlite  # PostgreSQL knows of ticks elsewhere
     assert not world.tick().busy
 
 
