@@ -21,10 +21,11 @@ from palate.stats.intervals import (
     newcombe_paired,
     rate_interval,
     standard_error,
+    t_test,
     wilson,
 )
 from palate.stats.length_control import LARGE_SHIFT, LengthControl, length_controlled
-from palate.stats.paired import PairedDifference, paired_difference, t_test
+from palate.stats.paired import PairedDifference, paired_difference
 from palate.stats.power import items_needed, pass_probability, smallest_effect
 from palate.stats.prediction_powered import (
     Corrected,
