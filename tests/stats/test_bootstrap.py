@@ -38,7 +38,7 @@ def test_bca_leans_towards_the_long_tail() -> None:
 
 
 def test_few_items_get_wider_tails() -> None:
-    """(0, 1, 2, 3): 256 equally likely resamples; t(3) = 3.1824, times √(4/3) is 3.675 normal SDs: the least and most."""
+    """(0, 1, 2, 3): 256 resamples; t(3) = 3.1824, times √(4/3) is 3.675 normal SDs: the least and most."""
     found = bootstrap_interval([0.0, 1.0, 2.0, 3.0], method="percentile", resamples=20_000)
     assert (found.low, found.high) == (0.0, 3.0)
 

@@ -208,10 +208,10 @@ def _mean_variance(values: npt.NDArray[np.float64], clusters: Sequence[Hashable]
 def _deviations(values: npt.NDArray[np.float64], clusters: Sequence[Hashable] | None) -> npt.NDArray[np.float64]:
     """Deviations from the mean, summed over each cluster."""
     if clusters is None:
-        return values - values.mean()
+        return np.asarray(values - values.mean(), dtype=np.float64)
     if len(clusters) != len(values):
         raise ValueError(f"{len(values)} values but {len(clusters)} cluster names")
-    return np.bincount(numbered(clusters), weights=values - values.mean())
+    return np.asarray(np.bincount(numbered(clusters), weights=values - values.mean()), dtype=np.float64)
 
 
 def _skewness(values: npt.NDArray[np.float64], clusters: Sequence[Hashable] | None) -> float:
