@@ -39,6 +39,7 @@ from palate.stats import (
     ppi_mean,
     rate_interval,
     rogan_gladen,
+    sequential_difference,
     sequential_interval,
     wilson,
     win_rate,
@@ -322,6 +323,8 @@ CASES = (
     Case("calibration, Brier score", "calibrated", brier, lambda: 3 / 4 - 7 / 12),
     Case("sequential_interval", "at every n up to this", lambda g, n: sequential_interval(of_scores(g, n)),
          lambda: 0.55, at_least=True),
+    Case("sequential_difference", "two rates, at every n up to this",
+         lambda g, n: sequential_difference(labels(g, n, 0.1), labels(g, n, 0.15)), lambda: 0.05, at_least=True),
 )  # fmt: skip
 
 
