@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from _real_pairs import DEMO, read_pairs
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llama_server import PYTHON
@@ -47,13 +46,8 @@ print(json.dumps(found))
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
-    rows = [
-        {"prompt": pair.prompt[-1].content, "chosen": pair.chosen[-1].content, "rejected": pair.rejected[-1].content}
-        for pair in read_pairs(DEMO)[:60]
-    ]
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     config = {
-        "stage": "dpo", "model_name_or_path": SMOLLM2, "dataset": str(folder / "pairs.jsonl"), "val_size": 0.4,
+        "stage": "dpo", "model_name_or_path": SMOLLM2, "dataset": "palate-demo", "max_samples": 60, "val_size": 0.4,
         "finetuning_type": "lora", "lora_rank": 8, "learning_rate": 5e-4, "lr_scheduler_type": "constant",
         "per_device_train_batch_size": 4, "max_steps": 8, "cutoff_len": 512, "save_strategy": "no", "report_to": "none",
         "sample_prompts": 0, "output_dir": str(folder / "run"),
