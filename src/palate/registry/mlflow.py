@@ -6,6 +6,7 @@ Only MLflow's public client is used (extra `mlflow`), which is imported when it 
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -85,6 +86,7 @@ def log_version(version: Version, target: str, *, name: str = "palate", files: b
 
 def _client(target: str) -> tuple[MlflowClient, str | None]:
     """The client of a target, and where a new experiment has its files; None if the server decides."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it reports its use to its makers
     try:
         from mlflow.tracking import MlflowClient
     except ModuleNotFoundError as error:
