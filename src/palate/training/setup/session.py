@@ -105,7 +105,6 @@ class Session:
     def facts(self) -> dict[str, Any]:
         """Config, versions, machine, model, reference and data, as run.json records them at the start."""
         config, policy, data, reference = self.config, self.policy, self.data, self.reference
-        packed = "flex" if config.attention == "flex" else "tree"
         return {
             "schema": 1,
             "stage": config.stage,
@@ -113,7 +112,7 @@ class Session:
             "versions": versions(),
             "machine": machine(self.device),
             "precision": self.precision.name,
-            "attention": packed if policy.probe.packed else f"padded: {policy.probe.reason}",
+            "attention": policy.probe.attention,
             "model": {
                 "name": config.model_name_or_path,
                 "identity": policy.identity,
