@@ -228,7 +228,7 @@ def equality(device: torch.device, cases: Sequence[Case], *, left: Callable[[], 
             try:
                 found.append(compare(case, kernel, device, dtype))
             # A kernel that fails is a line of the table, and no end of the benchmark.
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 failed = {"case": str(case), "kernel": kernel, "dtype": str(dtype).removeprefix("torch.")}
                 found.append({**failed, "equal": False, "error": f"{type(error).__name__}: {str(error)[:200]}"})
     return found

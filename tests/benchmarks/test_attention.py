@@ -1,4 +1,4 @@
-"""Each form of attention on packed rows gives the losses and gradients of padded rows; only the kernels are replaced."""
+"""Each form of attention on packed rows gives the losses and gradients of padded rows; only kernels are replaced."""
 
 from __future__ import annotations
 
