@@ -37,6 +37,7 @@ from palate.training.setup.environment import (
 )
 from palate.training.setup.limits import check_limits, longest_scored
 from palate.training.setup.references import build_reference
+from palate.training.sharded import check_shardable
 
 
 @dataclass
@@ -176,6 +177,8 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
             give_pad_token(policy.model, tokenizer, template.stop_ids)
         limits = check_limits(config, policy.model, template, data)
         reference = build_reference(config, method, policy, precision, device, longest=longest)
+        if about := check_shardable(config, reference, device):
+            log.info(about)
         if method.traits.head == "value":
             add_value_head(policy.model)
     for line in (*policy.notices, *limits, *data.notices):
