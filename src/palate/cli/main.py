@@ -18,7 +18,21 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, demo, generate, interactions, keys, loop, objectives, plan, report, serve, train
+from palate.cli import (
+    compare,
+    demo,
+    doctor,
+    generate,
+    init,
+    interactions,
+    keys,
+    loop,
+    objectives,
+    plan,
+    report,
+    serve,
+    train,
+)
 from palate.cli.arguments import verb_group
 from palate.cli.chat import verb as chat
 from palate.cli.console import is_main_process, print_error
@@ -30,26 +44,29 @@ from palate.cli.model import app as model
 from palate.errors import Interrupted, PalateError, UsageError
 from palate.threads import choose_wait_policy
 
-# In the order of the help page. Each module has a `command` function, or an `app` of sub-commands, and imports slow
-# packages (torch, transformers, pyarrow) inside its functions, so that `palate --help` answers at once.
+# In the order of the help page, which is that of a user's life. Each module has a `command` function, or an `app` of
+# sub-commands, and imports slow packages (torch, transformers, pyarrow) inside its functions, so that `palate --help`
+# answers at once.
 VERBS: Mapping[str, ModuleType] = {
     "demo": demo,
-    "train": train,
+    "doctor": doctor,
     "data": data,
-    "generate": generate,
+    "init": init,
+    "plan": plan,
+    "train": train,
+    "report": report,
+    "compare": compare,
     "chat": chat,
+    "generate": generate,
     "label": label,
     "judge": judge,
     "eval": evaluate,
     "loop": loop,
-    "compare": compare,
-    "report": report,
+    "model": model,
     "serve": serve,
     "keys": keys,
     "interactions": interactions,
-    "model": model,
     "objectives": objectives,
-    "plan": plan,
 }
 
 _INTERRUPTED = 130
