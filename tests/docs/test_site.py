@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from browser import CHROMIUM, browser
 from doc_pages import DOCS, PAGES, REPOSITORY
 
 ZENSICAL = shutil.which("zensical") or shutil.which("zensical", path=str(Path(sys.executable).parent))
@@ -58,3 +59,22 @@ def test_the_site_builds_twice_with_the_same_bytes(tmp_path: Path) -> None:
     text = (site / "quickstart.html").read_text(encoding="utf-8")
     assert "palate init" in text
     assert '<a href="formats.html">' in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(ZENSICAL is None, reason="zensical is not installed: pip install 'palate[docs]'")
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_the_search_works_on_pages_opened_from_the_disk(tmp_path: Path) -> None:
+    build(tmp_path)
+    with browser() as chromium:
+        page = chromium.new_context(viewport={"width": 1280, "height": 900}).new_page()
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((tmp_path / "site" / "index.html").as_uri())
+        page.keyboard.press("Control+k")
+        page.get_by_placeholder("Search").fill("reference_cache")
+        found = page.get_by_text(re.compile(r"^\d+ results?$"))
+        found.wait_for(timeout=20_000)
+        assert int(found.inner_text().split()[0]) >= 2
+    assert requests
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
