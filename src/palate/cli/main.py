@@ -75,7 +75,7 @@ app = typer.Typer(
     cls=verb_group(order=tuple(VERBS)),
     help="Fine-tune language models on preference data.",
     epilog="Every verb has a --help with an example, and a page in docs/.",
-    add_completion=False,
+    add_completion=True,  # --show-completion and --install-completion
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
