@@ -50,7 +50,7 @@ def test_it_loads_without_a_notice(path: Path) -> None:
 
 def test_the_table_of_recipes_has_them_all(repository: Path) -> None:
     table = (repository / "configs" / "README.md").read_text(encoding="utf-8")
-    assert {path.stem for path in CONFIGS} == {name for name in re.findall(r"`(\w+)`", table)}
+    assert {path.stem for path in CONFIGS} == set(re.findall(r"`(\w+)`", table))
 
 
 ELSEWHERE = {"qlora_8b", "fsdp_8b"}

@@ -1,4 +1,4 @@
-"""Ratings of many models from votes on their answers (`palate.stats.bradley_terry`)."""
+"""Ratings of many models from votes on their answers (`palate.stats.winrate.bradley_terry`)."""
 
 from __future__ import annotations
 
@@ -136,7 +136,6 @@ def rank(verdicts: Verdicts, *, anchor: str | None = None, length_control: bool 
     """Ratings of each group of models that can be rated together, the largest first.
 
     Args:
-        verdicts: of `read_verdicts`.
         anchor: the model with 1000 points in its group; in other groups it is the one that appears first.
         length_control: also estimate what length gains: γ of tanh(length difference / its root mean square).
 

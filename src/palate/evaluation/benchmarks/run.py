@@ -42,9 +42,7 @@ def run_benchmark(
     `run_benchmark("truthfulqa", ["runs/dpo"], BenchmarkOptions(data=[Path("mc_task.json")]))`
 
     Args:
-        name: of the benchmark.
         models: runs, checkpoints, folders, hub ids; judges, or engines, where the benchmark takes them.
-        say: receives progress lines.
 
     Raises:
         UsageError: no such benchmark or prompt form, or a model of the wrong kind.

@@ -71,10 +71,8 @@ def compare_items(
     """Compare two results on the items of both, joined by id; every metric with `paired_difference`.
 
     Args:
-        first, second: the results before and after.
         adjustment: `holm` bounds the probability of any false finding, `bh` (Benjamini–Hochberg) the expected share of
             false ones among the findings, for exploring many metrics.
-        seed: of the bootstrap.
 
     Raises:
         DataError: an id stands for different content in the two results, or they share no metric or no item.

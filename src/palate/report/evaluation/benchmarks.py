@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from palate.charts.text import p_value
 from palate.report.document import Section
 from palate.report.evaluation.headline import Headline, counted
 from palate.report.evaluation.results import Source
@@ -93,16 +94,12 @@ def _changes(compared: Sequence[Mapping[str, Any]], grades: Sequence[str]) -> Ta
             one["category"] or "all",
             *(figure(one[side], "number" if one["metric"] in grades else "percent") for side in ("before", "after")),
             figure(one["difference"], "number" if one["metric"] in grades else "points"),
-            _p(one["p"] if one["p_holm"] is None else one["p_holm"]),
+            p_value(one["p"] if one["p_holm"] is None else one["p_holm"]),
             one["difference"]["n"],
         )
         for one in compared
     ]
     return Table(("metric", "items", "before", "after", "change", "p", "n"), rows, numeric=frozenset({5, 6}))
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _compared(facts: Mapping[str, Any], run: str) -> Sequence[Mapping[str, Any]]:

@@ -12,7 +12,7 @@ from palate.artifacts import write_text
 from palate.charts import Row
 from palate.charts.text import number
 from palate.errors import ArtifactError
-from palate.evaluation.table import SideBySide, columns, distinct_names, prompt_answers, side_by_side
+from palate.evaluation.answers.table import SideBySide, columns, distinct_names, prompt_answers, side_by_side
 from palate.report.contents import RunContents, is_number, mapping, read_contents
 from palate.report.curves import accuracies, accuracy_row
 from palate.report.html import redacted, render, value
@@ -42,7 +42,6 @@ def write_compare_report(rows: Sequence[SideBySide], runs: Sequence[RunContents]
         rows: one per prompt; `outputs` in the order of `runs`. One run gives the columns index, Prompt,
             DPO Model Output, Reference Model Output; several give a column each.
         runs: from `read_contents`; may be empty if only answers are known.
-        path: the HTML file.
 
     Raises:
         ArtifactError: there are neither answers nor accuracies, or the page cannot be written.
