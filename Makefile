@@ -133,6 +133,7 @@ docs: install
 	$(BIN)/python -m palate.config.docs docs/config.md
 	$(BIN)/python -m palate.text.docs docs/templates.md
 	$(BIN)/python -m palate.config.objectives.docs docs/objectives.md
+	$(BIN)/python tools/python_page.py docs/python.md
 
 site: install
 	$(BIN)/zensical build --clean --strict

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from palate import __version__
 from palate.charts.text import amount
 from palate.errors import PalateError
+from palate.plugins import GROUPS, load_plugin, plugin_points
 from palate.store.urls import parse_url, store_url
 
 _EXTRAS = {
@@ -60,7 +61,7 @@ def check_installation(store: str | None = None) -> list[Check]:
     """All checks in the order of their lines; `store` is the database as `--store` names it."""
     found = [Check("ok", "python", platform.python_version()), Check("ok", "palate", __version__), *_packages()]
     if all(check.status != "broken" for check in found):
-        found += _devices()
+        found += [*_devices(), *_plugins()]
     return [*found, *_machine(), *_folders(), _store(store)]
 
 
@@ -89,6 +90,17 @@ def _packages() -> Iterator[Check]:
             importlib.import_module(name)
         except (ImportError, OSError, RuntimeError) as error:
             yield Check("broken", name, f"cannot be imported ({error})", f"pip install --force-reinstall {name}")
+
+
+def _plugins() -> Iterator[Check]:
+    for group in GROUPS:
+        for name, point in plugin_points(group).items():
+            package = point.dist.name if point.dist else "?"
+            try:
+                load_plugin(group, name)
+                yield Check("ok", "plug-in", f"{group} {name} of {package}")
+            except PalateError as error:
+                yield Check("broken", "plug-in", str(error))
 
 
 def _wrong(requirement: Requirement) -> str:
