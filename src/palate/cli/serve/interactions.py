@@ -125,13 +125,15 @@ def delete_command(
 
     Example: palate interactions delete --until 2026-01-01 --yes
     """
-    from palate.serving.recording.erasure import erase
+    from palate.serving.recording.erasure import erase, is_known
     from palate.store.tables import utc_now
 
     if bool(ids) == (wanted != read_filter()):
         raise UsageError("name interactions by their ids, or by filters such as --until, not both")
     with opened_store(store) as opened:
         given = ids or opened.read(lambda session: list(session.scalars(wanted.query())))
+        if ids and not files and not is_known(opened, ids):
+            raise UsageError(f"there is no interaction {', '.join(ids)} in {opened.url}, and nothing made of it")
         if not yes:
             typer.confirm(f"Delete {len(given):,} interactions of {opened.url}?", abort=True, err=True)
         done = erase(opened, utc_now(), ids=given, files=files or (), with_copies=with_copies)
