@@ -16,7 +16,7 @@ import pytest
 
 from palate import __version__
 from palate.cli import main as cli
-from palate.cli import plan
+from palate.cli.train import plan
 from palate.errors import ConfigError, DataError, Stopped
 from palate.threads import CHOICES
 
@@ -38,7 +38,7 @@ def fails_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int
         sweep: Any = ModuleType("palate.config.sweep")
         sweep.is_sweep, sweep.load_sweep = (lambda *_: False), load_config
         monkeypatch.setitem(sys.modules, "palate.config.sweep", sweep)
-        monkeypatch.setattr("palate.cli.plan.with_model_paths", lambda _, changes: changes)
+        monkeypatch.setattr("palate.cli.train.plan.with_model_paths", lambda _, changes: changes)
         return cli.main(["plan", "x.yaml"])
 
     return run
@@ -179,7 +179,7 @@ def test_a_terminal_that_cannot_show_greek_gets_escapes() -> None:
 
 def test_a_closed_pipe_is_quiet() -> None:
     code = (
-        "import sys\nfrom palate.cli import main, plan\n"
+        "import sys\nfrom palate.cli import main\nfrom palate.cli.train import plan\n"
         "def endless(*_, **__):\n"
         "    while True:\n        sys.stdout.write('x' * 65536)\n"
         "plan.config_and_overrides = endless\n"

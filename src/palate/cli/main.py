@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, demo, generate, interactions, keys, loop, objectives, plan, report, serve, train
+from palate.cli import compare, generate, report
 from palate.cli.arguments import verb_group
 from palate.cli.chat import verb as chat
 from palate.cli.console import is_main_process, print_error
@@ -26,7 +26,13 @@ from palate.cli.data import app as data
 from palate.cli.eval import app as evaluate
 from palate.cli.judge import app as judge
 from palate.cli.label import app as label
+from palate.cli.loop import app as loop
 from palate.cli.model import app as model
+from palate.cli.objectives import verb as objectives
+from palate.cli.serve import interactions, keys
+from palate.cli.serve import verb as serve
+from palate.cli.train import demo, plan
+from palate.cli.train import verb as train
 from palate.errors import Interrupted, PalateError, UsageError
 from palate.threads import choose_wait_policy
 

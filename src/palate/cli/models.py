@@ -93,7 +93,7 @@ def load_streams(
 
 
 def _load(model: str, url: str | None, *, template: str | None, precision: str) -> AnswerStream:
-    from palate.evaluation.answerer import load_answerer
+    from palate.evaluation.answers.answerer import load_answerer
     from palate.models.generation.engine import Engine
 
     if url is None:

@@ -1,4 +1,4 @@
-"""Ratings of many models from votes on their answers (`palate.stats.bradley_terry`)."""
+"""Ratings of many models from votes on their answers (`palate.stats.winrate.bradley_terry`)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from palate.stats import (
     percent_agreement,
     rate_interval,
 )
-from palate.stats.aggregation import LabelVote
+from palate.stats.annotation.aggregation import LabelVote
 
 _SIDES: Mapping[str, float] = {"left": 1.0, "right": 0.0, "tie": 0.5}
 

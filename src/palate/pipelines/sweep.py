@@ -10,7 +10,7 @@ from typing import Any
 from palate.artifacts import RunDir, plain, read_json, write_json
 from palate.config.pipeline import PlannedRun
 from palate.config.sweep import Point, Sweep
-from palate.evaluation.evaluate import evaluate, record_accuracy
+from palate.evaluation.accuracy.evaluate import evaluate, record_accuracy
 from palate.models.cpu.allocator import give_back_memory
 from palate.pipelines.pipeline import begin, check_inputs, is_finished, make
 from palate.training.online.rewards import JudgeRewards

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from palate.cli.main import main
-from palate.evaluation import export as exporting
+from palate.evaluation.export import model as exporting
 from palate.models.export.merged import export_merged
 from runs import pairs, run, write_rows
 from tiny import save_tiny

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from palate.errors import DataError, ModelError
-from palate.evaluation.rewards import is_reward_model, load_reward_model
+from palate.evaluation.accuracy.rewards import is_reward_model, load_reward_model
 from palate.evaluation.subject import ModelSpec, read_run
 from palate.models.precision import FP32
 from palate.models.reward.model import RewardModel

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from palate.evaluation.table import printable
+from palate.evaluation.answers.table import printable
 from palate.feedback.page.chat import ChatEvent, Ended, Failed, Piece, Side
 
 _WIDE = 100

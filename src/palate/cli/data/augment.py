@@ -17,7 +17,7 @@ from palate.cli.dataset import Datasets, MaxDropped, reads_dataset
 from palate.cli.generate import Temperature
 from palate.cli.models import model_path
 from palate.errors import UsageError
-from palate.evaluation.answerer import load_answerer
+from palate.evaluation.answers.answerer import load_answerer
 from palate.records import DatasetRequest
 
 if TYPE_CHECKING:

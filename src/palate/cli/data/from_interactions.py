@@ -10,7 +10,7 @@ import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, named_numbers, opened_store
 from palate.cli.console import print_json, print_note, print_result
-from palate.cli.interactions import KeyName, Model, Since, Until, read_filter
+from palate.cli.serve.interactions import KeyName, Model, Since, Until, read_filter
 from palate.errors import UsageError
 
 

@@ -62,7 +62,7 @@ def accuracy(
 
     Example: palate eval accuracy runs/dpo
     """
-    from palate.evaluation.evaluate import evaluate, record_accuracy
+    from palate.evaluation.accuracy.evaluate import evaluate, record_accuracy
     from palate.evaluation.subject import is_run
 
     loaded = model_path(model)

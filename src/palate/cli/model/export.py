@@ -16,7 +16,7 @@ from palate.errors import UsageError
 from palate.records import DatasetRequest
 
 if TYPE_CHECKING:
-    from palate.evaluation.export import Exported
+    from palate.evaluation.export.model import Exported
 
 _PAIRS = 256
 
@@ -82,8 +82,8 @@ def command(
     if adapter and dtype is not None:
         raise UsageError("--dtype is of merged weights; an adapter keeps its own")
 
-    from palate.evaluation.evaluate import pairs_to_score
-    from palate.evaluation.export import ExportOptions, export_model
+    from palate.evaluation.accuracy.evaluate import pairs_to_score
+    from palate.evaluation.export.model import ExportOptions, export_model
     from palate.evaluation.subject import is_checkpoint, is_run, read_checkpoint, read_run
 
     name = model_path(model, store)

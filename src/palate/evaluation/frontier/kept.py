@@ -14,7 +14,7 @@ import numpy as np
 
 from palate.artifacts import read_json, write_json
 from palate.errors import ArtifactError
-from palate.evaluation.divergence import AnswerScore
+from palate.evaluation.frontier.divergence import AnswerScore
 from palate.text.groups import EncodedCompletion, EncodedGroup
 
 

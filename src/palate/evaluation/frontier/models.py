@@ -9,8 +9,9 @@ from typing import Any
 
 from palate.artifacts import SEAL, checkpoints, file_hash
 from palate.errors import ArtifactError, UsageError
+from palate.evaluation.accuracy.rewards import is_reward_model
+from palate.evaluation.answers.table import distinct_names
 from palate.evaluation.frontier.points import FrontierModel
-from palate.evaluation.rewards import is_reward_model
 from palate.evaluation.subject import (
     ModelSpec,
     RunSpec,
@@ -20,7 +21,6 @@ from palate.evaluation.subject import (
     read_checkpoint,
     read_run,
 )
-from palate.evaluation.table import distinct_names
 from palate.models.load import resolve_name
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from palate.charts import Row, interval_chart
-from palate.evaluation.grouping import GAP
+from palate.evaluation.accuracy.grouping import GAP
 from palate.report.calibration import bin_table, calibration_note, group_tables, reliability_chart
 from palate.report.contents import mapping
 from palate.report.curves import accuracy_chart

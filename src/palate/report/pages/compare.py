@@ -12,7 +12,7 @@ from palate.artifacts import write_text
 from palate.charts import Row
 from palate.charts.text import number
 from palate.errors import ArtifactError
-from palate.evaluation.table import SideBySide, columns, distinct_names, prompt_answers, side_by_side
+from palate.evaluation.answers.table import SideBySide, columns, distinct_names, prompt_answers, side_by_side
 from palate.report.contents import RunContents, is_number, mapping, read_contents
 from palate.report.curves import accuracies, accuracy_row, overlaid
 from palate.report.document import Section

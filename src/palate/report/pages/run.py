@@ -8,7 +8,7 @@ from typing import Any
 
 from palate.artifacts import RunDir, write_text
 from palate.charts.text import interval_text, number
-from palate.evaluation.table import prompt_answers
+from palate.evaluation.answers.table import prompt_answers
 from palate.report.calibration import calibration_note, group_tables, reliability_chart
 from palate.report.contents import MetricRow, RunContents, finite, is_number, mapping, read_contents
 from palate.report.curves import accuracy_chart, lead_charts, more_charts
