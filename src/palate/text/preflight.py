@@ -205,6 +205,7 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     lines += [f"labels    {name}: {counts['labels']}" for name, counts in sources if "labels" in counts]
     unread = {name: counts["unread_columns"] for name, counts in sources if "unread_columns" in counts}
     lines += [f"not read  {name}: {_named(columns)}" for name, columns in unread.items()]
+    lines += _comparison_lines(report.get("comparisons", ()))
     over = report["over_length"]
     if report["cutoff_len"] and over["records"]:
         share = f"{100 * over['share']:.1f} %"
@@ -220,6 +221,25 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     if report["example"]:
         lines += _example_lines(report["example"])
     return "\n".join(lines)
+
+
+def _comparison_lines(shares: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How many examples people and how many machines compared, and each source's share of the loss."""
+    kinds: Counter[str] = Counter()
+    for one in shares:
+        kinds[one["kind"]] += one["rows"]
+    if not kinds:
+        return []
+    counted = ", ".join(f"{rows:,} {kind}" for kind, rows in kinds.items())
+    mixed = "; comparisons of people and of machines are mixed" if {"human", "machine"} <= set(kinds) else ""
+    return [
+        f"compared  by: {counted}{mixed or ('; of both together' if 'both' in kinds else '')}",
+        *(
+            f"{'':<9} {one['source']} ({one['kind']}): {amount(one['rows'], 'example')}, weight {one['weight']:g}, "
+            f"{one['loss_share']:.1%} of the loss"
+            for one in shares
+        ),
+    ]
 
 
 def _named(columns: Sequence[str]) -> str:
