@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, generate, report
+from palate.cli import compare, generate, report, web
 from palate.cli.arguments import verb_group
 from palate.cli.chat import verb as chat
 from palate.cli.console import is_main_process, print_error
@@ -50,6 +50,7 @@ VERBS: Mapping[str, ModuleType] = {
     "loop": loop,
     "compare": compare,
     "report": report,
+    "web": web,
     "serve": serve,
     "keys": keys,
     "interactions": interactions,
