@@ -6,8 +6,12 @@
   const focusable = "a, summary, input, [tabindex]";
   let before = null;
 
+  // Not while the page is hidden, and not while something is typed, which would be lost.
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.detail.elt.id === "live" && document.hidden) event.preventDefault();
+    const live = event.detail.elt;
+    if (live.id !== "live") return;
+    const typed = [...live.querySelectorAll("input:not([type])")].some((one) => one.value);
+    if (document.hidden || typed) event.preventDefault();
   });
 
   document.addEventListener("htmx:beforeSwap", (event) => {

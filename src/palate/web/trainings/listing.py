@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from palate.artifacts import read_json
 from palate.charts.text import amount
 from palate.errors import ArtifactError
 from palate.report.contents import RunContents, mapping, read_contents
-from palate.report.key_figures import Card, cards, subtitle
+from palate.report.judgements.stages import stage_of
+from palate.report.key_figures import Card, cards
 from palate.web.trainings.folders import Entry
 
 _SILENT_MINUTES = 10
@@ -83,8 +85,10 @@ def _run(entry: Entry) -> RunRow:
     contents = read_run(entry)
     health = contents.run.get("health")
     findings = [str(mapping(one).get("name", "finding")) for one in health] if isinstance(health, list) else []
-    objective = contents.find("objective", "config.pref_loss")
-    what = subtitle(contents) + (f", {objective}" if isinstance(objective, str) else "")
+    stage, objective = stage_of(contents), contents.find("objective", "config.pref_loss")
+    model = Path(str(contents.find("model.name", "config.model_name_or_path", default=""))).name
+    what = " ".join([stage.upper(), *([str(objective)] if objective not in (None, stage) else [])])
+    what += f" of {model}" if model else ""
     status = contents.status
     return RunRow(entry, status, what, cards(contents)[:_CARDS], findings, silent_for(entry, status))
 
