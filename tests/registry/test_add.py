@@ -15,7 +15,7 @@ from palate.artifacts import read_json, seal_folder, write_json
 from palate.errors import ArtifactError, UsageError
 from palate.evaluation.subject import read_run
 from palate.registry import Version, add, find, problems, promote, versions
-from palate.registry.lineage import vote_ids, votes_in_store
+from palate.registry.lineage import vote_ids, votes_of
 from palate.store import Store
 from palate.store.tables import Campaign, Item, VoteRow
 
@@ -151,7 +151,10 @@ def test_lineage_goes_down_to_the_votes(store: Store, models: Path, tmp_path: Pa
     assert lineage["votes"]["sha256"] == hashlib.sha256(b'["vote-1", "vote-2"]').hexdigest()
     assert lineage["evaluation"] == {"accuracy.json": hashlib.sha256((run / "accuracy.json").read_bytes()).hexdigest()}
     assert vote_ids(version.folder) == ["vote-1", "vote-2"]
-    assert store.read(lambda session: votes_in_store(session, vote_ids(version.folder))) == 1
+    known = store.read(lambda session: votes_of(session, vote_ids(version.folder)))
+    assert {name: (one["item"], one["answers"], one["outcome"]) for name, one in known.items()} == {
+        "vote-1": ("i", [0, 1], "left")
+    }
     assert set(lineage["base"]["files"]) == {
         str(base.folder / name) for name in ("config.json", "model.safetensors", "tokenizer.json")
     }

@@ -72,9 +72,9 @@ def source_shares(records: Iterable[Record]) -> list[SourceShare]:
     return list(found.values())
 
 
-def rows_by_kind(shares: Iterable[SourceShare]) -> dict[str, int]:
+def rows_by_kind(shares: Iterable[SourceShare]) -> dict[Kind, int]:
     """Number of rows of each kind that occurs."""
-    counted = {kind: 0 for kind in KINDS}
+    counted: dict[Kind, int] = dict.fromkeys(KINDS, 0)
     for one in shares:
         counted[one.kind] += one.rows
     return {kind: rows for kind, rows in counted.items() if rows}

@@ -19,7 +19,7 @@ from palate.data.comparisons import Kind, SourceShare, kind_of, rows_by_kind, so
 from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
-from palate.data.load import SourceReport, load_records
+from palate.data.load import LoadedData, SourceReport, load_records
 from palate.data.mix import drawn_key
 from palate.data.sources.spec import find_sources
 from palate.errors import DataError, UsageError
@@ -81,7 +81,7 @@ class Mixed:
     unusable: Mapping[str, int]
 
     @property
-    def kinds(self) -> dict[str, int]:
+    def kinds(self) -> dict[Kind, int]:
         """Rows by kind: `{"human": 120, "machine": 80}`."""
         return rows_by_kind(self.sources)
 
@@ -110,15 +110,13 @@ def mix_sources(sources: Sequence[Source], output: Path, *, seed: int = 0, kto: 
     pairs: list[tuple[int, PreferencePair]] = []
     labels: list[tuple[int, LabelledCompletion]] = []
     for number, source in enumerate(sources):
-        kind = LabelledCompletion if source.name == "thumbs" else PreferencePair
-        loaded = load_records([str(source.path)], kind=kind)
+        loaded: LoadedData[Any] = load_records(
+            [str(source.path)], kind=LabelledCompletion if source.name == "thumbs" else PreferencePair
+        )
         reports += loaded.sources
         dropped += [replace(row, id=f"{source.name} {row.id}") for row in loaded.dropped]
-        records = [_labelled(source, record) for record in loaded.records if _belongs(source, record)]
-        if source.name == "thumbs":
-            labels += [(number, record) for record in records if isinstance(record, LabelledCompletion)]
-        else:
-            pairs += [(number, record) for record in records if isinstance(record, PreferencePair)]
+        own = [(number, _labelled(source, record)) for record in loaded.records if _belongs(source, record)]
+        (labels if source.name == "thumbs" else pairs).extend(own)
     kept, left_out = _one_source_each(pairs)
     written = {PAIRS: _ordered(kept, seed), THUMBS: _ordered(labels, seed)}
     written = {name: records for name, records in written.items() if records}
@@ -136,7 +134,7 @@ def mix_sources(sources: Sequence[Source], output: Path, *, seed: int = 0, kto: 
         **{name: left_out[name] for name in ("agreed", "overruled", "contradictory")},
     }
     with atomic_folder(output) as folder:
-        paths = {}
+        paths: dict[str, Path] = {}
         for name, records in written.items():
             write_rows(folder / name, (_row(record) for record in records))
             paths["thumbs" if paths else "rows"] = folder / name  # `rows` is what a dataset of this folder reads
@@ -155,7 +153,9 @@ def mix_sources(sources: Sequence[Source], output: Path, *, seed: int = 0, kto: 
         output,
         tuple(output / name for name in written),
         tuple(shares),
-        *(left_out[name] for name in ("agreed", "overruled", "contradictory")),
+        left_out["agreed"],
+        left_out["overruled"],
+        left_out["contradictory"],
         dict(Counter(row.reason for row in dropped).most_common()),
     )
 
@@ -179,9 +179,10 @@ def _belongs(source: Source, record: PreferencePair | LabelledCompletion) -> boo
         DataError: the row was made from the votes of others.
     """
     lineage = record.extra.get("lineage")
-    of_feedback = isinstance(lineage, Mapping) and "interaction" in lineage
-    if of_feedback and lineage["source"] != _OF_FEEDBACK.get(source.name, lineage["source"]):
-        return False
+    if isinstance(lineage, Mapping) and "interaction" in lineage:
+        said = lineage.get("source")
+        if said != _OF_FEEDBACK.get(source.name, said):
+            return False
     found = kind_of(record.extra)
     if source.kind != "imported" and found not in (None, source.kind):
         raise DataError(
@@ -231,8 +232,7 @@ def _one_source_each(pairs: Sequence[tuple[int, PreferencePair]]) -> tuple[list[
 def _ordered(rows: Sequence[tuple[int, Any]], seed: int) -> list[Any]:
     """The records in an order that depends on the seed and on nothing but their own ids and sources."""
     return [
-        record
-        for _, record in sorted(rows, key=lambda row: drawn_key(seed, f"{row[1].extra['source']}\0{row[1].id}"))
+        record for _, record in sorted(rows, key=lambda row: drawn_key(seed, f"{row[1].extra['source']}\0{row[1].id}"))
     ]
 
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from palate.artifacts import file_hash, json_hash, read_json
 from palate.config.stages.model import adapter_names, split_adapters
 from palate.registry.contents import Contents, FileFacts, base_files
-from palate.store.tables import VoteRow
+from palate.store.serving_tables import Interaction
+from palate.store.tables import Item, VoteRow
 
 _AT_A_TIME = 500
 
@@ -72,16 +73,42 @@ def changed_base(lineage: Mapping[str, Any]) -> list[str]:
 
 def vote_ids(folder: Path) -> list[str]:
     """Ids of the votes that a version's pairs were made from; [] if they were not made from votes."""
+    return _ids(folder, "votes")
+
+
+def interaction_ids(folder: Path) -> list[str]:
+    """Ids of the interactions whose feedback a version was trained on."""
+    return _ids(folder, "interactions")
+
+
+def answered_by(session: Session, interaction: str) -> str | None:
+    """Name of the version that answered a recorded interaction; None if there is no such interaction."""
+    return session.scalar(select(Interaction.model).where(Interaction.id == interaction))
+
+
+def _ids(folder: Path, of: str) -> list[str]:
     path = folder / "data.json"
-    return list((read_json(path).get("votes") or {}).get("ids", [])) if path.is_file() else []
+    return list((read_json(path).get(of) or {}).get("ids", [])) if path.is_file() else []
 
 
-def votes_in_store(session: Session, ids: Sequence[str]) -> int:
-    """How many of these votes the store has."""
-    parts = (ids[start : start + _AT_A_TIME] for start in range(0, len(ids), _AT_A_TIME))
-    return sum(
-        session.scalar(select(func.count()).select_from(VoteRow).where(VoteRow.id.in_(part))) or 0 for part in parts
-    )
+def votes_of(session: Session, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Id → campaign, item, answers, outcome, kind of voter and time of these votes, of those that the store has.
+
+    People are not named; a judge is.
+    """
+    found = {}
+    for start in range(0, len(ids), _AT_A_TIME):
+        rows = select(VoteRow, Item.name).join(Item, Item.id == VoteRow.item_id)
+        for row, item in session.execute(rows.where(VoteRow.id.in_(ids[start : start + _AT_A_TIME]))):
+            found[row.id] = {
+                "campaign": row.campaign,
+                "item": item,
+                "answers": [row.left, row.right],
+                "outcome": row.outcome,
+                "by": "person" if row.kind == "person" else row.who,
+                "at": row.at,
+            }
+    return found
 
 
 def _data(contents: Contents, run: Mapping[str, Any]) -> dict[str, Any]:

@@ -203,8 +203,10 @@ def decide(store: Store, gate_run_id: int, action: Decision, *, who: str, reason
             raise UsageError(f"there is no verdict {gate_run_id}")
         if action == "sign" and run.outcome != "PASS":
             raise UsageError(f"the verdict on {run.candidate} is {run.outcome}; only a PASS is signed (loop force)")
-        if action == "force" and not _facts(run, _decisions(session, run)).refused:
-            raise UsageError(f"the verdict on {run.candidate} is {run.outcome}, which needs no force")
+        facts = _facts(run, _decisions(session, run))
+        if action == "force" and not facts.refused:
+            said = facts.decisions[-1].action if facts.decisions else "no decision"
+            raise UsageError(f"{run.candidate} may be deployed without force ({run.outcome}, {said})")
         _add(session, run.id, action, who, reason)
 
     store.write(write)
@@ -228,8 +230,8 @@ def allow(session: Session, candidate: str, *, force: bool, who: str, reason: st
     if not force:
         said = f"was rejected by {facts.decisions[-1].who}" if facts.decisions else f"is {run.outcome}"
         raise UsageError(
-            f"the last verdict on {candidate} (of {run.at:%Y-%m-%d}) {said}; --force deploys it all the same, which is "
-            "recorded for ever with your reason"
+            f"the last verdict on {candidate} (of {run.at:%Y-%m-%d}) {said}; palate loop force {candidate}, or promote "
+            "--force, allows it all the same, which is recorded for ever with your reason"
         )
     _add(session, run.id, "force", who, reason)
 

@@ -23,7 +23,7 @@ from palate.serving.api.call import Call, read_json
 from palate.serving.api.completions import read_call
 from palate.serving.api.responses import read_response_call
 from palate.serving.backends.base import Endpoint
-from palate.serving.exchange import Desk, Exchange
+from palate.serving.exchange import Exchange, GatewayState
 from palate.serving.guard import Guard
 from palate.serving.keys import KeyTerms, count_keys
 from palate.serving.metrics import Metrics
@@ -69,7 +69,7 @@ class Gateway:
         self._writers = ThreadPoolExecutor(_WRITERS, "palate-recorder")
         recorder = Recorder(store, secret=shared_secret(store))
         access = Access(store, needed=self.needs_keys, anonymous=KeyTerms(recording=settings.record))
-        self._desk = Desk(settings, recorder, access, self.metrics, self._run)
+        self._state = GatewayState(settings, recorder, access, self.metrics, self._run)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stops = False
         self._checked: dict[str, tuple[float, str | None]] = {}
@@ -125,7 +125,7 @@ class Gateway:
         self._stops = True
         if self._loop is not None:
             loop = self._loop
-            loop.call_soon_threadsafe(lambda: loop.call_later(self.settings.grace_seconds, self._desk.stopping.set))
+            loop.call_soon_threadsafe(lambda: loop.call_later(self.settings.grace_seconds, self._state.stopping.set))
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -139,7 +139,7 @@ class Gateway:
         finally:
             for task in following:
                 task.cancel()
-            await self._desk.close()
+            await self._state.close()
             await self._models.close()
             self._writers.shutdown()
 
@@ -147,7 +147,7 @@ class Gateway:
         """Rows of dead processes get their end, and rows older than their key's retention go."""
         while True:
             with suppress(Exception):  # the database may be away; requests say so
-                for line in await self._run(maintain, self._desk.recorder, utc_now()):
+                for line in await self._run(maintain, self._state.recorder, utc_now()):
                     _LOG.info(line)
             await asyncio.sleep(_MAINTENANCE_SECONDS)
 
@@ -182,7 +182,7 @@ class Gateway:
         """The body of a request that is counted, whatever is in it."""
         if self._stops:
             raise ApiError(503, "the server stops; send the request again", code="stopping")
-        self._desk.access.count(caller)
+        self._state.access.count(caller)
         return await _read_body(request)
 
     def _exchange(
@@ -193,7 +193,7 @@ class Gateway:
         consent = {"true": True, "false": False, None: caller.terms.consent}.get(request.headers.get(CONSENT_HEADER))
         if consent is None:
             raise invalid(f"{CONSENT_HEADER}: true or false")
-        return Exchange(self._desk, call, choice, caller, recorded, consent=consent, started=started)
+        return Exchange(self._state, call, choice, caller, recorded, consent=consent, started=started)
 
     async def _list_models(self) -> Response:
         return JSONResponse({"object": "list", "data": [_model(name) for name in self._router.names()]})
@@ -212,7 +212,13 @@ class Gateway:
         failures = await asyncio.gather(*(self._check(name) for name in self._models.served))
         states = {name: failure or "ready" for name, failure in zip(self._models.served, failures, strict=True)}
         ready = not self._stops and not any(failures)
-        body = {"status": "ready" if ready else "not ready", "models": states, "kept": self._models.kept()}
+        status = "ready" if ready else "not ready"
+        body = {
+            "status": status,
+            "models": states,
+            "kept": self._models.kept(),
+            "canaries": self._models.canaries(),
+        }
         return JSONResponse(body, 200 if ready else 503)
 
     async def _check(self, name: str) -> str | None:
@@ -220,8 +226,8 @@ class Gateway:
         if time.monotonic() - at >= _READY_SECONDS:
             failure = None
             try:
-                async with asyncio.timeout(_READY_SECONDS), self._models.served[name].use() as backend:
-                    await backend.check()
+                async with asyncio.timeout(_READY_SECONDS), self._models.served[name].use() as arm:
+                    await arm.backend.check()
             except (ApiError, TimeoutError) as error:
                 failure = getattr(error, "code", None) or "no answer"
             self._checked[name] = (time.monotonic(), failure)

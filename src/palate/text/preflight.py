@@ -98,6 +98,8 @@ def preflight_report(
 
 _EXPLAINED = frozenset({"template_refused", "not_trained"})
 """Reasons whose detail says what to do."""
+_OF_ORIGIN = frozenset({"lineage", "source", "source_kind", "source_weight"})
+"""Columns that no example holds, but that the report tells the origin of the examples from."""
 
 
 def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> None:
@@ -266,13 +268,14 @@ def _source(
     source: SourceCounts, lost: Sequence[Dropped], cuts: Iterable[Any], source_of: Mapping[str, str]
 ) -> dict[str, Any]:
     dropped = Counter(row.reason for row in lost if source_of.get(row.id) == source.name)
+    unread = [name for name in source.unknown_columns if name not in _OF_ORIGIN]
     return {
         "rows_read": source.rows_read,
         "rows_used": source.used,
         "records": source.records,
         "dropped_by_reason": dict(Counter(source.dropped_by_reason) + dropped),
         **({"labels": source.labels} if source.labels else {}),
-        **({"unread_columns": list(source.unknown_columns)} if source.unknown_columns else {}),
+        **({"unread_columns": unread} if unread else {}),
         "cut": sum(source_of.get(cut.id) == source.name for cut in cuts),
     }
 

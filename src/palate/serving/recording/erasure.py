@@ -98,7 +98,7 @@ def erase(
     found = store.read(lambda session: _find(session, ids, user))
     marks = {*found.ids, *ids, *([user] if user else [])}
     cleaned, remaining, hashes = _clean_files(store, marks, found.texts, files)
-    trained = store.read(lambda session: trained_versions(session, hashes, found.votes))
+    trained = store.read(lambda session: trained_versions(session, hashes, found.votes, {*found.ids, *ids}))
 
     def work(session: Session) -> Counter[str]:
         again = _find(session, ids, user)  # what came meanwhile
