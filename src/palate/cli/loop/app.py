@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from palate.cli.arguments import verb_group
-from palate.cli.loop import decide, gate, mix
+from palate.cli.loop import debug, decide, gate, mix
 
 app = typer.Typer(cls=verb_group("loop"), no_args_is_help=True)
 
@@ -19,6 +19,7 @@ def _sub_verbs() -> None:
 
 
 app.command("gate")(gate.gate_command)
+app.command("debug")(debug.debug_command)
 app.command("mix")(mix.mix_command)
 app.command("sign")(decide.sign_command)
 app.command("force")(decide.force_command)

@@ -1,0 +1,53 @@
+"""`palate loop debug` writes the same facts as a page, Markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from labelling import labelling
+from loop.test_debug import WIN_RATE, check, cycle, gate
+from palate.artifacts import read_json, write_json
+from palate.cli.main import main
+from palate.store import open_store
+
+__all__ = ["cycle"]
+
+
+def test_page_markdown_and_json(cycle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "<b>it</b> is\n| a row"
+    regression = {**WIN_RATE["regressions"][0], "a": text, "reason": "left it out"}
+    write_json(cycle / "winrate" / "winrate.json", {**WIN_RATE, "regressions": [regression]})
+    assert main(["loop", "debug", str(cycle), "-o", str(tmp_path / "out"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [Path(path).name for path in printed["files"]] == ["debug.html", "debug.md", "debug.json"]
+    facts = read_json(tmp_path / "out" / "debug.json")
+    assert (facts["kind"], facts["acts"]) == ("debug", printed["acts"])
+    page, markdown = ((tmp_path / "out" / f"debug.{kind}").read_text() for kind in ("html", "md"))
+    for part in ("INCONCLUSIVE (attempt 2): share judged", "Next acts", "Worst regressions", "Label conflicts", "code"):
+        assert part in page
+        assert part in markdown
+    assert "&lt;b&gt;it&lt;/b&gt; is" in page
+    assert "<script" not in page
+    assert "\\<b\\>it\\</b\\> is \\| a row" in markdown
+    assert "Judge: left it out" in markdown
+    assert main(["loop", "debug", str(cycle), "-o", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.startswith("1. run the same `palate eval winrate` again")
+
+
+def test_votes_of_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    store = open_store(url, create=True)
+    campaign = labelling(store, 2, people=2, votes_per_task=2)
+    campaign.label(0, "first")
+    campaign.label(1, "second")
+    store.close()
+    write_json(tmp_path / "gate.json", gate(check("judge card")))
+    command = ["loop", "debug", str(tmp_path / "gate.json"), "-o", str(tmp_path / "out"), "--store", url]
+    assert main(command) == 0
+    found = read_json(tmp_path / "out" / "debug.json")["conflicts"]
+    assert found["votes_of_people"] == 2
+    assert main(["loop", "debug", str(tmp_path / "none"), "-o", str(tmp_path / "out")]) == 2
+    assert "there is no such file or folder" in capsys.readouterr().err
