@@ -33,7 +33,7 @@ class Act:
 Facts: TypeAlias = Mapping[str, Any]
 Rule: TypeAlias = Callable[[Facts], Iterator[tuple[str, str]]]
 _OF_CHECK: Final[Mapping[str, str]] = {
-    "judge card": "calibrate the judge: palate judge calibrate; until its card says that it may decide, let people vote",
+    "judge card": "calibrate the judge (palate judge calibrate); until its card lets it decide, let people vote",
     "same in both orders": "use a steadier judge (a larger one, a jury) or people, and measure the win rate again",
     "share judged": "run the same `palate eval winrate` again: it asks only for the missing verdicts",
     "prompts": "measure the win rate on all prompts of the gate's config",
@@ -64,7 +64,7 @@ def _no_verdict(facts: Facts) -> Iterator[tuple[str, str]]:
 def _leak(facts: Facts) -> Iterator[tuple[str, str]]:
     for check in _checks(facts, "validity"):
         if check["name"] == "leaked prompts":
-            act = "take the gate's prompts out of the training data (palate data curate, rule decontaminate) and train again"
+            act = "take the gate's prompts out of the data (palate data curate, rule decontaminate) and train again"
             yield act, f"leaked prompts: {check['reason']}"
 
 
@@ -88,7 +88,9 @@ def _conflicts(facts: Facts) -> Iterator[tuple[str, str]]:
         return
     people, judge = (_share(found["people"], found["repeated"]), _share(found["judge"], found["with_judge"]))
     if people >= MOST_CONFLICTS:
-        act = "have a reviewer decide them, say in the campaign's guidelines what counts, and ask for more votes per item"
+        act = (
+            "have a reviewer decide them, say in the campaign's guidelines what counts, and ask for more votes per item"
+        )
         yield act, f"people disagree on {people:.0%} of {found['repeated']:,} comparisons with two votes or more"
     if judge >= MOST_CONFLICTS:
         act = "calibrate the judge (palate judge calibrate) or lower its weight in sources"
@@ -137,7 +139,9 @@ def _primary(facts: Facts) -> Iterator[tuple[str, str]]:
 def _more(check: Mapping[str, Any], unit: str) -> str:
     if check["more"] is None:
         return f"train on more comparisons: more {unit} cannot settle {check['name']}"
-    return f"measure about {check['more']:,} more {unit} (raise n in the gate's config), then gate with the next --attempt"
+    return (
+        f"measure about {check['more']:,} more {unit} (raise n in the gate's config), then gate with the next --attempt"
+    )
 
 
 def _data(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -145,11 +149,12 @@ def _data(facts: Facts) -> Iterator[tuple[str, str]]:
     if last.get("votes") and now.get("votes", 0) < FEWER_VOTES * last["votes"]:
         yield "collect more votes", f"{now.get('votes', 0):,} votes, {last['votes']:,} in the last cycle"
     if "sources" in now and "sources" in last:
-        for name in dict.fromkeys([*now["sources"], *last["sources"]]):
-            share, before = now["sources"].get(name, 0.0), last["sources"].get(name, 0.0)
-            if abs(share - before) >= SHIFT:
-                act = f"see whether the change of {name} is wanted, and set its weight in sources"
-                yield act, f"{name} is {share:.0%} of the loss, {before:.0%} in the last cycle"
+        names = dict.fromkeys([*now["sources"], *last["sources"]])
+        shares = {name: (now["sources"].get(name, 0.0), last["sources"].get(name, 0.0)) for name in names}
+        moved = [f"{name} {a:.0%} (was {b:.0%})" for name, (a, b) in shares.items() if abs(a - b) >= SHIFT]
+        if moved:
+            act = "see whether the other shares of the sources are wanted, and set their weights"
+            yield act, f"share of the loss: {', '.join(moved)}"
 
 
 def _share(count: int, total: int) -> float:

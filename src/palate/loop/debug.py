@@ -1,4 +1,4 @@
-"""What is known of a candidate that was not deployed: verdict, regressions, label conflicts, data, health, next acts."""
+"""What is known of a candidate that was not deployed: verdict, regressions, label conflicts, data, health, acts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def find_inputs(paths: Sequence[Path]) -> Inputs:
         UsageError: a path does not exist, or there are two of a kind of which the report shows one.
         ArtifactError: a file is damaged.
     """
-    found, seen = Inputs(), {}
+    found, seen = Inputs(), dict[str, Path]()
 
     def one(kind: str, path: Path) -> Path:
         if seen.setdefault(kind, path).resolve() != path.resolve():
@@ -188,7 +188,8 @@ def _data(inputs: Inputs) -> dict[str, Any] | None:
         return {"reason": str(error)}
     lines = [line for record in records if isinstance(line := record.extra.get("lineage"), Mapping)]
     means = {
-        side: sum(_length(getattr(record, side)) for record in records) / len(records) for side in ("chosen", "rejected")
+        side: sum(_length(getattr(record, side)) for record in records) / len(records)
+        for side in ("chosen", "rejected")
     }
     categories = Counter(str(record.extra["category"]) for record in records if record.extra.get("category"))
     return {

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from browser import browser, needs_browser, serious_findings
+from cycle_results import WIN_RATE, check, gate, write_cycle
 from labelling import labelling
-from loop.test_debug import WIN_RATE, check, cycle, gate
 from palate.artifacts import read_json, write_json
 from palate.cli.main import main
 from palate.store import open_store
 
-__all__ = ["cycle"]
 
-
-def test_page_markdown_and_json(cycle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_page_markdown_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cycle = write_cycle(tmp_path / "0002")
     text = "<b>it</b> is\n| a row"
     regression = {**WIN_RATE["regressions"][0], "a": text, "reason": "left it out"}
     write_json(cycle / "winrate" / "winrate.json", {**WIN_RATE, "regressions": [regression]})
@@ -40,7 +40,7 @@ def test_page_markdown_and_json(cycle: Path, tmp_path: Path, capsys: pytest.Capt
 def test_votes_of_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"sqlite:///{tmp_path / 's.db'}"
     store = open_store(url, create=True)
-    campaign = labelling(store, 2, people=2, votes_per_task=2)
+    campaign = labelling(store, 2, people=2, votes_per_item=2)
     campaign.label(0, "first")
     campaign.label(1, "second")
     store.close()
@@ -51,3 +51,17 @@ def test_votes_of_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert found["votes_of_people"] == 2
     assert main(["loop", "debug", str(tmp_path / "none"), "-o", str(tmp_path / "out")]) == 2
     assert "there is no such file or folder" in capsys.readouterr().err
+
+
+@needs_browser
+def test_the_page_fits_a_phone_and_reads_without_a_mouse(tmp_path: Path) -> None:
+    cycle = write_cycle(tmp_path / "0002")
+    long = {**WIN_RATE["regressions"][0], "a": "a long answer " * 200, "id": "i" * 90}
+    write_json(cycle / "winrate" / "winrate.json", {**WIN_RATE, "regressions": [long]})
+    assert main(["loop", "debug", str(cycle), "-o", str(tmp_path / "out")]) == 0
+    with browser() as found:
+        for width, scheme in ((390, "dark"), (1280, "light")):
+            page = found.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page.goto(f"file://{tmp_path / 'out' / 'debug.html'}")
+            assert page.evaluate("document.documentElement.scrollWidth") == width
+            assert serious_findings(page) == []

@@ -8,12 +8,12 @@ from typing import Any
 
 from palate.artifacts import write_json, write_text
 from palate.charts import Row, interval_chart
-from palate.charts.text import amount, number, percent
+from palate.charts.text import amount, estimate_text, interval_text, number, percent
 from palate.report.document import Document, Section, SideBySide
-from palate.report.intervals import json_interval, shown
+from palate.report.intervals import json_interval
 from palate.report.key_figures import Card
 from palate.report.pages.winrate import group_table
-from palate.report.tables import Table
+from palate.report.tables import Table, label
 
 _TONES = {"PASS": "right", "FAIL": "wrong"}
 
@@ -46,55 +46,64 @@ def debug_report(facts: Mapping[str, Any]) -> Document:
 def _sentence(gate: Mapping[str, Any] | None) -> tuple[str, str]:
     if gate is None:
         return "unclear", "No verdict: no gate was run."
-    open_ = [check["name"] for check in gate["checks"] if check["state"] != "passed"]
-    why = f": {', '.join(open_)}" if open_ else ""
+    names = [check["name"] for check in _worst_first(gate) if check["state"] != "passed"]
+    why = f": {', '.join(names)}" if names else ""
     return _TONES.get(gate["outcome"], "unclear"), f"{gate['outcome']} (attempt {gate['attempt']}){why}"
+
+
+def _worst_first(gate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The checks: failed, open, passed."""
+    return sorted(gate["checks"], key=lambda check: ("failed", "open", "passed").index(check["state"]))
 
 
 def _cards(facts: Mapping[str, Any]) -> list[Card]:
     found, cards = facts["winrate"], []
     if found is not None:
-        for label, item in (("Win rate", found["win_rate"]), ("At equal length", found["length_controlled"]["rate"])):
+        for name, item in (("Win rate", found["win_rate"]), ("At equal length", found["length_controlled"]["rate"])):
             interval = json_interval(item)
             if interval is not None:
-                cards.append(Card(label, percent(interval.estimate), shown(interval, as_percent=True)))
+                within = interval_text(interval.low, interval.high, as_percent=True)
+                cards.append(Card(name, percent(interval.estimate), within))
         a, b = found["mean_lengths"]
         cards.append(Card("Length of answers", f"{a / b:.2f} ×" if b else "–", f"{a:,.0f} and {b:,.0f} characters"))
     data, conflicts = facts["data"]["now"] or {}, facts["conflicts"]
     if "rows" in data:
         cards.append(Card("Training pairs", f"{data['rows']:,}", f"from {data['votes']:,} votes"))
     if conflicts is not None:
-        note = f"of {conflicts['repeated']:,} with two votes; judge {conflicts['judge']:,} of {conflicts['with_judge']:,}"
+        note = (
+            f"of {conflicts['repeated']:,} with two votes; judge {conflicts['judge']:,} of {conflicts['with_judge']:,}"
+        )
         cards.append(Card("Label conflicts", f"{conflicts['people']:,}", note))
     return cards
 
 
 def _acts(facts: Mapping[str, Any]) -> Section:
-    rows = [(str(at), one["act"], one["why"]) for at, one in enumerate(facts["acts"], 1)]
+    rows = [(f"{at}. {one['act']}", one["why"]) for at, one in enumerate(facts["acts"], 1)]
     lines = ["By fixed rules from the facts below, the most urgent first."] if rows else ["No rule applies."]
-    return Section("acts", "Next acts", lines, tables=[("", Table(("", "act", "why"), rows))] if rows else [])
+    return Section("acts", "Next acts", lines, tables=[("", Table(("act", "why"), rows))] if rows else [])
 
 
 def _verdict(facts: Mapping[str, Any]) -> Section | None:
     gate = facts["gate"]
     if gate is None:
         return None
-    rows = [
-        (check["name"], check["state"], _found(check), check["needed"], check["reason"] or "–")
-        for check in sorted(gate["checks"], key=lambda check: ("failed", "open", "passed").index(check["state"]))
-    ]
-    return Section("verdict", "Verdict", tables=[("", Table(("check", "state", "found", "needed", "reason"), rows))])
+    checks = _worst_first(gate)
+    rows = [(check["name"], check["state"], _found(check), check["needed"]) for check in checks]
+    lines = [f"{check['name']}: {check['reason']}" for check in checks if check["reason"]]
+    return Section("verdict", "Verdict", lines, tables=[("", Table(("check", "state", "found", "needed"), rows))])
 
 
 def _found(check: Mapping[str, Any]) -> str:
-    ends = [check[name] for name in ("found", "low", "high")]
-    texts = ["–" if one is None else percent(one) if check["part"] == "primary" else number(one, 4) for one in ends]
-    return texts[0] if check["low"] is None else f"{texts[0]} ({texts[1]} to {texts[2]})"
+    if check["found"] is None:
+        return "–"
+    return estimate_text(check["found"], check["low"], check["high"], as_percent=check["part"] == "primary")
 
 
 def _groups(facts: Mapping[str, Any]) -> Section | None:
     found = facts["winrate"]
-    groups = [(title, (found or {}).get(key)) for title, key in (("By category", "by_category"), ("By length", "by_length"))]
+    groups = [
+        (title, (found or {}).get(key)) for title, key in (("By category", "by_category"), ("By length", "by_length"))
+    ]
     tables = [(title, group_table(of)) for title, of in groups if of]
     rows = [
         Row(one["name"], rate.estimate, rate.low, rate.high, colour)
@@ -105,7 +114,9 @@ def _groups(facts: Mapping[str, Any]) -> Section | None:
     if not tables:
         return None
     chart = interval_chart("groups", "Win rate by group", rows, level=(0.5, "50 %"), narrow=True)
-    return Section("groups", "By category and length", charts=[("Win rate by group", chart)] if rows else [], tables=tables)
+    return Section(
+        "groups", "By category and length", charts=[("Win rate by group", chart)] if rows else [], tables=tables
+    )
 
 
 def _regressions(facts: Mapping[str, Any]) -> Section | None:
@@ -179,9 +190,9 @@ def _health(facts: Mapping[str, Any]) -> Section:
     if run is None:
         return Section("health", "Health of the run", ["No run was named."])
     rows = [
-        (one["name"].replace("_", " "), one["severity"], str(one["step"]), one["message"], one["remedy"] or "–")
+        (f"{label(one['name'])} ({one['severity']}, step {one['step']})", one["message"], one["remedy"] or "–")
         for one in facts["health"]
     ]
-    table = Table(("finding", "severity", "step", "what", "remedy"), rows)
+    table = Table(("finding", "what", "remedy"), rows)
     status = f"{run['folder']}: {run['status']}, {amount(len(rows), 'finding')}."
     return Section("health", "Health of the run", [status], tables=[("", table)] if rows else [])
