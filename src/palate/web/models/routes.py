@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from functools import partial
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Path, Query
@@ -14,10 +16,10 @@ from starlette.responses import RedirectResponse, Response
 
 from palate.charts.text import shortened
 from palate.registry import Version, moves, versions
-from palate.registry.canary import canary_of, set_canary
-from palate.registry.lineage import vote_ids
+from palate.registry.canary import canaries, canary_moves, canary_of, set_canary
+from palate.registry.lineage import Voter, interaction_ids, vote_ids, voters, votes_of
 from palate.registry.verdicts import decide, verdicts
-from palate.registry.votes import learnt_from, learnt_votes, version_of_answer, voters
+from palate.store.serving_tables import Interaction
 from palate.web.pages import render
 from palate.web.security.people import Admin, Reviewer
 from palate.web.state import state
@@ -32,17 +34,10 @@ Reason = Annotated[str, Form(max_length=10_000)]
 def list_models(request: Request, who: Reviewer) -> Response:
     """All versions, the newest first."""
     store = state(request).store
-    found = versions(store)
-    aliases = sorted({alias for version in found for alias in version.aliases})
-
-    def read(session: Session) -> tuple[Any, Any]:
-        last = {verdict.candidate: verdict for verdict in verdicts(session)}
-        return [(alias, one) for alias in aliases if (one := canary_of(session, alias)) is not None], last
-
-    canaries, last = store.read(read)
-    return render(
-        request, "models/list.html", who=who, versions=found[::-1], aliases=aliases, canaries=canaries, verdicts=last
-    )
+    running, judged = store.read(lambda session: (canaries(session), verdicts(session)))
+    last = {verdict.candidate: verdict for verdict in judged}
+    found = versions(store)[::-1]
+    return render(request, "models/list.html", who=who, versions=found, canaries=running, verdicts=last)
 
 
 @router.get("/find")
@@ -51,35 +46,35 @@ def find_token(request: Request, who: Reviewer, id: Annotated[str, Query(max_len
     del who
     store, id = state(request).store, id.strip()
     known = versions(store)
-    answer = store.read(lambda session: version_of_answer(session, known, id))
-    learnt = learnt_from(known, id) if answer is None else []
-    if answer is None and not learnt:
-        raise HTTPException(
-            404, f"There is no recorded answer {shortened(id, 100)}, and no version learnt from such a vote."
-        )
-    if answer is None:
-        (vote,) = store.read(lambda session: learnt_votes(session, [id]))
-        return render(request, "models/found.html", vote=vote, answer=None, version=None, votes=None, versions=learnt)
-    row, version = answer
-    votes = None if version is None else _votes(request, version)
-    return render(request, "models/found.html", vote=None, answer=row, version=version, votes=votes, versions=[])
+    if (answer := store.read(lambda session: _answer(session, id))) is not None:
+        version = next((one for one in known if one.name == answer.model), None)
+        learnt = [] if version is None else _learnt(request, known, version)
+        return render(request, "models/answer.html", answer=answer, version=version, learnt=learnt)
+    learners = [version for version in known if id in vote_ids(version.folder)]
+    if not learners:
+        raise HTTPException(404, f"{shortened(id, 100)}: no recorded answer, and no vote that a version learnt from.")
+    vote = store.read(lambda session: votes_of(session, [id])).get(id)
+    return render(request, "models/vote.html", id=id, vote=vote, versions=learners)
 
 
 @router.get("/{name}")
 def show_model(request: Request, who: Reviewer, name: str) -> Response:
     """A version with its lineage down to the votes, its verdicts, and every move of an alias to or from it."""
     store = state(request).store
-    version = _version(request, name)
+    known = versions(store)
+    version = _version(known, name)
     run = next((one for one in found_runs(request).of("run") if str(one.path) == version.lineage["source"]), None)
+    judged, shares = store.read(lambda session: (verdicts(session, version.name), canary_moves(session, version.name)))
     return render(
         request,
         "models/version.html",
         who=who,
         version=version,
         run=run,
-        children=[one.name for one in versions(store) if one.base == version.name],
-        votes=_votes(request, version),
-        verdicts=store.read(lambda session: verdicts(session, version.name))[::-1],
+        children=[one.name for one in known if one.base == version.name],
+        learnt=_learnt(request, known, version),
+        verdicts=judged[::-1],
+        shares=shares[::-1],
         moves=moves(store, version.name)[::-1],
     )
 
@@ -88,12 +83,20 @@ def show_model(request: Request, who: Reviewer, name: str) -> Response:
 def show_votes(request: Request, who: Reviewer, name: str, page: PageNumber = 1) -> Response:
     """The votes that a version learnt from, one by one."""
     del who
-    version = _version(request, name)
+    store = state(request).store
+    version = _version(versions(store), name)
     ids = vote_ids(version.folder)
     shown = ids[(page - 1) * PAGE : page * PAGE]
-    found = state(request).store.read(lambda session: learnt_votes(session, shown))
-    pages = max(1, -(-len(ids) // PAGE))
-    return render(request, "models/votes.html", version=version, votes=found, count=len(ids), page=page, pages=pages)
+    found = store.read(lambda session: votes_of(session, shown))
+    return render(
+        request,
+        "models/votes.html",
+        version=version,
+        votes=[(id, found.get(id)) for id in shown],
+        count=len(ids),
+        page=page,
+        pages=max(1, -(-len(ids) // PAGE)),
+    )
 
 
 @router.post("/{name}/verdicts/{verdict}")
@@ -106,11 +109,11 @@ def decide_verdict(
     reason: Reason = "",
 ) -> Response:
     """Sign or reject a verdict on a version."""
-    store, version = state(request).store, _version(request, name)
-    if verdict not in [one.id for one in store.read(lambda session: verdicts(session, version.name))]:
-        raise HTTPException(404, f"There is no such verdict on {version.name}.")
+    store = state(request).store
+    if verdict not in [one.id for one in store.read(lambda session: verdicts(session, name))]:
+        raise HTTPException(404, f"There is no such verdict on {shortened(name, 100)}.")
     decide(store, verdict, action, who=who.name, reason=reason)
-    return RedirectResponse(f"/models/{quote(version.name, safe='')}", 303)
+    return RedirectResponse(f"/models/{quote(name, safe='')}", 303)
 
 
 @router.post("/{name}/canary/end")
@@ -118,43 +121,60 @@ def end_canary(
     request: Request, who: Admin, name: str, alias: Annotated[str, Form(max_length=100)], reason: Reason = ""
 ) -> Response:
     """End the canary of an alias: everybody gets the alias's own version again."""
-    store, version = state(request).store, _version(request, name)
+    store = state(request).store
     running = store.read(lambda session: canary_of(session, alias))
-    if running is None or running.version != version.name:
-        raise HTTPException(404, f"{version.name} is no canary of {shortened(alias, 100)}.")
-    set_canary(store, version.name, 0.0, alias=alias, who=who.name, reason=reason)
+    if running is None or running.version != name:
+        raise HTTPException(404, f"{shortened(name, 100)} is no canary of {shortened(alias, 100)}.")
+    set_canary(store, running.version, 0.0, alias=alias, who=who.name, reason=reason)
     return RedirectResponse("/models", 303)
 
 
 @dataclass(frozen=True, slots=True)
-class Votes:
+class Learnt:
     """What a version learnt from.
 
     Attributes:
-        count: number of its votes.
-        here: of them, in this store.
+        version: its name.
+        votes: number of its votes, and of them `here`, in this store.
         voters: who cast these.
+        interactions: number of interactions whose feedback it was trained on.
     """
 
-    count: int
+    version: str
+    votes: int
     here: int
-    voters: list[Any]
+    voters: list[Voter]
+    interactions: int
 
 
-def _votes(request: Request, version: Version) -> Votes:
-    ids = vote_ids(version.folder)
-    found = state(request).store.read(lambda session: voters(session, ids))
-    return Votes(len(ids), sum(one.votes for one in found), found)
+def _learnt(request: Request, known: Sequence[Version], version: Version) -> list[Learnt]:
+    """What a version and those that it was trained from learnt from, the version first."""
+    by_name = {one.name: one for one in known}
+    found, now = [], version
+    while True:
+        ids = vote_ids(now.folder)
+        cast = state(request).store.read(partial(voters, ids=ids))
+        here = sum(one.votes for one in cast)
+        found.append(Learnt(now.name, len(ids), here, cast, len(interaction_ids(now.folder))))
+        if now.base is None:
+            return found
+        now = by_name[now.base]
 
 
-def _version(request: Request, name: str) -> Version:
+def _answer(session: Session, id: str) -> Interaction | None:
+    found = session.get(Interaction, id)
+    if found is not None:
+        session.expunge(found)
+    return found
+
+
+def _version(known: Sequence[Version], name: str) -> Version:
     """The version of a name or alias.
 
     Raises:
         HTTPException: 404, there is none.
     """
-    found = versions(state(request).store)
-    version = next((one for one in found if name == one.name or name in one.aliases), None)
+    version = next((one for one in known if name == one.name or name in one.aliases), None)
     if version is None:
         raise HTTPException(404, f"There is no version {shortened(name, 100)}.")
     return version
