@@ -19,7 +19,7 @@ from palate.registry.verdicts import record_verdict
 from palate.stats import Interval
 from palate.store.loop_tables import Cycle, CycleStep
 from palate.store.serving_tables import Interaction
-from palate.store.tables import Campaign, CampaignVersion, Item, Task, VoteRow
+from palate.store.tables import Campaign, CampaignVersion, Item, Response, Task, VoteRow
 from run_files import write_run
 from sites import Site, make_site
 
@@ -91,6 +91,8 @@ def _votes(session: Session, text: str, votes: int, now: datetime) -> None:
     item = Item(campaign_id=campaign.id, name=text, prompt=prompt, content_hash="h", created=now)
     session.add(item)
     session.flush()
+    for number in range(3):
+        session.add(Response(item_id=item.id, number=number, text=text, content_hash=f"{number:064}"))
     task = Task(campaign_id=campaign.id, item_id=item.id, left=0, right=1, wanted=1, open=0, priority=0.0)
     session.add(task)
     for number in range(votes):
@@ -100,6 +102,7 @@ def _votes(session: Session, text: str, votes: int, now: datetime) -> None:
                 id=f"vote-{number:03}",
                 item_id=item.id,
                 campaign_id=campaign.id,
+                campaign=campaign.name,
                 left=0,
                 right=2 if number == 1 else 1,  # the second vote is on a pair without a task
                 outcome="left",
