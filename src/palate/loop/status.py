@@ -95,7 +95,8 @@ class LoopStatus:
 
     def to_json(self) -> dict[str, Any]:
         """Every field; times in ISO 8601."""
-        return _plain(asdict(self))
+        found: dict[str, Any] = _plain(asdict(self))
+        return found
 
 
 def loops(session: Session) -> list[str]:

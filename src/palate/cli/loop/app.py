@@ -5,19 +5,24 @@ from __future__ import annotations
 import typer
 
 from palate.cli.arguments import verb_group
-from palate.cli.loop import debug, decide, gate, mix
+from palate.cli.loop import cycle, debug, decide, gate, mix
 
 app = typer.Typer(cls=verb_group("loop"), no_args_is_help=True)
 
 
 @app.callback()
 def _sub_verbs() -> None:
-    """Decide whether a trained model may replace the one in use.
+    """Run the cycle from collected feedback to the next served model, step by step.
 
-    Example: palate loop gate winrate bench --config gate.yaml
+    Example: palate loop tick
     """
 
 
+app.command("init")(cycle.init_command)
+app.command("tick")(cycle.tick_command)
+app.command("run")(cycle.run_command)
+app.command("status")(cycle.status_command)
+app.command("abandon")(cycle.abandon_command)
 app.command("gate")(gate.gate_command)
 app.command("debug")(debug.debug_command)
 app.command("mix")(mix.mix_command)
