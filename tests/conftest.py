@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +52,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     fast = [item for item in items if not item.get_closest_marker("slow")]
     # The other long ones are of end_to_end, and come last.
     items[:] = longest + fast + [item for item in reversed(slow) if item not in longest]
+
+
+# Every training run and every model that is given back makes a full collection. It visits each object of this process:
+# half a million of them are torch's and transformers' modules, which stay. That is 0.3 s of a run's 0.4 s on a tiny
+# model. Frozen objects are not visited; it is done again when a test has imported more of them.
+_frozen_modules = 0
+
+
+def _freeze() -> None:
+    global _frozen_modules
+    if len(sys.modules) > _frozen_modules + 100:
+        gc.collect()
+        gc.freeze()
+        _frozen_modules = len(sys.modules)
+
+
+def pytest_collection_finish() -> None:
+    _freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    _freeze()
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 from model_folders import as_run, fake_model
 from palate.artifacts import iter_jsonl
 from palate.cli.main import main
+from palate.data.formats.writers import write_rows
 from palate.feedback.queue.ballot import Ballot, Choice
 from palate.feedback.queue.voting import next_assignment, submit
 from palate.loop.config import load_loop_config
@@ -32,7 +33,6 @@ from palate.registry import add, promote
 from palate.store import Store
 from palate.store.tables import User
 from recorded import Clock, Recording
-from palate.data.formats.writers import write_rows
 
 MONDAY = datetime(2100, 2, 1, 6, tzinfo=UTC)
 PROMPTS = 100

@@ -30,6 +30,7 @@ LAST = {**DATA, "votes": 90, "sources": {"people (human)": 0.6, "judge (machine)
     ("given", "rule", "act", "why"),
     [
         (facts(gate=None), "no verdict", "palate loop gate", "no verdict"),
+        (facts(canary="errors", candidate="v2"), "canary", "list --model v2 --thumbs down", "was ended: errors"),
         (facts(check("leaked prompts", reason="is 3")), "leak", "decontaminate", "leaked prompts: is 3"),
         (facts(check("judge card")), "validity", "palate judge calibrate", "judge card: is so"),
         (facts(check("same in both orders")), "validity", "steadier judge", "same in both orders"),

@@ -119,6 +119,7 @@ def test_thumbs_are_for_kto_alone(folder: Path) -> None:
         mix_sources(given, folder / "out")
     done = mix_sources(given, folder / "out", kto=True)
     assert done.datasets == (folder / "out" / PAIRS, folder / "out" / THUMBS)
+    assert [one.loss_share for one in done.sources] == [pytest.approx(6 / 6.5), pytest.approx(0.5 / 6.5)]
     loaded = load_records([str(path) for path in done.datasets], kind=LabelledCompletion).records
     found = sorted((record.desirable, record.weight) for record in loaded)
     assert found == [*[(False, 1.0)] * 3, (True, 0.5), *[(True, 1.0)] * 3]

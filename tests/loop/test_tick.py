@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from palate.loop.canary import CanaryVerdict
 from sqlalchemy import select
 
 from loop_world import LOOP, MONDAY, Killed, World, make_world
 from palate.errors import ConfigError, PalateError, UsageError
 from palate.loop import tick as tick_module
-from palate.loop.canary import CanaryVerdict
 from palate.loop.process import sole_tick
 from palate.loop.status import loop_status
 from palate.loop.steps import deploy

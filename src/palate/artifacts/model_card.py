@@ -71,8 +71,6 @@ def write_model_card(
     """Write the card, or palate's part of an existing one; returns its path.
 
     Args:
-        folder: the run directory.
-        run, data: the contents of run.json and data.json.
         figures: results for the header.
         results: the same as Markdown.
         limits: what a reader must know before believing the results.

@@ -55,11 +55,7 @@ def command(
             {
                 "page": str(page),
                 "rows": [
-                    {
-                        "prompt": as_turns(row.prompt),
-                        "outputs": dict(row.outputs),
-                        "reference": row.reference,
-                    }
+                    {"prompt": as_turns(row.prompt), "outputs": dict(row.outputs), "reference": row.reference}
                     for row in rows
                 ],
             }

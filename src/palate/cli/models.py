@@ -25,10 +25,6 @@ def model_path(name: Name, store: str | None = None) -> Name:
 
     A folder of that name is taken before the registry.
 
-    Args:
-        name: of a model; None stays None.
-        store: as `--store`.
-
     Raises:
         ArtifactError: the version's files are not what was added.
         StoreError: the database cannot be opened.

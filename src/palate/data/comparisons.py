@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
-from palate.records import Record
+from palate.records import PreferencePair, Record
 
 Kind: TypeAlias = Literal["human", "machine", "both", "imported"]
 """Who compared: `both` for a row that votes of people and of judges were counted for together."""
@@ -50,8 +50,12 @@ def kind_of(columns: Mapping[str, Any]) -> Kind | None:
     return None if not people else "both" if len(people) > 1 else "human" if True in people else "machine"
 
 
-def source_shares(records: Iterable[Record]) -> list[SourceShare]:
-    """The sources of records in the order of their first rows; [] if no row says who compared."""
+def source_shares(records: Iterable[Record], *, by_answer: bool = False) -> list[SourceShare]:
+    """The sources of records in the order of their first rows; [] if no row says who compared.
+
+    Args:
+        by_answer: whether each answer of a pair is an example, as in KTO, so that a pair counts twice in the loss.
+    """
     found: dict[tuple[str, Kind, float], SourceShare] = {}
     stated = False
     for record in records:
@@ -63,7 +67,7 @@ def source_shares(records: Iterable[Record]) -> list[SourceShare]:
         key = (str(own or record.source), kind or "imported", float(weight) if isinstance(weight, int | float) else 1.0)
         share = found.setdefault(key, SourceShare(*key[:2], weight=key[2]))
         share.rows += 1
-        share.loss_share += record.weight
+        share.loss_share += record.weight * (2 if by_answer and isinstance(record, PreferencePair) else 1)
     if not stated:
         return []
     rows, total = sum(one.rows for one in found.values()), sum(one.loss_share for one in found.values())

@@ -114,10 +114,6 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 def check_columns(name: str, score: RewardFunction, columns: Collection[str]) -> None:
     """Refuse a function that reads a column which no row has.
 
-    Args:
-        name: of the function, for the message.
-        columns: the names that rows have.
-
     Raises:
         ConfigError: names the column and the existing ones.
     """
@@ -143,10 +139,6 @@ def checked_scores(
     A function whose signature names `completions` is called by keyword, with `prompts`, `completions` and the columns
     that it names (all with `**kwargs`), as TRL does; any other, also `f(anything, completions)`, as
     `score(prompts, completions)` with further columns by keyword.
-
-    Args:
-        name: of the function, for messages.
-        columns: of the answers' rows.
 
     Raises:
         FunctionError: the wrong number of scores, or a score that is neither a finite number nor None.

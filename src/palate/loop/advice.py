@@ -61,6 +61,12 @@ def _no_verdict(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "decide with palate loop gate", "there is no verdict of a gate"
 
 
+def _canary(facts: Facts) -> Iterator[tuple[str, str]]:
+    if facts.get("canary"):
+        act = f"read what people disliked: palate interactions list --model {facts['candidate']} --thumbs down"
+        yield act, f"its canary was ended: {facts['canary']}"
+
+
 def _leak(facts: Facts) -> Iterator[tuple[str, str]]:
     for check in _checks(facts, "validity"):
         if check["name"] == "leaked prompts":
@@ -163,6 +169,7 @@ def _share(count: int, total: int) -> float:
 
 RULES: Final[Mapping[str, Rule]] = {
     "no verdict": _no_verdict,
+    "canary": _canary,
     "leak": _leak,
     "validity": _validity,
     "run": _run,

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from palate.artifacts import read_json
 from palate.data.comparisons import source_shares
 from palate.data.load import load_records
@@ -19,6 +21,7 @@ from palate.feedback.export.collection import Collection, collection_of_files
 from palate.feedback.export.vote_filter import filter_votes, is_person
 from palate.loop.advice import advice
 from palate.records import DatasetRequest, Messages, PreferencePair, as_turns, prompt_key
+from palate.registry.canary import AUTOMATON, canary_moves
 
 VERSION = 1
 _SHOWN = 20
@@ -38,6 +41,7 @@ class Inputs:
         run: directory of the run.
         dataset: folder of `palate loop mix`.
         votes: candidates with the votes on them.
+        canary: why the cycle ended the candidate's canary; "" if it did not.
     """
 
     winrate: Mapping[str, Any] | None = None
@@ -45,6 +49,13 @@ class Inputs:
     run: Path | None = None
     dataset: Path | None = None
     votes: list[Collection] = field(default_factory=list)
+    canary: str = ""
+
+    @property
+    def candidate(self) -> str | None:
+        """Its name in the verdict, else in the win rate."""
+        name = (self.gate or {}).get("candidate") or ((self.winrate or {}).get("a") or {}).get("name")
+        return None if name is None else str(name)
 
 
 def find_inputs(paths: Sequence[Path]) -> Inputs:
@@ -83,6 +94,12 @@ def find_inputs(paths: Sequence[Path]) -> Inputs:
     return found
 
 
+def why_ended(session: Session, candidate: str | None) -> str:
+    """Why the cycle ended the canary of a version; "" if it did not."""
+    moves = [] if candidate is None else canary_moves(session, candidate)
+    return moves[-1].reason if moves and moves[-1].share == 0 and moves[-1].who == AUTOMATON else ""
+
+
 def debug_facts(now: Inputs, last: Inputs | None = None) -> dict[str, Any]:
     """The content of debug.json.
 
@@ -101,9 +118,10 @@ def debug_facts(now: Inputs, last: Inputs | None = None) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "kind": "debug",
             "version": VERSION,
-            "candidate": (now.gate or {}).get("candidate") or ((now.winrate or {}).get("a") or {}).get("name"),
+            "candidate": now.candidate,
             "incumbent": (now.gate or {}).get("incumbent") or ((now.winrate or {}).get("b") or {}).get("name"),
             "gate": now.gate,
+            "canary": now.canary,
             "winrate": None if now.winrate is None else {key: now.winrate[key] for key in _WIN_RATE},
             "run": None if now.run is None else {"folder": str(now.run), "status": run.get("status")},
             "health": list(run.get("health") or ()),

@@ -123,7 +123,7 @@ def mix_sources(sources: Sequence[Source], output: Path, *, seed: int = 0, kto: 
     if not written:
         raise DataError("the sources leave nothing to train on; collect more votes, or name more sources")
     in_order = sorted([*kept, *labels], key=lambda row: row[0])
-    shares = source_shares(record for _, record in in_order)
+    shares = source_shares((record for _, record in in_order), by_answer=kto)
     shares += [
         SourceShare(one.name, one.kind, weight=one.weight)
         for one in sources

@@ -63,7 +63,6 @@ def run_pipeline(
 
     Args:
         judges: as for `training.run.train`.
-        say: called with progress lines.
         finished: called with the directory of each run that was trained now.
 
     Raises:

@@ -46,7 +46,6 @@ def run_sweep(
 
     Args:
         judges: as for `training.run.train`.
-        say: called with progress lines.
         finished: called with the directory of each run after it is measured.
 
     Raises:

@@ -72,7 +72,14 @@ def canary_moves(session: Session, version: str) -> list[CanaryState]:
 
 
 def set_canary(
-    store: Store, version: str, share: float, *, alias: str = PRODUCTION, who: str, reason: str
+    store: Store,
+    version: str,
+    share: float,
+    *,
+    alias: str = PRODUCTION,
+    who: str,
+    reason: str,
+    now: datetime | None = None,
 ) -> CanaryState:
     """Let a version answer a share of an alias's people, after its files were checked; 0 ends the canary.
 
@@ -85,6 +92,7 @@ def set_canary(
         share: in [0, 1].
         alias: whose version is replaced for these people.
         who, reason: who does it, and why.
+        now: recorded as the time; by default the current one.
 
     Raises:
         UsageError: there is no such version or alias, no reason, the share is out of range, the last verdict on the
@@ -111,7 +119,7 @@ def set_canary(
                 _check_runs(last, row, alias)
             else:
                 _check_start(session, row, served, last, share, who)
-            _add(session, alias, row.id, share, who, reason)
+            _add(session, alias, row.id, share, who, reason, now)
             last = _last(session, alias)
         assert last is not None
         return canary_of(session, alias) or _state(session, last, last.at)
@@ -123,7 +131,7 @@ def end_canary(session: Session, alias: str, *, who: str, reason: str) -> None:
     """End the alias's canary in this transaction, if there is one."""
     last = _last(session, alias)
     if last is not None and last.share > 0:
-        _add(session, alias, last.version_id, 0.0, who, reason)
+        _add(session, alias, last.version_id, 0.0, who, reason, None)
 
 
 def _check_runs(last: CanaryMove | None, row: ModelVersion, alias: str) -> None:
@@ -162,7 +170,9 @@ def _state(session: Session, move: CanaryMove, since: datetime) -> CanaryState:
     )
 
 
-def _add(session: Session, alias: str, version_id: int, share: float, who: str, reason: str) -> None:
-    at = datetime.now(UTC)
+def _add(
+    session: Session, alias: str, version_id: int, share: float, who: str, reason: str, now: datetime | None
+) -> None:
+    at = now or datetime.now(UTC)
     session.add(CanaryMove(alias=alias, version_id=version_id, share=share, who=who, reason=reason, at=at))
     session.flush()

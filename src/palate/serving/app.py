@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.routing import iter_route_contexts
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from palate.errors import UsageError
-from palate.serving.access import Access, Caller, NeedsKey, Open, Role, declared_role
+from palate.network.address import Address
+from palate.network.roles import route_roles
+from palate.serving.access import ROLES, Access, Caller, NeedsKey, Open
 from palate.serving.api.call import Call, read_json
 from palate.serving.api.completions import read_call
 from palate.serving.api.responses import read_response_call
@@ -61,7 +62,7 @@ class Gateway:
     """
 
     def __init__(self, store: Store, settings: ServeFields, models: Models) -> None:
-        self.needs_keys = check_exposure(settings, store)
+        self.needs_keys = check_exposure(settings.address, store)
         self.settings = settings
         self.metrics = Metrics()
         self._models = models
@@ -104,7 +105,7 @@ class Gateway:
         handle_errors(app)
         app.include_router(self._routes())
         app.include_router(feedback_router(recorder), dependencies=[Open])  # a completion's signed token allows it
-        route_roles(app)
+        route_roles(app, ROLES)
         return app
 
     def _routes(self) -> APIRouter:
@@ -140,6 +141,7 @@ class Gateway:
             for task in following:
                 task.cancel()
             await self._state.close()
+            await self._state.access.close()
             await self._models.close()
             self._writers.shutdown()
 
@@ -234,34 +236,17 @@ class Gateway:
         return failure
 
 
-def check_exposure(settings: ServeFields, store: Store) -> bool:
+def check_exposure(address: Address, store: Store) -> bool:
     """Whether requests need a key: as soon as there is one.
 
     Raises:
         UsageError: others reach the server, and there is no API key.
     """
     keys = store.read(count_keys)
-    reached = settings.address.reached
+    reached = address.reached
     if reached is not None and not keys:
         raise UsageError(f"{reached}, and there is no API key; make one with palate keys create NAME")
     return keys > 0
-
-
-def route_roles(app: FastAPI) -> Mapping[tuple[str, str], Role]:
-    """What each route asks for, by method and path.
-
-    Raises:
-        TypeError: a route does not say.
-    """
-    found: dict[tuple[str, str], Role] = {}
-    for route in iter_route_contexts(app.routes):
-        dependant = getattr(route, "dependant", None)
-        role = declared_role(dependant) if dependant is not None else None
-        if role is None:
-            raise TypeError(f"the route {route.path} says nothing of keys; see palate.serving.access")
-        for method in route.methods or ():
-            found[method, route.path or ""] = role
-    return found
 
 
 def _model(name: str) -> dict[str, Any]:

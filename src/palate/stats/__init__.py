@@ -26,7 +26,7 @@ from palate.stats.annotation.prediction_powered import (
 from palate.stats.bootstrap import bootstrap_interval
 from palate.stats.comparison.paired import PairedDifference, paired_difference, t_test
 from palate.stats.comparison.power import items_needed, pass_probability, smallest_effect
-from palate.stats.comparison.sequential import sequential_interval
+from palate.stats.comparison.sequential import sequential_difference, sequential_interval
 from palate.stats.comparison.significance import benjamini_hochberg, binomial_exact, binomial_midp, holm, mcnemar_midp
 from palate.stats.intervals import (
     FEW_CLUSTERS,
@@ -92,6 +92,7 @@ __all__ = [
     "ratable_groups",
     "rate_interval",
     "rogan_gladen",
+    "sequential_difference",
     "sequential_interval",
     "smallest_effect",
     "standard_error",

@@ -22,9 +22,7 @@ def delete_with_dependents(session: Session, table: Table, keys: Iterable[Any]) 
     SQLite overwrites what it deletes with zeros.
 
     Args:
-        session: of a write transaction.
         table: has one column as its primary key.
-        keys: of the rows.
 
     Returns:
         Table → number of rows deleted.

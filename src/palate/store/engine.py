@@ -60,8 +60,6 @@ def open_store(url: str | None = None, *, create: bool = True, durable: bool = F
     """Open the database, create its tables, or upgrade them after a copy of the file.
 
     Args:
-        url: as `store_url` reads it.
-        create: whether a SQLite file that does not exist is created.
         durable: whether an acknowledged SQLite transaction survives a loss of power too (`synchronous=FULL`, as the
             URL's option `?synchronous=full`). Without it, it survives everything but that.
 

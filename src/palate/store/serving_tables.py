@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import JSON, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from palate.store.personal import PersonalJson, PersonalText, PersonalValue, PlainJson, PlainList, PlainText, UserHash
@@ -33,6 +33,10 @@ class ApiKey(Table):
     active: Mapped[bool] = mapped_column(default=True)
     created: Mapped[datetime]
     last_used: Mapped[datetime | None]
+    used_day: Mapped[int | None]
+    """Of `used_tokens`, in UTC days since 1970."""
+    used_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    """Tokens that were read and written on that day, of a key that has a limit."""
 
 
 class Secret(Table):

@@ -47,13 +47,8 @@ def preflight_report(
     """The contents of `data.json`.
 
     Args:
-        sources: counts of each source.
         dropped: rows that did not become records.
         records: the records of all splits before encoding.
-        encoded: the same after encoding, by split (`train`, `eval`).
-        template: used for encoding.
-        cutoff_len: used for encoding.
-        notices: further lines about the data.
 
     Raises:
         DataError: a row or a record is neither used nor dropped.
@@ -106,7 +101,6 @@ def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> N
     """Stop a run that lost most of its data.
 
     Args:
-        report: from `preflight_report`.
         max_dropped: largest share of the records, 0 to 1, that encoding may drop.
 
     Raises:

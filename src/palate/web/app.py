@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 
 from fastapi import APIRouter, FastAPI
-from fastapi.routing import iter_route_contexts
 from starlette.middleware import Middleware
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from palate.feedback.page.chat import Chat
 from palate.feedback.page.save import PreferenceFile
+from palate.network import roles
 from palate.store import Store
 from palate.web import account, home, login, loops, static_files
 from palate.web.label import admin, free, review
@@ -22,7 +22,7 @@ from palate.web.security import accounts, passwords
 from palate.web.security.csrf import CsrfGuard
 from palate.web.security.exposure import check_exposure
 from palate.web.security.headers import SecurityHeaders
-from palate.web.security.people import Access, declared_role
+from palate.web.security.people import ACCESS
 from palate.web.security.rates import Rates
 from palate.web.settings import Settings
 from palate.web.state import Link, State
@@ -30,6 +30,9 @@ from palate.web.trainings import compare
 from palate.web.trainings import routes as runs
 
 __all__ = ["Settings", "create_app", "route_roles"]
+
+route_roles = partial(roles.route_roles, order=ACCESS)
+"""The role that each route of the pages asks for."""
 
 ROUTERS: tuple[APIRouter, ...] = (
     static_files.router,
@@ -110,20 +113,3 @@ def create_app(
         app.include_router(router)
     route_roles(app)
     return app
-
-
-def route_roles(app: FastAPI) -> Mapping[tuple[str, str], Access]:
-    """The role that each route asks for, by method and path.
-
-    Raises:
-        TypeError: a route declares none, or is not one of FastAPI's, which cannot.
-    """
-    found: dict[tuple[str, str], Access] = {}
-    for route in iter_route_contexts(app.routes):
-        dependant = getattr(route, "dependant", None)
-        role = declared_role(dependant) if dependant is not None else None
-        if role is None:
-            raise TypeError(f"the route {route.path} declares no role; see palate.web.security.people")
-        for method in route.methods or ():
-            found[method, route.path or ""] = role
-    return found

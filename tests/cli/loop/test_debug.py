@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from browser import browser, needs_browser, serious_findings
 from cycle_results import WIN_RATE, check, gate, write_cycle
 from labelling import labelling
+from model_folders import fake_model
 from palate.artifacts import read_json, write_json
 from palate.cli.main import main
+from palate.registry import add, promote, set_canary
 from palate.store import open_store
 
 
@@ -45,7 +48,17 @@ def test_votes_of_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     campaign.label(1, "second")
     store.close()
     write_json(tmp_path / "gate.json", gate(check("judge card")))
-    command = ["loop", "debug", str(tmp_path / "gate.json"), "-o", str(tmp_path / "out"), "--store", url]
+    command = [
+        "loop",
+        "debug",
+        str(tmp_path / "gate.json"),
+        "-o",
+        str(tmp_path / "out"),
+        "--campaign",
+        "c",
+        "--store",
+        url,
+    ]
     assert main(command) == 0
     found = read_json(tmp_path / "out" / "debug.json")["conflicts"]
     assert found["votes_of_people"] == 2
@@ -65,3 +78,19 @@ def test_the_page_fits_a_phone_and_reads_without_a_mouse(tmp_path: Path) -> None
             page.goto(f"file://{tmp_path / 'out' / 'debug.html'}")
             assert page.evaluate("document.documentElement.scrollWidth") == width
             assert serious_findings(page) == []
+
+
+def test_an_ended_canary_is_said_first(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    with closing(open_store(url, create=True)) as store:
+        for number, name in enumerate(("old", "new")):
+            add(store, fake_model(tmp_path / name, number), models_dir=tmp_path / "models", who="ann", name=name)
+        promote(store, "old", reason="first", who="ann")
+        set_canary(store, "new", 0.1, who="ann", reason="try")
+        set_canary(store, "new", 0.0, who="palate", reason="thumbs down 12 of 80, before 3 of 90")
+    write_json(tmp_path / "gate.json", gate(outcome="PASS"))
+    assert main(["loop", "debug", str(tmp_path / "gate.json"), "-o", str(tmp_path / "out"), "--store", url]) == 0
+    facts = read_json(tmp_path / "out" / "debug.json")
+    assert [one["rule"] for one in facts["acts"]] == ["canary"]
+    page = (tmp_path / "out" / "debug.md").read_text()
+    assert "The canary was ended: thumbs down 12 of 80, before 3 of 90" in page

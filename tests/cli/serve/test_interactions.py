@@ -101,6 +101,7 @@ def test_deleting_is_confirmed(recording: Recording, capsys: pytest.CaptureFixtu
         (["interactions", "delete", "x", "--thumbs", "up"], "name interactions by their ids, or by filters"),
         (["interactions", "list", "--since", "yesterday"], "--since yesterday: write a time in ISO 8601"),
         (["interactions", "show", "x"], "there is no interaction x"),
+        (["interactions", "delete", "x"], "there is no interaction x"),
         (["data", "from-interactions", "-o", "x", "--share", "half=1"], "--share: names uniform, judge_uncertain"),
         (["data", "from-interactions", "-o", "x", "--share-per-user", "2"], "--share-per-user"),
     ],

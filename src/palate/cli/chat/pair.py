@@ -29,7 +29,6 @@ def show_pair(
         next_event: waits for the next event of the exchange.
         sides: whose answer is shown first.
         names: headings in the order of `sides`.
-        width: of the terminal; None if stdout is none.
         write: prints text at once.
     """
     if width is not None and width >= _WIDE:

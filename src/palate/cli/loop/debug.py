@@ -30,16 +30,17 @@ def debug_command(
     Example: palate loop debug cycles/0002 --last cycles/0001 -o debug
     """
     from palate.artifacts import check_writable
-    from palate.loop.debug import debug_facts, find_inputs
+    from palate.feedback.export.collection import collection_of_store
+    from palate.loop.debug import debug_facts, find_inputs, why_ended
     from palate.report.pages.debug import write_debug
 
     check_writable(output / "debug.html")
     now = find_inputs(results)
     if campaign is not None or store is not None:
-        from palate.feedback.export.collection import collection_of_store
-
         with opened_store(store) as opened:
-            now.votes.append(collection_of_store(opened, campaign))
+            if campaign is not None:
+                now.votes.append(collection_of_store(opened, campaign))
+            now.canary = opened.read(lambda session: why_ended(session, now.candidate))
     facts = debug_facts(now, find_inputs(last) if last else None)
     written = write_debug(facts, output)
     if as_json:

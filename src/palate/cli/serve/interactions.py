@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group
+from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group, with_options
 from palate.cli.console import print_json, print_note, print_result
 from palate.errors import UsageError
 
@@ -25,15 +25,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Model = Annotated[str | None, typer.Option("--model", "-m", help="Only of this version (name or content hash).")]
-StateName = Annotated[
-    Literal["reserved", "streaming", "complete", "cancelled", "upstream_error", "partial"] | None,
-    typer.Option("--state", help="Only in this state."),
-]
-Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Only from this time on (ISO 8601, UTC).")]
-Until = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only before this time.")]
-Thumbs = Annotated[Literal["up", "down"] | None, typer.Option("--thumbs", help="Only with this feedback.")]
-KeyName = Annotated[str | None, typer.Option("--key", help="Only of this API key.")]
 Files = Annotated[
     list[Path] | None,
     typer.Option("--files", metavar="FILE.jsonl", help="Another file to remove the rows from, as one of --save."),
@@ -43,14 +34,42 @@ WithCopies = Annotated[
 ]
 
 
+def _time(option: str, text: str | None) -> datetime | None:
+    from palate.feedback.votes import read_time
+
+    try:
+        return None if text is None else read_time(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text}: write a time in ISO 8601, as 2026-01-31 or 2026-01-31T12:00:00Z") from error
+
+
+def read_filter(
+    *,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Only of this version (name or content hash).")
+    ] = None,
+    state: Annotated[
+        Literal["reserved", "streaming", "complete", "cancelled", "upstream_error", "partial"] | None,
+        typer.Option("--state", help="Only in this state."),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Only from this time on (ISO 8601, UTC).")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only before this time.")] = None,
+    thumbs: Annotated[Literal["up", "down"] | None, typer.Option("--thumbs", help="Only with this feedback.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Only of this API key.")] = None,
+) -> Filter:
+    """Which interactions, as it is given on the command line."""
+    from palate.serving.recording.listing import Filter
+
+    first, end = _time("--since", since), _time("--until", until)
+    return Filter(model=model, state=state, since=first, until=end, thumbs=thumbs, key=key)
+
+
 @app.command("list")
+@with_options("wanted", read_filter)
 def list_command(
-    model: Model = None,
-    state: StateName = None,
-    since: Since = None,
-    until: Until = None,
-    thumbs: Thumbs = None,
-    key: KeyName = None,
+    wanted: Filter,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Newest interactions to show; 0 for all.")] = 50,
     store: StoreUrl = None,
     as_json: AsJson = False,
@@ -61,7 +80,6 @@ def list_command(
     """
     from palate.serving.recording.listing import read_interactions
 
-    wanted = read_filter(model, state, since, until, thumbs, key)
     with opened_store(store) as opened:
         ids = opened.read(lambda session: list(session.scalars(wanted.query())))
         shown = ids[-limit:] if limit else ids
@@ -93,14 +111,10 @@ def show_command(
 
 
 @app.command("delete")
+@with_options("wanted", read_filter)
 def delete_command(
+    wanted: Filter,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Of interactions.")] = None,
-    model: Model = None,
-    state: StateName = None,
-    since: Since = None,
-    until: Until = None,
-    thumbs: Thumbs = None,
-    key: KeyName = None,
     files: Files = None,
     with_copies: WithCopies = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -111,15 +125,15 @@ def delete_command(
 
     Example: palate interactions delete --until 2026-01-01 --yes
     """
-    from palate.serving.recording.erasure import erase
+    from palate.serving.recording.erasure import erase, is_known
     from palate.store.tables import utc_now
 
-    filters = (model, state, since, until, thumbs, key)
-    if bool(ids) == any(value is not None for value in filters):
+    if bool(ids) == (wanted != read_filter()):
         raise UsageError("name interactions by their ids, or by filters such as --until, not both")
-    wanted = read_filter(*filters)
     with opened_store(store) as opened:
         given = ids or opened.read(lambda session: list(session.scalars(wanted.query())))
+        if ids and not files and not is_known(opened, ids):
+            raise UsageError(f"there is no interaction {', '.join(ids)} in {opened.url}, and nothing made of it")
         if not yes:
             typer.confirm(f"Delete {len(given):,} interactions of {opened.url}?", abort=True, err=True)
         done = erase(opened, utc_now(), ids=given, files=files or (), with_copies=with_copies)
@@ -196,26 +210,6 @@ def inventory_command(as_json: AsJson = False) -> None:
         return
     words = {True: "deleted with the person's rows", False: "kept: of an account, not of a user of the gateway"}
     print_result("\n".join(f"{f'{table}.{column}':<32} {kind:<8} {words[gone]}" for table, column, kind, gone in found))
-
-
-def read_filter(
-    model: str | None, state: str | None, since: str | None, until: str | None, thumbs: str | None, key: str | None
-) -> Filter:
-    """The filter that the options name."""
-    from palate.serving.recording.listing import Filter
-
-    return Filter(
-        model=model, state=state, since=_time("--since", since), until=_time("--until", until), thumbs=thumbs, key=key
-    )
-
-
-def _time(option: str, text: str | None) -> datetime | None:
-    from palate.feedback.votes import read_time
-
-    try:
-        return None if text is None else read_time(text)
-    except ValueError as error:
-        raise UsageError(f"{option} {text}: write a time in ISO 8601, as 2026-01-31 or 2026-01-31T12:00:00Z") from error
 
 
 def _line(one: Mapping[str, Any]) -> str:

@@ -13,8 +13,7 @@ from palate.cli.arguments import AsJson
 from palate.cli.console import print_answers, print_json, print_progress, print_result
 
 Output = Annotated[
-    Path,
-    typer.Option("--output", "-o", metavar="FOLDER", help="Run directory; an existing demo is replaced."),
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Run directory; an existing demo is replaced.")
 ]
 Steps = Annotated[int, typer.Option("--steps", min=2, help="Optimiser steps of 8 pairs each.")]
 

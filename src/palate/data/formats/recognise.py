@@ -35,8 +35,6 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
 
     Args:
         sample: those of its first rows that are objects.
-        reading: how turns are written.
-        where: the source's path, for messages.
         kind: the kind of record to make; formats of this kind are preferred, those that cannot become it are excluded.
 
     Raises:

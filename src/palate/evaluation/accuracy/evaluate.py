@@ -46,12 +46,10 @@ def evaluate(
     Args:
         model: a finished run, any model, or a reward model.
         dataset: pairs, by name or as a request; by default a run's own held-out pairs.
-        reference: the model to compare with; by default the run's reference.
         average: `mean` compares log-probabilities per token, `sum` those of whole answers.
         cutoff_len: maximum length of prompt + answer, in tokens; by default the run's, else 2048.
         max_samples: use only the first pairs.
         template: name of a chat template, for a model that is not a run.
-        precision: auto, bf16, fp16 or fp32.
         beta: β of the implied preference probability σ(β · margin), for its calibration; by default the run's own. A
             reward model has none.
         by: columns of the pairs for which accuracies are given; by default `category`, where pairs have it.

@@ -24,7 +24,6 @@ def groupings(pairs: Sequence[PreferencePair], gaps: Sequence[int], columns: Seq
     """The groupings of the pairs that have two groups or more.
 
     Args:
-        pairs: the scored pairs.
         gaps: tokens of chosen minus tokens of rejected, pair by pair; they make five bins with about as many pairs.
         columns: columns of the rows; by default `category`, where there is one. Pairs without a value are a group.
 

@@ -81,10 +81,8 @@ def accuracy_of_scores(
     """Accuracies of the pairs that both models scored.
 
     Args:
-        pairs: the pairs, with the fields by which they are grouped.
         reference, policy: pair id → Σ log π and trained tokens of (chosen, rejected).
         average, beta, name: as in `preference_accuracy`.
-        by: columns for which accuracies are given.
     """
     scored = [pair for pair in pairs if pair.id in reference and pair.id in policy]
     ids = [pair.id for pair in scored]

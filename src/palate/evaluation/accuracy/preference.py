@@ -81,6 +81,11 @@ class Accuracy:
         """All figures; those that were not computed are left out."""
         return as_json(self, self.items)
 
+    @property
+    def _is_same(self) -> bool:
+        """Whether the policy differs from the reference on no pair."""
+        return self.margin.low == self.margin.high == 0
+
     def lines(self) -> list[str]:
         """Lines for a terminal."""
         margin, unit = self.margin, "per token" if self.average == "mean" else "summed"
@@ -96,6 +101,7 @@ class Accuracy:
             ),
             *calibration_lines(self.calibration, "" if self.beta is None else f", β {self.beta:g}"),
             f"log-probabilities {unit}, {on_pairs(self.n, self.prompts)}",
+            *(["note: both give every pair the same margin: a model compared with itself"] if self._is_same else []),
         ]
 
 
@@ -120,10 +126,7 @@ def preference_accuracy(
         policy: the same under the policy, in the same order.
         prompts: the key of each pair's prompt (`records.prompt_key`); pairs with the same prompt are a cluster.
         average: compare the log-probability of an answer per token (`mean`) or summed.
-        dimensions: for each pair, the scores (chosen, rejected) by dimension.
-        groupings: for each grouping, the group of each pair.
         beta: of the implied preference probability, for the calibration.
-        ids: of the pairs, for values of single pairs.
         hashes: of the pairs' content by id.
         name: of the policy, with the values of single pairs.
         left_out: number of pairs without scores.

@@ -89,7 +89,6 @@ def reward_accuracy(
     """The accuracy, from each pair's rewards (chosen, rejected) and prompt key (`records.prompt_key`).
 
     Args:
-        groupings: for each grouping, the group of each pair.
         ids, hashes, name, left_out: of the pairs and the model, as in `preference_accuracy`.
     """
     margins = [chosen - rejected for chosen, rejected in rewards]

@@ -27,9 +27,7 @@ def compare(
     `compare(["runs/a", "runs/b"])[0].outputs["b"]`
 
     Args:
-        runs: run directories; `outputs` maps their names to answers.
         prompts: a dataset of prompts to answer now; None for the samples saved during training.
-        max_new_tokens: maximum length of a new answer.
         say: receives a line before each model is loaded, and the number of rows without a prompt.
 
     Raises:
@@ -52,8 +50,6 @@ def answer_prompts(
     """Greedy answers of every run's policy and of the first run's reference, with one model in memory at a time.
 
     Args:
-        runs: name → run.
-        prompts: a dataset with prompts, as `data.prompts` reads it.
         say: receives a line before each model is loaded, and the number of rows without a prompt.
     """
     records, dropped = load_prompts(prompts)

@@ -74,11 +74,8 @@ def check_export(
     """Score the pairs with both models, one in memory at a time, and compare.
 
     Args:
-        before: the original.
         after: the export, with its own tokenizer and chat template.
-        pairs: held-out pairs.
         cutoff_len: longer pairs are left out, in tokens.
-        bound: as in `ExportCheck`.
 
     Raises:
         DataError: no pair can be scored.

@@ -76,7 +76,6 @@ def export_model(name: str, options: ExportOptions, pairs: list[PreferencePair] 
 
     Args:
         name: run, checkpoint, folder or hub id.
-        options: what is exported, and where to.
         pairs: held-out pairs; None to write the export without comparing.
 
     Raises:

@@ -25,7 +25,6 @@ class KeptAnswers:
     model, reference, prompt, seed, length or precision does not find it. Rewards are not kept; they are computed again.
 
     Args:
-        folder: made with the first point.
         settings: everything but the point's weights that determines the answers and scores.
     """
 

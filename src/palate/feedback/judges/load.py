@@ -32,7 +32,6 @@ def load_judge(spec: str, *, key: str = "--judge", settings: ApiSettings | None 
     | `jury:SPEC,SPEC,…`                      | that the majority of these judges prefers         |
 
     Args:
-        spec: as in the table.
         key: the config key or option, for messages.
         settings: of judges over an API; by default as `palate judge` has them.
 

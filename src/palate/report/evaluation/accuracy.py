@@ -18,12 +18,7 @@ from palate.report.tables import Cell, Table, figure
 
 
 def accuracy_headline(facts: Mapping[str, Any], pairs: str) -> Headline:
-    """The accuracy of a policy and its reference, or of a reward model.
-
-    Args:
-        facts: of the result file.
-        pairs: name of the pairs.
-    """
+    """The accuracy of a policy and its reference, or of a reward model."""
     after = json_interval(facts.get("policy")) or json_interval(facts["reward"])
     if after is None:
         raise ValueError("the accuracy is no interval")

@@ -25,7 +25,6 @@ def write_evaluation(run_dir: Path, results: Sequence[Path], output: Path | None
     """Write the evaluation of a run and renew its model card.
 
     Args:
-        run_dir: the run.
         results: files and folders of results; the run's own accuracy.json is read too.
         output: HTML file, `evaluation.html` in the run directory by default; the twins lie beside it.
 

@@ -43,7 +43,6 @@ def write_compare_report(rows: Sequence[SideBySide], runs: Sequence[RunContents]
         rows: one per prompt; `outputs` in the order of `runs`. One run gives the columns index, Prompt,
             DPO Model Output, Reference Model Output; several give a column each.
         runs: from `read_contents`; may be empty if only answers are known.
-        path: the HTML file.
 
     Raises:
         ArtifactError: there are neither answers nor accuracies, or the page cannot be written.

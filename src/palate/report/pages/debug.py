@@ -39,11 +39,14 @@ def debug_report(facts: Mapping[str, Any]) -> Document:
         _cards(facts),
         (facts["winrate"] or {}).get("findings", ()),
         [*(section for section in sections if section is not None), _health(facts)],
-        _sentence(facts["gate"]),
+        _sentence(facts),
     )
 
 
-def _sentence(gate: Mapping[str, Any] | None) -> tuple[str, str]:
+def _sentence(facts: Mapping[str, Any]) -> tuple[str, str]:
+    if facts.get("canary"):
+        return "wrong", f"The canary was ended: {facts['canary']}"
+    gate = facts["gate"]
     if gate is None:
         return "unclear", "No verdict: no gate was run."
     names = [check["name"] for check in _worst_first(gate) if check["state"] != "passed"]

@@ -18,7 +18,14 @@ from palate.feedback.candidates import read_prompt
 from palate.feedback.judges.interview import sha256
 from palate.feedback.judges.render import clean, conversation_text
 from palate.feedback.queue.slots import update_slots
-from palate.serving.recording.exported_files import clean_export, clean_file, has_one, register_export, texts_in
+from palate.serving.recording.exported_files import (
+    clean_export,
+    clean_file,
+    has_one,
+    is_exported,
+    register_export,
+    texts_in,
+)
 from palate.serving.recording.listing import read_interactions
 from palate.serving.recording.trained import trained_versions
 from palate.store import Store
@@ -122,6 +129,15 @@ def erase(
         else:
             remaining.append(f"{copy}: a copy from before an upgrade may have it; delete it (--with-copies)")
     return Erased(dict(counts), cleaned, [*remaining, *([left] if left else [])], trained)
+
+
+def is_known(store: Store, ids: Collection[str]) -> bool:
+    """Whether one of these interactions is recorded, or something that was made of it is there."""
+    found = store.read(lambda session: _find(session, ids, None))
+    if found.ids or found.items:
+        return True
+    exports = store.read(lambda session: list(session.scalars(select(InteractionExport.folder))))
+    return any(is_exported(Path(folder), set(ids)) for folder in exports if Path(folder).is_dir())
 
 
 def purge(store: Store, now: datetime, default_days: int | None = None) -> int:

@@ -57,7 +57,7 @@ class Filter:
             wanted = wanted.join(ApiKey, ApiKey.id == Interaction.key_id).where(ApiKey.name == self.key)
         if self.thumbs is not None:
             rated = exists().where(
-                FeedbackRow.interaction_id == Interaction.id, FeedbackRow.thumbs == self.thumbs, _holds()
+                FeedbackRow.interaction_id == Interaction.id, FeedbackRow.thumbs == self.thumbs, holds()
             )
             wanted = wanted.where(rated)
         return wanted
@@ -97,13 +97,13 @@ def read_interactions(session: Session, ids: Sequence[str]) -> Iterator[Recorded
         for answer in session.scalars(select(InteractionAnswer).where(of.in_(some)).order_by(InteractionAnswer.number)):
             answers[answer.interaction_id].append(answer)
         feedback: dict[str, list[FeedbackRow]] = defaultdict(list)
-        held = select(FeedbackRow).where(FeedbackRow.interaction_id.in_(some), _holds())
+        held = select(FeedbackRow).where(FeedbackRow.interaction_id.in_(some), holds())
         for row in session.scalars(held.order_by(FeedbackRow.number)):
             feedback[row.interaction_id].append(row)
         yield from (Recorded(rows[one], answers[one], feedback[one]) for one in some if one in rows)
 
 
-def _holds() -> Any:
+def holds() -> Any:
     """That no later feedback supersedes a row."""
     later = aliased(FeedbackRow)
     return ~exists().where(later.supersedes == FeedbackRow.number)

@@ -67,7 +67,6 @@ def dawid_skene(votes: Sequence[LabelVote], *, iterations: int = 1_000, toleranc
     p_c = mean_i T_ic, π_a(c, l) ∝ Σ_i T_ic·n_ial with T_ic ∝ p_c·Π_a,l π_a(c, l)^n_ial.
 
     Args:
-        votes: the votes; missing ones are simply absent.
         iterations: largest number of iterations.
         tolerance: EM ends when no posterior moves by it or more; 0 runs all iterations.
 

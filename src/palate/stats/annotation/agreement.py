@@ -134,7 +134,6 @@ def krippendorff_alpha(
             two ratings are ignored.
         scale: `nominal` for {A, B, tie}; `ordinal` for ordered levels (1 … 5), where the distance of two levels is the
             number of ratings between them; `interval` for numbers, where it is their difference.
-        clusters: as in `cohen_kappa`.
         level, resamples, seed: of the bootstrap interval over items, or Wilson's as in `cohen_kappa`.
 
     Alpha is undefined if no item has two ratings (one rater), or if all ratings are equal.

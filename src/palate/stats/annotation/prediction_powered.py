@@ -90,7 +90,6 @@ def ppi_mean(
         unlabelled: f of the N other items.
         clusters: the groups (prompts) of the labelled and of the unlabelled items; then both variances come from
             cluster sums, and t with G−1 degrees of freedom of the labelled clusters replaces z.
-        level: coverage.
 
     Without unlabelled items the estimate is the mean label. If neither labels nor verdicts leave a variance (all items
     are wins), the interval is Wilson's of the labels.

@@ -86,7 +86,6 @@ def paired_difference(
     Args:
         first, second: [n], item by item in the same order; finite.
         clusters: the cluster of each item, if items may depend on each other.
-        level: two-sided coverage of the intervals.
         seed: of the bootstrap. `resample`: whether to make it.
 
     Raises:

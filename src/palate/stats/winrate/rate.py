@@ -107,11 +107,7 @@ def win_rate(
 
 
 def position_report(
-    shown_first: Floats,
-    shown_second: Floats,
-    *,
-    clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
+    shown_first: Floats, shown_second: Floats, *, clusters: Sequence[Hashable] | None = None, level: float = 0.95
 ) -> PositionReport:
     """A judge's position bias from verdicts for the candidate in both orders (Shi et al. 2024, 2406.07791).
 
