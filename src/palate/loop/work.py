@@ -136,6 +136,11 @@ class Work:
         """The cycle in reasons and notes."""
         return f"cycle {self.number} of {self.config.name}"
 
+    @property
+    def train_config(self) -> Path:
+        """The training config: the cycle's own, or in the plan of a cycle that has not begun the user's."""
+        return Path(self.config.train) if self.id is None else self.path(TRAIN)
+
     def path(self, *parts: str) -> Path:
         """A file or folder of the cycle."""
         return self.folder.joinpath(*parts)
