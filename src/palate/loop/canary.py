@@ -25,9 +25,8 @@ from palate.config.base import Fields
 from palate.errors import UsageError
 from palate.registry.canary import canary_of, route_of
 from palate.registry.versions import PRODUCTION, find_row
-from palate.serving.recording.listing import holds
 from palate.stats import Interval, sequential_difference
-from palate.store.serving_tables import FeedbackRow, Interaction
+from palate.store.serving_tables import FeedbackRow, Interaction, holds
 
 Outcome: TypeAlias = Literal["PASS", "ZERO", "HOLD"]
 
