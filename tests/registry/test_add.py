@@ -233,6 +233,6 @@ def test_who_cast_votes_and_where_their_answers_are_shown(store: Store) -> None:
     assert found == [Voter("ann", "person", 2), Voter("bob", "person", 1), Voter("j", "judge", 1)]
     known = store.read(lambda session: votes_of(session, ids))
     assert {id: vote["task"] for id, vote in known.items()} == {
-        **dict.fromkeys(("v0", "v1", "v3"), {"campaign": "own", "number": numbers[-1]}),
+        **{key: {"campaign": "own", "number": numbers[-1]} for key in ("v0", "v1", "v3")},
         "v2": None,  # on a pair without a task
     }
