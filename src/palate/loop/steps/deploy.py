@@ -15,7 +15,7 @@ from palate.registry.verdicts import DecisionFacts, verdicts
 from palate.registry.versions import find
 
 
-def decision_inputs(work: Work) -> Inputs:
+def _verdict(work: Work) -> Inputs:
     return Inputs({"verdict": work.figures.get("gate", {}).get("verdict")})
 
 
@@ -37,6 +37,7 @@ def is_allowed(work: Work) -> bool:
 
 def canary(work: Work) -> Run:
     """Gives the candidate a share of people, and waits for the test on their thumbs and errors."""
+    yield _verdict(work)
     settings, alias = work.config.canary, work.config.alias
     if settings is None:
         return Done({"reason": "the config has no canary"}, skipped=True)
@@ -78,6 +79,7 @@ def _end(work: Work, reason: str) -> None:
 
 def deploy(work: Work) -> Run:
     """Moves the alias to the candidate, if a person or the config allows it."""
+    yield _verdict(work)
     alias, candidate = work.config.alias, work.candidate or "CANDIDATE"
     said = None if work.dry else decision(work)
     if said is not None and said.action == "reject":
@@ -100,6 +102,7 @@ def deploy(work: Work) -> Run:
 
 def debug(work: Work) -> Run:
     """Reports what went wrong; then a person may still force the candidate for some days."""
+    yield _verdict(work)
     model = Path(str(work.figures.get("train", {}).get("model", work.path("train"))))
     mixed, last = ("pairs", "mix"), work.folder.parent / f"{work.number - 1:04d}"
     results = [work.path("gate"), work.path("evaluate", "winrate"), model, work.path(*mixed), work.path("candidates")]
