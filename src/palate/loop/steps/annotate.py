@@ -42,6 +42,8 @@ def annotate(work: Work) -> Run:
         yield work.command(*words, option="judge", enough=enough)
         if not work.dry:
             figures["judge_votes"] = len(read_jsonl(votes))
+            if work.config.collect.prompts is None:
+                keep_track(work, asked.parent, {"rows": asked, "new": asked.with_name("new.jsonl"), "votes": votes})
     if settings.people is not None:
         figures |= yield from wait_for_people(work, work.campaign, settings.people)
     return Done(figures, [work.path("candidates", "votes.jsonl")] if settings.judge is not None else [])

@@ -82,6 +82,10 @@ def deploy(work: Work) -> Run:
     yield _verdict(work)
     alias, candidate = work.config.alias, work.candidate or "CANDIDATE"
     said = None if work.dry else decision(work)
+    served = work.incumbent if work.dry else find(work.store, alias).name
+    if served == candidate:
+        by = f"{alias} is {candidate} already"
+        return Done({"ended": by}, ends=("deployed", by))
     if said is not None and said.action == "reject":
         return Done({"outcome": "REJECTED"})
     if said is None and work.config.deploy == "person":
@@ -90,8 +94,7 @@ def deploy(work: Work) -> Run:
             "people",
             next_act=f"palate loop sign {candidate} --reason …, or palate loop reject {candidate} --reason …",
         )
-    served = work.incumbent if work.dry else find(work.store, alias).name
-    if served not in (work.incumbent, candidate):
+    if served != work.incumbent:
         reason = f"{alias} was moved to {served}, and the verdict compares with {work.incumbent}"
         return Done({"ended": reason}, ends=("abandoned", reason))
     by = f"{said.action} by {said.who}: {said.reason}" if said is not None else "the config has deploy: on_pass"
