@@ -98,7 +98,7 @@ def deploy(work: Work) -> Run:
         reason = f"{alias} was moved to {served}, and the verdict compares with {work.incumbent}"
         return Done({"ended": reason}, ends=("abandoned", reason))
     by = f"{said.action} by {said.who}: {said.reason}" if said is not None else "the config has deploy: on_pass"
-    words = ("model", "promote", candidate, "--alias", alias, "--who", AUTOMATON)
+    words = ("model", "promote", candidate, "--alias", alias, "--expect", work.incumbent, "--who", AUTOMATON)
     yield work.command(*words, "--reason", f"{work.title}; {by}")
     return Done({"alias": alias, "ended": by}, ends=("deployed", by))
 
