@@ -58,12 +58,15 @@ def read_filter(
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only before this time.")] = None,
     thumbs: Annotated[Literal["up", "down"] | None, typer.Option("--thumbs", help="Only with this feedback.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Only of this API key.")] = None,
+    route: Annotated[
+        str | None, typer.Option("--route", help="Only of this route, as canary:production for both arms of a canary.")
+    ] = None,
 ) -> Filter:
     """Which interactions, as it is given on the command line."""
     from palate.serving.recording.listing import Filter
 
     first, end = _time("--since", since), _time("--until", until)
-    return Filter(model=model, state=state, since=first, until=end, thumbs=thumbs, key=key)
+    return Filter(model=model, state=state, since=first, until=end, thumbs=thumbs, key=key, route=route)
 
 
 @app.command("list")
