@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 from _cells import Record
 from _real_pairs import read_pairs
 
-from palate.evaluation.accuracy import preference_accuracy
-from palate.evaluation.divergence import score_answers
-from palate.evaluation.held_out import encode_pairs
+from palate.evaluation.accuracy.held_out import encode_pairs
+from palate.evaluation.accuracy.preference import preference_accuracy
+from palate.evaluation.frontier.divergence import score_answers
 from palate.evaluation.subject import ModelSpec, Subject, read_run
 from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve

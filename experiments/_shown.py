@@ -7,7 +7,7 @@ from typing import Any
 
 from _markdown import markdown
 
-from palate.evaluation.table import INDEX, PROMPT, REFERENCE
+from palate.evaluation.answers.table import INDEX, PROMPT, REFERENCE
 
 
 def runs_of(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 
 from palate.artifacts import plain
 from palate.charts import DataPoint, scatter_chart, svg_file
-from palate.evaluation.evaluate import evaluate
+from palate.evaluation.accuracy.evaluate import evaluate
 from palate.models.generation.decoding import sampling_seed
 
 Result = Mapping[str, Any]

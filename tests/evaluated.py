@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.artifacts import plain, write_json
-from palate.evaluation.accuracy import preference_accuracy
+from palate.evaluation.accuracy.preference import preference_accuracy
 from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, ModelResult
 from palate.evaluation.benchmarks.statistics import differences, rates
 from palate.evaluation.winrate.items import Item, VerdictRow

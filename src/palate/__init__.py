@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from palate.data.load import LoadedData
     from palate.data.load import load_records as load_records
     from palate.errors import PalateError as PalateError
-    from palate.evaluation.answers import compare as compare
-    from palate.evaluation.evaluate import evaluate as evaluate
+    from palate.evaluation.accuracy.evaluate import evaluate as evaluate
+    from palate.evaluation.answers.compare import compare as compare
     from palate.records import DatasetRequest as DatasetRequest
     from palate.records import DatasetSpec
     from palate.records import Judge as Judge
@@ -37,8 +37,8 @@ _HOME = {
     "PreferencePair": "palate.records",
     "RunResult": "palate.training.run",
     "SftConfig": "palate.config.run",
-    "compare": "palate.evaluation.answers",
-    "evaluate": "palate.evaluation.evaluate",
+    "compare": "palate.evaluation.answers.compare",
+    "evaluate": "palate.evaluation.accuracy.evaluate",
     "load_config": "palate.config.load",
     "load_records": "palate.data.load",
     "train": "palate.training.run",

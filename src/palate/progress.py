@@ -124,7 +124,6 @@ def progress(label: str, total: float | None, *, done: float = 0, delay: float =
 
     Args:
         label: one or two words.
-        total: number of items, None if unknown.
         done: items done by an earlier run.
         delay: seconds before a bar is shown.
     """

@@ -15,7 +15,7 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palate.cli.main import main
-from palate.evaluation.held_out import encode_pairs
+from palate.evaluation.accuracy.held_out import encode_pairs
 from palate.evaluation.subject import Subject, read_run
 from palate.models.precision import default_device, resolve
 from palate.records import Message, PreferencePair

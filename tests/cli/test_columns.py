@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 
 from palate.cli.columns import table, two_columns, wrapped
-from palate.cli.objective_texts import all_objectives
+from palate.cli.objectives.texts import all_objectives
 
 pty = pytest.importorskip("pty", reason="a terminal is needed")
 

@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
+import typer
 
 from palate import __version__
 from palate.cli import main as cli
-from palate.cli import plan
+from palate.cli.train import plan
 from palate.errors import ConfigError, DataError, Stopped
 from palate.threads import CHOICES
 
@@ -38,7 +39,7 @@ def fails_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int
         sweep: Any = ModuleType("palate.config.sweep")
         sweep.is_sweep, sweep.load_sweep = (lambda *_: False), load_config
         monkeypatch.setitem(sys.modules, "palate.config.sweep", sweep)
-        monkeypatch.setattr("palate.cli.plan.with_model_paths", lambda _, changes: changes)
+        monkeypatch.setattr("palate.cli.train.plan.with_model_paths", lambda _, changes: changes)
         return cli.main(["plan", "x.yaml"])
 
     return run
@@ -82,6 +83,25 @@ def test_help_is_quick_and_loads_no_torch() -> None:
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([verb, "--help"]) == 0
     assert f"palate {verb}" in capsys.readouterr().out
+
+
+def test_every_command_has_an_example_in_its_help() -> None:
+    def leaves(command: Any, path: str) -> Iterator[tuple[str, str]]:
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from leaves(inner, f"{path} {name}")
+        if not hasattr(command, "commands"):
+            yield path, command.help or ""
+
+    lacking = [
+        path for path, text in leaves(typer.main.get_command(cli.app), "palate") if "Example: palate " not in text
+    ]
+    assert lacking == []
+
+
+@pytest.mark.parametrize(("words", "found"), [("palate tr", "train"), ("palate data inspect --te", "--template")])
+def test_the_shell_completes(words: str, found: str) -> None:
+    done = palate(_PALATE_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))
+    assert done.stdout.split() == [found]
 
 
 def test_every_verb_is_listed_and_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,7 +199,7 @@ def test_a_terminal_that_cannot_show_greek_gets_escapes() -> None:
 
 def test_a_closed_pipe_is_quiet() -> None:
     code = (
-        "import sys\nfrom palate.cli import main, plan\n"
+        "import sys\nfrom palate.cli import main\nfrom palate.cli.train import plan\n"
         "def endless(*_, **__):\n"
         "    while True:\n        sys.stdout.write('x' * 65536)\n"
         "plan.config_and_overrides = endless\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from palate.evaluation.accuracy.evaluate import evaluate
 from palate.evaluation.demo import measure
-from palate.evaluation.evaluate import evaluate
 from palate.evaluation.subject import read_run
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from palate.config.load import config_from_values
-from palate.evaluation.rewards import is_reward_model
+from palate.evaluation.accuracy.rewards import is_reward_model
 from palate.evaluation.subject import ModelSpec, read_run
 from palate.pipelines.models import starting_model, trained_model
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from palate.artifacts import plain
-from palate.evaluation.accuracy import preference_accuracy
+from palate.evaluation.accuracy.preference import preference_accuracy
 from palate.report.calibration import calibration_note, group_tables, reliability_chart
 
 SCORES = [((-10.0, -10.0), (5, 5))] * 4

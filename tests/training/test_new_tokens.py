@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palate.artifacts import read_jsonl
 from palate.errors import ConfigError
-from palate.evaluation.rewards import is_reward_model, load_reward_model
+from palate.evaluation.accuracy.rewards import is_reward_model, load_reward_model
 from palate.evaluation.subject import Subject, read_run
 from palate.models.precision import default_device, resolve
 from palate.models.reward.model import RewardModel

@@ -63,7 +63,6 @@ def changed_files(folder: Path, files: Mapping[str, tuple[int, str]]) -> list[st
     """One line for each file that is not as it was.
 
     Args:
-        folder: the folder.
         files: name → size in bytes and SHA-256.
     """
     problems = []

@@ -20,7 +20,6 @@ def acquire(lock_file: Path, taken: str, *, wait: float = 0) -> BaseFileLock:
 
     Args:
         lock_file: created if it is missing.
-        taken: message of the error.
         wait: seconds to wait for another holder.
 
     Raises:

@@ -44,6 +44,11 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
+def p_value(p: float) -> str:
+    """`0.031`, or `< 0.001`."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
 def interval_text(low: float | None, high: float | None, *, as_percent: bool = False) -> str:
     """`78.5 to 91.0 %` or `1.02 to 1.4`; empty unless both ends are finite."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):

@@ -6,8 +6,10 @@ import importlib
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from inspect import Parameter, Signature, signature
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -85,7 +87,6 @@ def named_values(option: str, entries: Sequence[str] | None, form: str, *, at_fi
 
     Args:
         option: its name, for the error message.
-        entries: as given.
         form: how to write it, for the error message: `VALUE=MEANING, as 0=response_1`.
         at_first: whether the first of several `=` separates name and value, and not the last.
     """
@@ -131,7 +132,6 @@ def verb_group(*path: str, order: Sequence[str] = (), default: str | None = None
     """The command group at `path` (`data`; none for the whole program).
 
     Args:
-        path: the group's name, empty for the program.
         order: names of its commands in the order of its help page; by default that of registration, groups last.
         default: name of the command that is meant where none is named (`DefaultCommand`).
     """
@@ -195,6 +195,36 @@ def _home(word: str) -> str:
     return expanded
 
 
+def with_options(
+    name: str, build: Callable[..., Any], *, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command the options that the parameters of `build` declare; it gets the result as its parameter `name`.
+
+    Args:
+        without: options of `build` that the command does not have, like those that it declares itself.
+    """
+
+    build.__annotations__.pop("return", None)  # like `name`'s, of a type that is imported for type checking only
+    shared = signature(build, eval_str=True).parameters
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        command.__annotations__.pop(name)
+        own = dict(signature(command, eval_str=True).parameters)
+        del own[name]
+        added = {key: option for key, option in shared.items() if key not in own and key not in without}
+
+        def verb(**given: Any) -> None:
+            choices = {key: given.pop(key) for key in added}
+            command(**{name: build(**choices)}, **given)
+
+        options = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in (*own.values(), *added.values())]
+        verb.__signature__ = Signature(options)  # type: ignore[attr-defined]  # what Typer makes options of
+        verb.__doc__ = command.__doc__
+        return verb
+
+    return decorate
+
+
 @contextmanager
 def opened_store(url: str | None, *, create: bool = False) -> Iterator[Store]:
     """A context with the open store of `--store`."""
@@ -205,6 +235,17 @@ def opened_store(url: str | None, *, create: bool = False) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def store_if_any(url: str | None) -> AbstractContextManager[Store | None]:
+    """The open store of `--store`; None where none is named and the default one does not exist."""
+    from palate.store import store_url
+    from palate.store.urls import parse_url
+
+    place = parse_url(store_url(url))
+    if url is None and place.get_backend_name() == "sqlite" and not Path(place.database or "").is_file():
+        return nullcontext()
+    return opened_store(url)
 
 
 def check_installed(extra: str, *modules: str) -> None:

@@ -48,10 +48,8 @@ def table(names: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collect
     """A table, or a block for each row with a line for each column if the table is wider than the terminal.
 
     Args:
-        names: of the columns.
         rows: of as many cells each; a cell is one line.
         right: numbers of the columns that are aligned right.
-        width: of the terminal.
     """
     widths = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
     if width is not None and sum(widths) + 2 * (len(widths) - 1) > width:

@@ -37,9 +37,9 @@ def command(
 
     Example: palate compare runs/dpo runs/kto --prompts prompts.jsonl
     """
-    from palate.evaluation.answers import compare
+    from palate.evaluation.answers.compare import compare
+    from palate.evaluation.answers.table import write_csv
     from palate.evaluation.subject import read_run
-    from palate.evaluation.table import write_csv
     from palate.report.contents import read_contents
     from palate.report.pages.compare import write_compare_report
 
@@ -55,11 +55,7 @@ def command(
             {
                 "page": str(page),
                 "rows": [
-                    {
-                        "prompt": as_turns(row.prompt),
-                        "outputs": dict(row.outputs),
-                        "reference": row.reference,
-                    }
+                    {"prompt": as_turns(row.prompt), "outputs": dict(row.outputs), "reference": row.reference}
                     for row in rows
                 ],
             }

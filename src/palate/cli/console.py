@@ -16,7 +16,7 @@ from palate.artifacts import plain
 from palate.cli.columns import text_width, two_columns
 
 if TYPE_CHECKING:
-    from palate.evaluation.table import SideBySide
+    from palate.evaluation.answers.table import SideBySide
 
 _READABLE = 30
 """Columns of the terminal from which an answer can be read in a table."""
@@ -66,7 +66,7 @@ def print_json(value: Any) -> None:
 
 def print_answers(rows: Sequence[SideBySide], *, stage: str = "dpo") -> None:
     """Prompts and answers for a person, on stdout: a table if the terminal is wide enough, else a block each."""
-    from palate.evaluation.table import blocks, columns, rich_table
+    from palate.evaluation.answers.table import blocks, columns, rich_table
 
     width = text_width()
     if width is not None and width >= _READABLE * (len(columns(rows, stage=stage)) - 1):

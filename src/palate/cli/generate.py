@@ -13,7 +13,7 @@ from palate.cli.console import print_json, print_result
 from palate.cli.dataset import Prompts, read_prompts, reads_dataset
 from palate.cli.models import model_path
 from palate.errors import UsageError
-from palate.evaluation.answerer import load_answerer
+from palate.evaluation.answers.answerer import load_answerer
 from palate.records import DatasetRequest
 
 Model = Annotated[str, typer.Option("--model", "-m", help="A finished run, a model, or the engine's name for one.")]

@@ -25,10 +25,6 @@ def model_path(name: Name, store: str | None = None) -> Name:
 
     A folder of that name is taken before the registry.
 
-    Args:
-        name: of a model; None stays None.
-        store: as `--store`.
-
     Raises:
         ArtifactError: the version's files are not what was added.
         StoreError: the database cannot be opened.
@@ -93,7 +89,7 @@ def load_streams(
 
 
 def _load(model: str, url: str | None, *, template: str | None, precision: str) -> AnswerStream:
-    from palate.evaluation.answerer import load_answerer
+    from palate.evaluation.answers.answerer import load_answerer
     from palate.models.generation.engine import Engine
 
     if url is None:

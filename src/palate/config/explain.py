@@ -27,9 +27,6 @@ def explain(
     """A line for each wrong key.
 
     Args:
-        error: pydantic's.
-        entries: the keys, with the places where they were written.
-        model: the config class.
         origin: the name of the config, for keys that were not written.
         refused: keys with an error already, and the keys that may have been meant. That one of them is missing, or
             does not fit to another key, may only follow from that and is not reported.

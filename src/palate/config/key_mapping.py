@@ -71,7 +71,6 @@ def translate(entries: Mapping[str, Entry], *, stage: object = None) -> Translat
     """Map another trainer's keys to palate's.
 
     Args:
-        entries: the keys as written.
         stage: the run's stage, if `entries` does not have it.
     """
     stage = entries["stage"].value if "stage" in entries else stage

@@ -178,11 +178,8 @@ def _validated(
     """The config, or one ConfigError with a line for each wrong key.
 
     Args:
-        config_class: the stage's.
-        entries: its keys.
         errors: lines about keys that are refused already.
         refused: those keys, and the keys that may have been meant.
-        origin: the config's name in messages.
     """
     # A null key counts as missing, except report_to, where null means none.
     given = {key: entry.value for key, entry in entries.items() if entry.value is not None or key == "report_to"}

@@ -60,12 +60,9 @@ def write_contract(
     """Writes `data.json`.
 
     Args:
-        path: the file to write.
         how: the command that made the dataset, as `curate`.
         files: the dataset's files by role; `rows` is the one to train on.
-        counts: numbers of rows by name.
         sources: the datasets it was made of.
-        options: the settings that were used.
         reports: how each source was read.
         left_out: every row that is in none of the files, unless another file lists them.
     """

@@ -65,7 +65,6 @@ def convert(
     """Writes a dataset in another format.
 
     Args:
-        dataset: by name or as a request.
         output: the file to write: .jsonl, .json, .csv, .tsv, .parquet or .arrow.
         to: a name of `TARGETS`.
         kind: a name of `KINDS`: the records to write, if the rows can become them. By default their own kind, if the

@@ -90,19 +90,13 @@ class SourceReader(Generic[R]):
     """Reads one source row by row: iterate once, then ask for the `report`. Only the first rows are kept in memory.
 
     Args:
-        source: one of the request's sources.
         kind: the type of record to make; None for the format's own type.
         request: settings for reading rows.
         keep_columns: put every column of the row into `extra`, not only the unused ones.
     """
 
     def __init__(
-        self,
-        source: Source,
-        kind: type[R] | None,
-        request: DatasetRequest | None = None,
-        *,
-        keep_columns: bool = False,
+        self, source: Source, kind: type[R] | None, request: DatasetRequest | None = None, *, keep_columns: bool = False
     ) -> None:
         request = request or DatasetRequest()
         self.source = source
@@ -294,11 +288,9 @@ def load_records(
     `load_records("pairs.jsonl", kind=PreferencePair, max_samples=100)`
 
     Args:
-        dataset: by name or as a request.
         kind: the type of record to make; rows of other types are converted if possible (pairs become demonstrations).
         temperature: without weights, sources are sampled in proportion to size^(1/temperature); None takes all rows.
         caps: maximum number of records by source name.
-        keep_columns: as in `SourceReader`.
         choices: other fields of `DatasetRequest`.
 
     Raises:

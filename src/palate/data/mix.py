@@ -28,7 +28,6 @@ def counts(
     """Number of records to take from each source: as many as possible in the given proportions, without repetition.
 
     Args:
-        sizes: number of records of each source.
         weights: proportions; they need not sum to 1.
         temperature: instead of weights, proportions size^(1/temperature): 1 keeps the sizes, large values equalise.
         caps: maximum number for each source; None for no limit.

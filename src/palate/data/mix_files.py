@@ -64,12 +64,10 @@ def mix_files(
     sample of another.
 
     Args:
-        dataset: several sources, by name or as a request.
         output: folder to write; an existing one is replaced if palate wrote it, otherwise refused.
         weights: proportions by source name, for all sources or none.
         temperature: instead of weights, proportions size^(1/temperature).
         caps: maximum number of rows by source name.
-        rows: maximum number of rows in total.
         kind: type of the written rows (`pairs`, `demonstrations` …), as for `palate data convert`.
         form: `jsonl`, `parquet` or `arrow`.
     """

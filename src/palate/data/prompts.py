@@ -23,7 +23,6 @@ def load_prompts(dataset: DatasetSpec | DatasetRequest, **choices: Any) -> tuple
     prompt of every known format. A record's `extra` has all columns of its row.
 
     Args:
-        dataset: by name or as a request.
         choices: other fields of `DatasetRequest`; `max_dropped` is ignored: any number of rows may lack a prompt.
 
     Raises:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palate.config.functions import load_function, names_function
+from palate.config.functions import guarded, load_function, names_function
 from palate.errors import ConfigError, FunctionError
+from palate.plugins import load_plugin
 from palate.records import LEFT_SHARE, Columns, Judge, Messages, RewardFunction
 
 
 def rule_score(spec: str, key: str) -> RewardFunction | None:
-    """The score of a rule: `length:…`, `lexicon:…`, `module:function` or `file.py:function`; None for other texts.
+    """The score of a rule: `length:…`, `lexicon:…`, `module:function`, `file.py:function` or a plug-in; else None.
 
     Raises:
         ConfigError: the rule cannot be loaded.
@@ -27,7 +28,10 @@ def rule_score(spec: str, key: str) -> RewardFunction | None:
         return length_score(rest or "shorter", key)
     if kind == "lexicon":
         return lexicon_score(rest, key)
-    return load_function(spec, key) if names_function(spec) else None
+    if names_function(spec):
+        return load_function(spec, key)
+    plugin = load_plugin("rewards", spec)
+    return None if plugin is None else guarded(plugin, spec, key)
 
 
 def length_score(direction: str, key: str) -> RewardFunction:
@@ -114,10 +118,6 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 def check_columns(name: str, score: RewardFunction, columns: Collection[str]) -> None:
     """Refuse a function that reads a column which no row has.
 
-    Args:
-        name: of the function, for the message.
-        columns: the names that rows have.
-
     Raises:
         ConfigError: names the column and the existing ones.
     """
@@ -143,10 +143,6 @@ def checked_scores(
     A function whose signature names `completions` is called by keyword, with `prompts`, `completions` and the columns
     that it names (all with `**kwargs`), as TRL does; any other, also `f(anything, completions)`, as
     `score(prompts, completions)` with further columns by keyword.
-
-    Args:
-        name: of the function, for messages.
-        columns: of the answers' rows.
 
     Raises:
         FunctionError: the wrong number of scores, or a score that is neither a finite number nor None.

@@ -22,7 +22,6 @@ def split_records(records: Sequence[R], val_size: float, *, seed: int = 0) -> tu
     Args:
         records: what to split; plain texts without a prompt are distinguished by their text.
         val_size: a share of the records below 1, a number of them from 1 on; 0 for no held-out records.
-        seed: another seed, another split.
     """
     if val_size < 0 or (val_size >= 1 and val_size != int(val_size)):
         raise DataError(f"val_size is {val_size:g}; give a share below 1 or a whole number of rows")

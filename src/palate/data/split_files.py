@@ -50,11 +50,7 @@ class SplitFiles:
 
 
 def split_files(
-    dataset: DatasetSpec | DatasetRequest,
-    output: str | Path,
-    sizes: Mapping[str, float],
-    *,
-    threshold: float = 0.8,
+    dataset: DatasetSpec | DatasetRequest, output: str | Path, sizes: Mapping[str, float], *, threshold: float = 0.8
 ) -> SplitFiles:
     """Writes `train.jsonl` and one file for each held-out part.
 
@@ -106,7 +102,6 @@ def prompt_clusters(keys: Sequence[Hashable], signatures: npt.NDArray[np.uint8],
     """Per row the index of the first row whose prompt is the same or similar.
 
     Args:
-        keys: per row what equal prompts share.
         signatures: uint8 [rows, 128], MinHash of each prompt.
         threshold: estimated Jaccard similarity from which two prompts are similar.
     """
@@ -127,9 +122,7 @@ def assign(
     """The part of every row: whole clusters, about the wanted share of every source, drawn by seed and prompt alone.
 
     Args:
-        clusters: per row its cluster.
         ranks: per row the hash of seed and prompt.
-        sources: per row its source's name.
         sizes: share (below 1) or number of rows of each held-out part.
 
     Raises:

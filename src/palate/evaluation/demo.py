@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from palate.artifacts import JsonlWriter, RunDir, write_json
 from palate.data.prompts import load_prompts
-from palate.evaluation.accuracy import Accuracy
-from palate.evaluation.evaluate import implied_beta
-from palate.evaluation.held_out import encode_pairs, held_out_pairs
-from palate.evaluation.measure import accuracy_of_scores
+from palate.evaluation.accuracy.evaluate import implied_beta
+from palate.evaluation.accuracy.held_out import encode_pairs, held_out_pairs
+from palate.evaluation.accuracy.measure import accuracy_of_scores
+from palate.evaluation.accuracy.preference import Accuracy
+from palate.evaluation.answers.table import SideBySide
 from palate.evaluation.subject import RunSpec, Subject
-from palate.evaluation.table import SideBySide
 from palate.models.generation.decoding import Decoding
 from palate.models.precision import default_device, resolve
 from palate.records import as_turns

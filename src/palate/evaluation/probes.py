@@ -31,10 +31,6 @@ _PROBES = (
 def compute_probes(folder: str | Path, precision: str = "auto") -> list[dict[str, Any]]:
     """Score the fixed conversations with an adapter and with what it was trained on.
 
-    Args:
-        folder: the adapter.
-        precision: auto, bf16, fp16 or fp32.
-
     Returns:
         For each conversation `ids`, its tokens; `logps`, log-probabilities in nats of all tokens but the first; and
         `base`, the same without the adapter.

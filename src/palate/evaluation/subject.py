@@ -173,8 +173,6 @@ class Subject:
         """Prompts with one sampled answer each, as groups that can be scored.
 
         Args:
-            prompts: the conversations to answer.
-            decoding: settings of the sampling.
             seeds: one for each prompt.
             tools: the tools of each prompt, as in `Record`.
         """

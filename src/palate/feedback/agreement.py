@@ -23,7 +23,7 @@ from palate.stats import (
     percent_agreement,
     rate_interval,
 )
-from palate.stats.aggregation import LabelVote
+from palate.stats.annotation.aggregation import LabelVote
 
 _SIDES: Mapping[str, float] = {"left": 1.0, "right": 0.0, "tie": 0.5}
 
@@ -144,7 +144,6 @@ def annotator_quality(found: PeopleVotes, gold: Iterable[Vote] = ()) -> list[Ann
     """The quality of each person, by name.
 
     Args:
-        found: the votes.
         gold: votes with the known answers of gold questions; gold votes on other questions are not scored.
     """
     known = {key_of(vote): vote.outcome for vote in gold}
@@ -243,7 +242,6 @@ def judge_agreement(found: PeopleVotes, verdicts: Mapping[QuestionKey, float | N
     """Agreement of a judge with people.
 
     Args:
-        found: the votes of people.
         verdicts: per question the left answer's share of a win over both orders (contradicting orders are ½); None if
             a verdict could not be read.
     """

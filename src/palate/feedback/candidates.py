@@ -116,12 +116,7 @@ class Candidates:
         if any(origin != first for origin in origins):
             return replace(self, model="", identity=None, seed=None, decoding={}, origins=tuple(origins))
         return replace(
-            self,
-            model=first.model,
-            identity=first.identity,
-            seed=first.seed,
-            decoding=first.decoding,
-            origins=(),
+            self, model=first.model, identity=first.identity, seed=first.seed, decoding=first.decoding, origins=()
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -142,20 +137,11 @@ class Candidates:
         }
 
 
-def write_candidates(
-    prompts: Sequence[Record],
-    answerer: Answerer,
-    k: int,
-    decoding: Decoding,
-    *,
-    path: Path,
-) -> int:
+def write_candidates(prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding, *, path: Path) -> int:
     """Append the missing rows to the candidates file at `path`; returns the number of new rows.
 
     Args:
         prompts: records with a prompt, tools, and columns for judges in `extra`.
-        answerer: samples the answers.
-        k: answers to each prompt.
         decoding: an answer depends on its seed, the prompt and the answer's index only.
 
     Raises:
@@ -332,9 +318,6 @@ def prompt_turns(prompt: Messages) -> list[dict[str, Any]]:
 
 def read_prompt(prompt: Any, where: str) -> Messages:
     """The messages of a prompt: a text, or a list of turns.
-
-    Args:
-        where: file and row, for messages.
 
     Raises:
         DataError: it is neither, or a turn cannot be represented.

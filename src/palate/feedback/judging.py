@@ -43,7 +43,6 @@ def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None
     """Every pair of different answers of each row, in both orders, which are consecutive.
 
     Args:
-        candidates: the rows.
         per_prompt: maximum number of pairs per row, a random sample that depends on `seed` and the row; None for all.
     """
     asked = []
@@ -85,8 +84,6 @@ def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> Collec
     """The judge's votes on all questions; questions with a vote in the file are not asked again.
 
     Args:
-        asked: the questions.
-        judge: gives the verdicts.
         path: votes file; new votes are appended to it. Votes of a jury's members are appended to `members_path(path)`.
 
     Raises:

@@ -43,7 +43,6 @@ def token_divergence(policy: Any, reference: Any, batch: Batch) -> TokenDivergen
 
     Args:
         policy: a causal LM with the scoring forward (`models.probe.probe`), in eval mode.
-        reference: another one, with the same vocabulary, on the same device.
         batch: in a layout that both can read.
 
     Raises:

@@ -145,7 +145,6 @@ def load_model(
     """A model with all dropout set to `dropout`, on `device`.
 
     Args:
-        name: built-in name, folder or hub id.
         dtype: of the parameters; float32 if the model trains.
         dropout: probability of every dropout in the architecture.
         quantization_bit: 4 or 8 loads quantised weights (QLoRA, 2305.14314), which needs bitsandbytes and a GPU.

@@ -25,8 +25,6 @@ def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, 
     """Write a model, or under PEFT its adapter: safetensors and config.
 
     Args:
-        model: unwrapped.
-        folder: created if it is missing.
         state_dict: written instead of the model's own tensors (gathered ones, if they are sharded).
     """
     folder = Path(folder)

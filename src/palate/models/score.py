@@ -134,7 +134,6 @@ def install(model: Any, head: Head) -> None:
     """Give a causal LM the scoring forward. Calls without `target_index` still reach the stock forward.
 
     Args:
-        model: a causal LM of transformers, unwrapped.
         head: its transform of hidden states into logits.
     """
     if not hasattr(model, "stock_forward"):

@@ -90,8 +90,6 @@ def starting_model(config: Mapping[str, Any], *, name: str = "start", saved_in: 
     """The model that a run starts from.
 
     Args:
-        config: the run's resolved config, as run.json has it.
-        name: for tables.
         saved_in: a folder with the run's tokenizer, for the tokens that the run adds.
     """
     adds_tokens = config.get("add_tokens") or config.get("add_special_tokens")

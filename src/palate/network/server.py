@@ -24,8 +24,6 @@ def serve(
     """Serve an app until Ctrl-C or SIGTERM.
 
     Args:
-        app: the ASGI app.
-        address: where to listen.
         on_ready: gets the address of the start page once the port is taken.
         on_stop: called at the signal, to end responses that would go on for long.
         grace: seconds for requests in progress to end; after them they are cancelled.

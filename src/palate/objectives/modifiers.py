@@ -143,9 +143,7 @@ def paired_loss(
     """The loss of n pairs, [n]: Σ weight·objective over `terms`, with the modifiers applied.
 
     Args:
-        pairs: plain sums of log-probabilities; the SFT and KL terms use these.
         terms: the objectives of the mixture; a single one with weight 1 for a plain run.
-        modifiers: the run's modifiers.
         discounted: the pairs with `length_discount` applied to their sums; the objectives use these if given.
         weights: [n], WPO's weight of each pair; used when `modifiers.weighting`.
         delta: BCO's running mean, see `separate.bco_pair`; for the `bco` modifier.

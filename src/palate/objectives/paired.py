@@ -153,7 +153,6 @@ def implicit_rewards(
     """Rewards of chosen and rejected, [n] each, detached, in the units that the loss optimises.
 
     Args:
-        beta: β of the objective.
         average: the loss uses per-token means, so rewards are per token too.
         reference_free: the loss uses no reference, so rewards are β·log π even if the pairs have reference values.
     """

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from palate.evaluation.accuracy import Accuracy, preference_accuracy
-from palate.evaluation.held_out import encode_pairs
+from palate.evaluation.accuracy.held_out import encode_pairs
+from palate.evaluation.accuracy.preference import Accuracy, preference_accuracy
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.decoding import Decoding, sampling_seed

@@ -16,7 +16,7 @@ from palate.data.prompts import load_prompts
 from palate.data.scores import rule_score
 from palate.data.sources.spec import find_sources
 from palate.errors import ArtifactError, ConfigError, DataError, Stopped
-from palate.evaluation.held_out import held_out_pairs
+from palate.evaluation.accuracy.held_out import held_out_pairs
 from palate.evaluation.subject import RunSpec
 from palate.feedback.judges.load import is_api_judge, load_judge, members_of
 from palate.models.cpu.allocator import give_back_memory
@@ -63,7 +63,6 @@ def run_pipeline(
 
     Args:
         judges: as for `training.run.train`.
-        say: called with progress lines.
         finished: called with the directory of each run that was trained now.
 
     Raises:

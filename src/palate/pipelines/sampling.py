@@ -53,9 +53,6 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
 
     `candidates.jsonl` and `votes.jsonl` in the same folder are appended to, so that an interrupted round continues.
 
-    Args:
-        name: name of the round; the sampled answers depend on it.
-
     Raises:
         DataError: every comparison was a tie or unreadable.
     """

@@ -10,7 +10,7 @@ from typing import Any
 from palate.artifacts import RunDir, plain, read_json, write_json
 from palate.config.pipeline import PlannedRun
 from palate.config.sweep import Point, Sweep
-from palate.evaluation.evaluate import evaluate, record_accuracy
+from palate.evaluation.accuracy.evaluate import evaluate, record_accuracy
 from palate.models.cpu.allocator import give_back_memory
 from palate.pipelines.pipeline import begin, check_inputs, is_finished, make
 from palate.training.online.rewards import JudgeRewards
@@ -46,7 +46,6 @@ def run_sweep(
 
     Args:
         judges: as for `training.run.train`.
-        say: called with progress lines.
         finished: called with the directory of each run after it is measured.
 
     Raises:

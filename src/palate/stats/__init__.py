@@ -6,12 +6,28 @@ the two-sided coverage (0.95), so the bound of a one-sided 95 % test is an end o
 
 from __future__ import annotations
 
-from palate.stats.aggregation import Aggregated, dawid_skene, mace, majority
-from palate.stats.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha, percent_agreement
-from palate.stats.alpaca_eval import GamedRows, alpaca_eval_rate
+from palate.stats.annotation.aggregation import Aggregated, dawid_skene, mace, majority
+from palate.stats.annotation.agreement import (
+    Agreement,
+    cohen_kappa,
+    fleiss_kappa,
+    krippendorff_alpha,
+    percent_agreement,
+)
+from palate.stats.annotation.calibration import Calibration, CalibrationBin, calibration
+from palate.stats.annotation.prediction_powered import (
+    Corrected,
+    JudgeAccuracy,
+    corrected_difference,
+    judge_accuracy,
+    ppi_mean,
+    rogan_gladen,
+)
 from palate.stats.bootstrap import bootstrap_interval
-from palate.stats.bradley_terry import BradleyTerry, Rating, bradley_terry, ratable_groups
-from palate.stats.calibration import Calibration, CalibrationBin, calibration
+from palate.stats.comparison.paired import PairedDifference, paired_difference
+from palate.stats.comparison.power import items_needed, pass_probability, smallest_effect
+from palate.stats.comparison.sequential import sequential_difference, sequential_interval
+from palate.stats.comparison.significance import benjamini_hochberg, binomial_exact, binomial_midp, holm, mcnemar_midp
 from palate.stats.intervals import (
     FEW_CLUSTERS,
     Interval,
@@ -21,22 +37,13 @@ from palate.stats.intervals import (
     newcombe_paired,
     rate_interval,
     standard_error,
+    t_test,
     wilson,
 )
-from palate.stats.length_control import LARGE_SHIFT, LengthControl, length_controlled
-from palate.stats.paired import PairedDifference, paired_difference, t_test
-from palate.stats.power import items_needed, pass_probability, smallest_effect
-from palate.stats.prediction_powered import (
-    Corrected,
-    JudgeAccuracy,
-    corrected_difference,
-    judge_accuracy,
-    ppi_mean,
-    rogan_gladen,
-)
-from palate.stats.sequential import sequential_interval
-from palate.stats.significance import benjamini_hochberg, binomial_exact, binomial_midp, holm, mcnemar_midp
-from palate.stats.winrate import PositionReport, WinRate, position_report, win_rate
+from palate.stats.winrate.alpaca_eval import GamedRows, alpaca_eval_rate
+from palate.stats.winrate.bradley_terry import BradleyTerry, Rating, bradley_terry, ratable_groups
+from palate.stats.winrate.length_control import LARGE_SHIFT, LengthControl, length_controlled
+from palate.stats.winrate.rate import PositionReport, WinRate, position_report, win_rate
 
 __all__ = [
     "FEW_CLUSTERS",
@@ -86,6 +93,7 @@ __all__ = [
     "ratable_groups",
     "rate_interval",
     "rogan_gladen",
+    "sequential_difference",
     "sequential_interval",
     "smallest_effect",
     "standard_error",

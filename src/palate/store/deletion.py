@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Table, and_, delete, select, tuple_, update
@@ -22,9 +23,7 @@ def delete_with_dependents(session: Session, table: Table, keys: Iterable[Any]) 
     SQLite overwrites what it deletes with zeros.
 
     Args:
-        session: of a write transaction.
         table: has one column as its primary key.
-        keys: of the rows.
 
     Returns:
         Table → number of rows deleted.
@@ -84,6 +83,14 @@ def erase_deleted(store: Store, tables: Collection[str] = (), *, compact: bool =
         connection.invalidate()
         connection.close()
     return f"{store.url}: its files may still hold deleted rows ({problem}); run it again" if problem else ""
+
+
+def old_copies(store: Store) -> list[Path]:
+    """Copies of a SQLite database from before its upgrades."""
+    if not store.is_sqlite:
+        return []
+    file = Path(store.engine.url.database or "")
+    return sorted(file.parent.glob(f"{file.name}.schema-*"))
 
 
 def _closure(session: Session, table: Table, keys: Keys) -> dict[Table, Keys]:

@@ -24,15 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from palate.store.personal import (
-    AccountName,
-    PersonalJson,
-    PersonalList,
-    PersonalText,
-    PlainJson,
-    PlainList,
-    PlainText,
-)
+from palate.store.personal import AccountName, PersonalJson, PersonalList, PersonalText, PlainJson, PlainList, PlainText
 
 
 def utc_now() -> datetime:

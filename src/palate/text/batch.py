@@ -265,7 +265,6 @@ def score_completions(
     Args:
         score: returns one value for each completion of a batch.
         packed, budget: as for `micro_batches`.
-        device: device that the batches are moved to.
         advance: called with the number of groups of each batch.
     """
     found: dict[int, list[T]] = {}

@@ -38,17 +38,11 @@ Truncation = Literal["auto", "drop"]
 
 
 def encode_records(
-    records: Iterable[AnyRecord],
-    template: Template,
-    *,
-    cutoff_len: int | None = None,
-    truncation: Truncation = "auto",
+    records: Iterable[AnyRecord], template: Template, *, cutoff_len: int | None = None, truncation: Truncation = "auto"
 ) -> Encoded:
     """Encode records of any kind with a chat template.
 
     Args:
-        records: rows in training order.
-        template: from `load_template`.
         cutoff_len: maximum number of tokens of prompt + completion; None for no limit.
         truncation: how to shorten longer rows. `auto` removes the oldest whole turns of the prompt (system text
             stays), then prompt tokens from the left (BOS stays), and drops the row if an answer still does not fit.

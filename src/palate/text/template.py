@@ -46,9 +46,6 @@ class Template:
     def render(self, messages: Messages, *, tools: str | None = None, generation: bool = False) -> str:
         """The conversation as text; with `generation`, up to where the assistant's next answer begins.
 
-        Args:
-            tools: as in `Record`.
-
         Raises:
             DataError: the chat template refuses the conversation (roles out of order, an unknown role), or `tools` is
                 not a JSON list.

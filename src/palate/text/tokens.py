@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from palate.records import (
-    AnyRecord,
-    Dropped,
-    LabelledCompletion,
-    PreferencePair,
-    Ranking,
-    Rollouts,
-    ScoredCompletion,
-)
+from palate.records import AnyRecord, Dropped, LabelledCompletion, PreferencePair, Ranking, Rollouts, ScoredCompletion
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.text.rendering import Rendering
 
@@ -35,7 +27,6 @@ def make_group(
     Args:
         record: gives the group its id, weight, labels, margin and dimensions.
         renderings: the prompt with each of the K completions.
-        encodings: the same, tokenised.
     """
     rows = list(zip(renderings, encodings, strict=True))
     ids = [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]

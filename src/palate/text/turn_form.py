@@ -47,7 +47,6 @@ def find_turn_form(source: str, render: Callable[[Sequence[Mapping[str, Any]]], 
 
     Args:
         source: the template's Jinja text, which shows its key of the reasoning.
-        render: renders turns.
     """
     reasoning = next((key for key in _REASONING_KEYS if _reads(source, key)), _REASONING_KEYS[0])
     for form in (TurnForm(False, reasoning), TurnForm(True, reasoning)):

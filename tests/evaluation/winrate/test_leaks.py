@@ -38,7 +38,7 @@ def test_a_shared_system_turn_is_no_leak() -> None:
 
 
 def test_the_held_out_prompts_of_a_run_are_not_trained_on(finished: Path) -> None:
-    from palate.evaluation.held_out import held_out_pairs, trained_prompts
+    from palate.evaluation.accuracy.held_out import held_out_pairs, trained_prompts
     from palate.evaluation.subject import read_run
     from palate.records import prompt_key
 

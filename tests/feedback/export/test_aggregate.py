@@ -7,7 +7,7 @@ import pytest
 from palate.feedback.export.aggregate import decide
 from palate.feedback.votes import Vote
 
-pytest.importorskip("palate.stats.aggregation")
+pytest.importorskip("palate.stats.annotation.aggregation")
 
 
 def vote(item: str, who: str, outcome: str) -> Vote:

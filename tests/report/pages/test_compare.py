@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from palate.errors import ArtifactError
-from palate.evaluation.table import SideBySide
+from palate.evaluation.answers.table import SideBySide
 from palate.records import Message
 from palate.report import compare_runs, read_contents, write_compare_report
 from palate.report.pages.compare import differences, held_out_note, unique_names

@@ -16,7 +16,7 @@ import pytest
 
 from palate.artifacts import write_json
 from palate.errors import ArtifactError
-from palate.evaluation.accuracy import preference_accuracy
+from palate.evaluation.accuracy.preference import preference_accuracy
 from palate.report.pages.run import write_run_report
 
 PAYLOADS = (Path(__file__).parent / "payloads.txt").read_text(encoding="utf-8").splitlines()

@@ -16,7 +16,7 @@ from palate.cli.chat.pair import show_pair
 from palate.cli.columns import text_width
 from palate.cli.console import print_note, print_result
 from palate.errors import EngineError
-from palate.evaluation.table import printable
+from palate.evaluation.answers.table import printable
 from palate.feedback.page.chat import AnswerStream, Chat, ChatEvent, Failed, Side
 from palate.feedback.page.save import preference_row
 from palate.models.generation.decoding import sampling_seed

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from palate.evaluation.table import printable
+from palate.evaluation.answers.table import printable
 from palate.feedback.page.chat import ChatEvent, Ended, Failed, Piece, Side
 
 _WIDE = 100
@@ -29,7 +29,6 @@ def show_pair(
         next_event: waits for the next event of the exchange.
         sides: whose answer is shown first.
         names: headings in the order of `sides`.
-        width: of the terminal; None if stdout is none.
         write: prints text at once.
     """
     if width is not None and width >= _WIDE:

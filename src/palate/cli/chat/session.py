@@ -28,8 +28,6 @@ class Session:
     """A chat until its end.
 
     Args:
-        dialogue: the conversation.
-        answers: the models.
         file: gets the pairs, each before the next question; None to save none.
         ask: the next line of the person, as `input`.
     """

@@ -17,7 +17,7 @@ from palate.cli.dataset import Datasets, MaxDropped, reads_dataset
 from palate.cli.generate import Temperature
 from palate.cli.models import model_path
 from palate.errors import UsageError
-from palate.evaluation.answerer import load_answerer
+from palate.evaluation.answers.answerer import load_answerer
 from palate.records import DatasetRequest
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for augmented.jsonl and data.json.")
 ]
 Add = Annotated[
-    list[str] | None,
-    typer.Option("--add", metavar="KIND=SIZE", help="Rows to add, as dropped_end=0.1 or sampled=500."),
+    list[str] | None, typer.Option("--add", metavar="KIND=SIZE", help="Rows to add, as dropped_end=0.1 or sampled=500.")
 ]
 Aim = Annotated[list[str] | None, typer.Option("--aim", help="A gap to fill: accuracy, helpfulness or safety.")]
 PlanFile = Annotated[

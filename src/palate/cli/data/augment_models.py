@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from palate.cli.console import print_json, print_result
 from palate.cli.models import model_path
 from palate.errors import UsageError
-from palate.evaluation.answerer import load_answerer
+from palate.evaluation.answers.answerer import load_answerer
 from palate.records import Answer, DatasetRequest, Messages, RewardFunction
 
 if TYPE_CHECKING:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, named_numbers, opened_store
+from palate.cli.arguments import AsJson, StoreUrl, named_numbers, opened_store, with_options
 from palate.cli.console import print_json, print_note, print_result
-from palate.cli.interactions import KeyName, Model, Since, Until, read_filter
+from palate.cli.serve.interactions import read_filter
 from palate.errors import UsageError
 
+if TYPE_CHECKING:
+    from palate.serving.recording.listing import Filter
 
+
+@with_options("wanted", read_filter, without=("state", "thumbs", "route"))
 def from_interactions_command(
+    wanted: Filter,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.")],
-    model: Model = None,
-    since: Since = None,
-    until: Until = None,
-    key: KeyName = None,
     share_per_user: Annotated[
         float, typer.Option("--share-per-user", min=0, max=1, help="Largest share of one person's rows in a file.")
     ] = 0.01,
@@ -54,7 +55,7 @@ def from_interactions_command(
     if given and not sum({**SHARES, **given}.values()) > 0:
         raise UsageError("--share: all shares are 0; give one that is not")
     options = Options(
-        filter=read_filter(model, None, since, until, None, key),
+        filter=wanted,
         share_per_user=share_per_user,
         sample=sample,
         shares={**SHARES, **given},

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from palate.cli.columns import table
 
 if TYPE_CHECKING:
-    from palate.evaluation.accuracy import Accuracy
-    from palate.evaluation.rewards import RewardAccuracy
+    from palate.evaluation.accuracy.preference import Accuracy
+    from palate.evaluation.accuracy.rewards import RewardAccuracy
     from palate.stats import Calibration, Interval
 
 _KINDS = (("policy", "policy"), ("implied", "implied reward"), ("reward", "accuracy"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.charts.text import amount
+from palate.charts.text import amount, p_value
 from palate.cli.arguments import AsJson, PrecisionName, TemplateName
 from palate.cli.columns import table, text_width, two_columns, wrapped
 from palate.cli.console import print_json, print_note, print_progress, print_result
@@ -39,8 +39,7 @@ Data = Annotated[
     typer.Option("--data", help="File or folder of the benchmark; may be given again. Default: from the hub."),
 ]
 Harness = Annotated[
-    str | None,
-    typer.Option("--harness", metavar="TASK", help="A task of lm-evaluation-harness, in place of NAME."),
+    str | None, typer.Option("--harness", metavar="TASK", help="A task of lm-evaluation-harness, in place of NAME.")
 ]
 MaxSamples = Annotated[
     int | None, typer.Option("--max-samples", min=1, help="Ask only this many items, drawn with --seed.")
@@ -49,8 +48,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of --max-s
 Prompt = Annotated[
     Literal["plain", "chat", "written"] | None,
     typer.Option(
-        "--prompt",
-        help="Answers scored as plain text or in a chat, or written ones. Default: the benchmark's own.",
+        "--prompt", help="Answers scored as plain text or in a chat, or written ones. Default: the benchmark's own."
     ),
 ]
 NoReference = Annotated[
@@ -132,11 +130,14 @@ def command(
     """
     from palate.evaluation.benchmarks import BenchmarkOptions, JudgeOptions, find_benchmark, run_benchmark
     from palate.evaluation.benchmarks.harness import run_harness
+    from palate.evaluation.benchmarks.judged.benchmark import JudgedBenchmark
 
     if harness is not None:  # the first argument is a model then
         models, name = [name, *(models or [])], harness
     else:
         name = find_benchmark(name).name
+    if seed and max_samples is None and harness is None and not isinstance(find_benchmark(name), JudgedBenchmark):
+        raise UsageError(f"--seed chooses the items of --max-samples, and {name} is asked as a whole; leave it out")
     asked = replace(settings, prompt=judge_prompt)
     if judge is None and asked != ApiSettings():
         raise UsageError("options of judges over an API need --judge openai:MODEL")
@@ -214,12 +215,13 @@ def _text(result: BenchmarkResult, width: int | None) -> str:
     asked = f"{amount(result.items, 'item')}"
     if result.seed is not None:
         asked = f"{result.items} of {amount(result.of, 'item')} (seed {result.seed})"
+    measured = {rate.metric for model in result.models for rate in model.rates}
     facts = [
         ("data", ", ".join(file["name"] for file in result.data)),
         ("protocol", result.protocol),
         *([("judge", result.judge)] if result.judge is not None else []),
         *(("deviation", text) for text in result.deviations),
-        *(("metric", f"{name}: {meaning}") for name, meaning in result.metrics.items() if _has(result, name)),
+        *(("metric", f"{name}: {meaning}") for name, meaning in result.metrics.items() if name in measured),
     ]
     parts = [wrapped(f"{result.title} ({result.paper}): {asked}", hang=2, width=width)]
     parts.append("\n".join(two_columns(facts, width=width, indent=0)))
@@ -247,10 +249,6 @@ def _judged_figures(model: ModelResult, width: int | None) -> list[str]:
 def _published(one: Published) -> tuple[str, str]:
     value = f"{100 * one.estimate:.1f} %" if one.interval is None else one.interval.percent()
     return one.name, f"{value}; {one.note}"
-
-
-def _has(result: BenchmarkResult, metric: str) -> bool:
-    return any(rate.metric == metric for model in result.models for rate in model.rates)
 
 
 def _rates(result: BenchmarkResult, width: int | None) -> str:
@@ -312,14 +310,13 @@ def _row(one: Difference, grade: bool) -> list[str]:
     if math.isfinite(change.low):
         points += f" ({shown(change.low)} to {shown(change.high)})"
     p = one.p if one.p_holm is None else one.p_holm
-    p_text = f"{p:.3f}" if p >= 0.001 else "< 0.001"
     return [
         one.metric,
         one.category or "all",
         _mean(one.before, grade),
         _mean(one.after, grade),
         points,
-        p_text,
+        p_value(p),
         str(change.n),
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from palate.charts.text import amount
+from palate.charts.text import amount, p_value
 from palate.cli.arguments import AsJson
 from palate.cli.columns import table, text_width, wrapped
 from palate.cli.console import print_json, print_note, print_result
@@ -69,8 +69,8 @@ def _table(found: Comparison, width: int | None) -> str:
                 f"{result.second:.3f}",
                 f"{interval.estimate:+.3f}",
                 f"{interval.low:+.3f} to {interval.high:+.3f}",
-                _p(result.p_value),
-                _p(one.adjusted),
+                p_value(result.p_value),
+                p_value(one.adjusted),
                 "–" if result.detectable is None else f"{result.detectable:.3f}",
             ]
         )
@@ -113,7 +113,3 @@ def _notes(found: Comparison) -> list[str]:
         if one.found.test == "cluster t" and one.found.units <= FEW_CLUSTERS:
             notes.append(f"{one.metric}: intervals from {one.found.units} clusters are rough")
     return notes
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"

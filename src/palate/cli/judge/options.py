@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.arguments import StoreUrl
+from palate.cli.arguments import StoreUrl, with_options
 from palate.cli.console import print_progress
 from palate.errors import UsageError
 from palate.feedback.judges.settings import ApiSettings
-from palate.feedback.judges.usage import Estimate, Limits, Prices
+from palate.feedback.judges.usage import Limits, Prices
 
 if TYPE_CHECKING:
     from palate.records import Judge
@@ -94,21 +92,8 @@ def api_settings(
     )
 
 
-def asks_judge(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options of judges over an API, which it gets as its parameter `settings`."""
-    own = dict(signature(command, eval_str=True).parameters)
-    del own["settings"]
-    shared = signature(api_settings, eval_str=True).parameters
-    added = {name: option for name, option in shared.items() if name not in own}
-
-    def verb(**given: Any) -> None:
-        choices = {name: given.pop(name) for name in added}
-        command(settings=api_settings(**choices), **given)
-
-    options = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in (*own.values(), *added.values())]
-    verb.__signature__ = Signature(options)  # type: ignore[attr-defined]  # what Typer makes options of
-    verb.__doc__ = command.__doc__
-    return verb
+asks_judge = with_options("settings", api_settings)
+"""Gives a command the options of judges over an API, which it gets as its parameter `settings`."""
 
 
 def judge_of(spec: str, settings: ApiSettings, votes: Path) -> Judge:
@@ -122,8 +107,7 @@ def judge_of(spec: str, settings: ApiSettings, votes: Path) -> Judge:
     if not is_api_judge(spec) and replace(settings, store=None) != ApiSettings():
         raise UsageError(f"--judge {spec} is asked without an API; --prompt, --max-usd and such need openai:MODEL")
     rubrics = votes.with_name(f"{votes.stem}.rubrics.jsonl")
-    return load_judge(spec, settings=replace(settings, rubrics=rubrics, announce=_announce))
-
-
-def _announce(estimate: Estimate) -> None:
-    print_progress(f"to ask: {estimate.line()}")
+    return load_judge(
+        spec,
+        settings=replace(settings, rubrics=rubrics, announce=lambda found: print_progress(f"to ask: {found.line()}")),
+    )

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from palate.cli.arguments import AsJson, CampaignName, StoreUrl, opened_store
 from palate.cli.console import print_json, print_note, print_result
 from palate.errors import UsageError
-
-if TYPE_CHECKING:
-    from palate.feedback.transfer import Imported
 
 CandidatesFile = Annotated[
     Path | None,
@@ -52,11 +49,7 @@ def import_command(
     ]
     for name, counts in (("candidates", done.candidates), ("votes", done.votes)):
         if counts is not None:
-            lines.append(f"{name:<20} {_counts(counts)}")
+            lines.append(f"{name:<20} {counts.new:,} new, {counts.same:,} there already")
     print_result("\n".join(lines))
     if done.candidates is not None and done.candidates.new:
         print_note(f"next: `palate label assign {done.campaign}` makes the tasks of the new candidates")
-
-
-def _counts(counts: Imported) -> str:
-    return f"{counts.new:,} new, {counts.same:,} there already"

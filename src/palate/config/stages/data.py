@@ -15,7 +15,7 @@ class DataFields(Fields):
 
     dataset: Dataset = Field(
         description="Training data: a file, folder, hub id, built-in name or a name in dataset_info.json; a list (or "
-        "names with commas) of them; or a mapping of each to its weight in the mixture.",
+        "names with commas) of them; or a mapping of each to its weight in the mixture."
     )
     dataset_dir: PathText | None = Field(
         "data", description="Folder of dataset_info.json, if there is one, and of the dataset files that it names."

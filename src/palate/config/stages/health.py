@@ -19,9 +19,7 @@ class HealthFields(Fields):
         "best checkpoint (needs load_best_model_at_end); off skips the checks of evaluations.",
     )
     health_loss_spike: float = Field(
-        6.0,
-        gt=0,
-        description="Largest loss of a step, in standard deviations above the median of the last 20 steps.",
+        6.0, gt=0, description="Largest loss of a step, in standard deviations above the median of the last 20 steps."
     )
     health_max_chosen_fall: float = Field(
         5.0, gt=0, description="Largest fall of log π(chosen) below the reference over 20 steps, in nats per answer."

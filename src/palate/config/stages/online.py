@@ -15,9 +15,7 @@ class PpoFields(Fields):
     num_generations: int = Field(1, ge=1, description="Number of answers sampled for each prompt.")
     ppo_epochs: int = Field(4, ge=1, description="Optimiser steps on each batch of sampled answers.")
     kl_coef: float = Field(
-        0.05,
-        ge=0,
-        description="KL penalty in the reward of a token: coefficient of log π − log π_ref.",
+        0.05, ge=0, description="KL penalty in the reward of a token: coefficient of log π − log π_ref."
     )
     ppo_target: float | None = Field(
         None,

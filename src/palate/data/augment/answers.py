@@ -76,7 +76,6 @@ class AnswerFile:
     """The answers of all models of one augmentation, and the settings that they were made with in the first line.
 
     Args:
-        path: the file; it is continued if it exists.
         settings: everything apart from the prompts that the answers depend on.
 
     Raises:
@@ -100,12 +99,7 @@ class AnswerFile:
             self._file.write({"settings": wanted})
 
     def ask(
-        self,
-        source: ModelSource,
-        prompts: Sequence[Messages],
-        *,
-        seed: int,
-        tools: Sequence[str | None] | None = None,
+        self, source: ModelSource, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None
     ) -> list[KeptAnswer]:
         """The model's answer to each prompt: from the file, else the model is asked and its answer kept.
 

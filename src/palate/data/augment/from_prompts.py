@@ -69,9 +69,6 @@ def augment_prompts(
 
     Args:
         request: the dataset; only its prompts are read.
-        output: folder to write or to continue.
-        recipe: asks the models and makes the pairs.
-        seed: of the sampling.
         gaps: take only prompts about its topics.
         reward, judge: score chosen and rejected for the report, and the name of what scores.
 

@@ -81,8 +81,6 @@ def quality_of(pairs: Sequence[PreferencePair], reward: RewardFunction | None = 
 
     Args:
         pairs: with `made.written_by` in `extra`.
-        reward: scores the answers; higher is better.
-        judge: its name.
     """
     texts = {side: [getattr(pair, side)[-1].content for pair in pairs] for side in ("chosen", "rejected")}
     sides = {side: _side(texts[side], [_finish(pair, side) for pair in pairs]) for side in texts}

@@ -65,10 +65,7 @@ class AugmentModels:
 
 
 def augment(
-    dataset: DatasetSpec | DatasetRequest,
-    output: str | Path,
-    plan: Plan,
-    models: AugmentModels | None = None,
+    dataset: DatasetSpec | DatasetRequest, output: str | Path, plan: Plan, models: AugmentModels | None = None
 ) -> Augmentation:
     """Write the rows of a dataset of pairs, then new rows made from them.
 

@@ -39,9 +39,7 @@ def judged_pair(
         answers, scores: K answers and their scores (higher is better); answers without a score are left out.
         by: which answer is rejected: the worst (`best_worst`), or the best of those that are worse by at least
             `min_margin` (`margin`), which gives a harder pair.
-        min_margin: minimum difference of the two scores.
         writers: the model that wrote each answer, if known.
-        seed: stored with the row.
     """
     named = writers or [""] * len(answers)
     scored = [(s, answer, by) for s, answer, by in zip(scores, answers, named, strict=True) if s is not None]

@@ -60,10 +60,7 @@ def curate(
     """Apply rules in order and write kept and rejected rows. The result does not depend on `workers`.
 
     Args:
-        dataset: by name or as a request.
         output: folder to write; an existing one is replaced if palate wrote it, otherwise refused.
-        rules: the rules, see `read_rules`.
-        workers: number of processes that measure rows.
         embed: computes embeddings of texts, for the rule embedding_difference.
 
     Raises:

@@ -33,7 +33,6 @@ def find_coding(
     Args:
         cells: the label cells of every row that has some.
         labels: meanings by value from the user; they override the inferred ones.
-        where: the source's path, for messages.
         columns: the source's own names of renamed columns.
 
     Raises:

@@ -234,13 +234,7 @@ def same_text(left: Messages, right: Messages) -> bool:
 def without_prompt(
     origin: Origin, prompt: Messages, answers: Sequence[Messages], names: Sequence[str] = ()
 ) -> tuple[Messages, tuple[Messages, ...]]:
-    """Removes the prompt from answers that repeat it, for every kind of record. Returns (prompt, answers).
-
-    Args:
-        prompt: the row's prompt; empty if only the answers contain it.
-        answers: the row's answers.
-        names: names of the answers in messages.
-    """
+    """Removes the prompt from answers that repeat it, for every kind of record. Returns (prompt, answers)."""
     prompt, answers, repeated = split_answers(prompt, answers, names, repeats_prompt=origin.repeats_prompt)
     if repeated and origin.repeats_prompt:
         origin.notices.append(PROMPT_REPEATED)

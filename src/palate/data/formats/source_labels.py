@@ -33,8 +33,6 @@ def with_coding(
 
     Args:
         reading: how rows are read, with the user's meanings of labels.
-        source: the source; an entry of `dataset_info.json` may give meanings too.
-        form: the format of its rows.
         columns: palate's column name → the source's own.
         renamed: returns a row with palate's column names.
 
@@ -92,9 +90,6 @@ def check_columns(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]],
 
     Args:
         columns: palate's column name → the source's own.
-        rows: the first rows with their own column names.
-        path: the source's path, for messages.
-        reading: how turns are written.
 
     Raises:
         DataError: one of these checks failed.

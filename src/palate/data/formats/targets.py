@@ -196,10 +196,7 @@ def sharegpt_turn(message: Message) -> dict[str, str]:
     if message.content.strip():
         raise UnsupportedRecordError("a turn has text besides its tool calls")
     calls = [{"name": call.name, "arguments": call.value} for call in message.tool_calls]
-    return {
-        "from": "function_call",
-        "value": json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False),
-    }
+    return {"from": "function_call", "value": json.dumps(calls[0] if len(calls) == 1 else calls, ensure_ascii=False)}
 
 
 def _one_turn(answer: Messages, name: str) -> dict[str, str]:

@@ -7,12 +7,4 @@ from palate.data.inspect.inspection import Inspection, Problem, Sample, Spread, 
 from palate.data.inspect.run import inspect_dataset
 from palate.data.inspect.text import as_text
 
-__all__ = [
-    "Inspection",
-    "Problem",
-    "Sample",
-    "Spread",
-    "TokenLengths",
-    "as_text",
-    "inspect_dataset",
-]
+__all__ = ["Inspection", "Problem", "Sample", "Spread", "TokenLengths", "as_text", "inspect_dataset"]

@@ -21,29 +21,20 @@ TITLES: Mapping[str, tuple[str, str]] = {
     # Rows that can be used, but should be checked.
     "duplicate": ("the same row as an earlier one", "palate data curate: exact_duplicates"),
     "near_duplicate": ("nearly the same row as an earlier one", "palate data curate: near_duplicates"),
-    "contradiction": (
-        "the same two answers with the opposite label",
-        "curate: contradictions; check the labels",
-    ),
+    "contradiction": ("the same two answers with the opposite label", "curate: contradictions; check the labels"),
     "inconsistent": (
         "an answer is chosen in one row and rejected in another of the same prompt",
         "normal for ranked answers, otherwise check the labels",
     ),
     "many_per_prompt": ("more than ten rows for one prompt", "palate data curate: cap_per_prompt"),
-    "formatting_only": (
-        "chosen and rejected differ in formatting only",
-        "they teach formatting: intended?",
-    ),
+    "formatting_only": ("chosen and rejected differ in formatting only", "they teach formatting: intended?"),
     "length_only": ("one answer is the other one, truncated or repeated", "they teach length: intended?"),
     "near_equal": ("chosen and rejected are nearly the same", "the signal is weak; curate: overlap"),
     "equal_scores": ("chosen and rejected have the same score", "both are equally good or bad; curate: margin"),
     "reversed_scores": ("the chosen answer has the lower score", "check whether a higher score means better"),
     "off_topic": ("the rejected answer is about something else", "too easy to teach much; curate: off_topic"),
     "both_refuse": ("both answers decline", "both are equally bad; curate: refusals"),
-    "language_differs": (
-        "chosen and rejected are in different languages",
-        "check that this was preferred on purpose",
-    ),
+    "language_differs": ("chosen and rejected are in different languages", "check that this was preferred on purpose"),
     "secret": ("a key or password", "palate data curate: personal_data; have the key revoked"),
     "personal_data": ("personal data", "palate data curate: personal_data"),
     "toxic_chosen": ("insults or threats in the chosen answer", "palate data curate: toxicity"),

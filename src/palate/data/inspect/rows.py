@@ -103,7 +103,6 @@ def measure_rows(records: Sequence[Record], *, samples: int, evaluation: Evaluat
     """Measures records one by one.
 
     Args:
-        samples: rows to name for each problem.
         evaluation: texts that must not be trained on.
     """
     rows, signatures, problems = [], [], Problems(samples)

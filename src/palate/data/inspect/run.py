@@ -50,13 +50,10 @@ def inspect_dataset(
     """Measures every row of a dataset and the dataset as a whole.
 
     Args:
-        dataset: by name or as a request.
         count_tokens: counts tokens as the model's tokenizer does; without it lengths are in characters only.
         render: a conversation as the text the model would see; without it the turns one after the other.
         cutoff_len: longest row that training would keep, in tokens.
-        against: evaluation data that must not be trained on.
         workers: number of processes; the result does not depend on it.
-        samples: rows to list for each problem.
         rows: keep the texts of this many first rows and of all rows listed as samples, for the page; the data is read
             a second time for this.
     """

@@ -30,9 +30,7 @@ def summarise(
 
     Args:
         rows: measures of all rows, with token counts if a tokenizer was given.
-        reports: one for each source.
         prompts: a sample of prompt texts in languages whose stop words are known.
-        cutoff_len: longest row that training would keep, in tokens.
     """
     frame, problems = rows.frame, rows.problems
     pairs = frame[frame["kind"] == PAIRS]

@@ -228,7 +228,6 @@ def toxic_words(text: str, words: Collection[str] | None = None) -> list[str]:
     """Insults, slurs and threats in a text, in lower case: single words in order, then phrases.
 
     Args:
-        text: the text.
         words: its `tokens`, if they are known already.
     """
     words = tokens(text) if words is None else words

@@ -20,9 +20,6 @@ def split_answers(
     """Splits each answer into prompt and completion.
 
     Args:
-        prompt: the row's prompt; empty if only the answers contain it.
-        answers: the row's K answers.
-        names: names of the answers in messages.
         repeats_prompt: whether to remove the prompt's text from the beginning of answers that are texts.
 
     Returns:

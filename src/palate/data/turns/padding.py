@@ -25,7 +25,6 @@ def without_padding(row: Mapping[str, Any], *, columnar: bool) -> Mapping[str, A
     """The row without padding in its tools and tool calls.
 
     Args:
-        row: a row with palate's column names.
         columnar: whether it comes from a Parquet or Arrow file.
     """
     request = row.get("input")  # of OpenAI's format

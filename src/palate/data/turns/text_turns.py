@@ -39,10 +39,8 @@ def with_turns(
     """The row with turns in place of the texts that they are written as.
 
     Args:
-        row: a row with palate's column names.
         columns: columns of turns (`columns_of_turns`); None for all columns, as in CSV files.
         read: the columns that the format reads; others are not changed. None for all columns.
-        tags: how turns are written.
 
     Raises:
         RowError: `turns_as_text`: a list of turns in a column of texts, a list of turns that cannot be parsed, or

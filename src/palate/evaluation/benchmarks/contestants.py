@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from palate.errors import UsageError
+from palate.evaluation.accuracy.rewards import is_reward_model
+from palate.evaluation.answers.table import distinct_names
 from palate.evaluation.benchmarks.benchmark import BenchmarkFacts, Kind
-from palate.evaluation.rewards import is_reward_model
 from palate.evaluation.subject import ModelSpec, is_checkpoint, is_run, model_spec, read_checkpoint, read_run
-from palate.evaluation.table import distinct_names
 from palate.models.load import resolve_name
 
 BEFORE = "before"

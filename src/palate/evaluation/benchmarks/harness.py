@@ -39,8 +39,6 @@ def run_harness(
     A model whose log is in the output folder already, with the same weights and settings, is not measured again.
 
     Args:
-        task: of the harness.
-        models: runs, checkpoints, folders, hub ids.
         options: of palate's benchmarks; `data` names folders with tasks of the user's own.
 
     Raises:

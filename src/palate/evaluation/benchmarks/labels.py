@@ -21,10 +21,6 @@ MAX_TOKENS = 1024
 class Labeller:
     """Asks a chat model for the labels of written answers; replies are kept in the judge's store.
 
-    Args:
-        judge: over an API.
-        benchmark: with a `labelling`.
-
     Attributes:
         name: of the judge with its questions.
 
@@ -76,11 +72,7 @@ class Labeller:
 
 
 def replies_of(
-    judge: ApiJudge,
-    what: str,
-    conversations: Sequence[Messages],
-    max_tokens: int,
-    read: Callable[[str], Preparation],
+    judge: ApiJudge, what: str, conversations: Sequence[Messages], max_tokens: int, read: Callable[[str], Preparation]
 ) -> list[Preparation]:
     """What `read` makes of the reply to each conversation, with a progress bar; see `ApiJudge.ask_own`."""
     found: dict[int, Preparation] = {}

@@ -42,9 +42,7 @@ def run_benchmark(
     `run_benchmark("truthfulqa", ["runs/dpo"], BenchmarkOptions(data=[Path("mc_task.json")]))`
 
     Args:
-        name: of the benchmark.
         models: runs, checkpoints, folders, hub ids; judges, or engines, where the benchmark takes them.
-        say: receives progress lines.
 
     Raises:
         UsageError: no such benchmark or prompt form, or a model of the wrong kind.
@@ -115,6 +113,7 @@ def _run_scored(
         comparisons=comparisons(measured, {item.id: item.category for item in items}, list(benchmark.metrics)),
         metrics={metric: described.meaning for metric, described in benchmark.metrics.items()},
         judge=None if labeller is None else labeller.name,
+        lower_is_better=[metric for metric, described in benchmark.metrics.items() if described.lower_is_better],
     )
     if options.output is not None:
         result.write(options.output)

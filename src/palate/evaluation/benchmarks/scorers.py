@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import torch
 
 from palate.errors import ModelError
+from palate.evaluation.accuracy.rewards import load_reward_model
 from palate.evaluation.benchmarks.benchmark import Item, Outcome
 from palate.evaluation.benchmarks.contestants import Contestant
 from palate.evaluation.benchmarks.encode import chat_groups, plain_groups, prompt_groups
-from palate.evaluation.rewards import load_reward_model
 from palate.evaluation.subject import Subject
 from palate.feedback.judges.load import load_judge
 from palate.models.generation.decoding import Decoding, sampling_seed

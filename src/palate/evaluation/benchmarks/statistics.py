@@ -97,11 +97,7 @@ def differences(
     *,
     grades: Collection[str] = (),
 ) -> list[Difference]:
-    """The paired comparison of two models: each metric over all shared items, then by category.
-
-    Args:
-        grades: the metrics that are no shares of 1.
-    """
+    """The paired comparison of two models: each metric over all shared items, then by category."""
     found = []
     for metric in metrics:
         shared = [item for item, each in before.items() if metric in each and item in after and metric in after[item]]

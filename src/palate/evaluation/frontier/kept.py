@@ -14,7 +14,7 @@ import numpy as np
 
 from palate.artifacts import read_json, write_json
 from palate.errors import ArtifactError
-from palate.evaluation.divergence import AnswerScore
+from palate.evaluation.frontier.divergence import AnswerScore
 from palate.text.groups import EncodedCompletion, EncodedGroup
 
 
@@ -25,7 +25,6 @@ class KeptAnswers:
     model, reference, prompt, seed, length or precision does not find it. Rewards are not kept; they are computed again.
 
     Args:
-        folder: made with the first point.
         settings: everything but the point's weights that determines the answers and scores.
     """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from palate.data.scores import check_columns, checked_scores, columns_of
 from palate.errors import DataError, FunctionError, ModelError, UsageError
-from palate.evaluation.divergence import AnswerScore, score_answers
+from palate.evaluation.frontier.divergence import AnswerScore, score_answers
 from palate.evaluation.frontier.kept import KeptAnswers
 from palate.evaluation.frontier.points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
@@ -62,12 +62,9 @@ def measure_frontier(
         samples: answers to each prompt.
         max_new_tokens: longest answer.
         temperature: must be 1, since the KL is that of the sampled distribution.
-        seed: of the sampling.
-        precision: of the forward passes, as in a config.
         cutoff_len: prompts that leave no room for a longest answer are left out and counted.
         kept_in: folder that keeps the answers of each measured point until all are measured, so that the same call
             continues after an interruption; None keeps nothing.
-        say: a line before each model is loaded.
 
     Raises:
         UsageError: another temperature, no reward, or a name that occurs twice.

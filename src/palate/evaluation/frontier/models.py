@@ -9,18 +9,10 @@ from typing import Any
 
 from palate.artifacts import SEAL, checkpoints, file_hash
 from palate.errors import ArtifactError, UsageError
+from palate.evaluation.accuracy.rewards import is_reward_model
+from palate.evaluation.answers.table import distinct_names
 from palate.evaluation.frontier.points import FrontierModel
-from palate.evaluation.rewards import is_reward_model
-from palate.evaluation.subject import (
-    ModelSpec,
-    RunSpec,
-    is_checkpoint,
-    is_run,
-    model_spec,
-    read_checkpoint,
-    read_run,
-)
-from palate.evaluation.table import distinct_names
+from palate.evaluation.subject import ModelSpec, RunSpec, is_checkpoint, is_run, model_spec, read_checkpoint, read_run
 from palate.models.load import resolve_name
 
 
@@ -33,7 +25,6 @@ def frontier_models(
     form a group with it. A checkpoint with the same weights as the run's end is not a point of its own.
 
     Args:
-        names: runs, checkpoint folders and models.
         reference: a model; the reference of the runs if not given.
         template: chat template by name, for models outside runs.
 

@@ -20,7 +20,6 @@ class ItemCollector:
         """Add one measurement of an item.
 
         Args:
-            item: its id.
             content: hash of its content.
             values: metric → value, None if the measurement gave none.
 

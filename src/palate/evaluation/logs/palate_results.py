@@ -48,8 +48,6 @@ def read_benchmark(content: Mapping[str, Any], where: str, model: str | None) ->
     only results on the same data are compared.
 
     Args:
-        content: the file's content.
-        where: its name in messages.
         model: name of the model; needed if the file has several.
 
     Raises:

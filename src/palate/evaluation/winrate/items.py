@@ -179,10 +179,7 @@ def with_groups(items: Sequence[Item], groups: Mapping[str, str] | None) -> list
         return [replace(item, group=groups.get(item.id, item.id)) for item in items]
     first: dict[str, str] = {}
     return [
-        replace(
-            item,
-            group=item.id if item.row is None else first.setdefault(prompt_key(item.row.prompt), item.id),
-        )
+        replace(item, group=item.id if item.row is None else first.setdefault(prompt_key(item.row.prompt), item.id))
         for item in items
     ]
 

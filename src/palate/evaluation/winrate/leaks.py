@@ -9,7 +9,7 @@ from pathlib import Path
 from palate.data.measures.similarity import ngram_hashes
 from palate.data.measures.words import tokens
 from palate.errors import PalateError
-from palate.evaluation.held_out import trained_prompts
+from palate.evaluation.accuracy.held_out import trained_prompts
 from palate.evaluation.subject import is_checkpoint, is_run, read_checkpoint, read_run
 from palate.evaluation.winrate.sides import Side
 from palate.records import Messages, Record, prompt_key

@@ -115,7 +115,6 @@ def measure(
         items: all prompts, those without a verdict included.
         with_style: also control for headers, lists and bold text.
         labels: item id → A's share by people, to correct a judge's rate with.
-        level: coverage of the intervals.
 
     Raises:
         DataError: no item was judged; says why.

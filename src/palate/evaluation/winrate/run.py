@@ -155,7 +155,6 @@ def measure_judged(
     """Let the judge compare the answers in the folder, and measure.
 
     Args:
-        leaks: of `find_leaks`.
         people: votes of people on some of the items, to correct the judge with.
     """
     rows = _rows(plan, folder)

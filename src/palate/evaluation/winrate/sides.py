@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palate.errors import DataError, UsageError
-from palate.evaluation.answerer import load_answerer
+from palate.evaluation.answers.answerer import load_answerer
 from palate.feedback.candidates import Answerer, Candidates, Origin, read_candidates, write_candidates
 from palate.feedback.page.chat import split_model
 from palate.models.generation.decoding import Decoding

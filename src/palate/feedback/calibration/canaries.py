@@ -73,7 +73,6 @@ def build_canaries(good: Sequence[tuple[Candidates, int]], most: int) -> dict[Ki
 
     Args:
         good: rows with the index of their good answer: the one that people prefer; the first entry of a row counts.
-        most: number of canaries of a kind.
     """
     by_row: dict[str, tuple[Candidates, Answer]] = {}
     for row, index in good:

@@ -191,7 +191,6 @@ def unmeasured_note(judge: Judge, store: str | None) -> str | None:
     """A line that says that the judge was not measured, or that its card is not good; None if it may decide alone.
 
     Args:
-        judge: the judge.
         store: URL of the store with the cards, as for `open_store`; it is not created.
     """
     identity = identity_of(judge)

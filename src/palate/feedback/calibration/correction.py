@@ -76,7 +76,6 @@ def model_rates(judged: Sequence[Judged], labels: Mapping[QuestionKey, float]) -
     """Win rates of each model whose answers were compared with those of others.
 
     Args:
-        judged: the judge's verdicts.
         labels: the left answer's share of a win by the majority of people, for the questions that they voted on.
     """
     of: dict[str, list[tuple[Judged, bool]]] = {}

@@ -39,10 +39,6 @@ def read_labelled_pairs(path: str | Path) -> tuple[list[Candidates], list[Vote]]
 def labelled_pair(row: Any, name: str, where: str) -> tuple[Candidates, Vote]:
     """One entry of such a file.
 
-    Args:
-        name: id of the candidates.
-        where: file and entry, for messages.
-
     Raises:
         DataError: a text or the label is missing or of another kind.
     """

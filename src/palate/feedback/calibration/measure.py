@@ -69,7 +69,6 @@ def measure(
     Args:
         judge: any judge. With a method `prompts()` its other prompts are measured, with `uncached()` repeated questions
             are really asked again, and `concurrency` goes into the card.
-        candidates: the rows with the answers.
         human_votes: votes on them; those that are not of people, not blind or superseded are left out and counted.
         gold: votes with the known outcomes of gold questions, for the quality of annotators.
         inputs: SHA-256 of the files by name.
@@ -111,7 +110,7 @@ def measure(
         agreement=agreement,
         position=position([*judged, *others]),
         length=length_preference(judged, outcomes),
-        own_answers=self_preference(judged, outcomes, _model_name(judge)),
+        own_answers=self_preference(judged, outcomes, str(getattr(judge, "model", ""))),
         repetition=_ask_again(judge, judged, labelled, extent),
         prompts=prompt_spread(judge, select(labelled, set(_keys(labelled)), extent.of_prompts, extent.seed), found),
         contradictions=Share.of(
@@ -206,7 +205,3 @@ def _ask_again(judge: Judge, judged: Sequence[Judged], asked: Sequence[Question]
         return Share(None, "no question was asked again")
     again = ask(judge.uncached() if isinstance(judge, UncachedJudge) else judge, chosen, "questions asked again")
     return repetition([once[key] for key in keys], again)
-
-
-def _model_name(judge: Judge) -> str:
-    return str(getattr(judge, "model", ""))

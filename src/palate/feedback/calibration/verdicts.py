@@ -70,7 +70,6 @@ def ask(judge: Judge, asked: Sequence[Question], title: str = "questions judged"
     Args:
         judge: the judge; a rule gets the columns of the questions' rows.
         asked: as `feedback.judging.questions` makes them: two orders of each pair, one after the other.
-        title: of the progress bar.
     """
     if isinstance(judge, ScoreJudge):
         judge.check_columns({name for question in asked for name in question.row.judge_columns})

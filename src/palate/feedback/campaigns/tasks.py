@@ -93,7 +93,6 @@ def make_tasks(session: Session, campaign: Campaign, gold: Mapping[AnswerPair, O
 
     Args:
         session: of a write transaction; the campaign is locked.
-        campaign: with its items.
         gold: the better answer of pairs for which it is known.
 
     Raises:
@@ -227,11 +226,7 @@ def _weigh(session: Session, campaign: Campaign, order: Order, planned: list[_Pl
 
 
 def _store(
-    session: Session,
-    campaign: Campaign,
-    schema: CampaignSchema,
-    planned: list[_Planned],
-    known: Mapping[PairKey, Any],
+    session: Session, campaign: Campaign, schema: CampaignSchema, planned: list[_Planned], known: Mapping[PairKey, Any]
 ) -> None:
     """Insert new tasks; give those that exist their new order, and gold ones their known answer."""
     votes, leased = people_votes(session, campaign.id), _leased(session, campaign)

@@ -87,7 +87,7 @@ def _count(given: Sequence[Vote], *, weighted: bool) -> tuple[Result, float, flo
 
 def _dawid_skene(asked: Mapping[Compared, Sequence[Vote]]) -> dict[Compared, tuple[Result, float, float]]:
     """(result, share, weight) of each comparison by the probabilities of its results."""
-    from palate.stats.aggregation import dawid_skene
+    from palate.stats.annotation.aggregation import dawid_skene
 
     votes = [(key, f"{vote.kind} {vote.who}", vote.outcome) for key, given in asked.items() for vote in given]
     if not votes:

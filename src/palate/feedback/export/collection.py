@@ -77,7 +77,6 @@ def collection_of_store(store: Store, campaign: str | None = None) -> Collection
     """The items, answers and votes of a campaign.
 
     Args:
-        store: the open database.
         campaign: its name; None if the store has only one.
 
     Raises:

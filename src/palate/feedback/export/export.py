@@ -122,7 +122,7 @@ def export_votes(collection: Collection, output: str | Path, options: ExportOpti
         repeated=made.repeated,
         conflicts=made.conflicts,
         left_out=dict(left_out.most_common()),
-        labels=dict(Counter(_label(row) for row in rows if "label" in row)),
+        labels=dict(Counter("desirable" if row["label"] else "undesirable" for row in rows if "label" in row)),
         same_model=sum(row["lineage"]["same_model"] for row in rows),
         models=tuple(sorted({model for row in rows for model in row["lineage"]["models"] if model})),
     )
@@ -184,11 +184,7 @@ def _make(collection: Collection, used: FilteredVotes, options: ExportOptions) -
     if options.to != "kto":
         return _Made([pair.record(collection.source) for pair in pairs.pairs], pairs.left_out, *counts)
     labels = make_labels(
-        collection.candidates,
-        used.votes,
-        aggregate=options.aggregate,
-        min_votes=options.min_votes,
-        flagged=flagged,
+        collection.candidates, used.votes, aggregate=options.aggregate, min_votes=options.min_votes, flagged=flagged
     )
     return _Made([label.record(collection.source) for label in labels.labels], labels.left_out, *counts)
 
@@ -218,10 +214,6 @@ def _check(record: TrainingRecord) -> None:
     checked_completion(record.rejected, "rejected")
     if same_text(record.chosen, record.rejected):
         raise RowError("equal", "chosen and rejected are equal")
-
-
-def _label(row: Mapping[str, Any]) -> str:
-    return "desirable" if row["label"] else "undesirable"
 
 
 def _contract(

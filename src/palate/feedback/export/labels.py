@@ -83,9 +83,6 @@ def make_labels(
 ) -> Labels:
     """A label for each answer that was always preferred (desirable), or always rejected or called bad (undesirable).
 
-    Args:
-        candidates, votes, aggregate, min_votes, flagged: as in `export.pairs.make_pairs`.
-
     Raises:
         DataError: a vote refers to a row or an answer that is not among the candidates.
     """

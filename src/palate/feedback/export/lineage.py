@@ -43,11 +43,8 @@ def lineage(
     Every row has the same keys with the same types, because readers of columnar files need that. People are not named.
 
     Args:
-        row: the prompt and its answers.
         answers: numbers of the answers that the row has, in its order.
         cast: the votes that it was made from.
-        source: where they come from.
-        conflict: whether voters disagreed.
     """
     origins = [row.origin(number) for number in answers]
     models = [origin.model for origin in origins]

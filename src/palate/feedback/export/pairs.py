@@ -107,7 +107,6 @@ def make_pairs(
     """The pairs of answers of which the votes prefer one.
 
     Args:
-        candidates: the rows that were voted on.
         votes: valid votes of any number of voters.
         select: `all` makes a pair of every two answers with a majority for one of them; `extremes` makes one pair per
             row, from the answers with the highest and the lowest win rate.

@@ -44,7 +44,6 @@ def filter_votes(votes: Iterable[Vote], *, voters: Voters | None = None, identit
     the last one counts, of a judge the last one for each order.
 
     Args:
-        votes: all votes, superseded ones too.
         voters: whose votes count; None if all are of people, or none is.
         identity_leaks: whether votes on answers that name their maker count, although they are not blind.
 

@@ -33,8 +33,6 @@ class ApiJudge(EachJudge):
     verdict that is `missing`; it is not stored, so that it is asked again by the next run.
 
     Args:
-        model: the endpoint's name for it.
-        settings: prompt, endpoint, decoding, limits.
         base_url: from the judge's name; goes before that of the settings.
         meter: counts tokens and cost; several judges may share one.
 

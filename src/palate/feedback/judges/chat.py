@@ -105,7 +105,6 @@ class ChatClient:
     """Sends chat requests to an engine.
 
     Args:
-        engine: the endpoint.
         in_flight: most requests at once.
         meter: counts tokens and cost, and has the limits.
         announce: called with the estimate before the first request, and again after the first replies.

@@ -15,8 +15,6 @@ class ScoreJudge:
     If an answer has no score (None), the verdict is `unparsed`.
 
     Args:
-        name: the judge's name in votes.
-        score: the score function; higher is better.
         log_odds: True if the difference of two scores is in log-odds, as for a Bradley–Terry reward model; verdicts
             then include the probability.
     """

@@ -129,7 +129,6 @@ class Chat:
         """Start both answers; `on_event` is called from their threads. A person has one exchange at a time.
 
         Args:
-            prompt: ends with a user's turn.
             key: names this exchange; with the same key, prompt and models both answers are the same again.
             on_event: gets pieces, and of each side an `Ended` or `Failed` as the last.
             person: who asks; an earlier exchange of the same person that is still being written fails.

@@ -25,17 +25,12 @@ _log = logging.getLogger(__name__)
 
 
 def write_and_save(
-    store: Store,
-    file: PreferenceFile | None,
-    work: Callable[[Session], T],
-    task_of: Callable[[Session, T], int | None],
+    store: Store, file: PreferenceFile | None, work: Callable[[Session], T], task_of: Callable[[Session, T], int | None]
 ) -> T:
     """The result of a unit of work that adds votes; the pair that they decide is in the file when this returns.
 
     Args:
-        store: the database; the votes are committed first.
         file: of `--save`; None without it.
-        work: as in `Store.write`.
         task_of: the task that the result of `work` is about; None if no vote was added.
     """
     if file is None:
@@ -68,8 +63,6 @@ def decided_row(session: Session, task_id: int, *, up_to: int | None = None) -> 
     tasks and repeats measure people and decide nothing.
 
     Args:
-        session: of a transaction.
-        task_id: of the task.
         up_to: number of the last vote that counts; None for all.
     """
     task = session.get_one(Task, task_id)

@@ -97,16 +97,11 @@ def record_exchange(
     Answers with equal texts are stored too, but there is nothing to compare: then it returns None.
 
     Args:
-        session: of a write transaction.
-        user_id: the person who asked.
-        who: the person's name.
         prompt: the whole conversation.
         written: two answers, in the order of the models.
-        decoding: of both answers.
         shown: which of them is shown first.
         same: whether both are by the same weights.
         after: id of the vote after which the conversation went on; "" for a new one.
-        now: the current time.
     """
     campaign = _campaign(session, who)
     schema = current_schema(session, campaign.id)
@@ -192,13 +187,7 @@ def _campaign(session: Session, who: str) -> Campaign:
 
 
 def _add_item(
-    session: Session,
-    prompt: Messages,
-    written: Sequence[WrittenAnswer],
-    decoding: Decoding,
-    *,
-    same: bool,
-    after: str,
+    session: Session, prompt: Messages, written: Sequence[WrittenAnswer], decoding: Decoding, *, same: bool, after: str
 ) -> Item:
     how = {name: value for name, value in asdict(decoding).items() if name != "seed"}
     columns = {**({SAME_MODEL: True} if same else {}), **({"after": after} if after else {})}

@@ -163,10 +163,7 @@ def _next_in_order(session: Session, campaign: Campaign, person: Participant) ->
 def _open_tasks(campaign: Campaign, person: Participant) -> Select[Task]:
     """The first open task that the person has not had; a task whose lease expired is not had."""
     had = select(Lease.id).where(
-        Lease.task_id == Task.id,
-        Lease.user_id == person.user_id,
-        Lease.repeat == false(),
-        Lease.state != "expired",
+        Lease.task_id == Task.id, Lease.user_id == person.user_id, Lease.repeat == false(), Lease.state != "expired"
     )
     # The 0 is in the SQL and not a parameter: only then do the partial indices apply.
     is_open = Task.open > literal_column("0")

@@ -52,10 +52,7 @@ class Ballot:
         for text in (self.request_key, self.reason):
             if not is_storable(text):
                 raise UsageError("a text has characters that cannot be stored (NUL or half a surrogate pair)")
-        for name, given, known in (
-            ("tag", self.tags, schema.tags),
-            ("dimension", self.dimensions, schema.dimensions),
-        ):
+        for name, given, known in (("tag", self.tags, schema.tags), ("dimension", self.dimensions, schema.dimensions)):
             unknown = next((entry for entry in given if entry not in known), None)
             if unknown is not None:
                 raise UsageError(f"{name} {unknown!r} is not in the campaign's schema; reload the page")

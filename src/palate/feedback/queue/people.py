@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session, aliased
 from palate.feedback.campaigns.campaign import find_campaign
 from palate.feedback.queue.stored_votes import is_valid
 from palate.feedback.votes import DECIDED
+from palate.stats.comparison.significance import binomial_exact
 from palate.stats.intervals import Interval, wilson
-from palate.stats.significance import binomial_exact
 from palate.store.tables import Lease, Participant, Task, User, VoteRow
 
 IDLE_SECONDS = 300.0

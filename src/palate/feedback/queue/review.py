@@ -104,8 +104,6 @@ def conflicts(session: Session, campaign_name: str, *, limit: int = 100) -> list
     """Tasks without a reviewer's decision whose votes disagree or that somebody flagged, in the order of the queue.
 
     Args:
-        session: of any transaction.
-        campaign_name: of the campaign.
         limit: at most so many; the next ones come when these are decided.
 
     Raises:
@@ -114,11 +112,7 @@ def conflicts(session: Session, campaign_name: str, *, limit: int = 100) -> list
     campaign = find_campaign(session, campaign_name)
     tasks = session.scalars(
         select(Task)
-        .where(
-            Task.campaign_id == campaign.id,
-            or_(Task.flagged, Task.id.in_(_disagreeing(campaign))),
-            ~_is_decided(),
-        )
+        .where(Task.campaign_id == campaign.id, or_(Task.flagged, Task.id.in_(_disagreeing(campaign))), ~_is_decided())
         .order_by(Task.priority)
         .limit(limit)
     )
@@ -192,10 +186,7 @@ def _disagreeing(campaign: Campaign) -> Select[int]:
     """Ids of tasks with votes that count and are of more than one outcome."""
     return (
         select(Task.id)
-        .join(
-            VoteRow,
-            and_(VoteRow.item_id == Task.item_id, VoteRow.left == Task.left, VoteRow.right == Task.right),
-        )
+        .join(VoteRow, and_(VoteRow.item_id == Task.item_id, VoteRow.left == Task.left, VoteRow.right == Task.right))
         .where(Task.campaign_id == campaign.id, Task.votes > 1, counts())
         .group_by(Task.id)
         .having(func.count(VoteRow.outcome.distinct()) > 1)
@@ -207,12 +198,7 @@ def _is_decided() -> ColumnElement[bool]:
     found = aliased(VoteRow)
     return (
         select(found.id)
-        .where(
-            found.item_id == Task.item_id,
-            found.left == Task.left,
-            found.right == Task.right,
-            found.deciding,
-        )
+        .where(found.item_id == Task.item_id, found.left == Task.left, found.right == Task.right, found.deciding)
         .correlate(Task)
         .exists()
     )

@@ -31,8 +31,6 @@ def lock_campaign(session: Session, campaign_id: int, *, change: bool = False) -
     """The campaign, which does not change until the transaction ends.
 
     Args:
-        session: of the transaction.
-        campaign_id: of the campaign.
         change: whether this transaction changes it, so that nobody else is given a task or votes meanwhile.
     """
     if _runs_alone(session):
@@ -118,8 +116,6 @@ def release_expired(session: Session, now: datetime, campaign_id: int | None = N
     A vote on such a lease is still accepted while its task has an open slot.
 
     Args:
-        session: of a write transaction.
-        now: the current time.
         campaign_id: only of this campaign, which the transaction has locked; None for all.
     """
     ended = (

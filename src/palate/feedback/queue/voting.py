@@ -149,12 +149,7 @@ def undo(session: Session, campaign_name: str, user_id: int, now: datetime) -> A
     last = session.execute(
         select(VoteRow, Lease)
         .join(Lease, Lease.id == VoteRow.lease_id)
-        .where(
-            VoteRow.user_id == user_id,
-            Lease.campaign_id == campaign.id,
-            Lease.state.in_(_FINISHED),
-            is_valid(),
-        )
+        .where(VoteRow.user_id == user_id, Lease.campaign_id == campaign.id, Lease.state.in_(_FINISHED), is_valid())
         .order_by(VoteRow.at.desc(), VoteRow.number.desc())
         .limit(1)
     ).first()

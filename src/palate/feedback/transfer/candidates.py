@@ -28,7 +28,6 @@ def import_candidates(session: Session, campaign_name: str, rows: Iterable[Candi
 
     Args:
         session: of one transaction, so that either all rows are added or none.
-        campaign_name: an existing campaign.
         rows: any number; only a batch is held.
 
     Raises:

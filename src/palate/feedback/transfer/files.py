@@ -45,7 +45,6 @@ def import_files(
     Everything is one transaction: a row that cannot be added leaves the store as it was.
 
     Args:
-        store: gets the rows.
         candidates: file of `palate generate`, or any other with prompts and completions.
         votes: file of votes on candidates of this import or of an earlier one.
         campaign: name; by default the store's only campaign, or `default` in a store without one.

@@ -129,7 +129,6 @@ def import_votes(session: Session, campaign_name: str, votes: Iterable[Vote]) ->
 
     Args:
         session: of one transaction, so that either all votes are added or none.
-        campaign_name: an existing campaign.
         votes: any number; only a batch is held.
 
     Raises:

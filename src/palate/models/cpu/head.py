@@ -27,11 +27,7 @@ _TINY = 1e-30
 
 
 def plain_head_logps(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    target_ids: torch.Tensor,
-    dtype: torch.dtype,
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target_ids: torch.Tensor, dtype: torch.dtype
 ) -> torch.Tensor:
     """log softmax(W h + b)[target] of each row.
 

@@ -52,7 +52,6 @@ def attention_sublayer(
         norm: [d], RMSNorm's weight, with its `eps`.
         linear: the maps q, k, v and o, weights [out, in].
         cos, sin: float32 [T, head width].
-        parts: the packed row's segments.
         scaling: factor on the scores.
     """
     tree = _Tree(cos, sin, parts, scaling, torch.is_grad_enabled())

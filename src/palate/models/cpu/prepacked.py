@@ -37,7 +37,6 @@ class StepMap:
 
     Args:
         projections: the maps, in the order of their outputs.
-        dtype: dtype of the products.
         copy: whether a second copy of the weights is allowed; otherwise they are only cast, and multiplied separately.
         rows: expected rows of a call.
     """

@@ -33,7 +33,6 @@ def export_gguf(folder: Path, llama_cpp: Path, output: Path, *, dtype: str) -> N
 
     Args:
         folder: config, safetensors and tokenizer.
-        llama_cpp: the checkout.
         output: the `.gguf` file, which appears when it is complete.
         dtype: `bf16`, `fp16` or `fp32`.
 

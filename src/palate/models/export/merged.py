@@ -44,7 +44,6 @@ def export_merged(spec: ModelSpec, folder: Path, *, dtype: str, head: str = "lm"
     The weights are merged in float32 and rounded once, so the whole model is in memory in float32.
 
     Args:
-        spec: the model.
         folder: created when all files are complete.
         dtype: `bf16`, `fp16` or `fp32`.
         head: as in `load_model`.

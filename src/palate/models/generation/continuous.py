@@ -115,7 +115,6 @@ class Batcher:
     Args:
         model: a causal LM, with or without the scoring forward, possibly under PEFT.
         stop_ids: token ids that end an answer.
-        precision: as in `generate`.
         max_rows: answers written at a time.
         max_tokens_in_flight: tokens for which the key/value cache has room, with padding; by default 2,048 for each
             row, but at least the longest sequence of the model.

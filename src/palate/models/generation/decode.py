@@ -47,7 +47,6 @@ def decode(
 
     Args:
         reader: the model; gradient must be off.
-        prompts: token ids.
         copies: answers to each prompt.
         max_new_tokens: maximum length of an answer.
         stop_ids: token ids that end an answer.

@@ -35,10 +35,8 @@ class Engine:
 
     Args:
         base_url: URL that ends in `/v1`.
-        model: the engine's name for the model.
         timeout: seconds to wait for one answer.
         attempts: number of times a request is sent if the engine is busy or cannot be reached.
-        workers: concurrent requests.
         http_client: for tests.
 
     The API key, if the engine needs one, is read from the environment (PALATE_API_KEY or OPENAI_API_KEY). It is used in

@@ -16,10 +16,6 @@ class LlamaRows:
     """`rows.Rows` with a copy of the model's current weights.
 
     The rows' new tokens and the chunks of prompts go through the layers together, so the weights are read once a step.
-
-    Args:
-        decoder: with the weights.
-        shape: of its layers.
     """
 
     joins = True

@@ -11,12 +11,7 @@ _GROWTH = 64
 
 
 class Slots:
-    """Maps the unfinished rows of a batch to cells of a [prompts, copies] grid; finished rows leave empty cells.
-
-    Args:
-        prompts: number of prompts.
-        copies: samples of each prompt.
-    """
+    """Maps the unfinished rows of a batch to cells of a [prompts, copies] grid; finished rows leave empty cells."""
 
     def __init__(self, prompts: int, copies: int) -> None:
         self.prompts, self.copies = prompts, copies
@@ -54,9 +49,7 @@ class LayerCache:
     """Keys and values of one layer, float32.
 
     Args:
-        heads: number of query heads.
         key_heads: number of key heads; `heads` is a multiple of it.
-        width: width of a head.
         scaling: factor on the scores.
     """
 

@@ -34,7 +34,6 @@ def stream(
     Args:
         model: as in `generate`; no other thread may use it at the same time.
         on_text: what it raises ends the generation and is raised here.
-        tools: as in `Record`.
 
     Raises:
         DataError: the chat template refuses the prompt, or the prompt is too long.

@@ -16,12 +16,7 @@ _CHARACTERS_PER_TOKEN = 128
 
 
 class StreamedAnswer:
-    """The answer that the chunks of a stream add up to.
-
-    Args:
-        url: for error messages.
-        decoding: of the request.
-    """
+    """The answer that the chunks of a stream add up to."""
 
     def __init__(self, url: str, decoding: Decoding) -> None:
         self._url = url

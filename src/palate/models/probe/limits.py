@@ -52,7 +52,6 @@ def check_sequences(model: Any, rows: Iterable[tuple[str, Sequence[int]]], *, ne
 
     Args:
         rows: a name for messages, and the token ids, of each row.
-        new_tokens: tokens to generate after each row.
 
     Raises:
         DataError: names the first row with a token id that has no embedding, or that is too long.

@@ -170,7 +170,6 @@ class Trial:
     """A few random sequences, scored one at a time by the model's own forward, then padded and packed.
 
     Args:
-        model: with its scoring forward.
         longest: tokens of the longest sequence that will be scored, if known.
         gradients: whether padded and packed rows are compared by gradients too.
 
@@ -212,11 +211,7 @@ class Trial:
 
     @torch.no_grad()
     def measure(self, stock: Score) -> None:
-        """Values of each row alone, and the effect of another prompt on them.
-
-        Args:
-            stock: scores a padded batch by the model's own forward.
-        """
+        """Values of each row alone, and the effect of another prompt on them."""
         values = []
         for row in self.groups.rows(self._device):
             forget_lengths(self._model)

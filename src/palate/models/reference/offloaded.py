@@ -36,7 +36,6 @@ def offload(reference: Reference, folder: Path) -> OffloadedModel:
     Call it before the first step and before the reference's `release`.
 
     Args:
-        reference: any kind; for stored values, the model that filled the store is used.
         folder: where the starting weights are written, if needed; `close` deletes the file.
     """
     live = reference.live if isinstance(reference, StoredReference) else reference

@@ -106,9 +106,6 @@ def give_pad_token(model: Any, tokenizer: PreTrainedTokenizerBase, ends: Collect
 
     transformers reads the score at the last token that is not padding. If the padding token is the end-of-turn token,
     as in many chat models, that would be the token before the trained one.
-
-    Args:
-        ends: the tokens that may end an answer.
     """
     pad_id: int | None = tokenizer.pad_token_id
     rows = token_rows(model)  # a tokenizer may have tokens that the embedding lacks

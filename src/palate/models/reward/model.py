@@ -128,7 +128,6 @@ def load_reward(spec: str, key: str, *, precision: Precision = FP32) -> RewardFu
     Args:
         spec: `module:function`, `file.py:function`, `lexicon:…`, `length:…`, or a reward model's folder.
         key: the config key or option, for messages.
-        precision: of a reward model's passes.
 
     Raises:
         ConfigError: it is none of these.

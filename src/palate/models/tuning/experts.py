@@ -33,7 +33,6 @@ class RouterBalance:
 
         Args:
             router_logits: one tensor for each layer with experts, [tokens of the batch, E].
-            batch: padding does not count, and a shared prompt counts once for each completion.
         """
         weights, owner = token_weights(batch)
         groups = len(batch.groups)

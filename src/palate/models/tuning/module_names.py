@@ -22,7 +22,6 @@ def check_module_names(model: nn.Module, key: str, names: Sequence[str], *, line
     """Refuse names that no module has.
 
     Args:
-        key: of the config, for the message.
         linear: list only the linear layers in the message.
 
     Raises:

@@ -23,7 +23,6 @@ class EmbeddingNoise:
 
     Args:
         model: with its trained parameters chosen; the embedding may be wrapped by PEFT.
-        alpha: α, above 0.
     """
 
     def __init__(self, model: Any, alpha: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from palate.charts import Row, interval_chart
-from palate.evaluation.grouping import GAP
+from palate.evaluation.accuracy.grouping import GAP
 from palate.report.calibration import bin_table, calibration_note, group_tables, reliability_chart
 from palate.report.contents import mapping
 from palate.report.curves import accuracy_chart
@@ -18,12 +18,7 @@ from palate.report.tables import Cell, Table, figure
 
 
 def accuracy_headline(facts: Mapping[str, Any], pairs: str) -> Headline:
-    """The accuracy of a policy and its reference, or of a reward model.
-
-    Args:
-        facts: of the result file.
-        pairs: name of the pairs.
-    """
+    """The accuracy of a policy and its reference, or of a reward model."""
     after = json_interval(facts.get("policy")) or json_interval(facts["reward"])
     if after is None:
         raise ValueError("the accuracy is no interval")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from palate.charts.text import number
 from palate.config.stages.health import DEFAULT_LIMITS
-from palate.evaluation.table import printable, prompt_answers
+from palate.evaluation.answers.table import printable, prompt_answers
 from palate.report.contents import MetricRow, RunContents, is_number, mapping, values_of
 from palate.report.judgements.stages import ONLINE, stage_of
 from palate.stats.repetition import repeats

@@ -42,13 +42,7 @@ def check_folder(folder: Path) -> None:
 def write_frontier(
     folder: Path, frontier: Mapping[str, Any], answers: Sequence[Mapping[str, Any]], *, x_scale: ScaleName = "sqrt"
 ) -> None:
-    """Writes the three files at once; an earlier frontier in the folder is replaced.
-
-    Args:
-        frontier: from `Frontier.to_json`.
-        answers: from `Frontier.answer_rows`.
-        x_scale: of the figures.
-    """
+    """Writes the three files at once; an earlier frontier in the folder is replaced."""
     check_folder(folder)
     facts = plain(frontier)  # as a reader of the file finds it, so that the page shows the same
     with atomic_folder(folder) as scratch:

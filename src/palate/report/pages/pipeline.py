@@ -12,7 +12,7 @@ from palate.artifacts import read_json, write_text
 from palate.charts import Axis, Chart, Row, curve
 from palate.charts.text import number
 from palate.errors import ArtifactError
-from palate.evaluation.table import SideBySide, prompt_answers, side_by_side
+from palate.evaluation.answers.table import SideBySide, prompt_answers, side_by_side
 from palate.report.contents import RunContents, is_number, mapping, read_contents
 from palate.report.curves import Drawing, accuracies, accuracy_row, drawn
 from palate.report.html import render

@@ -20,8 +20,6 @@ class PromptJudge(EachJudge):
     """Asks a judge over an API with a benchmark's own question; replies are kept in the store.
 
     Args:
-        judge: the chat model.
-        name: of the question, in the judge's name.
         content: what determines the question's text besides the row, for the judge's name.
         ask: makes the conversation that is sent.
         verdicts: label in the reply → verdict; a reply with two different labels is unparsed.

@@ -23,7 +23,7 @@ from palate.evaluation.winrate.items import Item
 from palate.feedback.votes import Vote
 from palate.records import Answer
 from palate.stats import GamedRows, alpaca_eval_rate, mean_interval
-from palate.stats.alpaca_eval import FOLDS
+from palate.stats.winrate.alpaca_eval import FOLDS
 
 _NO_ERROR = (
     "without an interval: alpaca_eval's lc_standard_error is not used, because it is the standard error of fitted "

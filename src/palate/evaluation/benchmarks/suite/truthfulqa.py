@@ -140,13 +140,7 @@ def _item(row: DataRow, question: str, lists: Mapping[str, Mapping[str, bool]], 
             raise DataError(f"{row.where}: the list for {metric} needs {wanted} and wrong ones")
         sets[metric] = AnswerSets(right, wrong)
     return Item(
-        str(row.number),
-        row.where,
-        (Message("user", question),),
-        category,
-        primed(question),
-        tuple(choices),
-        sets,
+        str(row.number), row.where, (Message("user", question),), category, primed(question), tuple(choices), sets
     )
 
 
