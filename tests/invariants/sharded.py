@@ -35,10 +35,10 @@ def _finish_or_die(self: PalateTrainer) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    PartialState.__init__ = _as_accelerator
+    configs = [load_config(path).config for path in sys.argv[1:]]
+    if configs[0].fsdp:
+        PartialState.__init__ = _as_accelerator
     if "KILLED" in os.environ:
         PalateTrainer.finish_step = _finish_or_die  # type: ignore[method-assign]
-    for path in sys.argv[1:]:
-        config = load_config(path).config
-        # Without fsdp in the config this stays DDP; its averaging of CPU tensors is the same.
+    for config in configs:
         train(config)

@@ -1,4 +1,4 @@
-"""FSDP2 and DDP in two and four gloo processes: weights of one process, a rank that dies, other numbers of processes."""
+"""FSDP2 and DDP in two and four gloo processes: weights of one process, a dead rank, other numbers of processes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def launch(configs: list[Path], processes: int, killed: str | None = None) -> su
     if killed:
         how["env"]["KILLED"] = killed
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return subprocess.run(**{**how, "args": [*start, str(SCRIPT), *map(str, configs)]}, timeout=300, check=False)
+    return subprocess.run(**{**how, "args": [*start, str(SCRIPT), *map(str, configs)]}, timeout=900, check=False)
 
 
 def trained(model: Path, root: Path, kinds: Any, processes: int, **changed: Any) -> Path:
@@ -91,9 +91,7 @@ def test_the_ranks_share_the_reference_pass(two: Path) -> None:
 
 
 def test_a_copy_as_reference_is_refused(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match="fsdp: the reference would be a copy of the policy, .* reference_cache: auto"
-    ):
+    with pytest.raises(ConfigError, match=r"fsdp: the reference would be a copy of the policy"):
         prepare(config_from_values(values(model, tmp_path / "run", **FSDP)).config)
     stored = values(model, tmp_path / "run", **FSDP, reference_cache="auto")
     assert "fsdp has no effect on a CPU" in "\n".join(prepare(config_from_values(stored).config).log.lines)

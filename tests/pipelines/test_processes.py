@@ -1,4 +1,4 @@
-"""Pipelines in two gloo processes: the main one samples, measures and writes, and both train."""
+"""Pipelines and sweeps in two gloo processes: the main one samples, measures and writes, and both train."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from palate.artifacts import read_json, read_jsonl
 from palate.config.pipeline import load_pipeline
 from palate.pipelines.pipeline import run_pipeline
-from runs import config_file, distance, palate, run_json, write_rows
+from runs import config_file, distance, metrics, palate, run_json, values, write_rows
 
 
 def rounds(model: Path, folder: Path, processes: int) -> dict[str, Any]:
@@ -62,3 +62,18 @@ def test_rounds_of_two_processes_are_those_of_one(model: Path, tmp_path: Path) -
     said: list[str] = []
     run_pipeline(load_pipeline(config), say=said.append)
     assert [line.partition(",")[0] for line in said] == [f"round-{number}: finished already" for number in (1, 2)]
+
+
+def test_a_sweep_of_two_processes_is_written_by_one(model: Path, tmp_path: Path) -> None:
+    given = {**values(model, tmp_path / "out", rows=12), "val_size": 4, "max_steps": 2, "sweep": {"seed": [1, 2]}}
+    done = palate("train", config_file(tmp_path / "sweep.yaml", given), processes=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    facts = read_json(tmp_path / "out" / "sweep.json")
+    assert [point["status"] for point in facts["points"]] == ["completed", "completed"]
+    for point in facts["points"]:
+        run = tmp_path / "out" / point["name"]
+        assert run_json(run)["machine"]["processes"] == 2
+        assert [row["step"] for row in metrics(run)] == [1, 2]  # two writers would give each step twice
+        assert point["accuracy"]["n"] == 4
+    assert distance(*(tmp_path / "out" / point["name"] for point in facts["points"])) > 0
+    assert done.stderr.count("point 1 of 2") == 1

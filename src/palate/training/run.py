@@ -44,6 +44,7 @@ from palate.training.setup.environment import is_main_process, peak_memory_bytes
 from palate.training.setup.memory import largest_batch, plan_memory
 from palate.training.setup.references import fill_reference
 from palate.training.setup.session import Session, prepare
+from palate.training.sharded import is_sharded
 from palate.training.trainer import PalateTrainer
 
 
@@ -299,6 +300,9 @@ class _Training:
     def _samples(self, stack: contextlib.ExitStack) -> SampleWriter | None:
         session, config = self.session, self.session.config
         if not self.main or not isinstance(config, SampleFields) or not config.sample_prompts:
+            return None
+        if is_sharded(config, session.device):  # only the main process samples, and a pass needs all of them
+            session.log.info("samples: none are generated from a sharded model")
             return None
         return SampleWriter(
             session.data.prompts[: config.sample_prompts],

@@ -31,6 +31,11 @@ def check_shardable(config: RunConfig, reference: Reference | None, device: torc
     return f"{key} has no effect on a CPU: each process has the whole model" if device.type == "cpu" else ""
 
 
+def is_sharded(config: RunConfig, device: torch.device) -> bool:
+    """Whether each process has a part of the model only; accelerate shards on accelerators."""
+    return bool(config.fsdp or config.deepspeed) and device.type != "cpu"
+
+
 class EqualCounts:
     """Splits groups into micro-batches, equally many on all ranks: each pass of a sharded model waits for all of them.
 

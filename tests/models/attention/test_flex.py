@@ -95,7 +95,5 @@ def test_training_on_a_cpu_is_refused_in_one_line(tmp_path: Path) -> None:
         "output_dir": str(tmp_path / "run"),
         "attention": "flex",
     }
-    with pytest.raises(
-        ConfigError, match=r"attention: flex trains on a CUDA GPU only, .* use attention: tree"
-    ):
+    with pytest.raises(ConfigError, match=r"attention: flex trains on a CUDA GPU only, .* use attention: tree"):
         build_policy(config_from_values(values).config, FP32, torch.device("cpu"))

@@ -208,7 +208,7 @@ def test_a_wrong_kernel_is_refused(
 
     monkeypatch.setattr(varlen, "varlen_kernel", lambda: ("wrong", wrong))
     torch.manual_seed(0)
-    model = tiny_model("mistral", std=0.2 if fault == "no window" else 0.02)
+    model = tiny_model("mistral", std=0.02)
     found = probe(model, kernels=(VARLEN, TREE), precision=precision)
     assert found.attention == "tree"
     assert "differ" in found.refused[0]

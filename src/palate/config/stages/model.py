@@ -38,7 +38,7 @@ class ModelFields(Fields):
     attention: Literal["auto", "tree", "varlen", "flex", "padded"] = Field(
         "auto",
         description="tree computes each prompt once for all its answers; varlen and flex do the same with a "
-        "variable-length kernel or FlexAttention (CUDA only, not measured yet); padded computes padded rows. auto takes "
+        "variable-length kernel or FlexAttention (CUDA only, not measured yet); padded computes padded rows. auto is "
         "the first that passes a check at load: on CUDA varlen, flex, tree, padded; on a CPU tree, padded.",
     )
     gradient_checkpointing: bool = Field(

@@ -39,7 +39,7 @@ class PlateauCheck:
     def __init__(
         self, policy: nn.Module, reference: Reference, batch: Batch, precision: Precision, *, sharded: bool = False
     ) -> None:
-        self._tolerance = {"rtol": 1e-3, "atol": 1e-2} if sharded else {"rtol": 0.0, "atol": 0.0}
+        self._tolerance = (1e-3, 1e-2) if sharded else (0.0, 0.0)  # relative, absolute
         self._policy = policy
         self._start = PolicyAtStart(policy, precision, batch.input_ids.device, "")
         self._reference = reference
@@ -50,7 +50,7 @@ class PlateauCheck:
     def diagnose(self) -> tuple[str, bool] | None:
         """What is wrong, and whether it is an error (rounding is not); None where only the policy moved."""
         (reference_before, policy_before), (reference, policy) = self._before, self._scores()
-        if not torch.allclose(reference, reference_before, **self._tolerance):
+        if not torch.allclose(reference, reference_before, *self._tolerance):
             return "the reference moved: it shares weights with the policy that trains", True
         if not torch.equal(policy, policy_before):
             return None
