@@ -23,7 +23,7 @@ TRL_STAMP := $(TRL_VENV)/.installed
 TRL_PIP := $(TRL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 MEASURE := $(OFFLINE) $(BIN)/python benchmarks
 
-.PHONY: help install demo test check versions versions-lowest versions-newest bench bench-env experiments figures oracle docs site dist lock audit sbom clean
+.PHONY: help install demo test check versions versions-lowest versions-newest bench bench-env gpu compat experiments figures oracle docs site dist lock audit sbom clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +32,8 @@ help:
 	@echo "make check    style, types, import contracts, fast tests"
 	@echo "make versions  tests of training with the lowest and the newest transformers, in environments of their own"
 	@echo "make bench    speed and memory beside TRL; takes hours, wants a quiet machine, writes docs/performance.md"
+	@echo "make gpu      attention, speed and memory on a CUDA GPU beside TRL; at most 8 minutes"
+	@echo "make compat   architectures: packed or padded, adapters; writes docs/architectures.md"
 	@echo "make experiments  the published comparisons; takes hours, goes on where it stopped"
 	@echo "make figures  tables and figures of docs/experiments.md from the recorded results"
 	@echo "make oracle   losses and gradients beside TRL's, in an environment of their own"
@@ -111,6 +113,13 @@ bench: install $(if $(PALATE_TRL_PYTHON),,bench-env)
 	$(MEASURE)/pieces.py
 	$(MEASURE)/label_load.py
 	$(MEASURE)/tables.py docs/performance.md
+
+# With the versions that the machine has; TRL where bench-env or PALATE_TRL_PYTHON gives it.
+gpu: install
+	$(MEASURE)/gpu.py
+
+compat: install
+	$(OFFLINE) $(BIN)/python benchmarks/architectures.py docs/architectures.md
 
 EXPERIMENTS := sentiment temperature overfitting recipe sweeps starts online
 

@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, doctor, generate, report
+from palate.cli import compare, doctor, generate, report, web
 from palate.cli.arguments import verb_group
 from palate.cli.chat import verb as chat
 from palate.cli.console import is_main_process, print_error
@@ -55,6 +55,7 @@ VERBS: Mapping[str, ModuleType] = {
     "eval": evaluate,
     "loop": loop,
     "model": model,
+    "web": web,
     "serve": serve,
     "keys": keys,
     "interactions": interactions,

@@ -87,17 +87,18 @@ def run_command(words: Sequence[str], log: Path) -> int:
     on_start = partial(_end_with, os.getpid(), ctypes.CDLL(None)) if sys.platform == "linux" else None
     with write_errors(log), log.open("ab", buffering=0) as file:
         # Of this process's open files, only the lock is inheritable.
-        process = Popen(command, stdout=file, stderr=PIPE, close_fds=False, preexec_fn=on_start)  # noqa: S603
-        assert process.stderr is not None
-        try:
-            while part := os.read(process.stderr.fileno(), 65536):
-                file.write(part)
-                sys.stderr.write(part.decode(errors="replace"))
-            return process.wait()
-        except BaseException:  # a full disk, or Ctrl-C: the command stops at its next safe point
-            process.terminate()
-            process.communicate()
-            raise
+        started = Popen(command, stdout=file, stderr=PIPE, close_fds=False, preexec_fn=on_start)  # noqa: S603
+        with started as process:
+            assert process.stderr is not None
+            try:
+                while part := os.read(process.stderr.fileno(), 65536):
+                    file.write(part)
+                    sys.stderr.write(part.decode(errors="replace"))
+            except BaseException:  # a full disk, or Ctrl-C: the command stops at its next safe point
+                process.terminate()
+                process.communicate()
+                raise
+        return process.returncode
 
 
 def _end_with(parent: int, libc: ctypes.CDLL) -> None:
