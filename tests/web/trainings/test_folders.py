@@ -64,6 +64,8 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     (runs / "mine" / "report.html").symlink_to(outside / "report.html")
     (runs / "link").symlink_to(outside)
     (runs / "again").symlink_to(runs / "mine")
+    (runs / "itself").symlink_to(runs / "itself")
+    (runs / "mine" / "data.json.link").symlink_to(runs / "mine" / "data.json.link")
     found = find_entries([runs])
     assert set(found.entries) == {"mine"}
     assert found.entries["mine"].reports == ()

@@ -7,7 +7,7 @@ system. Links that lead out of the folders are not followed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -106,18 +106,19 @@ def _below(root: Path, name: str, notices: list[str]) -> Iterator[Entry]:
             yield entry
         for one in inside:
             below = "/".join(filter(None, (name, _shown(one.name))))
-            if one.name.startswith((".", "checkpoint-")) or not one.is_dir():
+            if one.name.startswith((".", "checkpoint-")) or not _is(one.is_dir):
                 continue
             if one.is_symlink():
                 target = Path(one.path).resolve()
-                if not target.is_relative_to(root) and any((target / mark).is_file() for mark, _ in _MARKS):
+                holds_runs = any(_is((target / mark).is_file) for mark, _ in _MARKS)
+                if holds_runs and not target.is_relative_to(root):
                     notices.append(f"{below}: is a link out of the folder, not followed; name its target with --runs")
             elif depth < _DEEPEST:
                 waiting.append((Path(one.path), below, depth + 1))
 
 
 def _entry(root: Path, folder: Path, name: str, inside: Sequence[os.DirEntry[str]]) -> Entry | None:
-    files = {one.name: one for one in inside if one.is_file()}
+    files = {one.name: one for one in inside if _is(one.is_file)}
     results = tuple(one for one in files if one == "winrate.json" or fnmatch(one, "bench-*.json"))
     kind = next((kind for mark, kind in _MARKS if mark in files), "result" if results else None)
     if kind is None:
@@ -127,6 +128,14 @@ def _entry(root: Path, folder: Path, name: str, inside: Sequence[os.DirEntry[str
     reports = tuple(one for one in REPORTS if one in files and _is_inside(root, folder / one))
     problem = f"{out[0]} is a link out of the folder and is not read" if out else ""
     return Entry(name, folder, kind, max(map(_changed, map(files.get, read))), reports, results, problem)
+
+
+def _is(test: Callable[[], bool]) -> bool:
+    """Whether a test of a path holds; not for a link to itself, or where this process may not look."""
+    try:
+        return test()
+    except OSError:
+        return False
 
 
 def _changed(file: os.DirEntry[str] | None) -> float:
