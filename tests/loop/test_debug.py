@@ -127,6 +127,8 @@ def test_the_files_of_a_cycle_are_found_by_their_content(cycle: Path) -> None:
     mixed(cycle.parent / "last", "a")
     found = debug_facts(find_inputs([cycle]), find_inputs([cycle.parent / "last"]))
     assert (found["candidate"], found["incumbent"], found["gate"]["attempt"]) == ("new", "old", 2)
+    write_json(cycle / "gate.json", {**gate(attempt=2), "versions": {"candidate": "v1.1", "incumbent": "v1.0"}})
+    assert find_inputs([cycle]).names == ("v1.1", "v1.0")
     assert found["winrate"]["regressions"][0]["b"] == "because"
     assert [one["rule"] for one in found["acts"]] == ["validity", "conflicts", "conflicts"]
     conflicts = found["conflicts"]

@@ -52,10 +52,12 @@ class Inputs:
     canary: str = ""
 
     @property
-    def candidate(self) -> str | None:
-        """Its name in the verdict, else in the win rate."""
-        name = (self.gate or {}).get("candidate") or ((self.winrate or {}).get("a") or {}).get("name")
-        return None if name is None else str(name)
+    def names(self) -> tuple[str | None, str | None]:
+        """Candidate and incumbent: the versions of the verdict, else as the results name them."""
+        gate, winrate = self.gate or {}, self.winrate or {}
+        measured = {"candidate": winrate.get("a", {}).get("name"), "incumbent": winrate.get("b", {}).get("name")}
+        named = {**measured, **gate, **(gate.get("versions") or {})}
+        return named["candidate"], named["incumbent"]
 
 
 def find_inputs(paths: Sequence[Path]) -> Inputs:
@@ -127,8 +129,8 @@ def debug_facts(now: Inputs, last: Inputs | None = None) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "kind": "debug",
             "version": VERSION,
-            "candidate": now.candidate,
-            "incumbent": (now.gate or {}).get("incumbent") or ((now.winrate or {}).get("b") or {}).get("name"),
+            "candidate": now.names[0],
+            "incumbent": now.names[1],
             "gate": now.gate,
             "canary": now.canary,
             "winrate": None if now.winrate is None else {key: now.winrate[key] for key in _WIN_RATE},

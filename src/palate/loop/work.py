@@ -146,5 +146,12 @@ class Work:
         return self.folder.joinpath(*parts)
 
     def command(self, *words: object, option: str | None = None, **rest: Any) -> Command:
-        """A command with the words that the config has for it."""
-        return Command((*map(str, words), *(self.config.more_options(option) if option else ())), **rest)
+        """A command with the words that the config has for it; paths are relative to the current folder."""
+        more = self.config.more_options(option) if option else ()
+        return Command((*map(shown, words), *more), **rest)
+
+
+def shown(word: object) -> str:
+    """A word of a command."""
+    here = Path.cwd()
+    return str(word.relative_to(here) if isinstance(word, Path) and word.is_relative_to(here) else word)

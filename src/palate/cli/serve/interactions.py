@@ -211,7 +211,7 @@ def inventory_command(as_json: AsJson = False) -> None:
         names = ("table", "column", "holds", "forgotten")
         print_json({"columns": [dict(zip(names, row)) for row in found]})
         return
-    words = {True: "deleted with the person's rows", False: "kept: of an account, not of a user of the gateway"}
+    words = {True: "deleted with the person's rows", False: "kept: of an account, see palate label users erase"}
     print_result("\n".join(f"{f'{table}.{column}':<32} {kind:<8} {words[gone]}" for table, column, kind, gone in found))
 
 
