@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE, Popen
+from threading import current_thread, main_thread
+from typing import Any
 from zlib import crc32
 
 from sqlalchemy import text
@@ -94,11 +96,29 @@ def run_command(words: Sequence[str], log: Path) -> int:
                 while part := os.read(process.stderr.fileno(), 65536):
                     file.write(part)
                     sys.stderr.write(part.decode(errors="replace"))
-            except BaseException:  # a full disk, or Ctrl-C: the command stops at its next safe point
-                process.terminate()
+            except BaseException as error:
+                if not isinstance(error, KeyboardInterrupt):  # Ctrl-C reached the child too; a second signal is harder
+                    process.terminate()
                 process.communicate()
                 raise
         return process.returncode
+
+
+@contextmanager
+def stops_on_sigterm() -> Iterator[None]:
+    """A context in which SIGTERM stops the command that runs, waits for its end, and exits with 143."""
+
+    def stop(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end_with(parent: int, libc: ctypes.CDLL) -> None:

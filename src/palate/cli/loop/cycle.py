@@ -176,12 +176,14 @@ def _opened(file: Path) -> Iterator[Loop]:
 
 def _tick(loop: Loop, until: str | None) -> Ticked:
     from palate.loop.process import run_command as run_child
+    from palate.loop.process import stops_on_sigterm
     from palate.loop.status import STEPS
     from palate.loop.tick import tick
 
     if until is not None and until not in STEPS:
         raise UsageError(f"--until {until}: is no step; steps are {', '.join(STEPS)}")
-    return tick(loop, run_child, say=print_progress, until=until)
+    with stops_on_sigterm():
+        return tick(loop, run_child, say=print_progress, until=until)
 
 
 def _print_ticked(ticked: Ticked, *, as_json: bool) -> None:
