@@ -83,8 +83,8 @@ def find_entries(folders: Sequence[Path]) -> Found:
             notices.append(f"{name or root.name}: there is no such folder")
             continue
         found += _below(root, name, notices)
-    found.sort(key=lambda entry: -entry.changed)
-    return Found({entry.name: entry for entry in found}, notices)
+    once = {entry.path: entry for entry in reversed(found)}  # a folder may lie in another one
+    return Found({entry.name: entry for entry in sorted(once.values(), key=lambda entry: -entry.changed)}, notices)
 
 
 def _below(root: Path, name: str, notices: list[str]) -> Iterator[Entry]:
