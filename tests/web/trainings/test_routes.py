@@ -49,6 +49,18 @@ def test_the_list_has_state_figures_health_and_problems(site: Site) -> None:
     assert page.count('name="run"') == 4  # what cannot be read cannot be compared
 
 
+def test_the_list_follows_every_change_of_a_run(tmp_path: Path) -> None:
+    site, run = runs_site(tmp_path), tmp_path / "runs" / "dpo"
+    assert "Held-out accuracy 85.8 %" in row_of(get(site, "/runs"), "dpo")
+    (run / "accuracy.json").unlink()
+    assert "Held-out accuracy" not in row_of(get(site, "/runs"), "dpo")
+    before = (run / "run.json").stat()
+    (run / "run.json").write_text('{"status": "stopped"}')
+    os.utime(run / "run.json", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert row_of(get(site, "/runs"), "dpo").startswith("dpo stopped")
+    site.store.close()
+
+
 def test_long_lists_have_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "PAGE", 4)
     first, second = get(site, "/runs"), get(site, "/runs?page=2")

@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from palate.artifacts import json_hash
 from palate.evaluation.answers.table import distinct_names
 
 Kind: TypeAlias = Literal["run", "pipeline", "sweep", "result"]
@@ -41,6 +42,7 @@ class Entry:
         path: the folder.
         kind: what it holds.
         changed: time of the last change of its files, in seconds since 1970.
+        stamp: of names, times and sizes of these files: another one after any change.
         reports: those of `REPORTS` that are there.
         results: names of its win rate and benchmarks.
         problem: why its files are not read; empty if they are.
@@ -50,6 +52,7 @@ class Entry:
     path: Path
     kind: Kind
     changed: float
+    stamp: str
     reports: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
     problem: str = ""
@@ -127,7 +130,9 @@ def _entry(root: Path, folder: Path, name: str, inside: Sequence[os.DirEntry[str
     out = [one for one in read if not _is_inside(root, folder / one)]
     reports = tuple(one for one in REPORTS if one in files and _is_inside(root, folder / one))
     problem = f"{out[0]} is a link out of the folder and is not read" if out else ""
-    return Entry(name, folder, kind, max(map(_changed, map(files.get, read))), reports, results, problem)
+    facts = [(one, *_times(files[one])) for one in read]
+    changed = max(seconds for _, seconds, _ in facts)
+    return Entry(name, folder, kind, changed, json_hash(facts)[:16], reports, results, problem)
 
 
 def _is(test: Callable[[], bool]) -> bool:
@@ -138,11 +143,13 @@ def _is(test: Callable[[], bool]) -> bool:
         return False
 
 
-def _changed(file: os.DirEntry[str] | None) -> float:
+def _times(file: os.DirEntry[str]) -> tuple[float, int]:
+    """Time of the last change, and size."""
     try:
-        return 0.0 if file is None else file.stat().st_mtime
+        facts = file.stat()
     except OSError:  # it has gone since
-        return 0.0
+        return 0.0, 0
+    return facts.st_mtime, facts.st_size
 
 
 def _is_inside(root: Path, path: Path) -> bool:
