@@ -15,6 +15,7 @@ from loop_world import LOOP, MONDAY, Killed, World, make_world
 from palate.errors import ConfigError, PalateError, UsageError
 from palate.loop import tick as tick_module
 from palate.loop.canary import CanaryVerdict
+from palate.loop.plan import plan
 from palate.loop.process import sole_tick
 from palate.loop.status import loop_status
 from palate.loop.steps import deploy
@@ -247,7 +248,18 @@ def test_two_ticks_at_once(store: Store, place: Path) -> None:
 def test_a_cycle_on_each_database(store: Store, place: Path) -> None:
     world = world_in(place, store, JUDGED)
     world.talk()
-    assert world.tick().outcome == "deployed"
+
+    def run(words: Any, log: Path) -> int:
+        with log.open("a") as file:
+            file.write("to ask: 8 requests, about $0.01\n" if words[0] == "judge" else "")
+        return world.run(words, log)
+
+    assert {step.seconds for step in plan(world.loop, world.clock.now)} == {None}
+    assert tick_module.tick(world.loop, run, now=world.clock).outcome == "deployed"
+    planned = {step.name: step for step in plan(world.loop, world.clock.now)}
+    assert planned["annotate"].cost == "8 requests, about $0.01"
+    assert planned["train"].seconds is not None
+    assert planned["candidates"].requests == "4 answers of v1.1"
     assert find(store, "production").name == "v1.1"
     status = store.read(lambda session: loop_status(session, "support"))
     assert status.cycle is None

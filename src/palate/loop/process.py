@@ -39,18 +39,16 @@ def sole_tick(store: Store, folder: Path, loop: str) -> Iterator[bool]:
     """
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f".{loop}.lock"
-        with _file_lock(file) as locked:
-            if not locked or store.is_sqlite:
-                yield locked
-                return
-            with store.engine.connect() as connection:
-                found = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": crc32(loop.encode())})
-                connection.commit()
-                try:
-                    yield bool(found.scalar())
-                finally:
-                    connection.execute(text("SELECT pg_advisory_unlock_all()"))
+    with _file_lock(folder / f".{loop}.lock") as locked:
+        if not locked or store.is_sqlite:
+            yield locked
+            return
+        with store.engine.connect() as connection:
+            connection.detach()  # it is closed at the end, and not kept for others: its lock ends with it
+            found = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": crc32(loop.encode())})
+            free = bool(found.scalar())
+            connection.commit()
+            yield free
 
 
 @contextmanager
@@ -66,7 +64,8 @@ def _file_lock(file: Path) -> Iterator[bool]:
         finally:
             lock.release()
         return
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    with write_errors(file):
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         os.set_inheritable(descriptor, True)
         try:

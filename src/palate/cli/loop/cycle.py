@@ -65,10 +65,12 @@ def init_command(
     folder = file.absolute().parent
     if not (folder / "gate.yaml").exists():
         from palate.data.prompts import load_prompts
+        from palate.feedback.judges.load import is_api_judge, load_judge
 
         with contextlib.chdir(folder):
             count = len(load_prompts(prompts)[0])
-        write_text(folder / "gate.yaml", gate_text(prompts, count, judge))
+        name_of = load_judge(judge).name if is_api_judge(judge) else judge
+        write_text(folder / "gate.yaml", gate_text(prompts, count, name_of))
         print_progress(f"written: {folder / 'gate.yaml'}")
     write_text(file, text)
     print_progress(f"written: {file}")

@@ -59,7 +59,7 @@ def evaluate(work: Work) -> Run:
     candidate = _candidate(work)
     words = ("model", "promote", candidate, "--alias", "candidate", "--who", AUTOMATON)
     yield work.command(*words, "--reason", f"evaluated by {work.title}")
-    folder, judge = work.path("evaluate", "winrate"), judge_of(work)
+    folder, judge = work.path("evaluate", "winrate"), work.config.judge_of(gate.judge)
     asked = ("eval", "winrate", candidate, work.incumbent, "--prompts", gate.prompts, "--judge", judge)
     winrate = (*asked, "--output", folder, *_decoding(gate))
     if judge == PEOPLE:
@@ -87,15 +87,6 @@ def evaluate(work: Work) -> Run:
         checked = ("eval", "must-pass", candidate, "--prompts", settings.must_pass)
         yield work.command(*checked, "--output", work.path("evaluate", "must-pass.json"), option="must-pass")
     return Done({"candidate": candidate}, _results(work))
-
-
-def judge_of(work: Work) -> str:
-    """The judge of the win rate, as it is given to `palate eval winrate`."""
-    named = work.config.evaluate.judge
-    if named is not None:
-        return named
-    judge = work.gate.judge
-    return judge.rpartition("/")[0] if judge.startswith("openai:") and "/" in judge else judge
 
 
 def _candidate(work: Work) -> str:
