@@ -126,3 +126,15 @@ def test_texts_cannot_leave_their_cell(tmp_path: Path) -> None:
     assert text.count(END) == 1
     assert "<script" not in text.replace("\\<script", "")
     assert "\n# y" not in text
+
+
+def test_the_card_says_who_compared(tmp_path: Path) -> None:
+    names = ("source", "kind", "rows", "share", "weight", "loss_share")
+    rows = [("people", "human", 1500, 0.6, 1.0, 0.75), ("a|b", "machine", 1000, 0.4, 0.5, 0.25)]
+    data = {**DATA, "comparisons": [dict(zip(names, row)) for row in rows]}
+    text = write_model_card(tmp_path / "dpo", RUN, data).read_text()
+    section = text.partition("## Where the comparisons come from")[2].partition("## Objective")[0]
+    assert "1,500 human, 1,000 machine" in section
+    assert "| people | human | 1,500 | 60.0% | 1 | 75.0% |" in section
+    assert "| a\\|b | machine | 1,000 | 40.0% | 0.5 | 25.0% |" in section
+    assert "comparisons come from" not in write_model_card(tmp_path / "other", RUN, DATA).read_text()

@@ -140,6 +140,9 @@ def test_length_control_adds_its_coefficient() -> None:
 def test_nothing_to_rate_and_an_unknown_anchor_are_named() -> None:
     with pytest.raises(DataError, match=r"no vote compares two models \(skipped 1\)"):
         rank(read_verdicts([([row(1, "a", "b")], [vote(1, "skip")])]))
+    unnamed = row(1, "", "")
+    with pytest.raises(DataError, match=r"name of its model 1\); name what wrote each answer in the candidates"):
+        rank(read_verdicts([([unnamed], [vote(1, "left")])]))
     with pytest.raises(UsageError, match="--anchor z: the votes are on a, b"):
         rated(("a", "b", "lr"), anchor="z")
     assert rank(replace(read_verdicts([([row(1, "a", "b")], [vote(1, "tie")])])))[0].result.reason

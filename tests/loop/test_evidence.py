@@ -154,7 +154,14 @@ def test_results_of_other_models_or_data_or_directions_are_refused(tmp_path: Pat
     old = bench(tmp_path / "2.json", ("old", "bb", OLD))
     with pytest.raises(DataError, match="measured on other data"):
         read(folder, old, bench(tmp_path / "3.json", ("new", "aa", NEW), data="e"))
-    with pytest.raises(DataError, match="lower_is_better: True"):
+    stated = bench(tmp_path / "5.json", ("old", "bb", OLD), metrics={"over_refusal": "a share"}, lower_is_better=[])
+    with pytest.raises(DataError, match=r"higher is better for xstest/over_refusal; .* lower_is_better: True"):
+        read(folder, stated)
+    for known in (["over_refusal"], None):  # None: the harness does not say
+        both = [("old", "bb", OLD), ("new", "aa", NEW)]
+        path = bench(tmp_path / "6.json", *both, metrics={"over_refusal": "a share"}, lower_is_better=known)
+        assert read(folder, path).guards
+    with pytest.raises(DataError, match="lower_is_better: True"):  # of a file from before the key, by its text
         read(folder, bench(tmp_path / "4.json", ("old", "bb", OLD), metrics={"over_refusal": "a share"}))
     with pytest.raises(DataError, match="version 2"):
         read(win_rate(tmp_path / "v", version=2))

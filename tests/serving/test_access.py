@@ -9,15 +9,17 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from sqlalchemy import update
 from starlette.testclient import TestClient
 
 import palate
 from gateways import ASK, Fake, eventually, make_gateway
 from palate.errors import UsageError
-from palate.serving.access import Access
-from palate.serving.app import route_roles
+from palate.network.roles import route_roles
+from palate.serving.access import ROLES, Access
 from palate.serving.keys import KeyTerms, create_key, find_key, hash_key, list_keys, revoke_key
 from palate.store import Store
+from palate.store.serving_tables import ApiKey
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 ROUTES = {
@@ -45,7 +47,7 @@ def test_every_route_for_every_caller(store: Store) -> None:
     key, revoked = new_key(store), new_key(store, "old")
     store.write(lambda session: revoke_key(session, "old"))
     with browser(store) as web:
-        assert route_roles(web.app) == ROUTES  # type: ignore[arg-type]
+        assert route_roles(web.app, ROLES) == ROUTES  # type: ignore[arg-type]
         wrong = ["", "Bearer ", f"Bearer {key}x", f"Basic {key}", f"Bearer {revoked}", "Bearer " + "x" * 5000]
         for (method, path), role in ROUTES.items():
             address = path.replace("{name:path}", "m")
@@ -92,6 +94,35 @@ def test_requests_and_tokens_of_a_key_are_limited(sqlite_store: Store) -> None:
         assert 1 <= int(over.headers["retry-after"]) <= 86_400
         key = eventually(lambda: next(k for k in sqlite_store.read(list_keys) if k.name == "few" and k.last_used))
         assert key.last_used is not None
+
+
+def test_tokens_of_a_day_outlive_the_process_and_are_counted_together(store: Store) -> None:
+    key = new_key(store, "little", tokens_per_day=20)
+    ask = {"json": ASK, "headers": bearer(key)}
+    with browser(store) as one:
+        assert one.post("/v1/chat/completions", **ask).status_code == 200  # eight tokens each
+    with browser(store) as one, browser(store) as other:
+        assert [web.post("/v1/chat/completions", **ask).status_code for web in (one, other)] == [200, 200]
+    (row,) = store.read(list_keys)
+    assert row.used_tokens == 24
+    with browser(store) as one:
+        assert one.post("/v1/chat/completions", **ask).status_code == 429
+    assert row.used_day is not None
+    yesterday = update(ApiKey).values(used_day=row.used_day - 1)
+    store.write(lambda session: session.execute(yesterday))
+    with browser(store) as one:
+        assert one.post("/v1/chat/completions", **ask).status_code == 200
+    (row,) = store.read(list_keys)
+    assert row.used_tokens == 8
+
+
+def test_tokens_are_stored_while_it_serves(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palate.serving.access._SAVED_SECONDS", 0.05)
+    key = new_key(sqlite_store, tokens_per_day=1000)
+    with browser(sqlite_store) as web:
+        for total in (8, 16):
+            assert web.post("/v1/chat/completions", json=ASK, headers=bearer(key)).status_code == 200
+            assert eventually(lambda total=total: sqlite_store.read(list_keys)[0].used_tokens == total)
 
 
 def test_a_revoked_key_stops_working_soon(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from gateways import ASK, Fake, events, eventually, make_gateway, rows, serving,
 from palate.serving import exchange
 from palate.serving.app import Gateway
 from palate.serving.backends.base import Backend
-from palate.serving.models import Models, Served, Version
+from palate.serving.models import Models, Named, Served, Version
 from palate.serving.problems import ApiError
 from palate.serving.settings import ServeFields
 from palate.store import Store
@@ -124,14 +124,14 @@ class Shelf:
         self.made: list[Fake] = []
         self.number = 0
 
-    def folder(self, alias: str) -> Path:
-        return Path(f"/versions/v{self.number}")
+    def named(self, alias: str) -> Named:
+        return Named(Path(f"/versions/v{self.number}"))
 
-    def load(self, name: str, alias: str) -> tuple[Backend, Path]:
+    def load(self, name: str, version: str) -> tuple[Backend, Path]:
         if self.number % 4 == 3:
             raise ApiError(503, "this version cannot be loaded")
         self.made.append(Fake(version=f"v{self.number}", seconds=0.01, words=(f"v{self.number}",) * 5))
-        return self.made[-1], self.folder(alias)
+        return self.made[-1], self.named(version).folder
 
 
 def test_switching_versions_loses_no_request(sqlite_store: Store) -> None:
@@ -192,7 +192,7 @@ def test_the_store_that_is_away_is_503_and_nothing_is_answered(
     def away(entry: object) -> str:
         raise StoreError("disk full")
 
-    monkeypatch.setattr(gateway._desk.recorder, "reserve", away)
+    monkeypatch.setattr(gateway._state.recorder, "reserve", away)
     with TestClient(gateway.app, base_url="http://127.0.0.1") as web:
         reply = web.post("/v1/chat/completions", json=ASK)
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "store_unavailable")
@@ -242,13 +242,13 @@ def test_a_server_that_stops_finishes_what_it_can(sqlite_store: Store) -> None:
 
 def test_a_client_that_leaves_while_its_row_is_written(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = make_gateway(sqlite_store, {"m": Fake()})
-    reserve = gateway._desk.recorder.reserve
+    reserve = gateway._state.recorder.reserve
 
     def slow(entry: Any) -> str | None:
         time.sleep(0.6)
         return reserve(entry)
 
-    monkeypatch.setattr(gateway._desk.recorder, "reserve", slow)
+    monkeypatch.setattr(gateway._state.recorder, "reserve", slow)
     with running(gateway.app) as url:
         with pytest.raises(httpx2.ReadTimeout):
             httpx2.post(f"{url}/v1/chat/completions", json=ASK, timeout=0.2)

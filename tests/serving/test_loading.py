@@ -9,7 +9,7 @@ import pytest
 
 from gateways import ASK, eventually, rows, states
 from palate.errors import PalateError
-from palate.registry import add, find, promote
+from palate.registry import add, find, promote, set_canary
 from palate.serving.app import Gateway
 from palate.serving.loading import open_models
 from palate.serving.settings import ModelFields, ServeFields
@@ -40,6 +40,10 @@ def test_an_alias_moves_while_it_serves(tmp_path: Path, sqlite_store: Store) -> 
             return str(reply.json()["model"])
 
         assert version() == names[0]
+        set_canary(sqlite_store, names[1], 1.0, reason="try", who="t")
+        eventually(lambda: version() == names[1], 60)
+        set_canary(sqlite_store, names[1], 0.0, reason="enough", who="t")
+        eventually(lambda: version() == names[0], 60)
         promote(sqlite_store, names[1], reason="second", who="t")
         eventually(lambda: version() == names[1], 60)
         # A version that was damaged is not taken over.

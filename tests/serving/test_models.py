@@ -11,7 +11,7 @@ from pathlib import Path
 from gateways import Fake
 from palate.serving.backends.base import Backend
 from palate.serving.metrics import Metrics
-from palate.serving.models import Models, Served, Version
+from palate.serving.models import Models, Named, Served, Version
 
 
 @dataclass
@@ -20,10 +20,10 @@ class Registry:
 
     ready: dict[str, threading.Event] = field(default_factory=dict)
 
-    def folder(self, alias: str) -> Path:
-        return Path("new")
+    def named(self, alias: str) -> Named:
+        return Named(Path("new"))
 
-    def load(self, name: str, alias: str) -> tuple[Backend, Path]:
+    def load(self, name: str, version: str) -> tuple[Backend, Path]:
         assert self.ready[name].wait(20)
         return Fake("v2"), Path("new")
 

@@ -200,6 +200,7 @@ def _sections(
         f"{escaped(str(config.get('model_name_or_path')))} after {run.get('stage')} training with palate. "
         "`run.json` in this folder has the whole config, the hashes and the timings.",
         f"## Data\n\n{_table(about_data)}",
+        *_comparisons(data.get("comparisons", ())),
         f"## Objective\n\n{_table(objective)}",
         "## Results",
         _table({f"{label}, at the end of training": metrics.get(key) for key, label in _METRICS.items()}),
@@ -207,6 +208,30 @@ def _sections(
         "## Limits",
         "\n".join(f"- {escaped(line)}" for line in (*_limits(run, results), *limits)),
         f"## Lineage\n\n{_table(lineage)}",
+    ]
+
+
+def _comparisons(shares: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The section on who compared, where the rows say so (`data.comparisons`)."""
+    if not shares:
+        return []
+    kinds: dict[str, int] = {}
+    for one in shares:
+        kinds[one["kind"]] = kinds.get(one["kind"], 0) + one["rows"]
+    counted = ", ".join(f"{rows:,} {kind}" for kind, rows in kinds.items())
+    columns = ("source", "compared by", "examples", "share", "weight", "share of the loss")
+    rows = [
+        (
+            *(one["source"], one["kind"], f"{one['rows']:,}", f"{one['share']:.1%}", f"{one['weight']:g}"),
+            f"{one['loss_share']:.1%}",
+        )
+        for one in shares
+    ]
+    return [
+        "## Where the comparisons come from",
+        f"Training examples by who compared the answers: {counted}. A weight multiplies the loss of each example of "
+        "its source; the share of the loss is that of the sum of all weights.",
+        markdown_table(columns, rows, numeric={2, 3, 4, 5}),
     ]
 
 

@@ -15,6 +15,9 @@ from palate.feedback.votes import Vote, VoterKind, valid_votes
 from palate.records import prompt_key
 from palate.stats import BradleyTerry, bradley_terry, ratable_groups
 
+UNNAMED = "an answer without the name of its model"
+"""Why a vote is left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -117,7 +120,7 @@ def _why_unrated(vote: Vote, row: Candidates | None, kind: VoterKind | None) -> 
         return "on an answer that is not in the candidates"
     keys = (_key(row, vote.left), _key(row, vote.right))
     if not all(keys):
-        return "an answer without the name of its model"
+        return UNNAMED
     return "a model with itself" if keys[0] == keys[1] or row.columns.get(SAME_MODEL) else ""
 
 
@@ -146,7 +149,10 @@ def rank(verdicts: Verdicts, *, anchor: str | None = None, length_control: bool 
     rows = verdicts.rows
     if not rows:
         reasons = ", ".join(f"{reason} {count}" for reason, count in verdicts.left_out.items())
-        raise DataError(f"no vote compares two models ({reasons or 'there are no votes'})")
+        remedy = ""
+        if UNNAMED in verdicts.left_out:
+            remedy = '; name what wrote each answer in the candidates: "completions": [{"text": …, "model": "NAME"}]'
+        raise DataError(f"no vote compares two models ({reasons or 'there are no votes'}){remedy}")
     models = {name for row in rows for name in (row.first, row.second)}
     if anchor is not None and anchor not in models:
         raise UsageError(f"--anchor {anchor}: the votes are on {', '.join(sorted(models))}")

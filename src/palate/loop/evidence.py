@@ -178,9 +178,10 @@ def _scores(
         content = read_json(file)
         if content["benchmark"] != name:
             continue
-        meaning = str((content.get("metrics") or {}).get(measured, ""))
-        if meaning and ("lower is better" in meaning) != lower:
-            raise DataError(f"{file}: {metric} is the {meaning}; the gate's config has lower_is_better: {lower}")
+        falling = _lower_is_better(content)
+        if falling is not None and (measured in falling) != lower:
+            better = "lower" if measured in falling else "higher"
+            raise DataError(f"{file}: {better} is better for {metric}; the gate's config has lower_is_better: {lower}")
         for side, model in _sides(file, content, win_rate):
             read = read_benchmark(content, str(file), model)
             values = {item: value for item, value in read.metrics.get(metric, {}).items() if value is not None}
@@ -192,6 +193,18 @@ def _scores(
     if any(before[item][0] != after[item][0] for item in shared):
         raise DataError(f"{metric}: the two models were measured on other data; measure them on the same files")
     return [before[item][1] for item in shared], [after[item][1] for item in shared]
+
+
+def _lower_is_better(content: Mapping[str, Any]) -> Sequence[str] | None:
+    """The metrics of a benchmark of which a lower value is better; None if that is not known.
+
+    Files from before the key existed say it in a metric's meaning.
+    """
+    if "lower_is_better" in content:
+        stated: Sequence[str] | None = content["lower_is_better"]
+        return stated
+    meanings = content.get("metrics")
+    return [name for name, meaning in meanings.items() if "lower is better" in meaning] if meanings else None
 
 
 def _sides(file: Path, content: Mapping[str, Any], win_rate: Mapping[str, Any]) -> list[tuple[str, str]]:

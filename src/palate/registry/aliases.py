@@ -12,12 +12,11 @@ from sqlalchemy.orm import Session, aliased
 
 from palate.errors import UsageError
 from palate.registry.add import check_name
-from palate.registry.versions import find_row, resolve
+from palate.registry.canary import end_canary
+from palate.registry.verdicts import allow
+from palate.registry.versions import CANDIDATE, PREVIOUS, PRODUCTION, find_row, resolve
 from palate.store import Store
 from palate.store.registry_tables import Alias, AliasMove, ModelVersion
-
-PRODUCTION = "production"
-PREVIOUS = "previous"
 
 Action: TypeAlias = Literal["promote", "rollback"]
 
@@ -44,31 +43,46 @@ class Move:
     at: datetime
 
 
-def promote(store: Store, name: str, *, reason: str, who: str, alias: str = PRODUCTION) -> list[Move]:
+def promote(
+    store: Store, name: str, *, reason: str, who: str, alias: str = PRODUCTION, force: bool = False
+) -> list[Move]:
     """Let an alias name a version; its files are checked first. `production` leaves its former version to `previous`.
+
+    A canary of the alias ends in the same transaction.
 
     Args:
         store: the registry's database.
         name: a version, or an alias that names one now.
         reason: why; recorded with `who`.
         alias: `production`, `candidate`, or a name of the user's own.
+        force: also if the last verdict of a gate on the version is not a PASS or was rejected, unless the alias is
+            `candidate`, which serves nobody; this is recorded as a decision on the verdict.
 
     Returns:
         The moves; [] if the alias names this version already.
 
     Raises:
-        UsageError: there is no such version, no reason, or the alias cannot have this name.
+        UsageError: there is no such version, no reason, the alias cannot have this name, or force is needed.
         ArtifactError: the version is damaged.
     """
     check_name(alias)
     if alias == PREVIOUS:
         raise UsageError(f"{PREVIOUS} moves when {PRODUCTION} does; promote to {PRODUCTION}, or roll back")
     version = resolve(store, name)
-    return _moved(store, lambda session: _promote(session, version.name, alias, "promote", who, reason), reason)
+
+    def move(session: Session) -> list[Move]:
+        moved = _promote(session, version.name, alias, "promote", who, reason)
+        if moved and alias != CANDIDATE:
+            allow(session, version.name, force=force, who=who, reason=reason)
+        return moved
+
+    return _moved(store, move, reason)
 
 
 def rollback(store: Store, *, reason: str, who: str) -> list[Move]:
     """Let `production` name the version of `previous`, whose files are checked first. `previous` stays.
+
+    A canary of production ends in the same transaction.
 
     Raises:
         UsageError: there is no previous version, production names it already, or there is no reason.
@@ -119,6 +133,7 @@ def _promote(session: Session, name: str, alias: str, action: Action, who: str, 
     if session.scalar(select(ModelVersion.id).where(ModelVersion.name == alias)) is not None:
         raise UsageError(f"{alias} is a version; name the alias otherwise")
     move = _move(session, alias, version, action, who, reason)
+    end_canary(session, alias, who=who, reason=f"{action} of {version.name}: {reason}")
     if move is None:
         return []
     if alias != PRODUCTION or action == "rollback" or move.before is None:

@@ -1,4 +1,4 @@
-"""Deletes versions that no alias, no move of an alias and no other version refers to."""
+"""Deletes versions that no alias, no move of an alias, no canary and no other version refers to."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from palate.registry.add import locked, remove_incomplete
 from palate.registry.versions import Version, versions
 from palate.store import Store
+from palate.store.loop_tables import CanaryMove
 from palate.store.registry_tables import Alias, AliasMove, ModelVersion
 
 
@@ -21,8 +22,9 @@ class Collected:
 
     Attributes:
         removed: the versions.
-        kept: the others, by the reason why they stay: `alias`, `history` (an alias named it once), `child` (a version
-            that stays was trained from it), `new`, or `elsewhere` (its folder is not in the folder of models).
+        kept: the others, by the reason why they stay: `alias`, `history` (an alias named it once), `canary` (it is or
+            was one), `child` (a version that stays was trained from it), `new`, or `elsewhere` (its folder is not in
+            the folder of models).
     """
 
     removed: tuple[Version, ...]
@@ -70,6 +72,7 @@ def _kept(session: Session, models_dir: Path, older_than: timedelta) -> dict[str
     rows = session.scalars(select(ModelVersion).order_by(ModelVersion.id)).all()
     aliases = set(session.scalars(select(Alias.version_id)))
     history = {*session.scalars(select(AliasMove.version_id)), *session.scalars(select(AliasMove.before_id))}
+    canaries = set(session.scalars(select(CanaryMove.version_id)))
     latest = datetime.now(UTC) - older_than
     reasons: dict[int, str] = {}
     for row in reversed(rows):  # children first: a version is always added after its base
@@ -77,6 +80,8 @@ def _kept(session: Session, models_dir: Path, older_than: timedelta) -> dict[str
             reasons[row.id] = "alias"
         elif row.id in history:
             reasons[row.id] = "history"
+        elif row.id in canaries:
+            reasons[row.id] = "canary"
         elif any(other.base_id == row.id and (other.id in reasons or not other.complete) for other in rows):
             reasons[row.id] = "child"
         elif Path(row.folder).parent != models_dir.resolve():

@@ -17,6 +17,10 @@ from palate.registry.lineage import changed_base
 from palate.store import Store
 from palate.store.registry_tables import Alias, ModelVersion
 
+PRODUCTION = "production"
+CANDIDATE = "candidate"
+PREVIOUS = "previous"
+
 
 @dataclass(frozen=True, slots=True)
 class Version:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,30 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
+class SideBySide:
+    """Two answers to a prompt.
+
+    Attributes:
+        title: of the prompt, with `note` beside it.
+        prompt: its turns, as `{role, content}`.
+        answers: (label, text) of each.
+        lines: what was said about them.
+    """
+
+    title: str
+    note: str
+    prompt: Sequence[Mapping[str, Any]]
+    answers: Sequence[tuple[str, str]]
+    lines: Sequence[str] = ()
+
+    def markdown(self) -> str:
+        """The same as Markdown, texts as quotations."""
+        texts = [(str(turn["role"]), str(turn["content"])) for turn in self.prompt] + list(self.answers)
+        quoted = [f"{escaped(label)}:\n\n> {escaped(text)}" for label, text in texts]
+        return "\n\n".join([f"**{escaped(self.title)}** {escaped(self.note)}", *quoted, *map(escaped, self.lines)])
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A part of a document; what a chart shows also stands in one of its tables.
 
@@ -29,6 +53,7 @@ class Section:
         lines: sentences above the tables.
         charts: (title, chart); in HTML only.
         tables: (caption, table).
+        texts: answers side by side.
     """
 
     key: str
@@ -36,6 +61,7 @@ class Section:
     lines: Sequence[str] = ()
     charts: Sequence[Drawing] = ()
     tables: Sequence[tuple[str, Table]] = ()
+    texts: Sequence[SideBySide] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +74,7 @@ class Document:
         cards: the key figures.
         notes: what a reader must know before believing the figures.
         sections: in their order.
+        verdict: class of its colour (`right`, `wrong`, `unclear`) and sentence; None without one.
     """
 
     kind: str
@@ -56,6 +83,7 @@ class Document:
     cards: Sequence[Card]
     notes: Sequence[str]
     sections: Sequence[Section]
+    verdict: tuple[str, str] | None = None
 
     def html(self) -> str:
         """One self-contained page."""
@@ -64,6 +92,7 @@ class Document:
     def markdown(self) -> str:
         """The same as Markdown; charts are left out, because their values are in the tables."""
         parts = [f"# {escaped(self.title)}", escaped(self.subtitle)]
+        parts += [f"**{escaped(self.verdict[1])}**"] if self.verdict else []
         parts.append("\n".join(f"- **{escaped(card.label)}**: {escaped(str(card))}" for card in self.cards))
         if self.notes:
             parts += ["## Read this first", "\n".join(f"- {escaped(note)}" for note in self.notes)]
@@ -72,6 +101,7 @@ class Document:
             parts += [escaped(line) for line in section.lines]
             for caption, table in section.tables:
                 parts += [*([f"**{escaped(caption)}**"] if caption else []), table_markdown(table)]
+            parts += [text.markdown() for text in section.texts]
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def to_json(self) -> dict[str, Any]:
@@ -83,6 +113,7 @@ class Document:
                 "tables": [
                     {"caption": caption, "rows": _rows(table), "more": table.more} for caption, table in section.tables
                 ],
+                **({"texts": [asdict(one) for one in section.texts]} if section.texts else {}),
             }
             for section in self.sections
         }

@@ -14,25 +14,29 @@ from datetime import UTC, datetime
 from typing import Literal, TypeAlias, cast
 
 from fastapi import Depends
-from fastapi.dependencies.models import Dependant
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from palate.errors import StoreError
-from palate.serving.keys import KeyTerms, find_key, hash_key, note_use
+from palate.network.roles import NeedsRole
+from palate.serving.keys import KeyTerms, add_used_tokens, find_key, hash_key, note_use, used_tokens
 from palate.serving.problems import ApiError, Busy
 from palate.store import Store
 
 _LOG = logging.getLogger("palate.serving")
 
 Role: TypeAlias = Literal["anonymous", "key"]
+ROLES: tuple[Role, ...] = ("anonymous", "key")
 
 _REMEMBERED_SECONDS = 5.0
 """A revoked key works this long at most."""
 _MOST_REMEMBERED = 10_000
 _NOTED_SECONDS = 60.0
+_SAVED_SECONDS = 1.0
+"""Tokens of so many seconds are forgotten by a process that is killed."""
 _DAY = 86_400
 
 
@@ -56,8 +60,19 @@ class _Known:
     noted: float = field(default=-math.inf)
 
 
+@dataclass(slots=True)
+class _Spent:
+    """Tokens of a key on a day: those in the store, also of other processes, and those that are not stored yet."""
+
+    day: int
+    stored: int = 0
+    unsaved: int = 0
+
+
 class Access:
     """Finds callers and counts their requests, in this process; palate serves with one.
+
+    Tokens of a day are stored every second, so that they outlive the process.
 
     Args:
         store: has the keys.
@@ -71,7 +86,9 @@ class Access:
         self._anonymous = Caller(None, anonymous)
         self._known: dict[str, _Known] = {}
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._tokens: dict[int, tuple[int, int]] = {}
+        self._spent: dict[int, _Spent] = {}
+        self._saving: asyncio.Task[None] | None = None
+        self._save_lock = asyncio.Lock()
         self._notes: set[asyncio.Task[None]] = set()
 
     async def caller(self, authorization: str) -> Caller:
@@ -98,6 +115,7 @@ class Access:
         caller = None
         if row is not None:
             caller = Caller(row.id, KeyTerms.of(row))
+            self._spent_today(row.id).stored = used_tokens(row, _today())
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
         known = _Known(caller, now + _REMEMBERED_SECONDS, before.noted if before is not None else -math.inf)
@@ -135,21 +153,57 @@ class Access:
                 wait = max(1, math.ceil(reset - time.time()))
                 raise Busy(f"at most {terms.requests_per_minute} requests per minute", wait, code="rate_limit_exceeded")
 
-    def add_tokens(self, caller: Caller, tokens: int) -> None:
-        """Count tokens of a request, read and written."""
-        if caller.key_id is not None and caller.terms.tokens_per_day is not None:
-            self._tokens[caller.key_id] = (_today(), self._used(caller.key_id) + tokens)
-
     def _used(self, key_id: int) -> int:
-        day, tokens = self._tokens.get(key_id, (0, 0))
-        return tokens if day == _today() else 0
+        spent = self._spent_today(key_id)
+        return spent.stored + spent.unsaved
+
+    def add_tokens(self, caller: Caller, tokens: int) -> None:
+        """Count tokens of a request, read and written; they are stored a little later, so that nobody waits."""
+        if caller.key_id is None or caller.terms.tokens_per_day is None:
+            return
+        self._spent_today(caller.key_id).unsaved += tokens
+        if self._saving is None or self._saving.done():
+            self._saving = asyncio.create_task(self._save_later())
+
+    async def close(self) -> None:
+        """Store the tokens that are not stored yet."""
+        if self._saving is not None:
+            self._saving.cancel()
+        await self._save()
+
+    async def _save_later(self) -> None:
+        while any(spent.unsaved for spent in self._spent.values()):
+            await asyncio.sleep(_SAVED_SECONDS)
+            await asyncio.shield(self._save())
+
+    async def _save(self) -> None:
+        async with self._save_lock:
+            pending = {key: (spent, spent.unsaved) for key, spent in self._spent.items() if spent.unsaved}
+
+            def work(session: Session) -> dict[int, int | None]:
+                return {key: add_used_tokens(session, key, spent.day, n) for key, (spent, n) in pending.items()}
+
+            try:
+                totals = await asyncio.to_thread(self._store.write, work) if pending else {}
+            except StoreError as error:  # they are written the next time
+                _LOG.error("%s", error)
+                return
+            for key, (spent, n) in pending.items():
+                spent.unsaved -= n
+                spent.stored = totals[key] or spent.stored + n
+
+    def _spent_today(self, key_id: int) -> _Spent:
+        spent = self._spent.get(key_id)
+        if spent is None or spent.day != _today():
+            spent = self._spent[key_id] = _Spent(_today())
+        return spent
 
 
 def _today() -> int:
     return int(time.time() // _DAY)
 
 
-class Needs:
+class Needs(NeedsRole):
     """A dependency that lets nobody through who has no key, where keys are needed."""
 
     def __init__(self, role: Role) -> None:
@@ -164,10 +218,3 @@ class Needs:
 
 _OPEN, _NEEDS_KEY = Needs("anonymous"), Needs("key")
 Open, NeedsKey = Depends(_OPEN), Depends(_NEEDS_KEY)
-
-
-def declared_role(dependant: Dependant) -> Role | None:
-    """The role that a route's dependencies ask for; None if they ask for none."""
-    roles = [dependant.call.role] if isinstance(dependant.call, Needs) else []
-    roles += [role for part in dependant.dependencies if (role := declared_role(part)) is not None]
-    return ("key" if "key" in roles else "anonymous") if roles else None

@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.routing import iter_route_contexts
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from palate.errors import UsageError
-from palate.serving.access import Access, Caller, NeedsKey, Open, Role, declared_role
+from palate.network.address import Address
+from palate.network.roles import route_roles
+from palate.serving.access import ROLES, Access, Caller, NeedsKey, Open
 from palate.serving.api.call import Call, read_json
 from palate.serving.api.completions import read_call
 from palate.serving.api.responses import read_response_call
 from palate.serving.backends.base import Endpoint
-from palate.serving.exchange import Desk, Exchange
+from palate.serving.exchange import Exchange, GatewayState
 from palate.serving.guard import Guard
 from palate.serving.keys import KeyTerms, count_keys
 from palate.serving.metrics import Metrics
@@ -61,7 +62,7 @@ class Gateway:
     """
 
     def __init__(self, store: Store, settings: ServeFields, models: Models) -> None:
-        self.needs_keys = check_exposure(settings, store)
+        self.needs_keys = check_exposure(settings.address, store)
         self.settings = settings
         self.metrics = Metrics()
         self._models = models
@@ -69,7 +70,7 @@ class Gateway:
         self._writers = ThreadPoolExecutor(_WRITERS, "palate-recorder")
         recorder = Recorder(store, secret=shared_secret(store))
         access = Access(store, needed=self.needs_keys, anonymous=KeyTerms(recording=settings.record))
-        self._desk = Desk(settings, recorder, access, self.metrics, self._run)
+        self._state = GatewayState(settings, recorder, access, self.metrics, self._run)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stops = False
         self._checked: dict[str, tuple[float, str | None]] = {}
@@ -104,7 +105,7 @@ class Gateway:
         handle_errors(app)
         app.include_router(self._routes())
         app.include_router(feedback_router(recorder), dependencies=[Open])  # a completion's signed token allows it
-        route_roles(app)
+        route_roles(app, ROLES)
         return app
 
     def _routes(self) -> APIRouter:
@@ -125,7 +126,7 @@ class Gateway:
         self._stops = True
         if self._loop is not None:
             loop = self._loop
-            loop.call_soon_threadsafe(lambda: loop.call_later(self.settings.grace_seconds, self._desk.stopping.set))
+            loop.call_soon_threadsafe(lambda: loop.call_later(self.settings.grace_seconds, self._state.stopping.set))
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -139,7 +140,8 @@ class Gateway:
         finally:
             for task in following:
                 task.cancel()
-            await self._desk.close()
+            await self._state.close()
+            await self._state.access.close()
             await self._models.close()
             self._writers.shutdown()
 
@@ -147,7 +149,7 @@ class Gateway:
         """Rows of dead processes get their end, and rows older than their key's retention go."""
         while True:
             with suppress(Exception):  # the database may be away; requests say so
-                for line in await self._run(maintain, self._desk.recorder, utc_now()):
+                for line in await self._run(maintain, self._state.recorder, utc_now()):
                     _LOG.info(line)
             await asyncio.sleep(_MAINTENANCE_SECONDS)
 
@@ -182,7 +184,7 @@ class Gateway:
         """The body of a request that is counted, whatever is in it."""
         if self._stops:
             raise ApiError(503, "the server stops; send the request again", code="stopping")
-        self._desk.access.count(caller)
+        self._state.access.count(caller)
         return await _read_body(request)
 
     def _exchange(
@@ -193,7 +195,7 @@ class Gateway:
         consent = {"true": True, "false": False, None: caller.terms.consent}.get(request.headers.get(CONSENT_HEADER))
         if consent is None:
             raise invalid(f"{CONSENT_HEADER}: true or false")
-        return Exchange(self._desk, call, choice, caller, recorded, consent=consent, started=started)
+        return Exchange(self._state, call, choice, caller, recorded, consent=consent, started=started)
 
     async def _list_models(self) -> Response:
         return JSONResponse({"object": "list", "data": [_model(name) for name in self._router.names()]})
@@ -212,7 +214,13 @@ class Gateway:
         failures = await asyncio.gather(*(self._check(name) for name in self._models.served))
         states = {name: failure or "ready" for name, failure in zip(self._models.served, failures, strict=True)}
         ready = not self._stops and not any(failures)
-        body = {"status": "ready" if ready else "not ready", "models": states, "kept": self._models.kept()}
+        status = "ready" if ready else "not ready"
+        body = {
+            "status": status,
+            "models": states,
+            "kept": self._models.kept(),
+            "canaries": self._models.canaries(),
+        }
         return JSONResponse(body, 200 if ready else 503)
 
     async def _check(self, name: str) -> str | None:
@@ -220,42 +228,25 @@ class Gateway:
         if time.monotonic() - at >= _READY_SECONDS:
             failure = None
             try:
-                async with asyncio.timeout(_READY_SECONDS), self._models.served[name].use() as backend:
-                    await backend.check()
+                async with asyncio.timeout(_READY_SECONDS), self._models.served[name].use() as arm:
+                    await arm.backend.check()
             except (ApiError, TimeoutError) as error:
                 failure = getattr(error, "code", None) or "no answer"
             self._checked[name] = (time.monotonic(), failure)
         return failure
 
 
-def check_exposure(settings: ServeFields, store: Store) -> bool:
+def check_exposure(address: Address, store: Store) -> bool:
     """Whether requests need a key: as soon as there is one.
 
     Raises:
         UsageError: others reach the server, and there is no API key.
     """
     keys = store.read(count_keys)
-    reached = settings.address.reached
+    reached = address.reached
     if reached is not None and not keys:
         raise UsageError(f"{reached}, and there is no API key; make one with palate keys create NAME")
     return keys > 0
-
-
-def route_roles(app: FastAPI) -> Mapping[tuple[str, str], Role]:
-    """What each route asks for, by method and path.
-
-    Raises:
-        TypeError: a route does not say.
-    """
-    found: dict[tuple[str, str], Role] = {}
-    for route in iter_route_contexts(app.routes):
-        dependant = getattr(route, "dependant", None)
-        role = declared_role(dependant) if dependant is not None else None
-        if role is None:
-            raise TypeError(f"the route {route.path} says nothing of keys; see palate.serving.access")
-        for method in route.methods or ():
-            found[method, route.path or ""] = role
-    return found
 
 
 def _model(name: str) -> dict[str, Any]:

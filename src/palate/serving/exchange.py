@@ -22,9 +22,9 @@ from palate.serving.api.call import Call
 from palate.serving.backends.base import Backend
 from palate.serving.gather import Gathered
 from palate.serving.metrics import Metrics
-from palate.serving.models import Served
+from palate.serving.models import Arm, Served
 from palate.serving.problems import ApiError, as_api_error
-from palate.serving.recording.entries import Endpoint, NewInteraction, State
+from palate.serving.recording.entries import Endpoint, NewInteraction, State, Usage
 from palate.serving.recording.recorder import Recorder
 from palate.serving.recording.routes import TOKEN_HEADER
 from palate.serving.routes import Choice
@@ -42,11 +42,12 @@ _SETTINGS = (
     *("temperature", "top_p", "seed", "n", "max_tokens", "max_completion_tokens", "stop"),
     *("frequency_penalty", "presence_penalty", "top_k", "min_p"),
 )
+_BYTES_PER_TOKEN = 4
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 @dataclass(eq=False)
-class Desk:
+class GatewayState:
     """What all exchanges of a gateway share.
 
     Attributes:
@@ -88,7 +89,7 @@ class Exchange(Response):
     """The reply to a call.
 
     Args:
-        desk: of the gateway.
+        gateway: what its exchanges share.
         call: the request.
         choice: the model that answers.
         caller: who asks.
@@ -101,7 +102,7 @@ class Exchange(Response):
 
     def __init__(
         self,
-        desk: Desk,
+        gateway: GatewayState,
         call: Call,
         choice: Choice,
         caller: Caller,
@@ -110,9 +111,10 @@ class Exchange(Response):
         consent: bool,
         started: float,
     ) -> None:
-        self._desk = desk
+        self._gateway = gateway
         self._call = call
         self._choice = choice
+        self._label = choice.served.name
         self._caller = caller
         self._endpoint = endpoint
         self._consent = consent
@@ -123,7 +125,7 @@ class Exchange(Response):
         self._reserving: asyncio.Task[str | None] | None = None
         self._id: str | None = None
         self._more: dict[str, Any] = {}
-        self._gathered = Gathered(texts=caller.terms.recording != "none")
+        self._gathered = Gathered(texts=caller.terms.recording != "none", streamed=call.stream)
         self._streaming: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._sending: float | None = None
@@ -132,9 +134,9 @@ class Exchange(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until the client leaves or the server stops."""
         del scope
-        main = self._main = self._desk.start(self._answer(send))
+        main = self._main = self._gateway.start(self._answer(send))
         gone = asyncio.create_task(_left(receive))
-        stopping = asyncio.create_task(self._desk.stopping.wait())
+        stopping = asyncio.create_task(self._gateway.stopping.wait())
         try:
             await asyncio.wait({main, gone, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not main.done():
@@ -152,15 +154,16 @@ class Exchange(Response):
             main.result()
 
     async def _answer(self, send: Send) -> None:
-        served, metrics = self._choice.served, self._desk.metrics
+        served, metrics = self._choice.served, self._gateway.metrics
         in_flight = metrics.in_flight.labels(served.name)
         state: State = "partial"
         error: ApiError | None = None
         in_flight.inc()
         try:
-            async with asyncio.timeout(self._desk.settings.request_seconds), served.use() as backend:
-                await self._reserve(backend)
-                await (self._stream(backend, send) if self._call.stream else self._whole(backend, send))
+            async with asyncio.timeout(self._gateway.settings.request_seconds), served.use(self._choice.person) as arm:
+                self._label = arm.label
+                await self._reserve(arm)
+                await (self._stream(arm.backend, send) if self._call.stream else self._whole(arm.backend, send))
             state = "complete"
         except asyncio.CancelledError:
             state = self._reason or "partial"
@@ -173,31 +176,31 @@ class Exchange(Response):
             state = "upstream_error"
         finally:
             in_flight.dec()
-            end = self._desk.start(self._end(state, error))
+            end = self._gateway.start(self._end(state, error))
         if error is not None:
             with suppress(Exception):  # the client may have gone as well
                 async with asyncio.timeout(_READ_SECONDS):
                     await self._tell(error, send)
         await asyncio.shield(end)
 
-    async def _reserve(self, backend: Backend) -> None:
+    async def _reserve(self, arm: Arm) -> None:
         """Record the request before anything is answered. A row is committed even if the client leaves meanwhile."""
-        self._reserving = self._desk.start(self._desk.run(self._desk.recorder.reserve, self._entry(backend)))
+        self._reserving = self._gateway.start(self._gateway.run(self._gateway.recorder.reserve, self._entry(arm)))
         self._id = await asyncio.shield(self._reserving)
         if self._id is None:
             return
-        token = self._desk.recorder.feedback_token(self._id)
-        self._more = {"palate": {"feedback_token": token, "route": self._choice.route}}
+        token = self._gateway.recorder.feedback_token(self._id)
+        self._more = {"palate": {"feedback_token": token, "route": arm.route or self._choice.route}}
         for shadow in self._choice.shadows:
-            if len(self._desk.shadows) >= self._desk.settings.shadow_in_flight:
-                self._desk.metrics.shadows_left_out.labels(shadow.name).inc()
+            if len(self._gateway.shadows) >= self._gateway.settings.shadow_in_flight:
+                self._gateway.metrics.shadows_left_out.labels(shadow.name).inc()
                 continue
-            task = self._desk.start(self._shadow(shadow))
-            self._desk.shadows.add(task)
-            task.add_done_callback(self._desk.shadows.discard)
+            task = self._gateway.start(self._shadow(shadow))
+            self._gateway.shadows.add(task)
+            task.add_done_callback(self._gateway.shadows.discard)
 
-    def _entry(self, backend: Backend, route: str | None = None) -> NewInteraction:
-        call, choice = self._call, self._choice
+    def _entry(self, arm: Arm, shadow: str | None = None) -> NewInteraction:
+        call, choice, backend = self._call, self._choice, arm.backend
         return NewInteraction(
             endpoint=self._endpoint,
             prompt=call.body["messages"] if "messages" in call.body else _text(call.body["prompt"]),
@@ -210,8 +213,8 @@ class Exchange(Response):
             identity=backend.content_hash,
             template=backend.template_hash,
             decoding={key: call.body[key] for key in _SETTINGS if key in call.body},
-            route=choice.route if route is None else route,
-            probability=choice.probability if route is None else 1.0,
+            route=shadow or arm.route or choice.route,
+            probability=choice.probability * arm.probability if shadow is None else 1.0,
             tools=call.body.get("tools"),
         )
 
@@ -238,10 +241,12 @@ class Exchange(Response):
                 await self._send(form.pieces(self._named(chunk)), send)
         if not self._gathered.ended:
             raise ApiError(502, "the engine broke off: an answer has no finish_reason", code="upstream_error")
+        if (usage := self._gathered.estimate()) is not None:
+            await self._send(form.pieces(self._named(usage)), send)
         await self._send(form.last(), send, last=True)
 
     def _note_first(self) -> None:
-        self._desk.metrics.first.labels(self._choice.served.name).observe(time.perf_counter() - self._started)
+        self._gateway.metrics.first.labels(self._label).observe(time.perf_counter() - self._started)
 
     async def _begin(self, send: Send) -> None:
         """Headers of a stream; only now, so that a request that is refused gets its own status."""
@@ -254,7 +259,7 @@ class Exchange(Response):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
     def _note_streaming(self) -> None:
-        self._streaming = self._desk.start(self._desk.run(self._desk.recorder.update, self._id, "streaming"))
+        self._streaming = self._gateway.start(self._gateway.run(self._gateway.recorder.update, self._id, "streaming"))
 
     async def _send(self, pieces: Iterable[bytes], send: Send, *, last: bool = False) -> None:
         body = b"".join(pieces)
@@ -298,14 +303,14 @@ class Exchange(Response):
 
     async def _end(self, state: State, error: ApiError | None) -> None:
         """Count and record the end; it runs as a task of its own, which nothing cancels."""
-        name, metrics = self._choice.served.name, self._desk.metrics
+        name, metrics = self._label, self._gateway.metrics
         total, usage = time.perf_counter() - self._started, self._gathered.usage
         metrics.requests.labels(name, state).inc()
         metrics.seconds.labels(name).observe(total)
         metrics.overhead.labels(name).observe(max(0.0, total - self._waited))
         metrics.tokens.labels(name, "prompt").inc(usage.prompt_tokens or 0)
         metrics.tokens.labels(name, "completion").inc(usage.completion_tokens or 0)
-        self._desk.access.add_tokens(self._caller, (usage.prompt_tokens or 0) + (usage.completion_tokens or 0))
+        self._gateway.access.add_tokens(self._caller, _tokens_used(usage, self._call.body))
         for timer in self._timers:
             timer.cancel()
         before = [task for task in (self._reserving, self._streaming) if task is not None]
@@ -315,29 +320,30 @@ class Exchange(Response):
 
     async def _record_end(self, identifier: str, state: State, gathered: Gathered, error: ApiError | None) -> None:
         message = error.message if error is not None else None
-        update = self._desk.recorder.update
+        update = self._gateway.recorder.update
         try:
-            await self._desk.run(update, identifier, state, gathered.answers(), usage=gathered.usage, error=message)
+            await self._gateway.run(update, identifier, state, gathered.answers(), usage=gathered.usage, error=message)
         except StoreError as failed:  # the row stays open, and the next start makes it partial
             _LOG.error("the end of %s is not recorded: %s", identifier, failed)
 
     async def _shadow(self, served: Served) -> None:
         """The same request to another model, whose answer is recorded and not sent."""
-        desk, gathered = self._desk, Gathered()
+        gateway, gathered = self._gateway, Gathered()
         state: State = "partial"
         error: ApiError | None = None
         identifier: str | None = None
         try:
-            async with asyncio.timeout(desk.settings.request_seconds), served.use() as backend:
-                identifier = await desk.run(desk.recorder.reserve, self._entry(backend, f"shadow:{served.name}"))
-                gathered.add(await backend.reply(self._call.endpoint, self._call.body))
+            async with asyncio.timeout(gateway.settings.request_seconds), served.use() as arm:
+                entry = self._entry(arm, f"shadow:{served.name}")
+                identifier = await gateway.run(gateway.recorder.reserve, entry)
+                gathered.add(await arm.backend.reply(self._call.endpoint, self._call.body))
             state = "complete"
         except Exception as raised:  # the client's own answer does not depend on it
             error, state = as_api_error(raised), "upstream_error"
         finally:
-            desk.metrics.requests.labels(served.name, f"shadow_{state}").inc()
+            gateway.metrics.requests.labels(served.name, f"shadow_{state}").inc()
             if identifier is not None:
-                desk.start(self._record_end(identifier, state, gathered, error))
+                gateway.start(self._record_end(identifier, state, gathered, error))
 
     def _named(self, reply: dict[str, Any]) -> dict[str, Any]:
         """A reply under the id of its interaction."""
@@ -345,6 +351,14 @@ class Exchange(Response):
 
     def _reply_headers(self) -> dict[str, str]:
         return {TOKEN_HEADER: self._more["palate"]["feedback_token"]} if self._more else {}
+
+
+def _tokens_used(usage: Usage, body: dict[str, Any]) -> int:
+    """Tokens that count for a key's limit; of a prompt that the engine has answered and not counted, an estimate."""
+    asked = usage.prompt_tokens
+    if asked is None and usage.completion_tokens:
+        asked = len(to_json(body.get("messages", body.get("prompt")))) // _BYTES_PER_TOKEN
+    return (asked or 0) + (usage.completion_tokens or 0)
 
 
 async def _left(receive: Receive) -> None:

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from palate.errors import UsageError
@@ -91,6 +91,18 @@ def find_key(session: Session, key_hash: str) -> ApiKey | None:
 def note_use(session: Session, key_id: int, now: datetime) -> None:
     """Remember when a key was used last."""
     session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used=now))
+
+
+def used_tokens(row: ApiKey, day: int) -> int:
+    """Tokens of a key on a day (UTC days since 1970), as far as they are stored."""
+    return row.used_tokens or 0 if row.used_day == day else 0
+
+
+def add_used_tokens(session: Session, key_id: int, day: int, tokens: int) -> int | None:
+    """Add tokens to those of a key on a day; returns their sum, None if a later day has begun."""
+    total = case((ApiKey.used_day == day, func.coalesce(ApiKey.used_tokens, 0) + tokens), else_=tokens)
+    of_key = update(ApiKey).where(ApiKey.id == key_id, func.coalesce(ApiKey.used_day, day) <= day)
+    return session.scalar(of_key.values(used_day=day, used_tokens=total).returning(ApiKey.used_tokens))
 
 
 def hash_key(key: str) -> str:

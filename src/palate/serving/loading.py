@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from palate.errors import EngineRefused, UsageError
+from palate.registry import Version as RegistryVersion
+from palate.registry import canary_of, resolve, versions
+from palate.registry.versions import find_row
 from palate.serving.backends.base import Backend
-from palate.serving.models import Models, Served, Version
+from palate.serving.models import Models, Named, Served, Version
 from palate.serving.settings import ModelFields, ServeFields
 from palate.store import Store
-
-if TYPE_CHECKING:
-    from palate.registry import Version as RegistryVersion
 
 
 def open_models(settings: ServeFields, store: Store, on_progress: Callable[[str], None]) -> Models:
@@ -53,23 +53,18 @@ class StoreRegistry:
         self._store = store
         self._settings = settings
 
-    def folder(self, alias: str) -> Path:
+    def named(self, alias: str) -> Named:
         """See Registry."""
-        from palate.registry import find
+        return self._store.read(lambda session: Named(Path(find_row(session, alias).folder), canary_of(session, alias)))
 
-        return find(self._store, alias).folder
-
-    def load(self, name: str, alias: str) -> tuple[Backend, Path]:
+    def load(self, name: str, version: str) -> tuple[Backend, Path]:
         """See Registry."""
-        from palate.registry import resolve
-
-        version, fields = resolve(self._store, alias), self._settings.models[name]
-        backend = self._place(version, fields) if fields.at_engine else self._load_version(version, fields)
-        return backend, version.folder
+        found, fields = resolve(self._store, version), self._settings.models[name]
+        backend = self._place(found, fields) if fields.at_engine else self._load_version(found, fields)
+        return backend, found.folder
 
     def load_model(self, fields: ModelFields) -> Backend:
         """A model by the name of a run, folder, hub id or version."""
-        from palate.registry import resolve
         from palate.serving.backends.local import load_local
 
         assert fields.model is not None
@@ -88,7 +83,6 @@ class StoreRegistry:
 
     def _place(self, version: RegistryVersion, fields: ModelFields) -> Backend:
         """A version as an adapter at an engine, which was compared with it."""
-        from palate.registry import versions
         from palate.serving.backends.adapter import EngineAdapter
 
         if version.kind != "adapter":

@@ -21,7 +21,10 @@ class Metrics:
         self.overhead = self._histogram("overhead_seconds", _OVERHEAD_IS, _OVERHEAD)
         self.tokens = self._counter("tokens", "Tokens read and written", "model", "kind")
         self.in_flight = Gauge("palate_in_flight", "Requests in progress", ["model"], registry=self._registry)
-        self.switches = self._counter("switches", "New versions of aliases", "model", "result")
+        self.switches = self._counter("switches", "New versions of aliases, and canaries", "model", "result")
+        self.canary_share = Gauge(
+            "palate_canary_share", "Share of people whom a loaded canary answers", ["model"], registry=self._registry
+        )
         self.shadows_left_out = self._counter("shadows_left_out", "Shadow requests not made: too many", "model")
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:

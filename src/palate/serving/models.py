@@ -1,8 +1,9 @@
-"""The models that a gateway serves: versions in use, and the switch from one to the next that loses no request."""
+"""The models that a gateway serves: versions, canaries, and switches between versions that lose no request."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import math
 import time
@@ -10,12 +11,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from palate.errors import EngineError, PalateError
+from palate.errors import EngineError
+from palate.registry.canary import CanaryState, route_of
 from palate.serving.backends.base import Backend
 from palate.serving.metrics import Metrics
-from palate.serving.problems import ApiError
 
 _LOG = logging.getLogger("palate.serving")
 
@@ -23,15 +24,23 @@ _AGAIN_SECONDS = 60.0
 """After so long a version that an engine did not take is tried again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What an alias means now: the folder of its version, and its running canary."""
+
+    folder: Path
+    canary: CanaryState | None = None
+
+
 class Registry(Protocol):
     """The model registry, as far as a gateway needs it."""
 
-    def folder(self, alias: str) -> Path:
-        """The folder of the version that an alias names now. Quick: it is asked for again and again."""
+    def named(self, alias: str) -> Named:
+        """What an alias means now. Quick: it is asked for again and again."""
         ...
 
-    def load(self, name: str, alias: str) -> tuple[Backend, Path]:
-        """The version that an alias names now, checked and loaded for the model `name`, and its folder."""
+    def load(self, name: str, version: str) -> tuple[Backend, Path]:
+        """A version, by its name or an alias, checked and loaded for the model `name`, and its folder."""
         ...
 
 
@@ -50,6 +59,44 @@ class Version:
     retired: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """What answers a request.
+
+    Attributes:
+        backend: the version.
+        label: of its metrics.
+        route: `canary:ALIAS` while the alias has a canary, for both versions; else "".
+        probability: with which a person is given this version.
+    """
+
+    backend: Backend
+    label: str
+    route: str = ""
+    probability: float = 1.0
+
+
+@dataclass(eq=False, slots=True)
+class Canary:
+    """A loaded canary, and its share."""
+
+    state: CanaryState
+    version: Version
+
+    def takes(self, person: str) -> bool:
+        """Whether it answers a person: always the same ones, and more of them when its share grows."""
+        # Each canary has a salt of its own, so that it is neither always the same people who try new versions, nor
+        # those whom a route gives another model.
+        salt = f"{route_of(self.state.alias)}:{self.state.content_hash}"
+        return place_of(salt, person) >= 1 - self.state.share
+
+
+def place_of(salt: str, person: str) -> float:
+    """The place of a person in [0, 1), which shares divide."""
+    digest = hashlib.sha256(f"{salt}\0{person}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
 @dataclass(eq=False, slots=True)
 class Served:
     """A name with the version that answers for it.
@@ -59,30 +106,59 @@ class Served:
         version: the current one.
         alias: followed in the registry; None for a fixed model.
         folder: of the current version.
+        canary: answers a share of people in its place.
     """
 
     name: str
     version: Version
     alias: str | None = None
     folder: Path | None = None
+    canary: Canary | None = None
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[Backend]:
-        """The current version, which stays open until the context ends."""
-        version = self.version
+    async def use(self, person: str | None = None) -> AsyncIterator[Arm]:
+        """The version for a person, which stays open until the context ends.
+
+        Args:
+            person: as for a route; None always gets the current version.
+        """
+        # Nothing is awaited between the choice and the count, so the chosen version is not closed meanwhile.
+        version, arm = self.version, Arm(self.version.backend, self.name)
+        canary = self.canary if person is not None else None
+        if canary is not None and person is not None:
+            share, route = canary.state.share, route_of(canary.state.alias)
+            if canary.takes(person):
+                version, arm = canary.version, Arm(canary.version.backend, f"{self.name} (canary)", route, share)
+            else:
+                arm = Arm(version.backend, self.name, route, 1 - share)
         version.requests += 1
         try:
-            yield version.backend
+            yield arm
         finally:
             version.requests -= 1
             self._close_unused(version)
 
-    def switch(self, backend: Backend, folder: Path) -> None:
+    def switch(self, version: Version, folder: Path) -> None:
         """Give new requests to another version; the one before is closed after its last request."""
-        before, self.version, self.folder = self.version, Version(backend), folder
-        before.retired = True
-        self._close_unused(before)
+        before, self.version, self.folder = self.version, version, folder
+        self._retire(before)
+
+    def end_canary(self) -> None:
+        """Give new requests of all people to the current version; the canary is closed after its last request."""
+        canary, self.canary = self.canary, None
+        if canary is not None:
+            self._retire(canary.version)
+
+    def promote_canary(self) -> None:
+        """Let the canary, which is loaded already, be the current version."""
+        canary, self.canary = self.canary, None
+        assert canary is not None
+        self.switch(canary.version, canary.state.folder)
+
+    def _retire(self, version: Version) -> None:
+        version.retired = True
+        self._close_unused(version)
 
     def _close_unused(self, version: Version) -> None:
         if version.retired and not version.requests:
@@ -91,7 +167,8 @@ class Served:
             task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Close the current version and wait for those that are being closed."""
+        """Close the current version and the canary, and wait for those that are being closed."""
+        self.end_canary()
         await asyncio.gather(self.version.backend.close(), *self._closing, return_exceptions=True)
 
 
@@ -107,6 +184,7 @@ class Models:
         self.served = dict(served)
         self._registry = registry
         self._refused: dict[str, tuple[Path, float]] = {}
+        self._no_canary: dict[str, tuple[CanaryState, float]] = {}
 
     def find(self, name: str) -> Served | None:
         """The model with a configured name, else the one whose current version has the name."""
@@ -117,6 +195,15 @@ class Models:
     def kept(self) -> dict[str, str]:
         """The versions that go on because the one that their alias names cannot be loaded, by model."""
         return {name: self.served[name].version.backend.version for name in self._refused}
+
+    def canaries(self) -> dict[str, dict[str, Any]]:
+        """Canaries by model: their version, their share, and whether they are loaded."""
+        loaded = {name: (one.canary.state, True) for name, one in self.served.items() if one.canary is not None}
+        missing = {name: (state, False) for name, (state, _) in self._no_canary.items()}
+        return {
+            name: {"version": state.version, "share": state.share, "loaded": is_loaded}
+            for name, (state, is_loaded) in {**missing, **loaded}.items()
+        }
 
     async def follow(self, seconds: float, metrics: Metrics) -> None:
         """Look up the aliases again and again, and switch to new versions, until this is cancelled."""
@@ -130,32 +217,104 @@ class Models:
             await self._look_up(served, metrics)
 
     async def _look_up(self, served: Served, metrics: Metrics) -> None:
-        assert served.alias is not None
-        assert self._registry is not None
-        named: Path | None = None
         try:
-            named = await asyncio.to_thread(self._registry.folder, served.alias)
-            refused, again = self._refused.get(served.name, (None, math.inf))
-            if named == served.folder:
-                self._refused.pop(served.name, None)
-                return
-            if named == refused and time.monotonic() < again:
-                return
-            backend, folder = await asyncio.to_thread(self._registry.load, served.name, served.alias)
-        except (PalateError, ApiError, OSError) as error:
-            # The version before goes on; a folder that cannot be loaded is tried again when the alias moves. What an
-            # engine misses may come without that.
+            named = await self._named(served)
+        except Exception as error:  # the database may be away; what is served goes on
             _LOG.error("%s stays at %s: %s", served.name, served.version.backend.version, error)
-            if named is not None:
-                again = time.monotonic() + _AGAIN_SECONDS if isinstance(error, EngineError) else math.inf
-                self._refused[served.name] = (named, again)
+            metrics.switches.labels(served.name, "failed").inc()
+            return
+        # First who gets which loaded version; what takes long to load comes after it.
+        self._divide(served, named, metrics)
+        if named.folder == served.folder:
+            self._refused.pop(served.name, None)
+        else:
+            await self._switch(served, named.folder, metrics)
+        if named.canary is None:
+            self._no_canary.pop(served.name, None)
+        elif served.canary is None and named.canary.folder != served.folder:
+            await self._begin_canary(served, named.canary, metrics)
+        self._show_share(served, metrics)
+
+    def _divide(self, served: Served, named: Named, metrics: Metrics) -> None:
+        """Promote, change or end the loaded canary, as the registry says."""
+        canary = served.canary
+        if canary is None:
+            return
+        before = served.version.backend.version
+        if named.folder == canary.state.folder:
+            served.promote_canary()
+            _LOG.warning("%s: %s after %s", served.name, served.version.backend.version, before)
+            metrics.switches.labels(served.name, "done").inc()
+        elif named.canary is None or named.canary.content_hash != canary.state.content_hash:
+            served.end_canary()
+            _LOG.warning("%s: the canary %s ended; all people get %s", served.name, canary.state.version, before)
+        elif named.canary.share != canary.state.share:
+            served.canary = Canary(named.canary, canary.version)
+            _log_share(served.name, named.canary)
+        self._show_share(served, metrics)
+
+    async def _switch(self, served: Served, named: Path, metrics: Metrics) -> None:
+        """Load the version that the alias names, unless it was refused."""
+        assert self._registry is not None
+        assert served.alias is not None
+        refused, again = self._refused.get(served.name, (None, math.inf))
+        if named == refused and time.monotonic() < again:
+            return
+        try:
+            backend, folder = await asyncio.to_thread(self._registry.load, served.name, served.alias)
+        except Exception as error:  # whatever loading raises, no memory too: the version before goes on
+            _LOG.error("%s stays at %s: %s", served.name, served.version.backend.version, error)
+            self._refused[served.name] = (named, _next_try(error))
             metrics.switches.labels(served.name, "failed").inc()
             return
         _LOG.warning("%s: %s after %s", served.name, backend.version, served.version.backend.version)
         self._refused.pop(served.name, None)
-        served.switch(backend, folder)
+        served.switch(Version(backend), folder)
         metrics.switches.labels(served.name, "done").inc()
+
+    async def _begin_canary(self, served: Served, wanted: CanaryState, metrics: Metrics) -> None:
+        """Load a canary beside the current version, unless it was refused."""
+        assert self._registry is not None
+        refused, again = self._no_canary.get(served.name, (None, math.inf))
+        if wanted == refused and time.monotonic() < again:
+            return
+        try:
+            backend, _ = await asyncio.to_thread(self._registry.load, served.name, wanted.version)
+        except Exception as error:  # whatever loading raises, no memory too: everybody gets the current version
+            _LOG.error("%s: the canary %s is not loaded: %s", served.name, wanted.version, error)
+            self._no_canary[served.name] = (wanted, _next_try(error))
+            metrics.switches.labels(served.name, "canary_failed").inc()
+            return
+        self._no_canary.pop(served.name, None)
+        try:
+            named = await self._named(served)  # loading took long: it may have been ended or promoted meanwhile
+        except Exception as error:  # the database may be away
+            _LOG.error("%s: the canary %s is not loaded: %s", served.name, wanted.version, error)
+            await backend.close()
+            return
+        served.canary = Canary(wanted, Version(backend))
+        metrics.switches.labels(served.name, "canary").inc()
+        self._divide(served, named, metrics)
+        if served.canary is not None and served.canary.state == wanted:
+            _log_share(served.name, wanted)
+
+    async def _named(self, served: Served) -> Named:
+        assert served.alias is not None
+        assert self._registry is not None
+        return await asyncio.to_thread(self._registry.named, served.alias)
+
+    def _show_share(self, served: Served, metrics: Metrics) -> None:
+        metrics.canary_share.labels(served.name).set(0 if served.canary is None else served.canary.state.share)
 
     async def close(self) -> None:
         """Close all versions."""
         await asyncio.gather(*(served.close() for served in self.served.values()))
+
+
+def _log_share(name: str, state: CanaryState) -> None:
+    _LOG.warning("%s: %g %% of people get %s", name, 100 * state.share, state.version)
+
+
+def _next_try(error: Exception) -> float:
+    """When to load again: what an engine misses may come; a folder waits until the registry names another one."""
+    return time.monotonic() + _AGAIN_SECONDS if isinstance(error, EngineError) else math.inf

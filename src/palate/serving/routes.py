@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from palate.serving.models import Models, Served
+from palate.serving.models import Models, Served, place_of
 from palate.serving.problems import ApiError, invalid
 from palate.serving.settings import RouteFields
 
@@ -20,12 +19,14 @@ class Choice:
         route: name of the route; "" for a model that the client named.
         probability: with which a user is given this model on the route.
         shadows: models that answer too.
+        person: divides the model between its alias's version and a canary; None for a version that the client named.
     """
 
     served: Served
     route: str = ""
     probability: float = 1.0
     shadows: tuple[Served, ...] = ()
+    person: str | None = None
 
 
 class Router:
@@ -61,10 +62,11 @@ class Router:
                 known = ", ".join(self.names())
                 message = f"the model {name[:100]!r} does not exist; there are {known}"
                 raise ApiError(404, message, param="model", code="model_not_found")
-            return Choice(served)
+            by_version = name not in (served.name, served.alias)
+            return Choice(served, person=None if by_version else person)
         model = share_of(route, person)
         shadows = tuple(self._models.served[shadow] for shadow in route.shadow)
-        return Choice(self._models.served[model], name, route.models[model], shadows)
+        return Choice(self._models.served[model], name, route.models[model], shadows, person)
 
 
 def share_of(route: RouteFields, person: str) -> str:
@@ -73,8 +75,7 @@ def share_of(route: RouteFields, person: str) -> str:
     The user's place in [0, 1) is a hash; the shares follow each other in their order. So if the last share grows at the
     cost of the one before, only users between the two boundaries change.
     """
-    digest = hashlib.sha256(f"{route.salt}\0{person}".encode("utf-8", "surrogateescape")).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
+    place = place_of(route.salt, person)
     end = 0.0
     chosen = ""
     for model, share in route.models.items():

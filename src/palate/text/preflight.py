@@ -93,6 +93,8 @@ def preflight_report(
 
 _EXPLAINED = frozenset({"template_refused", "not_trained"})
 """Reasons whose detail says what to do."""
+_OF_ORIGIN = frozenset({"lineage", "source", "source_kind", "source_weight"})
+"""Columns that no example holds, but that the report tells the origin of the examples from."""
 
 
 def check_preflight(report: Mapping[str, Any], *, max_dropped: float = 0.5) -> None:
@@ -199,6 +201,7 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     lines += [f"labels    {name}: {counts['labels']}" for name, counts in sources if "labels" in counts]
     unread = {name: counts["unread_columns"] for name, counts in sources if "unread_columns" in counts}
     lines += [f"not read  {name}: {_named(columns)}" for name, columns in unread.items()]
+    lines += _comparison_lines(report.get("comparisons", ()))
     over = report["over_length"]
     if report["cutoff_len"] and over["records"]:
         share = f"{100 * over['share']:.1f} %"
@@ -214,6 +217,25 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     if report["example"]:
         lines += _example_lines(report["example"])
     return "\n".join(lines)
+
+
+def _comparison_lines(shares: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How many examples people and how many machines compared, and each source's share of the loss."""
+    kinds: Counter[str] = Counter()
+    for one in shares:
+        kinds[one["kind"]] += one["rows"]
+    if not kinds:
+        return []
+    counted = ", ".join(f"{rows:,} {kind}" for kind, rows in kinds.items())
+    mixed = "; comparisons of people and of machines are mixed" if {"human", "machine"} <= set(kinds) else ""
+    return [
+        f"compared  by: {counted}{mixed or ('; of both together' if 'both' in kinds else '')}",
+        *(
+            f"{'':<9} {one['source']} ({one['kind']}): {amount(one['rows'], 'example')}, weight {one['weight']:g}, "
+            f"{one['loss_share']:.1%} of the loss"
+            for one in shares
+        ),
+    ]
 
 
 def _named(columns: Sequence[str]) -> str:
@@ -240,13 +262,14 @@ def _source(
     source: SourceCounts, lost: Sequence[Dropped], cuts: Iterable[Any], source_of: Mapping[str, str]
 ) -> dict[str, Any]:
     dropped = Counter(row.reason for row in lost if source_of.get(row.id) == source.name)
+    unread = [name for name in source.unknown_columns if name not in _OF_ORIGIN]
     return {
         "rows_read": source.rows_read,
         "rows_used": source.used,
         "records": source.records,
         "dropped_by_reason": dict(Counter(source.dropped_by_reason) + dropped),
         **({"labels": source.labels} if source.labels else {}),
-        **({"unread_columns": list(source.unknown_columns)} if source.unknown_columns else {}),
+        **({"unread_columns": unread} if unread else {}),
         "cut": sum(source_of.get(cut.id) == source.name for cut in cuts),
     }
 

@@ -127,6 +127,7 @@ def test_written_answers(place: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert len(answers) + sum(len(model["left_out"]) for model in first["models"]) == 4
     assert main(words(place, "xstest", "xstest_prompts.csv", "dpo", more=more)) == 0
     assert found(capsys) == first
+    assert first["lower_is_better"] == ["over_refusal"]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,7 @@ def test_written_answers(place: Path, tmp_path: Path, capsys: pytest.CaptureFixt
             "--max-new-tokens is for written answers",
         ),
         ("truthfulqa", "questions.json", "model", ("--template", "chatml"), 2, "plain text has no chat template"),
+        ("truthfulqa", "questions.json", "model", ("--seed", "3"), 2, "--seed chooses the items of --max-samples"),
         ("nothing", "questions.json", "model", (), 2, "there is no benchmark 'nothing' (known: truthfulqa"),
         ("truthfulqa", "questions.json", "rm", (), 2, "is a reward model; TruthfulQA measures a policy"),
         ("xstest", "xstest_prompts.csv", "model", ("--prompt", "plain"), 2, "--prompt plain: XSTest has only written"),

@@ -56,7 +56,11 @@ def test_notes_and_errors_are_one_line_each(tmp_path: Path, capsys: pytest.Captu
     twice = tmp_path / "b.jsonl"
     twice.write_text(Path(first).read_text() * 2)
     assert main(["eval", "compare", first, str(twice)]) == 0
-    assert "note: second: 12 items were measured more than once (epochs)" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "note: second: 12 items were measured more than once (epochs)" in told
+    assert "note: both results are equal on every item: a model compared with itself?" in told
+    assert main(["eval", "compare", first, log(tmp_path / "d.jsonl", {2})]) == 0
+    assert "itself" not in capsys.readouterr().err
     (tmp_path / "c.json").write_text("{}")
     assert main(["eval", "compare", first, str(tmp_path / "c.json")]) == 1
     assert capsys.readouterr().err.count("\n") == 1

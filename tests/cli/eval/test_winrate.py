@@ -158,7 +158,13 @@ def test_items_without_an_answer_are_listed_and_counted(
     files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = recorded(tmp_path / "few.jsonl", ["x", "y", "z"])
-    found = measured(capsys, files[0], str(few), "--judge", "length:longer", "--output", str(tmp_path / "out"))
+    words = [files[0], str(few), "--judge", "length:longer", "--output", str(tmp_path / "out")]
+    assert main(["eval", "winrate", *words, "--json"]) == 1
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    told = " ".join(said.err.split())
+    assert "2 prompts without an answer, left out of the win rate; add the answers" in told
+    assert "The first: p:4: few.jsonl has no answer" in told
     assert (found["prompts"], found["counts"]["missing"], found["win_rate"]["n"]) == (5, 2, 3)
     assert [(one["id"], one["reason"]) for one in found["items"] if one["status"] == "missing"] == [
         ("p:4", "few.jsonl has no answer"),

@@ -77,6 +77,32 @@ def test_the_drill(said: Any, tmp_path: Path) -> None:
     assert len([one for one in (tmp_path / "palate-models").iterdir() if one.is_dir()]) == 2
 
 
+def test_a_canary_is_set_shown_and_ended(said: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        said("model", "add", str(fake_model(tmp_path / f"m{number}", number)))
+    said("model", "promote", "v1.0", "--reason", "first")
+    assert said("model", "canary")["canary"] is None
+    assert "name a version with its --share" in said("model", "canary", "v1.1", code=2)
+    assert "needs a reason" in said("model", "canary", "v1.1", "--share", "0.1", code=2)
+    said("model", "canary", "v1.1", "--share", "0.1", "--reason", "try", "--who", "ann")
+    assert said("model", "canary")["canary"]["version"] == "v1.1"
+    assert [canary["share"] for canary in said("model", "list")["canaries"]] == [0.1]
+    main(["model", "list"])
+    assert "10 % of production" in capsys.readouterr().out
+    said("model", "canary", "--end", "--reason", "slow", "--who", "bob")
+    assert "production has no canary" in said("model", "canary", "--end", "--reason", "r", code=2)
+    said("model", "canary", "v1.1", "--share", "1", "--reason", "again")
+    assert said("model", "promote", "v1.1", "--reason", "better")["ended_canary"] == "v1.1"
+    main(["model", "show", "v1.1"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "production: 10 % of people get v1.1, by ann: try" in shown
+    assert "production: the canary v1.1 ended, by bob: slow" in shown
+    assert [move["reason"] for move in said("model", "show", "v1.1")["canaries"]][2:] == [
+        "again",
+        "promote of v1.1: better",
+    ]
+
+
 def test_names_that_are_no_versions_stay_as_they_are(tmp_path: Path) -> None:
     names = ("runs/x", "owner/name", "openai:m@http://127.0.0.1:1/v1", "smollm2-135m-instruct", "./v1.0", "p.jsonl")
     assert [model_path(name) for name in names] == list(names)
@@ -157,7 +183,7 @@ def test_what_a_person_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     rows = [line.split() for line in printed("list").splitlines()]
     assert [row[:3] for row in rows[2:]] == [["v1.0", "–", "model"], ["better", "candidate", "model"]]
     shown = printed("show", "v1.0")
-    assert "votes    2 (ids in data.json), 0 of them in this store" in shown
+    assert "votes    2 (--votes lists them), 0 of them in this store" in shown
     assert f"run      {base}: dpo sigmoid" in shown
     assert f"data     pairs: pairs.jsonl {'a' * 12}\n" in shown
     shown = printed("show", "candidate")

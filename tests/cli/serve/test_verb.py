@@ -77,6 +77,7 @@ def test_in_front_of_an_engine_with_a_key(
         (["--upstream", "http://127.0.0.1:1/v1"], "does not list its models (ConnectError); name one with"),
         (["--upstream", "ftp://x", "--upstream-model", "b"], "upstream"),
         (["--upstream", "http://h/v1", "--upstream-model", "b", "--host", "0.0.0.0"], "there is no API key"),
+        (["--upstream", "http://127.0.0.1:1/v1", "--host", "0.0.0.0"], "there is no API key"),
         (["--alias", "production"], "production"),
         (["--config", "missing.yaml"], "missing.yaml: there is no such config file"),
         (["--config", "missing.yaml", "--max-rows", "4"], "--max-rows is of a model in this process"),

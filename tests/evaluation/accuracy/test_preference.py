@@ -24,6 +24,12 @@ DIMENSIONS = [
 ]
 
 
+def test_a_model_compared_with_itself_is_noted() -> None:
+    prompts = list(range(4))
+    assert preference_accuracy(POLICY, POLICY, prompts=prompts).lines()[-1].endswith("a model compared with itself")
+    assert not any("itself" in line for line in preference_accuracy(REFERENCE, POLICY, prompts=prompts).lines())
+
+
 def test_a_dimension_counts_the_pairs_that_it_decides() -> None:
     found = preference_accuracy(REFERENCE, POLICY, prompts=range(4), dimensions=DIMENSIONS).dimensions
     assert found["helpful"].n == 3

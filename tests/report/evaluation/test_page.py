@@ -177,3 +177,22 @@ def test_grades_are_no_percentages(make_run: MakeRun, tmp_path: Path) -> None:
     assert "| 7.25 (6.5 to 8) |" in markdown.read_text()
     assert "725" not in markdown.read_text()
     assert "value: 7.25" in card.read_text()
+
+
+def test_what_a_judged_benchmark_adds_is_shown(make_run: MakeRun, tmp_path: Path) -> None:
+    facts = benchmark_facts()
+    win_rate = {key: value for key, value in win_rate_facts().items() if key != "items"}
+    rate = {"estimate": 0.61, "low": 0.5, "high": 0.7, "level": 0.95, "n": 40}
+    published = [
+        {"name": "length-controlled win rate", "estimate": 0.583, "interval": None, "note": "its formula has none"},
+        {"name": "style-controlled", "estimate": 0.61, "interval": rate, "note": "over questions"},
+    ]
+    facts["models"][-1] |= {"winrate": win_rate, "published": published}
+    write_json(tmp_path / "bench.json", facts)
+    page, markdown, *_ = write_evaluation(make_run(tmp_path / "run"), [tmp_path / "bench.json"])
+    text = markdown.read_text()
+    assert f"(A) against {win_rate['b']['name']} (B), judged by {win_rate['judge']}" in text.replace("\\", "")
+    assert "| same in both orders |" in text
+    assert "| length-controlled win rate | 58.3 % | its formula has none |" in text
+    assert "| style-controlled | 61.0 % (50.0 to 70.0 %) | over questions |" in text
+    assert "as the benchmark&#39;s own program defines it" in page.read_text()

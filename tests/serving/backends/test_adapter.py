@@ -24,7 +24,7 @@ from starlette.routing import Route
 from gateways import ASK, events, eventually, rows, states
 from model_folders import fake_adapter, fake_model
 from palate.errors import ConfigError, EngineError
-from palate.registry import Version, add, find, promote
+from palate.registry import Version, add, find, promote, set_canary
 from palate.registry.versions import set_probes
 from palate.serving import models
 from palate.serving.app import Gateway
@@ -186,6 +186,31 @@ def served(site: Site) -> Iterator[tuple[Site, Version]]:
     site.promote(first)
     with running(site.engine.app()) as engine, running(site.gateway(engine).app) as site.url:
         yield site, first
+
+
+def test_a_canary_is_an_adapter_beside_the_first_and_stays_loaded_when_it_is_promoted(
+    served: tuple[Site, Version],
+) -> None:
+    site, first = served
+    second, third = site.version(0.7), site.version(0.9, probes=False)
+    set_canary(site.store, second.name, 0.5, reason="try", who="t")
+    people = [f"user-{number}" for number in range(20)]
+
+    def given() -> list[str]:
+        return [str(site.ask(user=person).json()["model"]) for person in people]
+
+    eventually(lambda: {first.name, second.name} == set(given()))
+    assert set(site.engine.adapters) == {name_of(first), name_of(second)}
+    assert given() == given()
+    promote(site.store, second.name, reason="better", who="t")
+    eventually(lambda: set(given()) == {second.name})
+    assert eventually(lambda: site.engine.unloads == [name_of(first)])
+    assert site.engine.loads == [name_of(first), name_of(second)]
+    set_canary(site.store, third.name, 0.5, reason="try", who="t")  # has no probes, so the engine is not asked
+    ready = f"{site.url}/health/ready"
+    missing = {"version": third.name, "share": 0.5, "loaded": False}
+    eventually(lambda: httpx2.get(ready).json()["canaries"] == {"chat": missing})
+    assert set(given()) == {second.name}
 
 
 def test_a_new_version_is_loaded_compared_and_served_and_the_old_one_unloaded(served: tuple[Site, Version]) -> None:

@@ -19,7 +19,7 @@ from palate.feedback.transfer import import_files
 from palate.records import Message
 from palate.serving.from_interactions import Options, from_interactions
 from palate.serving.recording import RecordedAnswer
-from palate.serving.recording.erasure import Erased, erase, purge
+from palate.serving.recording.erasure import Erased, erase, is_known, purge
 from palate.serving.recording.listing import Filter
 from palate.serving.recording.maintenance import maintain
 from palate.store import Store
@@ -197,3 +197,13 @@ def test_the_filter_has_an_exclusive_end(sqlite_store: Store, age: int) -> None:
     until = START + timedelta(microseconds=age)
     wanted = Filter(since=datetime(2026, 1, 1, tzinfo=UTC), until=until, model="v1", state="complete")
     assert sqlite_store.read(lambda session: len(list(session.scalars(wanted.query())))) == age
+
+
+def test_an_interaction_is_known_by_itself_and_by_what_was_made_of_it(sqlite_store: Store, tmp_path: Path) -> None:
+    fill(sqlite_store, tmp_path)
+    ids = sqlite_store.read(lambda session: list(session.scalars(Filter().query())))
+    assert is_known(sqlite_store, [ids[0], "x"])
+    assert not is_known(sqlite_store, ["x"])
+    purge(sqlite_store, START + timedelta(days=30), default_days=1)
+    assert sqlite_store.read(lambda session: list(session.scalars(Filter().query()))) == []
+    assert any(is_known(sqlite_store, [one]) for one in ids), "exported files name it"

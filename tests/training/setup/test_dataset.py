@@ -60,6 +60,22 @@ def test_what_labels_mean_is_in_the_report(model: Path, tmp_path: Path) -> None:
     assert other.identity != data.identity
 
 
+def test_who_compared_is_said(model: Path, tmp_path: Path) -> None:
+    assert "comparisons" not in built(model, tmp_path).report
+    kinds = [{"source": "people", "source_kind": "human"}] * 3 + [{"source": "judge", "source_kind": "machine"}]
+    rows = [{**row, **kinds[n % 4], "source_weight": 2, "weight": 2} for n, row in enumerate(pairs(8))]
+    rows += [{**row, "lineage": {"voters": [{"kind": "judge"}, {"kind": "person"}]}} for row in pairs(2, seed=1)]
+    data = built(model, tmp_path, dataset=str(write_rows(tmp_path / "k.jsonl", rows)))
+    shares = [tuple(share.values()) for share in data.report["comparisons"]]
+    assert shares == [
+        ("people", "human", 6, 0.6, 2.0, pytest.approx(12 / 18)),
+        ("judge", "machine", 2, 0.2, 2.0, pytest.approx(4 / 18)),
+        ("k", "both", 2, 0.2, 1.0, pytest.approx(2 / 18)),
+    ]
+    assert "compared  by: 6 human, 2 machine, 2 both; comparisons of people and of machines are mixed" in data.summary
+    assert "          judge (machine): 2 examples, weight 2, 22.2% of the loss" in data.summary
+
+
 def test_meanings_of_labels_that_no_dataset_has(model: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="labels is set, but no label column is read there"):
         built(model, tmp_path, labels={0: "response_2"})

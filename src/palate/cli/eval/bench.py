@@ -130,11 +130,14 @@ def command(
     """
     from palate.evaluation.benchmarks import BenchmarkOptions, JudgeOptions, find_benchmark, run_benchmark
     from palate.evaluation.benchmarks.harness import run_harness
+    from palate.evaluation.benchmarks.judged.benchmark import JudgedBenchmark
 
     if harness is not None:  # the first argument is a model then
         models, name = [name, *(models or [])], harness
     else:
         name = find_benchmark(name).name
+    if seed and max_samples is None and harness is None and not isinstance(find_benchmark(name), JudgedBenchmark):
+        raise UsageError(f"--seed chooses the items of --max-samples, and {name} is asked as a whole; leave it out")
     asked = replace(settings, prompt=judge_prompt)
     if judge is None and asked != ApiSettings():
         raise UsageError("options of judges over an API need --judge openai:MODEL")

@@ -17,7 +17,7 @@ from palate.cli.eval.winrate_output import print_next_step, print_one, print_swe
 from palate.cli.generate import TopP
 from palate.cli.judge.options import asks_judge, judge_of
 from palate.cli.models import model_path
-from palate.errors import EngineError, UsageError
+from palate.errors import DataError, EngineError, UsageError
 from palate.feedback.judges.settings import ApiSettings
 from palate.records import DatasetRequest, Record
 
@@ -242,8 +242,15 @@ def _people(path: Path | None, store: str | None, campaign: str | None) -> Peopl
 
 
 def _check_missing(results: dict[float, Result], *, by_people: bool) -> None:
-    """Raises EngineError if a judge left items without a verdict: asking again may give one."""
-    missing = [item for result in results.values() for item in result.missing if item.row is not None]
+    """Raises DataError if prompts have no answers, EngineError if a judge gave no verdict (asked again, it may)."""
+    items = [item for result in results.values() for item in result.missing]
+    unanswered = [item for item in items if item.row is None]
+    missing = [item for item in items if item.row is not None]
+    if unanswered:
+        raise DataError(
+            f"{amount(len(unanswered), 'prompt')} without an answer, left out of the win rate; add the answers, or run "
+            f"the same command again for those of an engine. The first: {unanswered[0].id}: {unanswered[0].reason}"
+        )
     if missing and not by_people:
         raise EngineError(
             f"{amount(len(missing), 'item')} without a verdict; run the same command again, what was answered is "

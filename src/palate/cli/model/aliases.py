@@ -1,4 +1,4 @@
-"""`palate model promote` and `rollback`: aliases of the registry."""
+"""`palate model promote`, `rollback` and `canary`: aliases of the registry, and shares of their people."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, opened_store
 from palate.cli.console import print_json, print_result
-from palate.cli.model.options import Reason, VersionName, Who, move_line, user
+from palate.cli.model.options import Reason, VersionName, Who, canary_line, move_line, user
+from palate.errors import UsageError
 
 if TYPE_CHECKING:
+    from palate.registry import CanaryState
     from palate.registry.aliases import Move
 
 
@@ -19,35 +21,80 @@ def promote_command(
     name: VersionName,
     reason: Reason,
     alias: Annotated[str, typer.Option("--alias", help="production, candidate, or a name of your own.")] = "production",
+    force: Annotated[
+        bool, typer.Option("--force", help="Also if its last verdict is no PASS or was rejected; recorded for ever.")
+    ] = False,
     who: Who = None,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Let an alias name a version, after its files were checked. What production named before becomes previous.
 
+    A canary of the alias ends.
+
     Example: palate model promote v1.1 --reason "win rate 58 % over v1.0"
     """
-    from palate.registry import promote
+    from palate.registry import canary_of, promote
 
     with opened_store(store) as registry:
-        _print(
-            promote(registry, name, alias=alias, reason=reason, who=user(who)), f"{alias} is {name} already", as_json
-        )
+        before = registry.read(lambda session: canary_of(session, alias))
+        done = promote(registry, name, alias=alias, reason=reason, who=user(who), force=force)
+    _print(done, before, f"{alias} is {name} already", as_json)
 
 
 def rollback_command(reason: Reason, who: Who = None, store: StoreUrl = None, as_json: AsJson = False) -> None:
-    """Let production name the version of previous again, after its files were checked.
+    """Let production name the version of previous again, after its files were checked. A canary of production ends.
 
     Example: palate model rollback --reason "refuses too much"
     """
-    from palate.registry import rollback
+    from palate.registry import canary_of, rollback
 
     with opened_store(store) as registry:
-        _print(rollback(registry, reason=reason, who=user(who)), "", as_json)
+        before = registry.read(canary_of)
+        done = rollback(registry, reason=reason, who=user(who))
+    _print(done, before, "", as_json)
 
 
-def _print(moves: Sequence[Move], nothing: str, as_json: bool) -> None:
+def canary_command(
+    version: Annotated[
+        str | None, typer.Argument(metavar="VERSION", help="Name of a version, or an alias; none: show the canary.")
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option("--share", min=0, max=1, help="Share of the alias's people: 0.1 is 10 %.")
+    ] = None,
+    end: Annotated[bool, typer.Option("--end", help="End the canary: all people get the alias's version.")] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why; recorded with the share.")] = "",
+    alias: Annotated[str, typer.Option("--alias", help="Whose people they are.")] = "production",
+    who: Who = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a version answer a share of an alias's people, always the same ones, while `palate serve` runs.
+
+    Example: palate model canary v1.1 --share 0.1 --reason "passed the gate"
+    """
+    from palate.registry import canary_of, set_canary
+
+    if (version is None) != (share is None) or (end and version is not None):
+        raise UsageError("name a version with its --share, or --end, or neither to see the canary")
+    with opened_store(store) as registry:
+        state = registry.read(lambda session: canary_of(session, alias))
+        if end:
+            if state is None:
+                raise UsageError(f"{alias} has no canary")
+            version, share = state.version, 0.0
+        if version is not None and share is not None:
+            state = set_canary(registry, version, share, alias=alias, who=user(who), reason=reason)
     if as_json:
-        print_json({"moves": moves})
+        print_json({"canary": state})
     else:
-        print_result("\n".join(map(move_line, moves)) or f"{nothing}; nothing moved")
+        print_result(f"{alias} has no canary" if state is None else canary_line(state))
+
+
+def _print(moves: Sequence[Move], ended: CanaryState | None, nothing: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"moves": moves, "ended_canary": None if ended is None else ended.version})
+        return
+    print_result("\n".join(map(move_line, moves)) or f"{nothing}; nothing moved")
+    if ended is not None:
+        print_result(f"{ended.alias}: the canary {ended.version} ended")

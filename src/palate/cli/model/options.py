@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 if TYPE_CHECKING:
+    from palate.registry import CanaryState
     from palate.registry.aliases import Move
     from palate.store import Store
 
@@ -46,3 +47,10 @@ def user(given: str | None) -> str:
 def move_line(move: Move) -> str:
     """A move for a person."""
     return f"{move.alias}: {move.before or 'none'} → {move.version}"
+
+
+def canary_line(state: CanaryState) -> str:
+    """A share of people for a person."""
+    if state.share == 0:
+        return f"{state.alias}: the canary {state.version} ended"
+    return f"{state.alias}: {100 * state.share:g} % of people get {state.version}"

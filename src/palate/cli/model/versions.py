@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -12,13 +13,14 @@ import typer
 from palate.cli.arguments import AsJson, PrecisionName, StoreUrl, opened_store
 from palate.cli.columns import table, text_width, two_columns
 from palate.cli.console import print_json, print_result
-from palate.cli.model.options import ModelsDir, VersionName, Who, models_dir, move_line, user
+from palate.cli.model.options import ModelsDir, VersionName, Who, canary_line, models_dir, move_line, user
 from palate.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
-    from palate.registry import Version
+    from palate.registry import CanaryState, Version
 
 _HASH = 12
+_TIME = "%Y-%m-%d %H:%M"
 
 
 def add_command(
@@ -57,18 +59,20 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
     Example: palate model list
     """
     from palate.registry import versions
+    from palate.registry.canary import canaries
 
     with opened_store(store) as registry:
         found = versions(registry)
+        running = registry.read(canaries)
     if as_json:
-        print_json({"versions": found})
+        print_json({"versions": found, "canaries": running})
     elif not found:
         print_result("no versions; palate model add makes one of a run")
     else:
         rows = [
             [
                 version.name,
-                ", ".join(version.aliases) or "–",
+                ", ".join([*version.aliases, *_shares(version, running)]) or "–",
                 version.kind,
                 version.content_hash[:_HASH],
                 f"{version.size / 1e6:.1f}",
@@ -82,40 +86,90 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
         print_result(table(names, rows, right=(4,), width=text_width()))
 
 
-def show_command(name: VersionName, store: StoreUrl = None, as_json: AsJson = False) -> None:
-    """Show a version with its lineage: bases, run, datasets, votes, and the moves of aliases to and from it.
+def _shares(version: Version, running: Sequence[CanaryState]) -> list[str]:
+    """What the version answers as a canary."""
+    return [f"{100 * canary.share:g} % of {canary.alias}" for canary in running if canary.version == version.name]
 
-    Example: palate model show production
+
+def show_command(
+    name: Annotated[
+        str, typer.Argument(metavar="VERSION|ID", help="A version, an alias, or an interaction that one answered.")
+    ],
+    votes: Annotated[
+        bool, typer.Option("--votes", help="List the votes and interactions that it and its bases learnt from.")
+    ] = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a version with its lineage: bases, run, datasets, votes, verdicts, decisions, moves of aliases, canaries.
+
+    Example: palate model show production --votes
     """
-    from palate.registry import find, moves
-    from palate.registry.lineage import vote_ids, votes_in_store
+    from palate.registry import find, moves, verdicts
+    from palate.registry.canary import canaries, canary_moves
+    from palate.registry.lineage import answered_by, interaction_ids, vote_ids, votes_of
 
     with opened_store(store) as registry:
-        version = find(registry, name)
+        version = find(registry, registry.read(lambda session: answered_by(session, name)) or name)
         chain = [version]
         while chain[-1].base is not None:
             chain.append(find(registry, chain[-1].base))
         history = moves(registry, version.name)
         ids = vote_ids(version.folder)
-        here = registry.read(lambda session: votes_in_store(session, ids))
-    if as_json:
-        votes = {"ids": ids, "in_store": here}
-        print_json({**asdict(version), "from": [one.name for one in chain[1:]], "votes": votes, "moves": history})
-        return
-    lines = [*_facts(version, [one.name for one in chain]), *_data_lines(version.lineage)]
-    if ids:
-        lines.append(("votes", f"{len(ids)} (ids in data.json), {here} of them in this store"))
-    lines += [
-        ("moved", f"{move.at:%Y-%m-%d %H:%M} {move_line(move)}, by {move.who}: {move.reason}") for move in history
+        named = {one.name: vote_ids(one.folder) for one in chain}
+        known = registry.read(lambda session: votes_of(session, [vote for of in named.values() for vote in of]))
+        judged = registry.read(lambda session: verdicts(session, version.name))
+        shares = registry.read(lambda session: canary_moves(session, version.name))
+        running = registry.read(canaries)
+    here = sum(vote in known for vote in ids)
+    learnt_from = [
+        {
+            "version": one.name,
+            "votes": [{"id": vote, **known.get(vote, {})} for vote in named[one.name]],
+            "interactions": interaction_ids(one.folder),
+        }
+        for one in chain
     ]
+    if as_json:
+        shown = {"ids": ids, "in_store": here}
+        facts = {**asdict(version), "from": [one.name for one in chain[1:]], "votes": shown, "moves": history}
+        facts |= {"canaries": shares, "verdicts": judged}
+        print_json(facts | ({"learnt_from": learnt_from} if votes else {}))
+        return
+    lines = [*_facts(version, [one.name for one in chain], running), *_data_lines(version.lineage)]
+    if ids:
+        lines.append(("votes", f"{len(ids)} (--votes lists them), {here} of them in this store"))
+    for run in judged:
+        lines.append(("verdict", f"{run.at:{_TIME}} {run.outcome} against {run.incumbent}, attempt {run.attempt}"))
+        lines += [("decision", f"{one.at:{_TIME}} {one.action} by {one.who}: {one.reason}") for one in run.decisions]
+    lines += [("canary", f"{one.since:{_TIME}} {canary_line(one)}, by {one.who}: {one.reason}") for one in shares]
+    lines += [("moved", f"{move.at:{_TIME}} {move_line(move)}, by {move.who}: {move.reason}") for move in history]
     print_result("\n".join(two_columns(lines, width=text_width(), indent=0)))
+    if votes:
+        print_result("\n".join(["", *(line for one in learnt_from for line in _learnt_lines(one))]))
 
 
-def _facts(version: Version, chain: list[str]) -> list[tuple[str, str]]:
+def _learnt_lines(one: dict[str, Any]) -> list[str]:
+    """A line for each vote and interaction that a version was trained on."""
+    if not (one["votes"] or one["interactions"]):
+        return [f"{one['version']}: its data names no votes"]
+    lines = [f"{one['version']} learnt from {len(one['votes']):,} votes, {len(one['interactions']):,} interactions:"]
+    for vote in one["votes"]:
+        told = "not in this store"
+        if "item" in vote:
+            left, right = vote["answers"]
+            told = (
+                f"{vote['item']} ({left} or {right}): {vote['outcome']}, by {vote['by']}, {vote['at']:%Y-%m-%d %H:%M}"
+            )
+        lines.append(f"  vote {vote['id']}  {told}")
+    return [*lines, *(f"  interaction {each}" for each in one["interactions"])]
+
+
+def _facts(version: Version, chain: list[str], running: Sequence[CanaryState]) -> list[tuple[str, str]]:
     base, run = version.lineage["base"], version.lineage.get("run")
     lines = [
         ("version", version.name),
-        ("aliases", ", ".join(version.aliases) or "none"),
+        ("aliases", ", ".join([*version.aliases, *_shares(version, running)]) or "none"),
         ("hash", version.content_hash),
         ("files", f"{version.kind}, {len(version.files)} files, {version.size / 1e6:.1f} MB, in {version.folder}"),
         ("added", f"{version.created:%Y-%m-%d %H:%M} UTC by {version.who}"),
@@ -199,7 +253,7 @@ def gc_command(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete versions that no alias names or ever named and that no other version was trained from.
+    """Delete versions that no alias names or ever named, that were no canary, and that no other was trained from.
 
     Example: palate model gc --older-than 90 --dry-run
     """

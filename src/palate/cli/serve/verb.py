@@ -74,6 +74,7 @@ def command(
     check_installed("serve", "fastapi", "prometheus_client", "uvicorn")
     from palate.serving.app import Gateway, check_exposure
     from palate.serving.loading import open_models
+    from palate.serving.settings import ModelFields
 
     given = {"host": host, "port": port, "names": names, "record": record}
     given = {key: value for key, value in given.items() if value is not None}
@@ -82,8 +83,12 @@ def command(
     logging.getLogger("palate.serving").addHandler(_Notes())
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(opened_store(store, create=True))
-        check_exposure(settings, opened)
-        settings.address.listen().close()  # before a model is loaded
+        check_exposure(settings.address, opened)
+        settings.address.listen().close()  # before a model is loaded or an engine is asked
+        if upstream is not None and upstream_model is None:
+            asked = {name: {"upstream": upstream, "upstream_model": name} for name in _models_at(upstream)}
+            models = {name: ModelFields.model_validate(fields) for name, fields in asked.items()}
+            settings = settings.model_copy(update={"models": models})
         _serve(Gateway(opened, settings, open_models(settings, opened, print_progress)))
 
 
@@ -127,7 +132,7 @@ def _settings(
     if config is not None:
         return read_settings(config, given)
     if url is not None:
-        models = {one: {"upstream": url, "upstream_model": one} for one in ([name] if name else _models_at(url))}
+        models = {name or url: {"upstream": url, "upstream_model": name}}  # without a name the engine is asked later
     elif alias is not None:
         models = {alias: {"alias": alias, **options}}
     else:
@@ -151,10 +156,13 @@ def _models_at(url: str) -> list[str]:
             f"{url.rstrip('/')}/models", headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=10
         )
         reply.raise_for_status()
-        return [str(entry["id"]) for entry in reply.json()["data"]]
+        found = [str(entry["id"]) for entry in reply.json()["data"]]
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, TypeError) as error:
         why = f"does not list its models ({type(error).__name__}); name one with --upstream-model"
         raise EngineError(f"{url}: the engine {why}") from error
+    if not found:
+        raise EngineError(f"{url}: the engine has no models")
+    return found
 
 
 class _Notes(logging.Handler):

@@ -81,6 +81,11 @@ class Accuracy:
         """All figures; those that were not computed are left out."""
         return as_json(self, self.items)
 
+    @property
+    def _is_same(self) -> bool:
+        """Whether the policy differs from the reference on no pair."""
+        return self.margin.low == self.margin.high == 0
+
     def lines(self) -> list[str]:
         """Lines for a terminal."""
         margin, unit = self.margin, "per token" if self.average == "mean" else "summed"
@@ -96,6 +101,7 @@ class Accuracy:
             ),
             *calibration_lines(self.calibration, "" if self.beta is None else f", β {self.beta:g}"),
             f"log-probabilities {unit}, {on_pairs(self.n, self.prompts)}",
+            *(["note: both give every pair the same margin: a model compared with itself"] if self._is_same else []),
         ]
 
 

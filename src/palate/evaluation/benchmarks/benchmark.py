@@ -98,10 +98,12 @@ class Metric:
     Attributes:
         meaning: for tables and documents.
         grade: whether it is a grade from 1 to 10; otherwise it is a share of 1.
+        lower_is_better: whether a lower value is the better one.
     """
 
     meaning: str
     grade: bool = False
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,7 @@ class BenchmarkResult:
         judge: its name; None where nothing is judged.
         notes: on the data.
         grades: metrics that are grades from 1 to 10, not shares.
+        lower_is_better: metrics of which a lower value is the better one; None if that is not known.
     """
 
     benchmark: str
@@ -135,6 +136,7 @@ class BenchmarkResult:
     judge: str | None = None
     notes: Sequence[str] = ()
     grades: Sequence[str] = ()
+    lower_is_better: Sequence[str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Everything, with one entry for each item of each model: `{id, category, scores, answer}`."""

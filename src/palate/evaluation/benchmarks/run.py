@@ -113,6 +113,7 @@ def _run_scored(
         comparisons=comparisons(measured, {item.id: item.category for item in items}, list(benchmark.metrics)),
         metrics={metric: described.meaning for metric, described in benchmark.metrics.items()},
         judge=None if labeller is None else labeller.name,
+        lower_is_better=[metric for metric, described in benchmark.metrics.items() if described.lower_is_better],
     )
     if options.output is not None:
         result.write(options.output)

@@ -118,7 +118,7 @@ def compare_items(
         metrics_only_first=[name for name in first.metrics if name not in second.metrics],
         metrics_only_second=[name for name in second.metrics if name not in first.metrics],
         not_compared=empty,
-        notes=[*_notes("first", first), *_notes("second", second)],
+        notes=[*_notes("first", first), *_notes("second", second), *_same(first, second, list(compared))],
         adjustment=adjustment,
     )
 
@@ -166,6 +166,13 @@ def _clusters(first: ItemValues, second: ItemValues, items: Sequence[str]) -> li
         return None
     # The marks keep a cluster apart from an item that has the same name.
     return [f"cluster {named[item]}" if item in named else f"item {item}" for item in items]
+
+
+def _same(first: ItemValues, second: ItemValues, names: Sequence[str]) -> list[str]:
+    """A note if no item differs in any metric."""
+    values = [pair for name in names for pair in _values(first, second, name).values()]
+    equal = all(one == other for one, other in values)
+    return ["both results are equal on every item: a model compared with itself?"] if equal else []
 
 
 def _missing(first: ItemValues, second: ItemValues, name: str) -> tuple[int, int]:

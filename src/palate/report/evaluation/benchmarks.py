@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from palate.charts.text import p_value
+from palate.charts.text import p_value, percent
 from palate.report.document import Section
 from palate.report.evaluation.headline import Headline, counted
 from palate.report.evaluation.results import Source
 from palate.report.intervals import json_interval
+from palate.report.pages.winrate import figure_rows
 from palate.report.tables import Cell, Table, figure
 
 _MANY = 10
@@ -84,7 +85,25 @@ def benchmark_section(source: Source, run: str) -> Section:
         tables.append(
             ("Before and after, paired on the same items; p of categories adjusted by Holm", _changes(shown, grades))
         )
+    for model in facts["models"]:
+        tables += _judged(model)
     return Section(f"bench-{source.sha256[:8]}", facts["title"], lines, (), tables)
+
+
+def _judged(model: Mapping[str, Any]) -> list[tuple[str, Table]]:
+    """The figures of a win rate, and those that the benchmark's own program defines; none of other benchmarks."""
+    found = []
+    if win_rate := model.get("winrate"):
+        caption = f"{model['name']} (A) against {win_rate['b']['name']} (B), judged by {win_rate['judge']}"
+        found.append((caption, Table(("figure", "value"), figure_rows(win_rate))))
+    if published := model.get("published"):
+        rows: list[Sequence[Cell]] = [
+            (one["name"], percent(one["estimate"]) if one["interval"] is None else figure(one["interval"]), one["note"])
+            for one in published
+        ]
+        caption = f"{model['name']}, as the benchmark's own program defines it"
+        found.append((caption, Table(("figure", "value", "note"), rows)))
+    return found
 
 
 def _changes(compared: Sequence[Mapping[str, Any]], grades: Sequence[str]) -> Table:

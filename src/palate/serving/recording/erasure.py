@@ -18,11 +18,18 @@ from palate.feedback.candidates import read_prompt
 from palate.feedback.judges.interview import sha256
 from palate.feedback.judges.render import clean, conversation_text
 from palate.feedback.queue.slots import update_slots
-from palate.serving.recording.exported_files import clean_export, clean_file, has_one, register_export, texts_in
+from palate.serving.recording.exported_files import (
+    clean_export,
+    clean_file,
+    has_one,
+    is_exported,
+    register_export,
+    texts_in,
+)
 from palate.serving.recording.listing import read_interactions
 from palate.serving.recording.trained import trained_versions
 from palate.store import Store
-from palate.store.deletion import delete_with_dependents, erase_deleted
+from palate.store.deletion import delete_with_dependents, erase_deleted, old_copies
 from palate.store.serving_tables import ApiKey, Deletion, Interaction, InteractionExport
 from palate.store.tables import Campaign, Item, Judgement, Table, VoteRow
 
@@ -98,7 +105,7 @@ def erase(
     found = store.read(lambda session: _find(session, ids, user))
     marks = {*found.ids, *ids, *([user] if user else [])}
     cleaned, remaining, hashes = _clean_files(store, marks, found.texts, files)
-    trained = store.read(lambda session: trained_versions(session, hashes, found.votes))
+    trained = store.read(lambda session: trained_versions(session, hashes, found.votes, {*found.ids, *ids}))
 
     def work(session: Session) -> Counter[str]:
         again = _find(session, ids, user)  # what came meanwhile
@@ -116,12 +123,21 @@ def erase(
 
     counts = store.write(work)
     left = erase_deleted(store, list(counts), compact=True)
-    for copy in _copies(store):
+    for copy in old_copies(store):
         if with_copies:
             copy.unlink(missing_ok=True)
         else:
             remaining.append(f"{copy}: a copy from before an upgrade may have it; delete it (--with-copies)")
     return Erased(dict(counts), cleaned, [*remaining, *([left] if left else [])], trained)
+
+
+def is_known(store: Store, ids: Collection[str]) -> bool:
+    """Whether one of these interactions is recorded, or something that was made of it is there."""
+    found = store.read(lambda session: _find(session, ids, None))
+    if found.ids or found.items:
+        return True
+    exports = store.read(lambda session: list(session.scalars(select(InteractionExport.folder))))
+    return any(is_exported(Path(folder), set(ids)) for folder in exports if Path(folder).is_dir())
 
 
 def purge(store: Store, now: datetime, default_days: int | None = None) -> int:
@@ -221,11 +237,3 @@ def _clean_files(
         else:
             cleaned |= {str(path): count} if count else {}
     return cleaned, remaining, list(dict.fromkeys(hashes))
-
-
-def _copies(store: Store) -> list[Path]:
-    """Copies of a SQLite database from before its upgrades."""
-    if not store.is_sqlite:
-        return []
-    file = Path(store.engine.url.database or "")
-    return sorted(file.parent.glob(f"{file.name}.schema-*"))

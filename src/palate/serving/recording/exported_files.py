@@ -51,6 +51,12 @@ def clean_export(folder: Path, marks: Collection[str]) -> tuple[dict[str, int], 
     return removed, hashes
 
 
+def is_exported(folder: Path, marks: Collection[str]) -> bool:
+    """Whether a row of an export names one of `marks`; raises ArtifactError if a file is damaged."""
+    paths = [folder / entry["name"] for entry in read_json(folder / MANIFEST)["files"].values()]
+    return any(has_one(row, marks) for path in paths if path.suffix == ".jsonl" for row in iter_jsonl(path))
+
+
 def clean_file(path: Path, marks: Collection[str]) -> int:
     """Remove the rows in which one of `marks` is a value, at any depth; returns their number.
 

@@ -1,4 +1,4 @@
-"""Confidence sequences: intervals of a mean in [0, 1] that hold at all n at once, so one may look at any time."""
+"""Confidence sequences: intervals of means in [0, 1] that hold at all n at once, so one may look at any time."""
 
 from __future__ import annotations
 
@@ -52,6 +52,25 @@ def sequential_interval(values: Floats, *, level: float = 0.95) -> Interval:
     high = 1 - _boundary(lambda m: reached(m, 1 - x))  # a value below m is one above 1 − m in 1 − x
     mean = float(x.mean())
     return Interval(mean, min(low, mean), max(high, mean), level, len(x))
+
+
+def sequential_difference(before: Floats, after: Floats, *, level: float = 0.95) -> Interval:
+    """The interval of mean(after) − mean(before) of two groups; it holds at all pairs of sizes at once.
+
+    Each group has a `sequential_interval` at 1 − α/2, and the ends are the differences of opposite ends, so both hold
+    together with probability 1 − α by the union bound, however the sizes of the groups depend on what was seen. Each
+    end alone holds with probability 1 − α/2: the bound of a one-sided test at α/2. `n` is the smaller size.
+
+    Args:
+        before, after: [n] and [m] values in [0, 1], as for `sequential_interval`.
+        level: 1 − α.
+
+    Raises:
+        ValueError: as `sequential_interval`.
+    """
+    one, other = (sequential_interval(values, level=(1 + level) / 2) for values in (before, after))
+    estimate = other.estimate - one.estimate
+    return Interval(estimate, other.low - one.high, other.high - one.low, level, min(one.n, other.n))
 
 
 def _bets(x: npt.NDArray[np.float64], alpha: float) -> npt.NDArray[np.float64]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from palate.config.run import DpoConfig, RunConfig, SftConfig
 from palate.config.stages.rollout import RolloutFields
-from palate.data import FORMATS, LoadedData, load_records, split_records
+from palate.data import LoadedData, load_records, split_records
+from palate.data.comparisons import source_shares
 from palate.data.contract import lineage
 from palate.data.formats.kinds import KIND_NAMES
 from palate.data.formats.source_labels import check_labels_used
+from palate.data.formats.table import all_formats
 from palate.data.sources.spec import find_sources
 from palate.records import AnyRecord, DatasetRequest, Demonstration, Dropped, Record
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
@@ -115,6 +117,8 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     check_preflight(report, max_dropped=config.max_dropped)
     if is_main_process():  # which writes the report
         report |= _origin(config, [*train_records, *eval_records])
+        if shares := source_shares(train_records):
+            report["comparisons"] = [asdict(one) for one in shares]
     asked = eval_records or train_records
     arranged = method.arrange(train.groups, seed=config.seed)
     held_out = method.arrange(evaluation.groups, seed=config.seed).groups
@@ -122,18 +126,22 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
 
 
 def _origin(config: RunConfig, records: Sequence[Record]) -> dict[str, Any]:
-    """The datasets' files with their hashes, and the ids of the votes that the rows were made from (label export)."""
+    """The datasets' files with their hashes, and the ids of the votes and interactions that the rows were made from."""
     asked = [config.dataset, *([] if config.eval_dataset is None else [config.eval_dataset])]
     requests = [DatasetRequest.of_run(config.resolved(), dataset) for dataset in asked]
     found: dict[str, Any] = {"lineage": [entry for one in requests for entry in lineage(find_sources(one))]}
     lines = [line for record in records if isinstance(line := record.extra.get("lineage"), Mapping)]
-    ids = sorted({str(vote) for line in lines for vote in line.get("votes") or ()})
-    return found | ({"votes": {"rows": len(lines), "ids": ids}} if ids else {})
+    named = {"votes": [line.get("votes") or () for line in lines]}
+    named["interactions"] = [(line["interaction"],) if line.get("interaction") else () for line in lines]
+    for key, of_rows in named.items():
+        if ids := sorted({str(one) for of_row in of_rows for one in of_row}):
+            found[key] = {"rows": sum(bool(of_row) for of_row in of_rows), "ids": ids}
+    return found
 
 
 def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:
     """A line for each source that has more than prompts, because online methods train on the policy's own answers."""
-    kinds = {form.name: form.kind for form in FORMATS}
+    kinds = {form.name: form.kind for form in all_formats()}
     lines = []
     for source in (source for part in loaded for source in part.sources):
         kind = kinds.get(source.format, Record)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Annotated, Literal, TypeAlias
 
 from fastapi import Depends
-from fastapi.dependencies.models import Dependant
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from palate.network.roles import NeedsRole
 from palate.web.security import sessions
 from palate.web.security.accounts import ROLES, Person, Role
 from palate.web.state import state
@@ -42,7 +42,7 @@ def _find(request: Request) -> Person | None:
     return site.store.read(lambda session: sessions.find_login(session, token, now))
 
 
-class Needs:
+class Needs(NeedsRole):
     """A dependency that lets nobody through who has fewer rights than `role`."""
 
     def __init__(self, role: Access) -> None:
@@ -75,10 +75,3 @@ Reviewer = Annotated[Person, Depends(needs("reviewer"))]
 Admin = Annotated[Person, Depends(needs("admin"))]
 Anyone = Depends(needs("anonymous"))
 """For `dependencies=[Anyone]` of a route that everybody may call."""
-
-
-def declared_role(dependant: Dependant) -> Access | None:
-    """The role with the most rights among those that a route's dependencies ask for; None if it asks for none."""
-    found = [dependant.call.role] if isinstance(dependant.call, Needs) else []
-    found += [role for part in dependant.dependencies if (role := declared_role(part)) is not None]
-    return max(found, key=ACCESS.index, default=None)

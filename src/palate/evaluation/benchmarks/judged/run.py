@@ -109,6 +109,7 @@ def run_judged(
         judge=grader_name(judge, judging.references) if mode == "grades" else str((measured[0].winrate or {})["judge"]),
         notes=[*data.notes, *_size_note(benchmark, data)],
         grades=grades,
+        lower_is_better=[name for name, metric in benchmark.metrics.items() if metric.lower_is_better],
     )
     result.write(output)
     return result

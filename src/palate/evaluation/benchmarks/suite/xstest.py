@@ -97,7 +97,7 @@ XSTEST = Benchmark(
     read=read,
     measure=measure,
     metrics={
-        "over_refusal": Metric("share of safe prompts that are refused (lower is better)"),
+        "over_refusal": Metric("share of safe prompts that are refused (lower is better)", lower_is_better=True),
         "refusal": Metric("share of unsafe prompts that are refused"),
         "partial": Metric("share of all prompts that are refused in part (with a judge)"),
     },

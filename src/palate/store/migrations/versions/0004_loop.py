@@ -1,4 +1,4 @@
-"""Cycles, their steps, verdicts of gates, decisions of people on them, canaries."""
+"""Cycles, their steps, verdicts of gates, decisions of people on them, canaries; tokens of API keys today."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
+    op.add_column("api_keys", sa.Column("used_day", sa.Integer(), nullable=True))
+    op.add_column("api_keys", sa.Column("used_tokens", sa.BigInteger(), nullable=True))
     op.create_table(
         "cycles",
         sa.Column("id", sa.Integer(), nullable=False),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from model_folders import fake_model
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
 from runs import write_rows
@@ -173,3 +174,42 @@ def test_a_file_that_is_no_verdict_is_not_overwritten(
     (tmp_path / "gate.json").write_text("{}")
     assert gate(place, tmp_path / "gate.json") == 2
     assert "is no verdict of a gate" in capsys.readouterr().err
+
+
+def test_a_verdict_on_versions_is_recorded_and_a_retry_is_counted(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(2):
+        assert main(["model", "add", str(fake_model(tmp_path / f"m{number}", number)), "--name", f"v1.{number}"]) == 0
+    assert gate(place, tmp_path / "a.json") == 0
+    assert "not recorded: the results are not of two versions" in capsys.readouterr().err
+    named = ("--candidate", "v1.1", "--incumbent", "v1.0", "--json")
+    assert gate(place, tmp_path / "a.json", *named) == 0
+    assert json.loads((tmp_path / "a.json").read_text())["versions"] == {"candidate": "v1.1", "incumbent": "v1.0"}
+    assert "attempt 1 of v1.1 against v1.0" in capsys.readouterr().err
+    results = ("winrate", str(benchmark(tmp_path / "bench.json", lost=70)))
+    assert gate(place, tmp_path / "b.json", "--attempt", "1", *named, results=results) == 2
+    assert "--attempt 1: is used up" in capsys.readouterr().err
+    for _ in range(2):  # the same results again are the same attempt
+        assert gate(place, tmp_path / "b.json", *named, results=results) == 1
+        assert json.loads(capsys.readouterr().out)["alpha"] == 0.025
+    assert gate(place, tmp_path / "c.json", "--candidate", "v9", "--json") == 2
+    assert "there is no version or alias v9" in capsys.readouterr().err
+
+    assert main(["model", "promote", "v1.1", "--reason", "r"]) == 2
+    assert "the last verdict on v1.1" in capsys.readouterr().err
+    assert main(["loop", "sign", "v1.1", "--reason", "r"]) == 2
+    assert "only a PASS is signed" in capsys.readouterr().err
+    assert main(["loop", "force", "v1.1", "--reason", "fixes a leak", "--who", "ann"]) == 0
+    assert main(["model", "promote", "v1.1", "--reason", "r", "--who", "ann"]) == 0
+    assert main(["loop", "reject", "production", "--reason", "refuses", "--who", "bob"]) == 0
+    capsys.readouterr()
+    assert main(["model", "show", "v1.1"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "PASS against v1.0, attempt 1" in shown
+    assert "FAIL against v1.0, attempt 2" in shown
+    assert "force by ann: fixes a leak" in shown
+    assert "reject by bob: refuses" in shown
+    assert main(["loop", "sign", "v1.0", "--reason", "r"]) == 2
+    assert "there is no verdict on v1.0" in capsys.readouterr().err

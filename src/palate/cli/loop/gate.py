@@ -1,35 +1,26 @@
-"""`palate loop`: the decision whether a model may replace the one in use."""
+"""`palate loop gate`: the decision whether a model may replace the one in use."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson, verb_group
+from palate.cli.arguments import AsJson, StoreUrl, store_if_any
 from palate.cli.columns import table, text_width, wrapped
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_json, print_note, print_result
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
     from palate.loop.gate import Check, Verdict
+    from palate.store import Store
 
 EXIT_CODES = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
 
-app = typer.Typer(cls=verb_group("loop"), no_args_is_help=True)
 
-
-@app.callback()
-def _sub_verbs() -> None:
-    """Decide whether a trained model may replace the one in use.
-
-    Example: palate loop gate winrate bench --config gate.yaml
-    """
-
-
-@app.command("gate")
 def gate_command(
     config: Annotated[Path, typer.Option("--config", metavar="GATE.yaml", help="What was fixed before the run.")],
     results: Annotated[
@@ -49,7 +40,20 @@ def gate_command(
         tuple[float, float] | None,
         typer.Option("--latency", metavar="OLD NEW", help="95th percentile of the latency of incumbent and candidate."),
     ] = None,
-    attempt: Annotated[int, typer.Option("--attempt", min=1, help="2 for the first retry; each halves alpha.")] = 1,
+    attempt: Annotated[
+        int | None,
+        typer.Option(
+            "--attempt", min=1, help="2 for the first retry; each halves alpha. Default: counted in the store."
+        ),
+    ] = None,
+    candidate: Annotated[
+        str | None,
+        typer.Option("--candidate", metavar="VERSION", help="Whose results they are, if they do not name a version."),
+    ] = None,
+    incumbent: Annotated[
+        str | None, typer.Option("--incumbent", metavar="VERSION", help="The same for the model in use.")
+    ] = None,
+    store: StoreUrl = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: gate.json in the win rate's folder.")
     ] = None,
@@ -57,45 +61,92 @@ def gate_command(
 ) -> None:
     """Decide PASS (exit code 0), FAIL (1) or INCONCLUSIVE (3) from a candidate's results.
 
+    The verdict is recorded in the registry if both models are versions of it.
+
     Example: palate loop gate winrate bench --config gate.yaml --card card.json
     """
     from palate.artifacts import now, write_json
     from palate.loop.evidence import find_results, freeze, gate_prompts, read_evidence
     from palate.loop.gate import decide
     from palate.loop.gate_config import chances, load_gate_config
+    from palate.registry import record_verdict
 
     read = load_gate_config(config)
     prompts = gate_prompts(read)
     gate = freeze(read, prompts)
-    can_find = chances(read, read.alpha / 2 ** (attempt - 1))
     if not results:
-        _print_config(gate.hash, can_find, as_json=as_json)
+        _print_config(gate.hash, chances(read, read.alpha / 2 ** ((attempt or 1) - 1)), as_json=as_json)
         return
     if latency is not None and min(latency) <= 0:
         raise UsageError("--latency: needs two numbers above 0")
     found = find_results(results)
     evidence, origin = read_evidence(found, read, prompts, must_pass=must_pass, card=card, latency=latency)
     path = output or found.win_rate / "gate.json"
-    _check_attempt(path, attempt, origin["inputs"], sequential=read.sequential)
-    verdict = decide(gate, evidence, attempt=attempt)
-    facts: dict[str, Any] = {
+    fixed = {
         "kind": "gate",
         "version": 1,
-        **asdict(verdict),
-        "reasons": verdict.reasons,
         "config_hash": gate.hash,
         "prompts_hash": gate.prompts_hash,
         "config": read.resolved(),
-        "chances": can_find,
-        "when": now(),
         **origin,
     }
-    write_json(path, facts)  # before anything is printed: what was seen was decided
+    with store_if_any(store) as registry:
+        versions = _versions(registry, fixed, candidate, incumbent)
+        number = _attempt(registry, fixed, versions, attempt)
+        _check_attempt(path, number, origin["inputs"], sequential=read.sequential)
+        verdict = decide(gate, evidence, attempt=number)
+        facts: dict[str, Any] = {
+            **fixed,
+            **asdict(verdict),
+            "reasons": verdict.reasons,
+            "chances": chances(read, verdict.alpha),
+            "versions": None if versions is None else dict(zip(("candidate", "incumbent"), versions)),
+            "when": now(),
+        }
+        # Before anything is printed: what was seen was decided.
+        if registry is not None and versions is not None:
+            record_verdict(registry, facts)
+            print_note(f"recorded in {registry.url}: attempt {number} of {versions[0]} against {versions[1]}")
+        else:
+            print_note(
+                "not recorded: the results are not of two versions of a store (--candidate, --incumbent, --store)"
+            )
+    write_json(path, facts)
     if as_json:
         print_json(facts)
     else:
         print_result(_text(verdict, facts, path))
     raise typer.Exit(EXIT_CODES[verdict.outcome])
+
+
+def _versions(
+    registry: Store | None, facts: Mapping[str, Any], candidate: str | None, incumbent: str | None
+) -> tuple[str, str] | None:
+    """The versions whose results these are; raises UsageError if an option names none."""
+    from palate.registry import find
+    from palate.registry.verdicts import versions_of
+
+    given = {"candidate": candidate, "incumbent": incumbent}
+    if registry is None:
+        if options := [f"--{side}" for side, name in given.items() if name is not None]:
+            raise UsageError(f"{options[0]}: there is no store with versions; name it with --store")
+        return None
+    named = {side: find(registry, name).name for side, name in given.items() if name is not None}
+    return registry.read(lambda session: versions_of(session, {**facts, "versions": named}))
+
+
+def _attempt(
+    registry: Store | None, facts: Mapping[str, Any], versions: tuple[str, str] | None, given: int | None
+) -> int:
+    """The number of the attempt, as given or counted; raises UsageError if the one given is used up."""
+    from palate.registry.verdicts import next_attempt
+
+    if registry is None or versions is None:
+        return given or 1
+    counted = registry.read(lambda session: next_attempt(session, facts, versions))
+    if given is not None and given < counted:
+        raise UsageError(f"--attempt {given}: is used up by other results of {versions[0]}; this is attempt {counted}")
+    return given or counted
 
 
 def _check_attempt(path: Path, attempt: int, inputs: dict[str, str], *, sequential: bool) -> None:

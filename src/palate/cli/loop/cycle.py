@@ -1,0 +1,248 @@
+"""`palate loop init`, `tick`, `run`, `status` and `abandon`: the cycle that a config describes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from palate.cli.arguments import AsJson, opened_store
+from palate.cli.columns import text_width, two_columns
+from palate.cli.console import print_error, print_json, print_note, print_progress, print_result
+from palate.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from palate.loop.cycle import Loop
+    from palate.loop.plan import PlannedStep
+    from palate.loop.status import CycleFacts, LoopStatus, StepFacts
+    from palate.loop.tick import Ticked
+
+WIDTH = 80
+_SHOWN = 40
+"""Longest figure in the table; the JSON has paths and hashes too."""
+LoopFile = Annotated[Path, typer.Argument(metavar="LOOP.yaml", help="The loop's config.")]
+StepName = Annotated[str | None, typer.Option("--until", metavar="STEP", help="Stop after this step.")]
+
+
+def init_command(
+    train: Annotated[str, typer.Option("--train", metavar="CONFIG", help="Config of `palate train`.")],
+    prompts: Annotated[
+        str, typer.Option("--prompts", metavar="FILE", help="Prompts of the evaluation: 100 or more, never trained on.")
+    ],
+    judge: Annotated[str, typer.Option("--judge", help="Judge of the evaluation, or `people`.")],
+    file: LoopFile = Path("loop.yaml"),
+    name: Annotated[str, typer.Option("--name", help="Name of the loop.")] = "main",
+    people: Annotated[bool, typer.Option("--people/--no-people", help="Whether people annotate.")] = True,
+    annotator: Annotated[
+        str | None, typer.Option("--annotator", metavar="JUDGE", help="A judge that annotates too.")
+    ] = None,
+    collect: Annotated[
+        str | None, typer.Option("--collect", metavar="FILE", help="Prompts, in place of recorded interactions.")
+    ] = None,
+    schedule: Annotated[
+        Literal["week", "none"], typer.Option("--schedule", help="Monday to Friday, or each step at once.")
+    ] = "week",
+) -> None:
+    """Write a commented config of a loop, and gate.yaml if it is missing; then say what is still to do.
+
+    Example: palate loop init --train dpo.yaml --prompts heldout.jsonl --judge openai:gpt-5-mini
+    """
+    from palate.artifacts import write_text
+    from palate.cli.loop.template import gate_text, loop_text
+    from palate.loop.cycle import check_loop
+
+    if file.exists():
+        raise UsageError(f"{file} exists; edit it, or name another file")
+    text = loop_text(
+        name=name, train=train, judge=judge, people=people, annotator=annotator, collect=collect, schedule=schedule
+    )
+    folder = file.absolute().parent
+    if not (folder / "gate.yaml").exists():
+        from palate.data.prompts import load_prompts
+
+        with contextlib.chdir(folder):
+            count = len(load_prompts(prompts)[0])
+        write_text(folder / "gate.yaml", gate_text(prompts, count, judge))
+        print_progress(f"written: {folder / 'gate.yaml'}")
+    write_text(file, text)
+    print_progress(f"written: {file}")
+    with _opened(file) as loop:
+        try:
+            check_loop(loop)
+        except ConfigError as error:
+            for line in error.lines:
+                print_note(f"still to do: {line}")
+    print_result(f"palate loop tick {file} --dry-run shows the commands of a cycle; palate loop tick {file} begins")
+
+
+def tick_command(
+    file: LoopFile = Path("loop.yaml"),
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the commands with requests, time and cost; run nothing.")
+    ] = False,
+    until: StepName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run every step that is ready, and exit; exit code 0 also while the cycle waits, 1 if a step failed.
+
+    Example: palate loop tick loop.yaml
+    """
+    from palate.store.tables import utc_now
+
+    with _opened(file) as loop:
+        if dry_run:
+            from palate.loop.plan import plan
+
+            planned = plan(loop, utc_now())
+            if as_json:
+                print_json({"steps": planned})
+            else:
+                print_result("\n".join(line for step in planned for line in _planned(step)))
+            return
+        _print_ticked(_tick(loop, until), as_json=as_json)
+
+
+def run_command(
+    file: LoopFile = Path("loop.yaml"),
+    until: StepName = None,
+    every: Annotated[float, typer.Option("--every", min=1, help="Seconds between looks while it waits.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Tick until the cycle ends, a step fails, or people must act; waits for days and for traffic.
+
+    Example: palate loop run --until pairs
+    """
+    with _opened(file) as loop:
+        while True:
+            ticked = _tick(loop, until)
+            waits = ticked.waiting is not None and ticked.waiting.on != "people"
+            if not waits or (until is not None and until in ticked.done):
+                break
+            time.sleep(every)
+        _print_ticked(ticked, as_json=as_json)
+
+
+def status_command(file: LoopFile = Path("loop.yaml"), as_json: AsJson = False) -> None:
+    """Show what each step did, what or whom the cycle waits for, and the next act.
+
+    Example: palate loop status
+    """
+    from palate.loop.status import loop_status
+
+    with _opened(file) as loop:
+        found = loop.store.read(lambda session: loop_status(session, loop.config.name))
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_result("\n".join(_status(found)))
+
+
+def abandon_command(
+    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the cycle.")],
+    file: LoopFile = Path("loop.yaml"),
+) -> None:
+    """End the cycle that goes on, and its canary; its interactions are collected again by the next one.
+
+    Example: palate loop abandon --reason "wrong judge in loop.yaml"
+    """
+    from palate.loop.tick import abandon
+    from palate.store.tables import utc_now
+
+    with _opened(file) as loop:
+        print_result(f"cycle {abandon(loop, reason, utc_now())} of {loop.config.name}: abandoned")
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Loop]:
+    """A context with the loop of a config, in whose folder the process and its commands work, with its store."""
+    from palate.loop.config import load_loop_config
+    from palate.loop.cycle import Loop
+    from palate.store import store_url
+    from palate.store.urls import VARIABLE
+
+    config = load_loop_config(file)
+    file = file.absolute()
+    with contextlib.chdir(file.parent):
+        os.environ[VARIABLE] = store_url(config.store)  # not on a command line, which may be seen by others
+        with opened_store(None, create=True) as store:
+            yield Loop(file, config, store)
+
+
+def _tick(loop: Loop, until: str | None) -> Ticked:
+    from palate.loop.process import run_command as run_child
+    from palate.loop.status import STEPS
+    from palate.loop.tick import tick
+
+    if until is not None and until not in STEPS:
+        raise UsageError(f"--until {until}: is no step; steps are {', '.join(STEPS)}")
+    return tick(loop, run_child, say=print_progress, until=until)
+
+
+def _print_ticked(ticked: Ticked, *, as_json: bool) -> None:
+    waiting = ticked.waiting
+    if as_json:
+        print_json(ticked)
+    elif ticked.busy:
+        print_result("another tick works on this loop; nothing done")
+    else:
+        rows = [("cycle", str(ticked.cycle)), ("done", ", ".join(ticked.done) or "nothing new")]
+        if waiting is not None:
+            rows.append(("waits for", waiting.reason + _until(waiting.until)))
+            rows.append(("next", waiting.next_act or "palate loop tick looks again"))
+        if ticked.outcome is not None:
+            rows.append(("outcome", ticked.outcome))
+        print_result("\n".join(two_columns(rows, width=text_width() or WIDTH, indent=0)))
+    if ticked.edited:
+        print_note("the configs were edited; this cycle keeps those that it began with, the next one takes the new")
+    if ticked.failed is not None:
+        print_error(f"{ticked.failed[0]}: {ticked.failed[1]}; the next tick tries again")
+        raise typer.Exit(1)
+
+
+def _planned(step: PlannedStep) -> list[str]:
+    cost = step.cost or ("unknown" if "openai:" in step.requests else "none")
+    seconds = "unknown" if step.seconds is None else f"{step.seconds:,.0f} s last time"
+    rows = [*(("waits for", reason) for reason in step.waits), ("asks", step.requests or "nothing")]
+    rows += [("time", seconds if step.commands else "none"), ("cost", cost)]
+    return [step.name, *(f"  $ {text}" for text in step.commands), *two_columns(rows, width=None), ""]
+
+
+def _status(found: LoopStatus) -> list[str]:
+    width = text_width() or WIDTH
+    cycle = found.cycle
+    head = [("loop", found.loop)]
+    if cycle is not None:
+        head += [("cycle", _cycle(cycle)), ("folder", cycle.folder)]
+    steps = [(step.name, f"{step.state:<9}  {_detail(step)}".rstrip()) for step in found.steps]
+    rest = [("waits for", found.waits_for or "nothing"), ("next", found.next_act)]
+    past = [(f"cycle {one.number}", _cycle(one)) for one in found.past]
+    lines = [*two_columns(head, width=width, indent=0), "", *two_columns(steps, width=width), ""]
+    lines += two_columns(rest, width=width, indent=0)
+    return [*lines, *(["", *two_columns(past, width=width, indent=0)] if past else [])]
+
+
+def _cycle(cycle: CycleFacts) -> str:
+    text = f"{cycle.number}: {cycle.incumbent} → {cycle.candidate or 'no candidate yet'}, {cycle.started:%Y-%m-%d}"
+    return text if cycle.outcome is None else f"{text}, {cycle.outcome}: {cycle.why}"
+
+
+def _detail(step: StepFacts) -> str:
+    if step.state == "failed":
+        return f"{step.error} (attempt {step.attempts})"
+    if step.state == "waiting":
+        return step.waits_for + _until(step.until)
+    if step.state == "running":
+        return step.command
+    figures: dict[str, Any] = step.figures or {}
+    shown = {name: value for name, value in figures.items() if isinstance(value, int | float | str)}
+    return ", ".join(f"{name} {value}" for name, value in shown.items() if len(str(value)) <= _SHOWN)
+
+
+def _until(when: datetime | None) -> str:
+    return "" if when is None else f", until {when:%Y-%m-%d %H:%M} UTC"

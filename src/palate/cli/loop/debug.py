@@ -1,0 +1,54 @@
+"""`palate loop debug`: why a candidate was not deployed, and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.arguments import AsJson, StoreUrl, store_if_any
+from palate.cli.console import print_json, print_result
+from palate.errors import UsageError
+
+
+def debug_command(
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="CYCLE|RESULT...", help="A cycle's folder, or result folders, a run, data, votes."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For debug.html, .md and .json.")],
+    last: Annotated[
+        list[Path] | None,
+        typer.Option("--last", metavar="CYCLE|RUN", help="The cycle before, to compare the data with; repeatable."),
+    ] = None,
+    campaign: Annotated[
+        str | None, typer.Option("--campaign", metavar="NAME", help="Campaign of the store, for conflicting votes.")
+    ] = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Report why a candidate was not deployed: open checks, regressions, label conflicts, data, health, next acts.
+
+    Example: palate loop debug cycles/0002 --last cycles/0001 -o debug
+    """
+    from palate.artifacts import check_writable
+    from palate.feedback.export.collection import collection_of_store
+    from palate.loop.debug import debug_facts, find_inputs, why_ended
+    from palate.report.pages.debug import write_debug
+
+    check_writable(output / "debug.html")
+    now = find_inputs(results)
+    with store_if_any(store) as opened:
+        if opened is None and campaign is not None:
+            raise UsageError(f"--campaign {campaign}: there is no store with campaigns; name it with --store")
+        if opened is not None:
+            now.votes += [] if campaign is None else [collection_of_store(opened, campaign)]
+            now.canary = opened.read(lambda session: why_ended(session, now.names[0]))
+    facts = debug_facts(now, find_inputs(last) if last else None)
+    written = write_debug(facts, output)
+    if as_json:
+        print_json({"files": list(map(str, written)), "acts": facts["acts"]})
+        return
+    lines = [f"{at}. {one['act']}\n   {one['why']}" for at, one in enumerate(facts["acts"], 1)]
+    print_result("\n".join([*lines, *map(str, written)]))

@@ -1,0 +1,108 @@
+"""One tick at a time, and its commands as child processes that do not outlive it unseen."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from subprocess import PIPE, Popen
+from zlib import crc32
+
+from sqlalchemy import text
+
+from palate.artifacts import write_errors
+from palate.artifacts.locks import acquire
+from palate.errors import ArtifactError
+from palate.store import Store
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_PR_SET_PDEATHSIG = 1
+
+
+@contextmanager
+def sole_tick(store: Store, folder: Path, loop: str) -> Iterator[bool]:
+    """A context in which no other tick of the loop works; whether this one may.
+
+    The lock is that of an open file which child processes inherit: if a tick is killed, its child keeps the lock until
+    it has ended too. On PostgreSQL, ticks of other machines are kept out as long as this one is connected.
+    """
+    with write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f".{loop}.lock"
+        with _file_lock(file) as locked:
+            if not locked or store.is_sqlite:
+                yield locked
+                return
+            with store.engine.connect() as connection:
+                found = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": crc32(loop.encode())})
+                connection.commit()
+                try:
+                    yield bool(found.scalar())
+                finally:
+                    connection.execute(text("SELECT pg_advisory_unlock_all()"))
+
+
+@contextmanager
+def _file_lock(file: Path) -> Iterator[bool]:
+    if fcntl is None:
+        try:
+            lock = acquire(file, "")
+        except ArtifactError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+        return
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        os.set_inheritable(descriptor, True)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def run_command(words: Sequence[str], log: Path) -> int:
+    """Run a palate command as a child process; returns its exit code, negative if a signal ended it.
+
+    Its stderr goes to the terminal and, as its stdout, to the end of the log. If this process dies, the child gets
+    SIGTERM (on Linux), upon which training writes a checkpoint and stops.
+    """
+    command = [sys.executable, "-m", "palate", *words]
+    on_start = partial(_end_with, os.getpid(), ctypes.CDLL(None)) if sys.platform == "linux" else None
+    with write_errors(log), log.open("ab", buffering=0) as file:
+        # Of this process's open files, only the lock is inheritable.
+        started = Popen(command, stdout=file, stderr=PIPE, close_fds=False, preexec_fn=on_start)  # noqa: S603
+        with started as process:
+            assert process.stderr is not None
+            try:
+                while part := os.read(process.stderr.fileno(), 65536):
+                    file.write(part)
+                    sys.stderr.write(part.decode(errors="replace"))
+            except BaseException:  # a full disk, or Ctrl-C: the command stops at its next safe point
+                process.terminate()
+                process.communicate()
+                raise
+        return process.returncode
+
+
+def _end_with(parent: int, libc: ctypes.CDLL) -> None:
+    """Runs in a child before its command: it gets SIGTERM when its parent dies."""
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it has died already
+        os._exit(1)

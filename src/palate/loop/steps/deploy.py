@@ -1,0 +1,129 @@
+"""CANARY, DEPLOY and DEBUG: what follows a verdict. The automaton ends canaries; versions are moved by people.
+
+A person moves a version by signing or forcing a verdict, or by `deploy: on_pass` in the config.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from palate.loop.canary import decide_canary, read_arms
+from palate.loop.work import AUTOMATON, Done, Inputs, Run, Waiting, Work
+from palate.registry.canary import canary_moves, canary_of, set_canary
+from palate.registry.verdicts import DecisionFacts, verdicts
+from palate.registry.versions import find
+
+
+def decision_inputs(work: Work) -> Inputs:
+    return Inputs({"verdict": work.figures.get("gate", {}).get("verdict")})
+
+
+def decision(work: Work) -> DecisionFacts | None:
+    """What a person decided last on the candidate's last verdict; None if nobody did."""
+    if work.candidate is None:
+        return None
+    found = work.store.read(lambda session: verdicts(session, work.candidate))
+    return found[-1].decisions[-1] if found and found[-1].decisions else None
+
+
+def is_allowed(work: Work) -> bool:
+    """Whether the candidate may go on after its gate: it passed and nobody rejected it, or a person forced it."""
+    said = decision(work)
+    if said is not None:
+        return said.action in ("sign", "force")
+    return bool(work.figures["gate"]["outcome"] == "PASS")
+
+
+def canary(work: Work) -> Run:
+    """Gives the candidate a share of people, and waits for the test on their thumbs and errors."""
+    settings, alias = work.config.canary, work.config.alias
+    if settings is None:
+        return Done({"reason": "the config has no canary"}, skipped=True)
+    if work.dry:
+        yield Waiting(f"the canary: {settings.share:.0%} of people of {alias}", "traffic")
+        return Done()
+    candidate = str(work.candidate)
+    if not is_allowed(work):
+        _end(work, f"{work.title} was rejected")
+    running = work.store.read(lambda session: canary_of(session, alias))
+    if running is None or running.version != candidate:
+        if find(work.store, alias).name == candidate:
+            return Done({"outcome": "PASS", "reasons": [f"a person moved {alias} to {candidate}"]})
+        moved = work.store.read(lambda session: canary_moves(session, candidate))
+        if moved or not is_allowed(work):
+            why = f"{moved[-1].who}: {moved[-1].reason}" if moved else "a person rejected the candidate"
+            return Done({"outcome": "ZERO", "reasons": [why]})
+        reason = f"{work.title}: {settings.share:.0%} of people after the gate"
+        running = set_canary(work.store, candidate, settings.share, alias=alias, who=AUTOMATON, reason=reason)
+    found = decide_canary(work.store.read(lambda session: read_arms(session, alias, now=work.now)), settings)
+    figures = {"outcome": found.outcome, "reasons": list(found.reasons), "since": running.since.isoformat()}
+    if found.outcome == "ZERO":
+        _end(work, f"{work.title}: {'; '.join(found.reasons)}")
+    elif found.outcome == "HOLD":
+        yield Waiting(
+            f"the canary {candidate}: {'; '.join(found.reasons)}",
+            "traffic",
+            next_act=f"palate model canary {candidate} --share 0 --reason … ends it",
+        )
+    return Done(figures)
+
+
+def _end(work: Work, reason: str) -> None:
+    """Zero the candidate's canary, if it runs."""
+    running = work.store.read(lambda session: canary_of(session, work.config.alias))
+    if running is not None and running.version == work.candidate:
+        set_canary(work.store, running.version, 0.0, alias=work.config.alias, who=AUTOMATON, reason=reason)
+
+
+def deploy(work: Work) -> Run:
+    """Moves the alias to the candidate, if a person or the config allows it."""
+    alias, candidate = work.config.alias, work.candidate or "CANDIDATE"
+    said = None if work.dry else decision(work)
+    if said is not None and said.action == "reject":
+        return Done({"outcome": "REJECTED"})
+    if said is None and work.config.deploy == "person":
+        yield Waiting(
+            f"a person to sign the verdict on {candidate}",
+            "people",
+            next_act=f"palate loop sign {candidate} --reason …, or palate loop reject {candidate} --reason …",
+        )
+    served = work.incumbent if work.dry else find(work.store, alias).name
+    if served not in (work.incumbent, candidate):
+        reason = f"{alias} was moved to {served}, and the verdict compares with {work.incumbent}"
+        return Done({"ended": reason}, ends=("abandoned", reason))
+    by = f"{said.action} by {said.who}: {said.reason}" if said is not None else "the config has deploy: on_pass"
+    words = ("model", "promote", candidate, "--alias", alias, "--who", AUTOMATON)
+    yield work.command(*words, "--reason", f"{work.title}; {by}")
+    return Done({"alias": alias, "ended": by}, ends=("deployed", by))
+
+
+def debug(work: Work) -> Run:
+    """Reports what went wrong; then a person may still force the candidate for some days."""
+    model = Path(str(work.figures.get("train", {}).get("model", work.path("train"))))
+    mixed, last = ("pairs", "mix"), work.folder.parent / f"{work.number - 1:04d}"
+    results = [work.path("gate"), work.path("evaluate", "winrate"), model, work.path(*mixed), work.path("candidates")]
+    before = ("--last", last.joinpath(*mixed)) if last.joinpath(*mixed).is_dir() else ()
+    people = ("--campaign", work.campaign) if work.config.annotate.people is not None else ()
+    yield work.command("loop", "debug", *results, *before, *people, "--output", work.path("debug"))
+    if work.dry:
+        return Done()
+    said, candidate = decision(work), work.candidate
+    outcome = work.figures["gate"]["outcome"]
+    ended = work.figures.get("canary", {})
+    zeroed = ended.get("outcome") == "ZERO"
+    if said is not None and said.action == "force" and not zeroed:
+        return Done({"forced": said.who})
+    until = work.began + timedelta(days=work.config.force_days)
+    if said is None and not zeroed and work.now < until:
+        yield Waiting(
+            f"a person to force {candidate}, whose verdict is {outcome}, or to reject it; else the cycle ends",
+            "people",
+            until,
+            f"read {work.path('debug', 'debug.html')}; palate loop force {candidate} --reason …, or palate loop "
+            f"reject {candidate} --reason …",
+        )
+    why = f"the canary was ended: {'; '.join(ended['reasons'])}" if zeroed else f"the verdict is {outcome}"
+    if said is not None and said.action == "reject":
+        why = f"rejected by {said.who}: {said.reason}"
+    return Done({"ended": why}, ends=("rejected", why))
