@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE, Popen
+from typing import Any
 from zlib import crc32
 
 from sqlalchemy import text
@@ -83,11 +84,9 @@ def run_command(words: Sequence[str], log: Path) -> int:
     Its stderr goes to the terminal and, as its stdout, to the end of the log. If this process dies, the child gets
     SIGTERM (on Linux), upon which training writes a checkpoint and stops.
     """
-    command = [sys.executable, "-m", "palate", *words]
-    on_start = partial(_end_with, os.getpid(), ctypes.CDLL(None)) if sys.platform == "linux" else None
     with write_errors(log), log.open("ab", buffering=0) as file:
         # Of this process's open files, only the lock is inheritable.
-        process = Popen(command, stdout=file, stderr=PIPE, close_fds=False, preexec_fn=on_start)  # noqa: S603
+        process = start_command(words, stdout=file, stderr=PIPE, close_fds=False)
         assert process.stderr is not None
         try:
             while part := os.read(process.stderr.fileno(), 65536):
@@ -98,6 +97,12 @@ def run_command(words: Sequence[str], log: Path) -> int:
             process.terminate()
             process.communicate()
             raise
+
+
+def start_command(words: Sequence[str], **options: Any) -> Popen[bytes]:
+    """Start a palate command; if this process dies, it gets SIGTERM (on Linux)."""
+    on_start = partial(_end_with, os.getpid(), ctypes.CDLL(None)) if sys.platform == "linux" else None
+    return Popen([sys.executable, "-m", "palate", *words], preexec_fn=on_start, **options)  # noqa: S603
 
 
 def _end_with(parent: int, libc: ctypes.CDLL) -> None:
