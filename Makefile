@@ -23,7 +23,7 @@ TRL_STAMP := $(TRL_VENV)/.installed
 TRL_PIP := $(TRL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 MEASURE := $(OFFLINE) $(BIN)/python benchmarks
 
-.PHONY: help install demo test check versions versions-lowest versions-newest bench bench-env experiments figures oracle docs clean
+.PHONY: help install demo test check versions versions-lowest versions-newest bench bench-env gpu compat experiments figures oracle docs site dist lock audit sbom clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,10 +32,17 @@ help:
 	@echo "make check    style, types, import contracts, fast tests"
 	@echo "make versions  tests of training with the lowest and the newest transformers, in environments of their own"
 	@echo "make bench    speed and memory beside TRL; takes hours, wants a quiet machine, writes docs/performance.md"
+	@echo "make gpu      attention, speed and memory on a CUDA GPU beside TRL; at most 8 minutes"
+	@echo "make compat   architectures: packed or padded, adapters; writes docs/architectures.md"
 	@echo "make experiments  the published comparisons; takes hours, goes on where it stopped"
 	@echo "make figures  tables and figures of docs/experiments.md from the recorded results"
 	@echo "make oracle   losses and gradients beside TRL's, in an environment of their own"
 	@echo "make docs     write the generated pages of docs/ again"
+	@echo "make site     the docs site, in site/"
+	@echo "make dist     sdist and wheel, in dist/"
+	@echo "make lock     requirements.lock: the pinned versions with hashes"
+	@echo "make audit    known vulnerabilities of the packages in requirements.lock"
+	@echo "make sbom     dist/sbom.json: all packages of a release, as CycloneDX"
 	@echo "make install  make .venv; the others do it by themselves"
 	@echo "make clean    remove .venv, .trl-venv, .versions and what tools left behind"
 
@@ -107,6 +114,13 @@ bench: install $(if $(PALATE_TRL_PYTHON),,bench-env)
 	$(MEASURE)/label_load.py
 	$(MEASURE)/tables.py docs/performance.md
 
+# With the versions that the machine has; TRL where bench-env or PALATE_TRL_PYTHON gives it.
+gpu: install
+	$(MEASURE)/gpu.py
+
+compat: install
+	$(OFFLINE) $(BIN)/python benchmarks/architectures.py docs/architectures.md
+
 EXPERIMENTS := sentiment temperature overfitting recipe sweeps starts online
 
 experiments: install
@@ -128,7 +142,36 @@ docs: install
 	$(BIN)/python -m palate.config.docs docs/config.md
 	$(BIN)/python -m palate.text.docs docs/templates.md
 	$(BIN)/python -m palate.config.objectives.docs docs/objectives.md
+	$(BIN)/python tools/python_page.py docs/python.md
+
+site: install
+	$(BIN)/zensical build --clean --strict
+
+# Tools of a release have an environment of their own: nothing of palate needs them.
+RELEASE := .release-venv/bin
+
+.release-venv/.installed: pyproject.toml constraints.txt
+	test -x $(RELEASE)/python || $(PYTHON) -m venv .release-venv
+	$(RELEASE)/python -m pip install --quiet --disable-pip-version-check \
+		$$(sed -n 's/^release = \[\(.*\)\]$$/\1/p' pyproject.toml | tr -d '",')
+	touch $@
+
+dist: .release-venv/.installed
+	$(RELEASE)/python -m build
+
+lock: .release-venv/.installed
+	$(RELEASE)/uv pip compile pyproject.toml --extra label --extra serve --extra postgres --extra gguf \
+		--constraint constraints.txt --generate-hashes --universal --python-version 3.11 \
+		--no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
+
+audit: .release-venv/.installed
+	$(RELEASE)/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+
+sbom: .release-venv/.installed
+	mkdir -p dist
+	$(RELEASE)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file dist/sbom.json requirements.lock
 
 clean:
-	rm -rf $(VENV) .trl-venv .versions build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .trl-venv .release-venv .versions build dist site .cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

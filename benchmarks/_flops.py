@@ -38,8 +38,8 @@ class Flops:
     def __add__(self, other: Flops) -> Flops:
         return Flops(self.trunk + other.trunk, self.attention + other.attention, self.head + other.head)
 
-    def __mul__(self, factor: int) -> Flops:
-        return Flops(self.trunk * factor, self.attention * factor, self.head * factor)
+    def __mul__(self, factor: float) -> Flops:
+        return Flops(*(round(part * factor) for part in (self.trunk, self.attention, self.head)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,13 @@ class Shape:
         linear: weights of the decoder layers' linear maps, together.
         attention: per visible pair of query and key: 4 · width · heads, over all layers.
         head: weights of the head, vocabulary · width.
+        layers: number of decoder layers.
     """
 
     linear: int
     attention: int
     head: int
+    layers: int
 
 
 def shape_of(model: Any) -> Shape:
@@ -64,7 +66,7 @@ def shape_of(model: Any) -> Shape:
     linear = sum(m.weight.numel() for layer in layers for m in layer.modules() if isinstance(m, nn.Linear))
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     attention = 4 * width * config.num_attention_heads * len(layers)
-    return Shape(linear, attention, model.get_output_embeddings().weight.numel())
+    return Shape(linear, attention, model.get_output_embeddings().weight.numel(), len(layers))
 
 
 def forward_flops(shape: Shape, groups: Iterable[EncodedGroup]) -> Flops:

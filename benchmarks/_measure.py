@@ -44,7 +44,14 @@ def trl_python() -> str:
     return named
 
 
-def run_child(python: str, script: str, job: Job, folder: Path, environment: dict[str, str] | None = None) -> Report:
+def run_child(
+    python: str,
+    script: str,
+    job: Job,
+    folder: Path,
+    environment: dict[str, str] | None = None,
+    timeout: float | None = None,
+) -> Report:
     """Run `script` of this folder on a job in a process of its own, and return what it reports.
 
     Args:
@@ -53,6 +60,7 @@ def run_child(python: str, script: str, job: Job, folder: Path, environment: dic
         job: plain values; `do` names the task.
         folder: where job and report files go.
         environment: variables that are changed for the child.
+        timeout: seconds after which the child is ended.
 
     Returns:
         The child's report, with `wall_seconds` of the whole process added.
@@ -62,13 +70,17 @@ def run_child(python: str, script: str, job: Job, folder: Path, environment: dic
     job_file.write_text(json.dumps(job), encoding="utf-8")
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     begin = time.monotonic()
-    done = subprocess.run(
-        [python, str(HERE / script), str(job_file), str(report_file)],
-        env={**os.environ, **offline, **(environment or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [python, str(HERE / script), str(job_file), str(report_file)],
+            env={**os.environ, **offline, **(environment or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        sys.exit(f"{script}: {job['do']} took longer than {timeout:.0f} s")
     wall = time.monotonic() - begin
     if done.returncode or not report_file.exists():
         lines = done.stderr.strip().splitlines()

@@ -144,7 +144,7 @@ def tokenise(job: Job) -> Report:
 def _arguments(job: Job) -> DPOConfig:
     return DPOConfig(
         output_dir=job["folder"],
-        use_cpu=True,
+        use_cpu=job.get("use_cpu", True),
         bf16=job["precision"] == "bf16",
         gradient_checkpointing=False,
         max_length=job["cutoff_len"],

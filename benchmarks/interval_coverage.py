@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from scipy import special
 
 from palate.stats import (
     Interval,
@@ -38,6 +39,7 @@ from palate.stats import (
     ppi_mean,
     rate_interval,
     rogan_gladen,
+    sequential_difference,
     sequential_interval,
     wilson,
     win_rate,
@@ -169,8 +171,14 @@ def corrected(rng: Rng, n: int, rate: float) -> tuple[object, object]:
 
 
 def difference(rng: Rng, n: int) -> Interval | None:
-    (one, first), (two, second) = corrected(rng, n, 0.6), corrected(rng, n, 0.5)
-    return corrected_difference(one, two, (first, second)).interval  # type: ignore[arg-type]
+    """Of PPI++ rates of two models, as `palate judge calibrate` makes it."""
+    models = []
+    for rate in (0.6, 0.5):
+        y, rest = labels(rng, n, rate), labels(rng, 10 * n, rate)
+        f = judged(rng, y)
+        models.append((ppi_mean(y, f, judged(rng, rest)), judge_accuracy(y, f)))
+    (one, first), (two, second) = models
+    return corrected_difference(one, two, (first, second)).interval
 
 
 RATERS = (0.8, 0.75, 0.7)
@@ -272,7 +280,6 @@ def newcombe(rng: Rng, n: int) -> Interval:
 CASES = (
     Case("wilson", "rate 0.55", lambda g, n: wilson(g.binomial(n, 0.55), n), lambda: 0.55),
     Case("wilson", "rate 0.8", lambda g, n: wilson(g.binomial(n, 0.8), n), lambda: 0.8),
-    Case("rate_interval", "0/1, rate 0.7", lambda g, n: rate_interval(labels(g, n, 0.7)), lambda: 0.7),
     Case("rate_interval", "clusters of 4, correlation 0.5", lambda g, n: of_clusters(g, n, 0.6, 0.5), lambda: 0.6),
     Case("rate_interval", "clusters of 4, correlation 0.8", lambda g, n: of_clusters(g, n, 0.7, 0.8), lambda: 0.7),
     Case("win_rate, rate", "both orders, ties", lambda g, n: of_orders(g, n, "win"), lambda: in_large("win")),
@@ -300,7 +307,7 @@ CASES = (
     Case("ppi_mean", "clusters of 3", lambda g, n: ppi(g, n, size=3), lambda: 0.55),
     Case("judge_accuracy", "sensitivity", lambda g, n: corrected(g, n, 0.6)[1].sensitivity, lambda: 0.85),
     Case("rogan_gladen", "n labelled, 10 n others", lambda g, n: corrected(g, n, 0.6)[0].interval, lambda: 0.6),
-    Case("corrected_difference", "n labelled each", difference, lambda: 0.1),
+    Case("corrected_difference", "PPI++, n labelled each", difference, lambda: 0.1),
     Case("percent_agreement", "3 raters", lambda g, n: percent_agreement(ratings(g, n, 3)).interval, mean_agreement),
     Case("percent_agreement", "clusters of 3", lambda g, n: repeated(g, n, "share"), mean_agreement),
     Case("cohen_kappa", "3 labels", kappa, lambda: beyond_chance(agree(*RATERS[:2])), slow=4),
@@ -316,6 +323,8 @@ CASES = (
     Case("calibration, Brier score", "calibrated", brier, lambda: 3 / 4 - 7 / 12),
     Case("sequential_interval", "at every n up to this", lambda g, n: sequential_interval(of_scores(g, n)),
          lambda: 0.55, at_least=True),
+    Case("sequential_difference", "two rates, at every n up to this",
+         lambda g, n: sequential_difference(labels(g, n, 0.1), labels(g, n, 0.15)), lambda: 0.05, at_least=True),
 )  # fmt: skip
 
 
@@ -323,19 +332,42 @@ def of_scores(rng: Rng, n: int) -> Floats:
     return rng.choice([0.0, 0.5, 1.0], n, p=[0.35, 0.2, 0.45])
 
 
+def of_every_rate(n: int) -> tuple[float, float, float]:
+    """Exact coverage of `rate_interval` for 0/1 scores of n items: the mean over true rates of 5 to 95 %, least, most.
+
+    Only n + 1 rates can be observed, so that the coverage of any interval jumps with the true rate.
+    """
+    rates, wins = np.linspace(0.05, 0.95, 901)[:, None], np.arange(n + 1)
+    logs = special.gammaln(n + 1) - special.gammaln(wins + 1) - special.gammaln(n - wins + 1)
+    weights = np.exp(logs + wins * np.log(rates) + (n - wins) * np.log(1 - rates))
+    intervals = [rate_interval([1.0] * won + [0.0] * (n - won)) for won in range(n + 1)]
+    inside = np.array([[rate in interval for interval in intervals] for rate in rates[:, 0]])
+    found = (weights * inside).sum(axis=1)
+    return float(found.mean()), float(found.min()), float(found.max())
+
+
+def cell(share: float, *, at_least: bool = False) -> str:
+    """A coverage in percent; **bold** more than 2 points from 95 %."""
+    outside = abs(share - 0.95) > 0.02 and not (at_least and share > 0.95)
+    return f"**{100 * share:.1f}**" if outside else f"{100 * share:.1f}"
+
+
 def table(rounds: int, only: str = "") -> str:
-    """The rows, each case with its coverage at every size in percent; **bold** outside of 93 to 97 %."""
+    """The rows, each case with its coverage at every size."""
     lines = ["| interval | data | " + " | ".join(f"n = {n}" for n in SIZES) + " |", "|---|---|" + "---|" * len(SIZES)]
     for case in CASES:
         if only and only not in case.name:
             continue
-        cells = []
-        for n in SIZES:
-            share, _ = coverage(case, n, max(200, rounds // case.slow))
-            outside = abs(share - 0.95) > 0.02 and not (case.at_least and share > 0.95)
-            cells.append(f"**{100 * share:.1f}**" if outside else f"{100 * share:.1f}")
+        shares = (coverage(case, n, max(200, rounds // case.slow))[0] for n in SIZES)
+        cells = [cell(share, at_least=case.at_least) for share in shares]
         lines.append(f"| `{case.name}` | {case.data} | " + " | ".join(cells) + " |")
         print(lines[-1], file=sys.stderr)
+    if only in "rate_interval":
+        found = [of_every_rate(n) for n in SIZES]
+        cells = [f"{cell(mean)} ({100 * least:.1f} to {100 * most:.1f})" for mean, least, most in found]
+        lines.append(
+            "| `rate_interval` | 0/1, mean over rates of 5 to 95 % (least to most) | " + " | ".join(cells) + " |"
+        )
     return "\n".join(lines)
 
 

@@ -245,6 +245,61 @@ def _pieces_row(row: Result) -> list[str]:
     return [row["name"], f"{before:.1f}", f"{after:.1f}", f"**{row['ratio']:.2f}×**"]
 
 
+def gpu_table(results: Sequence[Result]) -> str:
+    """Of each machine: which forms of attention were equal, and palate beside TRL."""
+    return "\n\n".join(part for result in results for part in _gpu(result))
+
+
+def _gpu(result: Result) -> Iterator[str]:
+    name = result.get("name", "CPU, a dry run: the figures mean nothing")
+    versions = ", ".join(f"{package} {version}" for package, version in result["versions"].items())
+    trl = (result.get("trl_versions") or {}).get("trl", "not installed")
+    yield f"{name}, {result['peak_flops'] / 1e12:.2f} TFLOP/s in products of bf16 matrices. {versions}. TRL: {trl}."
+    rows = []
+    for kernel, dtype in sorted({(row["kernel"], row["dtype"]) for row in result["attention"]}):
+        mine = [row for row in result["attention"] if (row["kernel"], row["dtype"]) == (kernel, dtype)]
+        errors = [row["gradient"] for row in mine if "gradient" in row]
+        padded = [row["padded_gradient"] for row in mine if "gradient" in row]
+        rows.append(
+            [
+                f"{kernel.removeprefix('palate_')}, {dtype}",
+                f"{sum(row['equal'] for row in mine)} of {len(mine)}",
+                f"{max(errors):.1e}" if errors else "",
+                f"{max(padded):.1e}" if padded else "",
+            ]
+        )
+    yield markdown(["attention", "cases equal to padded rows", "largest error of gradients", "of padded rows"], rows)
+    header = [
+        "run",
+        "pairs/s palate",
+        "TRL",
+        "ratio",
+        "tokens/s palate",
+        "of the peak",
+        "peak GB palate",
+        "TRL",
+        "ratio",
+    ]
+    yield markdown([*header, "attention"], [_gpu_run(run, result["peak_flops"]) for run in result["runs"]])
+
+
+def _gpu_run(run: Result, peak: float) -> list[str]:
+    ours, theirs = run["palate"], run["trl"]
+    cells = [
+        f"{run['size']}, {run['tuning']}, prompt {run['prompt']}, answers {run['answer']}, {run['batch']} pairs a step"
+    ]
+    if "error" in ours:
+        return [*cells, ours["error"], *[""] * 8]
+    pairs, memory = ours["pairs_per_second"], ours["peak_bytes"]
+    other = theirs.get("error") or f"{theirs['pairs_per_second']:.2f}"
+    ratio = "" if "error" in theirs else f"**{pairs / theirs['pairs_per_second']:.2f}×**"
+    measured = "error" not in theirs and memory > 0 and theirs["peak_bytes"] > 0
+    cells += [f"{pairs:.2f}", other, ratio, f"{ours['tokens_per_second']:.0f}"]
+    cells += [f"{100 * ours['flops_per_second'] / peak:.0f} %", f"{memory / GIGABYTE:.1f}"]
+    cells += [f"{theirs['peak_bytes'] / GIGABYTE:.1f}" if measured else ""]
+    return [*cells, f"**{memory / theirs['peak_bytes']:.2f}×**" if measured else "", ours["attention"]]
+
+
 TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "train_speed": train_speed_table,
     "roofline": roofline_table,
@@ -253,6 +308,7 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "pieces": pieces_table,
     "serve": serve_table,
     "batch": serve_table,
+    "gpu": gpu_table,
 }
 
 if __name__ == "__main__":

@@ -98,13 +98,27 @@ def postgres_template(postgres: PostgresServer) -> str:
     return "palate_template"
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with palate's tables, which is quicker to copy than to make."""
+    from palate.store import open_store
+
+    path = tmp_path_factory.mktemp("template") / "palate.db"
+    open_store(f"sqlite:///{path}").close()
+    return path
+
+
+def _sqlite_copy(template: Path, folder: Path) -> str:
+    return f"sqlite:///{shutil.copyfile(template, folder / 'palate.db')}"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     from palate.store import open_store
 
     server: PostgresServer | None = None
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'palate.db'}"
+        url = _sqlite_copy(request.getfixturevalue("sqlite_template"), tmp_path)
     else:
         server = request.getfixturevalue("postgres")
         url = server.database(request.getfixturevalue("postgres_template"))
@@ -116,10 +130,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def sqlite_store(tmp_path: Path) -> Iterator[Store]:
+def sqlite_store(sqlite_template: Path, tmp_path: Path) -> Iterator[Store]:
     from palate.store import open_store
 
-    opened = open_store(f"sqlite:///{tmp_path / 'palate.db'}")
+    opened = open_store(_sqlite_copy(sqlite_template, tmp_path))
     yield opened
     opened.close()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -48,6 +49,43 @@ def test_torch_is_pinned_without_a_build(pins: dict[str, Version]) -> None:
     assert pins["torch"] == Version("2.13.0")
     assert not any(version.local for version in pins.values())
     assert not [name for name in pins if name.startswith(("nvidia-", "triton"))]
+
+
+def test_the_lock_file_has_every_package_with_its_pin_and_hashes(
+    pins: dict[str, Version], project: dict[str, Any]
+) -> None:
+    text = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    locked: dict[str, Version] = {}
+    for entry in re.split(r"\n(?=\S)", text.strip()):
+        found = re.fullmatch(
+            r"([\w.-]+)(?:\[[\w,-]+\])?==(\S+)(?: ;[^\\]*)?((?: *\\\n    --hash=sha256:[0-9a-f]{64})+)", entry
+        )
+        assert found, f"requirements.lock: {entry[:200]}"
+        locked[canonicalize_name(found[1])] = Version(found[2])
+    assert {name: version for name, version in locked.items() if name in pins and version != pins[name]} == {}
+    extras = project["optional-dependencies"]
+    needed = [
+        *project["dependencies"],
+        *(line for name in ("label", "serve", "postgres", "gguf") for line in extras[name]),
+    ]
+    missing = {canonicalize_name(one.name) for one in map(Requirement, needed)} - set(locked)
+    assert not missing, "run make lock"
+
+
+def test_the_container_checks_hashes_and_runs_as_a_user() -> None:
+    text = (REPOSITORY / "Containerfile").read_text(encoding="utf-8")
+    assert "--require-hashes -r /tmp/requirements.lock" in text
+    assert text.index("\nUSER palate\n") < text.index("\nENTRYPOINT")
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+    assert all((REPOSITORY / name).exists() for line in copied for name in line.split())
+
+
+def test_the_files_about_the_project_agree_with_it(project: dict[str, Any]) -> None:
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    for path in (REPOSITORY / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
+        form = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert path.name == "config.yml" or {"name", "description", "body"} <= set(form)
 
 
 FLOORS = {"starlette": "1.3.1", "transformers": "5.5.0"}
@@ -114,7 +152,7 @@ def test_the_linter_refuses_pickles() -> None:
 
 def test_make_and_ci_are_well_formed() -> None:
     subprocess.run(["bash", "-n", ".ci/run"], cwd=REPOSITORY, check=True)
-    for target in ("install", "demo", "test", "check", "bench"):
+    for target in ("install", "demo", "test", "check", "bench", "site", "dist", "lock", "audit", "sbom"):
         done = subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").splitlines()

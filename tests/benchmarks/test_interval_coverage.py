@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from interval_coverage import CASES, Case, coverage
+from interval_coverage import CASES, Case, coverage, of_every_rate
 
 import palate.stats
 
@@ -21,6 +21,13 @@ def test_nominal_95_percent(case: Case) -> None:
     slack = 0.025 + 3 * math.sqrt(0.95 * 0.05 / rounds)
     assert share >= 0.95 - slack
     assert case.at_least or share <= min(0.999 if rounds > 100 else 1, 0.95 + slack)
+
+
+@pytest.mark.parametrize("n", [30, 100])
+def test_rates_of_all_sizes(n: int) -> None:
+    mean, least, most = of_every_rate(n)
+    assert 0.93 <= mean <= 0.97
+    assert 0.9 <= least < mean < most <= 0.99
 
 
 def test_every_interval_of_the_package_is_in_the_table() -> None:

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
+import typer
 
 from palate import __version__
 from palate.cli import main as cli
@@ -82,6 +83,25 @@ def test_help_is_quick_and_loads_no_torch() -> None:
 def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([verb, "--help"]) == 0
     assert f"palate {verb}" in capsys.readouterr().out
+
+
+def test_every_command_has_an_example_in_its_help() -> None:
+    def leaves(command: Any, path: str) -> Iterator[tuple[str, str]]:
+        for name, inner in getattr(command, "commands", {}).items():
+            yield from leaves(inner, f"{path} {name}")
+        if not hasattr(command, "commands"):
+            yield path, command.help or ""
+
+    lacking = [
+        path for path, text in leaves(typer.main.get_command(cli.app), "palate") if "Example: palate " not in text
+    ]
+    assert lacking == []
+
+
+@pytest.mark.parametrize(("words", "found"), [("palate tr", "train"), ("palate data inspect --te", "--template")])
+def test_the_shell_completes(words: str, found: str) -> None:
+    done = palate(_PALATE_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))
+    assert done.stdout.split() == [found]
 
 
 def test_every_verb_is_listed_and_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ def test_every_result_is_in_the_report(tmp_path: Path, repository: Path, shared_
     data = shared_data("benchmark")
     how = command()
     how["env"] = {**how["env"], "PALATE": f"{sys.executable} -m palate", "STEPS": "4"}
-    how["args"] = ["sh", str(repository / "tools" / "evaluate_demo.sh"), str(data), str(tmp_path), "12"]
+    how["args"] = ["sh", str(repository / "tools" / "evaluate_demo.sh"), str(data), str(tmp_path), "8"]
     done = subprocess.run(**how, timeout=800, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "demo" / "evaluation.json").read_text(encoding="utf-8"))

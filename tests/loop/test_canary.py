@@ -97,10 +97,10 @@ def test_a_canary_that_is_not_loaded_holds_and_is_said() -> None:
 
 
 def test_the_smallest_increase_that_is_found_is_found() -> None:
-    smallest = smallest_found(CONFIG)
+    smallest = smallest_found(CONFIG, 0.1)
     assert CONFIG.errors < smallest["errors"] < 0.15
     assert 0.2 < smallest["thumbs down"] < 0.4
-    assert smallest_found(CanaryFields(at_least=2000))["errors"] < smallest["errors"]
+    assert smallest_found(CanaryFields(at_least=2000), 0.1)["errors"] < smallest["errors"]
 
 
 def outcomes(
@@ -193,10 +193,11 @@ def test_arms_are_read_with_each_person_counted_once(registry: Store) -> None:
     assert list(found.canary.errors) == [False, True, True, *[True] * 20, False, False]
     assert (list(found.incumbent.errors), list(found.canary.downs)) == ([False] * 3, [True])
     assert sorted(found.incumbent.downs) == [False, True], "cy's first thumb that holds"
-    assert (found.without, round(found.days, 2)) == (0, 2.0)
-    for _ in range(20):
-        traffic("v1.0", "bob", route="")
-    assert registry.read(read_arms).without == 20
+    assert (found.without, round(found.days, 2)) == (1, 2.0), "dee's"
+    for number in range(24):
+        traffic("v1.0", "bob", route="shadow:m" if number < 4 else "chat" if number < 10 else "")
+    for now, without in ((traffic.now, 0), (traffic.now + timedelta(hours=1), 21)):
+        assert registry.read(lambda session, now=now: read_arms(session, now=now)).without == without
 
 
 def test_an_alias_without_a_canary_has_no_arms(registry: Store) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cycle_results import WIN_RATE, check, gate, write_cycle
-from palate.artifacts import write_json
+from palate.artifacts import file_hash, write_json
 from palate.errors import DataError, UsageError
 from palate.loop.advice import RULES, advice
 from palate.loop.debug import Inputs, debug_facts, find_inputs
@@ -41,19 +41,23 @@ LAST = {**DATA, "votes": 90, "sources": {"people (human)": 0.6, "judge (machine)
         (facts(conflicts={**CONFLICTS, "judge": 0}), "conflicts", "reviewer", "30% of 10 comparisons"),
         (facts(conflicts={**CONFLICTS, "people": 2}), "conflicts", "lower its weight", "contradicts people on 30%"),
         (facts(check("empty or repeating answers", "range")), "broken answers", "pref_ftx", "is so"),
-        (facts(check("length ratio", "range", found=1.4)), "length", "sigmoid_norm", "1.40 times"),
+        (facts(check("length ratio", "range", found=1.4)), "length", "sigmoid_norm", "length ratio: is so"),
         (
             facts(check("length ratio", "range", found=1.4), data={"now": DATA, "last": None}),
             "length",
             "rule length_ratio",
             "2.00 times as rejected",
         ),
-        (facts(check("length ratio", "range", found=0.6)), "length", "lower the learning rate", "0.60 times"),
+        (facts(check("length ratio", "range", found=0.6)), "length", "lower the learning rate", "length ratio: is so"),
         (facts(check("t/mc1", "guard", "failed")), "guards", "raise pref_beta", "t/mc1: is so"),
         (facts(check("t/mc1", "guard", more=387)), "guards", "about 387 more items", "t/mc1"),
         (facts(check("win rate", "primary", "failed")), "win rate", "on code, the worst category", "is so"),
         (facts(check("win rate", "primary", more=250)), "win rate", "about 250 more prompts", "win rate"),
         (facts(check("win rate", "primary")), "win rate", "cannot settle win rate", "win rate"),
+        (facts(check("win rate", "primary", found=None)), "win rate", "on all prompts", "win rate: is so"),
+        (facts(check("t/mc1", "guard", found=None)), "guards", "palate eval bench t", "t/mc1: is so"),
+        (facts(check("must-pass prompts", "guard")), "guards", "with --must-pass", "must-pass prompts: is so"),
+        (facts(check("length ratio", "range", found=None)), "length", "lower the learning rate", "length ratio"),
         (
             facts(data={"now": DATA, "last": {**LAST, "votes": 80}}),
             "data",
@@ -123,6 +127,8 @@ def test_the_files_of_a_cycle_are_found_by_their_content(cycle: Path) -> None:
     mixed(cycle.parent / "last", "a")
     found = debug_facts(find_inputs([cycle]), find_inputs([cycle.parent / "last"]))
     assert (found["candidate"], found["incumbent"], found["gate"]["attempt"]) == ("new", "old", 2)
+    write_json(cycle / "gate.json", {**gate(attempt=2), "versions": {"candidate": "v1.1", "incumbent": "v1.0"}})
+    assert find_inputs([cycle]).names == ("v1.1", "v1.0")
     assert found["winrate"]["regressions"][0]["b"] == "because"
     assert [one["rule"] for one in found["acts"]] == ["validity", "conflicts", "conflicts"]
     conflicts = found["conflicts"]
@@ -153,6 +159,19 @@ def test_the_files_of_a_cycle_are_found_by_their_content(cycle: Path) -> None:
     assert found["data"]["last"]["rows"] == 1
 
 
+def test_of_several_results_those_of_the_verdict_count(cycle: Path) -> None:
+    (cycle / "bench").mkdir()
+    write_json(cycle / "bench" / "winrate.json", {**WIN_RATE, "judge": "of a benchmark"})
+    read = {"winrate.json": file_hash(cycle / "winrate" / "winrate.json")}
+    write_json(cycle / "gate.json", {**gate(attempt=3), "inputs": read})
+    (cycle / "round2").mkdir()
+    last = {"status": "completed", "finished": "2026-01-31T12:00:00Z", "config": {"dataset": "gone"}}
+    write_json(cycle / "round2" / "run.json", last)
+    found = find_inputs([cycle, cycle / "winrate"])
+    assert found.winrate is not None
+    assert (found.winrate["judge"], found.run) == ("j", cycle / "round2")
+
+
 def test_a_dataset_that_is_gone_is_said(cycle: Path) -> None:
     found = debug_facts(find_inputs([cycle / "run"]))
     assert "gone" in found["data"]["now"]["reason"]
@@ -166,7 +185,7 @@ def test_what_cannot_be_reported_on(cycle: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="missing: there is no such file or folder"):
         find_inputs([tmp_path / "missing"])
     write_json(tmp_path / "other.json", WIN_RATE)
-    with pytest.raises(UsageError, match=r"winrate\.json and .*other\.json are both a win rate; name the one"):
+    with pytest.raises(UsageError, match=r"there are 2 win rates, .*winrate\.json and .*other\.json; name one"):
         find_inputs([cycle, tmp_path / "other.json"])
     write_json(tmp_path / "other.json", {key: value for key, value in WIN_RATE.items() if key != "losses"})
     with pytest.raises(DataError, match="a result has no 'losses'; measure it again"):

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from palate.loop.canary import CanaryVerdict
 from sqlalchemy import select
 
 from loop_world import LOOP, MONDAY, Killed, World, make_world
 from palate.errors import ConfigError, PalateError, UsageError
 from palate.loop import tick as tick_module
+from palate.loop.canary import CanaryVerdict
 from palate.loop.process import sole_tick
 from palate.loop.status import loop_status
 from palate.loop.steps import deploy
@@ -232,6 +232,8 @@ def test_two_ticks_at_once(store: Store, place: Path) -> None:
         assert (ticked.busy, ticked.done) == (True, [])
         with pytest.raises(UsageError, match="stop it first"):
             abandon(world.loop, "late", MONDAY)
+        with sole_tick(store, place / "another machine", "support") as second:
+            assert second == store.is_sqlite  # PostgreSQL knows of ticks elsewhere
     assert not world.tick().busy
 
 

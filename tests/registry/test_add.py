@@ -9,15 +9,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from model_folders import as_run, fake_adapter, fake_model
 from palate.artifacts import read_json, seal_folder, write_json
 from palate.errors import ArtifactError, UsageError
 from palate.evaluation.subject import read_run
 from palate.registry import Version, add, find, problems, promote, versions
-from palate.registry.lineage import vote_ids, votes_of
+from palate.registry.lineage import Voter, vote_ids, voters, votes_of
 from palate.store import Store
-from palate.store.tables import Campaign, Item, VoteRow
+from palate.store.tables import Campaign, Item, Task, VoteRow
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -206,3 +207,32 @@ def test_a_checkpoint_of_a_stopped_run_is_a_version(sqlite_store: Store, models:
     assert version.lineage["run"]["checkpoint"] == 3
     assert vote_ids(version.folder) == ["vote-1"]
     assert read_run(version.folder).policy.model == str(version.folder)
+
+
+def test_who_cast_votes_and_where_their_answers_are_shown(store: Store) -> None:
+    def write(session: Session) -> None:
+        campaign = Campaign(name="own", created=NOW)
+        session.add(campaign)
+        session.flush()
+        item = Item(campaign_id=campaign.id, name="i", prompt=[], content_hash="h", created=NOW)
+        session.add(item)
+        session.flush()
+        task = Task(campaign_id=campaign.id, item_id=item.id, left=0, right=1, wanted=1, open=0, priority=0.0)
+        session.add(task)
+        row = {"item_id": item.id, "campaign_id": campaign.id, "outcome": "left", "at": NOW, "shown": "as_is"}
+        for number, (who, kind) in enumerate([("ann", "person"), ("j", "judge"), ("bob", "person"), ("ann", "person")]):
+            right = 2 if who == "bob" else 1
+            session.add(VoteRow(id=f"v{number}", left=0, right=right, who=who, kind=kind, **row))
+        session.flush()
+        numbers.append(task.id)
+
+    numbers: list[int] = []
+    store.write(write)
+    ids = ["v0", "v1", "v2", "v3", "elsewhere", *(f"none-{number}" for number in range(600))]
+    found = store.read(lambda session: voters(session, ids))
+    assert found == [Voter("ann", "person", 2), Voter("bob", "person", 1), Voter("j", "judge", 1)]
+    known = store.read(lambda session: votes_of(session, ids))
+    assert {id: vote["task"] for id, vote in known.items()} == {
+        **{key: {"campaign": "own", "number": numbers[-1]} for key in ("v0", "v1", "v3")},
+        "v2": None,  # on a pair without a task
+    }

@@ -14,8 +14,15 @@ skewed = np.random.default_rng(5).exponential(2.0, 60)
 def test_it_agrees_with_scipy(method: str) -> None:
     stats = pytest.importorskip("scipy.stats")
     scipy_name = {"bca": "BCa", "percentile": "percentile"}[method]
+    # Hesterberg's expanded tails: as at this level without the expansion.
+    level = 2 * stats.norm.cdf(np.sqrt(60 / 59) * stats.t.ppf(0.975, 59)) - 1
     expected = stats.bootstrap(
-        (skewed,), np.mean, n_resamples=10_000, method=scipy_name, rng=np.random.default_rng(0)
+        (skewed,),
+        np.mean,
+        n_resamples=10_000,
+        confidence_level=level,
+        method=scipy_name,
+        rng=np.random.default_rng(0),
     ).confidence_interval
     interval = bootstrap_interval(skewed, method=method)
     # Two different streams of random numbers: equal to within the noise of 10,000 resamples.
@@ -28,6 +35,12 @@ def test_bca_leans_towards_the_long_tail() -> None:
     percentile = bootstrap_interval(skewed, method="percentile", resamples=4_000)
     assert bca.low > percentile.low
     assert bca.high > percentile.high
+
+
+def test_few_items_get_wider_tails() -> None:
+    """(0, 1, 2, 3): 256 resamples; t(3) = 3.1824, times √(4/3) is 3.675 normal SDs: the least and most."""
+    found = bootstrap_interval([0.0, 1.0, 2.0, 3.0], method="percentile", resamples=20_000)
+    assert (found.low, found.high) == (0.0, 3.0)
 
 
 def test_the_seed_decides() -> None:

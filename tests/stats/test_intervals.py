@@ -17,6 +17,7 @@ from palate.stats import (
     newcombe_paired,
     rate_interval,
     standard_error,
+    t_test,
     wilson,
 )
 
@@ -63,6 +64,44 @@ def test_mean_interval_equals_scipy() -> None:
     expected = stats.t.interval(0.9, 16, loc=values.mean(), scale=stats.sem(values))
     assert (interval.low, interval.high) == pytest.approx(expected)
     assert interval.n == 17
+
+
+def test_a_skewed_mean_by_hand() -> None:
+    """36 values, one of them 36: mean 1, s² = 36, γ = 35·34/(35)^1.5 = 5.747, so 25γ² is above 36."""
+    values = np.array([36.0] + [0.0] * 35)
+    found = mean_interval(values)
+    gamma = (35**3 + 35 * (-1) ** 3) / 36 / ((35**2 + 35) / 36) ** 1.5
+    for end, sign in ((found.low, 1), (found.high, -1)):
+        t = (1 - end) / 1.0  # s/√n is 1
+        transformed = t + gamma * t**2 / 18 + gamma**2 * t**3 / (27 * 36) + gamma / 36
+        assert transformed == pytest.approx(sign * 2.0301079)  # t(35)
+    assert 1 - found.low < found.high - 1, "wider towards the long tail"
+    mirrored = mean_interval(-values)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low))
+
+
+def test_the_skewness_of_clusters_counts() -> None:
+    values = np.random.default_rng(0).exponential(1, 30)
+    copied = np.repeat(values, 3)
+    once = mean_interval(values)
+    of_clusters = cluster_mean_interval(copied, np.repeat(np.arange(30), 3).tolist())
+    assert (of_clusters.low, of_clusters.high) == pytest.approx((once.low, once.high))
+
+
+@given(st.lists(st.floats(-5, 100), min_size=20, max_size=40).filter(lambda values: np.std(values) > 1e-3))
+def test_the_p_value_agrees_with_the_interval(values: list[float]) -> None:
+    """A mean at an end of the 95 % interval has a p-value of 5 %."""
+    interval = mean_interval(values)
+    assert t_test(np.array(values) - interval.low) == pytest.approx(0.05, abs=1e-6)
+    assert t_test(np.array(values) - interval.high) == pytest.approx(0.05, abs=1e-6)
+
+
+@pytest.mark.parametrize(("n", "least"), [(20, 0.93), (30, 0.93), (100, 0.93)])
+def test_means_of_skewed_values_are_covered(n: int, least: float) -> None:
+    """Exponential; Student's interval covers 91.7 % of samples of 20, and 92.6 % of 30."""
+    rng = np.random.default_rng(11)
+    hits = sum(1.0 in mean_interval(rng.exponential(1, n)) for _ in range(4_000))
+    assert least <= hits / 4_000 <= 0.965
 
 
 def test_one_value_tells_nothing_of_the_spread() -> None:

@@ -1,4 +1,4 @@
-"""A site with an account for each role, for the tests of the pages."""
+"""A site with all pages and an account for each role, for the tests of the pages."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def real_passwords(quick_passwords: None, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    made = make_site(tmp_path)
+    made = make_site(tmp_path, runs=(tmp_path / "runs",))
     yield made
     made.store.close()
 
 
 @pytest.fixture
 def local_site(tmp_path: Path) -> Iterator[Site]:
-    made = make_site(tmp_path, local=True)
+    made = make_site(tmp_path, local=True, runs=(tmp_path / "runs",))
     yield made
     made.store.close()

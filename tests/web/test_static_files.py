@@ -10,6 +10,7 @@ import pytest
 
 import palate.web
 from palate.charts import stylesheet
+from palate.report.html import own_style
 from palate.web.static_files import address, static_files
 from sites import Site
 
@@ -19,12 +20,13 @@ FOLDER = Path(palate.web.__file__).parent / "static"
 def test_every_file_of_the_folder_is_served(site: Site) -> None:
     client = site.client()
     names = {file.name for file in FOLDER.iterdir()}
-    assert names | {"charts.css"} == set(static_files())
+    assert names | {"charts.css", "report.css"} == set(static_files())
     for name in names:
         found = client.get(f"/static/{name}")
         assert found.content == (FOLDER / name).read_bytes()
         assert found.headers["cache-control"] == "no-cache"
     assert client.get("/static/charts.css").text == stylesheet()
+    assert client.get("/static/report.css").text == f".report {{\n{own_style()}}}\n"
 
 
 def test_browsers_keep_a_file_under_the_address_of_its_version(site: Site) -> None:

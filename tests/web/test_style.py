@@ -14,6 +14,7 @@ PAIRS = (
     ("accent", "paper"), ("accent", "sheet"), ("on-accent", "accent"), ("bad", "bad-tint"), ("good", "good-tint"),
     ("paper", "ink"), ("code-keyword", "tint"), ("code-string", "tint"), ("code-number", "tint"),
     ("code-comment", "tint"), ("code-name", "tint"), ("bad", "tint"), ("good", "tint"), ("bad", "sheet"),
+    ("warn", "warn-tint"), ("warn", "sheet"), ("warn", "paper"), ("soft", "tint"),
 )  # fmt: skip
 MODES = ("light", "dark")
 

@@ -7,8 +7,9 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import Parameter, Signature, signature
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -234,6 +235,17 @@ def opened_store(url: str | None, *, create: bool = False) -> Iterator[Store]:
         yield store
     finally:
         store.close()
+
+
+def store_if_any(url: str | None) -> AbstractContextManager[Store | None]:
+    """The open store of `--store`; None where none is named and the default one does not exist."""
+    from palate.store import store_url
+    from palate.store.urls import parse_url
+
+    place = parse_url(store_url(url))
+    if url is None and place.get_backend_name() == "sqlite" and not Path(place.database or "").is_file():
+        return nullcontext()
+    return opened_store(url)
 
 
 def check_installed(extra: str, *modules: str) -> None:

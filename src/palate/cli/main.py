@@ -18,7 +18,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, generate, report
+from palate.cli import compare, doctor, generate, report, web
 from palate.cli.arguments import verb_group
 from palate.cli.chat import verb as chat
 from palate.cli.console import is_main_process, print_error
@@ -31,31 +31,35 @@ from palate.cli.model import app as model
 from palate.cli.objectives import verb as objectives
 from palate.cli.serve import interactions, keys
 from palate.cli.serve import verb as serve
-from palate.cli.train import demo, plan
+from palate.cli.train import demo, init, plan
 from palate.cli.train import verb as train
 from palate.errors import Interrupted, PalateError, UsageError
 from palate.threads import choose_wait_policy
 
-# In the order of the help page. Each module has a `command` function, or an `app` of sub-commands, and imports slow
-# packages (torch, transformers, pyarrow) inside its functions, so that `palate --help` answers at once.
+# In the order of the help page, which is that of a user's life. Each module has a `command` function, or an `app` of
+# sub-commands, and imports slow packages (torch, transformers, pyarrow) inside its functions, so that `palate --help`
+# answers at once.
 VERBS: Mapping[str, ModuleType] = {
     "demo": demo,
-    "train": train,
+    "doctor": doctor,
     "data": data,
-    "generate": generate,
+    "init": init,
+    "plan": plan,
+    "train": train,
+    "report": report,
+    "compare": compare,
     "chat": chat,
+    "generate": generate,
     "label": label,
     "judge": judge,
     "eval": evaluate,
     "loop": loop,
-    "compare": compare,
-    "report": report,
+    "model": model,
+    "web": web,
     "serve": serve,
     "keys": keys,
     "interactions": interactions,
-    "model": model,
     "objectives": objectives,
-    "plan": plan,
 }
 
 _INTERRUPTED = 130
@@ -64,7 +68,7 @@ app = typer.Typer(
     cls=verb_group(order=tuple(VERBS)),
     help="Fine-tune language models on preference data.",
     epilog="Every verb has a --help with an example, and a page in docs/.",
-    add_completion=False,
+    add_completion=True,  # --show-completion and --install-completion
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -49,10 +49,12 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
         known = [other for other in vars(module) if callable(getattr(module, other)) and not other.startswith("_")]
         has = f"; it has {', '.join(sorted(known)[:8])}" if known else ""
         raise ConfigError(f"{key}: {source} has no function {attribute}{has}")
-    return _guarded(function, name, key)
+    return guarded(function, name, key)
 
 
-def _guarded(function: Callable[..., Any], name: str, key: str) -> Callable[..., Any]:
+def guarded(function: Callable[..., Any], name: str, key: str) -> Callable[..., Any]:
+    """A user's function whose exceptions become a FunctionError that names it and the line."""
+
     @functools.wraps(function)  # keeps the signature, from which callers read the parameters
     def called(*args: Any, **kwargs: Any) -> Any:
         try:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palate.config.functions import load_function, names_function
+from palate.config.functions import guarded, load_function, names_function
 from palate.errors import ConfigError, FunctionError
+from palate.plugins import load_plugin
 from palate.records import LEFT_SHARE, Columns, Judge, Messages, RewardFunction
 
 
 def rule_score(spec: str, key: str) -> RewardFunction | None:
-    """The score of a rule: `length:…`, `lexicon:…`, `module:function` or `file.py:function`; None for other texts.
+    """The score of a rule: `length:…`, `lexicon:…`, `module:function`, `file.py:function` or a plug-in; else None.
 
     Raises:
         ConfigError: the rule cannot be loaded.
@@ -27,7 +28,10 @@ def rule_score(spec: str, key: str) -> RewardFunction | None:
         return length_score(rest or "shorter", key)
     if kind == "lexicon":
         return lexicon_score(rest, key)
-    return load_function(spec, key) if names_function(spec) else None
+    if names_function(spec):
+        return load_function(spec, key)
+    plugin = load_plugin("rewards", spec)
+    return None if plugin is None else guarded(plugin, spec, key)
 
 
 def length_score(direction: str, key: str) -> RewardFunction:

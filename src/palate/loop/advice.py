@@ -114,7 +114,7 @@ def _length(facts: Facts) -> Iterator[tuple[str, str]]:
             yield act, f"answers are {check['found']:.2f} times as long, and chosen ones {ratio:.2f} times as rejected"
         else:
             act = "train with pref_loss: sigmoid_norm, or with ld_alpha: 0.5" if longer else "lower the learning rate"
-            yield act, f"answers are {check['found']:.2f} times as long as the incumbent's"
+            yield act, f"length ratio: {check['reason']}"
 
 
 def _broken(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -126,9 +126,16 @@ def _broken(facts: Facts) -> Iterator[tuple[str, str]]:
 
 def _guards(facts: Facts) -> Iterator[tuple[str, str]]:
     for check in _checks(facts, "guard"):
-        worse = check["state"] == "failed"
-        act = f"raise pref_beta or lower the learning rate, and add comparisons on what {check['name']} measures"
-        yield act if worse else _more(check, "items"), f"{check['name']}: {check['reason']}"
+        name, _, metric = check["name"].partition("/")
+        if check["state"] == "failed":
+            act = f"raise pref_beta or lower the learning rate, and add comparisons on what {check['name']} measures"
+        elif not metric:
+            act = "run all must-pass prompts and give their log with --must-pass"
+        elif check["found"] is None:
+            act = f"measure both models on the whole benchmark: palate eval bench {name}"
+        else:
+            act = _more(check, "items")
+        yield act, f"{check['name']}: {check['reason']}"
 
 
 def _primary(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -138,8 +145,9 @@ def _primary(facts: Facts) -> Iterator[tuple[str, str]]:
         if check["state"] == "failed":
             act = "read the regressions below; then collect comparisons"
             yield act + (f" on {worst['name']}, the worst category" if worst else ""), check["reason"]
-        elif check["found"] is not None:
-            yield _more(check, "prompts"), f"{check['name']}: {check['reason']}"
+        else:
+            act = _OF_CHECK["prompts"] if check["found"] is None else _more(check, "prompts")
+            yield act, f"{check['name']}: {check['reason']}"
 
 
 def _more(check: Mapping[str, Any], unit: str) -> str:

@@ -12,28 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, ValidationError
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from palate.config.base import Fields
-from palate.errors import UsageError
+from palate.config.explain import explain
+from palate.config.reader import read_override
+from palate.errors import ConfigError, UsageError
 from palate.registry.canary import canary_of, route_of
 from palate.registry.versions import PRODUCTION, find_row
-from palate.serving.recording.listing import holds
 from palate.stats import Interval, sequential_difference
-from palate.store.serving_tables import FeedbackRow, Interaction
+from palate.store.serving_tables import FeedbackRow, Interaction, holds
 
 Outcome: TypeAlias = Literal["PASS", "ZERO", "HOLD"]
 
 ANSWERS_PER_PERSON = 20
 """The first answers of a person that count, so that one busy client does not decide; of thumbs, one counts."""
 _MOST_NEEDED = 100_000
+_QUIET = timedelta(hours=1)
 _TYPICAL = {"errors": 0.01, "thumbs down": 0.2}
 """Rates at which `smallest_found` is computed."""
 
@@ -47,7 +49,7 @@ class CanaryFields(Fields):
     days: float = Field(2.0, ge=0, description="Days after which the canary passes or a person decides.")
     errors: float = Field(0.03, gt=0, lt=1, description="Largest accepted increase of the share of failed answers.")
     thumbs_down: float | None = Field(
-        0.1, gt=0, lt=1, description="The same for the share of thumbs down among people who gave one; none: ignored."
+        0.1, gt=0, lt=1, description="The same for the share of thumbs down among people who gave one; null: ignored."
     )
     alpha: float = Field(0.05, gt=0, le=0.2, description="Error rate of ZERO, and of PASS, over all looks together.")
 
@@ -62,6 +64,15 @@ class CanaryFields(Fields):
         return {"errors": self.errors, **({} if self.thumbs_down is None else {"thumbs down": self.thumbs_down})}
 
 
+def read_canary_fields(changes: Sequence[str]) -> CanaryFields:
+    """The defaults with these KEY=VALUE; raises ConfigError for a wrong one."""
+    entries = dict(map(read_override, changes))
+    try:
+        return CanaryFields.model_validate({key: entry.value for key, entry in entries.items()})
+    except ValidationError as error:
+        raise ConfigError(*explain(error, entries, CanaryFields, "--set")) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Arm:
     """What a version did for its share of people.
@@ -71,7 +82,7 @@ class Arm:
         errors: [answers] whether each answer failed, in the order in which they ended; at most ANSWERS_PER_PERSON of a
             person.
         downs: [thumbs] whether each thumb is down, in order; the first of each person.
-        people: number of people.
+        people: number of people with such answers.
     """
 
     version: str
@@ -87,7 +98,7 @@ class Arms:
     Attributes:
         alias: whose people they are.
         canary, incumbent: the arms.
-        without: answers of the incumbent to everybody since the last one that knew of the canary: it is not loaded.
+        without: answers of the incumbent to everybody, if for an hour none knew of the canary: it is not loaded.
         days: since the canary began.
     """
 
@@ -160,45 +171,37 @@ def read_arms(
     state = canary_of(session, alias)
     if state is None:
         raise UsageError(f"{alias} has no canary; palate model canary starts one")
-    versions = (find_row(session, alias).name, state.version)
-    recorded = Interaction.created >= (since or state.since)
-    of_both = (recorded, Interaction.route == route_of(alias), Interaction.model.in_(versions))
+    now, versions = now or datetime.now(UTC), (find_row(session, alias).name, state.version)
+    recorded, route = Interaction.created >= (since or state.since), route_of(alias)
+    of_both = (recorded, Interaction.route == route, Interaction.model.in_(versions))
     ended = Interaction.state.in_(("complete", "upstream_error", "partial"))
-    bad, touched, number = Interaction.state != "complete", Interaction.touched, FeedbackRow.number
-    answers = _rows(bad, touched, Interaction.id).where(*of_both, ended)
-    thumbs = _rows(FeedbackRow.thumbs == "down", number).join(FeedbackRow, FeedbackRow.interaction_id == Interaction.id)
-    thumbs = thumbs.where(*of_both, FeedbackRow.thumbs.is_not(None), holds())
-    errors, downs = _values(session, answers, ANSWERS_PER_PERSON), _values(session, thumbs, 1)
-    people = dict(
-        session.execute(
-            select(Interaction.model, func.count(Interaction.user.distinct()))
-            .where(*of_both)
-            .group_by(Interaction.model)
-        ).all()
-    )
-    last = select(func.max(Interaction.created)).where(*of_both).scalar_subquery()
-    alone = (recorded, Interaction.route == "", Interaction.model == versions[0])
-    without = select(func.count()).where(*alone, Interaction.created > func.coalesce(last, state.since))
+    answers = _rows(Interaction.state != "complete", Interaction.touched, Interaction.id).where(*of_both, ended)
+    thumbs = _rows(FeedbackRow.thumbs == "down", FeedbackRow.number)
+    thumbs = thumbs.join(FeedbackRow, FeedbackRow.interaction_id == Interaction.id).where(*of_both, holds())
+    errors = session.execute(answers).all()
+    downs = session.execute(thumbs.where(FeedbackRow.thumbs.is_not(None))).all()
     incumbent, canary = (
-        Arm(version, errors.get(version, []), downs.get(version, []), people.get(version, 0)) for version in versions
+        Arm(
+            version,
+            [bool(bad) for model, bad, place in errors if model == version and place <= ANSWERS_PER_PERSON],
+            [bool(bad) for model, bad, place in downs if model == version and place == 1],
+            sum(model == version and place == 1 for model, _, place in errors),
+        )
+        for version in versions
     )
-    days = ((now or datetime.now(UTC)) - state.since).total_seconds() / 86_400
-    return Arms(alias, canary, incumbent, session.scalar(without) or 0, days)
+    last = session.scalar(select(func.max(Interaction.created)).where(*of_both))
+    without = 0
+    if last is None or now - last >= _QUIET:
+        alone = (Interaction.route != route) & Interaction.route.not_like("shadow:%")
+        after = (recorded, Interaction.model == versions[0], Interaction.created > (last or state.since), alone)
+        without = session.scalar(select(func.count()).where(*after)) or 0
+    return Arms(alias, canary, incumbent, without, (now - state.since).total_seconds() / 86_400)
 
 
 def _rows(bad: Any, *order: Any) -> Select[Any]:
     """The values of all versions in order, each with its place among those of its person and version."""
     place = func.row_number().over(partition_by=(Interaction.model, Interaction.user), order_by=order)
-    return select(Interaction.model, bad.label("bad"), place.label("place")).order_by(*order)
-
-
-def _values(session: Session, rows: Select[Any], most: int) -> dict[str, list[bool]]:
-    """Version → values in order, `most` of each person."""
-    found: dict[str, list[bool]] = {}
-    for model, bad, place in session.execute(rows):
-        if place <= most:
-            found.setdefault(model, []).append(bool(bad))
-    return found
+    return select(Interaction.model, bad, place).order_by(*order)
 
 
 def decide_canary(arms: Arms, config: CanaryFields) -> CanaryVerdict:
@@ -224,15 +227,15 @@ def decide_canary(arms: Arms, config: CanaryFields) -> CanaryVerdict:
     return CanaryVerdict("HOLD", tuple(reasons), checks)
 
 
-def smallest_found(config: CanaryFields) -> dict[str, float]:
-    """Metric → the smallest increase that ends the canary with `at_least` values of it, at usual rates and its share.
+def smallest_found(config: CanaryFields, share: float) -> dict[str, float]:
+    """Metric → the smallest increase that ends a canary with this share of people and `at_least` values of it.
 
-    The rates are 1 % errors and 20 % thumbs down; 1.0 if no increase would be found.
+    From usual rates, 1 % errors and 20 % thumbs down; 1.0 if no increase would be found.
     """
     found = {}
     for name, margin in config.margins.items():
         rate, n = _TYPICAL[name], config.at_least
-        before = _even(rate, _other_size(n, config.share))
+        before = _even(rate, max(1, round(n * (1 - share) / share)))
         steps = np.arange(margin, 1 - rate, 0.005)
         found[name] = next(
             (
@@ -303,8 +306,3 @@ def _needed(rates: tuple[float, float], sizes: tuple[int, int], margin: float, l
 def _even(rate: float, n: int) -> npt.NDArray[np.float64]:
     """[n] zeros and ones, of which `rate` are ones, evenly spread."""
     return np.diff(np.floor(np.arange(n + 1) * rate + 0.5))
-
-
-def _other_size(n: int, share: float) -> int:
-    """Answers of the incumbent while the canary gives n."""
-    return max(1, round(n * (1 - share) / share))

@@ -22,7 +22,7 @@ Day: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 PEOPLE: Final = "people"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}\Z")
-_OPTIONS = ("from-interactions", "generate", "judge", "train", "winrate")
+_OPTIONS = ("from-interactions", "generate", "judge", "train", "winrate", "must-pass")
 
 
 class ScheduleFields(Fields):
@@ -135,7 +135,7 @@ class LoopFields(Fields):
     seed: int = Field(42, ge=0, description="Seed of samples, answers and orders.")
     options: dict[str, str] = Field(
         {},
-        description="More options of a command: from-interactions, generate, judge, train, winrate, or "
+        description="More options of a command: from-interactions, generate, judge, train, winrate, must-pass or "
         "`bench NAME`, as `judge: --max-usd 5`.",
     )
 

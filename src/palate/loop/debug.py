@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from palate.artifacts import read_json
+from palate.artifacts import file_hash, read_json
 from palate.data.comparisons import source_shares
 from palate.data.load import load_records
 from palate.errors import DataError, PalateError, UsageError
@@ -52,26 +52,28 @@ class Inputs:
     canary: str = ""
 
     @property
-    def candidate(self) -> str | None:
-        """Its name in the verdict, else in the win rate."""
-        name = (self.gate or {}).get("candidate") or ((self.winrate or {}).get("a") or {}).get("name")
-        return None if name is None else str(name)
+    def names(self) -> tuple[str | None, str | None]:
+        """Candidate and incumbent: the versions of the verdict, else as the results name them."""
+        gate, winrate = self.gate or {}, self.winrate or {}
+        measured = {"candidate": winrate.get("a", {}).get("name"), "incumbent": winrate.get("b", {}).get("name")}
+        named = {**measured, **gate, **(gate.get("versions") or {})}
+        return named["candidate"], named["incumbent"]
 
 
 def find_inputs(paths: Sequence[Path]) -> Inputs:
     """The results in these files and folders, recognised by their content; folders of runs are not searched further.
 
+    Of several gates the last attempt counts, of win rates the one that it read (judged benchmarks have some, too), of
+    runs the one that finished last.
+
     Raises:
-        UsageError: a path does not exist, or there are two of a kind of which the report shows one.
+        UsageError: a path does not exist, or there are two win rates or training sets.
         ArtifactError: a file is damaged.
     """
-    found, seen = Inputs(), dict[str, Path]()
-
-    def one(kind: str, path: Path) -> Path:
-        if seen.setdefault(kind, path).resolve() != path.resolve():
-            raise UsageError(f"{seen[kind]} and {path} are both a {kind}; name the one to report on")
-        return path
-
+    found = Inputs()
+    win_rates: dict[Path, Any] = {}
+    sets: dict[Path, None] = {}
+    runs: dict[Path, str] = {}
     for path in (file for given in paths for file in _files(given)):
         if path.name == "votes.jsonl":
             beside = path.with_name("candidates.jsonl")
@@ -82,15 +84,24 @@ def find_inputs(paths: Sequence[Path]) -> Inputs:
             if not isinstance(content, dict):
                 continue
             if is_win_rate(content):
-                check_version(content.get("version"), str(one("win rate", path)))
-                found.winrate = content
+                check_version(content.get("version"), str(path))
+                win_rates[path.resolve()] = content
             elif content.get("kind") == "gate":
                 if found.gate is None or content["attempt"] > found.gate["attempt"]:
                     found.gate = content
             elif path.name == "run.json":
-                found.run = one("run", path.parent)
+                runs[path.parent] = str(content.get("finished") or "")
             elif content.get("made_by") == "loop mix":
-                found.dataset = one("training set", path.parent)
+                sets[path.parent.resolve()] = None
+    read = set((found.gate or {}).get("inputs", {}).values())
+    if len(win_rates) > 1:
+        win_rates = {path: one for path, one in win_rates.items() if file_hash(path) in read} or win_rates
+    for several, what in ((win_rates, "win rates"), (sets, "training sets")):
+        if len(several) > 1:
+            raise UsageError(f"there are {len(several)} {what}, {' and '.join(map(str, several))}; name one")
+    found.winrate = next(iter(win_rates.values()), None)
+    found.dataset = next(iter(sets), None)
+    found.run = max(runs, key=runs.__getitem__, default=None)
     return found
 
 
@@ -118,8 +129,8 @@ def debug_facts(now: Inputs, last: Inputs | None = None) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "kind": "debug",
             "version": VERSION,
-            "candidate": now.candidate,
-            "incumbent": (now.gate or {}).get("incumbent") or ((now.winrate or {}).get("b") or {}).get("name"),
+            "candidate": now.names[0],
+            "incumbent": now.names[1],
             "gate": now.gate,
             "canary": now.canary,
             "winrate": None if now.winrate is None else {key: now.winrate[key] for key in _WIN_RATE},

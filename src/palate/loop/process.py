@@ -86,17 +86,17 @@ def run_command(words: Sequence[str], log: Path) -> int:
     """
     with write_errors(log), log.open("ab", buffering=0) as file:
         # Of this process's open files, only the lock is inheritable.
-        process = start_command(words, stdout=file, stderr=PIPE, close_fds=False)
-        assert process.stderr is not None
-        try:
-            while part := os.read(process.stderr.fileno(), 65536):
-                file.write(part)
-                sys.stderr.write(part.decode(errors="replace"))
-            return process.wait()
-        except BaseException:  # a full disk, or Ctrl-C: the command stops at its next safe point
-            process.terminate()
-            process.communicate()
-            raise
+        with start_command(words, stdout=file, stderr=PIPE, close_fds=False) as process:
+            assert process.stderr is not None
+            try:
+                while part := os.read(process.stderr.fileno(), 65536):
+                    file.write(part)
+                    sys.stderr.write(part.decode(errors="replace"))
+            except BaseException:  # a full disk, or Ctrl-C: the command stops at its next safe point
+                process.terminate()
+                process.communicate()
+                raise
+        return process.returncode
 
 
 def start_command(words: Sequence[str], **options: Any) -> Popen[bytes]:

@@ -18,8 +18,8 @@ from palate.loop.ledger import end_cycle, finish_step, forget_step, last_cycle, 
 from palate.loop.process import sole_tick
 from palate.loop.schedule import not_before
 from palate.loop.status import STEPS
-from palate.loop.steps.table import STEP
 from palate.loop.steps.deploy import is_allowed
+from palate.loop.steps.table import STEP
 from palate.loop.work import AUTOMATON, Command, Done, Waiting, Work
 from palate.registry.canary import canary_of, set_canary
 from palate.store.loop_tables import Cycle, CycleStep

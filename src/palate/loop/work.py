@@ -136,10 +136,22 @@ class Work:
         """The cycle in reasons and notes."""
         return f"cycle {self.number} of {self.config.name}"
 
+    @property
+    def train_config(self) -> Path:
+        """The training config: the cycle's own, or in the plan of a cycle that has not begun the user's."""
+        return Path(self.config.train) if self.id is None else self.path(TRAIN)
+
     def path(self, *parts: str) -> Path:
         """A file or folder of the cycle."""
         return self.folder.joinpath(*parts)
 
     def command(self, *words: object, option: str | None = None, **rest: Any) -> Command:
-        """A command with the words that the config has for it."""
-        return Command((*map(str, words), *(self.config.more_options(option) if option else ())), **rest)
+        """A command with the words that the config has for it; paths are relative to the current folder."""
+        more = self.config.more_options(option) if option else ()
+        return Command((*map(shown, words), *more), **rest)
+
+
+def shown(word: object) -> str:
+    """A word of a command."""
+    here = Path.cwd()
+    return str(word.relative_to(here) if isinstance(word, Path) and word.is_relative_to(here) else word)

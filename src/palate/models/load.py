@@ -30,7 +30,7 @@ from palate.models.convert import PICKLES, pickled_weights
 from palate.models.cpu.layers import apply_fused
 from palate.models.identity import model_hash
 from palate.models.precision import Precision
-from palate.models.probe.probe import Probe, probe
+from palate.models.probe.probe import Probe, kernels_of, probe
 from palate.models.tuning.trainable import TASKS, merge_adapter
 from palate.models.tuning.vocabulary import enlarge_embedding
 from palate.models.upstream import first_line, quiet
@@ -233,7 +233,7 @@ def load_frozen(
     for adapter in adapters:
         model = merge_adapter(model, adapter, task=TASKS[head])
     identity = model_hash(model)
-    found = probe_of(model, gradients=False)
+    found = probe_of(model, kernels=kernels_of("auto", device), precision=precision, gradients=False)
     if found.packed:
         apply_fused(model)
     model.eval().requires_grad_(False)

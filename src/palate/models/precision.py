@@ -6,6 +6,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 from palate.errors import ConfigError
@@ -81,3 +82,11 @@ def default_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
+
+
+def total_memory() -> tuple[int, bool]:
+    """Bytes of the first GPU's memory, else of the machine's, and whether it is a GPU's."""
+    device = default_device()
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory), True
+    return int(psutil.virtual_memory().total), False

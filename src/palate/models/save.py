@@ -29,7 +29,7 @@ def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, 
     """
     folder = Path(folder)
     with quiet(), _as_for_inference(model.config), without_value_head(model), _in_one_dtype(model):
-        given = None if state_dict is None else _cast(state_dict)
+        given = None if state_dict is None else _cast(_untied(model, state_dict))
         model.save_pretrained(folder, state_dict=given, **_embeddings(model))
     for path in folder.glob("*.safetensors"):
         follow_umask(path)
@@ -60,6 +60,16 @@ def _in_one_dtype(model: Any) -> Iterator[None]:
     finally:
         for parameter, data in narrow:
             parameter.data = data
+
+
+def _untied(model: Any, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Gathered tensors without the second name of a tied one, which transformers finds by its storage otherwise."""
+    tied = dict(getattr(model, "all_tied_weights_keys", None) or {})
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if name not in tied or tied[name] not in state or not torch.equal(tensor, state[tied[name]])
+    }
 
 
 def _cast(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

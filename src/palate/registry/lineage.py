@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from palate.artifacts import file_hash, json_hash, read_json
 from palate.config.stages.model import adapter_names, split_adapters
 from palate.registry.contents import Contents, FileFacts, base_files
 from palate.store.serving_tables import Interaction
-from palate.store.tables import Item, VoteRow
+from palate.store.tables import Campaign, Item, Task, VoteRow
 
 _AT_A_TIME = 500
 
@@ -94,12 +96,15 @@ def _ids(folder: Path, of: str) -> list[str]:
 def votes_of(session: Session, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Id → campaign, item, answers, outcome, kind of voter and time of these votes, of those that the store has.
 
-    People are not named; a judge is.
+    People are not named; a judge is. `task` is where the labelling page shows the two answers: the campaign that has
+    the item, and the number of the task; None without one.
     """
+    of_task = and_(Task.item_id == VoteRow.item_id, Task.left == VoteRow.left, Task.right == VoteRow.right)
     found = {}
     for start in range(0, len(ids), _AT_A_TIME):
-        rows = select(VoteRow, Item.name).join(Item, Item.id == VoteRow.item_id)
-        for row, item in session.execute(rows.where(VoteRow.id.in_(ids[start : start + _AT_A_TIME]))):
+        rows = select(VoteRow, Item.name, Campaign.name, Task.id).join(Item, Item.id == VoteRow.item_id)
+        rows = rows.join(Campaign, Campaign.id == Item.campaign_id).outerjoin(Task, of_task)
+        for row, item, campaign, task in session.execute(rows.where(VoteRow.id.in_(ids[start : start + _AT_A_TIME]))):
             found[row.id] = {
                 "campaign": row.campaign,
                 "item": item,
@@ -107,8 +112,29 @@ def votes_of(session: Session, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
                 "outcome": row.outcome,
                 "by": "person" if row.kind == "person" else row.who,
                 "at": row.at,
+                "task": None if task is None else {"campaign": campaign, "number": task},
             }
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Voter:
+    """A person or judge, by the name and kind of their votes, and how many there are."""
+
+    who: str
+    kind: str
+    votes: int
+
+
+def voters(session: Session, ids: Sequence[str]) -> list[Voter]:
+    """Who cast these votes, as far as the store has them, those with most votes first."""
+    found: Counter[tuple[str, str]] = Counter()
+    for start in range(0, len(ids), _AT_A_TIME):
+        of = VoteRow.id.in_(ids[start : start + _AT_A_TIME])
+        rows = select(VoteRow.who, VoteRow.kind, func.count()).where(of).group_by(VoteRow.who, VoteRow.kind)
+        for who, kind, count in session.execute(rows):
+            found[who, kind] += count
+    return [Voter(who, kind, count) for (who, kind), count in sorted(found.items(), key=lambda row: (-row[1], row[0]))]
 
 
 def _data(contents: Contents, run: Mapping[str, Any]) -> dict[str, Any]:

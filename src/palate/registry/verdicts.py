@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -72,29 +72,17 @@ class VerdictFacts:
 def verdicts(session: Session, candidate: str | None = None) -> list[VerdictFacts]:
     """All verdicts, or those on a candidate, in the order in which they were recorded."""
     runs = select(GateRun).order_by(GateRun.id)
-    decisions = select(GateDecision).order_by(GateDecision.id)
+    said = select(GateDecision).join(GateRun).order_by(GateDecision.id)
     if candidate is not None:
-        runs = runs.where(GateRun.candidate == candidate)
-        decisions = decisions.join(GateRun).where(GateRun.candidate == candidate)
-    found: dict[int, list[DecisionFacts]] = {}
-    for row in session.scalars(decisions):
-        found.setdefault(row.gate_run_id, []).append(DecisionFacts(row.action, row.who, row.reason, row.at))
-    return [_facts(run, tuple(found.get(run.id, ()))) for run in session.scalars(runs)]
-
-
-def _facts(run: GateRun, decisions: tuple[DecisionFacts, ...]) -> VerdictFacts:
-    return VerdictFacts(
-        run.id,
-        run.candidate,
-        run.incumbent,
-        run.outcome,
-        run.attempt,
-        run.config_hash,
-        run.cycle_id,
-        run.verdict,
-        run.at,
-        decisions,
-    )
+        runs, said = runs.where(GateRun.candidate == candidate), said.where(GateRun.candidate == candidate)
+    decisions: dict[int, list[DecisionFacts]] = {}
+    for row in session.scalars(said):
+        decisions.setdefault(row.gate_run_id, []).append(DecisionFacts(row.action, row.who, row.reason, row.at))
+    columns = [field.name for field in fields(VerdictFacts) if field.name != "decisions"]
+    return [
+        VerdictFacts(**{name: getattr(run, name) for name in columns}, decisions=tuple(decisions.get(run.id, ())))
+        for run in session.scalars(runs)
+    ]
 
 
 def versions_of(session: Session, facts: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -195,7 +183,6 @@ def decide(store: Store, gate_run_id: int, action: Decision, *, who: str, reason
     Raises:
         UsageError: there is no such run or no reason, or the action does not fit the outcome.
     """
-    _check_reason(reason)
 
     def write(session: Session) -> None:
         run = session.get(GateRun, gate_run_id)
@@ -203,7 +190,7 @@ def decide(store: Store, gate_run_id: int, action: Decision, *, who: str, reason
             raise UsageError(f"there is no verdict {gate_run_id}")
         if action == "sign" and run.outcome != "PASS":
             raise UsageError(f"the verdict on {run.candidate} is {run.outcome}; only a PASS is signed (loop force)")
-        facts = _facts(run, _decisions(session, run))
+        facts = next(one for one in verdicts(session, run.candidate) if one.id == gate_run_id)
         if action == "force" and not facts.refused:
             said = facts.decisions[-1].action if facts.decisions else "no decision"
             raise UsageError(f"{run.candidate} may be deployed without force ({run.outcome}, {said})")
@@ -220,33 +207,21 @@ def allow(session: Session, candidate: str, *, force: bool, who: str, reason: st
     Raises:
         UsageError: its last verdict is not a PASS or was rejected, and there is no force.
     """
-    last = select(GateRun).where(GateRun.candidate == candidate).order_by(GateRun.id.desc()).limit(1)
-    run = session.scalars(last).one_or_none()
-    if run is None:
+    found = verdicts(session, candidate)
+    if not found or not found[-1].refused:
         return
-    facts = _facts(run, _decisions(session, run))
-    if not facts.refused:
-        return
+    last = found[-1]
     if not force:
-        said = f"was rejected by {facts.decisions[-1].who}" if facts.decisions else f"is {run.outcome}"
+        said = f"was rejected by {last.decisions[-1].who}" if last.decisions else f"is {last.outcome}"
         raise UsageError(
-            f"the last verdict on {candidate} (of {run.at:%Y-%m-%d}) {said}; palate loop force {candidate}, or promote "
-            "--force, allows it all the same, which is recorded for ever with your reason"
+            f"the last verdict on {candidate} (of {last.at:%Y-%m-%d}) {said}; palate loop force {candidate}, or "
+            "promote --force, allows it all the same, which is recorded for ever with your reason"
         )
-    _add(session, run.id, "force", who, reason)
-
-
-def _decisions(session: Session, run: GateRun) -> tuple[DecisionFacts, ...]:
-    rows = session.scalars(select(GateDecision).where(GateDecision.gate_run_id == run.id).order_by(GateDecision.id))
-    return tuple(DecisionFacts(row.action, row.who, row.reason, row.at) for row in rows)
-
-
-def _check_reason(reason: str) -> None:
-    if not reason.strip():
-        raise UsageError("a decision needs a reason: --reason '…'")
+    _add(session, last.id, "force", who, reason)
 
 
 def _add(session: Session, run: int, action: Decision, who: str, reason: str) -> None:
-    _check_reason(reason)
+    if not reason.strip():
+        raise UsageError("a decision needs a reason: --reason '…'")
     session.add(GateDecision(gate_run_id=run, action=action, who=who, reason=reason, at=datetime.now(UTC)))
     session.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,7 @@ class Document:
                 "tables": [
                     {"caption": caption, "rows": _rows(table), "more": table.more} for caption, table in section.tables
                 ],
+                **({"texts": [asdict(one) for one in section.texts]} if section.texts else {}),
             }
             for section in self.sections
         }

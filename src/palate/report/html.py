@@ -21,11 +21,17 @@ _SECRET = re.compile(r"(?:^|[_.-])(?:api_?key|token|secret|password|passwd|autho
 
 def render(template: str, **values: Any) -> str:
     """The page of a template in `report/templates`; its content security policy allows the inlined style sheet only."""
-    style = _style()
+    style = stylesheet() + own_style()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     page = _environment().get_template(template)
-    return page.render(style=Markup(style), policy=policy, **values)  # noqa: S704 (our own file, no input in it)
+    # The style sheet is our own file, with no input in it.
+    return page.render(framed=True, style=Markup(style), policy=policy, **values)  # noqa: S704
+
+
+def fragment(template: str, **values: Any) -> Markup:
+    """The content of the same page without its frame, for another page that has the style sheet."""
+    return Markup(_environment().get_template(template).render(framed=False, **values))  # noqa: S704 - autoescaped
 
 
 @cache
@@ -43,9 +49,9 @@ def _environment() -> jinja2.Environment:
 
 
 @cache
-def _style() -> str:
-    own = resources.files("palate.report").joinpath("templates/style.css").read_text(encoding="utf-8")
-    return stylesheet() + own
+def own_style() -> str:
+    """The style sheet of reports, without that of the charts."""
+    return resources.files("palate.report").joinpath("templates/style.css").read_text(encoding="utf-8")
 
 
 def value(item: object) -> str:

@@ -24,7 +24,7 @@ from palate.serving.gather import Gathered
 from palate.serving.metrics import Metrics
 from palate.serving.models import Arm, Served
 from palate.serving.problems import ApiError, as_api_error
-from palate.serving.recording.entries import Endpoint, NewInteraction, State
+from palate.serving.recording.entries import Endpoint, NewInteraction, State, Usage
 from palate.serving.recording.recorder import Recorder
 from palate.serving.recording.routes import TOKEN_HEADER
 from palate.serving.routes import Choice
@@ -42,6 +42,7 @@ _SETTINGS = (
     *("temperature", "top_p", "seed", "n", "max_tokens", "max_completion_tokens", "stop"),
     *("frequency_penalty", "presence_penalty", "top_k", "min_p"),
 )
+_BYTES_PER_TOKEN = 4
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -124,7 +125,7 @@ class Exchange(Response):
         self._reserving: asyncio.Task[str | None] | None = None
         self._id: str | None = None
         self._more: dict[str, Any] = {}
-        self._gathered = Gathered(texts=caller.terms.recording != "none")
+        self._gathered = Gathered(texts=caller.terms.recording != "none", streamed=call.stream)
         self._streaming: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._sending: float | None = None
@@ -240,6 +241,8 @@ class Exchange(Response):
                 await self._send(form.pieces(self._named(chunk)), send)
         if not self._gathered.ended:
             raise ApiError(502, "the engine broke off: an answer has no finish_reason", code="upstream_error")
+        if (usage := self._gathered.estimate()) is not None:
+            await self._send(form.pieces(self._named(usage)), send)
         await self._send(form.last(), send, last=True)
 
     def _note_first(self) -> None:
@@ -307,7 +310,7 @@ class Exchange(Response):
         metrics.overhead.labels(name).observe(max(0.0, total - self._waited))
         metrics.tokens.labels(name, "prompt").inc(usage.prompt_tokens or 0)
         metrics.tokens.labels(name, "completion").inc(usage.completion_tokens or 0)
-        self._gateway.access.add_tokens(self._caller, (usage.prompt_tokens or 0) + (usage.completion_tokens or 0))
+        self._gateway.access.add_tokens(self._caller, _tokens_used(usage, self._call.body))
         for timer in self._timers:
             timer.cancel()
         before = [task for task in (self._reserving, self._streaming) if task is not None]
@@ -348,6 +351,14 @@ class Exchange(Response):
 
     def _reply_headers(self) -> dict[str, str]:
         return {TOKEN_HEADER: self._more["palate"]["feedback_token"]} if self._more else {}
+
+
+def _tokens_used(usage: Usage, body: dict[str, Any]) -> int:
+    """Tokens that count for a key's limit; of a prompt that the engine has answered and not counted, an estimate."""
+    asked = usage.prompt_tokens
+    if asked is None and usage.completion_tokens:
+        asked = len(to_json(body.get("messages", body.get("prompt")))) // _BYTES_PER_TOKEN
+    return (asked or 0) + (usage.completion_tokens or 0)
 
 
 async def _left(receive: Receive) -> None:

@@ -22,17 +22,19 @@ class Gathered:
 
     Args:
         texts: whether texts are kept; without them only tokens are counted.
+        streamed: whether the reply comes in pieces of about a token each, which count where the backend gives no usage.
     """
 
-    def __init__(self, *, texts: bool = True) -> None:
+    def __init__(self, *, texts: bool = True, streamed: bool = False) -> None:
         self._texts = texts
+        self._streamed = streamed
         self._answers: dict[int, _Answer] = {}
         self._usage: dict[str, Any] = {}
         self._head: dict[str, Any] = {}
 
     def add(self, reply: dict[str, Any]) -> None:
         """A chunk, or a whole reply; fields of other types than the API's are left out."""
-        self._head = self._head or {key: reply.get(key) for key in ("id", "created", "model")}
+        self._head = self._head or {key: reply.get(key) for key in ("id", "object", "created", "model")}
         if isinstance(reply.get("usage"), dict):
             self._usage = reply["usage"]
         for choice in reply["choices"]:
@@ -58,10 +60,18 @@ class Gathered:
 
     @property
     def usage(self) -> Usage:
-        """Tokens as the backend counts them; else the pieces of text."""
+        """Tokens as the backend counts them; else the pieces of a stream, and None of what is not known."""
         asked, made = (_count(self._usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-        pieces = sum(answer.pieces for answer in self._answers.values())
-        return Usage(asked, pieces if made is None else made)
+        if made is None and self._streamed:
+            made = sum(answer.pieces for answer in self._answers.values())
+        return Usage(asked, made)
+
+    def estimate(self) -> dict[str, Any] | None:
+        """The last chunk of a stream whose backend gave no usage: the pieces of text, marked as an estimate."""
+        if self._usage:
+            return None
+        counts = {"prompt_tokens": None, "completion_tokens": self.usage.completion_tokens, "total_tokens": None}
+        return {**self._head, "choices": [], "usage": {**counts, "estimated": True}}
 
     @property
     def ended(self) -> bool:
@@ -84,7 +94,7 @@ class Gathered:
             logprobs = _joined(answer.logprobs)
             choices.append({"index": index, **said, "logprobs": logprobs, "finish_reason": answer.finish_reason})
         kind = "chat.completion" if chat else "text_completion"
-        return {"object": kind, **self._head, "choices": choices, "usage": self._usage}
+        return {**self._head, "object": kind, "choices": choices, "usage": self._usage}
 
 
 def _count(value: Any) -> int | None:

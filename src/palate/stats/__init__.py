@@ -24,7 +24,7 @@ from palate.stats.annotation.prediction_powered import (
     rogan_gladen,
 )
 from palate.stats.bootstrap import bootstrap_interval
-from palate.stats.comparison.paired import PairedDifference, paired_difference, t_test
+from palate.stats.comparison.paired import PairedDifference, paired_difference
 from palate.stats.comparison.power import items_needed, pass_probability, smallest_effect
 from palate.stats.comparison.sequential import sequential_difference, sequential_interval
 from palate.stats.comparison.significance import benjamini_hochberg, binomial_exact, binomial_midp, holm, mcnemar_midp
@@ -37,6 +37,7 @@ from palate.stats.intervals import (
     newcombe_paired,
     rate_interval,
     standard_error,
+    t_test,
     wilson,
 )
 from palate.stats.winrate.alpaca_eval import GamedRows, alpaca_eval_rate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Table, and_, delete, select, tuple_, update
@@ -82,6 +83,14 @@ def erase_deleted(store: Store, tables: Collection[str] = (), *, compact: bool =
         connection.invalidate()
         connection.close()
     return f"{store.url}: its files may still hold deleted rows ({problem}); run it again" if problem else ""
+
+
+def old_copies(store: Store) -> list[Path]:
+    """Copies of a SQLite database from before its upgrades."""
+    if not store.is_sqlite:
+        return []
+    file = Path(store.engine.url.database or "")
+    return sorted(file.parent.glob(f"{file.name}.schema-*"))
 
 
 def _closure(session: Session, table: Table, keys: Keys) -> dict[Table, Keys]:

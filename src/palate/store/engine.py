@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from palate.errors import StoreError
 from palate.store import transactions
-from palate.store.migrate import prepare
+from palate.store.migrate import newest, prepare, schema_version
 from palate.store.urls import parse_url, shown_url, store_url, without_password
 
 T = TypeVar("T")
@@ -83,6 +83,29 @@ def open_store(url: str | None = None, *, create: bool = True, durable: bool = F
         engine.dispose()
         raise
     return Store(engine)
+
+
+def schema_versions(url: str | None = None) -> tuple[str | None, str]:
+    """Version of a database's schema (None for an empty database), and the newest one; nothing is changed.
+
+    Raises:
+        StoreError: as `open_store`.
+    """
+    place = parse_url(store_url(url))
+    if place.get_backend_name() == "sqlite":
+        _check_file(Path(place.database or ""), create=False)
+    try:
+        engine = _engine(place, durable=False)
+        try:
+            with engine.connect().execution_options(palate_write=False) as connection:
+                return schema_version(connection), newest()
+        finally:
+            engine.dispose()
+    except ImportError as error:
+        raise StoreError(f"{shown_url(place)}: needs psycopg; pip install 'palate[postgres]'") from error
+    except SQLAlchemyError as error:
+        cause = without_password(str(getattr(error, "orig", None) or error), place)
+        raise StoreError(f"{shown_url(place)}: cannot be opened: {cause}") from error
 
 
 def _check_file(file: Path, *, create: bool) -> None:

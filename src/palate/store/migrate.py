@@ -46,12 +46,12 @@ def prepare(engine: Engine) -> None:
         StoreError: the database has tables but is not palate's, or is of a version that this palate does not know.
     """
     with engine.connect().execution_options(palate_write=False) as connection:
-        if _version(connection) == newest():
+        if schema_version(connection) == newest():
             return
     with _upgrading(engine) as connection:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
-        found = _version(connection)
+        found = schema_version(connection)
         if found == newest():
             return
         copy = _copy(engine, found) if found is not None and engine.dialect.name == "sqlite" else None
@@ -101,7 +101,7 @@ def _scripts() -> ScriptDirectory:
     return ScriptDirectory(str(_MIGRATIONS))
 
 
-def _version(connection: Connection) -> str | None:
+def schema_version(connection: Connection) -> str | None:
     """The database's version; None if it is empty."""
     place = shown_url(connection.engine.url)
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import JSON, BigInteger, ColumnElement, ForeignKey, Index, String, UniqueConstraint, exists
+from sqlalchemy.orm import Mapped, aliased, mapped_column
 
 from palate.store.personal import PersonalJson, PersonalText, PersonalValue, PlainJson, PlainList, PlainText, UserHash
 from palate.store.tables import Table
@@ -140,6 +140,12 @@ class FeedbackRow(Table):
     supersedes: Mapped[int | None] = mapped_column(ForeignKey("interaction_feedback.number"), unique=True)
     request_key: Mapped[PlainText | None] = mapped_column(_ID)
     """SHA-256 of the client's idempotency key."""
+
+
+def holds() -> ColumnElement[bool]:
+    """That no later feedback supersedes a row of `FeedbackRow`."""
+    later = aliased(FeedbackRow)
+    return ~exists().where(later.supersedes == FeedbackRow.number)
 
 
 class InteractionExport(Table):

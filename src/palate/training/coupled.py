@@ -63,6 +63,7 @@ class CoupledLoss:
         reference: None if the method needs none.
         split: divides groups into batches within the token budget.
         device: device of this rank.
+        trims: leave out completions without a gradient, which may give ranks different numbers of passes.
     """
 
     method: Method[Logps]
@@ -70,6 +71,7 @@ class CoupledLoss:
     reference: Reference | None
     split: Callable[[Sequence[EncodedGroup]], list[Batch]]
     device: torch.device
+    trims: bool = True
 
     def step(self, model: nn.Module, lists: Sequence[Sequence[EncodedGroup]]) -> list[CoupledBatch]:
         """Score this rank's DataLoader batches of a step; returns the backward passes of each.
@@ -94,7 +96,7 @@ class CoupledLoss:
             metrics = {name: value[rows] for name, value in output.metrics.items()}
             own = LossOutput(output.loss[rows], metrics)
             # Repacked batches would draw other dropout masks, so with dropout the passes stay as they are.
-            passes = passes if draws_random else self._trimmed(passes)
+            passes = self._trimmed(passes) if self.trims and not draws_random else passes
             coupled.append(CoupledBatch(groups, own, part.weights[rows], passes))
             start = rows.stop
         return coupled

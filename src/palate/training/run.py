@@ -210,6 +210,7 @@ class _Training:
             split=partial(
                 micro_batches, budget=self._token_budget(), collate=policy.collate, packed=policy.probe.packed
             ),
+            collate=policy.collate,
             scoring=Scoring(
                 session.method,
                 reference,

@@ -31,6 +31,7 @@ from palate.training.meters import HeldOutRow, Meter, gather_rows, standard_erro
 from palate.training.methods.base import LossOutput, summarise
 from palate.training.online.rollouts import RolloutContext, StepRollouts
 from palate.training.scoring import Scoring
+from palate.training.sharded import EqualCounts
 from palate.training.steps import Groups, StepOrder, order_of
 
 # Seconds after which a step or an evaluation shows a progress bar.
@@ -78,6 +79,7 @@ class PalateTrainer(CheckpointTrainer):
         train_groups: Sequence[EncodedGroup],
         eval_groups: Sequence[EncodedGroup] | None,
         split: Callable[[Sequence[EncodedGroup]], list[Batch]],
+        collate: Callable[[Sequence[EncodedGroup]], Batch],
         scoring: Scoring,
         sampler: RolloutContext | None = None,
         between_batches: Callable[[], None] = lambda: None,
@@ -110,7 +112,11 @@ class PalateTrainer(CheckpointTrainer):
         )
         # `training_step` divides by Σ w of the step. Older transformers also make accelerate divide by this number.
         self.accelerator.gradient_accumulation_steps = 1
-        self._coupled = CoupledLoss(self.method, scoring.forward, scoring.reference, self.split, self.args.device)
+        self._sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        self._step_split = EqualCounts(split, collate, self.args.device) if self._sharded else split
+        self._coupled = CoupledLoss(
+            self.method, scoring.forward, scoring.reference, self._step_split, self.args.device, trims=not self._sharded
+        )
         self._step_meter = Meter(self.args.device)
         self._log_meter = Meter(self.args.device)
 
@@ -196,7 +202,7 @@ class PalateTrainer(CheckpointTrainer):
         scale = (self.args.world_size / num_items_in_batch).float()
         if self.method.traits.couples_batch:
             return self._coupled_step(model, scale)
-        batches = [batch.to(self.args.device) for batch in self.split(inputs)]
+        batches = [batch.to(self.args.device) for batch in self._step_split(inputs)]
         references = self._scoring.references(batches)
         total = torch.zeros((), device=self.args.device)
         for number, (batch, reference) in enumerate(zip(batches, references)):
@@ -311,7 +317,7 @@ class PalateTrainer(CheckpointTrainer):
                 self._held_out_steps(dataloader, scored),
                 self._scoring,
                 self._coupled,
-                self.split,
+                self._step_split,
                 self.args.device,
                 after_step=lambda: self.callback_handler.on_prediction_step(self.args, self.state, self.control),
             )

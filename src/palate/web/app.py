@@ -13,9 +13,10 @@ from palate.feedback.page.chat import Chat
 from palate.feedback.page.save import PreferenceFile
 from palate.network import roles
 from palate.store import Store
-from palate.web import account, home, login, static_files
+from palate.web import account, home, login, loops, static_files
 from palate.web.label import admin, free, review
 from palate.web.label import item as label
+from palate.web.models import routes as models
 from palate.web.problems import handle_errors
 from palate.web.security import accounts, passwords
 from palate.web.security.csrf import CsrfGuard
@@ -25,6 +26,8 @@ from palate.web.security.people import ACCESS
 from palate.web.security.rates import Rates
 from palate.web.settings import Settings
 from palate.web.state import Link, State
+from palate.web.trainings import compare
+from palate.web.trainings import routes as runs
 
 __all__ = ["Settings", "create_app", "route_roles"]
 
@@ -42,10 +45,20 @@ ROUTERS: tuple[APIRouter, ...] = (
     free.router,
 )
 
-LINKS: tuple[Link, ...] = (Link("Label", "/label", "annotator"),)
+ALL_PAGES: tuple[APIRouter, ...] = (runs.router, compare.router, models.router, loops.router)
+"""What `palate web` serves besides."""
+
+LINKS: tuple[Link, ...] = (Link("Label", "/label", "annotator", "Compare two answers to a prompt."),)
 """The navigation, in order."""
 
-ASK = Link("Ask both models", "/ask", "annotator")
+ALL_LINKS: tuple[Link, ...] = (
+    Link("Runs", "/runs", "reviewer", "Trainings with their curves, health and held-out accuracy."),
+    Link("Compare", "/compare", "reviewer", "Two to six runs side by side."),
+    Link("Models", "/models", "reviewer", "Versions, aliases, verdicts, and the votes that each version learnt from."),
+    Link("Loop", "/loop", "reviewer", "Where each cycle is, what it waits for, and what to do next."),
+)
+
+ASK = Link("Ask both models", "/ask", "annotator", "Write a prompt and compare the answers of two models.")
 """In the navigation of a server with models."""
 
 LARGEST_REQUEST = 1_000_000
@@ -90,13 +103,13 @@ def create_app(
         store=store,
         settings=settings,
         rates=Rates(settings.votes_per_minute),
-        links=LINKS if chat is None else (*LINKS, ASK),
+        links=(*LINKS, *(() if chat is None else (ASK,)), *(() if settings.runs is None else ALL_LINKS)),
         chat=chat,
         save=save,
         local=local,
     )
     handle_errors(app)
-    for router in ROUTERS:
+    for router in (*ROUTERS, *(() if settings.runs is None else ALL_PAGES)):
         app.include_router(router)
     route_roles(app)
     return app

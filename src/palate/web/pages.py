@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from palate.charts.text import number, percent, visible
+from palate.report.html import value
 from palate.web.markdown import to_html
 from palate.web.security.headers import HEADERS
 from palate.web.security.tokens import give_cookie, page_token
@@ -26,7 +27,8 @@ def render(
 
     Templates have `values`, and: `person` (None if nobody is logged in), `csrf_token`, `links` (those of the navigation
     that the person may open), `local` (whether the server has no accounts), `static(name)` (the address of a file of
-    `web/static`), the filters `markdown`, `number` and `percent`.
+    `web/static`), the filters `markdown`, `number`, `percent`
+    and `value` (of JSON).
     """
     site = state(request)
     person = site.local or getattr(request.state, "person", None)
@@ -48,7 +50,12 @@ def render(
 def environment() -> jinja2.Environment:
     """Jinja2 with the settings of the pages; an undefined name is an error."""
     found = jinja2.Environment(
-        loader=jinja2.PackageLoader("palate.web", "templates"),
+        loader=jinja2.ChoiceLoader(
+            [
+                jinja2.PackageLoader("palate.web", "templates"),
+                jinja2.PrefixLoader({"report": jinja2.PackageLoader("palate.report", "templates")}),
+            ]
+        ),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=lambda item: item if isinstance(item, Markup) else visible(item),
@@ -56,5 +63,5 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.globals["static"] = address
-    found.filters |= {"markdown": to_html, "number": number, "percent": percent}
+    found.filters |= {"markdown": to_html, "number": number, "percent": percent, "value": value}
     return found

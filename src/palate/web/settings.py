@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from palate.network.address import Address
 from palate.store.tables import utc_now
@@ -22,6 +23,7 @@ class Settings:
         names: more host names under which people reach the page, as that of a reverse proxy.
         https: the page is reached by HTTPS, through a reverse proxy on this machine; cookies are sent by HTTPS only.
         session_hours: after which a login expires.
+        runs: folders whose runs the pages show, with the models and loops of the database; None: only labelling.
         votes_per_minute: most votes of one person in a minute.
         clock: gives the time in UTC.
     """
@@ -33,6 +35,7 @@ class Settings:
     names: tuple[str, ...] = ()
     https: bool = False
     session_hours: float = 12.0
+    runs: tuple[Path, ...] | None = None
     votes_per_minute: int = 240
     clock: Callable[[], datetime] = utc_now
 

@@ -23,11 +23,13 @@ class Link:
         title: as the navigation shows it.
         path: of the page.
         role: of the people who see the link.
+        about: what the page is for, on the start page.
     """
 
     title: str
     path: str
     role: Role
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from palate.charts import stylesheet
+from palate.report.html import own_style
 from palate.web.security.people import Anyone
 
 router = APIRouter()
@@ -44,8 +45,11 @@ class StaticFile:
 
 @cache
 def static_files() -> Mapping[str, StaticFile]:
-    """The files by name: those of the folder, and `charts.css`, the style sheet of palate's charts and colours."""
-    found = {"charts.css": stylesheet().encode()}
+    """The files by name: those of the folder, and the style sheets of palate's charts and colours, and of its reports.
+
+    That of the reports counts within elements of the class `report` only.
+    """
+    found = {"charts.css": stylesheet().encode(), "report.css": f".report {{\n{own_style()}}}\n".encode()}
     for file in resources.files("palate.web").joinpath("static").iterdir():
         if file.is_file():
             found[file.name] = file.read_bytes()

@@ -44,8 +44,10 @@ def test_a_broken_canary_is_ended(
                 recorder.update(made, "complete", [RecordedAnswer("y", "stop")])
             else:
                 recorder.update(made, "upstream_error", error="broken")
-    assert main(["loop", "canary", "--errors", "2"]) == 2
-    assert "--errors: " in capsys.readouterr().err
+    assert main(["loop", "canary", "--set", "errors=2"]) == 2
+    assert "errors must be below 1, not 2" in capsys.readouterr().err
+    assert main(["loop", "canary", "--set", "error=0.1"]) == 2
+    assert "--set: error" in capsys.readouterr().err
     assert main(["loop", "canary", "--json"]) == 1
     printed = json.loads(capsys.readouterr().out)
     assert (printed["outcome"], printed["checks"][0]["state"]) == ("ZERO", "worse")

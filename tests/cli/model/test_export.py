@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from palate.cli.main import main
 from palate.evaluation.export import model as exporting
@@ -63,6 +64,21 @@ def test_a_rounding_that_changes_too_much_is_refused_with_a_remedy(
 ) -> None:
     rounded = ("--merged", "--dtype", "bf16", "--max-difference", 0, "--output", tmp_path / "out")
     assert "nats per token, more than 0; --dtype fp32 keeps every weight" in exported(capsys, lora, *rounded, code=1)
+
+
+def test_a_base_in_bf16_gives_fp32_where_rounding_changes_too_much(
+    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "stored_dtype", lambda _: "bf16")
+    done = exported(capsys, lora, "--merged", "--output", tmp_path / "bf16")
+    assert (done["dtype"], done["notices"]) == ("bf16", [])
+    done = exported(capsys, lora, "--merged", "--max-difference", 1e-5, "--output", tmp_path / "fp32")
+    assert (done["dtype"], done["check"]["bound"]) == ("fp32", 1e-5)
+    assert (
+        "rounding to bf16, that of the base's files, changes the model (log-probabilities differ" in done["notices"][0]
+    )
+    weights = load_file(tmp_path / "fp32" / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
 
 
 def test_an_export_that_differs_is_not_kept(

@@ -32,7 +32,7 @@ def recording(sqlite_store: Store) -> Recording:
         if thumbs:
             made.rate(identifier, thumbs=thumbs)
     made.clock.now = START + timedelta(days=3)
-    made.reserve(key_id=1, user=None)
+    made.reserve(key_id=1, user=None, route="canary:production")
     return made
 
 
@@ -50,6 +50,7 @@ def test_filters(recording: Recording, capsys: pytest.CaptureFixture[str]) -> No
         (("--model", "v2"), ["v2"]),
         (("--state", "reserved"), ["v1"]),
         (("--key", "app"), ["v1"]),
+        (("--route", "canary:production"), ["v1"]),
         (("--since", "2026-02-01T12:00:00Z", "--until", "2026-02-03"), ["v1", "v2"]),
         (("--limit", "1"), ["v1"]),
     ):

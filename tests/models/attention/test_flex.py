@@ -48,10 +48,10 @@ def test_forward_equals_the_spans(window: int | None, softcap: float | None) -> 
 
 
 def test_addresses_say_group_completion_and_logical_position() -> None:
-    owner, part, place = addresses(Layout((Span(0, 2, (1, 2)), Span(5, 0, (2,)))))
-    assert owner.tolist() == [0, 0, 0, 0, 0, 1, 1]
-    assert part.tolist() == [-1, -1, 0, 1, 1, 0, 0]
-    assert place.tolist() == [0, 1, 2, 2, 3, 0, 1]
+    owner, part, place = addresses(Layout((Span(0, 2, (1, 2)), Span(5, 0, (2,)))), 10)
+    assert owner.tolist() == [0, 0, 0, 0, 0, 1, 1, 2, 2, 2]
+    assert part.tolist() == [-1, -1, 0, 1, 1, 0, 0, -1, -1, -1]
+    assert place.tolist() == [0, 1, 2, 2, 3, 0, 1, 0, 1, 2]
 
 
 def test_blocks_that_nobody_sees_are_skipped() -> None:
@@ -67,7 +67,7 @@ def test_blocks_that_nobody_sees_are_skipped() -> None:
 def test_models_score_as_with_spans(kind: str) -> None:
     batch = pack(random_groups(4, 3))
     scores = []
-    for options in ({}, {"tree": FLEX}):
+    for options in ({}, {"kernels": (FLEX,)}):
         model = tiny_model(kind)
         found = probe(model, **options)
         assert found.packed, found.reason
@@ -95,5 +95,7 @@ def test_training_on_a_cpu_is_refused_in_one_line(tmp_path: Path) -> None:
         "output_dir": str(tmp_path / "run"),
         "attention": "flex",
     }
-    with pytest.raises(ConfigError, match="attention: flex has no backward on this cpu; use attention: tree"):
+    with pytest.raises(
+        ConfigError, match=r"attention: flex trains on a CUDA GPU only, .* use attention: tree"
+    ):
         build_policy(config_from_values(values).config, FP32, torch.device("cpu"))

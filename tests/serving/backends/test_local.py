@@ -245,11 +245,11 @@ def test_requests_of_any_shape_are_answered_or_refused(backend: Local, sqlite_st
     with TestClient(gateway.app, base_url="http://127.0.0.1", raise_server_exceptions=False) as web:
 
         @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(path=paths, body=bodies, raw=st.none() | st.binary(max_size=20))
-        def check(path: str, body: Any, raw: bytes | None) -> None:
-            content = json.dumps(body).encode() if raw is None else raw
+        @given(path=paths, body=bodies)
+        def check(path: str, body: Any) -> None:
+            content = json.dumps(body).encode()
             reply = web.post(path, content=content, headers={"Content-Type": "application/json"})
-            assert reply.status_code < 500, (path, content, reply.text)
+            assert reply.status_code < 500, (path, body, reply.text)
             assert reply.status_code == 200 or reply.json().get("error"), reply.text
 
         check()

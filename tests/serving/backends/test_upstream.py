@@ -16,8 +16,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from gateways import ASK, Fake, events, rows, serving, states
+from gateways import ASK, Fake, events, rows, serving, states, texts
+from palate.serving.backends.answers import all_answers
 from palate.serving.backends.upstream import Upstream
+from palate.serving.problems import ApiError
 from palate.serving.settings import ModelFields
 from palate.store import Store
 from sites import running
@@ -51,11 +53,28 @@ async def chat(request: Request) -> Response:
         return HTMLResponse("<html>Sign in</html>")
     if mode == "hangs":
         await asyncio.sleep(3)
+    if mode == "single":
+        if body.get("n", 1) != 1:
+            return JSONResponse({"error": {"message": "Only one completion choice is allowed"}}, 500)
+        mode = "ignores_n"
+    if mode == "ignores_n":
+        return one_answer(body)
     if not body["stream"]:
         choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4}
         return JSONResponse({**CHUNK, "object": "chat.completion", "choices": [choice], "usage": usage})
     return StreamingResponse(stream(mode), media_type="text/event-stream")
+
+
+def one_answer(body: dict[str, Any]) -> Response:
+    """As llama-cpp-python's server: one choice whatever n is, and a stream without usage."""
+    said = f"seed {body.get('seed')}"
+    if not body["stream"]:
+        choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        return JSONResponse({**CHUNK, "object": "chat.completion", "choices": [choice], "usage": usage})
+    pieces = [piece(said[:4]), piece(said[4:]), piece(None, "stop"), "data: [DONE]\n\n"]
+    return StreamingResponse(iter(pieces), media_type="text/event-stream")
 
 
 async def stream(mode: str) -> Any:
@@ -131,6 +150,58 @@ def test_a_stream_passes_through_with_its_usage_counted(asked: Any, sqlite_store
     assert chunks[-1] == "[DONE]"
     assert not any("usage" in chunk for chunk in chunks[:-1])  # the client has not asked for it
     assert (found, rows(sqlite_store)[0].completion_tokens) == (["complete"], 2)
+
+
+@pytest.mark.parametrize("mode", ["ignores_n", "single"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_n_answers_of_an_engine_that_gives_one(asked: Any, sqlite_store: Store, mode: str, streamed: bool) -> None:
+    reply, found = asked(mode, streamed, n=3, seed=5)
+    said: dict[int, str] = {}
+    for part in events(reply.text)[:-1] if streamed else [reply.json()]:
+        for choice in part["choices"]:
+            text = choice["delta" if streamed else "message"].get("content", "")
+            said[choice["index"]] = said.get(choice["index"], "") + text
+    assert said == {0: "seed 5", 1: "seed 6", 2: "seed 7"}
+    assert [body.get("n") for _, body in SEEN] == ([3, 1, 1] if mode == "ignores_n" else [3, 1, 1, 1])
+    assert found == ["complete"]
+    kept = rows(sqlite_store)[0]
+    assert texts(sqlite_store, kept.id) == ["seed 5", "seed 6", "seed 7"]
+    assert (kept.prompt_tokens, kept.completion_tokens) == ((None, 6) if streamed else (9, 6))
+    if not streamed:
+        assert reply.json()["usage"] == {"prompt_tokens": 9, "completion_tokens": 6, "total_tokens": 15}
+
+
+def test_answers_without_a_seed_differ(asked: Any) -> None:
+    reply, _ = asked("ignores_n", n=2)
+    seeds = [body.get("seed") for _, body in SEEN]
+    assert seeds[0] is None
+    assert isinstance(seeds[1], int)
+    assert len(reply.json()["choices"]) == 2
+
+
+def test_several_prompts_of_an_engine_that_answers_one_are_refused() -> None:
+    async def ask(body: dict[str, Any]) -> Any:
+        yield {"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}]}
+
+    async def take(body: dict[str, Any]) -> list[int]:
+        return [choice["index"] async for part in all_answers(ask, body) for choice in part["choices"]]
+
+    with pytest.raises(ApiError, match="each prompt in a request of its own") as refused:
+        asyncio.run(take({"prompt": ["a", "b"], "n": 2}))
+    assert refused.value.status == 400
+    assert asyncio.run(take({"prompt": ["a"], "n": 2})) == [0, 1]
+    assert asyncio.run(take({"prompt": [1, 2, 3], "n": 2})) == [0, 1]
+
+
+def test_a_stream_without_usage_is_counted_by_its_pieces(asked: Any, sqlite_store: Store) -> None:
+    reply, found = asked("ignores_n", True, stream_options={"include_usage": True})
+    last = events(reply.text)[-2]
+    assert last["choices"] == []
+    assert last["usage"] == {
+        "prompt_tokens": None, "completion_tokens": 2, "total_tokens": None, "estimated": True,
+    }  # fmt: skip
+    assert found == ["complete"]
+    assert (rows(sqlite_store)[0].prompt_tokens, rows(sqlite_store)[0].completion_tokens) == (None, 2)
 
 
 @pytest.mark.parametrize(

@@ -137,13 +137,18 @@ def test_rogan_gladen_by_hand() -> None:
     found = rogan_gladen([1] * 60 + [0] * 40, accuracy).interval
     assert found is not None
     assert found.estimate == pytest.approx(0.4 / 0.7)
-    z2 = 1.959964**2
-    p, q1, q0 = (60 + z2 / 2) / (100 + z2), 46 / 52, 41 / 52
-    theta = (p + q0 - 1) / (q0 + q1 - 1)
-    v1, v0 = q1 * (1 - q1) / 52, q0 * (1 - q0) / 52
-    half = np.sqrt(z2 * (p * (1 - p) / (100 + z2) + theta**2 * v1 + (1 - theta) ** 2 * v0)) / (q0 + q1 - 1)
-    centre = theta + 2 * z2 * (theta * v1 - (1 - theta) * v0)
-    assert (found.low, found.high) == pytest.approx((centre - half, centre + half), abs=1e-6)
+    # 0 is an end of the interval of p − (1−θ)(1−q0) − θ·q1, put together from Wilson's intervals of p, q1 and q0.
+    p, q1, q0 = rate_interval([1] * 60 + [0] * 40), wilson(45, 50), wilson(40, 50)
+    for theta, up in ((found.low, False), (found.high, True)):
+        ends = [(p.high, q1.low, q0.high), (p.low, q1.high, q0.low)][0 if up else 1]
+        squares = (
+            (ends[0] - 0.6) ** 2,
+            theta**2 * (ends[1] - 0.9) ** 2,
+            (1 - theta) ** 2 * (ends[2] - 0.8) ** 2,
+        )
+        difference = 0.6 - (1 - theta) * 0.2 - theta * 0.9
+        assert difference**2 == pytest.approx(sum(squares))
+        assert (difference < 0) == up
 
 
 def test_rogan_gladen_covers() -> None:
@@ -156,6 +161,13 @@ def test_rogan_gladen_covers() -> None:
         assert found is not None
         hits += 0.65 in found
     assert 0.92 <= hits / 500 <= 0.985
+
+
+def test_rogan_gladen_of_a_judge_hardly_better_than_chance_says_nothing() -> None:
+    few = judge_accuracy([1] * 4 + [0] * 4, [1, 1, 1, 0, 0, 0, 0, 1])  # J 0.5, of 8 labels
+    found = rogan_gladen([1] * 50 + [0] * 50, few).interval
+    assert found is not None
+    assert (found.estimate, found.low, found.high) == (0.5, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("verdict", [0.0, 1.0])

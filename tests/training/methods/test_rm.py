@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from palate.cli.main import main
 from palate.errors import DataError, ModelError
 from palate.evaluation.accuracy.rewards import is_reward_model, load_reward_model
 from palate.evaluation.subject import ModelSpec, read_run
@@ -22,7 +23,7 @@ from palate.text.batch import pack
 from palate.training.methods import build_method
 from palate.training.setup.dataset import build_data
 from palate.training.setup.session import prepare
-from runs import config, metrics, pairs, palate, run, run_json, weights, write_rows
+from runs import config, metrics, pairs, run, run_json, weights, write_rows
 from tiny import method_of, random_groups, save_tiny
 
 CPU = torch.device("cpu")
@@ -127,13 +128,14 @@ def test_a_policys_adapter_is_no_reward_model(model: Path, tmp_path: Path) -> No
         RewardModel(tmp_path / "run")
 
 
-def test_eval_accuracy_knows_a_reward_model(model: Path, tmp_path: Path) -> None:
+def test_eval_accuracy_knows_a_reward_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(model, tmp_path / "run", stage="rm", rows=20, val_size=0.3, num_train_epochs=2, per_device_train_batch_size=4)
-    done = palate("eval", "accuracy", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
+    capsys.readouterr()
+    assert main(["eval", "accuracy", str(tmp_path / "run")]) == 0
+    shown = capsys.readouterr().out
     [evaluated] = metrics(tmp_path / "run", "eval")
     share = 100 * evaluated["rewards/accuracies"]
-    assert done.stdout.startswith(f"Reward Accuracy: {share:.1f}% (95 % ")
-    assert "on 6 held-out pairs" in done.stdout
-    refused = palate("eval", "accuracy", tmp_path / "run", "--reference", model)
-    assert (refused.returncode, "has no reference" in refused.stderr) == (2, True)
+    assert shown.startswith(f"Reward Accuracy: {share:.1f}% (95 % ")
+    assert "on 6 held-out pairs" in shown
+    assert main(["eval", "accuracy", str(tmp_path / "run"), "--reference", str(model)]) == 2
+    assert "has no reference" in capsys.readouterr().err

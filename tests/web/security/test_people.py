@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from starlette.staticfiles import StaticFiles
 
 from palate.web.app import route_roles
 from palate.web.security.people import ACCESS, Access, Admin, Annotator, Anyone
-from sites import Site, csrf
+from sites import Site, csrf, make_site
+
+ALL = ["Label", "Runs", "Compare", "Models", "Loop"]
 
 # A route that is not here fails the test: whoever adds one says here who may call it.
 ROUTES: dict[tuple[str, str], Access] = {
@@ -24,7 +27,17 @@ ROUTES: dict[tuple[str, str], Access] = {
     ("GET", "/label/{campaign}/conflicts"): "reviewer",
     ("GET", "/label/{campaign}/conflicts/{task}"): "reviewer",
     ("GET", "/label/{campaign}/differences"): "annotator",
+    ("GET", "/compare"): "reviewer",
     ("GET", "/login"): "anonymous",
+    ("GET", "/loop"): "reviewer",
+    ("GET", "/loop/{name}"): "reviewer",
+    ("GET", "/models"): "reviewer",
+    ("GET", "/models/find"): "reviewer",
+    ("GET", "/models/{name}"): "reviewer",
+    ("GET", "/models/{name}/votes"): "reviewer",
+    ("GET", "/reports/{file:path}"): "reviewer",
+    ("GET", "/runs"): "reviewer",
+    ("GET", "/runs/{name:path}"): "reviewer",
     ("GET", "/static/{name}"): "anonymous",
     ("POST", "/account/password"): "annotator",
     ("POST", "/ask/answers"): "annotator",
@@ -35,6 +48,8 @@ ROUTES: dict[tuple[str, str], Access] = {
     ("POST", "/label/{campaign}/vote"): "annotator",
     ("POST", "/login"): "anonymous",
     ("POST", "/logout"): "anonymous",
+    ("POST", "/models/{name}/canary/end"): "admin",
+    ("POST", "/models/{name}/verdicts/{verdict}"): "admin",
 }
 
 
@@ -60,6 +75,19 @@ def test_the_matrix(site: Site, who: Access, method: str, path: str) -> None:
     else:
         assert found.status_code == 403
         assert error.startswith("This page is for")
+
+
+def test_a_server_for_labelling_has_its_own_pages_only(tmp_path: Path) -> None:
+    made = make_site(tmp_path)
+    others = ("/compare", "/loop", "/models", "/reports", "/runs")
+    assert dict(route_roles(made.app)) == {key: role for key, role in ROUTES.items() if not key[1].startswith(others)}
+    made.store.close()
+
+
+@pytest.mark.parametrize(("who", "links"), [("annotator", ["Label"]), ("reviewer", ALL), ("admin", ALL)])
+def test_the_navigation_has_what_the_person_may_open(site: Site, who: str, links: list[str]) -> None:
+    page = site.client(who).get("/", headers={"Accept": "text/html"}).text
+    assert re.findall(r'<li><a href="/\w+">(\w+)</a></li>', page) == links
 
 
 def test_a_local_site_asks_nobody(local_site: Site) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from palate.serving.recording.listing import Filter
 
 
-@with_options("wanted", read_filter, without=("state", "thumbs"))
+@with_options("wanted", read_filter, without=("state", "thumbs", "route"))
 def from_interactions_command(
     wanted: Filter,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.")],

@@ -11,7 +11,7 @@ from palate.cli.arguments import AsJson, Average, PrecisionName, TemplateName, v
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import MaxDropped, reads_dataset
-from palate.cli.eval import bench, compare, frontier, rank, winrate
+from palate.cli.eval import bench, compare, frontier, must_pass, rank, winrate
 from palate.cli.eval.accuracy_tables import accuracy_tables
 from palate.cli.models import model_path
 from palate.records import DatasetRequest
@@ -91,6 +91,7 @@ def accuracy(
 
 
 app.command("bench")(bench.command)
+app.command("must-pass")(must_pass.command)
 app.command("frontier")(frontier.command)
 app.command("winrate")(winrate.command)
 app.command("rank")(rank.command)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
-import webbrowser
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,18 +21,17 @@ from palate.cli.arguments import (
     opened_store,
     two_names,
 )
-from palate.cli.console import print_note, print_progress, print_result
+from palate.cli.console import print_progress
 from palate.cli.models import load_streams
+from palate.cli.web import Host, HostNames, Https, Open, Port, page_settings, serve_pages
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from palate.feedback.page.chat import Chat
-    from palate.feedback.page.save import PreferenceFile
     from palate.models.generation.decoding import Decoding
     from palate.store import Store
-    from palate.web.settings import Settings
 
 CandidatesFile = Annotated[
     Path | None,
@@ -54,17 +50,9 @@ Save = Annotated[
     Path | None,
     typer.Option("--save", metavar="FILE.jsonl", help="Append each decided pair to this file at once, to train on."),
 ]
-Host = Annotated[str, typer.Option("--host", help="Address to listen on. Beyond this machine people need accounts.")]
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
-HostNames = Annotated[
-    list[str] | None,
-    typer.Option("--name", metavar="HOST", help="Name under which people reach the page through a proxy; repeatable."),
-]
-Https = Annotated[bool, typer.Option("--https", help="A proxy on this machine serves HTTPS; cookies need it.")]
 VotesPerItem = Annotated[
     int | None, typer.Option("--votes-per-item", min=1, help="Votes for each pair, of different people. Default: 1.")
 ]
-Open = Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser, if there is a screen.")]
 Temperature = Annotated[float, typer.Option("--temperature", min=0, help="Sampling temperature of free prompts.")]
 TopP = Annotated[float, typer.Option("--top-p", min=0.01, max=1, help="Nucleus (top-p) sampling of free prompts.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Base of the seeds of free prompts' answers.")]
@@ -100,15 +88,10 @@ def serve_command(
     check_installed("label", "fastapi", "uvicorn")
     from palate.feedback.page.save import PreferenceFile
     from palate.models.generation.decoding import Decoding
-    from palate.web.security.exposure import check_exposure, works_without_accounts
-    from palate.web.settings import Settings
 
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(opened_store(store, create=True))
-        local = works_without_accounts(host, opened)
-        settings = Settings(host=host, port=port, local=local, names=tuple(names or ()), https=https)
-        check_exposure(settings, opened)
-        settings.address.listen().close()  # before long work
+        settings = page_settings(opened, host, port, names, https)
         name = _campaign(opened, candidates, campaign, votes_per_item, free_prompts=models is not None)
         settings = replace(settings, campaign=name)
         decoding = Decoding(max_new_tokens, temperature, top_p, seed)
@@ -117,30 +100,7 @@ def serve_command(
             stack.callback(chat.close)
         # Last, because it makes the file and its folder: a start that fails leaves neither behind.
         file = stack.enter_context(PreferenceFile(save)) if save is not None else None
-        _serve(opened, settings, chat, file, open_page=open_page)
-
-
-def _serve(
-    store: Store, settings: Settings, chat: Chat | None, file: PreferenceFile | None, *, open_page: bool
-) -> None:
-    from palate.feedback.page.decided import restore_pairs
-    from palate.network.server import serve
-    from palate.web.app import create_app
-
-    if file is not None and (restored := restore_pairs(store, file)):
-        print_note(f"{file.path}: added {amount(restored, 'decided pair')} of a server that was killed")
-
-    def on_ready(url: str) -> None:
-        print_result(f"{url}\nstore {store.url}; Ctrl-C stops the server, and the next start goes on from here")
-        sys.stdout.flush()
-        if open_page and _has_screen():
-            webbrowser.open(url)
-
-    def on_stop() -> None:
-        if chat is not None:
-            chat.cancel("the server was stopped")
-
-    serve(create_app(store, settings, chat=chat, save=file), settings.address, on_ready, on_stop)
+        serve_pages(opened, settings, chat, file, open_page=open_page)
 
 
 def _campaign(
@@ -194,10 +154,3 @@ def _load_chat(
 
     first, second = load_streams(models, base_url, template=template, precision=precision)
     return Chat(first, second, decoding)
-
-
-def _has_screen() -> bool:
-    """Whether a browser can show a window: not over SSH, in a container or in a pipe."""
-    if not sys.stdout.isatty() or "SSH_CONNECTION" in os.environ:
-        return False
-    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

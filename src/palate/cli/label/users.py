@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_json, print_note, print_result
 from palate.errors import UsageError
 
 PASSWORD_VARIABLE = "PALATE_PASSWORD"  # noqa: S105 - the name of a variable
@@ -99,6 +101,41 @@ def disable_command(
     with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_active(session, name, active=undo))
     print_result(f"{person.name} {'can log in again' if undo else 'is logged out and cannot log in any more'}")
+
+
+@app.command("erase")
+def erase_command(
+    name: Name,
+    files: Annotated[
+        list[Path] | None,
+        typer.Option("--files", metavar="FILE", help="A .jsonl or .json file with votes or a judge card; repeatable."),
+    ] = None,
+    with_copies: Annotated[
+        bool, typer.Option("--with-copies", help="Also delete copies of the database from before upgrades.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a pseudonym in place of a person's name, and empty the reasons that the person wrote; votes stay.
+
+    The account is disabled for ever. It cannot be undone.
+
+    Example: palate label users erase anna --files votes.jsonl
+    """
+    from palate.feedback.erase_account import erase_account
+
+    with opened_store(store) as database:
+        if not yes:
+            typer.confirm(f"Erase the name {name} from {database.url}, for ever?", abort=True, err=True)
+        done = erase_account(database, name, files=files or (), with_copies=with_copies)
+    if as_json:
+        print_json(asdict(done))
+        return
+    lines = [f"{place:<24} {count:,} changed" for place, count in {**done.rows, **done.files}.items()]
+    print_result("\n".join([f"{name} is {done.pseudonym} now", *lines]))
+    for line in done.remaining:
+        print_note(f"still there: {line}")
 
 
 def _new_hash(name: str) -> str:

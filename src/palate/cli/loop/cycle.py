@@ -206,7 +206,7 @@ def _print_ticked(ticked: Ticked, *, as_json: bool) -> None:
 
 
 def _planned(step: PlannedStep) -> list[str]:
-    cost = step.cost or ("unknown" if "judgement" in step.requests else "none")
+    cost = step.cost or ("unknown" if "openai:" in step.requests else "none")
     seconds = "unknown" if step.seconds is None else f"{step.seconds:,.0f} s last time"
     rows = [*(("waits for", reason) for reason in step.waits), ("asks", step.requests or "nothing")]
     rows += [("time", seconds if step.commands else "none"), ("cost", cost)]
@@ -228,9 +228,7 @@ def _status(found: LoopStatus) -> list[str]:
 
 
 def _cycle(cycle: CycleFacts) -> str:
-    text = (
-        f"{cycle.number}: {cycle.incumbent} → {cycle.candidate or 'no candidate yet'}, {cycle.started:%Y-%m-%d}"
-    )
+    text = f"{cycle.number}: {cycle.incumbent} → {cycle.candidate or 'no candidate yet'}, {cycle.started:%Y-%m-%d}"
     return text if cycle.outcome is None else f"{text}, {cycle.outcome}: {cycle.why}"
 
 

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, CampaignName, StoreUrl, opened_store
+from palate.cli.arguments import AsJson, StoreUrl, store_if_any
 from palate.cli.console import print_json, print_result
+from palate.errors import UsageError
 
 
 def debug_command(
@@ -21,7 +22,9 @@ def debug_command(
         list[Path] | None,
         typer.Option("--last", metavar="CYCLE|RUN", help="The cycle before, to compare the data with; repeatable."),
     ] = None,
-    campaign: CampaignName = None,
+    campaign: Annotated[
+        str | None, typer.Option("--campaign", metavar="NAME", help="Campaign of the store, for conflicting votes.")
+    ] = None,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,11 +39,12 @@ def debug_command(
 
     check_writable(output / "debug.html")
     now = find_inputs(results)
-    if campaign is not None or store is not None:
-        with opened_store(store) as opened:
-            if campaign is not None:
-                now.votes.append(collection_of_store(opened, campaign))
-            now.canary = opened.read(lambda session: why_ended(session, now.candidate))
+    with store_if_any(store) as opened:
+        if opened is None and campaign is not None:
+            raise UsageError(f"--campaign {campaign}: there is no store with campaigns; name it with --store")
+        if opened is not None:
+            now.votes += [] if campaign is None else [collection_of_store(opened, campaign)]
+            now.canary = opened.read(lambda session: why_ended(session, now.names[0]))
     facts = debug_facts(now, find_inputs(last) if last else None)
     written = write_debug(facts, output)
     if as_json:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, opened_store
+from palate.cli.arguments import AsJson, StoreUrl, store_if_any
 from palate.cli.columns import table, text_width, wrapped
 from palate.cli.console import print_json, print_note, print_result
 from palate.errors import UsageError
@@ -91,7 +90,7 @@ def gate_command(
         "config": read.resolved(),
         **origin,
     }
-    with _registry(store) as registry:
+    with store_if_any(store) as registry:
         versions = _versions(registry, fixed, candidate, incumbent)
         number = _attempt(registry, fixed, versions, attempt)
         _check_attempt(path, number, origin["inputs"], sequential=read.sequential)
@@ -118,17 +117,6 @@ def gate_command(
     else:
         print_result(_text(verdict, facts, path))
     raise typer.Exit(EXIT_CODES[verdict.outcome])
-
-
-def _registry(store: str | None) -> AbstractContextManager[Store | None]:
-    """The open store; None where none is named and the default one does not exist."""
-    from palate.store import store_url
-    from palate.store.urls import parse_url
-
-    place = parse_url(store_url(store))
-    if store is None and place.get_backend_name() == "sqlite" and not Path(place.database or "").is_file():
-        return nullcontext()
-    return opened_store(store)
 
 
 def _versions(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, TemplateName
+from palate.cli.arguments import AsJson, StoreUrl, TemplateName, opened_store
 from palate.cli.console import print_json, print_note, print_progress, print_result
 from palate.cli.dataset import MaxDropped, reads_dataset
 from palate.cli.models import model_path
@@ -43,6 +43,14 @@ def command(
         str | None,
         typer.Option("--hub", metavar="OWNER/NAME", help="Upload to this repository (private if it is new)."),
     ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option("--mlflow", metavar="URI|FOLDER", help="Log a version with its lineage and accuracy in MLflow."),
+    ] = None,
+    mlflow_name: Annotated[
+        str, typer.Option("--mlflow-name", help="Of the experiment and of the registered model.")
+    ] = "palate",
+    files: Annotated[bool, typer.Option("--files/--no-files", help="With --mlflow: copy the files too.")] = True,
     public: Annotated[bool, typer.Option("--public", help="With --hub: allow or create a public repository.")] = False,
     dtype: Annotated[
         Literal["bf16", "fp16", "fp32"] | None,
@@ -72,6 +80,11 @@ def command(
 
     Example: palate model export runs/lora --merged --dtype bf16 --output exported
     """
+    if mlflow is not None:
+        if merged or adapter or gguf or hub or output:
+            raise UsageError("--mlflow logs a version as it is: no other form and no --output with it")
+        _log_in_mlflow(model, mlflow, mlflow_name, files, store, as_json)
+        return
     form: Literal["merged", "adapter", "gguf"] = "gguf" if gguf else "adapter" if adapter else "merged"
     if merged + adapter + bool(gguf) > 1 or not (merged or adapter or gguf or hub):
         raise UsageError("name one form: --merged, --adapter or --gguf LLAMA_CPP_FOLDER; --hub alone uploads it merged")
@@ -112,6 +125,20 @@ def command(
         print_json(_as_json(form, done))
     else:
         print_result("\n".join(_lines(form, done)))
+
+
+def _log_in_mlflow(name: str, target: str, experiment: str, files: bool, store: str | None, as_json: bool) -> None:
+    from palate.registry import resolve
+    from palate.registry.mlflow import log_version
+
+    with opened_store(store) as registry:
+        version = resolve(registry, name)
+    done = log_version(version, target, name=experiment, files=files)
+    if as_json:
+        print_json({"version": version.name, **asdict(done)})
+    else:
+        there = "" if done.new else " (there already; its tags are up to date)"
+        print_result(f"{version.name}: model {done.name}, version {done.number}, run {done.run_id}{there}")
 
 
 def _as_json(form: str, done: Exported) -> dict[str, Any]:

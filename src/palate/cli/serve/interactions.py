@@ -58,12 +58,15 @@ def read_filter(
     until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only before this time.")] = None,
     thumbs: Annotated[Literal["up", "down"] | None, typer.Option("--thumbs", help="Only with this feedback.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Only of this API key.")] = None,
+    route: Annotated[
+        str | None, typer.Option("--route", help="Only of this route, as canary:production for both arms of a canary.")
+    ] = None,
 ) -> Filter:
     """Which interactions, as it is given on the command line."""
     from palate.serving.recording.listing import Filter
 
     first, end = _time("--since", since), _time("--until", until)
-    return Filter(model=model, state=state, since=first, until=end, thumbs=thumbs, key=key)
+    return Filter(model=model, state=state, since=first, until=end, thumbs=thumbs, key=key, route=route)
 
 
 @app.command("list")
@@ -208,7 +211,7 @@ def inventory_command(as_json: AsJson = False) -> None:
         names = ("table", "column", "holds", "forgotten")
         print_json({"columns": [dict(zip(names, row)) for row in found]})
         return
-    words = {True: "deleted with the person's rows", False: "kept: of an account, not of a user of the gateway"}
+    words = {True: "deleted with the person's rows", False: "kept: of an account, see palate label users erase"}
     print_result("\n".join(f"{f'{table}.{column}':<32} {kind:<8} {words[gone]}" for table, column, kind, gone in found))
 
 

@@ -14,6 +14,8 @@ from types import MappingProxyType
 
 from palate.config.objectives.paired import PAIRED_ROWS
 from palate.config.objectives.row import LOG2, Objective, Options, own
+from palate.errors import ConfigError
+from palate.plugins import all_plugins, plugin_points
 
 _ranked = partial(Objective, family="ranked")
 _unpaired = partial(Objective, family="unpaired", modifiers=("pref_ftx", "kl_coef"))
@@ -123,6 +125,20 @@ REWARD_ROWS = (
     ),
 )
 
-OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
-    {row.name: row for row in (*PAIRED_ROWS, *RANKED_ROWS, *UNPAIRED_ROWS, *REWARD_ROWS)}
-)
+_BUILT_IN = {row.name: row for row in (*PAIRED_ROWS, *RANKED_ROWS, *UNPAIRED_ROWS, *REWARD_ROWS)}
+
+
+def _plugins() -> dict[str, Objective]:
+    """Rows of other packages; their functions are the plug-ins `losses` of the same names."""
+    rows: dict[str, Objective] = all_plugins("objectives")
+    for name, row in rows.items():
+        fits = isinstance(row, Objective) and (row.name, row.family) == (name, "paired")
+        if not fits or name in _BUILT_IN or name not in plugin_points("losses"):
+            raise ConfigError(
+                f"objective {name} of a plug-in: it needs a name of its own, family paired, and its function under "
+                "palate.losses; uninstall or mend the package"
+            )
+    return rows
+
+
+OBJECTIVES: Mapping[str, Objective] = MappingProxyType({**_BUILT_IN, **_plugins()})

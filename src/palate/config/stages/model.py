@@ -35,11 +35,11 @@ class ModelFields(Fields):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="Number format of the computation; auto is bf16 if the hardware supports it, else fp32."
     )
-    attention: Literal["auto", "tree", "flex", "padded"] = Field(
+    attention: Literal["auto", "tree", "varlen", "flex", "padded"] = Field(
         "auto",
-        description="tree computes each prompt once for all its answers; flex does the same with a FlexAttention "
-        "kernel (CUDA, not measured yet); padded computes padded rows; auto is tree if the model passes a check, else "
-        "padded.",
+        description="tree computes each prompt once for all its answers; varlen and flex do the same with a "
+        "variable-length kernel or FlexAttention (CUDA only, not measured yet); padded computes padded rows. auto takes "
+        "the first that passes a check at load: on CUDA varlen, flex, tree, padded; on a CPU tree, padded.",
     )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, more time."

@@ -13,7 +13,7 @@ from palate.data.formats.kinds import KIND_NAMES, can_become
 from palate.data.formats.labels import LabelCounts
 from palate.data.formats.paired import CONVERSATION_NAMES
 from palate.data.formats.rows import PROMPT_NAMES, Reading, Row
-from palate.data.formats.table import FORMATS, Format
+from palate.data.formats.table import Format, all_formats
 from palate.data.turns.cells import RowError, excerpt
 from palate.errors import DataError
 from palate.records import LabelledCompletion, PreferencePair, Record, ScoredCompletion
@@ -42,7 +42,7 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
     """
     if not sample:
         raise DataError(f"{where}: none of its first rows is an object with named columns")
-    fits = [(form, sum(form.matches(row, reading) for row in sample) / len(sample)) for form in FORMATS]
+    fits = [(form, sum(form.matches(row, reading) for row in sample) / len(sample)) for form in all_formats()]
     usable = [(form, share) for form, share in fits if kind is None or can_become(form.kind, kind)]
     if kind is None and any(share >= 0.5 and form.kind is not Record for form, share in usable):
         # Rows with answers are not prompts, even if a few of them lack a column.

@@ -20,6 +20,7 @@ from palate.data.formats.rows import (
     present,
 )
 from palate.data.turns.cells import RowError
+from palate.plugins import all_plugins
 from palate.records import (
     Demonstration,
     LabelledCompletion,
@@ -362,3 +363,8 @@ FORMATS: tuple[Format, ...] = (
     ),
 )
 """From the most specific format to the most general one: the first of several equally good matches is used."""
+
+
+def all_formats() -> tuple[Format, ...]:
+    """Those of installed plug-ins, which are preferred where both match, and palate's."""
+    return (*all_plugins("formats").values(), *FORMATS)

@@ -32,7 +32,8 @@ class ExportOptions:
     Attributes:
         form: `merged`, `adapter` or `gguf`.
         output: the new folder, or for `gguf` the file; None if it is only uploaded.
-        dtype: bf16, fp16 or fp32; None for that of the stored weights. An adapter keeps its own.
+        dtype: bf16, fp16 or fp32; None for that of the stored weights, or fp32 if rounding to it changes the model by
+            more than the bound. An adapter keeps its own.
         llama_cpp: checkout with the converter, for `gguf`.
         hub: repository to upload to.
         private: of `prepare_repository`.
@@ -92,19 +93,31 @@ def export_model(name: str, options: ExportOptions, pairs: list[PreferencePair] 
         prepare_repository(options.hub, private=options.private)
     stored = None if options.form == "adapter" else stored_dtype(spec)  # refuses quantised weights
     dtype = options.dtype or stored
+    cutoff_len = options.cutoff_len or int(_config(name).get("cutoff_len", CUTOFF_LEN))
+    notices = list(_notices(name, spec, options))
     with _work_folder(options.output) as work:
-        if dtype is None:
-            export_adapter(spec, work)
-        else:
-            export_merged(spec, work, dtype=dtype, head="reward" if is_reward_model(spec) else "lm")
-        check = None if pairs is None else _compare(name, spec, work, pairs, options, dtype)
+        check = _write(spec, work, pairs, options, dtype, cutoff_len)
+        by_rounding = check is not None and check.problems and not check.other_tokens
+        if check is not None and by_rounding and options.dtype is None and dtype in ("bf16", "fp16"):
+            # Half a unit of bf16 is 0.2 % of a weight: what a short LoRA run adds to it may be less.
+            notices.append(
+                f"rounding to {dtype}, that of the base's files, changes the model ({check.problems[-1]}); "
+                "written in fp32, which keeps every weight"
+            )
+            shutil.rmtree(work)
+            dtype = "fp32"
+            check = _write(spec, work, pairs, options, dtype, cutoff_len)
+        if check is not None and check.problems:
+            remedy = "; --dtype fp32 keeps every weight" if dtype in ("bf16", "fp16") else ""
+            problems = "; ".join(check.problems)
+            raise ModelError(f"{name}: the export differs from the model and is not kept: {problems}{remedy}")
         url = None if options.hub is None else upload(work, options.hub, private=options.private)
         if options.output is not None and options.llama_cpp is not None:
             export_gguf(work, options.llama_cpp, options.output, dtype=str(dtype))
         elif options.output is not None:
             work.rename(options.output)
             sync_folder(options.output.parent)
-    return Exported(options.output, dtype, url, check, tuple(_notices(name, spec, options)))
+    return Exported(options.output, dtype, url, check, tuple(notices))
 
 
 @contextlib.contextmanager
@@ -119,20 +132,24 @@ def _work_folder(output: Path | None) -> Iterator[Path]:
         yield work
 
 
-def _compare(
-    name: str, spec: ModelSpec, work: Path, pairs: list[PreferencePair], options: ExportOptions, dtype: str | None
-) -> ExportCheck:
+def _write(
+    spec: ModelSpec,
+    work: Path,
+    pairs: list[PreferencePair] | None,
+    options: ExportOptions,
+    dtype: str | None,
+    cutoff_len: int,
+) -> ExportCheck | None:
+    """Write the export, and compare it with the original; None without pairs."""
+    if dtype is None:
+        export_adapter(spec, work)
+    else:
+        export_merged(spec, work, dtype=dtype, head="reward" if is_reward_model(spec) else "lm")
+    if pairs is None:
+        return None
     after = ModelSpec("export", str(work), enable_thinking=spec.enable_thinking) if dtype else adapter_spec(work)
-    limit = options.cutoff_len or int(_config(name).get("cutoff_len", CUTOFF_LEN))
     bound = options.bound if options.bound is not None else BOUNDS[dtype or "fp32"]
-    check = check_export(spec, after, pairs, cutoff_len=limit, bound=bound)
-    if check.problems:
-        # Half a unit of bf16 is 0.2 % of a weight: what a short LoRA run adds to it may be less.
-        remedy = "; --dtype fp32 keeps every weight" if dtype in ("bf16", "fp16") else ""
-        raise ModelError(
-            f"{name}: the export differs from the model and is not kept: {'; '.join(check.problems)}{remedy}"
-        )
-    return check
+    return check_export(spec, after, pairs, cutoff_len=cutoff_len, bound=bound)
 
 
 def _config(name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from palate.errors import ConfigError
 from palate.feedback.judges.scores import ScoreJudge
 from palate.feedback.judges.settings import ApiSettings
 from palate.feedback.judges.usage import Meter
+from palate.plugins import load_plugin
 from palate.records import Judge, RewardFunction
 
 API = "openai:"
@@ -86,6 +87,10 @@ def _load(spec: str, key: str, settings: ApiSettings, meter: Meter) -> Judge:
         from palate.models.reward.model import RewardModel  # torch, which rules do not need
 
         return ScoreJudge(spec, RewardModel(spec), log_odds=True)
+    make = load_plugin("judges", spec)
+    if make is not None:
+        judge: Judge = make()
+        return judge
     score = rule_score(spec, key)
     if score is None:
         raise ConfigError(

@@ -19,7 +19,7 @@ from palate.feedback.queue.review import progress
 from palate.loop.config import PeopleFields
 from palate.loop.steps.collect import keep_track, register
 from palate.loop.train_config import trains_on_thumbs
-from palate.loop.work import TRAIN, Command, Done, Inputs, Run, Waiting, Work
+from palate.loop.work import Command, Done, Inputs, Run, Waiting, Work, shown
 from palate.store.tables import Campaign
 
 _EDIT, _CHOICE = "edit", "choice"
@@ -121,8 +121,8 @@ def pairs(work: Work) -> Run:
         reason = "no vote, edit, choice or imported set gives a pair"
         return Done({"ended": reason}, ends=("abandoned", reason))
     weights = [word for name in given for word in ("--weight", f"{name}={named[name]:g}")]
-    kto = ["--kto"] if trains_on_thumbs(work.path(TRAIN)) else []
-    mix = ("loop", "mix", *(f"{name}={path}" for name, path in given.items()), *weights, *kto)
+    kto = ["--kto"] if trains_on_thumbs(work.train_config) else []
+    mix = ("loop", "mix", *(f"{name}={shown(path)}" for name, path in given.items()), *weights, *kto)
     mixed = folder / "mix"
     yield work.command(*mix, "--seed", work.config.seed, "--output", mixed)
     if work.dry:
@@ -158,6 +158,6 @@ def _feedback(work: Work) -> dict[str, Path]:
     found = {"edits": compared} if _EDIT in kinds or work.dry else {}
     if _CHOICE in kinds or work.dry:
         found["choices"] = compared
-    if (rated.is_file() or work.dry) and trains_on_thumbs(work.path(TRAIN)):
+    if (rated.is_file() or work.dry) and trains_on_thumbs(work.train_config):
         found["thumbs"] = rated
     return found

@@ -14,7 +14,7 @@ from palate.loop.gate_config import GateFields
 from palate.loop.steps.annotate import invite, wait_for_people
 from palate.loop.steps.collect import held_out
 from palate.loop.train_config import is_completed, model_folder, overrides
-from palate.loop.work import AUTOMATON, GATE, TRAIN, Done, Inputs, Run, Work
+from palate.loop.work import AUTOMATON, GATE, Done, Inputs, Run, Work
 from palate.registry import find, resolve
 from palate.registry.contents import content_hash, read_contents
 from palate.registry.verdicts import record_verdict
@@ -29,12 +29,12 @@ _VERDICTS = (0, 1, 3)
 
 def train_inputs(work: Work) -> Inputs:
     facts = {"incumbent": work.incumbent_hash, "options": work.config.more_options("train")}
-    return Inputs(facts, [work.path(TRAIN), *_datasets(work)])
+    return Inputs(facts, [work.train_config, *_datasets(work)])
 
 
 def train(work: Work) -> Run:
     """Trains from the incumbent, which is also the reference, on the cycle's pairs."""
-    config, output = work.path(TRAIN), work.path("train")
+    config, output = work.train_config, work.path("train")
     datasets = _datasets(work) or [work.path("pairs", "mix", "train.jsonl")]
     incumbent = (find if work.dry else resolve)(work.store, work.incumbent)
     changes = overrides(incumbent, datasets, output)
@@ -97,7 +97,7 @@ def evaluate(work: Work) -> Run:
         )
         yield work.command(*measured, option=f"bench {name}")
     if settings.must_pass is not None:
-        checked = ("eval", "must-pass", candidate, "--prompts", settings.must_pass, *_decoding(gate))
+        checked = ("eval", "must-pass", candidate, "--prompts", settings.must_pass)
         yield work.command(*checked, "--output", work.path("evaluate", "must-pass.json"), option="must-pass")
     return Done({"candidate": candidate}, _results(work))
 

@@ -1,7 +1,7 @@
 """Tree attention by FlexAttention (2412.05496): a packed row as one block mask, whose empty blocks a GPU skips.
 
-An alternative to `models.attention.tree`, chosen by `attention: flex`. PyTorch has no backward for it on a CPU, so only
-its forward is tested there, against the same definition as the other implementation.
+The second choice on a CUDA GPU, after `models.attention.varlen`: it also computes softcapped scores and masks that are
+no sliding window. PyTorch offers no backward for it on a CPU.
 """
 
 from __future__ import annotations
@@ -11,15 +11,28 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
 
-from palate.errors import ModelError
-from palate.models.attention.tree import TreeMask, check_attention_call, tree_mask
+from palate.models.attention.tree import (
+    TreeMask,
+    check_attention_call,
+    in_one_dtype,
+    refuse_features,
+    repeated,
+    tree_mask,
+)
 from palate.text.batch import Layout
 
 FLEX = "palate_flex"
+
+# Rows are padded to a multiple of it, so that fewer lengths occur.
+_BLOCK = 128
+
+# By default dynamo gives up after 8 variants of a function, which a model with several kinds of layers exceeds.
+_VARIANTS = 64
 
 Rule = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -44,29 +57,30 @@ def flex_tree_attention(
         ModelError: as there, and for dropout or attention sinks, which FlexAttention cannot express.
     """
     row = check_attention_call(module, attention_mask, layout, kwargs)
-    if dropout or s_aux is not None:
-        feature = "dropout" if dropout else "attention sinks"
-        raise ModelError(
-            f"{type(module).__name__} has {feature}, which FlexAttention cannot express; use attention: tree"
-        )
+    refuse_features(module, "FlexAttention", dropout=dropout, sinks=s_aux)
     rule = causal_mask_function if attention_mask is None else attention_mask.rule
     mask = block_mask(row, rule, query.device)
+    missing = mask.seq_lengths[0] - query.shape[2]
+    q, k, v = (F.pad(one, (0, 0, 0, missing)) for one in in_one_dtype(query, key, value))
+    ratio = q.shape[1] // k.shape[1]
+    if ratio & (ratio - 1):  # kernels for a ratio that is no power of two have failed (pytorch issue 143117)
+        k, v = repeated(q, k, v)
     attend: Any = _compiled() if query.device.type == "cuda" else flex_attention
     out = attend(
-        query,
-        key,
-        value,
+        q,
+        k,
+        v,
         score_mod=_softcapped(softcap) if softcap is not None else None,
         block_mask=mask,
         scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
+        enable_gqa=q.shape[1] != k.shape[1],
     )
-    return out.transpose(1, 2).contiguous(), None
+    return out[:, :, : query.shape[2]].transpose(1, 2).contiguous(), None
 
 
 @functools.lru_cache(maxsize=8)
 def block_mask(layout: Layout, rule: Rule, device: torch.device) -> BlockMask:
-    """The [T, T] mask of a packed row, evaluated once per row for all layers of a kind.
+    """The mask of a packed row of T tokens and padding, evaluated once per row for all layers of a kind.
 
     The cache is keyed by the mask's arguments, so activation checkpointing finds the mask of its own micro-batch.
 
@@ -74,23 +88,30 @@ def block_mask(layout: Layout, rule: Rule, device: torch.device) -> BlockMask:
         layout: the row's tree.
         rule: the architecture's own mask function, evaluated at logical positions.
     """
-    owner, part, position = (tensor.to(device) for tensor in addresses(layout))
+    length = -(-layout.tokens // _BLOCK) * _BLOCK
+    owner, part, position = (tensor.to(device) for tensor in addresses(layout, length))
 
     def allowed(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
         related = (owner[q] == owner[k]) & ((part[k] < 0) | (part[k] == part[q]))
         return related & (k <= q) & rule(b, h, position[q], position[k])
 
-    tokens = layout.tokens
-    return create_block_mask(allowed, None, None, tokens, tokens, device=str(device))
+    # Uncompiled, it would fill several [length, length] tensors.
+    return create_block_mask(
+        allowed, None, None, length, length, device=str(device), BLOCK_SIZE=_BLOCK, _compile=device.type == "cuda"
+    )
 
 
-def addresses(layout: Layout) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Group, completion (−1 in the prompt) and logical position of each of T tokens: int32 [T] each."""
+def addresses(layout: Layout, length: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Group, completion (−1 in the prompt) and logical position of each of `length` tokens: int32 [length] each.
+
+    Padding after the row's tokens is a group of its own, so that every query sees a key.
+    """
     found: list[tuple[int, int, int]] = []
     for number, span in enumerate(layout.spans):
         found += [(number, -1, position) for position in range(span.prompt)]
         for completion, n in enumerate(span.completions):
             found += [(number, completion, span.prompt + offset) for offset in range(n)]
+    found += [(len(layout.spans), -1, position) for position in range(length - layout.tokens)]
     owner, part, position = torch.tensor(found, dtype=torch.int32).reshape(-1, 3).unbind(1)
     return owner, part, position
 
@@ -108,6 +129,7 @@ def _softcapped(limit: float) -> Callable[..., torch.Tensor]:
 
 @functools.cache
 def _compiled() -> Callable[..., torch.Tensor]:
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
     # Rows differ in length from step to step; dynamic shapes let one kernel serve them all.
     return torch.compile(flex_attention, dynamic=True)
 

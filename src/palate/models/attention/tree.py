@@ -39,6 +39,12 @@ _HARMLESS = frozenset(
     }
 )
 
+# Where the blocks of `attention.cpu` compute a row; elsewhere SDPA computes each span.
+_BLOCKS_ON = ("cpu",)
+
+# Rows of a mask that are compared with a sliding window.
+_ROWS = 16
+
 MaskFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -52,6 +58,7 @@ class TreeMask:
     def __init__(self, rule: MaskFunction) -> None:
         self.rule = rule
         self._blocks: dict[tuple[int, int], torch.Tensor | None] = {}
+        self._windows: dict[int, int] = {}
 
     def block(self, queries: int, keys: int, device: torch.device) -> torch.Tensor | None:
         """Keys visible to the last `queries` of `keys` logical positions: bool [queries, keys]; None if causal."""
@@ -62,8 +69,42 @@ class TreeMask:
             zero = torch.zeros((), dtype=torch.long, device=device)
             causal = k <= q
             allowed = self.rule(zero, zero, q, k) & causal
-            self._blocks[known] = None if torch.equal(allowed, causal) else allowed
+            # On a GPU the comparison would wait for the device.
+            hides = device.type != "cpu" or not torch.equal(allowed, causal)
+            self._blocks[known] = allowed if hides else None
         return self._blocks[known]
+
+    def window(self, keys: int) -> int | None:
+        """The sliding window that the rule is, in keys that a query sees of up to `keys` positions; None if all.
+
+        The rule is evaluated on the CPU, because reading the result from a GPU would wait for it.
+
+        Raises:
+            ModelError: the rule is no sliding window.
+        """
+        if keys not in self._windows:
+            self._windows[keys] = _window_of(self.rule, keys)
+        width = self._windows[keys]
+        return width if width < keys else None
+
+
+def _window_of(rule: MaskFunction, keys: int) -> int:
+    """The width of the sliding window that equals the rule; raises ModelError if there is none.
+
+    Compared are some rows: evenly spaced ones, and those at which the window leaves the first key, by which a rule of
+    fixed chunks differs from a window.
+    """
+    zero = torch.zeros((), dtype=torch.long)
+    k = torch.arange(keys)[None, :]
+
+    def rows(at: torch.Tensor) -> torch.Tensor:
+        return rule(zero, zero, at[:, None], k) & (k <= at[:, None])
+
+    width = int(rows(torch.tensor([keys - 1])).sum())
+    q = torch.cat([torch.linspace(0, keys - 1, _ROWS).long(), torch.tensor([max(width - 1, 0), min(width, keys - 1)])])
+    if width == 0 or not torch.equal(rows(q), (k <= q[:, None]) & (k > q[:, None] - width)):
+        raise ModelError("a layer's attention mask is no sliding window, so it needs attention: tree or flex")
+    return width
 
 
 def tree_mask(*, mask_function: MaskFunction, **_: Any) -> TreeMask | None:
@@ -109,17 +150,50 @@ def tree_attention(
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
     plain = attention_mask is None and not dropout and softcap is None and s_aux is None
-    if plain and query.device.type == "cpu" and query.dtype == key.dtype == value.dtype:
+    if plain and query.device.type in _BLOCKS_ON and query.dtype == key.dtype == value.dtype:
         return cpu_tree_attention(query[0], key[0], value[0], row, scaling)[None], None
-    repeat = query.shape[1] // key.shape[1]
-    if repeat > 1:
-        key = key.repeat_interleave(repeat, dim=1)
-        value = value.repeat_interleave(repeat, dim=1)
     outputs = [
         _attend(q, k, v, mask, dropout=dropout, scaling=scaling, softcap=softcap, sinks=s_aux)
-        for q, k, v, mask in _blocks(query, key, value, row, attention_mask)
+        for q, k, v, mask in _blocks(query, *repeated(query, key, value), row, attention_mask)
     ]
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+def repeated(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Key and value [1, kv_heads, T, d] with each head as often as query heads [1, heads, T, d] share it."""
+    repeat = query.shape[1] // key.shape[1]
+    if repeat == 1:
+        return key, value
+    return key.repeat_interleave(repeat, dim=1), value.repeat_interleave(repeat, dim=1)
+
+
+def in_one_dtype(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The three in autocast's dtype, or in the widest of theirs without autocast.
+
+    Rotary angles in float32 make queries and keys float32 under autocast, and values stay in bf16. SDPA casts them by
+    itself, other kernels do not.
+    """
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+    else:
+        dtype = torch.promote_types(torch.promote_types(query.dtype, key.dtype), value.dtype)
+    return query.to(dtype), key.to(dtype), value.to(dtype)
+
+
+def refuse_features(
+    module: torch.nn.Module,
+    kernel: str,
+    *,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
+) -> None:
+    """Raise ModelError for a feature of the model that the kernel cannot express."""
+    given = {"dropout": bool(dropout), "softcapped scores": softcap is not None, "attention sinks": sinks is not None}
+    feature = next((name for name, present in given.items() if present), None)
+    if feature is not None:
+        raise ModelError(f"{type(module).__name__} has {feature}, which {kernel} cannot express; use attention: tree")
 
 
 def check_attention_call(

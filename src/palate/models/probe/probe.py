@@ -18,8 +18,12 @@ from torch import nn
 from transformers import AttentionInterface
 
 from palate.errors import ModelError
+from palate.models.attention import varlen
 from palate.models.attention.flex import FLEX, flex_tree_attention
 from palate.models.attention.tree import TREE, tree_attention
+from palate.models.attention.varlen import VARLEN, varlen_tree_attention
+from palate.models.precision import FP32, Precision
+from palate.models.probe.geometry import Geometry, kernel_differs
 from palate.models.probe.group import ProbeGroups, narrow_windows, probe_groups
 from palate.models.rotary import LengthRule, forget_lengths
 from palate.models.score import Head, dense_logps, head_of, install
@@ -27,7 +31,14 @@ from palate.models.upstream import CALL_ERRORS, first_line
 from palate.text.batch import Batch
 
 # Registered name → attention function of packed rows.
-TREES: Mapping[str, Callable[..., Any]] = {TREE: tree_attention, FLEX: flex_tree_attention}
+TREES: Mapping[str, Callable[..., Any]] = {
+    TREE: tree_attention,
+    VARLEN: varlen_tree_attention,
+    FLEX: flex_tree_attention,
+}
+
+# The word for each in a config and in run.json.
+NAMES = {"tree": TREE, "varlen": VARLEN, "flex": FLEX}
 
 T = TypeVar("T")
 
@@ -44,12 +55,17 @@ class Probe:
         reason: why not, in a few words; empty if packed.
         head: the head transform that equals the model's own logits.
         difference: the largest |Δ log π| between packed and separate rows; inf if packed rows could not run.
+        attention: what computes the rows, for run.json: `tree`, `flex`, `varlen (…)` with the kernel's name, or
+            `padded: …` with the reason.
+        refused: faster kernels that were tried first, each with the reason why it is not used.
     """
 
     packed: bool
     reason: str
     head: Head
     difference: float
+    attention: str = ""
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +92,25 @@ def tolerance_of(dtype: torch.dtype) -> Tolerance:
     return Tolerance(2e-3, 5e-4, 1e-4) if dtype == torch.float32 else Tolerance(0.25, 0.15, 0.15)
 
 
+def kernels_of(attention: str, device: torch.device) -> tuple[str, ...]:
+    """The members of `TREES` to try on a device, in order of preference.
+
+    Args:
+        attention: the config's word; `auto` and `padded` leave the choice to the device.
+    """
+    if attention in NAMES:
+        return (NAMES[attention],)
+    return (VARLEN, FLEX, TREE) if device.type == "cuda" else (TREE,)
+
+
 def probe(
-    model: Any, *, want_packed: bool = True, tree: str = TREE, longest: int | None = None, gradients: bool = True
+    model: Any,
+    *,
+    want_packed: bool = True,
+    kernels: Sequence[str] = (TREE,),
+    precision: Precision = FP32,
+    longest: int | None = None,
+    gradients: bool = True,
 ) -> Probe:
     """Score random groups packed and in separate rows, and compare the head with the model's own logits.
 
@@ -87,7 +120,8 @@ def probe(
     Args:
         model: a causal LM of transformers, unwrapped, in its final dtype and on its device.
         want_packed: False skips the tree and uses padded rows.
-        tree: the member of `TREES` for packed rows.
+        kernels: members of `TREES` for packed rows, in order of preference; the first that agrees is selected.
+        precision: in which they will compute.
         longest: tokens of the longest sequence that will be scored, if known.
         gradients: compare gradients too; False for a model that is not trained.
 
@@ -112,8 +146,7 @@ def probe(
         trial = Trial(model, longest, gradients=gradients)
         trial.measure(stock)
         head = trial.settle(score, lambda one: install(model, one), [head, replace(head, stock=True)])
-        reason = trial.try_tree(score, tree) if want_packed else "attention: padded was asked for"
-    return Probe(not reason, reason, head, trial.difference)
+        return trial.conclude(score, head, kernels if want_packed else (), precision)
 
 
 @contextlib.contextmanager
@@ -156,6 +189,21 @@ class Trial:
             self.groups = self.groups.within()
         self.difference = float("inf")
         self._gradient: list[torch.Tensor] | None = None
+        self._in_precision: tuple[torch.Tensor, torch.Tensor | None] | None = None
+
+    def conclude(self, score: Score, head: Head, kernels: Sequence[str], precision: Precision) -> Probe:
+        """Check packed rows, then select the first kernel that agrees; without kernels, rows are padded."""
+        reason = self.try_tree(score) if kernels else "attention: padded was asked for"
+        refused: list[str] = []
+        if not reason:
+            for kernel in kernels:
+                why = self.try_kernel(score, kernel, precision)
+                if not why:
+                    return Probe(True, "", head, self.difference, label(kernel), tuple(refused))
+                refused.append(f"{label(kernel)}: {why}")
+            reason = refused.pop()
+            self._model.set_attn_implementation(self._model.stock_attention)
+        return Probe(False, reason, head, self.difference, f"padded: {reason}", tuple(refused))
 
     def _crosses(self) -> bool:
         """Whether sequences may be long enough to change the model's rotary angles."""
@@ -206,12 +254,11 @@ class Trial:
             f"({reason or 'no decoder'}), so palate cannot score it"
         )
 
-    def try_tree(self, score: Score, tree: str = TREE) -> str:
+    def try_tree(self, score: Score) -> str:
         """Score the groups packed, and keep tree attention if values and gradients are those of separate rows.
 
         Args:
             score: scores any batch by the scoring forward.
-            tree: the member of `TREES` to try.
 
         Returns:
             Why tree attention cannot be used; empty if it can.
@@ -226,24 +273,67 @@ class Trial:
             return reason
         # Generation uses the stock attention, by the name that this model came with.
         model.stock_attention = model.config._attn_implementation
-        calls = 0
-        # FlexAttention has no backward on a CPU.
-        backward = self._gradients and (tree != FLEX or self._device.type != "cpu")
+        calls: Sequence[Geometry] = ()
         try:
-            model.set_attn_implementation(tree)
-            with _counting(tree) as counter:
-                values, gradient = _with_gradient(model, self.groups.packed(self._device), score, backward=backward)
-            calls = counter[0]
+            model.set_attn_implementation(TREE)
+            with _noting(TREE) as calls:
+                values, gradient = self._packed(score, backward=self._gradients)
             self.difference = float((values - self._expected).abs().max())
             reason = self._unequal(values, self._tolerance.values) or self._other_gradient(gradient)
         # An architecture may fail on a mask that is no tensor, or be refused by `tree_attention`; rows are then padded.
         except (ModelError, *CALL_ERRORS) as error:
             reason = f"{type(error).__name__}: {first_line(error)}"
-        if not reason and calls == 0:
+        if not reason and not calls:
             reason = "its attention does not dispatch through transformers' attention interface"
         if reason:
             model.set_attn_implementation(model.stock_attention)
         return reason
+
+    def try_kernel(self, score: Score, kernel: str, precision: Precision) -> str:
+        """Score the groups packed by a kernel in the run's precision, and keep it if it agrees with tree attention.
+
+        Each layer's kind of heads is compared by random numbers too: a fresh model's log-probabilities hardly depend on
+        attention, and in half precision they hide a small error.
+
+        Args:
+            score: scores any batch by the scoring forward.
+            kernel: the member of `TREES` to try, after `try_tree` found no reason against packed rows.
+            precision: of the run.
+
+        Returns:
+            Why it cannot be used; empty if it can.
+        """
+        if kernel == TREE:
+            self._model.set_attn_implementation(TREE)
+            return ""
+        # FlexAttention has no backward on a CPU.
+        backward = self._gradients and (kernel != FLEX or self._device.type != "cpu")
+        limits = self._tolerance if precision.autocast is None else tolerance_of(precision.autocast)
+        try:
+            with precision.context(self._device):
+                if self._in_precision is None:
+                    self._model.set_attn_implementation(TREE)
+                    self._in_precision = self._packed(score, backward=self._gradients)
+                self._model.set_attn_implementation(kernel)
+                with _noting(kernel) as calls:
+                    values, gradient = self._packed(score, backward=backward)
+                for geometry in sorted(set(calls)):
+                    if reason := kernel_differs(TREES[kernel], TREES[TREE], geometry, self._device, backward=backward):
+                        return reason
+        except (ModelError, *CALL_ERRORS) as error:
+            return f"{type(error).__name__}: {first_line(error)}"
+        expected, expected_gradient = self._in_precision
+        difference = float((values - expected).abs().max())
+        if not difference <= limits.absolute:
+            return f"it differs from attention: tree by {difference:.3g} in log-probability"
+        if gradient is not None and expected_gradient is not None:
+            share = float((gradient - expected_gradient).norm() / expected_gradient.norm().clamp(min=1e-12))
+            if not share <= limits.gradients:
+                return f"its gradients differ from those of attention: tree by {share:.2%}"
+        return ""
+
+    def _packed(self, score: Score, *, backward: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return _with_gradient(self._model, self.groups.packed(self._device), score, backward=backward)
 
     def _unequal(self, values: torch.Tensor, limit: float) -> str:
         """Why the values are not those of separate rows; empty if they are.
@@ -320,16 +410,27 @@ def _unequal_weights(count: int, like: torch.Tensor) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def _counting(tree: str) -> Iterator[list[int]]:
-    """Inside, counts the calls of the tree attention function."""
-    calls = [0]
+def _noting(tree: str) -> Iterator[list[Geometry]]:
+    """Inside, notes the heads with which the tree attention function is called."""
+    calls: list[Geometry] = []
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        calls[0] += 1
-        return TREES[tree](*args, **kwargs)
+    def noted(module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **kw: Any) -> Any:
+        calls.append(Geometry(query.shape[1], key.shape[1], query.shape[-1], value.shape[-1]))
+        return TREES[tree](module, query, key, value, *args, **kw)
 
-    AttentionInterface.register(tree, counted)
+    AttentionInterface.register(tree, noted)
     try:
         yield calls
     finally:
         AttentionInterface.register(tree, TREES[tree])
+
+
+def label(kernel: str) -> str:
+    """The config's word for a member of `TREES`, with the kernel that runs it."""
+    word = next(word for word, name in NAMES.items() if name == kernel)
+    if kernel != VARLEN:
+        return word
+    try:
+        return f"{word} ({varlen.varlen_kernel()[0]})"
+    except ModelError:
+        return word

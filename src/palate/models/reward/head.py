@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import types
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from palate.errors import ModelError
 from palate.models.attention.tree import TREE
+from palate.models.precision import FP32, Precision
 from palate.models.probe.limits import token_rows
 from palate.models.probe.probe import Probe, Trial, probing
 from palate.models.rotary import forward_by_length, length_rule
@@ -66,7 +67,13 @@ def install_rewards(model: Any) -> None:
 
 
 def probe_rewards(
-    model: Any, *, want_packed: bool = True, tree: str = TREE, longest: int | None = None, gradients: bool = True
+    model: Any,
+    *,
+    want_packed: bool = True,
+    kernels: Sequence[str] = (TREE,),
+    precision: Precision = FP32,
+    longest: int | None = None,
+    gradients: bool = True,
 ) -> Probe:
     """As `probe.probe`, for the states that rewards are read from; leaves the scoring forward installed."""
     install_rewards(model)
@@ -91,8 +98,7 @@ def probe_rewards(
             )
         trial.measure(stock)
         trial.settle(score, lambda _: None, [Head()])
-        reason = trial.try_tree(score, tree) if want_packed else "attention: padded was asked for"
-    return Probe(not reason, reason, Head(), trial.difference)
+        return trial.conclude(score, Head(), kernels if want_packed else (), precision)
 
 
 def give_pad_token(model: Any, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from palate.artifacts import RunDir
 from palate.artifacts.model_card import MeasuredFigure, write_model_card
@@ -66,16 +67,7 @@ def write_evaluation(run_dir: Path, results: Sequence[Path], output: Path | None
 
 def evaluation(contents: RunContents, sources: Sequence[Source], headlines: Sequence[Headline]) -> Document:
     """The document of results that were read."""
-    sections = [_overview(headlines)]
-    win_rates = of_kind(sources, "winrate")
-    for source in win_rates:
-        with _complete(source):  # each alone, so that a damaged one is named
-            win_rate_section([source.facts])
-    if win_rates:
-        sections.append(win_rate_section([source.facts for source in win_rates]))
-    for source in of_kind(sources, "bench"):
-        with _complete(source):
-            sections.append(benchmark_section(source, contents.name))
+    sections = [_overview(headlines), *result_sections(sources, contents.name)]
     for number, source in enumerate(of_kind(sources, "accuracy")):
         with _complete(source):
             pairs = _pairs(contents, source)
@@ -85,6 +77,40 @@ def evaluation(contents: RunContents, sources: Sequence[Source], headlines: Sequ
     sections.append(_measurement(sources))
     cards = [one.card() for one in headlines]
     return Document("evaluation", contents.name, subtitle(contents), cards, _notes(contents, sources), sections)
+
+
+def result_sections(sources: Sequence[Source], run: str) -> list[Section]:
+    """The win rates and benchmarks among the results.
+
+    Args:
+        run: name of the run whose benchmarks are compared with those of the first model.
+
+    Raises:
+        DataError: a result is incomplete.
+    """
+    sections = []
+    win_rates = of_kind(sources, "winrate")
+    for source in win_rates:
+        with _complete(source):  # each alone, so that a damaged one is named
+            win_rate_section([source.facts])
+    if win_rates:
+        sections.append(win_rate_section([source.facts for source in win_rates]))
+    for source in of_kind(sources, "bench"):
+        with _complete(source):
+            sections.append(benchmark_section(source, run))
+    return sections
+
+
+def measured_models(source: Source) -> dict[str, Sequence[Any]]:
+    """The models that a win rate or benchmark measures: name of the folder → hashes of the weights.
+
+    Raises:
+        DataError: the result is incomplete.
+    """
+    with _complete(source):
+        if source.kind == "winrate":
+            return {Path(side["name"]).name: side["identities"] for side in (source.facts["a"], source.facts["b"])}
+        return {Path(one["source"]).name: [one["identity"]] for one in source.facts["models"]}
 
 
 def _headlines(contents: RunContents, sources: Sequence[Source]) -> list[Headline]:
@@ -135,13 +161,10 @@ def _notes(contents: RunContents, sources: Sequence[Source]) -> list[str]:
     for source in sources:
         if source.kind == "accuracy":
             continue
+        named = measured_models(source)
         with _complete(source):
             if source.kind == "winrate":
                 notes += win_rate_notes(source.facts)
-                named = {Path(side["name"]).name: side["identities"] for side in (source.facts["a"], source.facts["b"])}
-            else:
-                models = source.facts["models"]
-                named = {Path(one["source"]).name: [one["identity"]] for one in models}
             if contents.name not in named:
                 notes.append(
                     f"{source.path.name}: measures {', '.join(named)}, none of which is called {contents.name}"

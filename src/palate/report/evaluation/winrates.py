@@ -30,7 +30,7 @@ def win_rate_headline(facts: Mapping[str, Any]) -> Headline | None:
         return None
     detail = f"judge {_judge(facts)}{_heat(facts)}"
     return Headline(
-        f"Win rate against {_short(facts['b']['name'])}", "win_rate", detail, None, rate, None, _unjudged(facts)
+        f"Win rate against {short_name(facts['b']['name'])}", "win_rate", detail, None, rate, None, _unjudged(facts)
     )
 
 
@@ -46,7 +46,7 @@ def win_rate_section(found: WinRates) -> Section:
         controlled = facts["length_controlled"]
         rows.append(
             (
-                f"{_short(facts['a']['name'])} against {_short(facts['b']['name'])}",
+                f"{short_name(facts['a']['name'])} against {short_name(facts['b']['name'])}",
                 name,
                 figure(facts["win_rate"]),
                 figure(controlled["rate"]) if controlled["rate"] else f"not known: {controlled['reason']}",
@@ -133,7 +133,7 @@ def _unjudged(facts: Mapping[str, Any]) -> str:
 
 
 def _judge(facts: Mapping[str, Any]) -> str:
-    return shortened(_short(facts["judge"]), _LONGEST)
+    return shortened(short_name(facts["judge"]), _LONGEST)
 
 
 def _heat(facts: Mapping[str, Any]) -> str:
@@ -142,6 +142,6 @@ def _heat(facts: Mapping[str, Any]) -> str:
     return f", temperature {number(decoding['temperature'])}" if decoding and decoding["temperature"] else ""
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """The last part of a path; other names unchanged."""
     return Path(name).name if "/" in name and "://" not in name and ":" not in name else name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from palate.charts.text import number
 from palate.errors import ArtifactError
 from palate.evaluation.answers.table import SideBySide, columns, distinct_names, prompt_answers, side_by_side
 from palate.report.contents import RunContents, is_number, mapping, read_contents
-from palate.report.curves import accuracies, accuracy_row
+from palate.report.curves import accuracies, accuracy_row, overlaid
+from palate.report.document import Section
 from palate.report.html import redacted, render, value
 from palate.report.judgements.stages import counted, stage_of
 from palate.report.key_figures import cards, objective_text, prompts_of
@@ -46,23 +47,42 @@ def write_compare_report(rows: Sequence[SideBySide], runs: Sequence[RunContents]
     Raises:
         ArtifactError: there are neither answers nor accuracies, or the page cannot be written.
     """
-    names = unique_names(runs)
     if not rows and not any(run.accuracy for run in runs):
         where = ", ".join(str(run.path) for run in runs) or str(path)
         raise ArtifactError(f"{where}: neither samples.jsonl nor accuracy.json; there is nothing to compare")
+    title = " · ".join(unique_names(runs)) or Path(path).stem
+    return write_text(path, compare_report(title, rows, runs))
+
+
+def compare_report(
+    title: str,
+    rows: Sequence[SideBySide],
+    runs: Sequence[RunContents],
+    sections: Sequence[Section] = (),
+    draw: Callable[..., str] = render,
+) -> str:
+    """The HTML of the comparison; with `html.fragment` its content, for another page.
+
+    Args:
+        title: heading.
+        rows, runs: as for `write_compare_report`.
+        sections: what else was measured about them.
+    """
+    names = unique_names(runs)
     stage = str(runs[0].find("stage", "config.stage", default="dpo")) if len(runs) == 1 else "dpo"
-    page = render(
+    return draw(
         "compare.html",
-        title=" · ".join(names) if names else Path(path).stem,
+        title=title,
         runs=len(runs),
         accuracy=_accuracy(names, runs),
         held_out=held_out_note(names, runs),
         table=run_table(names, runs) if runs else None,
+        curves=overlaid({name: [run] for name, run in zip(names, runs, strict=True)}) if len(runs) > 1 else [],
+        sections=sections,
         columns=columns(rows, stage=stage),
         rows=rows,
         notices=[f"{name}: {line}" for name, run in zip(names, runs, strict=True) for line in run.problems],
     )
-    return write_text(path, page)
 
 
 def unique_names(runs: Sequence[RunContents]) -> list[str]:

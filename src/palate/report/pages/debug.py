@@ -10,6 +10,7 @@ from palate.artifacts import write_json, write_text
 from palate.charts import Row, interval_chart
 from palate.charts.text import amount, estimate_text, interval_text, number, percent
 from palate.report.document import Document, Section, SideBySide
+from palate.report.evaluation.winrates import short_name
 from palate.report.intervals import json_interval
 from palate.report.key_figures import Card
 from palate.report.pages.winrate import group_table
@@ -31,7 +32,7 @@ def write_debug(facts: Mapping[str, Any], folder: Path) -> list[Path]:
 def debug_report(facts: Mapping[str, Any]) -> Document:
     """The document; sections without facts are left out."""
     sections = [_acts(facts), _verdict(facts), _groups(facts), _regressions(facts), _conflicts(facts), _data(facts)]
-    names = [name for name in (facts["candidate"], facts["incumbent"]) if name]
+    names = [short_name(name) for name in (facts["candidate"], facts["incumbent"]) if name]
     return Document(
         "debug report",
         names[0] if names else "candidate",
@@ -103,30 +104,27 @@ def _found(check: Mapping[str, Any]) -> str:
 
 
 def _groups(facts: Mapping[str, Any]) -> Section | None:
-    found = facts["winrate"]
-    groups = [
-        (title, (found or {}).get(key)) for title, key in (("By category", "by_category"), ("By length", "by_length"))
-    ]
-    tables = [(title, group_table(of)) for title, of in groups if of]
+    found = facts["winrate"] or {}
+    of = {title: found.get(key, ()) for title, key in (("By category", "by_category"), ("By length", "by_length"))}
     rows = [
         Row(one["name"], rate.estimate, rate.low, rate.high, colour)
-        for (_, of), colour in zip(groups, "bc", strict=True)
-        for one in of or ()
+        for groups, colour in zip(of.values(), "bc", strict=True)
+        for one in groups
         if (rate := json_interval(one["rate"])) is not None
     ]
-    if not tables:
+    if not rows:
         return None
     chart = interval_chart("groups", "Win rate by group", rows, level=(0.5, "50 %"), narrow=True)
-    return Section(
-        "groups", "By category and length", charts=[("Win rate by group", chart)] if rows else [], tables=tables
-    )
+    tables = [(title, group_table(groups)) for title, groups in of.items() if groups]
+    lines = [f"Win rate of A, which is {short_name(found['a']['name'])}."]
+    return Section("groups", "By category and length", lines, [("Win rate by group", chart)], tables)
 
 
 def _regressions(facts: Mapping[str, Any]) -> Section | None:
     found = facts["winrate"]
     if found is None:
         return None
-    names = (found["a"]["name"], found["b"]["name"])
+    names = [short_name(found[side]["name"]) for side in ("a", "b")]
     texts = [
         SideBySide(
             one["id"],

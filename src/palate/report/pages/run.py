@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,13 @@ def write_run_report(run_dir: Path | str, output: Path | str | None = None) -> P
     return write_text(output or RunDir(contents.path).report, run_report(contents))
 
 
-def run_report(contents: RunContents) -> str:
-    """The HTML of a run's report."""
+def run_report(contents: RunContents, draw: Callable[..., str] = render) -> str:
+    """The HTML of a run's report; with `html.fragment` its content, for another page."""
     judged = directions(contents)
     kind, line = verdict(contents, judged)
     stage = stage_of(contents)
     config = mapping(contents.run.get("config"))
-    return render(
+    return draw(
         "run.html",
         title=contents.name,
         subtitle=subtitle(contents),

@@ -199,9 +199,9 @@ def _part(text: str) -> dict[str, Any]:
 
 
 def _usage(usage: dict[str, Any] | None) -> dict[str, Any] | None:
-    if not usage:
+    if not usage or usage.get("prompt_tokens") is None:  # the engine counts nothing
         return None
-    asked, made = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    asked, made = usage["prompt_tokens"], usage.get("completion_tokens") or 0
     return {
         "input_tokens": asked,
         "input_tokens_details": {"cached_tokens": 0},

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import httpx2
 
+from palate.serving.backends.answers import all_answers, answer_count
 from palate.serving.backends.base import Endpoint
 from palate.serving.problems import ApiError, Busy
 from palate.serving.settings import ModelFields
@@ -58,6 +59,14 @@ class Upstream:
 
     async def events(self, endpoint: Endpoint, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """See Backend."""
+        chunks = self._events(endpoint, body)
+        if answer_count(body) > 1:
+            chunks = all_answers(lambda one: self._events(endpoint, one), body)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    async def _events(self, endpoint: Endpoint, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         body = {**body, "stream": True, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
         async with self._response(endpoint, body) as response, aclosing(self._data_lines(response)) as lines:
             async for data in lines:
@@ -75,6 +84,18 @@ class Upstream:
 
     async def reply(self, endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
         """See Backend."""
+        if answer_count(body) == 1:
+            return await self._reply(endpoint, body)
+
+        async def ask(one: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+            yield await self._reply(endpoint, one)
+
+        found: dict[str, Any] = {}
+        async for part in all_answers(ask, body):
+            found = {**found, **part, "choices": [*found.get("choices", ()), *part["choices"]]}
+        return found
+
+    async def _reply(self, endpoint: Endpoint, body: dict[str, Any]) -> dict[str, Any]:
         async with self._response(endpoint, {**body, "stream": False}) as response:
             reply = self._checked(self._json(await self._whole(response)))
             if not reply["choices"]:

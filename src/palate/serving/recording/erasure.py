@@ -29,7 +29,7 @@ from palate.serving.recording.exported_files import (
 from palate.serving.recording.listing import read_interactions
 from palate.serving.recording.trained import trained_versions
 from palate.store import Store
-from palate.store.deletion import delete_with_dependents, erase_deleted
+from palate.store.deletion import delete_with_dependents, erase_deleted, old_copies
 from palate.store.serving_tables import ApiKey, Deletion, Interaction, InteractionExport
 from palate.store.tables import Campaign, Item, Judgement, Table, VoteRow
 
@@ -123,7 +123,7 @@ def erase(
 
     counts = store.write(work)
     left = erase_deleted(store, list(counts), compact=True)
-    for copy in _copies(store):
+    for copy in old_copies(store):
         if with_copies:
             copy.unlink(missing_ok=True)
         else:
@@ -237,11 +237,3 @@ def _clean_files(
         else:
             cleaned |= {str(path): count} if count else {}
     return cleaned, remaining, list(dict.fromkeys(hashes))
-
-
-def _copies(store: Store) -> list[Path]:
-    """Copies of a SQLite database from before its upgrades."""
-    if not store.is_sqlite:
-        return []
-    file = Path(store.engine.url.database or "")
-    return sorted(file.parent.glob(f"{file.name}.schema-*"))

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Select, exists, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from palate.store.serving_tables import ApiKey, FeedbackRow, Interaction, InteractionAnswer
+from palate.store.serving_tables import ApiKey, FeedbackRow, Interaction, InteractionAnswer, holds
 from palate.store.tables import Table
 
 SCHEMA: Final = 1
@@ -29,6 +29,7 @@ class Filter:
         since, until: when the request came, until excluded.
         thumbs: up or down, of feedback that holds.
         key: name of the API key.
+        route: as it was recorded.
         user: the hash of the person.
     """
 
@@ -38,6 +39,7 @@ class Filter:
     until: datetime | None = None
     thumbs: str | None = None
     key: str | None = None
+    route: str | None = None
     user: str | None = None
 
     def query(self) -> Select[str]:
@@ -53,6 +55,8 @@ class Filter:
             wanted = wanted.where(Interaction.created < self.until)
         if self.user is not None:
             wanted = wanted.where(Interaction.user == self.user)
+        if self.route is not None:
+            wanted = wanted.where(Interaction.route == self.route)
         if self.key is not None:
             wanted = wanted.join(ApiKey, ApiKey.id == Interaction.key_id).where(ApiKey.name == self.key)
         if self.thumbs is not None:
@@ -101,12 +105,6 @@ def read_interactions(session: Session, ids: Sequence[str]) -> Iterator[Recorded
         for row in session.scalars(held.order_by(FeedbackRow.number)):
             feedback[row.interaction_id].append(row)
         yield from (Recorded(rows[one], answers[one], feedback[one]) for one in some if one in rows)
-
-
-def holds() -> Any:
-    """That no later feedback supersedes a row."""
-    later = aliased(FeedbackRow)
-    return ~exists().where(later.supersedes == FeedbackRow.number)
 
 
 def _columns(row: Table, without: set[str]) -> dict[str, Any]:

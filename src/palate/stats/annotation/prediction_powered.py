@@ -141,49 +141,47 @@ def rogan_gladen(
     *,
     clusters: Sequence[Hashable] | None = None,
     least_j: float = LEAST_J,
-    level: float = 0.95,
 ) -> Corrected:
     """Win rate θ = (p + q0 − 1) / (q0 + q1 − 1), q1 the judge's sensitivity and q0 its specificity (2511.21140).
 
-    p is the mean of `verdicts` on other items than those of `accuracy`. The interval is that of Lang and Reiczigel
-    2014: with p̃ = (n·p + z²/2) / (n + z²) and q̃ = (m·q + 1) / (m + 2) in place of p and q it is
-    θ̃ + d ± z·√(p̃(1−p̃)/ñ + (1−θ̃)²·q̃0(1−q̃0)/m̃0 + θ̃²·q̃1(1−q̃1)/m̃1) / (q̃0 + q̃1 − 1),
-    d = 2z²·(θ̃·q̃1(1−q̃1)/m̃1 − (1−θ̃)·q̃0(1−q̃0)/m̃0), inside [0, 1]. It keeps a width where p is 0 or 1.
-    With `clusters` of the verdicts (their prompts), n is the effective size of p.
+    p is the mean of `verdicts` on other items than those of `accuracy`; with `clusters` of the verdicts (their
+    prompts) its interval is that of clusters. The interval has the θ for which L(θ) = p − (1−θ)·(1−q0) − θ·q1 is not
+    different from 0, with the interval of L put together from Wilson's of p, q0 and q1 (MOVER, Zou and Donner 2008):
+    its lower end is where L² = (p − p_low)² + (1−θ)²·(q0 − q0_low)² + θ²·(q1_high − q1)² and L > 0, the upper one
+    where L² has the other three distances and L < 0. It keeps a width where p is 0 or 1, and covers more evenly than
+    the pseudo-counts of Lang and Reiczigel 2014, which 2511.21140 uses (docs/statistics.md).
 
-    Refused, with the reason, where sensitivity or specificity is unknown, J is below `least_j`, or the whole interval
-    is outside [0, 1]: the judge's rate of wins cannot come from items like the labelled ones.
+    Refused, with the reason, where sensitivity or specificity is unknown, J is below `least_j`, or no θ in [0, 1] is
+    left: the judge's rate of wins cannot come from items like the labelled ones.
     """
-    f = _scores(verdicts)
+    f, sensitivity, specificity, j = _scores(verdicts), accuracy.sensitivity, accuracy.specificity, accuracy.j
     if len(f) == 0:
         raise ValueError("no item has a verdict")
-    raw = rate_interval(f, clusters=clusters, level=level)
-    size = float(len(f)) if clusters is None else effective_size(f, clusters)
-    j = accuracy.j
-    if accuracy.sensitivity is None or accuracy.specificity is None or j is None:
+    raw = rate_interval(f, clusters=clusters, level=0.95 if sensitivity is None else sensitivity.level)
+    if sensitivity is None or specificity is None or j is None:
         return Corrected(raw, None, accuracy.reason)
     if j < least_j:
         return Corrected(raw, None, f"J is {j:.2f}, below {least_j:g}: the verdicts say too little about the labels")
-    z = normal_quantile(level)
-    p, q1, q0 = raw.estimate, accuracy.sensitivity.estimate, accuracy.specificity.estimate
-    theta = min(1.0, max(0.0, (p + q0 - 1) / j))
-    n, m1, m0 = size + z * z, accuracy.wins + 2, accuracy.losses + 2
-    p = (size * p + z * z / 2) / n
-    q1, q0 = (accuracy.wins * q1 + 1) / m1, (accuracy.losses * q0 + 1) / m0
-    slope = q0 + q1 - 1
-    if slope <= 0:
-        return Corrected(raw, None, f"{accuracy.wins + accuracy.losses:g} labels are too few for J")
-    middle = (p + q0 - 1) / slope
-    of_wins, of_losses = q1 * (1 - q1) / m1, q0 * (1 - q0) / m0
-    centre = middle + 2 * z * z * (middle * of_wins - (1 - middle) * of_losses)
-    half = z * math.sqrt(p * (1 - p) / n + (1 - middle) ** 2 * of_losses + middle**2 * of_wins) / slope
-    low, high = centre - half, centre + half
-    if high <= 0 or low >= 1:
-        ends = f"{1 - accuracy.specificity.estimate:.1%} and {accuracy.sensitivity.estimate:.1%}"
-        reason = f"{raw.estimate:.1%} wins are no rate between those of all losses and of all wins, {ends}"
+    p, q1, q0 = raw.estimate, sensitivity.estimate, specificity.estimate
+    theta = (p + q0 - 1) / j
+    low = _end(theta, j, (p - raw.low, q0 - specificity.low, sensitivity.high - q1), -1)
+    high = _end(theta, j, (raw.high - p, specificity.high - q0, q1 - sensitivity.low), 1)
+    if high < 0 or low > 1:
+        reason = f"{p:.1%} wins are no rate between those of all losses and of all wins, {1 - q0:.1%} and {q1:.1%}"
         return Corrected(raw, None, f"{reason}: the labelled items are not like the others")
-    low, high = max(0.0, min(theta, low)), min(1.0, max(theta, high))
-    return Corrected(raw, Interval(theta, low, high, level, raw.n))
+    theta, low, high = (min(1.0, max(0.0, value)) for value in (theta, low, high))
+    return Corrected(raw, Interval(theta, low, high, raw.level, raw.n))
+
+
+def _end(theta: float, j: float, distances: tuple[float, float, float], side: int) -> float:
+    """Where J²(t − θ)² = d_p² + (1−t)²·d_0² + t²·d_1², below θ or above it; −1 or 2 where it is nowhere."""
+    of_rate, of_losses, of_wins = (distance**2 for distance in distances)
+    square = j * j - of_losses - of_wins
+    half = j * j * theta - of_losses
+    rest = j * j * theta * theta - of_rate - of_losses
+    if square <= 0:  # J is not different from 0 at this level
+        return 0.5 + 1.5 * side
+    return (half + side * math.sqrt(max(0.0, half * half - square * rest))) / square
 
 
 def corrected_difference(

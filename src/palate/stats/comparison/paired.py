@@ -13,7 +13,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from palate.stats.bootstrap import bootstrap_interval
 from palate.stats.comparison.power import smallest_effect
@@ -26,6 +25,7 @@ from palate.stats.intervals import (
     newcombe_paired,
     numbered,
     standard_error,
+    t_test,
 )
 
 PairedTest: TypeAlias = Literal["McNemar mid-p", "paired t", "cluster t"]
@@ -80,7 +80,7 @@ def paired_difference(
     """Compare two measurements of the same n items.
 
     - Values 0 and 1 only, n < 300: mid-p McNemar test of the discordant items, Newcombe's interval (method 10).
-    - Otherwise: paired t, d̄ ± t(n−1)·s/√n; values other than 0 and 1 also get a BCa bootstrap interval.
+    - Otherwise: paired t, `mean_interval` of the d_i; values other than 0 and 1 also get a BCa bootstrap interval.
     - Clusters with more than one item: the same with the cluster-robust standard error and t(G−1).
 
     Args:
@@ -124,16 +124,6 @@ def paired_difference(
         lower=lower,
         detectable=None if binary and smallest is not None and smallest > 1 else smallest,
     )
-
-
-def t_test(differences: Floats, clusters: Sequence[Hashable] | None = None) -> float:
-    """Two-sided p-value of a mean of 0 by Student's t; 1 for a single unit, whose spread is not known."""
-    values = np.asarray(differences, dtype=np.float64)
-    units, mean = len(values) if clusters is None else len(set(clusters)), float(values.mean())
-    if units < 2 or mean == 0:
-        return 1.0
-    error = standard_error(values, clusters)
-    return float(2 * special.stdtr(units - 1, -abs(mean) / error)) if error > 0 else 0.0
 
 
 def _bootstrap(

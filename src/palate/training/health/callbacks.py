@@ -213,8 +213,9 @@ def build_health_check(session: Session, trainer: PalateTrainer, *, fresh: bool)
     start = None
     if session.starts_equal and fresh and reference is not None:
         batch = session.policy.collate(trainer.groups_of_run()[:1]).to(session.device)
+        sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
         start = StartCheck(
-            PlateauCheck(session.policy.model, reference, batch, session.precision).diagnose,
+            PlateauCheck(session.policy.model, reference, batch, session.precision, sharded=sharded).diagnose,
             lambda: loss_at_start(trainer),
             exact=not isinstance(reference, StoredReference) or session.precision.autocast is None,
         )

@@ -13,6 +13,7 @@ from palate.models.score import Logps
 from palate.objectives import PAIRED, Modifiers, PairLogps, Term, accuracy, implicit_rewards, paired_loss
 from palate.objectives.modifiers import length_discount, sum_by_completion, wpo_weights
 from palate.objectives.paired import log_ratios
+from palate.plugins import load_plugin
 from palate.records import PreferencePair
 from palate.training.methods.base import LossOutput, Method, Rows, Traits, detached, with_rewards
 
@@ -107,7 +108,8 @@ class Dpo(Method[Logps]):
 
 def _term(member: Member, delta: float | None) -> Term:
     shift = {"delta": delta} if "delta" in member.row.inputs else {}
-    return Term(PAIRED[member.row.name], {**member.row.arguments(member.options), **shift}, member.weight)
+    loss = load_plugin("losses", member.row.name) or PAIRED[member.row.name]
+    return Term(loss, {**member.row.arguments(member.options), **shift}, member.weight)
 
 
 def pair_logps(policy: Logps, reference: Logps | None) -> PairLogps:

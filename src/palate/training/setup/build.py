@@ -13,13 +13,11 @@ from palate.config.run import RunConfig
 from palate.config.stages.optimisation import NoiseFields
 from palate.config.stages.rollout import RolloutFields
 from palate.errors import ConfigError
-from palate.models.attention.flex import FLEX
-from palate.models.attention.tree import TREE
 from palate.models.cpu.layers import apply_fused
 from palate.models.identity import adapter_hash, model_hash, weights_hash
 from palate.models.load import load_model, store_frozen_in
 from palate.models.precision import Precision
-from palate.models.probe.probe import Probe, probe
+from palate.models.probe.probe import NAMES, Probe, kernels_of, probe
 from palate.models.reward.head import probe_rewards
 from palate.models.trunk import TrunkCache
 from palate.models.tuning import trainable
@@ -87,9 +85,11 @@ def build_policy(
         ModelError: it cannot be loaded.
         ConfigError: the config names layers or modules that the model lacks.
     """
-    tree = tree_of(config)
-    if tree == FLEX and device.type != "cuda":
-        raise ConfigError(f"attention: flex has no backward on this {device.type}; use attention: tree")
+    if config.attention in ("varlen", "flex") and device.type != "cuda":
+        raise ConfigError(
+            f"attention: {config.attention} trains on a CUDA GPU only, this run is on {device.type}; use "
+            "attention: tree"
+        )
     model: Any = load_model(
         config.model_name_or_path,
         device=device,
@@ -103,10 +103,16 @@ def build_policy(
     notices = enlarge(model, config, tokens)
     identity = model_hash(model)
     probe_of = probe if head == "lm" else probe_rewards
-    found = probe_of(model, want_packed=config.attention != "padded", tree=tree, longest=longest)
+    found = probe_of(
+        model,
+        want_packed=config.attention != "padded",
+        kernels=kernels_of(config.attention, device),
+        precision=precision,
+        longest=longest,
+    )
     if found.packed:
         apply_fused(model)
-    if config.attention in ("tree", "flex") and not found.packed:
+    if config.attention in NAMES and not found.packed:
         raise ConfigError(
             f"attention: {config.attention} does not work with {config.model_name_or_path}: {found.reason}"
         )
@@ -115,6 +121,7 @@ def build_policy(
         raise ConfigError(f"a sharded model cannot score rows in separate passes: {model.length_rule.reason}")
     if not found.packed and config.attention == "auto":
         notices.append(f"attention: padded rows, because {found.reason}")
+    notices += [f"attention: {found.attention}, not {line}" for line in found.refused]
     model, notices_of_tuning, added = _tune(model, config, head)
     notices += notices_of_tuning
     if added:
@@ -172,11 +179,6 @@ def balance_of(config: RunConfig, model: Any) -> tuple[RouterBalance | None, str
         return None, f"experts: no load-balancing term, because {reason}"
     off = "experts: no load-balancing term; moe_aux_loss_coef adds one"
     return None, off if has_experts(base) and given is None else ""
-
-
-def tree_of(config: RunConfig) -> str:
-    """The registered name of the attention that computes packed rows."""
-    return FLEX if config.attention == "flex" else TREE
 
 
 def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | None:

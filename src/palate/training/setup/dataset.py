@@ -11,11 +11,12 @@ import numpy as np
 
 from palate.config.run import DpoConfig, RunConfig, SftConfig
 from palate.config.stages.rollout import RolloutFields
-from palate.data import FORMATS, LoadedData, load_records, split_records
+from palate.data import LoadedData, load_records, split_records
 from palate.data.comparisons import source_shares
 from palate.data.contract import lineage
 from palate.data.formats.kinds import KIND_NAMES
 from palate.data.formats.source_labels import check_labels_used
+from palate.data.formats.table import all_formats
 from palate.data.sources.spec import find_sources
 from palate.records import AnyRecord, DatasetRequest, Demonstration, Dropped, Record
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, encode_records
@@ -140,7 +141,7 @@ def _origin(config: RunConfig, records: Sequence[Record]) -> dict[str, Any]:
 
 def _unread(loaded: Sequence[LoadedData[Any]]) -> list[str]:
     """A line for each source that has more than prompts, because online methods train on the policy's own answers."""
-    kinds = {form.name: form.kind for form in FORMATS}
+    kinds = {form.name: form.kind for form in all_formats()}
     lines = []
     for source in (source for part in loaded for source in part.sources):
         kind = kinds.get(source.format, Record)

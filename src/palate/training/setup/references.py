@@ -18,7 +18,7 @@ from palate.models.builtin import cache_root
 from palate.models.identity import model_hash
 from palate.models.load import load_model, resolve_name, store_frozen_in
 from palate.models.precision import Precision
-from palate.models.probe.probe import probe
+from palate.models.probe.probe import kernels_of, probe
 from palate.models.reference.kinds import (
     AdapterOff,
     FrozenCopy,
@@ -33,7 +33,7 @@ from palate.models.tuning.vocabulary import embedding_rows
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.methods.base import Method
-from palate.training.setup.build import Policy, enlarge, tree_of
+from palate.training.setup.build import Policy, enlarge
 
 Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
 
@@ -160,7 +160,14 @@ def _separate(
         return loaded
 
     def frozen(model: Any) -> Any:
-        found = probe(model, want_packed=policy.probe.packed, tree=tree_of(config), longest=longest, gradients=False)
+        found = probe(
+            model,
+            want_packed=policy.probe.packed,
+            kernels=kernels_of(config.attention, device),
+            precision=precision,
+            longest=longest,
+            gradients=False,
+        )
         if policy.probe.packed and not found.packed:
             raise ModelError(
                 f"ref_model: {name} cannot read the packed rows that the policy reads: {found.reason}; set "

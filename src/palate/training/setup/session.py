@@ -37,6 +37,7 @@ from palate.training.setup.environment import (
 )
 from palate.training.setup.limits import check_limits, longest_scored
 from palate.training.setup.references import build_reference
+from palate.training.sharded import check_shardable
 
 
 @dataclass
@@ -105,7 +106,6 @@ class Session:
     def facts(self) -> dict[str, Any]:
         """Config, versions, machine, model, reference and data, as run.json records them at the start."""
         config, policy, data, reference = self.config, self.policy, self.data, self.reference
-        packed = "flex" if config.attention == "flex" else "tree"
         return {
             "schema": 1,
             "stage": config.stage,
@@ -113,7 +113,7 @@ class Session:
             "versions": versions(),
             "machine": machine(self.device),
             "precision": self.precision.name,
-            "attention": packed if policy.probe.packed else f"padded: {policy.probe.reason}",
+            "attention": policy.probe.attention,
             "model": {
                 "name": config.model_name_or_path,
                 "identity": policy.identity,
@@ -177,6 +177,8 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
             give_pad_token(policy.model, tokenizer, template.stop_ids)
         limits = check_limits(config, policy.model, template, data)
         reference = build_reference(config, method, policy, precision, device, longest=longest)
+        if about := check_shardable(config, reference, device):
+            log.info(about)
         if method.traits.head == "value":
             add_value_head(policy.model)
     for line in (*policy.notices, *limits, *data.notices):

@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from palate.errors import UsageError
+from palate.registry.canary import AUTOMATON
 from palate.store.tables import LoginSession, User
 
 Role: TypeAlias = Literal["annotator", "reviewer", "admin"]
@@ -61,6 +62,8 @@ def add_account(session: Session, name: str, password_hash: str, role: Role, now
         raise UsageError(f"{name!r}: a name has 1 to 64 letters, digits, and the characters . _ @ + -")
     if name.casefold() == LOCAL_NAME:
         raise UsageError(f"{name}: is the name of the person without an account; choose another one")
+    if name.casefold() == AUTOMATON:
+        raise UsageError(f"{name}: is the name under which a cycle acts; choose another one")
     if any(other.casefold() == name.casefold() for other in session.scalars(select(User.name))):
         raise UsageError(f"{name}: there is such an account; palate label users passwd changes its password")
     user = User(name=name, password_hash=password_hash, role=role, active=True, created=now)

@@ -16,6 +16,7 @@ from palate.evaluation.benchmarks.suite.rmbench import RMBENCH
 from palate.evaluation.benchmarks.suite.safetybench import SAFETYBENCH
 from palate.evaluation.benchmarks.suite.truthfulqa import TRUTHFULQA
 from palate.evaluation.benchmarks.suite.xstest import XSTEST
+from palate.plugins import load_plugin
 
 _ALL: tuple[Benchmark | JudgedBenchmark, ...] = (
     TRUTHFULQA,
@@ -40,6 +41,9 @@ def find_benchmark(name: str) -> Benchmark | JudgedBenchmark:
     wanted = name.lower().replace("-", "").replace("_", "")
     if wanted in BENCHMARKS:
         return BENCHMARKS[wanted]
+    plugin: Benchmark | None = load_plugin("benchmarks", name)
+    if plugin is not None:
+        return plugin
     near = difflib.get_close_matches(wanted, BENCHMARKS, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise UsageError(f"there is no benchmark {name!r}{hint} (known: {', '.join(BENCHMARKS)})")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+import palate
 from palate.cli.main import VERBS
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 
 
@@ -62,6 +64,17 @@ def test_every_test_that_the_page_on_security_names_exists() -> None:
         if not (folder / file).is_file() or f"def {test}(" not in (folder / file).read_text(encoding="utf-8")
     ]
     assert gone == []
+
+
+def test_the_page_on_python_is_current() -> None:
+    spec = importlib.util.spec_from_file_location("python_page", REPOSITORY / "tools" / "python_page.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    page = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
+    assert page == tool.page(), "docs/python.md is out of date: run `make docs`"
+    assert all(f"\n## {name}\n" in page for name in palate.__all__ if not name.startswith("_"))
 
 
 def test_the_two_commands_of_the_readme_exist() -> None:

@@ -1,0 +1,99 @@
+"""`palate init`: a commented first config from a dataset and a model."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from palate.charts.text import amount
+from palate.cli.arguments import AsJson, TemplateName, named_values
+from palate.cli.console import print_json, print_note, print_result
+from palate.cli.dataset import Datasets, Workers
+from palate.cli.models import model_path
+from palate.errors import UsageError
+
+_PROBLEMS = 3
+
+
+def command(
+    dataset: Datasets,
+    model: Annotated[str, typer.Option("--model", "-m", help="Model to train: a folder, run, version or hub id.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE.yaml", help="Config to write; it must not exist.")
+    ] = Path("run.yaml"),
+    stage: Annotated[
+        Literal["sft", "dpo", "kto", "rm", "ppo", "grpo"] | None,
+        typer.Option("--stage", help="sft, dpo, kto, rm, ppo or grpo. Default: by the kind of rows."),
+    ] = None,
+    reward: Annotated[
+        str | None, typer.Option("--reward", help="What scores sampled answers, for data with prompts only.")
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            "--memory", metavar="GB", min=0.1, help="Memory of the GPU that will train. Default: this machine."
+        ),
+    ] = None,
+    template: TemplateName = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="NAME=COLUMN", help="Your name of a column: prompt=question."),
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", metavar="VALUE=MEANING", help="Meaning of a label: 0=response_1.")
+    ] = None,
+    dataset_dir: Annotated[
+        str | None,
+        typer.Option("--dataset-dir", metavar="FOLDER", help="Folder whose dataset_info.json names datasets."),
+    ] = "data",
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a commented first config for a dataset and a model.
+
+    Example: palate init pairs.jsonl --model smollm2-135m-instruct --output run.yaml
+    """
+    if output.exists():
+        raise UsageError(f"{output} exists; name another file with --output")
+
+    from palate.artifacts import write_text
+    from palate.data.inspect import inspect_dataset
+    from palate.data.parallel import all_cores
+    from palate.evaluation.subject import model_spec
+    from palate.models.precision import total_memory
+    from palate.records import DatasetRequest
+    from palate.training.first_config import as_yaml_text, first_config, model_size
+
+    request = DatasetRequest(
+        dataset if len(dataset) > 1 else dataset[0],
+        dataset_dir=dataset_dir,
+        columns=named_values("--column", column, "NAME=COLUMN, as prompt=question", at_first=True) or None,
+        labels=named_values("--label", label, "VALUE=MEANING, as 0=response_1"),
+    )
+    spec = model_spec(model_path(model), template=template)
+    rendering = spec.chat_template(spec.tokenizer())
+    found = inspect_dataset(
+        request,
+        count_tokens=lambda texts: [len(encoding.ids) for encoding in rendering.tokenize(texts)],
+        render=rendering.render,
+        workers=workers or all_cores(),
+    )
+    size, gpu = total_memory() if memory is None else (memory * 1e9, True)
+    lines = first_config(request, found, spec, model_size(spec), memory=size, gpu=gpu, stage=stage, reward=reward)
+    head = [
+        f"Written by palate init for {', '.join(dataset)}.",
+        f"Check it: palate plan {shlex.quote(str(output))}   Train: palate train {shlex.quote(str(output))}",
+        "All keys: docs/config.md",
+    ]
+    write_text(output, as_yaml_text(lines, head))
+    for problem in found.problems[:_PROBLEMS]:
+        print_note(f"{problem.title}: {amount(problem.count, 'row')} (palate data inspect lists them)")
+    if as_json:
+        print_json({"config": str(output), "values": {line.key: line.value for line in lines}})
+        return
+    shown = {line.key: line for line in lines}
+    said = [f"{key} {shown[key].value}: {shown[key].reason}" for key in ("stage", "finetuning_type", "cutoff_len")]
+    print_result("\n".join([*said, f"written: {output}", f"next: palate train {shlex.quote(str(output))}"]))

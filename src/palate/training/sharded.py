@@ -1,0 +1,64 @@
+"""What a sharded model (FSDP2, ZeRO-3) needs: equally many forward passes on all ranks, and no copy of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.distributed as dist
+
+from palate.config.run import RunConfig
+from palate.errors import ConfigError
+from palate.models.reference.kinds import FrozenCopy, Reference
+from palate.text.batch import Batch
+from palate.text.encode import EncodedGroup
+
+
+def check_shardable(config: RunConfig, reference: Reference | None, device: torch.device) -> str:
+    """A line for the user if the config's sharding has no effect, or "".
+
+    Raises:
+        ConfigError: the reference needs copies of the policy's weights, whose parts are on other ranks.
+    """
+    key = "fsdp" if config.fsdp else "deepspeed"
+    if not (config.fsdp or config.deepspeed):
+        return ""
+    if isinstance(reference, FrozenCopy):
+        raise ConfigError(
+            f"{key}: the reference would be a copy of the policy, which is not possible for a sharded model; set "
+            "reference_cache: auto, which computes its values before training, or ref_model"
+        )
+    return f"{key} has no effect on a CPU: each process has the whole model" if device.type == "cpu" else ""
+
+
+class EqualCounts:
+    """Splits groups into micro-batches, equally many on all ranks: each pass of a sharded model waits for all of them.
+
+    Every rank must call it at the same time with equally many groups.
+
+    Args:
+        split: divides groups into batches within the token budget.
+        collate: makes a batch of some groups.
+        device: of this rank.
+    """
+
+    def __init__(
+        self,
+        split: Callable[[Sequence[EncodedGroup]], list[Batch]],
+        collate: Callable[[Sequence[EncodedGroup]], Batch],
+        device: torch.device,
+    ) -> None:
+        self._split = split
+        self._collate = collate
+        self._device = device
+
+    def __call__(self, groups: Sequence[EncodedGroup]) -> list[Batch]:
+        batches = self._split(groups)
+        count = torch.tensor(len(batches), device=self._device)
+        dist.all_reduce(count, op=dist.ReduceOp.MAX)
+        for _ in range(int(count) - len(batches)):
+            largest = max(range(len(batches)), key=lambda number: len(batches[number].groups))
+            parts = batches[largest].groups
+            half = len(parts) // 2
+            batches[largest : largest + 1] = [self._collate(parts[:half]), self._collate(parts[half:])]
+        return batches

@@ -1,0 +1,146 @@
+"""Finds runs and results below the folders that the server was started with.
+
+A page looks up the name that a request gives among those that were found, so no path of a request reaches the file
+system. Links that lead out of the folders are not followed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from palate.evaluation.answers.table import distinct_names
+
+Kind: TypeAlias = Literal["run", "pipeline", "sweep", "result"]
+
+REPORTS = ("report.html", "evaluation.html", "compare.html", "debug.html")
+"""Files that are served, each a page of `palate.report`."""
+
+_MARKS: tuple[tuple[str, Kind], ...] = (
+    ("run.json", "run"),
+    ("pipeline.json", "pipeline"),
+    ("winrate.json", "result"),  # before sweep.json: a win rate at several temperatures has one too
+    ("sweep.json", "sweep"),
+    ("debug.json", "result"),
+)
+_READ = ("metrics.jsonl", "data.json", "samples.jsonl", "accuracy.json", "health.json")
+_DEEPEST = 5
+_MOST_FOLDERS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A folder with a run, pipeline, sweep or result.
+
+    Attributes:
+        name: path below the server's folder; with several of these, their names come first.
+        path: the folder.
+        kind: what it holds.
+        changed: time of the last change of its files, in seconds since 1970.
+        reports: those of `REPORTS` that are there.
+        results: names of its win rate and benchmarks.
+        problem: why its files are not read; empty if they are.
+    """
+
+    name: str
+    path: Path
+    kind: Kind
+    changed: float
+    reports: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What lies below the folders.
+
+    Attributes:
+        entries: by name, those that changed last first.
+        notices: folders that were left out, one line each.
+    """
+
+    entries: dict[str, Entry]
+    notices: list[str]
+
+    def of(self, *kinds: Kind) -> list[Entry]:
+        """The entries of these kinds."""
+        return [entry for entry in self.entries.values() if entry.kind in kinds]
+
+
+def find_entries(folders: Sequence[Path]) -> Found:
+    """Every run and result in the folders and up to five levels below them."""
+    roots = [folder.resolve() for folder in folders]
+    names = distinct_names(roots) if len(roots) > 1 else [""]
+    notices: list[str] = []
+    found: list[Entry] = []
+    for root, name in zip(roots, names):
+        if not root.is_dir():
+            notices.append(f"{name or root.name}: there is no such folder")
+            continue
+        found += _below(root, name, notices)
+    found.sort(key=lambda entry: -entry.changed)
+    return Found({entry.name: entry for entry in found}, notices)
+
+
+def _below(root: Path, name: str, notices: list[str]) -> Iterator[Entry]:
+    waiting, seen = [(root, name, 0)], 0
+    while waiting:
+        folder, name, depth = waiting.pop()
+        seen += 1
+        if seen > _MOST_FOLDERS:
+            notices.append(f"{root.name}: has more than {_MOST_FOLDERS:,} folders; name a narrower one with --runs")
+            return
+        try:
+            with os.scandir(folder) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            notices.append(f"{name or root.name}: cannot be read ({error.strerror})")
+            continue
+        entry = _entry(root, folder, name or root.name, inside)
+        if entry is not None:
+            yield entry
+        for one in inside:
+            below = "/".join(filter(None, (name, _shown(one.name))))
+            if one.name.startswith((".", "checkpoint-")) or not one.is_dir():
+                continue
+            if one.is_symlink():
+                target = Path(one.path).resolve()
+                if not target.is_relative_to(root) and any((target / mark).is_file() for mark, _ in _MARKS):
+                    notices.append(f"{below}: is a link out of the folder, not followed; name its target with --runs")
+            elif depth < _DEEPEST:
+                waiting.append((Path(one.path), below, depth + 1))
+
+
+def _entry(root: Path, folder: Path, name: str, inside: Sequence[os.DirEntry[str]]) -> Entry | None:
+    files = {one.name: one for one in inside if one.is_file()}
+    results = tuple(one for one in files if one == "winrate.json" or fnmatch(one, "bench-*.json"))
+    kind = next((kind for mark, kind in _MARKS if mark in files), "result" if results else None)
+    if kind is None:
+        return None
+    read = [one for one in (*(mark for mark, _ in _MARKS), *_READ, *results) if one in files]
+    out = [one for one in read if not _is_inside(root, folder / one)]
+    reports = tuple(one for one in REPORTS if one in files and _is_inside(root, folder / one))
+    problem = f"{out[0]} is a link out of the folder and is not read" if out else ""
+    return Entry(name, folder, kind, max(map(_changed, map(files.get, read))), reports, results, problem)
+
+
+def _changed(file: os.DirEntry[str] | None) -> float:
+    try:
+        return 0.0 if file is None else file.stat().st_mtime
+    except OSError:  # it has gone since
+        return 0.0
+
+
+def _is_inside(root: Path, path: Path) -> bool:
+    """Whether a path is below a folder, links followed."""
+    return path.resolve().is_relative_to(root)
+
+
+def _shown(name: str) -> str:
+    """A file name as text; bytes that are no UTF-8 become U+FFFD."""
+    return os.fsencode(name).decode("utf-8", "replace")

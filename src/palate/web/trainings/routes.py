@@ -1,0 +1,109 @@
+"""The list of runs, one run, and the reports in their folders."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from palate.artifacts.files import read_bytes
+from palate.charts.text import shortened
+from palate.errors import ArtifactError
+from palate.registry import versions
+from palate.report.html import fragment
+from palate.report.pages.run import run_report
+from palate.web.pages import render
+from palate.web.security.people import Reviewer
+from palate.web.state import state
+from palate.web.trainings.folders import Entry, Found, Kind, find_entries
+from palate.web.trainings.listing import problem_text, read_row, read_run, silent_for
+
+router = APIRouter()
+
+PAGE = 50
+"""Rows of a page."""
+
+PageNumber = Annotated[int, Query(ge=1, le=100_000)]
+
+REPORT_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+"""Of a report, which is a file of its own: its style sheet and nothing else; no script, no form."""
+
+
+@router.get("/runs")
+def list_runs(request: Request, who: Reviewer, page: PageNumber = 1) -> Response:
+    """The runs that changed last come first."""
+    del who
+    found = found_runs(request)
+    entries = found.of("run", "pipeline", "sweep")
+    pages = max(1, -(-len(entries) // PAGE))
+    rows = [read_row(entry) for entry in entries[(page - 1) * PAGE : page * PAGE]]
+    return render(
+        request,
+        "trainings/list.html",
+        rows=rows,
+        notices=found.notices,
+        page=page,
+        pages=pages,
+        count=len(entries),
+        running=any(row.status == "running" for row in rows),
+    )
+
+
+@router.get("/runs/{name:path}")
+def show_run(request: Request, who: Reviewer, name: str, seen: float = 0.0) -> Response:
+    """The report of a run as it is now; while it runs, the page asks again, with the time of what it `seen` last."""
+    del who
+    entry = entry_of(found_runs(request), name, "run")
+    if seen == entry.changed and not silent_for(entry, "running"):
+        return Response(status_code=204)
+    made = [version.name for version in versions(state(request).store) if version.lineage["source"] == str(entry.path)]
+    content, status, problem = "", "", ""
+    try:
+        contents = read_run(entry)
+        status, content = contents.status, run_report(contents, fragment)
+    except ArtifactError as error:
+        problem = problem_text(entry, error)
+    return render(
+        request,
+        "trainings/run.html",
+        entry=entry,
+        content=content,
+        running=status == "running",
+        silent=silent_for(entry, status),
+        problem=problem,
+        versions=made,
+    )
+
+
+@router.get("/reports/{file:path}")
+def show_report(request: Request, who: Reviewer, file: str) -> Response:
+    """A report in the folder of a run or result. Links between reports, which are relative, lead here too."""
+    del who
+    name, _, report = file.rpartition("/")
+    entry = found_runs(request).entries.get(name)
+    if entry is None or report not in entry.reports:
+        raise HTTPException(404, f"There is no report {shortened(file, 200)}.")
+    return HTMLResponse(read_bytes(entry.path / report), headers={"Content-Security-Policy": REPORT_POLICY})
+
+
+def found_runs(request: Request) -> Found:
+    """What lies below the server's folders now."""
+    return find_entries(state(request).settings.runs or ())
+
+
+def entry_of(found: Found, name: str, kind: Kind) -> Entry:
+    """The entry of a name.
+
+    Raises:
+        HTTPException: 404, there is none of this kind.
+    """
+    entry = found.entries.get(name)
+    if entry is None or entry.kind != kind:
+        raise HTTPException(404, f"There is no {kind} {shortened(name, 200)}.")
+    return entry

@@ -1,0 +1,158 @@
+"""FSDP2 and DDP in two and four gloo processes: weights of one process, a rank that dies, other numbers of processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palate.artifacts import verify_folder
+from palate.config.load import config_from_values
+from palate.errors import ConfigError
+from palate.models.reference.store import ReferenceStore
+from palate.training.run import train
+from palate.training.setup.session import prepare
+from runs import command, config_file, distance, metrics, run_json, values, weights
+
+SCRIPT = Path(__file__).parent / "sharded.py"
+FSDP = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": "LlamaDecoderLayer"}}
+# 11 rows in steps of 4: the last step of an epoch lacks one. A budget of 40 tokens gives the ranks different numbers of
+# micro-batches.
+SHAPE: dict[str, Any] = {"rows": 11, "num_train_epochs": 2, "save_strategy": "steps", "save_steps": 3}
+LORA = {"finetuning_type": "lora", "lora_rank": 4, "learning_rate": 1e-2, "max_tokens_per_batch": 60}
+KINDS: dict[str, dict[str, Any]] = {
+    "full": {"max_tokens_per_batch": 40},
+    "lora": LORA,
+    "last layer": {"finetuning_type": "freeze", "freeze_trainable_layers": 1, "max_tokens_per_batch": 60},
+    "coupled": {"pref_loss": "aot", "max_tokens_per_batch": 60},
+}
+# Rounding only: the sums over ranks have another order.
+ROUNDING = 5e-6
+
+
+def given(model: Path, folder: Path, kind: str, processes: int, **changed: Any) -> dict[str, Any]:
+    """A run whose steps have the same rows in any number of processes; its reference's values have a file."""
+    # A copy of the policy, which is the reference without stored values, cannot be made of a sharded model.
+    store = {} if kind == "lora" else {"reference_cache": f"{folder}.safetensors"}
+    shape = {**SHAPE, **store, **KINDS[kind], **changed}
+    return values(model, folder, per_device_train_batch_size=4 // processes, **shape)
+
+
+def launch(configs: list[Path], processes: int, killed: str | None = None) -> subprocess.CompletedProcess[str]:
+    how = command()
+    if killed:
+        how["env"]["KILLED"] = killed
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    return subprocess.run(**{**how, "args": [*start, str(SCRIPT), *map(str, configs)]}, timeout=300, check=False)
+
+
+def trained(model: Path, root: Path, kinds: Any, processes: int, **changed: Any) -> Path:
+    """All kinds, trained in processes that start once."""
+    root.mkdir(exist_ok=True)
+    configs = [
+        config_file(root / f"{kind}.json", given(model, root / kind, kind, processes, **changed)) for kind in kinds
+    ]
+    done = launch(configs, processes)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return root
+
+
+def alone(model: Path, folder: Path, kind: str, **changed: Any) -> Path:
+    train(config_from_values(given(model, folder, kind, 1, **changed)).config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(model, tmp_path_factory.mktemp("sharded") / "two", KINDS, 2, **FSDP)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_shards_end_with_the_weights_of_one_process(model: Path, tmp_path: Path, kind: str, two: Path) -> None:
+    one = alone(model, tmp_path / "one", kind)
+    assert run_json(two / kind)["machine"]["processes"] == 2
+    assert distance(one, two / kind) < ROUNDING
+    assert max(float(tensor.abs().max()) for tensor in weights(one).values()) > 1000 * ROUNDING
+    for mine, theirs in zip(metrics(one), metrics(two / kind), strict=True):
+        assert theirs["loss"] == pytest.approx(mine["loss"], rel=1e-4)
+        assert theirs["grad_norm"] == pytest.approx(mine["grad_norm"], rel=1e-3)
+    assert verify_folder(two / kind / "checkpoint-3") == []
+    assert (two / kind / "checkpoint-3" / "pytorch_model_fsdp.bin").exists()  # written by FSDP, not by DDP
+
+
+def test_the_ranks_share_the_reference_pass(two: Path) -> None:
+    """Both ranks had every value of the 11 rows: the file is complete, and the weights are those of one process."""
+    path = two / "full.safetensors"
+    identity = run_json(two / "full")["reference"]["identity"]
+    assert len(ReferenceStore.open(path, f"{identity}-fp32")) == 11
+
+
+def test_a_copy_as_reference_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="fsdp: the reference would be a copy of the policy, .* reference_cache: auto"
+    ):
+        prepare(config_from_values(values(model, tmp_path / "run", **FSDP)).config)
+    stored = values(model, tmp_path / "run", **FSDP, reference_cache="auto")
+    assert "fsdp has no effect on a CPU" in "\n".join(prepare(config_from_values(stored).config).log.lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_sharded_run_resumes_in_two_and_four_processes(model: Path, tmp_path: Path, kind: str, two: Path) -> None:
+    start = {"resume_from_checkpoint": str(two / kind / "checkpoint-3")}
+    for processes in (2, 4):
+        again = trained(model, tmp_path / str(processes), [kind], processes, **FSDP, **start)
+        assert distance(two / kind, again / kind) < ROUNDING, processes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", [{}, FSDP], ids=["ddp", "fsdp2"])
+def test_four_processes_of_which_some_have_no_rows(model: Path, tmp_path: Path, sharding: dict[str, Any]) -> None:
+    """Five rows in steps of four: in the second one, three ranks repeat rows that do not count."""
+    kinds, rows = ["full", "lora"], {"rows": 5}
+    four = trained(model, tmp_path / "four", kinds, 4, **sharding, **rows)
+    for kind in kinds:
+        one = alone(model, tmp_path / f"one-{kind}", kind, **rows)
+        assert distance(one, four / kind) < ROUNDING
+        assert [row["step"] for row in metrics(four / kind)] == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", [{}, FSDP], ids=["ddp", "fsdp2"])
+def test_a_rank_is_killed_and_the_run_resumes(model: Path, tmp_path: Path, sharding: dict[str, Any], two: Path) -> None:
+    kind = "full"
+    expected = two / kind  # equal to DDP's up to rounding, as above
+    folder = tmp_path / "killed"
+    begun = given(model, folder, kind, 2, **sharding)
+    done = launch([config_file(tmp_path / "begun.json", begun)], 2, killed="1:5")
+    assert done.returncode != 0
+    assert [path.name for path in sorted(folder.glob("checkpoint-*"))] == ["checkpoint-3"]
+    assert not (folder / "model.safetensors").exists()
+    again = given(model, folder, kind, 2, **sharding, resume_from_checkpoint=True)
+    done = launch([config_file(tmp_path / "again.json", again)], 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert run_json(folder)["status"] == "completed"
+    assert distance(expected, folder) < ROUNDING
+    assert [row["step"] for row in metrics(folder)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 4)])
+def test_a_run_resumes_in_another_number_of_processes(
+    model: Path, tmp_path: Path, before: int, after: int, two: Path
+) -> None:
+    kind = "full"
+
+    def run(folder: Path, processes: int, **changed: Any) -> Path:
+        if processes == 1:
+            return alone(model, folder / kind, kind, **changed)
+        return trained(model, folder, [kind], processes, **changed) / kind
+
+    (tmp_path / "first").mkdir()
+    first = run(tmp_path / "first", before)
+    (tmp_path / "second").mkdir()
+    second = run(tmp_path / "second", after, resume_from_checkpoint=str(first / "checkpoint-3"))
+    assert distance(two / kind, second) < ROUNDING

@@ -1,0 +1,70 @@
+"""Commands of a tick as child processes: output, exit codes, and what is left when the tick is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from palate.loop.process import run_command, sole_tick
+from palate.store import Store
+
+TICK = """
+import sys
+from pathlib import Path
+from palate.loop.process import run_command, sole_tick
+from palate.store import open_store
+
+sys.executable = "/bin/sh"  # `sh -m palate` runs the file `palate`
+store = open_store("sqlite:///palate.db")
+with sole_tick(store, Path("cycles"), "support") as free:
+    assert free
+    run_command(["train"], Path("log"))
+"""
+CHILD = """
+trap 'echo told to stop > stopped; sleep 1; echo over > over; exit 143' TERM
+echo $$ > child
+while true; do sleep 0.05; done
+"""
+
+
+def eventually(check: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_output_and_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    assert run_command(["loop", "force"], log) == 2
+    said = capsys.readouterr().err
+    assert "palate: error: " in said
+    assert log.read_text() == f"before\n{said}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+def test_a_killed_ticks_child_is_stopped_and_keeps_the_lock_until_it_ends(tmp_path: Path, sqlite_store: Store) -> None:
+    (tmp_path / "palate").write_text(CHILD)
+    process = subprocess.Popen([sys.executable, "-c", TICK], cwd=tmp_path, env=os.environ)
+    eventually(lambda: (tmp_path / "child").exists() or process.poll() is not None)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    eventually(lambda: (tmp_path / "stopped").exists())
+    with sole_tick(sqlite_store, tmp_path / "cycles", "support") as free:
+        assert not free
+    assert not (tmp_path / "over").exists()
+    eventually(lambda: (tmp_path / "over").exists())
+
+    def is_free() -> bool:
+        with sole_tick(sqlite_store, tmp_path / "cycles", "support") as free:
+            return free
+
+    eventually(is_free)
