@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from loop_world import PROMPTS, World
 from palate.artifacts import read_json, read_jsonl
 from palate.data.formats.writers import write_rows
-from palate.registry import add, find, promote, verdicts
-from palate.store import Store
+from palate.loop.status import STEPS, loop_status
+from palate.registry import add, find, moves, promote, verdicts
+from palate.store import Store, open_store
 from palate.store.loop_tables import Cycle
+from palate.store.serving_tables import FeedbackRow, Interaction
+from palate.store.tables import VoteRow, utc_now
+from recorded import Clock
 from tiny import save_tiny, tiny_tokenizer
 
 GATE = f"""
@@ -21,7 +35,7 @@ prompts: heldout.jsonl
 n: {PROMPTS}
 judge: lexicon:good,-bad
 judge_card: false
-decoding: {{max_new_tokens: 8}}
+decoding: {{max_new_tokens: 8, temperature: 1.0}}
 length_ratio: [0.1, 10]
 empty_or_repeated: 1
 consistency: 0
@@ -74,7 +88,7 @@ def world(tmp_path: Path, sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) 
     first = save_tiny(tmp_path / "first", tokenizer=tiny_tokenizer(texts=texts))
     add(sqlite_store, first, models_dir=tmp_path / "models", who="ann")
     promote(sqlite_store, "v1.0", reason="first", who="ann")
-    return Real(tmp_path, sqlite_store)
+    return Real(tmp_path, sqlite_store, Clock(utc_now() - timedelta(hours=1)))  # the processes have the real clock
 
 
 def correct(world: Real, better: str, answer: str, count: int = 16) -> None:
@@ -102,8 +116,8 @@ def test_what_people_say_is_learnt_and_deployed(world: Real) -> None:
     assert find(world.store, "production").name == "v1.1"
     assert find(world.store, "previous").name == "v1.0"
     folder = world.folder / "cycles" / "0001"
-    counts = {row["source"]: row["rows"] for row in read_json(folder / "pairs" / "mix" / "data.json")["counts"]["comparisons"]}
-    assert counts["edits"] == 16
+    sources = read_json(folder / "pairs" / "mix" / "data.json")["counts"]["comparisons"]
+    assert {row["source"]: row["rows"] for row in sources}["edits"] == 16
     drawn = read_jsonl(folder / "sample" / "candidates.jsonl")
     assert all(0 < row["columns"]["inclusion_probability"] <= 1 for row in drawn)
 
@@ -114,7 +128,8 @@ def test_a_candidate_of_swapped_labels_is_stopped(world: Real) -> None:
     assert outcome(world) == ("rejected", "FAIL")
     assert find(world.store, "production").name == "v1.0"
     report = read_json(world.folder / "cycles" / "0001" / "debug" / "debug.json")
-    assert report["verdict"]["outcome"] == "FAIL"
+    assert report["gate"]["outcome"] == "FAIL"
+    assert report["acts"]
 
 
 def test_an_equal_candidate_is_not_promoted(world: Real) -> None:
@@ -123,3 +138,70 @@ def test_an_equal_candidate_is_not_promoted(world: Real) -> None:
     assert world.tick().outcome == "rejected"
     assert outcome(world) == ("rejected", "INCONCLUSIVE")
     assert find(world.store, "production").name == "v1.0"
+
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:]+Z")
+"""When a vote was given, in the lineage of a row."""
+RUN = [step for step in STEPS if step not in ("canary", "debug")]
+"""The steps of a cycle without canary whose candidate passes."""
+
+
+def facts(store: Store, folder: Path) -> dict[str, Any]:
+    """What must not depend on interruptions."""
+    read, cycle = store.read, folder / "cycles" / "0001"
+    return {
+        "outcome": read(lambda session: session.scalars(select(Cycle.outcome)).all()),
+        "verdicts": [(one.candidate, one.outcome, one.attempt) for one in read(verdicts)],
+        "weights": find(store, "production").files["model.safetensors"]["sha256"],
+        "moves": [(move.alias, move.version, move.before) for move in moves(store)],
+        "pairs": _TIME.sub("", (cycle / "pairs" / "mix" / "train.jsonl").read_text()),
+        "verdict": read_json(cycle / "gate" / "gate.json")["checks"],
+        **{
+            table.__tablename__: read(
+                lambda session, table=table: session.scalar(select(func.count()).select_from(table))
+            )
+            for table in (Interaction, FeedbackRow, VoteRow)
+        },
+    }
+
+
+def start_tick(folder: Path) -> subprocess.Popen[bytes]:
+    """A tick and its commands as processes of a group of their own."""
+    command = [sys.executable, "-m", "palate", "loop", "tick", "loop.yaml"]
+    with (folder / "tick.log").open("ab") as log:
+        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+
+
+def kill_in(step: str, folder: Path, store: Store) -> None:
+    """Start a tick, and kill it and its command as soon as the step runs one, or has ended."""
+    process = start_tick(folder)
+    while process.poll() is None:
+        steps = store.read(lambda session: loop_status(session, "support")).steps
+        now = next(one for one in steps if one.name == step)
+        if now.state == "done" or (now.state == "running" and now.command):
+            time.sleep(0.3 * (STEPS.index(step) % 3))  # at once, while it loads, while it works
+            os.killpg(process.pid, signal.SIGKILL)
+        time.sleep(0.02)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_killed_in_every_step_the_result_is_the_same(world: Real, tmp_path_factory: pytest.TempPathFactory) -> None:
+    correct(world, "good good good good good good", "bad bad bad bad bad bad")
+    world.store.close()
+    copy = tmp_path_factory.mktemp("copy") / "world"
+    shutil.copytree(world.folder, copy)
+    found = []
+    for killed in ((), RUN):
+        if killed:  # the same people, ids and folders again
+            shutil.rmtree(world.folder)
+            shutil.copytree(copy, world.folder)
+        os.chdir(world.folder)
+        with contextlib.closing(open_store(os.environ["PALATE_STORE"])) as store:
+            for step in killed:
+                kill_in(step, world.folder, store)
+            assert start_tick(world.folder).wait(300) == 0
+            found.append(facts(store, world.folder))
+    assert found[0] == found[1]
+    assert found[0]["verdicts"] == [("v1.1", "PASS", 1)]
+    assert found[0]["outcome"] == ["deployed"]
