@@ -1,4 +1,4 @@
-"""The whole circle: people talk, correct and vote, a model learns from it, and the gate decides whether it is deployed."""
+"""The whole circle: people talk and correct, a model learns from it, and the gate decides whether it is deployed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from loop_world import PROMPTS, World
 from palate.artifacts import read_json, read_jsonl
@@ -156,13 +158,12 @@ def facts(store: Store, folder: Path) -> dict[str, Any]:
         "moves": [(move.alias, move.version, move.before) for move in moves(store)],
         "pairs": _TIME.sub("", (cycle / "pairs" / "mix" / "train.jsonl").read_text()),
         "verdict": read_json(cycle / "gate" / "gate.json")["checks"],
-        **{
-            table.__tablename__: read(
-                lambda session, table=table: session.scalar(select(func.count()).select_from(table))
-            )
-            for table in (Interaction, FeedbackRow, VoteRow)
-        },
+        "rows": [read(partial(_count, table=table)) for table in (Interaction, FeedbackRow, VoteRow)],
     }
+
+
+def _count(session: Session, table: Any) -> int:
+    return session.scalar(select(func.count()).select_from(table)) or 0
 
 
 def start_tick(folder: Path) -> subprocess.Popen[bytes]:

@@ -96,7 +96,7 @@ class Circle:
         talk: what the simulated people said of the first version.
         asked: held-out question → version → its answer.
         answering: the versions that answered, in order: before, after, after the rollback.
-        votes: the lines of `palate model show INTERACTION --votes` for an answer of the new version.
+        learnt_from: what the version of a served answer learnt from, by `palate model show COMPLETION --votes`.
         seconds: in all.
     """
 
@@ -105,7 +105,7 @@ class Circle:
     talk: Talk
     asked: Mapping[str, Mapping[str, str]]
     answering: tuple[str, ...]
-    votes: str
+    learnt_from: str
     seconds: float
 
 
@@ -141,17 +141,22 @@ def run_circle(folder: Path, *, steps: int, say: Callable[[str], None]) -> Circl
             palate("loop", "tick", "loop.yaml")
             verdict = read_json(Path("cycles", "0001", "gate", "gate.json"))
             outcome = json.loads(palate("loop", "status", "loop.yaml", "--json"))["past"][0]["outcome"]
-            votes = ""
+            learnt_from = ""
             if outcome == "deployed":
                 _wait_for(client, verdict["candidate"])
                 answering.append(_ask(client, asked))
-                votes = palate("model", "show", client.ask(questions[0]).id, "--votes")
+                shown = json.loads(palate("model", "show", client.ask(questions[0]).id, "--votes", "--json"))
+                learnt_from = "; ".join(
+                    f"{one['version']}: {len(one['votes'])} votes, {len(one['interactions'])} interactions"
+                    for one in shown["learnt_from"]
+                    if one["votes"] or one["interactions"]
+                )
                 palate("model", "rollback", "--reason", "a drill")
                 _wait_for(client, answering[0])
                 answering.append(_ask(client, asked))
                 palate("model", "promote", answering[1], "--reason", "the drill is over")
         palate("model", "verify")
-    return Circle(outcome, verdict, said, asked, tuple(answering), votes, time.monotonic() - begin)
+    return Circle(outcome, verdict, said, asked, tuple(answering), learnt_from, time.monotonic() - begin)
 
 
 class _Commands:
