@@ -94,9 +94,9 @@ def _train(output: Path, steps: int, *, as_json: bool) -> None:
 
 def _circle(output: Path, steps: int, *, as_json: bool) -> None:
     check_installed("serve", "fastapi", "prometheus_client", "uvicorn")
+    from palate.data.turns.messages import user
     from palate.evaluation.answers.table import SideBySide
     from palate.loop.demo import run_circle
-    from palate.data.turns.messages import user
 
     print_progress("palate demo --loop: v1.0 is served, people correct it, v1.1 learns from that; all in one folder")
     found = run_circle(output, steps=steps, say=print_progress)
