@@ -84,12 +84,9 @@ def run_command(words: Sequence[str], log: Path) -> int:
     Its stderr goes to the terminal and, as its stdout, to the end of the log. If this process dies, the child gets
     SIGTERM (on Linux), upon which training writes a checkpoint and stops.
     """
-    command = [sys.executable, "-m", "palate", *words]
-    on_start = partial(_end_with, os.getpid(), ctypes.CDLL(None)) if sys.platform == "linux" else None
     with write_errors(log), log.open("ab", buffering=0) as file:
         # Of this process's open files, only the lock is inheritable.
-        started = Popen(command, stdout=file, stderr=PIPE, close_fds=False, preexec_fn=on_start)  # noqa: S603
-        with started as process:
+        with start_command(words, stdout=file, stderr=PIPE, close_fds=False) as process:
             assert process.stderr is not None
             try:
                 while part := os.read(process.stderr.fileno(), 65536):
@@ -101,6 +98,12 @@ def run_command(words: Sequence[str], log: Path) -> int:
                 process.communicate()
                 raise
         return process.returncode
+
+
+def start_command(words: Sequence[str], **options: Any) -> Popen[bytes]:
+    """Start a palate command; if this process dies, it gets SIGTERM (on Linux)."""
+    on_start = partial(_end_with, os.getpid(), ctypes.CDLL(None)) if sys.platform == "linux" else None
+    return Popen([sys.executable, "-m", "palate", *words], preexec_fn=on_start, **options)  # noqa: S603
 
 
 @contextmanager
