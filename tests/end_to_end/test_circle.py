@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -23,8 +24,10 @@ from sqlalchemy.orm import Session
 from loop_world import PROMPTS, World
 from palate.artifacts import read_json, read_jsonl
 from palate.data.formats.writers import write_rows
+from palate.loop.demo_people import Client
 from palate.loop.status import STEPS, loop_status
 from palate.registry import add, find, moves, promote, verdicts
+from palate.serving.keys import KeyTerms, create_key
 from palate.store import Store, open_store
 from palate.store.loop_tables import Cycle
 from palate.store.serving_tables import FeedbackRow, Interaction
@@ -79,18 +82,22 @@ class Real(World):
 
 @pytest.fixture
 def world(tmp_path: Path, sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> Real:
-    """A tiny random model in production; its current folder and database are those of the test."""
+    return world_in(tmp_path, sqlite_store, monkeypatch)
+
+
+def world_in(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Real:
+    """A tiny random model in production; the current folder and database of commands are those of the test."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PALATE_STORE", sqlite_store.engine.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("PALATE_STORE", store.engine.url.render_as_string(hide_password=False))
     held_out = [{"prompt": f"held out prompt with the number {number}"} for number in range(PROMPTS)]
     write_rows(tmp_path / "heldout.jsonl", held_out)
     for name, text in (("gate.yaml", GATE), ("train.yaml", TRAIN.format(rate=0.01)), ("loop.yaml", LOOP)):
         (tmp_path / name).write_text(text)
     texts = ["good good bad bad question about the weather held out prompt with the number"] * 9
     first = save_tiny(tmp_path / "first", tokenizer=tiny_tokenizer(texts=texts))
-    add(sqlite_store, first, models_dir=tmp_path / "models", who="ann")
-    promote(sqlite_store, "v1.0", reason="first", who="ann")
-    return Real(tmp_path, sqlite_store, Clock(utc_now() - timedelta(hours=1)))  # the processes have the real clock
+    add(store, first, models_dir=tmp_path / "models", who="ann")
+    promote(store, "v1.0", reason="first", who="ann")
+    return Real(tmp_path, store, Clock(utc_now() - timedelta(hours=1)))  # the processes have the real clock
 
 
 def correct(world: Real, better: str, answer: str, count: int = 16) -> None:
@@ -206,3 +213,37 @@ def test_killed_in_every_step_the_result_is_the_same(world: Real, tmp_path_facto
     assert found[0] == found[1]
     assert found[0]["verdicts"] == [("v1.1", "PASS", 1)]
     assert found[0]["outcome"] == ["deployed"]
+
+
+@contextlib.contextmanager
+def serving(*words: str) -> Iterator[str]:
+    """A context in which a palate server runs; gives its address."""
+    command = [sys.executable, "-m", "palate", *words, "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found = re.search(r"http://[^/ ]+", process.stdout.readline())
+            assert found is not None
+            yield found[0]
+        finally:
+            process.terminate()
+
+
+@pytest.mark.slow
+def test_page_gateway_and_tick_share_a_database(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_in(tmp_path, store, monkeypatch)
+    correct(world, "good good good good good good", "bad bad bad bad bad bad")
+    terms = KeyTerms(recording="full", consent=True)
+    key = store.write(lambda session: create_key(session, "chat-page", terms, utc_now()))
+    models, liked = set[str](), 0
+    with serving("web", "--no-open") as page, serving("serve", "--alias", "production") as gateway:
+        client, ticking = Client(f"{gateway}/v1", key), start_tick(tmp_path)
+        while ticking.poll() is None or (models == {"v1.0"} and liked < 2000):
+            httpx.get(f"{page}/loops").raise_for_status()
+            models.add(client.like(f"question {liked}"))
+            liked += 1
+    assert ticking.returncode == 0
+    assert models == {"v1.0", "v1.1"}
+    assert outcome(world) == ("deployed", "PASS")
+    rated = store.read(lambda session: _count(session, FeedbackRow))
+    assert rated == 16 + liked  # every one that was acknowledged, once

@@ -18,7 +18,7 @@ from palate.records import PreferencePair
 
 _PEOPLE = 20
 _AT_ONCE = 16
-_TOKENS = 64
+_TOKENS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,12 @@ class Client:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(self.ask, questions))
 
+    def like(self, question: str) -> str:
+        """Ask, and give the answer a thumb up; returns the version that wrote it."""
+        answers, token = self._answers(question, person="visitor", temperature=0)
+        self._say(token, {"thumbs": "up"})
+        return answers[0].model
+
     def converse(self, number: int, pair: PreferencePair) -> str:
         """Ask a question and send feedback on the answer; returns what was said: edit, choice, up or down."""
         two = number % 4 == 0
@@ -74,10 +80,13 @@ class Client:
         else:
             said = "up" if right[0] else "down"
             form = {"thumbs": said}
-        self._openai.post(
-            "/feedback", body=form, cast_to=object, options={"headers": {"x-palate-feedback-token": token}}
-        )
+        self._say(token, form)
         return said
+
+    def _say(self, token: str, form: dict[str, Any]) -> None:
+        """Send feedback."""
+        headers = {"x-palate-feedback-token": token}
+        self._openai.post("/feedback", body=form, cast_to=object, options={"headers": headers})
 
     def _answers(
         self, question: str, *, person: str, temperature: float, answers: int = 1, seed: int = 0
