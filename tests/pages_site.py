@@ -45,6 +45,12 @@ def pages_site(folder: Path, *, text: str = "ann", votes: int = 60, local: bool 
     return site
 
 
+def runs_site(folder: Path) -> Site:
+    """A site for the local person with the runs only."""
+    write_runs(folder / "runs", "ann")
+    return make_site(folder, local=True, runs=(folder / "runs",))
+
+
 def write_runs(runs: Path, text: str) -> None:
     """Two finished runs, one that runs, a damaged one, a pipeline, a win rate, a benchmark and a DEBUG report."""
     finding = {"step": 41, "name": "chosen_falls", "severity": "warning", "message": text, "remedy": text}

@@ -60,7 +60,7 @@ ELSEWHERE = {"qlora_8b", "fsdp_8b"}
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path.stem not in ELSEWHERE], ids=lambda path: path.stem)
 def test_it_runs_on_a_tiny_model(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = save_tiny(tmp_path / "model", num_hidden_layers=13)
+    model = save_tiny(tmp_path / "model", num_hidden_layers=6)
     row = {"prompt": "q{}", "chosen": "a {}", "rejected": "b {}"}
     scores = {"helpfulness": {"chosen": 2, "rejected": 1}, "safety": {"chosen": 1, "rejected": 2}}
     rows = [{**{key: text.format(n) for key, text in row.items()}, "dimensions": scores} for n in range(24)]
@@ -76,10 +76,14 @@ def test_it_runs_on_a_tiny_model(path: Path, tmp_path: Path, monkeypatch: pytest
         few.append("max_new_tokens=8")
     if path.stem == "online_dpo":
         few += ["candidate_max_new_tokens=8", "rounds=2"]
-    if path.stem == "sweep":
-        few.append("sweep={pref_beta: [0.05, 0.5]}")
+    two = {
+        "sweep": "{pref_beta: [0.05, 0.5]}",
+        "multi_objective": "{dimension_weights: [{helpfulness: 1, safety: 0}, {helpfulness: 0.5, safety: 0.5}]}",
+    }
+    if path.stem in two:
+        few.append(f"sweep={two[path.stem]}")
     if path.stem not in ("sft", "rm", "smollm_reward", "stages"):
-        few.append("sample_max_new_tokens=8")
+        few += ["sample_prompts=1", "sample_max_new_tokens=4", "health=off"]
     assert main(["train", path.name, *few]) == 0
 
 

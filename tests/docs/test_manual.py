@@ -89,5 +89,5 @@ def test_the_two_commands_of_the_readme_exist() -> None:
 def test_presets_named_in_the_readme_exist() -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     presets = {path.stem for path in (REPOSITORY / "configs").glob("*.yaml")}
-    (sentence,) = re.findall(r"recipes to start from: ([^.]*)\.", readme)
+    (sentence,) = re.findall(r"recipes to start from:\s+([^.]*)\.", readme)
     assert set(re.findall(r"`(\w+)`", sentence)) <= presets

@@ -93,3 +93,21 @@ def test_the_page_of_plain_torch_computes_the_same_loss(capsys: pytest.CaptureFi
             labels = torch.tensor([[-100] * len(prompt) + answer])
             expected = -policy(input_ids=ids, labels=labels).loss * len(answer)
             assert found[row].item() == pytest.approx(expected.item(), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_top_to_bottom(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((DOCS.parent / "examples" / "dpo_on_a_cpu.ipynb").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {"__name__": "notebook"}
+    for number, cell in enumerate(notebook["cells"]):
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [], "outputs are not committed"
+            text = "".join(cell["source"]).replace(SMOLLM2, str(model)).replace("STEPS = 40", "STEPS = 2")
+            exec(compile(text, f"cell {number}", "exec"), names)
+    said = capsys.readouterr().out
+    assert "720 pairs" in said
+    assert "Policy Accuracy" in said
+    assert "  after: " in said

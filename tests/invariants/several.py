@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from palate.config.load import load_config
 from palate.training.run import train
 
 if __name__ == "__main__":
+    gc.freeze()  # as in tests/conftest.py
     for path in sys.argv[1:]:
         train(load_config(path).config)

@@ -31,7 +31,7 @@ def test_systemd() -> None:
         units[kind].read(EXAMPLES / f"palate-loop.{kind}")
     service = units["service"]["Service"]
     assert service["ExecStart"] == f"/usr/local/bin/{TICK}"
-    assert (service["Type"], service["TimeoutStartSec"]) == ("oneshot", "infinity")
+    assert (service["Type"], service["TimeoutStartSec"], service["KillMode"]) == ("oneshot", "infinity", "mixed")
     assert units["timer"]["Timer"]["OnCalendar"] == "hourly"
 
 

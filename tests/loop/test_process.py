@@ -18,17 +18,17 @@ from palate.store import Store
 TICK = """
 import sys
 from pathlib import Path
-from palate.loop.process import run_command, sole_tick
+from palate.loop.process import run_command, sole_tick, stops_on_sigterm
 from palate.store import open_store
 
 sys.executable = "/bin/sh"  # `sh -m palate` runs the file `palate`
 store = open_store("sqlite:///palate.db")
-with sole_tick(store, Path("cycles"), "support") as free:
+with stops_on_sigterm(), sole_tick(store, Path("cycles"), "support") as free:
     assert free
     run_command(["train"], Path("log"))
 """
 CHILD = """
-trap 'echo told to stop > stopped; sleep 1; echo over > over; exit 143' TERM
+trap 'echo told to stop >> stopped; sleep 1; echo over > over; exit 143' TERM
 echo $$ > child
 while true; do sleep 0.05; done
 """
@@ -50,11 +50,27 @@ def test_output_and_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert log.read_text() == f"before\n{said}"
 
 
+def started(folder: Path) -> subprocess.Popen[bytes]:
+    """A tick in another process, whose command runs."""
+    (folder / "palate").write_text(CHILD)
+    process = subprocess.Popen([sys.executable, "-c", TICK], cwd=folder, env=os.environ)
+    eventually(lambda: (folder / "child").exists() or process.poll() is not None)
+    return process
+
+
+def test_a_tick_that_is_told_to_stop_waits_for_its_command(tmp_path: Path, sqlite_store: Store) -> None:
+    process = started(tmp_path)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143
+    assert (tmp_path / "stopped").read_text() == "told to stop\n"  # once: a second signal is harder
+    assert (tmp_path / "over").exists()
+    with sole_tick(sqlite_store, tmp_path / "cycles", "support") as free:
+        assert free
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
 def test_a_killed_ticks_child_is_stopped_and_keeps_the_lock_until_it_ends(tmp_path: Path, sqlite_store: Store) -> None:
-    (tmp_path / "palate").write_text(CHILD)
-    process = subprocess.Popen([sys.executable, "-c", TICK], cwd=tmp_path, env=os.environ)
-    eventually(lambda: (tmp_path / "child").exists() or process.poll() is not None)
+    process = started(tmp_path)
     process.send_signal(signal.SIGKILL)
     process.wait()
     eventually(lambda: (tmp_path / "stopped").exists())

@@ -161,8 +161,10 @@ def test_code_runs_where_the_config_allows_it(
     own_code: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the tests above do not see run was there to be run."""
-    from transformers import dynamic_module_utils
+    from transformers import LlamaConfig, LlamaForCausalLM, dynamic_module_utils
 
+    for known in (LlamaConfig, LlamaForCausalLM):  # set on the class that is loaded, for every later `save_pretrained`
+        monkeypatch.setattr(known, "_auto_class", None)
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
     load_model(str(own_code("llama")), device=CPU, trust_remote_code=True)

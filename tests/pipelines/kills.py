@@ -9,6 +9,7 @@ imports everything once and computes nothing, so that a fork is safe and costs m
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -66,6 +67,7 @@ def killed_before(number: int, config: str, folder: str, place: int) -> None:
 
 def run(config: str, folder: str, stride: int) -> dict[str, Any]:
     places: list[str] = []
+    gc.freeze()  # a child's full collections neither visit nor copy what its parent imported
     for attempt in range(MOST):
         read, write = os.pipe()
         child = os.fork()

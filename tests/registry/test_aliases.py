@@ -95,3 +95,11 @@ def test_the_database_itself_keeps_what_an_alias_names(three: Store) -> None:
     with pytest.raises(IntegrityError):
         three.write(lambda session: session.execute(delete(ModelVersion).where(ModelVersion.name == "v1.0")))
     assert named(three, "production") == ["v1.0"]
+
+
+def test_a_move_from_another_version_than_expected_is_refused(three: Store) -> None:
+    promote(three, "v1.0", reason="first", who="ann")
+    with pytest.raises(UsageError, match=r"production names v1\.0 and not v1\.2; somebody has moved it"):
+        promote(three, "v1.1", reason="better", who="palate", expect="v1.2")
+    assert find(three, "production").name == "v1.0"
+    assert promote(three, "v1.1", reason="better", who="palate", expect="v1.0")[0].before == "v1.0"

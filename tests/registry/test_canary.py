@@ -57,6 +57,9 @@ def test_a_promotion_and_a_rollback_end_the_canary(registry: Store) -> None:
     assert running(registry) is not None, "of another alias"
     promote(registry, "v1.1", reason="better", who="bob")
     assert running(registry) is None
+    set_canary(registry, "v1.2", 0.2, who="ann", reason="try")
+    assert promote(registry, "v1.1", reason="no canary", who="ann") == []
+    assert running(registry) is None, "also where the alias is there already"
     set_canary(registry, "v1.2", 0.1, who="ann", reason="try")
     rollback(registry, reason="worse", who="cy")
     assert running(registry) is None

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from loop_world import LOOP, make_world
 from pages_site import pages_site
-from sites import Site
+from sites import Site, csrf, make_site
 
 PAGE = {"Accept": "text/html"}
 
@@ -50,6 +51,41 @@ def test_past_cycles_have_their_outcome_and_debug_report(site: Site) -> None:
     client = site.client("reviewer")
     (report,) = re.findall(r'href="(/reports/[^"]+)"', client.get("/loop/support", headers=PAGE).text)
     assert "What went wrong" in client.get(report).text
+
+
+def test_a_verdict_signed_on_the_page_is_deployed_by_the_next_tick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real loop whose models are a few numbers: first a PASS that waits for a person, then a FAIL with its report."""
+    made = make_site(tmp_path, local=True, runs=(tmp_path / "cycles",))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PALATE_STORE", made.store.url)
+    world = make_world(tmp_path, made.store, made.store.url, f"{LOOP}schedule: none\n")
+    world.verdicts = ["PASS", "FAIL"]
+
+    def run(number: int) -> None:
+        world.talk(8)
+        world.tick()
+        world.vote(f"support-{number:04}")
+        world.tick()
+
+    run(1)
+    client = made.client()
+    page = client.get("/loop/support", headers=PAGE).text
+    assert "Waits for a person to sign the verdict on v1.1" in page
+    (address,) = re.findall(r'action="(/models/v1.1/verdicts/\d+)"', page)
+    signed = client.post(address, data={"action": "sign", "reason": "looks right"}, headers=PAGE | csrf(made, client))
+    assert signed.status_code == 303
+    assert world.tick().outcome == "deployed"
+    assert "by local" in client.get("/models/production", headers=PAGE).text
+    assert 'href="/models/v1.1"' in client.get("/runs/0001/train", headers=PAGE).text
+    run(2)
+    page = client.get("/loop/support", headers=PAGE).text
+    assert "v1.2, whose verdict is FAIL" in page
+    (report,) = set(re.findall(r'href="(/reports/[^"]+)"', page))
+    assert report == "/reports/0002/debug/debug.html"
+    assert client.get(report).status_code == 200
+    made.store.close()
 
 
 def test_a_loop_that_is_not_there_is_one_line(site: Site) -> None:

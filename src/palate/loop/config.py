@@ -15,6 +15,7 @@ from palate.config.base import Fields
 from palate.config.explain import explain
 from palate.config.reader import read_config_file
 from palate.errors import ConfigError
+from palate.feedback.judges.load import API
 from palate.loop.canary import CanaryFields
 from palate.loop.sources import SOURCE_KINDS
 
@@ -174,6 +175,12 @@ class LoopFields(Fields):
     def more_options(self, command: str) -> list[str]:
         """The words of `options` for a command."""
         return shlex.split(self.options.get(command, ""))
+
+    def judge_of(self, gate_judge: str) -> str:
+        """The judge of the win rate, as `palate eval winrate --judge` has it."""
+        if self.evaluate.judge is not None:
+            return self.evaluate.judge
+        return gate_judge.rpartition("/")[0] if gate_judge.startswith(API) else gate_judge
 
     @property
     def imported(self) -> list[str]:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from palate.artifacts import file_hash, json_hash, write_bytes
 from palate.artifacts.files import read_bytes
 from palate.errors import ConfigError, UsageError
-from palate.feedback.judges.load import is_api_judge, members_of
+from palate.feedback.judges.load import API, JURY, is_api_judge, members_of
 from palate.loop.config import PEOPLE, LoopFields, stored_config
 from palate.loop.gate_config import GateFields, load_gate_config
 from palate.loop.ledger import last_cycle, last_day, steps_of
@@ -107,6 +107,10 @@ def _problems(loop: Loop, gate: GateFields) -> list[str]:
         found.append(f"{config.gate}: latency_p95 is not measured by a cycle; leave it out")
     if gate.judge_card and gate.judge != PEOPLE and asked.card is None:
         found.append(f"{name}: evaluate: card is missing; palate judge calibrate makes it, or judge_card: false")
+    asks = config.judge_of(gate.judge)
+    same = gate.judge.startswith(f"{asks.partition('@http')[0]}/") if asks.startswith(API) else asks == gate.judge
+    if not same and not asks.startswith(JURY):
+        found.append(f"{name}: evaluate: judge is {asks}, and that of {config.gate} is {gate.judge}; name the same one")
     for key, judge in (("annotate", config.annotate.judge), ("evaluate", asked.judge)):
         for member in members_of(judge or ""):
             rule = ":" in member or is_api_judge(member) or member in ("", PEOPLE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
@@ -46,49 +45,30 @@ def last_day(session: Session, loop: str, number: int) -> date | None:
     return date.fromisoformat(cycle.config["day"])
 
 
-def save_step(store: Store, cycle_id: int, name: str, **values: Any) -> None:
-    """Write values of a step's row, which is made if it is missing; `input_hash`, `state` and `started` must be new."""
+def save_step(store: Store, cycle_id: int, name: str, *, outcome: str | None = None, **values: Any) -> None:
+    """Write values of a step's row, which is made if it is missing, in one transaction with the end of its cycle.
+
+    Args:
+        store: the database.
+        cycle_id, name: of the step.
+        outcome: of the cycle, if it ends; `finished` must be among the values then. Steps that still wait are skipped.
+        values: columns; `input_hash`, `state` and `started` if the row is new.
+    """
 
     def write(session: Session) -> None:
         row = session.get(CycleStep, (cycle_id, name))
         if row is None:
             session.add(CycleStep(cycle_id=cycle_id, name=name, **values))
+        else:
+            for key, value in values.items():
+                setattr(row, key, value)
+        if outcome is None:
             return
-        for key, value in values.items():
-            setattr(row, key, value)
-
-    store.write(write)
-
-
-def finish_step(
-    store: Store, cycle_id: int, name: str, *, values: Mapping[str, Any], outcome: str | None, now: datetime
-) -> None:
-    """Write the end of a step, and that of its cycle in the same transaction if there is an outcome."""
-
-    def write(session: Session) -> None:
-        row = session.get_one(CycleStep, (cycle_id, name))
-        for key, value in values.items():
-            setattr(row, key, value)
-        if outcome is not None:
-            end_cycle(session, session.get_one(Cycle, cycle_id), outcome, now)
-
-    store.write(write)
-
-
-def end_cycle(session: Session, cycle: Cycle, outcome: str, now: datetime) -> None:
-    """Finish a cycle; steps that were still waiting or had failed are skipped."""
-    cycle.outcome, cycle.finished = outcome, now
-    for row in steps_of(session, cycle.id).values():
-        if row.state in ("running", "waiting", "failed"):
-            row.state, row.waits_for, row.until = "skipped", "", None
-
-
-def forget_step(store: Store, cycle_id: int, name: str) -> None:
-    """Delete a step's row: its inputs have changed, and it is run again from its start."""
-
-    def write(session: Session) -> None:
-        row = session.get(CycleStep, (cycle_id, name))
-        if row is not None:
-            session.delete(row)
+        session.flush()
+        cycle = session.get_one(Cycle, cycle_id)
+        cycle.outcome, cycle.finished = outcome, values["finished"]
+        for other in steps_of(session, cycle_id).values():
+            if other.state in ("running", "waiting", "failed"):
+                other.state, other.waits_for, other.until = "skipped", "", None
 
     store.write(write)

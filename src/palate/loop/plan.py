@@ -52,7 +52,7 @@ def plan(loop: Loop, now: datetime) -> list[PlannedStep]:
     for name in STEPS:
         if rows.get(name) in ("done", "skipped") or name == "debug":
             continue
-        items = list(STEP[name].run(work))
+        items = list(STEP[name](work))
         seconds, cost = loop.store.read(lambda session, name=name: _before(session, loop.config.name, name))  # type: ignore[misc]
         planned.append(
             PlannedStep(

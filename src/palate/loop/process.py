@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE, Popen
+from threading import current_thread, main_thread
+from typing import Any
 from zlib import crc32
 
 from sqlalchemy import text
@@ -37,18 +39,16 @@ def sole_tick(store: Store, folder: Path, loop: str) -> Iterator[bool]:
     """
     with write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f".{loop}.lock"
-        with _file_lock(file) as locked:
-            if not locked or store.is_sqlite:
-                yield locked
-                return
-            with store.engine.connect() as connection:
-                found = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": crc32(loop.encode())})
-                connection.commit()
-                try:
-                    yield bool(found.scalar())
-                finally:
-                    connection.execute(text("SELECT pg_advisory_unlock_all()"))
+    with _file_lock(folder / f".{loop}.lock") as locked:
+        if not locked or store.is_sqlite:
+            yield locked
+            return
+        with store.engine.connect() as connection:
+            connection.detach()  # it is closed at the end, and not kept for others: its lock ends with it
+            found = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": crc32(loop.encode())})
+            free = bool(found.scalar())
+            connection.commit()
+            yield free
 
 
 @contextmanager
@@ -64,7 +64,8 @@ def _file_lock(file: Path) -> Iterator[bool]:
         finally:
             lock.release()
         return
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    with write_errors(file):
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         os.set_inheritable(descriptor, True)
         try:
@@ -83,22 +84,43 @@ def run_command(words: Sequence[str], log: Path) -> int:
     Its stderr goes to the terminal and, as its stdout, to the end of the log. If this process dies, the child gets
     SIGTERM (on Linux), upon which training writes a checkpoint and stops.
     """
-    command = [sys.executable, "-m", "palate", *words]
-    on_start = partial(_end_with, os.getpid(), ctypes.CDLL(None)) if sys.platform == "linux" else None
     with write_errors(log), log.open("ab", buffering=0) as file:
         # Of this process's open files, only the lock is inheritable.
-        started = Popen(command, stdout=file, stderr=PIPE, close_fds=False, preexec_fn=on_start)  # noqa: S603
-        with started as process:
+        with start_command(words, stdout=file, stderr=PIPE, close_fds=False) as process:
             assert process.stderr is not None
             try:
                 while part := os.read(process.stderr.fileno(), 65536):
                     file.write(part)
                     sys.stderr.write(part.decode(errors="replace"))
-            except BaseException:  # a full disk, or Ctrl-C: the command stops at its next safe point
-                process.terminate()
+            except BaseException as error:
+                if not isinstance(error, KeyboardInterrupt):  # Ctrl-C reached the child too; a second signal is harder
+                    process.terminate()
                 process.communicate()
                 raise
         return process.returncode
+
+
+def start_command(words: Sequence[str], **options: Any) -> Popen[bytes]:
+    """Start a palate command; if this process dies, it gets SIGTERM (on Linux)."""
+    on_start = partial(_end_with, os.getpid(), ctypes.CDLL(None)) if sys.platform == "linux" else None
+    return Popen([sys.executable, "-m", "palate", *words], preexec_fn=on_start, **options)  # noqa: S603
+
+
+@contextmanager
+def stops_on_sigterm() -> Iterator[None]:
+    """A context in which SIGTERM stops the command that runs, waits for its end, and exits with 143."""
+
+    def stop(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end_with(parent: int, libc: ctypes.CDLL) -> None:

@@ -7,6 +7,7 @@ the sum of all.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -207,10 +208,12 @@ def _labelled(source: Source, record: Any) -> Any:
 
 def _one_source_each(pairs: Sequence[tuple[int, PreferencePair]]) -> tuple[list[Any], Counter[str]]:
     """The pairs without those on two answers that another source decides, and how many are left out by reason."""
-    compared: dict[tuple[str, ...], list[tuple[int, PreferencePair, bool]]] = {}
+    compared: dict[bytes, list[tuple[int, PreferencePair, bool]]] = {}
     for number, pair in pairs:
         sides = [plain_text("\x1e".join(turn.text for turn in side)) for side in (pair.chosen, pair.rejected)]
-        compared.setdefault((prompt_key(pair.prompt), *sorted(sides)), []).append((number, pair, sides[0] < sides[1]))
+        texts = "\x1d".join([prompt_key(pair.prompt), *sorted(sides)])
+        key = hashlib.blake2b(texts.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        compared.setdefault(key, []).append((number, pair, sides[0] < sides[1]))
     kept: list[tuple[int, PreferencePair]] = []
     left_out: Counter[str] = Counter()
     for rows in compared.values():

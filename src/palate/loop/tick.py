@@ -9,18 +9,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeAlias
 
-from sqlalchemy.orm import Session
-
 from palate.artifacts import file_hash, plain, remove_folder, write_errors
 from palate.errors import PalateError, UsageError
 from palate.loop.cycle import Loop, begin, config_hash, work_of
-from palate.loop.ledger import end_cycle, finish_step, forget_step, last_cycle, save_step, steps_of
+from palate.loop.ledger import last_cycle, save_step, steps_of
 from palate.loop.process import sole_tick
 from palate.loop.schedule import not_before
 from palate.loop.status import STEPS
 from palate.loop.steps.deploy import is_allowed
-from palate.loop.steps.table import STEP
-from palate.loop.work import AUTOMATON, Command, Done, Waiting, Work
+from palate.loop.steps.table import STEP, input_hash
+from palate.loop.work import AUTOMATON, Command, Done, Inputs, Waiting, Work
 from palate.registry.canary import canary_of, set_canary
 from palate.store.loop_tables import Cycle, CycleStep
 from palate.store.tables import utc_now
@@ -125,12 +123,8 @@ def abandon(loop: Loop, reason: str, now: datetime) -> int:
             set_canary(loop.store, running.version, 0.0, alias=running.alias, who=AUTOMATON, reason=reason)
         values = {"input_hash": "", "started": now, "state": "skipped", "waits_for": "", "until": None}
         name = next((name for name, row in _rows(loop, cycle).items() if row.state != "done"), "debug")
-        save_step(loop.store, cycle.id, name, **values, output={"figures": {"ended": reason}}, finished=now)
-
-        def write(session: Session) -> None:
-            end_cycle(session, session.get_one(Cycle, cycle.id), "abandoned", now)
-
-        loop.store.write(write)
+        figures = {"figures": {"ended": reason}}
+        save_step(loop.store, cycle.id, name, outcome="abandoned", **values, output=figures, finished=now)
     return cycle.number
 
 
@@ -147,9 +141,7 @@ def _next_step(loop: Loop, cycle: Cycle, now: datetime) -> str:
     for name in STEPS[: STEPS.index(_FROZEN_BY) + 1]:
         if name not in ended:
             return name
-        if _FROZEN_BY not in ended and STEP[name].inputs(work).hash(work.folder) != rows[name].input_hash:
-            remove_folder(work.path(name))
-            forget_step(loop.store, cycle.id, name)
+        if _FROZEN_BY not in ended and input_hash(name, work) != rows[name].input_hash:
             return name
     zeroed = any(work.figures.get(name, {}).get("outcome") in ("ZERO", "REJECTED") for name in ("canary", "deploy"))
     if zeroed or (not is_allowed(work) and "canary" not in rows) or ("debug" in rows and "debug" not in ended):
@@ -163,7 +155,7 @@ def _advance(
     """Run a step as far as it goes: its end, what it waits for, or why it failed."""
     work = work_of(loop, cycle, now())
     row = _rows(loop, cycle).get(name)
-    digest = STEP[name].inputs(work).hash(work.folder)
+    digest = input_hash(name, work)
     if row is not None and row.input_hash != digest:  # begun with other inputs
         remove_folder(work.path(name))
         row = None
@@ -210,7 +202,7 @@ def _run(loop: Loop, cycle: Cycle, work: Work, name: str, output: dict[str, Any]
     Raises:
         PalateError: a command or the step itself failed.
     """
-    steps = STEP[name].run(work)
+    steps = STEP[name](work)
     log = work.path("logs", f"{name}.log")
     ran: dict[str, float] = dict(output.get("ran") or {})
     with write_errors(log):
@@ -222,7 +214,7 @@ def _run(loop: Loop, cycle: Cycle, work: Work, name: str, output: dict[str, Any]
             return end.value  # type: ignore[no-any-return]
         if isinstance(item, Waiting):
             return item
-        if item.text in ran:
+        if isinstance(item, Inputs) or item.text in ran:
             continue
         output["command"] = item.text
         save_step(loop.store, cycle.id, name, output=dict(output))
@@ -268,5 +260,4 @@ def _finish(
         "until": None,
         "output": {**output, "figures": plain(found.figures), "files": files},
     }
-    outcome = found.ends[0] if found.ends else None
-    finish_step(loop.store, cycle.id, name, values=values, outcome=outcome, now=now)
+    save_step(loop.store, cycle.id, name, outcome=found.ends[0] if found.ends else None, **values)

@@ -74,9 +74,6 @@ class Done:
     skipped: bool = False
 
 
-Run: TypeAlias = Generator[Command | Waiting, None, Done]
-
-
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """Everything that determines the output of a step: JSON values, and files by their content."""
@@ -92,6 +89,9 @@ class Inputs:
             if path.is_file()
         }
         return json_hash({"facts": self.facts, "files": files})
+
+
+Run: TypeAlias = Generator[Inputs | Command | Waiting, None, Done]
 
 
 @dataclass(slots=True)

@@ -44,7 +44,14 @@ class Move:
 
 
 def promote(
-    store: Store, name: str, *, reason: str, who: str, alias: str = PRODUCTION, force: bool = False
+    store: Store,
+    name: str,
+    *,
+    reason: str,
+    who: str,
+    alias: str = PRODUCTION,
+    force: bool = False,
+    expect: str | None = None,
 ) -> list[Move]:
     """Let an alias name a version; its files are checked first. `production` leaves its former version to `previous`.
 
@@ -57,12 +64,14 @@ def promote(
         alias: `production`, `candidate`, or a name of the user's own.
         force: also if the last verdict of a gate on the version is not a PASS or was rejected, unless the alias is
             `candidate`, which serves nobody; this is recorded as a decision on the verdict.
+        expect: the version that the alias must name before; None: any.
 
     Returns:
         The moves; [] if the alias names this version already.
 
     Raises:
-        UsageError: there is no such version, no reason, the alias cannot have this name, or force is needed.
+        UsageError: there is no such version, no reason, the alias cannot have this name or names another version
+            than expected, or force is needed.
         ArtifactError: the version is damaged.
     """
     check_name(alias)
@@ -72,6 +81,8 @@ def promote(
 
     def move(session: Session) -> list[Move]:
         moved = _promote(session, version.name, alias, "promote", who, reason)
+        if moved and expect is not None and moved[0].before != expect:
+            raise UsageError(f"{alias} names {moved[0].before} and not {expect}; somebody has moved it")
         if moved and alias != CANDIDATE:
             allow(session, version.name, force=force, who=who, reason=reason)
         return moved

@@ -56,6 +56,7 @@ def test_init_says_what_is_missing(world: World, capsys: pytest.CaptureFixture[s
     err = printed(capsys, *words)[1]
     assert "still to do: no.yaml: there is no such config file" in err
     assert "judge is nobody, which is no rule and no folder" in err
+    assert "evaluate: judge is openai:m, and that of gate.yaml is lexicon:good; name the same one" in err
 
 
 def test_wrong_keys_are_named_with_their_line(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,3 +126,25 @@ def _fail(words: tuple[str, ...], has_run: bool) -> None:
 
     if words[0] == "train" and not has_run:
         raise ArtifactError("the disk is full")
+
+
+def test_the_gate_names_an_api_judge_as_its_win_rate_does(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    from palate.feedback.judges.load import load_judge
+    from palate.loop.gate_config import load_gate_config
+
+    for name in ("loop.yaml", "gate.yaml"):
+        (world.folder / name).unlink()
+    words = (
+        "init",
+        "--train",
+        "train.yaml",
+        "--prompts",
+        "heldout.jsonl",
+        "--judge",
+        "openai:org/m@http://127.0.0.1:9/v1",
+    )
+    err = printed(capsys, *words)[1]
+    assert [line for line in err.splitlines() if "still to do" in line and "card is missing" not in line] == []
+    judge = load_gate_config(world.folder / "gate.yaml").judge
+    assert judge == load_judge("openai:org/m").name
+    assert world.loop.config.judge_of(judge) == "openai:org/m@http://127.0.0.1:9/v1"

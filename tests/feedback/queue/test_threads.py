@@ -19,7 +19,7 @@ from palate.feedback.queue.voting import Receipt, next_assignment, submit, undo
 from palate.feedback.votes import valid_votes
 from palate.store import Store
 
-THREADS, ITEMS, VOTES = 20, 200, 3
+THREADS, ITEMS, VOTES = 20, 100, 3
 
 
 def in_threads(work: Callable[[int], None], count: int = THREADS) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from pages_site import ANSWER, gate_facts, pages_site
-from palate.registry import promote
+from palate.registry import promote, versions
 from palate.registry.canary import canary_of
 from palate.registry.verdicts import record_verdict, verdicts
 from palate.store.loop_tables import GateRun
@@ -85,6 +85,15 @@ def test_from_a_served_answer_to_its_votes_and_from_a_vote_to_its_versions(site:
     assert "ann of By" not in words(site, "/models/find?id=vote-003")
     assert "Learnt by v1.1" in words(site, "/models/find?id=vote-003")
     assert "not in this database Learnt by v1.1" in words(site, "/models/find?id=vote-060")
+
+
+def test_a_damaged_data_json_is_named_and_the_rest_stays(own_site: Site) -> None:
+    folder = next(one.folder for one in versions(own_site.store) if one.name == "v1.1")
+    (folder / "data.json").write_text("{")
+    text = words(own_site, "/models/v1.1")
+    assert "What v1.1 learnt from is not known: data.json: not valid JSON at line 1" in text
+    assert "v1.0 was not trained on votes" in text
+    assert "no vote that a version learnt from" in words(own_site, "/models/find?id=vote-001", status=404)
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,11 @@ def test_several_folders_have_their_names_in_front(tmp_path: Path) -> None:
     found = find_entries([tmp_path / "a" / "runs", tmp_path / "b" / "runs", tmp_path / "alone", tmp_path / "gone"])
     assert set(found.entries) == {"a/runs/dpo", "b/runs/dpo", f"{tmp_path.name}/alone"}
     assert found.notices == [f"{tmp_path.name}/gone: there is no such folder"]
+    assert set(find_entries([tmp_path / "a", tmp_path]).entries) == {
+        "a/runs/dpo",
+        f"{tmp_path.name}/b/runs/dpo",
+        f"{tmp_path.name}/alone",
+    }
 
 
 def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
@@ -64,6 +69,8 @@ def test_links_out_of_the_folder_are_not_followed(tmp_path: Path) -> None:
     (runs / "mine" / "report.html").symlink_to(outside / "report.html")
     (runs / "link").symlink_to(outside)
     (runs / "again").symlink_to(runs / "mine")
+    (runs / "itself").symlink_to(runs / "itself")
+    (runs / "mine" / "data.json.link").symlink_to(runs / "mine" / "data.json.link")
     found = find_entries([runs])
     assert set(found.entries) == {"mine"}
     assert found.entries["mine"].reports == ()

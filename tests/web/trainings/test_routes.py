@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pages_site import pages_site
+from pages_site import pages_site, runs_site
 from palate.web.trainings import routes
 from run_files import write_run
 from sites import Site, raw_get
@@ -49,6 +49,18 @@ def test_the_list_has_state_figures_health_and_problems(site: Site) -> None:
     assert page.count('name="run"') == 4  # what cannot be read cannot be compared
 
 
+def test_the_list_follows_every_change_of_a_run(tmp_path: Path) -> None:
+    site, run = runs_site(tmp_path), tmp_path / "runs" / "dpo"
+    assert "Held-out accuracy 85.8 %" in row_of(get(site, "/runs"), "dpo")
+    (run / "accuracy.json").unlink()
+    assert "Held-out accuracy" not in row_of(get(site, "/runs"), "dpo")
+    before = (run / "run.json").stat()
+    (run / "run.json").write_text('{"status": "stopped"}')
+    os.utime(run / "run.json", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert row_of(get(site, "/runs"), "dpo").startswith("dpo stopped")
+    site.store.close()
+
+
 def test_long_lists_have_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routes, "PAGE", 4)
     first, second = get(site, "/runs"), get(site, "/runs?page=2")
@@ -83,7 +95,7 @@ def test_a_running_run_renews_itself_when_something_was_written(site: Site, tmp_
 
 
 def test_a_run_that_writes_nothing_any_more_says_so(tmp_path: Path) -> None:
-    site = pages_site(tmp_path, votes=0, local=True)
+    site = runs_site(tmp_path)
     long_ago = time.time() - 3 * 3600
     for file in (tmp_path / "runs" / "live").iterdir():
         os.utime(file, (long_ago, long_ago))
@@ -116,7 +128,7 @@ def test_a_damaged_run_has_a_page_with_its_problem(site: Site) -> None:
 
 
 def test_json_of_another_form_is_a_problem_and_no_error(tmp_path: Path) -> None:
-    site = pages_site(tmp_path, votes=0, local=True)
+    site = runs_site(tmp_path)
     odd = write_run(tmp_path / "runs" / "odd", steps=2, run={"timings": [1], "health": {"a": 1}, "model": "text"})
     (odd / "accuracy.json").write_text('{"policy": {"estimate": "x", "low": [], "high": {}}, "n": "many"}')
     (odd / "metrics.jsonl").write_text('{"step": 1, "loss": {"a": 1}}\n[1]\n')
@@ -144,7 +156,7 @@ TARGETS = (
 
 
 def test_no_path_leads_out_of_the_folders(tmp_path: Path) -> None:
-    site = pages_site(tmp_path, votes=0, local=True)
+    site = runs_site(tmp_path)
     runs = tmp_path / "runs"
     (tmp_path / "secret.html").write_text("SECRET")
     outside = write_run(tmp_path / "outside", steps=2, run={"notices": ["SECRET"]})
@@ -174,7 +186,7 @@ def test_comparison_of_two_runs_with_what_was_measured_about_them(site: Site) ->
 
 
 def test_a_damaged_result_is_named_beside_the_comparison(tmp_path: Path) -> None:
-    site = pages_site(tmp_path, votes=0, local=True)
+    site = runs_site(tmp_path)
     (tmp_path / "runs" / "winrate" / "winrate.json").write_text("{")
     page = get(site, "/compare?run=dpo&run=kto")
     assert "winrate: winrate.json: is no JSON" in page
@@ -197,7 +209,7 @@ def test_too_few_runs_lead_to_the_choice(site: Site, query: str, status: int, te
 
 
 def test_too_many_runs_are_refused(tmp_path: Path) -> None:
-    site = pages_site(tmp_path, votes=0, local=True)
+    site = runs_site(tmp_path)
     names = [f"run{number}" for number in range(7)]
     for name in names:
         write_run(tmp_path / "runs" / name, steps=2)

@@ -65,10 +65,12 @@ def init_command(
     folder = file.absolute().parent
     if not (folder / "gate.yaml").exists():
         from palate.data.prompts import load_prompts
+        from palate.feedback.judges.load import is_api_judge, load_judge
 
         with contextlib.chdir(folder):
             count = len(load_prompts(prompts)[0])
-        write_text(folder / "gate.yaml", gate_text(prompts, count, judge))
+        name_of = load_judge(judge).name if is_api_judge(judge) else judge
+        write_text(folder / "gate.yaml", gate_text(prompts, count, name_of))
         print_progress(f"written: {folder / 'gate.yaml'}")
     write_text(file, text)
     print_progress(f"written: {file}")
@@ -176,12 +178,14 @@ def _opened(file: Path) -> Iterator[Loop]:
 
 def _tick(loop: Loop, until: str | None) -> Ticked:
     from palate.loop.process import run_command as run_child
+    from palate.loop.process import stops_on_sigterm
     from palate.loop.status import STEPS
     from palate.loop.tick import tick
 
     if until is not None and until not in STEPS:
         raise UsageError(f"--until {until}: is no step; steps are {', '.join(STEPS)}")
-    return tick(loop, run_child, say=print_progress, until=until)
+    with stops_on_sigterm():
+        return tick(loop, run_child, say=print_progress, until=until)
 
 
 def _print_ticked(ticked: Ticked, *, as_json: bool) -> None:

@@ -24,6 +24,9 @@ def promote_command(
     force: Annotated[
         bool, typer.Option("--force", help="Also if its last verdict is no PASS or was rejected; recorded for ever.")
     ] = False,
+    expect: Annotated[
+        str | None, typer.Option("--expect", metavar="VERSION", help="Only if the alias names this version now.")
+    ] = None,
     who: Who = None,
     store: StoreUrl = None,
     as_json: AsJson = False,
@@ -38,7 +41,7 @@ def promote_command(
 
     with opened_store(store) as registry:
         before = registry.read(lambda session: canary_of(session, alias))
-        done = promote(registry, name, alias=alias, reason=reason, who=user(who), force=force)
+        done = promote(registry, name, alias=alias, reason=reason, who=user(who), force=force, expect=expect)
     _print(done, before, f"{alias} is {name} already", as_json)
 
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import gc
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson
+from palate.cli.arguments import AsJson, check_installed
+from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_answers, print_json, print_progress, print_result
 
 Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Run directory; an existing demo is replaced.")
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="An existing demo there is replaced. Default: runs/demo, with --loop runs/loop-demo.",
+    ),
 ]
 Steps = Annotated[int, typer.Option("--steps", min=2, help="Optimiser steps of 8 pairs each.")]
 
@@ -40,11 +48,25 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def command(output: Output = Path("runs/demo"), steps: Steps = 75, as_json: AsJson = False) -> None:
+def command(
+    output: Output = None,
+    steps: Steps = 75,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="The whole circle: serve, collect, train, gate, deploy, roll back.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Train a small model with DPO in a few minutes, offline; show its answers to held-out topics before and after.
 
     Example: palate demo --output runs/demo
     """
+    if loop:
+        _circle(output or Path("runs/loop-demo"), steps, as_json=as_json)
+    else:
+        _train(output or Path("runs/demo"), steps, as_json=as_json)
+
+
+def _train(output: Path, steps: int, *, as_json: bool) -> None:
     from palate.config.load import config_from_values
 
     config = config_from_values(
@@ -68,3 +90,34 @@ def command(output: Output = Path("runs/demo"), steps: Steps = 75, as_json: AsJs
         return
     print_answers(rows)
     print_result("\n".join([*accuracy.lines(), f"report: {report}   ({seconds:.0f} s; the model is in {output})"]))
+
+
+def _circle(output: Path, steps: int, *, as_json: bool) -> None:
+    check_installed("serve", "fastapi", "prometheus_client", "uvicorn")
+    from palate.data.turns.messages import user
+    from palate.evaluation.answers.table import SideBySide
+    from palate.loop.demo import run_circle
+
+    print_progress("palate demo --loop: v1.0 is served, people correct it, v1.1 learns from that; all in one folder")
+    found = run_circle(output, steps=steps, say=print_progress)
+    if as_json:
+        print_json(asdict(found))
+        return
+    rows = [SideBySide(user(question), answers, None) for question, answers in list(found.asked.items())[:6]]
+    print_answers(rows)
+    said = found.talk
+    primary = found.verdict["checks"][0]
+    facts = [
+        ("people said", f"{said.edits} corrections, {said.choices} choices, {said.up} thumbs up, {said.down} down"),
+        ("win rate", f"{100 * primary['found']:.1f} %, at least {100 * primary['low']:.1f} % (length-controlled)"),
+        (
+            "verdict",
+            f"{found.verdict['outcome']}: {found.verdict['candidate']} in place of {found.verdict['incumbent']}",
+        ),
+        ("cycle", found.outcome),
+        ("answered by", " → ".join(found.answering)),
+        ("learnt from", found.learnt_from or "nothing was deployed"),
+        ("look at it", f"palate web --store sqlite:///{output / 'palate.db'} --runs {output / 'cycles'}"),
+        ("seconds", f"{found.seconds:.0f}"),
+    ]
+    print_result("\n".join(two_columns(facts, width=text_width() or 80, indent=0)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -28,6 +29,16 @@ from palate.stats import (
     standard_error,
     win_rate,
 )
+
+Band: TypeAlias = Literal["below_50", "50_to_60", "60_to_80", "above_80"]
+BANDS: Mapping[Band, tuple[str, str]] = {
+    "below_50": ("wrong", "below 50 %: A loses against B"),
+    "50_to_60": ("unclear", "50 to 60 %: A is little better than B"),
+    "60_to_80": ("right", "60 to 80 %: what a good DPO run reaches"),
+    "above_80": ("unclear", "above 80 %: check the judge and look for leaked prompts before you believe it"),
+}
+"""Per band the class of its colour, and the sentence."""
+NO_DIFFERENCE = ("unclear", "no difference is shown: the interval contains 50 %")
 
 EFFECTS = (0.03, 0.05, 0.10)
 """Differences from 50 % for which the number of prompts is given."""

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from palate.charts.text import amount
 from palate.evaluation.winrate.items import Item
 from palate.evaluation.winrate.leaks import Leaks
-from palate.evaluation.winrate.measure import Figures
+from palate.evaluation.winrate.measure import BANDS, Band, Figures
 from palate.feedback.calibration.card import JudgeIdentity
 from palate.models.generation.decoding import Decoding
 from palate.records import as_turns
 from palate.stats import FEW_CLUSTERS, LARGE_SHIFT, Interval
 
-Band: TypeAlias = Literal["below_50", "50_to_60", "60_to_80", "above_80"]
-BANDS: Mapping[Band, tuple[str, str]] = {
-    "below_50": ("wrong", "below 50 %: A loses against B"),
-    "50_to_60": ("unclear", "50 to 60 %: A is little better than B"),
-    "60_to_80": ("right", "60 to 80 %: what a good DPO run reaches"),
-    "above_80": ("unclear", "above 80 %: check the judge and look for leaked prompts before you believe it"),
-}
-"""Per band the class of its colour, and the sentence."""
-NO_DIFFERENCE = ("unclear", "no difference is shown: the interval contains 50 %")
 WORST = 20
 MOST_UNJUDGED = 0.02
 LEAST_CONSISTENT = 0.6

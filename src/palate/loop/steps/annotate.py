@@ -25,14 +25,10 @@ from palate.store.tables import Campaign
 _EDIT, _CHOICE = "edit", "choice"
 
 
-def annotate_inputs(work: Work) -> Inputs:
-    facts = {"annotate": work.config.annotate.resolved(), "options": work.config.more_options("judge")}
-    return Inputs(facts, [work.path("candidates", "candidates.jsonl")])
-
-
 def annotate(work: Work) -> Run:
     """Asks people, the judge or both, and waits for people until the quota or the deadline."""
     asked, settings, figures = work.path("candidates", "candidates.jsonl"), work.config.annotate, {}
+    yield Inputs({"annotate": settings.resolved(), "options": work.config.more_options("judge")}, [asked])
     if settings.people is not None:
         yield from invite(work, work.campaign, asked, settings.people)
     if settings.judge is not None:
@@ -46,6 +42,8 @@ def annotate(work: Work) -> Run:
         yield work.command(*words, option="judge", enough=enough)
         if not work.dry:
             figures["judge_votes"] = len(read_jsonl(votes))
+            if work.config.collect.prompts is None:
+                keep_track(work, asked.parent, {"rows": asked, "new": asked.with_name("new.jsonl"), "votes": votes})
     if settings.people is not None:
         figures |= yield from wait_for_people(work, work.campaign, settings.people)
     return Done(figures, [work.path("candidates", "votes.jsonl")] if settings.judge is not None else [])
@@ -81,26 +79,15 @@ def wait_for_people(
     return {"votes": counts.votes, "wanted": counts.wanted, "deadline_passed": counts.votes < needed}
 
 
-def pairs_inputs(work: Work) -> Inputs:
-    facts = {
-        "sources": dict(work.config.sources),
-        "people": {name: work.figures.get("annotate", {}).get(name) for name in ("votes", "wanted")},
-        "seed": work.config.seed,
-    }
-    files = [
-        work.path("candidates", "candidates.jsonl"),
-        work.path("candidates", "votes.jsonl"),
-        *(work.path("sample", name) for name in ("pairs.jsonl", "kto.jsonl")),
-        *map(Path, work.config.imported),
-    ]
-    return Inputs(facts, files)
-
-
 def pairs(work: Work) -> Run:
     """Pairs of every source that has some, mixed with their weights."""
     folder, named = work.path("pairs"), work.config.sources
-    found: dict[str, Path] = {}
     asked, voted = work.path("candidates", "candidates.jsonl"), work.path("candidates", "votes.jsonl")
+    given_votes = [work.figures.get("annotate", {}).get(name) for name in ("votes", "wanted")]
+    feedback = [work.path("sample", name) for name in ("pairs.jsonl", "kto.jsonl")]
+    facts = {"sources": dict(named), "people": given_votes, "seed": work.config.seed}
+    yield Inputs(facts, [asked, voted, *feedback, *map(Path, work.config.imported)])
+    found: dict[str, Path] = {}
     voters: dict[str, tuple[Voters, tuple[object, ...]]] = {
         "people": ("people", ("--campaign", work.campaign)),
         "judge": ("judges", ("--candidates", asked, "--votes", voted)),

@@ -32,13 +32,10 @@ _LEARNT_FROM = (
 )
 
 
-def collect_inputs(work: Work) -> Inputs:
-    return Inputs({"prompts": work.config.collect.prompts})
-
-
 def collect(work: Work) -> Run:
     """Waits until there are enough interactions since the last cycle, and closes their window."""
     settings = work.config.collect
+    yield Inputs({"prompts": settings.prompts})
     if settings.prompts is not None or work.dry:
         return Done({"prompts": settings.prompts} if settings.prompts else {"since": None, "until": "UNTIL"})
 
@@ -64,20 +61,12 @@ def collect(work: Work) -> Run:
     return Done({"since": since and since.isoformat(), "until": until.isoformat(), "usable": count})
 
 
-def sample_inputs(work: Work) -> Inputs:
-    settings = work.config
-    facts = {
-        "collected": work.figures.get("collect"),
-        "sample": settings.collect.sample,
-        "seed": settings.seed,
-        "options": settings.more_options("from-interactions"),
-    }
-    return Inputs(facts, [*held_out(work), *([Path(settings.collect.prompts)] if settings.collect.prompts else [])])
-
-
 def sample(work: Work) -> Run:
     """Draws the prompts to annotate, each with the probability that it is drawn; none of the evaluation."""
     found, settings, folder = work.figures.get("collect", {}), work.config.collect, work.path("sample")
+    options = {"seed": work.config.seed, "options": work.config.more_options("from-interactions")}
+    prompts = [Path(settings.prompts)] if settings.prompts is not None else []
+    yield Inputs({"collected": found, "sample": settings.sample, **options}, [*held_out(work), *prompts])
     if settings.prompts is not None:
         if work.dry:
             return Done()
@@ -129,19 +118,12 @@ def _draw(work: Work, prompts: str, folder: Path) -> Done:
     return Done(counts, [folder / "prompts.jsonl"])
 
 
-def candidates_inputs(work: Work) -> Inputs:
-    facts = {
-        "candidates": work.config.candidates.resolved(),
-        "incumbent": work.incumbent_hash,
-        "seed": work.config.seed,
-        "options": work.config.more_options("generate"),
-    }
-    return Inputs(facts, sorted(work.path("sample").glob("*.jsonl")))
-
-
 def candidates(work: Work) -> Run:
     """Answers of the incumbent, so that each prompt has K; the answer that was served is one of them."""
     settings, folder = work.config.candidates, work.path("candidates")
+    facts = {"candidates": settings.resolved(), "incumbent": work.incumbent_hash, "seed": work.config.seed}
+    options = work.config.more_options("generate")
+    yield Inputs({**facts, "options": options}, sorted(work.path("sample").glob("*.jsonl")))
     served = work.path("sample", "candidates.jsonl") if work.config.collect.prompts is None else None
     asked, k, path = work.path("sample", "prompts.jsonl"), settings.k, folder / "candidates.jsonl"
     made = path

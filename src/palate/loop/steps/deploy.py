@@ -15,7 +15,7 @@ from palate.registry.verdicts import DecisionFacts, verdicts
 from palate.registry.versions import find
 
 
-def decision_inputs(work: Work) -> Inputs:
+def _verdict(work: Work) -> Inputs:
     return Inputs({"verdict": work.figures.get("gate", {}).get("verdict")})
 
 
@@ -37,6 +37,7 @@ def is_allowed(work: Work) -> bool:
 
 def canary(work: Work) -> Run:
     """Gives the candidate a share of people, and waits for the test on their thumbs and errors."""
+    yield _verdict(work)
     settings, alias = work.config.canary, work.config.alias
     if settings is None:
         return Done({"reason": "the config has no canary"}, skipped=True)
@@ -78,8 +79,13 @@ def _end(work: Work, reason: str) -> None:
 
 def deploy(work: Work) -> Run:
     """Moves the alias to the candidate, if a person or the config allows it."""
+    yield _verdict(work)
     alias, candidate = work.config.alias, work.candidate or "CANDIDATE"
     said = None if work.dry else decision(work)
+    served = work.incumbent if work.dry else find(work.store, alias).name
+    if served == candidate:
+        by = f"{alias} is {candidate} already"
+        return Done({"ended": by}, ends=("deployed", by))
     if said is not None and said.action == "reject":
         return Done({"outcome": "REJECTED"})
     if said is None and work.config.deploy == "person":
@@ -88,18 +94,18 @@ def deploy(work: Work) -> Run:
             "people",
             next_act=f"palate loop sign {candidate} --reason …, or palate loop reject {candidate} --reason …",
         )
-    served = work.incumbent if work.dry else find(work.store, alias).name
-    if served not in (work.incumbent, candidate):
+    if served != work.incumbent:
         reason = f"{alias} was moved to {served}, and the verdict compares with {work.incumbent}"
         return Done({"ended": reason}, ends=("abandoned", reason))
     by = f"{said.action} by {said.who}: {said.reason}" if said is not None else "the config has deploy: on_pass"
-    words = ("model", "promote", candidate, "--alias", alias, "--who", AUTOMATON)
+    words = ("model", "promote", candidate, "--alias", alias, "--expect", work.incumbent, "--who", AUTOMATON)
     yield work.command(*words, "--reason", f"{work.title}; {by}")
     return Done({"alias": alias, "ended": by}, ends=("deployed", by))
 
 
 def debug(work: Work) -> Run:
     """Reports what went wrong; then a person may still force the candidate for some days."""
+    yield _verdict(work)
     model = Path(str(work.figures.get("train", {}).get("model", work.path("train"))))
     mixed, last = ("pairs", "mix"), work.folder.parent / f"{work.number - 1:04d}"
     results = [work.path("gate"), work.path("evaluate", "winrate"), model, work.path(*mixed), work.path("candidates")]

@@ -27,14 +27,11 @@ _VERDICTS = (0, 1, 3)
 """Exit codes of `palate loop gate`; with 1 there may also be no verdict."""
 
 
-def train_inputs(work: Work) -> Inputs:
-    facts = {"incumbent": work.incumbent_hash, "options": work.config.more_options("train")}
-    return Inputs(facts, [work.train_config, *_datasets(work)])
-
-
 def train(work: Work) -> Run:
     """Trains from the incumbent, which is also the reference, on the cycle's pairs."""
     config, output = work.train_config, work.path("train")
+    facts = {"incumbent": work.incumbent_hash, "options": work.config.more_options("train")}
+    yield Inputs(facts, [config, *_datasets(work)])
     datasets = _datasets(work) or [work.path("pairs", "mix", "train.jsonl")]
     incumbent = (find if work.dry else resolve)(work.store, work.incumbent)
     changes = overrides(incumbent, datasets, output)
@@ -52,27 +49,17 @@ def _datasets(work: Work) -> list[Path]:
     return sorted(work.path("pairs", "mix").glob("*.jsonl"), reverse=True)  # train.jsonl, thumbs.jsonl
 
 
-def evaluate_inputs(work: Work) -> Inputs:
-    settings = work.config
-    facts = {
-        "candidate": work.figures.get("train", {}).get("content_hash"),
-        "incumbent": work.incumbent_hash,
-        "evaluate": settings.evaluate.resolved(),
-        "gate": work.gate.resolved(),
-        "options": {name: text for name, text in settings.options.items() if name.startswith(("winrate", "bench"))},
-    }
-    return Inputs(facts, held_out(work))
-
-
 def evaluate(work: Work) -> Run:
     """Makes the candidate a version, and measures it against the incumbent as the gate asks."""
-    gate, settings = work.gate, work.config.evaluate
-    model = work.figures.get("train", {}).get("model", work.path("train"))
+    gate, settings, trained = work.gate, work.config.evaluate, work.figures.get("train", {})
+    facts = {"candidate": trained.get("content_hash"), "incumbent": work.incumbent_hash, "gate": gate.resolved()}
+    yield Inputs({**facts, "evaluate": settings.resolved(), "options": dict(work.config.options)}, held_out(work))
+    model = trained.get("model", work.path("train"))
     yield work.command("model", "add", model, "--who", AUTOMATON, "--note", work.title)
     candidate = _candidate(work)
     words = ("model", "promote", candidate, "--alias", "candidate", "--who", AUTOMATON)
     yield work.command(*words, "--reason", f"evaluated by {work.title}")
-    folder, judge = work.path("evaluate", "winrate"), judge_of(work)
+    folder, judge = work.path("evaluate", "winrate"), work.config.judge_of(gate.judge)
     asked = ("eval", "winrate", candidate, work.incumbent, "--prompts", gate.prompts, "--judge", judge)
     winrate = (*asked, "--output", folder, *_decoding(gate))
     if judge == PEOPLE:
@@ -100,15 +87,6 @@ def evaluate(work: Work) -> Run:
         checked = ("eval", "must-pass", candidate, "--prompts", settings.must_pass)
         yield work.command(*checked, "--output", work.path("evaluate", "must-pass.json"), option="must-pass")
     return Done({"candidate": candidate}, _results(work))
-
-
-def judge_of(work: Work) -> str:
-    """The judge of the win rate, as it is given to `palate eval winrate`."""
-    named = work.config.evaluate.judge
-    if named is not None:
-        return named
-    judge = work.gate.judge
-    return judge.rpartition("/")[0] if judge.startswith("openai:") and "/" in judge else judge
 
 
 def _candidate(work: Work) -> str:
@@ -149,18 +127,14 @@ def _results(work: Work) -> list[Path]:
     return [path for path in (*found, *sorted(work.path("evaluate", "bench").glob("bench-*.json"))) if path.is_file()]
 
 
-def gate_inputs(work: Work) -> Inputs:
-    card = work.config.evaluate.card
-    return Inputs({"gate": work.gate.resolved()}, [*_results(work), *([Path(card)] if card else [])])
-
-
 def gate(work: Work) -> Run:
     """Decides, and records the verdict for ever; each attempt with the same candidate halves the error rate."""
     candidate, output = work.candidate or _NO_CANDIDATE, work.path("gate", "gate.json")
+    card, must_pass = work.config.evaluate.card, work.config.evaluate.must_pass
+    yield Inputs({"gate": work.gate.resolved()}, [*_results(work), *([Path(card)] if card else [])])
     results = [work.path("evaluate", "winrate")]
     if work.config.evaluate.benchmarks:
         results.append(work.path("evaluate", "bench"))
-    card, must_pass = work.config.evaluate.card, work.config.evaluate.must_pass
     words = ("loop", "gate", *results, "--config", work.path(GATE), *(("--card", card) if card else ()))
     more = ("--must-pass", work.path("evaluate", "must-pass.json")) if must_pass else ()
     sides = ("--candidate", candidate, "--incumbent", work.incumbent)

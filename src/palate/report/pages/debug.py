@@ -177,7 +177,7 @@ def _data_rows(data: Mapping[str, Any]) -> dict[str, str]:
     chosen, rejected = data["length_chosen"], data["length_rejected"]
     return {
         **{name: f"{data[name]:,}" for name in ("rows", "prompts", "votes")},
-        "rows with conflicting votes": f"{data['conflicts']:,}",
+        "rows whose votes disagree": f"{data['conflicts']:,} ({data['conflicts'] / data['rows']:.1%})",
         "mean length of chosen, characters": f"{chosen:,.0f}",
         "mean length of rejected, characters": f"{rejected:,.0f}",
         "chosen : rejected": f"{chosen / rejected:.2f}",

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from palate.charts import Row, interval_chart
 from palate.charts.text import amount, number, percent
-from palate.evaluation.winrate.result import BANDS, NO_DIFFERENCE
+from palate.evaluation.winrate.measure import BANDS, NO_DIFFERENCE
 from palate.report.html import render
 from palate.report.intervals import json_interval, shown
 from palate.report.tables import Table

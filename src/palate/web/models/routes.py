@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from palate.charts.text import shortened
+from palate.errors import ArtifactError
 from palate.registry import Version, moves, versions
 from palate.registry.canary import canaries, canary_moves, canary_of, set_canary
 from palate.registry.lineage import Voter, interaction_ids, vote_ids, voters, votes_of
@@ -50,7 +51,7 @@ def find_token(request: Request, who: Reviewer, id: Annotated[str, Query(max_len
         version = next((one for one in known if one.name == answer.model), None)
         learnt = [] if version is None else _learnt(request, known, version)
         return render(request, "models/answer.html", answer=answer, version=version, learnt=learnt)
-    learners = [version for version in known if id in vote_ids(version.folder)]
+    learners = [version for version in known if _learnt_from(version, id)]
     if not learners:
         raise HTTPException(404, f"{shortened(id, 100)}: no recorded answer, and no vote that a version learnt from.")
     vote = store.read(lambda session: votes_of(session, [id])).get(id)
@@ -138,13 +139,15 @@ class Learnt:
         votes: number of its votes, and of them `here`, in this store.
         voters: who cast these.
         interactions: number of interactions whose feedback it was trained on.
+        problem: why its data.json, which names them, cannot be read; empty if it can.
     """
 
     version: str
-    votes: int
-    here: int
-    voters: list[Voter]
-    interactions: int
+    votes: int = 0
+    here: int = 0
+    voters: Sequence[Voter] = ()
+    interactions: int = 0
+    problem: str = ""
 
 
 def _learnt(request: Request, known: Sequence[Version], version: Version) -> list[Learnt]:
@@ -152,13 +155,22 @@ def _learnt(request: Request, known: Sequence[Version], version: Version) -> lis
     by_name = {one.name: one for one in known}
     found, now = [], version
     while True:
-        ids = vote_ids(now.folder)
-        cast = state(request).store.read(partial(voters, ids=ids))
-        here = sum(one.votes for one in cast)
-        found.append(Learnt(now.name, len(ids), here, cast, len(interaction_ids(now.folder))))
+        try:
+            ids, interactions = vote_ids(now.folder), interaction_ids(now.folder)
+            cast = state(request).store.read(partial(voters, ids=ids))
+            found.append(Learnt(now.name, len(ids), sum(one.votes for one in cast), cast, len(interactions)))
+        except ArtifactError as error:
+            found.append(Learnt(now.name, problem=str(error).replace(f"{now.folder}/", "")))
         if now.base is None:
             return found
         now = by_name[now.base]
+
+
+def _learnt_from(version: Version, vote: str) -> bool:
+    try:
+        return vote in vote_ids(version.folder)
+    except ArtifactError:  # the version's own page says so
+        return False
 
 
 def _answer(session: Session, id: str) -> Interaction | None:

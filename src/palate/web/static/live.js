@@ -14,6 +14,8 @@
     if (document.hidden || typed) event.preventDefault();
   });
 
+  document.addEventListener("htmx:afterOnLoad", () => palate.notify("")); // the server answers again
+
   document.addEventListener("htmx:beforeSwap", (event) => {
     const live = document.getElementById("live");
     if (event.detail.target !== live) return;

@@ -7,12 +7,13 @@ system. Links that lead out of the folders are not followed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from palate.artifacts import json_hash
 from palate.evaluation.answers.table import distinct_names
 
 Kind: TypeAlias = Literal["run", "pipeline", "sweep", "result"]
@@ -41,6 +42,7 @@ class Entry:
         path: the folder.
         kind: what it holds.
         changed: time of the last change of its files, in seconds since 1970.
+        stamp: of names, times and sizes of these files: another one after any change.
         reports: those of `REPORTS` that are there.
         results: names of its win rate and benchmarks.
         problem: why its files are not read; empty if they are.
@@ -50,6 +52,7 @@ class Entry:
     path: Path
     kind: Kind
     changed: float
+    stamp: str
     reports: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
     problem: str = ""
@@ -83,8 +86,8 @@ def find_entries(folders: Sequence[Path]) -> Found:
             notices.append(f"{name or root.name}: there is no such folder")
             continue
         found += _below(root, name, notices)
-    found.sort(key=lambda entry: -entry.changed)
-    return Found({entry.name: entry for entry in found}, notices)
+    once = {entry.path: entry for entry in reversed(found)}  # a folder may lie in another one
+    return Found({entry.name: entry for entry in sorted(once.values(), key=lambda entry: -entry.changed)}, notices)
 
 
 def _below(root: Path, name: str, notices: list[str]) -> Iterator[Entry]:
@@ -106,18 +109,19 @@ def _below(root: Path, name: str, notices: list[str]) -> Iterator[Entry]:
             yield entry
         for one in inside:
             below = "/".join(filter(None, (name, _shown(one.name))))
-            if one.name.startswith((".", "checkpoint-")) or not one.is_dir():
+            if one.name.startswith((".", "checkpoint-")) or not _is(one.is_dir):
                 continue
             if one.is_symlink():
                 target = Path(one.path).resolve()
-                if not target.is_relative_to(root) and any((target / mark).is_file() for mark, _ in _MARKS):
+                holds_runs = any(_is((target / mark).is_file) for mark, _ in _MARKS)
+                if holds_runs and not target.is_relative_to(root):
                     notices.append(f"{below}: is a link out of the folder, not followed; name its target with --runs")
             elif depth < _DEEPEST:
                 waiting.append((Path(one.path), below, depth + 1))
 
 
 def _entry(root: Path, folder: Path, name: str, inside: Sequence[os.DirEntry[str]]) -> Entry | None:
-    files = {one.name: one for one in inside if one.is_file()}
+    files = {one.name: one for one in inside if _is(one.is_file)}
     results = tuple(one for one in files if one == "winrate.json" or fnmatch(one, "bench-*.json"))
     kind = next((kind for mark, kind in _MARKS if mark in files), "result" if results else None)
     if kind is None:
@@ -126,14 +130,26 @@ def _entry(root: Path, folder: Path, name: str, inside: Sequence[os.DirEntry[str
     out = [one for one in read if not _is_inside(root, folder / one)]
     reports = tuple(one for one in REPORTS if one in files and _is_inside(root, folder / one))
     problem = f"{out[0]} is a link out of the folder and is not read" if out else ""
-    return Entry(name, folder, kind, max(map(_changed, map(files.get, read))), reports, results, problem)
+    facts = [(one, *_times(files[one])) for one in read]
+    changed = max(seconds for _, seconds, _ in facts)
+    return Entry(name, folder, kind, changed, json_hash(facts)[:16], reports, results, problem)
 
 
-def _changed(file: os.DirEntry[str] | None) -> float:
+def _is(test: Callable[[], bool]) -> bool:
+    """Whether a test of a path holds; not for a link to itself, or where this process may not look."""
     try:
-        return 0.0 if file is None else file.stat().st_mtime
+        return test()
+    except OSError:
+        return False
+
+
+def _times(file: os.DirEntry[str]) -> tuple[float, int]:
+    """Time of the last change, and size."""
+    try:
+        facts = file.stat()
     except OSError:  # it has gone since
-        return 0.0
+        return 0.0, 0
+    return facts.st_mtime, facts.st_size
 
 
 def _is_inside(root: Path, path: Path) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,13 @@ class RunRow:
 
 
 def read_row(entry: Entry) -> RunRow:
-    """The row of a folder."""
+    """The row of a folder; read again only after a change."""
+    row = _read(entry)
+    return replace(row, silent=silent_for(entry, row.status))
+
+
+@lru_cache(maxsize=1_000)
+def _read(entry: Entry) -> RunRow:
     try:
         return _several(entry) if entry.kind in ("pipeline", "sweep") else _run(entry)
     except ArtifactError as error:
@@ -89,8 +96,7 @@ def _run(entry: Entry) -> RunRow:
     model = Path(str(contents.find("model.name", "config.model_name_or_path", default=""))).name
     what = " ".join([stage.upper(), *([str(objective)] if objective not in (None, stage) else [])])
     what += f" of {model}" if model else ""
-    status = contents.status
-    return RunRow(entry, status, what, cards(contents)[:_CARDS], findings, silent_for(entry, status))
+    return RunRow(entry, contents.status, what, cards(contents)[:_CARDS], findings)
 
 
 def _several(entry: Entry) -> RunRow:
@@ -101,5 +107,4 @@ def _several(entry: Entry) -> RunRow:
     rows = facts.get("runs" if entry.kind == "pipeline" else "points")
     if not isinstance(rows, list):
         raise ArtifactError(f"{entry.kind}.json lists no runs; it is damaged")
-    status = str(facts.get("status", "unknown"))
-    return RunRow(entry, status, f"{entry.kind} of {amount(len(rows), 'run')}", silent=silent_for(entry, status))
+    return RunRow(entry, str(facts.get("status", "unknown")), f"{entry.kind} of {amount(len(rows), 'run')}")

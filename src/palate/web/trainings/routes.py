@@ -56,11 +56,11 @@ def list_runs(request: Request, who: Reviewer, page: PageNumber = 1) -> Response
 
 
 @router.get("/runs/{name:path}")
-def show_run(request: Request, who: Reviewer, name: str, seen: float = 0.0) -> Response:
-    """The report of a run as it is now; while it runs, the page asks again, with the time of what it `seen` last."""
+def show_run(request: Request, who: Reviewer, name: str, seen: str = "") -> Response:
+    """The report of a run as it is now; while it runs, the page asks again, with the stamp of what it has `seen`."""
     del who
     entry = entry_of(found_runs(request), name, "run")
-    if seen == entry.changed and not silent_for(entry, "running"):
+    if seen == entry.stamp and not silent_for(entry, "running"):
         return Response(status_code=204)
     made = [version.name for version in versions(state(request).store) if version.lineage["source"] == str(entry.path)]
     content, status, problem = "", "", ""
