@@ -65,10 +65,11 @@ _REWARD: Mapping[str, Any] = {
 _GATE: Mapping[str, Any] = {
     "prompts": "heldout.jsonl",
     "judge": "judge",
-    "decoding": {"max_new_tokens": 64},
-    # Nobody labelled for this demo, so the judge has no card; the demo's better answers are of another length.
-    "judge_card": False,
-    "length_ratio": [0.25, 4.0],
+    # As long as the better answers of the demo: the length of an answer should not decide.
+    "decoding": {"max_new_tokens": 40},
+    "length_ratio": [0.5, 2.0],
+    "empty_or_repeated": 0.03,
+    "judge_card": False,  # nobody labelled for this demo
 }
 _LOOP: Mapping[str, Any] = {
     "name": "demo",

@@ -18,7 +18,8 @@ from palate.records import PreferencePair
 
 _PEOPLE = 20
 _AT_ONCE = 16
-_TOKENS = 128
+_TOKENS = 160
+"""An answer that is cut off is not learnt from, and this model likes to go on."""
 
 
 @dataclass(frozen=True, slots=True)
