@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from palate.config.base import Fields
-from palate.config.explain import explain
+from palate.config.explain import validated
 from palate.config.reader import read_config_file
 from palate.errors import ConfigError
 from palate.feedback.judges.load import API
@@ -194,11 +194,7 @@ def load_loop_config(path: str | Path) -> LoopFields:
     Raises:
         ConfigError: a line for each wrong key, with file and line.
     """
-    entries = read_config_file(path)
-    try:
-        return LoopFields.model_validate({key: entry.value for key, entry in entries.items()})
-    except ValidationError as error:
-        raise ConfigError(*explain(error, entries, LoopFields, str(path))) from error
+    return validated(LoopFields, read_config_file(path), str(path))
 
 
 def stored_config(values: Mapping[str, Any]) -> LoopFields:

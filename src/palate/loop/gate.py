@@ -155,8 +155,6 @@ def decide(gate: FrozenGate, evidence: Evidence, *, attempt: int = 1) -> Verdict
     """Decide on a candidate; the same arguments give the same verdict.
 
     Args:
-        gate: fixed before the candidate was measured.
-        evidence: about the candidate.
         attempt: 1 for the first, j + 1 for retry j.
     """
     config = gate.config

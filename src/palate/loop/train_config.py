@@ -65,7 +65,8 @@ def check_train_config(config: Path, changes: Sequence[str]) -> None:
 
 def trains_on_thumbs(config: Path) -> bool:
     """Whether the config is of KTO, which learns from labels of single answers."""
-    return [run.stage for run in _known_runs(config)] == ["kto"]
+    set_by_a_cycle = ["model_name_or_path=incumbent", "dataset=pairs", "output_dir=train"]
+    return [run.stage for run in runs_of(config, set_by_a_cycle)] == ["kto"]
 
 
 def model_folder(config: Path, changes: Sequence[str]) -> Path:
@@ -76,11 +77,6 @@ def model_folder(config: Path, changes: Sequence[str]) -> Path:
 def is_completed(run: Path) -> bool:
     """Whether a run has ended well."""
     return (run / "run.json").is_file() and read_json(run / "run.json").get("status") == "completed"
-
-
-def _known_runs(config: Path) -> list[RunConfig]:
-    """The runs with placeholders for what a cycle sets."""
-    return runs_of(config, ["model_name_or_path=incumbent", "dataset=pairs", "output_dir=train"])
 
 
 def _names(dataset: Any) -> list[str]:

@@ -14,8 +14,9 @@ from palate.loop.gate_config import GateFields
 from palate.loop.steps.annotate import invite, wait_for_people
 from palate.loop.steps.collect import held_out
 from palate.loop.train_config import is_completed, model_folder, overrides
-from palate.loop.work import AUTOMATON, GATE, Done, Inputs, Run, Work
+from palate.loop.work import GATE, Done, Inputs, Run, Work
 from palate.registry import find, resolve
+from palate.registry.canary import AUTOMATON
 from palate.registry.contents import content_hash, read_contents
 from palate.registry.verdicts import record_verdict
 from palate.store.loop_tables import Cycle
@@ -72,17 +73,8 @@ def evaluate(work: Work) -> Run:
     for name, data in settings.benchmarks.items():
         files = [data] if isinstance(data, str) else data or []
         named = [word for file in files for word in ("--data", file)]
-        measured = (
-            "eval",
-            "bench",
-            name,
-            work.incumbent,
-            candidate,
-            *named,
-            "--output",
-            work.path("evaluate", "bench"),
-        )
-        yield work.command(*measured, option=f"bench {name}")
+        measured = ("eval", "bench", name, work.incumbent, candidate, *named)
+        yield work.command(*measured, "--output", work.path("evaluate", "bench"), option=f"bench {name}")
     if settings.must_pass is not None:
         checked = ("eval", "must-pass", candidate, "--prompts", settings.must_pass)
         yield work.command(*checked, "--output", work.path("evaluate", "must-pass.json"), option="must-pass")
