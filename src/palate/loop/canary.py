@@ -1,11 +1,11 @@
 """Whether a canary is kept, ended or may be promoted, from the answers and thumbs of both arms.
 
-- ZERO: it is shown that the canary is worse by more than a margin. The automaton ends it.
+- ZERO: it is shown that the canary is worse by more than a margin. The cycle ends it.
 - PASS: the deadline is over and it is shown that the canary is not worse by the margins. A person, or a config that a
   person wrote, promotes it.
 - HOLD: anything else, too few answers above all. Nothing changes.
 
-It is looked at again and again, so the bounds are those of confidence sequences, which hold at every number of answers.
+It is checked repeatedly, so the bounds are those of confidence sequences, which hold at any number of answers.
 """
 
 from __future__ import annotations

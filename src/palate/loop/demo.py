@@ -14,6 +14,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -108,7 +109,7 @@ def run_circle(folder: Path, *, steps: int, say: Callable[[str], None]) -> Circl
     _replace(folder)
     with _database(folder), contextlib.chdir(folder):
         people, held_out = _write_files(steps)
-        palate = _Commands(say)
+        palate = partial(_run, say)
         palate("train", "judge.yaml")
         palate("model", "export", _MODEL, "--merged", "--no-check", "--output", "base")
         palate("model", "add", "base", "--name", "v1.0", "--note", "the model as it comes")
@@ -142,20 +143,14 @@ def run_circle(folder: Path, *, steps: int, say: Callable[[str], None]) -> Circl
     return Circle(outcome, verdict, said, asked, tuple(answering), learnt_from, time.monotonic() - begin)
 
 
-class _Commands:
-    """Runs palate commands in the current folder; their progress goes to the terminal."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-
-    def __call__(self, *words: str) -> str:
-        """Run a command; returns what it printed."""
-        self._say(f"$ {shlex.join(['palate', *words])}")
-        with start_command(words, stdout=PIPE) as process:
-            printed = process.communicate()[0].decode(errors="replace")
-        if process.returncode != 0:
-            raise PalateError(f"palate {words[0]} ended with code {process.returncode}; its message is above")
-        return printed
+def _run(say: Callable[[str], None], *words: str) -> str:
+    """Run a palate command in the current folder; returns what it printed. Its progress goes to the terminal."""
+    say(f"$ {shlex.join(['palate', *words])}")
+    with start_command(words, stdout=PIPE) as process:
+        printed = process.communicate()[0].decode(errors="replace")
+    if process.returncode != 0:
+        raise PalateError(f"palate {words[0]} ended with code {process.returncode}; its message is above")
+    return printed
 
 
 def _replace(folder: Path) -> None:

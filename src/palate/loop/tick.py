@@ -16,7 +16,7 @@ from palate.loop.ledger import last_cycle, save_step, steps_of
 from palate.loop.process import sole_tick
 from palate.loop.schedule import not_before
 from palate.loop.status import STEPS
-from palate.loop.steps.deploy import end_canary, is_allowed
+from palate.loop.steps.deploy import end_canary_of, is_allowed
 from palate.loop.steps.table import STEP, input_hash
 from palate.loop.work import Command, Done, Inputs, Waiting, Work
 from palate.store.loop_tables import Cycle, CycleStep
@@ -109,7 +109,7 @@ def abandon(loop: Loop, reason: str, now: datetime) -> int:
             raise UsageError("a tick works on this cycle; stop it first")
         if cycle is None or cycle.outcome is not None:
             raise UsageError(f"{loop.config.name} has no cycle that goes on")
-        end_canary(loop.store, loop.config.alias, cycle.candidate, reason)
+        end_canary_of(loop.store, loop.config.alias, cycle.candidate, reason)
         values = {"input_hash": "", "started": now, "state": "skipped", "waits_for": "", "until": None}
         name = next((name for name, row in _rows(loop, cycle).items() if row.state != "done"), "debug")
         figures = {"figures": {"ended": reason}}

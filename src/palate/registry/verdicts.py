@@ -1,4 +1,4 @@
-"""Verdicts of gates on versions, and what people decided on them. Both are kept for ever."""
+"""Verdicts of gates on versions, and what people decided on them. Both are append-only."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def allow(session: Session, candidate: str, *, force: bool, who: str, reason: st
         said = f"was rejected by {last.decisions[-1].who}" if last.decisions else f"is {last.outcome}"
         raise UsageError(
             f"the last verdict on {candidate} (of {last.at:%Y-%m-%d}) {said}; palate loop force {candidate}, or "
-            "promote --force, allows it all the same, which is recorded for ever with your reason"
+            "promote --force, allows it anyway; your reason is recorded"
         )
     _add(session, last.id, "force", who, reason)
 

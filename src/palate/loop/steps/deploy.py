@@ -1,4 +1,4 @@
-"""CANARY, DEPLOY and DEBUG: what follows a verdict. The automaton ends canaries; versions are moved by people.
+"""CANARY, DEPLOY and DEBUG: what follows a verdict. The cycle may end a canary; people move versions.
 
 A person moves a version by signing or forcing a verdict, or by `deploy: on_pass` in the config.
 """
@@ -47,7 +47,7 @@ def canary(work: Work) -> Run:
         return Done()
     candidate = str(work.candidate)
     if not is_allowed(work):
-        end_canary(work.store, alias, candidate, f"{work.title} was rejected")
+        end_canary_of(work.store, alias, candidate, f"{work.title} was rejected")
     running = work.store.read(lambda session: canary_of(session, alias))
     if running is None or running.version != candidate:
         if find(work.store, alias).name == candidate:
@@ -61,7 +61,7 @@ def canary(work: Work) -> Run:
     found = decide_canary(work.store.read(lambda session: read_arms(session, alias, now=work.now)), settings)
     figures = {"outcome": found.outcome, "reasons": list(found.reasons), "since": running.since.isoformat()}
     if found.outcome == "ZERO":
-        end_canary(work.store, alias, candidate, f"{work.title}: {'; '.join(found.reasons)}")
+        end_canary_of(work.store, alias, candidate, f"{work.title}: {'; '.join(found.reasons)}")
     elif found.outcome == "HOLD":
         yield Waiting(
             f"the canary {candidate}: {'; '.join(found.reasons)}",
@@ -71,7 +71,7 @@ def canary(work: Work) -> Run:
     return Done(figures)
 
 
-def end_canary(store: Store, alias: str, candidate: str | None, reason: str) -> None:
+def end_canary_of(store: Store, alias: str, candidate: str | None, reason: str) -> None:
     """End the alias's canary, if it is the candidate."""
     running = store.read(lambda session: canary_of(session, alias))
     if running is not None and running.version == candidate:
