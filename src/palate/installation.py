@@ -42,7 +42,7 @@ class Check:
         status: `broken` if palate needs it.
         name: what was checked.
         found: without host, user or key.
-        remedy: the command or setting that mends it; "" if nothing is to be done.
+        remedy: the command or setting that fixes it; "" if nothing needs fixing.
     """
 
     status: Literal["ok", "note", "broken"]

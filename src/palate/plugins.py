@@ -44,7 +44,7 @@ def load_plugin(group: Group, name: str) -> Any:
     except Exception as error:  # importing another package may raise anything
         package = point.dist.name if point.dist else point.value
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"{group} {name} of {package} cannot be loaded: {reason}; uninstall or mend it") from error
+        raise ConfigError(f"{group} {name} of {package} cannot be loaded: {reason}; uninstall or fix it") from error
 
 
 def all_plugins(group: Group) -> dict[str, Any]:

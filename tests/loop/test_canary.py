@@ -36,7 +36,7 @@ def arms(
         Arm(name, values(*of, seed=1), values(*rated, seed=2), of[1])
         for name, of, rated in zip(("v1.0", "v1.1"), errors, downs, strict=True)
     )
-    return Arms("production", canary, incumbent, **{"without": 0, "days": 3.0, **facts})
+    return Arms(canary, incumbent, **{"without": 0, "days": 3.0, **facts})
 
 
 GOOD = arms(((45, 4500), (5, 500)), ((1800, 9000), (200, 1000)))
@@ -120,7 +120,7 @@ def outcomes(
             failed = rng.random((size, 10)) < own[:, None]
             thumbs = rng.random(size) < down
             sides.append(Arm("v", rng.permutation(failed.ravel()).tolist(), thumbs.tolist(), size))
-        found[decide_canary(Arms("production", sides[1], sides[0], 0, 3.0), CONFIG).outcome] += 1
+        found[decide_canary(Arms(sides[1], sides[0], 0, 3.0), CONFIG).outcome] += 1
     return {outcome: count / rounds for outcome, count in found.items()}
 
 

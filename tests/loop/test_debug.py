@@ -11,7 +11,7 @@ from cycle_results import WIN_RATE, check, gate, write_cycle
 from palate.artifacts import file_hash, write_json
 from palate.errors import DataError, UsageError
 from palate.loop.advice import RULES, advice
-from palate.loop.debug import Inputs, debug_facts, find_inputs
+from palate.loop.debug import CycleResults, debug_facts, find_cycle_results
 from palate.loop.sources import Source, mix_sources
 from runs import write_rows
 
@@ -125,10 +125,10 @@ def mixed(folder: Path, *chosen: str) -> Path:
 def test_the_files_of_a_cycle_are_found_by_their_content(cycle: Path) -> None:
     mixed(cycle / "mixed", "aa", "aaaa")
     mixed(cycle.parent / "last", "a")
-    found = debug_facts(find_inputs([cycle]), find_inputs([cycle.parent / "last"]))
+    found = debug_facts(find_cycle_results([cycle]), find_cycle_results([cycle.parent / "last"]))
     assert (found["candidate"], found["incumbent"], found["gate"]["attempt"]) == ("new", "old", 2)
     write_json(cycle / "gate.json", {**gate(attempt=2), "versions": {"candidate": "v1.1", "incumbent": "v1.0"}})
-    assert find_inputs([cycle]).names == ("v1.1", "v1.0")
+    assert find_cycle_results([cycle]).names == ("v1.1", "v1.0")
     assert found["winrate"]["regressions"][0]["b"] == "because"
     assert [one["rule"] for one in found["acts"]] == ["validity", "conflicts", "conflicts"]
     conflicts = found["conflicts"]
@@ -167,13 +167,13 @@ def test_of_several_results_those_of_the_verdict_count(cycle: Path) -> None:
     (cycle / "round2").mkdir()
     last = {"status": "completed", "finished": "2026-01-31T12:00:00Z", "config": {"dataset": "gone"}}
     write_json(cycle / "round2" / "run.json", last)
-    found = find_inputs([cycle, cycle / "winrate"])
+    found = find_cycle_results([cycle, cycle / "winrate"])
     assert found.winrate is not None
     assert (found.winrate["judge"], found.run) == ("j", cycle / "round2")
 
 
 def test_a_dataset_that_is_gone_is_said(cycle: Path) -> None:
-    found = debug_facts(find_inputs([cycle / "run"]))
+    found = debug_facts(find_cycle_results([cycle / "run"]))
     assert "gone" in found["data"]["now"]["reason"]
     assert found["candidate"] is None
     assert [one["rule"] for one in found["acts"]] == ["no verdict"]
@@ -181,12 +181,12 @@ def test_a_dataset_that_is_gone_is_said(cycle: Path) -> None:
 
 def test_what_cannot_be_reported_on(cycle: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no gate\.json, winrate\.json or run\.json"):
-        debug_facts(Inputs())
+        debug_facts(CycleResults())
     with pytest.raises(UsageError, match="missing: there is no such file or folder"):
-        find_inputs([tmp_path / "missing"])
+        find_cycle_results([tmp_path / "missing"])
     write_json(tmp_path / "other.json", WIN_RATE)
     with pytest.raises(UsageError, match=r"there are 2 win rates, .*winrate\.json and .*other\.json; name one"):
-        find_inputs([cycle, tmp_path / "other.json"])
+        find_cycle_results([cycle, tmp_path / "other.json"])
     write_json(tmp_path / "other.json", {key: value for key, value in WIN_RATE.items() if key != "losses"})
     with pytest.raises(DataError, match="a result has no 'losses'; measure it again"):
-        debug_facts(find_inputs([tmp_path / "other.json"]))
+        debug_facts(find_cycle_results([tmp_path / "other.json"]))

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from palate.config.pipeline import load_pipeline
-from palate.loop.train_config import check_train_config, overrides
+from palate.loop.train_config import assignments, check_train_config, overrides
 from palate.registry.versions import Version
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "loop"
@@ -56,9 +56,9 @@ def test_kubernetes() -> None:
 
 def test_semi_online_rounds() -> None:
     version = Version("v1.0", "a", "model", Path("models/v1"), {}, None, {}, "", "ann", datetime.now(UTC), ())
-    changes = overrides(version, [Path("pairs.jsonl")], Path("out"))
-    check_train_config(EXAMPLES / "semi_online.yaml", changes)
-    runs = load_pipeline(EXAMPLES / "semi_online.yaml", changes).runs
+    values = overrides(version, [Path("pairs.jsonl")], Path("out"))
+    check_train_config(EXAMPLES / "semi_online.yaml", values)
+    runs = load_pipeline(EXAMPLES / "semi_online.yaml", assignments(values)).runs
     assert [run.config.model_name_or_path for run in runs] == ["models/v1", "out/round-1", "out/round-2", "out/round-3"]
     assert [run.sampling is not None for run in runs] == [False, True, True, True]
     assert runs[0].config.dataset == ["pairs.jsonl"]

@@ -265,7 +265,7 @@ def test_a_cycle_on_each_database(store: Store, place: Path) -> None:
     assert status.cycle is None
     assert [step.state for step in status.steps] == [*["done"] * 8, "skipped", "done", "not begun"]
     assert status.past[0].why == "the config has deploy: on_pass"
-    assert status.to_json()["past"][0]["outcome"] == "deployed"
+    assert status.past[0].outcome == "deployed"
 
 
 def test_an_edit_counts_from_the_next_cycle(world: World) -> None:

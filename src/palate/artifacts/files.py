@@ -13,6 +13,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -151,7 +152,7 @@ def read_json(path: PathLike) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Convert a value for strict JSON: non-finite floats become None; paths, arrays, dataclasses, sets plain values."""
+    """Convert a value for strict JSON: non-finite floats become None, times ISO 8601, paths, arrays and sets plain."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
@@ -166,6 +167,8 @@ def plain(value: Any) -> Any:
         return sorted((plain(item) for item in value), key=repr)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, date):
+        return value.isoformat()
     if hasattr(value, "tolist"):  # NumPy and torch scalars and arrays
         return plain(value.tolist())
     return str(value)

@@ -1,4 +1,4 @@
-"""`palate doctor`: whether this installation works, and what mends it."""
+"""`palate doctor`: whether this installation works, and how to fix what does not."""
 
 from __future__ import annotations
 

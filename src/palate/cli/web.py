@@ -68,12 +68,7 @@ def command(
 
 
 def page_settings(
-    store: Store,
-    host: str,
-    port: int,
-    names: list[str] | None,
-    https: bool,
-    runs: tuple[Path, ...] | None = None,
+    store: Store, host: str, port: int, names: list[str] | None, https: bool, runs: tuple[Path, ...] | None = None
 ) -> Settings:
     """The settings of the server that the options name, once it is known that it may and can listen there.
 
@@ -91,12 +86,7 @@ def page_settings(
 
 
 def serve_pages(
-    store: Store,
-    settings: Settings,
-    chat: Chat | None = None,
-    file: PreferenceFile | None = None,
-    *,
-    open_page: bool,
+    store: Store, settings: Settings, chat: Chat | None = None, file: PreferenceFile | None = None, *, open_page: bool
 ) -> None:
     """Serve the pages until Ctrl-C; `file` gets the decided pairs that it lacks first."""
     from palate.feedback.page.decided import restore_pairs

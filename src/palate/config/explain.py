@@ -6,14 +6,24 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from palate.config.reader import Entry, as_yaml
+from palate.errors import ConfigError
 
 _WORD = re.compile(r"\w+")
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], entries: Mapping[str, Entry], origin: str) -> M:
+    """The model of these keys; raises ConfigError with a line for each wrong one."""
+    try:
+        return model.model_validate({key: entry.value for key, entry in entries.items()})
+    except ValidationError as error:
+        raise ConfigError(*explain(error, entries, model, origin)) from error
 
 
 def explain(

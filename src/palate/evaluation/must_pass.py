@@ -40,8 +40,6 @@ def must_pass(
     Args:
         prompts: each has in `extra` the column `must` or `must_not`, a regular expression or a list of them, which are
             searched in the answer without regard to case.
-        answerer: the model.
-        max_new_tokens: longest answer.
 
     Raises:
         DataError: a row has no pattern, or one that cannot be read.
@@ -58,7 +56,9 @@ def must_pass(
         Checked(record.id, answer.text, tuple(_misses(answer.text, given)))
         for record, answer, given in zip(prompts, answers, patterns, strict=True)
     ]
-    hashes = {record.id: content_hash([str(record.prompt), _texts(given)]) for record, given in zip(prompts, patterns)}
+    hashes = {
+        one.id: content_hash([str(one.prompt), *(one.extra.get(column) for column in COLUMNS)]) for one in prompts
+    }
     values = {one.id: float(not one.misses) for one in found}
     return found, ItemValues(answerer.name, {METRIC: values}, hashes)
 
@@ -77,7 +77,3 @@ def _patterns(record: Record, column: str) -> list[re.Pattern[str]]:
 def _misses(answer: str, patterns: Mapping[str, Sequence[re.Pattern[str]]]) -> list[str]:
     missing = [f"has no {pattern.pattern}" for pattern in patterns["must"] if not pattern.search(answer)]
     return missing + [f"has {pattern.pattern}" for pattern in patterns["must_not"] if pattern.search(answer)]
-
-
-def _texts(patterns: Mapping[str, Sequence[re.Pattern[str]]]) -> dict[str, list[str]]:
-    return {column: [pattern.pattern for pattern in found] for column, found in patterns.items()}

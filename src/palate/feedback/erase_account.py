@@ -30,7 +30,7 @@ class ErasedAccount:
     """What was changed.
 
     Attributes:
-        pseudonym: stands where the name stood.
+        pseudonym: replaces the name.
         rows: table → rows.
         files: file → rows; of a `.json` file 1.
         remaining: what could not be changed, a line each with what to do.

@@ -92,7 +92,7 @@ def _conflicts(facts: Facts) -> Iterator[tuple[str, str]]:
     found = facts.get("conflicts")
     if not found:
         return
-    people, judge = (_share(found["people"], found["repeated"]), _share(found["judge"], found["with_judge"]))
+    people, judge = found["people"] / max(1, found["repeated"]), found["judge"] / max(1, found["with_judge"])
     if people >= MOST_CONFLICTS:
         act = (
             "have a reviewer decide them, say in the campaign's guidelines what counts, and ask for more votes per item"
@@ -169,10 +169,6 @@ def _data(facts: Facts) -> Iterator[tuple[str, str]]:
         if moved:
             act = "see whether the other shares of the sources are wanted, and set their weights"
             yield act, f"share of the loss: {', '.join(moved)}"
-
-
-def _share(count: int, total: int) -> float:
-    return count / total if total else 0.0
 
 
 RULES: Final[Mapping[str, Rule]] = {

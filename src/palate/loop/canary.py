@@ -1,11 +1,11 @@
 """Whether a canary is kept, ended or may be promoted, from the answers and thumbs of both arms.
 
-- ZERO: it is shown that the canary is worse by more than a margin. The automaton ends it.
+- ZERO: it is shown that the canary is worse by more than a margin. The cycle ends it.
 - PASS: the deadline is over and it is shown that the canary is not worse by the margins. A person, or a config that a
   person wrote, promotes it.
 - HOLD: anything else, too few answers above all. Nothing changes.
 
-It is looked at again and again, so the bounds are those of confidence sequences, which hold at every number of answers.
+It is checked repeatedly, so the bounds are those of confidence sequences, which hold at any number of answers.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError
+from pydantic import Field
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from palate.config.base import Fields
-from palate.config.explain import explain
+from palate.config.explain import validated
 from palate.config.reader import read_override
-from palate.errors import ConfigError, UsageError
+from palate.errors import UsageError
 from palate.registry.canary import canary_of, route_of
 from palate.registry.versions import PRODUCTION, find_row
 from palate.stats import Interval, sequential_difference
@@ -66,11 +66,7 @@ class CanaryFields(Fields):
 
 def read_canary_fields(changes: Sequence[str]) -> CanaryFields:
     """The defaults with these KEY=VALUE; raises ConfigError for a wrong one."""
-    entries = dict(map(read_override, changes))
-    try:
-        return CanaryFields.model_validate({key: entry.value for key, entry in entries.items()})
-    except ValidationError as error:
-        raise ConfigError(*explain(error, entries, CanaryFields, "--set")) from error
+    return validated(CanaryFields, dict(map(read_override, changes)), "--set")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +92,11 @@ class Arms:
     """Both arms of a canary.
 
     Attributes:
-        alias: whose people they are.
         canary, incumbent: the arms.
         without: answers of the incumbent to everybody, if for an hour none knew of the canary: it is not loaded.
         days: since the canary began.
     """
 
-    alias: str
     canary: Arm
     incumbent: Arm
     without: int
@@ -154,16 +148,10 @@ class CanaryVerdict:
     checks: tuple[CanaryCheck, ...]
 
 
-def read_arms(
-    session: Session, alias: str = PRODUCTION, since: datetime | None = None, *, now: datetime | None = None
-) -> Arms:
+def read_arms(session: Session, alias: str = PRODUCTION, *, now: datetime | None = None) -> Arms:
     """The arms of an alias's running canary, from recorded interactions and feedback.
 
     An answer that was cut off by the client is neither good nor bad and left out.
-
-    Args:
-        since: from which interactions count; by default, and for `days`, since the canary began.
-        now: by default the current time.
 
     Raises:
         UsageError: the alias has no canary.
@@ -172,7 +160,7 @@ def read_arms(
     if state is None:
         raise UsageError(f"{alias} has no canary; palate model canary starts one")
     now, versions = now or datetime.now(UTC), (find_row(session, alias).name, state.version)
-    recorded, route = Interaction.created >= (since or state.since), route_of(alias)
+    recorded, route = Interaction.created >= state.since, route_of(alias)
     of_both = (recorded, Interaction.route == route, Interaction.model.in_(versions))
     ended = Interaction.state.in_(("complete", "upstream_error", "partial"))
     answers = _rows(Interaction.state != "complete", Interaction.touched, Interaction.id).where(*of_both, ended)
@@ -195,7 +183,7 @@ def read_arms(
         alone = (Interaction.route != route) & Interaction.route.not_like("shadow:%")
         after = (recorded, Interaction.model == versions[0], Interaction.created > (last or state.since), alone)
         without = session.scalar(select(func.count()).where(*after)) or 0
-    return Arms(alias, canary, incumbent, without, (now - state.since).total_seconds() / 86_400)
+    return Arms(canary, incumbent, without, (now - state.since).total_seconds() / 86_400)
 
 
 def _rows(bad: Any, *order: Any) -> Select[Any]:

@@ -7,12 +7,12 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from palate.config.base import Fields
-from palate.config.explain import explain
+from palate.config.explain import validated
 from palate.config.reader import read_config_file
 from palate.errors import ConfigError
 from palate.feedback.judges.load import API
@@ -23,6 +23,7 @@ Day: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 PEOPLE: Final = "people"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}\Z")
+_OR_NONE = BeforeValidator(lambda value: None if value == "none" else value)
 _OPTIONS = ("from-interactions", "generate", "judge", "train", "winrate", "must-pass")
 
 
@@ -71,13 +72,8 @@ class PeopleFields(Fields):
 class AnnotateFields(Fields):
     """Who compares the answers: people, a judge, or both."""
 
-    people: PeopleFields | None = Field(None, description="Ask people.")
-    judge: str | None = Field(None, description="Judge, as `palate judge --judge` has it.")
-
-    @field_validator("people", "judge", mode="before")
-    @classmethod
-    def _none(cls, value: Any) -> Any:
-        return _or_none(value)
+    people: Annotated[PeopleFields | None, _OR_NONE] = Field(None, description="Ask people.")
+    judge: Annotated[str | None, _OR_NONE] = Field(None, description="Judge, as `palate judge --judge` has it.")
 
     @model_validator(mode="after")
     def _check(self) -> AnnotateFields:
@@ -109,7 +105,7 @@ class LoopFields(Fields):
     store: str | None = Field(None, description="Database. Default: PALATE_STORE, else sqlite:///palate.db.")
     folder: str = Field("cycles", description="Folder of the cycles.")
     alias: str = Field("production", description="Alias whose version is the incumbent, and which deploying moves.")
-    schedule: ScheduleFields | None = Field(
+    schedule: Annotated[ScheduleFields | None, _OR_NONE] = Field(
         ScheduleFields.model_validate({}), description="Weekdays; `none`: no step waits."
     )
     collect: CollectFields = Field(CollectFields.model_validate({}), description="Where the prompts come from.")
@@ -126,7 +122,9 @@ class LoopFields(Fields):
     evaluate: EvaluateFields = Field(
         EvaluateFields.model_validate({}), description="How the gate's evidence is measured."
     )
-    canary: CanaryFields | None = Field(None, description="Share of people who get the candidate first; none: nobody.")
+    canary: Annotated[CanaryFields | None, _OR_NONE] = Field(
+        None, description="Share of people who get the candidate first; none: nobody."
+    )
     deploy: Literal["person", "on_pass"] = Field(
         "person", description="Whether a person must sign a PASS, or a PASS alone deploys."
     )
@@ -139,11 +137,6 @@ class LoopFields(Fields):
         description="More options of a command: from-interactions, generate, judge, train, winrate, must-pass or "
         "`bench NAME`, as `judge: --max-usd 5`.",
     )
-
-    @field_validator("schedule", "canary", mode="before")
-    @classmethod
-    def _none(cls, value: Any) -> Any:
-        return _or_none(value)
 
     @field_validator("options", mode="after")
     @classmethod
@@ -194,11 +187,7 @@ def load_loop_config(path: str | Path) -> LoopFields:
     Raises:
         ConfigError: a line for each wrong key, with file and line.
     """
-    entries = read_config_file(path)
-    try:
-        return LoopFields.model_validate({key: entry.value for key, entry in entries.items()})
-    except ValidationError as error:
-        raise ConfigError(*explain(error, entries, LoopFields, str(path))) from error
+    return validated(LoopFields, read_config_file(path), str(path))
 
 
 def stored_config(values: Mapping[str, Any]) -> LoopFields:
@@ -216,7 +205,3 @@ def stored_config(values: Mapping[str, Any]) -> LoopFields:
             f"the config that the cycle began with no longer fits this palate ({where}: {first['msg']}); end the cycle "
             "with `palate loop abandon`"
         ) from error
-
-
-def _or_none(value: Any) -> Any:
-    return None if value == "none" else value

@@ -119,7 +119,7 @@ def _problems(loop: Loop, gate: GateFields) -> list[str]:
     return found
 
 
-def going(loop: Loop) -> tuple[Cycle | None, dict[str, str]]:
+def newest_cycle(loop: Loop) -> tuple[Cycle | None, dict[str, str]]:
     """The newest cycle, and step → state of it; finished or not."""
 
     def read(session: Session) -> tuple[Cycle | None, dict[str, str]]:
@@ -136,7 +136,7 @@ def begin(loop: Loop, now: datetime) -> Cycle:
     Raises:
         ConfigError: something that a cycle needs is wrong or missing.
     """
-    cycle, states = going(loop)
+    cycle, states = newest_cycle(loop)
     if cycle is not None and cycle.outcome is None and states.get("collect") == "done":
         return cycle
     number = 1 if cycle is None else cycle.number + (cycle.outcome is not None)

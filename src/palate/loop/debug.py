@@ -20,7 +20,7 @@ from palate.feedback.export.aggregate import Decided, decide
 from palate.feedback.export.collection import Collection, collection_of_files
 from palate.feedback.export.vote_filter import filter_votes, is_person
 from palate.loop.advice import advice
-from palate.records import DatasetRequest, Messages, PreferencePair, as_turns, prompt_key
+from palate.records import DatasetRequest, PreferencePair, as_turns, prompt_key
 from palate.registry.canary import AUTOMATON, canary_moves
 
 VERSION = 1
@@ -33,7 +33,7 @@ _WIN_RATE = (
 
 
 @dataclass(slots=True)
-class Inputs:
+class CycleResults:
     """What was found in folders and files; None or empty for what is not there.
 
     Attributes:
@@ -60,7 +60,7 @@ class Inputs:
         return named["candidate"], named["incumbent"]
 
 
-def find_inputs(paths: Sequence[Path]) -> Inputs:
+def find_cycle_results(paths: Sequence[Path]) -> CycleResults:
     """The results in these files and folders, recognised by their content; folders of runs are not searched further.
 
     Of several gates the last attempt counts, of win rates the one that it read (judged benchmarks have some, too), of
@@ -70,7 +70,7 @@ def find_inputs(paths: Sequence[Path]) -> Inputs:
         UsageError: a path does not exist, or there are two win rates or training sets.
         ArtifactError: a file is damaged.
     """
-    found = Inputs()
+    found = CycleResults()
     win_rates: dict[Path, Any] = {}
     sets: dict[Path, None] = {}
     runs: dict[Path, str] = {}
@@ -111,12 +111,8 @@ def why_ended(session: Session, candidate: str | None) -> str:
     return moves[-1].reason if moves and moves[-1].share == 0 and moves[-1].who == AUTOMATON else ""
 
 
-def debug_facts(now: Inputs, last: Inputs | None = None) -> dict[str, Any]:
+def debug_facts(now: CycleResults, last: CycleResults | None = None) -> dict[str, Any]:
     """The content of debug.json.
-
-    Args:
-        now: of the candidate's cycle.
-        last: of the cycle before.
 
     Raises:
         UsageError: there is nothing to report on.
@@ -202,12 +198,12 @@ def _conflict(row: Candidates, result: Decided, judged: Decided | None) -> dict[
     }
 
 
-def _data(inputs: Inputs) -> dict[str, Any] | None:
+def _data(results: CycleResults) -> dict[str, Any] | None:
     """Rows, sources, lengths, categories and votes of the training set; None if none was found."""
-    if inputs.dataset is not None:
-        request = DatasetRequest(dataset=[str(inputs.dataset)])
-    elif inputs.run is not None:
-        config = read_json(inputs.run / "run.json").get("config") or {}
+    if results.dataset is not None:
+        request = DatasetRequest(dataset=[str(results.dataset)])
+    elif results.run is not None:
+        config = read_json(results.run / "run.json").get("config") or {}
         request = DatasetRequest.of_run(config, config.get("dataset") or "")
     else:
         return None
@@ -217,7 +213,7 @@ def _data(inputs: Inputs) -> dict[str, Any] | None:
         return {"reason": str(error)}
     lines = [line for record in records if isinstance(line := record.extra.get("lineage"), Mapping)]
     means = {
-        side: sum(_length(getattr(record, side)) for record in records) / len(records)
+        side: sum(len(turn.text) for record in records for turn in getattr(record, side)) / len(records)
         for side in ("chosen", "rejected")
     }
     categories = Counter(str(record.extra["category"]) for record in records if record.extra.get("category"))
@@ -231,8 +227,3 @@ def _data(inputs: Inputs) -> dict[str, Any] | None:
         "votes": len({vote for line in lines for vote in line.get("votes") or ()}),
         "conflicts": sum(bool(line.get("conflict")) for line in lines),
     }
-
-
-def _length(answer: Messages) -> int:
-    """Characters."""
-    return sum(len(turn.text) for turn in answer)

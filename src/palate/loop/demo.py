@@ -14,6 +14,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -24,6 +25,7 @@ from palate.artifacts import read_json, remove_folder, write_errors, write_text
 from palate.data.formats.writers import write_rows
 from palate.data.load import load_records
 from palate.errors import ArtifactError, EngineError, PalateError
+from palate.evaluation.demo import TRAINING
 from palate.loop.demo_people import Client, Talk, talk
 from palate.loop.process import start_command
 from palate.records import PreferencePair
@@ -39,24 +41,8 @@ _ADDRESS = re.compile(r"http://\S+/v1")
 _SET_BY_THE_CYCLE = {"model_name_or_path": "set by the cycle", "dataset": "set by the cycle", "output_dir": "train"}
 _SWITCH_SECONDS = 120.0
 
-# As in `palate demo`: only the last layers are trained, and the SFT term keeps answers fluent.
-_TRAIN: Mapping[str, Any] = {
-    "stage": "dpo",
-    "finetuning_type": "freeze",
-    "freeze_trainable_layers": 12,
-    "pref_beta": 0.1,
-    "pref_ftx": 1.0,
-    "learning_rate": 1e-4,
-    "warmup_ratio": 0.05,
-    "per_device_train_batch_size": 8,
-    "cutoff_len": 512,
-    "max_tokens_per_batch": 1024,
-    "logging_steps": 15,
-    "save_strategy": "no",
-    "sample_prompts": 0,
-}
 _REWARD: Mapping[str, Any] = {
-    **{key: _TRAIN[key] for key in _TRAIN if not key.startswith(("pref_", "sample_"))},
+    **{key: value for key, value in TRAINING.items() if not key.startswith(("pref_", "sample_"))},
     "stage": "rm",
     "model_name_or_path": _MODEL,
     "dataset": "palate-demo",
@@ -114,9 +100,7 @@ def run_circle(folder: Path, *, steps: int, say: Callable[[str], None]) -> Circl
     """Run the circle in a folder; an earlier demo there is replaced.
 
     Args:
-        folder: for everything that the demo makes.
         steps: optimiser steps of the reward model and of the candidate.
-        say: is told each command.
 
     Raises:
         ArtifactError: the folder holds something else.
@@ -126,7 +110,7 @@ def run_circle(folder: Path, *, steps: int, say: Callable[[str], None]) -> Circl
     _replace(folder)
     with _database(folder), contextlib.chdir(folder):
         people, held_out = _write_files(steps)
-        palate = _Commands(say)
+        palate = partial(_run, say)
         palate("train", "judge.yaml")
         palate("model", "export", _MODEL, "--merged", "--no-check", "--output", "base")
         palate("model", "add", "base", "--name", "v1.0", "--note", "the model as it comes")
@@ -160,20 +144,14 @@ def run_circle(folder: Path, *, steps: int, say: Callable[[str], None]) -> Circl
     return Circle(outcome, verdict, said, asked, tuple(answering), learnt_from, time.monotonic() - begin)
 
 
-class _Commands:
-    """Runs palate commands in the current folder; their progress goes to the terminal."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-
-    def __call__(self, *words: str) -> str:
-        """Run a command; returns what it printed."""
-        self._say(f"$ {shlex.join(['palate', *words])}")
-        with start_command(words, stdout=PIPE) as process:
-            printed = process.communicate()[0].decode(errors="replace")
-        if process.returncode != 0:
-            raise PalateError(f"palate {words[0]} ended with code {process.returncode}; its message is above")
-        return printed
+def _run(say: Callable[[str], None], *words: str) -> str:
+    """Run a palate command in the current folder; returns what it printed. Its progress goes to the terminal."""
+    say(f"$ {shlex.join(['palate', *words])}")
+    with start_command(words, stdout=PIPE) as process:
+        printed = process.communicate()[0].decode(errors="replace")
+    if process.returncode != 0:
+        raise PalateError(f"palate {words[0]} ended with code {process.returncode}; its message is above")
+    return printed
 
 
 def _replace(folder: Path) -> None:
@@ -207,7 +185,7 @@ def _write_files(steps: int) -> tuple[list[PreferencePair], list[PreferencePair]
     write_rows(Path("heldout.jsonl"), ({"id": one.id, "prompt": one.prompt[-1].text} for one in held_out))
     configs = {
         "judge.yaml": {**_REWARD, "max_steps": steps},
-        "train.yaml": {**_TRAIN, "max_steps": steps, **_SET_BY_THE_CYCLE},
+        "train.yaml": {**TRAINING, "max_steps": steps, **_SET_BY_THE_CYCLE},
         "gate.yaml": {**_GATE, "n": len(held_out)},
         "loop.yaml": _LOOP,
     }

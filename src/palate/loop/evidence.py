@@ -18,12 +18,11 @@ from palate.evaluation.logs.read import read_log
 from palate.evaluation.winrate.items import prompts_hash
 from palate.feedback.calibration.card import load_card
 from palate.feedback.candidates import iter_candidates
+from palate.loop.config import PEOPLE
 from palate.loop.gate import CardFacts, Evidence, WinRateFacts
 from palate.loop.gate_config import FrozenGate, GateFields
 from palate.records import Record
 from palate.stats.repetition import repeats
-
-_PEOPLE = "people"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +92,7 @@ def read_evidence(
     """The evidence, and what the verdict says about its origin: names of both sides and SHA-256 of each file.
 
     Args:
-        found: the results.
-        config: of the gate.
-        prompts: of `gate_prompts`.
         must_pass: results of the must-pass prompts, in any format of `palate eval compare`; 1 is passed.
-        card: the judge's card.
         latency: 95th percentiles, incumbent's and candidate's.
         now: time from which the card's age is counted; by default the current one.
 
@@ -142,7 +137,7 @@ def _win_rate(content: Mapping[str, Any], folder: Path, config: GateFields, prom
         lengths=[a - b for a, b in lengths],
         clusters=[item.get("group") or item["id"] for item in items],
         judge=str(part(content, "judge", where)),
-        by_people=content["judge"] == _PEOPLE,
+        by_people=content["judge"] == PEOPLE,
         decoding=content.get("decoding"),
         same_prompts=content.get("prompts_hash") == prompts_hash(expected),
         consistency=None if position is None else float(position["consistency"]["estimate"]),

@@ -14,6 +14,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from palate.loop.gate_config import LEAST_PROMPTS, FrozenGate, GateFields, GuardFields
 from palate.stats import (
     LARGE_SHIFT,
@@ -24,6 +26,7 @@ from palate.stats import (
     sequential_interval,
     smallest_effect,
 )
+from palate.stats.intervals import numbered
 
 Outcome: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 State: TypeAlias = Literal["passed", "failed", "open"]
@@ -155,8 +158,6 @@ def decide(gate: FrozenGate, evidence: Evidence, *, attempt: int = 1) -> Verdict
     """Decide on a candidate; the same arguments give the same verdict.
 
     Args:
-        gate: fixed before the candidate was measured.
-        evidence: about the candidate.
         attempt: 1 for the first, j + 1 for retry j.
     """
     config = gate.config
@@ -192,7 +193,8 @@ def _primary(config: GateFields, facts: WinRateFacts, alpha: float) -> tuple[Int
     ]
     controlled = length_controlled(*(list(column) for column in zip(*rows)), level=level)
     if config.sequential:
-        raw = sequential_interval(_unit_means(scores, clusters), level=level)
+        units = numbered(clusters)
+        raw = sequential_interval(np.bincount(units, weights=scores) / np.bincount(units), level=level)
     else:
         raw = rate_interval(scores, clusters=clusters if len(set(clusters)) < len(clusters) else None, level=level)
     if controlled.rate is None:
@@ -247,14 +249,6 @@ def _more(found: Interval, passing: float, failing: float, alpha: float) -> int 
         return None
     distance *= smallest_effect(1, alpha=alpha) / smallest_effect(1, alpha=alpha, power=0.5)
     return max(1, math.ceil(found.n * ((distance / gap) ** 2 - 1)))
-
-
-def _unit_means(scores: Sequence[float], clusters: Sequence[Hashable]) -> list[float]:
-    """The mean of each cluster, in the order of the first items."""
-    units: dict[Hashable, list[float]] = {}
-    for score, cluster in zip(scores, clusters, strict=True):
-        units.setdefault(cluster, []).append(score)
-    return [sum(unit) / len(unit) for unit in units.values()]
 
 
 def _must_pass(config: GateFields, results: Mapping[str, bool] | None) -> list[Check]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from palate.artifacts import json_hash
 from palate.config.base import Fields
-from palate.config.explain import explain
+from palate.config.explain import validated
 from palate.config.reader import read_config_file
 from palate.errors import ConfigError
 from palate.stats import pass_probability, smallest_effect
@@ -127,11 +127,7 @@ def load_gate_config(path: str | Path) -> GateFields:
     Raises:
         ConfigError: a key or value is wrong, or an equal model would pass a guard too rarely.
     """
-    entries = read_config_file(path)
-    try:
-        config = GateFields.model_validate({key: entry.value for key, entry in entries.items()})
-    except ValidationError as error:
-        raise ConfigError(*explain(error, entries, GateFields, str(path))) from error
+    config = validated(GateFields, read_config_file(path), str(path))
     refused = [
         f"{path}: guards: an equal model would pass {guard.metric} in {100 * chance:.0f} % of gates, below "
         f"{100 * LEAST_PASS:.0f} %; raise its margin of {guard.margin:g} or its n of {guard.n}"

@@ -49,8 +49,6 @@ def save_step(store: Store, cycle_id: int, name: str, *, outcome: str | None = N
     """Write values of a step's row, which is made if it is missing, in one transaction with the end of its cycle.
 
     Args:
-        store: the database.
-        cycle_id, name: of the step.
         outcome: of the cycle, if it ends; `finished` must be among the values then. Steps that still wait are skipped.
         values: columns; `input_hash`, `state` and `started` if the row is new.
     """

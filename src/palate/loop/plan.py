@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from math import comb
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from palate.loop.cycle import Loop, cycle_values, going, work_of
+from palate.loop.cycle import Loop, cycle_values, newest_cycle, work_of
 from palate.loop.status import STEPS
 from palate.loop.steps.table import STEP
 from palate.loop.work import Command, Waiting, Work
@@ -43,7 +44,7 @@ def plan(loop: Loop, now: datetime) -> list[PlannedStep]:
     Raises:
         ConfigError: something that a cycle needs is wrong or missing.
     """
-    cycle, rows = going(loop)
+    cycle, rows = newest_cycle(loop)
     if cycle is None or cycle.outcome is not None or rows.get("collect") != "done":
         number = 1 if cycle is None else cycle.number + (cycle.outcome is not None)
         rows, cycle = {}, Cycle(loop=loop.config.name, number=number, **cycle_values(loop, number, now))
@@ -53,7 +54,7 @@ def plan(loop: Loop, now: datetime) -> list[PlannedStep]:
         if rows.get(name) in ("done", "skipped") or name == "debug":
             continue
         items = list(STEP[name](work))
-        seconds, cost = loop.store.read(lambda session, name=name: _before(session, loop.config.name, name))  # type: ignore[misc]
+        seconds, cost = loop.store.read(partial(_before, loop=loop.config.name, name=name))
         planned.append(
             PlannedStep(
                 name,
@@ -89,5 +90,5 @@ def _before(session: Session, loop: str, name: str) -> tuple[float | None, str]:
     found = session.execute(newest.order_by(Cycle.number.desc()).limit(1)).one_or_none()
     if found is None:
         return None, ""
-    seconds = sum((found[0].output.get("ran") or {}).values())
-    return seconds, str(found[0].output.get("asked", ""))
+    output = found[0].output
+    return sum((output.get("ran") or {}).values()), str(output.get("asked", ""))

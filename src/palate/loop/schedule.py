@@ -11,9 +11,7 @@ def first_day(schedule: ScheduleFields, begun: datetime, before: date | None) ->
     """The day of a cycle's collecting: the first of its weekday, not before the cycle began.
 
     Args:
-        schedule: the weekdays.
-        begun: when the cycle began.
-        before: that day of the cycle before; this one is later.
+        before: collecting day of the cycle before; this one is later.
     """
     earliest = begun.astimezone(UTC).date()
     if before is not None:
@@ -26,8 +24,6 @@ def not_before(schedule: ScheduleFields, step: str, collect: date) -> datetime |
 
     Args:
         schedule: the weekdays; each is the first one on or after that of the step before.
-        step: its name.
-        collect: the day of the cycle's collecting.
     """
     day = collect
     for name in ScheduleFields.model_fields:

@@ -37,7 +37,7 @@ SOURCE_KINDS: Final[Mapping[str, SourceKind]] = {
 """The sources that a cycle makes; any other name is an imported set."""
 PAIRS = "train.jsonl"
 THUMBS = "thumbs.jsonl"
-_OF_FEEDBACK = {"edits": "edit", "choices": "choice", "thumbs": "thumbs"}
+LINEAGE_SOURCE = {"edits": "edit", "choices": "choice", "thumbs": "thumbs"}
 """Source → what its rows have as `lineage.source`: edits and choices lie in one file of `data from-interactions`."""
 _VOTERS = {"human": "people", "machine": "judges"}
 
@@ -96,7 +96,6 @@ def mix_sources(sources: Sequence[Source], output: Path, *, seed: int = 0, kto: 
     Args:
         sources: in order of preference among equals.
         output: folder to write, which holds none of the sources; an existing one is replaced if palate wrote it.
-        seed: of the order of the rows.
         kto: whether `stage: kto` trains on it. Thumbs are labels of single answers, which no other stage reads.
 
     Raises:
@@ -137,7 +136,8 @@ def mix_sources(sources: Sequence[Source], output: Path, *, seed: int = 0, kto: 
     with atomic_folder(output) as folder:
         paths: dict[str, Path] = {}
         for name, records in written.items():
-            write_rows(folder / name, (_row(record) for record in records))
+            rows = ({"id": one.extra["id"], **palate_row(one), "weight": one.weight} for one in records)
+            write_rows(folder / name, rows)
             paths["thumbs" if paths else "rows"] = folder / name  # `rows` is what a dataset of this folder reads
         options = {"seed": seed, "kto": kto, "weights": {one.name: one.weight for one in sources}}
         write_contract(
@@ -182,7 +182,7 @@ def _belongs(source: Source, record: PreferencePair | LabelledCompletion) -> boo
     lineage = record.extra.get("lineage")
     if isinstance(lineage, Mapping) and "interaction" in lineage:
         said = lineage.get("source")
-        if said != _OF_FEEDBACK.get(source.name, said):
+        if said != LINEAGE_SOURCE.get(source.name, said):
             return False
     found = kind_of(record.extra)
     if source.kind != "imported" and found not in (None, source.kind):
@@ -237,7 +237,3 @@ def _ordered(rows: Sequence[tuple[int, Any]], seed: int) -> list[Any]:
     return [
         record for _, record in sorted(rows, key=lambda row: drawn_key(seed, f"{row[1].extra['source']}\0{row[1].id}"))
     ]
-
-
-def _row(record: PreferencePair | LabelledCompletion) -> dict[str, Any]:
-    return {"id": record.extra["id"], **palate_row(record), "weight": record.weight}

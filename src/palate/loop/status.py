@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from palate.loop.ledger import steps_of
 from palate.store.loop_tables import Cycle, CycleStep
 
 STEPS: Final = (
@@ -93,11 +94,6 @@ class LoopStatus:
     next_act: str
     past: tuple[CycleFacts, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Every field; times in ISO 8601."""
-        found: dict[str, Any] = _plain(asdict(self))
-        return found
-
 
 def loops(session: Session) -> list[str]:
     """The names of all loops that have begun a cycle."""
@@ -118,7 +114,7 @@ def loop_status(session: Session, loop: str) -> LoopStatus:
 
 
 def _steps(session: Session, cycle: Cycle) -> tuple[StepFacts, ...]:
-    rows = {row.name: row for row in session.scalars(select(CycleStep).where(CycleStep.cycle_id == cycle.id))}
+    rows = steps_of(session, cycle.id)
     return tuple(_step(rows[name]) if name in rows else StepFacts(name) for name in STEPS)
 
 
@@ -159,11 +155,3 @@ def _next(cycle: Cycle, steps: Sequence[StepFacts]) -> tuple[str, str]:
         return f"the cause of the failure of {step.name} to be removed", f"{tick} tries again"
     act = (step.figures or {}).get("next_act") or f"{tick} looks again"
     return step.waits_for, str(act)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

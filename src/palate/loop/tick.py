@@ -16,10 +16,9 @@ from palate.loop.ledger import last_cycle, save_step, steps_of
 from palate.loop.process import sole_tick
 from palate.loop.schedule import not_before
 from palate.loop.status import STEPS
-from palate.loop.steps.deploy import is_allowed
+from palate.loop.steps.deploy import end_canary_of, is_allowed
 from palate.loop.steps.table import STEP, input_hash
-from palate.loop.work import AUTOMATON, Command, Done, Inputs, Waiting, Work
-from palate.registry.canary import canary_of, set_canary
+from palate.loop.work import Command, Done, Inputs, Waiting, Work
 from palate.store.loop_tables import Cycle, CycleStep
 from palate.store.tables import utc_now
 
@@ -29,10 +28,6 @@ _ERROR = "palate: error: "
 _ASKED = "to ask: "
 _FROZEN_BY = "gate"
 """Once this step is done, a change of earlier files changes nothing any more."""
-
-
-def _quiet(line: str) -> None:
-    del line
 
 
 @dataclass(slots=True)
@@ -66,7 +61,7 @@ def tick(
     run: RunCommand,
     *,
     now: Callable[[], datetime] = utc_now,
-    say: Callable[[str], None] = _quiet,
+    say: Callable[[str], None] = lambda _line: None,
     until: str | None = None,
 ) -> Ticked:
     """Run every step that is ready, until the cycle waits, ends, or a step fails.
@@ -75,10 +70,6 @@ def tick(
     again, without the commands that had ended.
 
     Args:
-        loop: its config and database.
-        run: runs a palate command.
-        now: the clock, in UTC.
-        say: is told of every step that begins.
         until: the step after which it stops.
 
     Raises:
@@ -118,9 +109,7 @@ def abandon(loop: Loop, reason: str, now: datetime) -> int:
             raise UsageError("a tick works on this cycle; stop it first")
         if cycle is None or cycle.outcome is not None:
             raise UsageError(f"{loop.config.name} has no cycle that goes on")
-        running = loop.store.read(lambda session: canary_of(session, loop.config.alias))
-        if running is not None and running.version == cycle.candidate:
-            set_canary(loop.store, running.version, 0.0, alias=running.alias, who=AUTOMATON, reason=reason)
+        end_canary_of(loop.store, loop.config.alias, cycle.candidate, reason)
         values = {"input_hash": "", "started": now, "state": "skipped", "waits_for": "", "until": None}
         name = next((name for name, row in _rows(loop, cycle).items() if row.state != "done"), "debug")
         figures = {"figures": {"ended": reason}}

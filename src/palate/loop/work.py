@@ -16,8 +16,6 @@ from palate.store import Store
 
 CONFIG, GATE, TRAIN = "loop.yaml", "gate.yaml", "train.yaml"
 """Names of the configs in a cycle's folder, as they were when it began."""
-AUTOMATON = "palate"
-"""Who acts for a cycle."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,12 +57,8 @@ def add(
     same files are a version already whose folder is damaged, they are written there again.
 
     Args:
-        store: the registry's database.
-        source: the folder to copy.
         models_dir: folder of the versions' folders.
-        who: who adds it.
         name: of the version; by default the highest number plus 0.1, from v1.0.
-        note: free text.
 
     Raises:
         UsageError: the name is taken or cannot be one, or the same files are there under another name.

@@ -58,9 +58,6 @@ def promote(
     A canary of the alias ends in the same transaction.
 
     Args:
-        store: the registry's database.
-        name: a version, or an alias that names one now.
-        reason: why; recorded with `who`.
         alias: `production`, `candidate`, or a name of the user's own.
         force: also if the last verdict of a gate on the version is not a PASS or was rejected, unless the alias is
             `candidate`, which serves nobody; this is recorded as a decision on the verdict.

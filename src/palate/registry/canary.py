@@ -87,11 +87,7 @@ def set_canary(
     person has moved, except to 0.
 
     Args:
-        store: the registry's database.
-        version: name of a version, or an alias.
-        share: in [0, 1].
         alias: whose version is replaced for these people.
-        who, reason: who does it, and why.
         now: recorded as the time; by default the current one.
 
     Raises:

@@ -38,10 +38,7 @@ def collect(store: Store, models_dir: Path, *, older_than: timedelta, dry_run: b
     next, its row last, so a kill leaves nothing that the next `add` or `collect` does not finish.
 
     Args:
-        store: the registry's database.
         models_dir: only versions in this folder are deleted.
-        older_than: younger versions stay.
-        dry_run: change nothing.
     """
     if dry_run:
         kept = store.read(lambda session: _kept(session, models_dir, older_than))

@@ -1,4 +1,4 @@
-"""Verdicts of gates on versions, and what people decided on them. Both are kept for ever."""
+"""Verdicts of gates on versions, and what people decided on them. Both are append-only."""
 
 from __future__ import annotations
 
@@ -110,7 +110,6 @@ def next_attempt(session: Session, facts: Mapping[str, Any], versions: tuple[str
 
     Args:
         facts: `config_hash`, `config` and `inputs` of the verdict to be.
-        versions: candidate and incumbent.
     """
     before = _attempts(session, facts, versions)
     same = [run.attempt for run in before if _inputs(run.verdict) == _inputs(facts)]
@@ -130,11 +129,6 @@ def _inputs(facts: Mapping[str, Any]) -> list[str]:
 
 def record_verdict(store: Store, facts: Mapping[str, Any], *, cycle_id: int | None = None) -> int:
     """Record a verdict; returns the id of its run, which is the same if the verdict was recorded before.
-
-    Args:
-        store: has both versions.
-        facts: the content of gate.json.
-        cycle_id: of the cycle that ran the gate.
 
     Raises:
         UsageError: the facts are no verdict, are not of two versions, or another verdict has used up the attempt.
@@ -215,7 +209,7 @@ def allow(session: Session, candidate: str, *, force: bool, who: str, reason: st
         said = f"was rejected by {last.decisions[-1].who}" if last.decisions else f"is {last.outcome}"
         raise UsageError(
             f"the last verdict on {candidate} (of {last.at:%Y-%m-%d}) {said}; palate loop force {candidate}, or "
-            "promote --force, allows it all the same, which is recorded for ever with your reason"
+            "promote --force, allows it anyway; your reason is recorded"
         )
     _add(session, last.id, "force", who, reason)
 

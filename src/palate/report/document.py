@@ -20,7 +20,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class SideBySide:
+class AnswerPair:
     """Two answers to a prompt.
 
     Attributes:
@@ -61,7 +61,7 @@ class Section:
     lines: Sequence[str] = ()
     charts: Sequence[Drawing] = ()
     tables: Sequence[tuple[str, Table]] = ()
-    texts: Sequence[SideBySide] = ()
+    texts: Sequence[AnswerPair] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class Registry(Protocol):
     """The model registry, as far as a gateway needs it."""
 
     def named(self, alias: str) -> Named:
-        """What an alias means now. Quick: it is asked for again and again."""
+        """What an alias means now. Called every few seconds, so it must be quick."""
         ...
 
     def load(self, name: str, version: str) -> tuple[Backend, Path]:
@@ -206,7 +206,7 @@ class Models:
         }
 
     async def follow(self, seconds: float, metrics: Metrics) -> None:
-        """Look up the aliases again and again, and switch to new versions, until this is cancelled."""
+        """Look up the aliases at this interval, and switch to new versions, until this is cancelled."""
         # Each on its own: an engine that hangs holds up no other model.
         followed = [served for served in self.served.values() if served.alias is not None]
         await asyncio.gather(*(self._follow(served, seconds, metrics) for served in followed))

@@ -119,7 +119,7 @@ def erase_command(
 ) -> None:
     """Put a pseudonym in place of a person's name, and empty the reasons that the person wrote; votes stay.
 
-    The account is disabled for ever. It cannot be undone.
+    The account stays disabled. This cannot be undone.
 
     Example: palate label users erase anna --files votes.jsonl
     """
@@ -127,7 +127,7 @@ def erase_command(
 
     with opened_store(store) as database:
         if not yes:
-            typer.confirm(f"Erase the name {name} from {database.url}, for ever?", abort=True, err=True)
+            typer.confirm(f"Erase the name {name} from {database.url}? This cannot be undone.", abort=True, err=True)
         done = erase_account(database, name, files=files or (), with_copies=with_copies)
     if as_json:
         print_json(asdict(done))

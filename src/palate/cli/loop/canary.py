@@ -21,9 +21,9 @@ def canary_command(
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide PASS (exit code 0), ZERO (1: worse beyond doubt) or HOLD (3: nothing is shown) on the running canary.
+    """Decide PASS (exit code 0), ZERO (1: shown to be worse) or HOLD (3: not enough evidence) on the running canary.
 
-    It may be asked as often as one likes: the bounds hold at every number of answers.
+    Run it as often as you like: the bounds hold at any number of answers.
 
     Example: palate loop canary --set days=1 --set at_least=500
     """

@@ -140,7 +140,7 @@ def status_command(file: LoopFile = Path("loop.yaml"), as_json: AsJson = False) 
     with _opened(file) as loop:
         found = loop.store.read(lambda session: loop_status(session, loop.config.name))
     if as_json:
-        print_json(found.to_json())
+        print_json(found)
     else:
         print_result("\n".join(_status(found)))
 

@@ -34,18 +34,18 @@ def debug_command(
     """
     from palate.artifacts import check_writable
     from palate.feedback.export.collection import collection_of_store
-    from palate.loop.debug import debug_facts, find_inputs, why_ended
+    from palate.loop.debug import debug_facts, find_cycle_results, why_ended
     from palate.report.pages.debug import write_debug
 
     check_writable(output / "debug.html")
-    now = find_inputs(results)
+    now = find_cycle_results(results)
     with store_if_any(store) as opened:
         if opened is None and campaign is not None:
             raise UsageError(f"--campaign {campaign}: there is no store with campaigns; name it with --store")
         if opened is not None:
             now.votes += [] if campaign is None else [collection_of_store(opened, campaign)]
             now.canary = opened.read(lambda session: why_ended(session, now.names[0]))
-    facts = debug_facts(now, find_inputs(last) if last else None)
+    facts = debug_facts(now, find_cycle_results(last) if last else None)
     written = write_debug(facts, output)
     if as_json:
         print_json({"files": list(map(str, written)), "acts": facts["acts"]})

@@ -12,7 +12,7 @@ from palate.cli.model.options import Who, user
 from palate.errors import UsageError
 
 Candidate = Annotated[str, typer.Argument(metavar="CANDIDATE", help="Name of the version, or an alias.")]
-Why = Annotated[str, typer.Option("--reason", help="Why; recorded for ever with the decision.")]
+Why = Annotated[str, typer.Option("--reason", help="Why; recorded with the decision.")]
 
 
 def sign_command(candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None) -> None:

@@ -22,7 +22,7 @@ def promote_command(
     reason: Reason,
     alias: Annotated[str, typer.Option("--alias", help="production, candidate, or a name of your own.")] = "production",
     force: Annotated[
-        bool, typer.Option("--force", help="Also if its last verdict is no PASS or was rejected; recorded for ever.")
+        bool, typer.Option("--force", help="Also if its last verdict is no PASS or was rejected; this is recorded.")
     ] = False,
     expect: Annotated[
         str | None, typer.Option("--expect", metavar="VERSION", help="Only if the alias names this version now.")

@@ -6,7 +6,7 @@ import gc
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -25,25 +25,11 @@ Output = Annotated[
 ]
 Steps = Annotated[int, typer.Option("--steps", min=2, help="Optimiser steps of 8 pairs each.")]
 
-CONFIG: dict[str, Any] = {
-    "stage": "dpo",
+_CONFIG = {
     "model_name_or_path": "smollm2-135m-instruct",
     "dataset": "palate-demo",
     "eval_dataset": "palate-demo-heldout",
-    # Only the last layers are trained, so the others run once. The SFT term keeps answers fluent at this learning rate.
-    "finetuning_type": "freeze",
-    "freeze_trainable_layers": 12,
-    "pref_beta": 0.1,
-    "pref_ftx": 1.0,
-    "learning_rate": 1e-4,
-    "warmup_ratio": 0.05,
-    "per_device_train_batch_size": 8,
     "per_device_eval_batch_size": 32,
-    "cutoff_len": 512,
-    "max_tokens_per_batch": 1024,
-    "logging_steps": 15,
-    "save_strategy": "no",
-    "sample_prompts": 0,
     "overwrite_output_dir": True,
 }
 
@@ -67,20 +53,17 @@ def command(
 
 
 def _train(output: Path, steps: int, *, as_json: bool) -> None:
-    from palate.config.load import config_from_values
-
-    config = config_from_values(
-        {**CONFIG, "max_steps": steps, "output_dir": str(output)}, origin="the demo's config"
-    ).config
     begin = time.monotonic()
     print_progress("palate demo: DPO of SmolLM2-135M-Instruct; the pairs it is evaluated on are about other topics")
 
-    from palate.evaluation.demo import measure
+    from palate.config.load import config_from_values
+    from palate.evaluation.demo import TRAINING, measure
     from palate.evaluation.subject import read_run
     from palate.report.pages.run import write_run_report
     from palate.training.run import train
 
-    train(config)
+    values = {**TRAINING, **_CONFIG, "max_steps": steps, "output_dir": str(output)}
+    train(config_from_values(values, origin="the demo's config").config)
     gc.collect()  # the optimiser's memory, before the next models are loaded
     accuracy, rows = measure(read_run(output), say=print_progress)
     report = write_run_report(output)

@@ -11,18 +11,17 @@ from sqlalchemy import select
 
 from palate.artifacts import iter_jsonl, read_json, read_jsonl
 from palate.feedback.candidates import read_candidates
-from palate.feedback.export.collection import Collection, collection_of_files, collection_of_store
+from palate.feedback.export.collection import collection_of_files, collection_of_store
 from palate.feedback.export.pairs import make_pairs
 from palate.feedback.export.vote_filter import Voters, filter_votes
 from palate.feedback.judging import questions
 from palate.feedback.queue.review import progress
 from palate.loop.config import PeopleFields
+from palate.loop.sources import LINEAGE_SOURCE
 from palate.loop.steps.collect import keep_track, register
 from palate.loop.train_config import trains_on_thumbs
 from palate.loop.work import Command, Done, Inputs, Run, Waiting, Work, shown
 from palate.store.tables import Campaign
-
-_EDIT, _CHOICE = "edit", "choice"
 
 
 def annotate(work: Work) -> Run:
@@ -96,7 +95,7 @@ def pairs(work: Work) -> Run:
     for name, (kind, origin) in voters.items():
         if (settings.people if name == "people" else settings.judge) is None:
             continue
-        if work.dry or _decides(_collection(work, name, asked, voted), kind):
+        if work.dry or _decides(work, kind, asked, voted):
             found[name] = folder / "votes" / f"{name}.jsonl"
             words = ("label", "export", "--to", "palate", "--output", found[name])
             yield work.command(*words, *origin, "--voters", kind)
@@ -124,14 +123,10 @@ def pairs(work: Work) -> Run:
     return Done(figures, sorted(written.values()))
 
 
-def _collection(work: Work, name: str, candidates: Path, votes: Path) -> Collection:
-    if name == "people":
-        return collection_of_store(work.store, work.campaign)
-    return collection_of_files(candidates, votes)
-
-
-def _decides(collection: Collection, voters: Voters) -> bool:
+def _decides(work: Work, voters: Voters, asked: Path, voted: Path) -> bool:
     """Whether these voters prefer an answer to another anywhere."""
+    of_people = voters == "people"
+    collection = collection_of_store(work.store, work.campaign) if of_people else collection_of_files(asked, voted)
     used = filter_votes(collection.votes, voters=voters)
     return bool(make_pairs(collection.candidates, used.votes, flagged=used.flagged).pairs)
 
@@ -142,9 +137,7 @@ def _feedback(work: Work) -> dict[str, Path]:
     if work.config.collect.prompts is not None or not (work.dry or compared.is_file() or rated.is_file()):
         return {}
     kinds = {row["lineage"]["source"] for row in iter_jsonl(compared)} if compared.is_file() else set()
-    found = {"edits": compared} if _EDIT in kinds or work.dry else {}
-    if _CHOICE in kinds or work.dry:
-        found["choices"] = compared
+    found = {name: compared for name in ("edits", "choices") if work.dry or LINEAGE_SOURCE[name] in kinds}
     if (rated.is_file() or work.dry) and trains_on_thumbs(work.train_config):
         found["thumbs"] = rated
     return found

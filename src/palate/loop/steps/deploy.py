@@ -1,4 +1,4 @@
-"""CANARY, DEPLOY and DEBUG: what follows a verdict. The automaton ends canaries; versions are moved by people.
+"""CANARY, DEPLOY and DEBUG: what follows a verdict. The cycle may end a canary; people move versions.
 
 A person moves a version by signing or forcing a verdict, or by `deploy: on_pass` in the config.
 """
@@ -9,10 +9,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from palate.loop.canary import decide_canary, read_arms
-from palate.loop.work import AUTOMATON, Done, Inputs, Run, Waiting, Work
-from palate.registry.canary import canary_moves, canary_of, set_canary
+from palate.loop.work import Done, Inputs, Run, Waiting, Work
+from palate.registry.canary import AUTOMATON, canary_moves, canary_of, set_canary
 from palate.registry.verdicts import DecisionFacts, verdicts
 from palate.registry.versions import find
+from palate.store import Store
 
 
 def _verdict(work: Work) -> Inputs:
@@ -46,7 +47,7 @@ def canary(work: Work) -> Run:
         return Done()
     candidate = str(work.candidate)
     if not is_allowed(work):
-        _end(work, f"{work.title} was rejected")
+        end_canary_of(work.store, alias, candidate, f"{work.title} was rejected")
     running = work.store.read(lambda session: canary_of(session, alias))
     if running is None or running.version != candidate:
         if find(work.store, alias).name == candidate:
@@ -60,7 +61,7 @@ def canary(work: Work) -> Run:
     found = decide_canary(work.store.read(lambda session: read_arms(session, alias, now=work.now)), settings)
     figures = {"outcome": found.outcome, "reasons": list(found.reasons), "since": running.since.isoformat()}
     if found.outcome == "ZERO":
-        _end(work, f"{work.title}: {'; '.join(found.reasons)}")
+        end_canary_of(work.store, alias, candidate, f"{work.title}: {'; '.join(found.reasons)}")
     elif found.outcome == "HOLD":
         yield Waiting(
             f"the canary {candidate}: {'; '.join(found.reasons)}",
@@ -70,11 +71,11 @@ def canary(work: Work) -> Run:
     return Done(figures)
 
 
-def _end(work: Work, reason: str) -> None:
-    """Zero the candidate's canary, if it runs."""
-    running = work.store.read(lambda session: canary_of(session, work.config.alias))
-    if running is not None and running.version == work.candidate:
-        set_canary(work.store, running.version, 0.0, alias=work.config.alias, who=AUTOMATON, reason=reason)
+def end_canary_of(store: Store, alias: str, candidate: str | None, reason: str) -> None:
+    """End the alias's canary, if it is the candidate."""
+    running = store.read(lambda session: canary_of(session, alias))
+    if running is not None and running.version == candidate:
+        set_canary(store, running.version, 0.0, alias=alias, who=AUTOMATON, reason=reason)
 
 
 def deploy(work: Work) -> Run:

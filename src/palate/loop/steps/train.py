@@ -13,9 +13,10 @@ from palate.loop.config import PEOPLE
 from palate.loop.gate_config import GateFields
 from palate.loop.steps.annotate import invite, wait_for_people
 from palate.loop.steps.collect import held_out
-from palate.loop.train_config import is_completed, model_folder, overrides
-from palate.loop.work import AUTOMATON, GATE, Done, Inputs, Run, Work
+from palate.loop.train_config import assignments, is_completed, model_folder, overrides
+from palate.loop.work import GATE, Done, Inputs, Run, Work
 from palate.registry import find, resolve
+from palate.registry.canary import AUTOMATON
 from palate.registry.contents import content_hash, read_contents
 from palate.registry.verdicts import record_verdict
 from palate.store.loop_tables import Cycle
@@ -34,10 +35,10 @@ def train(work: Work) -> Run:
     yield Inputs(facts, [config, *_datasets(work)])
     datasets = _datasets(work) or [work.path("pairs", "mix", "train.jsonl")]
     incumbent = (find if work.dry else resolve)(work.store, work.incumbent)
-    changes = overrides(incumbent, datasets, output)
-    model = model_folder(config, changes)
+    values = overrides(incumbent, datasets, output)
+    model = model_folder(config, values)
     if work.dry or not is_completed(model):
-        words = [word for change in changes for word in ("--set", change)]
+        words = [word for change in assignments(values) for word in ("--set", change)]
         yield work.command("train", config, *words, option="train")
     if work.dry:
         return Done()
@@ -72,17 +73,8 @@ def evaluate(work: Work) -> Run:
     for name, data in settings.benchmarks.items():
         files = [data] if isinstance(data, str) else data or []
         named = [word for file in files for word in ("--data", file)]
-        measured = (
-            "eval",
-            "bench",
-            name,
-            work.incumbent,
-            candidate,
-            *named,
-            "--output",
-            work.path("evaluate", "bench"),
-        )
-        yield work.command(*measured, option=f"bench {name}")
+        measured = ("eval", "bench", name, work.incumbent, candidate, *named)
+        yield work.command(*measured, "--output", work.path("evaluate", "bench"), option=f"bench {name}")
     if settings.must_pass is not None:
         checked = ("eval", "must-pass", candidate, "--prompts", settings.must_pass)
         yield work.command(*checked, "--output", work.path("evaluate", "must-pass.json"), option="must-pass")
@@ -128,7 +120,7 @@ def _results(work: Work) -> list[Path]:
 
 
 def gate(work: Work) -> Run:
-    """Decides, and records the verdict for ever; each attempt with the same candidate halves the error rate."""
+    """Decides, and records the verdict; each attempt with the same candidate halves the error rate."""
     candidate, output = work.candidate or _NO_CANDIDATE, work.path("gate", "gate.json")
     card, must_pass = work.config.evaluate.card, work.config.evaluate.must_pass
     yield Inputs({"gate": work.gate.resolved()}, [*_results(work), *([Path(card)] if card else [])])

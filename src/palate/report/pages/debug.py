@@ -9,7 +9,7 @@ from typing import Any
 from palate.artifacts import write_json, write_text
 from palate.charts import Row, interval_chart
 from palate.charts.text import amount, estimate_text, interval_text, number, percent
-from palate.report.document import Document, Section, SideBySide
+from palate.report.document import AnswerPair, Document, Section
 from palate.report.evaluation.winrates import short_name
 from palate.report.intervals import json_interval
 from palate.report.key_figures import Card
@@ -126,7 +126,7 @@ def _regressions(facts: Mapping[str, Any]) -> Section | None:
         return None
     names = [short_name(found[side]["name"]) for side in ("a", "b")]
     texts = [
-        SideBySide(
+        AnswerPair(
             one["id"],
             f"score {number(one['score'])}",
             one["prompt"],
@@ -149,7 +149,7 @@ def _conflicts(facts: Mapping[str, Any]) -> Section | None:
         f"{found['votes_of_people']:,} votes of people, {found['votes_of_judges']:,} of judges."
     ]
     texts = [
-        SideBySide(
+        AnswerPair(
             one["id"],
             one["between"],
             one["prompt"],
