@@ -151,7 +151,9 @@ def tick(capsys: pytest.CaptureFixture[str]) -> Tick:
         capsys.readouterr()
         code = main(["loop", "tick", "loop.yaml"])
         said = capsys.readouterr().err.splitlines()
-        assert all(line.startswith("palate: error: ") or re.fullmatch(r"\w+ of cycle 1 of support", line) for line in said)
+        assert all(
+            line.startswith("palate: error: ") or re.fullmatch(r"\w+ of cycle 1 of support", line) for line in said
+        )
         return code, [line for line in said if line.startswith("palate: error: ")]
 
     return run
@@ -212,7 +214,6 @@ def stays_away(tick: Tick, mortal: Mortal, step: str, times: int) -> None:
 
 def test_a_judge_that_is_down_and_dies_in_its_work(begun: Begun, tick: Tick, mortal: Mortal) -> None:
     loop = AT_ONCE.replace("{people: {days: 1}}", f"{{judge: 'openai:m@{mortal.chat.url}'}}")
-    loop += "options: {judge: '--in-flight 1'}\n"
     mortal.live()
     whole, asked = begun.whole(loop)[1], sorted(mortal.answered)
     assert len(asked) == 8  # four pairs in both orders
@@ -283,9 +284,7 @@ def test_another_process_locks_the_database_for_a_while(begun: Begun, tick: Tick
     assert liked(world) == set(people(world))
 
 
-def test_a_database_that_stays_locked_in_any_command(
-    begun: Begun, tick: Tick, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_that_stays_locked_in_any_command(begun: Begun, tick: Tick, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command meets the lock once. What was acknowledged before stays, and what was not can be sent again."""
     monkeypatch.setattr(engine, "_BUSY_SECONDS", 0.01)
     monkeypatch.setattr(transactions, "_RETRY_SECONDS", 0.03)
@@ -318,12 +317,11 @@ def test_a_database_that_stays_locked_in_any_command(
 
 
 @contextmanager
-def full_disk(limit: int) -> Iterator[None]:
-    """A context in which no file of this process and its children grows beyond `limit` bytes."""
+def space_again() -> Iterator[Callable[[], None]]:
+    """A context with a function that fills the disk: no file of this process grows until the end."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
-        yield
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
@@ -333,21 +331,20 @@ def test_a_full_disk_in_any_command(begun: Begun, tick: Tick) -> None:
     commands, whole = begun.whole(JUDGED)
     world = begun(JUDGED)
     asked, met = people(world), list[tuple[str, ...]]()
-    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for number in range(len(commands)):
+        with space_again() as fill:
 
-    def fill(words: tuple[str, ...], has_run: bool) -> None:
-        if words in met or has_run:
-            return
-        if len(met) < len(asked):
-            world.recording.rate(asked[len(met)], thumbs="up")
-        met.append(words)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (64, unlimited[1]))
-        with pytest.raises(StoreError, match="free space"):
-            world.recording.rate(asked[0], thumbs="down")
+            def meet(words: tuple[str, ...], has_run: bool, number: int = number, fill: Any = fill) -> None:
+                if words in met or has_run:
+                    return
+                if number < len(asked):
+                    world.recording.rate(asked[number], thumbs="up")
+                met.append(words)
+                fill()
+                with pytest.raises(StoreError, match="free space"):
+                    world.recording.rate(asked[0], thumbs="down")
 
-    world.interrupt = fill
-    for _ in commands:
-        with full_disk(unlimited[0]):
+            world.interrupt = meet
             code, errors = tick()
         assert code == 1
         assert len(errors) == 1
